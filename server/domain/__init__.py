@@ -1,0 +1,1 @@
+"""What the provider knows and decides, without I/O."""

@@ -1,0 +1,34 @@
+"""The scopes of access tokens (RFC 6749, 3.3)."""
+
+from collections.abc import Iterable, Sequence
+
+AGENTS_READ = "agents:read"
+AGENTS_WRITE = "agents:write"
+TOKENS_READ = "tokens:read"
+AUDIT_READ = "audit:read"
+POLICIES_READ = "policies:read"
+POLICIES_WRITE = "policies:write"
+
+ALL_SCOPES = (AGENTS_READ, AGENTS_WRITE, TOKENS_READ, AUDIT_READ, POLICIES_READ, POLICIES_WRITE)
+BOOTSTRAP_SCOPES = (AGENTS_WRITE,)
+DEFAULT_POLICY_SCOPES = (AGENTS_READ,)
+
+FREELY_GRANTED = frozenset({AGENTS_READ, TOKENS_READ})
+"""What a policy may give although its author does not hold it."""
+
+_IMPLIED = {AGENTS_WRITE: AGENTS_READ}
+
+
+def parse(scope: str) -> tuple[str, ...]:
+    """The scope tokens of a space-separated list, each once, in their order."""
+    return tuple(dict.fromkeys(scope.split()))
+
+
+def render(scopes: Sequence[str]) -> str:
+    """The space-separated form that tokens and responses carry."""
+    return " ".join(scopes)
+
+
+def satisfies(held: Iterable[str], required: str) -> bool:
+    """Whether the held scopes allow what `required` stands for; `agents:write` includes reading."""
+    return any(required in {scope, _IMPLIED.get(scope)} for scope in held)

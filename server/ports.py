@@ -1,0 +1,285 @@
+"""What the use cases ask of the world: the database, in protocols that `server.store` fulfils.
+
+A `Transaction` is one database transaction: all of it is committed when its block ends, none of it when it raises.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from server.domain.agent import Agent, AgentStatus, Credential
+from server.domain.audit import AuditRecord
+from server.domain.trust_policy import TrustPolicy
+
+Item = TypeVar("Item")
+
+Clock = Callable[[], datetime]
+"""The present, in UTC."""
+
+NewId = Callable[[], UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """One page of a list, and how many items there are in all."""
+
+    data: Sequence[Item]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFilter:
+    """What a list of policies is narrowed to; `repository` is compared without case."""
+
+    provider: str | None = None
+    repository: str | None = None
+    agent_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFilter:
+    """What a list of agents is narrowed to.
+
+    `email` is compared without case. The last two are the caller's own limits, never a client's wish:
+    a repository sees the agents that it registered, an agent sees itself.
+    """
+
+    owner: str | None = None
+    agent_type: str | None = None
+    status: AgentStatus | None = None
+    email: str | None = None
+    registered_by_repository_id: str | None = None
+    agent_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """What the audit is narrowed to; `start` is inclusive, `end` exclusive, `after` is the last event already seen."""
+
+    action: str | None = None
+    outcome: str | None = None
+    actor: str | None = None
+    agent_id: UUID | None = None
+    policy_id: UUID | None = None
+    policy_version: int | None = None
+    repository: str | None = None
+    request_id: str | None = None
+    address: str | None = None
+    event_id: UUID | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    after: UUID | None = None
+
+
+class KeyStatus(StrEnum):
+    """A signing key signs while it is active; a retired one still verifies."""
+
+    NEXT = "next"
+    ACTIVE = "active"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """One signing key as the database has it: PKCS #8 in PEM, encrypted where an encryption key is configured."""
+
+    kid: str
+    alg: str
+    private_pem: bytes = field(repr=False)
+    status: KeyStatus
+    created_at: datetime
+    retired_at: datetime | None = None
+
+
+class Policies(Protocol):
+    """Trust policies, by id and by repository."""
+
+    def get(self, policy_id: UUID) -> TrustPolicy | None:
+        """The policy; inside a write transaction its row stays locked until the end."""
+
+    def for_repository(self, issuer: str, repository_key: str) -> Sequence[TrustPolicy]:
+        """All policies of a repository under one issuer, whatever their agent, oldest first; not locked."""
+
+    def page(self, wanted: PolicyFilter, *, page: int, limit: int) -> Page[TrustPolicy]:
+        """One page by `created_at`, then `id`."""
+
+    def derived_from(self, policy_id: UUID) -> Sequence[TrustPolicy]:
+        """The policies that were written for agents registered under this bootstrap policy."""
+
+    def add(self, policy: TrustPolicy) -> None:
+        """Store a new policy.
+
+        Raises `TrustPolicyAlreadyExists` where another has the same issuer, agent, repository and conditions.
+        """
+
+    def replace(self, policy: TrustPolicy) -> None:
+        """Store the policy's new content under its id; raises as `add`."""
+
+    def delete(self, policy_id: UUID) -> None:
+        """Remove a policy and the policies derived from it."""
+
+    def pin(
+        self, *, issuer: str, repository_key: str, repository_id: str, owner_id: str, now: datetime
+    ) -> Sequence[UUID]:
+        """Write the ids into every policy of that repository that lacks one, and raise their `version`.
+
+        Returns the ids of the changed policies. An id that is already there is never overwritten.
+        """
+
+    def mark_used(self, policy_id: UUID, now: datetime) -> None:
+        """Set `last_used_at`, at most once a minute; changes neither `version` nor `updated_at`."""
+
+
+class Agents(Protocol):
+    """The agents."""
+
+    def get(self, agent_id: UUID) -> Agent | None:
+        """The agent; inside a write transaction its row stays locked until the end."""
+
+    def by_email(self, email: str) -> Agent | None:
+        """The agent with this address, compared without case, whatever its status."""
+
+    def page(self, wanted: AgentFilter, *, page: int, limit: int) -> Page[Agent]:
+        """One page by `created_at`, then `agent_id`."""
+
+    def add(self, agent: Agent) -> None:
+        """Store a new agent; raises `AgentAlreadyExists` where the address is taken."""
+
+    def replace(self, agent: Agent) -> None:
+        """Store the agent's new content under its id; raises as `add`."""
+
+
+class Credentials(Protocol):
+    """The client secrets of agents."""
+
+    def get(self, agent_id: UUID, credential_id: UUID) -> Credential | None:
+        """The agent's credential with this id."""
+
+    def of_agent(self, agent_id: UUID) -> Sequence[Credential]:
+        """All of the agent's credentials, revoked ones too, oldest first."""
+
+    def add(self, credential: Credential) -> None:
+        """Store a new credential."""
+
+    def replace(self, credential: Credential) -> None:
+        """Store the credential's new content under its id."""
+
+
+class UsedTokens(Protocol):
+    """The `jti`s of GitHub tokens that were exchanged: each is good once (federation-security B6)."""
+
+    def contains(self, issuer: str, jti: str) -> bool:
+        """Whether the token was exchanged already."""
+
+    def claim(self, issuer: str, jti: str, *, keep_until: datetime) -> bool:
+        """Use the token up; `False` where somebody, perhaps at the same moment, was first."""
+
+    def purge(self, now: datetime, *, limit: int) -> int:
+        """Delete at most `limit` rows whose `keep_until` is past; returns how many went."""
+
+
+class RevokedTokens(Protocol):
+    """The `jti`s of our own access tokens that were revoked before their end."""
+
+    def contains(self, jti: str) -> bool:
+        """Whether the token was revoked."""
+
+    def add(self, jti: str, *, keep_until: datetime) -> None:
+        """Revoke the token; once more changes nothing."""
+
+    def purge(self, now: datetime, *, limit: int) -> int:
+        """Delete at most `limit` rows whose `keep_until` is past; returns how many went."""
+
+
+class AuditLog(Protocol):
+    """The audit, append-only."""
+
+    def append(self, record: AuditRecord) -> None:
+        """Write one record, in the transaction of what it records."""
+
+    def page(self, wanted: AuditFilter, *, page: int, limit: int) -> Page[AuditRecord]:
+        """One page, newest first."""
+
+    def purge(self, before: datetime, *, limit: int) -> int:
+        """Delete at most `limit` records older than `before`; returns how many went."""
+
+
+class SigningKeys(Protocol):
+    """The keys of our own tokens."""
+
+    def all(self) -> Sequence[StoredKey]:
+        """Every key, oldest first."""
+
+    def add(self, key: StoredKey) -> None:
+        """Store a new key."""
+
+    def set_status(self, kid: str, status: KeyStatus, *, retired_at: datetime | None) -> None:
+        """Let a key sign, or let it only verify."""
+
+    def version(self) -> int:
+        """A number that changes with every change of the keys: caches compare it."""
+
+
+class Facts(Protocol):
+    """Facts about this provider that the command line must share with `serve`, such as its issuer."""
+
+    def get(self, name: str) -> Any:
+        """The JSON value stored under `name`, or `None`."""
+
+    def put(self, name: str, value: Any) -> None:
+        """Store a JSON value under `name`."""
+
+
+class Transaction(Protocol):
+    """One database transaction, by resource."""
+
+    @property
+    def policies(self) -> Policies: ...
+    @property
+    def agents(self) -> Agents: ...
+    @property
+    def credentials(self) -> Credentials: ...
+    @property
+    def used_tokens(self) -> UsedTokens: ...
+    @property
+    def revoked_tokens(self) -> RevokedTokens: ...
+    @property
+    def audit(self) -> AuditLog: ...
+    @property
+    def signing_keys(self) -> SigningKeys: ...
+    @property
+    def facts(self) -> Facts: ...
+
+
+class Store(Protocol):
+    """The database. Both methods raise `DatabaseUnavailable` where it does not answer."""
+
+    def read(self) -> AbstractContextManager[Transaction]:
+        """A transaction that only reads."""
+
+    def write(self) -> AbstractContextManager[Transaction]:
+        """A transaction that may write; on SQLite it holds the write lock from its beginning."""
+
+
+class IssuerKeys(Protocol):
+    """GitHub's public keys."""
+
+    def find(self, kid: str) -> RSAPublicKey:
+        """The key with this id.
+
+        Raises `IssuerUnavailable` where no key set is held and none can be fetched,
+        `InvalidOidcToken` (`unknown_key`) where a set is held and has no such key.
+        """
+
+
+class RateLimit(Protocol):
+    """Counts requests by a name, in this process."""
+
+    def check(self, key: str) -> None:
+        """Count one request for `key`; raises `RateLimited` where it is one too many."""
