@@ -1,0 +1,59 @@
+"""`python -I -u -m sentryagent_actions ACTION`: the only place that touches the process."""
+
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from sentryagent_actions import issue_token, one_step, register_agent, revoke
+from sentryagent_actions.network import Clock
+from sentryagent_actions.step import Step
+from sentryagent_actions.workflow import RunnerFileUnavailableError, Workflow
+
+_ACTIONS: Mapping[str, Callable[[Step], int]] = {
+    "issue-token": issue_token.run,
+    "register-agent": register_agent.run,
+    "toolkit": one_step.run,
+    "revoke": revoke.run,
+}
+_CLOCK = Clock(time.time, time.monotonic, time.sleep, random.random)
+_ISSUES = "https://github.com/sentryagent/toolkit/issues"
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str], stdout: TextIO) -> int:
+    """Run the action that `arguments` names; return the exit code (2: no such action)."""
+    if len(arguments) != 1 or arguments[0] not in _ACTIONS:
+        stdout.write(f"usage: python -m sentryagent_actions {'|'.join(_ACTIONS)}\n")
+        return 2
+    workflow = Workflow(environ, stdout)
+    try:
+        return _ACTIONS[arguments[0]](Step(environ, workflow, _CLOCK))
+    except RunnerFileUnavailableError as error:
+        workflow.error("SentryAgent: no way to the runner", str(error))
+    except KeyboardInterrupt:
+        workflow.info("Cancelled.")
+        return 130
+    except Exception as error:  # noqa: BLE001 - a fault of ours; its text could hold a credential, its place cannot
+        workflow.error("SentryAgent: internal error", f"{_place(error)}. Please report it: {_ISSUES}")
+    return 1
+
+
+def _place(error: BaseException) -> str:
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    where = (
+        f"{Path(last.tb_frame.f_code.co_filename).name}, line {last.tb_lineno}"
+        if last
+        else "an unknown place"
+    )
+    return f"{type(error).__name__} in {where}"
+
+
+if __name__ == "__main__":
+    # A character that the runner's locale lacks must not end the step.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text stream of the process
+    sys.exit(main(sys.argv[1:], os.environ, sys.stdout))

@@ -1,0 +1,213 @@
+"""Asking the runner for an ID token, and finding out why there is none.
+
+Source: reference of GitHub's OIDC for Actions, and `OidcClient` of actions/toolkit for the request.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote
+
+from sentryagent_actions.errors import (
+    PERMISSIONS_YAML,
+    IdTokenEndpointDownError,
+    IdTokenEndpointError,
+    IdTokenPermissionError,
+    TlsError,
+)
+from sentryagent_actions.network import CertificateError, Network, NetworkError, Reply, UnusableAnswerError
+from sentryagent_actions.origin import Origin
+from sentryagent_actions.untrusted import shown
+
+_URL = "ACTIONS_ID_TOKEN_REQUEST_URL"
+_TOKEN = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
+_HEADER_VALUE = re.compile(r"[!-~]+")
+_JWT = re.compile(r"[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class RequestEndpoint:
+    """Where this job asks for ID tokens, and the credential to ask with."""
+
+    url: str
+    token: str = field(repr=False)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Read what the runner set. Raises IdTokenPermissionError, which names the cause."""
+        url, token = environ.get(_URL, ""), environ.get(_TOKEN, "")
+        if not (url and token):
+            raise IdTokenPermissionError(diagnose(environ, read_event(environ)))
+        if not _HEADER_VALUE.fullmatch(token):
+            raise IdTokenPermissionError(
+                f"{_TOKEN} is not what GitHub's runner sets; remove your own variable of that name."
+            )
+        try:
+            Origin.of(url)
+        except ValueError as error:
+            # The runner sets both variables last; where it does not, a step's `env:` can name any host.
+            raise IdTokenPermissionError(
+                f"{_URL} {error}. GitHub's runner sets this variable; remove your own."
+            ) from error
+        return cls(url, token)
+
+    def url_for(self, audience: str) -> str:
+        """Return the request's URL: GitHub's has a double slash and a query, and both must stay as they are."""
+        separator = "&" if "?" in self.url else "?"
+        return f"{self.url}{separator}audience={quote(audience, safe='')}"
+
+
+class IdTokens:
+    """A source of fresh ID tokens for one audience."""
+
+    def __init__(
+        self, endpoint: RequestEndpoint, network: Network, audience: str, mask: Callable[[str], None]
+    ) -> None:
+        self.audience = audience
+        self._endpoint = endpoint
+        self._network = network
+        self._mask = mask
+
+    def fresh(self) -> str:
+        """Ask once and return a new ID token, masked.
+
+        Raises IdTokenEndpointDownError (another try may help), IdTokenEndpointError or TlsError.
+        """
+        try:
+            reply = self._network.send(
+                "GET", self._endpoint.url_for(self.audience), bearer=self._endpoint.token
+            )
+        except CertificateError as error:
+            raise TlsError("GitHub's ID-token endpoint", str(error)) from error
+        except UnusableAnswerError as error:
+            raise IdTokenEndpointError(
+                f"GitHub's ID-token endpoint gave {error}; see whether {_URL} is the runner's own."
+            ) from error
+        except NetworkError as error:
+            raise IdTokenEndpointDownError(
+                f"GitHub's ID-token endpoint cannot be reached: {error}."
+            ) from error
+        token = self._token(reply)
+        self._mask(token)
+        check_unverified(token, self.audience, self._network.clock.now())
+        return token
+
+    def _token(self, reply: Reply) -> str:
+        if reply.is_retryable:
+            raise IdTokenEndpointDownError(
+                f"GitHub's ID-token endpoint answered {reply.status}.",
+                http_status=reply.status,
+                retry_after=reply.retry_after(self._network.clock.now()),
+            )
+        if not reply.is_success:
+            raise IdTokenEndpointError(_refusal(reply.status, self.audience), http_status=reply.status)
+        try:
+            token = reply.json_object()["value"]
+        except (ValueError, KeyError) as error:
+            raise IdTokenEndpointError(_NO_ID_TOKEN) from error
+        # Checked before it is masked: a "token" of one letter would blot out the log.
+        if not isinstance(token, str) or not _JWT.fullmatch(token):
+            raise IdTokenEndpointError(_NO_ID_TOKEN)
+        return token
+
+
+_NO_ID_TOKEN = (
+    f"GitHub's ID-token endpoint answered without an ID token; see whether {_URL} is the runner's own."
+)
+
+
+def check_unverified(unverified_token: str, audience: str, now: float) -> None:
+    """See that a JWT is an ID token for `audience` that has not expired, before it is sent anywhere.
+
+    The signature is the provider's business; this catches a wrong endpoint. Raises IdTokenEndpointError.
+    """
+    payload = unverified_token.split(".")[1]
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        asked_for = claims["aud"] == audience
+        expired = claims["exp"] <= now
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise IdTokenEndpointError(_NO_ID_TOKEN) from error
+    if not asked_for:
+        raise IdTokenEndpointError(
+            f"GitHub's ID-token endpoint gave a token for another audience than {shown(audience)}; "
+            f"see whether {_URL} is the runner's own."
+        )
+    if expired:
+        raise IdTokenEndpointError(
+            "GitHub's ID-token endpoint gave a token that has expired; check the runner's clock."
+        )
+
+
+def _refusal(status: int, audience: str) -> str:
+    causes = {
+        400: f"it issues none for the audience {shown(audience)}; an audience must not contain github.com",
+        401: "the job's own credential has expired or belongs to another job; start the run again",
+        403: "this job may not have one; " + _GRANT,
+    }
+    cause = causes.get(status, f"see whether {_URL} is the runner's own")
+    return f"GitHub's ID-token endpoint refused an ID token ({status}): {cause}"
+
+
+_GRANT = f"give the job this permission, and keep the others that it needs:\n{PERMISSIONS_YAML}"
+
+
+def diagnose(environ: Mapping[str, str], event: Mapping[str, object]) -> str:
+    """Say why the runner offers no ID token, from what it tells about the run; cause and remedy."""
+    from_pull_request = environ.get("GITHUB_EVENT_NAME", "").startswith("pull_request") and (
+        environ["GITHUB_EVENT_NAME"] != "pull_request_target"
+    )
+    called_workflow = environ.get("GITHUB_JOB_WORKFLOW_REF", "")
+    if environ.get("ACT") == "true" or environ.get("GITHUB_ACTIONS") != "true":
+        return (
+            "This runner has no ID tokens: act and other local runners know no OIDC. "
+            "Start `mock-idp serve` and pass the job's variables: act $(mock-idp env --format act)"
+        )
+    if from_pull_request and environ.get("GITHUB_ACTOR") == "dependabot[bot]":
+        return (
+            "GitHub gives no ID token to a pull request of Dependabot, whatever `permissions` says. "
+            "Skip the step: if: github.actor != 'dependabot[bot]'"
+        )
+    if from_pull_request and _is_from_fork(event):
+        return (
+            "GitHub gives no ID token to a pull request from a fork, whatever `permissions` says. "
+            "Skip the step: if: github.event.pull_request.head.repo.full_name == github.repository"
+        )
+    if called_workflow and called_workflow != environ.get("GITHUB_WORKFLOW_REF"):
+        return f"This job is in a called (reusable) workflow, whose caller does not grant it an ID token. In the calling job, {_GRANT}"
+    return f"This job may not ask for an ID token.{_enterprise_server(environ)} {_GRANT[0].upper()}{_GRANT[1:]}\n{_REUSABLE}"
+
+
+_REUSABLE = "In a called (reusable) workflow, the calling job must grant it as well."
+
+
+def _enterprise_server(environ: Mapping[str, str]) -> str:
+    server = environ.get("GITHUB_SERVER_URL", "https://github.com")
+    if server == "https://github.com" or server.endswith(".ghe.com"):
+        return ""
+    return (
+        f" {shown(server, 80)} is GitHub Enterprise Server: it needs version 3.5 or later, set up for OIDC."
+    )
+
+
+def _is_from_fork(event: Mapping[str, object]) -> bool:
+    try:
+        pull_request = event["pull_request"]
+        head, base = pull_request["head"]["repo"], pull_request["base"]["repo"]  # type: ignore[index]  # JSON from outside
+        # `head.repo` is null when the fork has been deleted.
+        return head is None or bool(head["full_name"] != base["full_name"])
+    except (LookupError, TypeError):
+        return False
+
+
+def read_event(environ: Mapping[str, str]) -> dict[str, object]:
+    """Return the payload of the event that started the run; empty where the runner left none."""
+    try:
+        event = json.loads(Path(environ["GITHUB_EVENT_PATH"]).read_bytes())
+    except (KeyError, OSError, ValueError, RecursionError):
+        return {}
+    return event if isinstance(event, dict) else {}

@@ -1,0 +1,248 @@
+"""The client of the identity provider: one method for each call that an action makes."""
+
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from urllib.parse import quote
+
+from sentryagent_actions.errors import (
+    ActionError,
+    InvalidResponseError,
+    ProviderTimeoutError,
+    ProviderUnreachableError,
+    TlsError,
+)
+from sentryagent_actions.network import (
+    CertificateError,
+    Network,
+    NetworkError,
+    Reply,
+    TimedOutError,
+    UnusableAnswerError,
+)
+from sentryagent_actions.origin import Origin
+from sentryagent_actions.refusal import read_refusal, read_request_id
+
+# RFC 6750, 2.1 (b64token). A "token" of a few characters would be masked in every line of the log.
+_BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{20,}=*")
+_SCOPE = re.compile(r"(?:[!#-\[\]-~]+(?: [!#-\[\]-~]+)*)?")  # RFC 6749, 3.3
+
+
+@dataclass(frozen=True)
+class AccessToken:
+    """A token that the provider issued: lifetime in seconds, end of it as ISO 8601."""
+
+    value: str = field(repr=False)
+    expires_in: int
+    expires_at: str
+    scope: str
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Permission:
+    """What a dry run says that the same request would get."""
+
+    scope: str
+    expires_in: int
+    policy_id: str
+    request_id: str
+
+
+@dataclass(frozen=True)
+class AgentRecord:
+    """An agent as the provider has stored it; `members` is the whole record."""
+
+    agent_id: str
+    status: str
+    members: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class ExchangeRequest:
+    """What to ask for in exchange for an ID token (contract, section 3); without `agent_id` a bootstrap token."""
+
+    agent_id: str = ""
+    scope: str = ""
+    expires_in: int | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """Return the request's members beside the ID token."""
+        members: dict[str, object] = {
+            "agentId": self.agent_id,
+            "scope": self.scope,
+            "expiresIn": self.expires_in,
+        }
+        return {name: value for name, value in members.items() if value}
+
+
+class IdentityProvider:
+    """The provider at one origin. Every method retries within the network's budget and raises ActionError."""
+
+    def __init__(self, api_url: Origin, network: Network, mask: Callable[[str], None]) -> None:
+        self.api_url = api_url
+        self._network = network
+        self._mask = mask
+
+    def audience(self) -> str:
+        """Return the audience that an ID token for this provider must have.
+
+        The provider's word counts only for its own host: a hostile `api-url` could otherwise ask for a
+        token that opens a cloud account.
+        """
+        try:
+            answer = self._call("GET", "/oidc/audience").json_object().get("audience")
+        except ActionError as error:
+            if error.retryable or isinstance(error, TlsError):
+                raise
+            return str(self.api_url)
+        except ValueError:
+            return str(self.api_url)
+        return answer if isinstance(answer, str) and self._is_own(answer) else str(self.api_url)
+
+    def exchange(self, fresh_id_token: Callable[[], str], request: ExchangeRequest) -> AccessToken:
+        """Exchange an ID token for an access token, masked. Each try has a fresh ID token: a used one is refused."""
+        reply = self._network.retry(lambda: self._exchange_once(fresh_id_token(), request.as_json()))
+        body = self._object(reply)
+        value = self._text(body, "access_token", _BEARER_TOKEN)
+        self._mask(value)
+        return AccessToken(
+            value=value,
+            expires_in=self._seconds(body),
+            expires_at=self._time(body),
+            scope=self._text(body, "scope", _SCOPE),
+            request_id=read_request_id(reply),
+        )
+
+    def try_exchange(self, fresh_id_token: Callable[[], str], request: ExchangeRequest) -> Permission:
+        """Ask what the exchange would give, without a token being issued."""
+        members = {**request.as_json(), "dryRun": True}
+        reply = self._network.retry(lambda: self._exchange_once(fresh_id_token(), members))
+        body = self._object(reply)
+        if body.get("dryRun") is not True or body.get("allowed") is not True:
+            raise self._invalid("is no answer to a dry run; it may be too old to know one")
+        return Permission(
+            scope=self._text(body, "scope", _SCOPE),
+            expires_in=self._seconds(body),
+            policy_id=self._uuid(body, "policyId"),
+            request_id=read_request_id(reply),
+        )
+
+    def create_agent(self, access_token: AccessToken, members: Mapping[str, object]) -> AgentRecord:
+        """Register an agent. Raises AgentExistsError where its name is taken."""
+        return self._agent(
+            self._object(self._call("POST", "/agents", bearer=access_token.value, json=members))
+        )
+
+    def agent(self, access_token: AccessToken, agent_id: str) -> AgentRecord:
+        """Return an agent by its id."""
+        path = f"/agents/{quote(agent_id, safe='')}"
+        return self._agent(self._object(self._call("GET", path, bearer=access_token.value)))
+
+    def agent_named(self, access_token: AccessToken, email: str) -> AgentRecord | None:
+        """Return the agent of that name, or None where there is none that the token may see."""
+        path = f"/agents?email={quote(email, safe='')}"
+        data = self._object(self._call("GET", path, bearer=access_token.value)).get("data")
+        for item in data if isinstance(data, list) else []:
+            if isinstance(item, dict) and str(item.get("email")).lower() == email.lower():
+                return self._agent(item)
+        return None
+
+    def revoke(self, token: str) -> None:
+        """Revoke an access token with itself as the credential (RFC 7009)."""
+        self._call("POST", "/token/revoke", bearer=token, form={"token": token})
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        bearer: str = "",
+        json: Mapping[str, object] | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> Reply:
+        return self._network.retry(lambda: self._call_once(method, path, bearer=bearer, json=json, form=form))
+
+    def _exchange_once(self, id_token: str, members: Mapping[str, object]) -> Reply:
+        return self._call_once("POST", "/oidc/token", json={"token": id_token, **members})
+
+    def _call_once(
+        self,
+        method: str,
+        path: str,
+        *,
+        bearer: str = "",
+        json: Mapping[str, object] | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> Reply:
+        try:
+            reply = self._network.send(
+                method, f"{self.api_url}/api/v1{path}", bearer=bearer, json=json, form=form
+            )
+        except NetworkError as error:
+            raise self._network_error(error) from error
+        if not reply.is_success:
+            raise read_refusal(reply, self.api_url, self._network.clock.now())
+        return reply
+
+    def _network_error(self, error: NetworkError) -> ActionError:
+        if isinstance(error, CertificateError):
+            return TlsError(str(self.api_url), str(error))
+        if isinstance(error, UnusableAnswerError):
+            return InvalidResponseError(f"{self.api_url} answered with {error}. Check `api-url`.")
+        if isinstance(error, TimedOutError):
+            return ProviderTimeoutError(
+                f"{self.api_url} did not answer: {error}. See whether the provider is overloaded, or raise `timeout`."
+            )
+        return ProviderUnreachableError(
+            f"{self.api_url} cannot be reached: {error}. Check `api-url`, and that this runner may connect to it "
+            "(firewall, HTTPS_PROXY, NO_PROXY)."
+        )
+
+    def _is_own(self, audience: str) -> bool:
+        try:
+            origin = Origin.of(audience)
+        except ValueError:
+            return False
+        return (origin.host, origin.port) == (self.api_url.host, self.api_url.port)
+
+    def _invalid(self, problem: str) -> InvalidResponseError:
+        return InvalidResponseError(f"What {self.api_url} answered {problem}. Check `api-url`.")
+
+    def _object(self, reply: Reply) -> dict[str, object]:
+        try:
+            return reply.json_object()
+        except ValueError as error:
+            raise self._invalid("is no JSON object") from error
+
+    def _text(self, body: Mapping[str, object], name: str, pattern: re.Pattern[str]) -> str:
+        value = body.get(name)
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise self._invalid(f"has no usable `{name}`")
+        return value
+
+    def _uuid(self, body: Mapping[str, object], name: str) -> str:
+        try:
+            return str(uuid.UUID(str(body.get(name))))
+        except ValueError as error:
+            raise self._invalid(f"has no UUID as `{name}`") from error
+
+    def _seconds(self, body: Mapping[str, object]) -> int:
+        value = body.get("expires_in")
+        if type(value) is not int or value < 1:
+            raise self._invalid("has no usable `expires_in`")
+        return value
+
+    def _time(self, body: Mapping[str, object]) -> str:
+        value = body.get("expires_at")
+        try:
+            return datetime.fromisoformat(str(value)).isoformat().replace("+00:00", "Z")
+        except ValueError as error:
+            raise self._invalid("has no ISO 8601 time as `expires_at`") from error
+
+    def _agent(self, record: dict[str, object]) -> AgentRecord:
+        return AgentRecord(
+            self._uuid(record, "agentId"), self._text(record, "status", re.compile("[a-z]{1,40}")), record
+        )

@@ -1,0 +1,292 @@
+"""The inputs of the three actions, read once, checked before any request."""
+
+import re
+import ssl
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from sentryagent_actions.errors import InvalidInputError
+from sentryagent_actions.origin import Origin
+from sentryagent_actions.untrusted import shown
+
+_DEFAULT_TIMEOUT = 60
+_MAX_TIMEOUT = 600
+_MAX_AUDIENCE = 1000
+_BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+
+# Our inputs by the name that the provider's API has for them (contract, section 5 and 3).
+INPUT_OF_FIELD = {
+    "email": "agent-name",
+    "description": "agent-description",
+    "agentType": "agent-type",
+    "version": "agent-version",
+    "capabilities": "capabilities",
+    "owner": "owner",
+    "deploymentEnv": "deployment-env",
+    "agentId": "agent-id",
+    "scope": "scope",
+    "expiresIn": "expires-in",
+}
+
+
+class Inputs:
+    """The `INPUT_*` variables of a step, trimmed; a missing one is the empty string.
+
+    GitHub's runner upper-cases an input's name and keeps its hyphens. Source: `Handler.AddInputsToEnvironment`
+    of actions/runner.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def text(self, name: str) -> str:
+        """Return an input as it is."""
+        return self._environ.get(f"INPUT_{name.upper()}", "").strip()
+
+    def required(self, name: str) -> str:
+        """Return an input that may not be empty; GitHub itself never enforces `required`."""
+        value = self.text(name)
+        if not value:
+            raise InvalidInputError(name, "is empty; add it under `with:`")
+        return value
+
+    def boolean(self, name: str, *, default: bool) -> bool:
+        """Return a boolean of the YAML 1.2 core schema."""
+        value = self.text(name)
+        if not value:
+            return default
+        if value not in _BOOLEANS:
+            raise InvalidInputError(name, f"is {shown(value, 80)!r}; write true or false")
+        return _BOOLEANS[value]
+
+    def whole_number(self, name: str, *, maximum: int) -> int | None:
+        """Return a number from 1 to `maximum`, or None for an empty input."""
+        value = self.text(name)
+        if not value:
+            return None
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not 1 <= int(value) <= maximum:
+            raise InvalidInputError(
+                name, f"is {shown(value, 80)!r}; write a whole number from 1 to {maximum}"
+            )
+        return int(value)
+
+    def choice(self, name: str, *choices: str) -> str:
+        """Return one of `choices`; the first is the default."""
+        value = self.text(name) or choices[0]
+        if value not in choices:
+            raise InvalidInputError(name, f"is {shown(value, 80)!r}; write {' or '.join(choices)}")
+        return value
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach the provider: inputs that every action has. `timeout` in seconds, over all calls."""
+
+    api_url: Origin
+    audience: str
+    timeout: int
+    ca_certificate: str
+
+    @classmethod
+    def from_inputs(cls, inputs: Inputs) -> Self:
+        """Read and check. Raises InvalidInputError."""
+        return cls(
+            api_url=_origin(inputs),
+            audience=_audience(inputs),
+            timeout=inputs.whole_number("timeout", maximum=_MAX_TIMEOUT) or _DEFAULT_TIMEOUT,
+            ca_certificate=_certificate(inputs),
+        )
+
+
+@dataclass(frozen=True)
+class TokenRequest:
+    """What token to ask for, and what to do with it: the inputs of issue-token beside agent and connection."""
+
+    scope: str
+    expires_in: int | None
+    revoke: bool
+    skip_when_unavailable: bool
+    dry_run: bool
+
+    @classmethod
+    def from_inputs(cls, inputs: Inputs) -> Self:
+        """Read and check. Raises InvalidInputError."""
+        return cls(
+            scope=" ".join(inputs.text("scope").split()),
+            expires_in=inputs.whole_number("expires-in", maximum=999_999_999),
+            revoke=inputs.boolean("revoke", default=True),
+            skip_when_unavailable=inputs.choice("on-unavailable", "fail", "skip") == "skip",
+            dry_run=inputs.boolean("dry-run", default=False),
+        )
+
+
+@dataclass(frozen=True)
+class AgentProfile:
+    """An agent as a workflow describes it; an empty field is left to the provider's default."""
+
+    name: str
+    description: str
+    agent_type: str
+    version: str
+    capabilities: tuple[str, ...]
+    owner: str
+    deployment_env: str
+
+    @classmethod
+    def from_inputs(cls, inputs: Inputs) -> Self:
+        """Read and check. Raises InvalidInputError."""
+        return cls(
+            name=_email(inputs),
+            description=inputs.text("agent-description"),
+            agent_type=inputs.text("agent-type"),
+            version=inputs.text("agent-version"),
+            capabilities=tuple(inputs.text("capabilities").replace(",", " ").split()),
+            owner=inputs.text("owner"),
+            deployment_env=inputs.text("deployment-env"),
+        )
+
+    def as_json(self) -> dict[str, object]:
+        """Return the members of the provider's agent record that the workflow states."""
+        record = {
+            "email": self.name,
+            "description": self.description,
+            "agentType": self.agent_type,
+            "version": self.version,
+            "capabilities": list(self.capabilities),
+            "owner": self.owner,
+            "deploymentEnv": self.deployment_env,
+        }
+        return {name: value for name, value in record.items() if value}
+
+
+@dataclass(frozen=True)
+class IssueTokenInputs:
+    """The inputs of `issue-token`."""
+
+    connection: Connection
+    agent_id: str
+    token: TokenRequest
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Read and check. Raises InvalidInputError."""
+        inputs = Inputs(environ)
+        return cls(Connection.from_inputs(inputs), _agent_id(inputs), TokenRequest.from_inputs(inputs))
+
+
+@dataclass(frozen=True)
+class RegisterAgentInputs:
+    """The inputs of `register-agent`."""
+
+    connection: Connection
+    profile: AgentProfile
+    dry_run: bool
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Read and check. Raises InvalidInputError."""
+        inputs = Inputs(environ)
+        return cls(
+            Connection.from_inputs(inputs),
+            AgentProfile.from_inputs(inputs),
+            inputs.boolean("dry-run", default=False),
+        )
+
+
+@dataclass(frozen=True)
+class OneStepInputs:
+    """The inputs of the root action; `agent` is the id of an agent, or the profile of one to register."""
+
+    connection: Connection
+    agent: str | AgentProfile
+    token: TokenRequest
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Read and check. Raises InvalidInputError."""
+        inputs = Inputs(environ)
+        return cls(Connection.from_inputs(inputs), _agent(inputs), TokenRequest.from_inputs(inputs))
+
+
+def _agent(inputs: Inputs) -> str | AgentProfile:
+    has_id, has_name = bool(inputs.text("agent-id")), bool(inputs.text("agent-name"))
+    if has_id == has_name:
+        both = (
+            "agent-id and agent-name are both given" if has_id else "agent-id and agent-name are both empty"
+        )
+        raise InvalidInputError("agent-id", f"or `agent-name` is needed, and one of them only: {both}")
+    if has_name:
+        return AgentProfile.from_inputs(inputs)
+    for name in (
+        "agent-description",
+        "agent-type",
+        "agent-version",
+        "capabilities",
+        "owner",
+        "deployment-env",
+    ):
+        if inputs.text(name):
+            raise InvalidInputError(
+                name, "describes an agent to register; give `agent-name` instead of `agent-id`"
+            )
+    return _agent_id(inputs)
+
+
+def _origin(inputs: Inputs) -> Origin:
+    value = inputs.required("api-url")
+    try:
+        return Origin.from_base_url(value)
+    except ValueError as error:
+        raise InvalidInputError("api-url", str(error)) from error
+
+
+def _audience(inputs: Inputs) -> str:
+    value = inputs.text("audience")
+    if not value.isprintable() or len(value) > _MAX_AUDIENCE:
+        raise InvalidInputError(
+            "audience",
+            f"has a line break, an invisible character, or more than {_MAX_AUDIENCE} characters; write one audience",
+        )
+    return value
+
+
+def _certificate(inputs: Inputs) -> str:
+    value = inputs.text("ca-certificate")
+    if value:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=value)
+        except (ssl.SSLError, ValueError) as error:
+            raise InvalidInputError(
+                "ca-certificate",
+                "is no PEM certificate; give the text from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----",
+            ) from error
+    return value
+
+
+def _agent_id(inputs: Inputs) -> str:
+    value = inputs.required("agent-id")
+    try:
+        agent_id = str(uuid.UUID(value))
+    except ValueError:
+        agent_id = ""
+    # uuid.UUID also takes braces, `urn:uuid:` and missing hyphens.
+    if agent_id != value.lower():
+        raise InvalidInputError(
+            "agent-id",
+            f"is {shown(value, 80)!r}, which is no UUID; take the output `agent-id` of register-agent, "
+            "such as ${{ steps.register.outputs.agent-id }}",
+        )
+    return agent_id
+
+
+def _email(inputs: Inputs) -> str:
+    value = inputs.required("agent-name")
+    if not _EMAIL.fullmatch(value) or not value.isprintable():
+        raise InvalidInputError(
+            "agent-name",
+            f"is {shown(value, 80)!r}, which is no e-mail address; write one such as deploy-bot@example.com",
+        )
+    return value

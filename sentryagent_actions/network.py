@@ -1,0 +1,239 @@
+"""HTTP calls within one time budget: limits on time and size, and the rule for trying again."""
+
+import itertools
+import json
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+import httpx
+
+from sentryagent_actions.errors import ActionError
+from sentryagent_actions.untrusted import one_line
+
+T = TypeVar("T")
+
+_CONNECT_SECONDS = 5.0
+_READ_SECONDS = 15.0
+_MAX_RESPONSE_BYTES = 1024 * 1024
+_FIRST_BACKOFF_SECONDS = 0.5
+_MAX_BACKOFF_SECONDS = 8.0
+_RETRYABLE_STATUSES = frozenset({408, 425, 429})
+_USER_AGENT = "sentryagent-actions (+https://github.com/sentryagent/toolkit)"
+
+# http is allowed to this machine only, and a proxy would carry the credential off it, in clear.
+_DIRECT = dict.fromkeys(("http://", "all://localhost", "all://127.0.0.1", "all://[::1]"))
+
+
+class NetworkError(Exception):
+    """A call brought no usable answer; the message says why, in a few cleaned words."""
+
+
+class UnreachableError(NetworkError):
+    """No connection, or one that broke off."""
+
+
+class TimedOutError(NetworkError):
+    """A connection, but no answer in time."""
+
+
+class CertificateError(NetworkError):
+    """The TLS handshake failed; another try would fail alike."""
+
+
+class UnusableAnswerError(NetworkError):
+    """An answer that is not to be used: a redirect, too large, or not decodable."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time and chance: epoch seconds, monotonic seconds, a pause in seconds, a number in [0, 1)."""
+
+    now: Callable[[], float]
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], None]
+    random: Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A complete HTTP answer that is no redirect."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether the status says "later": 408, 425, 429 or 5xx."""
+        return self.status in _RETRYABLE_STATUSES or self.status >= 500
+
+    def json_object(self) -> dict[str, object]:
+        """Return the body as a JSON object; raises ValueError."""
+        try:
+            value = json.loads(self.body)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        if not isinstance(value, dict):
+            raise ValueError("not a JSON object")  # noqa: TRY004 - a wrong value from outside, not a wrong call
+        return value
+
+    def retry_after(self, now: float) -> float | None:
+        """Return the seconds that `Retry-After` asks for (RFC 9110, 10.2.3), or None."""
+        value = self.headers.get("retry-after", "").strip()
+        if value.isascii() and value.isdigit():
+            return float(value)
+        try:
+            return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+        except ValueError:
+            return None
+
+
+class Network:
+    """An HTTP client that keeps one budget of seconds over all its calls."""
+
+    def __init__(
+        self, client: httpx.Client, clock: Clock, budget_seconds: float, log: Callable[[str], None]
+    ) -> None:
+        self._client = client
+        self._log = log
+        self._deadline = clock.monotonic() + budget_seconds
+        self.clock = clock
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        bearer: str = "",
+        json: Mapping[str, object] | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Make one call, once. Raises NetworkError."""
+        timeout = self._timeout()
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        request = self._client.build_request(
+            method, url, json=json, data=form, headers=headers, timeout=timeout
+        )
+        with _network_errors():
+            response = self._client.send(request, stream=True)
+            try:
+                return self._read(response)
+            finally:
+                response.close()
+
+    def retry(self, attempt: Callable[[], T]) -> T:
+        """Return what `attempt` returns, trying again while its error is retryable and the budget lasts.
+
+        Full jitter between tries; `Retry-After` is honoured. Raises the last ActionError.
+        """
+        may_retry_once = True
+        for tries in itertools.count(1):
+            try:
+                return attempt()
+            except ActionError as error:
+                error.tries = tries
+                pause = self._pause(error, tries, may_retry_once=may_retry_once)
+                if pause is None or pause >= self._left():
+                    raise
+                may_retry_once = may_retry_once and not error.retry_once
+                self._log(f"Try {tries}: {error} Trying again in {pause:.1f} s.")
+                self.clock.sleep(pause)
+        raise AssertionError("itertools.count ended")  # pragma: no cover - for the type checker
+
+    def _pause(self, error: ActionError, tries: int, *, may_retry_once: bool) -> float | None:
+        if error.retry_once and may_retry_once:
+            return 1.0 + self.clock.random()
+        if not error.retryable:
+            return None
+        ceiling = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** (tries - 1))
+        # Added to what the server asked for, so that a matrix of jobs does not come back as one.
+        return (error.retry_after or 0.0) + ceiling * self.clock.random()
+
+    def _left(self) -> float:
+        return self._deadline - self.clock.monotonic()
+
+    def _timeout(self) -> httpx.Timeout:
+        left = self._left()
+        if left <= 0:
+            raise TimedOutError("the time that `timeout` allows is used up")
+        connect, read = min(_CONNECT_SECONDS, left), min(_READ_SECONDS, left)
+        return httpx.Timeout(connect=connect, read=read, write=read, pool=connect)
+
+    def _read(self, response: httpx.Response) -> Reply:
+        if response.is_redirect:
+            # A credential follows no redirect: the new place was not named in the workflow.
+            raise UnusableAnswerError(
+                f"a redirect ({response.status_code}) to {one_line(response.headers['location'], 100)}"
+            )
+        body = bytearray()
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) > _MAX_RESPONSE_BYTES:
+                raise UnusableAnswerError("an answer of more than 1 MiB")
+            if self._left() <= 0:
+                raise TimedOutError("the answer did not end within the time that `timeout` allows")
+        return Reply(response.status_code, response.headers, bytes(body))
+
+
+@contextmanager
+def _network_errors() -> Iterator[None]:
+    try:
+        yield
+    except (httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        raise UnreachableError("the connection timed out") from error
+    except httpx.TimeoutException as error:
+        raise TimedOutError("no answer in time") from error
+    except httpx.TransportError as error:
+        failure = _tls_failure(error)
+        if failure:
+            raise CertificateError(failure) from error
+        raise UnreachableError(one_line(str(error)) or type(error).__name__) from error
+    except httpx.HTTPError as error:
+        raise UnusableAnswerError("an answer that cannot be decoded") from error
+
+
+def _tls_failure(error: BaseException) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        # A connection that ends within the handshake is a broken connection, not a wrong certificate.
+        if isinstance(cause, ssl.SSLError) and not isinstance(
+            cause, ssl.SSLEOFError | ssl.SSLZeroReturnError
+        ):
+            return one_line(getattr(cause, "verify_message", "") or cause.reason or str(cause))
+        cause = cause.__cause__ or cause.__context__
+    return ""
+
+
+def open_client(*, transport: httpx.BaseTransport | None, ca_certificate: str) -> httpx.Client:
+    """Return a client with the system's roots and `ca_certificate` (PEM), and the environment's proxies.
+
+    The environment is read by OpenSSL (SSL_CERT_FILE, SSL_CERT_DIR) and httpx (HTTPS_PROXY, NO_PROXY, …).
+    Raises ValueError where a proxy variable cannot be used.
+    """
+    try:
+        return httpx.Client(
+            transport=transport,
+            mounts=_DIRECT,
+            verify=_trust(ca_certificate) if transport is None else True,
+            trust_env=True,
+            follow_redirects=False,
+            headers={"User-Agent": _USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"},
+        )
+    except ImportError as error:
+        raise ValueError("SOCKS proxies are not supported; name an http:// proxy") from error
+
+
+def _trust(ca_certificate: str) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca_certificate:
+        context.load_verify_locations(cadata=ca_certificate)
+    return context

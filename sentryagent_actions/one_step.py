@@ -1,0 +1,35 @@
+"""The root action: register the agent where it does not exist yet, then issue its token."""
+
+from sentryagent_actions.errors import ActionError
+from sentryagent_actions.inputs import OneStepInputs
+from sentryagent_actions.issue_token import NOT_AUTHENTICATED, dry_run, issue
+from sentryagent_actions.register_agent import BOOTSTRAP, register
+from sentryagent_actions.step import Session, Step, report_failure
+
+
+def run(step: Step) -> int:
+    """Perform the action; return its exit code."""
+    may_skip = False
+    try:
+        inputs = OneStepInputs.from_environ(step.environ)
+        may_skip = inputs.token.skip_when_unavailable
+        with step.session(inputs.connection) as session:
+            _perform(session, inputs)
+    except ActionError as error:
+        return report_failure(step.workflow, error, NOT_AUTHENTICATED, skip=may_skip and error.retryable)
+    return 0
+
+
+def _perform(session: Session, inputs: OneStepInputs) -> None:
+    if isinstance(inputs.agent, str):
+        session.workflow.set_outputs({"agent-id": inputs.agent, "created": "false"})
+        issue(session, inputs.agent, inputs.token)
+    elif inputs.token.dry_run:
+        session.workflow.info(
+            "The dry run tries the registration; an agent's own token needs the id that it gives."
+        )
+        permission = dry_run(session, BOOTSTRAP)
+        session.workflow.set_outputs({**NOT_AUTHENTICATED, "created": "false", "scope": permission.scope})
+    else:
+        agent = register(session, inputs.agent)
+        issue(session, agent.agent_id, inputs.token)
