@@ -4,4 +4,4 @@ from collections.abc import Mapping
 from typing import Any, NewType
 
 SignedClaims = NewType("SignedClaims", Mapping[str, Any])
-"""Claims whose signature, issuer, audience and times were checked; made only by `server.tokens.strict_jwt`."""
+"""Claims whose signature, issuer, audience and times were checked; made only by `server.tokens`."""

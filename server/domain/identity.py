@@ -1,6 +1,7 @@
 """Who asks: the facts that GitHub signed about one run of one workflow."""
 
 import re
+import string
 from dataclasses import dataclass
 from typing import Self
 
@@ -11,6 +12,12 @@ GITHUB = "github"
 _OWNER = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})"
 _NAME = r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}"
 _REPOSITORY = re.compile(rf"{_OWNER}/{_NAME}", re.ASCII)
+_WORKFLOW_FILE = re.compile(r"[^/]+\.ya?ml", re.DOTALL)
+_ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+_BRANCHES = "refs/heads/"
+_TAGS = "refs/tags/"
+_WORKFLOWS = "/.github/workflows/"
 
 
 def is_repository(name: str) -> bool:
@@ -18,13 +25,22 @@ def is_repository(name: str) -> bool:
     return _REPOSITORY.fullmatch(name) is not None
 
 
-def repository_key(name: str) -> str:
-    """The form in which repository names are compared and stored: GitHub's names have no case.
+def is_workflow_file(name: str) -> bool:
+    """Whether `name` is the name of a workflow file, without its folder."""
+    return _WORKFLOW_FILE.fullmatch(name) is not None
 
-    Only for names that `is_repository` accepts: outside ASCII, lower case is not an identity
-    (KELVIN SIGN lowers to `k`).
+
+def ascii_lower(text: str) -> str:
+    """The text with its ASCII letters, and nothing else, in lower case.
+
+    `str.lower` would make other letters alike, too: KELVIN SIGN becomes `k` (federation-security A12).
     """
-    return name.lower()
+    return text.translate(_ASCII_LOWER)
+
+
+def repository_key(name: str) -> str:
+    """The form in which repository names are compared and stored: GitHub's names have no case."""
+    return ascii_lower(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +89,31 @@ class WorkflowIdentity:
     def subject(self) -> str:
         """The subject of a bootstrap token: the repository as GitHub spells it."""
         return f"repo:{self.repository}"
+
+    @property
+    def branch(self) -> str | None:
+        """The branch that the run is of: both `ref` and `ref_type` must say so (federation-security A5)."""
+        return self._ref_name(_BRANCHES, "branch")
+
+    @property
+    def tag(self) -> str | None:
+        """The tag that the run is of."""
+        return self._ref_name(_TAGS, "tag")
+
+    @property
+    def workflow_file(self) -> str | None:
+        """The file name of the workflow that was started (not of a reusable one that it calls).
+
+        Branches and files may have `@` and `.yml` in their names, so `workflow_ref` is not searched for a
+        separator: its head must be this repository and its tail this ref (federation-security A14).
+        """
+        repository, _, rest = (self.workflow_ref or "").partition(_WORKFLOWS)
+        name = rest.removesuffix(f"@{self.ref or self.sha}")
+        if name == rest or repository_key(repository) != self.repository_key:
+            return None
+        return name if is_workflow_file(name) else None
+
+    def _ref_name(self, prefix: str, ref_type: str) -> str | None:
+        if self.ref_type != ref_type or not self.ref.startswith(prefix):
+            return None
+        return self.ref.removeprefix(prefix)

@@ -1,0 +1,140 @@
+"""JSON that means one thing only (RFC 8259 with the choices that RFC 7493, I-JSON, makes).
+
+Python's parser takes the last of several equal members, `NaN`, halves of surrogate pairs and any depth; two
+parsers that disagree about such a text can be played against each other (federation-security B10, B11).
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+_MAX_DIGITS = 19
+"""A 64-bit integer has no more; a longer one costs Python quadratic time."""
+
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
+"""Possessive, and content with a missing end quote: no text makes it go back, so it is linear."""
+
+
+class StrictJsonError(ValueError):
+    """The text is not acceptable: `reason` is a sentence, `field` the member at fault where it is known."""
+
+    def __init__(self, reason: str, field: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a text may hold: nesting, object members and array items in all, characters of a string, fractions."""
+
+    depth: int = 8
+    members: int = 100
+    string_length: int = 16 * 1024
+    floats: bool = False
+
+
+def parse(text: bytes | str, limits: Limits) -> Any:
+    """The value of a JSON text.
+
+    The caller has limited the size of `text`; the time is linear in it.
+    Raises `StrictJsonError`, and nothing else, for whatever is not acceptable.
+    """
+    decoded = _decoded(text)
+    _check_depth(decoded, limits.depth)
+    try:
+        value = json.loads(
+            decoded,
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_float=_float_reader(allowed=limits.floats),
+            parse_int=_integer,
+        )
+    except json.JSONDecodeError as error:
+        raise StrictJsonError(f"It is not JSON: {error.msg} at character {error.pos}.") from error
+    _check_content(value, limits)
+    return value
+
+
+def _decoded(text: bytes | str) -> str:
+    if isinstance(text, str):
+        return text
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise StrictJsonError(f"It is not UTF-8: the byte at position {error.start} is wrong.") from error
+
+
+def _check_depth(text: str, allowed: int) -> None:
+    # Before parsing: the parser recurses, and its RecursionError depends on how deep the caller already is.
+    depth = 0
+    for token in _STRING_OR_BRACKET.finditer(text):
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
+        if depth > allowed:
+            raise StrictJsonError(f"It is nested deeper than {allowed} levels.")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # The names arrive unescaped, so "\u0061" and "a" are the same member.
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            raise StrictJsonError("It has the same member twice.", name if name.isprintable() else None)
+        members[name] = value
+    return members
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise StrictJsonError(f"{name} is not a JSON value.")
+
+
+def _float_reader(*, allowed: bool) -> Callable[[str], float]:
+    def read(digits: str) -> float:
+        value = float(digits)
+        if not allowed:
+            raise StrictJsonError("Numbers must be integers, without a fraction or an exponent.")
+        if value in {float("inf"), float("-inf")}:
+            raise StrictJsonError("A number is too large.")
+        return value
+
+    return read
+
+
+def _integer(digits: str) -> int:
+    if len(digits.lstrip("-")) > _MAX_DIGITS:
+        raise StrictJsonError(f"An integer has more than {_MAX_DIGITS} digits.")
+    return int(digits)
+
+
+def _check_content(value: Any, limits: Limits) -> None:
+    members = 0
+    waiting: list[tuple[str | None, Any]] = [(None, value)]
+    while waiting:
+        field, item = waiting.pop()
+        if isinstance(item, str):
+            _check_string(item, limits.string_length, field)
+            continue
+        children = _children(field, item)
+        members += len(children)
+        if members > limits.members:
+            raise StrictJsonError(f"It has more than {limits.members} members and items.")
+        for name in item if isinstance(item, dict) else ():
+            _check_string(name, limits.string_length, None)
+        waiting.extend(children)
+
+
+def _children(field: str | None, item: Any) -> list[tuple[str | None, Any]]:
+    if isinstance(item, dict):
+        return [(field or name, member) for name, member in item.items()]
+    return [(field, element) for element in item] if isinstance(item, list) else []
+
+
+def _check_string(text: str, allowed: int, field: str | None) -> None:
+    if len(text) > allowed:
+        raise StrictJsonError(f"It has a string of more than {allowed} characters.", field)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise StrictJsonError("It has half of a surrogate pair, which is no character.", field) from error

@@ -1,0 +1,1 @@
+"""Cryptography without I/O: what GitHub signed, what we sign, and the keys of both."""

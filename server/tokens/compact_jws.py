@@ -1,0 +1,96 @@
+"""The compact form of a signed token (RFC 7515, 7.1), read but not believed."""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from server import strict_json
+
+MAX_TOKEN_LENGTH = 16 * 1024
+"""Characters. GitHub's tokens have about 1 800."""
+
+MAX_STRING_LENGTH = 4 * 1024
+"""Characters of one claim. A customised `sub` joins several refs of up to 700 each."""
+
+_COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
+_KID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_LIMITS = strict_json.Limits(depth=8, members=100, string_length=MAX_STRING_LENGTH)
+
+_FORBIDDEN_HEADERS = ("jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc")
+"""Each lets the sender choose the key (B2) or the meaning of the rest (B13, B14); libraries pass most of them."""
+
+
+class MalformedToken(ValueError):
+    """The text is no token that we read; the message says why and never repeats the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnverifiedJwt:
+    """The parts of a token whose signature nobody has checked yet."""
+
+    kid: str
+    alg: Any
+    typ: Any
+    claims: Mapping[str, Any]
+    signing_input: bytes
+    signature: bytes
+
+
+def read(unverified_token: str) -> UnverifiedJwt:
+    """Take a compact JWS apart.
+
+    `alg` and `typ` are whatever the header has there; without `typ` it is a `JWT` (RFC 7519, 5.1).
+    Raises `MalformedToken`.
+    """
+    # Size first: base64 and JSON work only on what is small (B9).
+    if len(unverified_token) > MAX_TOKEN_LENGTH:
+        raise MalformedToken(f"it is longer than {MAX_TOKEN_LENGTH} characters")
+    parts = _COMPACT.fullmatch(unverified_token)
+    if parts is None:
+        raise MalformedToken("it is not three base64url parts with a dot between them")
+    header = _object(_decode(parts[1], "header"), "header")
+    _check_header(header)
+    signature = _decode(parts[3], "signature")
+    if not signature:
+        raise MalformedToken("its signature is empty")
+    return UnverifiedJwt(
+        kid=header["kid"],
+        alg=header.get("alg"),
+        typ=header.get("typ", "JWT"),
+        claims=_object(_decode(parts[2], "payload"), "payload"),
+        signing_input=f"{parts[1]}.{parts[2]}".encode("ascii"),
+        signature=signature,
+    )
+
+
+def _decode(part: str, name: str) -> bytes:
+    try:
+        decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except binascii.Error as error:
+        raise MalformedToken(f"its {name} is not base64url") from error
+    # Unused bits of the last character: sixteen spellings of one token, of which fifteen are nobody's (B8).
+    if base64.urlsafe_b64encode(decoded).rstrip(b"=") != part.encode("ascii"):
+        raise MalformedToken(f"its {name} is not canonical base64url")
+    return decoded
+
+
+def _object(text: bytes, name: str) -> dict[str, Any]:
+    try:
+        value = strict_json.parse(text, _LIMITS)
+    except strict_json.StrictJsonError as error:
+        raise MalformedToken(f"its {name} is not acceptable: {error.reason.rstrip('.')}") from error
+    if not isinstance(value, dict):
+        raise MalformedToken(f"its {name} is not a JSON object")
+    return value
+
+
+def _check_header(header: Mapping[str, Any]) -> None:
+    for name in _FORBIDDEN_HEADERS:
+        if name in header:
+            raise MalformedToken(f"its header has {name}, which is not accepted")
+    kid = header.get("kid")
+    if not isinstance(kid, str) or _KID.fullmatch(kid) is None:
+        raise MalformedToken("its header has no kid, or one that is not 1 to 128 of A-Z a-z 0-9 . _ ~ -")

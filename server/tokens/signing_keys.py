@@ -1,0 +1,125 @@
+"""The keys of our own tokens: made, stored as PEM, published as JWK."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+ALGORITHMS = ("ES256", "RS256", "EdDSA")
+
+_RSA_BITS = 2048
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
+
+_THUMBPRINT_MEMBERS = {"EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n"), "OKP": ("crv", "kty", "x")}
+"""The required members of each key type, in the order of RFC 7638, 3.2 (RFC 8037, 2 for OKP): all public."""
+
+
+class UnreadableKey(ValueError):
+    """A stored key cannot be loaded; the message says what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key of ours; `kid` is its RFC 7638 thumbprint, so no two keys ever share one."""
+
+    kid: str
+    alg: str
+    private_key: PrivateKey = field(repr=False)
+    public_key: PublicKey = field(repr=False)
+
+    @classmethod
+    def of(cls, private_key: PrivateKey) -> Self:
+        """Name a key by its thumbprint and its algorithm."""
+        public_key = private_key.public_key()
+        alg = _algorithm_of(private_key)
+        return cls(
+            kid=_thumbprint(_public_members(alg, public_key)),
+            alg=alg,
+            private_key=private_key,
+            public_key=public_key,
+        )
+
+
+def generate(alg: str) -> SigningKey:
+    """A new key for ES256, RS256 or EdDSA (Ed25519). Raises `ValueError` for another algorithm."""
+    match alg:
+        case "ES256":
+            return SigningKey.of(ec.generate_private_key(ec.SECP256R1()))
+        case "RS256":
+            return SigningKey.of(rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS))
+        case "EdDSA":
+            return SigningKey.of(ed25519.Ed25519PrivateKey.generate())
+    raise ValueError(f"There is no signing algorithm {alg} here; choose one of {', '.join(ALGORITHMS)}.")
+
+
+def to_pem(key: SigningKey, passphrase: str | None) -> bytes:
+    """The key as PKCS #8 in PEM, encrypted where there is a passphrase."""
+    return key.private_key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(passphrase.encode())
+        if passphrase
+        else serialization.NoEncryption(),
+    )
+
+
+def from_pem(pem: bytes, passphrase: str | None) -> SigningKey:
+    """The key in a PEM text; one in clear loads also where a passphrase is configured since.
+
+    Raises `UnreadableKey`.
+    """
+    encrypted = b"BEGIN ENCRYPTED PRIVATE KEY" in pem
+    if encrypted and not passphrase:
+        raise UnreadableKey(
+            "The signing key is encrypted; set SENTRYAGENT_KEY_ENCRYPTION_KEY to its passphrase."
+        )
+    try:
+        key = serialization.load_pem_private_key(
+            pem, passphrase.encode() if encrypted and passphrase else None
+        )
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise UnreadableKey(
+            "The signing key cannot be read; check that SENTRYAGENT_KEY_ENCRYPTION_KEY is the one it was stored under."
+        ) from error
+    if not isinstance(key, PrivateKey):
+        raise UnreadableKey(
+            f"The signing key is of a kind that signs no tokens here ({', '.join(ALGORITHMS)})."
+        )
+    return SigningKey.of(key)
+
+
+def public_jwk(key: SigningKey) -> dict[str, str]:
+    """The key for verifiers (RFC 7517, 4): its public members only."""
+    return {"kid": key.kid, "alg": key.alg, "use": "sig", **_public_members(key.alg, key.public_key)}
+
+
+def jwks(keys: Iterable[SigningKey]) -> dict[str, list[dict[str, str]]]:
+    """The JWK Set of some keys (RFC 7517, 5)."""
+    return {"keys": [public_jwk(key) for key in keys]}
+
+
+def _algorithm_of(key: PrivateKey) -> str:
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        if not isinstance(key.curve, ec.SECP256R1):
+            raise UnreadableKey("The signing key is on another curve than P-256, the one of ES256.")
+        return "ES256"
+    return "RS256" if isinstance(key, rsa.RSAPrivateKey) else "EdDSA"
+
+
+def _public_members(alg: str, key: PublicKey) -> dict[str, str]:
+    members: Mapping[str, Any] = jwt.get_algorithm_by_name(alg).to_jwk(key, as_dict=True)
+    return {name: members[name] for name in _THUMBPRINT_MEMBERS[members["kty"]]}
+
+
+def _thumbprint(members: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(members, separators=(",", ":"), sort_keys=True).encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
