@@ -24,6 +24,9 @@ Clock = Callable[[], datetime]
 
 NewId = Callable[[], UUID]
 
+NewTokenId = Callable[[], str]
+"""A fresh `jti` of at least 128 random bits (RFC 7519, 4.1.7)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
@@ -142,6 +145,9 @@ class Agents(Protocol):
     def get(self, agent_id: UUID) -> Agent | None:
         """The agent; inside a write transaction its row stays locked until the end."""
 
+    def status(self, agent_id: UUID) -> AgentStatus | None:
+        """The agent's status alone, never locked: exchanges of one agent must not queue for its row."""
+
     def by_email(self, email: str) -> Agent | None:
         """The agent with this address, compared without case, whatever its status."""
 
@@ -221,6 +227,9 @@ class SigningKeys(Protocol):
 
     def set_status(self, kid: str, status: KeyStatus, *, retired_at: datetime | None) -> None:
         """Let a key sign, or let it only verify."""
+
+    def remove(self, kid: str) -> None:
+        """Forget a key: it is published no more, and what it signed is refused."""
 
     def version(self) -> int:
         """A number that changes with every change of the keys: caches compare it."""

@@ -1,0 +1,82 @@
+"""The database as the use cases see it: transactions."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+from sqlalchemy.engine import Connection
+
+from server.store.agents import AgentTable
+from server.store.audit import AuditTable
+from server.store.credentials import CredentialTable
+from server.store.engines import open_engines
+from server.store.facts import FactTable
+from server.store.failures import outages
+from server.store.policies import PolicyTable
+from server.store.revoked_tokens import RevokedTokenTable
+from server.store.schema import pending
+from server.store.signing_keys import SigningKeyTable
+from server.store.url import parse
+from server.store.used_tokens import UsedTokenTable
+
+
+class Transaction:
+    """One transaction, by table (`server.ports.Transaction`)."""
+
+    def __init__(self, connection: Connection, *, lock: bool) -> None:
+        self.policies = PolicyTable(connection, lock=lock)
+        self.agents = AgentTable(connection, lock=lock)
+        self.credentials = CredentialTable(connection)
+        self.used_tokens = UsedTokenTable(connection)
+        self.revoked_tokens = RevokedTokenTable(connection)
+        self.audit = AuditTable(connection)
+        self.signing_keys = SigningKeyTable(connection)
+        self.facts = FactTable(connection)
+
+
+class Database:
+    """An existing database (`server.ports.Store`); `server.store.schema.migrate` makes one.
+
+    Raises `DatabaseUrlError` for a URL that names none. Nothing is connected before the first transaction.
+    Make one in each process: connections do not survive a fork.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._reader, self._writer = open_engines(parse(url))
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """A transaction that only reads: the database refuses to write in it.
+
+        Raises `DatabaseUnavailable`.
+        """
+        with outages(), self._reader.begin() as connection:
+            yield Transaction(connection, lock=False)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A transaction that may write; all of it is kept when the block ends, none when it raises.
+
+        Raises `DatabaseUnavailable`.
+        """
+        with outages(), self._writer.begin() as connection:
+            yield Transaction(connection, lock=True)
+
+    def is_prepared(self) -> bool:
+        """Whether the schema has every step of this version.
+
+        Raises `DatabaseUnavailable`.
+        """
+        with outages(), self._reader.connect() as connection:
+            return not pending(connection)
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._reader.dispose()
+        self._writer.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

@@ -1,0 +1,138 @@
+"""The schema of a database: bring it up to date, or ask whether it is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import URL, Engine, NullPool, create_engine, inspect, text
+from sqlalchemy.engine import Connection
+
+from server.store import migrations
+from server.store.engines import begin_with, connect_sqlite, open_engines
+from server.store.failures import outages
+from server.store.url import DatabaseUrlError, parse, sqlite_file
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_FOLDER = Path(migrations.__file__).parent
+_ADVISORY_LOCK = 0x53656E747279
+"""PostgreSQL is migrated under this lock: "Sentry" in ASCII."""
+_SQLITE_WAIT_SECONDS = 60
+
+
+class SchemaError(Exception):
+    """The schema is not one that this version can work with; the message says what to do."""
+
+
+def migrate(url: str) -> Sequence[str]:
+    """Apply the steps that are missing, all in one transaction; returns their numbers in order.
+
+    Several processes may start together: one migrates, the others wait and find nothing to do. A SQLite file
+    that is missing is made, readable by its owner alone, because signing keys will lie in it.
+    Raises `DatabaseUrlError`, `SchemaError` where the database is newer than this version, `DatabaseUnavailable`.
+    """
+    parts = parse(url)
+    path = sqlite_file(parts)
+    if path is not None:
+        _make_file(path)
+    engine = _postgresql(parts) if path is None else _sqlite(parts, path)
+    try:
+        with outages(to_operator=True), engine.begin() as connection:
+            if path is None:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+            return _upgrade(connection)
+    finally:
+        engine.dispose()
+
+
+def is_prepared(url: str) -> bool:
+    """Whether the database has every table; never makes one.
+
+    Raises `DatabaseUrlError` and `DatabaseUnavailable`.
+    """
+    parts = parse(url)
+    path = sqlite_file(parts)
+    if path is not None and not path.exists():
+        return False
+    reader, _ = open_engines(parts)
+    try:
+        with outages(to_operator=True), reader.connect() as connection:
+            return not pending(connection)
+    finally:
+        reader.dispose()
+
+
+def pending(connection: Connection) -> bool:
+    """Whether the database lacks a step of this version."""
+    return _current(connection) < _steps()[-1]
+
+
+def alembic_config(connection: Connection) -> "Config":
+    """What Alembic's own commands need to run the steps on this connection, in its transaction."""
+    # Loaded only where a step is run: Alembic costs a third of the command line's start.
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _make_file(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise DatabaseUrlError(
+            f"The folder {path.parent} of the SQLite database does not exist; create it first."
+        )
+    if path.exists():
+        return
+    try:
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise DatabaseUrlError(f"The SQLite database {path} cannot be made: {error.strerror}.") from error
+
+
+def _sqlite(parts: URL, path: Path) -> Engine:
+    """Foreign keys are off while steps run: a table that is rebuilt would take its dependents with it."""
+    pragmas = ("foreign_keys=OFF", "journal_mode=WAL")
+    engine = create_engine(
+        parts,
+        creator=lambda: connect_sqlite(path, *pragmas, busy_seconds=_SQLITE_WAIT_SECONDS),
+        poolclass=NullPool,
+    )
+    begin_with(engine, "BEGIN IMMEDIATE")
+    return engine
+
+
+def _postgresql(parts: URL) -> Engine:
+    """Without the bounds of requests: a step may take as long as its table is large."""
+    return create_engine(parts.set(query={"connect_timeout": "3", **parts.query}), poolclass=NullPool)
+
+
+def _upgrade(connection: Connection) -> Sequence[str]:
+    before = _current(connection)
+    steps = _steps()
+    if before > steps[-1]:
+        raise SchemaError(
+            f"The database is at step {before}, and this version knows none after {steps[-1]}; "
+            "run a version that is as new as the database."
+        )
+    missing = [step for step in steps if step > before]
+    if missing:
+        # Loaded only where a step is run: Alembic costs a third of the command line's start.
+        from alembic import command
+
+        command.upgrade(alembic_config(connection), "head")
+    return missing
+
+
+def _current(connection: Connection) -> str:
+    """The number of the last step that was applied; empty in a new database."""
+    if not inspect(connection).has_table("alembic_version"):
+        return ""
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or ""
+
+
+def _steps() -> Sequence[str]:
+    """The numbers of all steps, in order."""
+    return sorted(path.name[:3] for path in _FOLDER.glob("versions/[0-9][0-9][0-9]_*.py"))

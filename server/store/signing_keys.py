@@ -1,0 +1,65 @@
+"""The table of the keys that sign our own tokens."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from hashlib import sha256
+
+from sqlalchemy import Column, LargeBinary, Table, Text, bindparam, delete, insert, select, update
+from sqlalchemy.engine import Connection
+
+from server.ports import KeyStatus, StoredKey
+from server.store.columns import METADATA, Moment, word_of
+
+SIGNING_KEYS = Table(
+    "signing_keys",
+    METADATA,
+    Column("kid", Text, primary_key=True),
+    Column("alg", Text, nullable=False),
+    Column("private_pem", LargeBinary, nullable=False),
+    Column("status", word_of(KeyStatus), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("retired_at", Moment),
+)
+
+_T = SIGNING_KEYS.c
+_ALL = select(SIGNING_KEYS).order_by(_T.created_at, _T.kid)
+_STATE = select(_T.kid, _T.status, _T.retired_at).order_by(_T.kid)
+_SET_STATUS = (
+    update(SIGNING_KEYS)
+    .where(_T.kid == bindparam("of_kid"))
+    .values(
+        status=bindparam("new_status", type_=_T.status.type), retired_at=bindparam("moment", type_=Moment)
+    )
+)
+
+
+class SigningKeyTable:
+    """Signing keys in one transaction (`server.ports.SigningKeys`)."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def all(self) -> Sequence[StoredKey]:
+        """Every key, oldest first."""
+        return [StoredKey(**row._asdict()) for row in self._connection.execute(_ALL)]
+
+    def add(self, key: StoredKey) -> None:
+        """Store a new key."""
+        self._connection.execute(insert(SIGNING_KEYS), asdict(key))
+
+    def set_status(self, kid: str, status: KeyStatus, *, retired_at: datetime | None) -> None:
+        """Let a key sign, or let it only verify."""
+        self._connection.execute(_SET_STATUS, {"of_kid": kid, "new_status": status, "moment": retired_at})
+
+    def remove(self, kid: str) -> None:
+        """Forget a key: what it signed is refused from the next request on."""
+        self._connection.execute(delete(SIGNING_KEYS).where(_T.kid == kid))
+
+    def version(self) -> int:
+        """A number that changes with every change of the keys.
+
+        It is computed from the few rows themselves: a counter beside them could be forgotten.
+        """
+        state = repr([tuple(row) for row in self._connection.execute(_STATE)])
+        return int.from_bytes(sha256(state.encode()).digest()[:8])

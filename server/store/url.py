@@ -1,0 +1,35 @@
+"""Which database a URL names."""
+
+from pathlib import Path
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+_FORMS = "write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+
+
+class DatabaseUrlError(ValueError):
+    """The URL names no database that the provider can use; the message never shows a password."""
+
+
+def parse(url: str) -> URL:
+    """The parts of a database URL.
+
+    Raises `DatabaseUrlError` for another engine, and for a SQLite URL without a file or with parameters.
+    """
+    try:
+        parts = make_url(url)
+    except ArgumentError as error:
+        raise DatabaseUrlError(f"The database URL cannot be read; {_FORMS}.") from error
+    if parts.drivername not in {"sqlite", "postgresql+psycopg"}:
+        raise DatabaseUrlError(f"The provider does not speak {parts.drivername}; {_FORMS}.")
+    if parts.drivername == "sqlite" and (
+        parts.query or parts.host or parts.database in {None, "", ":memory:"}
+    ):
+        raise DatabaseUrlError("A SQLite database is a file and takes no parameters; write sqlite:///FILE.")
+    return parts
+
+
+def sqlite_file(parts: URL) -> Path | None:
+    """The absolute path of a SQLite database, `None` for PostgreSQL."""
+    return Path(parts.database).absolute() if parts.drivername == "sqlite" and parts.database else None

@@ -1,0 +1,50 @@
+"""The table of GitHub tokens that were exchanged."""
+
+from datetime import datetime
+from hashlib import sha256
+
+from sqlalchemy import Column, Index, LargeBinary, Table, bindparam, select
+from sqlalchemy.engine import Connection
+
+from server.store.columns import METADATA, Moment
+from server.store.expiring import insert_once, purge
+
+USED_TOKENS = Table(
+    "used_tokens",
+    METADATA,
+    Column("token_digest", LargeBinary, primary_key=True),
+    Column("keep_until", Moment, nullable=False),
+    Index(None, "keep_until"),
+)
+
+_T = USED_TOKENS.c
+_ONE = select(_T.keep_until).where(_T.token_digest == bindparam("digest"))
+
+
+class UsedTokenTable:
+    """Used tokens in one transaction (`server.ports.UsedTokens`)."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def contains(self, issuer: str, jti: str) -> bool:
+        """Whether the token was exchanged already."""
+        return self._connection.execute(_ONE, {"digest": _digest(issuer, jti)}).first() is not None
+
+    def claim(self, issuer: str, jti: str, *, keep_until: datetime) -> bool:
+        """Use the token up; `False` where somebody, perhaps at the same moment, was first."""
+        row = {"token_digest": _digest(issuer, jti), "keep_until": keep_until}
+        return insert_once(self._connection, USED_TOKENS, row)
+
+    def purge(self, now: datetime, *, limit: int) -> int:
+        """Delete at most `limit` rows whose `keep_until` is past; returns how many went."""
+        return purge(self._connection, USED_TOKENS, _T.keep_until, now, limit=limit)
+
+
+def _digest(issuer: str, jti: str) -> bytes:
+    """The key of a token: SHA-256 over issuer and `jti`, with NUL between (no issuer's URL has one).
+
+    A `jti` may be long or hold any character; its digest fits an index on both engines, and ten million of
+    them stay small.
+    """
+    return sha256(f"{issuer}\0{jti}".encode(errors="surrogatepass")).digest()
