@@ -1,0 +1,162 @@
+"""The control API under `/_mock`: mint, plan faults, move the clock, rotate keys, start jobs, read the log."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from flask import Blueprint, Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from mock_idp.faults import ENDPOINTS, TOKEN_FAULTS, fault_names
+from mock_idp.issuer import Issuer, PlannedFault
+from mock_idp.job import read_job
+from mock_idp.members import InvalidMemberError, read_members
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MAX_DELAY_SECONDS: Final = 600
+_TOKEN_MEMBERS: Final = {
+    "claims": "an object",
+    "header": "an object",
+    "fault": "a string",
+    "job": "an object",
+    "audience": "a string",
+}
+_FAULT_MEMBERS: Final = {
+    "endpoint": "a string",
+    "status": "a positive integer",
+    "fault": "a string",
+    "delay": "a number",
+    "times": "a positive integer",
+}
+
+
+def blueprint(issuer: Issuer) -> Blueprint:
+    """The control API of one issuer."""
+    routes = Blueprint("control", __name__, url_prefix="/_mock")
+    _add_tokens_and_keys(routes, issuer)
+    _add_jobs(routes, issuer)
+    _add_faults(routes, issuer)
+    _add_clock_and_log(routes, issuer)
+    return routes
+
+
+def _add_tokens_and_keys(routes: Blueprint, issuer: Issuer) -> None:
+    @routes.post("/token")
+    def mint() -> Response:
+        members = read_members(_body(), _TOKEN_MEMBERS)
+        _require_known("fault", members.get("fault"), tuple(TOKEN_FAULTS))
+        job = read_job(members.pop("job", {}))
+        return jsonify(token=issuer.mint(job, **members))
+
+    @routes.post("/keys/rotate")
+    def rotate() -> Response:
+        members = read_members(_body(), {"publish": "true or false", "keepOld": "true or false"})
+        key = issuer.rotate(publish=members.get("publish", True), keep_old=members.get("keepOld", True))
+        return jsonify(kid=key.kid)
+
+
+def _add_jobs(routes: Blueprint, issuer: Issuer) -> None:
+    @routes.post("/jobs")
+    def start_job() -> tuple[Response, int]:
+        started = issuer.start_job(read_job(_body()))
+        # Under the address that this caller reached: a container and its host may know the mock by different names.
+        return jsonify(started.describe(request.host_url.rstrip("/"), issuer.url)), 201
+
+    @routes.delete("/jobs/<job_id>")
+    def end_job(job_id: str) -> tuple[Response, int]:
+        if not issuer.end_job(job_id):
+            return _error(404, "NOT_FOUND", f"No job {job_id} is in progress; it has ended or never was.")
+        return Response(), 204
+
+
+def _add_faults(routes: Blueprint, issuer: Issuer) -> None:
+    @routes.post("/faults")
+    def plan_fault() -> tuple[Response, int]:
+        issuer.plan_fault(read_fault(_body()))
+        return Response(), 204
+
+    @routes.delete("/faults")
+    def clear_faults() -> tuple[Response, int]:
+        issuer.clear_faults()
+        return Response(), 204
+
+
+def _add_clock_and_log(routes: Blueprint, issuer: Issuer) -> None:
+    @routes.post("/clock")
+    def set_clock() -> Response:
+        members = read_members(_body(), {"offset": "a number", "freeze": "a number"})
+        if len(members) != 1:
+            raise InvalidMemberError("offset", "or `freeze` must be given, one of the two")
+        if "offset" in members:
+            issuer.clock.shift(members["offset"])
+        else:
+            issuer.clock.freeze(members["freeze"])
+        return jsonify(now=issuer.clock.now())
+
+    @routes.get("/requests")
+    def requests() -> Response:
+        return jsonify(data=issuer.requests())
+
+    @routes.post("/reset")
+    def reset() -> tuple[Response, int]:
+        read_members(_body(), {})
+        issuer.reset()
+        return Response(), 204
+
+
+def read_fault(body: object) -> PlannedFault:
+    """A planned fault from its JSON members. Raises InvalidMemberError."""
+    members = read_members(body, _FAULT_MEMBERS)
+    endpoint = members.get("endpoint", "")
+    _require_known("endpoint", endpoint, ENDPOINTS)
+    _require_known("fault", members.get("fault"), fault_names(endpoint))
+    if not 200 <= members.get("status", 200) <= 599:
+        raise InvalidMemberError("status", "must be an HTTP status from 200 to 599")
+    if not 0 <= members.get("delay", 0) <= _MAX_DELAY_SECONDS:
+        raise InvalidMemberError("delay", f"must be from 0 to {_MAX_DELAY_SECONDS} seconds")
+    if not members.keys() & {"status", "fault", "delay"}:
+        raise InvalidMemberError("fault", "is missing: say what goes wrong with `status`, `fault` or `delay`")
+    return PlannedFault(**members)
+
+
+def _require_known(field: str, value: str | None, known: tuple[str, ...]) -> None:
+    if value is not None and value not in known:
+        raise InvalidMemberError(field, f"must be one of {', '.join(known)}")
+
+
+def _body() -> object:
+    """The JSON body whatever its content type says (curl's default is a form); no body is an empty object."""
+    try:
+        return json.loads(request.get_data() or b"{}", object_pairs_hook=_unique)
+    except ValueError as error:
+        if isinstance(error, InvalidMemberError):
+            raise
+        raise InvalidMemberError("body", "must be JSON") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        name = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
+        raise InvalidMemberError(name, "stands twice")
+    return members
+
+
+def _error(status: int, code: str, message: str, **details: str) -> tuple[Response, int]:
+    return jsonify(code=code, message=message, details=details), status
+
+
+def add_error_handlers(app: Flask) -> None:
+    """Answer every error as JSON with a code and a sentence."""
+
+    @app.errorhandler(InvalidMemberError)
+    def invalid(error: InvalidMemberError) -> tuple[Response, int]:
+        return _error(400, "VALIDATION_ERROR", str(error), field=error.field, reason=error.reason)
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> tuple[Response, int]:
+        code = error.name.upper().replace(" ", "_")
+        return _error(error.code or 500, code, f"{request.method} {request.path}: {error.description}")

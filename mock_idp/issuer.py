@@ -1,0 +1,220 @@
+"""The mock's state: keys, clock, jobs, planned faults and the request log. Thread-safe, no HTTP."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+import uuid
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Final
+
+from mock_idp.environment import REQUEST_TOKEN, REQUEST_URL, event_payload, job_variables
+from mock_idp.faults import GOOD_TOKEN, TOKEN_FAULTS, seal
+from mock_idp.github import id_token_claims, server_url
+from mock_idp.signing_keys import KeyRing, SigningKey, make_key, make_ring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mock_idp.job import Job
+
+RUN_SERVICE_PATH: Final = "/232//idtoken"
+API_VERSION: Final = "2.0"
+_LOG_LENGTH: Final = 10_000
+
+
+@dataclass(frozen=True)
+class StartedJob:
+    """A job in progress. The plan and job ids stand in its request URL; the request token is its secret."""
+
+    job: Job
+    plan_id: str
+    job_id: str
+    request_token: str = field(repr=False)
+
+    @property
+    def request_path(self) -> str:
+        """Path and query of the request URL: a double slash and a query, as GitHub's has."""
+        return f"{RUN_SERVICE_PATH}/{self.plan_id}/{self.job_id}?api-version={API_VERSION}"
+
+    def describe(self, origin: str, issuer: str) -> dict[str, Any]:
+        """The answer of `POST /_mock/jobs` to a caller who reaches the mock at `origin`.
+
+        Only a job with `id-token: write` has the two variables of the request.
+        """
+        variables = job_variables(self.job, server_url(issuer))
+        request_url = origin + self.request_path
+        if self.job.may_request_id_token:
+            variables |= {REQUEST_URL: request_url, REQUEST_TOKEN: self.request_token}
+        return {
+            "jobId": self.job_id,
+            "issuer": issuer,
+            "requestUrl": request_url,
+            "requestToken": self.request_token,
+            "variables": variables,
+            "event": event_payload(self.job),
+        }
+
+
+@dataclass(frozen=True)
+class PlannedFault:
+    """What an endpoint does wrong, `times` times or, without it, until it is cleared. `delay` is in seconds."""
+
+    endpoint: str
+    status: int | None = None
+    fault: str = ""
+    delay: float = 0.0
+    times: int | None = None
+
+
+class Clock:
+    """Seconds since the epoch: the machine's, shifted, or frozen."""
+
+    def __init__(self, real: Callable[[], float] = time.time) -> None:
+        self._real = real
+        self._offset = 0.0
+        self._frozen: float | None = None
+
+    def now(self) -> int:
+        """The mock's time in whole seconds since the epoch."""
+        return int(self._real() + self._offset if self._frozen is None else self._frozen)
+
+    def shift(self, seconds: float) -> None:
+        """Run `seconds` ahead of the machine (behind it, where negative); ends a freeze."""
+        self._offset, self._frozen = seconds, None
+
+    def freeze(self, epoch: float) -> None:
+        """Stand still at `epoch` (seconds)."""
+        self._frozen = epoch
+
+
+class Issuer:
+    """The OIDC issuer and run service of the mock. `url` is its `iss`."""
+
+    def __init__(self, url: str, clock: Clock | None = None) -> None:
+        self.url = url
+        self.clock = clock or Clock()
+        self.ring: KeyRing = make_ring()
+        self._lock = threading.Lock()
+        self._jobs: dict[str, StartedJob] = {}
+        self._ended: set[str] = set()
+        self._faults: list[PlannedFault] = []
+        self._log: deque[dict[str, Any]] = deque(maxlen=_LOG_LENGTH)
+        self._other_key: SigningKey | None = None
+
+    def mint(
+        self,
+        job: Job,
+        *,
+        audience: str | None = None,
+        claims: Mapping[str, object] | None = None,
+        header: Mapping[str, object] | None = None,
+        fault: str = "",
+    ) -> str:
+        """A token for `job`. A given claim or header member overrides what job and fault say; `None` removes it."""
+        spoil = TOKEN_FAULTS[fault] if fault else GOOD_TOKEN
+        key = self.ring.signing
+        now, jti = self.clock.now(), str(uuid.uuid4())
+        payload = spoil.claims(id_token_claims(job, issuer=self.url, audience=audience, now=now, jti=jti))
+        return seal(_overridden(payload, claims), _overridden(spoil.header(key.header()), header), key, spoil)
+
+    def start_job(self, job: Job) -> StartedJob:
+        """Start a job: its request token is good until `end_job`."""
+        started = StartedJob(job, str(uuid.uuid4()), str(uuid.uuid4()), secrets.token_urlsafe(32))
+        with self._lock:
+            self._jobs[started.job_id] = started
+        return started
+
+    def end_job(self, job_id: str) -> bool:
+        """End a job: its request token is expired from now on. False where there is no such job in progress."""
+        with self._lock:
+            started = self._jobs.pop(job_id, None)
+            if started:
+                self._ended.add(started.request_token)
+            return started is not None
+
+    def job_of(self, request_token: str) -> StartedJob | None:
+        """The job in progress that a request token belongs to."""
+        with self._lock:
+            return next((job for job in self._jobs.values() if job.request_token == request_token), None)
+
+    def is_ended(self, request_token: str) -> bool:
+        """Whether the token belonged to a job that has ended."""
+        with self._lock:
+            return request_token in self._ended
+
+    def plan_fault(self, fault: PlannedFault) -> None:
+        """Counted faults of one endpoint happen one after the other; one without end gives way to the next."""
+        with self._lock:
+            self._faults = [
+                planned
+                for planned in self._faults
+                if planned.endpoint != fault.endpoint or planned.times is not None
+            ]
+            self._faults.append(fault)
+
+    def next_fault(self, endpoint: str) -> PlannedFault | None:
+        """The fault for the request that has just come in; counts it."""
+        with self._lock:
+            planned = next((fault for fault in self._faults if fault.endpoint == endpoint), None)
+            if planned and planned.times is not None:
+                index = self._faults.index(planned)
+                left = planned.times - 1
+                again = (
+                    [PlannedFault(endpoint, planned.status, planned.fault, planned.delay, left)]
+                    if left
+                    else []
+                )
+                self._faults[index : index + 1] = again
+            return planned
+
+    def clear_faults(self) -> None:
+        """Behave again."""
+        with self._lock:
+            self._faults = []
+
+    def rotate(self, *, publish: bool = True, keep_old: bool = True) -> SigningKey:
+        """Sign with a new key from now on. Without `publish` the key set does not show it."""
+        new = make_key()
+        with self._lock:
+            self.ring = self.ring.rotated(new, publish=publish, keep_old=keep_old)
+        return new
+
+    def other_key(self) -> SigningKey:
+        """A key that is not this issuer's, for key sets that lie."""
+        with self._lock:
+            self._other_key = self._other_key or make_key(with_certificate=False)
+            return self._other_key
+
+    def record(self, endpoint: str, method: str, status: int | None, repository: str, audience: str) -> None:
+        """Log a request; `status` is None where the connection was reset. No secret is ever logged."""
+        entry = {
+            "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),  # noqa: UP017
+            "endpoint": endpoint,
+            "method": method,
+            "status": status,
+            "repository": repository or None,
+            "audience": audience or None,
+        }
+        with self._lock:
+            self._log.append(entry)
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The logged requests, oldest first."""
+        with self._lock:
+            return list(self._log)
+
+    def reset(self) -> None:
+        """Real time, no faults, an empty log. Keys and jobs stay."""
+        self.clear_faults()
+        self.clock.shift(0)
+        with self._lock:
+            self._log.clear()
+
+
+def _overridden(members: dict[str, Any], given: Mapping[str, object] | None) -> dict[str, Any]:
+    merged = members | dict(given or {})
+    return {name: value for name, value in merged.items() if value is not None}

@@ -1,0 +1,1 @@
+"""GitHub's runner for one Docker action: metadata, inputs, file commands, workflow commands, masks, engines."""

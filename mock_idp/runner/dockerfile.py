@@ -1,0 +1,112 @@
+"""What the process engine needs to know of a Dockerfile: ENTRYPOINT, CMD, and what COPY puts where."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from mock_idp.runner.errors import ActionError
+
+_INSTRUCTION: Final = re.compile(r"\s*([A-Za-z]+)\s+(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One source of a COPY line: a path of the build context, and where it lies in the image."""
+
+    source: Path
+    target: PurePosixPath
+
+
+@dataclass(frozen=True)
+class Dockerfile:
+    """The last stage's ENTRYPOINT and CMD, and the copies of all stages. The context is the file's folder."""
+
+    path: Path
+    entrypoint: tuple[str, ...]
+    command: tuple[str, ...]
+    copies: tuple[Copy, ...]
+
+    def find(self, word: str) -> Path | None:
+        """The file of the build context that is `word` in the image: an absolute path, or a bare name."""
+        wanted = PurePosixPath(word)
+        if not wanted.is_absolute() and len(wanted.parts) > 1:
+            return None
+        candidates = (_match(copy, wanted) for copy in self.copies)
+        return next((path for path in candidates if path and path.is_file()), None)
+
+
+def _match(copy: Copy, wanted: PurePosixPath) -> Path | None:
+    if not wanted.is_absolute():
+        return copy.source if copy.target.name == wanted.name else copy.source / wanted.name
+    if copy.target == wanted:
+        return copy.source
+    return copy.source / wanted.relative_to(copy.target) if wanted.is_relative_to(copy.target) else None
+
+
+def read_dockerfile(path: Path) -> Dockerfile:
+    """Read a Dockerfile. Raises ActionError for a shell-form ENTRYPOINT or CMD, which no runner input survives."""
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    folder = PurePosixPath("/")
+    copies: list[Copy] = []
+    for name, rest in _instructions(path.read_text("utf-8")):
+        if name == "FROM":
+            entrypoint, command, folder = (), (), PurePosixPath("/")
+        elif name == "WORKDIR":
+            folder /= rest
+        elif name == "ENTRYPOINT":
+            entrypoint, command = _exec_form(path, name, rest), ()
+        elif name == "CMD":
+            command = _exec_form(path, name, rest)
+        elif name in {"COPY", "ADD"}:
+            copies += _copies(path.parent, folder, rest)
+    return Dockerfile(path, entrypoint, command, tuple(copies))
+
+
+def _instructions(text: str) -> list[tuple[str, str]]:
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\[ \t]*\n", " ", "\n".join(lines))
+    found = (_INSTRUCTION.fullmatch(line) for line in joined.splitlines())
+    return [(match[1].upper(), match[2].strip()) for match in found if match]
+
+
+def _exec_form(path: Path, name: str, rest: str) -> tuple[str, ...]:
+    try:
+        words = json.loads(rest)
+    except ValueError:
+        words = None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ActionError(
+            f'{path}: {name} must have the exec form, such as ["python", "/main.py"]: the shell of the other form '
+            "drops variables with a hyphen in their name, so INPUT_API-URL would be lost."
+        )
+    return tuple(words)
+
+
+def _copies(context: Path, folder: PurePosixPath, rest: str) -> list[Copy]:
+    flags, words = _split_copy(rest)
+    if len(words) < 2 or any(flag.startswith("--from") for flag in flags):
+        return []
+    *sources, target = words
+    into = folder / target
+    return [
+        Copy(
+            path,
+            into
+            if path.is_dir() or (len(sources) == 1 and not target.endswith(("/", ".")))
+            else into / path.name,
+        )
+        for source in sources
+        for path in sorted(context.glob(source.strip("/"))) or [context / source.strip("/")]
+    ]
+
+
+def _split_copy(rest: str) -> tuple[list[str], list[str]]:
+    head = re.match(r"(?:--\S+\s+)*", rest)
+    flags, words = (rest[: head.end()], rest[head.end() :]) if head else ("", rest)
+    return flags.split(), json.loads(words) if words.startswith("[") else shlex.split(words)

@@ -1,0 +1,115 @@
+"""The engine without Docker: the image's entry point as a process, with this Python for the image's Python."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+from mock_idp.runner.dockerfile import Dockerfile, read_dockerfile
+from mock_idp.runner.errors import ActionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mock_idp.runner.action import Action
+    from mock_idp.runner.engine import Folders
+
+_PYTHON: Final = re.compile(r"python(3(\.\d+)?)?")
+# What a container brings itself and a process must take from this machine: the search path, and on Windows what
+# sockets and temporary files need.
+_OF_THIS_MACHINE: Final = ("PATH", "SYSTEMROOT", "COMSPEC", "PATHEXT")
+# A container has its own CA bundle; where this machine replaces it, TLS fails without these.
+_TLS: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+class ProcessEngine:
+    """Runs entry points found through the Dockerfile. Raises ActionError for a Dockerfile it cannot follow."""
+
+    def __init__(self, action: Action, machine: Mapping[str, str]) -> None:
+        self._dockerfile = read_dockerfile(action.dockerfile)
+        self._base = {name: machine[name] for name in (*_OF_THIS_MACHINE, *_TLS) if name in machine}
+
+    def prepare(self, show: Callable[[str], None]) -> None:
+        """Nothing is built; says what stands in for the image."""
+        show(f"engine process: {self._dockerfile.path.name} on Python {sys.version.split()[0]}, no container")
+
+    def seen(self, folders: Folders) -> Mapping[Path, str]:
+        """A process sees the paths of this machine."""
+        return {folders.workspace: str(folders.workspace)}
+
+    def start(
+        self, entrypoint: str, args: Sequence[str] | None, env: Mapping[str, str], folders: Folders
+    ) -> subprocess.Popen[bytes]:
+        """Start the entry point in the workspace, its standard input closed. Raises ActionError."""
+        words = self._entry(entrypoint) if entrypoint else self._image_entry()
+        # Docker takes CMD for the arguments only where neither an entry point nor arguments are given.
+        default = () if entrypoint else self._dockerfile.command
+        arguments = [*words, *(default if args is None else args)]
+        try:
+            return subprocess.Popen(  # noqa: S603 (running the user's own action is what this command is for)
+                arguments,
+                cwd=folders.workspace,
+                env={**self._base, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        except OSError as error:
+            raise ActionError(f"cannot start {arguments[0]}: {error.strerror}.") from error
+
+    def _image_entry(self) -> list[str]:
+        words = self._dockerfile.entrypoint
+        if not words:
+            raise ActionError(
+                f"{self._dockerfile.path} has no ENTRYPOINT in its last stage; the process engine does not know "
+                "that of the base image. Add one, or use --engine docker."
+            )
+        first, *rest = words
+        return [*self._entry(first), *(str(self._dockerfile.find(word) or word) for word in rest)]
+
+    def _entry(self, word: str) -> list[str]:
+        """The command line that stands for one path or name of the image."""
+        if _PYTHON.fullmatch(PurePosixPath(word).name):
+            return _this_python()
+        script = self._dockerfile.find(word)
+        if script:
+            return _command_of(script)
+        return [_beside_this_python(word, self._dockerfile)]
+
+
+def _this_python() -> list[str]:
+    # Without -B the action's folder would be left with __pycache__ in it.
+    return [sys.executable, "-B"]
+
+
+def _command_of(script: Path) -> list[str]:
+    """A copied file as this machine starts it: its shebang honoured, Python replaced by this one, flags kept."""
+    first = script.open("rb").readline().decode("utf-8", "replace").rstrip()
+    if not first.startswith("#!"):
+        return [str(script)]
+    words = shlex.split(first[2:])
+    if PurePosixPath(words[0]).name == "env":
+        words = [word for word in words[1:] if word != "-S"]
+    name = PurePosixPath(words[0]).name
+    interpreter = _this_python() if _PYTHON.fullmatch(name) else [shutil.which(name) or words[0]]
+    return [*interpreter, *words[1:], str(script)]
+
+
+def _beside_this_python(word: str, dockerfile: Dockerfile) -> str:
+    """A console script that the image installs with its package, and this environment with the same package."""
+    name = PurePosixPath(word).name
+    folder = Path(sys.executable).parent
+    for candidate in (folder / name, folder / f"{name}.exe"):
+        if os.access(candidate, os.X_OK):
+            return str(candidate)
+    raise ActionError(
+        f"the process engine cannot find the entry point {word!r}: no COPY line of {dockerfile.path} brings a file "
+        f"of that name from the build context, and there is no {name} in {folder}. Use --engine docker, or install "
+        "the action's package into this Python."
+    )

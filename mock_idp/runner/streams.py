@@ -1,0 +1,45 @@
+"""Both streams of a process, line by line as they come."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from typing import IO, TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+_GRACE_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.1
+
+
+def lines_of(process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """The lines of stdout and stderr without their line ends, in the order in which they arrive.
+
+    Ends with the streams, or five seconds after the process where a grandchild keeps one open, as the runner does.
+    """
+    arrived: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    streams = [stream for stream in (process.stdout, process.stderr) if stream]
+    for stream in streams:
+        threading.Thread(target=_pump, args=(stream, arrived), daemon=True).start()
+    open_streams, deadline = len(streams), float("inf")
+    while open_streams and time.monotonic() < deadline:
+        try:
+            line = arrived.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            if process.poll() is not None and deadline == float("inf"):
+                deadline = time.monotonic() + _GRACE_SECONDS
+            continue
+        if line is None:
+            open_streams -= 1
+        else:
+            yield line.decode("utf-8", "replace").rstrip("\r\n")
+
+
+def _pump(stream: IO[bytes], arrived: queue.SimpleQueue[bytes | None]) -> None:
+    with stream:
+        for line in stream:
+            arrived.put(line)
+    arrived.put(None)

@@ -1,0 +1,116 @@
+"""The issuer's RSA keys: made, published, rotated."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import uuid
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.x509.oid import NameOID
+
+_CERTIFICATE_NAME: Final = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "actions.self-signed.github")])
+_CERTIFICATE_YEARS: Final = timedelta(days=3652)
+
+
+def base64url(data: bytes) -> str:
+    """Base64url without padding (RFC 7515, section 2)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def compact_json(value: object) -> str:
+    """JSON as GitHub serialises headers and payloads: members in alphabetical order, no blanks."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _modulus(numbers: rsa.RSAPublicNumbers) -> bytes:
+    return numbers.n.to_bytes((numbers.n.bit_length() + 7) // 8, "big")
+
+
+def _self_signed(private: rsa.RSAPrivateKey) -> bytes:
+    # A fixed start: a certificate must not depend on the machine's clock, and relying parties ignore its dates.
+    start = datetime(2024, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 (one spelling for every supported Python)
+    builder = x509.CertificateBuilder(_CERTIFICATE_NAME, _CERTIFICATE_NAME, private.public_key())
+    builder = builder.serial_number(1).not_valid_before(start).not_valid_after(start + _CERTIFICATE_YEARS)
+    return builder.sign(private, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """An RSA key (2048 bits, RS256). The kid follows from the key, so two issuers never share one.
+
+    `certificate` is the self-signed X.509 in DER, or empty: GitHub also publishes a key without one.
+    """
+
+    private: rsa.RSAPrivateKey = field(repr=False)
+    kid: str
+    certificate: bytes = field(default=b"", repr=False)
+
+    @property
+    def x5t(self) -> str:
+        """The SHA-1 thumbprint of the certificate (RFC 7515, section 4.1.7), or an empty string."""
+        return (
+            base64url(hashlib.sha1(self.certificate, usedforsecurity=False).digest())
+            if self.certificate
+            else ""
+        )
+
+    def jwk(self) -> dict[str, Any]:
+        """The public key as it stands in the key set (RFC 7517)."""
+        numbers = self.private.public_key().public_numbers()
+        key: dict[str, Any] = {"kty": "RSA", "alg": "RS256", "use": "sig", "kid": self.kid}
+        key |= {"n": base64url(_modulus(numbers)), "e": "AQAB"}
+        if self.certificate:
+            key |= {"x5c": [base64.b64encode(self.certificate).decode()], "x5t": self.x5t}
+        return key
+
+    def header(self) -> dict[str, Any]:
+        """The JOSE header of a token signed with this key: GitHub's four members."""
+        header = {"alg": "RS256", "kid": self.kid, "typ": "JWT"}
+        return header | {"x5t": self.x5t} if self.certificate else header
+
+    def public_pem(self) -> bytes:
+        """The public key as PEM: what an algorithm-confused verifier would take for an HMAC secret."""
+        return self.private.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+    def sign(self, signing_input: bytes) -> bytes:
+        """RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518, section 3.3)."""
+        return self.private.sign(signing_input, padding.PKCS1v15(), hashes.SHA256())
+
+
+def make_key(*, with_certificate: bool = True) -> SigningKey:
+    """A fresh key with a kid in the form of GitHub's (a UUID of version 5)."""
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    kid = str(uuid.uuid5(uuid.NAMESPACE_OID, _modulus(private.public_key().public_numbers()).hex()))
+    return SigningKey(private, kid, _self_signed(private) if with_certificate else b"")
+
+
+@dataclass(frozen=True)
+class KeyRing:
+    """The key that signs, and the keys that the key set shows."""
+
+    signing: SigningKey
+    published: tuple[SigningKey, ...]
+
+    def key_set(self) -> dict[str, Any]:
+        """The JWK set (RFC 7517, section 5)."""
+        return {"keys": [key.jwk() for key in self.published]}
+
+    def rotated(self, new: SigningKey, *, publish: bool, keep_old: bool) -> KeyRing:
+        """The ring after a rotation: `new` signs, is shown if `publish`, and the old signing key only if `keep_old`."""
+        old = self.published if keep_old else tuple(key for key in self.published if key != self.signing)
+        return replace(self, signing=new, published=(new, *old) if publish else old)
+
+
+def make_ring() -> KeyRing:
+    """Two published keys, as GitHub has several: one signs, the other, without certificate, only stands there."""
+    signing = make_key()
+    return KeyRing(signing, (signing, make_key(with_certificate=False)))

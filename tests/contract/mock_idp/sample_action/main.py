@@ -1,0 +1,49 @@
+"""A small action for the runner's tests: it uses nothing but the standard library."""
+
+import json
+import os
+import sys
+import urllib.parse
+import urllib.request
+
+
+def _append(variable: str, text: str) -> None:
+    with open(os.environ[variable], "a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _id_token() -> str:
+    url = (
+        os.environ["ACTIONS_ID_TOKEN_REQUEST_URL"]
+        + "&audience="
+        + urllib.parse.quote(os.environ["INPUT_AUDIENCE"])
+    )
+    authorization = "bearer " + os.environ["ACTIONS_ID_TOKEN_REQUEST_TOKEN"]
+    request = urllib.request.Request(url, headers={"Authorization": authorization})
+    with urllib.request.urlopen(request, timeout=5) as response:
+        return json.load(response)["value"]
+
+
+def main(mode: str) -> int:
+    """Do what the input `mode` asks for; the exit code."""
+    _append("GITHUB_STATE", f"mode={mode}\n")
+    if mode == "fail":
+        print("::error title=Sample,file=main.py,line=3::it went wrong: 100%25", file=sys.stderr)
+        return 3
+    if mode == "environment":
+        seen = {**os.environ, "argv": json.dumps(sys.argv[1:]), "cwd": os.getcwd()}
+        _append("GITHUB_OUTPUT", f"environment<<EOF\n{json.dumps(seen)}\nEOF\n")
+        return 0
+    if mode == "bad-file":
+        _append("GITHUB_OUTPUT", "good=1\nbad<<EOF\nnever closed\n")
+        return 0
+    token = _id_token()
+    print(f"::add-mask::{token}")
+    print(f"the token is {token}")
+    _append("GITHUB_OUTPUT", f"token={token}\n")
+    _append("GITHUB_STEP_SUMMARY", f"# Sample\n\ntoken {token}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[2]))
