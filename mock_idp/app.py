@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 
 from mock_idp import control
-from mock_idp.faults import ANSWER_FAULTS, DISCOVERY_FAULTS, KEY_SET_FAULTS, TOKEN_FAULTS, Answer, json_answer
+from mock_idp.faults import (
+    ANSWER_FAULTS,
+    DISCOVERY_FAULTS,
+    ERROR_STATUS,
+    KEY_SET_FAULTS,
+    TOKEN_FAULTS,
+    Answer,
+    json_answer,
+)
 from mock_idp.github import default_audience, discovery_document, is_audience_issuable
 from mock_idp.issuer import API_VERSION, RUN_SERVICE_PATH
 
@@ -18,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from mock_idp.issuer import Issuer, StartedJob
+    from mock_idp.issuer import Issuer, PlannedFault, StartedJob
+    from mock_idp.job import Job
 
 _RESET: Final = "mock_idp.reset"
 
@@ -27,15 +37,21 @@ class ConnectionToResetError(ConnectionResetError):
     """The planned fault `reset`: whoever serves the app drops the connection without an answer."""
 
 
-def create_app(issuer: Issuer) -> Flask:
-    """The WSGI application over one issuer's state."""
+def create_app(issuer: Issuer, sleep: Callable[[float], None] = time.sleep) -> Flask:
+    """The WSGI application over one issuer's state; `sleep` waits for the seconds of a planned delay."""
     app = Flask(__name__, static_folder=None)
     # The request URL has a double slash, as GitHub's has: a client that normalises it must notice.
     app.url_map.merge_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it; the base class does not
+    endpoints = _Endpoints(issuer, sleep)
     for prefix in {"", urlsplit(issuer.url).path.rstrip("/")}:
-        _add_documents(app, issuer, prefix)
-    _add_request_endpoint(app, issuer)
+        app.add_url_rule(
+            f"{prefix}/.well-known/openid-configuration", f"discovery {prefix}", endpoints.discovery
+        )
+        app.add_url_rule(f"{prefix}/.well-known/jwks", f"jwks {prefix}", endpoints.jwks)
+    for slashes in ("//", "/"):
+        rule = f"/<int:service>{slashes}idtoken/<path:rest>"
+        app.add_url_rule(rule, f"token {slashes}", endpoints.token, defaults={"slashes": slashes})
     app.register_blueprint(control.blueprint(issuer))
     control.add_error_handlers(app)
     app.wsgi_app = _raising_resets(app.wsgi_app)  # type: ignore[method-assign, assignment]  # Flask documents this very assignment
@@ -53,73 +69,86 @@ def _raising_resets(inner: WSGIApplication) -> WSGIApplication:
     return wsgi
 
 
-def _add_documents(app: Flask, issuer: Issuer, prefix: str) -> None:
-    name = prefix or "root"
+class _Endpoints:
+    """What GitHub serves: discovery document, key set, and the ID-token request endpoint of its run service."""
 
-    def discovery(fault: str) -> Answer:
-        spoil = DISCOVERY_FAULTS.get(fault, dict)
-        return json_answer(spoil(discovery_document(issuer.url)))
+    def __init__(self, issuer: Issuer, sleep: Callable[[float], None]) -> None:
+        self._issuer = issuer
+        self._sleep = sleep
 
-    def jwks(fault: str) -> Answer:
-        keys = issuer.ring.key_set()
-        return json_answer(
-            KEY_SET_FAULTS[fault](keys, issuer.other_key()) if fault in KEY_SET_FAULTS else keys
+    def discovery(self) -> Response:
+        document = discovery_document(self._issuer.url)
+        return self._respond(
+            "discovery", lambda fault: json_answer(DISCOVERY_FAULTS.get(fault, dict)(document))
         )
 
-    app.add_url_rule(
-        f"{prefix}/.well-known/openid-configuration",
-        f"discovery {name}",
-        lambda: _respond(issuer, "discovery", discovery),
-    )
-    app.add_url_rule(f"{prefix}/.well-known/jwks", f"jwks {name}", lambda: _respond(issuer, "jwks", jwks))
+    def jwks(self) -> Response:
+        keys = self._issuer.ring.key_set()
+        return self._respond(
+            "jwks",
+            lambda fault: json_answer(
+                KEY_SET_FAULTS[fault](keys, self._issuer.other_key()) if fault in KEY_SET_FAULTS else keys
+            ),
+        )
 
-
-def _add_request_endpoint(app: Flask, issuer: Issuer) -> None:
-    def id_token(service: int, slashes: str, rest: str) -> Response:
+    def token(self, service: int, slashes: str, rest: str) -> Response:
         well_formed = f"/{service}{slashes}idtoken" == RUN_SERVICE_PATH
-        started = issuer.job_of(_bearer())
-        audience = request.args.get("audience") or (
-            default_audience(started.job, issuer.url) if started else ""
-        )
-        return _respond(
-            issuer,
-            "token",
-            lambda fault: _id_token(issuer, started, rest if well_formed else "", audience, fault),
-            started.job.repository if started else "",
-            audience,
+        started = self._issuer.job_of(_bearer())
+        if started is None:
+            return self._respond("token", lambda _fault: self._unauthorized())
+        job, asked = started.job, request.args.get("audience", "")
+        if not (well_formed and _is_readable(started, rest) and job.may_request_id_token):
+            answer = _refusal(403, "runner does not have permissions to generate id token")
+        elif not is_audience_issuable(asked, job):
+            answer = _refusal(400, f"Can't issue ID_TOKEN for audience '{asked}'")
+        else:
+            answer = None
+        audience = asked or default_audience(job, self._issuer.url)
+        return self._respond(
+            "token", lambda fault: answer or self._id_token(job, audience, fault), job.repository, audience
         )
 
-    for slashes in ("//", "/"):
-        app.add_url_rule(
-            f"/<int:service>{slashes}idtoken/<path:rest>",
-            f"token {slashes}",
-            id_token,
-            defaults={"slashes": slashes},
+    def _unauthorized(self) -> Answer:
+        ended = self._issuer.is_ended(_bearer())
+        return _refusal(
+            401, "token has invalid claims: token is expired" if ended else "Not authorized for this job"
         )
+
+    def _id_token(self, job: Job, audience: str, fault: str) -> Answer:
+        token = self._issuer.mint(job, audience=audience, fault=fault if fault in TOKEN_FAULTS else "")
+        return json_answer({"count": len(token), "value": token})
+
+    def _respond(
+        self, endpoint: str, make: Callable[[str], Answer], repository: str = "", audience: str = ""
+    ) -> Response:
+        """Answer as planned: late, with another status, spoilt; or as GitHub does."""
+        planned = self._issuer.next_fault(endpoint)
+        answer = make(planned.fault if planned else "")
+        if planned:
+            self._sleep(planned.delay)
+            answer = _planned_answer(answer, planned)
+        status = None if answer.reset else answer.status
+        self._issuer.record(endpoint, request.method, status, repository, audience)
+        return _to_response(answer)
+
+
+def _planned_answer(answer: Answer, planned: PlannedFault) -> Answer:
+    if planned.status is not None and planned.status >= ERROR_STATUS:
+        answer = _refusal(planned.status, "mock-idp was told to fail")
+    elif planned.status is not None:
+        answer = replace(answer, status=planned.status)
+    return ANSWER_FAULTS[planned.fault](answer) if planned.fault in ANSWER_FAULTS else answer
 
 
 def _bearer() -> str:
+    """The request token; the case of the scheme does not matter (RFC 9110, section 11.1)."""
     scheme = re.fullmatch(r"bearer +(\S+)", request.headers.get("Authorization", ""), re.IGNORECASE)
     return scheme[1] if scheme else ""
 
 
 def _refusal(status: int, message: str) -> Answer:
-    return json_answer(
-        {"source": "actions-run-service", "statusCode": status, "errorMessage": message}, status
-    )
-
-
-def _id_token(issuer: Issuer, started: StartedJob | None, rest: str, audience: str, fault: str) -> Answer:
-    if started is None:
-        ended = issuer.is_ended(_bearer())
-        message = "token has invalid claims: token is expired" if ended else "Not authorized for this job"
-        return _refusal(401, message)
-    if not (_is_readable(started, rest) and started.job.may_request_id_token):
-        return _refusal(403, "runner does not have permissions to generate id token")
-    if not is_audience_issuable(audience, started.job) and request.args.get("audience"):
-        return _refusal(400, f"Can't issue ID_TOKEN for audience '{audience}'")
-    token = issuer.mint(started.job, audience=audience, fault=fault if fault in TOKEN_FAULTS else "")
-    return json_answer({"count": len(token), "value": token})
+    body = {"source": "actions-run-service", "statusCode": status, "errorMessage": message}
+    return json_answer(body, status)
 
 
 def _is_readable(started: StartedJob, rest: str) -> bool:
@@ -133,27 +162,8 @@ def _is_readable(started: StartedJob, rest: str) -> bool:
     )
 
 
-def _respond(
-    issuer: Issuer, endpoint: str, make: Callable[[str], Answer], repository: str = "", audience: str = ""
-) -> Response:
-    """Answer as planned: late, with another status, spoilt; or as GitHub does."""
-    planned = issuer.next_fault(endpoint)
-    if planned is None:
-        answer = make("")
-    else:
-        time.sleep(planned.delay)
-        answer = make(planned.fault) if planned.status is None else _refusal(planned.status, "planned fault")
-        answer = ANSWER_FAULTS.get(planned.fault, _unchanged)(answer)
-    issuer.record(endpoint, request.method, None if answer.reset else answer.status, repository, audience)
-    return _to_response(answer)
-
-
-def _unchanged(answer: Answer) -> Answer:
-    return answer
-
-
 def _to_response(answer: Answer) -> Response:
-    headers: dict[str, Any] = {"Content-Type": answer.content_type}
+    headers = {"Content-Type": answer.content_type}
     if answer.redirect:
         headers["Location"] = request.url
     if answer.reset:

@@ -247,11 +247,9 @@ def _running_job(url: str, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _write_private(file: Path, text: str) -> None:
     """Write outputs, which are secrets, for this user alone, also over a file that others could read."""
     try:
-        with open(
-            os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
-        ) as stream:
-            file.chmod(0o600)
-            stream.write(text + "\n")
+        file.touch(mode=0o600)
+        file.chmod(0o600)
+        file.write_text(f"{text}\n", "utf-8")
     except OSError as error:
         raise click.UsageError(f"--json: cannot write {file}: {error.strerror}") from error
 

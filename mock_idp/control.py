@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import Blueprint, Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from mock_idp.faults import ENDPOINTS, TOKEN_FAULTS, fault_names
+from mock_idp.faults import ANSWER_FAULTS, ENDPOINTS, ERROR_STATUS, TOKEN_FAULTS, fault_names
 from mock_idp.issuer import Issuer, PlannedFault
 from mock_idp.job import read_job
 from mock_idp.members import InvalidMemberError, read_members
@@ -117,6 +117,10 @@ def read_fault(body: object) -> PlannedFault:
         raise InvalidMemberError("status", "must be an HTTP status from 200 to 599")
     if not 0 <= members.get("delay", 0) <= _MAX_DELAY_SECONDS:
         raise InvalidMemberError("delay", f"must be from 0 to {_MAX_DELAY_SECONDS} seconds")
+    if members.get("status", 0) >= ERROR_STATUS and members.get("fault", "") not in {"", *ANSWER_FAULTS}:
+        raise InvalidMemberError(
+            "fault", "changes the document, which an answer with an error status does not have"
+        )
     if not members.keys() & {"status", "fault", "delay"}:
         raise InvalidMemberError("fault", "is missing: say what goes wrong with `status`, `fault` or `delay`")
     return PlannedFault(**members)

@@ -129,8 +129,10 @@ def seal(claims: Members, header: Members, key: SigningKey, fault: TokenFault = 
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer before it is sent. `cut` promises the whole body and sends half of it,
-    `reset` breaks the connection, `redirect` points to the same URL.
+    """An HTTP answer before it is sent.
+
+    `cut` promises the whole body and sends half of it; `reset` breaks the connection; `redirect` points to the very
+    URL that was asked for.
     """
 
     status: int
@@ -173,6 +175,7 @@ DISCOVERY_FAULTS: Final[Mapping[str, Callable[[Members], Members]]] = {
     "missing-jwks-uri": _without("jwks_uri"),
     "foreign-jwks-uri": _with(jwks_uri="http://127.0.0.1:1/.well-known/jwks"),
 }
+ERROR_STATUS: Final = 400
 ENDPOINTS: Final = ("token", "discovery", "jwks")
 _DOCUMENT_FAULTS: Final[Mapping[str, Mapping[str, object]]] = {
     "token": TOKEN_FAULTS,

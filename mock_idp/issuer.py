@@ -92,12 +92,12 @@ class Clock:
 
 
 class Issuer:
-    """The OIDC issuer and run service of the mock. `url` is its `iss`."""
+    """The OIDC issuer and run service of the mock. `url` is its `iss`; clock and keys are real ones unless given."""
 
-    def __init__(self, url: str, clock: Clock | None = None) -> None:
+    def __init__(self, url: str, clock: Clock | None = None, ring: KeyRing | None = None) -> None:
         self.url = url
         self.clock = clock or Clock()
-        self.ring: KeyRing = make_ring()
+        self.ring = ring or make_ring()
         self._lock = threading.Lock()
         self._jobs: dict[str, StartedJob] = {}
         self._ended: set[str] = set()

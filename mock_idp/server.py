@@ -46,7 +46,6 @@ class MockIdp:
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, issuer: str = "") -> None:
-        self.url = ""
         self._socket = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128
         )

@@ -51,6 +51,7 @@ class DockerEngine:
         self._network = network
         digest = hashlib.sha256(str(action.dockerfile).encode()).hexdigest()[:12]
         self._image = f"{_LABEL}-action:{digest}"
+        self._container = ""
 
     def prepare(self, show: Callable[[str], None]) -> None:
         """Build the image; the context is the Dockerfile's own folder. A predecessor with other content is removed."""
@@ -91,8 +92,8 @@ class DockerEngine:
         self, entrypoint: str, args: Sequence[str] | None, env: Mapping[str, str], folders: Folders
     ) -> subprocess.Popen[bytes]:
         """Start a container. Values of variables travel in the client's environment, never on its command line."""
-        name = re.sub(r"[^a-z0-9]", "", self._image) + "_" + secrets.token_hex(3)
-        command = ["run", "--name", name, "--label", _LABEL, "--workdir", _WORKSPACE, "--rm"]
+        self._container = f"{re.sub(r'[^a-z0-9]', '', self._image)}_{secrets.token_hex(3)}"
+        command = ["run", "--name", self._container, "--label", _LABEL, "--workdir", _WORKSPACE, "--rm"]
         command += [word for variable in env for word in ("-e", variable)]
         command += ["--entrypoint", entrypoint] if entrypoint else []
         command += ["--network", self._network]
@@ -105,6 +106,11 @@ class DockerEngine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+
+    def stop(self, process: subprocess.Popen[bytes]) -> None:
+        """Remove the container: its first process may ignore signals, and outlives the client."""
+        self._call("rm", "--force", self._container)
+        process.wait()
 
     def _image_id(self) -> str:
         return self._call("images", "-q", "--no-trunc", self._image).strip()

@@ -13,30 +13,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Folders:
-    """The runner's folders on this machine. `root` holds all but, where the user named one, the workspace."""
+    """The runner's folders on this machine. `work` holds all but, where the user named one, the workspace."""
 
-    root: Path
+    work: Path
     workspace: Path
 
     @property
     def temp(self) -> Path:
         """RUNNER_TEMP."""
-        return self.root
+        return self.work / "_temp"
 
     @property
     def home(self) -> Path:
         """HOME of the step."""
-        return self.root / "_github_home"
+        return self.temp / "_github_home"
 
     @property
     def workflow(self) -> Path:
         """Where event.json lies."""
-        return self.root / "_github_workflow"
+        return self.temp / "_github_workflow"
 
     @property
     def file_commands(self) -> Path:
         """Where the files behind GITHUB_OUTPUT and its kin lie."""
-        return self.root / "_runner_file_commands"
+        return self.temp / "_runner_file_commands"
 
     def create(self) -> None:
         """Make the folders that are not there yet."""
@@ -57,3 +57,6 @@ class Engine(Protocol):
         self, entrypoint: str, args: Sequence[str] | None, env: Mapping[str, str], folders: Folders
     ) -> subprocess.Popen[bytes]:
         """Start a stage with exactly `env`; no entry point: the image's. Raises ActionError."""
+
+    def stop(self, process: subprocess.Popen[bytes]) -> None:
+        """End a stage that is still running."""

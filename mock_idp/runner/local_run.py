@@ -46,11 +46,12 @@ def run_action(
     engine = _engine(action, options, machine)
     # A container leaves files of root behind, which a user without that right cannot remove.
     with tempfile.TemporaryDirectory(prefix="mock-idp-", ignore_cleanup_errors=True) as root:
-        temp = Path(root).resolve()
+        work = Path(root).resolve()
+        name = job["variables"]["GITHUB_REPOSITORY"].rpartition("/")[2]
         context = StepContext(
             variables=job["variables"],
             event=job["event"],
-            folders=Folders(temp, (options.workspace or temp / "_work").resolve()),
+            folders=Folders(work, (options.workspace or work / name / name).resolve()),
             machine=machine,
             masker=SecretMasker(),
             show=show,

@@ -26,6 +26,7 @@ _PYTHON: Final = re.compile(r"python(3(\.\d+)?)?")
 _OF_THIS_MACHINE: Final = ("PATH", "SYSTEMROOT", "COMSPEC", "PATHEXT")
 # A container has its own CA bundle; where this machine replaces it, TLS fails without these.
 _TLS: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_TERMINATION_SECONDS: Final = 2.5
 
 
 class ProcessEngine:
@@ -62,6 +63,15 @@ class ProcessEngine:
             )
         except OSError as error:
             raise ActionError(f"cannot start {arguments[0]}: {error.strerror}.") from error
+
+    def stop(self, process: subprocess.Popen[bytes]) -> None:
+        """Ask it to end, as the runner does, and insist after 2.5 s."""
+        process.terminate()
+        try:
+            process.wait(_TERMINATION_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def _image_entry(self) -> list[str]:
         words = self._dockerfile.entrypoint

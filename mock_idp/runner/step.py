@@ -142,8 +142,7 @@ class Step:
         finally:
             # Reached early on Ctrl-C or SIGTERM: nothing may be left running.
             if process.poll() is None:
-                process.terminate()
-                process.wait()
+                self._engine.stop(process)
 
     def _fresh_files(self) -> dict[str, Path]:
         folder, guid = self._context.folders.file_commands, uuid.uuid4()
@@ -164,7 +163,7 @@ class Step:
             "GITHUB_EVENT_PATH": str(folders.workflow / "event.json"),
             "GITHUB_WORKSPACE": str(folders.workspace),
             "RUNNER_TEMP": str(folders.temp),
-            "RUNNER_TOOL_CACHE": str(folders.root / "_tool"),
+            "RUNNER_TOOL_CACHE": str(folders.work / "_tool"),
             "RUNNER_WORKSPACE": str(folders.workspace.parent),
         }
         env |= {variable: str(files[command]) for command, variable in _FILES.items()}
