@@ -18,7 +18,7 @@ _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
 
 
 class StrictJsonError(ValueError):
-    """The text is not acceptable: `reason` is a sentence, `field` the member at fault where it is known."""
+    """The text is not acceptable: `reason` is a sentence without its full stop, `field` the member at fault where it is known."""
 
     def __init__(self, reason: str, field: str | None = None) -> None:
         super().__init__(reason)
@@ -53,7 +53,7 @@ def parse(text: bytes | str, limits: Limits) -> Any:
             parse_int=_integer,
         )
     except json.JSONDecodeError as error:
-        raise StrictJsonError(f"It is not JSON: {error.msg} at character {error.pos}.") from error
+        raise StrictJsonError(f"it is not JSON: {error.msg} at character {error.pos}") from error
     _check_content(value, limits)
     return value
 
@@ -64,7 +64,7 @@ def _decoded(text: bytes | str) -> str:
     try:
         return text.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise StrictJsonError(f"It is not UTF-8: the byte at position {error.start} is wrong.") from error
+        raise StrictJsonError(f"it is not UTF-8: the byte at position {error.start} is wrong") from error
 
 
 def _check_depth(text: str, allowed: int) -> None:
@@ -73,7 +73,7 @@ def _check_depth(text: str, allowed: int) -> None:
     for token in _STRING_OR_BRACKET.finditer(text):
         depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
         if depth > allowed:
-            raise StrictJsonError(f"It is nested deeper than {allowed} levels.")
+            raise StrictJsonError(f"it is nested deeper than {allowed} levels")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -81,22 +81,22 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for name, value in pairs:
         if name in members:
-            raise StrictJsonError("It has the same member twice.", name if name.isprintable() else None)
+            raise StrictJsonError("it has the same member twice", name if name.isprintable() else None)
         members[name] = value
     return members
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise StrictJsonError(f"{name} is not a JSON value.")
+    raise StrictJsonError(f"{name} is not a JSON value")
 
 
 def _float_reader(*, allowed: bool) -> Callable[[str], float]:
     def read(digits: str) -> float:
         value = float(digits)
         if not allowed:
-            raise StrictJsonError("Numbers must be integers, without a fraction or an exponent.")
+            raise StrictJsonError("numbers must be integers, without a fraction or an exponent")
         if value in {float("inf"), float("-inf")}:
-            raise StrictJsonError("A number is too large.")
+            raise StrictJsonError("a number is too large")
         return value
 
     return read
@@ -104,7 +104,7 @@ def _float_reader(*, allowed: bool) -> Callable[[str], float]:
 
 def _integer(digits: str) -> int:
     if len(digits.lstrip("-")) > _MAX_DIGITS:
-        raise StrictJsonError(f"An integer has more than {_MAX_DIGITS} digits.")
+        raise StrictJsonError(f"an integer has more than {_MAX_DIGITS} digits")
     return int(digits)
 
 
@@ -119,7 +119,7 @@ def _check_content(value: Any, limits: Limits) -> None:
         children = _children(field, item)
         members += len(children)
         if members > limits.members:
-            raise StrictJsonError(f"It has more than {limits.members} members and items.")
+            raise StrictJsonError(f"it has more than {limits.members} members and items")
         for name in item if isinstance(item, dict) else ():
             _check_string(name, limits.string_length, None)
         waiting.extend(children)
@@ -133,8 +133,8 @@ def _children(field: str | None, item: Any) -> list[tuple[str | None, Any]]:
 
 def _check_string(text: str, allowed: int, field: str | None) -> None:
     if len(text) > allowed:
-        raise StrictJsonError(f"It has a string of more than {allowed} characters.", field)
+        raise StrictJsonError(f"it has a string of more than {allowed} characters", field)
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise StrictJsonError("It has half of a surrogate pair, which is no character.", field) from error
+        raise StrictJsonError("it has half of a surrogate pair, which is no character", field) from error

@@ -60,6 +60,17 @@ def members(conditions: Conditions) -> dict[str, str | tuple[str, ...]]:
     return {json_name: value for json_name, value in values.items() if value is not None}
 
 
+def canonical(conditions: Conditions) -> dict[str, str | list[str]]:
+    """The conditions that are set, in the one form that all equal ones have."""
+    return {name: _canonical(name, value) for name, value in members(conditions).items()}
+
+
+def _canonical(name: str, value: str | tuple[str, ...]) -> str | list[str]:
+    if isinstance(value, tuple):
+        return sorted(set(value))
+    return ascii_lower(value) if name == "environment" else value
+
+
 def failures(conditions: Conditions, run: WorkflowIdentity) -> tuple[FailedCondition, ...]:
     """The conditions that the run does not fulfil, the implicit ones about its ref and its event included."""
     return tuple(failed for check in _CHECKS if (failed := check(conditions, run)) is not None)

@@ -10,7 +10,7 @@ from uuid import UUID
 from server.domain import conditions as condition
 from server.domain import hints, patterns, scopes
 from server.domain.conditions import Conditions, FailedCondition
-from server.domain.identity import GITHUB, WorkflowIdentity, ascii_lower, repository_key
+from server.domain.identity import GITHUB, WorkflowIdentity, repository_key
 from server.domain.scopes import BOOTSTRAP_SCOPES, DEFAULT_POLICY_SCOPES
 
 __all__ = [
@@ -196,21 +196,14 @@ def _reason(candidates: Sequence[Evaluation], identity: WorkflowIdentity) -> Den
 
 def conditions_key(policy: TrustPolicy) -> str:
     """What makes two policies the same: issuer, provider, agent, repository and conditions, as canonical JSON."""
-    members = condition.members(policy.conditions)
     content = {
         "issuer": policy.issuer,
         "provider": policy.provider,
         "agentId": str(policy.agent_id) if policy.agent_id else None,
         "repository": policy.repository_key,
-        **{name: _canonical(name, value) for name, value in members.items()},
+        **condition.canonical(policy.conditions),
     }
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-
-
-def _canonical(name: str, value: str | tuple[str, ...]) -> str | list[str]:
-    if isinstance(value, str):
-        return ascii_lower(value) if name == "environment" else value
-    return sorted(set(value))
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
 def effective_ttl(policy: TrustPolicy, requested: int | None, ceiling: int) -> int:

@@ -81,7 +81,7 @@ def _object(text: bytes, name: str) -> dict[str, Any]:
     try:
         value = strict_json.parse(text, _LIMITS)
     except strict_json.StrictJsonError as error:
-        raise MalformedToken(f"its {name} is not acceptable: {error.reason.rstrip('.')}") from error
+        raise MalformedToken(f"its {name} is not acceptable: {error.reason}") from error
     if not isinstance(value, dict):
         raise MalformedToken(f"its {name} is not a JSON object")
     return value

@@ -1,0 +1,253 @@
+"""GitHub's public keys: fetched, held and refreshed, so that nobody who sends tokens can make us wait or ask too often.
+
+A thread of ours fetches; requests read what is held. No lock is held while the network is waited for.
+"""
+
+import ipaddress
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+
+import httpx
+import structlog
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from server.errors import InvalidOidcToken, IssuerUnavailable
+from server.tokens import key_set
+
+CONNECT_SECONDS = 3.0
+FETCH_SECONDS = 5.0
+"""For both documents together. With the pause below, a published key is taken within 35 s."""
+
+PAUSE_SECONDS = 30.0
+"""From the start of one refresh to the next that an unknown kid may cause, whatever came of the first (B4)."""
+
+REFRESH_SECONDS = 600.0
+"""A withdrawn key is trusted no longer than this while the issuer answers."""
+
+MAX_AGE_SECONDS = 24 * 3600.0
+"""Without an answer of the issuer, held keys serve this long; then nothing is trusted any more."""
+
+MAX_WAITING = 2
+"""Requests that wait for one refresh while a set is held, fewer than a process has threads: a flood of unknown kids
+must not keep those with a known one waiting (R-JWKS-1)."""
+
+Schedule = Callable[[float, Callable[[], None]], None]
+"""Run a task in the background, after so many seconds."""
+
+_log = structlog.get_logger(__name__)
+
+
+def in_daemon_thread(delay_seconds: float, task: Callable[[], None]) -> None:
+    """The usual `Schedule`: a thread that does not keep the process from ending."""
+    timer = threading.Timer(delay_seconds, task)
+    timer.daemon = True
+    timer.start()
+
+
+class FetchFailed(Exception):
+    """The issuer's keys could not be fetched; the message says why."""
+
+
+class Freshness(StrEnum):
+    """The state of the held keys, as /ready shows it."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    keys: Mapping[str, RSAPublicKey]
+    as_of: float
+
+
+@dataclass(slots=True)
+class _Refresh:
+    started_at: float
+    waiting: int = 0
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class GithubIssuerKeys:
+    """The keys of one issuer (`server.ports.IssuerKeys`), safe to use from many threads.
+
+    `monotonic` gives seconds of a clock that never jumps. Call `warm_up` once in each process.
+    Raises `ValueError` for an issuer that is neither https nor on loopback.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        client: httpx.Client,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        schedule: Schedule = in_daemon_thread,
+    ) -> None:
+        self._issuer = issuer
+        self._client = client
+        self._monotonic = monotonic
+        self._schedule = schedule
+        _check_address(httpx.URL(issuer))
+        self._lock = threading.Lock()
+        self._held: _Held | None = None
+        self._refresh: _Refresh | None = None
+        self._asked_at = -math.inf
+        self._last_error: str | None = None
+
+    def find(self, kid: str) -> RSAPublicKey:
+        """The key with this id; for a known one without waiting for anything.
+
+        Raises `IssuerUnavailable` or `InvalidOidcToken` (`unknown_key`), see `server.ports.IssuerKeys`.
+        """
+        held = self._usable()
+        if held is None or kid not in held.keys:
+            self._ask_for_refresh()
+            held = self._usable()
+        if held is None:
+            raise self._unavailable()
+        key = held.keys.get(kid)
+        if key is None:
+            # The kid is the sender's text and is repeated nowhere (R-JWKS-5).
+            raise InvalidOidcToken(
+                "unknown_key",
+                f"The token is signed with a key that {self._issuer} does not publish; send an ID token that it issued.",
+            )
+        return key
+
+    def warm_up(self) -> None:
+        """Fetch the keys in the background, and keep them fresh from now on; returns at once."""
+        self._schedule(0, self._keep_fresh)
+
+    def status(self) -> dict[str, str | int | None]:
+        """For /ready: `state` (a `Freshness`), `ageSeconds` of what is held, `lastError` of a failing refresh."""
+        held = self._usable()
+        age = None if held is None else int(self._monotonic() - held.as_of)
+        if age is None:
+            state = Freshness.MISSING
+        else:
+            state = Freshness.FRESH if age <= REFRESH_SECONDS + PAUSE_SECONDS else Freshness.STALE
+        return {"state": state.value, "ageSeconds": age, "lastError": self._last_error}
+
+    def _usable(self) -> _Held | None:
+        held = self._held
+        return held if held is not None and self._monotonic() - held.as_of <= MAX_AGE_SECONDS else None
+
+    def _unavailable(self) -> IssuerUnavailable:
+        wait = max(1, math.ceil(self._asked_at + PAUSE_SECONDS - self._monotonic()))
+        return IssuerUnavailable(
+            f"The signing keys of {self._issuer} cannot be fetched at the moment; try again in {wait} s.",
+            retry_after=wait,
+        )
+
+    def _keep_fresh(self) -> None:
+        with self._lock:
+            refresh = self._begin_refresh()
+        if refresh is not None:
+            self._run(refresh)
+        self._schedule(REFRESH_SECONDS if self._last_error is None else PAUSE_SECONDS, self._keep_fresh)
+
+    def _ask_for_refresh(self) -> None:
+        """Wait for the refresh that is going on, or for a new one where one is due again."""
+        now = self._monotonic()
+        with self._lock:
+            started = self._begin_refresh() if now - self._asked_at >= PAUSE_SECONDS else None
+            if started is not None:
+                self._asked_at = now
+            refresh = started or self._refresh
+            if refresh is None or (self._held is not None and refresh.waiting >= MAX_WAITING):
+                return
+            refresh.waiting += 1
+        if started is not None:
+            self._schedule(0, partial(self._run, started))
+        refresh.done.wait(timeout=max(0.0, refresh.started_at + FETCH_SECONDS - now))
+
+    def _begin_refresh(self) -> _Refresh | None:
+        """A new refresh, unless one is going on; one that hangs (in a name look-up, say) is given up. Needs the lock."""
+        now = self._monotonic()
+        if self._refresh is not None and now - self._refresh.started_at < PAUSE_SECONDS:
+            return None
+        self._refresh = _Refresh(started_at=now)
+        return self._refresh
+
+    def _run(self, refresh: _Refresh) -> None:
+        try:
+            keys = self._fetch(deadline=refresh.started_at + FETCH_SECONDS)
+        except FetchFailed as error:
+            self._last_error = str(error)
+            _log.warning("issuer_keys_not_refreshed", issuer=self._issuer, error=str(error))
+        else:
+            self._take(_Held(keys, as_of=refresh.started_at))
+        finally:
+            with self._lock:
+                if self._refresh is refresh:
+                    self._refresh = None
+            refresh.done.set()
+
+    def _take(self, fetched: _Held) -> None:
+        with self._lock:
+            # A refresh that was given up may still end, with keys that were withdrawn since.
+            if self._held is None or self._held.as_of <= fetched.as_of:
+                self._held = fetched
+                self._last_error = None
+
+    def _fetch(self, deadline: float) -> Mapping[str, RSAPublicKey]:
+        issuer = httpx.URL(self._issuer)
+        try:
+            discovery = self._get(httpx.URL(f"{self._issuer}/.well-known/openid-configuration"), deadline)
+            address = httpx.URL(key_set.jwks_uri(discovery, self._issuer))
+            # The document is the issuer's word about itself; it must not send us anywhere else (SSRF, B2, B18).
+            if (address.scheme, address.host, address.port, address.userinfo) != (
+                issuer.scheme,
+                issuer.host,
+                issuer.port,
+                b"",
+            ):
+                raise FetchFailed("its jwks_uri is on another host")
+            return key_set.read(self._get(address, deadline))
+        except key_set.UnusableDocument as error:
+            raise FetchFailed(str(error)) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise FetchFailed(f"it does not answer ({type(error).__name__})") from error
+
+    def _get(self, address: httpx.URL, deadline: float) -> bytes:
+        left = deadline - self._monotonic()
+        if left <= 0:
+            raise FetchFailed("it does not answer in time")
+        timeout = httpx.Timeout(left, connect=min(left, CONNECT_SECONDS))
+        # Uncompressed, so that the size of what is read is the size of what arrives.
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        with self._client.stream(
+            "GET", address, headers=headers, timeout=timeout, follow_redirects=False
+        ) as response:
+            if response.status_code != httpx.codes.OK:
+                raise FetchFailed(f"it answers with status {response.status_code}")
+            return self._read(response, deadline)
+
+    def _read(self, response: httpx.Response, deadline: float) -> bytes:
+        body = bytearray()
+        for chunk in response.iter_raw():
+            body += chunk
+            if len(body) > key_set.MAX_DOCUMENT_BYTES:
+                raise FetchFailed(f"it answers with more than {key_set.MAX_DOCUMENT_BYTES} bytes")
+            if self._monotonic() > deadline:
+                raise FetchFailed("it does not answer in time")
+        return bytes(body)
+
+
+def _check_address(issuer: httpx.URL) -> None:
+    if issuer.scheme == "https" or (issuer.scheme == "http" and _is_loopback(issuer.host)):
+        return
+    raise ValueError(f"The issuer {issuer} must be an https address; http is for loopback only.")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
