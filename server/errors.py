@@ -4,7 +4,8 @@ HTTP statuses are not here: `server.api.problems` has the one table.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from copy import copy
+from typing import Any, ClassVar, Self
 
 
 class ServiceError(Exception):
@@ -19,6 +20,10 @@ class ServiceError(Exception):
         super().__init__(message)
         self.message = message
         self.details: dict[str, Any] = dict(details or {})
+
+    def audit_details(self) -> dict[str, Any]:
+        """What the audit keeps of it."""
+        return dict(self.details)
 
 
 class RetryableError(ServiceError):
@@ -104,6 +109,45 @@ class IssuerUnavailable(RetryableError):
     code = "ISSUER_UNAVAILABLE"
 
 
+class InvalidClient(ServiceError):
+    """The client's id or secret is wrong (RFC 6749, 5.2)."""
+
+    code = "INVALID_CLIENT"
+
+
+class UnsupportedGrantType(ServiceError):
+    """The form asks for a grant that this endpoint does not give (RFC 6749, 5.2)."""
+
+    code = "UNSUPPORTED_GRANT_TYPE"
+
+
+class InvalidTarget(ServiceError):
+    """The form's `resource` or `audience` is none of ours (RFC 8693, 2.2.2)."""
+
+    code = "INVALID_TARGET"
+
+
+class ExchangeRefused(ServiceError):
+    """A 403 of the exchange; `brief` is all that is said where explanations are switched off.
+
+    `trace` has every policy that was looked at, for the audit only.
+    """
+
+    brief: ClassVar[str]
+    trace: Sequence[Mapping[str, Any]] = ()
+
+    def audit_details(self) -> dict[str, Any]:
+        """The whole trace instead of the part that a caller is shown."""
+        return {"trace": list(self.trace)}
+
+    def without_explanation(self) -> Self:
+        """The same refusal with a constant message and no details (federation-security R-EXP-1)."""
+        plain = copy(self)
+        plain.message = self.brief
+        plain.details = {}
+        return plain
+
+
 class InvalidOidcToken(ServiceError):
     """The GitHub token is not acceptable; `reason` is one of the words of the contract's section 3."""
 
@@ -114,28 +158,36 @@ class InvalidOidcToken(ServiceError):
         self.reason = reason
 
 
-class IdentityChanged(ServiceError):
+class IdentityChanged(ExchangeRefused):
     """The repository's name is known, but under other ids: it was deleted and made anew, or taken over."""
 
     code = "IDENTITY_CHANGED"
+    brief = "This repository's name is known under other ids; an admin must review its trust policies."
 
 
-class BranchNotPermitted(ServiceError):
+class BranchNotPermitted(ExchangeRefused):
     """Only the branch or the tag stands between the run and a policy."""
 
     code = "BRANCH_NOT_PERMITTED"
+    brief = "Branch not permitted: no trust policy of this repository lets this branch or tag in."
 
 
-class TrustPolicyViolation(ServiceError):
+class TrustPolicyViolation(ExchangeRefused):
     """No trust policy lets this run in."""
 
     code = "TRUST_POLICY_VIOLATION"
+    brief = "Trust policy violation: no trust policy of this repository lets this run in."
 
 
-class ScopeNotPermitted(ServiceError):
+class AgentNotTrusted(TrustPolicyViolation):
+    """The agent that was asked for is unknown or not active; a policy violation like any other in the JSON form."""
+
+
+class ScopeNotPermitted(ExchangeRefused):
     """The policy matches, but does not give a scope that was asked for."""
 
     code = "SCOPE_NOT_PERMITTED"
+    brief = "The trust policy does not give a scope that was asked for."
 
     def __init__(self, asked: str, permitted: Sequence[str]) -> None:
         super().__init__(

@@ -34,6 +34,7 @@ class Caller:
     subject: str
     scopes: tuple[str, ...]
     jti: str
+    iat: int
     exp: int
     provenance: Mapping[str, Any] = field(default_factory=dict)
 

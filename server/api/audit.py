@@ -1,0 +1,43 @@
+"""`GET /audit`: what happened, newest first."""
+
+from typing import Any
+
+from flask import Blueprint
+
+from server.api.guards import requires
+from server.api.requests import moment_filter, number_filter, page_and_limit, read_query, uuid_filter
+from server.api.responses import listed
+from server.api.services import services
+from server.domain import scopes
+from server.domain.records import audit_entry
+from server.ports import AuditFilter
+
+bp = Blueprint("audit", __name__)
+
+_TEXT_FILTERS = {
+    "action": "action",
+    "outcome": "outcome",
+    "actor": "actor",
+    "repository": "repository",
+    "requestId": "request_id",
+    "address": "address",
+}
+_ID_FILTERS = {"eventId": "event_id", "agentId": "agent_id", "policyId": "policy_id", "after": "after"}
+_TIME_FILTERS = {"from": "start", "to": "end"}
+_PARAMETERS = {*_TEXT_FILTERS, *_ID_FILTERS, *_TIME_FILTERS, "policyVersion", "page", "limit"}
+
+
+@bp.get("/audit")
+@requires(scopes.AUDIT_READ)
+def list_audit() -> dict[str, Any]:
+    """One page of the audit."""
+    query = read_query(_PARAMETERS)
+    page, limit = page_and_limit(query)
+    return listed(services().audit.page(_filter(query), page=page, limit=limit), audit_entry, page, limit)
+
+
+def _filter(query: dict[str, str]) -> AuditFilter:
+    wanted: dict[str, Any] = {field: query.get(name) for name, field in _TEXT_FILTERS.items()}
+    wanted |= {field: uuid_filter(query, name) for name, field in _ID_FILTERS.items()}
+    wanted |= {field: moment_filter(query, name) for name, field in _TIME_FILTERS.items()}
+    return AuditFilter(**wanted, policy_version=number_filter(query, "policyVersion"))

@@ -1,0 +1,220 @@
+"""Request bodies: strict types, no unknown members, each rule with a sentence."""
+
+import re
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
+
+from server.domain import policy_syntax, scopes
+from server.domain.agent import AGENT_TYPES, DEPLOYMENT_ENVS
+from server.domain.scopes import DEFAULT_POLICY_SCOPES
+
+UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+_EMAIL = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@"
+    r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)+",
+    re.ASCII,
+)
+_SEMVER = re.compile(
+    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?",
+    re.ASCII,
+)
+_CAPABILITY = re.compile(r"[A-Za-z0-9._*-]+:[A-Za-z0-9._*-]+", re.ASCII)
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*", re.ASCII)
+
+
+def _uuid(value: object) -> object:
+    if not isinstance(value, str) or not UUID_FORM.fullmatch(value):
+        raise ValueError("it must be a UUID such as 3f2504e0-4f89-41d3-9a0c-0305e82c3301")
+    return uuid.UUID(value)
+
+
+def parse_moment(value: object) -> datetime:
+    """A time with its zone in ISO 8601; raises `ValueError` with advice."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) and "T" in value else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError("it must be a time with its zone such as 2027-01-31T12:00:00Z")
+    return moment
+
+
+def _matching(pattern: re.Pattern[str], advice: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(advice)
+        return text
+
+    return AfterValidator(check)
+
+
+def _rule(fault_of: Callable[[str], str | None]) -> AfterValidator:
+    """A rule of the domain, which gives the fault as a sentence."""
+
+    def check(text: str) -> str:
+        fault = fault_of(text)
+        if fault is not None:
+            raise ValueError(fault)
+        return text
+
+    return AfterValidator(check)
+
+
+def _one_of(words: Sequence[str]) -> tuple[AfterValidator, FieldInfo]:
+    def check(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"it must be one of {', '.join(words)}")
+        return text
+
+    return AfterValidator(check), Field(json_schema_extra={"enum": list(words)})
+
+
+def _printable(text: str) -> str:
+    """Refuse control characters: they hide text in logs, and PostgreSQL stores no NUL."""
+    if any(not (char.isprintable() or char in "\n\t") for char in text):
+        raise ValueError("it holds control characters")
+    return text
+
+
+Uuid = Annotated[UUID, BeforeValidator(_uuid)]
+Moment = Annotated[datetime, BeforeValidator(parse_moment)]
+Text = Annotated[str, AfterValidator(_printable)]
+ScopeText = Annotated[
+    str, Field(max_length=1024), _matching(_SCOPE, "write scopes separated by single blanks, or leave it out")
+]
+Email = Annotated[
+    str, Field(max_length=255), _matching(_EMAIL, "write an e-mail address such as agent@example.com")
+]
+Version = Annotated[str, Field(max_length=64), _matching(_SEMVER, "write a semantic version such as 1.0.0")]
+Capability = Annotated[
+    str, Field(max_length=128), _matching(_CAPABILITY, "write resource:action, such as ci:run")
+]
+Capabilities = Annotated[list[Capability], Field(min_length=1, max_length=100)]
+Owner = Annotated[Text, Field(min_length=1, max_length=128)]
+Description = Annotated[Text, Field(max_length=1024)]
+AgentType = Annotated[str, *_one_of(AGENT_TYPES)]
+DeploymentEnv = Annotated[str, *_one_of(DEPLOYMENT_ENVS)]
+Scope = Annotated[str, *_one_of(scopes.ALL_SCOPES)]
+
+
+class Body(BaseModel):
+    """A request body: members in camelCase, no coercion, nothing unknown."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, hide_input_in_errors=True, strict=True
+    )
+
+
+class ExchangeBody(Body):
+    """`POST /oidc/token` in JSON; `expiresIn` is in seconds."""
+
+    token: str = Field(repr=False)
+    agent_id: Uuid | None = None
+    provider: Literal["github"] = "github"
+    scope: ScopeText | None = None
+    expires_in: int | None = Field(None, ge=1)
+    dry_run: bool = False
+
+
+class NewAgent(Body):
+    """`POST /agents`."""
+
+    email: Email
+    description: Description | None = None
+    agent_type: AgentType = "custom"
+    version: Version = "1.0.0"
+    capabilities: Capabilities = ["ci:run"]
+    owner: Owner | None = None
+    deployment_env: DeploymentEnv = "production"
+
+
+class AgentChanges(Body):
+    """`PATCH /agents/{agentId}`: the members that are there change."""
+
+    email: Email | None = None
+    description: Description | None = None
+    agent_type: AgentType | None = None
+    version: Version | None = None
+    capabilities: Capabilities | None = None
+    owner: Owner | None = None
+    deployment_env: DeploymentEnv | None = None
+    status: Literal["active", "suspended"] | None = None
+
+
+class NewCredential(Body):
+    """`POST /agents/{agentId}/credentials`."""
+
+    expires_at: Moment | None = None
+
+
+Branch = Annotated[str, _rule(policy_syntax.branch)]
+Tag = Annotated[str, _rule(policy_syntax.tag)]
+NumericId = Annotated[str, _rule(policy_syntax.numeric_id)]
+Event = Annotated[str, _rule(policy_syntax.event)]
+
+
+class PolicyBody(Body):
+    """`POST` and `PUT /oidc/trust-policies`; `maxTtl` is in seconds."""
+
+    provider: Literal["github"] = "github"
+    repository: Annotated[str, _rule(policy_syntax.repository)]
+    branch: Branch | None = None
+    tag: Tag | None = None
+    agent_id: Uuid | None = None
+    environment: Annotated[str, _rule(policy_syntax.environment)] | None = None
+    workflow: Annotated[str, _rule(policy_syntax.workflow)] | None = None
+    called_workflow: Annotated[str, _rule(policy_syntax.called_workflow)] | None = None
+    actor_ids: Annotated[list[NumericId], Field(min_length=1, max_length=100)] | None = None
+    runner_environment: Literal["github-hosted", "self-hosted"] | None = None
+    visibility: Literal["public", "private", "internal"] | None = None
+    events: Annotated[list[Event], Field(min_length=1, max_length=100)] | None = None
+    repository_id: NumericId | None = None
+    repository_owner_id: NumericId | None = None
+    scopes: Annotated[list[Scope], Field(min_length=1)] = list(DEFAULT_POLICY_SCOPES)
+    max_ttl: int | None = Field(None, ge=1, le=86_400)
+    trust_registered: bool = False
+    enabled: bool = True
+    expires_at: Moment | None = None
+    description: Description | None = None
+
+    @field_validator("tag")
+    @classmethod
+    def _not_beside_a_branch(cls, tag: str | None, info: ValidationInfo) -> str | None:
+        fault = policy_syntax.branch_and_tag(info.data.get("branch"), tag)
+        if fault:
+            raise ValueError(fault)
+        return tag
+
+    @field_validator("trust_registered")
+    @classmethod
+    def _for_bootstrap_only(cls, trust_registered: bool, info: ValidationInfo) -> bool:
+        if trust_registered and info.data.get("agent_id") is not None:
+            raise ValueError("It is for bootstrap policies; leave it out beside agentId.")
+        return trust_registered
+
+
+class StoredPolicyBody(PolicyBody):
+    """`PUT /oidc/trust-policies/{id}`: what a GET gave may come back; the server's own members are ignored."""
+
+    id: Uuid | None = None
+    issuer: Any = None
+    created_at: Any = None
+    updated_at: Any = None
+    version: Any = None
+    last_used_at: Any = None
+    derived_from: Any = None

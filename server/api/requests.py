@@ -1,0 +1,170 @@
+"""Reading requests: who asks, from where, and what the body, the form or the query says. Nothing is coerced."""
+
+import re
+import uuid
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from ipaddress import ip_address
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+from flask import g, request
+from pydantic import BaseModel, ValidationError
+
+from server.api.models import UUID_FORM, parse_moment
+from server.api.services import services
+from server.domain.audit import RequestContext
+from server.errors import ServiceError, UnsupportedMediaType, ValidationFailed
+from server.strict_json import Limits, StrictJsonError, parse
+
+Model = TypeVar("Model", bound=BaseModel)
+
+MAX_BODY_BYTES = 32 * 1024
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+
+_LIMITS = Limits(members=1000)
+_MAX_PAGE = 1_000_000
+_MAX_LIMIT = 100
+
+
+def context() -> RequestContext:
+    """What the audit says of this request."""
+    return RequestContext(request_id=g.request_id, address=client_address())
+
+
+def client_address() -> str | None:
+    """The address that asks: the peer's, or what trusted proxies say of it.
+
+    `X-Forwarded-For` is read from the right, and only as far as each hop is a trusted proxy: what a client writes into
+    the header itself stands further left and counts for nothing.
+    """
+    hops = [*request.headers.get("X-Forwarded-For", "").split(","), request.remote_addr or ""]
+    address = None
+    for hop in reversed([hop.strip() for hop in hops]):
+        try:
+            parsed = ip_address(hop)
+        except ValueError:
+            return address
+        address = str(parsed)
+        if not any(parsed in network for network in services().trusted_proxies):
+            return address
+    return address
+
+
+def parse_uuid(text: str, absent: ServiceError) -> UUID:
+    """The id in a path; raises `absent` for what cannot be an id of ours."""
+    if not UUID_FORM.fullmatch(text):
+        raise absent
+    return uuid.UUID(text)
+
+
+def read_json(model: type[Model], *, explicit_nulls: Collection[str] = ()) -> tuple[Model, frozenset[str]]:
+    """The JSON body as `model`, and which of `explicit_nulls` were written as `null`.
+
+    A `null` is otherwise the same as an absent member. Raises `ValidationFailed` naming the field,
+    `UnsupportedMediaType`.
+    """
+    if request.mimetype != JSON:
+        raise UnsupportedMediaType(f"Send the body as {JSON}.")
+    try:
+        body = parse(request.get_data(cache=False), _LIMITS)
+    except StrictJsonError as error:
+        raise ValidationFailed(error.field or "body", error.reason) from error
+    if not isinstance(body, dict):
+        raise ValidationFailed("body", "it must be a JSON object")
+    nulls = {name for name, value in body.items() if value is None}
+    _refuse_unknown(body, model)
+    present = {name: value for name, value in body.items() if value is not None}
+    return validate(model, present), frozenset(nulls & set(explicit_nulls))
+
+
+def validate(model: type[Model], members: Mapping[str, Any]) -> Model:
+    """The members as `model`; raises `ValidationFailed` for the first that is wrong."""
+    try:
+        return model.model_validate(members)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "body"
+        raise ValidationFailed(field, first["msg"].removeprefix("Value error, ")) from error
+
+
+def _refuse_unknown(body: Mapping[str, Any], model: type[BaseModel]) -> None:
+    known = {field.alias or name for name, field in model.model_fields.items()}
+    unknown = next((name for name in body if name not in known), None)
+    if unknown is not None:
+        raise ValidationFailed(unknown, f"there is no such member; known are {', '.join(sorted(known))}")
+
+
+def read_form() -> dict[str, str]:
+    """The form's parameters; empty ones count as absent (RFC 6749, 3.2).
+
+    Raises `ValidationFailed` for one that is repeated (parameter pollution, federation-security B32),
+    `UnsupportedMediaType`.
+    """
+    if request.mimetype != FORM:
+        raise UnsupportedMediaType(f"Send the body as {FORM}.")
+    try:
+        text = request.get_data(cache=False).decode("ascii")
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=32)
+    except ValueError as error:
+        raise ValidationFailed("body", "the form is malformed") from error
+    return {name: value for name, value in _once(pairs).items() if value}
+
+
+def read_query(known: Collection[str]) -> dict[str, str]:
+    """The query's parameters; raises `ValidationFailed` for an unknown, repeated or unprintable one."""
+    query = _once(list(request.args.items(multi=True)))
+    for name, value in query.items():
+        if name not in known:
+            raise ValidationFailed(name, f"there is no such parameter; known are {', '.join(sorted(known))}")
+        if not value.isprintable():
+            raise ValidationFailed(name, "it holds control characters")
+    return query
+
+
+def page_and_limit(query: dict[str, str]) -> tuple[int, int]:
+    """The page asked for, taken out of the query; raises `ValidationFailed` where it is out of range."""
+    return _number(query, "page", 1, _MAX_PAGE), _number(query, "limit", 20, _MAX_LIMIT)
+
+
+def uuid_filter(query: Mapping[str, str], name: str) -> UUID | None:
+    """A filter by id; raises `ValidationFailed` where it is none."""
+    text = query.get(name)
+    return None if text is None else parse_uuid(text, ValidationFailed(name, "it must be a UUID"))
+
+
+def number_filter(query: Mapping[str, str], name: str) -> int | None:
+    """A filter by a whole number; raises `ValidationFailed` where it is none."""
+    text = query.get(name)
+    if text is not None and not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+        raise ValidationFailed(name, "it must be a whole number")
+    return None if text is None else int(text)
+
+
+def moment_filter(query: Mapping[str, str], name: str) -> datetime | None:
+    """A filter by time; raises `ValidationFailed` where it is none."""
+    text = query.get(name)
+    try:
+        return None if text is None else parse_moment(text)
+    except ValueError as error:
+        raise ValidationFailed(name, str(error)) from error
+
+
+def _number(query: dict[str, str], name: str, default: int, most: int) -> int:
+    text = query.pop(name, str(default))
+    value = int(text) if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) else 0
+    if not 1 <= value <= most:
+        raise ValidationFailed(name, f"it must be a number from 1 to {most}")
+    return value
+
+
+def _once(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValidationFailed(
+            next(name for name in names if names.count(name) > 1), "it is given more than once"
+        )
+    return values

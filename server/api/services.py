@@ -1,0 +1,51 @@
+"""What the blueprints may call: the use cases of one application."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, cast
+
+from flask import current_app
+
+from server.auditing import AuditReader
+from server.authentication import Authentication
+from server.credentials import CredentialAdmin
+from server.exchange import Exchange
+from server.key_ring import PublishedKeys
+from server.policy_admin import PolicyAdmin
+from server.ports import RateLimit
+from server.readiness import Readiness
+from server.registration import Registration
+from server.token_service import TokenService
+
+_EXTENSION = "sentryagent"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The use cases and the few settings that the HTTP face itself needs; made by `server.app`."""
+
+    key_sets: PublishedKeys
+    authentication: Authentication
+    exchange: Exchange
+    policies: PolicyAdmin
+    registration: Registration
+    credentials: CredentialAdmin
+    tokens: TokenService
+    audit: AuditReader
+    address_limit: RateLimit
+    issuer: str
+    token_audience: str
+    oidc_audience: str
+    explain: bool
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    readiness: Readiness
+
+
+def install(app: Any, services: Services) -> None:
+    """Give the application its use cases."""
+    app.extensions[_EXTENSION] = services
+
+
+def services() -> Services:
+    """The use cases of the application that handles this request."""
+    return cast("Services", current_app.extensions[_EXTENSION])

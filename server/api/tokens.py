@@ -1,0 +1,111 @@
+"""`/token`, `/token/introspect`, `/token/revoke`: RFC 6749, 7662, 7009; errors have their shape."""
+
+from base64 import b64decode
+from typing import Any
+from urllib.parse import unquote_plus
+from uuid import UUID
+
+from flask import Blueprint, Response, jsonify, request
+
+from server.api.guards import bearer_token, requires
+from server.api.problems import speak_oauth
+from server.api.requests import client_address, context, parse_uuid, read_form
+from server.api.services import services
+from server.domain import scopes
+from server.domain.agent import Agent
+from server.domain.caller import Caller
+from server.errors import InvalidClient, Unauthorized, UnsupportedGrantType, ValidationFailed
+
+bp = Blueprint("tokens", __name__)
+bp.before_request(speak_oauth)
+
+
+@bp.post("/token")
+def issue() -> Response:
+    """The client-credentials grant for agents that work outside GitHub (RFC 6749, 4.4)."""
+    services().address_limit.check(client_address() or "unknown")
+    form = read_form()
+    if form.get("grant_type") != "client_credentials":
+        raise UnsupportedGrantType("grant_type must be client_credentials.")
+    agent = _client(form)
+    wanted = scopes.parse(form["scope"]) if form.get("scope", "").strip() else None
+    issued = services().tokens.issue_to_agent(agent, wanted, context())
+    response = jsonify(
+        {
+            "access_token": issued.access_token,
+            "token_type": "Bearer",
+            "expires_in": issued.expires_in,
+            "scope": scopes.render(issued.scope),
+        }
+    )
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Pragma"] = "no-cache"
+    return response
+
+
+@bp.post("/token/introspect")
+@requires(scopes.TOKENS_READ)
+def introspect() -> dict[str, Any]:
+    """Whether a token counts now, and what it says (RFC 7662)."""
+    return services().tokens.introspect(_token(read_form()))
+
+
+@bp.post("/token/revoke")
+def revoke() -> tuple[str, int]:
+    """End a token: its own bearer's, an admin's, or the client's to whom it was issued (RFC 7009)."""
+    form = read_form()
+    token = _token(form)
+    if _gives_back(token):
+        services().tokens.revoke_own(token, context())
+    else:
+        services().tokens.revoke(_revoker(form), token, context())
+    return "", 200
+
+
+def _gives_back(token: str) -> bool:
+    """Whether the bearer and the token are one: then the request itself proves that its sender holds it."""
+    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and bearer.strip() == token
+
+
+def _revoker(form: dict[str, str]) -> Caller:
+    scheme = request.headers.get("Authorization", "").partition(" ")[0].lower()
+    if scheme == "basic" or (not scheme and "client_id" in form):
+        agent = _client(form)
+        return Caller(subject=str(agent.agent_id), scopes=(), jti="", iat=0, exp=0)
+    return services().authentication.authenticate(bearer_token())
+
+
+def _token(form: dict[str, str]) -> str:
+    if "token" not in form:
+        raise ValidationFailed("token", "it is missing")
+    return form["token"]
+
+
+def _client(form: dict[str, str]) -> Agent:
+    """The agent that proves itself by HTTP Basic or by the form (RFC 6749, 2.3.1)."""
+    client_id, secret = _basic() or (form.get("client_id", ""), form.get("client_secret", ""))
+    refusal = InvalidClient("The client_id or the client_secret is wrong, or the agent is not active.")
+    if "client_id" in form and form["client_id"] != client_id:
+        raise refusal
+    agent = services().credentials.verify(_client_id(client_id, refusal), secret)
+    if agent is None:
+        raise refusal
+    return agent
+
+
+def _client_id(text: str, refusal: InvalidClient) -> UUID:
+    return parse_uuid(text, refusal)
+
+
+def _basic() -> tuple[str, str] | None:
+    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        client_id, found, secret = b64decode(encoded, validate=True).decode().partition(":")
+    except ValueError as error:
+        raise Unauthorized("The Basic credentials are malformed.") from error
+    if not found:
+        raise Unauthorized("The Basic credentials are malformed.")
+    return unquote_plus(client_id), unquote_plus(secret)

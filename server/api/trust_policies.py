@@ -1,0 +1,131 @@
+"""`/oidc/trust-policies`: which run of which repository may act as which agent."""
+
+import re
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, Response, jsonify, request, url_for
+
+from server.api.guards import caller, requires
+from server.api.models import PolicyBody, StoredPolicyBody
+from server.api.requests import context, page_and_limit, parse_uuid, read_json, read_query, uuid_filter
+from server.api.responses import created, listed
+from server.api.services import services
+from server.domain import scopes
+from server.domain.conditions import Conditions
+from server.domain.records import policy_record
+from server.domain.trust_policy import TrustPolicy
+from server.errors import TrustPolicyNotFound, ValidationFailed
+from server.policy_admin import PolicyDraft
+from server.ports import PolicyFilter
+
+bp = Blueprint("trust_policies", __name__)
+
+_COLLECTION = "/oidc/trust-policies"
+_ITEM = f"{_COLLECTION}/<policy_id>"
+_PINS = ("repositoryId", "repositoryOwnerId")
+_ETAG = re.compile(r'"([0-9]+)"', re.ASCII)
+
+
+@bp.post(_COLLECTION)
+@requires(scopes.POLICIES_WRITE)
+def create() -> Response:
+    """Create a policy."""
+    body, _ = read_json(PolicyBody)
+    policy = services().policies.create(caller(), _draft(body), context())
+    response = created(policy_record(policy), url_for("trust_policies.read", policy_id=policy.id))
+    return _tagged(response, policy)
+
+
+@bp.get(_COLLECTION)
+@requires(scopes.POLICIES_READ)
+def list_policies() -> dict[str, Any]:
+    """The policies."""
+    query = read_query({"page", "limit", "provider", "repository", "agentId"})
+    page, limit = page_and_limit(query)
+    wanted = PolicyFilter(query.get("provider"), query.get("repository"), uuid_filter(query, "agentId"))
+    return listed(services().policies.page(wanted, page=page, limit=limit), policy_record, page, limit)
+
+
+@bp.get(_ITEM)
+@requires(scopes.POLICIES_READ)
+def read(policy_id: str) -> Response:
+    """One policy."""
+    return _answer(services().policies.get(_policy_id(policy_id)))
+
+
+@bp.put(_ITEM)
+@requires(scopes.POLICIES_WRITE)
+def replace(policy_id: str) -> Response:
+    """Replace a policy whole."""
+    identifier = _policy_id(policy_id)
+    body, unpinned = read_json(StoredPolicyBody, explicit_nulls=_PINS)
+    if body.id not in {None, identifier}:
+        raise ValidationFailed("id", "it differs from the id in the path; a policy keeps its id")
+    draft = _draft(body, unpinned)
+    policy = services().policies.replace(
+        caller(), identifier, draft, context(), expected_versions=_expected_versions()
+    )
+    return _answer(policy)
+
+
+@bp.delete(_ITEM)
+@requires(scopes.POLICIES_WRITE)
+def delete(policy_id: str) -> tuple[str, int]:
+    """Delete a policy and those derived from it."""
+    services().policies.delete(caller(), _policy_id(policy_id), context())
+    return "", 204
+
+
+def _draft(body: PolicyBody, unpinned: frozenset[str] = frozenset()) -> PolicyDraft:
+    return PolicyDraft(
+        provider=body.provider,
+        repository=body.repository,
+        conditions=Conditions(
+            branch=body.branch,
+            tag=body.tag,
+            environment=body.environment,
+            workflow=body.workflow,
+            called_workflow=body.called_workflow,
+            actor_ids=_each_once(body.actor_ids),
+            runner_environment=body.runner_environment,
+            visibility=body.visibility,
+            events=_each_once(body.events),
+        ),
+        agent_id=body.agent_id,
+        repository_id=body.repository_id,
+        repository_owner_id=body.repository_owner_id,
+        scopes=tuple(dict.fromkeys(body.scopes)),
+        max_ttl=body.max_ttl,
+        trust_registered=body.trust_registered,
+        enabled=body.enabled,
+        expires_at=body.expires_at,
+        description=body.description,
+        unpinned=unpinned,
+    )
+
+
+def _each_once(values: list[str] | None) -> tuple[str, ...] | None:
+    return None if values is None else tuple(dict.fromkeys(values))
+
+
+def _policy_id(text: str) -> UUID:
+    return parse_uuid(text, TrustPolicyNotFound("There is no trust policy with this id."))
+
+
+def _answer(policy: TrustPolicy) -> Response:
+    return _tagged(jsonify(policy_record(policy)), policy)
+
+
+def _tagged(response: Response, policy: TrustPolicy) -> Response:
+    response.headers["ETag"] = f'"{policy.version}"'
+    return response
+
+
+def _expected_versions() -> list[int] | None:
+    """The versions in `If-Match` (RFC 9110, 13.1.1); `None` where any will do. A weak tag matches nothing."""
+    header = request.headers.get("If-Match")
+    if header is None or header.strip() == "*":
+        return None
+    tags = (_ETAG.fullmatch(tag.strip()) for tag in header.split(","))
+    return [int(tag.group(1)) for tag in tags if tag]

@@ -1,0 +1,147 @@
+"""The composition root: settings in, a Flask application with everything wired out."""
+
+import secrets
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from flask import Flask, Response, g
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from server.api import agents, audit, exchange, operations, problems, tokens, trust_policies, well_known
+from server.api.requests import MAX_BODY_BYTES
+from server.api.services import Services, install
+from server.auditing import Auditor, AuditReader
+from server.authentication import Authentication
+from server.config import Settings
+from server.credentials import CredentialAdmin
+from server.exchange import Exchange
+from server.key_ring import KeyRing, PublishedKeys
+from server.limits import PerMinute
+from server.policy_admin import PolicyAdmin
+from server.ports import Clock, IssuerKeys, Store
+from server.readiness import ObservableKeys, Readiness
+from server.registration import Registration
+from server.token_service import TokenService
+
+_API = "/api/v1"
+_ADDRESS_ALLOWANCE = 10
+"""One address may ask this many times more than one repository: runners share addresses."""
+
+
+class ObservableIssuerKeys(IssuerKeys, ObservableKeys, Protocol):
+    """GitHub's keys, and how fresh they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What an application needs of its surroundings; tests hand in their own."""
+
+    store: Store
+    issuer_keys: ObservableIssuerKeys
+    migrations_pending: Callable[[], bool]
+    clock: Clock
+
+
+def utc_now() -> datetime:
+    """The present."""
+    return datetime.now(UTC)
+
+
+def new_token_id() -> str:
+    """128 random bits (RFC 7519, 4.1.7: collisions must be negligible)."""
+    return secrets.token_urlsafe(16)
+
+
+def create_app(settings: Settings, world: World) -> Flask:
+    """The application; nothing is read from the environment, and nothing is asked of the database yet."""
+    app = Flask("sentryagent", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    # A redirect would repeat a POST with its token elsewhere: a wrong path is a 404 and nothing more.
+    app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = True
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+    install(app, _services(settings, world))
+    problems.register(app)
+    app.before_request(_begin)
+    app.after_request(_end)
+    for blueprint in (exchange.bp, tokens.bp, trust_policies.bp, agents.bp, audit.bp):
+        app.register_blueprint(blueprint, url_prefix=_API)
+    for blueprint in (well_known.bp, operations.bp):
+        app.register_blueprint(blueprint)
+    return app
+
+
+def _begin() -> None:
+    """Give the request an id of our own: one that a client chose could point at another's audit record."""
+    g.request_id = str(uuid.uuid4())
+    clear_contextvars()
+    bind_contextvars(requestId=g.request_id)
+
+
+def _end(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def token_service(settings: Settings, store: Store, keys: KeyRing, clock: Clock) -> TokenService:
+    """The token service; the command line uses it without an application."""
+    return TokenService(
+        store=store,
+        authentication=_authentication(settings, store, keys, clock),
+        signing_keys=keys,
+        auditor=Auditor(clock, uuid.uuid4),
+        clock=clock,
+        new_token_id=new_token_id,
+        issuer=settings.public_url,
+        token_audience=settings.token_audience,
+        token_ttl=settings.token_ttl,
+    )
+
+
+def _authentication(settings: Settings, store: Store, keys: KeyRing, clock: Clock) -> Authentication:
+    return Authentication(store, keys, settings.public_url, settings.token_audience, clock)
+
+
+def _exchange(settings: Settings, world: World, keys: KeyRing, auditor: Auditor) -> Exchange:
+    return Exchange(
+        store=world.store,
+        issuer_keys=world.issuer_keys,
+        signing_keys=keys,
+        repository_limit=PerMinute(settings.rate_limit, what="repository"),
+        auditor=auditor,
+        clock=world.clock,
+        new_token_id=new_token_id,
+        github_issuer=settings.github_issuer,
+        oidc_audience=settings.oidc_audience,
+        oidc_max_age=settings.oidc_max_age,
+        issuer=settings.public_url,
+        token_audience=settings.token_audience,
+        token_ttl=settings.token_ttl,
+    )
+
+
+def _services(settings: Settings, world: World) -> Services:
+    store, clock = world.store, world.clock
+    keys = KeyRing(settings.passphrase)
+    auditor = Auditor(clock, uuid.uuid4)
+    return Services(
+        key_sets=PublishedKeys(store, keys),
+        authentication=_authentication(settings, store, keys, clock),
+        exchange=_exchange(settings, world, keys, auditor),
+        policies=PolicyAdmin(store, auditor, clock, uuid.uuid4, settings.github_issuer),
+        registration=Registration(store, auditor, clock, uuid.uuid4),
+        credentials=CredentialAdmin(store, auditor, clock, uuid.uuid4),
+        tokens=token_service(settings, store, keys, clock),
+        audit=AuditReader(store),
+        address_limit=PerMinute(settings.rate_limit * _ADDRESS_ALLOWANCE, what="address"),
+        issuer=settings.public_url,
+        token_audience=settings.token_audience,
+        oidc_audience=settings.oidc_audience,
+        explain=settings.explain,
+        trusted_proxies=settings.trusted_proxies,
+        readiness=Readiness(store, keys, world.issuer_keys, world.migrations_pending),
+    )

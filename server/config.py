@@ -1,0 +1,177 @@
+"""The provider's configuration: read once, from a mapping and the command line's flags, into a frozen object."""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+PREFIX = "SENTRYAGENT_"
+
+_AUDIENCES_OF_OTHERS = frozenset(
+    {
+        "sts.amazonaws.com",
+        "sts.amazonaws.com.cn",
+        "api://azureadtokenexchange",
+        "api://azureadtokenexchangechina",
+        "api://azureadtokenexchangeusgov",
+        "sigstore",
+        "pypi",
+        "testpypi",
+        "crates.io",
+        "octo-sts.dev",
+    }
+)
+_MIN_ENCRYPTION_KEY_LENGTH = 32
+
+
+class ConfigurationError(Exception):
+    """A setting is wrong; the message is one line that names the variable and what to write instead."""
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a URL's host is this machine: `localhost`, 127.0.0.0/8 or ::1."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _web_url(text: str) -> str:
+    """An https URL, or http on loopback, in the form in which issuers are compared: exact, no `/` at the end."""
+    url = text.rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in {"https", "http"} or not parts.hostname:
+        raise ValueError("write a URL such as https://idp.example.com")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError("use https; http is accepted for loopback addresses only")
+    if parts.query or parts.fragment or parts.username is not None or parts.port == 0:
+        raise ValueError("write it without user, query and fragment")
+    return url
+
+
+def _own_audience(audience: str) -> str:
+    """An audience that no other service trusts: a token meant for one of those could be replayed here (A3)."""
+    lowered = audience.lower()
+    if lowered in _AUDIENCES_OF_OTHERS or "github.com" in lowered or "iam.googleapis.com" in lowered:
+        raise ValueError("this audience belongs to somebody else; use the provider's own URL")
+    if audience != audience.strip():
+        raise ValueError("remove the blanks around it")
+    return audience
+
+
+def _networks(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"{error}; write networks such as 10.0.0.0/8, separated by commas") from error
+
+
+def _switch(text: object) -> object:
+    try:
+        return {"on": True, "off": False}[text] if isinstance(text, str) else text
+    except KeyError as error:
+        raise ValueError("write on or off") from error
+
+
+def _encryption_key(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value()) < _MIN_ENCRYPTION_KEY_LENGTH:
+        raise ValueError(
+            f"use at least {_MIN_ENCRYPTION_KEY_LENGTH} characters, such as from `openssl rand -hex 32`"
+        )
+    return secret
+
+
+def _database_url(url: str) -> str:
+    if not url.startswith(("sqlite:///", "postgresql+psycopg://")):
+        raise ValueError("write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
+    return url
+
+
+WebUrl = Annotated[str, AfterValidator(_web_url)]
+
+
+class Settings(BaseModel):
+    """What the contract's table of variables says; times are in seconds, `audit_retention` in days."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    host: str = Field("127.0.0.1", min_length=1)
+    port: int = Field(3000, ge=1, le=65535)
+    workers: int | None = Field(None, ge=1, le=256)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    database_url: Annotated[str, AfterValidator(_database_url)] = Field(
+        "sqlite:///sentryagent.db", repr=False
+    )
+    public_url: WebUrl = ""
+    token_audience: str = Field("", validate_default=False)
+    oidc_audience: Annotated[str, AfterValidator(_own_audience)] = ""
+    github_issuer: WebUrl = "https://token.actions.githubusercontent.com"
+    oidc_max_age: int = Field(600, ge=1)
+    token_ttl: int = Field(3600, ge=1, le=86_400)
+    signing_alg: Literal["ES256", "RS256", "EdDSA"] = "ES256"
+    key_encryption_key: Annotated[SecretStr, AfterValidator(_encryption_key)] | None = None
+    rate_limit: int = Field(600, ge=0)
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)] = ()
+    explain: Annotated[bool, BeforeValidator(_switch)] = True
+    audit_retention: int | None = Field(None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Derive the public URL from the port, and both audiences from the public URL."""
+        filled = {"public_url": f"http://127.0.0.1:{values.get('port', 3000)}", **values}
+        url = str(filled["public_url"]).rstrip("/")
+        return {"token_audience": url, "oidc_audience": url, **filled}
+
+    @model_validator(mode="after")
+    def _issuers_differ(self) -> Self:
+        """Our tokens must never be acceptable where GitHub's are expected (federation-security B15)."""
+        if self.public_url == self.github_issuer:
+            raise ValueError("it equals the GitHub issuer; the provider needs a URL of its own")
+        return self
+
+    @property
+    def passphrase(self) -> str | None:
+        """The secret under which private keys are stored, if there is one."""
+        return self.key_encryption_key.get_secret_value() if self.key_encryption_key else None
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Self:
+        """The settings of this process; a flag that is not `None` wins over its variable.
+
+        Raises `ConfigurationError` for the first wrong value.
+        """
+        given = {
+            name: environ[PREFIX + name.upper()]
+            for name in cls.model_fields
+            if PREFIX + name.upper() in environ
+        }
+        given |= {name: str(value) for name, value in (flags or {}).items() if value is not None}
+        empty = next((name for name, value in given.items() if not value), None)
+        if empty:
+            raise ConfigurationError(f"{PREFIX}{empty.upper()} is empty: give it a value, or unset it")
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise ConfigurationError(_first_line(error)) from error
+
+
+def _first_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "public_url"
+    return f"{PREFIX}{name.upper()}: {first['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,127 @@
+"""Client secrets of agents, for work outside GitHub: generated, rotated, revoked, and checked."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from server.auditing import Auditor
+from server.domain.agent import Agent, AgentStatus, Credential
+from server.domain.audit import Action, RequestContext
+from server.domain.caller import Caller
+from server.errors import AgentDecommissioned, AgentNotFound, CredentialNotFound, Forbidden
+from server.ports import Clock, NewId, Page, Store, Transaction
+from server.tokens import client_secret
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialAdmin:
+    """The use cases of an agent's credentials; all but `verify` are an admin's."""
+
+    store: Store
+    auditor: Auditor
+    clock: Clock
+    new_id: NewId
+
+    def generate(
+        self, caller: Caller, agent_id: UUID, expires_at: datetime | None, context: RequestContext
+    ) -> tuple[Credential, str]:
+        """A new credential and its secret, which is never shown again.
+
+        Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`.
+        """
+        _check_admin(caller)
+        secret = client_secret.generate()
+        credential = Credential(
+            credential_id=self.new_id(),
+            agent_id=agent_id,
+            secret_hash=client_secret.fingerprint(secret),
+            created_at=self.clock(),
+            expires_at=expires_at,
+            revoked_at=None,
+        )
+        with self.store.write() as tx:
+            _living(tx, agent_id)
+            tx.credentials.add(credential)
+            self._audit(tx, context, Action.CREDENTIAL_GENERATED, caller, credential)
+        return credential, secret
+
+    def page(self, caller: Caller, agent_id: UUID, *, page: int, limit: int) -> Page[Credential]:
+        """One page of the agent's credentials, revoked ones too; raises `Forbidden`, `AgentNotFound`."""
+        _check_admin(caller)
+        with self.store.read() as tx:
+            _existing(tx, agent_id)
+            every = tx.credentials.of_agent(agent_id)
+        return Page(every[(page - 1) * limit : page * limit], len(every))
+
+    def rotate(
+        self, caller: Caller, agent_id: UUID, credential_id: UUID, context: RequestContext
+    ) -> tuple[Credential, str]:
+        """A new secret for the credential; the old one is refused from now on.
+
+        Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`, `CredentialNotFound` also for a revoked one.
+        """
+        _check_admin(caller)
+        secret = client_secret.generate()
+        secret_hash = client_secret.fingerprint(secret)
+        with self.store.write() as tx:
+            _living(tx, agent_id)
+            rotated = replace(_unrevoked(tx, agent_id, credential_id), secret_hash=secret_hash)
+            tx.credentials.replace(rotated)
+            self._audit(tx, context, Action.CREDENTIAL_ROTATED, caller, rotated)
+        return rotated, secret
+
+    def revoke(self, caller: Caller, agent_id: UUID, credential_id: UUID, context: RequestContext) -> None:
+        """Refuse the credential's secret from now on; raises `Forbidden`, `AgentNotFound`, `CredentialNotFound`."""
+        _check_admin(caller)
+        with self.store.write() as tx:
+            _existing(tx, agent_id)
+            revoked = replace(_unrevoked(tx, agent_id, credential_id), revoked_at=self.clock())
+            tx.credentials.replace(revoked)
+            self._audit(tx, context, Action.CREDENTIAL_REVOKED, caller, revoked)
+
+    def verify(self, client_id: UUID, unverified_secret: str) -> Agent | None:
+        """The active agent that this secret belongs to, or `None`, after the same work in either case."""
+        with self.store.read() as tx:
+            agent = tx.agents.get(client_id)
+            live = [one for one in tx.credentials.of_agent(client_id) if one.is_live(self.clock())]
+        hashes = [credential.secret_hash for credential in live] or [client_secret.decoy()]
+        proven = any(client_secret.matches(stored, unverified_secret) for stored in hashes)
+        return agent if proven and agent is not None and agent.is_active else None
+
+    def _audit(
+        self, tx: Transaction, context: RequestContext, action: Action, caller: Caller, credential: Credential
+    ) -> None:
+        self.auditor.success(
+            tx,
+            context,
+            action,
+            caller.subject,
+            agent_id=credential.agent_id,
+            details={"tokenJti": caller.jti, "credentialId": str(credential.credential_id)},
+        )
+
+
+def _check_admin(caller: Caller) -> None:
+    if not caller.is_admin:
+        raise Forbidden("Credentials are an admin's business; use an admin token.")
+
+
+def _existing(tx: Transaction, agent_id: UUID) -> Agent:
+    agent = tx.agents.get(agent_id)
+    if agent is None:
+        raise AgentNotFound("There is no agent with this id.")
+    return agent
+
+
+def _living(tx: Transaction, agent_id: UUID) -> Agent:
+    agent = _existing(tx, agent_id)
+    if agent.status is AgentStatus.DECOMMISSIONED:
+        raise AgentDecommissioned("The agent was decommissioned, which is final; register another one.")
+    return agent
+
+
+def _unrevoked(tx: Transaction, agent_id: UUID, credential_id: UUID) -> Credential:
+    credential = tx.credentials.get(agent_id, credential_id)
+    if credential is None or credential.revoked_at is not None:
+        raise CredentialNotFound("The agent has no live credential with this id.")
+    return credential

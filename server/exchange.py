@@ -1,0 +1,326 @@
+"""The exchange: a GitHub token goes in, an access token of ours comes out (RFC 8693).
+
+Read `Exchange.run` from top to bottom: verify, decide, issue, audit. The used `jti`, the audit record and the issue
+commit together, or no token leaves; a refusal burns nothing.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from server.auditing import Auditor
+from server.authentication import agent_is_active
+from server.domain import explanation, scopes
+from server.domain.audit import Action, RequestContext
+from server.domain.identity import WorkflowIdentity
+from server.domain.trust_policy import (
+    DenialReason,
+    Denied,
+    ScopeRefused,
+    TrustPolicy,
+    decide,
+    effective_ttl,
+    granted_scopes,
+)
+from server.errors import (
+    AgentNotTrusted,
+    BranchNotPermitted,
+    ExchangeRefused,
+    IdentityChanged,
+    InvalidOidcToken,
+    ScopeNotPermitted,
+    ServiceError,
+    TrustPolicyViolation,
+)
+from server.key_ring import KeyRing
+from server.ports import Clock, IssuerKeys, NewTokenId, RateLimit, Store, Transaction
+from server.tokens import access_token, strict_jwt
+from server.tokens.access_token import AccessTokenClaims
+
+_REPLAY_MARGIN = timedelta(seconds=strict_jwt.LEEWAY_SECONDS + 60)
+"""The used `jti` outlives the last moment at which its token verifies (federation-security B7)."""
+
+_AUDITED_CLAIMS = (
+    "sub",
+    "repository_id",
+    "repository_owner_id",
+    "ref",
+    "ref_type",
+    "sha",
+    "event_name",
+    "environment",
+    "workflow_ref",
+    "job_workflow_ref",
+    "actor_id",
+    "runner_environment",
+    "repository_visibility",
+    "run_id",
+    "run_attempt",
+    "jti",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeRequest:
+    """What a run asks for; `expires_in` is in seconds."""
+
+    unverified_token: str
+    agent_id: UUID | None = None
+    scope: tuple[str, ...] | None = None
+    expires_in: int | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the decision gives; `access_token` is `None` in a dry run."""
+
+    policy_id: UUID
+    scope: tuple[str, ...]
+    issued_at: int
+    expires_in: int
+    access_token: str | None = None
+
+    @property
+    def expires_at(self) -> datetime:
+        """The moment at which the token ends."""
+        return datetime.fromtimestamp(self.issued_at + self.expires_in, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The use case, with all that it needs handed in; times are in seconds."""
+
+    store: Store
+    issuer_keys: IssuerKeys
+    signing_keys: KeyRing
+    repository_limit: RateLimit
+    auditor: Auditor
+    clock: Clock
+    new_token_id: NewTokenId
+    github_issuer: str
+    oidc_audience: str
+    oidc_max_age: int
+    issuer: str
+    token_audience: str
+    token_ttl: int
+
+    def run(self, request: ExchangeRequest, context: RequestContext) -> Grant:
+        """Exchange the token, or say why not.
+
+        Raises `InvalidOidcToken`, `IssuerUnavailable`, `RateLimited`, `IdentityChanged`, `BranchNotPermitted`,
+        `TrustPolicyViolation`, `ScopeNotPermitted`, `DatabaseUnavailable`.
+        """
+        identity = self._verify(request.unverified_token)
+        # Only now: a forged token must not spend the allowance of the repository that it names.
+        self.repository_limit.check(f"{identity.issuer} {identity.repository_id}")
+        try:
+            return (
+                self._try(identity, request)
+                if request.dry_run
+                else self._exchange(identity, request, context)
+            )
+        except (InvalidOidcToken, ExchangeRefused) as refusal:
+            self._audit_refusal(identity, request, refusal, context)
+            raise
+
+    def _verify(self, unverified_token: str) -> WorkflowIdentity:
+        claims = strict_jwt.verify(
+            unverified_token,
+            issuer=self.github_issuer,
+            audience=self.oidc_audience,
+            keys=self.issuer_keys,
+            now=int(self.clock().timestamp()),
+            max_age_seconds=self.oidc_max_age,
+        )
+        return WorkflowIdentity.from_claims(claims)
+
+    def _try(self, identity: WorkflowIdentity, request: ExchangeRequest) -> Grant:
+        """Everything up to the decision: nothing is burnt, pinned or issued."""
+        with self.store.read() as tx:
+            return self._grant(self._decide(tx, identity, request), request)
+
+    def _exchange(
+        self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
+    ) -> Grant:
+        with self.store.write() as tx:
+            policy = self._decide(tx, identity, request)
+            grant = self._grant(policy, request)
+            self._use_up(tx, identity)
+            policy = self._pin(tx, identity, policy, context)
+            tx.policies.mark_used(policy.id, self.clock())
+            return self._issue(tx, identity, policy, request, grant, context)
+
+    def _decide(self, tx: Transaction, identity: WorkflowIdentity, request: ExchangeRequest) -> TrustPolicy:
+        if tx.used_tokens.contains(identity.issuer, identity.jti):
+            raise _replayed()
+        decision = decide(
+            tx.policies.for_repository(identity.issuer, identity.repository_key),
+            identity,
+            request.agent_id,
+            self.clock(),
+            agent_is_active=agent_is_active(tx, request.agent_id),
+        )
+        if isinstance(decision, Denied):
+            raise _refusal(decision, identity, request.agent_id)
+        return decision.policy
+
+    def _grant(self, policy: TrustPolicy, request: ExchangeRequest) -> Grant:
+        scope = granted_scopes(policy, request.scope)
+        if isinstance(scope, ScopeRefused):
+            raise ScopeNotPermitted(scope.asked, scope.permitted)
+        return Grant(
+            policy_id=policy.id,
+            scope=scope,
+            issued_at=int(self.clock().timestamp()),
+            expires_in=effective_ttl(policy, request.expires_in, self.token_ttl),
+        )
+
+    def _use_up(self, tx: Transaction, identity: WorkflowIdentity) -> None:
+        """Claim the `jti`: of several at the same moment one wins (federation-security B6)."""
+        keep_until = datetime.fromtimestamp(identity.exp, UTC) + _REPLAY_MARGIN
+        if not tx.used_tokens.claim(identity.issuer, identity.jti, keep_until=keep_until):
+            raise _replayed()
+
+    def _pin(
+        self, tx: Transaction, identity: WorkflowIdentity, policy: TrustPolicy, context: RequestContext
+    ) -> TrustPolicy:
+        """Bind the name to the ids at first use: whoever takes the name over later has others (A8)."""
+        if policy.repository_id and policy.repository_owner_id:
+            return policy
+        pinned = tx.policies.pin(
+            issuer=identity.issuer,
+            repository_key=identity.repository_key,
+            repository_id=identity.repository_id,
+            owner_id=identity.repository_owner_id,
+            now=self.clock(),
+        )
+        for policy_id in pinned:
+            self.auditor.success(
+                tx,
+                context,
+                Action.POLICY_PINNED,
+                identity.subject,
+                policy_id=policy_id,
+                repository=identity.repository,
+                details={
+                    "repositoryId": identity.repository_id,
+                    "repositoryOwnerId": identity.repository_owner_id,
+                },
+            )
+        current = tx.policies.get(policy.id)
+        # Two first exchanges at one moment, of two repositories that had the name: the second finds the first's ids.
+        if current is None or (current.repository_id, current.repository_owner_id) != (
+            identity.repository_id,
+            identity.repository_owner_id,
+        ):
+            raise IdentityChanged(IdentityChanged.brief)
+        return current
+
+    def _issue(
+        self,
+        tx: Transaction,
+        identity: WorkflowIdentity,
+        policy: TrustPolicy,
+        request: ExchangeRequest,
+        grant: Grant,
+        context: RequestContext,
+    ) -> Grant:
+        subject = str(request.agent_id or identity.subject)
+        claims = AccessTokenClaims(
+            iss=self.issuer,
+            sub=subject,
+            aud=self.token_audience,
+            client_id=subject,
+            scope=scopes.render(grant.scope),
+            iat=grant.issued_at,
+            exp=grant.issued_at + grant.expires_in,
+            jti=self.new_token_id(),
+            provenance=_provenance(identity, policy),
+        )
+        token = access_token.issue(self.signing_keys.current(tx).active, claims)
+        self.auditor.success(
+            tx,
+            context,
+            Action.TOKEN_ISSUED,
+            subject,
+            agent_id=request.agent_id,
+            policy_id=policy.id,
+            policy_version=policy.version,
+            repository=identity.repository,
+            details={
+                **_audited(identity),
+                "issuedJti": claims.jti,
+                "scope": scopes.render(grant.scope),
+                "expiresIn": grant.expires_in,
+            },
+        )
+        return replace(grant, access_token=token)
+
+    def _audit_refusal(
+        self,
+        identity: WorkflowIdentity,
+        request: ExchangeRequest,
+        refusal: InvalidOidcToken | ExchangeRefused,
+        context: RequestContext,
+    ) -> None:
+        with self.store.write() as tx:
+            self.auditor.failure(
+                tx,
+                context,
+                Action.TOKEN_REFUSED,
+                identity.subject,
+                agent_id=request.agent_id,
+                repository=identity.repository,
+                details={
+                    **_audited(identity),
+                    "code": refusal.code,
+                    "reason": refusal.message,
+                    "dryRun": request.dry_run,
+                    **refusal.audit_details(),
+                },
+            )
+
+
+def _replayed() -> InvalidOidcToken:
+    return InvalidOidcToken(
+        "replayed", "This GitHub token was exchanged already; request a new one for each exchange."
+    )
+
+
+def _refusal(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> ServiceError:
+    message = explanation.message(denied, identity, agent_id)
+    match denied.reason:
+        case DenialReason.REF_TYPE_MISSING:
+            return InvalidOidcToken("missing_claim", message)
+        case DenialReason.IDENTITY_CHANGED:
+            refusal: ExchangeRefused = IdentityChanged(message)
+        case DenialReason.BRANCH_NOT_PERMITTED:
+            refusal = BranchNotPermitted(message, explanation.explain(denied, identity, agent_id))
+        case DenialReason.TRUST_POLICY_VIOLATION:
+            violation = TrustPolicyViolation if denied.agent_is_active else AgentNotTrusted
+            refusal = violation(message, explanation.explain(denied, identity, agent_id))
+    refusal.trace = explanation.trace(denied.evaluations)
+    return refusal
+
+
+def _provenance(identity: WorkflowIdentity, policy: TrustPolicy) -> dict[str, str]:
+    """The run that a token was issued to, for the services that accept it."""
+    facts = {
+        "provider": identity.provider,
+        "repository": identity.repository,
+        "repository_id": identity.repository_id,
+        "ref": identity.ref,
+        "sha": identity.sha,
+        "workflow_ref": identity.workflow_ref,
+        "run_id": identity.run_id,
+        "run_attempt": identity.run_attempt,
+        "policy_id": str(policy.id),
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _audited(identity: WorkflowIdentity) -> dict[str, str]:
+    """The claims that an auditor asks for; an allow-list, so that nothing new slips into the database."""
+    claims = {name: getattr(identity, name) for name in _AUDITED_CLAIMS}
+    return {name: value for name, value in claims.items() if value is not None}

@@ -1,0 +1,84 @@
+"""The provider's signing keys in this process: loaded once, checked against the database's version for each use."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+
+from server.errors import DatabaseUnavailable
+from server.ports import Clock, KeyStatus, Store, StoredKey, Transaction
+from server.tokens.signing_keys import SigningKey, from_pem, generate, to_pem
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """The keys of one version: one signs, all verify and are published."""
+
+    version: int
+    active: SigningKey
+    by_kid: Mapping[str, SigningKey]
+
+
+@dataclass(slots=True)
+class KeyRing:
+    """Holds the parsed keys; asks the database for their version in the caller's own transaction.
+
+    So a revoked key is refused by the next request in every process, at the price of one row.
+    """
+
+    passphrase: str | None = field(repr=False)
+    _held: KeySet | None = None
+    _lock: Lock = field(default_factory=Lock)
+
+    def current(self, tx: Transaction) -> KeySet:
+        """The key set as the database has it now.
+
+        Raises `DatabaseUnavailable` where the database has no signing key yet.
+        """
+        version = tx.signing_keys.version()
+        held = self._held
+        if held is None or held.version != version:
+            with self._lock:
+                held = self._held = self._load(tx, version)
+        return held
+
+    def _load(self, tx: Transaction, version: int) -> KeySet:
+        stored = tx.signing_keys.all()
+        keys = {key.kid: from_pem(key.private_pem, self.passphrase) for key in stored}
+        active = [keys[key.kid] for key in stored if key.status is KeyStatus.ACTIVE]
+        if not active:
+            raise DatabaseUnavailable(
+                "The provider has no signing key; `sentryagent-idp serve` makes one when it starts.",
+                retry_after=5,
+            )
+        return KeySet(version, active[-1], keys)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedKeys:
+    """The keys as anybody may see them."""
+
+    store: Store
+    keys: KeyRing
+
+    def current(self) -> KeySet:
+        """The key set as the database has it now; raises `DatabaseUnavailable`."""
+        with self.store.read() as tx:
+            return self.keys.current(tx)
+
+
+def ensure_signing_key(store: Store, alg: str, passphrase: str | None, clock: Clock) -> None:
+    """Make sure that a key of the configured algorithm signs; one of another retires and still verifies.
+
+    Raises `DatabaseUnavailable`.
+    """
+    with store.write() as tx:
+        active = [key for key in tx.signing_keys.all() if key.status is KeyStatus.ACTIVE]
+        if any(key.alg == alg for key in active):
+            return
+        now = clock()
+        for key in active:
+            tx.signing_keys.set_status(key.kid, KeyStatus.RETIRED, retired_at=now)
+        fresh = generate(alg)
+        tx.signing_keys.add(
+            StoredKey(fresh.kid, alg, to_pem(fresh, passphrase), KeyStatus.ACTIVE, created_at=now)
+        )

@@ -1,0 +1,93 @@
+"""Whether the provider can serve: the facts behind `/ready`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from server.errors import DatabaseUnavailable
+from server.key_ring import KeyRing
+from server.ports import Store
+
+
+class KeyStatus(Protocol):
+    """How old the held keys of GitHub are, and why the last fetch failed, if it did."""
+
+    @property
+    def freshness(self) -> str:
+        """Fresh, stale or missing."""
+
+    @property
+    def age_seconds(self) -> int | None:
+        """The age of the key set, where one is held."""
+
+    @property
+    def last_error(self) -> str | None:
+        """What the last fetch failed on."""
+
+
+class ObservableKeys(Protocol):
+    """GitHub's keys, as far as their state goes."""
+
+    def status(self) -> KeyStatus:
+        """The present state; asks nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The state of each part; `ok`, or what is wrong."""
+
+    database: str
+    migrations: str
+    signing_key: str
+    issuer_keys: KeyStatus
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every part that an exchange needs is there."""
+        return {self.database, self.migrations, self.signing_key} == {"ok"}
+
+    def as_json(self) -> dict[str, Any]:
+        """The body of `/ready`."""
+        return {
+            "status": "ready" if self.is_ready else "unavailable",
+            "database": self.database,
+            "migrations": self.migrations,
+            "signingKey": self.signing_key,
+            "issuerKeys": {
+                "state": self.issuer_keys.freshness,
+                "ageSeconds": self.issuer_keys.age_seconds,
+                "lastError": self.issuer_keys.last_error,
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Asks each part in turn."""
+
+    store: Store
+    keys: KeyRing
+    issuer_keys: ObservableKeys
+    migrations_pending: Callable[[], bool]
+
+    def report(self) -> Report:
+        """The present state; raises nothing."""
+        database, migrations, signing_key = "ok", "ok", "ok"
+        try:
+            if self.migrations_pending():
+                migrations = "pending; run `sentryagent-idp migrate`"
+        except DatabaseUnavailable:
+            database = migrations = signing_key = "unavailable"
+        else:
+            signing_key = self._signing_key(migrations)
+        return Report(database, migrations, signing_key, self.issuer_keys.status())
+
+    def _signing_key(self, migrations: str) -> str:
+        if migrations != "ok":
+            return "unknown"
+        try:
+            with self.store.read() as tx:
+                self.keys.current(tx)
+        except DatabaseUnavailable:
+            return "missing"
+        return "ok"

@@ -1,0 +1,98 @@
+"""`serve`: the database made ready, then worker processes under granian."""
+
+import os
+import socket
+import threading
+from functools import partial
+
+import httpx
+import structlog
+from flask import Flask
+from granian.constants import Interfaces
+from granian.server import Server
+
+from server import housekeeping, logs
+from server.app import World, create_app, utc_now
+from server.config import Settings
+from server.issuers import GithubIssuerKeys
+from server.key_ring import ensure_signing_key
+from server.provider_facts import remember
+from server.store import schema
+from server.store.database import Database
+
+log = structlog.get_logger()
+
+_THREADS = 4
+"""Requests that one worker handles at a time; most of an exchange is spent in calls that release the GIL."""
+_DRAIN_SECONDS = 30
+
+
+class AddressInUse(Exception):
+    """Another process listens on the address."""
+
+
+def serve(settings: Settings) -> None:
+    """Migrate, make a signing key where there is none, and serve until SIGTERM; in-flight requests are finished.
+
+    Raises `AddressInUse`, `DatabaseUnavailable`, `SchemaError`, `DatabaseUrlError`.
+    """
+    logs.configure(settings.log_level)
+    _check_address(settings)
+    prepare(settings)
+    workers = settings.workers or os.cpu_count() or 1
+    log.info(
+        "listening",
+        url=f"http://{settings.host}:{settings.port}",
+        issuer=settings.public_url,
+        workers=workers,
+    )
+    Server(
+        "sentryagent",
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.WSGI,
+        workers=workers,
+        blocking_threads=_THREADS,
+        respawn_failed_workers=True,
+        workers_kill_timeout=_DRAIN_SECONDS,
+        websockets=False,
+        log_enabled=False,
+    ).serve(target_loader=partial(load, settings), wrap_loader=False)
+
+
+def prepare(settings: Settings) -> None:
+    """Bring the schema up to date, and see to a signing key and the facts that the command line shares."""
+    schema.migrate(settings.database_url)
+    if settings.passphrase is None:
+        log.warning(
+            "private keys are stored in clear, also in backups of the database; "
+            "set SENTRYAGENT_KEY_ENCRYPTION_KEY to encrypt them"
+        )
+    with Database(settings.database_url) as store:
+        ensure_signing_key(store, settings.signing_alg, settings.passphrase, utc_now)
+        remember(store, settings)
+
+
+def load(settings: Settings) -> Flask:
+    """The application of one worker process, with its own connections and its own cache of GitHub's keys."""
+    logs.configure(settings.log_level)
+    store = Database(settings.database_url)
+    issuer_keys = GithubIssuerKeys(settings.github_issuer, httpx.Client())
+    issuer_keys.warm_up()
+    keeper = housekeeping.Housekeeping(store, utc_now, settings.audit_retention)
+    housekeeping.start(keeper, threading.Event().wait)
+    world = World(store, issuer_keys, lambda: not schema.is_prepared(settings.database_url), utc_now)
+    return create_app(settings, world)
+
+
+def _check_address(settings: Settings) -> None:
+    """Find a port that is taken before the workers do: they share it on purpose, also with a stranger of our user."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise AddressInUse(
+                f"SENTRYAGENT_PORT: cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another"
+            ) from error

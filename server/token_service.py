@@ -1,0 +1,160 @@
+"""Our own tokens after their issue, and those of client secrets: RFC 7662, RFC 7009, RFC 6749 section 4.4."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from server.auditing import Auditor
+from server.authentication import Authentication, agent_is_active
+from server.domain import scopes
+from server.domain.agent import Agent
+from server.domain.audit import Action, RequestContext
+from server.domain.caller import Caller
+from server.errors import Forbidden, ScopeNotPermitted, Unauthorized
+from server.key_ring import KeyRing
+from server.ports import Clock, NewTokenId, Store, Transaction
+from server.tokens import access_token
+from server.tokens.access_token import AccessTokenClaims
+
+_CREDENTIAL_SCOPES = (scopes.AGENTS_READ,)
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """An access token and its lifetime in seconds."""
+
+    access_token: str
+    scope: tuple[str, ...]
+    expires_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenService:
+    """Introspection, revocation and the client-credentials grant; times are in seconds."""
+
+    store: Store
+    authentication: Authentication
+    signing_keys: KeyRing
+    auditor: Auditor
+    clock: Clock
+    new_token_id: NewTokenId
+    issuer: str
+    token_audience: str
+    token_ttl: int
+
+    def introspect(self, unverified_token: str) -> dict[str, Any]:
+        """What RFC 7662 says about the token: inactive where it is revoked, expired, unknown, or its agent is not active."""
+        with self.store.read() as tx:
+            caller = self._active(tx, unverified_token)
+        if caller is None:
+            return {"active": False}
+        return {
+            "active": True,
+            "scope": scopes.render(caller.scopes),
+            "client_id": caller.subject,
+            "sub": caller.subject,
+            "token_type": "Bearer",
+            "iss": self.issuer,
+            "aud": self.token_audience,
+            "iat": caller.iat,
+            "exp": caller.exp,
+            "jti": caller.jti,
+            **({"provenance": dict(caller.provenance)} if caller.provenance else {}),
+        }
+
+    def revoke_own(self, unverified_token: str, context: RequestContext) -> None:
+        """Revoke a token that its own bearer gives back; one that does not count any more is left as it is."""
+        with self.store.write() as tx:
+            caller = self._known(tx, unverified_token)
+            if caller:
+                self._revoke(tx, caller, caller.subject, context)
+
+    def revoke(self, actor: Caller, unverified_token: str, context: RequestContext) -> None:
+        """Revoke a token as an admin, or as the client that it was issued to.
+
+        Raises `Forbidden` for somebody else's token. An unknown token is no error (RFC 7009, 2.2).
+        """
+        with self.store.write() as tx:
+            caller = self._known(tx, unverified_token)
+            if caller is None:
+                return
+            is_admin = actor.is_admin and actor.holds(scopes.AGENTS_WRITE)
+            if not is_admin and caller.subject != actor.subject:
+                raise Forbidden("The token is somebody else's; its bearer or an admin can revoke it.")
+            self._revoke(tx, caller, actor.subject, context)
+
+    def issue_to_agent(
+        self, agent: Agent, wanted: tuple[str, ...] | None, context: RequestContext
+    ) -> IssuedToken:
+        """A token for an agent that proved its client secret; raises `ScopeNotPermitted`."""
+        asked = wanted or _CREDENTIAL_SCOPES
+        excess = [scope for scope in asked if not scopes.satisfies(_CREDENTIAL_SCOPES, scope)]
+        if excess:
+            raise ScopeNotPermitted(scopes.render(excess), _CREDENTIAL_SCOPES)
+        with self.store.write() as tx:
+            token, jti = self._sign(tx, str(agent.agent_id), asked, self.token_ttl)
+            self.auditor.success(
+                tx,
+                context,
+                Action.TOKEN_ISSUED,
+                str(agent.agent_id),
+                agent_id=agent.agent_id,
+                details={"grant": "client_credentials", "issuedJti": jti, "scope": scopes.render(asked)},
+            )
+        return IssuedToken(token, asked, self.token_ttl)
+
+    def issue_to_admin(
+        self, subject: str, wanted: tuple[str, ...], ttl: int, context: RequestContext
+    ) -> IssuedToken:
+        """A token for an administrator; `ttl` is cut to the provider's own."""
+        lifetime = min(ttl, self.token_ttl)
+        with self.store.write() as tx:
+            token, jti = self._sign(tx, subject, wanted, lifetime)
+            self.auditor.success(
+                tx,
+                context,
+                Action.ADMIN_TOKEN_ISSUED,
+                subject,
+                details={"issuedJti": jti, "scope": scopes.render(wanted), "expiresIn": lifetime},
+            )
+        return IssuedToken(token, wanted, lifetime)
+
+    def _sign(self, tx: Transaction, subject: str, wanted: tuple[str, ...], lifetime: int) -> tuple[str, str]:
+        now = int(self.clock().timestamp())
+        claims = AccessTokenClaims(
+            iss=self.issuer,
+            sub=subject,
+            aud=self.token_audience,
+            client_id=subject,
+            scope=scopes.render(wanted),
+            iat=now,
+            exp=now + lifetime,
+            jti=self.new_token_id(),
+        )
+        return access_token.issue(self.signing_keys.current(tx).active, claims), claims.jti
+
+    def _active(self, tx: Transaction, unverified_token: str) -> Caller | None:
+        caller = self._known(tx, unverified_token)
+        if caller is None or tx.revoked_tokens.contains(caller.jti):
+            return None
+        return caller if agent_is_active(tx, caller.agent_id) else None
+
+    def _known(self, tx: Transaction, unverified_token: str) -> Caller | None:
+        try:
+            return self.authentication.verify(tx, unverified_token)
+        except Unauthorized:
+            return None
+
+    def _revoke(self, tx: Transaction, caller: Caller, actor: str, context: RequestContext) -> None:
+        if tx.revoked_tokens.contains(caller.jti):
+            return
+        tx.revoked_tokens.add(caller.jti, keep_until=datetime.fromtimestamp(caller.exp, UTC))
+        self.auditor.success(
+            tx,
+            context,
+            Action.TOKEN_REVOKED,
+            actor,
+            agent_id=caller.agent_id,
+            repository=caller.provenance.get("repository"),
+            details={"revokedJti": caller.jti, "subject": caller.subject},
+        )
