@@ -30,3 +30,25 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 
 .PHONY: install
 install: $(VENV)/.dev ## the environment in .venv, with the test tools
+
+.PHONY: demo
+demo: $(VENV)/.run ## the main job on this machine: register an agent, issue its token, call an endpoint
+	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python examples/demo.py
+
+.PHONY: test
+test: $(VENV)/.dev ## every test that this machine can run; SENTRYAGENT_TEST_REQUIRE=docker,postgres,… makes skips fail
+	@$(BIN)/pytest -n auto --dist loadgroup --cov --cov-report=term:skip-covered $(PYTEST)
+
+.PHONY: lint
+lint: $(VENV)/.dev ## style, types, import rules, workflows
+	@$(BIN)/ruff format --check -q .
+	@$(BIN)/ruff check -q .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo | tail -n 3
+	@$(BIN)/zizmor --offline --no-progress -q .
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/actionlint
+	@$(BIN)/shellcheck .ci/run
+
+.PHONY: lock
+lock: $(VENV)/.dev ## the lock files anew, with the newest versions that pyproject.toml allows
+	@$(BIN)/python requirements/lock.py

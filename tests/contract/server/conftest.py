@@ -1,0 +1,150 @@
+"""The provider's application without sockets: a real SQLite file, GitHub's tokens from the mock, a clock to turn."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from mock_idp.issuer import Issuer
+from mock_idp.job import Job
+from server.app import World, create_app, token_service
+from server.config import Settings
+from server.domain.audit import RequestContext
+from server.domain.scopes import ALL_SCOPES
+from server.errors import InvalidOidcToken, IssuerUnavailable
+from server.key_ring import KeyRing, ensure_signing_key
+from server.store import schema
+from server.store.database import Database
+
+PROVIDER = "https://idp.example.com"
+GITHUB = "https://token.actions.githubusercontent.com"
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def github_keys():
+    """One pair of RSA keys for the session: making them is the slow part."""
+    return Issuer(GITHUB).ring
+
+
+@dataclass
+class Clock:
+    """A clock that stands until it is turned."""
+
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class GithubKeys:
+    """The mock's published keys, handed over without HTTP; `reachable` can be switched off."""
+
+    issuer: Issuer
+    reachable: bool = True
+
+    def find(self, kid: str) -> RSAPublicKey:
+        if not self.reachable:
+            raise IssuerUnavailable("The signing keys cannot be fetched; try again in 30 s.", retry_after=30)
+        for key in self.issuer.ring.published:
+            if key.kid == kid:
+                return key.private.public_key()
+        raise InvalidOidcToken("unknown_key", "The key is not published.")
+
+    def status(self) -> SimpleNamespace:
+        if self.reachable:
+            return SimpleNamespace(freshness="fresh", age_seconds=1, last_error=None)
+        return SimpleNamespace(freshness="missing", age_seconds=None, last_error="down")
+
+
+@dataclass
+class Provider:
+    """The application and its surroundings, with short ways to say what tests say often."""
+
+    url: str
+    github: Issuer
+    clock: Clock
+    keys: GithubKeys
+    store: Database
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.settings = Settings.from_environ(
+            {"SENTRYAGENT_PUBLIC_URL": PROVIDER, "SENTRYAGENT_DATABASE_URL": self.url, **self.environ}
+        )
+        world = World(self.store, self.keys, lambda: not schema.is_prepared(self.url), self.clock)
+        self.app = create_app(self.settings, world)
+        self.http = self.app.test_client()
+        self.admin = self.admin_headers()
+
+    def with_settings(self, **variables: str) -> "Provider":
+        """A second process on the same database, with `SENTRYAGENT_<NAME>` variables."""
+        environ = {f"SENTRYAGENT_{name}": value for name, value in variables.items()}
+        return Provider(self.url, self.github, self.clock, self.keys, self.store, environ)
+
+    def admin_headers(self, *scopes: str) -> dict[str, str]:
+        tokens = token_service(self.settings, self.store, KeyRing(None), self.clock)
+        here = RequestContext("test", None)
+        issued = tokens.issue_to_admin("admin:test", scopes or ALL_SCOPES, 3600, here)
+        return {"Authorization": f"Bearer {issued.access_token}"}
+
+    def github_token(self, fault: str = "", header: dict[str, Any] | None = None, **claims: Any) -> str:
+        """A token for a push to main of octo-org/hello-agent, made now; claims override, `None` removes."""
+        self.github.clock.freeze(self.clock.now.timestamp())
+        job = claims.pop("job", None) or Job()
+        return self.github.mint(job, audience=PROVIDER, claims=claims, header=header, fault=fault)
+
+    def exchange(self, token: str | None = None, **body: Any) -> Any:
+        return self.http.post("/api/v1/oidc/token", json={"token": token or self.github_token(), **body})
+
+    def policy(self, **members: Any) -> dict[str, Any]:
+        """Create a policy, by default the bootstrap policy of octo-org/hello-agent."""
+        body = {"repository": "octo-org/hello-agent", **members}
+        answer = self.http.post("/api/v1/oidc/trust-policies", json=body, headers=self.admin)
+        assert answer.status_code == 201, answer.text
+        return answer.json
+
+    def agent(self, email: str = "bot@octo-org.example", headers: dict[str, str] | None = None, **members: Any) -> Any:
+        answer = self.http.post(
+            "/api/v1/agents", json={"email": email, **members}, headers=headers or self.admin
+        )
+        assert answer.status_code == 201, answer.text
+        return answer.json
+
+    def bootstrap_headers(self, **claims: Any) -> dict[str, str]:
+        """A bootstrap token; its policy must exist."""
+        return self._bearer(self.exchange(self.github_token(**claims)))
+
+    def agent_headers(self, agent_id: str, **claims: Any) -> dict[str, str]:
+        """An agent-scoped token; its policy must exist."""
+        return self._bearer(self.exchange(self.github_token(**claims), agentId=agent_id))
+
+    def audit(self, **filters: Any) -> list[dict[str, Any]]:
+        answer = self.http.get("/api/v1/audit", query_string={"limit": 100, **filters}, headers=self.admin)
+        assert answer.status_code == 200, answer.text
+        return answer.json["data"]
+
+    @staticmethod
+    def _bearer(answer: Any) -> dict[str, str]:
+        assert answer.status_code == 200, answer.text
+        return {"Authorization": f"Bearer {answer.json['access_token']}"}
+
+
+@pytest.fixture
+def provider(tmp_path, github_keys):
+    """A provider with an empty database, at noon of a fixed day."""
+    url = f"sqlite:///{tmp_path / 'provider.db'}"
+    schema.migrate(url)
+    clock = Clock()
+    github = Issuer(GITHUB)
+    github.ring = github_keys
+    with Database(url) as store:
+        ensure_signing_key(store, "ES256", None, clock)
+        yield Provider(url, github, clock, GithubKeys(github), store)
