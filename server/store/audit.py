@@ -55,7 +55,6 @@ AUDIT_LOG = Table(
     Index(None, "repository_key", "sequence"),
     Index(None, "request_id"),
     sqlite_autoincrement=True,
-    implicit_returning=False,
 )
 
 _T = AUDIT_LOG.c
@@ -72,7 +71,7 @@ _EXACT = (
     "event_id",
 )
 _LONGEST_KEY = 150
-_APPEND = insert(AUDIT_LOG)
+_APPEND = insert(AUDIT_LOG).inline()
 
 
 class AuditTable:

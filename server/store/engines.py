@@ -30,13 +30,13 @@ def _sqlite(parts: URL, path: Path) -> tuple[Engine, Engine]:
     """
     reader = create_engine(
         parts,
-        creator=lambda: connect_sqlite(path, "query_only=ON"),
+        creator=lambda: connect_sqlite(path, "query_only=ON", busy_seconds=_SQLITE_BUSY_SECONDS),
         pool_size=_POOL_SIZE,
         max_overflow=-1,
     )
     writer = create_engine(
         parts,
-        creator=lambda: connect_sqlite(path),
+        creator=lambda: connect_sqlite(path, busy_seconds=_SQLITE_BUSY_SECONDS),
         pool_size=1,
         max_overflow=0,
         pool_timeout=_SQLITE_BUSY_SECONDS,
@@ -46,9 +46,7 @@ def _sqlite(parts: URL, path: Path) -> tuple[Engine, Engine]:
     return reader, writer
 
 
-def connect_sqlite(
-    path: Path, *pragmas: str, busy_seconds: float = _SQLITE_BUSY_SECONDS
-) -> sqlite3.Connection:
+def connect_sqlite(path: Path, *pragmas: str, busy_seconds: float) -> sqlite3.Connection:
     """A connection to an existing file, in autocommit mode: transactions begin where we say.
 
     FULL synchronisation keeps a burnt `jti` burnt when the power fails (R-RPL-1). A missing file is an error:

@@ -6,7 +6,7 @@ from sqlalchemy import Column, Table, Text, bindparam, select, update
 from sqlalchemy.engine import Connection
 
 from server.store.columns import METADATA, Json
-from server.store.expiring import insert_once
+from server.store.expiring import InsertOnce
 
 FACTS = Table(
     "facts",
@@ -15,6 +15,7 @@ FACTS = Table(
     Column("value", Json),
 )
 
+_INSERT_ONCE = InsertOnce(FACTS)
 _T = FACTS.c
 _ONE = select(_T.value).where(_T.name == bindparam("name"))
 
@@ -31,5 +32,5 @@ class FactTable:
 
     def put(self, name: str, value: Any) -> None:
         """Store a JSON value under `name`."""
-        if not insert_once(self._connection, FACTS, {"name": name, "value": value}):
+        if not _INSERT_ONCE(self._connection, {"name": name, "value": value}):
             self._connection.execute(update(FACTS).where(_T.name == name).values(value=value))

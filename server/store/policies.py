@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -204,7 +205,9 @@ def _values(policy: TrustPolicy) -> dict[str, Any]:
     """The row of a policy."""
     values = asdict(policy)
     conditions: dict[str, Any] = values.pop("conditions")
-    keys = {"repository_key": policy.repository_key, "conditions_key": conditions_key(policy)}
+    # As a digest: a long list of actors would not fit PostgreSQL's index.
+    digest = sha256(conditions_key(policy).encode()).hexdigest()
+    keys = {"repository_key": policy.repository_key, "conditions_key": digest}
     return values | conditions | keys
 
 

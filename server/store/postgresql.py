@@ -28,10 +28,10 @@ _SERVER_TIMEOUTS = (
 class _Connection(psycopg.Connection[Any]):
     """Gives up on a server that holds the line but says nothing, such as a frozen one."""
 
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = ANSWER_SECONDS) -> Any:
-        """Wait for the server's answer; raises `psycopg.OperationalError` after `timeout` seconds."""
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Wait for the server's answer; raises `psycopg.OperationalError` when none came in time."""
         try:
-            return super().wait(gen, interval=interval, timeout=timeout)
+            return super().wait(gen, interval=interval, timeout=timeout or ANSWER_SECONDS)
         except psycopg.OperationalError:
             if self.info.transaction_status is TransactionStatus.ACTIVE:
                 self.pgconn.finish()

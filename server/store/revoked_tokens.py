@@ -6,7 +6,7 @@ from sqlalchemy import Column, Index, Table, Text, bindparam, select
 from sqlalchemy.engine import Connection
 
 from server.store.columns import METADATA, Moment
-from server.store.expiring import insert_once, purge
+from server.store.expiring import InsertOnce, purge
 
 REVOKED_TOKENS = Table(
     "revoked_tokens",
@@ -16,6 +16,7 @@ REVOKED_TOKENS = Table(
     Index(None, "keep_until"),
 )
 
+_INSERT_ONCE = InsertOnce(REVOKED_TOKENS)
 _T = REVOKED_TOKENS.c
 _ONE = select(_T.jti).where(_T.jti == bindparam("jti"))
 
@@ -32,7 +33,7 @@ class RevokedTokenTable:
 
     def add(self, jti: str, *, keep_until: datetime) -> None:
         """Revoke the token; once more changes nothing."""
-        insert_once(self._connection, REVOKED_TOKENS, {"jti": jti, "keep_until": keep_until})
+        _INSERT_ONCE(self._connection, {"jti": jti, "keep_until": keep_until})
 
     def purge(self, now: datetime, *, limit: int) -> int:
         """Delete at most `limit` rows whose `keep_until` is past; returns how many went."""

@@ -7,7 +7,7 @@ from sqlalchemy import Column, Index, LargeBinary, Table, bindparam, select
 from sqlalchemy.engine import Connection
 
 from server.store.columns import METADATA, Moment
-from server.store.expiring import insert_once, purge
+from server.store.expiring import InsertOnce, purge
 
 USED_TOKENS = Table(
     "used_tokens",
@@ -17,6 +17,7 @@ USED_TOKENS = Table(
     Index(None, "keep_until"),
 )
 
+_INSERT_ONCE = InsertOnce(USED_TOKENS)
 _T = USED_TOKENS.c
 _ONE = select(_T.keep_until).where(_T.token_digest == bindparam("digest"))
 
@@ -34,7 +35,7 @@ class UsedTokenTable:
     def claim(self, issuer: str, jti: str, *, keep_until: datetime) -> bool:
         """Use the token up; `False` where somebody, perhaps at the same moment, was first."""
         row = {"token_digest": _digest(issuer, jti), "keep_until": keep_until}
-        return insert_once(self._connection, USED_TOKENS, row)
+        return _INSERT_ONCE(self._connection, row)
 
     def purge(self, now: datetime, *, limit: int) -> int:
         """Delete at most `limit` rows whose `keep_until` is past; returns how many went."""

@@ -1,0 +1,178 @@
+"""The heavier test layers: skipped with a reason where a machine cannot run them, failed where it must.
+
+`SENTRYAGENT_TEST_REQUIRE=docker,postgres` turns the skips of these layers into failures.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+REQUIRE = "SENTRYAGENT_TEST_REQUIRE"
+
+
+def _docker() -> str | None:
+    if shutil.which("docker") is None:
+        return "no docker on PATH"
+    try:
+        engine = subprocess.run(["docker", "info"], capture_output=True, timeout=5)
+    except subprocess.TimeoutExpired:
+        return "the Docker engine does not answer"
+    return None if engine.returncode == 0 else "no Docker engine runs"
+
+
+def _postgres() -> str | None:
+    if _postgres_programs() is None:
+        return "no initdb of PostgreSQL in /usr/lib/postgresql or on PATH"
+    if os.geteuid() == 0 and shutil.which("runuser") is None:
+        return "PostgreSQL must not run as root, and there is no runuser"
+    return None
+
+
+def _node() -> str | None:
+    return None if shutil.which("node") else "no node on PATH"
+
+
+def _browser() -> str | None:
+    return None if Path("/usr/bin/chromium").exists() else "no /usr/bin/chromium"
+
+
+LAYERS: dict[str, Callable[[], str | None]] = {
+    "docker": _docker,
+    "postgres": _postgres,
+    "node": _node,
+    "browser": _browser,
+}
+"""Each layer's check: what this machine lacks, or `None`."""
+
+
+@cache
+def _lack(layer: str) -> str | None:
+    return LAYERS[layer]()
+
+
+@cache
+def _required() -> frozenset[str]:
+    return frozenset(filter(None, map(str.strip, os.environ.get(REQUIRE, "").split(","))))
+
+
+def pytest_configure():
+    unknown = sorted(_required() - LAYERS.keys())
+    if unknown:
+        raise pytest.UsageError(f"{REQUIRE} names {', '.join(unknown)}; the layers are {', '.join(LAYERS)}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    for layer in LAYERS:
+        lack = _lack(layer) if item.get_closest_marker(layer) else None
+        if lack and layer in _required():
+            pytest.fail(f"{REQUIRE} asks for {layer}: {lack}", pytrace=False)
+        if lack:
+            pytest.skip(f"{layer}: {lack}")
+
+
+def _postgres_programs() -> Path | None:
+    """The folder of PostgreSQL's server programs, of the newest version."""
+    folders = Path("/usr/lib/postgresql").glob("*/bin")
+    newest = sorted((it for it in folders if (it / "initdb").exists()), key=lambda it: float(it.parent.name))
+    if newest:
+        return newest[-1]
+    on_path = shutil.which("initdb")
+    return Path(on_path).resolve().parent if on_path else None
+
+
+class PostgresCluster:
+    """A temporary PostgreSQL server on a free port of 127.0.0.1, without durability."""
+
+    def __init__(self) -> None:
+        # Not pytest's temporary folder: under root it is closed to the user that the server runs as.
+        self.folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
+        self._programs = _postgres_programs()
+        self._prefix = []
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, "postgres", "postgres")
+            self._prefix = ["runuser", "-u", "postgres", "--"]
+        self.port = _free_port()
+        self._run(
+            "initdb",
+            "--auth=trust",
+            "--username=postgres",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+        )
+
+    def start(self) -> None:
+        settings = {
+            "port": self.port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": self.folder,
+            "fsync": "off",
+            "full_page_writes": "off",
+            "max_connections": 200,
+        }
+        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+        self._run("pg_ctl", "start", "--wait", f"--log={self.folder / 'log'}", f"--options={options}")
+
+    def stop(self) -> None:
+        """Stop at once, as a crash would."""
+        self._run("pg_ctl", "stop", "--wait", "--mode=immediate")
+
+    def remove(self) -> None:
+        if (self.folder / "data" / "postmaster.pid").exists():
+            self.stop()
+        shutil.rmtree(self.folder)
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, statement: str) -> None:
+        """Run one statement as the administrator, outside a transaction."""
+        import psycopg
+
+        with psycopg.connect(
+            f"postgresql://postgres@127.0.0.1:{self.port}/postgres", autocommit=True
+        ) as connection:
+            connection.execute(statement)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self._prefix, str(self._programs / program), "-D", str(self.folder / "data"), *arguments]
+        # Not through pipes: the server would inherit them, and reading would wait for its end.
+        with (self.folder / f"{program}.out").open("w+") as out:
+            finished = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, cwd="/", timeout=60)
+            out.seek(0)
+            assert finished.returncode == 0, f"{program} failed: {out.read()}"
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster():
+    """A running PostgreSQL server of this session's own; use it in tests marked `postgres`."""
+    cluster = PostgresCluster()
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.remove()
+
+
+@pytest.fixture
+def postgres_url(postgres_cluster):
+    """The URL of a fresh, empty PostgreSQL database."""
+    name = f"test_{uuid4().hex}"
+    postgres_cluster.execute(f"CREATE DATABASE {name}")
+    yield postgres_cluster.url(name)
+    postgres_cluster.execute(f"DROP DATABASE {name} WITH (FORCE)")

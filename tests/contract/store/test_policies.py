@@ -1,0 +1,281 @@
+"""Trust policies, on both engines."""
+
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from server.domain.trust_policy import Conditions
+from server.errors import TrustPolicyAlreadyExists, ValidationFailed
+from server.ports import PolicyFilter
+
+ISSUER = "https://token.actions.githubusercontent.com"
+MICROSECOND = timedelta(microseconds=1)
+
+
+@pytest.fixture
+def add(database, make_policy):
+    """Stores a policy of these members and returns it."""
+
+    def add(**members):
+        policy = make_policy(**members)
+        with database.write() as tx:
+            tx.policies.add(policy)
+        return policy
+
+    return add
+
+
+def test_every_member_comes_back_as_it_was_stored(database, make_policy, make_agent, now):
+    """A policy with every member set is read back equal, times to the microsecond."""
+    agent = make_agent()
+    source = make_policy(trust_registered=True)
+    policy = make_policy(
+        agent_id=agent.agent_id,
+        conditions=Conditions(
+            branch="release/*",
+            tag="v*",
+            environment="Production",
+            workflow="deploy.yml",
+            called_workflow="octo/shared/.github/workflows/x.yml@refs/heads/main",
+            actor_ids=("1", "22"),
+            runner_environment="github-hosted",
+            visibility="private",
+            events=("push", "pull_request"),
+        ),
+        repository_id="123",
+        repository_owner_id="456",
+        scopes=("agents:read", "tokens:read"),
+        max_ttl=900,
+        enabled=False,
+        expires_at=now + timedelta(days=1),
+        description="Grüße; DROP TABLE oidc_trust_policies; --",
+        version=3,
+        last_used_at=now + MICROSECOND,
+        derived_from=source.id,
+    )
+    with database.write() as tx:
+        tx.agents.add(agent)
+        tx.policies.add(source)
+        tx.policies.add(policy)
+    with database.read() as tx:
+        assert tx.policies.get(policy.id) == policy
+        assert tx.policies.get(source.id) == source
+        assert tx.policies.get(uuid4()) is None
+
+
+def test_an_empty_list_is_not_an_absent_one(database, add):
+    """No events at all and no condition on events stay different."""
+    none, empty = add(), add(conditions=Conditions(events=()))
+    with database.read() as tx:
+        assert tx.policies.get(none.id).conditions.events is None
+        assert tx.policies.get(empty.id).conditions.events == ()
+
+
+def test_a_repository_finds_its_own_policies_oldest_first(database, add, now):
+    """Issuer and name select; spelling, age in microseconds and liveness do not."""
+    newer = add(created_at=now + MICROSECOND, conditions=Conditions(branch="b"), enabled=False)
+    older = add(repository="OCTO/REPO")
+    add(repository="octo/repo2")
+    add(repository="octo/rep%")
+    add(issuer="https://ghes.example/_services/token")
+    with database.read() as tx:
+        assert tx.policies.for_repository(ISSUER, "octo/repo") == [older, newer]
+        assert tx.policies.for_repository(ISSUER, "octo/rep_") == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (PolicyFilter(), 4),
+        (PolicyFilter(provider="github"), 4),
+        (PolicyFilter(provider="gitlab"), 0),
+        (PolicyFilter(repository="OCTO/repo"), 2),
+        (PolicyFilter(repository="octo/%"), 0),
+        (PolicyFilter(repository="octo/rep_"), 0),
+        (PolicyFilter(repository="octo/x' OR '1'='1"), 0),
+        (PolicyFilter(repository="octo/\u212aeys"), 0),
+        (PolicyFilter(repository="octo/keys"), 1),
+        (PolicyFilter(agent_id=UUID(int=7)), 1),
+        (PolicyFilter(agent_id=UUID(int=7), repository="octo/other"), 0),
+    ],
+)
+def test_a_filter_is_taken_literally(database, add, make_agent, wanted, found):
+    """Filters compare whole values, repositories without ASCII case; wildcards and quotes mean themselves."""
+    with database.write() as tx:
+        tx.agents.add(make_agent(agent_id=UUID(int=7)))
+    add()
+    add(agent_id=UUID(int=7))
+    add(repository="octo/other")
+    add(repository="octo/Keys")
+    with database.read() as tx:
+        assert tx.policies.page(wanted, page=1, limit=100).total == found
+
+
+def test_pages_follow_age_and_then_the_id(database, add, now):
+    """Every policy is on exactly one page, in the order of `created_at`, then `id`."""
+    ids = [UUID(int=number) for number in (9, 3, 5)]
+    same_age = [add(id=it, repository=f"o/r{it.int}") for it in ids]
+    last = add(id=UUID(int=1), created_at=now + MICROSECOND)
+    expected = [*sorted(same_age, key=lambda it: it.id), last]
+    with database.read() as tx:
+        pages = [tx.policies.page(PolicyFilter(), page=number, limit=3) for number in (1, 2, 3, 10**30)]
+    assert [page.total for page in pages] == [4, 4, 4, 4]
+    assert [policy for page in pages for policy in page.data] == expected
+
+
+def test_the_same_conditions_are_refused_once_more(database, add, make_policy):
+    """A twin is refused and the transaction stays usable."""
+    policy = add()
+    other = make_policy(repository="octo/other")
+    with database.write() as tx:
+        with pytest.raises(TrustPolicyAlreadyExists):
+            tx.policies.add(make_policy(repository="OCTO/repo", enabled=False, description="twin"))
+        tx.policies.add(other)
+        with pytest.raises(TrustPolicyAlreadyExists):
+            tx.policies.replace(replace(other, repository=policy.repository))
+    with database.read() as tx:
+        assert tx.policies.get(other.id) == other
+        assert tx.policies.page(PolicyFilter(), page=1, limit=20).total == 2
+
+
+def test_of_twins_that_are_added_at_once_one_is_stored(database, other_database, make_policy, at_once):
+    """Two replicas add the same policy at one moment: exactly one of them is told that it exists."""
+
+    def adding(replica):
+        def add():
+            with replica.write() as tx:
+                tx.policies.add(make_policy())
+
+        return add
+
+    outcomes = at_once(*[adding(replica) for replica in (database, other_database) * 4])
+    assert [type(it) for it in outcomes if it is not None] == [TrustPolicyAlreadyExists] * 7
+
+
+def test_replacing_changes_every_member(database, add, now):
+    """The new content is stored whole, its absent members too."""
+    policy = add(conditions=Conditions(branch="main"), max_ttl=60, description="old")
+    changed = replace(
+        policy,
+        repository="New/Name",
+        conditions=Conditions(tag="v1"),
+        max_ttl=None,
+        description=None,
+        version=2,
+    )
+    with database.write() as tx:
+        tx.policies.replace(changed)
+    with database.read() as tx:
+        assert tx.policies.get(policy.id) == changed
+        assert tx.policies.for_repository(ISSUER, "new/name") == [changed]
+
+
+def test_derived_policies_go_with_their_source(database, add, now):
+    """Deleting a bootstrap policy deletes what was derived from it, and nothing else."""
+    source = add(trust_registered=True)
+    second = add(derived_from=source.id, conditions=Conditions(branch="b"), created_at=now + MICROSECOND)
+    first = add(derived_from=source.id, conditions=Conditions(branch="a"))
+    stranger = add(repository="octo/other")
+    with database.write() as tx:
+        assert tx.policies.derived_from(source.id) == [first, second]
+        tx.policies.delete(source.id)
+    with database.read() as tx:
+        assert tx.policies.page(PolicyFilter(), page=1, limit=20).data == [stranger]
+
+
+def test_pinning_fills_in_what_is_missing(database, add, now):
+    """Each id that is missing is written and the version raised; an id that is there stays."""
+    bare = add()
+    half = add(conditions=Conditions(branch="b"), repository_id="old")
+    pinned = add(conditions=Conditions(branch="c"), repository_id="x", repository_owner_id="y")
+    elsewhere = add(repository="octo/other")
+    later = now + timedelta(hours=1)
+    pin = {
+        "issuer": ISSUER,
+        "repository_key": "octo/repo",
+        "repository_id": "1",
+        "owner_id": "2",
+        "now": later,
+    }
+    with database.write() as tx:
+        assert set(tx.policies.pin(**pin)) == {bare.id, half.id}
+        assert tx.policies.pin(**pin) == []
+        assert tx.policies.get(bare.id) == replace(
+            bare, repository_id="1", repository_owner_id="2", version=2, updated_at=later
+        )
+        assert tx.policies.get(half.id) == replace(half, repository_owner_id="2", version=2, updated_at=later)
+        assert [tx.policies.get(it.id) for it in (pinned, elsewhere)] == [pinned, elsewhere]
+
+
+@pytest.mark.parametrize(("seconds", "noted"), [(0, 0), (59.999999, 0), (60, 60), (3600, 3600)])
+def test_use_is_noted_once_a_minute(database, add, now, seconds, noted):
+    """A use within a minute of the noted one is not written; version and `updated_at` never change."""
+    policy = add()
+    with database.write() as tx:
+        tx.policies.mark_used(policy.id, now)
+        tx.policies.mark_used(policy.id, now + timedelta(seconds=seconds))
+        assert tx.policies.get(policy.id) == replace(policy, last_used_at=now + timedelta(seconds=noted))
+
+
+def test_changes_at_once_are_not_lost(database, other_database, add, at_once):
+    """`get` in a write transaction locks: eight read-and-replace changes all count."""
+    policy = add()
+
+    def raising(replica):
+        def raise_version():
+            with replica.write() as tx:
+                held = tx.policies.get(policy.id)
+                tx.policies.replace(replace(held, version=held.version + 1))
+
+        return raise_version
+
+    assert at_once(*[raising(replica) for replica in (database, other_database) * 4]) == [None] * 8
+    with database.read() as tx:
+        assert tx.policies.get(policy.id).version == 9
+
+
+def test_a_long_list_of_actors_fits(database, add):
+    """Conditions longer than an index entry of PostgreSQL may be are stored, and their twin is refused."""
+    conditions = Conditions(actor_ids=tuple(str(10**15 + number * 7919) for number in range(2000)))
+    add(conditions=conditions)
+    with pytest.raises(TrustPolicyAlreadyExists):
+        add(conditions=conditions)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"provider": "gitlab"},
+        {"repository": ""},
+        {"repository": "octo/*"},
+        {"repository": "octo"},
+        {"conditions": Conditions(branch="")},
+        {"conditions": Conditions(tag="")},
+        {"max_ttl": 0},
+        {"agent_id": UUID(int=7), "trust_registered": True},
+        {"agent_id": UUID(int=8)},
+        {"derived_from": UUID(int=8)},
+    ],
+)
+def test_the_schema_is_a_second_line(database, make_agent, make_policy, members):
+    """A policy that no API would let through is refused by the tables too."""
+    from sqlalchemy.exc import IntegrityError
+
+    with database.write() as tx:
+        tx.agents.add(make_agent(agent_id=UUID(int=7)))
+    with pytest.raises(IntegrityError), database.write() as tx:
+        tx.policies.add(make_policy(**members))
+
+
+@pytest.mark.postgres
+def test_nul_is_the_requests_fault(migrated_postgres_url, make_policy):
+    """PostgreSQL's text holds no NUL: that is a 400 of the request, not a failure of the database."""
+    from server.store.database import Database
+
+    with Database(migrated_postgres_url) as database:
+        with pytest.raises(ValidationFailed, match="NUL"), database.read() as tx:
+            tx.policies.page(PolicyFilter(repository="octo/\0"), page=1, limit=20)
+        with pytest.raises(ValidationFailed, match="digits"), database.write() as tx:
+            tx.policies.add(make_policy(max_ttl=2**40))

@@ -1,0 +1,106 @@
+"""Used and revoked tokens, on both engines."""
+
+from datetime import timedelta
+
+import pytest
+
+ISSUER = "https://token.actions.githubusercontent.com"
+
+
+def test_a_token_is_used_up_by_the_first_claim(database, now):
+    """The first claim wins, every later one loses; another issuer's `jti` is another token."""
+    with database.write() as tx:
+        assert not tx.used_tokens.contains(ISSUER, "a")
+        assert tx.used_tokens.claim(ISSUER, "a", keep_until=now)
+        assert not tx.used_tokens.claim(ISSUER, "a", keep_until=now)
+    with database.write() as tx:
+        assert not tx.used_tokens.claim(ISSUER, "a", keep_until=now)
+        assert tx.used_tokens.claim("https://other.example", "a", keep_until=now)
+    with database.read() as tx:
+        assert tx.used_tokens.contains(ISSUER, "a")
+        assert not tx.used_tokens.contains(ISSUER, "A")
+
+
+def test_of_claims_at_once_one_wins(database, other_database, at_once, now):
+    """Sixteen claims of one token at one moment, in two replicas: one winner (R-RPL-1)."""
+
+    def claiming(replica):
+        def claim():
+            with replica.write() as tx:
+                return tx.used_tokens.claim(ISSUER, "a", keep_until=now)
+
+        return claim
+
+    outcomes = at_once(*[claiming(replica) for replica in (database, other_database) * 8])
+    assert sorted(outcomes) == [False] * 15 + [True]
+
+
+def test_a_claim_that_is_rolled_back_burns_nothing(database, now):
+    """A refusal after the claim leaves the token good (R-RPL-2)."""
+
+    def fail():
+        with database.write() as tx:
+            tx.used_tokens.claim(ISSUER, "a", keep_until=now)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
+    with database.write() as tx:
+        assert tx.used_tokens.claim(ISSUER, "a", keep_until=now)
+
+
+@pytest.mark.parametrize("jti", ["", "x" * 100_000, "nul\0", "\ud800", "' OR '1'='1", "%", "ü"])
+def test_any_jti_can_be_used_up(database, now, jti):
+    """Length and characters of a `jti` make no difference, not even those that PostgreSQL's text refuses."""
+    with database.write() as tx:
+        assert tx.used_tokens.claim(ISSUER, jti, keep_until=now)
+        assert tx.used_tokens.contains(ISSUER, jti)
+        assert not tx.used_tokens.contains(ISSUER, f"{jti}_")
+
+
+def test_a_token_is_kept_until_its_time_is_past(database, now):
+    """Purging takes what is past, not what is due now (B7), the oldest first and never more than the limit."""
+    with database.write() as tx:
+        for age in (-1, 0, 1, 2, 3):
+            tx.used_tokens.claim(ISSUER, str(age), keep_until=now - timedelta(microseconds=age))
+        assert tx.used_tokens.purge(now, limit=2) == 2
+        assert [tx.used_tokens.contains(ISSUER, str(age)) for age in (-1, 0, 1, 2, 3)] == [
+            True,
+            True,
+            True,
+            False,
+            False,
+        ]
+        assert tx.used_tokens.purge(now, limit=100) == 1
+        assert tx.used_tokens.purge(now, limit=100) == 0
+        assert tx.used_tokens.contains(ISSUER, "0")
+
+
+def test_replicas_that_purge_at_once_take_each_row_once(database, other_database, at_once, now):
+    """Purges at the same moment neither fail nor count a row twice."""
+    with database.write() as tx:
+        for number in range(40):
+            tx.used_tokens.claim(ISSUER, str(number), keep_until=now)
+
+    def purging(replica):
+        def purge():
+            with replica.write() as tx:
+                return tx.used_tokens.purge(now + timedelta(seconds=1), limit=10)
+
+        return purge
+
+    assert at_once(*[purging(replica) for replica in (database, other_database) * 2]) == [10] * 4
+
+
+def test_a_revoked_token_stays_revoked(database, other_database, now):
+    """Revoking once more changes nothing, and every replica sees it at once."""
+    with database.write() as tx:
+        tx.revoked_tokens.add("a", keep_until=now)
+        tx.revoked_tokens.add("a", keep_until=now - timedelta(days=1))
+    with other_database.read() as tx:
+        assert tx.revoked_tokens.contains("a")
+        assert not tx.revoked_tokens.contains("b")
+    with database.write() as tx:
+        assert tx.revoked_tokens.purge(now, limit=10) == 0
+        assert tx.revoked_tokens.purge(now + timedelta(microseconds=1), limit=10) == 1
+        assert not tx.revoked_tokens.contains("a")
