@@ -1,0 +1,50 @@
+"""Write the lock files: one set of versions with hashes for Python 3.11 to 3.14, and no registry's host name.
+
+`run.txt` is what the programs need, `dev.txt` adds the test tools, and `action.txt` is the part of `run.txt` that the
+image of the actions needs: PyGithub and requests (asked for by actions-toolkit) and anyio (by httpx) are not imported there.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+IN_THE_IMAGE = ("actions-toolkit", "certifi", "h11", "httpcore", "httpx", "idna")
+
+
+def main() -> None:
+    """Resolve, then cut the image's list out of the result."""
+    compile_lock("run.txt", "--extra=actions", "--extra=build", "--extra=mock", "--extra=server")
+    compile_lock("dev.txt", "--extra=dev", f"--constraint={HERE / 'run.txt'}")
+    (HERE / "action.txt").write_text(entries((HERE / "run.txt").read_text(), IN_THE_IMAGE))
+
+
+def compile_lock(name: str, *options: str) -> None:
+    """Resolve pyproject.toml's extras into one file."""
+    arguments = ["pip", "compile", "--upgrade", "--universal", "--python-version=3.11", "--generate-hashes"]
+    quiet = ["--quiet", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
+    output = f"--output-file={HERE / name}"
+    subprocess.run(
+        [
+            Path(sys.executable).parent / "uv",
+            *arguments,
+            *quiet,
+            *options,
+            output,
+            HERE.parent / "pyproject.toml",
+        ],
+        check=True,
+    )
+
+
+def entries(lock: str, names: tuple[str, ...]) -> str:
+    """The entries of a lock file for these packages, each with its hashes; fails where one is missing."""
+    found = {
+        match[1]: match[0] for match in re.finditer(r"^([a-z0-9-]+)==.*(?:\n    .*)*\n", lock, re.MULTILINE)
+    }
+    return "".join(found[name] for name in names)
+
+
+if __name__ == "__main__":
+    main()
