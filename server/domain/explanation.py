@@ -45,8 +45,7 @@ def message(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -
                 f"Branch not permitted: no trust policy of {repository} covers {identity.ref or 'a run without a ref'}; "
                 f"run from {_covered_refs(denied.evaluations)}, or have an admin add a policy."
             )
-        case DenialReason.TRUST_POLICY_VIOLATION:
-            return f"Trust policy violation: {_violation(denied, identity, agent_id)}"
+    return f"Trust policy violation: {_violation(denied, identity, agent_id)}"
 
 
 def _covered_refs(evaluations: Iterable[Evaluation]) -> str:
@@ -63,7 +62,8 @@ def _violation(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None
     if not denied.agent_is_active:
         return f"the agent {agent_id} is unknown or not active; check the agentId, or have an admin reactivate it."
     if not denied.evaluations:
-        return f"{identity.repository} has no trust policy; have an admin add one, such as details.suggestedPolicy."
+        advice = ", such as details.suggestedPolicy" if _suggested_policy(denied, identity, agent_id) else ""
+        return f"{identity.repository} has no trust policy; have an admin add one for this run{advice}."
     nearest = _nearest(denied.evaluations)[0]
     failed = ", ".join(failure.condition for failure in nearest.failed)
     return (

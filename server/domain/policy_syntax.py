@@ -11,6 +11,9 @@ from server.domain.identity import is_repository, is_workflow_file
 MAX_NAME_BYTES = 255
 """Of a branch, a tag, an environment or a workflow file: what GitHub and its file systems take."""
 
+_MAX_REFERENCE_LENGTH = 1024
+"""Characters of a `job_workflow_ref`: repository, file and ref at their longest have about 700."""
+
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that reorder what a reviewer sees ("Trojan Source"; federation-security B22)."""
 
@@ -61,16 +64,20 @@ def workflow(name: str) -> str | None:
 
 def called_workflow(reference: str) -> str | None:
     """The fault of a `job_workflow_ref`."""
-    name, folder, rest = reference.partition("/.github/workflows/")
-    # Both file and ref may contain an `@`: any that ends a workflow file's name will do.
-    cuts = [index for index, character in enumerate(rest) if character == "@"]
-    has_file_and_ref = any(is_workflow_file(rest[:cut]) and rest[cut + 1 :] for cut in cuts)
-    if folder and is_repository(name) and has_file_and_ref and not _has_unprintable(reference):
+    if len(reference) <= _MAX_REFERENCE_LENGTH and _is_workflow_reference(reference):
         return None
     return (
         "it must be the whole claim job_workflow_ref, such as "
         "octo-org/automation/.github/workflows/deploy.yml@refs/heads/main"
     )
+
+
+def _is_workflow_reference(reference: str) -> bool:
+    name, _, rest = reference.partition("/.github/workflows/")
+    # File and ref may both contain an `@`: any that ends a workflow file's name will do.
+    cuts = [index for index, character in enumerate(rest) if character == "@"]
+    has_file_and_ref = any(is_workflow_file(rest[:cut]) and rest[cut + 1 :] for cut in cuts)
+    return is_repository(name) and has_file_and_ref and not _has_unprintable(reference)
 
 
 def event(name: str) -> str | None:
@@ -89,8 +96,10 @@ def _ref_name(kind: str, prefix: str, name: str) -> str | None:
     """By git-check-ref-format(1), for what follows `prefix`; `*` is not git's there, but our wildcard."""
     if (fault := _text(kind, name)) is not None:
         return fault
+    if name.startswith(prefix):
+        return f"write the {kind} without {prefix}, such as {name.removeprefix(prefix) or 'main'}"
     if name.startswith("refs/"):
-        return f"write the {kind} without {prefix}, such as {name.split('/', 2)[-1] or 'main'}"
+        return f"no {kind} starts with refs/; branches belong in `branch`, tags in `tag`, pull requests in `events`"
     if _FORBIDDEN_IN_REF.search(name) or _FORBIDDEN_COMPONENT.search(name):
         return f"git allows no such {kind} name (git help check-ref-format); of the wildcards there are only * and **"
     return None

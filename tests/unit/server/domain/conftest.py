@@ -1,0 +1,84 @@
+"""The run and the policy that the tests of the domain change one fact at a time."""
+
+import os
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import settings
+
+from server.domain.identity import WorkflowIdentity
+from server.domain.trust_policy import Conditions, TrustPolicy
+
+settings.register_profile(
+    "sentryagent", max_examples=int(os.environ.get("SENTRYAGENT_PROPERTY_EXAMPLES", "100")), deadline=None
+)
+settings.load_profile("sentryagent")
+
+AGENT = UUID(int=1)
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+RUN = {
+    "issuer": "https://token.actions.githubusercontent.com",
+    "sub": "repo:acme/api:ref:refs/heads/main",
+    "jti": "4f7c",
+    "iat": 1_795_521_600,
+    "exp": 1_795_521_900,
+    "repository": "acme/api",
+    "repository_id": "101",
+    "repository_owner_id": "7",
+    "ref": "refs/heads/main",
+    "ref_type": "branch",
+    "event_name": "push",
+    "sha": "a" * 40,
+    "workflow_ref": "acme/api/.github/workflows/ci.yml@refs/heads/main",
+    "job_workflow_ref": "acme/api/.github/workflows/ci.yml@refs/heads/main",
+    "actor_id": "42",
+    "runner_environment": "github-hosted",
+    "repository_visibility": "private",
+}
+CONDITIONS = set(Conditions.__dataclass_fields__)
+
+
+@pytest.fixture(scope="session")
+def agent():
+    return AGENT
+
+
+@pytest.fixture(scope="session")
+def now():
+    return NOW
+
+
+@pytest.fixture(scope="session")
+def make_run():
+    """A push to main of acme/api, with the given claims changed; the workflow's ref follows `ref`."""
+
+    def make(**changes):
+        claims = {**RUN, **changes}
+        revision = claims["ref"] or claims["sha"]
+        for name in ("workflow_ref", "job_workflow_ref"):
+            if name not in changes:
+                claims[name] = f"{claims['repository']}/.github/workflows/ci.yml@{revision}"
+        return WorkflowIdentity(**claims)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_policy():
+    """A policy of acme/api for the agent that asks for nothing more, with the given members changed."""
+
+    def make(**changes):
+        conditions = Conditions(**{name: changes.pop(name) for name in CONDITIONS & set(changes)})
+        members = {
+            "id": UUID(int=1000),
+            "issuer": RUN["issuer"],
+            "repository": "acme/api",
+            "agent_id": AGENT,
+            "created_at": NOW,
+            "updated_at": NOW,
+            "conditions": conditions,
+        }
+        return TrustPolicy(**(members | changes))
+
+    return make

@@ -1,0 +1,362 @@
+"""What a refused run is told, and that following the advice helps."""
+
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.domain import policy_syntax
+from server.domain.conditions import DEFAULT_DENIED_EVENTS, JSON_NAMES
+from server.domain.explanation import explain, message, trace
+from server.domain.trust_policy import Allowed, Denied, decide
+
+REUSED = "acme/shared/.github/workflows/deploy.yml@refs/tags/v3"
+TAG = {"ref": "refs/tags/v1.2", "ref_type": "tag"}
+
+HINTS = [
+    # policy, run, failed condition, part of its hint
+    ({"branch": "main"}, {"ref": "refs/heads/Main"}, "branch", "case of their letters"),
+    ({"branch": "release/*"}, {"ref": "refs/heads/release/1/2"}, "branch", "write `**`"),
+    ({"branch": "main"}, {"ref": "refs/heads/dev"}, "branch", "add a policy for dev"),
+    ({"branch": "main"}, {"ref": "refs/tags/main", "ref_type": "tag"}, "branch", "a tag is covered by `tag`"),
+    ({"branch": "main"}, TAG, "branch", "add a policy with `tag`"),
+    ({"branch": "main"}, {"ref": "refs/pull/1/merge"}, "branch", "list pull_request in `events`"),
+    ({"branch": "main"}, {"ref": ""}, "branch", "has no ref"),
+    ({"branch": "main"}, {"ref_type": None}, "branch", "no claim `ref_type`"),
+    ({"tag": "main"}, {}, "tag", "a branch is covered by `branch`"),
+    ({"tag": "v1"}, {}, "tag", "add a policy with `branch`"),
+    ({"tag": "v1"}, TAG, "tag", "add a policy for v1.2"),
+    ({"tag": "v1"}, {"ref": "refs/pull/1/merge"}, "tag", "list pull_request in `events`"),
+    ({}, {"ref": "refs/pull/1/merge"}, "ref", "list pull_request in `events`"),
+    ({}, {"ref": ""}, "ref", "has no ref"),
+    ({}, {"ref": "refs/notes/x"}, "ref", "neither a branch nor a tag"),
+    ({"environment": "prod"}, {}, "environment", "add `environment: prod`"),
+    ({"environment": "prod"}, {}, "environment", "replaces the ref in `sub`"),
+    ({"environment": "\u00e9"}, {"environment": "\u00c9"}, "environment", "only ASCII"),
+    ({"environment": "prod"}, {"environment": "dev"}, "environment", "in the environment prod"),
+    ({"workflow": "deploy.yml"}, {"job_workflow_ref": REUSED}, "workflow", "`calledWorkflow` covers"),
+    ({"workflow": "CI.yml"}, {}, "workflow", "case of their letters"),
+    ({"workflow": "cd.yml"}, {}, "workflow", "Start the workflow"),
+    (
+        {"called_workflow": REUSED},
+        {"workflow_ref": REUSED},
+        "calledWorkflow",
+        "`calledWorkflow` is the reusable",
+    ),
+    (
+        {"called_workflow": REUSED},
+        {"job_workflow_ref": REUSED.upper()},
+        "calledWorkflow",
+        "case of their letters",
+    ),
+    ({"called_workflow": REUSED}, {"job_workflow_ref": f"{REUSED}.1"}, "calledWorkflow", "version after `@`"),
+    ({"called_workflow": REUSED}, {"job_workflow_ref": None}, "calledWorkflow", "character for character"),
+    ({"actor_ids": ("1",)}, {}, "actorIds", "not by login"),
+    ({"runner_environment": "self-hosted"}, {}, "runnerEnvironment", "self-hosted runner"),
+    ({"visibility": "public"}, {}, "visibility", "while the repository is public"),
+    ({"events": ("push",)}, {"event_name": "schedule"}, "events", "Add schedule"),
+    *[({}, {"event_name": event}, "events", f"can cause {event}") for event in DEFAULT_DENIED_EVENTS],
+    ({"agent_id": None}, {}, "agentId", "bootstrap policy"),
+    ({"agent_id": UUID(int=2)}, {}, "agentId", "for another agent"),
+    ({"enabled": False}, {}, "enabled", "set `enabled` to true"),
+]
+
+
+@pytest.mark.parametrize(("policy", "run", "condition", "hint"), HINTS)
+def test_hints(policy, run, condition, hint, make_policy, make_run, agent, now):
+    """What people ask about most is answered where they look."""
+    run = make_run(**run)
+    denied = decide([make_policy(**policy)], run, agent, now)
+    (nearest,) = explain(denied, run, agent)["nearestPolicies"]
+    hints = {failed["condition"]: failed["hint"] for failed in nearest["failed"]}
+    assert hint in hints[condition]
+
+
+def test_hint_for_an_expired_policy_and_for_a_missing_agent(make_policy, make_run, agent, now):
+    """A policy that ended says when, and one for an agent asks for its id."""
+    run = make_run()
+    policy = make_policy(expires_at=now - timedelta(days=1))
+    denied = decide([policy], run, None, now)
+    (nearest,) = explain(denied, run, None)["nearestPolicies"]
+    agent_id, expiry = nearest["failed"]
+    assert agent_id["expected"] == str(agent)
+    assert "ask with its `agentId`" in agent_id["hint"]
+    assert expiry == {
+        "condition": "expiresAt",
+        "expected": "2026-11-23T12:00:00+00:00",
+        "actual": "2026-11-24T12:00:00+00:00",
+        "hint": "The policy's `expiresAt` is past; set a later one, or remove it.",
+    }
+
+
+def test_explanation_of_a_wrong_branch(make_policy, make_run, agent, now):
+    """The details of the contract, in full: what mattered, how near, and what would do."""
+    run = make_run(ref="refs/heads/dev")
+    denied = decide([make_policy(branch="main", visibility="private")], run, agent, now)
+    assert message(denied, run, agent) == (
+        "Branch not permitted: no trust policy of acme/api covers refs/heads/dev; run from branch main, "
+        "or have an admin add a policy."
+    )
+    assert explain(denied, run, agent) == {
+        "claims": {
+            "repository": "acme/api",
+            "repository_id": "101",
+            "repository_owner_id": "7",
+            "ref": "refs/heads/dev",
+            "ref_type": "branch",
+            "event_name": "push",
+        },
+        "nearestPolicies": [
+            {
+                "id": str(UUID(int=1000)),
+                "matched": ["visibility"],
+                "failed": [
+                    {
+                        "condition": "branch",
+                        "expected": "main",
+                        "actual": "dev",
+                        "hint": "Run from a branch that the policy covers, add a policy for dev, or widen this one.",
+                    }
+                ],
+            }
+        ],
+        "suggestedPolicy": {
+            "provider": "github",
+            "repository": "acme/api",
+            "agentId": str(agent),
+            "branch": "dev",
+            "repositoryId": "101",
+            "repositoryOwnerId": "7",
+        },
+    }
+
+
+def test_claims_are_those_that_mattered(make_policy, make_run, agent, now):
+    """A claim is shown where a condition on it failed, also when it is absent."""
+    run = make_run()
+    denied = decide([make_policy(environment="prod", actor_ids=("1",))], run, agent, now)
+    claims = explain(denied, run, agent)["claims"]
+    assert claims["environment"] is None
+    assert claims["actor_id"] == "42"
+    assert "job_workflow_ref" not in claims
+
+
+def test_nearest_policies_are_three_at_most(make_policy, make_run, agent, now):
+    """The nearest come first, and the list ends after three (B20)."""
+    run = make_run(ref="refs/heads/dev")
+    policies = [
+        make_policy(id=UUID(int=1), branch="a", environment="p", visibility="public"),
+        make_policy(id=UUID(int=2), branch="b", environment="p"),
+        make_policy(id=UUID(int=4), branch="c"),
+        make_policy(id=UUID(int=3), branch="d"),
+    ]
+    denied = decide(policies, run, agent, now)
+    nearest = explain(denied, run, agent)["nearestPolicies"]
+    assert [it["id"] for it in nearest] == [str(UUID(int=number)) for number in (3, 4, 2)]
+    assert [it["policyId"] for it in trace(denied.evaluations)] == [str(UUID(int=n)) for n in (1, 2, 4, 3)]
+    assert "branch c or branch d" in message(denied, run, agent)
+
+
+def test_immutable_sub_is_named_as_not_the_cause(make_policy, make_run, agent, now):
+    """Whoever sees ids in `sub` is told that nothing is compared with it (A9); the trace stays as it is."""
+    run = make_run(ref="refs/heads/dev", sub="repo:acme@7/api@101:ref:refs/heads/dev")
+    denied = decide([make_policy(branch="main", visibility="public")], run, agent, now)
+    branch, visibility = explain(denied, run, agent)["nearestPolicies"][0]["failed"]
+    assert "is not the cause" in branch["hint"]
+    assert "is not the cause" not in visibility["hint"]
+    assert "is not the cause" not in str(trace(denied.evaluations))
+
+
+@pytest.mark.parametrize("subject", ["repo:acme/api:environment:a@b", "repo:acme/api:ref:refs/heads/a@b"])
+def test_other_subs_get_no_note(subject, make_policy, make_run, agent, now):
+    """An `@` elsewhere in `sub` is no id."""
+    run = make_run(ref="refs/heads/dev", sub=subject)
+    denied = decide([make_policy(branch="main")], run, agent, now)
+    assert "is not the cause" not in str(explain(denied, run, agent))
+
+
+def test_messages_of_a_violation(make_policy, make_run, agent, now):
+    """Each cause has its own sentence, and all of them start as the contract says."""
+    run = make_run()
+    none = decide([], run, agent, now)
+    inactive = decide([make_policy()], run, agent, now, agent_is_active=False)
+    failing = decide([make_policy(environment="prod", visibility="public")], run, agent, now)
+    texts = [message(denied, run, agent) for denied in (none, inactive, failing)]
+    assert all(text.startswith("Trust policy violation: ") for text in texts)
+    assert "acme/api has no trust policy" in texts[0]
+    assert "details.suggestedPolicy" in texts[0]
+    assert f"the agent {agent} is unknown or not active" in texts[1]
+    assert "the nearest fails on environment, visibility" in texts[2]
+
+
+def test_message_without_a_suggestion_promises_none(make_run, agent, now):
+    """Where no policy could let the run in as it is, none is pointed to."""
+    run = make_run(ref="")
+    denied = decide([], run, agent, now)
+    assert "suggestedPolicy" not in message(denied, run, agent)
+    assert explain(denied, run, agent)["suggestedPolicy"] is None
+
+
+def test_message_of_changed_identity_and_missing_ref_type(make_policy, make_run, agent, now):
+    """A taken name is for an admin to look at; a missing claim is named."""
+    run = make_run(ref_type=None)
+    changed = decide([make_policy(repository_id="1")], run, agent, now)
+    assert "ids different" in message(changed, run, agent)
+    missing = decide([make_policy(branch="main")], run, agent, now)
+    assert "no claim ref_type" in message(missing, run, agent)
+
+
+def test_message_for_a_branch_policy_and_a_run_without_ref(make_policy, make_run, agent, now):
+    """An empty ref is named in words."""
+    run = make_run(ref="")
+    denied = decide([make_policy(branch="main")], run, agent, now)
+    assert "a run without a ref" in message(denied, run, agent)
+
+
+NO_SUGGESTION = [
+    *[{"event_name": event} for event in DEFAULT_DENIED_EVENTS],
+    {"ref": ""},
+    {"ref": "refs/pull/1/merge"},
+    {"ref": "refs/heads/main", "ref_type": None},
+    {"ref": "refs/tags/main", "ref_type": "branch"},
+    {"ref": "refs/heads/a\u202eb"},
+    {"ref": f"refs/heads/{'x' * 256}"},
+    {"ref": "refs/heads/refs/heads/x"},
+    {"ref": "refs/heads/a*"},
+    {"ref": "refs/tags/a*", "ref_type": "tag"},
+    {"repository": "ac_me/api"},
+]
+
+
+@pytest.mark.parametrize("run", NO_SUGGESTION)
+def test_no_suggestion(run, make_run, agent, now):
+    """No policy is suggested for a run that strangers can cause, nor where none can name the ref."""
+    run = make_run(**run)
+    assert explain(decide([], run, agent, now), run, agent)["suggestedPolicy"] is None
+
+
+def test_no_suggestion_for_an_inactive_agent(make_run, agent, now):
+    """No policy helps an agent that is unknown or not active."""
+    run = make_run()
+    denied = decide([], run, agent, now, agent_is_active=False)
+    assert explain(denied, run, agent)["suggestedPolicy"] is None
+
+
+def test_suggestion_narrows_until_it_is_no_duplicate(make_policy, make_run, agent, now):
+    """A policy that is there but switched off would make the suggestion a 409, so a narrower one is suggested."""
+    run = make_run(environment="prod")
+    taken = [
+        {"branch": "main", "environment": "PROD"},
+        {"branch": "main", "environment": "prod", "workflow": "ci.yml"},
+        {
+            "branch": "main",
+            "environment": "prod",
+            "workflow": "ci.yml",
+            "called_workflow": "acme/api/.github/workflows/ci.yml@refs/heads/main",
+        },
+    ]
+    found = []
+    for count in range(len(taken) + 1):
+        policies = [make_policy(enabled=False, **conditions) for conditions in taken[:count]]
+        suggested = explain(decide(policies, run, agent, now), run, agent)["suggestedPolicy"]
+        found.append(suggested and [name for name in JSON_NAMES.values() if name in suggested])
+    assert found == [
+        ["branch", "environment"],
+        ["branch", "environment", "workflow"],
+        ["branch", "environment", "workflow", "calledWorkflow"],
+        None,
+    ]
+
+
+@pytest.mark.parametrize("taken", [[{}], [{}, {"workflow": "ci.yml"}]])
+def test_suggestion_leaves_out_what_cannot_be_written(taken, make_policy, make_run, agent, now):
+    """A claim that no policy may hold is left out, and what cannot be narrowed with is not narrowed with."""
+    run = make_run(environment="a\u202eb", job_workflow_ref=None)
+    policies = [make_policy(branch="main", enabled=False, **conditions) for conditions in taken]
+    suggested = explain(decide(policies, run, agent, now), run, agent)["suggestedPolicy"]
+    assert suggested is None if len(taken) == 2 else suggested["workflow"] == "ci.yml"
+    bare = make_run(workflow_ref=None, job_workflow_ref=None, environment="a\u202eb")
+    assert explain(decide(policies, bare, agent, now), bare, agent)["suggestedPolicy"] is None
+    first = explain(decide([], bare, agent, now), bare, agent)["suggestedPolicy"]
+    assert [name for name in JSON_NAMES.values() if name in first] == ["branch"]
+
+
+def test_suggestion_of_another_agents_conditions(make_policy, make_run, agent, now):
+    """What another agent's policy asks for is no duplicate."""
+    run = make_run()
+    denied = decide([make_policy(branch="main", agent_id=UUID(int=2))], run, agent, now)
+    assert "workflow" not in explain(denied, run, agent)["suggestedPolicy"]
+
+
+TEXT = st.text("ab/.@*:\u00fc\u202e ", max_size=8)
+RUNS = st.fixed_dictionaries(
+    {
+        "ref": st.builds(
+            "{}{}".format, st.sampled_from(["refs/heads/", "refs/tags/", "refs/pull/", ""]), TEXT
+        ),
+        "ref_type": st.sampled_from(["branch", "tag", None]),
+        "event_name": st.sampled_from(["push", "schedule", "pull_request"]),
+        "environment": st.none() | TEXT,
+        "sha": st.none() | st.just("c" * 40),
+    }
+)
+POLICIES = st.lists(
+    st.fixed_dictionaries(
+        {"enabled": st.booleans()},
+        optional={
+            "branch": st.sampled_from(["main", "a", "**"]),
+            "environment": TEXT,
+            "workflow": st.just("ci.yml"),
+            "agent_id": st.none(),
+        },
+    ),
+    max_size=3,
+)
+CHECKS = {
+    "repository": policy_syntax.repository,
+    "branch": policy_syntax.branch,
+    "tag": policy_syntax.tag,
+    "environment": policy_syntax.environment,
+    "workflow": policy_syntax.workflow,
+    "calledWorkflow": policy_syntax.called_workflow,
+    "repositoryId": policy_syntax.numeric_id,
+    "repositoryOwnerId": policy_syntax.numeric_id,
+}
+
+
+@given(claims=RUNS, rows=POLICIES, with_agent=st.booleans())
+def test_posting_the_suggestion_lets_the_run_in(claims, rows, with_agent, make_policy, make_run, agent, now):
+    """Whatever was refused, and whatever other policies there are: the suggestion is valid, new, and lets it in."""
+    agent_id = agent if with_agent else None
+    run = make_run(**claims)
+    policies = [make_policy(id=UUID(int=number), **row) for number, row in enumerate(rows)]
+    denied = decide(policies, run, agent_id, now)
+    suggested = explain(denied, run, agent_id)["suggestedPolicy"] if isinstance(denied, Denied) else None
+    if suggested is None:
+        return
+    assert {
+        name: check(suggested[name])
+        for name, check in CHECKS.items()
+        if name in suggested and check(suggested[name])
+    } == {}
+    names = {json_name: name for name, json_name in JSON_NAMES.items()}
+    posted = make_policy(
+        repository=suggested["repository"],
+        agent_id=UUID(suggested["agentId"]) if "agentId" in suggested else None,
+        repository_id=suggested["repositoryId"],
+        repository_owner_id=suggested["repositoryOwnerId"],
+        **{names[name]: value for name, value in suggested.items() if name in names},
+    )
+    assert isinstance(decide([*policies, posted], run, agent_id, now), Allowed)
+    assert isinstance(decide([posted], replace(run, repository_id="9"), agent_id, now), Denied)
+
+
+def test_trace_of_a_success(make_policy, make_run, agent, now):
+    """A decision that lets a run in can be explained with the same lines."""
+    allowed = decide([make_policy(branch="main")], make_run(), agent, now)
+    assert trace(allowed.evaluations) == [
+        {"policyId": str(UUID(int=1000)), "matched": ["branch"], "failed": []}
+    ]

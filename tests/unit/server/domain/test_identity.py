@@ -1,0 +1,133 @@
+"""What the claims say about a run: its branch, its tag, its workflow's file."""
+
+import pytest
+
+from server.domain.identity import ascii_lower, is_repository, is_workflow_file, repository_key
+
+WORKFLOW_FILES = [
+    # What stands before the ref is the file's name, however much it looks like something else (A14).
+    ("basic.yml", "refs/heads/main"),
+    ("basic.yaml", "refs/heads/main"),
+    ("with-dash_and.dots..yml", "refs/heads/main"),
+    ("at@sign.yml", "refs/heads/main"),
+    ("two.yml@names.yml", "refs/heads/main"),
+    ("basic.yml", "refs/heads/looks@like.yml"),
+    ("basic.yml", "refs/heads/a@b@c.yml"),
+    ("x.yml@refs/heads/main.yml".replace("/", "-"), "refs/heads/main"),
+    ("deploy me.yml", "refs/tags/v1"),
+    ("basic.yml", "refs/pull/6/merge"),
+]
+
+
+@pytest.mark.parametrize(("name", "ref"), WORKFLOW_FILES)
+def test_workflow_file(name, ref, make_run):
+    """The file's name is what stands between this repository's workflow folder and this run's ref."""
+    run = make_run(ref=ref, workflow_ref=f"acme/api/.github/workflows/{name}@{ref}")
+    assert run.workflow_file == name
+
+
+NO_WORKFLOW_FILES = [
+    None,
+    "",
+    "acme/api/.github/workflows/basic.yml",
+    "acme/api/.github/workflows/basic.txt@refs/heads/main",
+    "acme/api/.github/workflows/@refs/heads/main",
+    "acme/api/.github/workflows/.yml@refs/heads/main",
+    "acme/api/.github/workflows/.yaml@refs/heads/main",
+    "acme/api/.github/workflows/sub/basic.yml@refs/heads/main",
+    "acme/api/.github/workflows/basic.yml@refs/heads/main2",
+    "acme/api/.github/workflows/basic.yml@refs/heads/other",
+    "acme/api/.github/workflows/basic.yml\n@refs/heads/main",
+    "acme/api/basic.yml@refs/heads/main",
+    "evil/api/.github/workflows/basic.yml@refs/heads/main",
+    "x/acme/api/.github/workflows/basic.yml@refs/heads/main",
+    "acme/api2/.github/workflows/basic.yml@refs/heads/main",
+]
+
+
+@pytest.mark.parametrize("workflow_ref", NO_WORKFLOW_FILES)
+def test_no_workflow_file(workflow_ref, make_run):
+    """A `workflow_ref` of another repository, folder, ref or kind of file names no workflow of this run."""
+    assert make_run(workflow_ref=workflow_ref).workflow_file is None
+
+
+def test_workflow_file_of_a_renamed_case(make_run):
+    """The repository's name is compared without case here, too."""
+    run = make_run(workflow_ref="Acme/API/.github/workflows/ci.yml@refs/heads/main")
+    assert run.workflow_file == "ci.yml"
+
+
+def test_workflow_file_at_a_commit(make_run):
+    """Where the ref is empty the commit stands in its place."""
+    run = make_run(ref="", sha="b" * 40)
+    assert run.workflow_ref.endswith("b" * 40)
+    assert run.workflow_file == "ci.yml"
+
+
+@pytest.mark.parametrize(
+    ("ref", "ref_type", "branch", "tag"),
+    [
+        ("refs/heads/main", "branch", "main", None),
+        ("refs/heads/a/b", "branch", "a/b", None),
+        ("refs/tags/v1", "tag", None, "v1"),
+        ("refs/heads/v1", "tag", None, None),
+        ("refs/tags/v1", "branch", None, None),
+        ("refs/heads/main", None, None, None),
+        ("refs/pull/1/merge", "branch", None, None),
+        ("main", "branch", None, None),
+        ("", "branch", None, None),
+    ],
+)
+def test_branch_and_tag(ref, ref_type, branch, tag, make_run):
+    """`ref` and `ref_type` must agree on what the run is of (A5)."""
+    run = make_run(ref=ref, ref_type=ref_type)
+    assert (run.branch, run.tag) == (branch, tag)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("acme/api", True),
+        ("A-1/x.y_z-1", True),
+        ("a/" + "b" * 100, True),
+        ("a" * 39 + "/b", True),
+        # B22
+        ("a" * 40 + "/b", False),
+        ("a/" + "b" * 101, False),
+        ("acme", False),
+        ("acme/", False),
+        ("/api", False),
+        ("acme/api/x", False),
+        ("acme/..", False),
+        ("acme/.", False),
+        ("-acme/api", False),
+        ("acme/api\n", False),
+        ("acme/*", False),
+        ("acme/\u212a", False),
+        ("acme/\u0430pi", False),
+        ("acme/a pi", False),
+    ],
+)
+def test_is_repository(name, expected):
+    """A repository is one owner and one name, in ASCII (B22)."""
+    assert is_repository(name) is expected
+
+
+def test_only_ascii_has_no_case():
+    """KELVIN SIGN is not a `k` to anybody but `str.lower` (A12)."""
+    assert repository_key("Acme/API") == "acme/api"
+    assert ascii_lower("\u212aX\u00c9") == "\u212ax\u00c9"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a.yml", True), ("a.yaml", True), (".yml", False), ("a/b.yml", False)]
+)
+def test_is_workflow_file(name, expected):
+    """A workflow is a YAML file with a name, in no folder below."""
+    assert is_workflow_file(name) is expected
+
+
+def test_subject_keeps_githubs_spelling(make_run):
+    """The subject of a bootstrap token is the repository as GitHub writes it."""
+    run = make_run(repository="Acme/API")
+    assert (run.subject, run.repository_key) == ("repo:Acme/API", "acme/api")

@@ -1,0 +1,108 @@
+"""Wildcards: by example, against a matcher written another way, and with texts made to be slow."""
+
+import time
+from functools import cache
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from server.domain.patterns import is_exact, matches
+
+TABLE = [
+    # pattern, text, whether it covers it
+    ("main", "main", True),
+    ("main", "Main", False),
+    ("main", "main\n", False),
+    ("main", "", False),
+    ("", "", True),
+    ("*", "", True),
+    ("*", "a", True),
+    ("*", "a/b", False),
+    ("*", "\n", True),
+    ("**", "", True),
+    ("**", "a/b\n/c", True),
+    ("***", "a/b", True),
+    ("****", "a/b", True),
+    ("a*", "a", True),
+    ("a*c", "abc", True),
+    ("a*c", "abcd", False),
+    ("a*c", "a/c", False),
+    ("a**c", "a/b/c", True),
+    ("*/*", "a/b", True),
+    ("*/*", "a/b/c", False),
+    ("**/c", "a/b/c", True),
+    ("**/c", "c", False),
+    ("a*b*c", "abxbc", True),
+    ("*a", "aa", True),
+    ("release/*", "release/1", True),
+    ("release/*", "releases/1", False),
+    ("release/**-rc", "release/1/2-rc", True),
+    # Everything else is itself (A4): no class, no single-character wildcard, no alternation, no escape.
+    ("a.c", "abc", False),
+    ("a?", "ab", False),
+    ("[ab]*", "a", False),
+    ("a|b*", "a", False),
+    ("(a)*", "(a)b", True),
+    ("\\*", "\\x", True),
+    ("^a$*", "^a$", True),
+    ("\u00fc*", "\u00fcber", True),
+    ("\U0001f600*", "\U0001f600x", True),
+]
+
+
+@pytest.mark.parametrize(("pattern", "text", "expected"), TABLE)
+def test_matches(pattern, text, expected):
+    """The pattern covers exactly the texts that its author reads in it."""
+    assert matches(pattern, text) is expected
+
+
+def reference(pattern, text):
+    """The definition, word by word, as a recursion over both texts."""
+
+    @cache
+    def covers(at, position):
+        if at == len(pattern):
+            return position == len(text)
+        if pattern[at] != "*":
+            return text[position : position + 1] == pattern[at] and covers(at + 1, position + 1)
+        crosses = pattern[at : at + 2] == "**"
+        after = at + 2 if crosses else at + 1
+        if covers(after, position):
+            return True
+        may_take = position < len(text) and (crosses or text[position] != "/")
+        return may_take and covers(at, position + 1)
+
+    return covers(0, 0)
+
+
+@given(st.text("a/*", max_size=8), st.text("a/b", max_size=10))
+@example("a*/**a", "a//a")
+@example("***/*", "/")
+def test_agrees_with_the_definition(pattern, text):
+    """Two matchers that share no idea agree on every pair (R-POL-6)."""
+    assert matches(pattern, text) is reference(pattern, text)
+
+
+@given(st.text(), st.text())
+def test_agrees_on_any_characters(pattern, text):
+    """Nothing but `*` and `/` is special, whatever the alphabet."""
+    assert matches(pattern, text) is reference(pattern, text)
+    assert matches(f"{pattern}**", pattern.replace("*", "") + text) is reference(
+        f"{pattern}**", pattern.replace("*", "") + text
+    )
+
+
+def test_is_exact():
+    """Only a star makes a pattern one for several names."""
+    assert is_exact("main?[x]")
+    assert not is_exact("ma*n")
+
+
+@pytest.mark.parametrize("pattern", ["a*" * 127 + "b", "**a" * 85 + "b", "*a/**" * 51 + "b"])
+def test_no_text_is_slow(pattern):
+    """What takes a backtracking matcher longer than the age of the universe takes this one a moment (R-GLB-1)."""
+    started = time.perf_counter()
+    assert not matches(pattern, "a/" * 5_000)
+    assert not matches(pattern, "a" * 10_000)
+    assert time.perf_counter() - started < 0.5

@@ -1,0 +1,127 @@
+"""What may stand in a policy."""
+
+import pytest
+
+from server.domain import policy_syntax
+
+BRANCHES = [
+    ("main", None),
+    ("feature/login-2", None),
+    ("release/*", None),
+    ("**", None),
+    ("a*b/**", None),
+    ("\u00fcber", None),
+    ("\U0001f469\u200d\U0001f4bb", None),
+    ("-x", None),
+    ("x" * 255, None),
+    # The rules of git help check-ref-format.
+    ("x" * 256, "longer than 255 bytes"),
+    ("\u00fc" * 128, "longer than 255 bytes"),
+    ("", "must not be empty"),
+    ("a b", "git allows no such branch"),
+    ("a~1", "git allows no such branch"),
+    ("a^", "git allows no such branch"),
+    ("a:b", "git allows no such branch"),
+    ("a?", "git allows no such branch"),
+    ("a[b]", "git allows no such branch"),
+    ("a\\b", "git allows no such branch"),
+    ("a..b", "git allows no such branch"),
+    ("a@{b", "git allows no such branch"),
+    ("a//b", "git allows no such branch"),
+    ("/a", "git allows no such branch"),
+    ("a/", "git allows no such branch"),
+    ("a.", "git allows no such branch"),
+    (".a", "git allows no such branch"),
+    ("a/.b", "git allows no such branch"),
+    ("a.lock", "git allows no such branch"),
+    ("a.lock/b", "git allows no such branch"),
+    # Prefixes: the commonest mistake, answered with what to write.
+    ("refs/heads/main", "write the branch without refs/heads/, such as main"),
+    ("refs/heads/", "write the branch without refs/heads/, such as main"),
+    ("refs/tags/v1", "tags in `tag`"),
+    ("refs/pull/1/merge", "pull requests in `events`"),
+    # B22
+    ("main\n", "control characters"),
+    ("ma\x00in", "control characters"),
+    ("ma\x85in", "control characters"),
+    ("ma\u202ein", "direction"),
+    ("ma\u2028in", "control characters"),
+    ("ma\ud800in", "control characters"),
+]
+
+
+@pytest.mark.parametrize(("name", "fault"), BRANCHES)
+def test_branch(name, fault):
+    """A branch is what git takes as one, plus wildcards; the fault says what to write instead."""
+    found = policy_syntax.branch(name)
+    assert (found is None) if fault is None else (fault in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("v1.2", None),
+        ("v*", None),
+        ("refs/tags/v1", "write the tag without refs/tags/, such as v1"),
+        ("refs/heads/main", "branches belong in `branch`"),
+        ("v 1", "git allows no such tag"),
+    ],
+)
+def test_tag(name, fault):
+    """A tag follows the same rules under its own prefix."""
+    found = policy_syntax.tag(name)
+    assert (found is None) if fault is None else (fault in found)
+
+
+def test_branch_and_tag_exclude_each_other():
+    """A run is of a branch or of a tag, so asking for both asks for nothing."""
+    assert policy_syntax.branch_and_tag("main", None) is None
+    assert policy_syntax.branch_and_tag(None, "v1") is None
+    assert "two policies" in policy_syntax.branch_and_tag("main", "v1")
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "is_accepted"),
+    [
+        (policy_syntax.repository, "acme/api", True),
+        (policy_syntax.repository, "acme/*", False),
+        (policy_syntax.repository, "acme", False),
+        (policy_syntax.environment, "Production: EU west", True),
+        (policy_syntax.environment, "", False),
+        (policy_syntax.environment, "a\tb", False),
+        (policy_syntax.environment, "x" * 256, False),
+        (policy_syntax.workflow, "deploy.yml", True),
+        (policy_syntax.workflow, "deploy.yaml", True),
+        (policy_syntax.workflow, ".github/workflows/deploy.yml", False),
+        (policy_syntax.workflow, "deploy", False),
+        (policy_syntax.workflow, ".yml", False),
+        (policy_syntax.workflow, "deploy.yml\n", False),
+        (policy_syntax.workflow, "", False),
+        (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@refs/heads/main", True),
+        (policy_syntax.called_workflow, "acme/api/.github/workflows/d@e.yml@refs/tags/v@1", True),
+        (policy_syntax.called_workflow, f"acme/api/.github/workflows/d.yml@{'a' * 40}", True),
+        (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@", False),
+        (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml", False),
+        (policy_syntax.called_workflow, "acme/api/.github/workflows/d@refs/heads/main", False),
+        (policy_syntax.called_workflow, "d.yml@refs/heads/main", False),
+        (policy_syntax.called_workflow, "acme/*/.github/workflows/d.yml@refs/heads/main", False),
+        (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@refs/heads/\u202emain", False),
+        (policy_syntax.called_workflow, f"acme/api/.github/workflows/d.yml@{'@' * 16_000}", False),
+        (policy_syntax.event, "workflow_dispatch", True),
+        (policy_syntax.event, "Push", False),
+        (policy_syntax.event, "push\n", False),
+        (policy_syntax.event, "*", False),
+        (policy_syntax.event, "", False),
+        (policy_syntax.numeric_id, "583231", True),
+        (policy_syntax.numeric_id, "octocat", False),
+        (policy_syntax.numeric_id, "1\n", False),
+        (policy_syntax.numeric_id, "\u0661", False),
+        (policy_syntax.numeric_id, "", False),
+        (policy_syntax.numeric_id, "1" * 21, False),
+    ],
+)
+def test_members(check, value, is_accepted):
+    """Each member takes what GitHub can have there, and answers anything else with a sentence."""
+    fault = check(value)
+    assert (fault is None) is is_accepted
+    assert fault is None or (fault[0].islower() and not fault.endswith("."))
