@@ -21,10 +21,12 @@ from server.exchange import Exchange
 from server.key_ring import KeyRing, PublishedKeys
 from server.limits import PerMinute
 from server.policy_admin import PolicyAdmin
-from server.ports import Clock, IssuerKeys, Store
+from server.ports import Clock, Store
 from server.readiness import ObservableKeys, Readiness
 from server.registration import Registration
+from server.simulation import Simulation
 from server.token_service import TokenService
+from server.tokens.strict_jwt import IssuerKeys
 
 _API = "/api/v1"
 _ADDRESS_ALLOWANCE = 10
@@ -133,6 +135,14 @@ def _services(settings: Settings, world: World) -> Services:
         authentication=_authentication(settings, store, keys, clock),
         exchange=_exchange(settings, world, keys, auditor),
         policies=PolicyAdmin(store, auditor, clock, uuid.uuid4, settings.github_issuer),
+        simulation=Simulation(
+            store=store,
+            issuer_keys=world.issuer_keys,
+            clock=clock,
+            github_issuer=settings.github_issuer,
+            oidc_audience=settings.oidc_audience,
+            oidc_max_age=settings.oidc_max_age,
+        ),
         registration=Registration(store, auditor, clock, uuid.uuid4),
         credentials=CredentialAdmin(store, auditor, clock, uuid.uuid4),
         tokens=token_service(settings, store, keys, clock),

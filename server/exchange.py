@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from server.auditing import Auditor
-from server.authentication import agent_is_active
+from server.decision import check_unused, decide_in, replayed
 from server.domain import explanation, scopes
 from server.domain.audit import Action, RequestContext
 from server.domain.identity import WorkflowIdentity
@@ -18,7 +18,6 @@ from server.domain.trust_policy import (
     Denied,
     ScopeRefused,
     TrustPolicy,
-    decide,
     effective_ttl,
     granted_scopes,
 )
@@ -33,9 +32,10 @@ from server.errors import (
     TrustPolicyViolation,
 )
 from server.key_ring import KeyRing
-from server.ports import Clock, IssuerKeys, NewTokenId, RateLimit, Store, Transaction
+from server.ports import Clock, NewTokenId, RateLimit, Store, Transaction
 from server.tokens import access_token, strict_jwt
 from server.tokens.access_token import AccessTokenClaims
+from server.tokens.strict_jwt import IssuerKeys
 
 _REPLAY_MARGIN = timedelta(seconds=strict_jwt.LEEWAY_SECONDS + 60)
 """The used `jti` outlives the last moment at which its token verifies (federation-security B7)."""
@@ -152,15 +152,8 @@ class Exchange:
             return self._issue(tx, identity, policy, request, grant, context)
 
     def _decide(self, tx: Transaction, identity: WorkflowIdentity, request: ExchangeRequest) -> TrustPolicy:
-        if tx.used_tokens.contains(identity.issuer, identity.jti):
-            raise _replayed()
-        decision = decide(
-            tx.policies.for_repository(identity.issuer, identity.repository_key),
-            identity,
-            request.agent_id,
-            self.clock(),
-            agent_is_active=agent_is_active(tx, request.agent_id),
-        )
+        check_unused(tx, identity)
+        decision = decide_in(tx, identity, request.agent_id, self.clock())
         if isinstance(decision, Denied):
             raise _refusal(decision, identity, request.agent_id)
         return decision.policy
@@ -180,7 +173,7 @@ class Exchange:
         """Claim the `jti`: of several at the same moment one wins (federation-security B6)."""
         keep_until = datetime.fromtimestamp(identity.exp, UTC) + _REPLAY_MARGIN
         if not tx.used_tokens.claim(identity.issuer, identity.jti, keep_until=keep_until):
-            raise _replayed()
+            raise replayed()
 
     def _pin(
         self, tx: Transaction, identity: WorkflowIdentity, policy: TrustPolicy, context: RequestContext
@@ -280,12 +273,6 @@ class Exchange:
                     **refusal.audit_details(),
                 },
             )
-
-
-def _replayed() -> InvalidOidcToken:
-    return InvalidOidcToken(
-        "replayed", "This GitHub token was exchanged already; request a new one for each exchange."
-    )
 
 
 def _refusal(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> ServiceError:

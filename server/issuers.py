@@ -75,7 +75,7 @@ class _Refresh:
 
 
 class GithubIssuerKeys:
-    """The keys of one issuer (`server.ports.IssuerKeys`), safe to use from many threads.
+    """The keys of one issuer (`server.tokens.strict_jwt.IssuerKeys`), safe to use from many threads.
 
     `monotonic` gives seconds of a clock that never jumps. Call `warm_up` once in each process.
     Raises `ValueError` for an issuer that is neither https nor on loopback.
@@ -103,7 +103,7 @@ class GithubIssuerKeys:
     def find(self, kid: str) -> RSAPublicKey:
         """The key with this id; for a known one without waiting for anything.
 
-        Raises `IssuerUnavailable` or `InvalidOidcToken` (`unknown_key`), see `server.ports.IssuerKeys`.
+        Raises `IssuerUnavailable` or `InvalidOidcToken` (`unknown_key`), see `server.tokens.strict_jwt.IssuerKeys`.
         """
         held = self._usable()
         if held is None or kid not in held.keys:

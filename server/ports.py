@@ -11,8 +11,6 @@ from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
 from server.domain.agent import Agent, AgentStatus, Credential
 from server.domain.audit import AuditRecord
 from server.domain.trust_policy import TrustPolicy
@@ -274,17 +272,6 @@ class Store(Protocol):
 
     def write(self) -> AbstractContextManager[Transaction]:
         """A transaction that may write; on SQLite it holds the write lock from its beginning."""
-
-
-class IssuerKeys(Protocol):
-    """GitHub's public keys."""
-
-    def find(self, kid: str) -> RSAPublicKey:
-        """The key with this id.
-
-        Raises `IssuerUnavailable` where no key set is held and none can be fetched,
-        `InvalidOidcToken` (`unknown_key`) where a set is held and has no such key.
-        """
 
 
 class RateLimit(Protocol):

@@ -1,6 +1,6 @@
 """Whether the provider can serve: the facts behind `/ready`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,27 +9,11 @@ from server.key_ring import KeyRing
 from server.ports import Store
 
 
-class KeyStatus(Protocol):
-    """How old the held keys of GitHub are, and why the last fetch failed, if it did."""
-
-    @property
-    def freshness(self) -> str:
-        """Fresh, stale or missing."""
-
-    @property
-    def age_seconds(self) -> int | None:
-        """The age of the key set, where one is held."""
-
-    @property
-    def last_error(self) -> str | None:
-        """What the last fetch failed on."""
-
-
 class ObservableKeys(Protocol):
     """GitHub's keys, as far as their state goes."""
 
-    def status(self) -> KeyStatus:
-        """The present state; asks nobody."""
+    def status(self) -> Mapping[str, Any]:
+        """`state` (fresh, stale or missing), `ageSeconds`, `lastError`; asks nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +23,7 @@ class Report:
     database: str
     migrations: str
     signing_key: str
-    issuer_keys: KeyStatus
+    issuer_keys: Mapping[str, Any]
 
     @property
     def is_ready(self) -> bool:
@@ -53,11 +37,7 @@ class Report:
             "database": self.database,
             "migrations": self.migrations,
             "signingKey": self.signing_key,
-            "issuerKeys": {
-                "state": self.issuer_keys.freshness,
-                "ageSeconds": self.issuer_keys.age_seconds,
-                "lastError": self.issuer_keys.last_error,
-            },
+            "issuerKeys": dict(self.issuer_keys),
         }
 
 

@@ -218,3 +218,31 @@ class StoredPolicyBody(PolicyBody):
     version: Any = None
     last_used_at: Any = None
     derived_from: Any = None
+
+
+class Claims(BaseModel):
+    """The claims of a run that might be, by GitHub's names; what is not decided on may be there and is ignored."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, strict=True)
+
+    repository: Annotated[str, _rule(policy_syntax.repository)]
+    repository_id: NumericId
+    repository_owner_id: NumericId
+    ref: str
+    event_name: str
+    ref_type: str | None = None
+    sha: str | None = None
+    environment: str | None = None
+    workflow_ref: str | None = None
+    job_workflow_ref: str | None = None
+    actor_id: str | None = None
+    runner_environment: str | None = None
+    repository_visibility: str | None = None
+
+
+class SimulationBody(Body):
+    """`POST /oidc/trust-policies/simulate`: either claims or a token."""
+
+    claims: Claims | None = None
+    token: str | None = Field(None, repr=False)
+    agent_id: Uuid | None = None

@@ -15,6 +15,7 @@ from server.policy_admin import PolicyAdmin
 from server.ports import RateLimit
 from server.readiness import Readiness
 from server.registration import Registration
+from server.simulation import Simulation
 from server.token_service import TokenService
 
 _EXTENSION = "sentryagent"
@@ -28,6 +29,7 @@ class Services:
     authentication: Authentication
     exchange: Exchange
     policies: PolicyAdmin
+    simulation: Simulation
     registration: Registration
     credentials: CredentialAdmin
     tokens: TokenService

@@ -7,7 +7,7 @@ from uuid import UUID
 from flask import Blueprint, Response, jsonify, request, url_for
 
 from server.api.guards import caller, requires
-from server.api.models import PolicyBody, StoredPolicyBody
+from server.api.models import PolicyBody, SimulationBody, StoredPolicyBody
 from server.api.requests import context, page_and_limit, parse_uuid, read_json, read_query, uuid_filter
 from server.api.responses import created, listed
 from server.api.services import services
@@ -35,6 +35,18 @@ def create() -> Response:
     policy = services().policies.create(caller(), _draft(body), context())
     response = created(policy_record(policy), url_for("trust_policies.read", policy_id=policy.id))
     return _tagged(response, policy)
+
+
+@bp.post(f"{_COLLECTION}/simulate")
+@requires(scopes.POLICIES_READ)
+def simulate() -> dict[str, Any]:
+    """What the exchange would decide, with nothing burnt or issued."""
+    body, _ = read_json(SimulationBody)
+    if (body.claims is None) == (body.token is None):
+        raise ValidationFailed("claims", "send either claims or a token")
+    if body.claims is not None:
+        return services().simulation.of_claims(body.claims.model_dump(exclude_none=True), body.agent_id)
+    return services().simulation.of_token(body.token or "", body.agent_id)
 
 
 @bp.get(_COLLECTION)

@@ -2,8 +2,9 @@
 
 import re
 import string
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from server.claims import SignedClaims
 
@@ -79,6 +80,11 @@ class WorkflowIdentity:
         """The identity in claims that were verified; the required ones are there and of the right type."""
         names = [name for name in cls.__dataclass_fields__ if name not in {"issuer", "provider"}]
         return cls(issuer=claims["iss"], **{name: claims[name] for name in names if name in claims})
+
+    @classmethod
+    def hypothetical(cls, issuer: str, claims: Mapping[str, Any]) -> Self:
+        """A run that might be, for simulations: its claims are nobody's word, and no token is issued to it."""
+        return cls(issuer=issuer, sub="", jti="", iat=0, exp=0, **claims)
 
     @property
     def repository_key(self) -> str:

@@ -219,12 +219,17 @@ class ScopeRefused:
     permitted: tuple[str, ...]
 
 
-def granted_scopes(policy: TrustPolicy, requested: Sequence[str] | None) -> tuple[str, ...] | ScopeRefused:
-    """The token's scopes: all that the policy gives, or the part of them that was asked for (RFC 6749, 3.3).
+def permitted_scopes(policy: TrustPolicy) -> tuple[str, ...]:
+    """All scopes that the policy gives.
 
     A bootstrap policy gives `agents:write`, whatever its `scopes` are: those are for the policies derived from it.
     """
-    permitted = policy.scopes if policy.agent_id is not None else BOOTSTRAP_SCOPES
+    return policy.scopes if policy.agent_id is not None else BOOTSTRAP_SCOPES
+
+
+def granted_scopes(policy: TrustPolicy, requested: Sequence[str] | None) -> tuple[str, ...] | ScopeRefused:
+    """The token's scopes: all that the policy gives, or the part of them that was asked for (RFC 6749, 3.3)."""
+    permitted = permitted_scopes(policy)
     if requested is None:
         return permitted
     for scope in requested:

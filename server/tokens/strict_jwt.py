@@ -5,14 +5,13 @@ times), reads its own clock, and does not say which check failed first. Only its
 """
 
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from server.claims import SignedClaims
 from server.errors import InvalidOidcToken
-from server.ports import IssuerKeys
 from server.tokens import compact_jws
 from server.tokens.compact_jws import UnverifiedJwt
 
@@ -49,6 +48,17 @@ _MAY_BE_EMPTY = frozenset({"ref"})
 """A deployment of a commit has no ref."""
 
 _RS256 = jwt.get_algorithm_by_name("RS256")
+
+
+class IssuerKeys(Protocol):
+    """GitHub's public keys."""
+
+    def find(self, kid: str) -> RSAPublicKey:
+        """The key with this id.
+
+        Raises `IssuerUnavailable` where no key set is held and none can be fetched,
+        `InvalidOidcToken` (`unknown_key`) where a set is held and has no such key.
+        """
 
 
 def verify(

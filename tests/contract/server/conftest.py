@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,10 +57,9 @@ class GithubKeys:
                 return key.private.public_key()
         raise InvalidOidcToken("unknown_key", "The key is not published.")
 
-    def status(self) -> SimpleNamespace:
-        if self.reachable:
-            return SimpleNamespace(freshness="fresh", age_seconds=1, last_error=None)
-        return SimpleNamespace(freshness="missing", age_seconds=None, last_error="down")
+    def status(self) -> dict[str, Any]:
+        state, age = ("fresh", 1) if self.reachable else ("missing", None)
+        return {"state": state, "ageSeconds": age, "lastError": None}
 
 
 @dataclass
@@ -111,7 +109,9 @@ class Provider:
         assert answer.status_code == 201, answer.text
         return answer.json
 
-    def agent(self, email: str = "bot@octo-org.example", headers: dict[str, str] | None = None, **members: Any) -> Any:
+    def agent(
+        self, email: str = "bot@octo-org.example", headers: dict[str, str] | None = None, **members: Any
+    ) -> Any:
         answer = self.http.post(
             "/api/v1/agents", json={"email": email, **members}, headers=headers or self.admin
         )
