@@ -14,7 +14,7 @@ PERMISSIONS_YAML = "permissions:\n  id-token: write\n  contents: read"
 
 
 class ActionError(Exception):
-    """A step cannot do its work. `str()` is one or a few sentences with cause and remedy.
+    """A step cannot do its work. `str()` is the cause, `remedy` what to do, `advice()` both and more.
 
     `retryable`: the same step may succeed later without any change. `retry_after`: seconds, where the other
     side named them. `retry_once`: worth exactly one delayed second try.
@@ -28,11 +28,13 @@ class ActionError(Exception):
         self,
         message: str,
         *,
+        remedy: str = "",
         http_status: int | None = None,
         retry_after: float | None = None,
         request_id: str = "",
     ) -> None:
         super().__init__(message)
+        self.remedy = remedy
         self.http_status = http_status
         self.retry_after = retry_after
         self.request_id = request_id
@@ -53,8 +55,8 @@ class ActionError(Exception):
         )
 
     def remedies(self) -> tuple[str, ...]:
-        """Return further lines of advice."""
-        return ()
+        """Return the lines that say what to do."""
+        return (self.remedy,)
 
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """Return rows for the summary's table beyond code and message."""
@@ -113,8 +115,9 @@ class TlsError(ActionError):
 
     def __init__(self, who: str, cause: str) -> None:
         super().__init__(
-            f"The certificate of {who} is not trusted ({cause}). Give the root certificate of your network as input "
-            "`ca-certificate`, or in a file in the workspace that SSL_CERT_FILE names."
+            f"The certificate of {who} is not trusted: {cause}.",
+            remedy="Give the root certificate of your network as input `ca-certificate`, or in a file in the "
+            "workspace that SSL_CERT_FILE names.",
         )
 
 
@@ -127,7 +130,7 @@ class InvalidResponseError(ActionError):
 class RefusedError(ActionError):
     """The provider said no, in its own words: `code` is the provider's."""
 
-    advice_by_code: ClassVar[Mapping[str, str]] = {
+    remedy_by_code: ClassVar[Mapping[str, str]] = {
         "FORBIDDEN": "Ask an admin of the provider which scopes the trust policy of this repository grants.",
         "AGENT_NOT_FOUND": "Check `agent-id`, and that this repository registered that agent.",
         "IDENTITY_CHANGED": "The repository was renamed, transferred or created anew under an old name. "
@@ -141,16 +144,17 @@ class RefusedError(ActionError):
         *,
         http_status: int,
         request_id: str = "",
-        advice: str = "",
+        remedy: str = "",
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(message, http_status=http_status, request_id=request_id, retry_after=retry_after)
+        super().__init__(
+            message,
+            remedy=remedy or self.remedy_by_code.get(code, ""),
+            http_status=http_status,
+            request_id=request_id,
+            retry_after=retry_after,
+        )
         self.code = code
-        self._advice = advice or self.advice_by_code.get(code, "")
-
-    def remedies(self) -> tuple[str, ...]:
-        """Return the code's own advice."""
-        return (self._advice,)
 
 
 class ProviderOverloadedError(RefusedError):
@@ -162,7 +166,7 @@ class ProviderOverloadedError(RefusedError):
 class IdTokenRejectedError(RefusedError):
     """The provider does not accept the ID token (401): audience, issuer or clock are set up differently."""
 
-    advice_by_reason: ClassVar[Mapping[str, str]] = {
+    remedy_by_reason: ClassVar[Mapping[str, str]] = {
         "wrong_audience": "Leave `audience` empty, or set it to the value that the provider expects.",
         "wrong_issuer": "The provider trusts another GitHub; its SENTRYAGENT_GITHUB_ISSUER must be the issuer of this one.",
         "unknown_key": "The provider does not know GitHub's signing key; its way to GitHub's JWKS may be blocked.",
@@ -178,7 +182,7 @@ class IdTokenRejectedError(RefusedError):
             message,
             http_status=http_status,
             request_id=request_id,
-            advice=self.advice_by_reason.get(reason, ""),
+            remedy=self.remedy_by_reason.get(reason, ""),
         )
         self.reason = reason
         self.retry_once = reason == "not_yet_valid"
@@ -258,7 +262,7 @@ class PolicyRefusedError(RefusedError):
             )
         if command:
             return f"If this run should be allowed, an admin can create this policy:\n{command}"
-        if self.code == "IDENTITY_CHANGED":
+        if self.explanation.unmet or self.remedy:
             return ""
         return "Check that the agent exists and is active, and that a trust policy names this repository, this agent and this event."
 
@@ -266,7 +270,7 @@ class PolicyRefusedError(RefusedError):
 class AgentExistsError(RefusedError):
     """The agent's name is taken (409); `agent_id` is empty where this repository may not see who has it."""
 
-    advice_by_code: ClassVar[Mapping[str, str]] = {
+    remedy_by_code: ClassVar[Mapping[str, str]] = {
         "AGENT_ALREADY_EXISTS": "Another repository or an admin registered it: choose another `agent-name`, "
         "or ask an admin for a trust policy that links this repository with that agent, and use its id in issue-token."
     }
@@ -290,5 +294,5 @@ class AgentNotActiveError(RefusedError):
             f"The agent {agent_id} is {status}.",
             http_status=found.http_status or 0,
             request_id=found.request_id,
-            advice=remedy,
+            remedy=remedy,
         )

@@ -28,6 +28,13 @@ _TOKEN = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 _HEADER_VALUE = re.compile(r"[!-~]+")
 _JWT = re.compile(r"[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*")
 
+_GITHUB_DOWN = "See https://www.githubstatus.com, and run the job again later."
+_NO_ID_TOKEN = (
+    f"GitHub's ID-token endpoint answered without an ID token; see whether {_URL} is the runner's own."
+)
+_GRANT = f"Give the job this permission, and keep the others that it needs:\n{PERMISSIONS_YAML}"
+_REUSABLE = "In a called (reusable) workflow, the calling job must grant it as well."
+
 
 @dataclass(frozen=True)
 class RequestEndpoint:
@@ -41,7 +48,7 @@ class RequestEndpoint:
         """Read what the runner set. Raises IdTokenPermissionError, which names the cause."""
         url, token = environ.get(_URL, ""), environ.get(_TOKEN, "")
         if not (url and token):
-            raise IdTokenPermissionError(diagnose(environ, read_event(environ)))
+            raise diagnose(environ, read_event(environ))
         if not _HEADER_VALUE.fullmatch(token):
             raise IdTokenPermissionError(
                 f"{_TOKEN} is not what GitHub's runner sets; remove your own variable of that name."
@@ -89,7 +96,7 @@ class IdTokens:
             ) from error
         except NetworkError as error:
             raise IdTokenEndpointDownError(
-                f"GitHub's ID-token endpoint cannot be reached: {error}."
+                f"GitHub's ID-token endpoint cannot be reached: {error}.", remedy=_GITHUB_DOWN
             ) from error
         token = self._token(reply)
         self._mask(token)
@@ -100,11 +107,12 @@ class IdTokens:
         if reply.is_retryable:
             raise IdTokenEndpointDownError(
                 f"GitHub's ID-token endpoint answered {reply.status}.",
+                remedy=_GITHUB_DOWN,
                 http_status=reply.status,
                 retry_after=reply.retry_after(self._network.clock.now()),
             )
         if not reply.is_success:
-            raise IdTokenEndpointError(_refusal(reply.status, self.audience), http_status=reply.status)
+            raise _refusal(reply.status, self.audience)
         try:
             token = reply.json_object()["value"]
         except (ValueError, KeyError) as error:
@@ -113,11 +121,6 @@ class IdTokens:
         if not isinstance(token, str) or not _JWT.fullmatch(token):
             raise IdTokenEndpointError(_NO_ID_TOKEN)
         return token
-
-
-_NO_ID_TOKEN = (
-    f"GitHub's ID-token endpoint answered without an ID token; see whether {_URL} is the runner's own."
-)
 
 
 def check_unverified(unverified_token: str, audience: str, now: float) -> None:
@@ -143,46 +146,63 @@ def check_unverified(unverified_token: str, audience: str, now: float) -> None:
         )
 
 
-def _refusal(status: int, audience: str) -> str:
+def _refusal(status: int, audience: str) -> IdTokenEndpointError:
     causes = {
-        400: f"it issues none for the audience {shown(audience)}; an audience must not contain github.com",
-        401: "the job's own credential has expired or belongs to another job; start the run again",
-        403: "this job may not have one; " + _GRANT,
+        400: (
+            f"it issues none for the audience {shown(audience)}",
+            "An audience must not contain github.com.",
+        ),
+        401: ("the job's own credential has expired or belongs to another job", "Start the run again."),
+        403: ("this job may not have one", f"{_GRANT}\n{_REUSABLE}"),
     }
-    cause = causes.get(status, f"see whether {_URL} is the runner's own")
-    return f"GitHub's ID-token endpoint refused an ID token ({status}): {cause}"
-
-
-_GRANT = f"give the job this permission, and keep the others that it needs:\n{PERMISSIONS_YAML}"
-
-
-def diagnose(environ: Mapping[str, str], event: Mapping[str, object]) -> str:
-    """Say why the runner offers no ID token, from what it tells about the run; cause and remedy."""
-    from_pull_request = environ.get("GITHUB_EVENT_NAME", "").startswith("pull_request") and (
-        environ["GITHUB_EVENT_NAME"] != "pull_request_target"
+    cause, remedy = causes.get(status, ("it says no more", f"See whether {_URL} is the runner's own."))
+    return IdTokenEndpointError(
+        f"GitHub's ID-token endpoint refused an ID token ({status}): {cause}.",
+        remedy=remedy,
+        http_status=status,
     )
-    called_workflow = environ.get("GITHUB_JOB_WORKFLOW_REF", "")
+
+
+def diagnose(environ: Mapping[str, str], event: Mapping[str, object]) -> IdTokenPermissionError:
+    """Say why the runner offers no ID token, from what it tells about the run and its event."""
     if environ.get("ACT") == "true" or environ.get("GITHUB_ACTIONS") != "true":
-        return (
-            "This runner has no ID tokens: act and other local runners know no OIDC. "
-            "Start `mock-idp serve` and pass the job's variables: act $(mock-idp env --format act)"
+        return IdTokenPermissionError(
+            "This runner has no ID tokens: act and other local runners know no OIDC.",
+            remedy="Start `mock-idp serve` and pass the job's variables: act $(mock-idp env --format act)",
         )
-    if from_pull_request and environ.get("GITHUB_ACTOR") == "dependabot[bot]":
-        return (
-            "GitHub gives no ID token to a pull request of Dependabot, whatever `permissions` says. "
-            "Skip the step: if: github.actor != 'dependabot[bot]'"
+    untrusted = _untrusted_pull_request(environ, event)
+    if untrusted:
+        cause, condition = untrusted
+        return IdTokenPermissionError(
+            f"GitHub gives no ID token to {cause}, whatever `permissions` says.",
+            remedy=f"Skip the step: if: {condition}",
         )
-    if from_pull_request and _is_from_fork(event):
-        return (
-            "GitHub gives no ID token to a pull request from a fork, whatever `permissions` says. "
-            "Skip the step: if: github.event.pull_request.head.repo.full_name == github.repository"
-        )
+    called_workflow = environ.get("GITHUB_JOB_WORKFLOW_REF", "")
     if called_workflow and called_workflow != environ.get("GITHUB_WORKFLOW_REF"):
-        return f"This job is in a called (reusable) workflow, whose caller does not grant it an ID token. In the calling job, {_GRANT}"
-    return f"This job may not ask for an ID token.{_enterprise_server(environ)} {_GRANT[0].upper()}{_GRANT[1:]}\n{_REUSABLE}"
+        return IdTokenPermissionError(
+            "This job is in a called (reusable) workflow, and its caller does not grant it an ID token.",
+            remedy=f"In the calling job: {_GRANT}",
+        )
+    return IdTokenPermissionError(
+        f"This job may not ask for an ID token.{_enterprise_server(environ)}", remedy=f"{_GRANT}\n{_REUSABLE}"
+    )
 
 
-_REUSABLE = "In a called (reusable) workflow, the calling job must grant it as well."
+def _untrusted_pull_request(
+    environ: Mapping[str, str], event: Mapping[str, object]
+) -> tuple[str, str] | None:
+    name = environ.get("GITHUB_EVENT_NAME", "")
+    # pull_request_target runs the base repository's workflow, and gets tokens.
+    if not name.startswith("pull_request") or name == "pull_request_target":
+        return None
+    if environ.get("GITHUB_ACTOR") == "dependabot[bot]":
+        return "a pull request of Dependabot", "github.actor != 'dependabot[bot]'"
+    if _is_from_fork(event):
+        return (
+            "a pull request from a fork",
+            "github.event.pull_request.head.repo.full_name == github.repository",
+        )
+    return None
 
 
 def _enterprise_server(environ: Mapping[str, str]) -> str:
@@ -190,7 +210,7 @@ def _enterprise_server(environ: Mapping[str, str]) -> str:
     if server == "https://github.com" or server.endswith(".ghe.com"):
         return ""
     return (
-        f" {shown(server, 80)} is GitHub Enterprise Server: it needs version 3.5 or later, set up for OIDC."
+        f" {shown(server, 80)} is GitHub Enterprise Server, which needs version 3.5 or later and OIDC set up."
     )
 
 

@@ -4,7 +4,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 from sentryagent_actions.errors import (
@@ -191,14 +191,15 @@ class IdentityProvider:
         if isinstance(error, CertificateError):
             return TlsError(str(self.api_url), str(error))
         if isinstance(error, UnusableAnswerError):
-            return InvalidResponseError(f"{self.api_url} answered with {error}. Check `api-url`.")
+            return InvalidResponseError(f"{self.api_url} answered with {error}.", remedy="Check `api-url`.")
         if isinstance(error, TimedOutError):
             return ProviderTimeoutError(
-                f"{self.api_url} did not answer: {error}. See whether the provider is overloaded, or raise `timeout`."
+                f"{self.api_url} did not answer: {error}.",
+                remedy="See whether the provider is overloaded, or raise `timeout`.",
             )
         return ProviderUnreachableError(
-            f"{self.api_url} cannot be reached: {error}. Check `api-url`, and that this runner may connect to it "
-            "(firewall, HTTPS_PROXY, NO_PROXY)."
+            f"{self.api_url} cannot be reached: {error}.",
+            remedy="Check `api-url`, and that this runner may connect to it (firewall, HTTPS_PROXY, NO_PROXY).",
         )
 
     def _is_own(self, audience: str) -> bool:
@@ -209,7 +210,7 @@ class IdentityProvider:
         return (origin.host, origin.port) == (self.api_url.host, self.api_url.port)
 
     def _invalid(self, problem: str) -> InvalidResponseError:
-        return InvalidResponseError(f"What {self.api_url} answered {problem}. Check `api-url`.")
+        return InvalidResponseError(f"What {self.api_url} answered {problem}.", remedy="Check `api-url`.")
 
     def _object(self, reply: Reply) -> dict[str, object]:
         try:
@@ -236,11 +237,13 @@ class IdentityProvider:
         return value
 
     def _time(self, body: Mapping[str, object]) -> str:
-        value = body.get("expires_at")
         try:
-            return datetime.fromisoformat(str(value)).isoformat().replace("+00:00", "Z")
+            time = datetime.fromisoformat(str(body.get("expires_at")))
         except ValueError as error:
             raise self._invalid("has no ISO 8601 time as `expires_at`") from error
+        if time.tzinfo is None:
+            raise self._invalid("has an `expires_at` without a time zone")
+        return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
     def _agent(self, record: dict[str, object]) -> AgentRecord:
         return AgentRecord(

@@ -258,7 +258,7 @@ def _certificate(inputs: Inputs) -> str:
     if value:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=value)
-        except (ssl.SSLError, ValueError) as error:
+        except (ssl.SSLError, TypeError, ValueError) as error:
             raise InvalidInputError(
                 "ca-certificate",
                 "is no PEM certificate; give the text from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----",

@@ -208,7 +208,7 @@ def _tls_failure(error: BaseException) -> str:
         if isinstance(cause, ssl.SSLError) and not isinstance(
             cause, ssl.SSLEOFError | ssl.SSLZeroReturnError
         ):
-            return one_line(getattr(cause, "verify_message", "") or cause.reason or str(cause))
+            return one_line(getattr(cause, "verify_message", "") or str(cause))
         cause = cause.__cause__ or cause.__context__
     return ""
 

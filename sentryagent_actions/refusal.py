@@ -63,12 +63,14 @@ def _foreign(reply: Reply, api_url: Origin, now: float) -> ActionError:
     if reply.is_retryable:
         return ProviderUnreachableError(
             f"{api_url} answered {reply.status} in words that are not the provider's: probably a gateway in front of it "
-            "that cannot reach it. Check that the provider runs.",
+            "that cannot reach it.",
+            remedy="Check that the provider runs.",
             http_status=reply.status,
             retry_after=reply.retry_after(now),
         )
     return InvalidResponseError(
-        f"{api_url} answered {reply.status} and not as a SentryAgent provider does. Check `api-url`.",
+        f"{api_url} answered {reply.status} and not as a SentryAgent provider does.",
+        remedy="Check `api-url`.",
         http_status=reply.status,
     )
 
@@ -94,11 +96,11 @@ def _final(
         agent_id = shown(details.get("agentId") or "", 64)
         return AgentExistsError(message, agent_id=agent_id, http_status=status, request_id=request_id)
     return RefusedError(
-        code, message, http_status=status, request_id=request_id, advice=_advice(code, details)
+        code, message, http_status=status, request_id=request_id, remedy=_remedy(code, details)
     )
 
 
-def _advice(code: str, details: Mapping[str, object]) -> str:
+def _remedy(code: str, details: Mapping[str, object]) -> str:
     if code == "VALIDATION_ERROR" and "field" in details:
         field = shown(details["field"], 60)
         source = f"the input `{INPUT_OF_FIELD[field]}`" if field in INPUT_OF_FIELD else f"the field {field}"

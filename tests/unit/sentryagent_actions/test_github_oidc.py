@@ -1,0 +1,263 @@
+"""Asking for an ID token, and saying why there is none."""
+
+import json
+
+import pytest
+
+from sentryagent_actions.errors import (
+    IdTokenEndpointDownError,
+    IdTokenEndpointError,
+    IdTokenPermissionError,
+    TlsError,
+)
+from sentryagent_actions.github_oidc import IdTokens, RequestEndpoint, check_unverified, diagnose, read_event
+
+AUDIENCE = "https://idp.example.com"
+URL = "https://run.example.com/232//idtoken/p/j"
+
+
+def id_tokens(world, masks=None):
+    endpoint = RequestEndpoint.from_environ(world.environ)
+    return IdTokens(endpoint, world.network(), AUDIENCE, ([] if masks is None else masks).append)
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        (f"{URL}?api-version=2.0", f"{URL}?api-version=2.0&audience=a%3A%2F%2Fb%26c"),
+        (f"{URL}/?api-version=2.0&x=%2F+a", f"{URL}/?api-version=2.0&x=%2F+a&audience=a%3A%2F%2Fb%26c"),
+        (URL, f"{URL}?audience=a%3A%2F%2Fb%26c"),
+    ],
+)
+def test_audience_joins_the_query_and_changes_nothing_else(url, asked):
+    """The double slash and the parameters of GitHub's URL stay as they are."""
+    assert RequestEndpoint(url, "t").url_for("a://b&c") == asked
+
+
+def test_request_is_what_github_reads(world):
+    """GET, the job's credential as bearer, the audience in the query; on the wire the path keeps its slashes."""
+    token = id_tokens(world, masks := []).fresh()
+    (request,) = world.script.requests
+    assert (request.method, request.authorization) == ("GET", "Bearer request-token")
+    assert request.raw_path == "/232//idtoken/plan/job?api-version=2.0&audience=https%3A%2F%2Fidp.example.com"
+    assert masks == [token]
+
+
+@pytest.mark.parametrize("missing", ["ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"])
+def test_either_variable_missing_is_diagnosed(world, missing):
+    """Both variables are needed, and an empty one is a missing one."""
+    for environ in ({**world.environ, missing: ""}, {k: v for k, v in world.environ.items() if k != missing}):
+        with pytest.raises(IdTokenPermissionError) as refusal:
+            RequestEndpoint.from_environ(environ)
+        assert "permissions:\n  id-token: write\n  contents: read" in refusal.value.advice()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ACTIONS_ID_TOKEN_REQUEST_URL", "http://run.example.com/idtoken?x=1"),
+        ("ACTIONS_ID_TOKEN_REQUEST_URL", "https://user:pw@run.example.com/idtoken"),
+        ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "secret\ninjected: header"),
+    ],
+)
+def test_request_credential_goes_to_no_doubtful_place(world, variable, value):
+    """A URL that is not https, or a credential that is no header value, is refused without being shown."""
+    with pytest.raises(IdTokenPermissionError) as refusal:
+        RequestEndpoint.from_environ({**world.environ, variable: value})
+    assert variable in str(refusal.value)
+    assert "secret" not in refusal.value.advice()
+
+
+def test_loopback_endpoint_may_be_http(world):
+    """A mock of GitHub on this machine is asked without TLS."""
+    url = "http://127.0.0.1:3001/1//idtoken/p/j?api-version=2.0"
+    assert RequestEndpoint.from_environ({**world.environ, "ACTIONS_ID_TOKEN_REQUEST_URL": url}).url == url
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
+def test_busy_endpoint_is_worth_another_try(world, status):
+    """Overload and server errors are retryable, with the wait that was named."""
+    world.script.on("ID-TOKEN", world.answer(status=status, text="busy", headers={"Retry-After": "3"}))
+    with pytest.raises(IdTokenEndpointDownError) as failure:
+        id_tokens(world).fresh()
+    assert (failure.value.http_status, failure.value.retry_after) == (status, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (400, "must not contain github.com"),
+        (401, "Start the run again"),
+        (403, "id-token: write"),
+        (404, "the runner's own"),
+    ],
+)
+def test_refusal_of_the_endpoint_names_its_remedy(world, status, remedy):
+    """A refusal is final, and each status has its remedy."""
+    world.script.on("ID-TOKEN", world.answer(status=status, text="no"))
+    with pytest.raises(IdTokenEndpointError) as failure:
+        id_tokens(world).fresh()
+    assert not failure.value.retryable
+    assert remedy in failure.value.advice()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"text": "<html>"},
+        {"json": {"count": 3}},
+        {"json": {"value": None}},
+        {"json": {"value": "e"}},
+        {"json": {"value": "aaaaaaaaaaaa.bbbbbbbbbbbb.cc.dd"}},
+        {"json": {"value": "aaaaaaaaaaaa.bbbbbbbbbbbb.cc\n"}},
+    ],
+)
+def test_what_is_no_token_is_never_masked(world, answer):
+    """An answer without a JWT is refused before a mask of it could blot out the log."""
+    world.script.on("ID-TOKEN", world.answer(**answer))
+    masks = []
+    with pytest.raises(IdTokenEndpointError, match="without an ID token"):
+        id_tokens(world, masks).fresh()
+    assert masks == []
+
+
+@pytest.mark.parametrize(
+    ("claims", "problem"),
+    [
+        ({"aud": "https://evil.example", "exp": 1060}, "another audience"),
+        ({"aud": [AUDIENCE], "exp": 1060}, "another audience"),
+        ({"aud": AUDIENCE, "exp": 1000}, "has expired"),
+        ({"aud": AUDIENCE}, "without an ID token"),
+        ({"aud": AUDIENCE, "exp": "later"}, "without an ID token"),
+        ({"exp": 1060}, "without an ID token"),
+        ([], "without an ID token"),
+    ],
+)
+def test_id_token_is_looked_at_before_it_is_sent(world, claims, problem):
+    """A token for somebody else, an expired one and one without claims show a wrong endpoint."""
+    token = world.make_jwt(claims) if isinstance(claims, dict) else "e30.W10.c2ln"
+    with pytest.raises(IdTokenEndpointError, match=problem) as failure:
+        check_unverified(token, AUDIENCE, 1000.0)
+    assert token not in failure.value.advice()
+
+
+def test_good_id_token_passes(world):
+    """A token for the audience with time left is sent."""
+    check_unverified(world.make_jwt({"aud": AUDIENCE, "exp": 1001}), AUDIENCE, 1000.0)
+
+
+def test_distrusted_certificate_and_redirect_are_final(world):
+    """A certificate that is not trusted, and a redirect, are not tried again."""
+    ssl_error = __import__("ssl").SSLCertVerificationError("self-signed certificate")
+    error = __import__("httpx").ConnectError("tls")
+    error.__cause__ = ssl_error
+    world.script.on(
+        "ID-TOKEN",
+        world.answer(error=error),
+        world.answer(status=302, headers={"location": "https://x.example"}),
+    )
+    with pytest.raises(TlsError, match="self-signed"):
+        id_tokens(world).fresh()
+    with pytest.raises(IdTokenEndpointError, match="redirect"):
+        id_tokens(world).fresh()
+
+
+FORK = {"pull_request": {"head": {"repo": {"full_name": "me/fork"}}, "base": {"repo": {"full_name": "o/r"}}}}
+OWN = {"pull_request": {"head": {"repo": {"full_name": "o/r"}}, "base": {"repo": {"full_name": "o/r"}}}}
+GONE = {"pull_request": {"head": {"repo": None}, "base": {"repo": {"full_name": "o/r"}}}}
+
+
+@pytest.mark.parametrize(
+    ("facts", "event", "cause", "remedy"),
+    [
+        ({}, {}, "may not ask for an ID token", "id-token: write\n  contents: read"),
+        ({"ACT": "true"}, {}, "act and other local runners", "mock-idp env --format act"),
+        ({"GITHUB_ACTIONS": ""}, {}, "act and other local runners", "mock-idp serve"),
+        ({"GITHUB_EVENT_NAME": "pull_request"}, FORK, "pull request from a fork", "head.repo.full_name"),
+        (
+            {"GITHUB_EVENT_NAME": "pull_request_review"},
+            FORK,
+            "pull request from a fork",
+            "head.repo.full_name",
+        ),
+        ({"GITHUB_EVENT_NAME": "pull_request"}, GONE, "pull request from a fork", "head.repo.full_name"),
+        ({"GITHUB_EVENT_NAME": "pull_request"}, OWN, "may not ask for an ID token", "id-token: write"),
+        (
+            {"GITHUB_EVENT_NAME": "pull_request"},
+            {"pull_request": 7},
+            "may not ask for an ID token",
+            "id-token: write",
+        ),
+        (
+            {"GITHUB_EVENT_NAME": "pull_request_target"},
+            FORK,
+            "may not ask for an ID token",
+            "id-token: write",
+        ),
+        (
+            {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_ACTOR": "dependabot[bot]"},
+            OWN,
+            "pull request of Dependabot",
+            "github.actor != 'dependabot[bot]'",
+        ),
+        (
+            {"GITHUB_EVENT_NAME": "push", "GITHUB_ACTOR": "dependabot[bot]"},
+            {},
+            "may not ask for an ID token",
+            "id-token",
+        ),
+        (
+            {
+                "GITHUB_WORKFLOW_REF": "o/r/.github/workflows/a.yml@refs/heads/main",
+                "GITHUB_JOB_WORKFLOW_REF": "o/x/b.yml@v1",
+            },
+            {},
+            "called (reusable) workflow, and its caller",
+            "In the calling job",
+        ),
+        (
+            {"GITHUB_SERVER_URL": "https://ghes.example.com"},
+            {},
+            "GitHub Enterprise Server",
+            "id-token: write",
+        ),
+        (
+            {"GITHUB_SERVER_URL": "https://octo.ghe.com"},
+            {},
+            "may not ask for an ID token.",
+            "id-token: write",
+        ),
+    ],
+)
+def test_missing_id_token_is_diagnosed_by_cause(facts, event, cause, remedy):
+    """Each reason for which GitHub offers no ID token has its own sentence and remedy."""
+    error = diagnose({"GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "push"} | facts, event)
+    assert cause in str(error)
+    assert remedy in error.advice()
+    assert error.code == "ID_TOKEN_UNAVAILABLE"
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{", "[" * 100_000])
+def test_event_that_cannot_be_read_is_empty(tmp_path, content):
+    """A missing or broken event file does not hide the real diagnosis."""
+    path = tmp_path / "event.json"
+    if content is not None:
+        path.write_text(content)
+    assert read_event({"GITHUB_EVENT_PATH": str(path)}) == {}
+    assert read_event({}) == {}
+
+
+def test_event_is_read_from_its_file(world, tmp_path):
+    """The fork is recognised from the payload that the runner left."""
+    path = tmp_path / "event.json"
+    path.write_text(json.dumps(FORK))
+    facts = {
+        "GITHUB_EVENT_PATH": str(path),
+        "GITHUB_EVENT_NAME": "pull_request",
+        "ACTIONS_ID_TOKEN_REQUEST_URL": "",
+    }
+    world.environ |= facts
+    outcome = world.run("issue-token", agent_id=world.agent_id)
+    assert outcome.outputs["error-code"] == "ID_TOKEN_UNAVAILABLE"
+    assert "from a fork" in outcome.stdout
+    assert world.script.requests == []

@@ -1,0 +1,291 @@
+"""issue-token, one scenario a test."""
+
+import base64
+
+import httpx
+import pytest
+
+EXCHANGE = "POST /oidc/token"
+
+
+def issue(world, **inputs):
+    return world.run("issue-token", **{"agent_id": world.agent_id} | inputs)
+
+
+def test_token_is_issued(world):
+    """The whole of a good run: requests, log, outputs, state and summary."""
+    world.script.on(EXCHANGE, world.token())
+    outcome = issue(world)
+    audience, id_token_request, exchange = world.script.requests
+    id_token = exchange.body["token"]
+    assert [audience.path, id_token_request.query["audience"]] == ["/api/v1/oidc/audience", [world.api_url]]
+    assert exchange.body == {"token": id_token, "agentId": world.agent_id}
+    assert exchange.authorization == ""
+    assert outcome.exit_code == 0
+    assert outcome.stdout.splitlines() == [
+        f"::add-mask::{id_token}",
+        f"::add-mask::{base64.b64encode(id_token.encode()).decode().rstrip('=')}",
+        f"::add-mask::{world.access_token}",
+        f"::add-mask::{base64.b64encode(world.access_token.encode()).decode().rstrip('=')}",
+        f"Issued a token for agent {world.agent_id} with scope agents:read, valid until 2027-01-15T09:00:00Z.",
+    ]
+    assert outcome.outputs == {
+        "access-token": world.access_token,
+        "expires-at": "2027-01-15T09:00:00Z",
+        "expires-in": "3600",
+        "scope": "agents:read",
+        "authenticated": "true",
+    }
+    assert outcome.state == {
+        "access_token": world.access_token,
+        "expires_at": "2027-01-15T09:00:00Z",
+        "api_url": world.api_url,
+    }
+    assert "<tr><td>Scope granted</td><td>agents:read</td></tr>" in outcome.summary
+    assert "eyJ" not in outcome.summary
+
+
+def test_inputs_reach_the_exchange(world):
+    """Scope, lifetime and audience go where they belong; a given audience is not asked for."""
+    world.script.on(EXCHANGE, world.token("agents:read tokens:read"))
+    outcome = issue(world, scope="agents:read  tokens:read", expires_in="900", audience="urn:idp")
+    assert world.script.calls() == ["ID-TOKEN", EXCHANGE]
+    assert len(world.script.requests) == 2
+    assert world.script.requests[0].query["audience"] == ["urn:idp"]
+    body = world.script.requests[1].body
+    assert (body["scope"], body["expiresIn"]) == ("agents:read tokens:read", 900)
+    assert outcome.outputs["scope"] == "agents:read tokens:read"
+
+
+def test_without_revoke_nothing_is_kept(world):
+    """Where the post step is to leave the token alone, the token is in no state."""
+    world.script.on(EXCHANGE, world.token())
+    assert issue(world, revoke="false").state == {}
+
+
+def test_runner_without_state_is_told(world):
+    """Where the runner keeps no state, the log says that nothing will revoke the token."""
+    del world.environ["GITHUB_STATE"]
+    world.script.on(EXCHANGE, world.token())
+    outcome = issue(world)
+    assert outcome.exit_code == 0
+    assert "nothing will revoke the token before 2027-01-15T09:00:00Z" in outcome.stdout
+
+
+def test_dry_run_issues_nothing(world):
+    """A dry run shows the scope, and leaves no token and no state."""
+    world.script.on(EXCHANGE, world.permission())
+    outcome = issue(world, dry_run="true")
+    assert world.script.made(EXCHANGE)[0].body["dryRun"] is True
+    assert outcome.exit_code == 0
+    assert outcome.outputs == {"authenticated": "false", "scope": "agents:read"}
+    assert outcome.state == {}
+
+
+def test_dry_run_of_a_provider_that_knows_none_fails(world):
+    """A token in answer to a dry run is not taken for a yes."""
+    world.script.on(EXCHANGE, world.token())
+    outcome = issue(world, dry_run="true")
+    assert outcome.outputs["error-code"] == "INVALID_RESPONSE"
+    assert world.access_token not in outcome.visible
+
+
+def test_each_try_has_a_fresh_id_token(world):
+    """An ID token that was sent once is never sent again: the provider would call it replayed."""
+    busy = world.refusal(503, "SERVICE_UNAVAILABLE")
+    world.script.on(EXCHANGE, busy, world.answer(error=httpx.ReadError("reset")), world.token())
+    outcome = issue(world)
+    sent = [request.body["token"] for request in world.script.made(EXCHANGE)]
+    assert outcome.exit_code == 0
+    assert len(set(sent)) == 3
+    assert all(f"::add-mask::{token}" in outcome.stdout.splitlines() for token in sent)
+
+
+@pytest.mark.parametrize(
+    "failure", [{"status": 503}, {"status": 429}, {"error": httpx.ConnectError("refused")}]
+)
+def test_id_token_request_is_tried_again(world, failure):
+    """A busy or broken ID-token endpoint is asked again."""
+    good = {"json": {"value": world.make_jwt({"aud": world.api_url, "exp": world.start + 300})}}
+    world.script.on("ID-TOKEN", world.answer(**failure), world.answer(**good))
+    world.script.on(EXCHANGE, world.token())
+    assert issue(world).exit_code == 0
+
+
+def test_retry_after_is_honoured(world):
+    """The wait that the provider names is kept."""
+    world.script.on(
+        EXCHANGE, world.refusal(429, "RATE_LIMITED", headers={"Retry-After": "20"}), world.token()
+    )
+    assert issue(world).exit_code == 0
+    assert world.time.sleeps == [20.25]
+
+
+def test_clock_that_is_behind_gets_one_more_try(world):
+    """`not_yet_valid` is tried once more after one to two seconds, and then it is final."""
+    early = world.refusal(401, "INVALID_OIDC_TOKEN", reason="not_yet_valid")
+    world.script.on(EXCHANGE, early, world.token())
+    assert issue(world).exit_code == 0
+    assert world.time.sleeps == [1.5]
+    world.script.on(EXCHANGE, early, early)
+    outcome = issue(world)
+    assert outcome.exit_code == 1
+    assert outcome.outputs["error-code"] == "INVALID_OIDC_TOKEN"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "status", "retryable"),
+    [
+        (
+            {"status": 403, "json": {"code": "TRUST_POLICY_VIOLATION", "message": "m"}},
+            "TRUST_POLICY_VIOLATION",
+            "403",
+            "false",
+        ),
+        (
+            {"status": 400, "json": {"code": "VALIDATION_ERROR", "message": "m"}},
+            "VALIDATION_ERROR",
+            "400",
+            "false",
+        ),
+        (
+            {"status": 401, "json": {"code": "INVALID_OIDC_TOKEN", "message": "m"}},
+            "INVALID_OIDC_TOKEN",
+            "401",
+            "false",
+        ),
+        ({"status": 404, "text": "not found"}, "INVALID_RESPONSE", "404", "false"),
+        ({"status": 301, "headers": {"location": "https://x.example"}}, "INVALID_RESPONSE", "", "false"),
+        ({"status": 200, "text": "<html>"}, "INVALID_RESPONSE", "", "false"),
+    ],
+)
+def test_refusal_is_final_and_told_once(world, answer, code, status, retryable):
+    """A refusal is not retried: one annotation, the four error outputs, exit 1, and `authenticated` is set."""
+    world.script.on(EXCHANGE, world.answer(**answer))
+    outcome = issue(world, on_unavailable="skip")
+    assert outcome.exit_code == 1
+    assert len(outcome.commands("error")) == 1
+    assert f"#{code.lower()}" in outcome.commands("error")[0]
+    assert outcome.commands("warning") == []
+    assert world.time.sleeps == []
+    assert outcome.outputs == {
+        "authenticated": "false",
+        "error-code": code,
+        "http-status": status,
+        "retryable": retryable,
+        "request-id": "req-1" if "json" in answer else "",
+    }
+    assert code in outcome.summary
+
+
+@pytest.mark.parametrize(
+    ("answers", "code"),
+    [
+        ([{"error": httpx.ConnectError("refused")}] * 20, "PROVIDER_UNREACHABLE"),
+        ([{"status": 502, "text": "bad gateway"}] * 20, "PROVIDER_UNREACHABLE"),
+        ([{"delay": 16.0}] * 20, "PROVIDER_TIMEOUT"),
+        (
+            [{"status": 503, "json": {"code": "ISSUER_UNAVAILABLE", "message": "m"}}] * 20,
+            "ISSUER_UNAVAILABLE",
+        ),
+        (
+            [{"status": 429, "json": {"code": "RATE_LIMITED"}, "headers": {"Retry-After": "61"}}],
+            "RATE_LIMITED",
+        ),
+    ],
+)
+@pytest.mark.parametrize("policy", ["fail", "skip"])
+def test_unavailable_provider_fails_or_skips(world, answers, code, policy):
+    """What stays down until `timeout` fails the step, or passes it with one warning where the workflow says so."""
+    world.script.on(EXCHANGE, *(world.answer(**answer) for answer in answers))
+    world.script.verify = lambda: None
+    outcome = issue(world, on_unavailable=policy)
+    assert outcome.outputs["error-code"] == code
+    assert outcome.outputs["retryable"] == "true"
+    assert outcome.outputs["authenticated"] == "false"
+    assert outcome.exit_code == (0 if policy == "skip" else 1)
+    assert len(outcome.commands("warning")) == (1 if policy == "skip" else 0)
+    assert len(outcome.commands("error")) == (0 if policy == "skip" else 1)
+    assert world.time.seconds <= 60
+
+
+def test_skip_covers_the_id_token_endpoint(world):
+    """An ID-token endpoint that stays down is skipped too, under its own code."""
+    world.script.on("ID-TOKEN", *[world.answer(status=503, text="busy")] * 40)
+    world.script.verify = lambda: None
+    outcome = issue(world, on_unavailable="skip")
+    assert (outcome.exit_code, outcome.outputs["error-code"]) == (0, "ID_TOKEN_UNAVAILABLE")
+
+
+@pytest.mark.parametrize("what", ["permission", "input", "certificate", "id-token-403"])
+def test_skip_never_hides_what_waiting_does_not_mend(world, what):
+    """Missing permission, bad input and a distrusted certificate fail although the workflow says skip."""
+    inputs = {}
+    if what == "permission":
+        world.environ["ACTIONS_ID_TOKEN_REQUEST_URL"] = ""
+    elif what == "input":
+        inputs = {"timeout": "never"}
+    elif what == "certificate":
+        error = httpx.ConnectError("tls")
+        error.__cause__ = __import__("ssl").SSLCertVerificationError("self-signed certificate")
+        world.script.on(EXCHANGE, world.answer(error=error))
+    else:
+        world.script.on("ID-TOKEN", world.answer(status=403, text="no"))
+    outcome = issue(world, on_unavailable="skip", **inputs)
+    assert outcome.exit_code == 1
+    assert outcome.outputs["authenticated"] == "false"
+    assert len(outcome.commands("error")) == 1
+
+
+def test_bad_input_makes_no_request(world):
+    """Input is checked before anything is sent."""
+    outcome = issue(world, agent_id="deploy-bot")
+    assert outcome.outputs["error-code"] == "INVALID_INPUT"
+    assert world.script.requests == []
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"access_token": None},
+        {"access_token": "short"},
+        {"access_token": "x" * 30 + "\n::error::y"},
+        {"expires_in": "3600"},
+        {"expires_in": True},
+        {"expires_in": 0},
+        {"expires_at": "tomorrow"},
+        {"expires_at": "2027-01-15T09:00:00"},
+        {"scope": 'a"b'},
+        {"scope": None},
+    ],
+)
+def test_answer_that_is_no_token_is_refused(world, members):
+    """An answer without a usable token, lifetime or scope sets no output of it."""
+    world.script.on(EXCHANGE, world.token(**members))
+    outcome = issue(world)
+    assert outcome.outputs["error-code"] == "INVALID_RESPONSE"
+    assert "access-token" not in outcome.outputs
+    assert outcome.state == {}
+
+
+def test_no_request_without_a_place_for_outputs(world):
+    """Without GITHUB_OUTPUT no token is asked for: it could not be handed over."""
+    from sentryagent_actions.workflow import RunnerFileUnavailableError
+
+    del world.environ["GITHUB_OUTPUT"]
+    with pytest.raises(RunnerFileUnavailableError):
+        issue(world)
+    assert world.script.requests == []
+
+
+def test_log_says_which_overrides_counted(world, tmp_path):
+    """Proxy and trust variables of the environment are named in the log, values are not."""
+    world.script.on(EXCHANGE, world.token())
+    world.environ |= {
+        "HTTPS_PROXY": "http://user:secret@proxy.example",
+        "SSL_CERT_FILE": str(tmp_path / "gone.pem"),
+    }
+    outcome = issue(world)
+    assert "HTTPS_PROXY is set: its proxy is used." in outcome.stdout
+    assert "SSL_CERT_FILE is set: but names nothing that exists" in outcome.stdout
+    assert "secret" not in outcome.stdout

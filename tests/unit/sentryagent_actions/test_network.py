@@ -1,0 +1,255 @@
+"""One budget, limits on time and size, and when to try again."""
+
+import re
+import ssl
+
+import certifi
+import httpx
+import pytest
+
+from sentryagent_actions.errors import ActionError
+from sentryagent_actions.network import (
+    CertificateError,
+    Reply,
+    TimedOutError,
+    UnreachableError,
+    UnusableAnswerError,
+    open_client,
+)
+
+URL = "https://idp.example.com/x"
+
+
+class Later(ActionError):
+    """Retryable."""
+
+    code = "LATER"
+    retryable = True
+
+
+class Once(ActionError):
+    """Worth one more try."""
+
+    code = "ONCE"
+    retry_once = True
+
+
+def caused_by(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+def failing(*errors):
+    """Return a call that raises each error in turn, then returns."""
+    left = list(errors)
+
+    def attempt():
+        if left:
+            raise left.pop(0)
+        return "done"
+
+    return attempt
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "text"),
+    [
+        ({"error": httpx.ConnectError("refused")}, UnreachableError, "refused"),
+        ({"error": httpx.ConnectTimeout("")}, UnreachableError, "timed out"),
+        ({"error": httpx.RemoteProtocolError("Server disconnected")}, UnreachableError, "disconnected"),
+        ({"error": httpx.ReadError("")}, UnreachableError, "ReadError"),
+        ({"error": httpx.ProxyError("407 Proxy Authentication Required")}, UnreachableError, "407"),
+        ({"error": httpx.ReadTimeout("")}, TimedOutError, "no answer in time"),
+        ({"error": httpx.WriteTimeout("")}, TimedOutError, "no answer in time"),
+        ({"error": httpx.DecodingError("")}, UnusableAnswerError, "decoded"),
+        (
+            {"status": 302, "headers": {"location": "https://evil.example/"}},
+            UnusableAnswerError,
+            "redirect (302)",
+        ),
+        ({"status": 308, "headers": {"location": "/elsewhere"}}, UnusableAnswerError, "/elsewhere"),
+        ({"text": "x" * (1024 * 1024 + 1)}, UnusableAnswerError, "more than 1 MiB"),
+    ],
+)
+def test_a_call_that_brings_nothing_says_why(world, answer, expected, text):
+    """Each way to fail has its own error."""
+    world.script.on("GET /x", world.answer(**answer))
+    with pytest.raises(expected) as failure:
+        world.network().send("GET", URL)
+    assert text in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (ssl.SSLCertVerificationError("self-signed certificate"), CertificateError),
+        (ssl.SSLError(1, "[SSL] wrong version number"), CertificateError),
+        (ssl.SSLEOFError(8, "EOF occurred"), UnreachableError),
+        (ConnectionResetError("reset"), UnreachableError),
+    ],
+)
+def test_certificate_is_told_from_a_broken_handshake(world, cause, expected):
+    """A distrusted certificate is its own error; a connection that breaks off in the handshake is not."""
+    world.script.on("GET /x", world.answer(error=caused_by(httpx.ConnectError("handshake"), cause)))
+    with pytest.raises(expected):
+        world.network().send("GET", URL)
+
+
+def test_an_answer_of_exactly_the_limit_is_read(world):
+    """One MiB is allowed."""
+    world.script.on("GET /x", world.answer(text="x" * 1024 * 1024))
+    assert len(world.network().send("GET", URL).body) == 1024 * 1024
+
+
+def test_times_are_cut_to_what_is_left(world):
+    """A call may take 5 s to connect and 15 s to answer, and never more than the budget has."""
+    seen = []
+    world.script.handle_request = lambda request: (
+        seen.append(request.extensions["timeout"]) or world.time.sleep(50) or httpx.Response(200)
+    )
+    network = world.network(seconds=60)
+    network.send("GET", URL)
+    network.send("GET", URL)
+    with pytest.raises(TimedOutError, match="`timeout`"):
+        network.send("GET", URL)
+    assert [(timeout["connect"], timeout["read"]) for timeout in seen] == [(5, 15), (5, 10)]
+
+
+def test_an_answer_that_trickles_ends_with_the_budget(world):
+    """A body that arrives byte by byte does not outlive the budget."""
+
+    class Trickle(httpx.SyncByteStream):
+        def __iter__(self):
+            for _ in range(100):
+                world.time.sleep(10)
+                yield b"x"
+
+    world.script.handle_request = lambda request: httpx.Response(200, stream=Trickle())
+    with pytest.raises(TimedOutError, match="did not end"):
+        world.network(seconds=25).send("GET", URL)
+    assert world.time.seconds == 30
+
+
+def test_credentials_and_origin_of_a_request(world):
+    """A request says who sends it, and its bearer in the header alone."""
+    world.script.on("POST /x", world.answer())
+    world.network().send("POST", URL, bearer="b", json={"a": 1})
+    (request,) = world.script.requests
+    assert request.authorization == "Bearer b"
+    assert request.user_agent.startswith("sentryagent-actions ")
+    assert request.body == {"a": 1}
+
+
+def test_retry_waits_longer_each_time_and_tells(world):
+    """Waits double up to 8 s, with full jitter (one half here), and each is told in the log."""
+    log = []
+    result = world.network(log=log.append).retry(failing(*[Later("down.") for _ in range(6)]))
+    assert result == "done"
+    assert world.time.sleeps == [0.25, 0.5, 1, 2, 4, 4]
+    assert log[0] == "Try 1: down. Trying again in 0.2 s."
+
+
+def test_retry_ends_with_the_budget(world):
+    """A wait that does not fit into the budget is not begun; the last error says how often it was tried."""
+    with pytest.raises(Later) as last:
+        world.network(seconds=3).retry(failing(*[Later("down.") for _ in range(9)]))
+    assert world.time.sleeps == [0.25, 0.5, 1]
+    assert last.value.tries == 4
+    assert "Gave up after 4 tries." in last.value.advice()
+
+
+@pytest.mark.parametrize(("asked", "sleeps"), [(7.0, [7.25]), (59.0, [59.25]), (60.0, [])])
+def test_retry_after_is_honoured_within_the_budget(world, asked, sleeps):
+    """The wait that the server names is kept where the budget has it, else the error is final."""
+    attempt = failing(Later("down.", retry_after=asked))
+    if sleeps:
+        assert world.network().retry(attempt) == "done"
+    else:
+        with pytest.raises(Later):
+            world.network().retry(attempt)
+    assert world.time.sleeps == sleeps
+
+
+def test_other_errors_are_not_retried(world):
+    """An error that is not retryable is final at once."""
+    with pytest.raises(ActionError, match="no"):
+        world.network().retry(failing(ActionError("no")))
+    assert world.time.sleeps == []
+
+
+def test_one_delayed_second_try(world):
+    """An error that is worth one more try gets exactly one, after one to two seconds."""
+    assert world.network().retry(failing(Once("early"))) == "done"
+    with pytest.raises(Once):
+        world.network().retry(failing(Once("early"), Once("early")))
+    assert world.time.sleeps == [1.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        ("0", 0.0),
+        ("Thu, 01 Jan 1970 00:01:40 GMT", 40.0),
+        ("Thu, 01 Jan 1970 00:00:10 GMT", 0.0),
+        ("soon", None),
+        ("-7", None),
+        ("٣", None),
+        ("", None),
+    ],
+)
+def test_retry_after_header(header, seconds):
+    """Seconds and HTTP dates are read (RFC 9110, 10.2.3); anything else is no wish."""
+    assert Reply(503, {"retry-after": header}, b"").retry_after(60.0) == seconds
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b"[" * 100_000, b"\xff"])
+def test_json_object_is_nothing_else(body):
+    """A body that is no JSON object is a ValueError, however it is broken."""
+    with pytest.raises(ValueError, match=r"."):
+        Reply(200, {}, body).json_object()
+
+
+@pytest.mark.parametrize(
+    ("status", "retryable"),
+    [(200, False), (400, False), (401, False), (403, False), (404, False), (409, False)]
+    + [(status, True) for status in (408, 425, 429, 500, 502, 503, 504, 599)],
+)
+def test_which_statuses_say_later(status, retryable):
+    """408, 425, 429 and 5xx are retryable, nothing else."""
+    assert Reply(status, {}, b"").is_retryable is retryable
+
+
+def test_plain_http_goes_past_every_proxy(monkeypatch):
+    """Plain http is for this machine only: a proxy from the environment must not carry the credential off it."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://proxy.example:3128")
+    with open_client(transport=None, ca_certificate="") as client:
+        direct = client._transport
+        for url in ("http://127.0.0.1:3000", "http://127.0.0.9", "https://localhost:3000", "https://[::1]"):
+            assert client._transport_for_url(httpx.URL(url)) is direct
+        assert client._transport_for_url(httpx.URL("https://idp.example.com")) is not direct
+
+
+@pytest.mark.parametrize("proxy", ["ftp://proxy.example", "socks5://user:secret@proxy.example"])
+def test_unusable_proxy_is_refused(world, monkeypatch, proxy):
+    """A proxy variable that cannot be used fails the step as bad input, without showing the value."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    world.transport = None
+    outcome = world.run("issue-token", agent_id=world.agent_id)
+    assert outcome.outputs["error-code"] == "INVALID_INPUT"
+    assert "HTTPS_PROXY" in outcome.stdout
+    assert "secret" not in outcome.stdout
+
+
+def test_certificate_is_added_to_the_systems_roots():
+    """The client trusts the system's roots and the given certificate."""
+    pem = re.search("-----BEGIN.*?END CERTIFICATE-----\n", certifi.contents(), re.DOTALL)[0]
+    with open_client(transport=None, ca_certificate=pem) as client:
+        context = client._transport._pool._ssl_context
+    with open_client(transport=None, ca_certificate="") as client:
+        system = client._transport._pool._ssl_context
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.cert_store_stats()["x509"] >= system.cert_store_stats()["x509"] >= 1
+    assert ssl.PEM_cert_to_DER_cert(pem) in context.get_ca_certs(binary_form=True)

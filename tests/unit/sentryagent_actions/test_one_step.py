@@ -1,0 +1,85 @@
+"""The root action, one scenario a test."""
+
+import httpx
+import pytest
+
+EXCHANGE, CREATE, REVOKE = "POST /oidc/token", "POST /agents", "POST /token/revoke"
+
+
+def test_agent_is_registered_and_its_token_issued(world):
+    """Bootstrap exchange, registration, revocation, then the agent's exchange with another ID token."""
+    bootstrap, own = "b" * 30, "o" * 30
+    world.script.on(
+        EXCHANGE, world.token("agents:write", access_token=bootstrap), world.token(access_token=own)
+    )
+    world.script.on(CREATE, world.answer(status=201, json=world.agent()))
+    world.script.on(REVOKE, world.answer(json={}))
+    outcome = world.run("toolkit", agent_name="bot@example.com", expires_in="600")
+    assert world.script.calls() == ["ID-TOKEN", EXCHANGE, CREATE, REVOKE, "ID-TOKEN", EXCHANGE]
+    first, second = (request.body for request in world.script.made(EXCHANGE))
+    assert first["token"] != second["token"]
+    assert (first.get("agentId"), second["agentId"], second["expiresIn"]) == (None, world.agent_id, 600)
+    assert world.script.made(REVOKE)[0].authorization == f"Bearer {bootstrap}"
+    assert outcome.outputs == {
+        "agent-id": world.agent_id,
+        "created": "true",
+        "access-token": own,
+        "expires-at": "2027-01-15T09:00:00Z",
+        "expires-in": "3600",
+        "scope": "agents:read",
+        "authenticated": "true",
+    }
+    assert outcome.state["access_token"] == own
+
+
+def test_known_agent_needs_no_registration(world):
+    """With an id, the action is issue-token."""
+    world.script.on(EXCHANGE, world.token())
+    outcome = world.run("toolkit", agent_id=world.agent_id)
+    assert world.script.calls() == ["ID-TOKEN", EXCHANGE]
+    assert (outcome.outputs["agent-id"], outcome.outputs["created"]) == (world.agent_id, "false")
+    assert outcome.outputs["authenticated"] == "true"
+
+
+def test_refused_agent_token_leaves_the_registration(world):
+    """Where the agent's own exchange is refused, the id is there for the policy that is missing."""
+    world.script.on(EXCHANGE, world.token("agents:write"), world.refusal(403, "TRUST_POLICY_VIOLATION"))
+    world.script.on(CREATE, world.answer(status=201, json=world.agent()))
+    world.script.on(REVOKE, world.answer(json={}))
+    outcome = world.run("toolkit", agent_name="bot@example.com")
+    assert outcome.exit_code == 1
+    assert outcome.outputs["agent-id"] == world.agent_id
+    assert (outcome.outputs["authenticated"], outcome.outputs["error-code"]) == (
+        "false",
+        "TRUST_POLICY_VIOLATION",
+    )
+
+
+@pytest.mark.parametrize(
+    ("inputs", "agent_id"), [({"agent_name": "bot@example.com"}, False), ({"agent_id": "own"}, True)]
+)
+def test_dry_run_changes_nothing(world, inputs, agent_id):
+    """A dry run tries the first exchange that the real run would make."""
+    inputs = {name: world.agent_id if value == "own" else value for name, value in inputs.items()}
+    world.script.on(EXCHANGE, world.permission())
+    outcome = world.run("toolkit", dry_run="true", **inputs)
+    assert world.script.calls() == ["ID-TOKEN", EXCHANGE]
+    assert outcome.exit_code == 0
+    assert (outcome.outputs["authenticated"], outcome.outputs["created"]) == ("false", "false")
+    assert ("agent-id" in outcome.outputs) is agent_id
+
+
+def test_provider_that_is_down_can_be_skipped(world):
+    """`on-unavailable: skip` covers the registration too."""
+    world.script.on(EXCHANGE, *[world.answer(error=httpx.ConnectError("refused"))] * 40)
+    world.script.verify = lambda: None
+    outcome = world.run("toolkit", agent_name="bot@example.com", on_unavailable="skip")
+    assert (outcome.exit_code, outcome.outputs["authenticated"]) == (0, "false")
+    assert len(outcome.commands("warning")) == 1
+
+
+def test_bad_input_is_not_skipped(world):
+    """Neither id nor name: refused before any request, whatever `on-unavailable` says."""
+    outcome = world.run("toolkit", on_unavailable="skip")
+    assert (outcome.exit_code, outcome.outputs["error-code"]) == (1, "INVALID_INPUT")
+    assert world.script.requests == []

@@ -1,0 +1,75 @@
+"""Where a credential may be sent."""
+
+import pytest
+
+from sentryagent_actions.origin import Origin
+
+
+@pytest.mark.parametrize(
+    ("written", "origin"),
+    [
+        ("https://idp.example.com", "https://idp.example.com"),
+        ("https://idp.example.com/", "https://idp.example.com"),
+        ("HTTPS://IDP.Example.com:443/", "https://idp.example.com"),
+        ("https://idp.example.com:8443", "https://idp.example.com:8443"),
+        ("https://192.0.2.7", "https://192.0.2.7"),
+        ("https://[2001:db8::1]:8443/", "https://[2001:db8::1]:8443"),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("http://127.0.0.1:3000/", "http://127.0.0.1:3000"),
+        ("http://127.255.0.9:80", "http://127.255.0.9"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+    ],
+)
+def test_origin_is_normalised(written, origin):
+    """An origin is written one way: lower case, without default port and slash."""
+    assert str(Origin.from_base_url(written)) == origin
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        ("idp.example.com", "does not start with https://"),
+        ("//idp.example.com", "does not start with https://"),
+        ("ftp://idp.example.com", "does not start with https://"),
+        ("https:idp.example.com", "does not start with https://"),
+        ("https://", "does not start with https://"),
+        ("https://idp.example.com/api", "has a path; write the origin alone: https://idp.example.com"),
+        ("https://idp.example.com//", "has a path"),
+        ("https://idp.example.com?x=1", "has a query"),
+        ("https://idp.example.com/?", "has a query"),
+        ("https://idp.example.com#", "has a query or a fragment"),
+        ("https://user:pw@idp.example.com", "user name"),
+        ("https://@idp.example.com", "user name"),
+        ("https://idp.example.com\\@evil.example", "backslash"),
+        ("https://idp.example.com\n.evil.example", "blank"),
+        ("https://idp example.com", "blank"),
+        ("https://ídp.example.com", "ASCII"),
+        ("https://idp.example.com:0", "port"),
+        ("https://idp.example.com:", "port"),
+        ("https://idp.example.com:99999", "port"),
+        ("https://idp.example.com:http", "port"),
+        ("https://[::1", "is not a URL"),
+        ("https://[fe80::1%25eth0]", "host name"),
+        ("https://-idp.example.com", "host name"),
+        ("https://idp%2eexample.com", "host name"),
+        ("http://idp.example.com", "is not encrypted"),
+        ("http://127.0.0.1.evil.example", "is not encrypted"),
+        ("http://localhost.evil.example", "is not encrypted"),
+        ("http://0x7f000001", "is not encrypted"),
+        ("http://10.0.0.1", "is not encrypted"),
+        ("http://[2001:db8::1]", "is not encrypted"),
+    ],
+)
+def test_base_url_is_refused_with_what_to_write(written, problem):
+    """Whatever is not an origin that may have a credential is refused, saying why."""
+    with pytest.raises(ValueError, match=r".") as refusal:
+        Origin.from_base_url(written)
+    assert problem in str(refusal.value)
+
+
+def test_origin_of_a_longer_url_is_its_beginning():
+    """The origin of any URL leaves out path and query."""
+    assert (
+        str(Origin.of("https://run.example.com:8443/232//idtoken/a?api-version=2.0"))
+        == "https://run.example.com:8443"
+    )

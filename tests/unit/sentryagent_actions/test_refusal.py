@@ -1,0 +1,162 @@
+"""Reading a provider that says no."""
+
+import json
+
+import pytest
+
+from sentryagent_actions.errors import (
+    AgentExistsError,
+    IdTokenRejectedError,
+    InvalidResponseError,
+    PolicyRefusedError,
+    ProviderOverloadedError,
+    ProviderUnreachableError,
+    RefusedError,
+)
+from sentryagent_actions.network import Reply
+from sentryagent_actions.origin import Origin
+from sentryagent_actions.refusal import read_refusal, read_request_id
+
+API_URL = Origin.of("https://idp.example.com")
+EXPLANATION = {
+    "claims": {"ref": "refs/heads/feature", "event_name": "push"},
+    "nearestPolicies": [
+        {
+            "id": "p-1",
+            "matched": ["repository"],
+            "failed": [
+                {"condition": "branch", "expected": "main", "actual": "feature", "hint": "Push to main."}
+            ],
+        }
+    ],
+    "suggestedPolicy": {"repository": "octo-org/octo-repo", "branch": "it's"},
+}
+
+
+def refuse(status, body, **headers):
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return read_refusal(Reply(status, {"x-request-id": "req-1"} | headers, content), API_URL, 0.0)
+
+
+def problem(code, **details):
+    return {"code": code, "message": "No.", "details": details, "requestId": "req-1"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "code", "retryable"),
+    [
+        (400, problem("VALIDATION_ERROR"), RefusedError, "VALIDATION_ERROR", False),
+        (401, problem("UNAUTHORIZED"), RefusedError, "UNAUTHORIZED", False),
+        (
+            401,
+            problem("INVALID_OIDC_TOKEN", reason="expired"),
+            IdTokenRejectedError,
+            "INVALID_OIDC_TOKEN",
+            False,
+        ),
+        (403, problem("TRUST_POLICY_VIOLATION"), PolicyRefusedError, "TRUST_POLICY_VIOLATION", False),
+        (403, problem("BRANCH_NOT_PERMITTED"), PolicyRefusedError, "BRANCH_NOT_PERMITTED", False),
+        (403, problem("IDENTITY_CHANGED"), PolicyRefusedError, "IDENTITY_CHANGED", False),
+        (409, problem("AGENT_ALREADY_EXISTS"), AgentExistsError, "AGENT_ALREADY_EXISTS", False),
+        (429, problem("RATE_LIMITED"), ProviderOverloadedError, "RATE_LIMITED", True),
+        (503, problem("ISSUER_UNAVAILABLE"), ProviderOverloadedError, "ISSUER_UNAVAILABLE", True),
+        (403, {"error": "invalid_token", "error_description": "x"}, RefusedError, "INVALID_TOKEN", False),
+        (502, b"<html>Bad Gateway</html>", ProviderUnreachableError, "PROVIDER_UNREACHABLE", True),
+        (404, b"<html>Not Found</html>", InvalidResponseError, "INVALID_RESPONSE", False),
+        (400, {"code": "x\n::add-mask::e"}, InvalidResponseError, "INVALID_RESPONSE", False),
+        (400, {"code": 7, "error": ["x"]}, InvalidResponseError, "INVALID_RESPONSE", False),
+        (403, {"code": "FORBIDDEN", "details": "no object"}, RefusedError, "FORBIDDEN", False),
+        (
+            403,
+            {"code": "TRUST_POLICY_VIOLATION", "details": {"nearestPolicies": [1], "claims": 2}},
+            PolicyRefusedError,
+            "TRUST_POLICY_VIOLATION",
+            False,
+        ),
+    ],
+)
+def test_answer_becomes_the_error_of_its_remedy(status, body, kind, code, retryable):
+    """Each refusal has the class of its remedy; words that are not the provider's are not taken for them."""
+    error = refuse(status, body)
+    assert type(error) is kind
+    assert (error.code, error.retryable, error.http_status) == (code, retryable, status)
+    assert error.advice()
+
+
+def test_overloaded_provider_names_its_wait():
+    """`Retry-After` of a refusal is kept."""
+    assert refuse(503, problem("SERVICE_UNAVAILABLE"), **{"retry-after": "9"}).retry_after == 9.0
+
+
+def test_policy_refusal_explains_expected_against_actual():
+    """Each unmet condition, the claims and a command that allows the run are shown."""
+    error = refuse(403, problem("BRANCH_NOT_PERMITTED", **EXPLANATION))
+    advice = error.advice()
+    assert "Policy p-1, branch: expected main, actual feature. Push to main." in advice
+    assert "Request id: req-1" in advice
+    assert ("Claim ref", "refs/heads/feature") in error.rows()
+    assert error.command() in advice
+    assert "curl -fsS -X POST https://idp.example.com/api/v1/oidc/trust-policies" in error.command()
+
+
+def test_suggested_policy_cannot_break_out_of_its_quotes():
+    """The command is made to be pasted into a shell: the policy's text stays one word."""
+    import shlex
+
+    command = refuse(403, problem("BRANCH_NOT_PERMITTED", **EXPLANATION)).command()
+    assert json.loads(shlex.split(command)[-1]) == EXPLANATION["suggestedPolicy"]
+
+
+def test_long_policy_is_left_to_the_summary():
+    """A command that an annotation would cut in two is shown in the summary only."""
+    error = refuse(403, problem("TRUST_POLICY_VIOLATION", suggestedPolicy={"description": "x" * 3000}))
+    assert "curl" not in error.advice()
+    assert "step summary" in error.advice()
+    assert "curl" in error.command()
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "remedy"),
+    [
+        ("TRUST_POLICY_VIOLATION", {"suggestedPolicy": None}, "agent exists and is active"),
+        ("IDENTITY_CHANGED", {}, "PUT the trust policy"),
+        ("VALIDATION_ERROR", {"field": "agentType", "reason": "unknown"}, "the input `agent-type`: unknown"),
+        ("VALIDATION_ERROR", {"field": "token", "reason": "too long"}, "the field token: too long"),
+        ("SCOPE_NOT_PERMITTED", {"permitted": ["agents:read", "tokens:read"]}, "agents:read tokens:read"),
+        ("SCOPE_NOT_PERMITTED", {"permitted": "agents:read"}, "agents:read"),
+        ("FORBIDDEN", {"requiredScope": "agents:write"}, "scope agents:write"),
+        ("FORBIDDEN", {}, "which scopes"),
+        (
+            "INVALID_OIDC_TOKEN",
+            {"reason": "wrong_audience", "expectedAudience": "https://idp"},
+            "audience https://idp",
+        ),
+        ("INVALID_OIDC_TOKEN", {"reason": "wrong_issuer"}, "SENTRYAGENT_GITHUB_ISSUER"),
+        ("INVALID_OIDC_TOKEN", {"reason": "too_old"}, "clocks"),
+        ("AGENT_ALREADY_EXISTS", {}, "choose another `agent-name`"),
+    ],
+)
+def test_refusal_names_its_remedy(code, details, remedy):
+    """What the user can do stands in the advice."""
+    assert remedy in refuse(403, problem(code, **details)).advice()
+
+
+def test_only_a_clock_that_is_behind_is_worth_a_second_try():
+    """`not_yet_valid` passes by waiting; no other reason does."""
+    assert refuse(401, problem("INVALID_OIDC_TOKEN", reason="not_yet_valid")).retry_once
+    assert not refuse(401, problem("INVALID_OIDC_TOKEN", reason="expired")).retry_once
+
+
+def test_hostile_text_is_one_short_line():
+    """A provider's words are cut, flattened, and free of tokens."""
+    text = "x\n::add-mask::e eyJhbGciOi.eyJzdWIi.c2ln " + "y" * 9000
+    error = refuse(403, {"code": "FORBIDDEN", "message": text})
+    assert "\n" not in str(error)
+    assert "eyJ" not in str(error)
+    assert len(str(error)) <= 500
+
+
+@pytest.mark.parametrize(("value", "read"), [("0b7c-1", "0b7c-1"), ("a b", ""), ("x" * 65, ""), ("", "")])
+def test_request_id_is_an_id(value, read):
+    """A request id that could be anything else than one is dropped."""
+    assert read_request_id(Reply(200, {"x-request-id": value}, b"")) == read

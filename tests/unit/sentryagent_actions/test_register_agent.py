@@ -1,0 +1,158 @@
+"""register-agent, one scenario a test."""
+
+import httpx
+import pytest
+
+EXCHANGE, CREATE, REVOKE = "POST /oidc/token", "POST /agents", "POST /token/revoke"
+
+
+@pytest.fixture
+def registering(world):
+    """A provider that gives a bootstrap token and takes it back."""
+    world.script.on(EXCHANGE, world.token("agents:write"))
+    world.script.on(REVOKE, world.answer(json={}))
+    return world
+
+
+def register(world, **inputs):
+    return world.run("register-agent", **{"agent_name": "bot@example.com"} | inputs)
+
+
+def taken(world, **details):
+    return world.refusal(409, "AGENT_ALREADY_EXISTS", **details)
+
+
+def test_agent_is_registered(registering):
+    """A bootstrap token of 300 s, the agent, and the token is revoked before the step ends."""
+    registering.script.on(CREATE, registering.answer(status=201, json=registering.agent()))
+    outcome = register(registering, agent_version="1.0.0", capabilities="ci:run, code:read")
+    assert outcome.exit_code == 0
+    assert outcome.outputs == {"agent-id": registering.agent_id, "created": "true"}
+    assert outcome.state == {}
+    assert registering.script.calls() == ["ID-TOKEN", EXCHANGE, CREATE, REVOKE]
+    exchange, create = registering.script.made(EXCHANGE)[0], registering.script.made(CREATE)[0]
+    assert exchange.body == {"token": exchange.body["token"], "expiresIn": 300}
+    assert create.authorization == f"Bearer {registering.access_token}"
+    assert create.body == {
+        "email": "bot@example.com",
+        "version": "1.0.0",
+        "capabilities": ["ci:run", "code:read"],
+    }
+    assert "eyJ" not in outcome.visible + outcome.summary
+
+
+def test_rerun_finds_the_agent(registering):
+    """The second run finds the agent and says nothing, since nothing differs."""
+    registering.script.on(CREATE, taken(registering, agentId=registering.agent_id, status="active"))
+    registering.script.on(f"GET /agents/{registering.agent_id}", registering.answer(json=registering.agent()))
+    outcome = register(registering, agent_version="1.0.0")
+    assert outcome.exit_code == 0
+    assert outcome.outputs == {"agent-id": registering.agent_id, "created": "false"}
+    assert outcome.commands("notice") == []
+
+
+def test_rerun_tells_differences_in_one_notice(registering):
+    """Inputs that differ from what is stored are named once, by input, and change nothing."""
+    registering.script.on(CREATE, taken(registering, agentId=registering.agent_id, status="active"))
+    registering.script.on(f"GET /agents/{registering.agent_id}", registering.answer(json=registering.agent()))
+    outcome = register(
+        registering, agent_version="2.0.0", capabilities="a:b", agent_description="new", owner="octo-org"
+    )
+    (notice,) = outcome.commands("notice")
+    assert "`agent-version` is 2.0.0 here and 1.0.0 there" in notice
+    assert '`capabilities` is ["a:b"] here and ["ci:run"] there' in notice
+    assert "`agent-description` is new here and absent there" in notice
+    assert "owner" not in notice
+    assert outcome.exit_code == 0
+    assert all(request.method != "PATCH" for request in registering.script.requests)
+
+
+def test_lost_answer_counts_as_found(registering):
+    """A POST that broke off is sent again; that the agent is there now is success."""
+    registering.script.on(
+        CREATE,
+        registering.answer(error=httpx.ReadError("reset")),
+        taken(registering, agentId=registering.agent_id, status="active"),
+    )
+    registering.script.on(f"GET /agents/{registering.agent_id}", registering.answer(json=registering.agent()))
+    outcome = register(registering)
+    assert (outcome.exit_code, outcome.outputs["agent-id"]) == (0, registering.agent_id)
+
+
+def test_agent_is_looked_up_by_name_where_its_id_is_not_told(registering):
+    """A 409 without an id sends the action to the list."""
+    registering.script.on(CREATE, taken(registering))
+    registering.script.on("GET /agents", registering.answer(json={"data": [registering.agent()]}))
+    assert register(registering).outputs == {"agent-id": registering.agent_id, "created": "false"}
+
+
+def test_somebody_elses_agent_fails(registering):
+    """A name that is taken by an agent that this repository may not see fails, and the token is revoked."""
+    registering.script.on(CREATE, taken(registering))
+    registering.script.on("GET /agents", registering.answer(json={"data": []}))
+    outcome = register(registering)
+    assert outcome.exit_code == 1
+    assert outcome.outputs == {
+        "error-code": "AGENT_ALREADY_EXISTS",
+        "http-status": "409",
+        "retryable": "false",
+        "request-id": "req-1",
+    }
+    assert "choose another `agent-name`" in outcome.commands("error")[0]
+    assert "register-agent/README.md#agent_already_exists" in outcome.commands("error")[0]
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"), [("suspended", "make it active again"), ("decommissioned", "never comes back")]
+)
+def test_agent_that_is_not_active_fails(registering, status, remedy):
+    """An own agent that is suspended or decommissioned fails the step, saying who can help."""
+    registering.script.on(CREATE, taken(registering, agentId=registering.agent_id, status=status))
+    registering.script.on(
+        f"GET /agents/{registering.agent_id}", registering.answer(json=registering.agent(status))
+    )
+    outcome = register(registering)
+    assert outcome.exit_code == 1
+    assert remedy in outcome.commands("error")[0]
+    assert outcome.outputs["error-code"] == "AGENT_ALREADY_EXISTS"
+    assert "agent-id" not in outcome.outputs
+
+
+def test_bootstrap_token_is_revoked_after_a_failure(registering):
+    """A refused registration does not leave its token behind."""
+    registering.script.on(
+        CREATE, registering.refusal(400, "VALIDATION_ERROR", field="agentType", reason="unknown type")
+    )
+    outcome = register(registering, agent_type="wizard")
+    assert registering.script.calls()[-1] == REVOKE
+    assert "the input `agent-type`: unknown type" in outcome.commands("error")[0]
+    assert outcome.exit_code == 1
+
+
+def test_failed_revocation_is_a_warning(world):
+    """A bootstrap token that cannot be revoked is told about; the registration stands."""
+    world.script.on(EXCHANGE, world.token("agents:write"))
+    world.script.on(CREATE, world.answer(status=201, json=world.agent()))
+    world.script.on(REVOKE, world.refusal(403, "FORBIDDEN"))
+    outcome = register(world)
+    assert (outcome.exit_code, outcome.outputs["created"]) == (0, "true")
+    assert "It expires by itself at 2027-01-15T09:00:00Z." in outcome.commands("warning")[0]
+
+
+def test_dry_run_registers_nothing(world):
+    """A dry run ends with the decision."""
+    world.script.on(EXCHANGE, world.permission("agents:write"))
+    outcome = register(world, dry_run="true")
+    assert world.script.calls() == ["ID-TOKEN", EXCHANGE]
+    assert outcome.outputs == {"created": "false"}
+    assert outcome.exit_code == 0
+
+
+def test_provider_that_is_down_fails(world):
+    """register-agent has no way to skip: without an agent there is nothing to go on with."""
+    world.script.on(EXCHANGE, *[world.answer(error=httpx.ConnectError("refused"))] * 40)
+    world.script.verify = lambda: None
+    outcome = register(world, timeout="10")
+    assert outcome.exit_code == 1
+    assert outcome.outputs["error-code"] == "PROVIDER_UNREACHABLE"
+    assert world.time.seconds <= 10

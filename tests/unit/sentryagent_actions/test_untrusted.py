@@ -1,0 +1,40 @@
+"""What becomes of text that somebody else wrote."""
+
+import pytest
+
+from sentryagent_actions.untrusted import one_line, shown, without_legacy_commands
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("plain", "plain"),
+        ("two\nlines\r\nand\u2028more", "two lines and more"),
+        ("\x1b[31mred", "[31mred"),
+        ("right\u202eto left", "right to left"),
+        ("lone \ud800 surrogate", "lone surrogate"),
+        ("token eyJhbGciOi.eyJzdWIi.c2ln here", "token *** here"),
+    ],
+)
+def test_one_line_is_printable(text, line):
+    """Newlines, controls, invisible characters and tokens do not survive."""
+    assert one_line(text) == line
+
+
+def test_one_line_is_cut():
+    """A long text is cut, visibly."""
+    assert one_line("x" * 500, 10) == "xxxxxxxxx…"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("main", "main"), (None, "absent"), (["a", "b"], '["a", "b"]'), (True, "true"), (7, "7")],
+)
+def test_json_values_are_shown_as_a_reader_expects(value, text):
+    """Strings stand as they are, null is absent, the rest is JSON."""
+    assert shown(value) == text
+
+
+def test_legacy_commands_are_broken_up():
+    """`##[command]` is obeyed anywhere in a line, so it must not occur."""
+    assert "##[" not in without_legacy_commands("a ##[add-mask]e ###[error]x")
