@@ -163,13 +163,13 @@ def _is_readable(started: StartedJob, rest: str) -> bool:
 
 
 def _to_response(answer: Answer) -> Response:
-    headers = {"Content-Type": answer.content_type}
+    request.environ[_RESET] = answer.reset
+    response = Response(answer.body, answer.status, content_type=answer.content_type)
     if answer.redirect:
-        headers["Location"] = request.url
-    if answer.reset:
-        request.environ[_RESET] = True
-    body = answer.body
+        response.headers["Location"] = request.url
     if answer.cut:
-        headers["Content-Length"] = str(len(body))
-        body = body[: len(body) // 2]
-    return Response(body, answer.status, headers)
+        # Werkzeug would correct the length to what is really sent.
+        response.automatically_set_content_length = False
+        response.set_data(answer.body[: len(answer.body) // 2])
+        response.headers["Content-Length"] = str(len(answer.body))
+    return response

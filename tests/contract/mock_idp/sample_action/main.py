@@ -5,10 +5,11 @@ import os
 import sys
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 
 def _append(variable: str, text: str) -> None:
-    with open(os.environ[variable], "a", encoding="utf-8") as file:
+    with Path(os.environ[variable]).open("a", encoding="utf-8") as file:
         file.write(text)
 
 
@@ -31,7 +32,7 @@ def main(mode: str) -> int:
         print("::error title=Sample,file=main.py,line=3::it went wrong: 100%25", file=sys.stderr)
         return 3
     if mode == "environment":
-        seen = {**os.environ, "argv": json.dumps(sys.argv[1:]), "cwd": os.getcwd()}
+        seen = {**os.environ, "argv": json.dumps(sys.argv[1:]), "cwd": str(Path.cwd())}
         _append("GITHUB_OUTPUT", f"environment<<EOF\n{json.dumps(seen)}\nEOF\n")
         return 0
     if mode == "bad-file":

@@ -1,0 +1,46 @@
+"""One key ring for the whole session: making RSA keys is the slow part."""
+
+import pytest
+
+from mock_idp.app import create_app
+from mock_idp.issuer import Clock, Issuer
+from mock_idp.signing_keys import make_ring
+
+NOW = 1_790_000_000
+
+
+@pytest.fixture(scope="session")
+def ring():
+    return make_ring()
+
+
+@pytest.fixture
+def now():
+    """The seconds since the epoch at which the machine's clock stands."""
+    return NOW
+
+
+@pytest.fixture
+def make_issuer(ring):
+    """Make an issuer with the session's keys and a machine clock that stands still."""
+
+    def make(url="http://127.0.0.1:3001"):
+        return Issuer(url, Clock(real=lambda: NOW), ring)
+
+    return make
+
+
+@pytest.fixture
+def issuer(make_issuer):
+    return make_issuer()
+
+
+@pytest.fixture
+def slept():
+    """The delays, in seconds, that the application asked for."""
+    return []
+
+
+@pytest.fixture
+def client(issuer, slept):
+    return create_app(issuer, slept.append).test_client()

@@ -1,0 +1,115 @@
+import pytest
+
+from mock_idp.job import JOB_MEMBERS, Job, read_job
+from mock_idp.members import InvalidMemberError
+
+
+@pytest.mark.parametrize(
+    ("options", "ref", "head_ref", "base_ref", "ref_type", "ref_name"),
+    [
+        ({}, "refs/heads/main", "", "", "branch", "main"),
+        ({"ref": "feature/x"}, "refs/heads/feature/x", "", "", "branch", "feature/x"),
+        ({"ref": "refs/tags/v1"}, "refs/tags/v1", "", "", "tag", "v1"),
+        ({"ref": "", "event": "deployment"}, "", "", "", "branch", ""),
+        ({"event": "release"}, "refs/tags/v1.0.0", "", "", "tag", "v1.0.0"),
+        # Pull requests run on their merge commit; a branch given is the head.
+        ({"event": "pull_request"}, "refs/pull/1/merge", "feature", "main", "branch", "1/merge"),
+        ({"event": "pull_request", "ref": "x"}, "refs/pull/1/merge", "x", "main", "branch", "1/merge"),
+        (
+            {"event": "pull_request", "ref": "refs/pull/7/merge"},
+            "refs/pull/7/merge", "feature", "main", "branch", "7/merge",
+        ),
+        (
+            {"event": "pull_request_review", "pull_request": "7", "base_ref": "next"},
+            "refs/pull/7/merge", "feature", "next", "branch", "7/merge",
+        ),
+        ({"id_token": "fork"}, "refs/pull/1/merge", "feature", "main", "branch", "1/merge"),
+        # pull_request_target stays on the base branch.
+        ({"event": "pull_request_target", "ref": "next"}, "refs/heads/next", "feature", "next", "branch", "next"),
+    ],
+)  # fmt: skip
+def test_ref_and_branches_follow_from_event_and_ref(options, ref, head_ref, base_ref, ref_type, ref_name):
+    """The event decides what a given ref means."""
+    job = Job(**options)
+
+    assert (job.ref, job.head_ref, job.base_ref) == (ref, head_ref, base_ref)
+    assert (job.ref_type, job.ref_name) == (ref_type, ref_name)
+
+
+def test_ids_follow_from_names_without_case():
+    """Two jobs of one repository have the same ids, however its name is spelled."""
+    one, two, other = Job(), Job(repository="Octo-Org/Hello-Agent"), Job(repository="octo-org/other")
+
+    assert (one.repository_id, one.repository_owner_id) == (two.repository_id, two.repository_owner_id)
+    assert one.repository_owner_id == other.repository_owner_id
+    assert one.repository_id != other.repository_id
+    assert one.repository_id.isdecimal()
+
+
+def test_the_workflow_ref_has_the_commit_where_the_ref_is_empty():
+    """A deployment by commit has no ref, so its workflow is named by the commit."""
+    job = Job(ref="", event="deployment")
+
+    assert job.workflow_ref == f"octo-org/hello-agent/.github/workflows/ci.yml@{job.sha}"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"repository": "hello-agent"}, "repository"),
+        ({"repository": "a/b/c"}, "repository"),
+        ({"repository": "a b/c"}, "repository"),
+        ({"ref": "main branch"}, "ref"),
+        ({"ref": "refs/heads/*"}, "ref"),
+        ({"event": "Push!"}, "event"),
+        ({"actor": "a b"}, "actor"),
+        ({"workflow": ".github/workflows/ci.yml"}, "workflow"),
+        ({"workflow": "ci"}, "workflow"),
+        ({"calledWorkflow": "deploy.yml"}, "calledWorkflow"),
+        ({"calledWorkflowSha": "a" * 40}, "calledWorkflowSha"),
+        ({"enterpriseId": "1"}, "enterpriseId"),
+        ({"sha": "abc"}, "sha"),
+        ({"repositoryId": "x"}, "repositoryId"),
+        ({"repositoryId": 1}, "repositoryId"),
+        ({"visibility": "secret"}, "visibility"),
+        ({"runnerEnvironment": "laptop"}, "runnerEnvironment"),
+        ({"idToken": "read"}, "idToken"),
+        ({"idToken": "fork", "event": "push"}, "idToken"),
+        ({"pullRequest": "1"}, "pullRequest"),
+        ({"headRef": "x"}, "headRef"),
+        ({"event": "pull_request", "ref": "refs/tags/v1"}, "ref"),
+        ({"event": "pull_request", "ref": "refs/pull/1/merge", "pullRequest": "2"}, "pullRequest"),
+        ({"event": "pull_request_target", "ref": "refs/pull/1/merge"}, "ref"),
+        ({"includeClaimKeys": ["colour"]}, "includeClaimKeys"),
+        ({"includeClaimKeys": ["environment"]}, "environment"),
+        ({"refProtected": "true"}, "refProtected"),
+        ({"repositoryProperties": {"a": 1}}, "repositoryProperties"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_what_github_could_not_have_is_refused(body, field):
+    """A value that no job has is refused under its own name, before a token could carry it."""
+    with pytest.raises(InvalidMemberError) as caught:
+        read_job(body)
+
+    assert caught.value.field == field
+
+
+def test_every_field_can_be_given_as_a_member():
+    """The JSON members are the fields of Job in camelCase, lists as arrays."""
+    body = {
+        "repository": "Octo/Agent",
+        "immutableSub": True,
+        "includeClaimKeys": ["repo", "context"],
+        "repositoryProperties": {"team": "blue"},
+    }
+
+    job = read_job(body)
+
+    assert body.keys() <= JOB_MEMBERS.keys()
+    assert job == Job(
+        repository="Octo/Agent",
+        immutable_sub=True,
+        include_claim_keys=("repo", "context"),
+        repository_properties={"team": "blue"},
+    )
