@@ -134,12 +134,12 @@ class PostgresCluster:
     def url(self, database: str = "postgres") -> str:
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{database}"
 
-    def execute(self, statement: str) -> None:
-        """Run one statement as the administrator, outside a transaction."""
+    def execute(self, statement: str, database: str = "postgres") -> None:
+        """Run a statement as the administrator, outside a transaction."""
         import psycopg
 
         with psycopg.connect(
-            f"postgresql://postgres@127.0.0.1:{self.port}/postgres", autocommit=True
+            f"postgresql://postgres@127.0.0.1:{self.port}/{database}", autocommit=True
         ) as connection:
             connection.execute(statement)
 

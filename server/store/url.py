@@ -19,7 +19,7 @@ def parse(url: str) -> URL:
     """
     try:
         parts = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise DatabaseUrlError(f"The database URL cannot be read; {_FORMS}.") from error
     if parts.drivername not in {"sqlite", "postgresql+psycopg"}:
         raise DatabaseUrlError(f"The provider does not speak {parts.drivername}; {_FORMS}.")

@@ -11,6 +11,7 @@ from server.domain.agent import Agent, AgentStatus, Credential
 from server.domain.audit import Action, AuditRecord, Outcome
 from server.domain.trust_policy import TrustPolicy
 from server.store import schema
+from server.store.columns import METADATA
 from server.store.database import Database
 
 ISSUER = "https://token.actions.githubusercontent.com"
@@ -36,20 +37,20 @@ def empty_url(request):
 
 
 @pytest.fixture(scope="session")
-def _postgres_template(postgres_cluster):
-    """A migrated PostgreSQL database, from which each test's own is copied."""
+def _migrated_postgres(postgres_cluster):
     postgres_cluster.execute("CREATE DATABASE migrated")
     schema.migrate(postgres_cluster.url("migrated"))
-    return "migrated"
 
 
 @pytest.fixture
-def migrated_postgres_url(postgres_cluster, _postgres_template):
-    """The URL of a PostgreSQL database with all tables, all of them empty."""
-    name = f"test_{uuid4().hex}"
-    postgres_cluster.execute(f"CREATE DATABASE {name} TEMPLATE {_postgres_template}")
-    yield postgres_cluster.url(name)
-    postgres_cluster.execute(f"DROP DATABASE {name} WITH (FORCE)")
+def migrated_postgres_url(postgres_cluster, _migrated_postgres):
+    """The URL of a PostgreSQL database with all tables, all of them empty.
+
+    One database serves all tests, emptied before each: making one takes ten times as long.
+    """
+    tables = reversed(METADATA.sorted_tables)
+    postgres_cluster.execute(";".join(f"DELETE FROM {table.name}" for table in tables), database="migrated")
+    return postgres_cluster.url("migrated")
 
 
 @pytest.fixture

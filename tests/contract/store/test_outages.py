@@ -1,0 +1,232 @@
+"""An outage is answered in time and recovered from without a restart."""
+
+import os
+import signal
+import sqlite3
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from server.errors import DatabaseUnavailable
+from server.store import engines, postgresql, schema
+from server.store.database import Database
+
+ISSUER = "https://token.actions.githubusercontent.com"
+
+
+def path_of(url):
+    """The file of a SQLite URL."""
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def read_issuer(database):
+    """The least that a request asks of a database."""
+    with database.read() as tx:
+        return tx.facts.get("issuer")
+
+
+def write_issuer(database, value="new"):
+    """The least that a request changes in a database."""
+    with database.write() as tx:
+        tx.facts.put("issuer", value)
+
+
+def test_the_bounds_add_up_to_less_than_ten_seconds():
+    """Waiting for a connection, finding it dead and making another takes less than the contract's 10 s."""
+    assert (
+        engines._POOL_WAIT_SECONDS + postgresql.ANSWER_SECONDS + int(postgresql._DEFAULTS["connect_timeout"])
+        < 10
+    )
+    assert 2 * engines._SQLITE_BUSY_SECONDS < 10
+
+
+@pytest.mark.postgres
+def test_a_stopped_server_is_an_outage_until_it_is_back(postgres_cluster, migrated_postgres_url):
+    """Every transaction of the outage is `DatabaseUnavailable` with its cause; the next one after it works."""
+    with Database(migrated_postgres_url) as database:
+        write_issuer(database, "kept")
+        read_issuer(database)
+        postgres_cluster.stop()
+        try:
+            for attempt in (read_issuer, write_issuer, Database.is_prepared):
+                with pytest.raises(DatabaseUnavailable) as raised:
+                    attempt(database)
+                assert raised.value.retry_after > 0
+                assert "connection" in str(raised.value.__cause__)
+                assert "127.0.0.1" not in raised.value.message
+            with pytest.raises(DatabaseUnavailable, match=r"cannot be used \(.*refused"):
+                schema.migrate(migrated_postgres_url)
+        finally:
+            postgres_cluster.start()
+        assert read_issuer(database) == "kept"
+        write_issuer(database)
+
+
+@pytest.mark.postgres
+def test_a_server_that_goes_away_in_a_transaction_keeps_none_of_it(postgres_cluster, migrated_postgres_url):
+    """A connection that breaks between two statements is an outage; nothing of the transaction remains."""
+    with Database(migrated_postgres_url) as database:
+
+        def broken():
+            with database.write() as tx:
+                tx.facts.put("issuer", "lost")
+                postgres_cluster.stop()
+                postgres_cluster.start()
+                tx.facts.put("other", "lost")
+
+        with pytest.raises(DatabaseUnavailable):
+            broken()
+        assert read_issuer(database) is None
+
+
+@pytest.mark.postgres
+def test_a_frozen_server_is_an_outage(migrated_postgres_url, monkeypatch):
+    """A server that holds the line but never answers is given up on; the next transaction connects anew."""
+    monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 0.2)
+    frozen = []
+
+    def freeze(tx):
+        process = tx.facts._connection.connection.driver_connection.info.backend_pid
+        os.kill(process, signal.SIGSTOP)
+        frozen.append(process)
+
+    def freeze_and_read(database):
+        with database.read() as tx:
+            freeze(tx)
+            tx.facts.get("issuer")
+
+    with Database(migrated_postgres_url) as database:
+        try:
+            with pytest.raises(DatabaseUnavailable):
+                freeze_and_read(database)
+            assert read_issuer(database) is None
+            with database.read() as tx:
+                assert tx.facts.get("issuer") is None
+                freeze(tx)
+                os.kill(frozen[-1], signal.SIGCONT)
+            assert read_issuer(database) is None
+        finally:
+            for process in frozen:
+                os.kill(process, signal.SIGCONT)
+
+
+@pytest.mark.postgres
+def test_a_row_that_stays_locked_is_an_outage(
+    postgres_cluster, migrated_postgres_url, make_agent, monkeypatch
+):
+    """A lock that is not given up in time ends as `DatabaseUnavailable`, and the connection stays usable."""
+    monkeypatch.setattr(postgresql, "_SERVER_TIMEOUTS", "-c lock_timeout=50")
+    agent = make_agent()
+    with Database(migrated_postgres_url) as database:
+        with database.write() as tx:
+            tx.agents.add(agent)
+        with database.write() as holder:
+            holder.agents.get(agent.agent_id)
+            with pytest.raises(DatabaseUnavailable), database.write() as tx:
+                tx.agents.get(agent.agent_id)
+        with database.write() as tx:
+            assert tx.agents.get(agent.agent_id) == agent
+
+
+@pytest.mark.postgres
+def test_the_servers_own_bounds_are_set(migrated_postgres_url):
+    """Each connection has the server's timeouts, and options of the URL are added to them."""
+    with Database(f"{migrated_postgres_url}?options=-c%20work_mem%3D5MB") as database, database.read() as tx:
+        show = tx.facts._connection.exec_driver_sql
+        values = [show(f"SHOW {name}").scalar() for name in ("statement_timeout", "lock_timeout", "work_mem")]
+        assert values == ["3500ms", "3s", "5MB"]
+        assert show("SHOW transaction_isolation").scalar() == "read committed"
+
+
+@pytest.mark.postgres
+def test_the_pool_is_bounded(migrated_postgres_url, monkeypatch):
+    """With every connection in use the next transaction is refused in time, and served once one is back."""
+    monkeypatch.setattr(engines, "_POOL_SIZE", 1)
+    monkeypatch.setattr(engines, "_POOL_WAIT_SECONDS", 0.05)
+    with Database(migrated_postgres_url) as database:
+        with database.read(), pytest.raises(DatabaseUnavailable):
+            read_issuer(database)
+        assert read_issuer(database) is None
+
+
+def test_a_sqlite_file_that_stays_locked_is_an_outage(migrated_sqlite_url, monkeypatch):
+    """Another program's lock is waited for in bounds; reading goes on, and writing afterwards."""
+    monkeypatch.setattr(engines, "_SQLITE_BUSY_SECONDS", 0.05)
+    other = sqlite3.connect(path_of(migrated_sqlite_url), isolation_level=None)
+    with Database(migrated_sqlite_url) as database:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseUnavailable) as raised:
+            write_issuer(database)
+        assert "locked" in str(raised.value.__cause__)
+        assert read_issuer(database) is None
+        other.execute("ROLLBACK")
+        write_issuer(database)
+        assert read_issuer(database) == "new"
+    other.close()
+
+
+def test_threads_wait_for_the_writing_connection_in_bounds(migrated_sqlite_url, monkeypatch):
+    """A thread whose turn does not come in time is refused."""
+    monkeypatch.setattr(engines, "_SQLITE_BUSY_SECONDS", 0.05)
+    refusals = []
+
+    def write(database):
+        try:
+            write_issuer(database)
+        except DatabaseUnavailable as refusal:
+            refusals.append(refusal)
+
+    with Database(migrated_sqlite_url) as database:
+        with database.write():
+            thread = Thread(target=write, args=(database,))
+            thread.start()
+            thread.join(timeout=10)
+        assert len(refusals) == 1
+        write_issuer(database)
+
+
+def test_a_full_disk_is_an_outage(migrated_sqlite_url, make_record, monkeypatch):
+    """What does not fit is not kept, and what fits afterwards is."""
+    with Database(migrated_sqlite_url) as database:
+        with database.write() as tx:
+            limit = tx.facts._connection.exec_driver_sql("PRAGMA max_page_count=1").scalar()
+        with pytest.raises(DatabaseUnavailable) as raised:
+            write_issuer(database, "x" * 4096 * limit)
+        assert "full" in str(raised.value.__cause__)
+        assert read_issuer(database) is None
+        with database.write() as tx:
+            tx.facts._connection.exec_driver_sql("PRAGMA max_page_count=1000000")
+        write_issuer(database)
+
+
+def test_a_missing_file_is_an_outage_and_is_not_made(sqlite_url):
+    """A transaction never creates a database."""
+    with Database(sqlite_url) as database:
+        for attempt in (read_issuer, write_issuer, Database.is_prepared):
+            with pytest.raises(DatabaseUnavailable):
+                attempt(database)
+        assert list(path_of(sqlite_url).parent.iterdir()) == []
+        schema.migrate(sqlite_url)
+        assert read_issuer(database) is None
+
+
+def test_a_file_that_is_no_database_is_an_outage(sqlite_url):
+    """A damaged file is refused in the operator's words, and left as it is."""
+    path_of(sqlite_url).write_bytes(b"no database" * 1000)
+    with Database(sqlite_url) as database, pytest.raises(DatabaseUnavailable, match="does not answer"):
+        read_issuer(database)
+    for attempt in (schema.is_prepared, schema.migrate):
+        with pytest.raises(DatabaseUnavailable, match=r"cannot be used \(file is not a database\)"):
+            attempt(sqlite_url)
+    assert path_of(sqlite_url).read_bytes() == b"no database" * 1000
+
+
+def test_sqlite_is_durable(migrated_sqlite_url):
+    """A commit is on the disk before it is answered, and foreign keys hold."""
+    with Database(migrated_sqlite_url) as database, database.write() as tx:
+        value = tx.facts._connection.exec_driver_sql
+        pragmas = [
+            value(f"PRAGMA {name}").scalar() for name in ("synchronous", "journal_mode", "foreign_keys")
+        ]
+        assert pragmas == [2, "wal", 1]

@@ -1,0 +1,108 @@
+"""What an exchange asks is answered from an index, however many rows there are."""
+
+from uuid import UUID
+
+import pytest
+from sqlalchemy import event, insert
+
+from server.ports import AuditFilter, PolicyFilter
+from server.store import policies
+from server.store.audit import AUDIT_LOG
+from server.store.used_tokens import USED_TOKENS
+
+ROWS = 2000
+
+
+@pytest.fixture
+def _rows(database, make_policy, now):
+    """Enough rows, and fresh statistics, for PostgreSQL's planner to prefer an index by itself."""
+    audit = {
+        "timestamp": now,
+        "action": "token.issued",
+        "outcome": "success",
+        "actor": "a",
+        "request_id": "r",
+    }
+    with database.write() as tx:
+        for table, row in (
+            (
+                policies.OIDC_TRUST_POLICIES,
+                lambda it: policies._values(make_policy(repository=f"octo/r{it}")),
+            ),
+            (USED_TOKENS, lambda it: {"token_digest": it.to_bytes(32), "keep_until": now}),
+            (
+                AUDIT_LOG,
+                lambda it: audit | {"event_id": UUID(int=it), "repository_key": f"octo/r{it}", "details": {}},
+            ),
+        ):
+            tx.facts._connection.execute(insert(table), [row(number) for number in range(ROWS)])
+        tx.facts._connection.exec_driver_sql("ANALYZE")
+
+
+@pytest.fixture
+def plans(database, _rows):
+    """Runs a call in a write transaction and returns the plans of its statements."""
+
+    def plans(call):
+        with database.write() as tx:
+            connection = tx.facts._connection
+            seen = []
+
+            def note(_connection, _cursor, statement, parameters, *_):
+                seen.append((statement, parameters))
+
+            event.listen(connection, "before_cursor_execute", note)
+            call(tx)
+            event.remove(connection, "before_cursor_execute", note)
+            return [explain(connection, *statement) for statement in seen]
+
+    def explain(connection, statement, parameters):
+        keyword = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
+        rows = connection.exec_driver_sql(f"{keyword} {statement}", parameters)
+        return "\n".join(str(row[-1]) for row in rows)
+
+    return plans
+
+
+def test_an_exchange_reads_no_table_from_end_to_end(plans, now, make_policy):
+    """Every statement of an exchange that looks for rows goes through an index."""
+    policy = make_policy()
+
+    def exchange(tx):
+        tx.used_tokens.contains("issuer", "7")
+        tx.policies.for_repository(policy.issuer, "octo/r7")
+        tx.policies.pin(
+            issuer=policy.issuer, repository_key="octo/r7", repository_id="1", owner_id="2", now=now
+        )
+        tx.policies.mark_used(policy.id, now)
+
+    found = plans(exchange)
+    assert len(found) == 4
+    for plan in found:
+        assert "SEARCH" in plan or "Index Cond" in plan, plan
+        assert "SCAN" not in plan, plan
+        assert "Seq Scan" not in plan, plan
+
+
+@pytest.mark.parametrize(
+    ("call", "index"),
+    [
+        (lambda tx, now: tx.used_tokens.purge(now, limit=10), "ix_used_tokens_keep_until"),
+        (lambda tx, now: tx.audit.purge(now, limit=10), "ix_audit_log_timestamp"),
+        (
+            lambda tx, now: tx.audit.page(AuditFilter(repository="octo/r7"), page=1, limit=20),
+            "ix_audit_log_repository_key_sequence",
+        ),
+        (
+            lambda tx, now: tx.policies.page(PolicyFilter(repository="octo/r7"), page=1, limit=20),
+            "repository_key",
+        ),
+        (
+            lambda tx, now: tx.policies.page(PolicyFilter(), page=3, limit=20),
+            "ix_oidc_trust_policies_created_at_id",
+        ),
+    ],
+)
+def test_purges_and_pages_walk_an_index(plans, now, call, index):
+    """Purges find what is past, and pages their rows, without sorting the table."""
+    assert any(index in plan for plan in plans(lambda tx: call(tx, now)))

@@ -1,0 +1,177 @@
+"""The schema's history, on both engines."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from server.domain.trust_policy import Conditions
+from server.errors import DatabaseUnavailable
+from server.ports import AuditFilter, KeyStatus, PolicyFilter, StoredKey
+from server.store import schema
+from server.store.columns import METADATA
+from server.store.database import Database
+from server.store.url import DatabaseUrlError
+
+STEPS = ["001", "002", "010", "011", "012", "013", "021", "022"]
+
+
+@pytest.fixture
+def run_alembic():
+    """Runs one of Alembic's own commands on a database."""
+
+    def run(url, command, *arguments):
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            command(schema.alembic_config(connection), *arguments)
+        engine.dispose()
+
+    return run
+
+
+def tables(url):
+    """The names of all tables."""
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        names = connection.dialect.get_table_names(connection)
+    engine.dispose()
+    return set(names) - {"sqlite_sequence"}
+
+
+def test_migrating_applies_each_step_once(empty_url):
+    """A new database gets every step in order, a prepared one none."""
+    assert not schema.is_prepared(empty_url)
+    assert schema.migrate(empty_url) == STEPS
+    assert schema.migrate(empty_url) == []
+    assert schema.is_prepared(empty_url)
+    assert tables(empty_url) == {"alembic_version", *METADATA.tables}
+
+
+def test_the_tables_are_what_the_code_takes_them_for(url):
+    """Alembic finds no difference between the migrated schema and the tables of the code."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+    engine.dispose()
+
+
+def test_policies_have_the_columns_that_are_promised(url):
+    """Step 022 makes `oidc_trust_policies` with at least the columns of the contract."""
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        row = connection.execute(
+            text("SELECT provider, repository, branch, agent_id FROM oidc_trust_policies")
+        )
+        assert row.all() == []
+    engine.dispose()
+
+
+def test_one_step_back_keeps_the_other_tables(url, run_alembic, make_agent, make_policy, make_record, now):
+    """Taking 022 back drops the policies alone; applying it again works with data in the other tables."""
+    from alembic import command
+
+    agent, record = make_agent(), make_record()
+    key = StoredKey("kid", "ES256", b"pem", KeyStatus.ACTIVE, now)
+    policy = make_policy(agent_id=agent.agent_id, conditions=Conditions(branch="main"))
+    with Database(url) as database, database.write() as tx:
+        tx.agents.add(agent)
+        tx.audit.append(record)
+        tx.signing_keys.add(key)
+        tx.policies.add(policy)
+        tx.policies.add(make_policy(derived_from=policy.id))
+    run_alembic(url, command.downgrade, "-1")
+    try:
+        assert "oidc_trust_policies" not in tables(url)
+        assert not schema.is_prepared(url)
+    finally:
+        assert schema.migrate(url) == ["022"]
+    with Database(url) as database, database.read() as tx:
+        assert tx.agents.get(agent.agent_id) == agent
+        assert tx.audit.page(AuditFilter(), page=1, limit=20).data == [record]
+        assert tx.signing_keys.all() == [key]
+        assert tx.policies.page(PolicyFilter(), page=1, limit=20).total == 0
+
+
+def test_every_step_can_be_taken_back(empty_url, run_alembic):
+    """Down to nothing and up again."""
+    from alembic import command
+
+    schema.migrate(empty_url)
+    for _ in STEPS:
+        run_alembic(empty_url, command.downgrade, "-1")
+    assert tables(empty_url) == {"alembic_version"}
+    assert schema.migrate(empty_url) == STEPS
+
+
+def test_a_newer_database_is_refused(empty_url):
+    """An older version says that it is too old, and touches nothing."""
+    schema.migrate(empty_url)
+    engine = create_engine(empty_url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '900'"))
+    engine.dispose()
+    with pytest.raises(schema.SchemaError, match=r"step 900.*none after 022"):
+        schema.migrate(empty_url)
+    assert schema.is_prepared(empty_url)
+
+
+def test_a_step_that_fails_leaves_nothing(empty_url):
+    """All steps are one transaction: where one fails, the database is as it was."""
+    engine = create_engine(empty_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE oidc_trust_policies (id TEXT)"))
+    engine.dispose()
+    with pytest.raises(Exception, match="already exists"):
+        schema.migrate(empty_url)
+    assert tables(empty_url) == {"oidc_trust_policies"}
+
+
+def test_a_new_file_is_the_owners_alone(sqlite_url):
+    """Signing keys may lie in it in clear."""
+    schema.migrate(sqlite_url)
+    assert Path(sqlite_url.removeprefix("sqlite:///")).stat().st_mode & 0o777 == 0o600
+
+
+def test_asking_makes_no_database(tmp_path):
+    """A missing file stays missing, an empty one empty."""
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    assert not schema.is_prepared(f"sqlite:///{tmp_path}/missing.db")
+    assert not schema.is_prepared(f"sqlite:///{empty}")
+    assert [(it.name, it.stat().st_size) for it in tmp_path.iterdir()] == [("empty.db", 0)]
+
+
+def test_a_file_in_no_folder_is_a_wrong_url(tmp_path):
+    """The folder is not made: a misspelt path would become a second, empty provider."""
+    url = f"sqlite:///{tmp_path}/no/idp.db"
+    with pytest.raises(DatabaseUrlError, match=r"no of the SQLite database does not exist; create it first"):
+        schema.migrate(url)
+    assert not schema.is_prepared(url)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.postgres
+def test_an_unknown_database_is_told_to_the_operator(postgres_cluster):
+    """A server that refuses the connection is an outage in the server's own words."""
+    for attempt in (schema.is_prepared, schema.migrate):
+        with pytest.raises(DatabaseUnavailable, match='database "nowhere" does not exist'):
+            attempt(postgres_cluster.url("nowhere"))
+
+
+def test_the_command_line_starts_without_alembic():
+    """Asking whether a database is prepared loads neither Alembic nor psycopg."""
+    loaded = "import server.store.database, sys; print(sorted({'alembic', 'psycopg'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_a_files_name_may_have_any_character(tmp_path):
+    """What means something in a SQLite URI means itself in a file's name."""
+    url = f"sqlite:///{tmp_path}/50%25 %3Fmode=ro#1.db"
+    schema.migrate(url)
+    assert schema.is_prepared(url)
+    assert [it.name for it in tmp_path.iterdir()] == ["50% ?mode=ro#1.db"]

@@ -1,0 +1,149 @@
+"""What a transaction promises, on both engines."""
+
+import subprocess
+import sys
+from threading import Event
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from server.errors import AgentNotFound, DatabaseUnavailable
+from server.ports import AuditFilter
+from server.store import schema
+from server.store.database import Database
+
+ISSUER = "https://token.actions.githubusercontent.com"
+
+
+def test_all_of_a_transaction_is_kept_or_none(
+    database, other_database, make_agent, make_policy, make_record, now
+):
+    """A refusal undoes every write of its transaction and reaches the caller as it is."""
+    agent, policy, refusal = make_agent(), make_policy(), AgentNotFound("no")
+
+    def fail():
+        with database.write() as tx:
+            tx.agents.add(agent)
+            tx.policies.add(policy)
+            tx.used_tokens.claim(ISSUER, "a", keep_until=now)
+            tx.audit.append(make_record())
+            tx.facts.put("issuer", 1)
+            raise refusal
+
+    with pytest.raises(AgentNotFound) as raised:
+        fail()
+    assert raised.value is refusal
+    with other_database.read() as tx:
+        assert tx.agents.get(agent.agent_id) is None
+        assert tx.policies.get(policy.id) is None
+        assert not tx.used_tokens.contains(ISSUER, "a")
+        assert tx.audit.page(AuditFilter(), page=1, limit=20).total == 0
+        assert tx.facts.get("issuer") is None
+
+
+def test_a_reading_transaction_cannot_write(database, now):
+    """The database itself refuses a write where only reading was announced, and stays usable."""
+    with pytest.raises((DBAPIError, DatabaseUnavailable)), database.read() as tx:
+        tx.used_tokens.claim(ISSUER, "a", keep_until=now)
+    with database.write() as tx:
+        assert tx.used_tokens.claim(ISSUER, "a", keep_until=now)
+
+
+def test_reading_does_not_wait_for_writing(database, other_database, now):
+    """While one transaction writes, others read what was committed before."""
+    with database.write() as writing:
+        writing.facts.put("issuer", "new")
+        with database.read() as tx, other_database.read() as elsewhere:
+            assert (tx.facts.get("issuer"), elsewhere.facts.get("issuer")) == (None, None)
+
+
+def test_what_is_committed_is_seen_at_once(database, other_database):
+    """The next transaction of any replica sees a change."""
+    with database.write() as tx:
+        tx.facts.put("issuer", "new")
+    with other_database.read() as tx:
+        assert tx.facts.get("issuer") == "new"
+
+
+def test_a_read_agent_is_not_locked(database, other_database, make_agent, at_once):
+    """Reading an agent, or its status while another transaction holds its row, does not wait."""
+    agent = make_agent()
+    with database.write() as tx:
+        tx.agents.add(agent)
+    with database.write() as tx:
+        tx.agents.get(agent.agent_id)
+        with other_database.read() as reading:
+            assert reading.agents.get(agent.agent_id) == agent
+
+
+@pytest.mark.postgres
+def test_exchanges_of_one_agent_do_not_queue(migrated_postgres_url, make_agent, make_policy, now):
+    """On PostgreSQL, writers that look at an agent's status and at its policies run side by side."""
+    agent = make_agent()
+    policy = make_policy(agent_id=agent.agent_id, last_used_at=now)
+    with Database(migrated_postgres_url) as database:
+        with database.write() as tx:
+            tx.agents.add(agent)
+            tx.policies.add(policy)
+
+        def exchange(tx, jti):
+            assert tx.agents.status(agent.agent_id) is agent.status
+            assert tx.policies.for_repository(ISSUER, policy.repository_key) == [policy]
+            assert tx.used_tokens.claim(ISSUER, jti, keep_until=now)
+            tx.policies.mark_used(policy.id, now)
+
+        with database.write() as first, database.write() as second:
+            exchange(first, "a")
+            exchange(second, "b")
+
+
+def test_many_threads_share_a_database(database, at_once, make_record):
+    """Thirty threads of one process write at one moment; each waits its turn and none fails."""
+    done = Event()
+
+    def write():
+        with database.write() as tx:
+            tx.audit.append(make_record())
+        done.set()
+
+    assert at_once(*[write] * 30) == [None] * 30
+    assert done.is_set()
+    with database.read() as tx:
+        assert tx.audit.page(AuditFilter(), page=1, limit=1).total == 30
+
+
+WORKER = """
+import sys
+from datetime import UTC, datetime
+from server.store import schema
+from server.store.database import Database
+url, name = sys.argv[1:]
+schema.migrate(url)
+with Database(url) as database:
+    for number in range(50):
+        with database.write() as tx:
+            assert tx.used_tokens.claim("issuer", f"{name}-{number}", keep_until=datetime(2026, 1, 1, tzinfo=UTC))
+            winner = tx.used_tokens.claim("issuer", f"shared-{number}", keep_until=datetime(2026, 1, 1, tzinfo=UTC))
+        if winner:
+            print(number)
+"""
+
+
+def test_worker_processes_share_a_new_database(empty_url):
+    """Three processes migrate and write one new database at one moment: no failure, one winner for each token."""
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, empty_url, str(number)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(3)
+    ]
+    outputs = [worker.communicate(timeout=60) for worker in workers]
+    assert [(worker.returncode, err) for worker, (_, err) in zip(workers, outputs, strict=True)] == [
+        (0, "")
+    ] * 3
+    won = [int(number) for out, _ in outputs for number in out.split()]
+    assert sorted(won) == list(range(50))
+    assert schema.is_prepared(empty_url)

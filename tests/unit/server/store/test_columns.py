@@ -1,0 +1,74 @@
+"""How values lie in columns."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.dialects.sqlite import dialect
+
+from server.store.columns import Id, Json, Moment, Words, ascii_lower
+
+SQLITE = dialect()
+MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(9999, 1, 1), timezones=st.timezones())  # noqa: DTZ001 - the strategy adds the zone
+
+
+@given(MOMENTS)
+def test_a_moment_is_exact(moment):
+    """Any time, of any zone, comes back as the same moment in UTC."""
+    kind = Moment()
+    back = kind.process_result_value(kind.process_bind_param(moment, SQLITE), SQLITE)
+    assert (back, back.tzinfo) == (moment, UTC)
+
+
+@pytest.mark.parametrize(
+    ("moment", "stored"),
+    [
+        (datetime(1970, 1, 1, tzinfo=UTC), 0),
+        (datetime(1970, 1, 1, 0, 0, 1, 1, tzinfo=UTC), 1_000_001),
+        (datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), -1),
+        (datetime(1970, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))), 0),
+        (None, None),
+    ],
+)
+def test_a_moment_is_microseconds_since_the_epoch(moment, stored):
+    """What is stored is a whole number of microseconds."""
+    assert Moment().process_bind_param(moment, SQLITE) == stored
+
+
+def test_a_moment_without_a_zone_is_refused():
+    """A time of unknown zone is a mistake, not local time."""
+    with pytest.raises(TypeError):
+        Moment().process_bind_param(datetime(2026, 1, 1), SQLITE)  # noqa: DTZ001 - the mistake itself
+
+
+def test_an_id_is_its_text():
+    """A UUID is stored as 36 characters in lower case."""
+    text = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    assert Id().process_bind_param(UUID(text.upper()), SQLITE) == text
+    assert Id().process_result_value(text, SQLITE) == UUID(text)
+
+
+def test_json_text_is_ascii_and_has_no_nan():
+    """NUL and surrogates are escaped; what is not JSON is refused."""
+    assert Json().process_bind_param({"a": "ü\0\ud800"}, SQLITE) == '{"a":"\\u00fc\\u0000\\ud800"}'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        Json().process_bind_param(float("nan"), SQLITE)
+
+
+@pytest.mark.parametrize("words", [None, (), ("a",), ("b", "a", '"')])
+def test_words_come_back_as_a_tuple(words):
+    """Order and absence are kept."""
+    kind = Words()
+    assert kind.process_result_value(kind.process_bind_param(words, SQLITE), SQLITE) == words
+
+
+@given(st.text())
+def test_lowering_changes_ascii_letters_only(text):
+    """Every character outside A to Z stays itself."""
+    lowered = ascii_lower(text)
+    assert [
+        a for a, b in zip(text, lowered, strict=True) if a != b and not ("A" <= a <= "Z" and b == a.lower())
+    ] == []
+    assert not any("A" <= character <= "Z" for character in lowered)

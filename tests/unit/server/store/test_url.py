@@ -1,0 +1,45 @@
+"""Which database a URL names."""
+
+from pathlib import Path
+
+import pytest
+
+from server.store.url import DatabaseUrlError, parse, sqlite_file
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:////var/lib/idp.db", Path("/var/lib/idp.db")),
+        ("sqlite:///idp.db", Path.cwd() / "idp.db"),
+        ("sqlite:///50%25 #1.db", Path.cwd() / "50% #1.db"),
+        ("postgresql+psycopg://idp@db.example/idp?sslmode=verify-full", None),
+    ],
+)
+def test_a_url_names_a_file_or_a_server(url, path):
+    """A SQLite URL names a file, relative to the working folder or absolute."""
+    assert sqlite_file(parse(url)) == path
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "cannot be read"),
+        ("idp.db", "cannot be read"),
+        ("mysql://u:secret@h/d", "does not speak mysql"),
+        ("postgresql://u:secret@h/d", "does not speak postgresql; write sqlite"),
+        ("postgresql+psycopg2://u:secret@h/d", "postgresql+psycopg://"),
+        ("postgresql+psycopg://u:secret@h:port/d", "cannot be read"),
+        ("sqlite://", "is a file"),
+        ("sqlite:///", "is a file"),
+        ("sqlite:///:memory:", "is a file"),
+        ("sqlite:///idp.db?mode=ro", "takes no parameters"),
+        ("sqlite://host/idp.db", "is a file"),
+    ],
+)
+def test_a_url_that_names_no_database_says_what_to_write(url, says):
+    """The refusal shows the two forms, and never the password."""
+    with pytest.raises(DatabaseUrlError) as raised:
+        parse(url)
+    assert says in str(raised.value)
+    assert "secret" not in str(raised.value)
