@@ -3,7 +3,7 @@
 import secrets
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from server.policy_admin import PolicyAdmin
 from server.ports import Clock, Store
 from server.readiness import ObservableKeys, Readiness
 from server.registration import Registration
+from server.rejections import RejectionCounter
 from server.simulation import Simulation
 from server.token_service import TokenService
 from server.tokens.strict_jwt import IssuerKeys
@@ -45,6 +46,7 @@ class World:
     issuer_keys: ObservableIssuerKeys
     migrations_pending: Callable[[], bool]
     clock: Clock
+    rejections: RejectionCounter = field(default_factory=RejectionCounter)
 
 
 def utc_now() -> datetime:
@@ -114,6 +116,7 @@ def _exchange(settings: Settings, world: World, keys: KeyRing, auditor: Auditor)
         issuer_keys=world.issuer_keys,
         signing_keys=keys,
         repository_limit=PerMinute(settings.rate_limit, what="repository"),
+        rejections=world.rejections,
         auditor=auditor,
         clock=world.clock,
         new_token_id=new_token_id,

@@ -33,6 +33,7 @@ from server.errors import (
 )
 from server.key_ring import KeyRing
 from server.ports import Clock, NewTokenId, RateLimit, Store, Transaction
+from server.rejections import RejectionCounter
 from server.tokens import access_token, strict_jwt
 from server.tokens.access_token import AccessTokenClaims
 from server.tokens.strict_jwt import IssuerKeys
@@ -95,6 +96,7 @@ class Exchange:
     issuer_keys: IssuerKeys
     signing_keys: KeyRing
     repository_limit: RateLimit
+    rejections: RejectionCounter
     auditor: Auditor
     clock: Clock
     new_token_id: NewTokenId
@@ -111,7 +113,7 @@ class Exchange:
         Raises `InvalidOidcToken`, `IssuerUnavailable`, `RateLimited`, `IdentityChanged`, `BranchNotPermitted`,
         `TrustPolicyViolation`, `ScopeNotPermitted`, `DatabaseUnavailable`.
         """
-        identity = self._verify(request.unverified_token)
+        identity = self._verify(request.unverified_token, context)
         # Only now: a forged token must not spend the allowance of the repository that it names.
         self.repository_limit.check(f"{identity.issuer} {identity.repository_id}")
         try:
@@ -124,15 +126,20 @@ class Exchange:
             self._audit_refusal(identity, request, refusal, context)
             raise
 
-    def _verify(self, unverified_token: str) -> WorkflowIdentity:
-        claims = strict_jwt.verify(
-            unverified_token,
-            issuer=self.github_issuer,
-            audience=self.oidc_audience,
-            keys=self.issuer_keys,
-            now=int(self.clock().timestamp()),
-            max_age_seconds=self.oidc_max_age,
-        )
+    def _verify(self, unverified_token: str, context: RequestContext) -> WorkflowIdentity:
+        try:
+            claims = strict_jwt.verify(
+                unverified_token,
+                issuer=self.github_issuer,
+                audience=self.oidc_audience,
+                keys=self.issuer_keys,
+                now=int(self.clock().timestamp()),
+                max_age_seconds=self.oidc_max_age,
+            )
+        except InvalidOidcToken as refusal:
+            # Counted, not audited one by one: anybody can send these for ever, an expired token included.
+            self.rejections.note(context.address, refusal.reason)
+            raise
         return WorkflowIdentity.from_claims(claims)
 
     def _try(self, identity: WorkflowIdentity, request: ExchangeRequest) -> Grant:

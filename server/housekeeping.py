@@ -1,7 +1,7 @@
 """What must go in time: used and revoked token ids that can never come back, and old audit records."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -44,15 +44,16 @@ class Housekeeping:
         return max(went)
 
 
-def start(housekeeping: Housekeeping, wait: Callable[[float], bool]) -> threading.Thread:
-    """Run in the background, once each interval, until `wait` returns true (an `Event.wait`)."""
+def start(tasks: Sequence[Callable[[], int]], wait: Callable[[float], bool]) -> threading.Thread:
+    """Run the tasks in the background, once each interval, until `wait` returns true (an `Event.wait`)."""
 
     def loop() -> None:
         while not wait(INTERVAL_SECONDS):
-            try:
-                housekeeping.run()
-            except DatabaseUnavailable as error:
-                log.warning("housekeeping put off", reason=error.message)
+            for task in tasks:
+                try:
+                    task()
+                except DatabaseUnavailable as error:
+                    log.warning("housekeeping put off", reason=error.message)
 
     thread = threading.Thread(target=loop, name="housekeeping", daemon=True)
     thread.start()

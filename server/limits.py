@@ -9,6 +9,9 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 
 from server.errors import RateLimited
 
+_MAX_KEYS = 100_000
+_OVERFLOW = "overflow"
+
 
 class PerMinute:
     """A `RateLimit` of so many requests a minute for each key; 0 switches it off.
@@ -18,12 +21,17 @@ class PerMinute:
 
     def __init__(self, requests: int, *, what: str) -> None:
         self._item = RateLimitItemPerMinute(requests) if requests else None
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._storage = MemoryStorage()
+        self._limiter = SlidingWindowCounterRateLimiter(self._storage)
         self._what = what
 
     def check(self, key: str) -> None:
         """Count one request; raises `RateLimited` with the seconds until the next is taken."""
-        if self._item is None or self._limiter.hit(self._item, key):
+        if self._item is None:
+            return
+        # Whoever comes with ever new keys must not fill our memory: beyond the bound they share one allowance.
+        key = key if len(self._storage.storage) < _MAX_KEYS else _OVERFLOW
+        if self._limiter.hit(self._item, key):
             return
         reset_at = self._limiter.get_window_stats(self._item, key).reset_time
         raise RateLimited(

@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import uuid
 from functools import partial
 
 import httpx
@@ -13,10 +14,12 @@ from granian.server import Server
 
 from server import housekeeping, logs
 from server.app import World, create_app, utc_now
+from server.auditing import Auditor
 from server.config import Settings
 from server.issuers import GithubIssuerKeys
 from server.key_ring import ensure_signing_key
 from server.provider_facts import remember
+from server.rejections import RejectionAudit
 from server.store import schema
 from server.store.database import Database
 
@@ -79,9 +82,10 @@ def load(settings: Settings) -> Flask:
     store = Database(settings.database_url)
     issuer_keys = GithubIssuerKeys(settings.github_issuer, httpx.Client())
     issuer_keys.warm_up()
-    keeper = housekeeping.Housekeeping(store, utc_now, settings.audit_retention)
-    housekeeping.start(keeper, threading.Event().wait)
     world = World(store, issuer_keys, lambda: not schema.is_prepared(settings.database_url), utc_now)
+    keeper = housekeeping.Housekeeping(store, utc_now, settings.audit_retention)
+    rejections = RejectionAudit(store, Auditor(utc_now, uuid.uuid4), world.rejections, uuid.uuid4)
+    housekeeping.start([keeper.run, rejections.run], threading.Event().wait)
     return create_app(settings, world)
 
 

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from server.api.models import ExchangeBody
 from server.api.problems import speak_oauth
-from server.api.requests import FORM, client_address, context, parse_uuid, read_form, read_json
+from server.api.requests import FORM, context, limit_key, parse_uuid, read_form, read_json
 from server.api.services import services
 from server.domain import scopes
 from server.domain.records import timestamp
@@ -29,7 +29,7 @@ def exchange() -> Response:
     if is_form:
         speak_oauth()
     # Before any parsing: an address that floods costs us one look-up a request.
-    services().address_limit.check(client_address() or "unknown")
+    services().address_limit.check(limit_key())
     wanted = _from_form(read_form()) if is_form else _from_json(read_json(ExchangeBody)[0])
     response = jsonify(_answer(services().exchange.run(wanted, context())))
     response.headers["Cache-Control"] = "no-store"

@@ -1,9 +1,10 @@
 """Request bodies: strict types, no unknown members, each rule with a sentence."""
 
 import re
+import unicodedata
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -34,7 +35,9 @@ _SEMVER = re.compile(
     re.ASCII,
 )
 _CAPABILITY = re.compile(r"[A-Za-z0-9._*-]+:[A-Za-z0-9._*-]+", re.ASCII)
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*", re.ASCII)
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,64}( [\x21\x23-\x5b\x5d-\x7e]{1,64})*", re.ASCII)
+_MAX_SCOPE_LENGTH = 1024
+_MAX_STORED_INTEGER = 2**31 - 1
 
 
 def _uuid(value: object) -> object:
@@ -44,14 +47,32 @@ def _uuid(value: object) -> object:
 
 
 def parse_moment(value: object) -> datetime:
-    """A time with its zone in ISO 8601; raises `ValueError` with advice."""
+    """A time with its zone in ISO 8601, in UTC; raises `ValueError` with advice."""
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) and "T" in value else None
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise ValueError("it must be a time with its zone such as 2027-01-31T12:00:00Z")
-    return moment
+        if moment is not None and moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # a zone can carry the first and the last day out of the calendar
+        pass
+    raise ValueError("it must be a time with its zone such as 2027-01-31T12:00:00Z")
+
+
+def scope_fault(text: str) -> str | None:
+    """The fault of a list of scopes (RFC 6749, 3.3), or `None`.
+
+    The length of each is bounded: what is longer than any scope may be a token in the wrong member, and a refusal
+    that repeats the scope would carry it into log and audit (federation-security B19).
+    """
+    if len(text) <= _MAX_SCOPE_LENGTH and _SCOPE.fullmatch(text):
+        return None
+    return "write scopes of at most 64 characters separated by single blanks, or leave it out"
+
+
+def has_unprintable(text: str, *, besides: str = "") -> bool:
+    """Whether the text has control characters or line separators: they forge lines in logs, and PostgreSQL has no NUL."""
+    return any(
+        unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} and char not in besides for char in text
+    )
 
 
 def _matching(pattern: re.Pattern[str], advice: str) -> AfterValidator:
@@ -84,19 +105,15 @@ def _one_of(words: Sequence[str]) -> tuple[AfterValidator, FieldInfo]:
     return AfterValidator(check), Field(json_schema_extra={"enum": list(words)})
 
 
-def _printable(text: str) -> str:
-    """Refuse control characters: they hide text in logs, and PostgreSQL stores no NUL."""
-    if any(not (char.isprintable() or char in "\n\t") for char in text):
-        raise ValueError("it holds control characters")
-    return text
+def _unprintable_but(besides: str) -> Callable[[str], str | None]:
+    return lambda text: "it holds control characters" if has_unprintable(text, besides=besides) else None
 
 
 Uuid = Annotated[UUID, BeforeValidator(_uuid)]
 Moment = Annotated[datetime, BeforeValidator(parse_moment)]
-Text = Annotated[str, AfterValidator(_printable)]
-ScopeText = Annotated[
-    str, Field(max_length=1024), _matching(_SCOPE, "write scopes separated by single blanks, or leave it out")
-]
+Line = Annotated[str, _rule(_unprintable_but(""))]
+Text = Annotated[str, _rule(_unprintable_but("\n\t"))]
+ScopeText = Annotated[str, _rule(scope_fault)]
 Email = Annotated[
     str, Field(max_length=255), _matching(_EMAIL, "write an e-mail address such as agent@example.com")
 ]
@@ -105,7 +122,7 @@ Capability = Annotated[
     str, Field(max_length=128), _matching(_CAPABILITY, "write resource:action, such as ci:run")
 ]
 Capabilities = Annotated[list[Capability], Field(min_length=1, max_length=100)]
-Owner = Annotated[Text, Field(min_length=1, max_length=128)]
+Owner = Annotated[Line, Field(min_length=1, max_length=128)]
 Description = Annotated[Text, Field(max_length=1024)]
 AgentType = Annotated[str, *_one_of(AGENT_TYPES)]
 DeploymentEnv = Annotated[str, *_one_of(DEPLOYMENT_ENVS)]
@@ -186,7 +203,7 @@ class PolicyBody(Body):
     repository_id: NumericId | None = None
     repository_owner_id: NumericId | None = None
     scopes: Annotated[list[Scope], Field(min_length=1)] = list(DEFAULT_POLICY_SCOPES)
-    max_ttl: int | None = Field(None, ge=1, le=86_400)
+    max_ttl: int | None = Field(None, ge=1, le=_MAX_STORED_INTEGER)
     trust_registered: bool = False
     enabled: bool = True
     expires_at: Moment | None = None

@@ -4,7 +4,7 @@ import re
 import uuid
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -51,6 +51,14 @@ def client_address() -> str | None:
         if not any(parsed in network for network in services().trusted_proxies):
             return address
     return address
+
+
+def limit_key() -> str:
+    """Whose allowance this request spends: the address, of IPv6 its /64, since one host has all of those."""
+    address = client_address()
+    if address is None:
+        return "unknown"
+    return str(ip_network(f"{address}/64", strict=False)) if ":" in address else address
 
 
 def parse_uuid(text: str, absent: ServiceError) -> UUID:

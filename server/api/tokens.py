@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from server.api.guards import bearer_token, requires
 from server.api.problems import speak_oauth
-from server.api.requests import client_address, context, parse_uuid, read_form
+from server.api.requests import context, limit_key, parse_uuid, read_form
 from server.api.services import services
 from server.domain import scopes
 from server.domain.agent import Agent
@@ -23,7 +23,7 @@ bp.before_request(speak_oauth)
 @bp.post("/token")
 def issue() -> Response:
     """The client-credentials grant for agents that work outside GitHub (RFC 6749, 4.4)."""
-    services().address_limit.check(client_address() or "unknown")
+    services().address_limit.check(limit_key())
     form = read_form()
     if form.get("grant_type") != "client_credentials":
         raise UnsupportedGrantType("grant_type must be client_credentials.")

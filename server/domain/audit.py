@@ -13,6 +13,7 @@ class Action(StrEnum):
 
     TOKEN_ISSUED = "token.issued"
     TOKEN_REFUSED = "token.refused"
+    TOKEN_REJECTED = "token.rejected"
     TOKEN_REVOKED = "token.revoked"
     AUTH_FAILED = "auth.failed"
     POLICY_CREATED = "policy.created"

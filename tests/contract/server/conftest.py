@@ -78,6 +78,7 @@ class Provider:
             {"SENTRYAGENT_PUBLIC_URL": PROVIDER, "SENTRYAGENT_DATABASE_URL": self.url, **self.environ}
         )
         world = World(self.store, self.keys, lambda: not schema.is_prepared(self.url), self.clock)
+        self.rejections = world.rejections
         self.app = create_app(self.settings, world)
         self.http = self.app.test_client()
         self.admin = self.admin_headers()
