@@ -7,10 +7,34 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 _DOCUMENTATION = "https://github.com/sentryagent/toolkit/blob/main"
-_REGISTRATION_CODES = frozenset({"AGENT_ALREADY_EXISTS", "AGENT_DECOMMISSIONED", "AGENT_NOT_FOUND"})
+# Which manual has a paragraph on which code; a test compares this with the manuals.
+MANUALS: Mapping[str, frozenset[str]] = {
+    "issue-token": frozenset(
+        {
+            "INVALID_INPUT",
+            "ID_TOKEN_UNAVAILABLE",
+            "PROVIDER_UNREACHABLE",
+            "PROVIDER_TIMEOUT",
+            "TLS_ERROR",
+            "INVALID_RESPONSE",
+            "INVALID_OIDC_TOKEN",
+            "TRUST_POLICY_VIOLATION",
+            "BRANCH_NOT_PERMITTED",
+            "IDENTITY_CHANGED",
+            "SCOPE_NOT_PERMITTED",
+            "VALIDATION_ERROR",
+            "UNAUTHORIZED",
+            "FORBIDDEN",
+            "NOT_FOUND",
+            "RATE_LIMITED",
+            "ISSUER_UNAVAILABLE",
+            "SERVICE_UNAVAILABLE",
+            "INTERNAL_SERVER_ERROR",
+        }
+    ),
+    "register-agent": frozenset({"AGENT_ALREADY_EXISTS", "AGENT_DECOMMISSIONED", "AGENT_NOT_FOUND"}),
+}
 _MAX_ANNOTATED_COMMAND = 1800  # the runner cuts an annotation at 4096 characters
-
-PERMISSIONS_YAML = "permissions:\n  id-token: write\n  contents: read"
 
 
 class ActionError(Exception):
@@ -43,8 +67,10 @@ class ActionError(Exception):
     @property
     def help_url(self) -> str:
         """The manual's paragraph on this code."""
-        manual = "register-agent" if self.code in _REGISTRATION_CODES else "issue-token"
-        return f"{_DOCUMENTATION}/{manual}/README.md#{self.code.lower()}"
+        for manual, codes in MANUALS.items():
+            if self.code in codes:
+                return f"{_DOCUMENTATION}/{manual}/README.md#{self.code.lower()}"
+        return f"{_DOCUMENTATION}/issue-token/README.md#troubleshooting"
 
     def advice(self) -> str:
         """Return cause and remedy as the annotation shows them; several lines."""

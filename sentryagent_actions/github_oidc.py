@@ -13,7 +13,6 @@ from typing import Self
 from urllib.parse import quote
 
 from sentryagent_actions.errors import (
-    PERMISSIONS_YAML,
     IdTokenEndpointDownError,
     IdTokenEndpointError,
     IdTokenPermissionError,
@@ -32,7 +31,8 @@ _GITHUB_DOWN = "See https://www.githubstatus.com, and run the job again later."
 _NO_ID_TOKEN = (
     f"GitHub's ID-token endpoint answered without an ID token; see whether {_URL} is the runner's own."
 )
-_GRANT = f"Give the job this permission, and keep the others that it needs:\n{PERMISSIONS_YAML}"
+_PERMISSIONS_YAML = "permissions:\n  id-token: write\n  contents: read"
+_GRANT = f"Give the job this permission, and keep the others that it needs:\n{_PERMISSIONS_YAML}"
 _REUSABLE = "In a called (reusable) workflow, the calling job must grant it as well."
 
 

@@ -1,0 +1,212 @@
+"""action.yml, what the code reads and writes, the manuals and their examples say the same, both ways.
+
+A search that finds nothing would pass silently: every one here asserts that it found something.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sentryagent_actions import __main__ as entry
+from sentryagent_actions.errors import MANUALS
+from sentryagent_actions.inputs import IssueTokenInputs, OneStepInputs, RegisterAgentInputs
+
+ROOT = Path(__file__).parents[3]
+AGENT_ID = "0b7c1a52-6f0e-4f6a-9d39-5b1f6ad0c1de"
+ERROR_OUTPUTS = {"error-code", "http-status", "retryable", "request-id"}
+TOKEN_OUTPUTS = {"access-token", "expires-at", "expires-in", "scope", "authenticated"}
+AGENT_OUTPUTS = {"agent-id", "created"}
+
+FOLDERS = {"issue-token": "issue-token", "register-agent": "register-agent", "toolkit": "."}
+MANUAL_OF = {
+    "issue-token": "issue-token/README.md",
+    "register-agent": "register-agent/README.md",
+    "toolkit": "docs/one-step-action.md",
+}
+OUTPUTS = {
+    "issue-token": TOKEN_OUTPUTS | ERROR_OUTPUTS,
+    "register-agent": AGENT_OUTPUTS | ERROR_OUTPUTS,
+    "toolkit": TOKEN_OUTPUTS | AGENT_OUTPUTS | ERROR_OUTPUTS,
+}
+every_action = pytest.mark.parametrize("action", sorted(FOLDERS))
+
+
+def metadata(action):
+    return yaml.safe_load((ROOT / FOLDERS[action] / "action.yml").read_text())
+
+
+class Recording(Mapping):
+    """An environment that remembers which inputs were asked for."""
+
+    def __init__(self, **inputs):
+        self.inputs = {f"INPUT_{name.upper().replace('_', '-')}": value for name, value in inputs.items()}
+        self.asked = set()
+
+    def __getitem__(self, name):
+        self.asked.add(name.removeprefix("INPUT_").lower())
+        return self.inputs[name]
+
+    def __iter__(self):
+        return iter(self.inputs)
+
+    def __len__(self):
+        return len(self.inputs)
+
+
+def asked_for(action):
+    """Return the inputs that the code reads for an action."""
+    kinds = {"issue-token": IssueTokenInputs, "register-agent": RegisterAgentInputs, "toolkit": OneStepInputs}
+    asked = set()
+    ways = [{"agent_id": AGENT_ID}, {"agent_name": "bot@example.com"}]
+    both = [{**ways[0], **ways[1]}]
+    for way in ways if action == "toolkit" else both:
+        environ = Recording(api_url="https://idp.example.com", **way)
+        kinds[action].from_environ(environ)
+        asked |= environ.asked
+    return asked
+
+
+def table(action, heading):
+    """Return name and row of a manual's table."""
+    text = (ROOT / MANUAL_OF[action]).read_text()
+    section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    assert section, f"{MANUAL_OF[action]} has no section {heading}"
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", section[1], re.MULTILINE))
+    assert rows, f"the section {heading} has no rows"
+    return rows
+
+
+@every_action
+def test_declared_inputs_are_those_that_are_read(action):
+    """Every declared input is read, and no other is."""
+    assert asked_for(action) == set(metadata(action)["inputs"])
+
+
+@every_action
+def test_declared_outputs_are_those_of_the_contract(action):
+    """Every output is declared, with a description, and no other is."""
+    outputs = metadata(action)["outputs"]
+    assert set(outputs) == OUTPUTS[action]
+    assert all(output["description"] for output in outputs.values())
+
+
+@every_action
+def test_manual_lists_inputs_with_their_defaults(action):
+    """The manual's table has each input once, with the default that action.yml declares."""
+    inputs, rows = metadata(action)["inputs"], table(action, "Inputs")
+    assert set(rows) == set(inputs)
+    for name, declared in inputs.items():
+        default = rows[name].split(" | ")[0].strip("`")
+        expected = "required" if declared["required"] else declared.get("default", "empty")
+        assert default == expected, name
+        assert declared["description"], name
+
+
+@every_action
+def test_manual_lists_outputs(action):
+    """The manual's table has each output once."""
+    assert set(table(action, "Outputs")) == set(metadata(action)["outputs"])
+
+
+@every_action
+def test_declared_defaults_are_those_of_the_code(action):
+    """A step that gives an input's declared default behaves as one that leaves it out."""
+    kinds = {"issue-token": IssueTokenInputs, "register-agent": RegisterAgentInputs, "toolkit": OneStepInputs}
+    declared = {
+        name: value["default"] for name, value in metadata(action)["inputs"].items() if "default" in value
+    }
+    assert declared
+    given = {"api-url": "https://idp.example.com"}
+    given |= {"agent-name": "bot@example.com"} if action == "register-agent" else {"agent-id": AGENT_ID}
+    without, with_defaults = (
+        kinds[action].from_environ({f"INPUT_{name.upper()}": value for name, value in inputs.items()})
+        for inputs in (given, declared | given)
+    )
+    assert without == with_defaults
+
+
+@every_action
+def test_action_runs_in_the_one_image(action):
+    """The metadata leads to the Dockerfile at the root, an action that the program knows, and the post step's file."""
+    data = metadata(action)
+    runs = data["runs"]
+    assert (ROOT / FOLDERS[action] / runs["image"]).resolve() == ROOT / "Dockerfile"
+    assert runs["using"] == "docker"
+    assert runs["args"] == [action]
+    assert action in entry._ACTIONS
+    revokes = "revoke" in data["inputs"]
+    assert runs.get("post-entrypoint") == ("/usr/local/bin/sentryagent-revoke" if revokes else None)
+    assert data["branding"].keys() == {"icon", "color"}
+
+
+def steps_in(value):
+    """Yield every step of a YAML document, however deep."""
+    if isinstance(value, dict):
+        if "uses" in value or isinstance(value.get("run"), str):
+            yield value
+        value = list(value.values())
+    for item in value if isinstance(value, list) else []:
+        yield from steps_in(item)
+
+
+def examples():
+    """Return (file, text, steps) of every YAML example in the manuals that uses one of our actions."""
+    found = []
+    for path in [ROOT / "README.md", *ROOT.glob("*/README.md"), *ROOT.glob("docs/*.md")]:
+        for text in re.findall(r"^```ya?ml\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE):
+            if "uses: sentryagent/" in text:
+                found.append((path.relative_to(ROOT), text, list(steps_in(yaml.safe_load(text)))))
+    assert found
+    return found
+
+
+def action_of(step):
+    """Return the action that a step uses, or None."""
+    owner, _, rest = step.get("uses", "").partition("/")
+    return rest.partition("@")[0] if owner == "sentryagent" else None
+
+
+def test_examples_give_inputs_that_exist_and_all_that_are_required():
+    """A workflow copied from a manual gives no unknown input and lacks none."""
+    shown = set()
+    for path, _, steps in examples():
+        for step in filter(action_of, steps):
+            shown.add(step["uses"])
+            inputs = metadata(action_of(step))["inputs"]
+            assert set(step["with"]) <= set(inputs), (path, step)
+            assert {name for name, value in inputs.items() if value["required"]} <= set(step["with"]), (
+                path,
+                step,
+            )
+    assert shown == {f"sentryagent/{action}@v1" for action in FOLDERS}
+
+
+def test_examples_read_outputs_that_exist():
+    """An output that an example reads is one of the action whose step has that id."""
+    read = 0
+    for path, text, steps in examples():
+        actions = {step["id"]: action_of(step) for step in steps if "id" in step}
+        for step_id, output in re.findall(r"steps\.([a-z-]+)\.outputs\.([a-z-]+)", text):
+            read += 1
+            assert output in metadata(actions[step_id])["outputs"], (path, step_id, output)
+    assert read >= 6
+
+
+def test_examples_paste_nothing_into_a_shell():
+    """No example has an expression inside a script: that is how tokens and injected text get into shells."""
+    scripts = [(path, step["run"]) for path, _, steps in examples() for step in steps if "run" in step]
+    assert len(scripts) >= 3
+    for path, script in scripts:
+        assert "${{" not in script, path
+
+
+@pytest.mark.parametrize("manual", sorted(MANUALS))
+def test_every_code_that_errors_link_to_has_its_paragraph(manual):
+    """The manual has a heading for each code, and no heading that nothing links to."""
+    text = (ROOT / manual / "README.md").read_text()
+    headings = re.findall(r"^### ([A-Z_]+)$", text, re.MULTILINE)
+    assert sorted(headings) == sorted(MANUALS[manual])
+    assert re.search(r"^## Troubleshooting$", text, re.MULTILINE)
