@@ -10,7 +10,7 @@ from typing import Protocol
 from flask import Flask, Response, g
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from server.api import agents, audit, exchange, operations, problems, tokens, trust_policies, well_known
+from server.api import API, agents, audit, exchange, operations, problems, tokens, trust_policies, well_known
 from server.api.requests import MAX_BODY_BYTES
 from server.api.services import Services, install
 from server.auditing import Auditor, AuditReader
@@ -29,7 +29,6 @@ from server.simulation import Simulation
 from server.token_service import TokenService
 from server.tokens.strict_jwt import IssuerKeys
 
-_API = "/api/v1"
 _ADDRESS_ALLOWANCE = 10
 """One address may ask this many times more than one repository: runners share addresses."""
 
@@ -72,7 +71,7 @@ def create_app(settings: Settings, world: World) -> Flask:
     app.before_request(_begin)
     app.after_request(_end)
     for blueprint in (exchange.bp, tokens.bp, trust_policies.bp, agents.bp, audit.bp):
-        app.register_blueprint(blueprint, url_prefix=_API)
+        app.register_blueprint(blueprint, url_prefix=API)
     for blueprint in (well_known.bp, operations.bp):
         app.register_blueprint(blueprint)
     return app

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 _MAX_DIGITS = 19
 """A 64-bit integer has no more; a longer one costs Python quadratic time."""
@@ -24,6 +24,13 @@ class StrictJsonError(ValueError):
         super().__init__(reason)
         self.reason = reason
         self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """Stands where a number is not acceptable, until it is known which member holds it."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ def parse(text: bytes | str, limits: Limits) -> Any:
         value = json.loads(
             decoded,
             object_pairs_hook=_object,
-            parse_constant=_refuse_constant,
+            parse_constant=lambda name: _Fault(f"{name} is not a JSON value"),
             parse_float=_float_reader(allowed=limits.floats),
             parse_int=_integer,
         )
@@ -86,25 +93,21 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise StrictJsonError(f"{name} is not a JSON value")
-
-
-def _float_reader(*, allowed: bool) -> Callable[[str], float]:
-    def read(digits: str) -> float:
+def _float_reader(*, allowed: bool) -> Callable[[str], float | _Fault]:
+    def read(digits: str) -> float | _Fault:
         value = float(digits)
         if not allowed:
-            raise StrictJsonError("numbers must be integers, without a fraction or an exponent")
+            return _Fault("numbers must be integers, without a fraction or an exponent")
         if value in {float("inf"), float("-inf")}:
-            raise StrictJsonError("a number is too large")
+            return _Fault("a number is too large")
         return value
 
     return read
 
 
-def _integer(digits: str) -> int:
+def _integer(digits: str) -> int | _Fault:
     if len(digits.lstrip("-")) > _MAX_DIGITS:
-        raise StrictJsonError(f"an integer has more than {_MAX_DIGITS} digits")
+        return _Fault(f"an integer has more than {_MAX_DIGITS} digits")
     return int(digits)
 
 
@@ -113,6 +116,8 @@ def _check_content(value: Any, limits: Limits) -> None:
     waiting: list[tuple[str | None, Any]] = [(None, value)]
     while waiting:
         field, item = waiting.pop()
+        if isinstance(item, _Fault):
+            raise StrictJsonError(item.reason, field)
         if isinstance(item, str):
             _check_string(item, limits.string_length, field)
             continue

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, jsonify, url_for
 
 from server.api.guards import caller, requires
 from server.api.models import AgentChanges, NewAgent, NewCredential
-from server.api.requests import context, page_and_limit, parse_uuid, read_json, read_query
+from server.api.requests import context, has_body, page_and_limit, parse_uuid, read_json, read_query
 from server.api.responses import created, listed
 from server.api.services import services
 from server.domain import scopes
@@ -84,8 +84,8 @@ def decommission(agent_id: str) -> tuple[str, int]:
 def generate_credential(agent_id: str) -> Response:
     """A new client secret, shown once."""
     identifier = _agent_id(agent_id)
-    body, _ = read_json(NewCredential)
-    credential, secret = services().credentials.generate(caller(), identifier, body.expires_at, context())
+    expires_at = read_json(NewCredential)[0].expires_at if has_body() else None
+    credential, secret = services().credentials.generate(caller(), identifier, expires_at, context())
     return _with_secret(credential, secret, 201)
 
 

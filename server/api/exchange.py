@@ -6,12 +6,20 @@ from uuid import UUID
 from flask import Blueprint, Response, jsonify, request
 
 from server.api.models import ExchangeBody
-from server.api.problems import speak_oauth
-from server.api.requests import FORM, context, limit_key, parse_uuid, read_form, read_json
+from server.api.requests import (
+    FORM,
+    check_grant_type,
+    context,
+    limit_key,
+    parse_uuid,
+    read_form,
+    read_json,
+    scope_of,
+)
 from server.api.services import services
 from server.domain import scopes
 from server.domain.records import timestamp
-from server.errors import InvalidTarget, UnsupportedGrantType, ValidationFailed
+from server.errors import InvalidTarget, ValidationFailed
 from server.exchange import ExchangeRequest, Grant
 
 bp = Blueprint("exchange", __name__)
@@ -25,12 +33,9 @@ AGENT_RESOURCE_PREFIX = "urn:sentryagent:agent:"
 @bp.post("/oidc/token")
 def exchange() -> Response:
     """Exchange a GitHub token; the token itself is the credential."""
-    is_form = request.mimetype == FORM
-    if is_form:
-        speak_oauth()
     # Before any parsing: an address that floods costs us one look-up a request.
     services().address_limit.check(limit_key())
-    wanted = _from_form(read_form()) if is_form else _from_json(read_json(ExchangeBody)[0])
+    wanted = _from_form(read_form()) if request.mimetype == FORM else _from_json(read_json(ExchangeBody)[0])
     response = jsonify(_answer(services().exchange.run(wanted, context())))
     response.headers["Cache-Control"] = "no-store"
     response.headers["Pragma"] = "no-cache"
@@ -55,8 +60,7 @@ def _from_json(body: ExchangeBody) -> ExchangeRequest:
 
 def _from_form(form: dict[str, str]) -> ExchangeRequest:
     """RFC 8693, section 2.1."""
-    if form.get("grant_type") != GRANT_TYPE:
-        raise UnsupportedGrantType(f"grant_type must be {GRANT_TYPE}.")
+    check_grant_type(form, GRANT_TYPE)
     if "subject_token" not in form:
         raise ValidationFailed("subject_token", "it is missing; send the GitHub token")
     if form.get("subject_token_type") not in SUBJECT_TOKEN_TYPES:
@@ -70,7 +74,7 @@ def _from_form(form: dict[str, str]) -> ExchangeRequest:
     return ExchangeRequest(
         unverified_token=form["subject_token"],
         agent_id=_agent_of(form.get("resource")),
-        scope=scopes.parse(form["scope"]) if form.get("scope", "").strip() else None,
+        scope=scope_of(form),
     )
 
 

@@ -40,5 +40,7 @@ def bearer_token() -> str:
     """The token of the Authorization header (RFC 6750, 2.1); raises `Unauthorized` where there is none."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise Unauthorized("Send an access token of this provider as `Authorization: Bearer …`.")
+        raise Unauthorized(
+            "Send an access token of this provider in the header `Authorization: Bearer TOKEN`."
+        )
     return token.strip()

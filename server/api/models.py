@@ -48,13 +48,18 @@ def _uuid(value: object) -> object:
 
 def parse_moment(value: object) -> datetime:
     """A time with its zone in ISO 8601, in UTC; raises `ValueError` with advice."""
+    moment = _moment(value) if isinstance(value, str) and "T" in value else None
+    if moment is None:
+        raise ValueError("it must be a time with its zone such as 2027-01-31T12:00:00Z")
+    return moment
+
+
+def _moment(text: str) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) and "T" in value else None
-        if moment is not None and moment.tzinfo is not None:
-            return moment.astimezone(UTC)
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else None
     except (ValueError, OverflowError):  # a zone can carry the first and the last day out of the calendar
-        pass
-    raise ValueError("it must be a time with its zone such as 2027-01-31T12:00:00Z")
+        return None
 
 
 def scope_fault(text: str) -> str | None:

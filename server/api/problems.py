@@ -1,5 +1,6 @@
 """From refusals to HTTP: the one table of statuses, in the two shapes that errors have here."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
 from server import errors
+from server.api import API
+from server.api.requests import FORM
 from server.api.services import services
 
 log = structlog.get_logger()
@@ -54,6 +57,8 @@ PROBLEMS: dict[type[errors.ServiceError], Problem] = {
 }
 
 _REALM = 'Bearer realm="sentryagent"'
+_NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
+"""RFC 6749, 5.2 allows ASCII without quotes and backslashes."""
 
 
 def register(app: Flask) -> None:
@@ -63,16 +68,18 @@ def register(app: Flask) -> None:
     app.register_error_handler(Exception, _unexpected)
 
 
-def speak_oauth() -> None:
-    """Answer this request's errors in the shape of RFC 6749, 5.2."""
-    g.oauth = True
+def _speaks_oauth() -> bool:
+    """Whether errors have the shape of RFC 6749, 5.2: by the path, so that a 404 or a 405 there has it, too."""
+    path = request.path.removeprefix(API)
+    is_form_of_exchange = path == "/oidc/token" and request.mimetype == FORM
+    return is_form_of_exchange or path == "/token" or path.startswith("/token/")
 
 
 def _refused(error: errors.ServiceError) -> Response:
     if isinstance(error, errors.ExchangeRefused) and not services().explain:
         error = error.without_explanation()
     problem = PROBLEMS[type(error)]
-    oauth = g.get("oauth", False)
+    oauth = _speaks_oauth()
     status = problem.oauth_status if oauth else problem.status
     response = jsonify(_oauth_body(error, problem) if oauth else _body(error))
     response.status_code = status
@@ -94,7 +101,8 @@ def _body(error: errors.ServiceError) -> dict[str, Any]:
 
 
 def _oauth_body(error: errors.ServiceError, problem: Problem) -> dict[str, Any]:
-    return {"error": problem.oauth_error, "error_description": f"{error.code}: {error.message}"}
+    description = _NOT_IN_DESCRIPTION.sub("?", f"{error.code}: {error.message}")
+    return {"error": problem.oauth_error, "error_description": description}
 
 
 def _challenge(error: errors.ServiceError) -> str:
@@ -118,7 +126,7 @@ def _http_exception(error: HTTPException) -> Response:
 def _translated(error: HTTPException) -> errors.ServiceError:
     match error.code:
         case 404:
-            return errors.NotFound("There is no such path; the API lives under /api/v1.")
+            return errors.NotFound(f"There is no such path; the API lives under {API}.")
         case 405:
             return errors.MethodNotAllowed(f"This path does not take {request.method}.")
         case 413:

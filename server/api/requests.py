@@ -12,10 +12,11 @@ from uuid import UUID
 from flask import g, request
 from pydantic import BaseModel, ValidationError
 
-from server.api.models import UUID_FORM, parse_moment
+from server.api.models import UUID_FORM, has_unprintable, parse_moment, scope_fault
 from server.api.services import services
+from server.domain import scopes
 from server.domain.audit import RequestContext
-from server.errors import ServiceError, UnsupportedMediaType, ValidationFailed
+from server.errors import ServiceError, UnsupportedGrantType, UnsupportedMediaType, ValidationFailed
 from server.strict_json import Limits, StrictJsonError, parse
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -24,7 +25,8 @@ MAX_BODY_BYTES = 32 * 1024
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
-_LIMITS = Limits(members=1000)
+_LIMITS = Limits(members=1000, string_length=MAX_BODY_BYTES)
+_LONGEST_NAME = 64
 _MAX_PAGE = 1_000_000
 _MAX_LIMIT = 100
 
@@ -76,16 +78,31 @@ def read_json(model: type[Model], *, explicit_nulls: Collection[str] = ()) -> tu
     """
     if request.mimetype != JSON:
         raise UnsupportedMediaType(f"Send the body as {JSON}.")
-    try:
-        body = parse(request.get_data(cache=False), _LIMITS)
-    except StrictJsonError as error:
-        raise ValidationFailed(error.field or "body", error.reason) from error
-    if not isinstance(body, dict):
-        raise ValidationFailed("body", "it must be a JSON object")
+    body = _object(request.get_data(cache=False))
     nulls = {name for name, value in body.items() if value is None}
     _refuse_unknown(body, model)
     present = {name: value for name, value in body.items() if value is not None}
     return validate(model, present), frozenset(nulls & set(explicit_nulls))
+
+
+def has_body() -> bool:
+    """Whether the request brings a body, of whatever type; raises Werkzeug's 413."""
+    return bool(request.mimetype or request.get_data())
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        body = parse(text, _LIMITS)
+    except StrictJsonError as error:
+        raise ValidationFailed(_shown(error.field or "body"), error.reason) from error
+    if not isinstance(body, dict):
+        raise ValidationFailed("body", "it must be a JSON object")
+    return body
+
+
+def _shown(name: str) -> str:
+    """The name as a refusal repeats it: a token that came as a name must not reach the log (B19)."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
 
 
 def validate(model: type[Model], members: Mapping[str, Any]) -> Model:
@@ -95,14 +112,17 @@ def validate(model: type[Model], members: Mapping[str, Any]) -> Model:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "body"
-        raise ValidationFailed(field, first["msg"].removeprefix("Value error, ")) from error
+        reason = "it is missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
+        raise ValidationFailed(field, reason) from error
 
 
 def _refuse_unknown(body: Mapping[str, Any], model: type[BaseModel]) -> None:
     known = {field.alias or name for name, field in model.model_fields.items()}
     unknown = next((name for name in body if name not in known), None)
     if unknown is not None:
-        raise ValidationFailed(unknown, f"there is no such member; known are {', '.join(sorted(known))}")
+        raise ValidationFailed(
+            _shown(unknown), f"there is no such member; known are {', '.join(sorted(known))}"
+        )
 
 
 def read_form() -> dict[str, str]:
@@ -121,13 +141,34 @@ def read_form() -> dict[str, str]:
     return {name: value for name, value in _once(pairs).items() if value}
 
 
+def check_grant_type(form: Mapping[str, str], given: str) -> None:
+    """Raise `UnsupportedGrantType` for any grant but the one `given` here, `ValidationFailed` where it is missing."""
+    if "grant_type" not in form:
+        raise ValidationFailed("grant_type", f"it is missing; it must be {given}")
+    if form["grant_type"] != given:
+        raise UnsupportedGrantType(f"grant_type must be {given}.")
+
+
+def scope_of(form: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The scopes that a form asks for, or `None`; raises `ValidationFailed`."""
+    text = form.get("scope")
+    if text is None:
+        return None
+    fault = scope_fault(text)
+    if fault:
+        raise ValidationFailed("scope", fault)
+    return scopes.parse(text)
+
+
 def read_query(known: Collection[str]) -> dict[str, str]:
     """The query's parameters; raises `ValidationFailed` for an unknown, repeated or unprintable one."""
     query = _once(list(request.args.items(multi=True)))
     for name, value in query.items():
         if name not in known:
-            raise ValidationFailed(name, f"there is no such parameter; known are {', '.join(sorted(known))}")
-        if not value.isprintable():
+            raise ValidationFailed(
+                _shown(name), f"there is no such parameter; known are {', '.join(sorted(known))}"
+            )
+        if has_unprintable(value):
             raise ValidationFailed(name, "it holds control characters")
     return query
 
@@ -172,7 +213,6 @@ def _once(pairs: list[tuple[str, str]]) -> dict[str, str]:
     values = dict(pairs)
     if len(values) != len(pairs):
         names = [name for name, _ in pairs]
-        raise ValidationFailed(
-            next(name for name in names if names.count(name) > 1), "it is given more than once"
-        )
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValidationFailed(_shown(repeated), "it is given more than once")
     return values

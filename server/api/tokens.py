@@ -8,16 +8,16 @@ from uuid import UUID
 from flask import Blueprint, Response, jsonify, request
 
 from server.api.guards import bearer_token, requires
-from server.api.problems import speak_oauth
-from server.api.requests import context, limit_key, parse_uuid, read_form
+from server.api.requests import check_grant_type, context, limit_key, parse_uuid, read_form, scope_of
 from server.api.services import services
 from server.domain import scopes
 from server.domain.agent import Agent
 from server.domain.caller import Caller
-from server.errors import InvalidClient, Unauthorized, UnsupportedGrantType, ValidationFailed
+from server.errors import InvalidClient, ValidationFailed
 
 bp = Blueprint("tokens", __name__)
-bp.before_request(speak_oauth)
+
+GRANT_TYPE = "client_credentials"
 
 
 @bp.post("/token")
@@ -25,11 +25,8 @@ def issue() -> Response:
     """The client-credentials grant for agents that work outside GitHub (RFC 6749, 4.4)."""
     services().address_limit.check(limit_key())
     form = read_form()
-    if form.get("grant_type") != "client_credentials":
-        raise UnsupportedGrantType("grant_type must be client_credentials.")
-    agent = _client(form)
-    wanted = scopes.parse(form["scope"]) if form.get("scope", "").strip() else None
-    issued = services().tokens.issue_to_agent(agent, wanted, context())
+    check_grant_type(form, GRANT_TYPE)
+    issued = services().tokens.issue_to_agent(_client(form), scope_of(form), context())
     response = jsonify(
         {
             "access_token": issued.access_token,
@@ -71,6 +68,8 @@ def _gives_back(token: str) -> bool:
 def _revoker(form: dict[str, str]) -> Caller:
     scheme = request.headers.get("Authorization", "").partition(" ")[0].lower()
     if scheme == "basic" or (not scheme and "client_id" in form):
+        # Each guess of a secret costs an Argon2 hash, and /token counts them, too.
+        services().address_limit.check(limit_key())
         agent = _client(form)
         return Caller(subject=str(agent.agent_id), scopes=(), jti="", iat=0, exp=0)
     return services().authentication.authenticate(bearer_token())
@@ -105,7 +104,11 @@ def _basic() -> tuple[str, str] | None:
     try:
         client_id, found, secret = b64decode(encoded, validate=True).decode().partition(":")
     except ValueError as error:
-        raise Unauthorized("The Basic credentials are malformed.") from error
+        raise _malformed_basic() from error
     if not found:
-        raise Unauthorized("The Basic credentials are malformed.")
+        raise _malformed_basic()
     return unquote_plus(client_id), unquote_plus(secret)
+
+
+def _malformed_basic() -> InvalidClient:
+    return InvalidClient("The Basic credentials are malformed; send base64 of client_id:client_secret.")

@@ -24,7 +24,7 @@ bp = Blueprint("trust_policies", __name__)
 _COLLECTION = "/oidc/trust-policies"
 _ITEM = f"{_COLLECTION}/<policy_id>"
 _PINS = ("repositoryId", "repositoryOwnerId")
-_ETAG = re.compile(r'"([0-9]+)"', re.ASCII)
+_ETAG = re.compile(r'"([0-9]{1,10})"', re.ASCII)
 
 
 @bp.post(_COLLECTION)

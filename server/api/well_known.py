@@ -4,6 +4,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
+from server.api import API
 from server.api.services import services
 from server.domain import scopes
 from server.tokens.signing_keys import jwks
@@ -11,7 +12,6 @@ from server.tokens.signing_keys import jwks
 bp = Blueprint("well_known", __name__)
 
 _KEYS_MAX_AGE_SECONDS = 300
-_API = "/api/v1"
 
 
 @bp.get("/.well-known/jwks.json")
@@ -57,10 +57,10 @@ def _metadata() -> dict[str, Any]:
     client_methods = ["client_secret_basic", "client_secret_post"]
     return {
         "issuer": issuer,
-        "token_endpoint": f"{issuer}{_API}/token",
+        "token_endpoint": f"{issuer}{API}/token",
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
-        "introspection_endpoint": f"{issuer}{_API}/token/introspect",
-        "revocation_endpoint": f"{issuer}{_API}/token/revoke",
+        "introspection_endpoint": f"{issuer}{API}/token/introspect",
+        "revocation_endpoint": f"{issuer}{API}/token/revoke",
         "response_types_supported": ["token"],
         "grant_types_supported": ["client_credentials"],
         "token_endpoint_auth_methods_supported": client_methods,
