@@ -94,16 +94,15 @@ def _copies(context: Path, folder: PurePosixPath, rest: str) -> list[Copy]:
         return []
     *sources, target = words
     into = folder / target
-    return [
-        Copy(
-            path,
-            into
-            if path.is_dir() or (len(sources) == 1 and not target.endswith(("/", ".")))
-            else into / path.name,
-        )
-        for source in sources
-        for path in sorted(context.glob(source.strip("/"))) or [context / source.strip("/")]
-    ]
+    paths = [path for source in sources for path in _sources(context, source)]
+    is_file_name = len(paths) == 1 and not target.endswith(("/", "."))
+    return [Copy(path, into if path.is_dir() or is_file_name else into / path.name) for path in paths]
+
+
+def _sources(context: Path, source: str) -> list[Path]:
+    if re.search(r"[*?\[]", source):
+        return sorted(context.glob(source.strip("/")))
+    return [context / source.strip("/")]
 
 
 def _split_copy(rest: str) -> tuple[list[str], list[str]]:

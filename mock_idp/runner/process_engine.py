@@ -100,7 +100,8 @@ def _this_python() -> list[str]:
 
 def _command_of(script: Path) -> list[str]:
     """A copied file as this machine starts it: its shebang honoured, Python replaced by this one, flags kept."""
-    first = script.open("rb").readline().decode("utf-8", "replace").rstrip()
+    with script.open("rb") as file:
+        first = file.readline().decode("utf-8", "replace").rstrip()
     if not first.startswith("#!"):
         return [str(script)]
     words = shlex.split(first[2:])

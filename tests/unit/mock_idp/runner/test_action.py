@@ -1,0 +1,139 @@
+import pytest
+
+from mock_idp.runner.action import Input, evaluate, load_action, runs_after
+from mock_idp.runner.errors import ActionError
+
+ACTION = """
+name: Sample
+inputs:
+  flag:
+    default: true
+  old:
+    deprecationMessage: use flag
+  bare:
+runs:
+  using: docker
+  image: Dockerfile
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    return tmp_path
+
+
+def _load(folder, text=ACTION, name="action.yml"):
+    (folder / name).write_text(text)
+    return load_action(folder)
+
+
+def test_inputs_have_textual_defaults(folder):
+    """YAML's true is the string "true", as GitHub hands it on."""
+    assert _load(folder).inputs == (Input("flag", "true"), Input("old", "", "use flag"), Input("bare"))
+
+
+def test_action_yml_is_preferred(folder):
+    """Of both spellings the runner takes .yml."""
+    _load(folder, ACTION.replace("Sample", "Other"), "action.yaml")
+
+    assert _load(folder).name == "Sample"
+
+
+def test_action_yaml_is_found(folder):
+    """The other spelling works alone."""
+    assert _load(folder, name="action.yaml").name == "Sample"
+
+
+def test_the_image_may_lie_beside_the_folder(tmp_path):
+    """`../Dockerfile` names the repository's image for several actions."""
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    folder = tmp_path / "issue-token"
+    folder.mkdir()
+
+    action = _load(folder, ACTION.replace("Dockerfile", "../Dockerfile"))
+
+    assert action.dockerfile == (tmp_path / "Dockerfile").resolve()
+
+
+def test_stages_and_arguments_are_read(folder):
+    """An empty argument stays an argument; conditions default to always()."""
+    text = f"{ACTION}  args: [a, '', 3]\n  env: {{A: 1}}\n  pre-entrypoint: p\n  post-entrypoint: q\n  entrypoint: e\n"
+
+    action = _load(folder, text)
+
+    assert (action.args, action.env) == (("a", "", "3"), (("A", "1"),))
+    assert (action.entrypoint, action.pre_entrypoint, action.post_entrypoint) == ("e", "p", "q")
+    assert (action.pre_if, action.post_if) == ("always()", "always()")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "is not readable as YAML"),
+        ("text", "`runs.using` must be docker"),
+        (ACTION.replace("docker", "node20"), "`runs.using` must be docker"),
+        (ACTION.replace("Dockerfile", "docker://alpine"), "a published image"),
+        (ACTION.replace("Dockerfile", "image.tar"), r"'\[path\]/Dockerfile'"),
+        (ACTION.replace("Dockerfile", "x.Dockerfile"), "which does not exist"),
+        (f"{ACTION}  args: text\n", "`runs.args` must be a list"),
+        (f"{ACTION}  env: text\n", "`env` must be a mapping"),
+        (f"{ACTION}  post-if: github.ref\n", "knows always"),
+        ("runs: {using: docker, image: Dockerfile}\ninputs: [a]", "`inputs` must be a mapping"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(folder, text, message):
+    """The message names the member."""
+    with pytest.raises(ActionError, match=message):
+        _load(folder, text)
+
+
+def test_a_folder_without_metadata_is_refused(tmp_path):
+    """In the runner's words."""
+    with pytest.raises(ActionError, match=r"Can't find 'action\.yml' or 'action\.yaml' under"):
+        load_action(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("plain", "plain"),
+        ("${{ github.actor }}/${{github.REF}}", "octocat/main"),
+        ("${{ inputs.api-url }}", "u"),
+        ("${{ github.unknown }}", ""),
+        ("${{ 'it''s' }}", "it's"),
+    ],
+)
+def test_expressions_are_replaced(text, value):
+    """Names are compared without case, an unknown property is empty."""
+    contexts = {"github": {"actor": "octocat", "ref": "main"}, "inputs": {"api-url": "u"}}
+
+    assert evaluate(text, contexts, "here") == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("${{ secrets.X }}", "here: Unrecognized named-value: 'secrets'; here are github"),
+        ("${{ github.a || 'b' }}", "here: mock-idp cannot evaluate"),
+    ],
+)
+def test_expressions_that_are_not_known_are_refused(text, message):
+    """Better no value than a wrong one."""
+    with pytest.raises(ActionError, match=message.replace("||", r"\|\|")):
+        evaluate(text, {"github": {}}, "here")
+
+
+@pytest.mark.parametrize(
+    ("condition", "after_success", "after_failure"),
+    [
+        ("always()", True, True),
+        ("success()", True, False),
+        ("failure()", False, True),
+        ("${{ always() }}", True, True),
+    ],
+)
+def test_conditions_of_stages(condition, after_success, after_failure):
+    """A stage runs by how the step went so far."""
+    assert runs_after(condition, failed=False, where="") is after_success
+    assert runs_after(condition, failed=True, where="") is after_failure

@@ -1,0 +1,85 @@
+import base64
+import json
+from urllib.parse import quote
+
+import pytest
+
+from mock_idp.runner.masks import SecretMasker
+
+SECRET = "p\"a's\\s <word>&more"
+
+
+def _mask(secret, text):
+    masker = SecretMasker()
+    masker.add(secret)
+    return masker.mask(text)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        SECRET,
+        base64.b64encode(SECRET.encode()).decode(),
+        base64.b64encode(SECRET.encode()[1:]).decode(),
+        base64.b64encode(SECRET.encode()[2:]).decode(),
+        SECRET.replace('"', '\\"'),
+        SECRET.replace("'", "''"),
+        json.dumps(SECRET)[1:-1],
+        quote(SECRET, safe=""),
+        "p&quot;a&apos;s\\s &lt;word&gt;&amp;more",
+    ],
+)
+def test_every_encoding_of_a_secret_is_masked(form):
+    """What a log usually does to a value does not unmask it."""
+    assert _mask(SECRET, f"<{form}>") == "<***>"
+
+
+@pytest.mark.parametrize(
+    ("secret", "text", "shown"),
+    [
+        # There is no minimum length.
+        ("a", "banana", "b***n***n***"),
+        # Hits that overlap or touch become one.
+        ("aba", "xababax", "x***x"),
+        ("ab", "xababx", "x***x"),
+        # Ordinal, with case.
+        ("Secret", "secret Secret", "secret ***"),
+        # Nothing to hide is nothing to mask.
+        ("", "text", "text"),
+        ("  ", "a  b", "a  b"),
+        # Surrounding quotes of a long value do not count.
+        ('"quoted value"', "a quoted value b", "a *** b"),
+        ('"short"', "a short b", "a short b"),
+        # PowerShell prints the parts around an ampersand by themselves.
+        ("secretpart1&secretpart2&secretpart3", "x secretpart3 y", "x *** y"),
+        ("secretpart1&secretpart2&secretpart3", "x secretpart1&secretpart2& y", "x *** y"),
+        ("secretpart1&+secretpart2", "x ecretpart2 y", "x *** y"),
+        ("secretpart1&+secretpart2", "x secretpart1&+ y", "x *** y"),
+        ("abc&def", "abc def", "abc def"),
+    ],
+)
+def test_masking_follows_the_runners_rules(secret, text, shown):
+    """Every row is a rule of the runner's masker."""
+    assert _mask(secret, text) == shown
+
+
+def test_every_line_of_a_secret_is_a_secret():
+    """A key in PEM is masked line by line, blanks around a line do not count, and whole."""
+    secret = "-----BEGIN\r\n  line two\n\nline three\n"
+
+    assert _mask(secret, "line two, line three, -----BEGIN") == "***, ***, ***"
+    assert _mask(secret, f"({secret})") == "(***)"
+
+
+def test_a_line_of_blanks_in_a_secret_masks_nothing():
+    """Else every blank of the log would vanish."""
+    assert _mask("one\n \ntwo", "a b") == "a b"
+
+
+def test_two_secrets_that_touch_become_one():
+    """The number of secrets does not show."""
+    masker = SecretMasker()
+    masker.add("left")
+    masker.add("right")
+
+    assert masker.mask("<leftright>") == "<***>"

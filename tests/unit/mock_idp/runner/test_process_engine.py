@@ -1,0 +1,128 @@
+import sys
+
+import pytest
+
+from mock_idp.runner.action import Action
+from mock_idp.runner.engine import Folders
+from mock_idp.runner.errors import ActionError
+from mock_idp.runner.process_engine import ProcessEngine
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Make an engine for a Dockerfile in a context with main.py and a script of the given text."""
+
+    def make(dockerfile, script="#!/usr/local/bin/python -I\n", machine=None):
+        (tmp_path / "Dockerfile").write_text(f"FROM a\n{dockerfile}\n")
+        (tmp_path / "main.py").write_text("print('main')\n")
+        (tmp_path / "script").write_text(script)
+        action = Action("Sample", tmp_path, tmp_path / "Dockerfile")
+        return ProcessEngine(action, machine or {})
+
+    return make
+
+
+@pytest.mark.parametrize("python", ["python", "/usr/local/bin/python3", "/opt/venv/bin/python3.13"])
+def test_the_images_python_becomes_this_one_and_leaves_no_bytecode(make, tmp_path, python):
+    """Flags and the script stay, the script's path becomes that of the build context."""
+    engine = make(f'COPY main.py /app/main.py\nENTRYPOINT ["{python}", "-I", "/app/main.py"]')
+
+    assert engine._image_entry() == [sys.executable, "-B", "-I", str(tmp_path / "main.py")]
+
+
+@pytest.mark.parametrize(
+    ("shebang", "interpreter"),
+    [
+        ("#!/usr/local/bin/python -I", [sys.executable, "-B", "-I"]),
+        ("#!/usr/bin/env python3", [sys.executable, "-B"]),
+        ("#!/usr/bin/env -S python3 -I -u", [sys.executable, "-B", "-I", "-u"]),
+        ("#!/no/such/place/interpreter -x", ["/no/such/place/interpreter", "-x"]),
+        ("MZ", []),
+    ],
+)
+def test_the_shebang_of_a_copied_script_is_honoured(make, tmp_path, shebang, interpreter):
+    """Python is replaced by this one, its flags are kept."""
+    engine = make("COPY script /usr/local/bin/after", f"{shebang}\n")
+
+    assert engine._entry("after") == [*interpreter, str(tmp_path / "script")]
+
+
+def test_a_console_script_lies_beside_this_python(make, tmp_path, monkeypatch):
+    """What the image installs with its package, this environment has too."""
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "agent-revoke"
+    script.touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+
+    assert make("")._entry("/usr/local/bin/agent-revoke") == [str(script)]
+
+
+def test_an_entry_point_that_is_nowhere_is_explained(make):
+    """Where it was looked for, and what to do."""
+    with pytest.raises(
+        ActionError, match=r"cannot find the entry point 'gone': no COPY line .* Use --engine docker"
+    ):
+        make("")._entry("gone")
+
+
+def test_an_image_without_entry_point_is_explained(make):
+    """The base image's is not known here."""
+    with pytest.raises(ActionError, match="has no ENTRYPOINT in its last stage"):
+        make("")._image_entry()
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "args", "words"),
+    [
+        ("", None, ["from-cmd"]),
+        ("", [], []),
+        ("", ["a", ""], ["a", ""]),
+        ("after", None, []),
+        ("after", ["a"], ["a"]),
+    ],
+)
+def test_arguments_follow_dockers_rules(make, tmp_path, entrypoint, args, words):
+    """CMD counts only where neither arguments nor another entry point are given."""
+    program = "import sys\nprint(sys.argv[1:])\n"
+    engine = make(
+        'COPY script /after\nCOPY script /script\nENTRYPOINT ["python", "/script"]\nCMD ["from-cmd"]',
+        f"#!/usr/bin/python\n{program}",
+    )
+    folders = Folders(tmp_path, tmp_path)
+
+    with engine.start(entrypoint, args, {}, folders) as process:
+        out, _ = process.communicate()
+
+    assert out.decode().strip() == str(words)
+
+
+def test_a_stage_runs_in_the_workspace_with_nothing_of_this_machine_but_what_it_needs(make, tmp_path):
+    """PATH and the CA bundle come through, a secret does not; the step's own value wins."""
+    program = "import os\nprint(os.getcwd(), os.environ['PATH'], os.environ['SSL_CERT_FILE'], 'MINE' in os.environ)\n"
+    machine = {"PATH": "/p", "SSL_CERT_FILE": "/ca", "MINE": "1"}
+    engine = make('COPY script /s\nENTRYPOINT ["python", "/s"]', program, machine)
+    workspace = tmp_path / "w"
+    workspace.mkdir()
+
+    with engine.start("", None, {"SSL_CERT_FILE": "/mine"}, Folders(tmp_path, workspace)) as process:
+        out, _ = process.communicate()
+
+    assert out.decode().split() == [str(workspace), "/p", "/mine", "False"]
+
+
+def test_a_stage_that_cannot_start_is_explained(make, tmp_path):
+    """The interpreter of a shebang may not be on this machine."""
+    engine = make("COPY script /s", "#!/no/such/interpreter\n")
+
+    with pytest.raises(ActionError, match="cannot start /no/such/interpreter: No such file"):
+        engine.start("/s", None, {}, Folders(tmp_path, tmp_path))
+
+
+def test_a_stage_is_stopped(make, tmp_path):
+    """A process that waits for ever ends when it is asked to."""
+    engine = make('COPY script /s\nENTRYPOINT ["python", "/s"]', "import signal\nsignal.pause()\n")
+
+    with engine.start("", None, {}, Folders(tmp_path, tmp_path)) as process:
+        engine.stop(process)
+
+    assert process.returncode != 0

@@ -1,0 +1,354 @@
+"""The step with an engine that only pretends: what a stage sees, and what its files and output do."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from mock_idp.environment import event_payload, job_variables
+from mock_idp.job import Job
+from mock_idp.runner.action import Action, Input
+from mock_idp.runner.engine import Folders
+from mock_idp.runner.masks import SecretMasker
+from mock_idp.runner.step import Step, StepContext, proxy_variables
+
+
+class _Finished:
+    """A process that has already said everything."""
+
+    def __init__(self, code, stdout, stderr):
+        self.stdout, self.stderr, self._code = io.BytesIO(stdout), io.BytesIO(stderr), code
+
+    def poll(self):
+        return self._code
+
+    def wait(self):
+        return self._code
+
+
+class PretendEngine:
+    """Each stage is a function of the environment that returns exit code, stdout and stderr."""
+
+    def __init__(self, **stages):
+        self.stages = stages
+        self.started = []
+        self.environments = []
+
+    def prepare(self, show):
+        show("prepared")
+
+    def seen(self, folders):
+        return {folders.workspace: "/github/workspace", folders.temp: "/github/runner_temp"}
+
+    def start(self, entrypoint, args, env, folders):
+        self.started.append((entrypoint, args))
+        self.environments.append(env)
+        behave = self.stages.get(entrypoint or "main", lambda _env, _folders: (0, b"", b""))
+        return _Finished(*behave(env, folders))
+
+    def stop(self, process):
+        raise AssertionError("nothing is left to stop")
+
+
+@pytest.fixture
+def log():
+    return []
+
+
+@pytest.fixture
+def run(tmp_path, log):
+    """Run an action with the given stages; the result."""
+
+    def run(
+        engine, action_options=None, inputs=None, step_env=None, machine=None, debug=False, show=log.append
+    ):
+        action = Action("Sample", tmp_path, tmp_path / "Dockerfile", **(action_options or {}))
+        job = Job()
+        context = StepContext(
+            job_variables(job, "https://github.com") | {"ACTIONS_ID_TOKEN_REQUEST_TOKEN": "request-secret"},
+            event_payload(job),
+            Folders(tmp_path / "work", tmp_path / "work" / "a" / "a"),
+            machine or {},
+            SecretMasker(),
+            show,
+            debug,
+        )
+        return Step(action, engine, context, inputs or {}, step_env or {}).run()
+
+    return run
+
+
+def _write(variable, content, code=0):
+    """A stage that writes to the file behind a variable."""
+
+    def behave(env, folders):
+        path = Path(env[variable].replace("/github/runner_temp", str(folders.temp)))
+        path.write_bytes(content)
+        return code, b"", b""
+
+    return behave
+
+
+def test_outputs_of_the_file_are_the_steps_outputs(run):
+    """In clear: masks concern logs only."""
+    result = run(PretendEngine(main=_write("GITHUB_OUTPUT", b"\xef\xbb\xbftoken=a\nb<<E\n1\n2\nE\n")))
+
+    assert (result.outcome, result.record.outputs) == ("success", {"token": "a", "b": "1\n2"})
+
+
+def test_a_bad_output_file_fails_a_step_that_exits_with_zero(run, log):
+    """The pairs before the bad line count, the error is annotated."""
+    result = run(PretendEngine(main=_write("GITHUB_OUTPUT", b"a=1\nbad\n")))
+
+    assert (result.outcome, result.record.outputs) == ("failure", {"a": "1"})
+    assert log[-2:] == [
+        "##[error]Unable to process file command 'output' successfully.",
+        "##[error]Invalid format 'bad'",
+    ]
+
+
+def test_the_exit_code_fails_the_step_without_a_word(run, log):
+    """Unlike `run:` steps, a container's exit code has no error line of its own."""
+    result = run(PretendEngine(main=lambda _env, _folders: (7, b"", b"")))
+
+    assert result.outcome == "failure"
+    assert not any("##[error]" in line for line in log)
+
+
+def test_both_streams_carry_commands(run):
+    """A command on stderr works as on stdout; an unfinished last line counts."""
+    engine = PretendEngine(main=lambda _env, _folders: (0, b"::notice::out\r\n", b"::notice::err"))
+
+    messages = {note.message for note in run(engine).record.annotations}
+
+    assert messages == {"out", "err"}
+
+
+def test_state_and_environment_reach_the_post_stage(run):
+    """The post stage sees STATE_ variables in their own case and what GITHUB_ENV added; the main stage did not."""
+    engine = PretendEngine(main=_write("GITHUB_STATE", b"myKey=1\n"))
+
+    run(engine, {"post_entrypoint": "after"})
+
+    assert [entry for entry, _ in engine.started] == ["", "after"]
+    main, post = engine.environments
+    assert ("STATE_myKey" in main, post["STATE_myKey"]) == (False, "1")
+
+
+def test_every_stage_has_fresh_files(run):
+    """What one stage wrote is not read again for the next."""
+    engine = PretendEngine()
+
+    run(engine, {"post_entrypoint": "after"})
+
+    main, post = (env["GITHUB_OUTPUT"] for env in engine.environments)
+    assert main != post
+
+
+@pytest.mark.parametrize(
+    ("condition", "code", "stages"),
+    [
+        ("always()", 1, ["", "after"]),
+        ("success()", 1, [""]),
+        ("success()", 0, ["", "after"]),
+        ("failure()", 0, [""]),
+    ],
+)
+def test_the_post_stage_follows_its_condition(run, condition, code, stages):
+    """By default it also runs after a failure."""
+    engine = PretendEngine(main=lambda _env, _folders: (code, b"", b""))
+
+    run(engine, {"post_entrypoint": "after", "post_if": condition})
+
+    assert [entry for entry, _ in engine.started] == stages
+
+
+def test_a_failing_pre_stage_skips_the_main_stage_but_not_the_post_stage(run):
+    """The job has failed before the step could start."""
+    engine = PretendEngine(before=lambda _env, _folders: (1, b"", b""))
+
+    result = run(engine, {"pre_entrypoint": "before", "post_entrypoint": "after"})
+
+    assert ([entry for entry, _ in engine.started], result.outcome) == (["before", "after"], "failure")
+
+
+def test_a_failing_post_stage_fails_the_step(run):
+    """A revocation that fails must show."""
+    engine = PretendEngine(after=lambda _env, _folders: (1, b"", b""))
+
+    assert run(engine, {"post_entrypoint": "after"}).outcome == "failure"
+
+
+def test_the_environment_is_the_runners_alone(run):
+    """Of this machine only proxies come through; there is no GITHUB_TOKEN."""
+    engine = PretendEngine()
+
+    run(engine, machine={"SECRET_OF_MINE": "1", "https_proxy": "http://p:1", "GITHUB_TOKEN": "x"})
+
+    env = engine.environments[0]
+    assert (env["HTTPS_PROXY"], env["https_proxy"]) == ("http://p:1", "http://p:1")
+    assert not {"SECRET_OF_MINE", "GITHUB_TOKEN", "PATH"} & env.keys()
+
+
+def test_later_sources_of_the_environment_win(run):
+    """`runs.env` only fills gaps, inputs win over the step's env, contexts over everything."""
+    engine = PretendEngine()
+    step_env = {"A": "step", "INPUT_X": "step", "GITHUB_REF": "step", "HOME": "step"}
+
+    run(engine, {"env": (("A", "image"), ("B", "${{ inputs.x }}"))}, {"x": "given"}, step_env)
+
+    env = engine.environments[0]
+    assert (env["A"], env["B"], env["INPUT_X"], env["GITHUB_REF"]) == (
+        "step",
+        "given",
+        "given",
+        "refs/heads/main",
+    )
+    assert env["HOME"] == "/github/runner_temp/_github_home"
+
+
+def test_paths_are_translated_where_a_value_starts_with_one(run, tmp_path):
+    """Whole prefixes only; what is not mounted stays a path of the machine."""
+    engine = PretendEngine()
+    workspace = tmp_path / "work" / "a" / "a"
+
+    run(engine, step_env={"IN": f"{workspace}/x", "OUT": f"{workspace}x", "MID": f"x:{workspace}"})
+
+    env = engine.environments[0]
+    assert (env["GITHUB_WORKSPACE"], env["IN"]) == ("/github/workspace", "/github/workspace/x")
+    assert (env["OUT"], env["MID"]) == (f"{workspace}x", f"x:{workspace}")
+    assert env["RUNNER_WORKSPACE"] == str(workspace.parent)
+    assert env["RUNNER_TOOL_CACHE"] == str(tmp_path / "work" / "_tool")
+
+
+def test_the_event_payload_lies_where_the_variable_says(run, tmp_path):
+    """Actions read it from GITHUB_EVENT_PATH."""
+    engine = PretendEngine()
+
+    run(engine)
+
+    assert engine.environments[0]["GITHUB_EVENT_PATH"] == "/github/runner_temp/_github_workflow/event.json"
+    assert (tmp_path / "work" / "_temp" / "_github_workflow" / "event.json").read_text().startswith("{")
+
+
+def test_node_options_cannot_be_set_through_the_file(run):
+    """An error is annotated, the rest of the file counts, the step does not fail."""
+    engine = PretendEngine(main=_write("GITHUB_ENV", b"NODE_OPTIONS=-r x\nGOOD=1\nGITHUB_REF=y\n"))
+
+    result = run(engine, {"post_entrypoint": "after"})
+
+    post = engine.environments[1]
+    assert (post["GOOD"], post["GITHUB_REF"], "NODE_OPTIONS" in post) == ("1", "refs/heads/main", False)
+    assert result.outcome == "success"
+    assert [note.level for note in result.record.annotations] == ["error"]
+
+
+def test_a_summary_is_masked_line_by_line(run):
+    """A secret masked in the log is masked on the page."""
+
+    def behave(env, folders):
+        _write("GITHUB_STEP_SUMMARY", b"# T\nsecret\n")(env, folders)
+        return 0, b"::add-mask::secret\n", b""
+
+    assert run(PretendEngine(main=behave)).record.summary == "# T\n***\n"
+
+
+def test_a_summary_over_one_mebibyte_is_dropped_with_an_error(run):
+    """The step's result is not affected."""
+    result = run(PretendEngine(main=_write("GITHUB_STEP_SUMMARY", b"x" * (1024 * 1024 + 1))))
+
+    assert (result.outcome, result.record.summary) == ("success", "")
+    assert result.record.annotations[0].message == (
+        "$GITHUB_STEP_SUMMARY upload aborted, supports content up to a size of 1024k, got 1024k."
+    )
+
+
+def test_a_deleted_file_is_no_error(run):
+    """The runner does not miss it."""
+
+    def behave(env, folders):
+        Path(env["GITHUB_OUTPUT"].replace("/github/runner_temp", str(folders.temp))).unlink()
+        return 0, b"", b""
+
+    assert run(PretendEngine(main=behave)).outcome == "success"
+
+
+def test_the_jobs_credentials_never_show(run, log):
+    """Request token, github.token and the proxy's password are masked before the first line."""
+    engine = PretendEngine(
+        main=lambda env, _folders: (0, f"{env['INPUT_T']} request-secret pass\n".encode(), b"")
+    )
+
+    run(
+        engine,
+        {"inputs": (Input("t", "${{ github.token }}"),)},
+        machine={"HTTPS_PROXY": "http://user:pass@proxy:1"},
+    )
+
+    assert "  t: ***" in log
+    assert log[-1] == "*** *** ***"
+
+
+def test_inputs_and_env_head_the_log(run, log):
+    """As the runner prints them, empty ones left out; then the engine's own lines and the warnings."""
+    run(PretendEngine(), {"inputs": (Input("a"), Input("b", "x"))}, {"typo": "1"}, {"E": "2"})
+
+    assert log == [
+        "##[group]Run Sample",
+        "with:",
+        "  b: x",
+        "  typo: 1",
+        "env:",
+        "  E: 2",
+        "##[endgroup]",
+        "prepared",
+        "##[warning]Unexpected input(s) 'typo', valid inputs are ['entryPoint', 'args', 'a', 'b']",
+    ]
+
+
+def test_debug_logging_reaches_the_step(run, log):
+    """RUNNER_DEBUG is 1 and debug lines show."""
+    engine = PretendEngine(main=lambda _env, _folders: (0, b"::debug::d\n", b""))
+
+    run(engine, debug=True)
+
+    assert engine.environments[0]["RUNNER_DEBUG"] == "1"
+    assert log[-1] == "##[debug]d"
+
+
+def test_a_stage_is_stopped_when_the_run_is_interrupted(run):
+    """Nothing is left running after Ctrl-C or SIGTERM."""
+    stopped = []
+
+    class Running(_Finished):
+        def poll(self):
+            return None
+
+    class Interrupted(PretendEngine):
+        def start(self, entrypoint, args, env, folders):
+            return Running(0, b"::error::x\n", b"")
+
+        def stop(self, process):
+            stopped.append(process)
+
+    def interrupt(line):
+        if line.startswith("##[error]"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupted(), show=interrupt)
+    assert len(stopped) == 1
+
+
+@pytest.mark.parametrize(
+    ("machine", "expected"),
+    [
+        ({}, {}),
+        ({"NO_PROXY": "a"}, {"NO_PROXY": "a", "no_proxy": "a"}),
+        ({"http_proxy": "low", "HTTP_PROXY": "UP"}, {"http_proxy": "low", "HTTP_PROXY": "low"}),
+        ({"ALL_PROXY": "x", "PATH": "y"}, {}),
+    ],
+)
+def test_proxies_are_copied_in_both_cases(machine, expected):
+    """Lower case wins, and nothing but the six variables is a proxy."""
+    assert proxy_variables(machine) == expected
