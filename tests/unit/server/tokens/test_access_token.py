@@ -1,0 +1,198 @@
+"""Our own tokens: what is in them, and what our API takes for one."""
+
+import jwt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.errors import Unauthorized
+from server.tokens import access_token, signing_keys
+from server.tokens.access_token import AccessTokenClaims
+
+NOW = 1_795_521_700
+ISSUER = "https://idp.example"
+AUDIENCE = "https://api.example"
+PROVENANCE = {"provider": "github", "repository": "acme/api", "run_id": "99"}
+CLAIMS = AccessTokenClaims(
+    iss=ISSUER,
+    sub="5b0b1c1e-5d3f-4f0e-9d58-1f6b8f0b7a11",
+    aud=AUDIENCE,
+    client_id="5b0b1c1e-5d3f-4f0e-9d58-1f6b8f0b7a11",
+    scope="agents:read",
+    iat=NOW,
+    exp=NOW + 3600,
+    jti="AAAAAAAAAAAAAAAAAAAAAA",
+    provenance=PROVENANCE,
+)
+PAYLOAD = {
+    "iss": ISSUER,
+    "sub": CLAIMS.sub,
+    "aud": AUDIENCE,
+    "client_id": CLAIMS.client_id,
+    "scope": "agents:read",
+    "iat": NOW,
+    "nbf": NOW,
+    "exp": NOW + 3600,
+    "jti": CLAIMS.jti,
+    "provenance": PROVENANCE,
+}
+
+
+@pytest.fixture
+def verify(our_keys):
+    def run(token, now=NOW):
+        keys = {key.kid: key for key in our_keys.values()}
+        return access_token.verify(token, issuer=ISSUER, audience=AUDIENCE, keys=keys, now=now)
+
+    return run
+
+
+@pytest.fixture
+def sign(our_keys):
+    """Sign a token with one of our keys; `...` removes a member."""
+
+    def run(header=None, claims=None, alg="ES256"):
+        key = our_keys[alg]
+        headers = {"typ": "at+jwt", "kid": key.kid, **(header or {})}
+        payload = {name: value for name, value in {**PAYLOAD, **(claims or {})}.items() if value is not ...}
+        return jwt.encode(payload, key.private_key, algorithm=alg, headers=headers)
+
+    return run
+
+
+@pytest.mark.parametrize("alg", signing_keys.ALGORITHMS)
+def test_issue(alg, our_keys, verify):
+    """A token has exactly the header and the claims of the contract (RFC 9068, 2; R-ISS-1)."""
+    key = our_keys[alg]
+    token = access_token.issue(key, CLAIMS)
+    assert jwt.get_unverified_header(token) == {"alg": alg, "kid": key.kid, "typ": "at+jwt"}
+    assert dict(verify(token)) == PAYLOAD
+
+
+@pytest.mark.parametrize("alg", signing_keys.ALGORITHMS)
+def test_others_can_verify_with_the_published_key(alg, our_keys):
+    """A service that only has the JWKS reads the token with its usual library."""
+    key = our_keys[alg]
+    published = jwt.PyJWK(signing_keys.public_jwk(key))
+    claims = jwt.decode(
+        access_token.issue(key, CLAIMS),
+        published,
+        algorithms=[alg],
+        audience=AUDIENCE,
+        options={"verify_exp": False, "verify_iat": False, "verify_nbf": False},
+    )
+    assert claims == PAYLOAD
+
+
+def test_an_admin_token_has_no_provenance(our_keys, verify):
+    """A token that no run was behind says nothing about one."""
+    admin = AccessTokenClaims(
+        iss=ISSUER,
+        sub="admin:cli",
+        aud=AUDIENCE,
+        client_id="admin:cli",
+        scope="",
+        iat=NOW,
+        exp=NOW + 1,
+        jti="j",
+    )
+    assert "provenance" not in verify(access_token.issue(our_keys["ES256"], admin))
+
+
+REFUSED = [
+    # fault, header, claims, part of the message
+    ("B15 ID token", {"typ": "JWT"}, {}, "exchange GitHub's ID token"),
+    ("B15 no typ", {"typ": ...}, {}, "exchange GitHub's ID token"),
+    ("B15 other case", {"typ": "AT+JWT"}, {}, "exchange GitHub's ID token"),
+    ("B3 unknown kid", {"kid": "unknown"}, {}, "signing key is unknown"),
+    ("B2 jwk", {"jwk": {}}, {}, "header has jwk"),
+    ("B13 crit", {"crit": ["exp"]}, {}, "header has crit"),
+    ("other issuer", {}, {"iss": "https://idp.example/"}, "for another service"),
+    ("other audience", {}, {"aud": "https://idp.example"}, "for another service"),
+    ("A2 list", {}, {"aud": [AUDIENCE]}, "claim aud is missing or no string"),
+    *[
+        (f"no {name}", {}, {name: ...}, f"claim {name} is missing or no string")
+        for name in ("iss", "sub", "aud", "client_id", "scope", "jti")
+    ],
+    *[
+        (f"no {name}", {}, {name: ...}, f"claim {name} is missing or no whole number")
+        for name in ("iat", "nbf", "exp")
+    ],
+    ("B12 text", {}, {"exp": str(NOW + 60)}, "claim exp is missing or no whole number"),
+    ("B12 bool", {}, {"nbf": True}, "claim nbf is missing or no whole number"),
+    ("B12 fraction", {}, {"exp": NOW + 0.5}, "numbers must be integers"),
+    ("scope of a list", {}, {"scope": ["agents:write"]}, "claim scope is missing or no string"),
+    ("provenance of a text", {}, {"provenance": "x"}, "claim provenance is no object"),
+    ("provenance null", {}, {"provenance": None}, "claim provenance is no object"),
+]
+
+
+@pytest.mark.parametrize(("fault", "header", "claims", "text"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_refused(fault, header, claims, text, sign, verify):
+    """Our signature alone makes no token: everything that RFC 9068 asks for must be there and right."""
+    removed = header.get("typ") is ...
+    token = sign({"typ": None} if removed else header, claims)
+    with pytest.raises(Unauthorized) as caught:
+        verify(token)
+    assert text in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("now", "text"), [(NOW - 1, "not valid yet"), (NOW + 3600, "expired"), (NOW + 3601, "expired")]
+)
+def test_outside_its_time(now, text, sign, verify):
+    """There is no leeway: the clock that issued it is ours."""
+    with pytest.raises(Unauthorized, match=text):
+        verify(sign(), now)
+
+
+@pytest.mark.parametrize("now", [NOW, NOW + 3599])
+def test_inside_its_time(now, sign, verify):
+    """A token is good from its first second to the last before `exp`."""
+    assert verify(sign(), now)["jti"] == CLAIMS.jti
+
+
+def test_algorithm_is_the_keys(our_keys, verify):
+    """A header that names another algorithm than the key's is refused (B1)."""
+    key = our_keys["RS256"]
+    token = jwt.encode(PAYLOAD, key.private_key, algorithm="RS512", headers={"typ": "at+jwt", "kid": key.kid})
+    with pytest.raises(Unauthorized, match="signature is wrong"):
+        verify(token)
+
+
+def test_kid_of_another_key(our_keys, sign, verify):
+    """A token signed with one of our keys under the name of another is refused."""
+    other = signing_keys.generate("ES256")
+    token = jwt.encode(
+        PAYLOAD, other.private_key, algorithm="ES256", headers={"typ": "at+jwt", "kid": our_keys["ES256"].kid}
+    )
+    with pytest.raises(Unauthorized, match="signature is wrong"):
+        verify(token)
+    with pytest.raises(Unauthorized, match="signing key is unknown"):
+        access_token.verify(sign(), issuer=ISSUER, audience=AUDIENCE, keys={}, now=NOW)
+
+
+def test_githubs_token_is_no_bearer(mint, verify):
+    """GitHub's ID token is an identity to exchange, and opens nothing by itself (B15, R-CLM-2)."""
+    with pytest.raises(Unauthorized, match="POST /api/v1/oidc/token"):
+        verify(mint())
+
+
+@pytest.mark.parametrize("text", ["", "x", "a.b", "a.b.c", "eyJ9.e30.", "\ud800", "x" * 20_000])
+def test_no_token_at_all(text, verify):
+    """What is no token is refused with a sentence."""
+    with pytest.raises(Unauthorized, match="cannot be read"):
+        verify(text)
+
+
+@given(data=st.data())
+def test_no_changed_byte_gets_in(data, our_keys):
+    """One changed character anywhere makes it no token of ours."""
+    key = our_keys["EdDSA"]
+    token = access_token.issue(key, CLAIMS)
+    index = data.draw(st.integers(0, len(token) - 1))
+    edited = token[:index] + data.draw(st.sampled_from("ABab09-_.=")) + token[index + 1 :]
+    if edited == token:
+        return
+    with pytest.raises(Unauthorized):
+        access_token.verify(edited, issuer=ISSUER, audience=AUDIENCE, keys={key.kid: key}, now=NOW)

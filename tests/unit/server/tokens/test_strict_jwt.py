@@ -1,0 +1,514 @@
+"""Hostile and broken ID tokens: each is refused for its own reason, the first that applies."""
+
+import base64
+import json
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.domain.identity import WorkflowIdentity
+from server.errors import InvalidOidcToken
+from server.tokens import access_token, strict_jwt
+from server.tokens.access_token import AccessTokenClaims
+
+MAX_AGE = 600
+NOW = 1_795_521_700
+KID = "38826b17-6a30-5f9b-b169-8beb8202f723"
+
+
+@pytest.fixture
+def verify(github, issuer_keys):
+    def run(token, now=NOW):
+        return strict_jwt.verify(
+            token,
+            issuer=github["issuer"],
+            audience=github["audience"],
+            keys=issuer_keys,
+            now=now,
+            max_age_seconds=MAX_AGE,
+        )
+
+    return run
+
+
+@pytest.fixture
+def reason(verify):
+    def run(token, now=NOW):
+        with pytest.raises(InvalidOidcToken) as caught:
+            verify(token, now)
+        return caught.value.reason
+
+    return run
+
+
+def test_a_token_as_github_sends_it(verify, mint, github):
+    """A genuine token gives its claims, and the identity has each of them."""
+    claims = verify(mint())
+    assert dict(claims) == github["claims"]
+    identity = WorkflowIdentity.from_claims(claims)
+    assert identity.issuer == github["issuer"]
+    assert {name: getattr(identity, name) for name in ("repository", "ref", "sha", "environment")} == {
+        "repository": "acme/api",
+        "ref": "refs/heads/main",
+        "sha": "a" * 40,
+        "environment": None,
+    }
+
+
+ACCEPTED = [
+    # header changes, claim changes: differences that GitHub's own tokens have shown
+    ({"typ": ...}, {}),
+    ({"x5t": ...}, {}),
+    ({"kid": KID, "extra": [1, {"a": "b"}]}, {}),
+    ({}, {"new_claim_of_2027": {"nested": ["x", 1, None, True]}}),
+    ({}, {"ref": ""}),
+    ({}, {"ref_type": ...}),
+    ({}, {"environment": "Production: EU \u00fc"}),
+    ({}, {"environment": ""}),
+    ({}, {"workflow": "\U0001f680" * 256}),
+    ({}, {"sub": "repo:acme/api:job_workflow_ref:" + "x" * 1500}),
+    ({}, {"sub": "repo:acme@7/api@101:ref:refs/heads/main"}),
+    ({}, {"enterprise": "acme", "enterprise_id": "3", "repo_property_team": "a,b"}),
+    ({}, {"exp": NOW + 21_600}),
+    ({}, {"nbf": NOW - 600}),
+    ({}, {f"claim_{number}": "x" for number in range(60)}),
+]
+
+
+@pytest.mark.parametrize(("header", "claims"), ACCEPTED)
+def test_what_github_may_send(header, claims, verify, mint):
+    """Unknown claims, absent optional ones and long texts are no fault (GitHub adds claims every year)."""
+    assert verify(mint(header, claims))["repository"] == "acme/api"
+
+
+MALFORMED_TEXT = [
+    # attack, what is done to a genuine token
+    ("R-IN-1 size", lambda token: token + "A" * 16_384),
+    ("R-IN-1 empty", lambda _: ""),
+    ("R-IN-2 one part", lambda token: token.partition(".")[0]),
+    ("R-IN-2 two parts", lambda token: token.rpartition(".")[0]),
+    ("B14 five parts", lambda token: f"{token}.AAAA.AAAA"),
+    ("R-IN-2 empty header", lambda token: "." + token.partition(".")[2]),
+    ("R-IN-2 empty payload", lambda token: f"{token.split('.')[0]}..{token.split('.')[2]}"),
+    ("B1 empty signature", lambda token: token.rpartition(".")[0] + "."),
+    ("B8 newline at the end", lambda token: token + "\n"),
+    ("B8 blank before", lambda token: " " + token),
+    ("B8 padding", lambda token: token + "=="),
+    ("B8 standard alphabet", lambda token: token[:-4] + "+/+/"),
+    ("B8 length no base64 has", lambda token: token.rpartition(".")[0] + ".AAAAA"),
+    ("B8 unused bits", lambda token: token.rpartition(".")[0] + ".AB"),
+    ("B8 unused bits in the header", lambda token: "e30B" + "." + token.partition(".")[2]),
+    ("R-IN-2 not ASCII", lambda token: token.replace("A", "\u0410", 1)),
+    ("R-IN-2 surrogate", lambda token: token + "\ud800"),
+    ("R-IN-2 NUL", lambda token: token + "\x00"),
+    ("R-IN-2 scheme", lambda token: "Bearer " + token),
+]
+
+
+@pytest.mark.parametrize(("attack", "edit"), MALFORMED_TEXT, ids=[row[0] for row in MALFORMED_TEXT])
+def test_malformed_text(attack, edit, reason, mint, issuer_keys):
+    """A text that is not exactly a compact JWS never gets as far as a key."""
+    assert reason(edit(mint())) == "malformed"
+    assert issuer_keys.asked == 0
+
+
+def _deep(levels):
+    return b'{"a":' + b"[" * levels + b"]" * levels + b"}"
+
+
+MALFORMED_PARTS = [
+    # Attack; header and claims as changes to the usual ones, or as bytes.
+    *[
+        (f"B2/B13/B14 {name}", {name: "x"}, {})
+        for name in ("jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc")
+    ],
+    ("B2 jwk as an object", {"jwk": {"kty": "oct"}}, {}),
+    ("B13 empty crit", {"crit": []}, {}),
+    ("B13 null crit", {"crit": None}, {}),
+    ("B3 no kid", {"kid": ...}, {}),
+    ("B3 empty kid", {"kid": ""}, {}),
+    ("B3 kid of a number", {"kid": 1}, {}),
+    ("B3 kid of a list", {"kid": [KID]}, {}),
+    ("B3 kid as a path", {"kid": "../../etc/passwd"}, {}),
+    ("B3 kid with SQL", {"kid": "x' OR 1=1"}, {}),
+    ("B3 kid with a newline", {"kid": f"{KID}\n"}, {}),
+    ("B3 kid too long", {"kid": "x" * 129}, {}),
+    ("B11 header twice", b'{"alg":"RS256","alg":"none","kid":"k"}', {}),
+    ("B11 claim twice", {}, b'{"aud":"a","aud":"b"}'),
+    ("B11 claim twice, once escaped", {}, b'{"aud":"a","\\u0061ud":"b"}'),
+    ("B11 nested twice", {}, b'{"x":{"a":1,"a":2}}'),
+    ("B11 half a surrogate pair", {}, b'{"sub":"\\ud800"}'),
+    ("B11 half a pair in a name", {}, b'{"\\udc00":"x"}'),
+    ("R-IN-4 not UTF-8", {}, b'{"sub":"\xff"}'),
+    ("R-IN-4 byte order mark", {}, b'\xef\xbb\xbf{"sub":"x"}'),
+    ("R-IN-4 overlong UTF-8", {}, b'{"sub":"\xc0\xaf"}'),
+    ("R-IN-4 control character", {}, b'{"sub":"a\nb"}'),
+    ("R-IN-4 comment", {}, b'{"sub":"x"/**/}'),
+    ("R-IN-4 rest after the object", {}, b'{"sub":"x"}{}'),
+    ("R-IN-4 list", {}, b"[]"),
+    ("R-IN-4 text", {}, b'"x"'),
+    ("R-IN-4 null", b"null", {}),
+    ("R-IN-4 list as header", b"[]", {}),
+    ("R-IN-4 empty object as header", b"{}", {}),
+    ("B10 deep", {}, _deep(9)),
+    ("B10 very deep", {}, _deep(5000)),
+    ("B10 deep header", _deep(5000), {}),
+    ("B10 never closed", {}, b"[" * 10_000),
+    ("B10 101 members", {}, {f"c{number}": "x" for number in range(101)}),
+    ("B10 101 items", {}, {"list": [1] * 101}),
+    ("R-IN-4 string of more than 4096", {}, {"workflow": "x" * 4097}),
+    ("B10 NaN", {}, b'{"exp":NaN}'),
+    ("B10 Infinity", {}, b'{"exp":Infinity}'),
+    ("B10 -Infinity", {}, b'{"exp":-Infinity}'),
+    ("B10 overflow", {}, b'{"exp":1e400}'),
+    ("B10 huge integer", {}, b'{"exp":' + b"9" * 5000 + b"}"),
+    *[
+        (f"B12 {name} {value!r}", {}, {name: value})
+        for name in ("exp", "iat", "nbf")
+        for value in (str(NOW), float(NOW), True, None, [NOW], {}, -1, 2**40 + 1)
+    ],
+    *[
+        (f"wrong type {name}", {}, {name: value})
+        for name, value in [
+            ("iss", 1),
+            ("iss", None),
+            ("sub", 1),
+            ("sub", None),
+            ("aud", 1),
+            ("aud", None),
+            ("aud", {"a": 1}),
+            ("jti", 1),
+            ("repository", ["acme/api"]),
+            ("repository_id", 101),
+            ("repository_owner_id", 7),
+            ("ref", None),
+            ("ref", 1),
+            ("event_name", False),
+            ("ref_type", 1),
+            ("sha", 1),
+            ("environment", None),
+            ("environment", ["prod"]),
+            ("workflow_ref", {}),
+            ("job_workflow_ref", 1),
+            ("actor_id", 42),
+            ("runner_environment", True),
+            ("repository_visibility", None),
+            ("run_id", 99),
+            ("run_attempt", 1),
+        ]
+    ],
+]
+
+
+@pytest.mark.parametrize(
+    ("attack", "header", "claims"), MALFORMED_PARTS, ids=[row[0] for row in MALFORMED_PARTS]
+)
+def test_malformed_parts(attack, header, claims, reason, mint, issuer_keys):
+    """A part that one reader could take differently from another is refused, although it is signed."""
+    assert reason(mint(header, claims)) == "malformed"
+    assert issuer_keys.asked == 0
+
+
+OTHER_REASONS = [
+    # attack, header, claims, reason
+    ("B15 our own access token", {"typ": "at+jwt"}, {}, "wrong_type"),
+    ("B15 with its media type", {"typ": "application/at+jwt"}, {}, "wrong_type"),
+    ("B15 other case", {"typ": "jwt"}, {}, "wrong_type"),
+    ("B15 empty typ", {"typ": ""}, {}, "wrong_type"),
+    ("B15 null typ", {"typ": None}, {}, "wrong_type"),
+    ("B15 typ of a list", {"typ": ["JWT"]}, {}, "wrong_type"),
+    *[
+        (f"B1 alg {alg!r}", {"alg": alg}, {}, "algorithm_not_allowed")
+        for alg in (
+            "none",
+            "None",
+            "",
+            "rs256",
+            "RS256 ",
+            "HS256",
+            "RS384",
+            "RS512",
+            "PS256",
+            "ES256",
+            "EdDSA",
+            None,
+            ...,
+        )
+    ],
+    ("B1 alg of a list", {"alg": ["RS256"]}, {}, "algorithm_not_allowed"),
+    ("B17 absent", {}, {"iss": ...}, "wrong_issuer"),
+    ("B17 empty", {}, {"iss": ""}, "wrong_issuer"),
+    ("B17 slash at the end", {}, {"iss": "https://token.actions.githubusercontent.com/"}, "wrong_issuer"),
+    ("B17 case", {}, {"iss": "https://token.actions.GitHubUserContent.com"}, "wrong_issuer"),
+    ("B17 prefix", {}, {"iss": "https://token.actions.githubusercontent.com.evil.example"}, "wrong_issuer"),
+    ("B17 part", {}, {"iss": "token.actions.githubusercontent.com"}, "wrong_issuer"),
+    ("A17 enterprise", {}, {"iss": "https://token.actions.githubusercontent.com/acme"}, "wrong_issuer"),
+    ("B3 unknown kid", {"kid": "x" * 128}, {}, "unknown_key"),
+    *[
+        (f"missing {name}", {}, {name: ...}, "missing_claim")
+        for name in (*strict_jwt.REQUIRED_STRINGS, *strict_jwt.REQUIRED_TIMES)
+    ],
+    *[
+        (f"empty {name}", {}, {name: ""}, "missing_claim")
+        for name in strict_jwt.REQUIRED_STRINGS
+        if name != "ref"
+    ],
+    ("A3 a cloud's audience", {}, {"aud": "sts.amazonaws.com"}, "wrong_audience"),
+    ("A3 GitHub's default", {}, {"aud": "https://github.com/acme"}, "wrong_audience"),
+    ("A2 list with ours", {}, {"aud": ["https://idp.example"]}, "wrong_audience"),
+    ("A2 list with ours and another", {}, {"aud": ["x", "https://idp.example"]}, "wrong_audience"),
+    ("A2 empty list", {}, {"aud": []}, "wrong_audience"),
+    ("A2 slash at the end", {}, {"aud": "https://idp.example/"}, "wrong_audience"),
+    ("A2 case", {}, {"aud": "https://IDP.example"}, "wrong_audience"),
+    ("A2 longer", {}, {"aud": "https://idp.example.evil"}, "wrong_audience"),
+]
+
+
+@pytest.mark.parametrize(
+    ("attack", "header", "claims", "expected"), OTHER_REASONS, ids=[row[0] for row in OTHER_REASONS]
+)
+def test_reason(attack, header, claims, expected, reason, mint):
+    """A well-formed token of the wrong kind, source or purpose is refused for just that."""
+    assert reason(mint(header, claims)) == expected
+
+
+TIMES = [
+    # claims relative to now, reason (None: accepted); exp is exclusive, the leeway is 30 s
+    ({"exp": -29}, None),
+    ({"exp": -30}, "expired"),
+    ({"exp": -31}, "expired"),
+    ({"nbf": 30}, None),
+    ({"nbf": 31}, "not_yet_valid"),
+    ({"iat": 30}, None),
+    ({"iat": 31}, "not_yet_valid"),
+    ({"iat": -599}, None),
+    ({"iat": -600}, None),
+    ({"iat": -601}, "too_old"),
+    ({"iat": -601, "exp": 21_600}, "too_old"),
+    ({"iat": -601, "exp": -30}, "expired"),
+    ({"iat": 31, "exp": -30}, "expired"),
+    ({"iat": -601, "nbf": 31}, "not_yet_valid"),
+]
+
+
+@pytest.mark.parametrize(("offsets", "expected"), TIMES)
+def test_times_to_the_second(offsets, expected, verify, reason, mint):
+    """Each boundary holds on its second and not one beside it (B12, B27, R-CLM-1)."""
+    token = mint(claims={name: NOW + offset for name, offset in offsets.items()})
+    if expected is None:
+        assert verify(token)["jti"]
+    else:
+        assert reason(token) == expected
+
+
+def test_times_at_the_ends_of_their_range(verify, reason, mint):
+    """Zero is a time long past, 2^40 one far ahead; neither is an error of form."""
+    assert reason(mint(claims={"exp": 0})) == "expired"
+    assert reason(mint(claims={"iat": 0})) == "too_old"
+    assert verify(mint(claims={"exp": 2**40}))["exp"] == 2**40
+
+
+ORDER = [
+    # Each fault comes with all later ones, and names the reason although they are there, too.
+    ("malformed", {"crit": []}, {}),
+    ("wrong_type", {"typ": "at+jwt"}, {}),
+    ("algorithm_not_allowed", {"alg": "none"}, {}),
+    ("wrong_issuer", {"kid": "unknown"}, {"iss": "https://evil.example"}),
+    ("unknown_key", {"kid": "unknown"}, {}),
+    ("bad_signature", {}, {}),
+    ("missing_claim", {}, {"jti": ...}),
+    ("wrong_audience", {}, {"aud": "x"}),
+    ("expired", {}, {"exp": NOW - 100}),
+    ("not_yet_valid", {}, {"nbf": NOW + 100}),
+    ("too_old", {}, {"iat": NOW - 1000}),
+]
+
+
+@pytest.mark.parametrize("first", range(len(ORDER)))
+def test_the_first_failing_check_names_the_reason(first, reason, mint, issuer_key, stranger_key):
+    """The order of the contract holds for a token with every later fault at once."""
+    expected = ORDER[first][0]
+    header, claims = {}, {}
+    for _, header_fault, claims_fault in ORDER[first:]:
+        header = {**header_fault, **header}
+        claims = {**claims_fault, **claims}
+    has_bad_signature = first <= [row[0] for row in ORDER].index("bad_signature")
+    token = mint(header, claims, key=stranger_key if has_bad_signature else issuer_key)
+    assert reason(token) == expected
+
+
+def test_bad_signature(reason, mint, stranger_key, issuer_key):
+    """Another's key, another's payload or a cut signature are all no signature (B1)."""
+    genuine = mint()
+    header, payload, signature = genuine.split(".")
+    other = mint(claims={"repository": "acme/other"}).split(".")
+    assert reason(mint(key=stranger_key)) == "bad_signature"
+    assert reason(f"{header}.{other[1]}.{signature}") == "bad_signature"
+    assert reason(f"{header}.{payload}.{signature[:-2]}") == "bad_signature"
+    assert reason(f"{header}.{payload}.AAAA") == "bad_signature"
+    assert reason(mint(key=issuer_key, alg="RS512")) == "bad_signature"
+    assert reason(mint(key=issuer_key, alg="PS256")) == "bad_signature"
+
+
+def test_public_key_as_a_secret(reason, mint, issuer_key):
+    """HMAC with the published key as its secret is the oldest trick (B1, CVE-2022-29217)."""
+    public = issuer_key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    token = mint({"alg": "HS256"}, key=public, alg="HS256")
+    assert reason(token) == "algorithm_not_allowed"
+
+
+def test_our_own_access_token(reason, our_keys, github):
+    """What we issued never comes back in as an identity (B15)."""
+    claims = AccessTokenClaims(
+        iss=github["issuer"],
+        sub="x",
+        aud=github["audience"],
+        client_id="x",
+        scope="",
+        iat=NOW,
+        exp=NOW + 60,
+        jti="j",
+    )
+    assert reason(access_token.issue(our_keys["RS256"], claims)) == "wrong_type"
+
+
+def test_wrong_audience_says_which_is_expected(verify, mint, github):
+    """The one fault that a workflow's author can mend at once comes with the value to use."""
+    with pytest.raises(InvalidOidcToken) as caught:
+        verify(mint(claims={"aud": "x"}))
+    assert caught.value.details == {"reason": "wrong_audience", "expectedAudience": github["audience"]}
+
+
+def test_missing_claim_names_the_claim(verify, mint):
+    """The message says which claim it is."""
+    with pytest.raises(InvalidOidcToken, match="no claim repository_id"):
+        verify(mint(claims={"repository_id": ...}))
+    assert strict_jwt.missing_claim("ref_type").details == {"reason": "missing_claim"}
+
+
+def test_no_message_repeats_the_token(mint, verify):
+    """Whatever is wrong with a token, its text and its kid are in no message (B19, R-JWKS-5)."""
+    secret = "S3CR3T-and-long-enough-to-find"
+    for header, claims in (
+        ({"kid": f"{secret}!"}, {}),
+        ({"kid": secret}, {}),
+        ({"typ": secret}, {}),
+        ({"alg": secret}, {}),
+        ({}, {"iss": secret}),
+        ({}, {"aud": secret}),
+        ({}, b'{"%s":1,"%s":2}' % (secret.encode(), secret.encode())),
+    ):
+        with pytest.raises(InvalidOidcToken) as caught:
+            verify(mint(header, claims))
+        assert secret not in caught.value.message + json.dumps(caught.value.details)
+
+
+def test_claims_are_accounted_for():
+    """What `WorkflowIdentity` reads is what was checked here, neither more nor less."""
+    fields = set(WorkflowIdentity.__dataclass_fields__) - {"issuer", "provider"}
+    checked = {*strict_jwt.REQUIRED_STRINGS, *strict_jwt.REQUIRED_TIMES, *strict_jwt.OPTIONAL_STRINGS}
+    assert checked - {"aud", "nbf"} == fields
+
+
+def test_signed_claims_cannot_be_changed(verify, mint):
+    """Nobody downstream can make a verified claim say something else."""
+    with pytest.raises(TypeError):
+        verify(mint())["repository"] = "evil/repo"
+
+
+def test_peers_accept_what_is_refused_here(mint, issuer_key, reason):
+    """Why `jwt.decode` is not used: the library takes the last of two equal claims, and padding."""
+    claims = b'{"aud":"x","aud":"https://idp.example","exp":%d}' % (NOW + 10**9)
+    token = mint(claims=claims)
+    options = {"key": issuer_key.public_key(), "algorithms": ["RS256"], "audience": "https://idp.example"}
+    assert jwt.decode(token, **options)["aud"] == "https://idp.example"
+    assert jwt.decode(f"{token}==", **options)
+    assert reason(token) == reason(f"{token}==") == "malformed"
+
+
+# Laws
+
+
+@given(data=st.data())
+def test_no_changed_byte_gets_in(data, mint, github, issuer_key):
+    """A genuine token with any one character replaced, removed or added is refused (R-IN-2)."""
+    token = mint()
+    index = data.draw(st.integers(0, len(token) - 1))
+    character = data.draw(st.sampled_from("ABab09-_.=+/ \n\x00\u0410"))
+    edited = data.draw(
+        st.sampled_from(
+            [
+                token[:index] + character + token[index + 1 :],
+                token[:index] + token[index + 1 :],
+                token[:index] + character + token[index:],
+            ]
+        )
+    )
+    if edited == token:
+        return
+    with pytest.raises(InvalidOidcToken):
+        _verify(edited, github, issuer_key)
+
+
+@given(
+    st.text()
+    | st.text('AZaz09-_.={}"[]', max_size=200)
+    | st.binary().map(lambda octets: octets.decode("latin-1"))
+)
+def test_no_text_is_an_error_of_ours(github, issuer_key, text):
+    """Whatever is sent is refused as a token, and never as a fault of the program (R-ERR-1)."""
+    with pytest.raises(InvalidOidcToken):
+        _verify(text, github, issuer_key)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(
+    header=st.dictionaries(st.sampled_from(["alg", "typ", "kid", "crit", "x5t"]), JSON),
+    claims=st.dictionaries(
+        st.sampled_from(["iss", "aud", "exp", "iat", "sub", "ref", "environment"]), JSON, min_size=1
+    ),
+)
+def test_no_json_is_an_error_of_ours(header, claims, mint, github, issuer_key):
+    """Any JSON in any member is accepted or refused; nothing else comes out (B10, B12)."""
+    try:
+        verified = _verify(mint(header, claims), github, issuer_key)
+    except InvalidOidcToken:
+        return
+    assert verified["iss"] == github["issuer"]
+    assert verified["aud"] == github["audience"]
+
+
+class _OneKey:
+    def __init__(self, key):
+        self.find = lambda kid: key
+
+
+def _verify(token, github, issuer_key):
+    return strict_jwt.verify(
+        token,
+        issuer=github["issuer"],
+        audience=github["audience"],
+        keys=_OneKey(issuer_key.public_key()),
+        now=NOW,
+        max_age_seconds=MAX_AGE,
+    )
+
+
+def test_read_does_not_verify(mint, stranger_key):
+    """Reading gives the parts as they are signed over, whoever signed them."""
+    token = mint({"alg": "none"}, key=stranger_key)
+    parts = strict_jwt.read(token)
+    assert (parts.kid, parts.alg, parts.typ) == (KID, "none", "JWT")
+    assert parts.signing_input.decode() == token.rpartition(".")[0]
+    assert base64.urlsafe_b64encode(parts.signature).rstrip(b"=").decode() == token.rpartition(".")[2]
