@@ -42,7 +42,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self._reader, self._writer = open_engines(parse(url))
+        self._engines = open_engines(parse(url))
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -50,7 +50,7 @@ class Database:
 
         Raises `DatabaseUnavailable`.
         """
-        with outages(), self._reader.begin() as connection:
+        with outages(), self._engines.reader.begin() as connection:
             yield Transaction(connection, lock=False)
 
     @contextmanager
@@ -59,7 +59,7 @@ class Database:
 
         Raises `DatabaseUnavailable`.
         """
-        with outages(), self._writer.begin() as connection:
+        with outages(), self._engines.turn(), self._engines.writer.begin() as connection:
             yield Transaction(connection, lock=True)
 
     def is_prepared(self) -> bool:
@@ -67,13 +67,12 @@ class Database:
 
         Raises `DatabaseUnavailable`.
         """
-        with outages(), self._reader.connect() as connection:
+        with outages(), self._engines.reader.begin() as connection:
             return not pending(connection)
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        self._reader.dispose()
-        self._writer.dispose()
+        self._engines.close()
 
     def __enter__(self) -> Self:
         return self

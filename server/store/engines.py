@@ -1,89 +1,45 @@
-"""Connections to SQLite and to PostgreSQL, with the bounds that let an outage be answered within 10 s."""
+"""The two engines of a database: one that reads, one that writes."""
 
-import sqlite3
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
-from sqlalchemy import URL, Engine, create_engine, event
-from sqlalchemy.engine import Connection
+from sqlalchemy import URL, Engine
 
+from server.store import sqlite
+from server.store.turns import Turns
 from server.store.url import sqlite_file
 
-_SQLITE_BUSY_SECONDS = 4
-_POOL_WAIT_SECONDS = 2
-_POOL_SIZE = 10
 
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """Connections for reading, connections for writing, and whose turn it is to write.
 
-def open_engines(parts: URL) -> tuple[Engine, Engine]:
-    """An engine for transactions that only read, and one for those that write.
-
-    Nothing is connected yet. Each process needs its own: connections do not survive a fork.
+    Nothing is connected before the first transaction. Connections do not survive a fork: each process needs
+    engines of its own.
     """
+
+    reader: Engine
+    writer: Engine
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self.reader.dispose()
+        self.writer.dispose()
+
+
+def open_engines(parts: URL) -> Engines:
+    """The engines for a URL that `server.store.url.parse` accepted."""
     path = sqlite_file(parts)
-    return _postgresql(parts) if path is None else _sqlite(parts, path)
-
-
-def _sqlite(parts: URL, path: Path) -> tuple[Engine, Engine]:
-    """Many readers beside one writer, which is how SQLite's WAL works.
-
-    The threads of a process queue for its one writing connection; only processes meet at the file's lock,
-    which SQLite grants by polling and not in turn.
-    """
-    reader = create_engine(
-        parts,
-        creator=lambda: connect_sqlite(path, "query_only=ON", busy_seconds=_SQLITE_BUSY_SECONDS),
-        pool_size=_POOL_SIZE,
-        max_overflow=-1,
-    )
-    writer = create_engine(
-        parts,
-        creator=lambda: connect_sqlite(path, busy_seconds=_SQLITE_BUSY_SECONDS),
-        pool_size=1,
-        max_overflow=0,
-        pool_timeout=_SQLITE_BUSY_SECONDS,
-    )
-    begin_with(reader, "BEGIN")
-    begin_with(writer, "BEGIN IMMEDIATE")
-    return reader, writer
-
-
-def connect_sqlite(path: Path, *pragmas: str, busy_seconds: float) -> sqlite3.Connection:
-    """A connection to an existing file, in autocommit mode: transactions begin where we say.
-
-    FULL synchronisation keeps a burnt `jti` burnt when the power fails (R-RPL-1). A missing file is an error:
-    only `server.store.schema.migrate` makes one.
-    """
-    connection = sqlite3.connect(
-        f"{path.as_uri()}?mode=rw",
-        uri=True,
-        timeout=busy_seconds,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    for pragma in ("synchronous=FULL", "foreign_keys=ON", *pragmas):
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
-
-
-def begin_with(engine: Engine, statement: str) -> None:
-    """Begin every transaction of a SQLite engine with `statement`."""
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(statement)
-
-
-def _postgresql(parts: URL) -> tuple[Engine, Engine]:
-    """One pool for both; a reading transaction is READ ONLY to the server."""
+    if path is not None:
+        return Engines(
+            sqlite.reading_engine(parts, path),
+            sqlite.writing_engine(parts, path),
+            Turns(sqlite.BUSY_SECONDS).take,
+        )
     # Loaded only here: psycopg costs a third of the command line's start on SQLite.
-    from server.store.postgresql import connect
+    from server.store import postgresql
 
-    engine = create_engine(
-        parts,
-        isolation_level="READ COMMITTED",
-        pool_pre_ping=True,
-        pool_size=_POOL_SIZE,
-        max_overflow=0,
-        pool_timeout=_POOL_WAIT_SECONDS,
-    )
-    event.listen(engine, "do_connect", connect)
-    return engine.execution_options(postgresql_readonly=True), engine
+    engine = postgresql.engine(parts)
+    return Engines(engine.execution_options(postgresql_readonly=True), engine)

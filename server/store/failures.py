@@ -1,5 +1,6 @@
 """What goes wrong in a database, in the provider's own words."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,9 +11,8 @@ from sqlalchemy.exc import (
     IntegrityError,
     InterfaceError,
     OperationalError,
-    SQLAlchemyError,
 )
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import TimeoutError as WaitTimeout
 
 from server.errors import DatabaseUnavailable, ServiceError, ValidationFailed
 
@@ -33,7 +33,7 @@ def outages(*, to_operator: bool = False) -> Iterator[None]:
         raise ValidationFailed(
             "request", "a value cannot be stored; leave out NUL characters and numbers of ten digits or more"
         ) from error
-    except (DatabaseError, InterfaceError, PoolTimeout) as error:
+    except (DatabaseError, InterfaceError, WaitTimeout, sqlite3.OperationalError) as error:
         if not _is_outage(error):
             raise
         raise _unavailable(error, to_operator=to_operator) from error
@@ -44,10 +44,11 @@ def _is_outage(error: Exception) -> bool:
 
     SQLite reports a damaged file, or one that is no database, by the base class alone.
     """
-    return isinstance(error, (OperationalError, InterfaceError, PoolTimeout)) or type(error) is DatabaseError
+    outages = (OperationalError, InterfaceError, WaitTimeout, sqlite3.OperationalError)
+    return isinstance(error, outages) or type(error) is DatabaseError
 
 
-def _unavailable(error: SQLAlchemyError, *, to_operator: bool) -> DatabaseUnavailable:
+def _unavailable(error: Exception, *, to_operator: bool) -> DatabaseUnavailable:
     message = f"The database does not answer; try again in {RETRY_AFTER_SECONDS} s."
     if to_operator:
         cause = str(getattr(error, "orig", error)).partition("\n")[0]

@@ -1,17 +1,19 @@
-"""A connection to PostgreSQL that never waits longer than the provider may take to answer 503."""
+"""Connections to PostgreSQL that never wait longer than the provider may take to answer 503."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
-
-Answer = TypeVar("Answer")
+from sqlalchemy import URL, Engine, NullPool, create_engine, event
 
 ANSWER_SECONDS = 4.0
-"""How long a statement may take; with 2 s for the pool and 3 s for a new connection it stays below 10 s."""
+"""How long a statement may take; with the waiting for the pool and for a new connection it stays below 10 s."""
 
+_POOL_WAIT_SECONDS = 2.0
+_POOL_SIZE = 10
+_CONNECT_SECONDS = 3
 _DEFAULTS = {
-    "connect_timeout": "3",
+    "connect_timeout": str(_CONNECT_SECONDS),
     "application_name": "sentryagent-idp",
     # Notice a peer that vanished without a word, also between two statements.
     "tcp_user_timeout": "4000",
@@ -23,6 +25,26 @@ _DEFAULTS = {
 _SERVER_TIMEOUTS = (
     "-c statement_timeout=3500 -c lock_timeout=3000 -c idle_in_transaction_session_timeout=30000"
 )
+
+
+def engine(parts: URL) -> Engine:
+    """An engine for requests; a connection that broke while it lay in the pool is replaced unseen."""
+    engine = create_engine(
+        parts,
+        isolation_level="READ COMMITTED",
+        pool_pre_ping=True,
+        pool_size=_POOL_SIZE,
+        max_overflow=0,
+        pool_timeout=_POOL_WAIT_SECONDS,
+    )
+    event.listen(engine, "do_connect", _connect)
+    return engine
+
+
+def migrating_engine(parts: URL) -> Engine:
+    """An engine without the bounds of requests: a step may take as long as its table is large."""
+    patient = parts.set(query={"connect_timeout": str(_CONNECT_SECONDS), **parts.query})
+    return create_engine(patient, poolclass=NullPool)
 
 
 class _Connection(psycopg.Connection[Any]):
@@ -38,7 +60,7 @@ class _Connection(psycopg.Connection[Any]):
             raise
 
 
-def connect(_dialect: Any, _record: Any, args: tuple[Any, ...], parameters: dict[str, Any]) -> _Connection:
+def _connect(_dialect: Any, _record: Any, args: tuple[Any, ...], parameters: dict[str, Any]) -> _Connection:
     """Connect as the URL says (SQLAlchemy's `do_connect`); its parameters win over ours."""
     options = f"{_SERVER_TIMEOUTS} {parameters.get('options', '')}".strip()
     return _Connection.connect(*args, **{**_DEFAULTS, **parameters, "options": options})

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import URL, Engine, NullPool, create_engine, inspect, text
+from sqlalchemy import URL, Engine, inspect, text
 from sqlalchemy.engine import Connection
 
-from server.store import migrations
-from server.store.engines import begin_with, connect_sqlite, open_engines
+from server.store import migrations, sqlite
+from server.store.engines import open_engines
 from server.store.failures import outages
 from server.store.url import DatabaseUrlError, parse, sqlite_file
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _FOLDER = Path(migrations.__file__).parent
 _ADVISORY_LOCK = 0x53656E747279
 """PostgreSQL is migrated under this lock: "Sentry" in ASCII."""
-_SQLITE_WAIT_SECONDS = 60
 
 
 class SchemaError(Exception):
@@ -36,7 +35,7 @@ def migrate(url: str) -> Sequence[str]:
     path = sqlite_file(parts)
     if path is not None:
         _make_file(path)
-    engine = _postgresql(parts) if path is None else _sqlite(parts, path)
+    engine = _migrating_engine(parts, path)
     try:
         with outages(to_operator=True), engine.begin() as connection:
             if path is None:
@@ -55,12 +54,12 @@ def is_prepared(url: str) -> bool:
     path = sqlite_file(parts)
     if path is not None and not path.exists():
         return False
-    reader, _ = open_engines(parts)
+    engines = open_engines(parts)
     try:
-        with outages(to_operator=True), reader.connect() as connection:
+        with outages(to_operator=True), engines.reader.begin() as connection:
             return not pending(connection)
     finally:
-        reader.dispose()
+        engines.close()
 
 
 def pending(connection: Connection) -> bool:
@@ -92,21 +91,13 @@ def _make_file(path: Path) -> None:
         raise DatabaseUrlError(f"The SQLite database {path} cannot be made: {error.strerror}.") from error
 
 
-def _sqlite(parts: URL, path: Path) -> Engine:
-    """Foreign keys are off while steps run: a table that is rebuilt would take its dependents with it."""
-    pragmas = ("foreign_keys=OFF", "journal_mode=WAL")
-    engine = create_engine(
-        parts,
-        creator=lambda: connect_sqlite(path, *pragmas, busy_seconds=_SQLITE_WAIT_SECONDS),
-        poolclass=NullPool,
-    )
-    begin_with(engine, "BEGIN IMMEDIATE")
-    return engine
+def _migrating_engine(parts: URL, path: Path | None) -> Engine:
+    if path is not None:
+        return sqlite.migrating_engine(parts, path)
+    # Loaded only here: psycopg costs a third of the command line's start on SQLite.
+    from server.store import postgresql
 
-
-def _postgresql(parts: URL) -> Engine:
-    """Without the bounds of requests: a step may take as long as its table is large."""
-    return create_engine(parts.set(query={"connect_timeout": "3", **parts.query}), poolclass=NullPool)
+    return postgresql.migrating_engine(parts)
 
 
 def _upgrade(connection: Connection) -> Sequence[str]:

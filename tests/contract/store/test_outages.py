@@ -9,7 +9,7 @@ from threading import Thread
 import pytest
 
 from server.errors import DatabaseUnavailable
-from server.store import engines, postgresql, schema
+from server.store import postgresql, schema, sqlite
 from server.store.database import Database
 
 ISSUER = "https://token.actions.githubusercontent.com"
@@ -34,11 +34,8 @@ def write_issuer(database, value="new"):
 
 def test_the_bounds_add_up_to_less_than_ten_seconds():
     """Waiting for a connection, finding it dead and making another takes less than the contract's 10 s."""
-    assert (
-        engines._POOL_WAIT_SECONDS + postgresql.ANSWER_SECONDS + int(postgresql._DEFAULTS["connect_timeout"])
-        < 10
-    )
-    assert 2 * engines._SQLITE_BUSY_SECONDS < 10
+    assert postgresql._POOL_WAIT_SECONDS + postgresql.ANSWER_SECONDS + postgresql._CONNECT_SECONDS < 10
+    assert 2 * sqlite.BUSY_SECONDS < 10
 
 
 @pytest.mark.postgres
@@ -142,8 +139,8 @@ def test_the_servers_own_bounds_are_set(migrated_postgres_url):
 @pytest.mark.postgres
 def test_the_pool_is_bounded(migrated_postgres_url, monkeypatch):
     """With every connection in use the next transaction is refused in time, and served once one is back."""
-    monkeypatch.setattr(engines, "_POOL_SIZE", 1)
-    monkeypatch.setattr(engines, "_POOL_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(postgresql, "_POOL_SIZE", 1)
+    monkeypatch.setattr(postgresql, "_POOL_WAIT_SECONDS", 0.05)
     with Database(migrated_postgres_url) as database:
         with database.read(), pytest.raises(DatabaseUnavailable):
             read_issuer(database)
@@ -152,7 +149,7 @@ def test_the_pool_is_bounded(migrated_postgres_url, monkeypatch):
 
 def test_a_sqlite_file_that_stays_locked_is_an_outage(migrated_sqlite_url, monkeypatch):
     """Another program's lock is waited for in bounds; reading goes on, and writing afterwards."""
-    monkeypatch.setattr(engines, "_SQLITE_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     other = sqlite3.connect(path_of(migrated_sqlite_url), isolation_level=None)
     with Database(migrated_sqlite_url) as database:
         other.execute("BEGIN IMMEDIATE")
@@ -168,7 +165,7 @@ def test_a_sqlite_file_that_stays_locked_is_an_outage(migrated_sqlite_url, monke
 
 def test_threads_wait_for_the_writing_connection_in_bounds(migrated_sqlite_url, monkeypatch):
     """A thread whose turn does not come in time is refused."""
-    monkeypatch.setattr(engines, "_SQLITE_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     refusals = []
 
     def write(database):

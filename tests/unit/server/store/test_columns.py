@@ -19,7 +19,7 @@ def test_a_moment_is_exact(moment):
     """Any time, of any zone, comes back as the same moment in UTC."""
     kind = Moment()
     back = kind.process_result_value(kind.process_bind_param(moment, SQLITE), SQLITE)
-    assert (back, back.tzinfo) == (moment, UTC)
+    assert (back, back.tzinfo) == (moment.astimezone(UTC), UTC)
 
 
 @pytest.mark.parametrize(

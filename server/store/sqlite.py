@@ -1,0 +1,84 @@
+"""Connections to a SQLite file: many readers beside one writer, which is how its WAL works."""
+
+import sqlite3
+from pathlib import Path
+from time import monotonic, sleep
+
+from sqlalchemy import URL, Engine, NullPool, create_engine, event
+from sqlalchemy.engine import Connection
+
+BUSY_SECONDS = 4.0
+"""How long a thread waits for its turn, and then for other processes: together below the contract's 10 s."""
+
+_MIGRATION_SECONDS = 60.0
+_RETRY_SECONDS = 0.001
+_ASK_ONCE = "busy_timeout=0"
+
+
+def reading_engine(parts: URL, path: Path) -> Engine:
+    """An engine whose connections cannot write."""
+    engine = create_engine(
+        parts, creator=lambda: _connect(path, "query_only=ON"), pool_size=10, max_overflow=-1
+    )
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    return engine
+
+
+def writing_engine(parts: URL, path: Path) -> Engine:
+    """An engine of one connection: a process writes one transaction after the other."""
+    engine = create_engine(parts, creator=lambda: _connect(path, _ASK_ONCE), pool_size=1, max_overflow=0)
+    event.listen(engine, "begin", lambda connection: _begin_writing(connection, BUSY_SECONDS))
+    return engine
+
+
+def migrating_engine(parts: URL, path: Path) -> Engine:
+    """An engine that waits long for other processes, and makes the file one with a WAL.
+
+    Foreign keys are off while steps run: a table that is rebuilt would take its dependents with it.
+    """
+    engine = create_engine(
+        parts,
+        creator=lambda: _connect(path, "foreign_keys=OFF", "journal_mode=WAL", _ASK_ONCE),
+        poolclass=NullPool,
+    )
+    event.listen(engine, "begin", lambda connection: _begin_writing(connection, _MIGRATION_SECONDS))
+    return engine
+
+
+def _connect(path: Path, *pragmas: str) -> sqlite3.Connection:
+    """A connection to an existing file, in autocommit mode: transactions begin where we say.
+
+    FULL synchronisation keeps a burnt `jti` burnt when the power fails (federation-security R-RPL-1).
+    """
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode=rw",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    for pragma in ("synchronous=FULL", "foreign_keys=ON", *pragmas):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def _begin_writing(connection: Connection, seconds: float) -> None:
+    """Take the file's write lock, asking every millisecond.
+
+    SQLite's own waiting asks every 100 ms in the end: beside a busy process it would hardly ever find a gap.
+    """
+    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment] # creator made it
+    deadline = monotonic() + seconds
+    while not _is_begun(driver, is_last_try=monotonic() >= deadline):
+        sleep(_RETRY_SECONDS)
+
+
+def _is_begun(driver: sqlite3.Connection, *, is_last_try: bool) -> bool:
+    """Whether the transaction has begun; the last try says why not."""
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if is_last_try or error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True
