@@ -153,7 +153,8 @@ def serve(host: str, port: int, issuer: str) -> None:
     try:
         idp = MockIdp(host, port, issuer)
     except OSError as error:
-        reason = error.strerror or str(error)
+        # `create_server` repeats the address in the text of the error.
+        reason = (error.strerror or str(error)).partition(" (while")[0]
         message = f"cannot listen on {host}:{port} ({reason}); choose another --host or --port (0 takes a free port)"
         raise click.UsageError(message) from error
     print(f"mock-idp: listening on {idp.url} (issuer {idp.issuer})", flush=True)

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from mock_idp.signing_keys import KeyRing
+
+# How long `shutdown` may have to wait; tests start and stop many mocks.
+_POLL_SECONDS = 0.02
 _UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (recognised, not bound)
 
 
@@ -41,18 +45,22 @@ class MockIdp:
     """A mock of GitHub's OIDC issuer on a port of its own.
 
     `with MockIdp() as idp:` serves until the block ends. `issuer` is the `iss` of its tokens: a URL, a path below the
-    server's own URL such as `/_services/token`, or nothing for that URL itself. Port 0 takes a free port.
+    server's own URL such as `/_services/token`, or nothing for that URL itself. Port 0 takes a free port. `ring` saves
+    many mocks the making of keys, which is the slow part (`mock_idp.signing_keys.make_ring`).
     Raises OSError where it cannot bind.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0, issuer: str = "") -> None:
+    def __init__(
+        self, host: str = "127.0.0.1", port: int = 0, issuer: str = "", ring: KeyRing | None = None
+    ) -> None:
         self._socket = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128
         )
         port = self._socket.getsockname()[1]
         name = _UNSPECIFIED.get(host, host)
         self.url = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
-        self.state = Issuer(self.url + issuer if issuer.startswith("/") else issuer or self.url)
+        name = self.url + issuer if issuer.startswith("/") else issuer or self.url
+        self.state = Issuer(name, ring=ring)
         self._server = make_server(
             host,
             port,
@@ -69,7 +77,7 @@ class MockIdp:
 
     def serve_forever(self) -> None:
         """Serve in this thread until the process is told to end."""
-        self._server.serve_forever(poll_interval=0.1)
+        self._server.serve_forever(poll_interval=_POLL_SECONDS)
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self.serve_forever, name="mock-idp", daemon=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import threading
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -31,6 +32,9 @@ def main(mode: str) -> int:
     if mode == "fail":
         print("::error title=Sample,file=main.py,line=3::it went wrong: 100%25", file=sys.stderr)
         return 3
+    if mode == "wait":
+        print(f"waiting as {os.getpid()}")
+        threading.Event().wait(60)
     if mode == "environment":
         seen = {**os.environ, "argv": json.dumps(sys.argv[1:]), "cwd": str(Path.cwd())}
         _append("GITHUB_OUTPUT", f"environment<<EOF\n{json.dumps(seen)}\nEOF\n")

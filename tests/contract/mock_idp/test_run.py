@@ -1,0 +1,190 @@
+"""`mock-idp run` on a small action: as a process, and as a container where there is an engine."""
+
+import json
+import re
+import signal
+import stat
+import subprocess
+import sys
+
+import pytest
+
+MOCK_IDP = [sys.executable, "-c", "from mock_idp.cli import main; main()"]
+JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
+ENGINES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
+
+
+@pytest.fixture
+def run(command, idp, sample_action, tmp_path):
+    """Run the sample action; exit code, log and report."""
+
+    def run(*words, **environment):
+        report = tmp_path / "report.json"
+        code, out, err = command(
+            "run", sample_action, "--url", idp.url, "--json", report, *words, **environment
+        )
+        assert err == ""
+        return code, out, json.loads(report.read_text())
+
+    return run
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_action_gets_its_token_and_no_log_shows_it(run, idp, engine):
+    """Outputs are in clear in the report, masked everywhere else; the post stage has the state."""
+    code, log, report = run("--engine", engine)
+
+    assert (code, report["outcome"], report["state"]) == (0, "success", {"mode": "token"})
+    assert JWT.fullmatch(report["outputs"]["token"])
+    assert "the token is ***" in log
+    assert not JWT.search(log + report["summary"])
+    assert report["summary"] == "# Sample\n\ntoken ***\n"
+    assert report["annotations"] == [{"level": "notice", "title": "Post", "message": "state is token"}]
+    assert [entry["audience"] for entry in idp.state.requests()] == ["https://octo-org.example.com"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_failure_is_told_and_the_post_stage_still_runs(run, engine):
+    """Exit 1, the error with its place, no line about the exit code."""
+    code, log, report = run("--engine", engine, "--input", "mode=fail")
+
+    assert (code, report["outcome"]) == (1, "failure")
+    assert report["annotations"][0] == {
+        "level": "error",
+        "title": "Sample",
+        "message": "it went wrong: 100%",
+        "file": "main.py",
+        "line": 3,
+    }
+    assert log.count("##[error]") == 1
+    assert "##[notice]state is fail" in log
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_step_sees_the_runners_environment(run, engine):
+    """Hyphens stay, `runs.args` and `runs.env` are evaluated, nothing of this machine leaks."""
+    words = [
+        "--engine",
+        engine,
+        "--input",
+        "mode=environment",
+        "--input",
+        "api-url=https://a",
+        "--env",
+        "EXTRA=1",
+    ]
+
+    _, _, report = run(*words, SECRET_OF_MINE="1", GITHUB_TOKEN="t", GITHUB_SHA="f" * 40)
+
+    seen = json.loads(report["outputs"]["environment"])
+    assert (seen["INPUT_API-URL"], seen["SAMPLE_URL"], seen["EXTRA"]) == ("https://a", "https://a", "1")
+    assert json.loads(seen["argv"]) == ["--mode", "environment", ""]
+    assert seen["cwd"] == seen["GITHUB_WORKSPACE"]
+    assert not {"SECRET_OF_MINE", "GITHUB_TOKEN", "MOCK_IDP_URL"} & seen.keys()
+    assert seen["GITHUB_SHA"] != "f" * 40
+
+
+@pytest.mark.docker
+def test_a_container_sees_the_runners_paths(run):
+    """What is mounted is translated, what is not stays a path of the machine."""
+    _, _, report = run("--engine", "docker", "--input", "mode=environment")
+
+    seen = json.loads(report["outputs"]["environment"])
+    assert (seen["HOME"], seen["cwd"]) == ("/github/home", "/github/workspace")
+    assert seen["GITHUB_OUTPUT"].startswith("/github/file_commands/set_output_")
+    assert seen["GITHUB_EVENT_PATH"] == "/github/workflow/event.json"
+    assert not seen["RUNNER_TOOL_CACHE"].startswith("/github/")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_bad_output_file_fails_the_step(run, engine):
+    """Although the action itself exits with 0."""
+    code, log, report = run("--engine", engine, "--input", "mode=bad-file")
+
+    assert (code, report["outputs"]) == (1, {"good": "1"})
+    assert "##[error]Invalid value. Matching delimiter not found 'EOF'" in log
+
+
+@pytest.mark.parametrize("mode", ["none", "fork"])
+def test_without_permission_the_action_finds_no_variable(run, mode):
+    """It fails as it would on GitHub."""
+    code, log, _ = run("--id-token", mode)
+
+    assert code == 1
+    assert "KeyError: 'ACTIONS_ID_TOKEN_REQUEST_URL'" in log
+
+
+def test_the_job_ends_with_the_run(run, idp):
+    """A request token that leaked is expired."""
+    run()
+
+    assert idp.state._jobs == {}
+
+
+def test_the_report_is_for_this_user_alone(run, tmp_path):
+    """Also where a file that others could read was there before."""
+    report = tmp_path / "report.json"
+    report.touch(mode=0o644)
+
+    run()
+
+    assert stat.S_IMODE(report.stat().st_mode) == 0o600
+
+
+def test_nothing_is_left_in_the_actions_folder(run, sample_action):
+    """No bytecode, no output files."""
+    before = sorted(sample_action.rglob("*"))
+
+    run()
+
+    assert sorted(sample_action.rglob("*")) == before
+
+
+def test_a_workspace_can_be_given(run, tmp_path):
+    """The step works in it, as after a checkout."""
+    workspace = tmp_path / "checkout"
+    workspace.mkdir()
+
+    _, _, report = run("--input", "mode=environment", "--workspace", workspace)
+
+    assert json.loads(report["outputs"]["environment"])["cwd"] == str(workspace)
+
+
+def test_an_action_that_cannot_be_run_is_one_line(command, idp, tmp_path):
+    """Exit 2 and nothing started."""
+    code, out, err = command("run", tmp_path, "--url", idp.url)
+
+    assert (code, out) == (2, "")
+    assert err == f"mock-idp: Can't find 'action.yml' or 'action.yaml' under '{tmp_path}'.\n"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_interrupted_run_leaves_nothing_running(idp, sample_action, tmp_path, engine):
+    """SIGTERM ends the action's process, or its container, and the job."""
+    words = [
+        "run",
+        sample_action,
+        "--url",
+        idp.url,
+        "--engine",
+        engine,
+        "--input",
+        "mode=wait",
+        "--workspace",
+        tmp_path,
+    ]
+    with subprocess.Popen([*MOCK_IDP, *map(str, words)], stdout=subprocess.PIPE, text=True) as process:
+        line = next(line for line in process.stdout if line.startswith("waiting as "))
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+
+    assert process.returncode == 143
+    assert idp.state._jobs == {}
+    assert not _is_running(engine, line.split()[-1], tmp_path)
+
+
+def _is_running(engine, pid, workspace):
+    if engine == "docker":
+        containers = ["docker", "ps", "-q", "--filter", f"volume={workspace}"]
+        return subprocess.check_output(containers, text=True) != ""
+    return subprocess.run(["ps", "-p", pid], capture_output=True).returncode == 0
