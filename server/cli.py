@@ -44,7 +44,7 @@ def serve(**flags: str | None) -> None:
 
         try:
             serving.serve(Settings.from_environ(os.environ, flags))
-        except serving.AddressInUse as error:
+        except serving.UnusableAddress as error:
             _fail(str(error))
 
 

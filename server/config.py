@@ -1,5 +1,6 @@
 """The provider's configuration: read once, from a mapping and the command line's flags, into a frozen object."""
 
+import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any, Literal, Self
@@ -32,6 +33,9 @@ _AUDIENCES_OF_OTHERS = frozenset(
         "octo-sts.dev",
     }
 )
+_HOSTS_OF_OTHERS = (".github.com", ".iam.googleapis.com")
+"""GitHub's default audience is `https://github.com/OWNER`; Google's are paths under its IAM host."""
+
 _MIN_ENCRYPTION_KEY_LENGTH = 32
 
 
@@ -51,24 +55,38 @@ def is_loopback(host: str | None) -> bool:
 
 def _web_url(text: str) -> str:
     """An https URL, or http on loopback, in the form in which issuers are compared: exact, no `/` at the end."""
+    if not text.isascii() or any(char.isspace() or not char.isprintable() for char in text):
+        raise ValueError("write it in ASCII and without blanks")
     url = text.rstrip("/")
     parts = urlsplit(url)
     if parts.scheme not in {"https", "http"} or not parts.hostname:
         raise ValueError("write a URL such as https://idp.example.com")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError("use https; http is accepted for loopback addresses only")
-    if parts.query or parts.fragment or parts.username is not None or parts.port == 0:
+    if {"?", "#"} & set(url) or parts.username is not None or parts.port == 0:
         raise ValueError("write it without user, query and fragment")
     return url
+
+
+def _unpadded(text: str) -> str:
+    if text != text.strip():
+        raise ValueError("remove the blanks around it")
+    return text
+
+
+def _digits(text: object) -> object:
+    # Python reads 3_000, 3000.0 and " 3000" as numbers, too; what is written into a URL must be read in one way.
+    if isinstance(text, str) and not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+        raise ValueError("write a whole number")
+    return text
 
 
 def _own_audience(audience: str) -> str:
     """An audience that no other service trusts: a token meant for one of those could be replayed here (A3)."""
     lowered = audience.lower()
-    if lowered in _AUDIENCES_OF_OTHERS or "github.com" in lowered or "iam.googleapis.com" in lowered:
+    host = urlsplit(lowered).hostname or lowered.partition("/")[0]
+    if lowered in _AUDIENCES_OF_OTHERS or f".{host}".endswith(_HOSTS_OF_OTHERS):
         raise ValueError("this audience belongs to somebody else; use the provider's own URL")
-    if audience != audience.strip():
-        raise ValueError("remove the blanks around it")
     return audience
 
 
@@ -103,6 +121,8 @@ def _database_url(url: str) -> str:
 
 
 WebUrl = Annotated[str, AfterValidator(_web_url)]
+Unpadded = Annotated[str, AfterValidator(_unpadded)]
+Number = Annotated[int, BeforeValidator(_digits)]
 
 
 class Settings(BaseModel):
@@ -110,25 +130,25 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
-    host: str = Field("127.0.0.1", min_length=1)
-    port: int = Field(3000, ge=1, le=65535)
-    workers: int | None = Field(None, ge=1, le=256)
+    host: Unpadded = Field("127.0.0.1", min_length=1)
+    port: Number = Field(3000, ge=1, le=65535)
+    workers: Number | None = Field(None, ge=1, le=256)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     database_url: Annotated[str, AfterValidator(_database_url)] = Field(
         "sqlite:///sentryagent.db", repr=False
     )
     public_url: WebUrl = ""
-    token_audience: str = Field("", validate_default=False)
-    oidc_audience: Annotated[str, AfterValidator(_own_audience)] = ""
+    token_audience: Unpadded = Field("", validate_default=False)
+    oidc_audience: Annotated[Unpadded, AfterValidator(_own_audience)] = ""
     github_issuer: WebUrl = "https://token.actions.githubusercontent.com"
-    oidc_max_age: int = Field(600, ge=1)
-    token_ttl: int = Field(3600, ge=1, le=86_400)
+    oidc_max_age: Number = Field(600, ge=1)
+    token_ttl: Number = Field(3600, ge=1, le=86_400)
     signing_alg: Literal["ES256", "RS256", "EdDSA"] = "ES256"
     key_encryption_key: Annotated[SecretStr, AfterValidator(_encryption_key)] | None = None
-    rate_limit: int = Field(600, ge=0)
+    rate_limit: Number = Field(600, ge=0)
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)] = ()
     explain: Annotated[bool, BeforeValidator(_switch)] = True
-    audit_retention: int | None = Field(None, ge=1)
+    audit_retention: Number | None = Field(None, ge=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -168,10 +188,11 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            raise ConfigurationError(_first_line(error)) from error
+            raise ConfigurationError(_first_line(error, given)) from error
 
 
-def _first_line(error: ValidationError) -> str:
+def _first_line(error: ValidationError, given: Mapping[str, str]) -> str:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     name = str(first["loc"][0]) if first["loc"] else "public_url"
+    name = name if name in given else "public_url"  # from which what was not given is derived
     return f"{PREFIX}{name.upper()}: {first['msg'].removeprefix('Value error, ')}"

@@ -9,6 +9,7 @@ from server.auditing import Auditor
 from server.domain.agent import Agent, AgentStatus, RegisteredBy, may_see, unchangeable_member
 from server.domain.audit import Action, RequestContext
 from server.domain.caller import Caller, CallerKind
+from server.domain.identity import repository_key
 from server.domain.records import agent_record, changes
 from server.domain.trust_policy import TrustPolicy
 from server.errors import AgentAlreadyExists, AgentDecommissioned, AgentNotFound, Forbidden
@@ -159,6 +160,9 @@ class Registration:
             return None
         bootstrap = tx.policies.get(UUID(caller.provenance["policy_id"]))
         if bootstrap is None or not bootstrap.trust_registered or not bootstrap.is_live(agent.created_at):
+            return None
+        # Since the token was issued, the policy may have been turned to another repository, which registered nothing.
+        if bootstrap.repository_key != repository_key(caller.provenance["repository"]):
             return None
         derived = derive(bootstrap, agent, self.new_id())
         tx.policies.add(derived)

@@ -1,5 +1,6 @@
 """`serve`: the database made ready, then worker processes under granian."""
 
+import errno
 import os
 import socket
 import threading
@@ -30,17 +31,17 @@ _THREADS = 4
 _DRAIN_SECONDS = 30
 
 
-class AddressInUse(Exception):
-    """Another process listens on the address."""
+class UnusableAddress(Exception):
+    """The address is none of this machine, or another process listens on it."""
 
 
 def serve(settings: Settings) -> None:
     """Migrate, make a signing key where there is none, and serve until SIGTERM; in-flight requests are finished.
 
-    Raises `AddressInUse`, `DatabaseUnavailable`, `SchemaError`, `DatabaseUrlError`.
+    Raises `UnusableAddress`, `DatabaseUnavailable`, `SchemaError`, `DatabaseUrlError`.
     """
     logs.configure(settings.log_level)
-    _check_address(settings)
+    address = _address(settings.host, settings.port)
     prepare(settings)
     workers = settings.workers or os.cpu_count() or 1
     log.info(
@@ -51,7 +52,7 @@ def serve(settings: Settings) -> None:
     )
     Server(
         "sentryagent",
-        address=settings.host,
+        address=address,
         port=settings.port,
         interface=Interfaces.WSGI,
         workers=workers,
@@ -89,14 +90,22 @@ def load(settings: Settings) -> Flask:
     return create_app(settings, world)
 
 
-def _check_address(settings: Settings) -> None:
-    """Find a port that is taken before the workers do: they share it on purpose, also with a stranger of our user."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            raise AddressInUse(
-                f"SENTRYAGENT_PORT: cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another"
-            ) from error
+def _address(host: str, port: int) -> str:
+    """The IP address to listen on: of a name the IPv4 one, as in the default public URL.
+
+    A port that is taken is found here, and not by the workers: they share it on purpose, also with a stranger of
+    our user. Raises `UnusableAddress`.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, *_, address = min(found, key=lambda it: it[0] != socket.AF_INET)
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        is_port = getattr(error, "errno", None) in {errno.EADDRINUSE, errno.EACCES}
+        raise UnusableAddress(
+            f"SENTRYAGENT_{'PORT' if is_port else 'HOST'}: cannot listen on {host}:{port} ({cause}); choose another"
+        ) from error
+    return str(address[0])

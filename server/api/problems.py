@@ -11,7 +11,7 @@ from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
 from server import errors
 from server.api import API
-from server.api.requests import FORM
+from server.api.requests import FORM, TOO_LARGE
 from server.api.services import services
 
 log = structlog.get_logger()
@@ -130,7 +130,7 @@ def _translated(error: HTTPException) -> errors.ServiceError:
         case 405:
             return errors.MethodNotAllowed(f"This path does not take {request.method}.")
         case 413:
-            return errors.PayloadTooLarge("The body is larger than 32 KiB; send less.")
+            return errors.PayloadTooLarge(TOO_LARGE)
         case 415:
             return errors.UnsupportedMediaType("Send the body as application/json.")
         case code if code is not None and code < 500:
