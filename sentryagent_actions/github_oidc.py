@@ -18,7 +18,14 @@ from sentryagent_actions.errors import (
     IdTokenPermissionError,
     TlsError,
 )
-from sentryagent_actions.network import CertificateError, Network, NetworkError, Reply, UnusableAnswerError
+from sentryagent_actions.network import (
+    Call,
+    CertificateError,
+    Network,
+    NetworkError,
+    Reply,
+    UnusableAnswerError,
+)
 from sentryagent_actions.origin import Origin
 from sentryagent_actions.untrusted import shown
 
@@ -86,7 +93,7 @@ class IdTokens:
         """
         try:
             reply = self._network.send(
-                "GET", self._endpoint.url_for(self.audience), bearer=self._endpoint.token
+                Call("GET", self._endpoint.url_for(self.audience), bearer=self._endpoint.token)
             )
         except CertificateError as error:
             raise TlsError("GitHub's ID-token endpoint", str(error)) from error

@@ -15,6 +15,7 @@ from sentryagent_actions.errors import (
     TlsError,
 )
 from sentryagent_actions.network import (
+    Call,
     CertificateError,
     Network,
     NetworkError,
@@ -103,8 +104,8 @@ class IdentityProvider:
         return answer if isinstance(answer, str) and self._is_own(answer) else str(self.api_url)
 
     def exchange(self, fresh_id_token: Callable[[], str], request: ExchangeRequest) -> AccessToken:
-        """Exchange an ID token for an access token, masked. Each try has a fresh ID token: a used one is refused."""
-        reply = self._network.retry(lambda: self._exchange_once(fresh_id_token(), request.as_json()))
+        """Exchange an ID token for an access token, masked; each try has a fresh ID token."""
+        reply = self._exchange(fresh_id_token, request.as_json())
         body = self._object(reply)
         value = self._text(body, "access_token", _BEARER_TOKEN)
         self._mask(value)
@@ -118,8 +119,7 @@ class IdentityProvider:
 
     def try_exchange(self, fresh_id_token: Callable[[], str], request: ExchangeRequest) -> Permission:
         """Ask what the exchange would give, without a token being issued."""
-        members = {**request.as_json(), "dryRun": True}
-        reply = self._network.retry(lambda: self._exchange_once(fresh_id_token(), members))
+        reply = self._exchange(fresh_id_token, {**request.as_json(), "dryRun": True})
         body = self._object(reply)
         if body.get("dryRun") is not True or body.get("allowed") is not True:
             raise self._invalid("is no answer to a dry run; it may be too old to know one")
@@ -163,24 +163,22 @@ class IdentityProvider:
         json: Mapping[str, object] | None = None,
         form: Mapping[str, str] | None = None,
     ) -> Reply:
-        return self._network.retry(lambda: self._call_once(method, path, bearer=bearer, json=json, form=form))
+        call = Call(method, self._url(path), bearer, json, form)
+        return self._network.retry(lambda: self._once(call))
 
-    def _exchange_once(self, id_token: str, members: Mapping[str, object]) -> Reply:
-        return self._call_once("POST", "/oidc/token", json={"token": id_token, **members})
+    def _exchange(self, fresh_id_token: Callable[[], str], members: Mapping[str, object]) -> Reply:
+        url = self._url("/oidc/token")
+        # The ID token is asked for within the try: one that was sent once is refused as replayed.
+        return self._network.retry(
+            lambda: self._once(Call("POST", url, json={"token": fresh_id_token(), **members}))
+        )
 
-    def _call_once(
-        self,
-        method: str,
-        path: str,
-        *,
-        bearer: str = "",
-        json: Mapping[str, object] | None = None,
-        form: Mapping[str, str] | None = None,
-    ) -> Reply:
+    def _url(self, path: str) -> str:
+        return f"{self.api_url}/api/v1{path}"
+
+    def _once(self, call: Call) -> Reply:
         try:
-            reply = self._network.send(
-                method, f"{self.api_url}/api/v1{path}", bearer=bearer, json=json, form=form
-            )
+            reply = self._network.send(call)
         except NetworkError as error:
             raise self._network_error(error) from error
         if not reply.is_success:

@@ -1,6 +1,5 @@
 """HTTP calls within one time budget: limits on time and size, and the rule for trying again."""
 
-import itertools
 import json
 import ssl
 from collections.abc import Callable, Iterator, Mapping
@@ -59,6 +58,17 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class Call:
+    """One HTTP request; `bearer` goes into the Authorization header, and a body is JSON or a form."""
+
+    method: str
+    url: str
+    bearer: str = field(default="", repr=False)
+    json: Mapping[str, object] | None = field(default=None, repr=False)
+    form: Mapping[str, str] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
 class Reply:
     """A complete HTTP answer that is no redirect."""
 
@@ -108,20 +118,15 @@ class Network:
         self._deadline = clock.monotonic() + budget_seconds
         self.clock = clock
 
-    def send(
-        self,
-        method: str,
-        url: str,
-        *,
-        bearer: str = "",
-        json: Mapping[str, object] | None = None,
-        form: Mapping[str, str] | None = None,
-    ) -> Reply:
+    def send(self, call: Call) -> Reply:
         """Make one call, once. Raises NetworkError."""
-        timeout = self._timeout()
-        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
         request = self._client.build_request(
-            method, url, json=json, data=form, headers=headers, timeout=timeout
+            call.method,
+            call.url,
+            headers={"Authorization": f"Bearer {call.bearer}"} if call.bearer else {},
+            json=call.json,
+            data=call.form,
+            timeout=self._timeout(),
         )
         with _network_errors():
             response = self._client.send(request, stream=True)
@@ -135,8 +140,9 @@ class Network:
 
         Full jitter between tries; `Retry-After` is honoured. Raises the last ActionError.
         """
-        may_retry_once = True
-        for tries in itertools.count(1):
+        tries, may_retry_once = 0, True
+        while True:
+            tries += 1
             try:
                 return attempt()
             except ActionError as error:
@@ -147,7 +153,6 @@ class Network:
                 may_retry_once = may_retry_once and not error.retry_once
                 self._log(f"Try {tries}: {error} Trying again in {pause:.1f} s.")
                 self.clock.sleep(pause)
-        raise AssertionError("itertools.count ended")  # pragma: no cover - for the type checker
 
     def _pause(self, error: ActionError, tries: int, *, may_retry_once: bool) -> float | None:
         if error.retry_once and may_retry_once:
@@ -208,7 +213,7 @@ def _tls_failure(error: BaseException) -> str:
         if isinstance(cause, ssl.SSLError) and not isinstance(
             cause, ssl.SSLEOFError | ssl.SSLZeroReturnError
         ):
-            return one_line(getattr(cause, "verify_message", "") or str(cause))
+            return one_line(getattr(cause, "verify_message", "") or str(cause)).rstrip(".")
         cause = cause.__cause__ or cause.__context__
     return ""
 

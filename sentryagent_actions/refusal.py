@@ -81,7 +81,8 @@ def _final(
     if code == "INVALID_OIDC_TOKEN":
         reason = shown(details.get("reason", ""), 60)
         expected = details.get("expectedAudience")
-        message += f" The provider expects the audience {shown(expected)}." if expected else ""
+        if expected and shown(expected) not in message:
+            message += f" The provider expects the audience {shown(expected)}."
         return IdTokenRejectedError(message, reason=reason, http_status=status, request_id=request_id)
     if code in _EXPLAINED:
         return PolicyRefusedError(
@@ -96,17 +97,18 @@ def _final(
         agent_id = shown(details.get("agentId") or "", 64)
         return AgentExistsError(message, agent_id=agent_id, http_status=status, request_id=request_id)
     return RefusedError(
-        code, message, http_status=status, request_id=request_id, remedy=_remedy(code, details)
+        code, message, http_status=status, request_id=request_id, remedy=_remedy(code, message, details)
     )
 
 
-def _remedy(code: str, details: Mapping[str, object]) -> str:
+def _remedy(code: str, message: str, details: Mapping[str, object]) -> str:
     if code == "VALIDATION_ERROR" and "field" in details:
-        field = shown(details["field"], 60)
-        source = f"the input `{INPUT_OF_FIELD[field]}`" if field in INPUT_OF_FIELD else f"the field {field}"
-        return f"What it refuses is {source}: {shown(details.get('reason', 'no reason given'))}"
+        field, reason = shown(details["field"], 60), shown(details.get("reason", ""))
+        source = INPUT_OF_FIELD.get(field.partition(".")[0])
+        about = f"the input `{source}`" if source else f"the field {field}"
+        return f"This is about {about}" + ("." if reason in message else f": {reason}.")
     if code == "SCOPE_NOT_PERMITTED" and "permitted" in details:
-        return f"The trust policy permits: {_scopes(details['permitted'])}. Ask for a part of that in the input `scope`."
+        return f"Set the input `scope` to a part of: {_scopes(details['permitted'])}."
     if code == "FORBIDDEN" and "requiredScope" in details:
         return f"The call needs the scope {shown(details['requiredScope'], 60)}."
     return ""

@@ -154,11 +154,14 @@ def steps_in(value):
 
 def examples():
     """Return (file, text, steps) of every YAML example in the manuals that uses one of our actions."""
-    found = []
-    for path in [ROOT / "README.md", *ROOT.glob("*/README.md"), *ROOT.glob("docs/*.md")]:
-        for text in re.findall(r"^```ya?ml\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE):
-            if "uses: sentryagent/" in text:
-                found.append((path.relative_to(ROOT), text, list(steps_in(yaml.safe_load(text)))))
+    files = [ROOT / "README.md", *ROOT.glob("*/README.md"), *ROOT.glob("docs/*.md")]
+    blocks = re.compile(r"^```ya?ml\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    found = [
+        (path.relative_to(ROOT), text, list(steps_in(yaml.safe_load(text))))
+        for path in files
+        for text in blocks.findall(path.read_text())
+        if "uses: sentryagent/" in text
+    ]
     assert found
     return found
 

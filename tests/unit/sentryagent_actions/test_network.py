@@ -9,6 +9,7 @@ import pytest
 
 from sentryagent_actions.errors import ActionError
 from sentryagent_actions.network import (
+    Call,
     CertificateError,
     Reply,
     TimedOutError,
@@ -75,7 +76,7 @@ def test_a_call_that_brings_nothing_says_why(world, answer, expected, text):
     """Each way to fail has its own error."""
     world.script.on("GET /x", world.answer(**answer))
     with pytest.raises(expected) as failure:
-        world.network().send("GET", URL)
+        world.network().send(Call("GET", URL))
     assert text in str(failure.value)
 
 
@@ -92,13 +93,13 @@ def test_certificate_is_told_from_a_broken_handshake(world, cause, expected):
     """A distrusted certificate is its own error; a connection that breaks off in the handshake is not."""
     world.script.on("GET /x", world.answer(error=caused_by(httpx.ConnectError("handshake"), cause)))
     with pytest.raises(expected):
-        world.network().send("GET", URL)
+        world.network().send(Call("GET", URL))
 
 
 def test_an_answer_of_exactly_the_limit_is_read(world):
     """One MiB is allowed."""
     world.script.on("GET /x", world.answer(text="x" * 1024 * 1024))
-    assert len(world.network().send("GET", URL).body) == 1024 * 1024
+    assert len(world.network().send(Call("GET", URL)).body) == 1024 * 1024
 
 
 def test_times_are_cut_to_what_is_left(world):
@@ -108,10 +109,10 @@ def test_times_are_cut_to_what_is_left(world):
         seen.append(request.extensions["timeout"]) or world.time.sleep(50) or httpx.Response(200)
     )
     network = world.network(seconds=60)
-    network.send("GET", URL)
-    network.send("GET", URL)
+    network.send(Call("GET", URL))
+    network.send(Call("GET", URL))
     with pytest.raises(TimedOutError, match="`timeout`"):
-        network.send("GET", URL)
+        network.send(Call("GET", URL))
     assert [(timeout["connect"], timeout["read"]) for timeout in seen] == [(5, 15), (5, 10)]
 
 
@@ -126,14 +127,14 @@ def test_an_answer_that_trickles_ends_with_the_budget(world):
 
     world.script.handle_request = lambda request: httpx.Response(200, stream=Trickle())
     with pytest.raises(TimedOutError, match="did not end"):
-        world.network(seconds=25).send("GET", URL)
+        world.network(seconds=25).send(Call("GET", URL))
     assert world.time.seconds == 30
 
 
 def test_credentials_and_origin_of_a_request(world):
     """A request says who sends it, and its bearer in the header alone."""
     world.script.on("POST /x", world.answer())
-    world.network().send("POST", URL, bearer="b", json={"a": 1})
+    world.network().send(Call("POST", URL, bearer="b", json={"a": 1}))
     (request,) = world.script.requests
     assert request.authorization == "Bearer b"
     assert request.user_agent.startswith("sentryagent-actions ")

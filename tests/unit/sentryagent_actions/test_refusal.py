@@ -122,6 +122,11 @@ def test_long_policy_is_left_to_the_summary():
         ("IDENTITY_CHANGED", {}, "PUT the trust policy"),
         ("VALIDATION_ERROR", {"field": "agentType", "reason": "unknown"}, "the input `agent-type`: unknown"),
         ("VALIDATION_ERROR", {"field": "token", "reason": "too long"}, "the field token: too long"),
+        (
+            "VALIDATION_ERROR",
+            {"field": "capabilities.0", "reason": "No."},
+            "about the input `capabilities`.\n",
+        ),
         ("SCOPE_NOT_PERMITTED", {"permitted": ["agents:read", "tokens:read"]}, "agents:read tokens:read"),
         ("SCOPE_NOT_PERMITTED", {"permitted": "agents:read"}, "agents:read"),
         ("FORBIDDEN", {"requiredScope": "agents:write"}, "scope agents:write"),
