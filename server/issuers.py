@@ -139,7 +139,7 @@ class GithubIssuerKeys:
         return held if held is not None and self._monotonic() - held.as_of <= MAX_AGE_SECONDS else None
 
     def _unavailable(self) -> IssuerUnavailable:
-        wait = max(1, math.ceil(self._asked_at + PAUSE_SECONDS - self._monotonic()))
+        wait = math.ceil(max(1.0, self._asked_at + PAUSE_SECONDS - self._monotonic()))
         return IssuerUnavailable(
             f"The signing keys of {self._issuer} cannot be fetched at the moment; try again in {wait} s.",
             retry_after=wait,
@@ -148,9 +148,11 @@ class GithubIssuerKeys:
     def _keep_fresh(self) -> None:
         with self._lock:
             refresh = self._begin_refresh()
-        if refresh is not None:
-            self._run(refresh)
-        self._schedule(REFRESH_SECONDS if self._last_error is None else PAUSE_SECONDS, self._keep_fresh)
+        try:
+            if refresh is not None:
+                self._run(refresh)
+        finally:
+            self._schedule(REFRESH_SECONDS if self._last_error is None else PAUSE_SECONDS, self._keep_fresh)
 
     def _ask_for_refresh(self) -> None:
         """Wait for the refresh that is going on, or for a new one where one is due again."""
@@ -182,19 +184,13 @@ class GithubIssuerKeys:
             self._last_error = str(error)
             _log.warning("issuer_keys_not_refreshed", issuer=self._issuer, error=str(error))
         else:
-            self._take(_Held(keys, as_of=refresh.started_at))
+            self._held = _Held(keys, as_of=refresh.started_at)
+            self._last_error = None
         finally:
             with self._lock:
                 if self._refresh is refresh:
                     self._refresh = None
             refresh.done.set()
-
-    def _take(self, fetched: _Held) -> None:
-        with self._lock:
-            # A refresh that was given up may still end, with keys that were withdrawn since.
-            if self._held is None or self._held.as_of <= fetched.as_of:
-                self._held = fetched
-                self._last_error = None
 
     def _fetch(self, deadline: float) -> Mapping[str, RSAPublicKey]:
         issuer = httpx.URL(self._issuer)
@@ -220,18 +216,20 @@ class GithubIssuerKeys:
         if left <= 0:
             raise FetchFailed("it does not answer in time")
         timeout = httpx.Timeout(left, connect=min(left, CONNECT_SECONDS))
-        # Uncompressed, so that the size of what is read is the size of what arrives.
+        # Uncompressed, so that the limit holds for what arrives, before anything unpacks it.
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         with self._client.stream(
             "GET", address, headers=headers, timeout=timeout, follow_redirects=False
         ) as response:
             if response.status_code != httpx.codes.OK:
                 raise FetchFailed(f"it answers with status {response.status_code}")
+            if "Content-Encoding" in response.headers:
+                raise FetchFailed("it answers compressed, which it was not asked for")
             return self._read(response, deadline)
 
     def _read(self, response: httpx.Response, deadline: float) -> bytes:
         body = bytearray()
-        for chunk in response.iter_raw():
+        for chunk in response.iter_bytes():
             body += chunk
             if len(body) > key_set.MAX_DOCUMENT_BYTES:
                 raise FetchFailed(f"it answers with more than {key_set.MAX_DOCUMENT_BYTES} bytes")

@@ -114,8 +114,9 @@ class WorkflowIdentity:
         separator: its head must be this repository and its tail this ref (federation-security A14).
         """
         repository, _, rest = (self.workflow_ref or "").partition(_WORKFLOWS)
-        name = rest.removesuffix(f"@{self.ref or self.sha}")
-        if name == rest or repository_key(repository) != self.repository_key:
+        revision = self.ref or self.sha
+        name = rest.removesuffix(f"@{revision}")
+        if not revision or name == rest or repository_key(repository) != self.repository_key:
             return None
         return name if is_workflow_file(name) else None
 

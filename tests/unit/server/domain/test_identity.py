@@ -2,7 +2,13 @@
 
 import pytest
 
-from server.domain.identity import ascii_lower, is_repository, is_workflow_file, repository_key
+from server.domain.identity import (
+    WorkflowIdentity,
+    ascii_lower,
+    is_repository,
+    is_workflow_file,
+    repository_key,
+)
 
 WORKFLOW_FILES = [
     # What stands before the ref is the file's name, however much it looks like something else (A14).
@@ -62,6 +68,22 @@ def test_workflow_file_at_a_commit(make_run):
     run = make_run(ref="", sha="b" * 40)
     assert run.workflow_ref.endswith("b" * 40)
     assert run.workflow_file == "ci.yml"
+
+
+@pytest.mark.parametrize("end", ["", "None"])
+def test_workflow_file_at_nothing(end, make_run):
+    """Without ref and commit there is nothing that could end the file's name."""
+    run = make_run(ref="", sha=None, workflow_ref=f"acme/api/.github/workflows/ci.yml@{end}")
+    assert run.workflow_file is None
+
+
+def test_hypothetical_run():
+    """A simulated run has the claims that it was given, and no token behind it."""
+    claims = dict.fromkeys(("repository_id", "repository_owner_id", "event_name"), "1")
+    run = WorkflowIdentity.hypothetical(
+        "https://x", {**claims, "repository": "acme/api", "ref": "refs/heads/x"}
+    )
+    assert (run.jti, run.exp, run.sub, run.issuer, run.repository) == ("", 0, "", "https://x", "acme/api")
 
 
 @pytest.mark.parametrize(

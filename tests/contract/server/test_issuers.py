@@ -1,0 +1,207 @@
+"""GitHub's keys over real HTTP, from a mock that misbehaves on request, and its tokens checked with them."""
+
+import threading
+import time
+
+import httpx
+import pytest
+
+from mock_idp.faults import ANSWER_FAULTS, DISCOVERY_FAULTS, KEY_SET_FAULTS, TOKEN_FAULTS
+from mock_idp.server import MockIdp
+from server.errors import InvalidOidcToken, IssuerUnavailable
+from server.issuers import GithubIssuerKeys
+from server.tokens import strict_jwt
+
+PATIENCE = 5
+
+
+@pytest.fixture
+def mock(github_keys):
+    with MockIdp(ring=github_keys) as running:
+        yield running
+
+
+@pytest.fixture
+def control(mock):
+    """The mock's control API: `control(path, body)`."""
+    with httpx.Client(base_url=mock.url, trust_env=False) as client:
+
+        def post(path, body):
+            response = client.post(f"/_mock/{path}", json=body)
+            assert response.is_success, response.text
+            return response.json() if response.content else None
+
+        yield post
+
+
+@pytest.fixture
+def requests(mock):
+    """How often an endpoint of the mock was asked."""
+
+    def count(endpoint):
+        data = httpx.get(f"{mock.url}/_mock/requests", trust_env=False).json()["data"]
+        return sum(entry["endpoint"] == endpoint for entry in data)
+
+    return count
+
+
+class Clock:
+    def __init__(self):
+        self.offset = 0.0
+
+    def __call__(self):
+        return time.monotonic() + self.offset
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def keys(mock, clock):
+    """The cache as the provider makes it, but for a clock that can be moved on; refreshes run where they are asked for."""
+    with httpx.Client(trust_env=False) as client:
+        yield GithubIssuerKeys(
+            mock.issuer, client, monotonic=clock, schedule=lambda delay, task: None if delay else task()
+        )
+
+
+@pytest.fixture
+def verify(mock, keys, control):
+    """Verify a token for the audience that the mock puts in where a job asks for none."""
+    audience = strict_jwt.read(_token(control)).claims["aud"]
+
+    def run(token):
+        return strict_jwt.verify(
+            token, issuer=mock.issuer, audience=audience, keys=keys, now=int(time.time()), max_age_seconds=600
+        )
+
+    return run
+
+
+def _token(control, **order):
+    return control("token", order)["token"]
+
+
+def test_a_token_of_the_mock_is_accepted(verify, control):
+    """The issuer's documents lead to the key that its tokens are signed with."""
+    assert verify(_token(control))["repository"]
+
+
+REASONS = {
+    "expired": "expired",
+    "not-yet-valid": "not_yet_valid",
+    "too-old": "too_old",
+    "missing-exp": "missing_claim",
+    "text-times": "malformed",
+    "wrong-issuer": "wrong_issuer",
+    "issuer-with-slash": "wrong_issuer",
+    "missing-issuer": "wrong_issuer",
+    "wrong-audience": "wrong_audience",
+    "audience-array": "wrong_audience",
+    "missing-audience": "missing_claim",
+    "missing-subject": "missing_claim",
+    "missing-jti": "missing_claim",
+    "missing-repository": "missing_claim",
+    "missing-repository-id": "missing_claim",
+    "duplicate-member": "malformed",
+    "unknown-kid": "unknown_key",
+    "missing-kid": "malformed",
+    "wrong-type": "wrong_type",
+    "embedded-jwk": "malformed",
+    "jku-header": "malformed",
+    "crit-header": "malformed",
+    "bad-signature": "bad_signature",
+    "empty-signature": "malformed",
+    "alg-none": "malformed",
+    "hs256-with-public-key": "algorithm_not_allowed",
+    "oversize": "malformed",
+}
+
+
+@pytest.mark.parametrize("fault", sorted({*TOKEN_FAULTS, *REASONS}))
+def test_every_faulty_token_of_the_mock_is_refused_for_its_own_reason(fault, verify, control):
+    """What the mock can do wrong, the provider has an answer to; a fault that only one of them knows fails here."""
+    with pytest.raises(InvalidOidcToken) as caught:
+        verify(_token(control, fault=fault))
+    assert caught.value.reason == REASONS[fault]
+
+
+HARMLESS = {("discovery", "wrong-content-type"), ("jwks", "wrong-content-type"), ("jwks", "wrong-keys")}
+"""The same documents under another label, and a set that is whole, although its keys sign nothing."""
+
+DOCUMENT_FAULTS = sorted(
+    {
+        *(("discovery", fault) for fault in (*ANSWER_FAULTS, *DISCOVERY_FAULTS)),
+        *(("jwks", fault) for fault in (*ANSWER_FAULTS, *KEY_SET_FAULTS)),
+    }
+    - HARMLESS
+)
+
+
+@pytest.mark.parametrize(("endpoint", "fault"), DOCUMENT_FAULTS)
+def test_a_broken_document_is_not_believed(endpoint, fault, keys, verify, control, clock):
+    """With no keys a broken document gives 503; with some, these go on to serve, and are replaced when all is well."""
+    control("faults", {"endpoint": endpoint, "fault": fault})
+    with pytest.raises(IssuerUnavailable) as caught:
+        verify(_token(control))
+    assert 29 <= caught.value.retry_after <= 30
+    httpx.delete(f"{keys._issuer}/_mock/faults", trust_env=False)
+    clock.offset += 31
+    assert verify(_token(control))
+    control("faults", {"endpoint": endpoint, "fault": fault})
+    clock.offset += 31
+    with pytest.raises(InvalidOidcToken):
+        keys.find("unknown")
+    assert keys.status()["lastError"]
+    assert verify(_token(control))
+
+
+@pytest.mark.parametrize("status", [404, 429, 500, 503])
+def test_an_error_status_is_an_outage(status, keys, verify, control):
+    """Whatever the issuer answers in place of its documents, held keys serve."""
+    keys.warm_up()
+    control("faults", {"endpoint": "discovery", "status": status})
+    with pytest.raises(InvalidOidcToken):
+        keys.find("unknown")
+    assert keys.status()["lastError"] == f"it answers with status {status}"
+    assert verify(_token(control))
+
+
+def test_a_rotated_key_is_taken_and_a_withdrawn_one_dropped(keys, verify, control, clock):
+    """A token signed with a new key is accepted at once, and one with a withdrawn key no more after the refresh."""
+    old = _token(control)
+    assert verify(old)
+    clock.offset += 31
+    control("keys/rotate", {"publish": True, "keepOld": False})
+    assert verify(_token(control))
+    with pytest.raises(InvalidOidcToken) as caught:
+        verify(old)
+    assert caught.value.reason == "unknown_key"
+
+
+def test_an_unpublished_key_is_looked_for_once(keys, verify, control, requests):
+    """A key that signs before it is published costs one refresh, and is refused until it is there."""
+    keys.warm_up()
+    control("keys/rotate", {"publish": False})
+    token = _token(control)
+    for _ in range(20):
+        with pytest.raises(InvalidOidcToken, match="does not publish"):
+            verify(token)
+    assert requests("jwks") == 2
+
+
+def test_in_threads_of_its_own(mock, control, requests):
+    """As the provider starts it: the warm-up returns at once, and the first token finds or awaits the keys."""
+    with httpx.Client(trust_env=False) as client:
+        keys = GithubIssuerKeys(mock.issuer, client)
+        keys.warm_up()
+        token = strict_jwt.read(_token(control))
+        assert keys.find(token.kid).key_size >= 2048
+        assert keys.status()["state"] == "fresh"
+        assert requests("jwks") == 1
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.cancel()
+            thread.join(PATIENCE)
