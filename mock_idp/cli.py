@@ -16,30 +16,30 @@ import click
 
 from mock_idp import client
 from mock_idp.environment import FORMATS
-from mock_idp.job import ID_TOKEN_MODES, RUNNER_ENVIRONMENTS, VISIBILITIES, Job, camel
+from mock_idp.job import ID_TOKEN_MODES, REF_OF_EVENT, RUNNER_ENVIRONMENTS, VISIBILITIES, Job, camel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _JOB_HELP = {
-    "repository": "OWNER/REPO [default: octo-org/hello-agent]",
+    "repository": "OWNER/REPO",
     "ref": "git reference or branch name [default: what the event has, else refs/heads/main]",
     "event": "name of the event [default: push]",
     "environment": "deployment environment of the job",
-    "actor": "login of who started the run [default: octocat]",
-    "workflow": "file name under .github/workflows [default: ci.yml]",
+    "actor": "login of who started the run",
+    "workflow": "file name under .github/workflows",
     "workflow_name": "the workflow's `name:`",
     "sha": "commit, 40 hex digits",
-    "id_token": "permission: write; none; fork = a pull request from a fork, which never has it [default: write]",
+    "id_token": "permission: write; none; fork = a pull request from a fork, which never has it",
     "repository_id": "instead of the id that follows from the name",
     "repository_owner_id": "instead of the id that follows from the name",
     "actor_id": "instead of the id that follows from the login",
     "run_id": "id of the workflow run",
-    "run_number": "number of the run [default: 1]",
-    "run_attempt": "number of the attempt [default: 1]",
+    "run_number": "number of the run",
+    "run_attempt": "number of the attempt",
     "check_run_id": "id of the job's check run",
-    "visibility": "of the repository [default: public]",
-    "runner_environment": "[default: github-hosted]",
+    "visibility": "of the repository",
+    "runner_environment": "who owns the machine",
     "ref_protected": "the ref has branch protection or a ruleset",
     "pull_request": "number of the pull request [default: 1]",
     "head_ref": "head branch of the pull request [default: feature]",
@@ -60,7 +60,9 @@ _CHOICES = {
 
 
 def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    # A repeatable flag gives one of its values.
+    singular = {"include_claim_keys": "include_claim_key", "repository_properties": "repository_property"}
+    return f"--{singular.get(name, name).replace('_', '-')}"
 
 
 def _pairs(_ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -78,16 +80,19 @@ def _issuer(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
     is_url = parts.scheme in {"http", "https"} and bool(parts.hostname)
     is_path = value.startswith("/") and not parts.netloc
     if value and (not (is_url or is_path) or value.endswith("/") or parts.query or parts.fragment):
-        reason = (
-            f"{value!r} is not an http(s) URL (or a path below this server's) without slash at its end, query"
+        raise click.BadParameter(
+            f"{value!r} must be an http(s) URL, or a path such as /_services/token, without slash at its end and query",
+            param=parameter,
         )
-        raise click.BadParameter(f"{reason} and fragment", param=parameter)
     return value
 
 
 def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for item in reversed(dataclasses.fields(Job)):
-        settings: dict[str, Any] = {"help": _JOB_HELP[item.name], "envvar": f"MOCK_IDP_{item.name.upper()}"}
+        is_shown = isinstance(item.default, str) and item.default not in {"", REF_OF_EVENT}
+        default = f" [default: {item.default}]" if is_shown else ""
+        settings: dict[str, Any] = {"help": _JOB_HELP[item.name] + default}
+        settings["envvar"] = f"MOCK_IDP_{item.name.upper()}"
         settings["show_envvar"] = True
         if item.name in _CHOICES:
             settings["type"] = click.Choice(_CHOICES[item.name])

@@ -125,21 +125,22 @@ class Issuer:
         """Start a job: its request token is good until `end_job`."""
         started = StartedJob(job, str(uuid.uuid4()), str(uuid.uuid4()), secrets.token_urlsafe(32))
         with self._lock:
-            self._jobs[started.job_id] = started
+            self._jobs[started.request_token] = started
         return started
 
     def end_job(self, job_id: str) -> bool:
         """End a job: its request token is expired from now on. False where there is no such job in progress."""
         with self._lock:
-            started = self._jobs.pop(job_id, None)
-            if started:
-                self._ended.add(started.request_token)
-            return started is not None
+            tokens = [token for token, started in self._jobs.items() if started.job_id == job_id]
+            for token in tokens:
+                del self._jobs[token]
+            self._ended.update(tokens)
+            return bool(tokens)
 
     def job_of(self, request_token: str) -> StartedJob | None:
         """The job in progress that a request token belongs to."""
         with self._lock:
-            return next((job for job in self._jobs.values() if job.request_token == request_token), None)
+            return self._jobs.get(request_token)
 
     def is_ended(self, request_token: str) -> bool:
         """Whether the token belonged to a job that has ended."""

@@ -28,7 +28,13 @@ _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?"
 # No blanks anywhere: these values become words of `$(mock-idp env --format act)`.
 _PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
     "repository": (rf"{_NAME}/[A-Za-z0-9._-]+", "must be OWNER/REPO"),
-    "ref": (rf"[^\s?*\[\\~^:]*|{re.escape(REF_OF_EVENT)}", "must be a git reference such as refs/heads/main, or a branch name"),
+    "ref": (
+        rf"[^\s?*\[\\~^:]*|{re.escape(REF_OF_EVENT)}",
+        "must be a git reference such as refs/heads/main, or a branch name",
+    ),
+    **dict.fromkeys(("head_ref", "base_ref"), (r"[^\s?*\[\\~^:]*", "must be a branch name")),
+    **dict.fromkeys(("environment", "workflow_name"), (r"[^\x00-\x1f\x7f]*", "must be one line of text")),
+    **dict.fromkeys(("run_number", "run_attempt"), (r"[1-9][0-9]*", "must be a positive number as a string")),
     "event": (r"[a-z_]*", "must be the name of an event such as push or workflow_dispatch"),
     "actor": (r"[A-Za-z0-9_-]+(\[bot\])?", "must be the login of a user or app"),
     "workflow": (r"[^\s/@:]+\.ya?ml", "must be a file name under .github/workflows such as ci.yml"),
@@ -36,14 +42,14 @@ _PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
         r"([^\s/@]+/[^\s/@]+/\.github/workflows/[^\s/@]+\.ya?ml@[^\s@]+)?",
         "must be OWNER/REPO/.github/workflows/FILE.yml@REF",
     ),
-    "called_workflow_sha": (r"([0-9a-f]{40})?", "must be 40 hex digits"),
-    "sha": (r"([0-9a-f]{40})?", "must be 40 hex digits"),
+    **dict.fromkeys(("sha", "called_workflow_sha"), (r"([0-9a-f]{40})?", "must be 40 hex digits")),
+    "enterprise": (r"[A-Za-z0-9-]*", "must be the slug of an enterprise"),
     **dict.fromkeys(
         (
-            "repository_id", "repository_owner_id", "actor_id", "enterprise_id", "run_id", "run_number",
-            "run_attempt", "check_run_id", "pull_request",
+            "repository_id", "repository_owner_id", "actor_id", "enterprise_id", "run_id", "check_run_id",
+            "pull_request",
         ),
-        (r"(0|[1-9][0-9]*)?", "must be a decimal number as a string"),
+        (r"([1-9][0-9]*)?", "must be a decimal number as a string"),
     ),
 }  # fmt: skip
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -223,4 +229,6 @@ def read_job(body: object) -> Job:
         _FIELD_OF_MEMBER[name]: tuple(value) if isinstance(value, list) else value
         for name, value in read_members(body, JOB_MEMBERS).items()
     }
+    if values.get("ref") == REF_OF_EVENT:
+        raise InvalidMemberError("ref", _PATTERNS["ref"][1])
     return Job(**values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import threading
@@ -37,7 +38,8 @@ class _Handler(WSGIRequestHandler):
         self.close_connection = True
         if isinstance(error, ConnectionToResetError):
             # Lingering for zero seconds makes the kernel send RST instead of FIN.
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             socket.close(self.connection.detach())
 
 

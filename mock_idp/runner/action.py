@@ -53,12 +53,8 @@ def load_action(folder: Path) -> Action:
     file = next((path for name in ("action.yml", "action.yaml") if (path := folder / name).is_file()), None)
     if file is None:
         raise ActionError(f"Can't find 'action.yml' or 'action.yaml' under '{folder}'.")
-    try:
-        # BaseLoader reads every scalar as text, as GitHub hands inputs on: `default: true` is the string "true".
-        document = yaml.load(file.read_text("utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 (it builds text, lists, maps)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ActionError(f"{file} is not readable as YAML: {' '.join(str(error).split())}") from error
-    runs = _mapping(document, "runs", file) if isinstance(document, dict) else {}
+    document = _read_document(file)
+    runs = _mapping(document, "runs", file)
     if runs.get("using") != "docker":
         raise ActionError(f"{file}: `runs.using` must be docker; mock-idp runs no other kind of action.")
     conditions = {name: str(runs.get(name) or "always()") for name in ("pre-if", "post-if")}
@@ -77,6 +73,15 @@ def load_action(folder: Path) -> Action:
         pre_if=conditions["pre-if"],
         post_if=conditions["post-if"],
     )
+
+
+def _read_document(file: Path) -> dict[str, Any]:
+    try:
+        # BaseLoader reads every scalar as text, as GitHub hands inputs on: `default: true` is the string "true".
+        document = yaml.load(file.read_text("utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 (it builds text, lists, maps)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ActionError(f"{file} is not readable as YAML: {' '.join(str(error).split())}") from error
+    return document if isinstance(document, dict) else {}
 
 
 def _mapping(parent: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def test_serve_tells_where_it_listens_and_ends_when_asked(number):
         (["serve", "--colour"], {}, "--colour"),
         (["env", "--id-token", "read"], {}, "--id-token"),
         (["env"], {"MOCK_IDP_VISIBILITY": "secret"}, "MOCK_IDP_VISIBILITY"),
-        (["env", "--repository-property", "x"], {}, "--repository-propert"),
+        (["env", "--repository-property", "x"], {}, "--repository-property"),
         (["env"], {"MOCK_IDP_URL": "http://127.0.0.1:1"}, "start one with `mock-idp serve`"),
         (["env"], {"MOCK_IDP_URL": "nonsense"}, "no mock-idp answers at nonsense"),
         (["run", "/no/such/folder"], {}, "/no/such/folder"),
@@ -119,12 +119,12 @@ def test_every_option_of_a_job_reaches_it(command, idp):
     words = [
         "--immutable-sub",
         "--ref-protected",
-        "--include-claim-keys",
+        "--include-claim-key",
         "repo",
-        "--include-claim-keys",
+        "--include-claim-key",
         "context",
     ]
-    pairs = ["--repository-properties", "team=blue", "--repository-properties", "tier=1=2"]
+    pairs = ["--repository-property", "team=blue", "--repository-property", "tier=1=2"]
 
     code, _, _ = command("env", "--url", idp.url, *words, *pairs)
 
