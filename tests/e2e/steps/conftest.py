@@ -1,0 +1,85 @@
+"""Short ways to run one step, and the partners that go wrong."""
+
+import json
+import socket
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+
+@pytest.fixture
+def register(run_action, agent_name):
+    """Register the test's agent; `inputs` with hyphens as underscores."""
+
+    def register(**inputs: str):
+        named = {name.replace("_", "-"): value for name, value in inputs.items()}
+        return run_action("register-agent", {"agent-name": agent_name} | named)
+
+    return register
+
+
+@pytest.fixture
+def trusted_agent(provider, repository, agent_name):
+    """An agent that the test's repository may act as on the branch main; its id."""
+    agent_id = provider.agent(agent_name)
+    provider.policy(repository, branch="main", agentId=agent_id)
+    return agent_id
+
+
+@pytest.fixture
+def nobody():
+    """A URL at which connections are refused: the port is taken and nobody listens."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{holder.getsockname()[1]}"
+
+
+@dataclass
+class Stranger:
+    """An HTTP server that is no provider: answers by path, the last answer for ever, and remembers what it was asked."""
+
+    url: str
+    answers: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
+    requests: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def answer(self, path: str, *answers: tuple[int, Any]) -> None:
+        self.answers[path] = list(answers)
+
+    def bodies(self, path: str) -> list[dict[str, Any]]:
+        return [json.loads(body) for asked, body in self.requests if asked == path]
+
+    def take(self, path: str, body: bytes) -> tuple[int, Any]:
+        self.requests.append((path, body))
+        planned = self.answers.get(path, [(404, {})])
+        return planned.pop(0) if len(planned) > 1 else planned[0]
+
+
+@pytest.fixture
+def stranger():
+    """A server that answers what the test says, and 404 to all else."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status, answer = stranger.take(urlsplit(self.path).path, body)
+            text = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        do_POST = do_GET  # noqa: N815 - the name that http.server calls
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: the requests are remembered."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        stranger = Stranger(f"http://127.0.0.1:{server.server_port}")
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield stranger
+        server.shutdown()

@@ -1,0 +1,110 @@
+"""The main job as a workflow does it: register an agent, issue its token, use it."""
+
+import httpx
+
+
+def test_a_workflow_registers_its_agent_and_acts_as_it(provider, repository, register, run_action):
+    """The manual's flow: policy, register-agent, policy, issue-token, a call with the token that a service verifies."""
+    provider.policy(repository, branch="main")
+    registered = register(agent_description="Cuts the releases")
+    assert registered.outputs.keys() == {"agent-id", "created"}
+    assert registered.outputs["created"] == "true"
+    agent_id = registered.outputs["agent-id"]
+
+    provider.policy(repository, branch="main", agentId=agent_id, scopes=["agents:read", "tokens:read"])
+    issued = run_action("issue-token", {"agent-id": agent_id, "revoke": "false"})
+
+    assert issued.exit_code == 0
+    assert issued.annotations == []
+    token = issued.outputs["access-token"]
+    claims = provider.verify(token)
+    assert claims["sub"] == claims["client_id"] == agent_id
+    assert claims["scope"] == issued.outputs["scope"] == "agents:read tokens:read"
+    assert claims["exp"] - claims["iat"] == int(issued.outputs["expires-in"]) == 3600
+    assert claims["provenance"]["repository"] == repository
+    assert issued.outputs["authenticated"] == "true"
+    answer = httpx.get(
+        f"{provider.url}/api/v1/agents/{agent_id}",
+        headers={"Authorization": f"Bearer {token}"},
+        trust_env=False,
+    )
+    assert answer.status_code == 200
+    assert answer.json()["registeredBy"]["repository"] == repository
+
+
+def test_a_policy_of_one_agent_opens_no_other(provider, repository, trusted_agent, run_action):
+    """A repository that may act as one agent is refused as another, and does not see it with its token."""
+    other = provider.agent(f"other-than-{trusted_agent}@octo-org.example")
+
+    refused = run_action("issue-token", {"agent-id": other})
+    token = run_action("issue-token", {"agent-id": trusted_agent, "revoke": "false"}).token()
+
+    assert refused.outputs["error-code"] == "TRUST_POLICY_VIOLATION"
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = httpx.get(f"{provider.url}/api/v1/agents/{other}", headers=headers, trust_env=False)
+    assert answer.status_code == 404
+
+
+def test_registering_again_finds_the_agent(provider, repository, agent_name, register):
+    """A re-run is no error: the same id, created=false, and not a word where nothing differs."""
+    provider.policy(repository)
+    first = register(agent_type="router")
+    again = register(agent_type="router")
+
+    assert again.outcome == "success"
+    assert again.outputs == {"agent-id": first.outputs["agent-id"], "created": "false"}
+    assert again.annotations == []
+    assert len(provider.agents_named(agent_name)) == 1
+
+
+def test_inputs_that_differ_are_told_once_and_change_nothing(provider, repository, agent_name, register):
+    """A re-run with other inputs passes, shows every difference in one notice, and leaves the record as it is."""
+    provider.policy(repository)
+    register(agent_type="router", agent_version="1.0.0")
+    [before] = provider.agents_named(agent_name)
+
+    again = register(agent_type="monitor", agent_version="2.0.0", capabilities="ci:run")
+
+    assert again.outputs["created"] == "false"
+    notice = again.only_annotation()
+    assert notice["level"] == "notice"
+    assert "`agent-type` is monitor here and router there" in notice["message"]
+    assert "`agent-version` is 2.0.0 here and 1.0.0 there" in notice["message"]
+    assert "capabilities" not in notice["message"]
+    assert provider.agents_named(agent_name) == [before]
+
+
+def test_registration_leaves_no_credential_behind(provider, repository, register):
+    """The bootstrap token is asked for with 300 s, revoked before the step ends, and in no state."""
+    provider.policy(repository)
+
+    registered = register()
+
+    assert registered.state == {}
+    audit = provider.admin.get("/audit", params={"repository": repository}).raise_for_status().json()["data"]
+    by_action = {record["action"]: record["details"] for record in audit}
+    assert by_action["token.issued"]["expiresIn"] == 300
+    assert by_action["token.revoked"]["revokedJti"] == by_action["token.issued"]["issuedJti"]
+
+
+def test_one_step_registers_and_issues_under_one_policy(provider, repository, agent_name, run_action):
+    """With trustRegistered the root action needs no second policy, in the first run and in the next."""
+    provider.policy(repository, branch="main", trustRegistered=True, scopes=["agents:read"])
+
+    first = run_action("", {"agent-name": agent_name, "revoke": "false"})
+    again = run_action("", {"agent-name": agent_name, "revoke": "false"})
+
+    assert provider.verify(first.token())["sub"] == first.outputs["agent-id"]
+    assert provider.verify(again.token())["sub"] == first.outputs["agent-id"]
+    assert (first.outputs["created"], again.outputs["created"]) == ("true", "false")
+    assert first.outputs.keys() == again.outputs.keys()
+    assert first.outputs["authenticated"] == again.outputs["authenticated"] == "true"
+
+
+def test_one_step_with_an_id_registers_nothing(provider, trusted_agent, run_action):
+    """Given agent-id, the root action issues the token of that agent."""
+    issued = run_action("", {"agent-id": trusted_agent, "revoke": "false"})
+
+    assert provider.verify(issued.token())["sub"] == trusted_agent
+    assert issued.outputs["agent-id"] == trusted_agent
+    assert issued.outputs["created"] == "false"

@@ -1,0 +1,81 @@
+"""`make demo` in a fresh clone, as the README's first reader runs it."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from importlib.metadata import entry_points
+
+import pytest
+
+DEMO_SECONDS = 60
+PROGRAMS = ("mock-idp", "sentryagent-idp")
+
+
+@pytest.fixture(scope="module")
+def clone(checkout):
+    """The clone with its `.venv`, which has this environment's packages and the clone's own code."""
+    environment = checkout / ".venv"
+    venv.create(environment, symlinks=True)
+    python = environment / "bin" / "python"
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = environment / "lib" / version / "site-packages"
+    (packages / "toolkit.pth").write_text(f"{checkout}\n{sysconfig.get_path('purelib')}\n")
+    for program in PROGRAMS:
+        [entry] = entry_points(group="console_scripts", name=program)
+        script = environment / "bin" / program
+        script.write_text(f"#!{python}\nfrom {entry.module} import {entry.attr}\n{entry.attr}()\n")
+        script.chmod(0o755)
+    # What `make` looks at to see that the environment is newer than the lock file.
+    (environment / ".run").touch()
+    return checkout
+
+
+def make_demo(clone):
+    """Run it in a session of its own, whose number then names everything that it started."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "PYTHON"))}
+    demo = subprocess.Popen(
+        ["make", "demo"],
+        cwd=clone,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    log, _ = demo.communicate(timeout=DEMO_SECONDS)
+    return demo, log
+
+
+def test_the_demo_shows_the_main_job_twice_and_leaves_nothing(clone, transcript):
+    """Exit 0 in two runs, no token in what it prints, no process left, nothing in the checkout but `.venv`."""
+    for _ in range(2):
+        demo, log = make_demo(clone)
+        transcript.add("make demo", log)
+
+        assert demo.returncode == 0, log
+        for shown in ("created", '"access-token": "***"', "-> 200", "-> 401", "nothing is left running"):
+            assert shown in log
+        with pytest.raises(ProcessLookupError):
+            os.killpg(demo.pid, 0)
+    command = ["git", "status", "--porcelain", "--ignored"]
+    status = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=True).stdout
+    assert status.split() == ["!!", ".venv/"]
+
+
+def test_the_sweep_finds_a_token_in_what_was_printed(transcript, provider):
+    """Every test of this folder ends with this search; a search that finds nothing would prove nothing."""
+    minted = subprocess.run(
+        [f"{sysconfig.get_path('scripts')}/sentryagent-idp", "admin-token"],
+        env=provider.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    transcript.add("a careless program", f"the token is {minted.stdout}")
+
+    [leak] = transcript.leaks()
+    transcript.texts.clear()
+
+    assert leak == "a careless program, after 'the token is '"
