@@ -159,7 +159,7 @@ class Network:
             return 1.0 + self.clock.random()
         if not error.retryable:
             return None
-        ceiling = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** (tries - 1))
+        ceiling = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(tries - 1, 10))
         # Added to what the server asked for, so that a matrix of jobs does not come back as one.
         return (error.retry_after or 0.0) + ceiling * self.clock.random()
 
@@ -176,9 +176,8 @@ class Network:
     def _read(self, response: httpx.Response) -> Reply:
         if response.is_redirect:
             # A credential follows no redirect: the new place was not named in the workflow.
-            raise UnusableAnswerError(
-                f"a redirect ({response.status_code}) to {one_line(response.headers['location'], 100)}"
-            )
+            target = one_line(response.headers.get("location", "nowhere"), 100)
+            raise UnusableAnswerError(f"a redirect ({response.status_code}) to {target}")
         body = bytearray()
         for chunk in response.iter_bytes():
             body += chunk

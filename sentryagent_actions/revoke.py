@@ -1,6 +1,5 @@
 """The post step of issue-token and of the root action: revoke the token that the main step issued."""
 
-from dataclasses import replace
 from datetime import datetime
 
 from sentryagent_actions.errors import ActionError
@@ -44,6 +43,5 @@ def _is_past(time: str, now: float) -> bool:
 
 def _revoke(step: Step, token: str) -> None:
     issued_by = Origin.from_base_url(step.workflow.state("api_url"))
-    connection = replace(Connection.from_inputs(Inputs(step.environ)), api_url=issued_by)
-    with step.network(connection) as network:
+    with step.network(Connection.from_inputs(Inputs(step.environ))) as network:
         IdentityProvider(issued_by, network, step.workflow.mask).revoke(token)

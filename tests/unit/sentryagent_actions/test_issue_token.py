@@ -289,3 +289,13 @@ def test_log_says_which_overrides_counted(world, tmp_path):
     assert "HTTPS_PROXY is set: its proxy is used." in outcome.stdout
     assert "SSL_CERT_FILE is set: but names nothing that exists" in outcome.stdout
     assert "secret" not in outcome.stdout
+
+
+def test_token_of_another_audience_is_not_sent(world):
+    """A token that the provider could use elsewhere does not reach it."""
+    foreign = world.make_jwt({"aud": "https://elsewhere.example", "exp": world.start + 300})
+    world.script.on("ID-TOKEN", world.answer(json={"value": foreign}))
+    outcome = issue(world)
+    assert world.script.calls() == ["ID-TOKEN"]
+    assert outcome.outputs["error-code"] == "ID_TOKEN_UNAVAILABLE"
+    assert foreign not in outcome.visible

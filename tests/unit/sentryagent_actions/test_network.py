@@ -69,6 +69,7 @@ def failing(*errors):
             "redirect (302)",
         ),
         ({"status": 308, "headers": {"location": "/elsewhere"}}, UnusableAnswerError, "/elsewhere"),
+        ({"status": 304}, UnusableAnswerError, "redirect (304) to nowhere"),
         ({"text": "x" * (1024 * 1024 + 1)}, UnusableAnswerError, "more than 1 MiB"),
     ],
 )

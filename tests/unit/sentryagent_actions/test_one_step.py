@@ -83,3 +83,10 @@ def test_bad_input_is_not_skipped(world):
     outcome = world.run("toolkit", on_unavailable="skip")
     assert (outcome.exit_code, outcome.outputs["error-code"]) == (1, "INVALID_INPUT")
     assert world.script.requests == []
+
+
+def test_refusal_is_not_skipped(world):
+    """A refusal fails the step, whatever `on-unavailable` says."""
+    world.script.on(EXCHANGE, world.refusal(403, "TRUST_POLICY_VIOLATION"))
+    outcome = world.run("toolkit", agent_id=world.agent_id, on_unavailable="skip")
+    assert (outcome.exit_code, len(outcome.commands("error"))) == (1, 1)
