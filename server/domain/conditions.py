@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from server.domain import hints, patterns
 from server.domain.identity import WorkflowIdentity, ascii_lower
@@ -49,8 +50,8 @@ class FailedCondition:
     """What a policy wants, what the run has, and what to do about the difference."""
 
     condition: str
-    expected: str | bool | tuple[str, ...] | None
-    actual: str | bool | None
+    expected: str | bool | datetime | tuple[str, ...] | None
+    actual: str | bool | datetime | None
     hint: str
 
 

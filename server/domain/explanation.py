@@ -5,12 +5,14 @@ All of it concerns the caller's own repository, which it has proven to be (feder
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from server.domain import conditions, patterns, policy_syntax
 from server.domain.conditions import DEFAULT_DENIED_EVENTS, Conditions, FailedCondition
 from server.domain.identity import WorkflowIdentity
+from server.domain.records import timestamp
 from server.domain.trust_policy import DenialReason, Denied, Evaluation
 
 MAX_NEAREST = 3
@@ -115,14 +117,21 @@ def _entry(id_name: str, evaluation: Evaluation, failed: Sequence[FailedConditio
         id_name: str(evaluation.policy.id),
         "matched": list(evaluation.matched),
         "failed": [
-            {"condition": it.condition, "expected": _json(it.expected), "actual": it.actual, "hint": it.hint}
+            {
+                "condition": it.condition,
+                "expected": _json(it.expected),
+                "actual": _json(it.actual),
+                "hint": it.hint,
+            }
             for it in failed
         ],
     }
 
 
-def _json(expected: str | bool | tuple[str, ...] | None) -> str | bool | list[str] | None:
-    return list(expected) if isinstance(expected, tuple) else expected
+def _json(value: str | bool | datetime | tuple[str, ...] | None) -> str | bool | list[str] | None:
+    if isinstance(value, datetime):
+        return timestamp(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _suggested_policy(

@@ -174,7 +174,7 @@ def _administrative_failures(
     if not policy.enabled:
         yield FailedCondition("enabled", expected=True, actual=False, hint=hints.DISABLED)
     if policy.expires_at is not None and now >= policy.expires_at:
-        yield FailedCondition("expiresAt", policy.expires_at.isoformat(), now.isoformat(), hints.EXPIRED)
+        yield FailedCondition("expiresAt", policy.expires_at, now, hints.EXPIRED)
 
 
 def _precedence(policy: TrustPolicy) -> tuple[int, bool, datetime, UUID]:

@@ -86,8 +86,8 @@ def test_hint_for_an_expired_policy_and_for_a_missing_agent(make_policy, make_ru
     assert "ask with its `agentId`" in agent_id["hint"]
     assert expiry == {
         "condition": "expiresAt",
-        "expected": "2026-11-23T12:00:00+00:00",
-        "actual": "2026-11-24T12:00:00+00:00",
+        "expected": "2026-11-23T12:00:00Z",
+        "actual": "2026-11-24T12:00:00Z",
         "hint": "The policy's `expiresAt` is past; set a later one, or remove it.",
     }
 

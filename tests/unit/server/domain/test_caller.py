@@ -1,0 +1,45 @@
+"""Who calls: by the subject of the token alone."""
+
+from uuid import UUID
+
+import pytest
+
+from server.domain import scopes
+from server.domain.caller import Caller, CallerKind
+
+AGENT = "5b0b1c1e-5d3f-4f0e-9d58-1f6b8f0b7a11"
+
+
+@pytest.mark.parametrize(
+    ("subject", "kind", "is_admin", "agent_id", "repository_id"),
+    [
+        ("admin:cli", CallerKind.ADMIN, True, None, None),
+        ("repo:acme/api", CallerKind.BOOTSTRAP, False, None, "101"),
+        ("repo:admin:x/y", CallerKind.BOOTSTRAP, False, None, "101"),
+        (AGENT, CallerKind.AGENT, False, UUID(AGENT), None),
+    ],
+)
+def test_kinds_of_callers(subject, kind, is_admin, agent_id, repository_id):
+    """The three kinds are told apart by the prefix, and each has only its own identity."""
+    caller = Caller(subject, ("agents:write",), "j", 0, 1, {"repository_id": "101"})
+    assert (caller.kind, caller.is_admin, caller.agent_id, caller.repository_id) == (
+        kind,
+        is_admin,
+        agent_id,
+        repository_id,
+    )
+
+
+def test_scopes_of_a_caller():
+    """Writing agents includes reading them, and nothing else includes anything."""
+    caller = Caller("admin:cli", ("agents:write", "audit:read"), "j", 0, 1)
+    held = [scope for scope in scopes.ALL_SCOPES if caller.holds(scope)]
+    assert held == ["agents:read", "agents:write", "audit:read"]
+    assert caller.repository_id is None
+
+
+def test_scope_lists():
+    """A list is read with each scope once, in its order, and written with single spaces (RFC 6749, 3.3)."""
+    assert scopes.parse(" b  a b ") == ("b", "a")
+    assert scopes.parse("") == ()
+    assert scopes.render(("b", "a")) == "b a"

@@ -1,0 +1,90 @@
+"""The JSON form of what the provider knows."""
+
+from dataclasses import fields
+from datetime import datetime, timedelta, timezone
+from uuid import UUID
+
+from server.domain import records
+from server.domain.agent import Agent, AgentStatus, Credential, RegisteredBy
+from server.domain.audit import Action, AuditRecord, Outcome
+from server.domain.conditions import JSON_NAMES, Conditions
+
+
+def test_timestamps_are_utc_with_z():
+    """Whatever zone a moment has, it is written in UTC; a zero fraction is left out."""
+    moment = datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=2)))
+    assert records.timestamp(moment) == "2025-12-31T23:00:00Z"
+    assert records.timestamp(moment.replace(microsecond=5)) == "2025-12-31T23:00:00.000005Z"
+    assert records.timestamp(None) is None
+
+
+def test_a_policy_has_all_its_members(make_policy, now):
+    """Every condition is shown under its name, set or not, and lists are lists."""
+    record = records.policy_record(
+        make_policy(branch="main", events=("push",), expires_at=now, repository_id="101")
+    )
+    assert set(JSON_NAMES.values()) <= set(record)
+    assert set(JSON_NAMES) == {field.name for field in fields(Conditions)}
+    shown = {
+        name: record[name] for name in ("branch", "events", "actorIds", "agentId", "expiresAt", "derivedFrom")
+    }
+    assert shown == {
+        "branch": "main",
+        "events": ["push"],
+        "actorIds": None,
+        "agentId": str(UUID(int=1)),
+        "expiresAt": "2026-11-24T12:00:00Z",
+        "derivedFrom": None,
+    }
+
+
+def test_an_agent_and_who_registered_it(now):
+    """An agent names its repository, or nobody."""
+    members = ("a@b.example", None, "custom", "1.0.0", ("ci:run",), "acme", "production", AgentStatus.ACTIVE)
+    by_repository = Agent(UUID(int=1), *members, RegisteredBy("github", "acme/api", "101"), now, now)
+    assert records.agent_record(by_repository)["registeredBy"] == {
+        "provider": "github",
+        "repository": "acme/api",
+        "repositoryId": "101",
+    }
+    by_admin = records.agent_record(Agent(UUID(int=1), *members, None, now, now))
+    assert by_admin["registeredBy"] is None
+    assert (by_admin["capabilities"], by_admin["status"]) == (["ci:run"], "active")
+
+
+def test_a_credential_hides_its_secret(now):
+    """Neither the secret nor its hash is ever shown again."""
+    live = Credential(UUID(int=5), UUID(int=1), "HASH", now, None, None)
+    revoked = Credential(UUID(int=5), UUID(int=1), "HASH", now, now, now)
+    shown = [records.credential_record(it) for it in (live, revoked)]
+    assert [it["status"] for it in shown] == ["active", "revoked"]
+    assert "HASH" not in str(shown)
+
+
+def test_an_audit_entry(now):
+    """A line of the audit has all its members, also those that are absent."""
+    record = AuditRecord(
+        UUID(int=9),
+        now,
+        Action.TOKEN_ISSUED,
+        Outcome.SUCCESS,
+        "x",
+        "r",
+        None,
+        agent_id=UUID(int=1),
+        details={"a": 1},
+    )
+    entry = records.audit_entry(record)
+    assert (entry["action"], entry["outcome"], entry["timestamp"]) == (
+        "token.issued",
+        "success",
+        "2026-11-24T12:00:00Z",
+    )
+    assert (entry["agentId"], entry["policyId"], entry["details"]) == (str(UUID(int=1)), None, {"a": 1})
+
+
+def test_changes_are_what_differs():
+    """Only members that changed are listed, and not the bookkeeping."""
+    before = {"branch": "main", "tag": None, "version": 1, "updatedAt": "x"}
+    after = {"branch": "dev", "tag": None, "version": 2, "updatedAt": "y"}
+    assert records.changes(before, after) == {"branch": {"before": "main", "after": "dev"}}
