@@ -1,8 +1,11 @@
 """The provider's application without sockets: a real SQLite file, GitHub's tokens from the mock, a clock to turn."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from shutil import copyfile
 from typing import Any
+from uuid import UUID
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -138,14 +141,78 @@ class Provider:
         return {"Authorization": f"Bearer {answer.json['access_token']}"}
 
 
-@pytest.fixture
-def provider(tmp_path, github_keys):
-    """A provider with an empty database, at noon of a fixed day."""
-    url = f"sqlite:///{tmp_path / 'provider.db'}"
+@pytest.fixture(scope="session")
+def prepared_database(tmp_path_factory):
+    """A migrated database with a signing key, to be copied: migrations are the slow part of an empty provider."""
+    path = tmp_path_factory.mktemp("prepared") / "provider.db"
+    url = f"sqlite:///{path}"
     schema.migrate(url)
-    clock = Clock()
-    github = Issuer(GITHUB)
-    github.ring = github_keys
     with Database(url) as store:
-        ensure_signing_key(store, "ES256", None, clock)
-        yield Provider(url, github, clock, GithubKeys(github), store)
+        ensure_signing_key(store, "ES256", None, Clock())
+    return path
+
+
+@pytest.fixture
+def provider(tmp_path, prepared_database, github_keys):
+    """A provider with an empty database, at noon of a fixed day."""
+    with _provider(copyfile(prepared_database, tmp_path / "provider.db"), github_keys) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def still_provider(tmp_path_factory, prepared_database, github_keys):
+    """A provider for a whole module, for tables of requests that are all refused: nothing may change in it."""
+    path = tmp_path_factory.mktemp("still") / "provider.db"
+    with _provider(copyfile(prepared_database, path), github_keys) as opened:
+        yield opened
+
+
+@contextmanager
+def _provider(path, github_keys):
+    url = f"sqlite:///{path}"
+    github = Issuer(GITHUB, ring=github_keys)
+    with Database(url) as store:
+        yield Provider(url, github, Clock(), GithubKeys(github), store)
+
+
+@pytest.fixture(scope="session")
+def refused():
+    """Check that an answer is a refusal in the JSON shape, with this status, code and these details; returns it."""
+
+    def check(answer, status: int, code: str, details: dict[str, Any] | None = None) -> dict[str, Any]:
+        assert (answer.status_code, answer.json["code"]) == (status, code), answer.text
+        assert answer.json.keys() == {"code", "message", "details", "requestId"}
+        assert answer.json["requestId"] == answer.headers["X-Request-Id"]
+        assert answer.json["message"].strip()
+        if details is not None:
+            assert answer.json["details"] == details
+        return answer.json
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def invalid(refused):
+    """Check that an answer is a 400 that names this field; returns the reason."""
+
+    def check(answer, field: str) -> str:
+        details = refused(answer, 400, "VALIDATION_ERROR")["details"]
+        assert details.keys() == {"field", "reason"}
+        assert details["field"].partition(".")[0] == field, answer.text
+        return details["reason"]
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def oauth_refused():
+    """Check that an answer is a refusal in RFC 6749's shape, whose description starts with our code; returns it."""
+
+    def check(answer, status: int, error: str, code: str) -> dict[str, str]:
+        assert (answer.status_code, answer.json.get("error")) == (status, error), answer.text
+        assert answer.json.keys() == {"error", "error_description"}
+        assert answer.json["error_description"].startswith(f"{code}: ")
+        assert UUID(answer.headers["X-Request-Id"])
+        return answer.json
+
+    return check
