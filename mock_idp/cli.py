@@ -219,13 +219,16 @@ def run(folder: Path, json_file: Path | None, **options: Any) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     settings = {item.name: options.pop(item.name) for item in dataclasses.fields(RunOptions)}
     url = options.pop("url")
+    if json_file:
+        # Before the run: a report that cannot be written must not cost its result.
+        _write_private(json_file, "")
     try:
         with _running_job(url, options) as job:
             result = run_action(folder, job, RunOptions(**settings), os.environ, _show)
     except ActionError as error:
         raise click.UsageError(str(error)) from error
     if json_file:
-        _write_private(json_file, json.dumps(result.as_json(), indent=2))
+        _write_private(json_file, f"{json.dumps(result.as_json(), indent=2)}\n")
     return 0 if result.outcome == "success" else 1
 
 
@@ -255,7 +258,7 @@ def _write_private(file: Path, text: str) -> None:
     try:
         file.touch(mode=0o600)
         file.chmod(0o600)
-        file.write_text(f"{text}\n", "utf-8")
+        file.write_text(text, "utf-8")
     except OSError as error:
         raise click.UsageError(f"--json: cannot write {file}: {error.strerror}") from error
 

@@ -34,10 +34,15 @@ class ProcessEngine:
 
     def __init__(self, action: Action, machine: Mapping[str, str]) -> None:
         self._dockerfile = read_dockerfile(action.dockerfile)
+        self._stages = [
+            word for word in (action.pre_entrypoint, action.entrypoint, action.post_entrypoint) if word
+        ]
         self._base = {name: machine[name] for name in (*_OF_THIS_MACHINE, *_TLS) if name in machine}
 
     def prepare(self, show: Callable[[str], None]) -> None:
-        """Nothing is built; says what stands in for the image."""
+        """Nothing is built; a stage that could not start later, after the others, is refused now."""
+        for word in self._stages:
+            self._entry(word)
         show(f"engine process: {self._dockerfile.path.name} on Python {sys.version.split()[0]}, no container")
 
     def seen(self, folders: Folders) -> Mapping[Path, str]:

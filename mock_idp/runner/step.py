@@ -42,10 +42,10 @@ class StepContext:
     log line.
     """
 
-    variables: Mapping[str, str]
+    variables: Mapping[str, str] = field(repr=False)
     event: Mapping[str, Any]
     folders: Folders
-    machine: Mapping[str, str]
+    machine: Mapping[str, str] = field(repr=False)
     masker: SecretMasker = field(repr=False)
     show: Callable[[str], None]
     debug: bool = False

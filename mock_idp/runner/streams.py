@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-_GRACE_SECONDS: Final = 5.0
+GRACE_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.1
 
 
-def lines_of(process: subprocess.Popen[bytes]) -> Iterator[str]:
+def lines_of(process: subprocess.Popen[bytes], grace_seconds: float = GRACE_SECONDS) -> Iterator[str]:
     """The lines of stdout and stderr without their line ends, in the order in which they arrive.
 
-    Ends with the streams, or five seconds after the process where a grandchild keeps one open, as the runner does.
+    Ends with the streams, or `grace_seconds` after the process where a grandchild keeps one open, as the runner does.
     """
     arrived: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     streams = [stream for stream in (process.stdout, process.stderr) if stream]
@@ -30,7 +30,7 @@ def lines_of(process: subprocess.Popen[bytes]) -> Iterator[str]:
             line = arrived.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             if process.poll() is not None and deadline == float("inf"):
-                deadline = time.monotonic() + _GRACE_SECONDS
+                deadline = time.monotonic() + grace_seconds
             continue
         if line is None:
             open_streams -= 1

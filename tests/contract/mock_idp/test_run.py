@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -156,6 +157,28 @@ def test_an_action_that_cannot_be_run_is_one_line(command, idp, tmp_path):
 
     assert (code, out) == (2, "")
     assert err == f"mock-idp: Can't find 'action.yml' or 'action.yaml' under '{tmp_path}'.\n"
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_run(command, idp, sample_action, tmp_path):
+    """Nothing has been started yet."""
+    code, out, err = command(
+        "run", sample_action, "--url", idp.url, "--json", tmp_path / "gone" / "report.json"
+    )
+
+    assert (code, out, idp.state.requests()) == (2, "", [])
+    assert err.startswith("mock-idp: --json: cannot write ")
+
+
+def test_a_post_stage_that_is_nowhere_is_told_before_the_run(command, idp, sample_action, tmp_path):
+    """A step whose clean-up cannot run must not begin."""
+    action = tmp_path / "action"
+    shutil.copytree(sample_action, action)
+    (action / "bin" / "sample-post").unlink()
+
+    code, out, err = command("run", action, "--url", idp.url)
+
+    assert (code, "the token is" in out, idp.state.requests()) == (2, False, [])
+    assert "cannot find the entry point 'sample-post'" in err
 
 
 @pytest.mark.parametrize("engine", ENGINES)

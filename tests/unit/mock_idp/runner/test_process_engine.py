@@ -1,7 +1,9 @@
+import signal
 import sys
 
 import pytest
 
+from mock_idp.runner import process_engine
 from mock_idp.runner.action import Action
 from mock_idp.runner.engine import Folders
 from mock_idp.runner.errors import ActionError
@@ -126,3 +128,16 @@ def test_a_stage_is_stopped(make, tmp_path):
         engine.stop(process)
 
     assert process.returncode != 0
+
+
+def test_a_stage_that_ignores_the_request_is_killed(make, tmp_path, monkeypatch):
+    """A process may not outlive the run by ignoring SIGTERM."""
+    monkeypatch.setattr(process_engine, "_TERMINATION_SECONDS", 0.05)
+    program = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(1, flush=True)\nwhile True: signal.pause()\n"
+    engine = make('COPY script /s\nENTRYPOINT ["python", "/s"]', program)
+
+    with engine.start("", None, {}, Folders(tmp_path, tmp_path)) as process:
+        process.stdout.readline()
+        engine.stop(process)
+
+    assert process.returncode == -signal.SIGKILL

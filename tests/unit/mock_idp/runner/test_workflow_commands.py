@@ -119,6 +119,13 @@ def test_while_commands_are_stopped_everything_is_text(processor, record):
     assert [note.message for note in record.annotations] == ["y"]
 
 
+def test_a_short_stop_token_is_not_a_secret(processor):
+    """Masking six characters or fewer would spoil the log."""
+    processor.process("::stop-commands::short")
+
+    assert processor.process("a short text") == ["a short text"]
+
+
 @pytest.mark.parametrize("token", ["", "pause-logging", "error", "Add-Mask"])
 def test_a_stop_token_that_is_a_command_fails_the_step(processor, record, token):
     """Otherwise the next such command would start commands again."""

@@ -1,0 +1,69 @@
+import pytest
+
+from mock_idp.runner.action import Action
+from mock_idp.runner.docker_engine import DockerEngine
+from mock_idp.runner.engine import Folders
+from mock_idp.runner.errors import ActionError
+
+
+@pytest.fixture
+def client(tmp_path):
+    """A docker client that prints its arguments and one variable, line by line; its environment."""
+    program = tmp_path / "bin" / "docker"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\necho "value $SECRET"\ntest "$1" != build\n')
+    program.chmod(0o755)
+    return {"PATH": f"{program.parent}:/usr/bin:/bin"}
+
+
+@pytest.fixture
+def action(tmp_path):
+    return Action("Sample", tmp_path, tmp_path / "Dockerfile")
+
+
+def test_a_container_is_started_as_the_runner_starts_one(client, action, tmp_path):
+    """Names of variables alone are on the command line; mounts, working folder and arguments are the runner's."""
+    engine = DockerEngine(action, client, "host")
+
+    with engine.start(
+        "after", ["a", ""], {"INPUT_API-URL": "x", "SECRET": "s3cret"}, Folders(tmp_path, tmp_path / "w")
+    ) as process:
+        words = process.communicate()[0].decode().splitlines()
+
+    line = " ".join(words[:-1])
+    assert words[-1] == "value s3cret"
+    assert "s3cret" not in line
+    assert (
+        "--workdir /github/workspace --rm -e INPUT_API-URL -e SECRET --entrypoint after --network host"
+        in line
+    )
+    targets = [
+        word.rpartition(":")[2] for before, word in zip(words, words[1:], strict=False) if before == "-v"
+    ]
+    assert targets == [
+        "/var/run/docker.sock",
+        "/github/workspace",
+        "/github/file_commands",
+        "/github/workflow",
+        "/github/home",
+        "/github/runner_temp",
+    ]
+    assert words[-3:-1] == ["a", ""]
+
+
+def test_a_failed_build_is_explained_and_its_log_is_shown(client, action):
+    """The build's own words stand in the log, between the lines of a group."""
+    log = []
+
+    with pytest.raises(ActionError, match="Docker build failed with exit code 1"):
+        DockerEngine(action, client, "host").prepare(log.append)
+    assert (log[0], log[1], log[-1]) == ("##[group]Building docker image", "build", "##[endgroup]")
+    assert log[-3] == str(action.folder)
+
+
+def test_without_a_client_the_other_engine_is_named(action, tmp_path):
+    """The remedy stands in the message."""
+    with pytest.raises(
+        ActionError, match="no docker client on PATH; install Docker, or use --engine process"
+    ):
+        DockerEngine(action, {"PATH": str(tmp_path)}, "host")

@@ -1,0 +1,31 @@
+import os
+import signal
+import subprocess
+import sys
+
+from mock_idp.runner.streams import lines_of
+
+
+def _start(code):
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_both_streams_are_read_to_their_end():
+    """Line ends of both kinds go, an unfinished line counts, bytes that are no UTF-8 are replaced."""
+    code = "import os; os.write(1, b'a\\r\\n\\nb\\xff'); os.write(2, b'c\\n')"
+
+    with _start(code) as process:
+        lines = sorted(lines_of(process))
+
+    assert lines == ["", "a", "b\ufffd", "c"]
+
+
+def test_a_grandchild_that_keeps_a_stream_open_does_not_hold_the_step():
+    """The step ends with its process, after the grace period."""
+    code = "import subprocess; print(subprocess.Popen(['sleep', '60']).pid, flush=True)"
+
+    with _start(code) as process:
+        lines = list(lines_of(process, grace_seconds=0))
+        os.kill(int(lines[0]), signal.SIGTERM)
+
+    assert len(lines) == 1
