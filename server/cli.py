@@ -12,12 +12,13 @@ import click
 from server.config import ConfigurationError, Settings
 from server.domain import scopes
 from server.domain.audit import RequestContext
+from server.domain.caller import ADMIN_CLI
 from server.errors import DatabaseUnavailable
 from server.ports import Store
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_ADMIN = "admin:cli"
+_ADMIN = ADMIN_CLI
 
 
 def _database_option(command: Command) -> Command:

@@ -9,7 +9,11 @@ from uuid import UUID
 from server.domain import scopes
 
 BOOTSTRAP_PREFIX = "repo:"
-ADMIN_PREFIX = "admin:"
+ADMIN_PREFIX = "admin-"
+"""No colon, which HTTP Basic has between id and secret (RFC 7617, 2). An agent's id is a UUID and never starts so."""
+
+ADMIN_CLI = "admin-cli"
+"""The command line; every other administrator is an admin client."""
 
 
 class CallerKind(StrEnum):
@@ -21,7 +25,7 @@ class CallerKind(StrEnum):
 
 
 def kind_of(subject: str) -> CallerKind:
-    """The kind of token that has this `sub`: `repo:…`, `admin:…`, or an agent's id."""
+    """The kind of token that has this `sub`: `repo:…`, `admin-…`, or an agent's id."""
     if subject.startswith(BOOTSTRAP_PREFIX):
         return CallerKind.BOOTSTRAP
     return CallerKind.ADMIN if subject.startswith(ADMIN_PREFIX) else CallerKind.AGENT
@@ -52,6 +56,11 @@ class Caller:
     def agent_id(self) -> UUID | None:
         """The agent that the token speaks for, if it does."""
         return UUID(self.subject) if self.kind is CallerKind.AGENT else None
+
+    @property
+    def admin_client_id(self) -> str | None:
+        """The admin client that the token was issued to, if one was."""
+        return self.subject if self.is_admin and self.subject != ADMIN_CLI else None
 
     @property
     def repository_id(self) -> str | None:

@@ -16,6 +16,9 @@ from server.tokens.signing_keys import SigningKey
 TYPE = "at+jwt"
 """The `typ` that tells an access token from an ID token (RFC 9068, 2.1)."""
 
+LEEWAY_SECONDS = 30
+"""How far the clocks of two replicas may differ: what one issued, the other takes at once."""
+
 _STRINGS = ("iss", "sub", "aud", "client_id", "scope", "jti")
 _TIMES = ("iat", "nbf", "exp")
 
@@ -52,7 +55,8 @@ def verify(
 ) -> SignedClaims:
     """The claims of an access token of ours, at `now` (seconds since the epoch); `keys` by their `kid`.
 
-    There is no leeway: the clock that issued it is ours. Whether it was revoked is not asked here.
+    `nbf` has a leeway, since another replica's clock may have set it; `exp` has none, so that no token lives longer
+    than it says. Whether it was revoked is not asked here.
     Raises `Unauthorized`.
     """
     token = _read(unverified_token)
@@ -109,7 +113,7 @@ def _check_claims(claims: Mapping[str, Any], issuer: str, audience: str) -> None
 def _check_times(claims: Mapping[str, Any], now: int) -> None:
     if now >= claims["exp"]:
         raise Unauthorized("The access token is expired; obtain a new one.")
-    if now < claims["nbf"]:
+    if now < claims["nbf"] - LEEWAY_SECONDS:
         raise Unauthorized(
             "The access token is not valid yet; compare the clocks of this provider's machines."
         )

@@ -94,7 +94,7 @@ class Provider:
     def admin_headers(self, *scopes: str) -> dict[str, str]:
         tokens = token_service(self.settings, self.store, KeyRing(None), self.clock)
         here = RequestContext("test", None)
-        issued = tokens.issue_to_admin("admin:test", scopes or ALL_SCOPES, 3600, here)
+        issued = tokens.issue_to_admin("admin-cli", scopes or ALL_SCOPES, 3600, here)
         return {"Authorization": f"Bearer {issued.access_token}"}
 
     def github_token(self, fault: str = "", header: dict[str, Any] | None = None, **claims: Any) -> str:

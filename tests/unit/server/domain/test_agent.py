@@ -46,9 +46,9 @@ def test_only_active_agents_act(status, is_active, record):
 @pytest.mark.parametrize(
     ("caller", "is_visible"),
     [
-        (_caller("admin:cli", "agents:read"), True),
-        (_caller("admin:cli", "agents:write"), True),
-        (_caller("admin:cli", "audit:read"), False),
+        (_caller("admin-cli", "agents:read"), True),
+        (_caller("admin-cli", "agents:write"), True),
+        (_caller("admin-cli", "audit:read"), False),
         (_caller("repo:acme/api", "agents:write", provenance=REPOSITORY), True),
         # The name is the same, the repository is not: only the id counts (A8).
         (_caller("repo:acme/api", "agents:write", provenance={"repository_id": "102"}), False),
@@ -72,7 +72,7 @@ def test_an_agent_of_no_repository_is_seen_by_none(record):
 @pytest.mark.parametrize(
     ("subject", "members", "expected"),
     [
-        ("admin:cli", ["status", "email", "owner"], None),
+        ("admin-cli", ["status", "email", "owner"], None),
         ("repo:acme/api", ["owner", "version"], None),
         ("repo:acme/api", ["version", "status"], "status"),
         ("repo:acme/api", ["email"], "email"),

@@ -13,9 +13,10 @@ AGENT = "5b0b1c1e-5d3f-4f0e-9d58-1f6b8f0b7a11"
 @pytest.mark.parametrize(
     ("subject", "kind", "is_admin", "agent_id", "repository_id"),
     [
-        ("admin:cli", CallerKind.ADMIN, True, None, None),
+        ("admin-cli", CallerKind.ADMIN, True, None, None),
+        (f"admin-{AGENT}", CallerKind.ADMIN, True, None, None),
         ("repo:acme/api", CallerKind.BOOTSTRAP, False, None, "101"),
-        ("repo:admin:x/y", CallerKind.BOOTSTRAP, False, None, "101"),
+        ("repo:admin-x/y", CallerKind.BOOTSTRAP, False, None, "101"),
         (AGENT, CallerKind.AGENT, False, UUID(AGENT), None),
     ],
 )
@@ -30,9 +31,18 @@ def test_kinds_of_callers(subject, kind, is_admin, agent_id, repository_id):
     )
 
 
+@pytest.mark.parametrize(
+    ("subject", "client"),
+    [("admin-cli", None), (f"admin-{AGENT}", f"admin-{AGENT}"), ("repo:acme/api", None), (AGENT, None)],
+)
+def test_admin_client_of_a_caller(subject, client):
+    """Every administrator but the command line is a client, whose record decides whether its tokens count."""
+    assert Caller(subject, (), "j", 0, 1).admin_client_id == client
+
+
 def test_scopes_of_a_caller():
     """Writing agents includes reading them, and nothing else includes anything."""
-    caller = Caller("admin:cli", ("agents:write", "audit:read"), "j", 0, 1)
+    caller = Caller("admin-cli", ("agents:write", "audit:read"), "j", 0, 1)
     held = [scope for scope in scopes.ALL_SCOPES if caller.holds(scope)]
     assert held == ["agents:read", "agents:write", "audit:read"]
     assert caller.repository_id is None
