@@ -4,8 +4,11 @@ HTTP statuses are not here: `server.api.problems` has the one table.
 """
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from typing import Any, ClassVar, Self
+
+
+class AdminRefused(Exception):
+    """The command line is asked for what cannot be done; the message is one line that says why and what to do."""
 
 
 class ServiceError(Exception):
@@ -142,9 +145,8 @@ class ExchangeRefused(ServiceError):
 
     def without_explanation(self) -> Self:
         """The same refusal with a constant message and no details (federation-security R-EXP-1)."""
-        plain = copy(self)
-        plain.message = self.brief
-        plain.details = {}
+        plain = self.__class__.__new__(self.__class__)  # past its constructor, which may write an explanation
+        ServiceError.__init__(plain, self.brief)
         return plain
 
 
