@@ -94,6 +94,7 @@ def test_a_request_token_is_expired_after_its_job(client, issuer, started):
         lambda path: path.partition("?")[0],
         lambda path: f"{path}?audience=x",
         lambda path: f"{path}&audience=a&audience=b",
+        lambda path: f"{path}&Audience=x",
         lambda path: f"{path.partition('?')[0]}&audience=x",
         lambda path: path.replace("/232", "/233"),
         lambda path: path.replace("2.0", "1.0"),

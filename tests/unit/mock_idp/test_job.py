@@ -10,6 +10,7 @@ from mock_idp.members import InvalidMemberError
         ({}, "refs/heads/main", "", "", "branch", "main"),
         ({"ref": "feature/x"}, "refs/heads/feature/x", "", "", "branch", "feature/x"),
         ({"ref": "refs/tags/v1"}, "refs/tags/v1", "", "", "tag", "v1"),
+        ({"ref": "refs/team/x"}, "refs/team/x", "", "", "branch", "refs/team/x"),
         ({"ref": "", "event": "deployment"}, "", "", "", "branch", ""),
         ({"event": "release"}, "refs/tags/v1.0.0", "", "", "tag", "v1.0.0"),
         # Pull requests run on their merge commit; a branch given is the head.

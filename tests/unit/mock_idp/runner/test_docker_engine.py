@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from mock_idp.runner.action import Action
@@ -37,9 +39,7 @@ def test_a_container_is_started_as_the_runner_starts_one(client, action, tmp_pat
         "--workdir /github/workspace --rm -e INPUT_API-URL -e SECRET --entrypoint after --network host"
         in line
     )
-    targets = [
-        word.rpartition(":")[2] for before, word in zip(words, words[1:], strict=False) if before == "-v"
-    ]
+    targets = [word.rpartition(":")[2] for before, word in pairwise(words) if before == "-v"]
     assert targets == [
         "/var/run/docker.sock",
         "/github/workspace",
