@@ -39,6 +39,10 @@ demo: $(VENV)/.run ## the main job on this machine: register an agent, issue its
 test: $(VENV)/.dev ## every test that this machine can run; SENTRYAGENT_TEST_REQUIRE=docker,postgres,… makes skips fail
 	@$(BIN)/pytest -n auto --dist loadgroup --cov --cov-report=term:skip-covered $(PYTEST)
 
+.PHONY: actions-dist
+actions-dist: $(VENV)/.run ## what is pushed to the repositories of the actions, in dist/actions/
+	@$(BIN)/python release/actions_dist.py
+
 .PHONY: lint
 lint: $(VENV)/.dev ## style, types, import rules, workflows
 	@$(BIN)/ruff format --check -q .

@@ -234,6 +234,14 @@ def agent_name():
     return f"bot-{uuid4().hex[:12]}@octo-org.example"
 
 
+@pytest.fixture
+def trusted_agent(provider, repository, agent_name):
+    """An agent that the test's repository may act as on the branch main; its id."""
+    agent_id = provider.agent(agent_name)
+    provider.policy(repository, branch="main", agentId=agent_id)
+    return agent_id
+
+
 @dataclass(frozen=True)
 class ActionRun:
     """How a step ended: what its author sees, and what later steps get."""
@@ -278,33 +286,30 @@ def run_action(github, provider, repository, tmp_path, transcript):
 
 
 @pytest.fixture(scope="session")
-def checkout(tmp_path_factory):
+def git():
+    """Run git in a folder and give what it says; the settings of this machine's user do not count."""
+    identity = ("-c", "user.name=octocat", "-c", "user.email=octocat@octo-org.example")
+    environ = clean_environment() | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+
+    def run(folder: Path, *arguments: str) -> str:
+        command = ["git", *identity, *arguments]
+        done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def checkout(git, tmp_path_factory):
     """A fresh clone of this working tree, uncommitted files included, with nothing of this machine in it."""
     folder = tmp_path_factory.mktemp("checkout") / "toolkit"
-    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", folder=ROOT)
-    for name in filter(None, listed.split("\0")):
+    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
         # A file that is deleted and not yet committed is listed as well.
-        if (ROOT / name).exists():
+        if name and (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    git("init", "-q", "-b", "main", folder=folder)
-    git("add", "--all", folder=folder)
-    git(
-        "-c",
-        "user.name=octocat",
-        "-c",
-        "user.email=octocat@octo-org.example",
-        "commit",
-        "-qm",
-        "A toolkit",
-        folder=folder,
-    )
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", "--all")
+    git(folder, "commit", "-qm", "A toolkit")
     return folder
-
-
-def git(*arguments: str, folder: Path) -> str:
-    """What a git command says; the settings of this machine's user do not count."""
-    environ = clean_environment() | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    done = subprocess.run(["git", *arguments], cwd=folder, env=environ, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout

@@ -14,14 +14,16 @@ PROGRAMS = ("mock-idp", "sentryagent-idp")
 
 
 @pytest.fixture(scope="module")
-def clone(checkout):
-    """The clone with its `.venv`, which has this environment's packages and the clone's own code."""
-    environment = checkout / ".venv"
+def clone(checkout, git, tmp_path_factory):
+    """A clone with its `.venv`, which has this environment's packages and the clone's own code."""
+    clone = tmp_path_factory.mktemp("demo") / "toolkit"
+    git(checkout.parent, "clone", "-q", str(checkout), str(clone))
+    environment = clone / ".venv"
     venv.create(environment, symlinks=True)
     python = environment / "bin" / "python"
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = environment / "lib" / version / "site-packages"
-    (packages / "toolkit.pth").write_text(f"{checkout}\n{sysconfig.get_path('purelib')}\n")
+    (packages / "toolkit.pth").write_text(f"{clone}\n{sysconfig.get_path('purelib')}\n")
     for program in PROGRAMS:
         [entry] = entry_points(group="console_scripts", name=program)
         script = environment / "bin" / program
@@ -29,7 +31,7 @@ def clone(checkout):
         script.chmod(0o755)
     # What `make` looks at to see that the environment is newer than the lock file.
     (environment / ".run").touch()
-    return checkout
+    return clone
 
 
 def make_demo(clone):
@@ -48,7 +50,7 @@ def make_demo(clone):
     return demo, log
 
 
-def test_the_demo_shows_the_main_job_twice_and_leaves_nothing(clone, transcript):
+def test_the_demo_shows_the_main_job_twice_and_leaves_nothing(clone, git, transcript):
     """Exit 0 in two runs, no token in what it prints, no process left, nothing in the checkout but `.venv`."""
     for _ in range(2):
         demo, log = make_demo(clone)
@@ -59,9 +61,7 @@ def test_the_demo_shows_the_main_job_twice_and_leaves_nothing(clone, transcript)
             assert shown in log
         with pytest.raises(ProcessLookupError):
             os.killpg(demo.pid, 0)
-    command = ["git", "status", "--porcelain", "--ignored"]
-    status = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=True).stdout
-    assert status.split() == ["!!", ".venv/"]
+    assert git(clone, "status", "--porcelain", "--ignored").split() == ["!!", ".venv/"]
 
 
 def test_the_sweep_finds_a_token_in_what_was_printed(transcript, provider):

@@ -23,14 +23,6 @@ def register(run_action, agent_name):
 
 
 @pytest.fixture
-def trusted_agent(provider, repository, agent_name):
-    """An agent that the test's repository may act as on the branch main; its id."""
-    agent_id = provider.agent(agent_name)
-    provider.policy(repository, branch="main", agentId=agent_id)
-    return agent_id
-
-
-@pytest.fixture
 def nobody():
     """A URL at which connections are refused: the port is taken and nobody listens."""
     with socket.socket() as holder:

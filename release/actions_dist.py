@@ -1,0 +1,110 @@
+# noqa: INP001 - a script of the release, no package
+"""Write what is pushed to sentryagent/issue-token and sentryagent/register-agent: one self-contained folder each.
+
+GitHub gives a Docker action the folder of its Dockerfile as build context, so a repository of its own needs a copy of
+all that the Dockerfile copies. Run again, it replaces what it wrote before.
+"""
+
+import argparse
+import posixpath
+import re
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ACTIONS = ("issue-token", "register-agent")
+BESIDE_THE_IMAGE = ("Dockerfile", ".dockerignore", "LICENSE")
+IMAGE_IN_PLACE = re.compile(r"^  image: \.\./Dockerfile\b.*$", re.MULTILINE)
+PUBLISHED_IMAGE = re.compile(r"docker://[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{64}")
+
+
+class NotPublishableError(Exception):
+    """The sources are not as this script needs them; the message says which file and what about it."""
+
+
+def main() -> None:
+    """Write every action; ends with exit code 2 and one line where that cannot be done."""
+    options = _options()
+    try:
+        for action in ACTIONS:
+            folder = options.to / action
+            write(action, folder, options.image or "Dockerfile")
+            sys.stdout.write(f"{folder}: ready to be pushed to sentryagent/{action}\n")
+    except (NotPublishableError, OSError) as error:
+        sys.stderr.write(f"actions_dist: {error}\n")
+        sys.exit(2)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Write the repositories of the actions.")
+    parser.add_argument("--to", type=Path, default=Path("dist", "actions"), help="[default: %(default)s]")
+    parser.add_argument(
+        "--image",
+        type=_published_image,
+        metavar="docker://NAME@sha256:DIGEST",
+        help="run this image instead of building the Dockerfile; a tag would not do, since it can be moved",
+    )
+    return parser.parse_args()
+
+
+def _published_image(value: str) -> str:
+    if not PUBLISHED_IMAGE.fullmatch(value):
+        raise argparse.ArgumentTypeError(
+            f"{value!r} is not docker://NAME@sha256:DIGEST; take the digest that the push of the image printed"
+        )
+    return value
+
+
+def write(action: str, folder: Path, image: str) -> None:
+    """Write one action's repository; `image` is what its `runs.image` becomes. Raises NotPublishableError, OSError."""
+    metadata = with_image((ROOT / action / "action.yml").read_text("utf-8"), image)
+    manual = with_absolute_links((ROOT / action / "README.md").read_text("utf-8"), action, _home())
+    copies = (*BESIDE_THE_IMAGE, *_copied_by_the_dockerfile())
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in copies:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "action.yml").write_text(metadata, "utf-8")
+    (folder / "README.md").write_text(manual, "utf-8")
+
+
+def _copied_by_the_dockerfile() -> Iterator[str]:
+    """The files of the build context, by what the Dockerfile says: nothing is listed twice."""
+    sources = re.findall(r"^COPY (\S+) \S+$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    for source in sources:
+        found = sorted(ROOT.glob(source))
+        if not found:
+            raise NotPublishableError(f"the Dockerfile copies {source}, and there is no such file")
+        yield from (str(path.relative_to(ROOT)) for path in found)
+
+
+def with_image(metadata: str, image: str) -> str:
+    """An action.yml that runs `image`, each other line as it was. Raises NotPublishableError."""
+    edited, lines = IMAGE_IN_PLACE.subn(f"  image: {image}", metadata)
+    if lines != 1:
+        raise NotPublishableError(f"an action.yml has {lines} lines `image: ../Dockerfile` instead of one")
+    return edited
+
+
+def with_absolute_links(manual: str, action: str, home: str) -> str:
+    """A manual whose links into the toolkit work from another repository."""
+
+    def absolute(link: re.Match[str]) -> str:
+        path, hash_sign, heading = link[1].partition("#")
+        target = posixpath.normpath(posixpath.join(action, path))
+        return f"]({home}/blob/main/{target}{hash_sign}{heading})"
+
+    return re.sub(r"\]\((?!https?:|#)([^)\s]+)\)", absolute, manual)
+
+
+def _home() -> str:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    home: str = project["urls"]["Source"]
+    return home
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+"""Workflows as their authors write them, in `act`: a runner that is not ours, with the real Docker engine.
+
+act names its images after the actions, so that two runs at once would disturb each other: one xdist group.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import jwt
+import pytest
+
+pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+EXAMPLES = ROOT / "examples" / "workflows"
+PUBLISHED = ("issue-token", "register-agent")
+SECONDS = 180
+
+
+@dataclass(frozen=True)
+class ActRun:
+    """How a workflow ended in act."""
+
+    exit_code: int
+    log: str
+
+    def outputs(self, name: str) -> list[str]:
+        """The values of an output, in the order of the steps that set it."""
+        return re.findall(rf"::set-output:: {re.escape(name)}=(.*)", self.log)
+
+
+@dataclass
+class Service:
+    """A service that lets in whoever brings a valid token of the provider, as RFC 9068 says."""
+
+    url: str = ""
+    seen: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def service(provider):
+    """A protected service on 127.0.0.1 that knows of the provider nothing but its URL."""
+    service = Service()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status = 200
+            try:
+                token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+                service.seen.append(provider.verify(token))
+            except jwt.PyJWTError as error:
+                service.refused.append(str(error))
+                status = 401
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: what was seen is remembered."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        service.url = f"http://127.0.0.1:{server.server_port}/"
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield service
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def actions(checkout, tmp_path_factory):
+    """Where act finds each `uses:`: the published repositories as `make actions-dist` writes them, and the toolkit."""
+    folder = tmp_path_factory.mktemp("dist")
+    script = checkout / "release" / "actions_dist.py"
+    subprocess.run([sys.executable, "-B", script, "--to", folder], check=True, capture_output=True)
+    yield {f"sentryagent/{name}@v1": folder / name for name in PUBLISHED} | {
+        "sentryagent/toolkit@v1": checkout
+    }
+    built = subprocess.run(
+        [
+            "docker",
+            "images",
+            "--filter",
+            "reference=act-sentryagent-*-dockeraction",
+            "--format",
+            "{{.Repository}}",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    subprocess.run(["docker", "rmi", *built.stdout.split()], check=True, capture_output=True)
+
+
+@pytest.fixture
+def act(actions, git, github, repository, tmp_path, transcript):
+    """Run a workflow's text; `job` are the options of `mock-idp env`, or None for act as it is: without OIDC."""
+
+    def run(workflow: str, job: dict[str, str] | None, **variables: str) -> ActRun:
+        folder = tmp_path / "repository"
+        file = folder / ".github" / "workflows" / "ci.yml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(workflow)
+        git(folder, "init", "-q", "-b", "main")
+        git(folder, "add", "--all")
+        git(folder, "commit", "-qm", "CI", "--allow-empty")
+        command = [BIN / "act", "--workflows", ".github/workflows/ci.yml", "--detect-event"]
+        command += ["--platform", "ubuntu-latest=act-runner:local", "--network", "host", "--pull=false"]
+        command += ["--rebuild", "--rm", "--action-offline-mode", "--no-cache-server"]
+        command += [f"--local-repository={uses}={path}" for uses, path in actions.items()]
+        command += [f"--var={name}={value}" for name, value in variables.items()]
+        if job is not None:
+            command += oidc_arguments(github, {"repository": repository} | job)
+        environ = os.environ | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        done = subprocess.run(
+            command, cwd=folder, env=environ, capture_output=True, text=True, timeout=SECONDS
+        )
+        transcript.add("the log of act", done.stdout)
+        transcript.add("stderr of act", done.stderr)
+        return ActRun(done.returncode, done.stdout)
+
+    return run
+
+
+def oidc_arguments(github: Any, job: dict[str, str]) -> list[str]:
+    """What `act $(mock-idp env --format act)` adds to act's command line."""
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in job.items()]
+    command = [BIN / "mock-idp", "env", "--url", github.url, "--format", "act", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def example(name: str) -> str:
+    return (EXAMPLES / f"{name}.yml").read_text()
+
+
+def readme_workflow(provider: Any, service: Service) -> str:
+    """The workflow in the README, with the addresses of this test for those of the example."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    [workflow] = [block for block in blocks if "sentryagent/register-agent@v1" in block]
+    workflow = workflow.replace("https://idp.example.com", provider.url)
+    return workflow.replace("https://service.example.com/", service.url)
+
+
+def test_the_readmes_workflow_runs_as_it_stands(act, provider, repository, agent_name, service):
+    """Copied from the README it registers, issues and calls a service that verifies the token; twice, as one agent."""
+    provider.policy(repository, branch="main", trustRegistered=True)
+    workflow = readme_workflow(provider, service).replace("release-bot@example.com", agent_name)
+    assert agent_name in workflow
+
+    first = act(workflow, {})
+    again = act(workflow, {})
+
+    assert (first.exit_code, again.exit_code) == (0, 0), first.log + again.log
+    assert first.outputs("created") == ["true"]
+    assert again.outputs("created") == ["false"]
+    assert first.outputs("agent-id") == again.outputs("agent-id")
+    assert first.outputs("access-token") == ["***"]
+    assert [claims["sub"] for claims in service.seen] == first.outputs("agent-id") * 2
+    assert service.refused == []
+
+
+def test_the_examples_register_first_and_issue_later(act, provider, repository, agent_name, service):
+    """register.yml puts out the id for which an admin writes the policy; issue.yml then acts as that agent."""
+    provider.policy(repository, branch="main")
+    address = {"SENTRYAGENT_API_URL": provider.url}
+
+    registered = act(example("register"), {}, SENTRYAGENT_AGENT_NAME=agent_name, **address)
+    assert registered.exit_code == 0, registered.log
+    [agent_id] = registered.outputs("agent-id")
+    provider.policy(repository, branch="main", agentId=agent_id)
+    issued = act(example("issue"), {}, SENTRYAGENT_AGENT_ID=agent_id, SERVICE_URL=service.url, **address)
+
+    assert issued.exit_code == 0, issued.log
+    [claims] = service.seen
+    assert claims["sub"] == agent_id
+    assert claims["exp"] - claims["iat"] == 600
+    assert claims["provenance"]["repository"] == repository
+
+
+def test_the_one_step_example_needs_one_policy(act, provider, repository, agent_name, service):
+    """one-step.yml registers, issues and calls, with the root action out of the toolkit's own repository."""
+    provider.policy(repository, branch="main", trustRegistered=True)
+
+    run = act(
+        example("one-step"),
+        {},
+        SENTRYAGENT_API_URL=provider.url,
+        SENTRYAGENT_AGENT_NAME=agent_name,
+        SERVICE_URL=service.url,
+    )
+
+    assert run.exit_code == 0, run.log
+    assert [claims["sub"] for claims in service.seen] == run.outputs("agent-id")
+
+
+def test_there_is_no_example_that_is_not_run():
+    """Whoever adds an example adds its run here."""
+    assert {file.stem for file in EXAMPLES.glob("*")} == {"register", "issue", "one-step"}
+
+
+def test_both_actions_run_out_of_the_toolkits_own_repository(act, provider, repository, agent_name, service):
+    """`uses: sentryagent/toolkit/issue-token@v1` works from the repository as it lies: nothing has to be mirrored."""
+    provider.policy(repository, branch="main", trustRegistered=True)
+    workflow = readme_workflow(provider, service).replace("release-bot@example.com", agent_name)
+    in_place = re.sub(r"sentryagent/([a-z-]+)@v1", r"sentryagent/toolkit/\1@v1", workflow)
+    assert in_place.count("sentryagent/toolkit/") == len(PUBLISHED)
+
+    run = act(in_place, {})
+
+    assert run.exit_code == 0, run.log
+    assert [claims["sub"] for claims in service.seen] == run.outputs("agent-id")
+
+
+def test_a_refused_branch_stops_the_job_with_the_remedy(act, provider, trusted_agent, service):
+    """The log says which branch is trusted and what an admin could create; the next step does not run."""
+    run = act(
+        example("issue"),
+        {"ref": "refs/heads/feature"},
+        SENTRYAGENT_API_URL=provider.url,
+        SENTRYAGENT_AGENT_ID=trusted_agent,
+        SERVICE_URL=service.url,
+    )
+
+    assert run.exit_code != 0
+    assert "Branch not permitted" in run.log
+    assert "/api/v1/oidc/trust-policies" in run.log
+    assert run.outputs("error-code") == ["BRANCH_NOT_PERMITTED"]
+    assert run.outputs("authenticated") == ["false"]
+    assert service.seen == service.refused == []
+
+
+REACTS_TO_A_REFUSAL = """
+on: push
+permissions: {}
+jobs:
+  act:
+    runs-on: ubuntu-latest
+    permissions:
+      id-token: write
+    steps:
+      - uses: sentryagent/issue-token@v1
+        id: token
+        continue-on-error: true
+        with:
+          api-url: ${{ vars.SENTRYAGENT_API_URL }}
+          agent-id: ${{ vars.SENTRYAGENT_AGENT_ID }}
+      - if: steps.token.outputs.error-code == 'BRANCH_NOT_PERMITTED'
+        run: echo "went on without the agent"
+"""
+
+
+def test_the_next_step_can_react_to_a_refusal(act, provider, trusted_agent):
+    """With continue-on-error the outputs of the failed step decide what happens next."""
+    run = act(
+        REACTS_TO_A_REFUSAL,
+        {"ref": "refs/heads/feature"},
+        SENTRYAGENT_API_URL=provider.url,
+        SENTRYAGENT_AGENT_ID=trusted_agent,
+    )
+
+    assert run.exit_code == 0, run.log
+    assert "| went on without the agent" in run.log
+
+
+def test_act_without_the_mock_is_told_what_it_lacks(act, provider, trusted_agent, service):
+    """Act itself has no OIDC: the message does not send its user to `permissions`, but to the mock."""
+    run = act(
+        example("issue"),
+        None,
+        SENTRYAGENT_API_URL=provider.url,
+        SENTRYAGENT_AGENT_ID=trusted_agent,
+        SERVICE_URL=service.url,
+    )
+
+    assert run.exit_code != 0
+    assert run.outputs("error-code") == ["ID_TOKEN_UNAVAILABLE"]
+    assert "act $(mock-idp env --format act)" in run.log
+    assert "id-token: write" not in run.log

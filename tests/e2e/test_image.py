@@ -1,0 +1,189 @@
+"""The image of the actions in the real Docker engine: what is in it, and that its surroundings cannot subvert it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
+
+BIN = Path(sys.executable).parent
+MEGABYTE = 1_000_000
+FILES = {"output": "GITHUB_OUTPUT", "state": "GITHUB_STATE", "summary": "GITHUB_STEP_SUMMARY"}
+PLANTED = "open('/github/workspace/planted', 'a').write(__name__)\nraise SystemExit('planted code ran')\n"
+# What the checked-out repository may bring along: names that Python or the action would import.
+MODULES = ("json", "httpx", "ssl", "sitecustomize", "usercustomize", "sentryagent_actions", "certifi")
+HOSTILE = {
+    "HOME": "/nowhere",
+    "PATH": "/github/workspace",
+    "PYTHONPATH": "/github/workspace",
+    "PYTHONSTARTUP": "/github/workspace/json.py",
+    "PYTHONHOME": "/github/workspace",
+    "PYTHONINSPECT": "1",
+    "PYTHONUSERBASE": "/github/workspace",
+    "LD_LIBRARY_PATH": "/github/workspace",
+    "BASH_ENV": "/github/workspace/json.py",
+    "ENV": "/github/workspace/json.py",
+}
+
+
+def docker(*arguments, **options):
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def image(checkout):
+    """The image, built once by the classic builder, as act and older engines have it."""
+    tag = f"sentryagent-actions-test:{uuid4().hex}"
+    docker("build", "-q", "-t", tag, str(checkout), env=os.environ | {"DOCKER_BUILDKIT": "0"})
+    yield tag
+    docker("rmi", tag)
+
+
+def in_image(image, code):
+    """What Python in the image prints for a piece of code."""
+    return docker(
+        "run", "--rm", "--network=none", "--entrypoint=/usr/local/bin/python", image, "-I", "-c", code
+    )
+
+
+@dataclass(frozen=True)
+class Runner:
+    """The folders that GitHub's runner mounts."""
+
+    workspace: Path
+    commands: Path
+
+    def mounts(self):
+        return (f"-v{self.workspace}:/github/workspace", f"-v{self.commands}:/github/file_commands")
+
+    def variables(self):
+        return {variable: f"/github/file_commands/{name}" for name, variable in FILES.items()}
+
+    def output(self, name):
+        text = (self.commands / "output").read_text()
+        return re.search(rf"^{name}<<(\S+)\n(.*)\n\1$", text, re.MULTILINE)[2]
+
+
+@pytest.fixture
+def runner(tmp_path):
+    """The folders of one step, with a hostile repository checked out."""
+    runner = Runner(tmp_path / "workspace", tmp_path / "commands")
+    for folder in (runner.workspace, runner.commands):
+        folder.mkdir()
+    for name in FILES:
+        (runner.commands / name).touch()
+    for name in MODULES:
+        (runner.workspace / f"{name}.py").write_text(PLANTED)
+    python = runner.workspace / "python"
+    python.write_text("#!/bin/sh\ntouch /github/workspace/planted\n")
+    python.chmod(0o755)
+    return runner
+
+
+def test_the_image_adds_little_to_its_base(image):
+    """What a run downloads or builds beyond the base stays under 25 MB."""
+    base = docker("image", "inspect", "--format={{.Size}}", "python:3.13-slim")
+    size = docker("image", "inspect", "--format={{.Size}}", image)
+    assert 0 < int(size) - int(base) < 25 * MEGABYTE
+
+
+def test_the_image_has_what_the_action_needs_and_no_more(image):
+    """The action's few libraries are there; no framework, no crypto library, no cache of the build."""
+    absent = ("flask", "cryptography", "github", "requests", "jwt", "server", "mock_idp", "yaml")
+    present = ("sentryagent_actions", "httpx", "actions_toolkit")
+    code = f"""
+import importlib.util, json, pathlib
+found = [name for name in {absent + present} if importlib.util.find_spec(name)]
+caches = [str(path) for path in map(pathlib.Path, ("/root/.cache", "/tmp/pip")) if path.exists()]
+print(json.dumps([found, caches]))
+"""
+    assert json.loads(in_image(image, code)) == [list(present), []]
+
+
+def test_a_hostile_environment_changes_nothing(
+    image, runner, github, provider, repository, trusted_agent, transcript
+):
+    """Read-only, with planted modules and variables that steer Python, shells and the loader, it issues a token."""
+    job = ["--url", github.url, "--repository", repository, "--format", "json"]
+    variables = json.loads(subprocess.check_output([BIN / "mock-idp", "env", *job]))
+    inputs = {"INPUT_API-URL": provider.url, "INPUT_AGENT-ID": trusted_agent, "INPUT_REVOKE": "false"}
+    environ = variables | inputs | runner.variables() | HOSTILE
+    names = [word for name in environ for word in ("-e", name)]
+    options = ["--rm", "--read-only", "--network=host", "--workdir=/github/workspace", *runner.mounts()]
+    # The engine's client is found by its path and gets the container's variables as values, as the runner does it.
+    done = subprocess.run(
+        [docker_client(), "run", *options, *names, image, "issue-token"],
+        env=environ,
+        capture_output=True,
+        text=True,
+    )
+    transcript.add("stderr of the container", done.stderr)
+
+    assert done.returncode == 0, done.stderr
+    assert not (runner.workspace / "planted").exists()
+    assert provider.verify(runner.output("access-token"))["sub"] == trusted_agent
+    assert (runner.commands / "state").read_text() == ""
+
+
+def docker_client():
+    return subprocess.check_output(["which", "docker"], text=True).strip()
+
+
+@pytest.fixture
+def run_in_docker(run_action):
+    """Run an action's folder with `--engine docker`; removes the image that it built."""
+    tags = set()
+
+    def run(action, inputs):
+        result = run_action(action, inputs, engine="docker")
+        tags.update(re.findall(r"Successfully tagged (\S+)", result.log))
+        return result
+
+    yield run
+    docker("rmi", *tags)
+
+
+def test_the_process_engine_shows_what_the_image_does(
+    provider, repository, agent_name, run_action, run_in_docker
+):
+    """`mock-idp run` gives the same outputs, log and post step with and without Docker."""
+    provider.policy(repository, trustRegistered=True)
+    run_action("", {"agent-name": agent_name})
+
+    process, container = (run("", {"agent-name": agent_name}) for run in (run_action, run_in_docker))
+
+    assert container.outcome == process.outcome == "success", container.log
+    changing = {"access-token", "expires-at"}
+    assert container.outputs.keys() == process.outputs.keys() >= changing
+    assert all(
+        container.outputs[name] == process.outputs[name] for name in container.outputs.keys() - changing
+    )
+    assert not provider.is_active(container.outputs["access-token"])
+    assert container.state.keys() == process.state.keys()
+    for run in (process, container):
+        assert "The access token is revoked." in run.log
+
+
+def test_a_refusal_reads_the_same_in_a_container(trusted_agent, run_action, run_in_docker):
+    """The annotation and the outputs of a failure do not depend on the engine; only the request differs."""
+    inputs = {"agent-id": trusted_agent, "scope": "agents:write"}
+
+    process, container = (run("issue-token", inputs) for run in (run_action, run_in_docker))
+
+    assert container.exit_code == process.exit_code == 1
+    request_ids = [run.outputs.pop("request-id") for run in (process, container)]
+    assert container.outputs == process.outputs
+    messages = [
+        run.only_annotation()["message"].replace(request_id, "")
+        for run, request_id in zip((process, container), request_ids, strict=True)
+    ]
+    assert messages[0] == messages[1]
