@@ -76,6 +76,8 @@ def _decoded(text: bytes | str) -> str:
 
 def _check_depth(text: str, allowed: int) -> None:
     # Before parsing: the parser recurses, and its RecursionError depends on how deep the caller already is.
+    if text.count("{") + text.count("[") <= allowed:
+        return
     depth = 0
     for token in _STRING_OR_BRACKET.finditer(text):
         depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
@@ -139,6 +141,8 @@ def _children(field: str | None, item: Any) -> list[tuple[str | None, Any]]:
 def _check_string(text: str, allowed: int, field: str | None) -> None:
     if len(text) > allowed:
         raise StrictJsonError(f"it has a string of more than {allowed} characters", field)
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError as error:

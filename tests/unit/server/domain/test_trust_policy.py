@@ -223,7 +223,8 @@ def test_missing_ref_type_matters_only_where_it_is_needed(make_policy, make_run,
     run = make_run(ref_type=None)
     assert isinstance(decide([make_policy(branch="main"), make_policy()], run, agent, now), Allowed)
     other = make_policy(branch="main", agent_id=UUID(int=2))
-    assert decide([other, make_policy(environment="prod")], run, agent, now).reason is VIOLATION
+    off = make_policy(branch="main", enabled=False)
+    assert decide([other, off, make_policy(environment="prod")], run, agent, now).reason is VIOLATION
 
 
 def test_branch_is_named_where_one_of_several_fails_on_it_alone(make_policy, make_run, agent, now):

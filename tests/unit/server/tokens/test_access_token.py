@@ -1,5 +1,7 @@
 """Our own tokens: what is in them, and what our API takes for one."""
 
+import json
+
 import jwt
 import pytest
 from hypothesis import given
@@ -158,6 +160,18 @@ def test_algorithm_is_the_keys(our_keys, verify):
     token = jwt.encode(PAYLOAD, key.private_key, algorithm="RS512", headers={"typ": "at+jwt", "kid": key.kid})
     with pytest.raises(Unauthorized, match="signature is wrong"):
         verify(token)
+
+
+def test_header_must_agree_with_the_key(our_keys, verify):
+    """A signature that the key did make is worth nothing under the name of another algorithm (RFC 8725, 3.1)."""
+    key = our_keys["RS256"]
+    header, payload = (
+        jwt.utils.base64url_encode(json.dumps(part).encode()).decode()
+        for part in ({"alg": "HS256", "typ": "at+jwt", "kid": key.kid}, PAYLOAD)
+    )
+    signature = jwt.get_algorithm_by_name("RS256").sign(f"{header}.{payload}".encode(), key.private_key)
+    with pytest.raises(Unauthorized, match="signature is wrong"):
+        verify(f"{header}.{payload}.{jwt.utils.base64url_encode(signature).decode()}")
 
 
 def test_kid_of_another_key(our_keys, sign, verify):
