@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 from threading import Thread
 
+import psycopg
 import pytest
 
 from server.errors import DatabaseUnavailable
@@ -61,6 +62,16 @@ def test_a_stopped_server_is_an_outage_until_it_is_back(postgres_cluster, migrat
 
 
 @pytest.mark.postgres
+def test_a_restart_between_two_requests_is_not_noticed(postgres_cluster, migrated_postgres_url):
+    """A connection that broke while nobody used it is replaced before it is used."""
+    with Database(migrated_postgres_url) as database:
+        write_issuer(database, "kept")
+        postgres_cluster.stop()
+        postgres_cluster.start()
+        assert read_issuer(database) == "kept"
+
+
+@pytest.mark.postgres
 def test_a_server_that_goes_away_in_a_transaction_keeps_none_of_it(postgres_cluster, migrated_postgres_url):
     """A connection that breaks between two statements is an outage; nothing of the transaction remains."""
     with Database(migrated_postgres_url) as database:
@@ -77,10 +88,9 @@ def test_a_server_that_goes_away_in_a_transaction_keeps_none_of_it(postgres_clus
         assert read_issuer(database) is None
 
 
-@pytest.mark.postgres
-def test_a_frozen_server_is_an_outage(migrated_postgres_url, monkeypatch):
-    """A server that holds the line but never answers is given up on; the next transaction connects anew."""
-    monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 0.2)
+@pytest.fixture
+def freeze():
+    """Stops the server process behind a transaction's connection; thawed after the test."""
     frozen = []
 
     def freeze(tx):
@@ -88,24 +98,52 @@ def test_a_frozen_server_is_an_outage(migrated_postgres_url, monkeypatch):
         os.kill(process, signal.SIGSTOP)
         frozen.append(process)
 
+    yield freeze
+    for process in frozen:
+        os.kill(process, signal.SIGCONT)
+
+
+@pytest.fixture
+def given_up(monkeypatch):
+    """The connections whose server did not answer in time, which is 0.2 s here."""
+    monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 0.2)
+    wait, given_up = psycopg.Connection.wait, []
+
+    def noted_wait(self, *arguments, **options):
+        try:
+            return wait(self, *arguments, **options)
+        except psycopg.OperationalError:
+            given_up.append(self)
+            raise
+
+    monkeypatch.setattr(psycopg.Connection, "wait", noted_wait)
+    return given_up
+
+
+@pytest.mark.postgres
+def test_a_server_that_freezes_in_a_transaction_is_an_outage(migrated_postgres_url, freeze, given_up):
+    """A server that holds the line but never answers is waited for once; the next transaction connects anew."""
+
     def freeze_and_read(database):
         with database.read() as tx:
             freeze(tx)
             tx.facts.get("issuer")
 
     with Database(migrated_postgres_url) as database:
-        try:
-            with pytest.raises(DatabaseUnavailable):
-                freeze_and_read(database)
-            assert read_issuer(database) is None
-            with database.read() as tx:
-                assert tx.facts.get("issuer") is None
-                freeze(tx)
-                os.kill(frozen[-1], signal.SIGCONT)
-            assert read_issuer(database) is None
-        finally:
-            for process in frozen:
-                os.kill(process, signal.SIGCONT)
+        with pytest.raises(DatabaseUnavailable):
+            freeze_and_read(database)
+        assert len(given_up) == 1
+        assert read_issuer(database) is None
+
+
+@pytest.mark.postgres
+def test_a_connection_that_froze_in_the_pool_is_replaced(migrated_postgres_url, freeze, given_up):
+    """A connection whose server froze between two requests costs one bounded wait and no refusal."""
+    with Database(migrated_postgres_url) as database:
+        with database.read() as tx:
+            freeze(tx)
+        assert read_issuer(database) is None
+        assert len(given_up) == 1
 
 
 @pytest.mark.postgres

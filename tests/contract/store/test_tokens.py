@@ -4,6 +4,8 @@ from datetime import timedelta
 
 import pytest
 
+from server.store.database import Database
+
 ISSUER = "https://token.actions.githubusercontent.com"
 
 
@@ -90,6 +92,19 @@ def test_replicas_that_purge_at_once_take_each_row_once(database, other_database
         return purge
 
     assert at_once(*[purging(replica) for replica in (database, other_database) * 2]) == [10] * 4
+
+
+@pytest.mark.postgres
+def test_a_purge_does_not_wait_for_another(migrated_postgres_url, now):
+    """On PostgreSQL, two purges that are open at once take different rows."""
+    with Database(migrated_postgres_url) as database:
+        with database.write() as tx:
+            for number in range(5):
+                tx.used_tokens.claim(ISSUER, str(number), keep_until=now)
+        later = now + timedelta(seconds=1)
+        with database.write() as first, database.write() as second:
+            assert first.used_tokens.purge(later, limit=3) == 3
+            assert second.used_tokens.purge(later, limit=3) == 2
 
 
 def test_a_revoked_token_stays_revoked(database, other_database, now):
