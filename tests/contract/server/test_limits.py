@@ -1,0 +1,133 @@
+"""Rate limits of addresses and repositories, and whose address counts behind proxies."""
+
+import pytest
+
+PATH = "/api/v1/oidc/token"
+
+
+def test_repository_limit_counts_verified_tokens_only(provider, refused):
+    """So many exchanges a minute for one repository; the next is 429, burns nothing, and others go on."""
+    provider.policy()
+    provider.policy(repository="octo-org/other")
+    limited = provider.with_settings(RATE_LIMIT="3")
+    for fault in ("bad-signature", "expired", "unknown-kid", "wrong-audience"):
+        limited.exchange(provider.github_token(fault=fault))
+    assert [limited.exchange().status_code for _ in range(3)] == [200] * 3
+    token = provider.github_token()
+
+    answer = limited.exchange(token)
+
+    assert "repository" in refused(answer, 429, "RATE_LIMITED", {})["message"]
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    assert provider.exchange(token).status_code == 200
+    other = provider.github_token(repository="octo-org/other", repository_id="77", repository_owner_id="78")
+    assert limited.exchange(other).status_code == 200
+
+
+def test_repository_limit_follows_the_id(provider):
+    """A repository does not get a second allowance by a second name or another case."""
+    for name in ("octo-org/hello-agent", "octo-org/renamed"):
+        provider.policy(repository=name)
+    limited = provider.with_settings(RATE_LIMIT="1")
+
+    statuses = [
+        limited.exchange(provider.github_token(repository=name)).status_code
+        for name in ("octo-org/hello-agent", "octo-org/renamed", "OCTO-org/hello-agent")
+    ]
+
+    assert statuses == [200, 429, 429]
+
+
+def test_dry_runs_and_refusals_count(provider):
+    """A refused exchange and a dry run spend the allowance as well."""
+    provider.policy(branch="main")
+    limited = provider.with_settings(RATE_LIMIT="2")
+
+    limited.exchange(dryRun=True)
+    limited.exchange(provider.github_token(ref="refs/heads/dev"))
+
+    assert limited.exchange().status_code == 429
+
+
+def test_address_limit_comes_before_parsing(provider, refused):
+    """Ten times the repository's allowance for one address, whatever it sends."""
+    limited = provider.with_settings(RATE_LIMIT="1")
+    bodies = [b"", b"{", b"\xff", b"x" * 40_000]
+    for index in range(10):
+        answer = limited.http.post(PATH, data=bodies[index % 4], content_type="application/json")
+        assert answer.status_code in {400, 413}
+
+    answer = limited.http.post(PATH, data=b"x" * 40_000, content_type="text/plain")
+
+    assert "address" in refused(answer, 429, "RATE_LIMITED", {})["message"]
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    assert limited.http.get("/health").status_code == 200
+
+
+def test_limit_of_zero_is_off(provider):
+    """`SENTRYAGENT_RATE_LIMIT=0` counts nothing."""
+    unlimited = provider.with_settings(RATE_LIMIT="0")
+
+    assert {unlimited.http.post(PATH, json={}).status_code for _ in range(30)} == {400}
+
+
+@pytest.mark.parametrize("path", ["/api/v1/token", "/api/v1/token/revoke"])
+def test_guesses_of_secrets_spend_the_address_limit(provider, oauth_refused, path):
+    """Whoever guesses client secrets is slowed down wherever a secret is taken."""
+    limited = provider.with_settings(RATE_LIMIT="1")
+    guess = {"grant_type": "client_credentials", "token": "x", "client_id": "x", "client_secret": "x"}
+    for _ in range(10):
+        oauth_refused(limited.http.post(path, data=guess), 401, "invalid_client", "INVALID_CLIENT")
+
+    oauth_refused(limited.http.post(path, data=guess), 429, "temporarily_unavailable", "RATE_LIMITED")
+
+
+PROXIES = "10.0.0.0/8, 2001:db8::/32"
+
+
+@pytest.mark.parametrize(
+    ("proxies", "peer", "forwarded", "address"),
+    [
+        (None, "192.0.2.1", None, "192.0.2.1"),
+        (None, "192.0.2.1", "198.51.100.1", "192.0.2.1"),
+        (None, "10.0.0.1", "198.51.100.1", "10.0.0.1"),
+        (PROXIES, "192.0.2.1", "198.51.100.1", "192.0.2.1"),
+        (PROXIES, "10.0.0.1", None, "10.0.0.1"),
+        (PROXIES, "10.0.0.1", "198.51.100.1", "198.51.100.1"),
+        (PROXIES, "10.0.0.1", "203.0.113.9, 198.51.100.1", "198.51.100.1"),
+        (PROXIES, "10.0.0.1", "203.0.113.9, 198.51.100.1, 10.0.0.2", "198.51.100.1"),
+        (PROXIES, "10.0.0.1", "198.51.100.1,10.9.9.9 , 10.0.0.2", "198.51.100.1"),
+        (PROXIES, "10.0.0.1", "10.0.0.3, 10.0.0.2", "10.0.0.3"),
+        (PROXIES, "10.0.0.1", "junk", "10.0.0.1"),
+        (PROXIES, "10.0.0.1", "198.51.100.1, junk", "10.0.0.1"),
+        (PROXIES, "10.0.0.1", "", "10.0.0.1"),
+        (PROXIES, "2001:db8::1", "2001:DB9::1", "2001:db9::1"),
+        (PROXIES, "10.0.0.1", "198.51.100.1:1234", "10.0.0.1"),
+    ],
+)
+def test_address_behind_proxies(provider, proxies, peer, forwarded, address):
+    """X-Forwarded-For counts from the right, as far as each hop is a trusted proxy, and not at all without one."""
+    provider.policy(branch="dev")
+    process = provider.with_settings(TRUSTED_PROXIES=proxies) if proxies else provider
+    headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+
+    process.http.post(
+        PATH, json={"token": provider.github_token()}, headers=headers, environ_base={"REMOTE_ADDR": peer}
+    )
+
+    (record,) = provider.audit(action="token.refused")
+    assert record["address"] == address
+
+
+def test_a_forged_header_buys_no_allowance(provider):
+    """A client that writes ever new addresses into X-Forwarded-For is counted as one."""
+    limited = provider.with_settings(RATE_LIMIT="1", TRUSTED_PROXIES="127.0.0.1")
+
+    statuses = [
+        limited.http.post(
+            PATH, json={}, headers={"X-Forwarded-For": f"192.0.2.{n}, 198.51.100.1"}
+        ).status_code
+        for n in range(12)
+    ]
+
+    assert statuses == [400] * 10 + [429] * 2
