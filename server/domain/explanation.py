@@ -26,7 +26,7 @@ _CLAIM_OF = {
     "runnerEnvironment": "runner_environment",
     "visibility": "repository_visibility",
 }
-_PART_OF_SUB = frozenset({"branch", "tag", "ref", "environment"})
+_REF_CONDITIONS = frozenset({"branch", "tag", "ref"})
 
 
 def message(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> str:
@@ -106,7 +106,7 @@ def _with_notes(evaluation: Evaluation, identity: WorkflowIdentity) -> dict[str,
         return _entry("id", evaluation, evaluation.failed)
     note = " (GitHub's new form of `sub`, with ids, is not the cause: policies compare claims, never `sub`.)"
     failed = [
-        replace(failure, hint=failure.hint + note) if failure.condition in _PART_OF_SUB else failure
+        replace(failure, hint=failure.hint + note) if failure.condition in _REF_CONDITIONS else failure
         for failure in evaluation.failed
     ]
     return _entry("id", evaluation, failed)
