@@ -1,0 +1,668 @@
+"""Section 4 of the contract: the trust-policy resource, field by field."""
+
+import jwt
+import pytest
+
+from mock_idp.job import Job
+
+PATH = "/api/v1/oidc/trust-policies"
+NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+REPOSITORY = "octo-org/hello-agent"
+CALLED = "octo-org/automation/.github/workflows/deploy.yml@refs/heads/main"
+
+
+def post(provider, headers=None, /, **body):
+    return provider.http.post(
+        PATH, json={"repository": REPOSITORY, **body}, headers=headers or provider.admin
+    )
+
+
+def put(provider, policy, headers=None, /, *, if_match=None, **body):
+    extra = {} if if_match is None else {"If-Match": if_match}
+    return provider.http.put(
+        f"{PATH}/{policy['id']}",
+        json={"repository": REPOSITORY, **body},
+        headers={**(headers or provider.admin), **extra},
+    )
+
+
+def get(provider, policy_id):
+    return provider.http.get(f"{PATH}/{policy_id}", headers=provider.admin)
+
+
+def listed(provider, query=""):
+    return provider.http.get(f"{PATH}?limit=100&{query}", headers=provider.admin).json["data"]
+
+
+def test_created_policy_has_every_field(provider):
+    """A policy of its repository alone has the defaults, an id, a version and a Location."""
+    answer = post(provider)
+
+    assert answer.status_code == 201
+    record = dict(answer.json)
+    assert answer.headers["Location"] == f"{PATH}/{record.pop('id')}"
+    assert answer.headers["ETag"] == '"1"'
+    assert record == {
+        "provider": "github",
+        "issuer": "https://token.actions.githubusercontent.com",
+        "repository": REPOSITORY,
+        "repositoryId": None,
+        "repositoryOwnerId": None,
+        "agentId": None,
+        "branch": None,
+        "tag": None,
+        "environment": None,
+        "workflow": None,
+        "calledWorkflow": None,
+        "actorIds": None,
+        "runnerEnvironment": None,
+        "visibility": None,
+        "events": None,
+        "scopes": ["agents:read"],
+        "maxTtl": None,
+        "trustRegistered": False,
+        "derivedFrom": None,
+        "enabled": True,
+        "expiresAt": None,
+        "description": None,
+        "createdAt": "2026-11-24T12:00:00Z",
+        "updatedAt": "2026-11-24T12:00:00Z",
+        "lastUsedAt": None,
+        "version": 1,
+    }
+    assert get(provider, answer.json["id"]).json == answer.json
+
+
+def test_created_policy_keeps_what_was_written(provider):
+    """Every field that an admin may set comes back as it was written."""
+    body = {
+        "provider": "github",
+        "repository": "Octo-Org/Hello-Agent",
+        "branch": "release/**",
+        "agentId": provider.agent()["agentId"],
+        "environment": "Production ü",
+        "workflow": "deploy.yaml",
+        "calledWorkflow": CALLED,
+        "actorIds": ["1", "22"],
+        "runnerEnvironment": "self-hosted",
+        "visibility": "internal",
+        "events": ["push", "workflow_dispatch"],
+        "repositoryId": "123",
+        "repositoryOwnerId": "456",
+        "scopes": [
+            "agents:read",
+            "agents:write",
+            "tokens:read",
+            "audit:read",
+            "policies:read",
+            "policies:write",
+        ],
+        "maxTtl": 2**31 - 1,
+        "enabled": False,
+        "expiresAt": "2027-01-31T12:00:00Z",
+        "description": "line\none",
+    }
+
+    answer = post(provider, **body)
+
+    assert answer.status_code == 201, answer.text
+    assert {name: answer.json[name] for name in body} == body
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        (
+            "repository",
+            [
+                None,
+                "",
+                "octo-org",
+                "octo-org/",
+                "/x",
+                "octo-org/*",
+                "octo-*/x",
+                "a/b/c",
+                "octo org/x",
+                "octo-org/x\n",
+                "https://github.com/a/b",
+                "octö/x",
+                "octo-org/.",
+                "octo-org/..",
+                "-x/y",
+                "x" * 40 + "/y",
+                "\u212a/x",
+                1,
+            ],
+        ),
+        ("provider", ["gitlab", "", "GitHub", 1]),
+        (
+            "branch",
+            [
+                "",
+                "refs/heads/main",
+                "refs/tags/v1",
+                "a b",
+                "a..b",
+                "/a",
+                "a/",
+                "a~1",
+                "a?",
+                "a[b]",
+                "a\\b",
+                "@{x",
+                "a\x00",
+                "a\n",
+                "a\u202eb",
+                "x" * 256,
+                ["main"],
+                1,
+            ],
+        ),
+        ("tag", ["", "refs/tags/v1", "refs/heads/v1", "v 1", "v\x7f", "x" * 256, 1]),
+        ("agentId", ["", "x", NOBODY.replace("-", ""), f"urn:uuid:{NOBODY}", 1]),
+        ("environment", ["", "a\x00", "a\n", "x" * 256, 1]),
+        (
+            "workflow",
+            ["", "deploy", ".github/workflows/deploy.yml", "a/b.yml", "deploy.yml\n", "deploy.json", 1],
+        ),
+        ("calledWorkflow", ["", "deploy.yml", CALLED.partition("@")[0], CALLED + "\x00", "x" * 1025, 1]),
+        ("actorIds", [[], ["octocat"], [1], [""], ["1", "x"], "1", ["1"] * 101, ["-1"]]),
+        ("runnerEnvironment", ["", "any", "Self-Hosted", 1]),
+        ("visibility", ["", "secret", "Public", 1]),
+        ("events", [[], ["Push"], ["*"], [""], "push", [1], ["push\n"]]),
+        ("repositoryId", ["", "x", "-1", "1.0", "\u0661", 1]),
+        ("repositoryOwnerId", ["", "x", "0x1", 1]),
+        ("scopes", [[], ["agents:*"], ["nothing"], "agents:read", [1], ["agents:read agents:write"]]),
+        ("maxTtl", [0, -1, "60", True, 1.0, 2**31, 10**19]),
+        ("trustRegistered", [1, "true", "on", []]),
+        ("enabled", [0, "false", []]),
+        ("expiresAt", ["2027-01-01", 1, ""]),
+        ("description", ["x" * 1025, "a\x00b", "a\x1bb", "a\u2028b", 1]),
+        ("id", [NOBODY]),
+        ("issuer", ["https://octo-evil.example"]),
+        ("createdAt", ["2027-01-01T00:00:00Z"]),
+        ("version", [1]),
+        ("derivedFrom", [NOBODY]),
+        ("subject", ["repo:*"]),
+    ],
+)
+def test_field_rules(still_provider, invalid, field, values):
+    """What a field may not be is refused by its name; none of it is stored."""
+    for value in values:
+        assert invalid(post(still_provider, **{field: value}), field), value
+    assert listed(still_provider) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"branch": "main", "tag": "v1"}, "tag"),
+        ({"agentId": NOBODY, "trustRegistered": True}, "trustRegistered"),
+    ],
+)
+def test_fields_that_exclude_each_other(still_provider, invalid, body, field):
+    """A run is of a branch or of a tag, and only bootstrap policies register."""
+    assert invalid(post(still_provider, **body), field)
+
+
+def test_branch_hint(still_provider, invalid):
+    """Who writes refs/heads/main is told to write main."""
+    assert "main" in invalid(post(still_provider, branch="refs/heads/main"), "branch")
+
+
+@pytest.mark.parametrize(
+    "branch", ["*", "**", "main", "release/*", "a/**/b", "fix#1", "é", "x" * 255, "{a,b}", "a|b"]
+)
+def test_branch_patterns(provider, branch):
+    """`*` and `**` are wildcards, every other character that git takes is itself."""
+    assert post(provider, branch=branch).json["branch"] == branch
+
+
+def test_agent_must_be_there_and_not_decommissioned(provider, refused):
+    """A policy names an agent that exists; a suspended one will do, a decommissioned one never."""
+    agent = provider.agent()["agentId"]
+    refused(post(provider, agentId=NOBODY), 404, "AGENT_NOT_FOUND", {})
+    provider.http.patch(f"/api/v1/agents/{agent}", json={"status": "suspended"}, headers=provider.admin)
+    policy = post(provider, agentId=agent).json
+    provider.http.delete(f"/api/v1/agents/{agent}", headers=provider.admin)
+
+    refused(post(provider, agentId=agent, branch="x"), 409, "AGENT_DECOMMISSIONED", {})
+    refused(put(provider, policy, agentId=NOBODY), 404, "AGENT_NOT_FOUND", {})
+    refused(put(provider, policy, agentId=agent), 409, "AGENT_DECOMMISSIONED", {})
+
+
+@pytest.mark.parametrize("scope", ["agents:write", "audit:read", "policies:read", "policies:write"])
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_nobody_gives_away_what_they_do_not_hold(provider, refused, scope, method):
+    """Beyond agents:read and tokens:read an author gives only scopes of their own (federation-security R-ADM-1)."""
+    agent = provider.agent()["agentId"]
+    policy = provider.policy(agentId=agent)
+    poor = provider.admin_headers("policies:write")
+    rich = provider.admin_headers("policies:write", scope)
+
+    def write(headers, scopes):
+        if method == "PUT":
+            return put(provider, policy, headers, agentId=agent, scopes=scopes)
+        return post(provider, headers, agentId=agent, scopes=scopes, branch=scope.replace(":", "-"))
+
+    if scope != "policies:write":
+        refused(write(poor, ["agents:read", scope]), 403, "FORBIDDEN", {"requiredScope": scope})
+    assert write(rich, ["agents:read", scope]).status_code in {200, 201}
+
+
+def test_freely_granted_scopes(provider):
+    """`agents:read` and `tokens:read` can be given by any author."""
+    agent = provider.agent()["agentId"]
+
+    answer = post(
+        provider,
+        provider.admin_headers("policies:write"),
+        agentId=agent,
+        scopes=["agents:read", "tokens:read"],
+    )
+
+    assert answer.status_code == 201
+
+
+# --- uniqueness
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"enabled": False},
+        {"expiresAt": "2027-01-01T00:00:00Z"},
+        {"description": "other"},
+        {"scopes": ["tokens:read"]},
+        {"maxTtl": 60},
+        {"trustRegistered": True},
+        {"repositoryId": "1", "repositoryOwnerId": "2"},
+        {"repository": "OCTO-ORG/hello-AGENT"},
+        {"environment": "PROD"},
+        {"events": ["schedule", "push"]},
+        {"actorIds": ["2", "1", "1"]},
+    ],
+)
+def test_same_agent_repository_and_conditions_are_one_policy(provider, refused, same):
+    """What does not count for uniqueness, and the order and case of what does, makes no second policy."""
+    conditions = {
+        "branch": "main",
+        "environment": "prod",
+        "events": ["push", "schedule"],
+        "actorIds": ["1", "2"],
+    }
+    post(provider, **conditions)
+
+    refused(post(provider, **{**conditions, **same}), 409, "TRUST_POLICY_ALREADY_EXISTS", {})
+    assert len(listed(provider)) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"branch": "Main"},
+        {"branch": None, "tag": "main"},
+        {"branch": "m*"},
+        {"environment": "prod2"},
+        {"workflow": "ci.yml"},
+        {"calledWorkflow": CALLED},
+        {"actorIds": ["1"]},
+        {"runnerEnvironment": "self-hosted"},
+        {"visibility": "public"},
+        {"events": ["push"]},
+        {"repository": "octo-org/other"},
+    ],
+)
+def test_other_conditions_are_another_policy(provider, other):
+    """Each condition counts."""
+    post(provider, branch="main", environment="prod")
+
+    assert post(provider, **{"branch": "main", "environment": "prod", **other}).status_code == 201
+
+
+def test_put_keeps_uniqueness(provider, refused):
+    """A PUT that would make a policy equal to another is 409 and changes nothing."""
+    post(provider, branch="main")
+    other = post(provider, branch="dev").json
+
+    refused(put(provider, other, branch="main"), 409, "TRUST_POLICY_ALREADY_EXISTS", {})
+    assert get(provider, other["id"]).json == other
+
+
+def test_delete_frees_the_conditions(provider):
+    """After a DELETE the same conditions can be written again."""
+    policy = post(provider, branch="main").json
+
+    answer = provider.http.delete(f"{PATH}/{policy['id']}", headers=provider.admin)
+
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert get(provider, policy["id"]).status_code == 404
+    assert post(provider, branch="main").status_code == 201
+
+
+# --- PUT
+
+
+def test_put_replaces_whole(provider):
+    """What a PUT leaves out goes back to its default: no old condition survives unseen (federation-security B25)."""
+    policy = post(
+        provider,
+        branch="main",
+        environment="prod",
+        maxTtl=60,
+        description="x",
+        scopes=["tokens:read"],
+        enabled=False,
+    ).json
+    provider.clock.advance(5)
+
+    answer = put(provider, policy, workflow="ci.yml")
+
+    assert answer.status_code == 200
+    assert answer.headers["ETag"] == '"2"'
+    assert answer.json == {
+        **policy,
+        "branch": None,
+        "environment": None,
+        "maxTtl": None,
+        "description": None,
+        "scopes": ["agents:read"],
+        "enabled": True,
+        "workflow": "ci.yml",
+        "version": 2,
+        "updatedAt": "2026-11-24T12:00:05Z",
+    }
+
+
+def test_put_of_what_a_get_gave(provider):
+    """The server's own members may come back in a PUT and are ignored, also where they were changed."""
+    policy = post(provider, branch="main").json
+    changed = {
+        **policy,
+        "issuer": "https://octo-evil.example",
+        "createdAt": 5,
+        "updatedAt": "x",
+        "version": 99,
+        "lastUsedAt": "2020-01-01T00:00:00Z",
+        "derivedFrom": NOBODY,
+    }
+
+    answer = put(provider, policy, **changed)
+
+    assert answer.status_code == 200, answer.text
+    assert answer.json == {**policy, "version": 2}
+
+
+def test_put_keeps_its_id(provider, invalid):
+    """Another id than the path's is refused; the same one, in either case of letters, is not."""
+    policy = post(provider).json
+
+    assert invalid(put(provider, policy, id=NOBODY), "id")
+    assert put(provider, policy, id=policy["id"].upper()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("if_match", "status"),
+    [
+        (None, 200),
+        ("*", 200),
+        ('"2"', 200),
+        ('"1", "2"', 200),
+        ('"1"', 412),
+        ('W/"2"', 412),
+        ("2", 412),
+        ('"x"', 412),
+        ("", 412),
+        (f'"{"9" * 5000}"', 412),
+        ('"0002x"', 412),
+    ],
+)
+def test_if_match(provider, refused, if_match, status):
+    """A PUT with If-Match changes only the version that its author read (RFC 9110, 13.1.1)."""
+    policy = put(provider, post(provider).json, description="second").json
+
+    answer = put(provider, policy, if_match=if_match, description="third")
+
+    assert answer.status_code == status
+    if status == 412:
+        refused(answer, 412, "PRECONDITION_FAILED", {})
+        assert get(provider, policy["id"]).json == policy
+
+
+def test_put_keeps_the_ids_of_its_repository(provider):
+    """Ids survive a PUT without them; a new repository starts unpinned; null removes one pin alone."""
+    policy = post(provider, repositoryId="1", repositoryOwnerId="2").json
+
+    def ids(**body):
+        answer = put(provider, policy, **body)
+        return answer.json["repositoryId"], answer.json["repositoryOwnerId"]
+
+    assert ids() == ("1", "2")
+    assert ids(repository="OCTO-ORG/Hello-Agent") == ("1", "2")
+    assert ids(repositoryId=None) == (None, "2")
+    assert ids(repositoryId="3", repositoryOwnerId=None) == ("3", None)
+    assert ids(repository="octo-org/other") == (None, None)
+
+
+def test_removed_pin_is_audited(provider):
+    """Who removes a pin leaves a record of what it was."""
+    policy = post(provider, repositoryId="1", repositoryOwnerId="2").json
+
+    answer = put(provider, policy, repositoryId=None)
+
+    (record,) = provider.audit(action="policy.updated")
+    assert record["details"]["changed"] == {"repositoryId": {"before": "1", "after": None}}
+    token = provider.admin["Authorization"].removeprefix("Bearer ")
+    assert record["actor"] == jwt.decode(token, options={"verify_signature": False})["sub"]
+    assert (record["policyId"], record["policyVersion"]) == (policy["id"], 2)
+    assert record["requestId"] == answer.headers["X-Request-Id"]
+
+
+@pytest.mark.parametrize("other", [{"enabled": False}, {"expiresAt": "2026-11-24T12:00:00Z"}, {}])
+def test_a_new_policy_takes_the_ids_of_a_live_one(provider, other):
+    """A policy without ids takes those that another live policy of its name has."""
+    post(provider, branch="main", repositoryId="1", repositoryOwnerId="2", **other)
+
+    taken = post(provider, repository="Octo-Org/hello-agent").json
+
+    expected = (None, None) if other else ("1", "2")
+    assert (taken["repositoryId"], taken["repositoryOwnerId"]) == expected
+
+
+def test_issuer_is_the_configured_one_at_the_time_of_writing(provider):
+    """A policy never matches a token of another issuer; a PUT moves it to the issuer of now."""
+    policy = provider.policy()
+    moved = provider.with_settings(GITHUB_ISSUER="https://github.example.com/_services/token")
+    moved.github = type(provider.github)(moved.settings.github_issuer, ring=provider.github.ring)
+    token = moved.github_token()
+    assert moved.exchange(token).status_code == 403
+
+    answer = moved.http.put(f"{PATH}/{policy['id']}", json={"repository": REPOSITORY}, headers=moved.admin)
+
+    assert answer.json["issuer"] == moved.settings.github_issuer
+    assert moved.exchange(token).status_code == 200
+    assert provider.exchange().status_code == 403
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_unknown_policy(provider, refused, method):
+    """All that names no policy is 404 with the resource's own code."""
+    body = {"repository": REPOSITORY} if method == "PUT" else None
+
+    answer = provider.http.open(f"{PATH}/{NOBODY}", method=method, json=body, headers=provider.admin)
+
+    refused(answer, 404, "TRUST_POLICY_NOT_FOUND", {})
+
+
+# --- lists
+
+
+def test_list_filters(provider, invalid):
+    """Lists are narrowed by provider, repository (without case) and agent."""
+    agent = provider.agent()["agentId"]
+    first = post(provider).json["id"]
+    second = post(provider, agentId=agent).json["id"]
+    third = post(provider, repository="octo-org/other").json["id"]
+
+    def ids(query):
+        return {it["id"] for it in listed(provider, query)}
+
+    assert ids("") == ids("provider=github") == {first, second, third}
+    assert ids("provider=gitlab") == set()
+    assert ids("repository=OCTO-org/hello-agent") == {first, second}
+    assert ids(f"agentId={agent}") == {second}
+    assert ids(f"agentId={agent}&repository=octo-org/other") == set()
+    assert invalid(provider.http.get(f"{PATH}?agentId=x", headers=provider.admin), "agentId")
+
+
+# --- policies derived from trustRegistered
+
+
+def _registered(provider, **policy):
+    """A bootstrap policy with trustRegistered, an agent registered under it, and the policy derived for it."""
+    bootstrap = provider.policy(trustRegistered=True, **policy)
+    agent = provider.agent(headers=provider.bootstrap_headers())["agentId"]
+    (derived,) = listed(provider, f"agentId={agent}")
+    return get(provider, bootstrap["id"]).json, agent, derived
+
+
+def test_registration_derives_a_policy(provider):
+    """A 201 under trustRegistered writes a policy for the agent: same conditions, ids, scopes, maxTtl, expiresAt."""
+    bootstrap, agent, derived = _registered(
+        provider,
+        branch="main",
+        events=["push"],
+        scopes=["agents:read", "tokens:read"],
+        maxTtl=60,
+        expiresAt="2027-01-01T00:00:00Z",
+    )
+
+    own = {"id", "agentId", "derivedFrom", "trustRegistered", "version", "lastUsedAt"}
+    assert {name for name in derived if derived[name] != bootstrap[name]} <= own
+    assert derived["agentId"] == agent
+    assert derived["derivedFrom"] == bootstrap["id"]
+    assert derived["trustRegistered"] is False
+    assert derived["repositoryId"] == Job().repository_id
+    answer = provider.exchange(agentId=agent)
+    assert (answer.json["scope"], answer.json["expires_in"]) == ("agents:read tokens:read", 60)
+
+
+def test_derivation_is_audited_with_the_registration(provider):
+    """Agent and policy are two records of one request."""
+    bootstrap, agent, derived = _registered(provider)
+
+    created, policy = provider.audit(action="agent.created")[0], provider.audit(policyId=derived["id"])[0]
+
+    assert policy["action"] == "policy.created"
+    assert policy["details"]["derivedFrom"] == bootstrap["id"]
+    assert created["requestId"] == policy["requestId"]
+    assert created["agentId"] == policy["agentId"] == agent
+
+
+def test_no_policy_is_derived_on_conflict_or_without_trust(provider, refused):
+    """A 409 derives nothing, nor does an admin's registration or a policy that is not trustRegistered."""
+    bootstrap, _, _ = _registered(provider)
+    headers = provider.bootstrap_headers()
+    refused(
+        provider.http.post("/api/v1/agents", json={"email": "bot@octo-org.example"}, headers=headers),
+        409,
+        "AGENT_ALREADY_EXISTS",
+    )
+    provider.agent("admins@octo-org.example")
+    assert len(listed(provider)) == 2
+    put(provider, bootstrap, trustRegistered=False)
+    provider.agent("untrusted@octo-org.example", headers=headers)
+
+    assert [it["id"] for it in listed(provider)] == [bootstrap["id"]]
+
+
+@pytest.mark.parametrize(
+    "change", [{"enabled": False}, {"repository": "octo-org/other"}, {"expiresAt": "2026-11-24T12:00:00Z"}]
+)
+def test_trust_is_the_policys_at_the_time_of_registration(provider, change):
+    """A bootstrap token of before derives nothing from a policy that is off, over, or another repository's now."""
+    bootstrap = provider.policy(trustRegistered=True)
+    headers = provider.bootstrap_headers()
+    put(provider, bootstrap, **{"trustRegistered": True, **change})
+
+    agent = provider.agent(headers=headers)["agentId"]
+
+    assert listed(provider, f"agentId={agent}") == []
+
+
+def test_derived_policies_change_with_their_origin(provider):
+    """A PUT of the bootstrap policy reaches its derived policies in the same moment."""
+    bootstrap, agent, derived = _registered(provider, branch="main")
+
+    put(
+        provider,
+        bootstrap,
+        trustRegistered=True,
+        branch="dev",
+        maxTtl=30,
+        scopes=["tokens:read"],
+        description="d",
+    )
+
+    changed = get(provider, derived["id"]).json
+    assert (changed["branch"], changed["maxTtl"], changed["scopes"]) == ("dev", 30, ["tokens:read"])
+    assert (changed["agentId"], changed["derivedFrom"], changed["trustRegistered"]) == (
+        agent,
+        bootstrap["id"],
+        False,
+    )
+    assert changed["createdAt"] == derived["createdAt"]
+    assert changed["version"] == derived["version"] + 1
+    assert provider.exchange(agentId=agent).json["code"] == "BRANCH_NOT_PERMITTED"
+    put(provider, bootstrap, trustRegistered=True, enabled=False)
+    assert provider.exchange(agentId=agent).status_code == 403
+
+
+@pytest.mark.parametrize("end", ["delete", "distrust", "agent"])
+def test_derived_policies_end_with_their_origin(provider, end):
+    """DELETE, and a PUT without trustRegistered or with an agentId, remove the derived policies, audited each."""
+    bootstrap, agent, derived = _registered(provider)
+    if end == "delete":
+        provider.http.delete(f"{PATH}/{bootstrap['id']}", headers=provider.admin)
+    else:
+        other = provider.agent("other@octo-org.example")["agentId"]
+        put(provider, bootstrap, **({"agentId": other} if end == "agent" else {}))
+
+    assert get(provider, derived["id"]).status_code == 404
+    assert provider.exchange(agentId=agent).status_code == 403
+    (record,) = provider.audit(action="policy.deleted", agentId=agent)
+    assert (record["policyId"], record["details"]["derivedFrom"]) == (derived["id"], bootstrap["id"])
+
+
+def test_a_derived_policy_can_be_deleted_alone(provider):
+    """Without its derived policy an agent gets no token; the bootstrap policy stays."""
+    bootstrap, agent, derived = _registered(provider)
+
+    provider.http.delete(f"{PATH}/{derived['id']}", headers=provider.admin)
+
+    assert provider.exchange(agentId=agent).status_code == 403
+    assert get(provider, bootstrap["id"]).status_code == 200
+
+
+# --- the audit of changes
+
+
+def test_changes_are_audited(provider):
+    """Create, replace and delete leave who, which policy and version, and what it was or became."""
+    policy = post(provider, branch="main").json
+    put(provider, policy, branch="dev")
+    provider.http.delete(f"{PATH}/{policy['id']}", headers=provider.admin)
+
+    deleted, updated, created = provider.audit(policyId=policy["id"])
+
+    assert [it["action"] for it in (created, updated, deleted)] == [
+        "policy.created",
+        "policy.updated",
+        "policy.deleted",
+    ]
+    assert [it["policyVersion"] for it in (created, updated, deleted)] == [1, 2, 2]
+    assert created["details"]["after"] == policy
+    assert updated["details"]["changed"] == {"branch": {"before": "main", "after": "dev"}}
+    assert deleted["details"]["before"]["branch"] == "dev"
+    assert {it["repository"] for it in (created, updated, deleted)} == {REPOSITORY}
