@@ -10,7 +10,8 @@ from server.claims import SignedClaims
 
 GITHUB = "github"
 
-_OWNER = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})"
+# `_` stands before the short code in the names of Enterprise Managed Users.
+_OWNER = r"[A-Za-z0-9][A-Za-z0-9_-]{0,38}"
 _NAME = r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}"
 _REPOSITORY = re.compile(rf"{_OWNER}/{_NAME}", re.ASCII)
 _WORKFLOW_FILE = re.compile(r"[^/]+\.ya?ml", re.DOTALL)
