@@ -119,7 +119,8 @@ class Registration:
             action = (
                 Action.AGENT_UPDATED if changed.status is agent.status else _STATUS_ACTIONS[changed.status]
             )
-            difference = changes(agent_record(agent), agent_record(changed))
+            # An agent's `version` is its software's, unlike a policy's.
+            difference = changes(agent_record(agent), agent_record(changed), bookkeeping=("updatedAt",))
             self._audit(tx, context, action, caller, changed, changed=difference)
         return changed
 

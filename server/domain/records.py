@@ -1,5 +1,6 @@
 """The JSON form of what the provider knows: one source for responses and for the audit."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -97,12 +98,14 @@ def audit_entry(record: AuditRecord) -> dict[str, Any]:
     }
 
 
-def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """The members whose values differ, each with what it was and what it is."""
+def changes(
+    before: dict[str, Any], after: dict[str, Any], *, bookkeeping: Collection[str] = ("updatedAt", "version")
+) -> dict[str, Any]:
+    """The members whose values differ, each with what it was and what it is; `bookkeeping` changes with every write."""
     return {
         name: {"before": before[name], "after": value}
         for name, value in after.items()
-        if before[name] != value and name not in {"updatedAt", "version"}
+        if before[name] != value and name not in bookkeeping
     }
 
 

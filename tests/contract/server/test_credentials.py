@@ -1,0 +1,206 @@
+"""Section 5 of the contract: client secrets of agents."""
+
+import re
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+
+
+@pytest.fixture
+def agent(provider):
+    return provider.agent()["agentId"]
+
+
+def path(agent, credential="", action=""):
+    return "/".join(filter(None, (f"/api/v1/agents/{agent}/credentials", credential, action)))
+
+
+def generate(provider, agent, **body):
+    answer = provider.http.post(path(agent), json=body, headers=provider.admin)
+    assert answer.status_code == 201, answer.text
+    return answer.json
+
+
+def token_status(provider, agent, secret):
+    """What the token endpoint says to this secret."""
+    body = {"grant_type": "client_credentials", "client_id": agent, "client_secret": secret}
+    return provider.http.post("/api/v1/token", data=body).status_code
+
+
+@pytest.mark.parametrize("sent", [{}, {"json": {}}, {"json": {"expiresAt": None}}])
+def test_secret_is_shown_once(provider, agent, sent):
+    """A new credential shows its secret; nothing shows it again. A body is not needed."""
+    answer = provider.http.post(path(agent), headers=provider.admin, **sent)
+
+    assert answer.status_code == 201
+    assert answer.headers["Cache-Control"] == "no-store"
+    secret = answer.json["clientSecret"]
+    assert re.fullmatch(r"sk_live_[0-9a-f]{64}", secret)
+    record = {
+        "credentialId": answer.json["credentialId"],
+        "clientId": agent,
+        "status": "active",
+        "createdAt": "2026-11-24T12:00:00Z",
+        "expiresAt": None,
+        "revokedAt": None,
+    }
+    assert answer.json == {**record, "clientSecret": secret}
+    assert UUID(record["credentialId"])
+    listed = provider.http.get(path(agent), headers=provider.admin)
+    assert listed.json == {"data": [record], "total": 1, "page": 1, "limit": 20}
+
+
+def test_secret_is_stored_as_a_hash(provider, agent):
+    """Neither database nor audit has the secret."""
+    secret = generate(provider, agent)["clientSecret"].removeprefix("sk_live_").encode()
+
+    files = Path(provider.url.removeprefix("sqlite:///")).parent.glob("provider.db*")
+    assert not any(secret in file.read_bytes() for file in files)
+
+
+def test_several_secrets_live_at_once(provider, agent):
+    """Old and new secret are good side by side, so that a change needs no moment without one."""
+    secrets = [generate(provider, agent)["clientSecret"] for _ in range(2)]
+
+    assert [token_status(provider, agent, secret) for secret in secrets] == [200, 200]
+
+
+def test_rotation_ends_the_old_secret(provider, agent):
+    """A rotated credential keeps its id and has a new secret; the old one is refused at once."""
+    old = generate(provider, agent)
+
+    answer = provider.http.post(path(agent, old["credentialId"], "rotate"), headers=provider.admin)
+
+    assert answer.status_code == 200
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.json == {**old, "clientSecret": answer.json["clientSecret"]}
+    assert token_status(provider, agent, old["clientSecret"]) == 401
+    assert token_status(provider, agent, answer.json["clientSecret"]) == 200
+
+
+def test_revocation_ends_a_secret(provider, agent, refused):
+    """A revoked credential stays in the list, and is neither accepted, rotated nor revoked again."""
+    credential = generate(provider, agent)
+    one = path(agent, credential["credentialId"])
+
+    assert provider.http.delete(one, headers=provider.admin).status_code == 204
+
+    assert token_status(provider, agent, credential["clientSecret"]) == 401
+    (listed,) = provider.http.get(path(agent), headers=provider.admin).json["data"]
+    assert (listed["status"], listed["revokedAt"]) == ("revoked", "2026-11-24T12:00:00Z")
+    refused(provider.http.delete(one, headers=provider.admin), 404, "CREDENTIAL_NOT_FOUND", {})
+    refused(provider.http.post(f"{one}/rotate", headers=provider.admin), 404, "CREDENTIAL_NOT_FOUND", {})
+
+
+def test_secret_expires(provider, agent):
+    """`expiresAt` is exclusive."""
+    secret = generate(provider, agent, expiresAt="2026-11-24T12:01:00Z")["clientSecret"]
+
+    statuses = [token_status(provider, agent, secret)]
+    provider.clock.advance(60)
+    statuses.append(token_status(provider, agent, secret))
+
+    assert statuses == [200, 401]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"expiresAt": "2027-01-01"}, "expiresAt"),
+        ({"expiresAt": 1}, "expiresAt"),
+        ({"x": 1}, "x"),
+        ([], "body"),
+    ],
+)
+def test_body_rules(provider, agent, invalid, body, field):
+    """The expiry is a time with its zone; nothing else may be said."""
+    assert invalid(provider.http.post(path(agent), json=body, headers=provider.admin), field)
+
+
+def test_body_of_another_type(provider, agent, refused):
+    """A body is not ignored because none is needed."""
+    answer = provider.http.post(path(agent), data=b"expiresAt=x", headers=provider.admin)
+
+    refused(answer, 415, "UNSUPPORTED_MEDIA_TYPE", {})
+
+
+@pytest.mark.parametrize("credential", [NOBODY, "x", "%00"])
+@pytest.mark.parametrize(("method", "action"), [("POST", "rotate"), ("DELETE", "")])
+def test_unknown_credential(provider, agent, refused, credential, method, action):
+    """What names no credential of this agent is 404 with its own code, also another agent's."""
+    other = provider.agent("other@octo-org.example")["agentId"]
+    strange = generate(provider, other)["credentialId"]
+
+    for one in (credential, strange):
+        answer = provider.http.open(path(agent, one, action), method=method, headers=provider.admin)
+        refused(answer, 404, "CREDENTIAL_NOT_FOUND", {})
+
+
+def test_unknown_agent(provider, refused):
+    """Without the agent there are no credentials."""
+    for method, action in (("GET", ()), ("POST", ()), ("POST", (NOBODY, "rotate")), ("DELETE", (NOBODY,))):
+        answer = provider.http.open(path(NOBODY, *action), method=method, headers=provider.admin)
+        refused(answer, 404, "AGENT_NOT_FOUND", {})
+
+
+def test_decommissioned_agent(provider, agent, refused):
+    """A decommissioned agent gets no new secret, and its old ones can still be listed and revoked."""
+    credential = generate(provider, agent)
+    provider.http.delete(f"/api/v1/agents/{agent}", headers=provider.admin)
+    one = path(agent, credential["credentialId"])
+
+    assert token_status(provider, agent, credential["clientSecret"]) == 401
+    refused(provider.http.post(path(agent), json={}, headers=provider.admin), 409, "AGENT_DECOMMISSIONED", {})
+    refused(provider.http.post(f"{one}/rotate", headers=provider.admin), 409, "AGENT_DECOMMISSIONED", {})
+    assert provider.http.get(path(agent), headers=provider.admin).json["total"] == 1
+    assert provider.http.delete(one, headers=provider.admin).status_code == 204
+
+
+def test_suspension_pauses_secrets(provider, agent):
+    """A suspended agent gets no token; the same secret is good again afterwards."""
+    secret = generate(provider, agent)["clientSecret"]
+    statuses = []
+    for status in ("suspended", "active"):
+        provider.http.patch(f"/api/v1/agents/{agent}", json={"status": status}, headers=provider.admin)
+        statuses.append(token_status(provider, agent, secret))
+
+    assert statuses == [401, 200]
+
+
+def test_list_is_paged(provider, agent):
+    """Credentials are listed oldest first, in pages."""
+    ids = []
+    for _ in range(3):
+        ids.append(generate(provider, agent)["credentialId"])
+        provider.clock.advance(1)
+
+    pages = [
+        provider.http.get(f"{path(agent)}?limit=2&page={page}", headers=provider.admin).json
+        for page in (1, 2)
+    ]
+
+    assert [it["credentialId"] for page in pages for it in page["data"]] == ids
+    assert [(page["total"], page["limit"]) for page in pages] == [(3, 2), (3, 2)]
+
+
+def test_changes_are_audited(provider, agent):
+    """Generate, rotate and revoke leave the credential's id and never its secret."""
+    credential = generate(provider, agent)
+    one = path(agent, credential["credentialId"])
+    rotated = provider.http.post(f"{one}/rotate", headers=provider.admin).json
+    provider.http.delete(one, headers=provider.admin)
+
+    records = [it for it in provider.audit(agentId=agent) if it["action"].startswith("credential.")][::-1]
+
+    assert [it["action"] for it in records] == [
+        "credential.generated",
+        "credential.rotated",
+        "credential.revoked",
+    ]
+    assert {it["details"]["credentialId"] for it in records} == {credential["credentialId"]}
+    text = str(provider.audit())
+    assert credential["clientSecret"] not in text
+    assert rotated["clientSecret"] not in text
