@@ -26,11 +26,12 @@ def lines_of(process: subprocess.Popen[bytes], grace_seconds: float = GRACE_SECO
         threading.Thread(target=_pump, args=(stream, arrived), daemon=True).start()
     open_streams, deadline = len(streams), float("inf")
     while open_streams and time.monotonic() < deadline:
+        # Asked for each line: a grandchild that never stops writing must not hold the step either.
+        if deadline == float("inf") and process.poll() is not None:
+            deadline = time.monotonic() + grace_seconds
         try:
             line = arrived.get(timeout=_POLL_SECONDS)
         except queue.Empty:
-            if process.poll() is not None and deadline == float("inf"):
-                deadline = time.monotonic() + grace_seconds
             continue
         if line is None:
             open_streams -= 1
