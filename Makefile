@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+EXAMPLES := $(wildcard examples/workflows/*.yml)
 
 .PHONY: help
 help: ## this list
@@ -40,8 +41,8 @@ test: $(VENV)/.dev ## every test that this machine can run; SENTRYAGENT_TEST_REQ
 	@$(BIN)/pytest -n auto --dist loadgroup --cov --cov-report=term:skip-covered $(PYTEST)
 
 .PHONY: actions-dist
-actions-dist: $(VENV)/.run ## what is pushed to the repositories of the actions, in dist/actions/
-	@$(BIN)/python release/actions_dist.py
+actions-dist: $(VENV)/.run ## what is pushed to the actions' repositories, in dist/actions/; IMAGE=docker://…@sha256:… names a published image
+	@$(BIN)/python release/actions_dist.py $(if $(IMAGE),--image '$(IMAGE)')
 
 .PHONY: lint
 lint: $(VENV)/.dev ## style, types, import rules, workflows
@@ -49,9 +50,9 @@ lint: $(VENV)/.dev ## style, types, import rules, workflows
 	@$(BIN)/ruff check -q .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo | tail -n 3
-	@$(BIN)/zizmor --offline --no-progress -q .
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/actionlint
-	@$(BIN)/shellcheck .ci/run
+	@$(BIN)/zizmor --offline --no-progress -q --persona pedantic . $(EXAMPLES)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/actionlint .github/workflows/*.yml $(EXAMPLES)
+	@$(BIN)/shellcheck .ci/run .github/start-partners
 
 .PHONY: lock
 lock: $(VENV)/.dev ## the lock files anew, with the newest versions that pyproject.toml allows

@@ -99,8 +99,21 @@ def actions(checkout, tmp_path_factory):
     subprocess.run(["docker", "rmi", *built.stdout.split()], check=True, capture_output=True)
 
 
+@pytest.fixture(scope="module")
+def machine():
+    """The image for `runs-on: ubuntu-latest`; built where there is none of that name."""
+    tag = "act-runner:local"
+    if subprocess.run(["docker", "image", "inspect", tag], capture_output=True).returncode:
+        dockerfile = (ROOT / "tests" / "e2e" / "act-runner.Dockerfile").read_text()
+        built = subprocess.run(
+            ["docker", "build", "-t", tag, "-"], input=dockerfile, text=True, capture_output=True
+        )
+        assert built.returncode == 0, built.stderr
+    return tag
+
+
 @pytest.fixture
-def act(actions, git, github, repository, tmp_path, transcript):
+def act(machine, actions, git, github, repository, tmp_path, transcript):
     """Run a workflow's text; `job` are the options of `mock-idp env`, or None for act as it is: without OIDC."""
 
     def run(workflow: str, job: dict[str, str] | None, **variables: str) -> ActRun:
@@ -112,7 +125,7 @@ def act(actions, git, github, repository, tmp_path, transcript):
         git(folder, "add", "--all")
         git(folder, "commit", "-qm", "CI", "--allow-empty")
         command = [BIN / "act", "--workflows", ".github/workflows/ci.yml", "--detect-event"]
-        command += ["--platform", "ubuntu-latest=act-runner:local", "--network", "host", "--pull=false"]
+        command += ["--platform", f"ubuntu-latest={machine}", "--network", "host", "--pull=false"]
         command += ["--rebuild", "--rm", "--action-offline-mode", "--no-cache-server"]
         command += [f"--local-repository={uses}={path}" for uses, path in actions.items()]
         command += [f"--var={name}={value}" for name, value in variables.items()]

@@ -1,0 +1,137 @@
+"""The commands of the repository: what the README names exists, and what exists is run."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+MAKEFILE = (ROOT / "Makefile").read_text()
+MANUALS = sorted(
+    {ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")}
+)
+
+
+def make(*arguments):
+    done = subprocess.run(
+        ["make", "--no-print-directory", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def targets():
+    """The targets that are commands, as make itself knows them."""
+    found = set(re.findall(r"^\.PHONY: ([a-z-]+)$", MAKEFILE, re.MULTILINE))
+    assert {"demo", "test", "lint", "install", "help", "actions-dist"} <= found
+    return found
+
+
+def recipe(target):
+    """The lines that make runs for a target."""
+    found = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    assert found, f"no recipe for {target}"
+    return found[1]
+
+
+def test_help_lists_every_target_with_what_it_does():
+    """`make help`, and make alone, show each command once with a description."""
+    shown = re.findall(r"^  make ([a-z-]+) +\S", make("help"), re.MULTILINE)
+    assert sorted(shown) == sorted(targets())
+    assert make() == make("help")
+
+
+@pytest.mark.parametrize("manual", MANUALS)
+def test_a_manual_names_no_target_that_does_not_exist(manual):
+    """Every `make …` in a manual is a target."""
+    named = re.findall(r"(?:^|[`$] |`|&& )make ([a-z][a-z-]*)", (ROOT / manual).read_text(), re.MULTILINE)
+    assert set(named) <= targets()
+
+
+def test_the_readme_names_the_commands_that_a_visitor_needs():
+    """Whoever reads the README finds the demo, the tests and the environment."""
+    named = set(re.findall(r"make ([a-z][a-z-]*)", (ROOT / "README.md").read_text()))
+    assert named >= {"demo", "test", "install"}
+
+
+def test_lint_covers_code_types_imports_workflows_and_scripts():
+    """Each checker is part of `make lint`, and the workflow checkers see the examples too."""
+    lines = recipe("lint")
+    for checker in (
+        "ruff format --check",
+        "ruff check",
+        "mypy",
+        "lint-imports",
+        "zizmor",
+        "actionlint",
+        "shellcheck",
+    ):
+        assert checker in lines
+    assert len(re.findall(r"(?:zizmor|actionlint) .*\$\(EXAMPLES\)", lines)) == 2
+
+
+def test_lint_covers_every_shell_script():
+    """A file with a shell's shebang is checked by shellcheck."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    scripts = {
+        name
+        for name in listed.splitlines()
+        if (ROOT / name).is_file() and re.match(rb"#!.*\b(ba|da)?sh\b", (ROOT / name).read_bytes()[:80])
+    }
+    assert scripts
+    assert scripts == set(re.search(r"shellcheck (.*)", recipe("lint"))[1].split())
+
+
+def marked_layers():
+    """The heavier layers for which a test exists."""
+    tests = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    layers = {
+        layer for text in tests for layer in re.findall(r"\bmark\.(docker|postgres|node|browser)\b", text)
+    }
+    assert layers
+    return layers
+
+
+def test_ci_runs_lint_and_every_layer_that_has_tests():
+    """`.ci/run` is what a developer runs, with each layer that exists and none that does not."""
+    text = (ROOT / ".ci" / "run").read_text()
+    assert re.search(r"^make lint$", text, re.MULTILINE)
+    assert re.search(r"^SENTRYAGENT_TEST_REQUIRE=\S.* make test$", text, re.MULTILINE)
+    assert set(re.search(r"^layers=\((.*)\)$", text, re.MULTILINE)[1].split()) == marked_layers()
+
+
+def test_github_runs_the_same_commands():
+    """The workflow adds nothing of its own to what a developer runs, and requires the same layers."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    jobs = workflow["jobs"]
+    runs = " ".join(step.get("run", "") for job in jobs.values() for step in job["steps"])
+    required = {job["env"]["SENTRYAGENT_TEST_REQUIRE"] for job in jobs.values() if "env" in job}
+    for command in ("make lint", "make test", "make demo"):
+        assert command in runs
+    assert required == marked_layers()
+
+
+def test_github_tests_every_supported_python():
+    """The matrix is the list of versions in pyproject.toml."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    classifiers = re.findall(
+        r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text()
+    )
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == classifiers
+    assert classifiers
+
+
+@pytest.mark.parametrize("file", ["ci.yml"])
+def test_no_job_of_ours_has_more_rights_than_it_names(file):
+    """Nothing at the top, reading at most in a job, a limit of time, and no credential left in the checkout."""
+    text = (ROOT / ".github" / "workflows" / file).read_text()
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {}
+    assert workflow["concurrency"]["cancel-in-progress"] is True
+    for job in workflow["jobs"].values():
+        assert job["permissions"] == {"contents": "read"}
+        assert job["timeout-minutes"] <= 20
+    checkouts = text.count("uses: actions/checkout@")
+    assert checkouts == len(workflow["jobs"]) == text.count("persist-credentials: false")

@@ -1,0 +1,79 @@
+"""What must not be in any file of the repository, and what every lock file holds."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+REGISTRY = re.compile(r"https?://|--(?:extra-)?index-url|--find-links|--trusted-host")
+# A folder in somebody's home, or a checkout of a build machine.
+MACHINE = re.compile(r"(?<![\w.~])/(?:home/(?!runner/)|Users/|root/|work/)[\w.-]+/")
+JWT = re.compile(r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}")
+
+
+def tracked():
+    """The text of every file that git knows, by its name."""
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = {name: ROOT / name for name in names.splitlines()}
+    texts = {name: path.read_text("utf-8") for name, path in files.items() if path.is_file()}
+    assert len(texts) > 100
+    return texts
+
+
+def offenders(pattern, *, but=()):
+    return [
+        f"{name}: {found[0]}"
+        for name, text in tracked().items()
+        if not name.startswith(but)
+        for found in pattern.finditer(text)
+    ]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_a_lock_file_names_no_registry_and_has_hashes(lock):
+    """It can be installed from any index, and only what was locked can come from there."""
+    text = lock.read_text()
+    assert not REGISTRY.search(text)
+    requirements = [block for block in re.split(r"(?m)^(?=\w)", text) if "==" in block]
+    assert requirements
+    assert all("--hash=sha256:" in block for block in requirements)
+
+
+def test_there_are_lock_files():
+    """The programs, the tests and the image have one each."""
+    assert {lock.name for lock in LOCKS} == {"run.txt", "dev.txt", "action.txt"}
+
+
+def test_no_file_names_a_path_of_a_machine():
+    """What works in one checkout only is no part of the repository."""
+    assert offenders(MACHINE) == []
+
+
+def test_no_file_holds_a_token():
+    """Not even an expired one; tests make theirs when they run, but for a few whose text is the point."""
+    assert offenders(JWT, but=("tests/",)) == []
+
+
+def test_every_link_between_files_leads_somewhere():
+    """A relative link in a document names a file that git knows."""
+    documents = {name: text for name, text in tracked().items() if name.endswith(".md")}
+    links = [
+        (name, (ROOT / name).parent / target)
+        for name, text in documents.items()
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
+    ]
+    assert links
+    assert [f"{name}: {target.name}" for name, target in links if not target.exists()] == []
+
+
+@pytest.mark.parametrize("example", sorted(ROOT.glob("examples/workflows/*")), ids=lambda path: path.stem)
+def test_an_example_asks_for_its_one_permission_in_the_job(example):
+    """What users paste has no right beyond the ID token, and no secret."""
+    workflow = yaml.safe_load(example.read_text())
+    assert workflow["permissions"] == {}
+    assert [job["permissions"] for job in workflow["jobs"].values()] == [{"id-token": "write"}]
+    assert "secrets." not in example.read_text()
