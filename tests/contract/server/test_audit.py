@@ -1,0 +1,159 @@
+"""Section 6 of the contract: the audit as its readers see it."""
+
+import pytest
+
+PATH = "/api/v1/audit"
+NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+MEMBERS = {
+    "eventId",
+    "timestamp",
+    "action",
+    "outcome",
+    "actor",
+    "agentId",
+    "policyId",
+    "policyVersion",
+    "repository",
+    "requestId",
+    "address",
+    "details",
+}
+
+
+@pytest.fixture
+def history(provider):
+    """A morning's work: a policy, an exchange, a registration, a refusal, each a minute after the other."""
+    provider.policy(branch="main")
+    provider.clock.advance(60)
+    headers = provider.bootstrap_headers()
+    provider.clock.advance(60)
+    provider.agent(headers=headers)
+    provider.clock.advance(60)
+    provider.http.post(
+        "/api/v1/oidc/token",
+        json={"token": provider.github_token(ref="refs/heads/dev")},
+        environ_base={"REMOTE_ADDR": "192.0.2.7"},
+    )
+    return provider.audit()[::-1]
+
+
+def actions_of(records):
+    """What was done, in its order; the provider's own keys have tests of their own."""
+    return [it["action"] for it in records if not it["action"].startswith("key.")]
+
+
+def page(provider, query=""):
+    return provider.http.get(f"{PATH}?{query}", headers=provider.admin).json
+
+
+def test_records_have_their_members(history):
+    """Every record has the same members, and each event its own id."""
+    assert {frozenset(record) for record in history} == {frozenset(MEMBERS)}
+    assert len({record["eventId"] for record in history}) == len(history)
+    assert actions_of(history) == [
+        "admin.token_issued",
+        "policy.created",
+        "policy.pinned",
+        "token.issued",
+        "agent.created",
+        "token.refused",
+    ]
+
+
+def test_newest_first_in_pages(provider, history):
+    """The list begins with the last event, in pages."""
+    ids = [it["eventId"] for it in history][::-1]
+
+    pages = [page(provider, f"limit=4&page={number}") for number in (1, 2)]
+
+    assert [it["eventId"] for one in pages for it in one["data"]] == ids
+    assert {(one["total"], one["limit"]) for one in pages} == {(len(ids), 4)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "eventId",
+        "action",
+        "outcome",
+        "actor",
+        "agentId",
+        "policyId",
+        "policyVersion",
+        "repository",
+        "requestId",
+        "address",
+    ],
+)
+def test_filters(provider, history, name):
+    """Each member of a record is a filter of its name."""
+    for value in {record[name] for record in history} - {None}:
+        found = provider.audit(**{name: value})
+        assert {it["eventId"] for it in found} == {it["eventId"] for it in history if it[name] == value}
+
+
+def test_filters_are_anded(provider, history):
+    """Two filters narrow together; the repository is compared without case."""
+    assert len(provider.audit(repository="OCTO-ORG/hello-agent")) == len(
+        [it for it in history if it["repository"]]
+    )
+    assert len(provider.audit(repository="octo-org/hello-agent", outcome="failure")) == 1
+    assert provider.audit(action="token.issued", outcome="failure") == []
+
+
+def test_time_filters(provider, history):
+    """`from` is inclusive, `to` exclusive, in any zone."""
+
+    def actions(**query):
+        return actions_of(provider.audit(**query)[::-1])
+
+    assert actions(**{"from": "2026-11-24T12:02:00Z"}) == ["agent.created", "token.refused"]
+    assert actions(to="2026-11-24T12:01:00Z") == ["admin.token_issued", "policy.created"]
+    assert actions(**{"from": "2026-11-24T14:02:00+02:00", "to": "2026-11-24T12:03:00Z"}) == ["agent.created"]
+
+
+def test_after_gives_what_came_since(provider, history):
+    """`after` is the last event already seen: a reader that follows the audit misses none."""
+    ids = [it["eventId"] for it in history]
+
+    assert [it["eventId"] for it in provider.audit(after=ids[2])] == ids[3:][::-1]
+    assert provider.audit(after=ids[-1]) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("eventId=x", "eventId"),
+        ("agentId=1", "agentId"),
+        ("policyId=", "policyId"),
+        ("after=x", "after"),
+        ("policyVersion=x", "policyVersion"),
+        ("policyVersion=-1", "policyVersion"),
+        ("policyVersion=9999999999", "policyVersion"),
+        ("from=yesterday", "from"),
+        ("to=2026-11-24", "to"),
+        ("from=2026-11-24T12:00:00", "from"),
+        ("from=0001-01-01T00:00:00%2B23:59", "from"),
+        ("to=9999-12-31T23:59:59-23:59", "to"),
+        ("metadata=x", "metadata"),
+    ],
+)
+def test_wrong_filters(still_provider, invalid, query, field):
+    """A filter of the wrong form is named, and never ignored."""
+    assert invalid(still_provider.http.get(f"{PATH}?{query}", headers=still_provider.admin), field)
+
+
+@pytest.mark.parametrize(
+    "query", ["action=nothing", "outcome=maybe", f"eventId={NOBODY}", f"after={NOBODY}", "actor="]
+)
+def test_filters_that_match_nothing(provider, history, query):
+    """An unknown value is an empty list."""
+    assert page(provider, query)["data"] == []
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_nobody_writes(provider, refused, method):
+    """The audit has no way in but the events themselves."""
+    answer = provider.http.open(PATH, method=method, json={}, headers=provider.admin)
+
+    refused(answer, 405, "METHOD_NOT_ALLOWED", {})
