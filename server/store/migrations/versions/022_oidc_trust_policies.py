@@ -64,8 +64,7 @@ def upgrade() -> None:
         ),
     )
     for columns in (
-        ("issuer", "repository_key"),
-        ("repository_key",),
+        ("repository_key", "issuer"),
         ("agent_id",),
         ("derived_from",),
         ("created_at", "id"),
