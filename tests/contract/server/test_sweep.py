@@ -1,0 +1,229 @@
+"""Generated requests: whatever a client sends, the provider never answers 5xx, and always in its own shape."""
+
+import json
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from server.api import models
+
+NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+POLICIES = "/api/v1/oidc/trust-policies"
+AGENTS = "/api/v1/agents"
+FORM = "application/x-www-form-urlencoded"
+
+TEXTS = st.one_of(
+    st.text(max_size=40),
+    st.sampled_from(
+        [
+            "",
+            "\x00",
+            "main",
+            "refs/heads/main",
+            "a/b",
+            "octo-org/hello-agent",
+            "a@b.example",
+            "1.0.0",
+            "a:b",
+            "**",
+            "agents:read",
+            "github",
+            NOBODY,
+            "2027-01-01T00:00:00Z",
+            "0001-01-01T00:00:00+23:59",
+            "\u202e",
+            "x" * 2000,
+        ]
+    ),
+)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(min_value=-(10**30), max_value=10**30),
+    st.floats(),
+    TEXTS,
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+
+JSON_ENDPOINTS = [
+    ("POST", "/api/v1/oidc/token", models.ExchangeBody, {"token": "x"}),
+    ("POST", POLICIES, models.PolicyBody, {"repository": "octo-org/hello-agent"}),
+    ("PUT", f"{POLICIES}/POLICY", models.StoredPolicyBody, {"repository": "octo-org/hello-agent"}),
+    (
+        "POST",
+        f"{POLICIES}/simulate",
+        models.SimulationBody,
+        {"claims": {"repository": "octo-org/hello-agent"}},
+    ),
+    ("POST", AGENTS, models.NewAgent, {"email": "a@b.example"}),
+    ("PATCH", f"{AGENTS}/AGENT", models.AgentChanges, {}),
+    ("POST", f"{AGENTS}/AGENT/credentials", models.NewCredential, {}),
+]
+FORM_ENDPOINTS = [
+    ("/api/v1/oidc/token", ["scope", "resource", "audience", "requested_token_type", "subject_token"]),
+    ("/api/v1/token", ["grant_type", "client_id", "client_secret", "scope"]),
+    ("/api/v1/token/introspect", ["token", "token_type_hint"]),
+    ("/api/v1/token/revoke", ["token", "client_id", "client_secret"]),
+]
+LISTS = [
+    (POLICIES, ["page", "limit", "provider", "repository", "agentId"]),
+    (AGENTS, ["page", "limit", "owner", "agentType", "status", "email"]),
+    (
+        "/api/v1/audit",
+        ["page", "limit", "action", "outcome", "actor", "from", "to", "after", "policyVersion"],
+    ),
+]
+GOOD_FORM = {
+    "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+    "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+}
+
+generated = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+)
+
+
+@pytest.fixture(scope="module")
+def swept(still_provider):
+    """A provider with a policy and an agent to aim at, and no limit in the way."""
+    provider = still_provider.with_settings(RATE_LIMIT="0")
+    ids = {"POLICY": provider.policy()["id"], "AGENT": provider.agent()["agentId"]}
+
+    def send(method, path, **request):
+        for name, value in ids.items():
+            path = path.replace(name, value)
+        answer = provider.http.open(path, method=method, **request)
+        assert answer.status_code < 500, (method, path, request, answer.text)
+        if answer.status_code >= 400:
+            assert {"code", "message", "details", "requestId"} == answer.json.keys() or {
+                "error",
+                "error_description",
+            } == answer.json.keys()
+        return answer
+
+    send.admin = provider.admin
+    return send
+
+
+def _names(model):
+    return [field.alias for field in model.model_fields.values()]
+
+
+@pytest.mark.parametrize(("method", "path", "model", "good"), JSON_ENDPOINTS)
+def test_generated_json(swept, method, path, model, good):
+    """Known members with any value, unknown ones, and good bodies with one thing wrong."""
+
+    @generated
+    @given(
+        known=st.dictionaries(st.sampled_from(_names(model)), VALUES, max_size=3),
+        unknown=st.dictionaries(TEXTS, VALUES, max_size=1),
+        ensure_ascii=st.booleans(),
+    )
+    def sweep(known, unknown, ensure_ascii):
+        body = {**good, **known, **unknown}
+        data = json.dumps(body, ensure_ascii=ensure_ascii).encode("utf-8", "surrogatepass")
+        swept(method, path, data=data, content_type="application/json", headers=swept.admin)
+
+    sweep()
+
+
+@pytest.mark.parametrize(("method", "path", "model", "good"), JSON_ENDPOINTS)
+def test_generated_bytes(swept, method, path, model, good):
+    """Any bytes, and any bytes inside a string of a known member."""
+
+    @generated
+    @given(data=st.binary(max_size=60), inside=st.booleans())
+    def sweep(data, inside):
+        body = b'{"%s": "%s"}' % (_names(model)[0].encode(), data) if inside else data
+        swept(method, path, data=body, content_type="application/json", headers=swept.admin)
+
+    sweep()
+
+
+@pytest.mark.parametrize(("path", "members"), FORM_ENDPOINTS)
+def test_generated_forms(swept, path, members):
+    """Any parameters, repeated and unknown ones, in any bytes."""
+
+    @generated
+    @given(
+        pairs=st.lists(st.tuples(st.sampled_from(members) | TEXTS, TEXTS), max_size=5),
+        raw=st.binary(max_size=20),
+        good=st.booleans(),
+    )
+    def sweep(pairs, raw, good):
+        given_pairs = [*(GOOD_FORM.items() if good else ()), *pairs]
+        data = "&".join(f"{quote(name)}={quote(value)}" for name, value in given_pairs).encode() + raw
+        swept("POST", path, data=data, content_type=FORM, headers=swept.admin)
+
+    sweep()
+
+
+@pytest.mark.parametrize(("path", "names"), LISTS)
+def test_generated_queries(swept, path, names):
+    """Any query, also with bytes that are no text."""
+
+    @generated
+    @given(
+        pairs=st.lists(st.tuples(st.sampled_from(names) | TEXTS, TEXTS | st.integers().map(str)), max_size=3),
+        raw=st.binary(max_size=4),
+    )
+    def sweep(pairs, raw):
+        query = "&".join(f"{quote(name)}={quote(value)}" for name, value in pairs)
+        swept("GET", f"{path}?{query}{quote(raw)}", headers=swept.admin)
+
+    sweep()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/v1/oidc/token"),
+        ("PUT", f"{POLICIES}/POLICY"),
+        ("GET", AGENTS),
+        ("POST", "/api/v1/token"),
+        ("POST", "/api/v1/token/revoke"),
+        ("GET", "/ready"),
+    ],
+)
+def test_generated_headers(swept, method, path):
+    """Any values in the headers that the provider reads."""
+    text = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\x00"), max_size=40)
+    schemes = st.sampled_from(["", "Bearer ", "bearer ", "Basic ", "Basic OjphOg==", "Bearer a.b.c"])
+
+    @generated
+    @given(
+        authorization=st.builds("{}{}".format, schemes, text),
+        if_match=text | st.integers().map(lambda number: f'"{number}"'),
+        content_type=text | st.sampled_from(["application/json", FORM, "application/json; charset=x"]),
+        forwarded=text,
+        keep=st.booleans(),
+    )
+    def sweep(authorization, if_match, content_type, forwarded, keep):
+        headers = {
+            "Authorization": swept.admin["Authorization"] if keep else authorization,
+            "If-Match": if_match,
+            "X-Forwarded-For": forwarded,
+            "X-Request-Id": forwarded,
+        }
+        swept(method, path, data=b"{}", content_type=content_type, headers=headers)
+
+    sweep()
+
+
+@generated
+@given(
+    segment=st.text(min_size=1, max_size=20),
+    method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE"]),
+)
+def test_generated_paths(swept, segment, method):
+    """Any id in any place of a path."""
+    one = quote(segment, safe="")
+    for path in (f"{POLICIES}/{one}", f"{AGENTS}/{one}/credentials/{one}", f"/{one}", f"/api/v1/token/{one}"):
+        swept(method, path, json={}, headers=swept.admin)
