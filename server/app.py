@@ -15,6 +15,7 @@ from server.api.requests import MAX_BODY_BYTES
 from server.api.services import Services, install
 from server.auditing import Auditor, AuditReader
 from server.authentication import Authentication
+from server.clients import ClientAuthentication
 from server.config import Settings
 from server.credentials import CredentialAdmin
 from server.exchange import Exchange
@@ -25,6 +26,7 @@ from server.ports import Clock, Store
 from server.readiness import ObservableKeys, Readiness
 from server.registration import Registration
 from server.rejections import RejectionCounter
+from server.sealing import AuditChain
 from server.simulation import Simulation
 from server.token_service import TokenService
 from server.tokens.strict_jwt import IssuerKeys
@@ -94,7 +96,8 @@ def token_service(settings: Settings, store: Store, keys: KeyRing, clock: Clock)
     """The token service; the command line uses it without an application."""
     return TokenService(
         store=store,
-        authentication=_authentication(settings, store, keys, clock),
+        # Introspection and revocation refuse nobody, and the command line has no callers: nothing is counted here.
+        authentication=_authentication(settings, store, keys, RejectionCounter(), clock),
         signing_keys=keys,
         auditor=Auditor(clock, uuid.uuid4),
         clock=clock,
@@ -105,8 +108,10 @@ def token_service(settings: Settings, store: Store, keys: KeyRing, clock: Clock)
     )
 
 
-def _authentication(settings: Settings, store: Store, keys: KeyRing, clock: Clock) -> Authentication:
-    return Authentication(store, keys, settings.public_url, settings.token_audience, clock)
+def _authentication(
+    settings: Settings, store: Store, keys: KeyRing, rejections: RejectionCounter, clock: Clock
+) -> Authentication:
+    return Authentication(store, keys, rejections, settings.public_url, settings.token_audience, clock)
 
 
 def _exchange(settings: Settings, world: World, keys: KeyRing, auditor: Auditor) -> Exchange:
@@ -134,7 +139,7 @@ def _services(settings: Settings, world: World) -> Services:
     auditor = Auditor(clock, uuid.uuid4)
     return Services(
         key_sets=PublishedKeys(store, keys),
-        authentication=_authentication(settings, store, keys, clock),
+        authentication=_authentication(settings, store, keys, world.rejections, clock),
         exchange=_exchange(settings, world, keys, auditor),
         policies=PolicyAdmin(store, auditor, clock, uuid.uuid4, settings.github_issuer),
         simulation=Simulation(
@@ -147,8 +152,10 @@ def _services(settings: Settings, world: World) -> Services:
         ),
         registration=Registration(store, auditor, clock, uuid.uuid4),
         credentials=CredentialAdmin(store, auditor, clock, uuid.uuid4),
+        clients=ClientAuthentication(store, clock, world.rejections),
         tokens=token_service(settings, store, keys, clock),
         audit=AuditReader(store),
+        chain=AuditChain(store),
         address_limit=PerMinute(settings.rate_limit * _ADDRESS_ALLOWANCE, what="address"),
         issuer=settings.public_url,
         token_audience=settings.token_audience,

@@ -4,34 +4,44 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from server.domain import scopes
+from server.domain.agent import AgentStatus
+from server.domain.audit import RequestContext
 from server.domain.caller import Caller
 from server.errors import Unauthorized
 from server.key_ring import KeyRing
 from server.ports import Clock, Store, Transaction
+from server.rejections import RejectionCounter
 from server.tokens import access_token
+
+_REMEDIES = {
+    "token_revoked": "The token was revoked; get a new one.",
+    "agent_not_active": "The token's agent is not active; an admin can lift a suspension.",
+    "client_revoked": "The token's admin client was revoked; use another client.",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
-    """Verifies access tokens of ours; a revoked token, and one of an agent that is not active, is refused at once."""
+    """Verifies access tokens of ours; one that is revoked, or whose agent or client is, is refused at once."""
 
     store: Store
     keys: KeyRing
+    rejections: RejectionCounter
     issuer: str
     audience: str
     clock: Clock
 
-    def authenticate(self, unverified_token: str) -> Caller:
+    def authenticate(self, unverified_token: str, context: RequestContext) -> Caller:
         """The caller that the token stands for.
 
-        Raises `Unauthorized` with the reason, `DatabaseUnavailable`.
+        A refusal of a known caller is counted for the audit. Raises `Unauthorized`, `DatabaseUnavailable`.
         """
         with self.store.read() as tx:
             caller = self.verify(tx, unverified_token)
-            if tx.revoked_tokens.contains(caller.jti):
-                raise Unauthorized("The token was revoked; get a new one.")
-            if not agent_is_active(tx, caller.agent_id):
-                raise Unauthorized("The token's agent is not active; an admin can lift a suspension.")
+            fault = withdrawn(tx, caller)
+        if fault:
+            self.rejections.note(Unauthorized.code, fault, context.address, caller.subject)
+            raise Unauthorized(_REMEDIES[fault])
         return caller
 
     def verify(self, tx: Transaction, unverified_token: str) -> Caller:
@@ -56,9 +66,20 @@ class Authentication:
         )
 
 
+def withdrawn(tx: Transaction, caller: Caller) -> str | None:
+    """Why a genuine token counts no more, in a word of `_REMEDIES`, or `None`."""
+    if tx.revoked_tokens.contains(caller.jti):
+        return "token_revoked"
+    if not agent_is_active(tx, caller.agent_id):
+        return "agent_not_active"
+    return None if _client_is_live(tx, caller.admin_client_id) else "client_revoked"
+
+
 def agent_is_active(tx: Transaction, agent_id: UUID | None) -> bool:
     """Whether tokens of this agent count; trivially so where a token speaks for none."""
-    if agent_id is None:
-        return True
-    agent = tx.agents.get(agent_id)
-    return agent is not None and agent.is_active
+    return agent_id is None or tx.agents.status(agent_id) is AgentStatus.ACTIVE
+
+
+def _client_is_live(tx: Transaction, client_id: str | None) -> bool:
+    client = None if client_id is None else tx.clients.get(client_id)
+    return client_id is None or (client is not None and client.is_live)

@@ -1,4 +1,4 @@
-"""Client secrets of agents, for work outside GitHub: generated, rotated, revoked, and checked."""
+"""Client secrets of agents, for work outside GitHub: generated, rotated, revoked."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,7 +15,7 @@ from server.tokens import client_secret
 
 @dataclass(frozen=True, slots=True)
 class CredentialAdmin:
-    """The use cases of an agent's credentials; all but `verify` are an admin's."""
+    """The use cases of an agent's credentials; all are an admin's."""
 
     store: Store
     auditor: Auditor
@@ -78,15 +78,6 @@ class CredentialAdmin:
             revoked = replace(_unrevoked(tx, agent_id, credential_id), revoked_at=self.clock())
             tx.credentials.replace(revoked)
             self._audit(tx, context, Action.CREDENTIAL_REVOKED, caller, revoked)
-
-    def verify(self, client_id: UUID, unverified_secret: str) -> Agent | None:
-        """The active agent that this secret belongs to, or `None`, after the same work in either case."""
-        with self.store.read() as tx:
-            agent = tx.agents.get(client_id)
-            live = [one for one in tx.credentials.of_agent(client_id) if one.is_live(self.clock())]
-        hashes = [credential.secret_hash for credential in live] or [client_secret.decoy()]
-        proven = any(client_secret.matches(stored, unverified_secret) for stored in hashes)
-        return agent if proven and agent is not None and agent.is_active else None
 
     def _audit(
         self, tx: Transaction, context: RequestContext, action: Action, caller: Caller, credential: Credential

@@ -186,14 +186,14 @@ class AgentNotTrusted(TrustPolicyViolation):
 
 
 class ScopeNotPermitted(ExchangeRefused):
-    """The policy matches, but does not give a scope that was asked for."""
+    """The policy matches, or the client is proven, but does not give a scope that was asked for."""
 
     code = "SCOPE_NOT_PERMITTED"
     brief = "The trust policy does not give a scope that was asked for."
 
-    def __init__(self, asked: str, permitted: Sequence[str]) -> None:
+    def __init__(self, asked: str, permitted: Sequence[str], *, giver: str = "policy") -> None:
         super().__init__(
-            f"The policy does not give the scope {asked}; ask for a part of: {' '.join(permitted)}.",
+            f"The {giver} does not give the scope {asked}; ask for a part of: {' '.join(permitted)}.",
             {"permitted": list(permitted)},
         )
 

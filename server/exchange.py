@@ -138,7 +138,7 @@ class Exchange:
             )
         except InvalidOidcToken as refusal:
             # Counted, not audited one by one: anybody can send these for ever, an expired token included.
-            self.rejections.note(context.address, refusal.reason)
+            self.rejections.note(refusal.code, refusal.reason, context.address)
             raise
         return WorkflowIdentity.from_claims(claims)
 

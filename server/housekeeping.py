@@ -40,21 +40,29 @@ class Housekeeping:
             went = [tx.used_tokens.purge(now, limit=_BATCH), tx.revoked_tokens.purge(now, limit=_BATCH)]
             if self.audit_retention_days is not None:
                 oldest = now - timedelta(days=self.audit_retention_days)
-                went.append(tx.audit.purge(oldest, limit=_BATCH))
+                went.append(tx.seals.purge(oldest, limit=_BATCH))
         return max(went)
 
 
-def start(tasks: Sequence[Callable[[], int]], wait: Callable[[float], bool]) -> threading.Thread:
-    """Run the tasks in the background, once each interval, until `wait` returns true (an `Event.wait`)."""
+def start(
+    tasks: Sequence[Callable[[], int]], wait: Callable[[float], bool], *, every: float = INTERVAL_SECONDS
+) -> threading.Thread:
+    """Run the tasks in the background, once in `every` seconds, until `wait` returns true (an `Event.wait`)."""
 
     def loop() -> None:
-        while not wait(INTERVAL_SECONDS):
+        while not wait(every):
             for task in tasks:
-                try:
-                    task()
-                except DatabaseUnavailable as error:
-                    log.warning("housekeeping put off", reason=error.message)
+                _run(task)
 
     thread = threading.Thread(target=loop, name="housekeeping", daemon=True)
     thread.start()
     return thread
+
+
+def _run(task: Callable[[], int]) -> None:
+    try:
+        task()
+    except DatabaseUnavailable as error:
+        log.debug("background task put off", reason=error.message)
+    except Exception:  # a thread that ended would leave its work undone for ever, and nobody would see it
+        log.exception("background task failed")

@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock
+from uuid import uuid4
 
+from server import key_life
+from server.auditing import Auditor
+from server.domain.audit import PROVIDER, Action, RequestContext
 from server.errors import DatabaseUnavailable
-from server.ports import Clock, KeyStatus, Store, StoredKey, Transaction
-from server.tokens.signing_keys import SigningKey, from_pem, generate, to_pem
+from server.ports import Clock, KeyStatus, NewId, Store, Transaction
+from server.tokens.signing_keys import SigningKey, from_pem
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +70,21 @@ class PublishedKeys:
             return self.keys.current(tx)
 
 
-def ensure_signing_key(store: Store, alg: str, passphrase: str | None, clock: Clock) -> None:
-    """Make sure that a key of the configured algorithm signs; one of another retires and still verifies.
+def ensure_signing_key(
+    store: Store, alg: str, passphrase: str | None, clock: Clock, new_id: NewId = uuid4
+) -> None:
+    """Make sure that a key of the configured algorithm signs and the next one is published.
 
-    Raises `DatabaseUnavailable`.
+    Of replicas that start together one makes them. Keys in clear are encrypted where there is a passphrase.
+    Raises `UnreadableKey`, `DatabaseUnavailable`.
     """
     with store.write() as tx:
-        active = [key for key in tx.signing_keys.all() if key.status is KeyStatus.ACTIVE]
-        if any(key.alg == alg for key in active):
-            return
-        now = clock()
-        for key in active:
-            tx.signing_keys.set_status(key.kid, KeyStatus.RETIRED, retired_at=now)
-        fresh = generate(alg)
-        tx.signing_keys.add(
-            StoredKey(fresh.kid, alg, to_pem(fresh, passphrase), KeyStatus.ACTIVE, created_at=now)
-        )
+        tx.signing_keys.lock()
+        before = key_life.stages(tx.signing_keys)
+        key_life.ensure(tx.signing_keys, alg, passphrase, clock())
+        after = key_life.stages(tx.signing_keys)
+        if after != before:
+            at_start = RequestContext(request_id=str(new_id()), address=None)
+            Auditor(clock, new_id).success(
+                tx, at_start, Action.KEY_CREATED, PROVIDER, details={"alg": alg, **after}
+            )

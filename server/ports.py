@@ -13,6 +13,8 @@ from uuid import UUID
 
 from server.domain.agent import Agent, AgentStatus, Credential
 from server.domain.audit import AuditRecord
+from server.domain.audit_chain import Row, Seal, SealedRecord
+from server.domain.client import AdminClient
 from server.domain.trust_policy import TrustPolicy
 
 Item = TypeVar("Item")
@@ -78,8 +80,25 @@ class AuditFilter:
     after: UUID | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AuditWindow:
+    """Some records by sequence number: the last number, how many there are, and how many of them are sealed."""
+
+    last: int
+    records: int
+    sealed: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditTail:
+    """The records after the last sealed one, and how many numbers among them no record has."""
+
+    records: int
+    missing: int
+
+
 class KeyStatus(StrEnum):
-    """A signing key signs while it is active; a retired one still verifies."""
+    """A signing key is published before it signs, signs while it is active, and still verifies when it is retired."""
 
     NEXT = "next"
     ACTIVE = "active"
@@ -175,6 +194,22 @@ class Credentials(Protocol):
         """Store the credential's new content under its id."""
 
 
+class AdminClients(Protocol):
+    """The programs that administer the provider."""
+
+    def get(self, client_id: str) -> AdminClient | None:
+        """The client; inside a write transaction its row stays locked until the end."""
+
+    def all(self) -> Sequence[AdminClient]:
+        """Every client, revoked ones too, oldest first."""
+
+    def add(self, client: AdminClient) -> None:
+        """Store a new client."""
+
+    def replace(self, client: AdminClient) -> None:
+        """Store the client's new content under its id."""
+
+
 class UsedTokens(Protocol):
     """The `jti`s of GitHub tokens that were exchanged: each is good once (federation-security B6)."""
 
@@ -210,18 +245,65 @@ class AuditLog(Protocol):
     def page(self, wanted: AuditFilter, *, page: int, limit: int) -> Page[AuditRecord]:
         """One page, newest first."""
 
+
+class AuditSeals(Protocol):
+    """The audit's hash chain (`server.domain.audit_chain`), beside the records."""
+
+    @property
+    def is_gapless(self) -> bool:
+        """Whether this database never leaves a sequence number out, so that a missing one is a removed record."""
+
+    def has_work(self) -> bool:
+        """Whether a record waits for its seal; cheap."""
+
+    def try_lock(self) -> bool:
+        """Become the only one that seals until the transaction ends; `False` where another is."""
+
+    def head(self) -> Seal | None:
+        """The last seal."""
+
+    def anchor(self) -> Seal | None:
+        """The lowest seal: what the chain begins with. Its own record may be gone."""
+
+    def unsealed(self, *, limit: int) -> Sequence[Row]:
+        """The next records to seal: those that appeared late, then the others in their order."""
+
+    def append(self, seals: Sequence[Seal], now: datetime) -> None:
+        """Store the next seals, and which sequence numbers they leave open."""
+
+    def close_gaps(self, before: datetime) -> None:
+        """Wait no longer for numbers that were left open before."""
+
+    def after(self, number: int, *, limit: int) -> Sequence[SealedRecord]:
+        """The next seals with their records."""
+
+    def window(self, after: int, *, limit: int) -> AuditWindow | None:
+        """The next records by sequence number, counted; `None` at the end."""
+
+    def slipped_in(self, after: int, up_to: int) -> str | None:
+        """The event id of a record between two numbers that was written where the chain had passed."""
+
+    def tail(self) -> AuditTail:
+        """What was written after the last sealed record."""
+
     def purge(self, before: datetime, *, limit: int) -> int:
-        """Delete at most `limit` records older than `before`; returns how many went."""
+        """Delete at most `limit` of the first sealed records, as far as they are older; returns how many went."""
 
 
 class SigningKeys(Protocol):
     """The keys of our own tokens."""
+
+    def lock(self) -> None:
+        """Wait until nobody else changes the keys, and keep it so until the transaction ends."""
 
     def all(self) -> Sequence[StoredKey]:
         """Every key, oldest first."""
 
     def add(self, key: StoredKey) -> None:
         """Store a new key."""
+
+    def set_pem(self, kid: str, private_pem: bytes) -> None:
+        """Store the same key in another form, such as encrypted."""
 
     def set_status(self, kid: str, status: KeyStatus, *, retired_at: datetime | None) -> None:
         """Let a key sign, or let it only verify."""
@@ -253,11 +335,15 @@ class Transaction(Protocol):
     @property
     def credentials(self) -> Credentials: ...
     @property
+    def clients(self) -> AdminClients: ...
+    @property
     def used_tokens(self) -> UsedTokens: ...
     @property
     def revoked_tokens(self) -> RevokedTokens: ...
     @property
     def audit(self) -> AuditLog: ...
+    @property
+    def seals(self) -> AuditSeals: ...
     @property
     def signing_keys(self) -> SigningKeys: ...
     @property

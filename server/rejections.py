@@ -1,4 +1,4 @@
-"""Tokens that were refused before anybody was known: counted, so that a flood of them cannot fill the disk."""
+"""Refusals that anybody can cause for ever: counted, so that a flood of them cannot fill the disk."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -6,29 +6,41 @@ from threading import Lock
 
 from server.auditing import Auditor
 from server.domain.audit import Action, RequestContext
+from server.errors import InvalidOidcToken
 from server.ports import NewId, Store
 
+NOBODY = "unverified"
+"""The actor where nobody has proven an identity."""
+
 _MAX_KINDS = 1000
-_OTHERS = "others"
-_NOBODY = "unverified"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A kind of refusal: its code and reason, and whom it met."""
+
+    code: str
+    reason: str
+    address: str
+    actor: str
 
 
 @dataclass(slots=True)
 class RejectionCounter:
-    """How often each address was refused for each reason since the last `drain`; bounded, for one process."""
+    """How often each kind of refusal happened since the last `drain`; bounded, for one process."""
 
-    _counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _counts: Counter[Rejection] = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock)
 
-    def note(self, address: str | None, reason: str) -> None:
-        """Count one refusal; beyond a thousand addresses and reasons, all further ones are counted together."""
-        kind = (address or "unknown", reason)
+    def note(self, code: str, reason: str, address: str | None, actor: str = NOBODY) -> None:
+        """Count one refusal; beyond a thousand kinds, all further ones of a code are counted together."""
+        kind = Rejection(code, reason, address or "unknown", actor)
         with self._lock:
             is_new = kind not in self._counts and len(self._counts) >= _MAX_KINDS
-            self._counts[(_OTHERS, _OTHERS) if is_new else kind] += 1
+            self._counts[Rejection(code, "others", "others", NOBODY) if is_new else kind] += 1
 
-    def drain(self) -> dict[tuple[str, str], int]:
-        """The counts by address and reason, which start again from zero."""
+    def drain(self) -> dict[Rejection, int]:
+        """The counts by kind, which start again from zero."""
         with self._lock:
             counts, self._counts = dict(self._counts), Counter()
         return counts
@@ -36,7 +48,7 @@ class RejectionCounter:
 
 @dataclass(frozen=True, slots=True)
 class RejectionAudit:
-    """Writes the counts into the audit: one record for each address and reason, and no more."""
+    """Writes the counts into the audit: one record for each kind, and no more."""
 
     store: Store
     auditor: Auditor
@@ -49,13 +61,12 @@ class RejectionAudit:
         if not counts:
             return 0
         with self.store.write() as tx:
-            for (address, reason), count in counts.items():
-                context = RequestContext(request_id=str(self.new_id()), address=address)
-                self.auditor.failure(
-                    tx,
-                    context,
-                    Action.TOKEN_REJECTED,
-                    _NOBODY,
-                    details={"code": "INVALID_OIDC_TOKEN", "reason": reason, "count": count},
-                )
+            for kind, count in counts.items():
+                context = RequestContext(request_id=str(self.new_id()), address=kind.address)
+                details = {"code": kind.code, "reason": kind.reason, "count": count}
+                self.auditor.failure(tx, context, _action(kind), kind.actor, details=details)
         return len(counts)
+
+
+def _action(kind: Rejection) -> Action:
+    return Action.TOKEN_REJECTED if kind.code == InvalidOidcToken.code else Action.AUTH_FAILED

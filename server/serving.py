@@ -18,9 +18,11 @@ from server.app import World, create_app, utc_now
 from server.auditing import Auditor
 from server.config import Settings
 from server.issuers import GithubIssuerKeys
+from server.key_admin import RetiredKeys
 from server.key_ring import ensure_signing_key
 from server.provider_facts import remember
 from server.rejections import RejectionAudit
+from server.sealing import INTERVAL_SECONDS, Sealer
 from server.store import schema
 from server.store.database import Database
 
@@ -85,8 +87,12 @@ def load(settings: Settings) -> Flask:
     issuer_keys.warm_up()
     world = World(store, issuer_keys, lambda: not schema.is_prepared(settings.database_url), utc_now)
     keeper = housekeeping.Housekeeping(store, utc_now, settings.audit_retention)
-    rejections = RejectionAudit(store, Auditor(utc_now, uuid.uuid4), world.rejections, uuid.uuid4)
-    housekeeping.start([keeper.run, rejections.run], threading.Event().wait)
+    auditor = Auditor(utc_now, uuid.uuid4)
+    rejections = RejectionAudit(store, auditor, world.rejections, uuid.uuid4)
+    retired = RetiredKeys(store, auditor, utc_now, uuid.uuid4, settings.token_ttl)
+    wait = threading.Event().wait
+    housekeeping.start([keeper.run, rejections.run, retired.run], wait)
+    housekeeping.start([Sealer(store, utc_now).run], wait, every=INTERVAL_SECONDS)
     return create_app(settings, world)
 
 

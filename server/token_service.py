@@ -1,22 +1,22 @@
 """Our own tokens after their issue, and those of client secrets: RFC 7662, RFC 7009, RFC 6749 section 4.4."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from server.auditing import Auditor
-from server.authentication import Authentication, agent_is_active
+from server.authentication import Authentication, withdrawn
 from server.domain import scopes
-from server.domain.agent import Agent
 from server.domain.audit import Action, RequestContext
 from server.domain.caller import Caller
+from server.domain.client import ProvenClient
 from server.errors import Forbidden, ScopeNotPermitted, Unauthorized
 from server.key_ring import KeyRing
 from server.ports import Clock, NewTokenId, Store, Transaction
 from server.tokens import access_token
 from server.tokens.access_token import AccessTokenClaims
-
-_CREDENTIAL_SCOPES = (scopes.AGENTS_READ,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class TokenService:
     token_ttl: int
 
     def introspect(self, unverified_token: str) -> dict[str, Any]:
-        """What RFC 7662 says about the token: inactive where it is revoked, expired, unknown, or its agent is not active."""
+        """What RFC 7662 says about the token: inactive where it is revoked, expired, unknown, or its agent or client is not active."""
         with self.store.read() as tx:
             caller = self._active(tx, unverified_token)
         if caller is None:
@@ -83,41 +83,53 @@ class TokenService:
                 raise Forbidden("The token is somebody else's; its bearer or an admin can revoke it.")
             self._revoke(tx, caller, actor.subject, context)
 
-    def issue_to_agent(
-        self, agent: Agent, wanted: tuple[str, ...] | None, context: RequestContext
+    def issue_to_client(
+        self, client: ProvenClient, wanted: tuple[str, ...] | None, context: RequestContext
     ) -> IssuedToken:
-        """A token for an agent that proved its client secret; raises `ScopeNotPermitted`."""
-        asked = wanted or _CREDENTIAL_SCOPES
-        excess = [scope for scope in asked if not scopes.satisfies(_CREDENTIAL_SCOPES, scope)]
+        """A token for a client that proved its secret: with all its scopes, or those asked for.
+
+        Raises `ScopeNotPermitted`, `DatabaseUnavailable`.
+        """
+        asked = wanted or client.scopes
+        excess = [scope for scope in asked if not scopes.satisfies(client.scopes, scope)]
         if excess:
-            raise ScopeNotPermitted(scopes.render(excess), _CREDENTIAL_SCOPES)
-        with self.store.write() as tx:
-            token, jti = self._sign(tx, str(agent.agent_id), asked, self.token_ttl)
-            self.auditor.success(
-                tx,
-                context,
-                Action.TOKEN_ISSUED,
-                str(agent.agent_id),
-                agent_id=agent.agent_id,
-                details={"grant": "client_credentials", "issuedJti": jti, "scope": scopes.render(asked)},
-            )
-        return IssuedToken(token, asked, self.token_ttl)
+            raise ScopeNotPermitted(scopes.render(excess), client.scopes, giver="client")
+        action = Action.TOKEN_ISSUED if client.agent_id else Action.ADMIN_TOKEN_ISSUED
+        return self._issue(
+            client.client_id,
+            asked,
+            self.token_ttl,
+            context,
+            action,
+            details={"grant": "client_credentials"},
+            agent_id=client.agent_id,
+        )
 
     def issue_to_admin(
         self, subject: str, wanted: tuple[str, ...], ttl: int, context: RequestContext
     ) -> IssuedToken:
-        """A token for an administrator; `ttl` is cut to the provider's own."""
+        """A token for the command line; `ttl` is cut to the provider's own."""
         lifetime = min(ttl, self.token_ttl)
+        return self._issue(subject, wanted, lifetime, context, Action.ADMIN_TOKEN_ISSUED, details={})
+
+    def _issue(
+        self,
+        subject: str,
+        granted: tuple[str, ...],
+        lifetime: int,
+        context: RequestContext,
+        action: Action,
+        *,
+        details: Mapping[str, Any],
+        agent_id: UUID | None = None,
+    ) -> IssuedToken:
         with self.store.write() as tx:
-            token, jti = self._sign(tx, subject, wanted, lifetime)
+            token, jti = self._sign(tx, subject, granted, lifetime)
+            issue = {"issuedJti": jti, "scope": scopes.render(granted), "expiresIn": lifetime}
             self.auditor.success(
-                tx,
-                context,
-                Action.ADMIN_TOKEN_ISSUED,
-                subject,
-                details={"issuedJti": jti, "scope": scopes.render(wanted), "expiresIn": lifetime},
+                tx, context, action, subject, agent_id=agent_id, details={**details, **issue}
             )
-        return IssuedToken(token, wanted, lifetime)
+        return IssuedToken(token, granted, lifetime)
 
     def _sign(self, tx: Transaction, subject: str, wanted: tuple[str, ...], lifetime: int) -> tuple[str, str]:
         now = int(self.clock().timestamp())
@@ -135,9 +147,7 @@ class TokenService:
 
     def _active(self, tx: Transaction, unverified_token: str) -> Caller | None:
         caller = self._known(tx, unverified_token)
-        if caller is None or tx.revoked_tokens.contains(caller.jti):
-            return None
-        return caller if agent_is_active(tx, caller.agent_id) else None
+        return None if caller is None or withdrawn(tx, caller) else caller
 
     def _known(self, tx: Transaction, unverified_token: str) -> Caller | None:
         try:

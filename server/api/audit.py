@@ -1,4 +1,4 @@
-"""`GET /audit`: what happened, newest first."""
+"""`GET /audit`: what happened, newest first; `GET /audit/verify`: whether somebody changed it since."""
 
 from typing import Any
 
@@ -34,6 +34,14 @@ def list_audit() -> dict[str, Any]:
     query = read_query(_PARAMETERS)
     page, limit = page_and_limit(query)
     return listed(services().audit.page(_filter(query), page=page, limit=limit), audit_entry, page, limit)
+
+
+@bp.get("/audit/verify")
+@requires(scopes.AUDIT_READ)
+def verify_audit() -> dict[str, Any]:
+    """Whether the hash chain confirms every record."""
+    read_query(())
+    return services().chain.verify().as_json()
 
 
 def _filter(query: dict[str, str]) -> AuditFilter:

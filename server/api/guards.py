@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from flask import g, request
 
+from server.api.requests import context
 from server.api.services import services
 from server.domain.caller import Caller
 from server.errors import Forbidden, Unauthorized
@@ -19,7 +20,7 @@ def requires(scope: str) -> Callable[[View], View]:
     def guard(view: View) -> View:
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            g.caller = services().authentication.authenticate(bearer_token())
+            g.caller = services().authentication.authenticate(bearer_token(), context())
             if not g.caller.holds(scope):
                 raise Forbidden(f"The token lacks the scope {scope}.", {"requiredScope": scope})
             return view(*args, **kwargs)

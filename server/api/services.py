@@ -8,6 +8,7 @@ from flask import current_app
 
 from server.auditing import AuditReader
 from server.authentication import Authentication
+from server.clients import ClientAuthentication
 from server.credentials import CredentialAdmin
 from server.exchange import Exchange
 from server.key_ring import PublishedKeys
@@ -15,6 +16,7 @@ from server.policy_admin import PolicyAdmin
 from server.ports import RateLimit
 from server.readiness import Readiness
 from server.registration import Registration
+from server.sealing import AuditChain
 from server.simulation import Simulation
 from server.token_service import TokenService
 
@@ -32,8 +34,10 @@ class Services:
     simulation: Simulation
     registration: Registration
     credentials: CredentialAdmin
+    clients: ClientAuthentication
     tokens: TokenService
     audit: AuditReader
+    chain: AuditChain
     address_limit: RateLimit
     issuer: str
     token_audience: str

@@ -3,16 +3,15 @@
 from base64 import b64decode
 from typing import Any
 from urllib.parse import unquote_plus
-from uuid import UUID
 
 from flask import Blueprint, Response, jsonify, request
 
 from server.api.guards import bearer_token, requires
-from server.api.requests import check_grant_type, context, limit_key, parse_uuid, read_form, scope_of
+from server.api.requests import check_grant_type, context, limit_key, read_form, scope_of
 from server.api.services import services
 from server.domain import scopes
-from server.domain.agent import Agent
 from server.domain.caller import Caller
+from server.domain.client import ProvenClient
 from server.errors import InvalidClient, ValidationFailed
 
 bp = Blueprint("tokens", __name__)
@@ -22,11 +21,11 @@ GRANT_TYPE = "client_credentials"
 
 @bp.post("/token")
 def issue() -> Response:
-    """The client-credentials grant for agents that work outside GitHub (RFC 6749, 4.4)."""
+    """The client-credentials grant for agents that work outside GitHub, and for admin clients (RFC 6749, 4.4)."""
     services().address_limit.check(limit_key())
     form = read_form()
     check_grant_type(form, GRANT_TYPE)
-    issued = services().tokens.issue_to_agent(_client(form), scope_of(form), context())
+    issued = services().tokens.issue_to_client(_client(form), scope_of(form), context())
     response = jsonify(
         {
             "access_token": issued.access_token,
@@ -70,9 +69,9 @@ def _revoker(form: dict[str, str]) -> Caller:
     if scheme == "basic" or (not scheme and "client_id" in form):
         # Each guess of a secret costs an Argon2 hash, and /token counts them, too.
         services().address_limit.check(limit_key())
-        agent = _client(form)
-        return Caller(subject=str(agent.agent_id), scopes=(), jti="", iat=0, exp=0)
-    return services().authentication.authenticate(bearer_token())
+        # No scopes: an admin client's secret ends its own tokens, its token those of others.
+        return Caller(subject=_client(form).client_id, scopes=(), jti="", iat=0, exp=0)
+    return services().authentication.authenticate(bearer_token(), context())
 
 
 def _token(form: dict[str, str]) -> str:
@@ -81,20 +80,14 @@ def _token(form: dict[str, str]) -> str:
     return form["token"]
 
 
-def _client(form: dict[str, str]) -> Agent:
-    """The agent that proves itself by HTTP Basic or by the form (RFC 6749, 2.3.1)."""
+def _client(form: dict[str, str]) -> ProvenClient:
+    """The client that proves itself by HTTP Basic or by the form (RFC 6749, 2.3.1)."""
     client_id, secret = _basic() or (form.get("client_id", ""), form.get("client_secret", ""))
-    refusal = InvalidClient("The client_id or the client_secret is wrong, or the agent is not active.")
     if "client_id" in form and form["client_id"] != client_id:
-        raise refusal
-    agent = services().credentials.verify(_client_id(client_id, refusal), secret)
-    if agent is None:
-        raise refusal
-    return agent
-
-
-def _client_id(text: str, refusal: InvalidClient) -> UUID:
-    return parse_uuid(text, refusal)
+        raise InvalidClient(
+            "The form names another client_id than the Authorization header; send one of them."
+        )
+    return services().clients.authenticate(client_id, secret, context())
 
 
 def _basic() -> tuple[str, str] | None:

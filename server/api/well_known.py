@@ -7,11 +7,9 @@ from flask import Blueprint, Response, jsonify
 from server.api import API
 from server.api.services import services
 from server.domain import scopes
-from server.tokens.signing_keys import jwks
+from server.tokens.signing_keys import JWKS_MAX_AGE_SECONDS, jwks
 
 bp = Blueprint("well_known", __name__)
-
-_KEYS_MAX_AGE_SECONDS = 300
 
 
 @bp.get("/.well-known/jwks.json")
@@ -19,7 +17,7 @@ def keys() -> Response:
     """The public keys of our tokens."""
     held = services().key_sets.current()
     response = jsonify(jwks(held.by_kid.values()))
-    response.headers["Cache-Control"] = f"public, max-age={_KEYS_MAX_AGE_SECONDS}"
+    response.headers["Cache-Control"] = f"public, max-age={JWKS_MAX_AGE_SECONDS}"
     return response
 
 

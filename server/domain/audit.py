@@ -29,6 +29,13 @@ class Action(StrEnum):
     CREDENTIAL_ROTATED = "credential.rotated"
     CREDENTIAL_REVOKED = "credential.revoked"
     ADMIN_TOKEN_ISSUED = "admin.token_issued"
+    KEY_CREATED = "key.created"
+    KEY_ROTATED = "key.rotated"
+    KEY_REVOKED = "key.revoked"
+    KEY_REMOVED = "key.removed"
+    CLIENT_CREATED = "client.created"
+    CLIENT_ROTATED = "client.rotated"
+    CLIENT_REVOKED = "client.revoked"
 
 
 class Outcome(StrEnum):
@@ -44,6 +51,10 @@ class RequestContext:
 
     request_id: str
     address: str | None
+
+
+PROVIDER = "provider"
+"""The actor of what no caller asked for, such as the first signing key or the removal of an old one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """The table of the audit: append-only, in the order of `sequence`."""
 
 from dataclasses import fields
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -22,7 +21,6 @@ from sqlalchemy.engine import Connection, Row
 from server.domain.audit import Action, AuditRecord, Outcome
 from server.ports import AuditFilter, Page
 from server.store.columns import METADATA, Id, Json, Moment, ascii_lower, word_of
-from server.store.expiring import purge
 from server.store.paging import fetch_page
 
 AUDIT_LOG = Table(
@@ -92,10 +90,6 @@ class AuditTable:
             self._connection, AUDIT_LOG, _conditions(wanted), order, page=page, limit=limit
         )
         return Page([_record(row) for row in rows], total)
-
-    def purge(self, before: datetime, *, limit: int) -> int:
-        """Delete at most `limit` records older than `before`; returns how many went."""
-        return purge(self._connection, AUDIT_LOG, _T.timestamp, before, limit=limit)
 
 
 def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:

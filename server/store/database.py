@@ -6,8 +6,10 @@ from typing import Self
 
 from sqlalchemy.engine import Connection
 
+from server.store.admin_clients import AdminClientTable
 from server.store.agents import AgentTable
 from server.store.audit import AuditTable
+from server.store.audit_seals import AuditSealTable
 from server.store.credentials import CredentialTable
 from server.store.engines import open_engines
 from server.store.facts import FactTable
@@ -27,9 +29,11 @@ class Transaction:
         self.policies = PolicyTable(connection, lock=lock)
         self.agents = AgentTable(connection, lock=lock)
         self.credentials = CredentialTable(connection)
+        self.clients = AdminClientTable(connection, lock=lock)
         self.used_tokens = UsedTokenTable(connection)
         self.revoked_tokens = RevokedTokenTable(connection)
         self.audit = AuditTable(connection)
+        self.seals = AuditSealTable(connection)
         self.signing_keys = SigningKeyTable(connection)
         self.facts = FactTable(connection)
 

@@ -9,6 +9,7 @@ from sqlalchemy import Column, LargeBinary, Table, Text, bindparam, delete, inse
 from sqlalchemy.engine import Connection
 
 from server.ports import KeyStatus, StoredKey
+from server.store import locks
 from server.store.columns import METADATA, Moment, word_of
 
 SIGNING_KEYS = Table(
@@ -40,6 +41,10 @@ class SigningKeyTable:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    def lock(self) -> None:
+        """Wait until nobody else changes the keys, and keep it so until the transaction ends."""
+        locks.take(self._connection, locks.Lock.SIGNING_KEYS)
+
     def all(self) -> Sequence[StoredKey]:
         """Every key, oldest first."""
         return [StoredKey(**row._asdict()) for row in self._connection.execute(_ALL)]
@@ -47,6 +52,10 @@ class SigningKeyTable:
     def add(self, key: StoredKey) -> None:
         """Store a new key."""
         self._connection.execute(insert(SIGNING_KEYS), asdict(key))
+
+    def set_pem(self, kid: str, private_pem: bytes) -> None:
+        """Store the same key in another form, such as encrypted."""
+        self._connection.execute(update(SIGNING_KEYS).where(_T.kid == kid).values(private_pem=private_pem))
 
     def set_status(self, kid: str, status: KeyStatus, *, retired_at: datetime | None) -> None:
         """Let a key sign, or let it only verify."""

@@ -16,6 +16,9 @@ ALGORITHMS = ("ES256", "RS256", "EdDSA")
 
 _RSA_BITS = 2048
 
+JWKS_MAX_AGE_SECONDS = 300
+"""How long verifiers may hold our JWKS: a key must be published for so long before it signs (R-KEY-1)."""
+
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
@@ -72,12 +75,17 @@ def to_pem(key: SigningKey, passphrase: str | None) -> bytes:
     )
 
 
+def is_encrypted(pem: bytes) -> bool:
+    """Whether a PEM text needs a passphrase (RFC 7468, 11)."""
+    return b"BEGIN ENCRYPTED PRIVATE KEY" in pem
+
+
 def from_pem(pem: bytes, passphrase: str | None) -> SigningKey:
     """The key in a PEM text; one in clear loads also where a passphrase is configured since.
 
     Raises `UnreadableKey`.
     """
-    encrypted = b"BEGIN ENCRYPTED PRIVATE KEY" in pem
+    encrypted = is_encrypted(pem)
     if encrypted and not passphrase:
         raise UnreadableKey(
             "The signing key is encrypted; set SENTRYAGENT_KEY_ENCRYPTION_KEY to its passphrase."

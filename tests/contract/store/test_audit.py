@@ -126,19 +126,6 @@ def test_a_record_is_never_impossible(database, append):
         assert tx.audit.page(AuditFilter(repository=name.upper()), page=1, limit=20).data == [record]
 
 
-def test_purging_takes_the_oldest_and_no_number_twice(database, append, now):
-    """Only records older than the limit of time go, at most so many; `after` still works afterwards."""
-    for age in (3, 2, 1, 0):
-        append(event_id=UUID(int=age), timestamp=now - timedelta(days=age))
-    with database.write() as tx:
-        assert tx.audit.purge(now - timedelta(days=1), limit=1) == 1
-        assert tx.audit.purge(now - timedelta(days=1), limit=10) == 1
-        assert tx.audit.purge(now + timedelta(days=1), limit=10) == 2
-    append(event_id=UUID(int=10))
-    append(event_id=UUID(int=11))
-    assert event_ids(database, AuditFilter(after=UUID(int=10))) == ([11], 1)
-
-
 def test_a_record_is_kept_only_with_what_it_records(database, make_record):
     """The record of a transaction that fails is gone with it."""
 

@@ -73,7 +73,7 @@ def test_policies_have_the_columns_that_are_promised(url):
 
 
 def test_going_back_keeps_the_other_tables(url, run_alembic, make_agent, make_policy, make_record, now):
-    """Taking 022 back drops the policies alone; applying it again works with data in the other tables."""
+    """Taking all back to 022 drops their tables alone; applying them again works with data in the other tables."""
     from alembic import command
 
     agent, record = make_agent(), make_record()

@@ -1,35 +1,42 @@
-"""Counting refusals of nobody in particular, so that they cannot fill the disk."""
+"""Counting refusals that anybody can cause, so that they cannot fill the disk."""
 
-from server.rejections import RejectionCounter
+from server.rejections import NOBODY, Rejection, RejectionCounter
+
+CODE = "INVALID_OIDC_TOKEN"
 
 
-def test_count_by_address_and_reason():
-    """Refusals are counted apart for each address and reason."""
+def test_count_by_kind():
+    """Refusals are counted apart for each code, reason, address and actor."""
     counter = RejectionCounter()
-    for address, reason in [("192.0.2.1", "expired"), ("192.0.2.1", "expired"), (None, "malformed")]:
-        counter.note(address, reason)
+    for reason, address in [("expired", "192.0.2.1"), ("expired", "192.0.2.1"), ("malformed", None)]:
+        counter.note(CODE, reason, address)
+    counter.note("INVALID_CLIENT", "expired", "192.0.2.1", "admin-1")
 
-    assert counter.drain() == {("192.0.2.1", "expired"): 2, ("unknown", "malformed"): 1}
+    assert counter.drain() == {
+        Rejection(CODE, "expired", "192.0.2.1", NOBODY): 2,
+        Rejection(CODE, "malformed", "unknown", NOBODY): 1,
+        Rejection("INVALID_CLIENT", "expired", "192.0.2.1", "admin-1"): 1,
+    }
 
 
 def test_drain_starts_again():
     """What was drained is not counted twice."""
     counter = RejectionCounter()
-    counter.note("192.0.2.1", "expired")
+    counter.note(CODE, "expired", "192.0.2.1")
     counter.drain()
 
     assert counter.drain() == {}
 
 
 def test_bounded_memory():
-    """From a thousand kinds on, new ones are counted together and known ones still apart."""
+    """From a thousand kinds on, new ones are counted together by code, and known ones still apart."""
     counter = RejectionCounter()
     for number in range(1500):
-        counter.note(f"2001:db8::{number:x}", "malformed")
-    counter.note("2001:db8::0", "malformed")
+        counter.note(CODE, "malformed", f"2001:db8::{number:x}")
+    counter.note(CODE, "malformed", "2001:db8::0")
 
     counts = counter.drain()
 
     assert len(counts) == 1001
-    assert counts["others", "others"] == 500
-    assert counts["2001:db8::0", "malformed"] == 2
+    assert counts[Rejection(CODE, "others", "others", NOBODY)] == 500
+    assert counts[Rejection(CODE, "malformed", "2001:db8::0", NOBODY)] == 2

@@ -1,0 +1,200 @@
+"""`sentryagent-idp keys`, `clients` and `audit`: what an admin does at the machine, straight on the database."""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from server.console import (
+    admin_scopes,
+    database_option,
+    fail,
+    here,
+    one_line_errors,
+    prepared,
+    scope_option,
+    table,
+)
+from server.domain.caller import ADMIN_CLI
+from server.domain.client import AdminClient, name_fault
+from server.domain.records import timestamp
+from server.domain.scopes import render
+
+if TYPE_CHECKING:
+    from server.clients import ClientAdmin
+    from server.key_admin import KeyAdmin
+    from server.ports import StoredKey
+
+_NOW = partial(datetime.now, UTC)
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group()
+def keys() -> None:
+    """Signing keys: the next one is published, the active one signs, retired ones still verify."""
+
+
+@keys.command("list")
+@database_option
+def list_keys(database_url: str | None) -> None:
+    """Show the keys, oldest first; never a private part."""
+    with _key_admin(database_url) as admin:
+        stored = admin.all()
+    rows = [
+        (key.kid, key.alg, key.status.value, _moment(key.created_at), _moment(key.retired_at))
+        for key in stored
+    ]
+    click.echo(table(("kid", "alg", "status", "created", "retired"), rows))
+
+
+@keys.command("rotate")
+@database_option
+def rotate_keys(database_url: str | None) -> None:
+    """Let the next key sign; the active one retires, and a new next one is published."""
+    with _key_admin(database_url) as admin:
+        _tell(admin, admin.rotate(ADMIN_CLI, here()))
+
+
+@keys.command("revoke")
+@click.argument("kid")
+@database_option
+def revoke_key(kid: str, database_url: str | None) -> None:
+    """Drop a key from the JWKS, and refuse its tokens at once."""
+    with _key_admin(database_url) as admin:
+        _tell(admin, admin.revoke(ADMIN_CLI, kid, here()))
+
+
+@click.group()
+def clients() -> None:
+    """Admin clients: programs that get admin tokens by client_id and client_secret at POST /api/v1/token."""
+
+
+@clients.command("create")
+@click.argument("name")
+@scope_option
+@_json_option
+@database_option
+def create_client(name: str, scope: str | None, as_json: bool, database_url: str | None) -> None:
+    """Make a client; its secret is shown this once."""
+    fault = name_fault(name)
+    if fault:
+        fail(f"NAME: {fault}")
+    with _client_admin(database_url) as admin:
+        _show_secret(*admin.create(ADMIN_CLI, name, admin_scopes(scope), here()), as_json=as_json)
+
+
+@clients.command("list")
+@database_option
+def list_clients(database_url: str | None) -> None:
+    """Show the clients, oldest first, revoked ones too; never a secret."""
+    with _client_admin(database_url) as admin:
+        stored = admin.all()
+    rows = [
+        (one.client_id, one.name, _status(one), _moment(one.created_at), render(one.scopes)) for one in stored
+    ]
+    click.echo(table(("client_id", "name", "status", "created", "scope"), rows))
+
+
+@clients.command("rotate")
+@click.argument("client_id")
+@_json_option
+@database_option
+def rotate_client(client_id: str, as_json: bool, database_url: str | None) -> None:
+    """Give a client a new secret, shown this once; the old one ends at once."""
+    with _client_admin(database_url) as admin:
+        _show_secret(*admin.rotate(ADMIN_CLI, client_id, here()), as_json=as_json)
+
+
+@clients.command("revoke")
+@click.argument("client_id")
+@database_option
+def revoke_client(client_id: str, database_url: str | None) -> None:
+    """End a client, its secret and its tokens, for ever and at once."""
+    with _client_admin(database_url) as admin:
+        admin.revoke(ADMIN_CLI, client_id, here())
+    click.echo(f"revoked {client_id}")
+
+
+@click.group()
+def audit() -> None:
+    """The audit, with its hash chain."""
+
+
+def _moment_option(flag: str, name: str, text: str) -> Callable[..., Any]:
+    return click.option(flag, name, metavar="TIME", callback=_parse_moment, help=text)
+
+
+def _parse_moment(_context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
+    from server.api.models import (
+        parse_moment,
+    )  # costs a web framework's start, which other commands do not need
+
+    try:
+        return None if text is None else parse_moment(text)
+    except ValueError as error:
+        fail(f"{parameter.opts[0]}: {error}")
+
+
+@audit.command("export")
+@_moment_option("--from", "start", "Records from then on, such as 2027-01-31T00:00:00Z.")
+@_moment_option("--to", "end", "Records before then.")
+@database_option
+def export_audit(start: datetime | None, end: datetime | None, database_url: str | None) -> None:
+    """Print the records as JSON lines, each with the seal that chains it to the one before."""
+    with one_line_errors(), prepared(database_url) as (_, store):
+        from server.sealing import AuditChain, Sealer
+
+        Sealer(store, _NOW).run()
+        for line in AuditChain(store).sealed(start, end):
+            click.echo(json.dumps(line))
+
+
+@contextmanager
+def _key_admin(database_url: str | None) -> Iterator["KeyAdmin"]:
+    with one_line_errors(), prepared(database_url) as (settings, store):
+        from server.auditing import Auditor
+        from server.key_admin import KeyAdmin
+
+        yield KeyAdmin(store, Auditor(_NOW, uuid.uuid4), _NOW, settings.passphrase)
+
+
+@contextmanager
+def _client_admin(database_url: str | None) -> Iterator["ClientAdmin"]:
+    with one_line_errors(), prepared(database_url) as (_, store):
+        from server.auditing import Auditor
+        from server.clients import ClientAdmin
+
+        yield ClientAdmin(store, Auditor(_NOW, uuid.uuid4), _NOW, uuid.uuid4)
+
+
+def _tell(admin: "KeyAdmin", signing: "StoredKey") -> None:
+    """Say which key signs now, and for how long verifiers may not know it."""
+    click.echo(f"{signing.kid} signs now")
+    seconds = admin.unseen_for(signing)
+    if seconds:
+        click.echo(
+            f"sentryagent-idp: this key was published so lately that verifiers may not know it for {seconds} s more",
+            err=True,
+        )
+
+
+def _show_secret(client: AdminClient, secret: str, *, as_json: bool) -> None:
+    shown = {"client_id": client.client_id, "client_secret": secret}
+    click.echo(
+        json.dumps(shown) if as_json else "\n".join(f"{name}={value}" for name, value in shown.items())
+    )
+
+
+def _status(client: AdminClient) -> str:
+    return "active" if client.is_live else "revoked"
+
+
+def _moment(moment: datetime | None) -> str:
+    """To the second, as a table wants it."""
+    return timestamp(moment.replace(microsecond=0)) or "-" if moment else "-"

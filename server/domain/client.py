@@ -1,0 +1,40 @@
+"""Clients of the client-credentials grant: agents with a secret, and admin clients."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+MAX_NAME_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class AdminClient:
+    """A program that administers the provider; its secret is stored as a hash, and a revoked one stays in the list."""
+
+    client_id: str
+    name: str
+    scopes: tuple[str, ...]
+    secret_hash: str
+    created_at: datetime
+    revoked_at: datetime | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its secret and its tokens count."""
+        return self.revoked_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenClient:
+    """Who proved a client secret: `scopes` are the most that its tokens may have, `agent_id` is an agent's."""
+
+    client_id: str
+    scopes: tuple[str, ...]
+    agent_id: UUID | None = None
+
+
+def name_fault(name: str) -> str | None:
+    """What is wrong with a name for an admin client, or `None`."""
+    if name.strip() == name and name.isprintable() and 1 <= len(name) <= MAX_NAME_LENGTH:
+        return None
+    return f"write 1 to {MAX_NAME_LENGTH} printable characters, without blanks at the ends"

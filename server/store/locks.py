@@ -1,0 +1,32 @@
+"""Locks that hold to the end of a write transaction, across all replicas.
+
+PostgreSQL's advisory locks need no row and stop no reader. On SQLite the write transaction is the lock already.
+"""
+
+from enum import IntEnum
+
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+_WAIT = text("SELECT pg_advisory_xact_lock(:lock)")
+_TRY = text("SELECT pg_try_advisory_xact_lock(:lock)")
+
+
+class Lock(IntEnum):
+    """What is locked; the numbers begin with "Sentry" in ASCII, to keep apart from other programs' locks."""
+
+    SIGNING_KEYS = 0x53656E74727901
+    AUDIT_SEALS = 0x53656E74727902
+
+
+def take(connection: Connection, lock: Lock) -> None:
+    """Wait for the lock; the database's own bound on waiting applies."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_WAIT, {"lock": lock.value})
+
+
+def try_take(connection: Connection, lock: Lock) -> bool:
+    """Take the lock where nobody has it; returns whether it was taken."""
+    if connection.dialect.name != "postgresql":
+        return True
+    return bool(connection.execute(_TRY, {"lock": lock.value}).scalar_one())
