@@ -1,0 +1,67 @@
+"""Codes, statuses and their documentation say the same."""
+
+import re
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+import server
+from server import errors
+from server.api.problems import PROBLEMS
+
+SOURCE = Path(server.__file__).parent
+DOCUMENT = SOURCE.parent / "docs" / "errors.md"
+ABSTRACT = {errors.ServiceError, errors.RetryableError, errors.ExchangeRefused}
+
+
+def _subclasses(parent):
+    return set(chain([parent], *map(_subclasses, parent.__subclasses__())))
+
+
+def _rows(heading):
+    """The cells of the table under a heading of the document."""
+    section = DOCUMENT.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| `")]
+    assert lines, heading
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_every_refusal_has_a_status():
+    """Each concrete refusal stands in the table of statuses, and nothing else does."""
+    concrete = _subclasses(errors.ServiceError) - ABSTRACT
+
+    assert len(concrete) > 20
+    assert PROBLEMS.keys() == concrete
+    assert all(re.fullmatch(r"[A-Z]+(_[A-Z]+)*", error.code) for error in concrete)
+
+
+def test_document_has_every_code_as_the_code_has_it():
+    """Code, status, and OAuth's error and status, both ways."""
+    documented = {
+        (code.strip("`"), int(status), *pair)
+        for code, status, oauth, _, _ in _rows("Codes")
+        for pair in re.findall(r"`(\w+)` (\d{3})", oauth)
+    }
+
+    assert documented == {
+        (error.code, it.status, it.oauth_error, str(it.oauth_status)) for error, it in PROBLEMS.items()
+    }
+
+
+def test_document_has_every_reason():
+    """The reasons of a 401 in the source and in the document, both ways."""
+    text = "\n".join(path.read_text() for path in SOURCE.rglob("*.py"))
+    raised = set(re.findall(r'InvalidOidcToken\(\s*"(\w+)"', text))
+
+    assert len(raised) > 10
+    assert {reason.strip("`") for reason, _, _ in _rows("Reasons of `INVALID_OIDC_TOKEN`")} == raised
+
+
+@pytest.mark.parametrize("heading", ["Codes", "Reasons of `INVALID_OIDC_TOKEN`"])
+def test_every_row_says_what_to_do(heading):
+    """No row without its when and its remedy, and no code twice."""
+    rows = _rows(heading)
+
+    assert all(len(cell) > 3 for row in rows for cell in row if not cell.isdigit())
+    assert len({row[0] for row in rows}) == len(rows)
