@@ -40,6 +40,10 @@ demo: $(VENV)/.run ## the main job on this machine: register an agent, issue its
 test: $(VENV)/.dev ## every test that this machine can run; SENTRYAGENT_TEST_REQUIRE=docker,postgres,… makes skips fail
 	@$(BIN)/pytest -n auto --dist loadgroup --cov --cov-report=term:skip-covered $(PYTEST)
 
+.PHONY: property
+property: $(VENV)/.dev ## the laws of the trust decision, each on ten times as many examples as in `make test`
+	@SENTRYAGENT_PROPERTY_EXAMPLES=1000 $(BIN)/pytest -q -n auto tests/unit/server/domain tests/unit/server/tokens
+
 .PHONY: actions-dist
 actions-dist: $(VENV)/.run ## what is pushed to the actions' repositories, in dist/actions/; IMAGE=docker://…@sha256:… names a published image
 	@$(BIN)/python release/actions_dist.py $(if $(IMAGE),--image '$(IMAGE)')

@@ -1,6 +1,7 @@
 """The heavier test layers: skipped with a reason where a machine cannot run them, failed where it must.
 
 `SENTRYAGENT_TEST_REQUIRE=docker,postgres` turns the skips of these layers into failures.
+`SENTRYAGENT_PROPERTY_EXAMPLES=1000` tries every law on so many examples instead of a hundred.
 """
 
 import os
@@ -14,8 +15,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
 REQUIRE = "SENTRYAGENT_TEST_REQUIRE"
+EXAMPLES = "SENTRYAGENT_PROPERTY_EXAMPLES"
+
+settings.register_profile("sentryagent", max_examples=int(os.environ.get(EXAMPLES, "100")), deadline=None)
+settings.load_profile("sentryagent")
 
 
 def _docker() -> str | None:

@@ -1,19 +1,12 @@
 """The run and the policy that the tests of the domain change one fact at a time."""
 
-import os
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
-from hypothesis import settings
 
 from server.domain.identity import WorkflowIdentity
 from server.domain.trust_policy import Conditions, TrustPolicy
-
-settings.register_profile(
-    "sentryagent", max_examples=int(os.environ.get("SENTRYAGENT_PROPERTY_EXAMPLES", "100")), deadline=None
-)
-settings.load_profile("sentryagent")
 
 AGENT = UUID(int=1)
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -227,7 +227,7 @@ NO_SUGGESTION = [
     {"ref": "refs/heads/refs/heads/x"},
     {"ref": "refs/heads/a*"},
     {"ref": "refs/tags/a*", "ref_type": "tag"},
-    {"repository": "ac_me/api"},
+    {"repository": "ac.me/api"},
 ]
 
 

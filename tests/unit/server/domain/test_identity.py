@@ -113,6 +113,9 @@ def test_branch_and_tag(ref, ref_type, branch, tag, make_run):
         ("A-1/x.y_z-1", True),
         ("a/" + "b" * 100, True),
         ("a" * 39 + "/b", True),
+        # An Enterprise Managed User: the enterprise's short code follows an underscore.
+        ("octocat_acme/api", True),
+        ("_acme/api", False),
         # B22
         ("a" * 40 + "/b", False),
         ("a/" + "b" * 101, False),
@@ -123,6 +126,8 @@ def test_branch_and_tag(ref, ref_type, branch, tag, make_run):
         ("acme/..", False),
         ("acme/.", False),
         ("-acme/api", False),
+        ("ac.me/api", False),
+        ("ac%me/api", False),
         ("acme/api\n", False),
         ("acme/*", False),
         ("acme/\u212a", False),

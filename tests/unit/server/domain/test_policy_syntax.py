@@ -84,6 +84,8 @@ def test_branch_and_tag_exclude_each_other():
     ("check", "value", "is_accepted"),
     [
         (policy_syntax.repository, "acme/api", True),
+        (policy_syntax.repository, "octocat_acme/api", True),
+        (policy_syntax.repository, "_acme/api", False),
         (policy_syntax.repository, "acme/*", False),
         (policy_syntax.repository, "acme", False),
         (policy_syntax.environment, "Production: EU west", True),
@@ -100,6 +102,7 @@ def test_branch_and_tag_exclude_each_other():
         (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@refs/heads/main", True),
         (policy_syntax.called_workflow, "acme/api/.github/workflows/d@e.yml@refs/tags/v@1", True),
         (policy_syntax.called_workflow, f"acme/api/.github/workflows/d.yml@{'a' * 40}", True),
+        (policy_syntax.called_workflow, "mona_acme/api/.github/workflows/d.yml@refs/heads/main", True),
         (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@", False),
         (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml", False),
         (policy_syntax.called_workflow, "acme/api/.github/workflows/d@refs/heads/main", False),

@@ -50,6 +50,8 @@ TABLE = [
     ({"repository": "acme/api-evil"}, {}, VIOLATION),
     ({"repository": "acme/ap"}, {}, VIOLATION),
     ({"repository": "acme/kit"}, {"repository": "acme/\u212ait"}, VIOLATION),
+    ({"repository": "mona_acme/api"}, {"repository": "Mona_ACME/api"}, ALLOWED),
+    ({"repository": "mona_acme/api"}, {"repository": "mona-acme/api"}, VIOLATION),
     ({"issuer": "https://token.actions.githubusercontent.com/acme"}, {}, VIOLATION),
     ({"provider": "gitlab"}, {}, VIOLATION),
     # Candidates: exactly this agent, enabled, not expired (B26).

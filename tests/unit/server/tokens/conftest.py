@@ -2,20 +2,13 @@
 
 import base64
 import json
-import os
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import settings
 
 from server.errors import InvalidOidcToken
 from server.tokens import signing_keys
-
-settings.register_profile(
-    "sentryagent", max_examples=int(os.environ.get("SENTRYAGENT_PROPERTY_EXAMPLES", "100")), deadline=None
-)
-settings.load_profile("sentryagent")
 
 NOW = 1_795_521_700
 ISSUER = "https://token.actions.githubusercontent.com"
