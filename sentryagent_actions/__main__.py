@@ -5,12 +5,12 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TextIO
 
 from sentryagent_actions import issue_token, one_step, register_agent, revoke
+from sentryagent_actions.errors import InternalError
 from sentryagent_actions.network import Clock
-from sentryagent_actions.step import Step
+from sentryagent_actions.step import Step, report_failure
 from sentryagent_actions.workflow import RunnerFileUnavailableError, Workflow
 
 _ACTIONS: Mapping[str, Callable[[Step], int]] = {
@@ -20,7 +20,6 @@ _ACTIONS: Mapping[str, Callable[[Step], int]] = {
     "revoke": revoke.run,
 }
 _CLOCK = Clock(time.time, time.monotonic, time.sleep, random.random)
-_ISSUES = "https://github.com/sentryagent/toolkit/issues"
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str], stdout: TextIO) -> int:
@@ -30,27 +29,22 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], stdout: TextIO) -
         return 2
     workflow = Workflow(environ, stdout)
     try:
-        return _ACTIONS[arguments[0]](Step(environ, workflow, _CLOCK))
+        return _run(_ACTIONS[arguments[0]], Step(environ, workflow, _CLOCK))
     except RunnerFileUnavailableError as error:
         workflow.error("SentryAgent: no way to the runner", str(error))
+        return 1
     except KeyboardInterrupt:
         workflow.info("Cancelled.")
         return 130
-    except Exception as error:  # noqa: BLE001 - a fault of ours; its text could hold a credential, its place cannot
-        workflow.error("SentryAgent: internal error", f"{_place(error)}. Please report it: {_ISSUES}")
-    return 1
 
 
-def _place(error: BaseException) -> str:
-    last = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    where = (
-        f"{Path(last.tb_frame.f_code.co_filename).name}, line {last.tb_lineno}"
-        if last
-        else "an unknown place"
-    )
-    return f"{type(error).__name__} in {where}"
+def _run(action: Callable[[Step], int], step: Step) -> int:
+    try:
+        return action(step)
+    except RunnerFileUnavailableError:
+        raise
+    except Exception as fault:  # noqa: BLE001 - whatever it is, the workflow's next steps must be able to read it
+        return report_failure(step.workflow, InternalError(fault))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
-_DOCUMENTATION = "https://github.com/sentryagent/toolkit/blob/main"
+_HOME = "https://github.com/sentryagent/toolkit"
+_DOCUMENTATION = f"{_HOME}/blob/main"
 # Which manual has a paragraph on which code; a test compares this with the manuals.
 MANUALS: Mapping[str, frozenset[str]] = {
     "issue-token": frozenset(
@@ -17,6 +19,7 @@ MANUALS: Mapping[str, frozenset[str]] = {
             "PROVIDER_TIMEOUT",
             "TLS_ERROR",
             "INVALID_RESPONSE",
+            "INTERNAL_ERROR",
             "INVALID_OIDC_TOKEN",
             "TRUST_POLICY_VIOLATION",
             "BRANCH_NOT_PERMITTED",
@@ -127,6 +130,12 @@ class ProviderUnreachableError(ActionError):
     retryable = True
 
 
+class ProxyRefusedError(ActionError):
+    """The proxy on the way refused the connection (4xx): another try would be refused alike."""
+
+    code = "PROVIDER_UNREACHABLE"
+
+
 class ProviderTimeoutError(ActionError):
     """The provider takes connections and does not answer in time: wait, or raise `timeout`."""
 
@@ -151,6 +160,27 @@ class InvalidResponseError(ActionError):
     """What answered is not a SentryAgent provider: check `api-url`."""
 
     code = "INVALID_RESPONSE"
+
+
+class InternalError(ActionError):
+    """A fault of this action: report it. The fault's text could hold a credential, its place cannot."""
+
+    code = "INTERNAL_ERROR"
+
+    def __init__(self, fault: BaseException) -> None:
+        super().__init__(
+            f"This action has a fault: {type(fault).__name__} in {_place(fault)}.",
+            remedy=f"Please report it: {_HOME}/issues",
+        )
+
+
+def _place(fault: BaseException) -> str:
+    last = fault.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None:
+        return "an unknown place"
+    return f"{Path(last.tb_frame.f_code.co_filename).name}, line {last.tb_lineno}"
 
 
 class RefusedError(ActionError):

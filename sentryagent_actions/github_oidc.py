@@ -13,6 +13,7 @@ from typing import Self
 from urllib.parse import quote
 
 from sentryagent_actions.errors import (
+    ActionError,
     IdTokenEndpointDownError,
     IdTokenEndpointError,
     IdTokenPermissionError,
@@ -23,6 +24,7 @@ from sentryagent_actions.network import (
     CertificateError,
     Network,
     NetworkError,
+    RefusedByProxyError,
     Reply,
     UnusableAnswerError,
 )
@@ -35,12 +37,20 @@ _HEADER_VALUE = re.compile(r"[!-~]+")
 _JWT = re.compile(r"[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*")
 
 _GITHUB_DOWN = "See https://www.githubstatus.com, and run the job again later."
-_NO_ID_TOKEN = (
-    f"GitHub's ID-token endpoint answered without an ID token; see whether {_URL} is the runner's own."
-)
-_PERMISSIONS_YAML = "permissions:\n  id-token: write\n  contents: read"
-_GRANT = f"Give the job this permission, and keep the others that it needs:\n{_PERMISSIONS_YAML}"
-_REUSABLE = "In a called (reusable) workflow, the calling job must grant it as well."
+_NO_ID_TOKEN = "GitHub's ID-token endpoint answered without an ID token."
+_OWN_VARIABLE = f"See whether {_URL} is the runner's own."
+_GRANT = """\
+Give the job this permission, and list the others that it needs:
+permissions:
+  id-token: write
+  contents: read
+In a called (reusable) workflow, the job that calls it needs the same:
+jobs:
+  call:
+    permissions:
+      id-token: write
+      contents: read
+    uses: ./.github/workflows/called.yml"""
 
 
 @dataclass(frozen=True)
@@ -79,35 +89,36 @@ class IdTokens:
     """A source of fresh ID tokens for one audience."""
 
     def __init__(
-        self, endpoint: RequestEndpoint, network: Network, audience: str, mask: Callable[[str], None]
+        self,
+        endpoint: RequestEndpoint,
+        network: Network,
+        audience: str,
+        mask: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self.audience = audience
         self._endpoint = endpoint
         self._network = network
         self._mask = mask
+        self._log = log
 
     def fresh(self) -> str:
         """Ask once and return a new ID token, masked.
 
         Raises IdTokenEndpointDownError (another try may help), IdTokenEndpointError or TlsError.
         """
+        call = Call("GET", self._endpoint.url_for(self.audience), bearer=self._endpoint.token)
         try:
-            reply = self._network.send(
-                Call("GET", self._endpoint.url_for(self.audience), bearer=self._endpoint.token)
-            )
-        except CertificateError as error:
-            raise TlsError("GitHub's ID-token endpoint", str(error)) from error
-        except UnusableAnswerError as error:
-            raise IdTokenEndpointError(
-                f"GitHub's ID-token endpoint gave {error}; see whether {_URL} is the runner's own."
-            ) from error
+            reply = self._network.send(call)
         except NetworkError as error:
-            raise IdTokenEndpointDownError(
-                f"GitHub's ID-token endpoint cannot be reached: {error}.", remedy=_GITHUB_DOWN
-            ) from error
+            raise _network_error(error) from error
         token = self._token(reply)
         self._mask(token)
-        check_unverified(token, self.audience, self._network.clock.now())
+        expires_at = check_unverified(token, self.audience)
+        late = self._network.clock.now() - expires_at
+        if late >= 0:
+            # Whose clock is wrong is the provider's to say: its refusal names the reason.
+            self._log(f"By this runner's clock the ID token expired {late:.0f} s ago: a clock is wrong.")
         return token
 
     def _token(self, reply: Reply) -> str:
@@ -123,15 +134,15 @@ class IdTokens:
         try:
             token = reply.json_object()["value"]
         except (ValueError, KeyError) as error:
-            raise IdTokenEndpointError(_NO_ID_TOKEN) from error
+            raise IdTokenEndpointError(_NO_ID_TOKEN, remedy=_OWN_VARIABLE) from error
         # Checked before it is masked: a "token" of one letter would blot out the log.
         if not isinstance(token, str) or not _JWT.fullmatch(token):
-            raise IdTokenEndpointError(_NO_ID_TOKEN)
+            raise IdTokenEndpointError(_NO_ID_TOKEN, remedy=_OWN_VARIABLE)
         return token
 
 
-def check_unverified(unverified_token: str, audience: str, now: float) -> None:
-    """See that a JWT is an ID token for `audience` that has not expired, before it is sent anywhere.
+def check_unverified(unverified_token: str, audience: str) -> float:
+    """See that a JWT has an ID token's shape and is for `audience`, before it is sent; return its `exp`.
 
     The signature is the provider's business; this catches a wrong endpoint. Raises IdTokenEndpointError.
     """
@@ -139,18 +150,29 @@ def check_unverified(unverified_token: str, audience: str, now: float) -> None:
     try:
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         asked_for = claims["aud"] == audience
-        expired = claims["exp"] <= now
+        Origin.of(claims["iss"])
+        expires_at = claims["exp"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise IdTokenEndpointError(_NO_ID_TOKEN) from error
+        raise IdTokenEndpointError(_NO_ID_TOKEN, remedy=_OWN_VARIABLE) from error
     if not asked_for:
         raise IdTokenEndpointError(
-            f"GitHub's ID-token endpoint gave a token for another audience than {shown(audience)}; "
-            f"see whether {_URL} is the runner's own."
+            f"GitHub's ID-token endpoint gave a token for another audience than {shown(audience)}.",
+            remedy=_OWN_VARIABLE,
         )
-    if expired:
-        raise IdTokenEndpointError(
-            "GitHub's ID-token endpoint gave a token that has expired; check the runner's clock."
-        )
+    if type(expires_at) is not int:
+        raise IdTokenEndpointError(_NO_ID_TOKEN, remedy=_OWN_VARIABLE)
+    return expires_at
+
+
+def _network_error(error: NetworkError) -> ActionError:
+    if isinstance(error, CertificateError):
+        return TlsError("GitHub's ID-token endpoint", str(error))
+    if isinstance(error, UnusableAnswerError):
+        return IdTokenEndpointError(f"GitHub's ID-token endpoint gave {error}.", remedy=_OWN_VARIABLE)
+    cause = f"GitHub's ID-token endpoint cannot be reached: {error}."
+    if isinstance(error, RefusedByProxyError):
+        return IdTokenEndpointError(cause, remedy="Have the proxy allow *.actions.githubusercontent.com.")
+    return IdTokenEndpointDownError(cause, remedy=_GITHUB_DOWN)
 
 
 def _refusal(status: int, audience: str) -> IdTokenEndpointError:
@@ -160,9 +182,9 @@ def _refusal(status: int, audience: str) -> IdTokenEndpointError:
             "An audience must not contain github.com.",
         ),
         401: ("the job's own credential has expired or belongs to another job", "Start the run again."),
-        403: ("this job may not have one", f"{_GRANT}\n{_REUSABLE}"),
+        403: ("this job may not have one", _GRANT),
     }
-    cause, remedy = causes.get(status, ("it says no more", f"See whether {_URL} is the runner's own."))
+    cause, remedy = causes.get(status, ("it says no more", _OWN_VARIABLE))
     return IdTokenEndpointError(
         f"GitHub's ID-token endpoint refused an ID token ({status}): {cause}.",
         remedy=remedy,
@@ -182,16 +204,10 @@ def diagnose(environ: Mapping[str, str], event: Mapping[str, object]) -> IdToken
         cause, condition = untrusted
         return IdTokenPermissionError(
             f"GitHub gives no ID token to {cause}, whatever `permissions` says.",
-            remedy=f"Skip the step: if: {condition}",
-        )
-    called_workflow = environ.get("GITHUB_JOB_WORKFLOW_REF", "")
-    if called_workflow and called_workflow != environ.get("GITHUB_WORKFLOW_REF"):
-        return IdTokenPermissionError(
-            "This job is in a called (reusable) workflow, and its caller does not grant it an ID token.",
-            remedy=f"In the calling job: {_GRANT}",
+            remedy=f"Skip the step for it:\n- uses: sentryagent/issue-token@v1\n  if: {condition}",
         )
     return IdTokenPermissionError(
-        f"This job may not ask for an ID token.{_enterprise_server(environ)}", remedy=f"{_GRANT}\n{_REUSABLE}"
+        f"This job may not ask for an ID token.{_enterprise_server(environ)}", remedy=_GRANT
     )
 
 
@@ -207,7 +223,7 @@ def _untrusted_pull_request(
     if _is_from_fork(event):
         return (
             "a pull request from a fork",
-            "github.event.pull_request.head.repo.full_name == github.repository",
+            f"github.event_name != '{name}' || github.event.pull_request.head.repo.full_name == github.repository",
         )
     return None
 

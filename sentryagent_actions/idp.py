@@ -12,6 +12,7 @@ from sentryagent_actions.errors import (
     InvalidResponseError,
     ProviderTimeoutError,
     ProviderUnreachableError,
+    ProxyRefusedError,
     TlsError,
 )
 from sentryagent_actions.network import (
@@ -19,6 +20,7 @@ from sentryagent_actions.network import (
     CertificateError,
     Network,
     NetworkError,
+    RefusedByProxyError,
     Reply,
     TimedOutError,
     UnusableAnswerError,
@@ -188,6 +190,11 @@ class IdentityProvider:
     def _network_error(self, error: NetworkError) -> ActionError:
         if isinstance(error, CertificateError):
             return TlsError(str(self.api_url), str(error))
+        if isinstance(error, RefusedByProxyError):
+            return ProxyRefusedError(
+                f"{self.api_url} cannot be reached: {error}.",
+                remedy="Have the proxy allow this address, give HTTPS_PROXY a user and password, or name the host in NO_PROXY.",
+            )
         if isinstance(error, UnusableAnswerError):
             return InvalidResponseError(f"{self.api_url} answered with {error}.", remedy="Check `api-url`.")
         if isinstance(error, TimedOutError):

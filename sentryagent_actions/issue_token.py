@@ -5,11 +5,13 @@ from sentryagent_actions.idp import AccessToken, ExchangeRequest, Permission
 from sentryagent_actions.inputs import IssueTokenInputs, TokenRequest
 from sentryagent_actions.step import Session, Step, report_failure
 
+# Set before anything else, and overwritten by a token's outputs: the workflow reads it however the step ends.
 NOT_AUTHENTICATED = {"authenticated": "false"}
 
 
 def run(step: Step) -> int:
     """Perform the action; return its exit code."""
+    step.workflow.set_outputs(NOT_AUTHENTICATED)
     may_skip = False
     try:
         inputs = IssueTokenInputs.from_environ(step.environ)
@@ -17,7 +19,7 @@ def run(step: Step) -> int:
         with step.session(inputs.connection) as session:
             issue(session, inputs.agent_id, inputs.token)
     except ActionError as error:
-        return report_failure(step.workflow, error, NOT_AUTHENTICATED, skip=may_skip and error.retryable)
+        return report_failure(step.workflow, error, skip=may_skip and error.retryable)
     return 0
 
 
@@ -26,7 +28,7 @@ def issue(session: Session, agent_id: str, wanted: TokenRequest) -> None:
     request = ExchangeRequest(agent_id=agent_id, scope=wanted.scope, expires_in=wanted.expires_in)
     if wanted.dry_run:
         permission = dry_run(session, request)
-        session.workflow.set_outputs({**NOT_AUTHENTICATED, "scope": permission.scope})
+        session.workflow.set_outputs({"scope": permission.scope})
         return
     token = session.provider.exchange(session.id_tokens.fresh, request)
     if wanted.revoke:

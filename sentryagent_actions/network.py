@@ -1,11 +1,14 @@
 """HTTP calls within one time budget: limits on time and size, and the rule for trying again."""
 
 import json
+import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TypeVar
 
 import httpx
@@ -41,6 +44,10 @@ class TimedOutError(NetworkError):
 
 class CertificateError(NetworkError):
     """The TLS handshake failed; another try would fail alike."""
+
+
+class RefusedByProxyError(NetworkError):
+    """The proxy answered CONNECT with 4xx: it wants credentials, or does not allow the place."""
 
 
 class UnusableAnswerError(NetworkError):
@@ -111,10 +118,16 @@ class Network:
     """An HTTP client that keeps one budget of seconds over all its calls."""
 
     def __init__(
-        self, client: httpx.Client, clock: Clock, budget_seconds: float, log: Callable[[str], None]
+        self,
+        client: httpx.Client,
+        clock: Clock,
+        budget_seconds: float,
+        log: Callable[[str], None],
+        debug: Callable[[str], None],
     ) -> None:
         self._client = client
         self._log = log
+        self._debug = debug
         self._deadline = clock.monotonic() + budget_seconds
         self.clock = clock
 
@@ -128,6 +141,40 @@ class Network:
             data=call.form,
             timeout=self._timeout(),
         )
+        began = self.clock.monotonic()
+        place = f"{call.method} {request.url.copy_with(query=None)}"
+        try:
+            reply = self._within_budget(lambda: self._exchange(request))
+        except NetworkError as error:
+            self._debug(f"{place}: {error} ({self.clock.monotonic() - began:.2f} s)")
+            raise
+        self._debug(f"{place}: {reply.status} ({self.clock.monotonic() - began:.2f} s)")
+        return reply
+
+    def _within_budget(self, work: Callable[[], Reply]) -> Reply:
+        """Return what `work` returns, or raise what it raises, before the budget ends.
+
+        httpx limits each read and nothing limits a name's resolution: a server that drips its headers, or a
+        resolver that hangs, would hold the step for hours. The thread that still waits ends with the process.
+        """
+        outcome: SimpleQueue[Reply | BaseException] = SimpleQueue()
+
+        def run() -> None:
+            try:
+                outcome.put(work())
+            except BaseException as error:  # noqa: BLE001 - raised again, in the thread that asked
+                outcome.put(error)
+
+        Thread(target=run, daemon=True).start()
+        try:
+            result = outcome.get(timeout=max(0.0, self._left()))
+        except Empty as error:
+            raise TimedOutError("the answer did not end within the time that `timeout` allows") from error
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def _exchange(self, request: httpx.Request) -> Reply:
         with _network_errors():
             response = self._client.send(request, stream=True)
             try:
@@ -183,8 +230,6 @@ class Network:
             body += chunk
             if len(body) > _MAX_RESPONSE_BYTES:
                 raise UnusableAnswerError("an answer of more than 1 MiB")
-            if self._left() <= 0:
-                raise TimedOutError("the answer did not end within the time that `timeout` allows")
         return Reply(response.status_code, response.headers, bytes(body))
 
 
@@ -196,6 +241,11 @@ def _network_errors() -> Iterator[None]:
         raise UnreachableError("the connection timed out") from error
     except httpx.TimeoutException as error:
         raise TimedOutError("no answer in time") from error
+    except httpx.ProxyError as error:
+        refusal = one_line(str(error))
+        # httpx tells the proxy's status line and nothing else about it.
+        failure_of = RefusedByProxyError if re.match(r"4[0-9][0-9]\b", refusal) else UnreachableError
+        raise failure_of(f"the proxy answered {refusal}") from error
     except httpx.TransportError as error:
         failure = _tls_failure(error)
         if failure:

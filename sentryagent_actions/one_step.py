@@ -9,6 +9,7 @@ from sentryagent_actions.step import Session, Step, report_failure
 
 def run(step: Step) -> int:
     """Perform the action; return its exit code."""
+    step.workflow.set_outputs(NOT_AUTHENTICATED)
     may_skip = False
     try:
         inputs = OneStepInputs.from_environ(step.environ)
@@ -16,7 +17,7 @@ def run(step: Step) -> int:
         with step.session(inputs.connection) as session:
             _perform(session, inputs)
     except ActionError as error:
-        return report_failure(step.workflow, error, NOT_AUTHENTICATED, skip=may_skip and error.retryable)
+        return report_failure(step.workflow, error, skip=may_skip and error.retryable)
     return 0
 
 
@@ -29,7 +30,7 @@ def _perform(session: Session, inputs: OneStepInputs) -> None:
             "The dry run tries the registration; an agent's own token needs the id that it gives."
         )
         permission = dry_run(session, BOOTSTRAP)
-        session.workflow.set_outputs({**NOT_AUTHENTICATED, "created": "false", "scope": permission.scope})
+        session.workflow.set_outputs({"created": "false", "scope": permission.scope})
     else:
         agent = register(session, inputs.agent)
         issue(session, agent.agent_id, inputs.token)

@@ -31,7 +31,7 @@ def run(step: Step) -> int:
             else:
                 register(session, inputs.profile)
     except ActionError as error:
-        return report_failure(step.workflow, error, {})
+        return report_failure(step.workflow, error)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sentryagent_actions.errors import ActionError
+from sentryagent_actions.errors import ActionError, InternalError, InvalidInputError
 from sentryagent_actions.idp import IdentityProvider
 from sentryagent_actions.inputs import Connection, Inputs
 from sentryagent_actions.origin import Origin
@@ -27,8 +27,9 @@ def run(step: Step) -> int:
         return 0
     try:
         _revoke(step, token)
-    except (ActionError, ValueError) as error:
-        workflow.warning("SentryAgent: token not revoked", f"{error} It expires by itself at {expires_at}.")
+    except Exception as error:  # noqa: BLE001 - the job's work is done, whatever went wrong here
+        cause = error if isinstance(error, ActionError) else InternalError(error)
+        workflow.warning("SentryAgent: token not revoked", f"{cause} It expires by itself at {expires_at}.")
     else:
         workflow.info("The access token is revoked.")
     return 0
@@ -42,6 +43,13 @@ def _is_past(time: str, now: float) -> bool:
 
 
 def _revoke(step: Step, token: str) -> None:
-    issued_by = Origin.from_base_url(step.workflow.state("api_url"))
+    issued_by = _issuer(step.workflow.state("api_url"))
     with step.network(Connection.from_inputs(Inputs(step.environ))) as network:
         IdentityProvider(issued_by, network, step.workflow.mask).revoke(token)
+
+
+def _issuer(api_url: str) -> Origin:
+    try:
+        return Origin.from_base_url(api_url)
+    except ValueError as error:
+        raise InvalidInputError("STATE_api_url", f"(kept by the main step) {error}") from error

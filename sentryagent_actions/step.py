@@ -15,6 +15,7 @@ from sentryagent_actions.network import Clock, Network, open_client
 from sentryagent_actions.workflow import Workflow
 
 _PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+_SHORTEST_MASK = 20  # a shorter one would blot out the log
 _TRUST_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
@@ -48,17 +49,21 @@ class Step:
                 "HTTPS_PROXY", "(a variable of the runner) names no usable proxy"
             ) from error
         with client:
-            yield Network(client, self.clock, connection.timeout, self.workflow.info)
+            yield Network(client, self.clock, connection.timeout, self.workflow.info, self.workflow.debug)
 
     @contextmanager
     def session(self, connection: Connection) -> Iterator[Session]:
         """Open the way to the provider and to GitHub's ID tokens. Raises ActionError."""
         self.workflow.check_outputs()
         endpoint = RequestEndpoint.from_environ(self.environ)
+        # GitHub's runner masks it already; local runners, which get it as a plain variable, do not.
+        if len(endpoint.token) >= _SHORTEST_MASK:
+            self.workflow.mask(endpoint.token)
         with self.network(connection) as network:
             provider = IdentityProvider(connection.api_url, network, self.workflow.mask)
             audience = connection.audience or provider.audience()
-            yield Session(self.workflow, provider, IdTokens(endpoint, network, audience, self.workflow.mask))
+            id_tokens = IdTokens(endpoint, network, audience, self.workflow.mask, self.workflow.info)
+            yield Session(self.workflow, provider, id_tokens)
 
     def _tell_what_is_honoured(self) -> None:
         # An earlier step can set these through GITHUB_ENV: whoever reads the log must see that they counted.
@@ -72,14 +77,11 @@ class Step:
             self.workflow.info(f"{name} is set: {outcome}.")
 
 
-def report_failure(
-    workflow: Workflow, error: ActionError, outputs: Mapping[str, str], *, skip: bool = False
-) -> int:
+def report_failure(workflow: Workflow, error: ActionError, *, skip: bool = False) -> int:
     """Tell a failure once: outputs, a summary and one annotation. Returns the exit code; with `skip`, 0."""
     status = str(error.http_status or "")
     workflow.set_outputs(
         {
-            **outputs,
             "error-code": error.code,
             "http-status": status,
             "retryable": "true" if error.retryable else "false",

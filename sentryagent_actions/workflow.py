@@ -70,6 +70,11 @@ class Workflow:
         # A line may not begin like a command, whoever wrote its first words; the runner skips blanks before it.
         self._write(line.replace("::", ": :", 1) if line.startswith("::") else line)
 
+    def debug(self, message: str) -> None:
+        """Write one line that is shown with step debug logging only, which sets RUNNER_DEBUG to 1."""
+        if self._environ.get("RUNNER_DEBUG") == "1":
+            self._command("debug", without_legacy_commands(one_line(message, 1000)))
+
     def notice(self, title: str, message: str) -> None:
         """Annotate the run with something worth knowing."""
         self._annotate("notice", title, message)

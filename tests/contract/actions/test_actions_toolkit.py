@@ -17,6 +17,7 @@ from sentryagent_actions.network import Clock, Network, open_client
 from sentryagent_actions.workflow import Workflow
 
 REQUEST_URL = "https://run.example.com/232//idtoken/plan/job?api-version=2.0"
+ISSUER = "https://token.actions.githubusercontent.com"
 AUDIENCE = "https://idp.example.com"
 DELIMITER = re.compile("ghadelimiter_[0-9a-f-]{36}")
 EMPTY_PROPERTY = re.compile(r",(?:file|line|endLine|col|endColumn)=(?=[,:])")
@@ -66,7 +67,7 @@ def test_files_are_written_alike(tmp_path, monkeypatch, variable, theirs, text):
 def id_token():
     """Return a token for the audience."""
     part = (
-        base64.urlsafe_b64encode(json.dumps({"aud": AUDIENCE, "exp": 2_000_000_000}).encode())
+        base64.urlsafe_b64encode(json.dumps({"iss": ISSUER, "aud": AUDIENCE, "exp": 2_000_000_000}).encode())
         .decode()
         .rstrip("=")
     )
@@ -87,9 +88,10 @@ def test_id_token_is_asked_for_alike(monkeypatch):
     ours = []
     transport = httpx.MockTransport(lambda request: ours.append(request) or httpx.Response(200, json=body))
     clock = Clock(lambda: 1_800_000_000.0, lambda: 0.0, lambda _: None, lambda: 0.5)
-    network = Network(open_client(transport=transport, ca_certificate=""), clock, 60, lambda _: None)
+    ignore = [].append
+    network = Network(open_client(transport=transport, ca_certificate=""), clock, 60, ignore, ignore)
     endpoint = RequestEndpoint(REQUEST_URL, "request-token")
-    assert IdTokens(endpoint, network, AUDIENCE, lambda _: None).fresh() == token
+    assert IdTokens(endpoint, network, AUDIENCE, ignore, ignore).fresh() == token
 
     (request,) = ours
     assert request.method == theirs.method == "GET"

@@ -18,6 +18,7 @@ from sentryagent_actions.workflow import Workflow
 
 API_URL = "https://idp.example.com"
 GITHUB_HOST = "run-actions-3.actions.example.com"
+ISSUER = "https://token.actions.githubusercontent.com"
 ID_TOKEN_URL = f"https://{GITHUB_HOST}/232//idtoken/plan/job?api-version=2.0"
 AGENT_ID = "0b7c1a52-6f0e-4f6a-9d39-5b1f6ad0c1de"
 ACCESS_TOKEN = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhZ2VudCJ9.c2lnbmF0dXJl"
@@ -146,7 +147,11 @@ class Script(httpx.BaseTransport):
 
     def _id_token(self, seen):
         self.minted += 1
-        claims = {"aud": seen.query["audience"][0], "exp": int(START + self.time.seconds) + 300}
+        claims = {
+            "iss": ISSUER,
+            "aud": seen.query["audience"][0],
+            "exp": int(START + self.time.seconds) + 300,
+        }
         token = make_jwt(claims, self.minted)
         return Answer(json={"count": len(token), "value": token})
 
@@ -203,7 +208,7 @@ class Outcome:
 class World:
     """A step's surroundings."""
 
-    api_url, agent_id, access_token, start = API_URL, AGENT_ID, ACCESS_TOKEN, START
+    api_url, agent_id, access_token, start, issuer = API_URL, AGENT_ID, ACCESS_TOKEN, START, ISSUER
     id_token_url, answer, make_jwt = ID_TOKEN_URL, Answer, staticmethod(make_jwt)
 
     def __init__(self, folder: Path):
@@ -241,9 +246,15 @@ class World:
             self.files["step_summary"].read_text(),
         )
 
-    def network(self, seconds=60.0, log=lambda message: None):
+    def network(self, seconds=60.0, log=lambda message: None, debug=lambda message: None):
         """Return a network over the script."""
-        return Network(open_client(transport=self.script, ca_certificate=""), self.time.clock(), seconds, log)
+        client = open_client(transport=self.script, ca_certificate="")
+        return Network(client, self.time.clock(), seconds, log, debug)
+
+    def id_token(self, **claims):
+        """Answer a request for an ID token."""
+        good = {"iss": ISSUER, "aud": API_URL, "exp": int(START) + 300}
+        return Answer(json={"value": make_jwt(good | claims)})
 
     @staticmethod
     def token(scope="agents:read", **members):

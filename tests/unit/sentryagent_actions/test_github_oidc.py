@@ -18,7 +18,8 @@ URL = "https://run.example.com/232//idtoken/p/j"
 
 def id_tokens(world, masks=None):
     endpoint = RequestEndpoint.from_environ(world.environ)
-    return IdTokens(endpoint, world.network(), AUDIENCE, ([] if masks is None else masks).append)
+    masks = [] if masks is None else masks
+    return IdTokens(endpoint, world.network(), AUDIENCE, masks.append, [].append)
 
 
 @pytest.mark.parametrize(
@@ -124,26 +125,51 @@ def test_what_is_no_token_is_never_masked(world, answer):
 @pytest.mark.parametrize(
     ("claims", "problem"),
     [
-        ({"aud": "https://evil.example", "exp": 1060}, "another audience"),
-        ({"aud": [AUDIENCE], "exp": 1060}, "another audience"),
-        ({"aud": AUDIENCE, "exp": 1000}, "has expired"),
-        ({"aud": AUDIENCE}, "without an ID token"),
-        ({"aud": AUDIENCE, "exp": "later"}, "without an ID token"),
-        ({"exp": 1060}, "without an ID token"),
-        ([], "without an ID token"),
+        ({"aud": "https://evil.example"}, "another audience"),
+        ({"aud": [AUDIENCE]}, "another audience"),
+        ({"aud": None}, "another audience"),
+        ({"exp": None}, "without an ID token"),
+        ({"exp": "later"}, "without an ID token"),
+        ({"exp": True}, "without an ID token"),
+        ({"iss": None}, "without an ID token"),
+        ({"iss": 7}, "without an ID token"),
+        ({"iss": "github"}, "without an ID token"),
+        ({"iss": "http://token.actions.example.com"}, "without an ID token"),
     ],
 )
 def test_id_token_is_looked_at_before_it_is_sent(world, claims, problem):
-    """A token for somebody else, an expired one and one without claims show a wrong endpoint."""
-    token = world.make_jwt(claims) if isinstance(claims, dict) else "e30.W10.c2ln"
+    """A token for somebody else, and one without the claims of an ID token, show a wrong endpoint."""
+    good = {"iss": world.issuer, "aud": AUDIENCE, "exp": 1060}
+    token = world.make_jwt(good | claims)
     with pytest.raises(IdTokenEndpointError, match=problem) as failure:
-        check_unverified(token, AUDIENCE, 1000.0)
+        check_unverified(token, AUDIENCE)
     assert token not in failure.value.advice()
+    assert "ACTIONS_ID_TOKEN_REQUEST_URL is the runner's own" in failure.value.advice()
 
 
-def test_good_id_token_passes(world):
-    """A token for the audience with time left is sent."""
-    check_unverified(world.make_jwt({"aud": AUDIENCE, "exp": 1001}), AUDIENCE, 1000.0)
+@pytest.mark.parametrize("payload", ["W10", "bnVsbA", "e30", "!!!!", "_w"])
+def test_payload_that_is_no_claims_is_no_id_token(payload):
+    """A payload that is no JSON object of claims is refused, however it is broken."""
+    with pytest.raises(IdTokenEndpointError, match="without an ID token"):
+        check_unverified(f"e30.{payload}.c2ln", AUDIENCE)
+
+
+@pytest.mark.parametrize(
+    "issuer", ["https://token.actions.githubusercontent.com/octo", "http://127.0.0.1:3001"]
+)
+def test_good_id_token_passes_and_tells_its_end(world, issuer):
+    """A token for the audience is sent, whichever GitHub issued it."""
+    token = world.make_jwt({"iss": issuer, "aud": AUDIENCE, "exp": 1001})
+    assert check_unverified(token, AUDIENCE) == 1001
+
+
+def test_proxy_that_refuses_githubs_endpoint_is_final(world):
+    """A proxy that does not allow GitHub's host is no outage of GitHub's."""
+    world.script.on("ID-TOKEN", world.answer(error=__import__("httpx").ProxyError("403 Forbidden")))
+    with pytest.raises(IdTokenEndpointError, match="the proxy answered 403") as failure:
+        id_tokens(world).fresh()
+    assert not failure.value.retryable
+    assert "actions.githubusercontent.com" in failure.value.advice()
 
 
 def test_distrusted_certificate_and_redirect_are_final(world):
@@ -206,15 +232,7 @@ GONE = {"pull_request": {"head": {"repo": None}, "base": {"repo": {"full_name": 
             "may not ask for an ID token",
             "id-token",
         ),
-        (
-            {
-                "GITHUB_WORKFLOW_REF": "o/r/.github/workflows/a.yml@refs/heads/main",
-                "GITHUB_JOB_WORKFLOW_REF": "o/x/b.yml@v1",
-            },
-            {},
-            "called (reusable) workflow, and its caller",
-            "In the calling job",
-        ),
+        ({}, {}, "may not ask for an ID token", "the job that calls it needs the same"),
         (
             {"GITHUB_SERVER_URL": "https://ghes.example.com"},
             {},

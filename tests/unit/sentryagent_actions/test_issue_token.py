@@ -106,8 +106,7 @@ def test_each_try_has_a_fresh_id_token(world):
 )
 def test_id_token_request_is_tried_again(world, failure):
     """A busy or broken ID-token endpoint is asked again."""
-    good = {"json": {"value": world.make_jwt({"aud": world.api_url, "exp": world.start + 300})}}
-    world.script.on("ID-TOKEN", world.answer(**failure), world.answer(**good))
+    world.script.on("ID-TOKEN", world.answer(**failure), world.id_token())
     world.script.on(EXCHANGE, world.token())
     assert issue(world).exit_code == 0
 
@@ -293,9 +292,70 @@ def test_log_says_which_overrides_counted(world, tmp_path):
 
 def test_token_of_another_audience_is_not_sent(world):
     """A token that the provider could use elsewhere does not reach it."""
-    foreign = world.make_jwt({"aud": "https://elsewhere.example", "exp": world.start + 300})
-    world.script.on("ID-TOKEN", world.answer(json={"value": foreign}))
+    answer = world.id_token(aud="https://elsewhere.example")
+    foreign = answer.json["value"]
+    world.script.on("ID-TOKEN", answer)
     outcome = issue(world)
     assert world.script.calls() == ["ID-TOKEN"]
     assert outcome.outputs["error-code"] == "ID_TOKEN_UNAVAILABLE"
     assert foreign not in outcome.visible
+
+
+def test_token_that_looks_expired_is_for_the_provider_to_judge(world):
+    """A clock that differs by minutes is told, and the provider's own reason is what the author reads."""
+    world.script.on("ID-TOKEN", world.id_token(exp=int(world.start) - 240))
+    world.script.on(EXCHANGE, world.refusal(401, "INVALID_OIDC_TOKEN", reason="too_old"))
+    outcome = issue(world)
+    assert "By this runner's clock the ID token expired 240 s ago: a clock is wrong." in outcome.stdout
+    assert outcome.outputs["error-code"] == "INVALID_OIDC_TOKEN"
+    assert "<tr><td>Reason</td><td>too_old</td></tr>" in outcome.summary
+
+
+def test_credential_of_the_job_is_masked_where_it_is_one(world):
+    """A local runner hands it over as a plain variable; one of a few characters would blot out the log."""
+    world.environ["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = "a-credential-of-the-job"
+    world.script.on(EXCHANGE, world.token())
+    assert issue(world).stdout.startswith("::add-mask::a-credential-of-the-job\n")
+
+
+@pytest.mark.parametrize("action", ["issue-token", "toolkit"])
+def test_authenticated_is_set_before_anything_can_go_wrong(world, action):
+    """However the step ends, even cancelled while it waits, the workflow reads that it has no token."""
+
+    def cancelled(seconds):
+        raise KeyboardInterrupt
+
+    world.script.on(EXCHANGE, world.answer(status=503, text="busy"))
+    world.time.sleep = cancelled
+    with pytest.raises(KeyboardInterrupt):
+        world.run(action, agent_id=world.agent_id)
+    assert world.files["output"].read_text().startswith("authenticated<<")
+
+
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_debug_lines_come_with_step_debugging_only(world, debug):
+    """With RUNNER_DEBUG each call is told with status and time, and without query or credential."""
+    world.environ["RUNNER_DEBUG"] = debug
+    world.script.on(EXCHANGE, world.answer(error=httpx.ReadError("reset")), world.token())
+    lines = [line.removeprefix("::debug::") for line in issue(world).commands("debug")]
+    github = "GET https://run-actions-3.actions.example.com/232//idtoken/plan/job: 200 (0.00 s)"
+    exchange = f"POST {world.api_url}/api/v1/oidc/token"
+    calls = [
+        f"GET {world.api_url}/api/v1/oidc/audience: 200 (0.00 s)",
+        github,
+        f"{exchange}: reset (0.00 s)",
+        github,
+        f"{exchange}: 200 (0.00 s)",
+    ]
+    assert lines == (calls if debug else [])
+
+
+def test_proxy_that_refuses_is_final(world):
+    """A proxy that wants a password will want it again: no second try, no skipping."""
+    refusal = world.answer(error=httpx.ProxyError("407 Proxy Authentication Required"))
+    world.script.on(EXCHANGE, refusal)
+    outcome = issue(world, on_unavailable="skip")
+    assert outcome.exit_code == 1
+    assert (outcome.outputs["error-code"], outcome.outputs["retryable"]) == ("PROVIDER_UNREACHABLE", "false")
+    assert "the proxy answered 407" in outcome.commands("error")[0]
+    assert "NO_PROXY" in outcome.commands("error")[0]

@@ -35,13 +35,33 @@ def failing(error):
     return run
 
 
-def test_fault_of_ours_shows_its_place_not_its_text(monkeypatch):
-    """An unexpected exception is one annotation with type and place; its text could hold a credential."""
+def test_fault_of_ours_shows_its_place_not_its_text(monkeypatch, world):
+    """An unexpected exception is one annotation and the usual outputs; its text could hold a credential."""
+    monkeypatch.setattr(entry, "_ACTIONS", {"issue-token": failing(RuntimeError("secret"))})
+    stdout = io.StringIO()
+    assert entry.main(["issue-token"], world.environ, stdout) == 1
+    assert "RuntimeError in test_main.py, line" in stdout.getvalue()
+    assert stdout.getvalue().count("::error") == 1
+    outputs = world.files["output"].read_text()
+    assert "\nINTERNAL_ERROR\n" in outputs
+    assert "secret" not in stdout.getvalue() + outputs + world.files["step_summary"].read_text()
+
+
+def test_fault_where_outputs_cannot_be_set_is_still_one_annotation(monkeypatch):
+    """Without GITHUB_OUTPUT there is no place for an error code."""
     monkeypatch.setattr(entry, "_ACTIONS", {"issue-token": failing(RuntimeError("secret"))})
     stdout = io.StringIO()
     assert entry.main(["issue-token"], {}, stdout) == 1
-    assert "RuntimeError in test_main.py, line" in stdout.getvalue()
-    assert "secret" not in stdout.getvalue()
+    assert stdout.getvalue().count("::error") == 1
+
+
+@pytest.mark.parametrize("action", ["issue-token", "toolkit"])
+def test_fault_of_ours_leaves_authenticated_false(monkeypatch, world, action):
+    """A fault within a run does not leave `authenticated` unset."""
+    monkeypatch.setattr(entry.issue_token.IssueTokenInputs, "from_environ", failing(RuntimeError("x")))
+    monkeypatch.setattr(entry.one_step.OneStepInputs, "from_environ", failing(RuntimeError("x")))
+    assert entry.main([action], world.environ, io.StringIO()) == 1
+    assert "\nfalse\n" in world.files["output"].read_text().partition("error-code")[0]
 
 
 def test_cancellation_is_quiet(monkeypatch):

@@ -2,6 +2,7 @@
 
 import re
 import ssl
+from threading import Event
 
 import certifi
 import httpx
@@ -11,6 +12,7 @@ from sentryagent_actions.errors import ActionError
 from sentryagent_actions.network import (
     Call,
     CertificateError,
+    RefusedByProxyError,
     Reply,
     TimedOutError,
     UnreachableError,
@@ -59,7 +61,9 @@ def failing(*errors):
         ({"error": httpx.ConnectTimeout("")}, UnreachableError, "timed out"),
         ({"error": httpx.RemoteProtocolError("Server disconnected")}, UnreachableError, "disconnected"),
         ({"error": httpx.ReadError("")}, UnreachableError, "ReadError"),
-        ({"error": httpx.ProxyError("407 Proxy Authentication Required")}, UnreachableError, "407"),
+        ({"error": httpx.ProxyError("407 Proxy Authentication Required")}, RefusedByProxyError, "407"),
+        ({"error": httpx.ProxyError("403 Forbidden\n::error::x")}, RefusedByProxyError, "403 Forbidden ::"),
+        ({"error": httpx.ProxyError("503 Service Unavailable")}, UnreachableError, "503"),
         ({"error": httpx.ReadTimeout("")}, TimedOutError, "no answer in time"),
         ({"error": httpx.WriteTimeout("")}, TimedOutError, "no answer in time"),
         ({"error": httpx.DecodingError("")}, UnusableAnswerError, "decoded"),
@@ -117,19 +121,27 @@ def test_times_are_cut_to_what_is_left(world):
     assert [(timeout["connect"], timeout["read"]) for timeout in seen] == [(5, 15), (5, 10)]
 
 
-def test_an_answer_that_trickles_ends_with_the_budget(world):
-    """A body that arrives byte by byte does not outlive the budget."""
+@pytest.mark.parametrize("part", ["headers", "body"])
+def test_an_answer_that_never_ends_ends_with_the_budget(world, part):
+    """Each read has its own limit in httpx: bytes that drip in, or a name that does not resolve, do not outlive the budget."""
+    released = Event()
 
-    class Trickle(httpx.SyncByteStream):
+    class Dripping(httpx.SyncByteStream):
         def __iter__(self):
-            for _ in range(100):
-                world.time.sleep(10)
-                yield b"x"
+            released.wait()
+            yield b"x"
 
-    world.script.handle_request = lambda request: httpx.Response(200, stream=Trickle())
-    with pytest.raises(TimedOutError, match="did not end"):
-        world.network(seconds=25).send(Call("GET", URL))
-    assert world.time.seconds == 30
+    def answer(request):
+        if part == "headers":
+            released.wait()
+        return httpx.Response(200, stream=Dripping())
+
+    world.script.handle_request = answer
+    try:
+        with pytest.raises(TimedOutError, match="did not end"):
+            world.network(seconds=0.05).send(Call("GET", URL))
+    finally:
+        released.set()
 
 
 def test_credentials_and_origin_of_a_request(world):

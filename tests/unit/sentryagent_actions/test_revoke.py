@@ -95,3 +95,12 @@ def test_unreadable_expiry_is_revoked(issued):
     issued.environ["STATE_expires_at"] = ""
     issued.script.on(REVOKE, issued.answer(json={}))
     assert issued.run("revoke").stdout.endswith("The access token is revoked.\n")
+
+
+def test_fault_of_ours_is_a_warning_too(issued):
+    """Whatever goes wrong, a job that is done does not fail; the fault's text could hold the token."""
+    issued.script.handle_request = lambda request: (_ for _ in ()).throw(RuntimeError(issued.access_token))
+    outcome = issued.run("revoke")
+    assert outcome.exit_code == 0
+    assert "RuntimeError in test_revoke.py" in outcome.commands("warning")[0]
+    assert issued.access_token not in outcome.visible
