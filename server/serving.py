@@ -85,7 +85,7 @@ def load(settings: Settings) -> Flask:
     store = Database(settings.database_url)
     issuer_keys = GithubIssuerKeys(settings.github_issuer, httpx.Client())
     issuer_keys.warm_up()
-    world = World(store, issuer_keys, lambda: not schema.is_prepared(settings.database_url), utc_now)
+    world = World(store, issuer_keys, lambda: not store.is_prepared(), utc_now)
     keeper = housekeeping.Housekeeping(store, utc_now, settings.audit_retention)
     auditor = Auditor(utc_now, uuid.uuid4)
     rejections = RejectionAudit(store, auditor, world.rejections, uuid.uuid4)
