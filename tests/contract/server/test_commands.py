@@ -1,0 +1,248 @@
+"""Section 1 of the contract: `serve` before it serves, `migrate` and `admin-token`, as commands."""
+
+import os
+import socket
+from pathlib import Path
+
+import jwt
+import pytest
+import structlog
+from click.testing import CliRunner
+
+from server.cli import main
+from server.config import Settings
+from server.domain.scopes import ALL_SCOPES
+from server.provider_facts import remember
+from server.serving import prepare
+from server.store import schema
+from server.store.database import Database
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working folder, and no variable of ours in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("SENTRYAGENT_")]:
+        monkeypatch.delenv(name)
+    yield tmp_path
+    structlog.reset_defaults()  # `serve` configures logging to the runner's own stderr
+
+
+def run(*arguments, **variables):
+    environ = {f"SENTRYAGENT_{name}": value for name, value in variables.items()}
+    return CliRunner().invoke(main, arguments, env=environ, catch_exceptions=False)
+
+
+def fails(result, cause):
+    """Exit code 2, nothing on stdout, one line on stderr that has the cause."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("sentryagent-idp: ")
+    assert cause in line
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate", "admin-token"])
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({"PORT": "x"}, "PORT"),
+        ({"PUBLIC_URL": "http://idp.example.com"}, "PUBLIC_URL"),
+        ({"PUBLIC_URL": "https://token.actions.githubusercontent.com"}, "PUBLIC_URL"),
+        ({"OIDC_AUDIENCE": "sts.amazonaws.com"}, "OIDC_AUDIENCE"),
+        ({"EXPLAIN": "maybe"}, "EXPLAIN"),
+        ({"DATABASE_URL": "mysql://x"}, "DATABASE_URL"),
+        ({"DATABASE_URL": "sqlite:///nowhere/x.db"}, "DATABASE_URL"),
+        ({"KEY_ENCRYPTION_KEY": "short"}, "KEY_ENCRYPTION_KEY"),
+    ],
+)
+def test_wrong_settings_end_a_command(folder, command, variables, name):
+    """One line that names the variable, exit code 2, and no file made."""
+    fails(run(command, **variables), f"SENTRYAGENT_{name}")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        (["--port", "0"], "PORT"),
+        (["--host", ""], "HOST"),
+        (["--host", "192.0.2.1"], "HOST"),
+        (["--host", "no.such.host.invalid"], "HOST"),
+        (["--host", "a..b"], "HOST"),
+        (["--workers", "none"], "WORKERS"),
+        (["--public-url", "idp"], "PUBLIC_URL"),
+        (["--database-url", "x.db"], "DATABASE_URL"),
+    ],
+)
+def test_wrong_flags_name_their_variable(folder, flags, name):
+    """A flag wins over its good variable, and is refused under the variable's name."""
+    fails(run("serve", *flags, PORT="3999", PUBLIC_URL="https://idp.example.com"), f"SENTRYAGENT_{name}")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("listening", [True, False])
+def test_port_in_use(folder, listening):
+    """A port that another process has is found before the database is made."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        if listening:
+            other.listen()
+        port = other.getsockname()[1]
+
+        fails(run("serve", "--port", str(port)), f"SENTRYAGENT_PORT: cannot listen on 127.0.0.1:{port}")
+    assert list(folder.iterdir()) == []
+
+
+def test_migrate_makes_a_database_for_its_owner_alone(folder):
+    """The file is readable by its owner only; a second time there is nothing to do."""
+    first = run("migrate")
+    second = run("migrate")
+
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert "022" in first.stdout
+    assert second.stdout == "nothing to do\n"
+    assert (folder / "sentryagent.db").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", [None, b"", b"this is no database, but a text of some length " * 50])
+def test_admin_token_makes_no_database(folder, content):
+    """On a database that is not prepared: one line, exit code 2, and nothing is made or changed."""
+    file = folder / "sentryagent.db"
+    if content is not None:
+        file.write_bytes(content)
+
+    fails(run("admin-token"), "SENTRYAGENT_DATABASE_URL")
+
+    assert (file.read_bytes() if file.exists() else None) == content
+    assert {it.name for it in folder.iterdir()} <= {"sentryagent.db"}
+
+
+def test_admin_token_on_a_database_without_key(folder):
+    """A database that was migrated and never served has no signing key to mint with."""
+    run("migrate")
+
+    result = run("admin-token")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "sentryagent-idp serve" in result.stderr
+
+
+def _mint(provider, *arguments, **variables):
+    return run("admin-token", *arguments, "--database-url", provider.url, **variables)
+
+
+def _claims(result):
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("\n") == 1
+    return jwt.decode(result.stdout.strip(), options={"verify_signature": False})
+
+
+@pytest.fixture
+def served(provider, folder):
+    """A provider whose facts `serve` has written down, in a world whose clock runs."""
+    remember(provider.store, provider.settings)
+    return provider
+
+
+def test_admin_token_is_the_token_alone(served):
+    """Without options: all scopes, and the lifetime of every token."""
+    claims = _claims(_mint(served))
+
+    assert claims["scope"].split() == list(ALL_SCOPES)
+    assert claims["exp"] - claims["iat"] == 3600
+    assert (claims["iss"], claims["aud"]) == ("https://idp.example.com", "https://idp.example.com")
+
+
+def test_admin_token_is_for_the_provider_as_it_was_served(served):
+    """Issuer and audience are those that `serve` used on this database; the caller's port does not matter."""
+    other = served.with_settings(PUBLIC_URL="http://127.0.0.1:4711", TOKEN_AUDIENCE="https://api.example.com")
+    remember(served.store, other.settings)
+
+    claims = _claims(_mint(served, PORT="3000"))
+    explicit = _claims(_mint(served, PUBLIC_URL="https://else.example.com"))
+
+    assert (claims["iss"], claims["aud"]) == ("http://127.0.0.1:4711", "https://api.example.com")
+    assert explicit["iss"] == "https://else.example.com"
+
+
+def test_admin_token_is_good_at_the_api(served):
+    """The token opens the API of the provider on the same database, as far as its scopes go."""
+    served.clock.now = served.clock.now.fromtimestamp(_claims(_mint(served))["iat"], served.clock.now.tzinfo)
+    narrow = _mint(served, "--scope", "audit:read policies:read").stdout.strip()
+
+    def status(path):
+        return served.http.get(path, headers={"Authorization": f"Bearer {narrow}"}).status_code
+
+    served.clock.advance(2)
+    assert (status("/api/v1/audit"), status("/api/v1/oidc/trust-policies"), status("/api/v1/agents")) == (
+        200,
+        200,
+        403,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ttl", "variables", "lifetime"), [("60", {}, 60), ("100000", {}, 3600), ("100", {"TOKEN_TTL": "50"}, 50)]
+)
+def test_admin_token_lives_no_longer_than_others(served, ttl, variables, lifetime):
+    """`--ttl` only shortens."""
+    claims = _claims(_mint(served, "--ttl", ttl, **variables))
+
+    assert claims["exp"] - claims["iat"] == lifetime
+
+
+@pytest.mark.parametrize("scope", ["", "everything", "agents:read agents:delete"])
+def test_admin_token_knows_its_scopes(served, scope):
+    """An unknown scope is refused with those that there are."""
+    fails(_mint(served, "--scope", scope), "--scope: unknown")
+
+
+@pytest.mark.parametrize("ttl", ["0", "-1", "1h"])
+def test_admin_token_needs_a_lifetime(served, ttl):
+    """A lifetime is a number of seconds."""
+    result = _mint(served, "--ttl", ttl)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--ttl" in result.stderr
+
+
+def test_admin_token_is_audited(served):
+    """Who minted is the command line, without an address."""
+    claims = _claims(_mint(served))
+
+    (record,) = [it for it in served.audit(action="admin.token_issued") if it["actor"] == claims["sub"]][:1]
+    assert record["details"]["issuedJti"] == claims["jti"]
+    assert record["address"] is None
+
+
+def test_wrong_encryption_key(folder):
+    """Keys that were encrypted with another key: one line that names the variable."""
+    key = {"KEY_ENCRYPTION_KEY": "k" * 32}
+    url = f"sqlite:///{folder / 'x.db'}"
+    prepare(
+        Settings.from_environ({"SENTRYAGENT_DATABASE_URL": url, "SENTRYAGENT_KEY_ENCRYPTION_KEY": "k" * 32})
+    )
+
+    assert run("admin-token", DATABASE_URL=url, **key).exit_code == 0
+    fails(run("admin-token", DATABASE_URL=url, KEY_ENCRYPTION_KEY="l" * 32), "SENTRYAGENT_KEY_ENCRYPTION_KEY")
+    fails(run("admin-token", DATABASE_URL=url), "SENTRYAGENT_KEY_ENCRYPTION_KEY")
+
+
+def test_database_of_a_newer_version(folder):
+    """An older program does not touch a newer database."""
+    url = f"sqlite:///{folder / 'x.db'}"
+    schema.migrate(url)
+    with Database(url) as store, store.write() as tx:
+        tx.facts._connection.exec_driver_sql("UPDATE alembic_version SET version_num = '999'")
+    before = Path(folder / "x.db").read_bytes()
+
+    for command in ("serve", "migrate"):
+        fails(run(command, DATABASE_URL=url, PORT=_free_port()), "The database is at step")
+    assert Path(folder / "x.db").read_bytes() == before
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
