@@ -2,6 +2,9 @@
 
 import base64
 import json
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
 import jwt
 import pytest
@@ -14,9 +17,9 @@ from server.errors import InvalidOidcToken
 from server.tokens import access_token, strict_jwt
 from server.tokens.access_token import AccessTokenClaims
 
+CATALOGUE = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[3] / "hostile_tokens.py")))
+NOW, KID = CATALOGUE.NOW, CATALOGUE.HEADER["kid"]
 MAX_AGE = 600
-NOW = 1_795_521_700
-KID = "38826b17-6a30-5f9b-b169-8beb8202f723"
 
 
 @pytest.fixture
@@ -84,127 +87,19 @@ def test_what_github_may_send(header, claims, verify, mint):
     assert verify(mint(header, claims))["repository"] == "acme/api"
 
 
-MALFORMED_TEXT = [
-    # attack, what is done to a genuine token
-    ("R-IN-1 size", lambda token: token + "A" * 16_384),
-    ("R-IN-1 empty", lambda _: ""),
-    ("R-IN-2 one part", lambda token: token.partition(".")[0]),
-    ("R-IN-2 two parts", lambda token: token.rpartition(".")[0]),
-    ("B14 five parts", lambda token: f"{token}.AAAA.AAAA"),
-    ("R-IN-2 empty header", lambda token: "." + token.partition(".")[2]),
-    ("R-IN-2 empty payload", lambda token: f"{token.split('.')[0]}..{token.split('.')[2]}"),
-    ("B1 empty signature", lambda token: token.rpartition(".")[0] + "."),
-    ("B8 newline at the end", lambda token: token + "\n"),
-    ("B8 blank before", lambda token: " " + token),
-    ("B8 padding", lambda token: token + "=="),
-    ("B8 standard alphabet", lambda token: token[:-4] + "+/+/"),
-    ("B8 length no base64 has", lambda token: token.rpartition(".")[0] + ".AAAAA"),
-    ("B8 unused bits", lambda token: token.rpartition(".")[0] + ".AB"),
-    ("B8 unused bits in the header", lambda token: "e30B" + "." + token.partition(".")[2]),
-    ("R-IN-2 not ASCII", lambda token: token.replace("A", "\u0410", 1)),
-    ("R-IN-2 surrogate", lambda token: token + "\ud800"),
-    ("R-IN-2 NUL", lambda token: token + "\x00"),
-    ("R-IN-2 scheme", lambda token: "Bearer " + token),
-]
-
-
-@pytest.mark.parametrize(("attack", "edit"), MALFORMED_TEXT, ids=[row[0] for row in MALFORMED_TEXT])
+@pytest.mark.parametrize(
+    ("attack", "edit"), CATALOGUE.MALFORMED_TEXT, ids=[row[0] for row in CATALOGUE.MALFORMED_TEXT]
+)
 def test_malformed_text(attack, edit, reason, mint, issuer_keys):
     """A text that is not exactly a compact JWS never gets as far as a key."""
     assert reason(edit(mint())) == "malformed"
     assert issuer_keys.asked == 0
 
 
-def _deep(levels):
-    return b'{"a":' + b"[" * levels + b"]" * levels + b"}"
-
-
-MALFORMED_PARTS = [
-    # Attack; header and claims as changes to the usual ones, or as bytes.
-    *[
-        (f"B2/B13/B14 {name}", {name: "x"}, {})
-        for name in ("jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc")
-    ],
-    ("B2 jwk as an object", {"jwk": {"kty": "oct"}}, {}),
-    ("B13 empty crit", {"crit": []}, {}),
-    ("B13 null crit", {"crit": None}, {}),
-    ("B3 no kid", {"kid": ...}, {}),
-    ("B3 empty kid", {"kid": ""}, {}),
-    ("B3 kid of a number", {"kid": 1}, {}),
-    ("B3 kid of a list", {"kid": [KID]}, {}),
-    ("B3 kid as a path", {"kid": "../../etc/passwd"}, {}),
-    ("B3 kid with SQL", {"kid": "x' OR 1=1"}, {}),
-    ("B3 kid with a newline", {"kid": f"{KID}\n"}, {}),
-    ("B3 kid too long", {"kid": "x" * 129}, {}),
-    ("B11 header twice", b'{"alg":"RS256","alg":"none","kid":"k"}', {}),
-    ("B11 claim twice", {}, b'{"aud":"a","aud":"b"}'),
-    ("B11 claim twice, once escaped", {}, b'{"aud":"a","\\u0061ud":"b"}'),
-    ("B11 nested twice", {}, b'{"x":{"a":1,"a":2}}'),
-    ("B11 half a surrogate pair", {}, b'{"sub":"\\ud800"}'),
-    ("B11 half a pair in a name", {}, b'{"\\udc00":"x"}'),
-    ("R-IN-4 not UTF-8", {}, b'{"sub":"\xff"}'),
-    ("R-IN-4 byte order mark", {}, b'\xef\xbb\xbf{"sub":"x"}'),
-    ("R-IN-4 overlong UTF-8", {}, b'{"sub":"\xc0\xaf"}'),
-    ("R-IN-4 control character", {}, b'{"sub":"a\nb"}'),
-    ("R-IN-4 comment", {}, b'{"sub":"x"/**/}'),
-    ("R-IN-4 rest after the object", {}, b'{"sub":"x"}{}'),
-    ("R-IN-4 list", {}, b"[]"),
-    ("R-IN-4 text", {}, b'"x"'),
-    ("R-IN-4 null", b"null", {}),
-    ("R-IN-4 list as header", b"[]", {}),
-    ("R-IN-4 empty object as header", b"{}", {}),
-    ("B10 deep", {}, _deep(9)),
-    ("B10 very deep", {}, _deep(5000)),
-    ("B10 deep header", _deep(5000), {}),
-    ("B10 never closed", {}, b"[" * 10_000),
-    ("B10 101 members", {}, {f"c{number}": "x" for number in range(101)}),
-    ("B10 101 items", {}, {"list": [1] * 101}),
-    ("R-IN-4 string of more than 4096", {}, {"workflow": "x" * 4097}),
-    ("B10 NaN", {}, b'{"exp":NaN}'),
-    ("B10 Infinity", {}, b'{"exp":Infinity}'),
-    ("B10 -Infinity", {}, b'{"exp":-Infinity}'),
-    ("B10 overflow", {}, b'{"exp":1e400}'),
-    ("B10 huge integer", {}, b'{"exp":' + b"9" * 5000 + b"}"),
-    *[
-        (f"B12 {name} {value!r}", {}, {name: value})
-        for name in ("exp", "iat", "nbf")
-        for value in (str(NOW), float(NOW), True, None, [NOW], {}, -1, 2**40 + 1)
-    ],
-    *[
-        (f"wrong type {name}", {}, {name: value})
-        for name, value in [
-            ("iss", 1),
-            ("iss", None),
-            ("sub", 1),
-            ("sub", None),
-            ("aud", 1),
-            ("aud", None),
-            ("aud", {"a": 1}),
-            ("jti", 1),
-            ("repository", ["acme/api"]),
-            ("repository_id", 101),
-            ("repository_owner_id", 7),
-            ("ref", None),
-            ("ref", 1),
-            ("event_name", False),
-            ("ref_type", 1),
-            ("sha", 1),
-            ("environment", None),
-            ("environment", ["prod"]),
-            ("workflow_ref", {}),
-            ("job_workflow_ref", 1),
-            ("actor_id", 42),
-            ("runner_environment", True),
-            ("repository_visibility", None),
-            ("run_id", 99),
-            ("run_attempt", 1),
-        ]
-    ],
-]
-
-
 @pytest.mark.parametrize(
-    ("attack", "header", "claims"), MALFORMED_PARTS, ids=[row[0] for row in MALFORMED_PARTS]
+    ("attack", "header", "claims"),
+    CATALOGUE.MALFORMED_PARTS,
+    ids=[row[0] for row in CATALOGUE.MALFORMED_PARTS],
 )
 def test_malformed_parts(attack, header, claims, reason, mint, issuer_keys):
     """A part that one reader could take differently from another is refused, although it is signed."""
@@ -212,89 +107,17 @@ def test_malformed_parts(attack, header, claims, reason, mint, issuer_keys):
     assert issuer_keys.asked == 0
 
 
-OTHER_REASONS = [
-    # attack, header, claims, reason
-    ("B15 our own access token", {"typ": "at+jwt"}, {}, "wrong_type"),
-    ("B15 with its media type", {"typ": "application/at+jwt"}, {}, "wrong_type"),
-    ("B15 other case", {"typ": "jwt"}, {}, "wrong_type"),
-    ("B15 empty typ", {"typ": ""}, {}, "wrong_type"),
-    ("B15 null typ", {"typ": None}, {}, "wrong_type"),
-    ("B15 typ of a list", {"typ": ["JWT"]}, {}, "wrong_type"),
-    *[
-        (f"B1 alg {alg!r}", {"alg": alg}, {}, "algorithm_not_allowed")
-        for alg in (
-            "none",
-            "None",
-            "",
-            "rs256",
-            "RS256 ",
-            "HS256",
-            "RS384",
-            "RS512",
-            "PS256",
-            "ES256",
-            "EdDSA",
-            None,
-            ...,
-        )
-    ],
-    ("B1 alg of a list", {"alg": ["RS256"]}, {}, "algorithm_not_allowed"),
-    ("B17 absent", {}, {"iss": ...}, "wrong_issuer"),
-    ("B17 empty", {}, {"iss": ""}, "wrong_issuer"),
-    ("B17 slash at the end", {}, {"iss": "https://token.actions.githubusercontent.com/"}, "wrong_issuer"),
-    ("B17 case", {}, {"iss": "https://token.actions.GitHubUserContent.com"}, "wrong_issuer"),
-    ("B17 prefix", {}, {"iss": "https://token.actions.githubusercontent.com.evil.example"}, "wrong_issuer"),
-    ("B17 part", {}, {"iss": "token.actions.githubusercontent.com"}, "wrong_issuer"),
-    ("A17 enterprise", {}, {"iss": "https://token.actions.githubusercontent.com/acme"}, "wrong_issuer"),
-    ("B3 unknown kid", {"kid": "x" * 128}, {}, "unknown_key"),
-    *[
-        (f"missing {name}", {}, {name: ...}, "missing_claim")
-        for name in (*strict_jwt.REQUIRED_STRINGS, *strict_jwt.REQUIRED_TIMES)
-    ],
-    *[
-        (f"empty {name}", {}, {name: ""}, "missing_claim")
-        for name in strict_jwt.REQUIRED_STRINGS
-        if name != "ref"
-    ],
-    ("A3 a cloud's audience", {}, {"aud": "sts.amazonaws.com"}, "wrong_audience"),
-    ("A3 GitHub's default", {}, {"aud": "https://github.com/acme"}, "wrong_audience"),
-    ("A2 list with ours", {}, {"aud": ["https://idp.example"]}, "wrong_audience"),
-    ("A2 list with ours and another", {}, {"aud": ["x", "https://idp.example"]}, "wrong_audience"),
-    ("A2 empty list", {}, {"aud": []}, "wrong_audience"),
-    ("A2 slash at the end", {}, {"aud": "https://idp.example/"}, "wrong_audience"),
-    ("A2 case", {}, {"aud": "https://IDP.example"}, "wrong_audience"),
-    ("A2 longer", {}, {"aud": "https://idp.example.evil"}, "wrong_audience"),
-]
-
-
 @pytest.mark.parametrize(
-    ("attack", "header", "claims", "expected"), OTHER_REASONS, ids=[row[0] for row in OTHER_REASONS]
+    ("attack", "header", "claims", "expected"),
+    CATALOGUE.OTHER_REASONS,
+    ids=[row[0] for row in CATALOGUE.OTHER_REASONS],
 )
 def test_reason(attack, header, claims, expected, reason, mint):
     """A well-formed token of the wrong kind, source or purpose is refused for just that."""
     assert reason(mint(header, claims)) == expected
 
 
-TIMES = [
-    # claims relative to now, reason (None: accepted); exp is exclusive, the leeway is 30 s
-    ({"exp": -29}, None),
-    ({"exp": -30}, "expired"),
-    ({"exp": -31}, "expired"),
-    ({"nbf": 30}, None),
-    ({"nbf": 31}, "not_yet_valid"),
-    ({"iat": 30}, None),
-    ({"iat": 31}, "not_yet_valid"),
-    ({"iat": -599}, None),
-    ({"iat": -600}, None),
-    ({"iat": -601}, "too_old"),
-    ({"iat": -601, "exp": 21_600}, "too_old"),
-    ({"iat": -601, "exp": -30}, "expired"),
-    ({"iat": 31, "exp": -30}, "expired"),
-    ({"iat": -601, "nbf": 31}, "not_yet_valid"),
-]
-
-
-@pytest.mark.parametrize(("offsets", "expected"), TIMES)
+@pytest.mark.parametrize(("offsets", "expected"), CATALOGUE.TIMES)
 def test_times_to_the_second(offsets, expected, verify, reason, mint):
     """Each boundary holds on its second and not one beside it (B12, B27, R-CLM-1)."""
     token = mint(claims={name: NOW + offset for name, offset in offsets.items()})
@@ -411,7 +234,11 @@ def test_no_message_repeats_the_token(mint, verify):
 def test_claims_are_accounted_for():
     """What `WorkflowIdentity` reads is what was checked here, neither more nor less."""
     fields = set(WorkflowIdentity.__dataclass_fields__) - {"issuer", "provider"}
-    checked = {*strict_jwt.REQUIRED_STRINGS, *strict_jwt.REQUIRED_TIMES, *strict_jwt.OPTIONAL_STRINGS}
+    checked = {
+        *strict_jwt.REQUIRED_STRINGS,
+        *strict_jwt.REQUIRED_TIMES,
+        *strict_jwt.OPTIONAL_STRINGS,
+    }
     assert checked - {"aud", "nbf"} == fields
 
 
