@@ -37,6 +37,12 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(settings)}
 
 
+@pytest.fixture(scope="session")
+def environment():
+    """The environment in which programs are started."""
+    return clean_environment()
+
+
 @dataclass
 class Transcript:
     """All that was printed during one test, by its source."""
@@ -92,7 +98,6 @@ class Provider:
 
     url: str
     log: Path
-    environ: Mapping[str, str]
     admin: httpx.Client
 
     def policy(self, repository: str, **members: Any) -> dict[str, Any]:
@@ -118,8 +123,8 @@ class Provider:
     def verify(self, token: str) -> dict[str, Any]:
         """The claims of a token of ours, as a service verifies it: RFC 9068 with the published keys."""
         assert jwt.get_unverified_header(token)["typ"] == "at+jwt"
-        keys = jwt.PyJWKClient(f"{self.url}/.well-known/jwks.json")
-        key = keys.get_signing_key_from_jwt(token)
+        published = httpx.get(f"{self.url}/.well-known/jwks.json", trust_env=False).raise_for_status()
+        key = jwt.PyJWKSet.from_dict(published.json())[jwt.get_unverified_header(token)["kid"]]
         return jwt.decode(token, key, algorithms=["ES256"], issuer=self.url, audience=self.url)
 
 
@@ -172,24 +177,28 @@ def start_github(log: Path) -> Iterator[Github]:
 
 
 @contextlib.contextmanager
-def start_provider(folder: Path, github: Github, port: int = 0) -> Iterator[Provider]:
+def start_provider(folder: Path, github: Github) -> Iterator[Provider]:
     log = folder / "sentryagent-idp.log"
     environ = clean_environment() | {
         "SENTRYAGENT_DATABASE_URL": f"sqlite:///{folder / 'provider.db'}",
         "SENTRYAGENT_GITHUB_ISSUER": github.url,
         "SENTRYAGENT_LOG_LEVEL": "debug",
     }
-    port = port or free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     serve = ("sentryagent-idp", "serve", "--port", port, "--workers", 1)
     with program(log, environ, *serve) as process:
         wait_for("sentryagent-idp", log, process, lambda: is_ready(url))
-        minted = subprocess.run(
-            [BIN / "sentryagent-idp", "admin-token"], env=environ, capture_output=True, text=True, check=True
-        )
-        headers = {"Authorization": f"Bearer {minted.stdout.strip()}"}
+        headers = {"Authorization": f"Bearer {mint_admin_token(environ)}"}
         with httpx.Client(base_url=f"{url}/api/v1", headers=headers, trust_env=False) as admin:
-            yield Provider(url, log, environ, admin)
+            yield Provider(url, log, admin)
+
+
+def mint_admin_token(environ: Mapping[str, str]) -> str:
+    command = [BIN / "sentryagent-idp", "admin-token"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def is_ready(url: str) -> bool:
@@ -264,7 +273,7 @@ class ActionRun:
 
 
 @pytest.fixture
-def run_action(github, provider, repository, tmp_path, transcript):
+def run_action(environment, github, provider, repository, tmp_path, transcript):
     """Run an action's folder (the empty name is the root action) as a job of the test's repository."""
 
     def run(action: str, inputs: Mapping[str, str], **job: str) -> ActionRun:
@@ -273,7 +282,7 @@ def run_action(github, provider, repository, tmp_path, transcript):
         words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         words += [f"--input={name}={value}" for name, value in ({"api-url": provider.url} | inputs).items()]
         command = [BIN / "mock-idp", "run", ROOT / action, *words]
-        done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert report.exists(), f"mock-idp run exited with {done.returncode}: {done.stderr}"
         result = json.loads(report.read_text())
         transcript.add("the runner's log", done.stdout)
@@ -286,10 +295,10 @@ def run_action(github, provider, repository, tmp_path, transcript):
 
 
 @pytest.fixture(scope="session")
-def git():
+def git(environment):
     """Run git in a folder and give what it says; the settings of this machine's user do not count."""
     identity = ("-c", "user.name=octocat", "-c", "user.email=octocat@octo-org.example")
-    environ = clean_environment() | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    environ = environment | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
     def run(folder: Path, *arguments: str) -> str:
         command = ["git", *identity, *arguments]

@@ -3,7 +3,6 @@
 act names its images after the actions, so that two runs at once would disturb each other: one xdist group.
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -113,7 +112,7 @@ def machine():
 
 
 @pytest.fixture
-def act(machine, actions, git, github, repository, tmp_path, transcript):
+def act(machine, actions, environment, git, github, repository, tmp_path, transcript):
     """Run a workflow's text; `job` are the options of `mock-idp env`, or None for act as it is: without OIDC."""
 
     def run(workflow: str, job: dict[str, str] | None, **variables: str) -> ActRun:
@@ -131,7 +130,9 @@ def act(machine, actions, git, github, repository, tmp_path, transcript):
         command += [f"--var={name}={value}" for name, value in variables.items()]
         if job is not None:
             command += oidc_arguments(github, {"repository": repository} | job)
-        environ = os.environ | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        # Neither the settings nor the cache of this machine's user.
+        folders = ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")
+        environ = environment | dict.fromkeys(folders, str(tmp_path))
         done = subprocess.run(
             command, cwd=folder, env=environ, capture_output=True, text=True, timeout=SECONDS
         )

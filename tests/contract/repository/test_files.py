@@ -70,10 +70,32 @@ def test_every_link_between_files_leads_somewhere():
     assert [f"{name}: {target.name}" for name, target in links if not target.exists()] == []
 
 
-@pytest.mark.parametrize("example", sorted(ROOT.glob("examples/workflows/*")), ids=lambda path: path.stem)
+every_example = pytest.mark.parametrize(
+    "example", sorted(ROOT.glob("examples/workflows/*")), ids=lambda path: path.stem
+)
+
+
+@every_example
 def test_an_example_asks_for_its_one_permission_in_the_job(example):
     """What users paste has no right beyond the ID token, and no secret."""
     workflow = yaml.safe_load(example.read_text())
     assert workflow["permissions"] == {}
     assert [job["permissions"] for job in workflow["jobs"].values()] == [{"id-token": "write"}]
     assert "secrets." not in example.read_text()
+
+
+@every_example
+def test_an_example_gives_the_inputs_and_reads_the_outputs_that_exist(example):
+    """No input that the action does not know, each that it requires, and no output that it never sets."""
+    text = example.read_text()
+    steps = [step for job in yaml.safe_load(text)["jobs"].values() for step in job["steps"] if "uses" in step]
+    assert steps
+    for step in steps:
+        name = re.fullmatch(r"sentryagent/([a-z-]+)@v1", step["uses"])[1]
+        folder = ROOT if name == "toolkit" else ROOT / name
+        action = yaml.safe_load((folder / "action.yml").read_text())
+        required = {name for name, declared in action["inputs"].items() if declared["required"]}
+        assert required <= step["with"].keys() <= action["inputs"].keys()
+        read = set(re.findall(rf"steps\.{step['id']}\.outputs\.([a-z-]+)", text))
+        assert read
+        assert read <= action["outputs"].keys()
