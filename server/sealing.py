@@ -16,7 +16,7 @@ from server.ports import Clock, Store, Transaction
 INTERVAL_SECONDS = 0.5
 """How often a sealer looks for new records: half of what a record may stay unsealed."""
 
-_SEAL_BATCH = 250
+_SEAL_BATCH = 100
 """Records in one transaction: small, since SQLite lets nobody else write meanwhile."""
 
 _GAPS_STAY = timedelta(minutes=10)
@@ -24,6 +24,9 @@ _GAPS_STAY = timedelta(minutes=10)
 
 _READ_BATCH = 1000
 _WINDOW = 10_000
+_BEFORE_ALL = -(2**63)
+"""Records of ours have positive numbers; a forged one may have any."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -128,7 +131,7 @@ class AuditChain:
 
     def _with_the_rest(self, checked: int) -> ChainReport:
         """The report on a sound chain, with what is beside it and behind its end."""
-        unsealed, after = 0, 0
+        unsealed, after = 0, _BEFORE_ALL
         while True:
             with self.store.read() as tx:
                 window = tx.seals.window(after, limit=_WINDOW)

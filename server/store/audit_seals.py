@@ -70,23 +70,30 @@ _L, _S, _G = AUDIT_LOG.c, AUDIT_SEALS.c, AUDIT_GAPS.c
 _RECORD = [type_coerce(column, _stored(column)).label(column.name) for column in AUDIT_LOG.columns]
 _NAMES = tuple(column.name for column in AUDIT_LOG.columns)
 _SEALED_UP_TO = select(func.coalesce(func.max(AUDIT_SEALS.alias("sealed").c.sequence), 0)).scalar_subquery()
-_LOG_AND_SEALS = AUDIT_LOG.outerjoin(AUDIT_SEALS, _S.sequence == _L.sequence)
+# The anchor confirms no record: under its number a forged one could come back. The last condition changes nothing,
+# but lets PostgreSQL begin to read where the window begins.
+_ANCHOR_NUMBER = select(func.min(AUDIT_SEALS.alias("anchor").c.seal)).scalar_subquery()
+_CONFIRMS = and_(_S.sequence == _L.sequence, _S.seal > _ANCHOR_NUMBER, _S.sequence > bindparam("after"))
+_LOG_AND_CHAIN = AUDIT_LOG.outerjoin(AUDIT_SEALS, _CONFIRMS)
 _SEALS_AND_LOG = AUDIT_SEALS.outerjoin(AUDIT_LOG, _L.sequence == _S.sequence)
 _IN_GAP = and_(_L.sequence >= _G.first_sequence, _L.sequence <= _G.last_sequence)
 _LIMIT: Any = bindparam("limit")
 
 _NEW = select(*_RECORD).where(_L.sequence > _SEALED_UP_TO).order_by(_L.sequence).limit(_LIMIT)
-_LATE = (
+_IS_UNSEALED = ~exists().where(_S.sequence == _L.sequence)
+# For each of the few gaps a look into its part of the log: as a join, PostgreSQL would read the log from end to end.
+_FIRST_IN_GAP = select(func.min(_L.sequence)).where(_IN_GAP, _IS_UNSEALED).scalar_subquery()
+_GAPS_WITH_RECORDS = (
+    select(_G.first_sequence, _G.last_sequence).where(_FIRST_IN_GAP.is_not(None)).order_by(_G.first_sequence)
+)
+_BETWEEN = (
     select(*_RECORD)
-    .select_from(_LOG_AND_SEALS.join(AUDIT_GAPS, _IN_GAP))
-    .where(_S.seal.is_(None))
+    .where(_L.sequence >= bindparam("first"), _L.sequence <= bindparam("last"), _IS_UNSEALED)
     .order_by(_L.sequence)
     .limit(_LIMIT)
 )
-_HAS_WORK = select(
-    exists().where(_L.sequence > _SEALED_UP_TO)
-    | select(1).select_from(_LOG_AND_SEALS.join(AUDIT_GAPS, _IN_GAP)).where(_S.seal.is_(None)).exists()
-)
+_WRITTEN_UP_TO = select(func.coalesce(func.max(_L.sequence), 0)).scalar_subquery()
+_HAS_WORK = select((_WRITTEN_UP_TO > _SEALED_UP_TO) | _GAPS_WITH_RECORDS.exists())
 _HEAD = select(AUDIT_SEALS).order_by(_S.seal.desc()).limit(1)
 _ANCHOR = select(AUDIT_SEALS).order_by(_S.seal).limit(1)
 _AFTER = (
@@ -108,7 +115,7 @@ _OLDEST = (
 )
 _WINDOW_ROWS = (
     select(_L.sequence, _S.seal)
-    .select_from(_LOG_AND_SEALS)
+    .select_from(_LOG_AND_CHAIN)
     .where(_L.sequence > bindparam("after"))
     .order_by(_L.sequence)
     .limit(_LIMIT)
@@ -119,7 +126,7 @@ _WINDOW = select(
 )
 _SLIPPED_IN = (
     select(type_coerce(_L.event_id, String))
-    .select_from(_LOG_AND_SEALS.outerjoin(AUDIT_GAPS, _IN_GAP))
+    .select_from(_LOG_AND_CHAIN.outerjoin(AUDIT_GAPS, _IN_GAP))
     .where(_S.seal.is_(None), _G.first_sequence.is_(None), _L.sequence < _SEALED_UP_TO)
     .where(_L.sequence > bindparam("after"), _L.sequence <= bindparam("up_to"))
     .order_by(_L.sequence)
@@ -162,8 +169,11 @@ class AuditSealTable:
 
     def unsealed(self, *, limit: int) -> Sequence[audit_chain.Row]:
         """The next records to seal: those that appeared in a gap, then the others by sequence number."""
-        late = self._rows(_LATE, limit)
-        return late + (self._rows(_NEW, limit - len(late)) if len(late) < limit else [])
+        found: list[audit_chain.Row] = []
+        for first, last in self._connection.execute(_GAPS_WITH_RECORDS).all():
+            if len(found) < limit:
+                found += self._rows(_BETWEEN, limit=limit - len(found), first=first, last=last)
+        return found + (self._rows(_NEW, limit=limit - len(found)) if len(found) < limit else [])
 
     def append(self, seals: Sequence[Seal], now: datetime) -> None:
         """Store the next seals, and which numbers they leave open."""
@@ -219,8 +229,8 @@ class AuditSealTable:
         row = self._connection.execute(statement).one_or_none()
         return None if row is None else _seal(row)
 
-    def _rows(self, statement: Any, limit: int) -> list[audit_chain.Row]:
-        return [row._asdict() for row in self._connection.execute(statement, {"limit": limit})]
+    def _rows(self, statement: Any, **parameters: int) -> list[audit_chain.Row]:
+        return [row._asdict() for row in self._connection.execute(statement, parameters)]
 
     def _note(self, open_numbers: Sequence[Gap], now: datetime) -> None:
         rows = [

@@ -1,0 +1,351 @@
+"""The tables of the audit's hash chain, on both engines."""
+
+from dataclasses import astuple
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from server.domain.audit_chain import GENESIS
+from server.ports import AuditFilter
+from server.sealing import AuditChain, Sealer
+from server.store.database import Database
+
+
+@pytest.fixture
+def clock(now):
+    """The moment of `now`."""
+    return lambda: now
+
+
+@pytest.fixture
+def write(database, make_record):
+    """Writes records with these numbers as event ids, each in a transaction of its own."""
+
+    def write(*numbers, **members):
+        for number in numbers:
+            with database.write() as tx:
+                tx.audit.append(make_record(event_id=UUID(int=number), **members))
+
+    return write
+
+
+@pytest.fixture
+def seal(database, clock):
+    """Seals all that waits."""
+    return Sealer(database, clock).run
+
+
+@pytest.fixture
+def verify(database):
+    """Checks the chain."""
+    return AuditChain(database).verify
+
+
+@pytest.fixture
+def sql(database):
+    """Does what no code of ours does, as somebody with the database's password may."""
+
+    def run(statement, **parameters):
+        with database.write() as tx:
+            tx.facts._connection.execute(text(statement), parameters)
+
+    return run
+
+
+def seals(database):
+    with database.read() as tx:
+        return [it.seal for it in tx.seals.after(0, limit=1000)]
+
+
+def test_records_are_sealed_in_their_order(database, write, seal, verify):
+    """Each record gets the next seal, once; what was sealed before stays as it was."""
+    write(1, 2)
+    assert seal() == 2
+    before = seals(database)
+    write(3)
+    assert seal() == 1
+    assert seal() == 0
+    after = seals(database)
+
+    assert after[:2] == before
+    assert [(it.number, it.event_id) for it in after] == [(it, str(UUID(int=it))) for it in (1, 2, 3)]
+    assert astuple(verify()) == (3, None, None, 0, 0)
+
+
+def test_nothing_to_seal(database, seal, verify):
+    """An empty audit is sound and writes nothing."""
+    assert seal() == 0
+    with database.read() as tx:
+        assert (tx.seals.head(), tx.seals.anchor(), tx.seals.has_work()) == (None, None, False)
+    assert astuple(verify()) == (0, None, None, 0, 0)
+
+
+def test_many_records(database, make_record, seal, verify):
+    """More than one batch is sealed in one run."""
+    with database.write() as tx:
+        for number in range(600):
+            tx.audit.append(make_record(event_id=UUID(int=number + 1)))
+
+    assert seal() == 600
+    assert verify().checked == 600
+
+
+def test_replicas_that_seal_at_once_make_one_chain(
+    database, other_database, make_record, clock, at_once, verify
+):
+    """Of sealers at the same moment each record gets one seal from one of them."""
+    with database.write() as tx:
+        for number in range(300):
+            tx.audit.append(make_record(event_id=UUID(int=number + 1)))
+
+    sealed = at_once(*[Sealer(it, clock).run for it in (database, other_database) * 3])
+
+    assert sum(sealed) <= 300
+    Sealer(database, clock).run()
+    assert [it.number for it in seals(database)] == list(range(1, 301))
+    assert verify().fault is None
+
+
+def test_a_sealer_that_dies_leaves_the_chain_as_it_was(database, write, seal, verify):
+    """What dies before its commit has sealed nothing, and the next one goes on."""
+    write(1)
+    seal()
+    write(2, 3)
+
+    with pytest.raises(KeyboardInterrupt):
+        _seal_and_die(database)
+
+    assert (verify().checked, verify().unsealed) == (1, 2)
+    assert seal() == 2
+    assert verify().checked == 3
+
+
+def _seal_and_die(database):
+    def dying():
+        raise KeyboardInterrupt
+
+    Sealer(database, dying).run()
+
+
+@pytest.mark.postgres
+def test_a_record_that_commits_late_is_sealed_when_it_appears(migrated_postgres_url, make_record, clock):
+    """A lower number that commits after a higher one takes the next seal; nothing is reported meanwhile."""
+    with Database(migrated_postgres_url) as database, Database(migrated_postgres_url) as slow:
+        sealer, chain = Sealer(database, clock), AuditChain(database)
+        with slow.write() as late:
+            late.audit.append(make_record(event_id=UUID(int=1)))
+            with database.write() as tx:
+                tx.audit.append(make_record(event_id=UUID(int=2)))
+            assert sealer.run() == 1
+            assert chain.verify().fault is None
+        assert (chain.verify().fault, chain.verify().unsealed) == (None, 1)
+        assert sealer.run() == 1
+
+        assert [it.event_id for it in seals(database)] == [str(UUID(int=2)), str(UUID(int=1))]
+        assert astuple(chain.verify()) == (2, None, None, 0, 0)
+
+
+@pytest.mark.postgres
+def test_a_number_that_was_rolled_back_is_no_fault(migrated_postgres_url, make_record, clock, now):
+    """PostgreSQL gives a number out once: one that a failed transaction took stays open for a while, then is given up."""
+    with Database(migrated_postgres_url) as database:
+        sealer, chain = Sealer(database, clock), AuditChain(database)
+        _roll_back(database, make_record())
+        with database.write() as tx:
+            tx.audit.append(make_record())
+        assert chain.verify().fault is None
+        assert sealer.run() == 1
+        assert chain.verify().fault is None
+        assert _gaps(database) > 0
+
+        with database.write() as tx:
+            tx.audit.append(make_record())
+        Sealer(database, lambda: now + timedelta(minutes=11)).run()
+        assert _gaps(database) == 0
+        assert chain.verify().checked == 2
+
+
+def _roll_back(database, record):
+    def fail():
+        with database.write() as tx:
+            tx.audit.append(record)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
+
+
+def _gaps(database):
+    with database.read() as tx:
+        return tx.facts._connection.execute(text("SELECT count(*) FROM audit_gaps")).scalar_one()
+
+
+TAMPERINGS = [
+    ("UPDATE audit_log SET actor = 'mallory' WHERE event_id = :two", 2, "seal 2 or its record was changed"),
+    ("UPDATE audit_log SET details = '{ }' WHERE event_id = :two", 2, "seal 2 or its record was changed"),
+    ("UPDATE audit_log SET details = 'x' WHERE event_id = :two", 2, "seal 2 or its record was changed"),
+    ("UPDATE audit_log SET action = 'x' WHERE event_id = :two", 2, "seal 2 or its record was changed"),
+    (
+        "UPDATE audit_log SET timestamp = 9000000000000000000 WHERE event_id = :two",
+        2,
+        "seal 2 or its record was changed",
+    ),
+    (
+        "UPDATE audit_log SET repository_key = 'x' WHERE event_id = :two",
+        2,
+        "seal 2 or its record was changed",
+    ),
+    ("UPDATE audit_log SET request_id = 'x' WHERE event_id = :two", 2, "seal 2 or its record was changed"),
+    ("DELETE FROM audit_log WHERE event_id = :two", 2, "the record of seal 2 was removed"),
+    ("DELETE FROM audit_log WHERE event_id = :three", 3, "the record of seal 3 was removed"),
+    ("DELETE FROM audit_seals WHERE seal = 2", 3, "seal 2 was removed"),
+    ("UPDATE audit_seals SET hash = 'x' WHERE seal = 2", 2, "seal 2 or its record was changed"),
+    ("UPDATE audit_seals SET hash = 'x' WHERE seal = 3", 3, "seal 3 or its record was changed"),
+    ("UPDATE audit_seals SET event_id = 'x' WHERE seal = 2", 2, "seal 2 or its record was changed"),
+    ("UPDATE audit_seals SET seal = 9 WHERE seal = 3", 3, "seal 3 was removed"),
+    ("DELETE FROM audit_seals WHERE seal <= 1", 1, "a record was written where the chain had passed"),
+]
+
+
+@pytest.mark.parametrize(("statement", "event", "fault"), TAMPERINGS)
+def test_tampering_is_found(write, seal, sql, verify, statement, event, fault):
+    """A changed or removed record or seal is named, with the event where the chain breaks, and no answer is a crash."""
+    write(1, 2, 3)
+    seal()
+    names = {"two": str(UUID(int=2)), "three": str(UUID(int=3))}
+    sql(statement, **{name: value for name, value in names.items() if f":{name}" in statement})
+
+    report = verify()
+
+    assert (report.fault, report.first_broken) == (fault, str(UUID(int=event)))
+
+
+def test_swapped_records_are_found(write, seal, sql, verify):
+    """Two records that change places are found at the first of them."""
+    write(1, actor="a")
+    write(2, actor="b")
+    seal()
+    sql("UPDATE audit_log SET actor = CASE actor WHEN 'a' THEN 'b' ELSE 'a' END")
+
+    assert verify().first_broken == str(UUID(int=1))
+
+
+def test_records_that_wait_are_counted(write, seal, verify):
+    """What is not sealed yet is no fault, and is told."""
+    write(1)
+    seal()
+    write(2, 3)
+
+    assert astuple(verify()) == (1, None, None, 2, 0)
+
+
+def test_a_record_removed_from_the_tail(database, write, seal, sql, verify):
+    """On SQLite also a record that nobody had sealed is missed, the last one, too; on PostgreSQL a hole is told."""
+    write(1)
+    seal()
+    write(2, 3, 4)
+    sql("DELETE FROM audit_log WHERE event_id = :it", it=str(UUID(int=3)))
+    holes = verify()
+    sql("DELETE FROM audit_log WHERE event_id = :it", it=str(UUID(int=4)))
+    end = verify()
+
+    with database.read() as tx:
+        gapless = tx.seals.is_gapless
+    assert (holes.unsealed, holes.missing) == (2, 1)
+    assert (end.unsealed, end.missing) == ((1, 2) if gapless else (1, 0))
+    assert [it.fault for it in (holes, end)] == [
+        "a record after the last seal was removed" if gapless else None
+    ] * 2
+    if gapless:  # also after the next record was sealed
+        write(5)
+        seal()
+        assert verify().fault == "a record before seal 3 was removed"
+
+
+@pytest.mark.parametrize("number", [-(2**62), 0])
+def test_a_record_slipped_in_is_found(database, write, seal, sql, verify, number):
+    """A record under a number that the chain has passed is found, although it breaks no link."""
+    write(1, 2)
+    seal()
+    forced = "" if database._engines.reader.dialect.name == "sqlite" else "OVERRIDING SYSTEM VALUE"
+    sql(
+        "INSERT INTO audit_log"
+        " (sequence, event_id, timestamp, action, outcome, actor, request_id, details)"
+        f" {forced} VALUES (:number, 'forged', 0, 'token.issued', 'success', 'mallory', 'r', '{{}}')",
+        number=number,
+    )
+
+    report = verify()
+
+    assert (report.fault, report.first_broken) == (
+        "a record was written where the chain had passed",
+        "forged",
+    )
+    assert seal() == 0
+
+
+def test_retention_removes_the_beginning_and_the_chain_stays_sound(database, write, seal, verify, now):
+    """Old sealed records go in batches, the newest as well; what was never sealed stays until it is."""
+    for age in (3, 2, 1, 0):
+        write(4 - age, timestamp=now - timedelta(days=age))
+    assert purge(database, now - timedelta(days=1), 10) == 0
+    seal()
+    write(5, timestamp=now - timedelta(days=9))
+
+    assert purge(database, now - timedelta(days=1), 1) == 1
+    assert verify().checked == 3
+    assert purge(database, now - timedelta(days=1), 10) == 1
+    assert purge(database, now - timedelta(days=1), 10) == 0
+    assert astuple(verify()) == (2, None, None, 1, 0)
+    assert purge(database, now + timedelta(days=1), 10) == 2
+    assert astuple(verify()) == (0, None, None, 1, 0)
+    assert seal() == 1
+    assert astuple(verify()) == (1, None, None, 0, 0)
+    assert [it.number for it in seals(database)][-1] == 5
+
+
+def test_after_still_works_when_all_is_gone(database, write, seal, now):
+    """A number is never given out twice, so that `after` finds what is new also after a purge."""
+    write(1, 2)
+    seal()
+    assert purge(database, now + timedelta(days=1), 10) == 2
+    write(10, 11)
+
+    with database.read() as tx:
+        found = tx.audit.page(AuditFilter(after=UUID(int=10)), page=1, limit=10)
+    assert [record.event_id.int for record in found.data] == [11]
+
+
+def purge(database, before, limit):
+    with database.write() as tx:
+        return tx.seals.purge(before, limit=limit)
+
+
+def test_the_chain_moves_on_while_it_is_read(database, write, seal, now):
+    """A reader whose place was removed meanwhile goes on from the new beginning."""
+    write(1, 2, 3, 4)
+    seal()
+    batches = AuditChain(database)._batches()
+    with database.write() as tx:
+        tx.seals.purge(now + timedelta(days=1), limit=2)
+
+    previous, batch, _ = next(batches)
+
+    assert previous.number == 2
+    assert [it.seal.number for it in batch] == [3, 4]
+    assert GENESIS not in [it.seal for it in batch]
+
+
+def test_export_is_the_span_of_time(database, write, seal, now):
+    """From the start inclusive to the end exclusive; each line has the hash before it and its own."""
+    for second in range(4):
+        write(second + 1, timestamp=now + timedelta(seconds=second))
+    seal()
+
+    lines = list(AuditChain(database).sealed(now + timedelta(seconds=1), now + timedelta(seconds=3)))
+
+    assert [line["seal"] for line in lines] == [2, 3]
+    assert lines[0]["hash"] == lines[1]["previous"]
+    assert len(list(AuditChain(database).sealed(None, None))) == 4
