@@ -3,6 +3,7 @@
 act names its images after the actions, so that two runs at once would disturb each other: one xdist group.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -178,6 +179,28 @@ def test_the_readmes_workflow_runs_as_it_stands(act, provider, repository, agent
     assert first.outputs("access-token") == ["***"]
     assert [claims["sub"] for claims in service.seen] == first.outputs("agent-id") * 2
     assert service.refused == []
+
+
+@pytest.mark.parametrize(
+    "manual", ["issue-token/README.md", "register-agent/README.md", "docs/one-step-action.md"]
+)
+def test_a_manuals_quick_start_runs_as_it_stands(manual, act, provider, repository, agent_name):
+    """The admin's call and the workflow out of the same manual fit together: the agent reads its own record."""
+    text = (ROOT / manual).read_text()
+    policy = json.loads(re.search(r"^  --data '(\{.*?\})'$", text, re.DOTALL | re.MULTILINE)[1])
+    workflow = re.search(r"^```yaml\n(name: .*?)^```", text, re.DOTALL | re.MULTILINE)[1]
+    workflow = workflow.replace("https://idp.example.com", provider.url)
+    workflow = workflow.replace("deploy-bot@octo-org.example", agent_name)
+    if "agentId" in policy:
+        agent_id = provider.agent(agent_name)
+        workflow = workflow.replace(policy["agentId"], agent_id)
+        policy["agentId"] = agent_id
+    provider.policy(**policy | {"repository": repository})
+
+    run = act(workflow, {})
+
+    assert run.exit_code == 0, run.log
+    assert f'"email":"{agent_name}"' in run.log
 
 
 def test_the_examples_register_first_and_issue_later(act, provider, repository, agent_name, service):
