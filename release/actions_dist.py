@@ -60,7 +60,7 @@ def _published_image(value: str) -> str:
 
 def write(action: str, folder: Path, image: str) -> None:
     """Write one action's repository; `image` is what its `runs.image` becomes. Raises NotPublishableError, OSError."""
-    metadata = with_image((ROOT / action / "action.yml").read_text("utf-8"), image)
+    metadata = with_image((ROOT / action / "action.yml").read_text("utf-8"), action, image)
     manual = with_absolute_links((ROOT / action / "README.md").read_text("utf-8"), action, _home())
     copies = (*BESIDE_THE_IMAGE, *_copied_by_the_dockerfile())
     shutil.rmtree(folder, ignore_errors=True)
@@ -81,11 +81,13 @@ def _copied_by_the_dockerfile() -> Iterator[str]:
         yield from (str(path.relative_to(ROOT)) for path in found)
 
 
-def with_image(metadata: str, image: str) -> str:
+def with_image(metadata: str, action: str, image: str) -> str:
     """An action.yml that runs `image`, each other line as it was. Raises NotPublishableError."""
     edited, lines = IMAGE_IN_PLACE.subn(f"  image: {image}", metadata)
     if lines != 1:
-        raise NotPublishableError(f"an action.yml has {lines} lines `image: ../Dockerfile` instead of one")
+        raise NotPublishableError(
+            f"{action}/action.yml has {lines} lines `image: ../Dockerfile` instead of one"
+        )
     return edited
 
 
