@@ -166,7 +166,7 @@ MALFORMED_PARTS = [
         for value in (str(NOW), float(NOW), True, None, [NOW], {}, -1, 2**40 + 1)
     ],
     *[
-        (f"wrong type {name}", {}, {name: value})
+        (f"wrong type {name} {value!r}", {}, {name: value})
         for name, value in [
             ("iss", 1),
             ("iss", None),

@@ -1,0 +1,136 @@
+"""Every token of the catalogue, sent to the real application in both forms of the exchange.
+
+That the same tokens without their one fault are accepted is shown first: a provider that refuses all would pass the rest.
+"""
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+CATALOGUE = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "hostile_tokens.py")))
+NOW, AUDIENCE, mint = CATALOGUE.NOW, CATALOGUE.AUDIENCE, CATALOGUE.mint
+
+
+def _spliced(genuine, other):
+    header, _, signature = genuine.split(".")
+    return f"{header}.{other.split('.')[1]}.{signature}"
+
+
+def _public(key, encoding):
+    return key.public_key().public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+SIGNATURES = [
+    # attack, the token from GitHub's key and a stranger's, reason
+    ("B1 a stranger's key", lambda _, stranger: mint(stranger), "bad_signature"),
+    (
+        "B1 another's payload",
+        lambda key, _: _spliced(mint(key), mint(key, None, {"repository": "acme/web"})),
+        "bad_signature",
+    ),
+    ("B1 a cut signature", lambda key, _: mint(key)[:-2], "bad_signature"),
+    ("B1 RS512 under the name of RS256", lambda key, _: mint(key, alg="RS512"), "bad_signature"),
+    ("B1 PS256 under the name of RS256", lambda key, _: mint(key, alg="PS256"), "bad_signature"),
+    (
+        "B1/CVE-2022-29217 HMAC with the public key in DER",
+        lambda key, _: mint(_public(key, serialization.Encoding.DER), {"alg": "HS256"}, alg="HS256"),
+        "algorithm_not_allowed",
+    ),
+    (
+        "B1/CVE-2024-33663 HMAC under the name of RS256",
+        lambda key, _: mint(_public(key, serialization.Encoding.DER), alg="HS256"),
+        "bad_signature",
+    ),
+]
+
+HOSTILE = [
+    *[(row[0], lambda key, _, edit=row[1]: edit(mint(key)), "malformed") for row in CATALOGUE.MALFORMED_TEXT],
+    *[
+        (attack, lambda key, _, header=header, claims=claims: mint(key, header, claims), "malformed")
+        for attack, header, claims in CATALOGUE.MALFORMED_PARTS
+    ],
+    *[
+        (attack, lambda key, _, header=header, claims=claims: mint(key, header, claims), reason)
+        for attack, header, claims, reason in CATALOGUE.OTHER_REASONS
+    ],
+    *[
+        (
+            f"B12/B27 {offsets}",
+            lambda key, _, offsets=offsets: mint(key, None, {it: NOW + by for it, by in offsets.items()}),
+            reason,
+        )
+        for offsets, reason in CATALOGUE.TIMES
+        if reason
+    ],
+    *SIGNATURES,
+]
+UNSENDABLE = {"R-IN-2 surrogate"}
+"""Half a surrogate pair is in no UTF-8, so the body itself is refused: see the hostile requests."""
+
+SENT = [row for row in HOSTILE if row[0] not in UNSENDABLE]
+
+
+def test_the_catalogue_is_large():
+    """At least 80 hostile tokens stand for the attacks of the threat model, none of them twice."""
+    assert len(SENT) >= 80
+    assert len({row[0] for row in SENT}) == len(SENT)
+
+
+def test_the_token_without_a_fault_is_accepted(target):
+    """What every row spoils is good for a token in both forms, so each refusal is for its own fault."""
+    target.policy(branch="main")
+    in_json = target.exchange(mint(target.github_key))
+    in_form = target.exchange_form(mint(target.github_key, None, {"jti": "another"}))
+    assert (in_json.status_code, in_form.status_code) == (200, 200)
+
+
+@pytest.mark.parametrize(("attack", "make", "reason"), SENT, ids=[row[0] for row in SENT])
+def test_hostile_token_in_json(attack, make, reason, guarded, stranger_key, unchanged):
+    """A hostile token is 401 for its own reason, is not repeated to anybody, and leaves no row behind."""
+    token = make(guarded.github_key, stranger_key)
+
+    answer = guarded.http.post("/api/v1/oidc/token", json={"token": token})
+
+    details = {"reason": reason} | ({"expectedAudience": AUDIENCE} if reason == "wrong_audience" else {})
+    assert (answer.status_code, answer.json["code"]) == (401, "INVALID_OIDC_TOKEN"), answer.text
+    assert answer.json["details"] == details
+    assert not token or token not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("attack", "make", "reason"),
+    [row for row in SENT if row[0] != "R-IN-1 empty"],
+    ids=[row[0] for row in SENT if row[0] != "R-IN-1 empty"],
+)
+def test_hostile_token_in_the_form(attack, make, reason, guarded, stranger_key, unchanged):
+    """In the form of RFC 8693 the same tokens are `invalid_request`, in the same words."""
+    token = make(guarded.github_key, stranger_key)
+
+    answer = guarded.exchange_form(token)
+
+    in_json = guarded.http.post("/api/v1/oidc/token", json={"token": token}).json
+    assert (answer.status_code, answer.json["error"]) == (400, "invalid_request"), answer.text
+    assert answer.json["error_description"] == f"INVALID_OIDC_TOKEN: {in_json['message']}"
+
+
+@pytest.mark.parametrize(("attack", "make", "reason"), SENT[::8], ids=[row[0] for row in SENT[::8]])
+def test_hostile_token_as_a_bearer(attack, make, reason, guarded, stranger_key, unchanged):
+    """What is no identity is no permission either (B15)."""
+    token = make(guarded.github_key, stranger_key).encode("ascii", "ignore").decode()
+    headers = {"Authorization": "Bearer " + token.replace("\n", "").replace("\0", "")}
+
+    answer = guarded.http.get("/api/v1/agents", headers=headers)
+
+    assert (answer.status_code, answer.json["code"]) == (401, "UNAUTHORIZED")
+
+
+def test_rejections_are_counted_by_reason(guarded, stranger_key):
+    """What is refused before anybody is known is counted for the audit, once for each request."""
+    guarded.rejections.drain()
+    for _, make, _ in SIGNATURES:
+        guarded.exchange(make(guarded.github_key, stranger_key))
+    counts = {kind.reason: count for kind, count in guarded.rejections.drain().items()}
+    assert counts == {"bad_signature": 6, "algorithm_not_allowed": 1}
