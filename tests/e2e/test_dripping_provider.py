@@ -1,0 +1,51 @@
+"""A server that answers without ever ending: each byte comes within every limit on a read."""
+
+import socket
+from threading import Event, Thread
+
+import pytest
+
+AGENT = "00000000-0000-4000-8000-000000000000"
+PAUSE_SECONDS = 0.1
+
+
+@pytest.fixture
+def dripping():
+    """The URL of a server that sends a status line and then header bytes for ever."""
+    over = Event()
+
+    def drip(client: socket.socket) -> None:
+        with client:
+            client.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while not over.wait(PAUSE_SECONDS):
+                try:
+                    client.sendall(b"x")
+                except OSError:
+                    return
+
+    def accept() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            Thread(target=drip, args=(client,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        over.set()
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(("choice", "exit_code"), [("fail", 1), ("skip", 0)])
+def test_a_server_that_never_ends_its_headers_does_not_hold_the_step(choice, exit_code, dripping, run_action):
+    """The step ends with `timeout`, says so, and its process is gone."""
+    inputs = {"api-url": dripping, "agent-id": AGENT, "timeout": "1", "on-unavailable": choice}
+
+    run = run_action("issue-token", inputs)
+
+    assert run.exit_code == exit_code
+    assert run.outputs["error-code"] == "PROVIDER_TIMEOUT"
+    assert run.outputs["authenticated"] == "false"
+    assert "within the time that `timeout` allows" in run.only_annotation()["message"]

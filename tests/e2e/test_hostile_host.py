@@ -1,0 +1,128 @@
+"""A job whose workspace and environment are against us: planted modules, start-up files, search paths, credentials.
+
+Whatever an earlier step left in the checked-out repository, in GITHUB_ENV or in HOME, the action runs its own code and
+sends its own credentials. The same in a container is shown with the image.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PLANTED = ("json", "ssl", "httpx", "actions_toolkit", "sentryagent_actions", "sitecustomize", "usercustomize")
+
+
+@pytest.fixture
+def trap(tmp_path):
+    """The file into which every planted thing writes when it is run."""
+    return tmp_path / "sprung"
+
+
+@pytest.fixture
+def workspace(tmp_path, trap):
+    """A checked-out repository with modules of our names, programs, libraries, and a home with a start-up file."""
+    workspace = tmp_path / "workspace"
+    home = workspace / "home"
+    user_site = home / f".local/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    code = f"open({str(trap)!r}, 'a').write(__name__)\n"
+    for folder in (workspace, user_site):
+        folder.mkdir(parents=True)
+        for name in PLANTED:
+            (folder / f"{name}.py").write_text(code)
+    (user_site / "planted.pth").write_text(f"import sys; {code}")
+    (home / ".netrc").write_text("default login planted password planted\n")
+    (home / ".pythonrc").write_text(code)
+    for program in ("python", "python3", "sh", "env"):
+        (workspace / program).write_text(f"#!/bin/sh\necho {program} >> {trap}\n")
+        (workspace / program).chmod(0o755)
+    (workspace / "_json.so").write_bytes(b"no library")
+    return workspace
+
+
+@pytest.fixture
+def hostile(workspace):
+    """What an earlier step can put into the environment."""
+    home = workspace / "home"
+    return {
+        "PATH": str(workspace),
+        "HOME": str(home),
+        "LD_LIBRARY_PATH": str(workspace),
+        "PYTHONPATH": str(workspace),
+        "PYTHONHOME": str(workspace),
+        "PYTHONSTARTUP": str(home / ".pythonrc"),
+        "PYTHONUSERBASE": str(home / ".local"),
+        "PYTHONINSPECT": "1",
+        "PYTHONWARNINGS": "error",
+        "PYTHONDEVMODE": "1",
+        "PYTHONPLATLIBDIR": "planted",
+        "NETRC": str(home / ".netrc"),
+    }
+
+
+@pytest.fixture
+def job(environment, github, repository, tmp_path):
+    """The variables of a job, with the runner's files."""
+    mock_idp = Path(sys.executable).with_name("mock-idp")
+    options = ("--url", github.url, "--repository", repository, "--format", "json")
+    variables = subprocess.check_output([mock_idp, "env", *options], env=environment, text=True)
+    files = {name: str(tmp_path / name) for name in ("GITHUB_OUTPUT", "GITHUB_STATE", "GITHUB_STEP_SUMMARY")}
+    return json.loads(variables) | files
+
+
+@pytest.fixture
+def trusted(provider, repository, agent_name):
+    """An agent that the test's repository may act as; its id."""
+    agent_id = provider.agent(agent_name)
+    provider.policy(repository, agentId=agent_id)
+    return agent_id
+
+
+def entry_point(action: str) -> list[str]:
+    """The image's entry point, with this Python for the image's."""
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    [words] = [line.removeprefix("ENTRYPOINT ") for line in lines if line.startswith("ENTRYPOINT ")]
+    return [sys.executable, *json.loads(words)[1:], action]
+
+
+def start(command, environ, workspace, transcript):
+    done = subprocess.run(command, env=environ, cwd=workspace, capture_output=True, text=True)
+    # A process of its own has no runner that would obey the masks.
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("::add-mask::")]
+    transcript.add("the action", "\n".join(lines) + done.stderr)
+    return done
+
+
+def test_nothing_planted_is_run_or_sent(provider, trusted, hostile, job, workspace, trap, transcript):
+    """The action gets its token as in a clean job, and nothing that was planted ran."""
+    inputs = {"INPUT_API-URL": provider.url, "INPUT_AGENT-ID": trusted, "INPUT_REVOKE": "false"}
+
+    done = start(entry_point("issue-token"), job | hostile | inputs, workspace, transcript)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not trap.exists(), trap.read_text()
+    assert done.stderr == ""
+    assert "\ntrue\n" in Path(job["GITHUB_OUTPUT"]).read_text()
+
+
+@pytest.mark.parametrize("variable", ["PYTHONPATH", "PYTHONUSERBASE"])
+def test_the_traps_would_spring_without_isolation(variable, hostile, job, workspace, trap, transcript):
+    """The same without `-I` runs what was planted: the test above shows something."""
+    command = [word for word in entry_point("issue-token") if word != "-I"]
+    environ = job | {name: hostile[name] for name in ("HOME", variable)}
+
+    start(command, environ, workspace, transcript)
+
+    assert trap.exists()
+
+
+def test_files_of_the_workspace_stay_as_they_were(provider, trusted, hostile, job, workspace, transcript):
+    """The action leaves nothing in the checkout: no bytecode, no credential file."""
+    before = sorted(str(path) for path in workspace.rglob("*"))
+    inputs = {"INPUT_API-URL": provider.url, "INPUT_AGENT-ID": trusted, "INPUT_REVOKE": "false"}
+
+    start(entry_point("issue-token"), job | hostile | inputs, workspace, transcript)
+
+    assert sorted(str(path) for path in workspace.rglob("*")) == before

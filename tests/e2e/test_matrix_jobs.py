@@ -1,0 +1,34 @@
+"""Jobs of a matrix that start together: one agent, one policy, no winner needed."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+JOBS = 4
+
+
+def test_jobs_started_together_share_one_agent(provider, repository, agent_name, run_action):
+    """Four jobs that run the one-step action at once all get a token of the same agent; one of them registered it."""
+    provider.policy(repository, trustRegistered=True)
+    inputs = {"agent-name": agent_name, "revoke": "false"}
+
+    with ThreadPoolExecutor(JOBS) as pool:
+        runs = list(pool.map(lambda _: run_action("", inputs), range(JOBS)))
+
+    assert [run.outcome for run in runs] == ["success"] * JOBS, [run.log for run in runs]
+    assert sorted(run.outputs["created"] for run in runs) == ["false"] * (JOBS - 1) + ["true"]
+    assert {provider.verify(run.token())["sub"] for run in runs} == {runs[0].outputs["agent-id"]}
+    assert len({run.token() for run in runs}) == JOBS
+    assert all(run.annotations == [] for run in runs)
+    assert len(provider.agents_named(agent_name)) == 1
+
+
+def test_failed_jobs_run_again_recover(provider, repository, agent_name, run_action):
+    """A job that registered the agent and was refused its token succeeds when it is run again after the mending."""
+    bootstrap = provider.policy(repository)
+    first = run_action("", {"agent-name": agent_name})
+    provider.policy(repository, agentId=first.outputs["agent-id"])
+
+    again = run_action("", {"agent-name": agent_name}, run_attempt="2")
+
+    assert bootstrap["trustRegistered"] is False
+    assert (first.outcome, first.outputs["authenticated"]) == ("failure", "false")
+    assert (again.outcome, again.outputs["created"]) == ("success", "false")

@@ -1,0 +1,292 @@
+"""Corporate networks: a proxy on the way, a private root certificate, both at once.
+
+The provider stands behind a TLS terminator whose certificate comes from a CA of this test; the name idp.example.test
+resolves nowhere but in the test's own proxy, so that a call which reaches the provider has come through it.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from threading import Thread
+from urllib.parse import urlsplit
+
+import pytest
+import trustme
+
+NAME = "idp.example.test"
+# Loopback, and not one of the addresses that the actions keep away from every proxy.
+ADDRESS = "127.0.0.2"
+START_SECONDS = 10
+STOP_SECONDS = 5
+
+Serve = Callable[[StreamReader, StreamWriter], Awaitable[None]]
+
+
+async def copy(reader: StreamReader, writer: StreamWriter) -> None:
+    """Copy bytes until one side ends."""
+    with contextlib.suppress(OSError):
+        while chunk := await reader.read(65536):
+            writer.write(chunk)
+            await writer.drain()
+    writer.close()
+
+
+async def forward(reader: StreamReader, writer: StreamWriter, host: str, port: int) -> None:
+    """Let a client talk to another server."""
+    upstream_reader, upstream_writer = await asyncio.open_connection(host, port)
+    await asyncio.gather(copy(reader, upstream_writer), copy(upstream_reader, writer))
+
+
+async def head_of(reader: StreamReader) -> str:
+    """The first line of a request, whose headers are read as well."""
+    return (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()[0]
+
+
+class Lan:
+    """The servers of one test, in an event loop of a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._servers: list[asyncio.Server] = []
+        self._thread = Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def listen(self, address: str, serve: Serve, tls: ssl.SSLContext | None = None) -> int:
+        """Serve each connection to a free port of an address; gives the port."""
+        starting = asyncio.start_server(serve, address, 0, ssl=tls)
+        server = asyncio.run_coroutine_threadsafe(starting, self._loop).result(START_SECONDS)
+        self._servers.append(server)
+        return server.sockets[0].getsockname()[1]
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(STOP_SECONDS)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(STOP_SECONDS)
+        self._loop.close()
+
+    async def _stop(self) -> None:
+        for server in self._servers:
+            server.close()
+        connections = asyncio.all_tasks() - {asyncio.current_task()}
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+
+@pytest.fixture
+def lan():
+    """A network that a test puts servers into."""
+    lan = Lan()
+    yield lan
+    lan.close()
+
+
+@pytest.fixture(scope="module")
+def authority():
+    """The private CA of a network."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def root_pem(authority):
+    """Its root certificate, as a workflow hands it over."""
+    return authority.cert_pem.bytes().decode()
+
+
+@pytest.fixture
+def tls_port(lan, authority, provider):
+    """The port on 127.0.0.2 where the provider is reached over TLS, under its name and its address."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(NAME, ADDRESS).configure_cert(context)
+    upstream = urlsplit(provider.url)
+
+    async def serve(reader: StreamReader, writer: StreamWriter) -> None:
+        await forward(reader, writer, upstream.hostname, upstream.port)
+
+    return lan.listen(ADDRESS, serve, context)
+
+
+@dataclass
+class Proxy:
+    """A proxy, and the requests that it got."""
+
+    url: str = ""
+    requests: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def proxy(lan, tls_port):
+    """A proxy to which every place is the provider."""
+    proxy = Proxy()
+
+    async def serve(reader: StreamReader, writer: StreamWriter) -> None:
+        proxy.requests.append(await head_of(reader))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await forward(reader, writer, ADDRESS, tls_port)
+
+    proxy.url = f"http://127.0.0.1:{lan.listen('127.0.0.1', serve)}"
+    return proxy
+
+
+@pytest.fixture
+def strict_proxy(lan):
+    """A proxy that wants another password."""
+    proxy = Proxy()
+
+    async def serve(reader: StreamReader, writer: StreamWriter) -> None:
+        proxy.requests.append(await head_of(reader))
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    proxy.url = f"http://proxy-user:proxy-password@127.0.0.1:{lan.listen('127.0.0.1', serve)}"
+    return proxy
+
+
+@pytest.fixture
+def tinyproxy(tmp_path):
+    """The URL of a real proxy, where this machine has one."""
+    program = shutil.which("tinyproxy")
+    if program is None:
+        pytest.skip("no tinyproxy on PATH (Debian: tinyproxy-bin)")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    settings = tmp_path / "tinyproxy.conf"
+    settings.write_text(f"Port {port}\nListen 127.0.0.1\nTimeout 30\nAllow 127.0.0.1\n")
+    running = subprocess.Popen([program, "-d", "-c", settings], stdout=subprocess.DEVNULL)
+    try:
+        wait_until_open(port, running)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        running.terminate()
+        running.wait()
+
+
+def wait_until_open(port: int, running: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and running.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.02)
+    raise AssertionError("the proxy did not start")
+
+
+@pytest.fixture
+def agent(provider, repository, agent_name):
+    """An agent that the test's repository may act as; its id."""
+    agent_id = provider.agent(agent_name)
+    provider.policy(repository, agentId=agent_id)
+    return agent_id
+
+
+@pytest.fixture
+def issue(run_action, provider, agent):
+    """Run issue-token against a URL; the audience is given, since the provider's own name is another one."""
+
+    def issue(api_url: str, **inputs: str):
+        named = {name.replace("_", "-"): value for name, value in inputs.items()}
+        given = {"api-url": api_url, "agent-id": agent, "audience": provider.url, "timeout": "20"}
+        return run_action("issue-token", given | named)
+
+    return issue
+
+
+def test_a_private_certificate_is_refused_without_its_root(issue, tls_port):
+    """A certificate that nothing vouches for ends the step at once, and names the input that helps."""
+    run = issue(f"https://{ADDRESS}:{tls_port}")
+
+    assert run.exit_code == 1
+    assert run.outputs["error-code"] == "TLS_ERROR"
+    assert run.outputs["retryable"] == "false"
+    assert "`ca-certificate`" in run.only_annotation()["message"]
+
+
+def test_a_private_root_is_trusted_from_the_input(issue, tls_port, root_pem, provider):
+    """The PEM text of `ca-certificate` is trusted, by the main step and by the post step."""
+    run = issue(f"https://{ADDRESS}:{tls_port}", ca_certificate=root_pem)
+
+    assert not provider.is_active(run.token())
+    assert "The access token is revoked." in run.log
+
+
+def test_a_private_root_is_trusted_from_ssl_cert_file(
+    issue, tls_port, root_pem, tmp_path, environment, monkeypatch
+):
+    """SSL_CERT_FILE is honoured, and the log says so: an earlier step could have set it."""
+    file = tmp_path / "root.pem"
+    file.write_text(root_pem)
+    monkeypatch.setitem(environment, "SSL_CERT_FILE", str(file))
+
+    run = issue(f"https://{ADDRESS}:{tls_port}")
+
+    assert run.outcome == "success", run.log
+    assert "SSL_CERT_FILE is set: its certificates are trusted." in run.log
+
+
+def test_a_certificate_of_another_name_is_refused(issue, proxy, root_pem, environment, monkeypatch):
+    """A trusted root does not make a certificate good for every host."""
+    monkeypatch.setitem(environment, "HTTPS_PROXY", proxy.url)
+
+    run = issue("https://other.example.test", ca_certificate=root_pem)
+
+    assert run.exit_code == 1
+    assert run.outputs["error-code"] == "TLS_ERROR"
+    assert "other.example.test" in run.only_annotation()["message"]
+
+
+def test_proxy_and_private_root_work_together(issue, proxy, root_pem, provider, environment, monkeypatch):
+    """Every call to the provider goes through HTTPS_PROXY; the ID token's loopback endpoint does not."""
+    monkeypatch.setitem(environment, "HTTPS_PROXY", proxy.url)
+
+    run = issue(f"https://{NAME}", ca_certificate=root_pem)
+
+    assert not provider.is_active(run.token())
+    # The main step and the post step keep one connection each.
+    assert proxy.requests == [f"CONNECT {NAME}:443 HTTP/1.1"] * 2
+    assert "HTTPS_PROXY is set: its proxy is used." in run.log
+
+
+def test_no_proxy_goes_past_the_proxy(issue, tls_port, root_pem, proxy, environment, monkeypatch):
+    """A host that NO_PROXY names is asked directly."""
+    monkeypatch.setitem(environment, "HTTPS_PROXY", proxy.url)
+    monkeypatch.setitem(environment, "NO_PROXY", f"other.example,{ADDRESS}")
+
+    run = issue(f"https://{ADDRESS}:{tls_port}", ca_certificate=root_pem)
+
+    assert run.outcome == "success", run.log
+    assert proxy.requests == []
+
+
+def test_a_proxy_that_wants_a_password_is_final_and_shows_none(
+    issue, strict_proxy, root_pem, environment, monkeypatch
+):
+    """A 407 is not retried for a minute, and the proxy's URL with its password is nowhere."""
+    monkeypatch.setitem(environment, "HTTPS_PROXY", strict_proxy.url)
+
+    run = issue(f"https://{NAME}", ca_certificate=root_pem, on_unavailable="skip")
+
+    assert run.exit_code == 1
+    assert run.outputs["error-code"] == "PROVIDER_UNREACHABLE"
+    assert run.outputs["retryable"] == "false"
+    assert "the proxy answered 407" in run.only_annotation()["message"]
+    assert len(strict_proxy.requests) == 1
+    assert "proxy-password" not in run.log + run.summary
+
+
+def test_a_real_proxy_carries_the_exchange(
+    issue, tinyproxy, tls_port, root_pem, provider, environment, monkeypatch
+):
+    """The same through tinyproxy, which knows nothing of this test."""
+    monkeypatch.setitem(environment, "HTTPS_PROXY", tinyproxy)
+
+    run = issue(f"https://{ADDRESS}:{tls_port}", ca_certificate=root_pem)
+
+    assert not provider.is_active(run.token())
+    assert "HTTPS_PROXY is set: its proxy is used." in run.log
