@@ -1,0 +1,161 @@
+"""`GET /audit/verify`: the chain over what really happens; and the proof that anybody can make of an export."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from server.housekeeping import Housekeeping
+from server.sealing import AuditChain, Sealer
+
+MANUAL = Path(__file__).parents[3] / "docs" / "audit.md"
+
+
+@pytest.fixture
+def seal(provider):
+    """Seals all that waits."""
+    return Sealer(provider.store, provider.clock).run
+
+
+def verify(provider):
+    answer = provider.http.get("/api/v1/audit/verify", headers=provider.admin)
+    assert answer.status_code == 200, answer.text
+    return answer.json
+
+
+def sql(provider, statement, **parameters):
+    with provider.store.write() as tx:
+        tx.facts._connection.execute(text(statement), parameters)
+
+
+@pytest.fixture
+def busy(provider, seal):
+    """A provider in which this and that happened, sealed."""
+    provider.policy()
+    provider.agent(headers=provider.bootstrap_headers())
+    provider.exchange(provider.github_token(), agentId="3f2504e0-4f89-41d3-9a0c-0305e82c3301")
+    seal()
+    return provider
+
+
+def test_sound_chain(busy):
+    """All that happened is confirmed, and nothing waits."""
+    total = busy.http.get("/api/v1/audit", headers=busy.admin).json["total"]
+
+    assert verify(busy) == {
+        "valid": True,
+        "checked": total,
+        "firstBroken": None,
+        "reason": None,
+        "unsealed": 0,
+        "missing": 0,
+    }
+
+
+def test_what_happened_since_the_last_seal_waits(busy):
+    """Records are whole before they are sealed: they are counted, not doubted."""
+    busy.agent("other@octo-org.example")
+
+    assert (verify(busy)["valid"], verify(busy)["unsealed"]) == (True, 1)
+
+
+def test_changed_record_is_named(busy):
+    """The event id that is told finds the changed record by `GET /audit`."""
+    sql(busy, "UPDATE audit_log SET actor = 'nobody' WHERE action = 'agent.created'")
+
+    answer = verify(busy)
+
+    assert answer["valid"] is False
+    (record,) = busy.audit(eventId=answer["firstBroken"])
+    assert record["action"] == "agent.created"
+    assert answer["reason"].endswith("or its record was changed")
+
+
+def test_removed_record_is_named(busy):
+    """Who removes a record leaves its seal, which still names it."""
+    (record,) = busy.audit(action="agent.created")
+    sql(busy, "DELETE FROM audit_log WHERE event_id = :it", it=record["eventId"])
+
+    answer = verify(busy)
+
+    assert (answer["valid"], answer["firstBroken"]) == (False, record["eventId"])
+
+
+def test_verification_needs_its_scope_and_takes_no_parameters(provider):
+    """Who may not read the audit may not check it, and a parameter that means nothing is refused."""
+    path = "/api/v1/audit/verify"
+
+    assert provider.http.get(path, headers=provider.admin_headers("agents:read")).status_code == 403
+    assert provider.http.get(path).status_code == 401
+    assert provider.http.get(f"{path}?from=x", headers=provider.admin).status_code == 400
+
+
+def test_retention_leaves_a_sound_chain(busy, seal):
+    """After the days that are kept, sealed records go and the chain is checked from there."""
+    busy.clock.advance(2 * 86_400)
+    busy.admin = busy.admin_headers()
+    keeper = Housekeeping(busy.store, busy.clock, audit_retention_days=1)
+    seal()
+
+    assert keeper.run() > 1
+
+    assert [it["action"] for it in busy.audit()] == ["admin.token_issued"]
+    assert (verify(busy)["valid"], verify(busy)["checked"]) == (True, 1)
+
+
+@pytest.fixture
+def program():
+    """The program of the manual."""
+    (code,) = re.findall(r"```python\n(.*?)```", MANUAL.read_text(), re.DOTALL)
+    assert len([line for line in code.splitlines() if line]) <= 20
+    return code
+
+
+@pytest.fixture
+def check(tmp_path, program):
+    """Runs the manual's program on an export, as it says."""
+
+    def check(lines):
+        export = tmp_path / "audit.jsonl"
+        export.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        return subprocess.run([sys.executable, "-c", program, str(export)], capture_output=True, text=True)
+
+    return check
+
+
+def test_anybody_verifies_an_export(busy, check):
+    """The manual's program, which needs nothing of ours, confirms a whole export and a part of it."""
+    lines = list(AuditChain(busy.store).sealed(None, None))
+
+    whole, part = check(lines), check(lines[2:4])
+
+    assert (whole.returncode, whole.stdout) == (
+        0,
+        f"{len(lines)} records are sound, up to seal {len(lines)}\n",
+    )
+    assert (part.returncode, part.stdout) == (0, "2 records are sound, up to seal 4\n")
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda lines: lines[2]["record"].update(actor="nobody"),
+        lambda lines: lines[2].update(hash="0" * 64),
+        lambda lines: lines[2].update(previous="0" * 64),
+        lambda lines: lines.pop(2),
+        lambda lines: lines.insert(2, lines.pop(3)),
+    ],
+)
+def test_anybody_finds_what_was_changed(busy, check, tamper):
+    """The manual's program fails at the first line that does not follow."""
+    lines = list(AuditChain(busy.store).sealed(None, None))
+    tamper(lines)
+
+    done = check(lines)
+
+    assert done.returncode == 1
+    assert re.fullmatch(r"broken at seal [34]\n", done.stderr)

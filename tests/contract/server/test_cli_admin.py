@@ -1,0 +1,215 @@
+"""`sentryagent-idp keys`, `clients` and `audit`: what an admin reads and types."""
+
+import json
+import re
+from datetime import UTC, datetime
+from shutil import copyfile
+
+import pytest
+from click.testing import CliRunner
+
+from server.cli import main
+from server.key_ring import ensure_signing_key
+from server.store import schema
+from server.store.database import Database
+
+PASSPHRASE = "a passphrase of more than thirty-two characters"
+KID = r"[\w-]{43}"
+MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+CLIENT = r"admin-[0-9a-f-]{36}"
+
+
+@pytest.fixture
+def database(tmp_path, prepared_database):
+    """The file of a provider that was served before."""
+    return copyfile(prepared_database, tmp_path / "provider.db")
+
+
+@pytest.fixture
+def run(database):
+    """Runs a command on it; variables without their prefix."""
+
+    def run(*arguments, **variables):
+        environ = {f"SENTRYAGENT_{name}": value for name, value in variables.items()}
+        url = {"SENTRYAGENT_DATABASE_URL": f"sqlite:///{database}"}
+        return CliRunner().invoke(main, arguments, env=url | environ, catch_exceptions=False)
+
+    return run
+
+
+def cells(output):
+    """The cells of a table, row by row, under its header."""
+    header, *rows = [re.split(r"  +", line) for line in output.splitlines()]
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_keys_list(run):
+    """Keys are shown in aligned columns, without any private part."""
+    run("keys", "rotate")
+    done = run("keys", "list")
+
+    rows = cells(done.stdout)
+    assert {row["status"] for row in rows} == {"retired", "active", "next"}
+    for row in rows:
+        assert re.fullmatch(KID, row["kid"])
+        assert row["alg"] == "ES256"
+        assert re.fullmatch(MOMENT, row["created"])
+        assert re.fullmatch(MOMENT if row["status"] == "retired" else "-", row["retired"])
+    assert len({line.index("ES256") for line in done.stdout.splitlines()[1:]}) == 1
+    assert "PRIVATE" not in done.stdout
+
+
+def kids(run):
+    return {row["status"]: row["kid"] for row in cells(run("keys", "list").stdout)}
+
+
+def test_keys_rotate(run):
+    """Rotating says which key signs now; twice in a row it warns, since verifiers cannot know the key yet."""
+    before = kids(run)
+
+    first, second = run("keys", "rotate"), run("keys", "rotate")
+
+    assert (first.exit_code, first.stdout) == (0, f"{before['next']} signs now\n")
+    assert second.exit_code == 0
+    assert re.search(
+        r"published so lately that verifiers may not know it for (299|300) s more", second.stderr
+    )
+
+
+def test_keys_revoke(run):
+    """Revoking says which key signs now; the key is gone from the list."""
+    before = kids(run)
+
+    done = run("keys", "revoke", before["active"])
+
+    assert (done.exit_code, done.stdout) == (0, f"{before['next']} signs now\n")
+    assert before["active"] not in kids(run).values()
+
+
+def test_clients_create(run):
+    """A new client is shown as two lines or as JSON, and its secret nowhere else."""
+    lines = run("clients", "create", "CI bot", "--scope", "agents:read audit:read")
+    as_json = run("clients", "create", "other", "--json")
+
+    assert re.fullmatch(rf"client_id={CLIENT}\nclient_secret=sk_live_[0-9a-f]{{64}}\n", lines.stdout)
+    shown = json.loads(as_json.stdout)
+    assert set(shown) == {"client_id", "client_secret"}
+    listed = run("clients", "list").stdout
+    assert "sk_live" not in listed
+    rows = cells(listed)
+    assert [(row["name"], row["status"], row["scope"]) for row in rows] == [
+        ("CI bot", "active", "agents:read audit:read"),
+        ("other", "active", "agents:read agents:write tokens:read audit:read policies:read policies:write"),
+    ]
+    assert rows[1]["client_id"] == shown["client_id"]
+
+
+def test_clients_rotate_and_revoke(run):
+    """A client gets another secret, and ends."""
+    made = json.loads(run("clients", "create", "x", "--json").stdout)
+
+    rotated = json.loads(run("clients", "rotate", made["client_id"], "--json").stdout)
+    revoked = run("clients", "revoke", made["client_id"])
+
+    assert rotated["client_id"] == made["client_id"]
+    assert rotated["client_secret"] != made["client_secret"]
+    assert (revoked.exit_code, revoked.stdout) == (0, f"revoked {made['client_id']}\n")
+    assert [row["status"] for row in cells(run("clients", "list").stdout)] == ["revoked"]
+
+
+def test_audit_export(run):
+    """What was done is exported with its seals, sealed or not until then; a span of time narrows it."""
+    run("clients", "create", "x")
+    lines = [json.loads(line) for line in run("audit", "export").stdout.splitlines()]
+
+    assert [line["seal"] for line in lines] == list(range(1, len(lines) + 1))
+    assert [line["record"]["action"] for line in lines] == ["key.created", "client.created"]
+    assert run("audit", "export", "--to", "2020-01-01T00:00:00Z").stdout == ""
+    assert run("audit", "export", "--from", "2020-01-01T00:00:00Z").stdout.count("\n") == 2
+
+
+REFUSED = [
+    (["keys", "revoke", "nope"], "There is no signing key nope; `sentryagent-idp keys list` shows them."),
+    (["clients", "create", " x"], "NAME: write 1 to 128 printable characters"),
+    (["clients", "create", "x", "--scope", "root"], "--scope: unknown root; choose from agents:read"),
+    (["clients", "create", "x", "--scope", ""], "--scope: unknown scope; choose from"),
+    (["clients", "rotate", "admin-x"], "There is no admin client admin-x; `sentryagent-idp clients list`"),
+    (["clients", "revoke", "größe"], "There is no admin client größe"),
+    (["audit", "export", "--from", "yesterday"], "--from: it must be a time with its zone such as"),
+    (["audit", "export", "--to", "2027-01-31"], "--to: it must be a time with its zone such as"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "reason"), REFUSED)
+def test_refused(run, arguments, reason):
+    """What cannot be done is one line on stderr and exit code 2."""
+    done = run(*arguments)
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"sentryagent-idp: {reason}")
+    assert done.stderr.count("\n") == 1
+
+
+COMMANDS = [
+    ["keys", "list"],
+    ["keys", "rotate"],
+    ["keys", "revoke", "x"],
+    ["clients", "create", "x"],
+    ["clients", "list"],
+    ["clients", "rotate", "x"],
+    ["clients", "revoke", "x"],
+    ["audit", "export"],
+]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+@pytest.mark.parametrize("is_there", [False, True])
+def test_unprepared_database(tmp_path, run, arguments, is_there):
+    """No command makes a database, or tables in an empty one."""
+    path = tmp_path / "empty.db"
+    if is_there:
+        path.touch()
+
+    done = run(*arguments, DATABASE_URL=f"sqlite:///{path}")
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        "sentryagent-idp: SENTRYAGENT_DATABASE_URL: the database is not prepared; "
+        "run `sentryagent-idp serve` or `migrate` first\n"
+    )
+    assert (path.exists(), is_there and path.stat().st_size) == (is_there, 0)
+
+
+def test_database_without_keys(tmp_path, run):
+    """A database that was only migrated has no keys to rotate."""
+    url = f"sqlite:///{tmp_path / 'migrated.db'}"
+    schema.migrate(url)
+
+    assert run("keys", "list", DATABASE_URL=url).stdout == "kid  alg  status  created  retired\n"
+    done = run("keys", "rotate", DATABASE_URL=url)
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "sentryagent-idp: The provider has no signing key yet; `sentryagent-idp serve` makes it.\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "remedy"),
+    [
+        ({}, "set SENTRYAGENT_KEY_ENCRYPTION_KEY to its passphrase"),
+        ({"KEY_ENCRYPTION_KEY": PASSPHRASE + "x"}, "check that SENTRYAGENT_KEY_ENCRYPTION_KEY is the one"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [["keys", "rotate"], ["admin-token"]])
+def test_wrong_passphrase(database, run, variables, remedy, arguments):
+    """Keys that cannot be read are one line that names the variable; listing needs no passphrase."""
+    with Database(f"sqlite:///{database}") as store:
+        ensure_signing_key(store, "ES256", PASSPHRASE, lambda: datetime.now(UTC))
+
+    done = run(*arguments, **variables)
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert remedy in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert run("keys", "list").exit_code == 0
+    assert run("keys", "rotate", KEY_ENCRYPTION_KEY=PASSPHRASE).exit_code == 0

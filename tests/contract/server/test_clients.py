@@ -1,0 +1,205 @@
+"""Admin clients: programs that get admin tokens by a secret of their own."""
+
+import uuid
+from base64 import b64encode
+
+import pytest
+
+from server.auditing import Auditor
+from server.clients import ClientAdmin
+from server.domain.audit import RequestContext
+from server.errors import AdminRefused
+from server.rejections import RejectionAudit
+from server.tokens import client_secret
+
+HERE = RequestContext("test", None)
+
+
+@pytest.fixture
+def admin(provider):
+    """The admin of clients."""
+    return ClientAdmin(provider.store, Auditor(provider.clock, uuid.uuid4), provider.clock, uuid.uuid4)
+
+
+@pytest.fixture
+def client(admin):
+    """A client that may write agents and read policies: its id and its secret."""
+    made, secret = admin.create("admin-cli", "CI", ("agents:write", "policies:read"), HERE)
+    return made.client_id, secret
+
+
+def basic(client_id, secret):
+    return {"Authorization": "Basic " + b64encode(f"{client_id}:{secret}".encode()).decode()}
+
+
+def grant(provider, client, **form):
+    form = {"grant_type": "client_credentials", **form}
+    return provider.http.post("/api/v1/token", data=form, headers=basic(*client))
+
+
+def bearer(answer):
+    assert answer.status_code == 200, answer.text
+    return {"Authorization": f"Bearer {answer.json['access_token']}"}
+
+
+def test_token_of_a_client(provider, client):
+    """A client gets an admin token with the scopes that it was made with, by Basic or by the form."""
+    by_form = provider.http.post(
+        "/api/v1/token",
+        data={"grant_type": "client_credentials", "client_id": client[0], "client_secret": client[1]},
+    )
+    for answer in (grant(provider, client), by_form):
+        assert answer.json["scope"] == "agents:write policies:read"
+        assert answer.json["expires_in"] == 3600
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert provider.http.get("/api/v1/oidc/trust-policies", headers=bearer(answer)).status_code == 200
+        assert provider.http.get("/api/v1/audit", headers=bearer(answer)).status_code == 403
+        agent = provider.agent(f"{uuid.uuid4()}@example.com", headers=bearer(answer))
+        credentials = f"/api/v1/agents/{agent['agentId']}/credentials"
+        assert provider.http.post(credentials, headers=bearer(answer)).status_code == 201
+
+
+@pytest.mark.parametrize("scope", ["policies:read", "agents:read", "agents:write policies:read"])
+def test_part_of_the_scopes(provider, client, scope):
+    """A client may ask for less than it has; reading is a part of writing."""
+    assert grant(provider, client, scope=scope).json["scope"] == scope
+
+
+@pytest.mark.parametrize("scope", ["policies:write", "audit:read", "agents:write audit:read", "nonsense"])
+def test_more_than_the_scopes(provider, client, scope):
+    """Beyond its scopes a client gets nothing, and is told what it may ask for."""
+    answer = grant(provider, client, scope=scope)
+
+    assert (answer.status_code, answer.json["error"]) == (400, "invalid_scope")
+    assert "The client does not give" in answer.json["error_description"]
+    assert "agents:write policies:read" in answer.json["error_description"]
+
+
+def test_ids_fit_into_basic_credentials(client):
+    """An id holds no colon and cannot be taken for an agent's."""
+    assert client[0].startswith("admin-")
+    assert ":" not in client[0]
+    assert uuid.UUID(client[0].removeprefix("admin-"))
+
+
+def test_new_secret(provider, admin, client):
+    """After a rotation the old secret is refused at once and the new one works; tokens stay good."""
+    token = bearer(grant(provider, client))
+    _, secret = admin.rotate("admin-cli", client[0], HERE)
+
+    assert grant(provider, client).status_code == 401
+    assert grant(provider, (client[0], secret)).status_code == 200
+    assert provider.http.get("/api/v1/agents", headers=token).status_code == 200
+
+
+def test_revoked_client(provider, admin, client):
+    """A revoked client's secret and its tokens are refused at once, in every process and by introspection."""
+    other = provider.with_settings()
+    token = bearer(grant(provider, client))
+    assert other.http.get("/api/v1/agents", headers=token).status_code == 200
+
+    admin.revoke("admin-cli", client[0], HERE)
+
+    for process in (provider, other):
+        answer = process.http.get("/api/v1/agents", headers=token)
+        assert answer.status_code == 401
+        assert "admin client was revoked" in answer.json["message"]
+        assert grant(process, client).status_code == 401
+    text = token["Authorization"].removeprefix("Bearer ")
+    introspected = provider.http.post(
+        "/api/v1/token/introspect", data={"token": text}, headers=provider.admin
+    )
+    assert introspected.json == {"active": False}
+
+
+def test_unknown_and_revoked_clients_have_no_second_life(admin, client):
+    """What is unknown or revoked can be neither rotated nor revoked, and the reason is said."""
+    admin.revoke("admin-cli", client[0], HERE)
+    for attempt in (admin.rotate, admin.revoke):
+        with pytest.raises(AdminRefused, match="is revoked, which is final"):
+            attempt("admin-cli", client[0], HERE)
+        with pytest.raises(AdminRefused, match="`sentryagent-idp clients list`"):
+            attempt("admin-cli", f"admin-{uuid.uuid4()}", HERE)
+
+
+def test_client_revokes_its_own_tokens_by_its_secret(provider, client):
+    """A client's credentials end its own token, and nobody else's, whatever scopes it has."""
+    token = bearer(grant(provider, client))
+    text = token["Authorization"].removeprefix("Bearer ")
+    foreign = provider.admin["Authorization"].removeprefix("Bearer ")
+
+    own = provider.http.post("/api/v1/token/revoke", data={"token": text}, headers=basic(*client))
+    others = provider.http.post("/api/v1/token/revoke", data={"token": foreign}, headers=basic(*client))
+
+    assert (own.status_code, others.status_code) == (200, 403)
+    assert provider.http.get("/api/v1/agents", headers=token).status_code == 401
+
+
+def test_what_admins_do_to_clients_is_audited(provider, admin, client):
+    """Making, rotating, revoking and each token are recorded, and no secret is."""
+    grant(provider, client)
+    _, secret = admin.rotate("admin-cli", client[0], HERE)
+    admin.revoke("admin-cli", client[0], HERE)
+
+    records = {it["action"]: it for it in provider.audit() if client[0] in str(it)}
+
+    assert set(records) == {"client.created", "client.rotated", "client.revoked", "admin.token_issued"}
+    assert records["admin.token_issued"]["actor"] == client[0]
+    assert records["client.created"]["details"]["scope"] == "agents:write policies:read"
+    assert secret not in str(records)
+    assert client[1] not in str(records)
+
+
+UNPROVEN = [
+    (lambda client: (client[0], "wrong"), True),
+    (lambda client: (client[0], ""), True),
+    (lambda _: (f"admin-{uuid.uuid4()}", "wrong"), False),
+    (lambda _: ("admin-", "wrong"), False),
+    (lambda _: ("admin-cli", "wrong"), False),
+    (lambda client: (f"admin-{{{client[0].removeprefix('admin-')}}}", client[1]), False),
+    (lambda client: (client[0].removeprefix("admin-"), client[1]), False),
+    (lambda client: (client[0].upper(), client[1]), False),
+    (lambda _: (str(uuid.uuid4()), "wrong"), False),
+]
+
+
+@pytest.mark.parametrize(("credentials", "known"), UNPROVEN)
+def test_unproven_clients(provider, client, monkeypatch, credentials, known):
+    """Whoever it is not is refused alike, after one hash each, and counted with the client only where there is one."""
+    hashed = []
+    matches = client_secret.matches
+    monkeypatch.setattr(client_secret, "matches", lambda *args: hashed.append(args) or matches(*args))
+
+    answer = grant(provider, credentials(client))
+
+    assert (answer.status_code, answer.json["error"]) == (401, "invalid_client")
+    assert len(hashed) == 1
+    ((kind, count),) = provider.rejections.drain().items()
+    assert (kind.code, kind.reason, kind.actor, count) == (
+        "INVALID_CLIENT",
+        "secret_refused",
+        client[0] if known else "unverified",
+        1,
+    )
+
+
+def test_failed_authentications_are_audited_by_their_number(provider, admin, client):
+    """Guesses, and tokens of a revoked client, leave one record for each kind, and no more."""
+    token = bearer(grant(provider, client))
+    for _ in range(3):
+        grant(provider, (client[0], "guess"))
+    admin.revoke("admin-cli", client[0], HERE)
+    for _ in range(2):
+        provider.http.get("/api/v1/agents", headers=token)
+    assert provider.audit(action="auth.failed") == []
+
+    auditor = Auditor(provider.clock, uuid.uuid4)
+    RejectionAudit(provider.store, auditor, provider.rejections, uuid.uuid4).run()
+
+    records = provider.audit(action="auth.failed")
+    assert {(it["details"]["reason"], it["details"]["count"]) for it in records} == {
+        ("secret_refused", 3),
+        ("client_revoked", 2),
+    }
+    assert {it["actor"] for it in records} == {client[0]}
+    assert {it["outcome"] for it in records} == {"failure"}

@@ -1,0 +1,293 @@
+"""Signing keys through their life: next, active, retired, gone; over HTTP and in several processes."""
+
+import uuid
+from threading import Barrier, Thread
+
+import jwt
+import pytest
+
+from server.auditing import Auditor
+from server.domain.audit import RequestContext
+from server.errors import AdminRefused
+from server.key_admin import KeyAdmin, RetiredKeys
+from server.key_ring import ensure_signing_key
+from server.ports import KeyStatus
+from server.store import schema
+from server.store.database import Database
+from server.tokens import signing_keys
+from server.tokens.signing_keys import UnreadableKey
+
+HERE = RequestContext("test", None)
+PASSPHRASE = "a passphrase of more than thirty-two characters"
+
+
+@pytest.fixture
+def admin(provider):
+    """The key admin of the provider's database."""
+    return KeyAdmin(provider.store, Auditor(provider.clock, uuid.uuid4), provider.clock, None)
+
+
+@pytest.fixture
+def retired(provider):
+    """The removal of retired keys, for tokens of an hour."""
+    auditor = Auditor(provider.clock, uuid.uuid4)
+    return RetiredKeys(provider.store, auditor, provider.clock, uuid.uuid4, token_ttl=3600)
+
+
+def by_status(store):
+    """The kids in each status."""
+    with store.read() as tx:
+        keys = tx.signing_keys.all()
+    return {status: [key.kid for key in keys if key.status is status] for status in KeyStatus}
+
+
+def published(provider):
+    return [key["kid"] for key in provider.http.get("/.well-known/jwks.json").json["keys"]]
+
+
+def signer(headers):
+    """The kid of the key that signed a token."""
+    return jwt.get_unverified_header(headers["Authorization"].partition(" ")[2])["kid"]
+
+
+def status_of(provider, headers):
+    return provider.http.get("/api/v1/agents", headers=headers).status_code
+
+
+def test_next_key_is_published_before_it_signs(provider):
+    """A new provider publishes two keys and signs with one."""
+    keys = by_status(provider.store)
+
+    assert [len(keys[status]) for status in KeyStatus] == [1, 1, 0]
+    assert sorted(published(provider)) == sorted(keys[KeyStatus.NEXT] + keys[KeyStatus.ACTIVE])
+    assert signer(provider.admin) == keys[KeyStatus.ACTIVE][0]
+
+
+def test_rotation(provider, admin):
+    """The published next key signs, the old one still verifies, and a third is published; without any restart."""
+    other = provider.with_settings()
+    before = by_status(provider.store)
+    old_token = provider.admin
+
+    now_signing = admin.rotate("admin-cli", HERE)
+
+    after = by_status(provider.store)
+    assert after[KeyStatus.ACTIVE] == before[KeyStatus.NEXT] == [now_signing.kid]
+    assert after[KeyStatus.RETIRED] == before[KeyStatus.ACTIVE]
+    assert after[KeyStatus.NEXT] not in before.values()
+    for process in (provider, other):
+        assert len(published(process)) == 3
+        assert signer(process.admin_headers()) == now_signing.kid
+        assert status_of(process, old_token) == 200
+
+
+def test_exchange_signs_with_the_active_key(provider, admin):
+    """The exchange follows a rotation at once."""
+    provider.policy()
+    now_signing = admin.rotate("admin-cli", HERE)
+
+    assert signer(provider.bootstrap_headers()) == now_signing.kid
+
+
+@pytest.mark.parametrize("status", list(KeyStatus))
+def test_revocation(provider, admin, status):
+    """A revoked key leaves the JWKS, its tokens are refused at once in every process, and two keys stand ready again."""
+    other = provider.with_settings()
+    token = provider.admin
+    admin.rotate("admin-cli", HERE)
+    (kid,) = by_status(provider.store)[status]
+    newer = provider.admin_headers()
+
+    now_signing = admin.revoke("admin-cli", kid, HERE)
+
+    keys = by_status(provider.store)
+    assert [len(keys[it]) for it in (KeyStatus.NEXT, KeyStatus.ACTIVE)] == [1, 1]
+    assert keys[KeyStatus.ACTIVE] == [now_signing.kid]
+    for process in (provider, other):
+        assert kid not in published(process)
+        assert status_of(process, token) == (401 if status is KeyStatus.RETIRED else 200)
+        assert status_of(process, newer) == (401 if status is KeyStatus.ACTIVE else 200)
+        assert status_of(process, process.admin_headers()) == 200
+
+
+def test_revoking_the_active_key_promotes_the_published_one(provider, admin):
+    """What takes over is the key that verifiers hold already."""
+    keys = by_status(provider.store)
+
+    admin.revoke("admin-cli", keys[KeyStatus.ACTIVE][0], HERE)
+
+    assert by_status(provider.store)[KeyStatus.ACTIVE] == keys[KeyStatus.NEXT]
+
+
+def test_unknown_key(provider, admin):
+    """Revoking what is not there changes nothing and says where the keys are shown."""
+    before = by_status(provider.store)
+
+    with pytest.raises(AdminRefused, match=r"no signing key nope; `sentryagent-idp keys list`"):
+        admin.revoke("admin-cli", "nope", HERE)
+
+    assert by_status(provider.store) == before
+
+
+def test_what_admins_do_to_keys_is_audited(provider, admin):
+    """Making, rotating and revoking are recorded with the key and the stages after it."""
+    old = by_status(provider.store)[KeyStatus.ACTIVE][0]
+    admin.rotate("admin-cli", HERE)
+    admin.revoke("admin-cli", old, HERE)
+    provider.admin = provider.admin_headers()
+
+    revoked, rotated, created = [it for it in provider.audit() if it["action"].startswith("key.")]
+
+    assert [it["action"] for it in (revoked, rotated, created)] == [
+        "key.revoked",
+        "key.rotated",
+        "key.created",
+    ]
+    assert [it["actor"] for it in (revoked, rotated, created)] == ["admin-cli", "admin-cli", "provider"]
+    assert revoked["details"]["kid"] == rotated["details"]["kid"] == old
+    assert rotated["details"]["retiredKids"] == [old]
+    assert revoked["details"]["retiredKids"] == []
+    assert created["details"]["activeKids"] == [old]
+    assert "PRIVATE" not in str([revoked, rotated, created])
+
+
+def test_retired_key_stays_until_its_last_token_is_past(provider, admin, retired):
+    """A retired key is removed when the longest token that it signed is past, leeway included, and no sooner."""
+    admin.rotate("admin-cli", HERE)
+    (old,) = by_status(provider.store)[KeyStatus.RETIRED]
+
+    provider.clock.advance(3630)
+    assert retired.run() == 0
+    assert old in published(provider)
+
+    provider.clock.advance(1)
+    assert retired.run() == 1
+    assert retired.run() == 0
+    assert old not in published(provider)
+    provider.admin = provider.admin_headers()
+    assert provider.audit(action="key.removed")[0]["details"]["kid"] == old
+
+
+@pytest.mark.parametrize("alg", ["RS256", "EdDSA"])
+def test_other_algorithm_at_the_next_start(provider, alg):
+    """The old key retires and still verifies; the new one signs, and the next one is of its kind."""
+    before = by_status(provider.store)
+    token = provider.admin
+
+    ensure_signing_key(provider.store, alg, None, provider.clock)
+
+    after = by_status(provider.store)
+    with provider.store.read() as tx:
+        algs = {key.status: key.alg for key in tx.signing_keys.all()}
+    assert algs == {KeyStatus.ACTIVE: alg, KeyStatus.NEXT: alg, KeyStatus.RETIRED: "ES256"}
+    assert after[KeyStatus.RETIRED] == before[KeyStatus.ACTIVE]
+    assert before[KeyStatus.NEXT][0] not in published(provider)
+    assert status_of(provider, token) == 200
+    assert jwt.get_unverified_header(provider.admin_headers()["Authorization"][7:])["alg"] == alg
+
+
+def test_start_with_keys_in_order_changes_nothing(provider):
+    """A second start makes no key and no record."""
+    before, records = by_status(provider.store), len(provider.audit())
+
+    ensure_signing_key(provider.store, "ES256", None, provider.clock)
+
+    assert by_status(provider.store) == before
+    assert len(provider.audit()) == records
+
+
+def test_rotation_keeps_the_algorithm_of_the_running_provider(provider, admin):
+    """The command line need not know the algorithm: a new key is like the active one."""
+    ensure_signing_key(provider.store, "EdDSA", None, provider.clock)
+    admin.rotate("admin-cli", HERE)
+
+    with provider.store.read() as tx:
+        assert [key.alg for key in tx.signing_keys.all() if key.status is KeyStatus.NEXT] == ["EdDSA"]
+
+
+def test_passphrase_that_is_set_later_encrypts_what_lies_in_clear(provider):
+    """From the next start on no private key lies in clear, and they are the same keys."""
+    before = by_status(provider.store)
+
+    ensure_signing_key(provider.store, "ES256", PASSPHRASE, provider.clock)
+
+    with provider.store.read() as tx:
+        stored = tx.signing_keys.all()
+    assert all(signing_keys.is_encrypted(key.private_pem) for key in stored)
+    assert by_status(provider.store) == before
+    assert [signing_keys.from_pem(key.private_pem, PASSPHRASE).kid for key in stored] == [
+        key.kid for key in stored
+    ]
+
+
+@pytest.mark.parametrize("wrong", [None, "another passphrase of more than thirty-two characters"])
+def test_wrong_passphrase_is_told_before_anything_changes(provider, wrong):
+    """Neither a start nor a rotation goes on with keys that it cannot read."""
+    ensure_signing_key(provider.store, "ES256", PASSPHRASE, provider.clock)
+    before = by_status(provider.store)
+    admin = KeyAdmin(provider.store, Auditor(provider.clock, uuid.uuid4), provider.clock, wrong)
+
+    with pytest.raises(UnreadableKey, match="SENTRYAGENT_KEY_ENCRYPTION_KEY"):
+        ensure_signing_key(provider.store, "RS256", wrong, provider.clock)
+    with pytest.raises(UnreadableKey, match="SENTRYAGENT_KEY_ENCRYPTION_KEY"):
+        admin.rotate("admin-cli", HERE)
+
+    assert by_status(provider.store) == before
+
+
+def test_new_key_is_stored_as_the_running_provider_can_read_it(provider):
+    """A passphrase that only the command line has makes no key that the provider could not read."""
+    admin = KeyAdmin(provider.store, Auditor(provider.clock, uuid.uuid4), provider.clock, PASSPHRASE)
+
+    admin.rotate("admin-cli", HERE)
+
+    assert status_of(provider, provider.admin_headers()) == 200
+
+
+def test_lately_published_key_is_told(provider, admin):
+    """A key that verifiers cannot have seen yet is told, with the seconds that are left of the JWKS' life."""
+    provider.clock.advance(100)
+    assert admin.unseen_for(admin.rotate("admin-cli", HERE)) == 200
+    provider.clock.advance(1000)
+    assert admin.unseen_for(admin.rotate("admin-cli", HERE)) == 0
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def empty_url(request, tmp_path):
+    """A migrated database without keys."""
+    url = f"sqlite:///{tmp_path / 'empty.db'}"
+    url = url if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    schema.migrate(url)
+    return url
+
+
+def test_replicas_that_start_together_make_one_pair_of_keys(empty_url, provider):
+    """Of starts at one moment, one makes the keys and the others find them."""
+    barrier = Barrier(4)
+
+    def start():
+        with Database(empty_url) as store:
+            barrier.wait(timeout=10)
+            ensure_signing_key(store, "ES256", None, provider.clock)
+
+    threads = [Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    with Database(empty_url) as store:
+        assert [len(kids) for kids in by_status(store).values()] == [1, 1, 0]
+
+
+def test_no_key_to_rotate(empty_url, provider):
+    """A provider that was never served has nothing to rotate or revoke, and gets no key by the way."""
+    with Database(empty_url) as store:
+        admin = KeyAdmin(store, Auditor(provider.clock, uuid.uuid4), provider.clock, None)
+        for attempt in (
+            lambda: admin.rotate("admin-cli", HERE),
+            lambda: admin.revoke("admin-cli", "x", HERE),
+        ):
+            with pytest.raises(AdminRefused, match="no signing key yet"):
+                attempt()
+        assert admin.all() == []
