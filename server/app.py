@@ -7,10 +7,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from flask import Flask, Response, g
-from structlog.contextvars import bind_contextvars, clear_contextvars
+from flask import Flask
 
-from server.api import API, agents, audit, exchange, operations, problems, tokens, trust_policies, well_known
+from server.api import (
+    API,
+    agents,
+    audit,
+    exchange,
+    observation,
+    operations,
+    problems,
+    tokens,
+    trust_policies,
+    well_known,
+)
 from server.api.requests import MAX_BODY_BYTES
 from server.api.services import Services, install
 from server.auditing import Auditor, AuditReader
@@ -21,6 +31,7 @@ from server.credentials import CredentialAdmin
 from server.exchange import Exchange
 from server.key_ring import KeyRing, PublishedKeys
 from server.limits import PerMinute
+from server.metrics import Metrics
 from server.policy_admin import PolicyAdmin
 from server.ports import Clock, Store
 from server.readiness import ObservableKeys, Readiness
@@ -48,6 +59,7 @@ class World:
     migrations_pending: Callable[[], bool]
     clock: Clock
     rejections: RejectionCounter = field(default_factory=RejectionCounter)
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 def utc_now() -> datetime:
@@ -70,26 +82,12 @@ def create_app(settings: Settings, world: World) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
     install(app, _services(settings, world))
     problems.register(app)
-    app.before_request(_begin)
-    app.after_request(_end)
+    observation.register(app)
     for blueprint in (exchange.bp, tokens.bp, trust_policies.bp, agents.bp, audit.bp):
         app.register_blueprint(blueprint, url_prefix=API)
     for blueprint in (well_known.bp, operations.bp):
         app.register_blueprint(blueprint)
     return app
-
-
-def _begin() -> None:
-    """Give the request an id of our own: one that a client chose could point at another's audit record."""
-    g.request_id = str(uuid.uuid4())
-    clear_contextvars()
-    bind_contextvars(requestId=g.request_id)
-
-
-def _end(response: Response) -> Response:
-    response.headers["X-Request-Id"] = g.request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
 
 
 def token_service(settings: Settings, store: Store, keys: KeyRing, clock: Clock) -> TokenService:
@@ -162,5 +160,6 @@ def _services(settings: Settings, world: World) -> Services:
         oidc_audience=settings.oidc_audience,
         explain=settings.explain,
         trusted_proxies=settings.trusted_proxies,
+        metrics=world.metrics,
         readiness=Readiness(store, keys, world.issuer_keys, world.migrations_pending),
     )

@@ -45,7 +45,7 @@ class Housekeeping:
 
 
 def start(
-    tasks: Sequence[Callable[[], int]], wait: Callable[[float], bool], *, every: float = INTERVAL_SECONDS
+    tasks: Sequence[Callable[[], object]], wait: Callable[[float], bool], *, every: float = INTERVAL_SECONDS
 ) -> threading.Thread:
     """Run the tasks in the background, once in `every` seconds, until `wait` returns true (an `Event.wait`)."""
 
@@ -59,7 +59,7 @@ def start(
     return thread
 
 
-def _run(task: Callable[[], int]) -> None:
+def _run(task: Callable[[], object]) -> None:
     try:
         task()
     except DatabaseUnavailable as error:

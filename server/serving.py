@@ -13,7 +13,7 @@ from flask import Flask
 from granian.constants import Interfaces
 from granian.server import Server
 
-from server import housekeeping, logs
+from server import housekeeping, logs, metrics
 from server.app import World, create_app, utc_now
 from server.auditing import Auditor
 from server.config import Settings
@@ -31,6 +31,8 @@ log = structlog.get_logger()
 _THREADS = 4
 """Requests that one worker handles at a time; most of an exchange is spent in calls that release the GIL."""
 _DRAIN_SECONDS = 30
+_GAUGE_SECONDS = 5
+"""Between two looks at a worker's state; what is counted is on /metrics at once."""
 
 
 class UnusableAddress(Exception):
@@ -52,7 +54,7 @@ def serve(settings: Settings) -> None:
         issuer=settings.public_url,
         workers=workers,
     )
-    Server(
+    server = Server(
         "sentryagent",
         address=address,
         port=settings.port,
@@ -63,7 +65,9 @@ def serve(settings: Settings) -> None:
         workers_kill_timeout=_DRAIN_SECONDS,
         websockets=False,
         log_enabled=False,
-    ).serve(target_loader=partial(load, settings), wrap_loader=False)
+    )
+    with metrics.shared_between_workers():
+        server.serve(target_loader=partial(load, settings), wrap_loader=False)
 
 
 def prepare(settings: Settings) -> None:
@@ -93,7 +97,12 @@ def load(settings: Settings) -> Flask:
     wait = threading.Event().wait
     housekeeping.start([keeper.run, rejections.run, retired.run], wait)
     housekeeping.start([Sealer(store, utc_now).run], wait, every=INTERVAL_SECONDS)
+    housekeeping.start([partial(_note_issuer_keys, world)], wait, every=_GAUGE_SECONDS)
     return create_app(settings, world)
+
+
+def _note_issuer_keys(world: World) -> None:
+    world.metrics.issuer_keys(world.issuer_keys.status()["ageSeconds"])
 
 
 def _address(host: str, port: int) -> str:

@@ -6,6 +6,7 @@ from uuid import UUID
 from flask import Blueprint, Response, jsonify, request
 
 from server.api.models import ExchangeBody
+from server.api.observation import note_dry_run
 from server.api.requests import (
     FORM,
     check_grant_type,
@@ -36,6 +37,8 @@ def exchange() -> Response:
     # Before any parsing: an address that floods costs us one look-up a request.
     services().address_limit.check(limit_key())
     wanted = _from_form(read_form()) if request.mimetype == FORM else _from_json(read_json(ExchangeBody)[0])
+    if wanted.dry_run:
+        note_dry_run()
     response = jsonify(_answer(services().exchange.run(wanted, context())))
     response.headers["Cache-Control"] = "no-store"
     response.headers["Pragma"] = "no-cache"

@@ -1,8 +1,9 @@
-"""`/health` and `/ready`: for the machines that run the provider."""
+"""`/health`, `/ready` and `/metrics`: for the machines that run the provider."""
 
 from flask import Blueprint, Response, jsonify
 
 from server.api.services import services
+from server.metrics import CONTENT_TYPE
 
 bp = Blueprint("operations", __name__)
 
@@ -23,3 +24,9 @@ def ready() -> Response:
     response = jsonify(report.as_json())
     response.status_code = 200 if report.is_ready else 503
     return response
+
+
+@bp.get("/metrics")
+def metrics() -> Response:
+    """The numbers of all workers of this replica, for Prometheus."""
+    return Response(services().metrics.page(), content_type=CONTENT_TYPE)

@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
 from server import errors
-from server.api import API
+from server.api import API, observation
 from server.api.requests import FORM, TOO_LARGE
 from server.api.services import services
 
@@ -87,7 +87,7 @@ def _refused(error: errors.ServiceError) -> Response:
         response.headers["Retry-After"] = str(error.retry_after)
     if status == 401:
         response.headers["WWW-Authenticate"] = _challenge(error)
-    log.log(40 if status >= 500 else 20, "refused", code=error.code, status=status, reason=error.message)
+    observation.note_refusal(error)
     return response
 
 
@@ -128,7 +128,7 @@ def _translated(error: HTTPException) -> errors.ServiceError:
         case 404:
             return errors.NotFound(f"There is no such path; the API lives under {API}.")
         case 405:
-            return errors.MethodNotAllowed(f"This path does not take {request.method}.")
+            return errors.MethodNotAllowed("This path does not take the method; use one that Allow lists.")
         case 413:
             return errors.PayloadTooLarge(TOO_LARGE)
         case 415:

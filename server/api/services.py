@@ -12,6 +12,7 @@ from server.clients import ClientAuthentication
 from server.credentials import CredentialAdmin
 from server.exchange import Exchange
 from server.key_ring import PublishedKeys
+from server.metrics import Metrics
 from server.policy_admin import PolicyAdmin
 from server.ports import RateLimit
 from server.readiness import Readiness
@@ -44,6 +45,7 @@ class Services:
     oidc_audience: str
     explain: bool
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    metrics: Metrics
     readiness: Readiness
 
 

@@ -1,0 +1,89 @@
+"""What every request leaves behind: its id, one line in the log, and its share of the metrics."""
+
+import time
+import uuid
+
+import structlog
+from flask import Flask, Response, g, request
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from server.api.requests import client_address
+from server.api.services import services
+from server.errors import InvalidOidcToken, RateLimited, ServiceError
+from server.metrics import UNMATCHED
+
+log = structlog.get_logger()
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def register(app: Flask) -> None:
+    """Observe every request of the application, also one that no route takes."""
+    app.before_request(_begin)
+    app.after_request(_end)
+
+
+def note_refusal(error: ServiceError) -> None:
+    """Let the request's line in the log say why it was refused."""
+    g.refusal = error
+    reason = error.reason if isinstance(error, InvalidOidcToken) else ""
+    services().metrics.refused(error.code, reason)
+    if isinstance(error, RateLimited):
+        services().metrics.limited()
+
+
+def note_dry_run() -> None:
+    """Let the request not count as one for a token."""
+    g.outcome = "dry_run"
+
+
+def _begin() -> None:
+    """Give the request an id of our own: one that a client chose could point at another's audit record."""
+    g.request_id = str(uuid.uuid4())
+    g.began = time.perf_counter()
+    clear_contextvars()
+    bind_contextvars(requestId=g.request_id)
+
+
+def _end(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    seconds = time.perf_counter() - g.began
+    _count(response.status_code, seconds)
+    _log(response.status_code, seconds)
+    return response
+
+
+def _count(status: int, seconds: float) -> None:
+    metrics = services().metrics
+    metrics.answered(_method(), _route() or UNMATCHED, status, seconds)
+    outcome = g.get("outcome") or ("success" if status < 400 else "failure")
+    if request.endpoint in {"exchange.exchange", "tokens.issue"}:
+        metrics.token_asked_for(outcome)
+    elif request.endpoint == "agents.register":
+        metrics.agent_registered(outcome)
+
+
+def _log(status: int, seconds: float) -> None:
+    """One line; the route's template instead of the path, in which a client may have written a secret."""
+    refusal: ServiceError | None = g.get("refusal")
+    why = {"code": refusal.code, "reason": refusal.message} if refusal else {}
+    log.log(
+        40 if status >= 500 else 20,
+        "refused" if refusal else "answered",
+        method=_method(),
+        route=_route(),
+        status=status,
+        durationMs=round(seconds * 1000, 1),
+        address=client_address(),
+        **why,
+    )
+
+
+def _method() -> str:
+    """The method, if HTTP has it: any other word is the client's, and as likely to be a secret as a path."""
+    return request.method if request.method in _METHODS else "other"
+
+
+def _route() -> str | None:
+    return request.url_rule.rule if request.url_rule else None

@@ -1,0 +1,129 @@
+"""What Prometheus reads of a replica: numbers that all of its workers share, under labels that nobody can multiply."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""Prometheus' text format, which every version of it reads."""
+
+UNMATCHED: Final = "unmatched"
+"""The path of requests that no route takes: what a client writes into an address is no label."""
+
+_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a fresh folder with a random name and mode 0700 is made in it
+
+
+@contextmanager
+def shared_between_workers() -> Iterator[None]:
+    """Let processes that are started inside add to the same numbers; those of a worker that died stay counted.
+
+    The numbers lie in files, in memory where the machine allows: a full disk must not end a worker that counts.
+    """
+    in_memory = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="sentryagent-metrics-", dir=in_memory) as folder:
+        os.environ[_FOLDER] = folder
+        try:
+            yield
+        finally:
+            del os.environ[_FOLDER]
+
+
+class Metrics:
+    """The numbers of one process, and the page on which those of all workers stand."""
+
+    def __init__(self) -> None:
+        # Loaded here and not by the process that starts the workers: when it is loaded, the library decides
+        # whether the numbers are shared.
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+        own = CollectorRegistry()
+        self._own = own
+        self._requests = Counter(
+            "agentidp_http_requests",
+            "Requests, by the route that took them.",
+            ("method", "path", "status_code"),
+            registry=own,
+        )
+        self._duration = Histogram(
+            "agentidp_http_request_duration_seconds",
+            "Time from a request's arrival in a worker's thread to its answer.",
+            ("method", "path"),
+            buckets=_BUCKETS,
+            registry=own,
+        )
+        self._refusals = Counter(
+            "agentidp_refusals",
+            "Requests that were refused, by error code; reason is that of INVALID_OIDC_TOKEN.",
+            ("code", "reason"),
+            registry=own,
+        )
+        self._limited = Counter(
+            "agentidp_rate_limit_rejections", "Requests that were one too many.", registry=own
+        )
+        self._tokens = Counter(
+            "agentidp_tokens_issued",
+            "Access tokens asked for by exchange and by client credentials; a dry_run issues none.",
+            ("outcome",),
+            registry=own,
+        )
+        self._agents = Counter(
+            "agentidp_agents_registered", "Agents that were to be registered.", ("outcome",), registry=own
+        )
+        self._issuer_keys_age = Gauge(
+            "agentidp_issuer_keys_age_seconds",
+            "Age of the oldest set of GitHub's keys that a worker holds; +Inf where one holds none.",
+            registry=own,
+            multiprocess_mode="livemax",
+        )
+
+    def answered(self, method: str, path: str, status: int, seconds: float) -> None:
+        """Count one request; `path` is a route's template or `UNMATCHED`, and `method` one of HTTP's own."""
+        self._requests.labels(method, path, str(status)).inc()
+        self._duration.labels(method, path).observe(seconds)
+
+    def refused(self, code: str, reason: str = "") -> None:
+        """Count one refusal; both are words of the provider's own."""
+        self._refusals.labels(code, reason).inc()
+
+    def limited(self) -> None:
+        """Count one request that the rate limit refused."""
+        self._limited.inc()
+
+    def token_asked_for(self, outcome: str) -> None:
+        """Count a token that was issued, refused or only tried: `success`, `failure`, `dry_run`."""
+        self._tokens.labels(outcome).inc()
+
+    def agent_registered(self, outcome: str) -> None:
+        """Count an agent that was registered or refused: `success`, `failure`."""
+        self._agents.labels(outcome).inc()
+
+    def issuer_keys(self, age_seconds: float | None) -> None:
+        """Note how old GitHub's keys are in this process; `None` where it holds none."""
+        self._issuer_keys_age.set(float("inf") if age_seconds is None else age_seconds)
+
+    def page(self) -> bytes:
+        """The numbers of all workers, in Prometheus' text format."""
+        from prometheus_client import CollectorRegistry, generate_latest
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        folder = os.environ.get(_FOLDER)
+        if folder is None:
+            return generate_latest(self._own)
+        _forget_the_dead(Path(folder))
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        return generate_latest(registry)
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Remove the gauges of workers that are gone: their state ended with them. Counters stay."""
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if not Path("/proc", pid).exists():
+            with suppress(FileNotFoundError):  # another worker answers the same question at this moment
+                file.unlink()

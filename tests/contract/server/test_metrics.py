@@ -1,0 +1,127 @@
+"""`/metrics`: names that operators know from AgentIdP, numbers that agree with what happened, labels that are bounded."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from server.metrics import Metrics
+
+NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+
+
+@pytest.fixture
+def scrape():
+    """The samples of a provider by name and labels, as they stand on the page."""
+
+    def read(provider):
+        answer = provider.http.get("/metrics")
+        assert (answer.status_code, answer.mimetype) == (200, "text/plain")
+        lines = [line for line in answer.text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+    return read
+
+
+def test_an_exchange_is_counted_by_its_outcome(provider, scrape):
+    """Issued, refused and tried tokens are told apart, those of a client secret among them."""
+    provider.policy(branch="main")
+    provider.exchange()
+    provider.exchange(provider.github_token(ref="refs/heads/dev"))
+    provider.exchange(dryRun=True)
+    provider.http.post("/api/v1/token", data={"grant_type": "client_credentials"})
+
+    samples = scrape(provider)
+
+    assert samples['agentidp_tokens_issued_total{outcome="success"}'] == 1
+    assert samples['agentidp_tokens_issued_total{outcome="failure"}'] == 2
+    assert samples['agentidp_tokens_issued_total{outcome="dry_run"}'] == 1
+    assert samples['agentidp_refusals_total{code="BRANCH_NOT_PERMITTED",reason=""}'] == 1
+    assert samples['agentidp_refusals_total{code="INVALID_CLIENT",reason=""}'] == 1
+
+
+def test_the_reason_of_an_unacceptable_token_is_a_label(provider, scrape):
+    """An operator sees a clock that is wrong or a key that is unknown without reading logs."""
+    provider.exchange(provider.github_token(fault="expired"))
+    provider.exchange("no token")
+
+    samples = scrape(provider)
+
+    assert samples['agentidp_refusals_total{code="INVALID_OIDC_TOKEN",reason="expired"}'] == 1
+    assert samples['agentidp_refusals_total{code="INVALID_OIDC_TOKEN",reason="malformed"}'] == 1
+
+
+def test_registrations_are_counted_by_outcome(provider, scrape):
+    """The same address twice is one success and one failure; reading agents counts as neither."""
+    provider.agent("bot@octo-org.example")
+    provider.http.post("/api/v1/agents", json={"email": "bot@octo-org.example"}, headers=provider.admin)
+    provider.http.get("/api/v1/agents", headers=provider.admin)
+
+    samples = scrape(provider)
+
+    assert samples['agentidp_agents_registered_total{outcome="success"}'] == 1
+    assert samples['agentidp_agents_registered_total{outcome="failure"}'] == 1
+
+
+def test_requests_are_counted_by_route(provider, scrape):
+    """Method, template and status, each with its time."""
+    provider.http.get(f"/api/v1/agents/{NOBODY}", headers=provider.admin)
+    provider.http.get("/health")
+
+    samples = scrape(provider)
+
+    route = 'method="GET",path="/api/v1/agents/<agent_id>"'
+    assert samples[f'agentidp_http_requests_total{{{route},status_code="404"}}'] == 1
+    assert samples[f"agentidp_http_request_duration_seconds_count{{{route}}}"] == 1
+    assert samples['agentidp_http_requests_total{method="GET",path="/health",status_code="200"}'] == 1
+
+
+def test_requests_over_the_limit_are_counted(provider, scrape):
+    """A 429 stands in a counter of its own, for an alert."""
+    process = provider.with_settings(RATE_LIMIT="1")
+    process.policy()
+    for _ in range(3):
+        process.exchange()
+
+    samples = scrape(process)
+
+    assert samples["agentidp_rate_limit_rejections_total"] == 2
+    assert samples['agentidp_refusals_total{code="RATE_LIMITED",reason=""}'] == 2
+
+
+def test_no_client_can_make_a_label(provider, scrape):
+    """Whatever is written into paths, methods, tokens and names, the number of samples stays the same."""
+
+    def send(word):
+        provider.http.get(f"/{word}")
+        provider.http.open("/health", method=word)
+        provider.http.get(f"/api/v1/agents/{word}", headers=provider.admin)
+        provider.exchange(provider.github_token(repository=f"octo-org/{word}", repository_id="7"))
+        provider.exchange(provider.github_token(header={"kid": word}))
+        provider.exchange(agentId=word)
+
+    send("first")
+    before = scrape(provider).keys()
+    for number in range(5):
+        send(f"word{number}")
+    after = scrape(provider).keys()
+
+    assert {name for name in after - before if "/metrics" not in name} == set()
+    assert not [name for name in after if "word" in name or "first" in name]
+
+
+@pytest.mark.parametrize(("age", "shown"), [(12.5, 12.5), (None, float("inf"))])
+def test_the_age_of_githubs_keys(provider, scrape, age, shown):
+    """An alert on a large age also fires where no keys are held."""
+    provider.metrics.issuer_keys(age)
+
+    assert scrape(provider)["agentidp_issuer_keys_age_seconds"] == shown
+
+
+def test_every_name_is_documented():
+    """What stands on the page stands in docs/operations.md, and nothing else does."""
+    document = Path(__file__).parents[3] / "docs" / "operations.md"
+    published = set(re.findall(rb"^# TYPE (\w+)", Metrics().page(), re.MULTILINE))
+    documented = set(re.findall(r"^\| `(agentidp_\w+)", document.read_text(), re.MULTILINE))
+
+    assert documented == {name.decode() for name in published if not name.endswith(b"_created")}

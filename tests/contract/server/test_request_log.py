@@ -1,0 +1,66 @@
+"""The log has one line for each request: what an operator looks for, and nothing that a client wrote into an address."""
+
+import json
+
+import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
+
+NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+
+
+@pytest.fixture
+def logged():
+    """The lines of the log, with the request's id."""
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        yield lines
+
+
+def test_an_answer_is_one_line(provider, logged):
+    """Method, route, status, duration in milliseconds, address and the id that the answer carries."""
+    answer = provider.http.get(f"/api/v1/agents/{NOBODY}?x=secret", headers=provider.admin)
+    provider.http.get("/health", environ_base={"REMOTE_ADDR": "192.0.2.7"})
+
+    refused, answered = logged
+
+    assert refused["requestId"] == answer.headers["X-Request-Id"]
+    assert (refused["event"], refused["log_level"], refused["status"]) == ("refused", "info", 404)
+    assert (refused["method"], refused["route"]) == ("GET", "/api/v1/agents/<agent_id>")
+    assert refused["code"] == "AGENT_NOT_FOUND"
+    assert refused["durationMs"] >= 0
+    assert (answered["event"], answered["route"], answered["status"]) == ("answered", "/health", 200)
+    assert answered["address"] == "192.0.2.7"
+    assert answered.keys() == refused.keys() - {"code", "reason"}
+
+
+def test_a_failure_of_ours_is_an_error(provider, logged, monkeypatch):
+    """A defect is one line with its cause and one for the request, both under the request's id."""
+
+    def fail(*_):
+        raise RuntimeError("a defect")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(provider.store, "read", fail)
+        answer = provider.http.get("/.well-known/jwks.json")
+
+    cause, refused = logged
+
+    assert answer.status_code == 500
+    assert {cause["requestId"], refused["requestId"]} == {answer.headers["X-Request-Id"]}
+    assert (refused["log_level"], refused["status"], refused["code"]) == (
+        "error",
+        500,
+        "INTERNAL_SERVER_ERROR",
+    )
+    assert str(cause["exc_info"]) == "a defect"
+
+
+def test_nothing_that_a_client_wrote_is_a_method_or_a_route(provider, logged):
+    """A token in the place of a method or in a path does not reach the log."""
+    provider.http.get("/eyJsecret")
+    provider.http.open("/health", method="EYJSECRET")
+
+    text = json.dumps(logged)
+
+    assert [(line["method"], line["route"]) for line in logged] == [("GET", None), ("other", None)]
+    assert "secret" not in text.lower()
