@@ -34,11 +34,15 @@ class Authentication:
     def authenticate(self, unverified_token: str, context: RequestContext) -> Caller:
         """The caller that the token stands for.
 
-        A refusal of a known caller is counted for the audit. Raises `Unauthorized`, `DatabaseUnavailable`.
+        What is refused is counted for the audit. Raises `Unauthorized`, `DatabaseUnavailable`.
         """
-        with self.store.read() as tx:
-            caller = self.verify(tx, unverified_token)
-            fault = withdrawn(tx, caller)
+        try:
+            with self.store.read() as tx:
+                caller = self.verify(tx, unverified_token)
+                fault = withdrawn(tx, caller)
+        except Unauthorized:
+            self.rejections.note(Unauthorized.code, "token_refused", context.address)
+            raise
         if fault:
             self.rejections.note(Unauthorized.code, fault, context.address, caller.subject)
             raise Unauthorized(_REMEDIES[fault])

@@ -5,12 +5,14 @@ commit in all replicas. One sealer at a time works, in batches; one that is kill
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from threading import Lock
 from typing import Any
 
 from server.domain import audit_chain
 from server.domain.audit_chain import GENESIS, Row, Seal, SealedRecord
+from server.errors import RateLimited
 from server.ports import Clock, Store, Transaction
 
 INTERVAL_SECONDS = 0.5
@@ -92,9 +94,22 @@ class AuditChain:
     """Reads the chain in batches, so that its length costs time and no memory."""
 
     store: Store
+    _checking: Lock = field(default_factory=Lock)
 
     def verify(self) -> ChainReport:
-        """Check every seal and every record; raises `DatabaseUnavailable`."""
+        """Check every seal and every record.
+
+        Raises `RateLimited` where this process is at it already: checks of a long chain must not take every thread.
+        Raises `DatabaseUnavailable`.
+        """
+        if not self._checking.acquire(blocking=False):
+            raise RateLimited("The chain is being checked already; wait for that answer.", retry_after=5)
+        try:
+            return self._verify()
+        finally:
+            self._checking.release()
+
+    def _verify(self) -> ChainReport:
         checked = 0
         for previous, batch, gapless in self._batches():
             good, fault = audit_chain.first_fault(previous, batch, gapless=gapless)

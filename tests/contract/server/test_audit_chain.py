@@ -1,11 +1,16 @@
 """`GET /audit/verify`: the chain over what really happens; and the proof that anybody can make of an export."""
 
+import contextlib
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import httpx
 import pytest
 from sqlalchemy import text
 
@@ -94,6 +99,17 @@ def test_verification_needs_its_scope_and_takes_no_parameters(provider):
     assert provider.http.get(f"{path}?from=x", headers=provider.admin).status_code == 400
 
 
+def test_one_check_at_a_time(busy):
+    """A check of a long chain takes a while: a second one in the same process is told to wait, and then works."""
+    chain = busy.app.extensions["sentryagent"].chain
+    with chain._checking:
+        answer = busy.http.get("/api/v1/audit/verify", headers=busy.admin)
+        assert (answer.status_code, answer.json["code"]) == (429, "RATE_LIMITED")
+        assert answer.headers["Retry-After"] == "5"
+
+    assert verify(busy)["valid"] is True
+
+
 def test_retention_leaves_a_sound_chain(busy, seal):
     """After the days that are kept, sealed records go and the chain is checked from there."""
     busy.clock.advance(2 * 86_400)
@@ -159,3 +175,58 @@ def test_anybody_finds_what_was_changed(busy, check, tamper):
 
     assert done.returncode == 1
     assert re.fullmatch(r"broken at seal [34]\n", done.stderr)
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A provider in processes of its own: its URL and the variables of its commands."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("SENTRYAGENT_")}
+    environ |= {
+        "SENTRYAGENT_DATABASE_URL": f"sqlite:///{tmp_path / 'served.db'}",
+        "SENTRYAGENT_GITHUB_ISSUER": "http://127.0.0.1:9",
+        "SENTRYAGENT_PORT": str(port),
+    }
+    command = [sys.executable, "-m", "server.cli", "serve", "--workers", "1"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environ, stdout=log, stderr=log)
+    try:
+        yield f"http://127.0.0.1:{port}", environ
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def first(ask):
+    """The first true answer of a process that nothing else tells about."""
+    pause = threading.Event()
+    for _ in range(600):
+        answer = ask()
+        if answer:
+            return answer
+        pause.wait(0.05)
+    return pytest.fail("no answer within 30 s")
+
+
+def test_a_served_provider_seals_by_itself(served):
+    """What a command writes into the database is sealed by the running provider, without being asked."""
+    url, environ = served
+    with httpx.Client(base_url=url, trust_env=False, timeout=30) as http:
+
+        def is_ready():
+            with contextlib.suppress(httpx.TransportError):
+                return http.get("/ready").is_success
+            return False
+
+        first(is_ready)
+        command = [sys.executable, "-m", "server.cli", "admin-token"]
+        minted = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30)
+        headers = {"Authorization": f"Bearer {minted.stdout.strip()}"}
+
+        def sealed():
+            report = http.get("/api/v1/audit/verify", headers=headers).json()
+            return report if report["unsealed"] == 0 else None
+
+        assert first(sealed)["valid"] is True
+        assert first(sealed)["checked"] == 2

@@ -191,15 +191,16 @@ def test_failed_authentications_are_audited_by_their_number(provider, admin, cli
     admin.revoke("admin-cli", client[0], HERE)
     for _ in range(2):
         provider.http.get("/api/v1/agents", headers=token)
+    provider.http.get("/api/v1/agents", headers={"Authorization": "Bearer made-up"})
     assert provider.audit(action="auth.failed") == []
 
     auditor = Auditor(provider.clock, uuid.uuid4)
     RejectionAudit(provider.store, auditor, provider.rejections, uuid.uuid4).run()
 
     records = provider.audit(action="auth.failed")
-    assert {(it["details"]["reason"], it["details"]["count"]) for it in records} == {
-        ("secret_refused", 3),
-        ("client_revoked", 2),
+    assert {(it["actor"], it["details"]["reason"], it["details"]["count"]) for it in records} == {
+        (client[0], "secret_refused", 3),
+        (client[0], "client_revoked", 2),
+        ("unverified", "token_refused", 1),
     }
-    assert {it["actor"] for it in records} == {client[0]}
     assert {it["outcome"] for it in records} == {"failure"}
