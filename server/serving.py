@@ -73,14 +73,14 @@ def serve(settings: Settings) -> None:
 def prepare(settings: Settings) -> None:
     """Bring the schema up to date, and see to a signing key and the facts that the command line shares."""
     schema.migrate(settings.database_url)
+    with Database(settings.database_url) as store:
+        ensure_signing_key(store, settings.signing_alg, settings.passphrase, utc_now)
+        remember(store, settings)
     if settings.passphrase is None:
         log.warning(
             "private keys are stored in clear, also in backups of the database; "
             "set SENTRYAGENT_KEY_ENCRYPTION_KEY to encrypt them"
         )
-    with Database(settings.database_url) as store:
-        ensure_signing_key(store, settings.signing_alg, settings.passphrase, utc_now)
-        remember(store, settings)
 
 
 def load(settings: Settings) -> Flask:
