@@ -1,0 +1,179 @@
+"""After exchanges good and bad, no token stands anywhere but in the answer that gives it (B19, R-LOG-1)."""
+
+import re
+import sqlite3
+from contextlib import closing
+
+import pytest
+from structlog.testing import capture_logs
+
+SECRET_PART = 24
+"""So many characters of a signature in a row are no accident."""
+
+JWT = re.compile(r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}")
+
+
+class Recorder:
+    """Sends requests, and keeps every token that went in or came out, and every answer without its access token."""
+
+    def __init__(self, target):
+        self.target = target
+        self.tokens = [target.admin_token]
+        self.texts = []
+
+    def token(self, header=None, **claims):
+        self.tokens.append(self.target.github_token(header, **claims))
+        return self.tokens[-1]
+
+    def keep(self, answer):
+        body = answer.get_json(silent=True) or {}
+        text = answer.text
+        if isinstance(body, dict) and "access_token" in body:
+            self.tokens.append(body["access_token"])
+            text = text.replace(body["access_token"], "")
+        self.texts.append(f"{answer.headers}{text}")
+        return body
+
+
+@pytest.fixture
+def recorder(target):
+    return Recorder(target)
+
+
+def exchanges(recorder):
+    """Every outcome of the exchange, in both forms, and what callers get wrong with a token in their hands."""
+    target, token, keep = recorder.target, recorder.token, recorder.keep
+    agent = target.agent()
+    target.policy(branch="main", environment="prod")
+    target.policy(branch="main", agentId=agent)
+    good = {"environment": "prod"}
+    issued = keep(target.exchange(token(**good)))["access_token"]
+    keep(target.exchange(token(), agentId=agent))
+    keep(target.exchange_form(token(**good)))
+    keep(target.exchange(token(**good), dryRun=True))
+    replayed = token(**good)
+    for _ in range(2):
+        keep(target.exchange(replayed))
+    for claims in (
+        {"environment": "dev"},
+        {"ref": "refs/heads/dev", **good},
+        {"event_name": "pull_request_target", **good},
+        {"repository": "evil/api"},
+        {"repository_id": "999"},
+        {"aud": "https://other.example"},
+        {"exp": 1},
+        {"jti": ...},
+        {"iss": "https://evil.example"},
+        {"repository": "acme/api\n"},
+    ):
+        keep(target.exchange(token(**claims)))
+        keep(target.exchange_form(token(**claims)))
+    for header in ({"typ": "at+jwt"}, {"alg": "none"}, {"kid": "nobody"}, {"jku": "https://evil.example"}):
+        keep(target.exchange(token(header, **good)))
+    keep(target.exchange(token(**good), scope="policies:write"))
+    keep(target.exchange(token(**good), agentId="3f2504e0-4f89-41d3-9a0c-0305e82c3301"))
+    keep(target.exchange(issued))
+    misplaced(recorder, token(**good), issued)
+
+
+def misplaced(recorder, token, issued):
+    """A token in every place in which somebody may put it by mistake."""
+    target, keep = recorder.target, recorder.keep
+    post = target.http.post
+    for body in (
+        {token: "x"},
+        {"token": [token]},
+        {"token": token, "agentId": token},
+        {"token": token, "provider": token},
+        {"token": token, "scope": token},
+        {"token": token, "expiresIn": token},
+        {"token": token, "dryRun": token},
+        {"token": token, "jwt": token},
+        token,
+    ):
+        keep(post("/api/v1/oidc/token", json=body))
+    keep(post("/api/v1/oidc/token", data=token, content_type="application/json"))
+    keep(post("/api/v1/oidc/token", data={"grant_type": token, "subject_token": token, "resource": token}))
+    keep(post("/api/v1/oidc/token", data={token: token}))
+    keep(post("/api/v1/oidc/token", json={"token": token}, query_string={"token": token}))
+    keep(post("/api/v1/oidc/token", json={"token": token}, query_string={token: "x"}))
+    for kept in (token, issued):
+        bearer = {"Authorization": f"Bearer {kept}"}
+        keep(target.http.get("/api/v1/agents", headers=bearer))
+        keep(target.http.get("/api/v1/audit", headers=bearer))
+        keep(target.http.get(f"/api/v1/agents/{kept}", headers=target.admin))
+        keep(target.http.get(f"/{kept}", headers=target.admin))
+        keep(target.http.get("/api/v1/agents", query_string={"owner": kept, kept: "x"}, headers=target.admin))
+        keep(target.http.get("/api/v1/audit", query_string={"action": kept}, headers=target.admin))
+        keep(post("/api/v1/token/introspect", data={"token": kept}, headers=target.admin))
+        keep(
+            post(
+                "/api/v1/token",
+                data={"grant_type": "client_credentials", "client_id": kept, "client_secret": kept},
+            )
+        )
+        keep(
+            post(
+                "/api/v1/token",
+                headers={"Authorization": f"Basic {kept}"},
+                data={"grant_type": "client_credentials"},
+            )
+        )
+        keep(post("/api/v1/oidc/trust-policies", json={"repository": kept}, headers=target.admin))
+        keep(post("/api/v1/oidc/trust-policies/simulate", json={"token": kept}, headers=target.admin))
+    keep(post("/api/v1/token/revoke", data={"token": issued}, headers={"Authorization": f"Bearer {issued}"}))
+    keep(post("/api/v1/token/revoke", data={"token": token}, headers={"Authorization": f"Bearer {token}"}))
+    keep(target.http.get("/api/v1/agents", headers={"Authorization": f"Bearer {issued}"}))
+
+
+def stored(file):
+    """The database as text: every column of every row, and the bytes of its files."""
+    with closing(sqlite3.connect(file)) as database:
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        rows = [str(row) for name in tables for row in database.execute(f'SELECT * FROM "{name}"')]
+    octets = [it.read_bytes().decode("latin-1") for it in file.parent.glob(f"{file.name}*")]
+    return [*rows, *octets]
+
+
+def leaks(texts, tokens):
+    """Where a JWT, or a good part of the signature of a token that was used, stands."""
+    signatures = {token.rpartition(".")[2][:SECRET_PART] for token in tokens} - {""}
+    return [
+        text[:200] for text in texts if JWT.search(text) or any(signature in text for signature in signatures)
+    ]
+
+
+def test_no_token_in_any_answer_log_metric_or_row(recorder):
+    """Answers, log lines, metrics, audit records and every byte of the database are free of tokens and their signatures."""
+    target = recorder.target
+    with capture_logs() as logged:
+        exchanges(recorder)
+    recorder.keep(target.http.get("/metrics"))
+    recorder.keep(target.http.get("/ready"))
+    recorder.keep(target.http.get("/api/v1/audit", query_string={"limit": 100}, headers=target.admin))
+    lines = [str(line) for line in logged]
+
+    assert len(recorder.texts) > 60
+    assert any("TRUST_POLICY_VIOLATION" in line for line in lines), "the log was to be looked at"
+    assert leaks(recorder.texts, recorder.tokens) == []
+    assert leaks(lines, recorder.tokens) == []
+    assert leaks(stored(target.file), recorder.tokens) == []
+
+
+def test_the_sweep_finds_what_it_looks_for(target):
+    """A token that is stored, printed whole or cut to its signature is found: the sweep above is no formality."""
+    token = target.github_token()
+    with closing(sqlite3.connect(target.file)) as database, database:
+        database.execute("CREATE TABLE careless (text)")
+        database.execute("INSERT INTO careless VALUES (?)", (token,))
+    assert leaks(stored(target.file), [])
+    assert leaks([f"refused {token[:-100]}"], [])
+    assert leaks([token.rpartition(".")[2]], [token])
+    assert not leaks(["eyJhbGciOi", "e30.e30"], [token])
+
+
+def test_rejections_name_no_token(target):
+    """What is counted of refused tokens is the reason and the address, never anything that the sender wrote."""
+    target.exchange(target.github_token({"kid": "S3CR3T-kid"}))
+    target.exchange(target.github_token(iss="https://S3CR3T.example"))
+    assert "S3CR3T" not in str(target.rejections.drain())
