@@ -48,6 +48,10 @@ property: $(VENV)/.dev ## the laws of the trust decision, each on ten times as m
 actions-dist: $(VENV)/.run ## what is pushed to the actions' repositories, in dist/actions/; IMAGE=docker://…@sha256:… names a published image
 	@$(BIN)/python release/actions_dist.py $(if $(IMAGE),--image '$(IMAGE)')
 
+.PHONY: wheel
+wheel: $(VENV)/.run ## the wheel that a release publishes, in dist/wheel/
+	@$(BIN)/hatchling build --target wheel --directory dist/wheel
+
 .PHONY: lint
 lint: $(VENV)/.dev ## style, types, import rules, workflows
 	@$(BIN)/ruff format --check -q .

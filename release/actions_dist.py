@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ACTIONS = ("issue-token", "register-agent")
 BESIDE_THE_IMAGE = ("Dockerfile", ".dockerignore", "LICENSE")
-IMAGE_IN_PLACE = re.compile(r"^  image: \.\./Dockerfile\b.*$", re.MULTILINE)
+IMAGE_IN_PLACE = re.compile(r"^  image: (?:\.\./)?Dockerfile\b.*$", re.MULTILINE)
 PUBLISHED_IMAGE = re.compile(r"docker://[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{64}")
 
 
@@ -43,14 +43,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--to", type=Path, default=Path("dist", "actions"), help="[default: %(default)s]")
     parser.add_argument(
         "--image",
-        type=_published_image,
+        type=published_image,
         metavar="docker://NAME@sha256:DIGEST",
         help="run this image instead of building the Dockerfile; a tag would not do, since it can be moved",
     )
     return parser.parse_args()
 
 
-def _published_image(value: str) -> str:
+def published_image(value: str) -> str:
+    """An image that nobody can exchange under its name. Raises ArgumentTypeError."""
     if not PUBLISHED_IMAGE.fullmatch(value):
         raise argparse.ArgumentTypeError(
             f"{value!r} is not docker://NAME@sha256:DIGEST; take the digest that the push of the image printed"
@@ -60,7 +61,7 @@ def _published_image(value: str) -> str:
 
 def write(action: str, folder: Path, image: str) -> None:
     """Write one action's repository; `image` is what its `runs.image` becomes. Raises NotPublishableError, OSError."""
-    metadata = with_image((ROOT / action / "action.yml").read_text("utf-8"), action, image)
+    metadata = with_image((ROOT / action / "action.yml").read_text("utf-8"), f"{action}/action.yml", image)
     manual = with_absolute_links((ROOT / action / "README.md").read_text("utf-8"), action, _home())
     copies = (*BESIDE_THE_IMAGE, *_copied_by_the_dockerfile())
     shutil.rmtree(folder, ignore_errors=True)
@@ -81,13 +82,11 @@ def _copied_by_the_dockerfile() -> Iterator[str]:
         yield from (str(path.relative_to(ROOT)) for path in found)
 
 
-def with_image(metadata: str, action: str, image: str) -> str:
+def with_image(metadata: str, path: str, image: str) -> str:
     """An action.yml that runs `image`, each other line as it was. Raises NotPublishableError."""
     edited, lines = IMAGE_IN_PLACE.subn(f"  image: {image}", metadata)
     if lines != 1:
-        raise NotPublishableError(
-            f"{action}/action.yml has {lines} lines `image: ../Dockerfile` instead of one"
-        )
+        raise NotPublishableError(f"{path} has {lines} lines with `image: …Dockerfile` instead of one")
     return edited
 
 

@@ -1,0 +1,276 @@
+"""The release: what its scripts do to real repositories, and what its workflow may."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sentryagent_actions import __main__ as entry
+
+ROOT = Path(__file__).parents[3]
+IMAGE = f"docker://ghcr.io/sentryagent/actions@sha256:{'0' * 64}"
+METADATA = ("action.yml", "issue-token/action.yml", "register-agent/action.yml")
+
+
+def run(script, *arguments):
+    return subprocess.run([sys.executable, "-B", script, *arguments], capture_output=True, text=True)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of what the scripts read and write."""
+    folder = tmp_path / "checkout"
+    for name in ("release", *METADATA, "pyproject.toml", "CHANGELOG.md"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("heading", "code", "said"),
+    [
+        ("## [{}] - 2026-11-24", 0, "v{}\n"),
+        ("## [{}]", 2, "CHANGELOG.md has no heading"),
+        ("## [{}0] - 2026-11-24", 2, "CHANGELOG.md has no heading"),
+    ],
+)
+def test_a_version_is_released_once_the_changelog_knows_it(heading, code, said, checkout):
+    """The tag is the version of pyproject.toml, and its changes have a date."""
+    version = re.search(r'^version = "(.*)"$', (checkout / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    (checkout / "CHANGELOG.md").write_text(f"# Changelog\n\n{heading.format(version)}\n")
+
+    done = run(checkout / "release" / "version.py")
+
+    assert done.returncode == code
+    assert said.format(version) in done.stdout + done.stderr
+
+
+def test_every_action_of_the_toolkit_gets_the_image(checkout):
+    """The release commit changes one line in each action.yml, and nothing else."""
+    before = {name: (checkout / name).read_text() for name in METADATA}
+
+    assert run(checkout / "release" / "pin_images.py", IMAGE).returncode == 0
+
+    for name, text in before.items():
+        after = (checkout / name).read_text()
+        assert yaml.safe_load(after)["runs"]["image"] == IMAGE
+        differing = [
+            it for it in zip(text.splitlines(), after.splitlines(), strict=True) if len(set(it)) == 2
+        ]
+        assert len(differing) == 1
+
+
+@pytest.mark.parametrize("image", ["docker://ghcr.io/sentryagent/actions:v1", "Dockerfile", ""])
+def test_an_image_that_can_be_moved_is_not_pinned(image, checkout):
+    """Who can move a tag decides what runs in users' jobs."""
+    done = run(checkout / "release" / "pin_images.py", image)
+    assert done.returncode == 2
+    assert "@sha256:DIGEST" in done.stderr
+    assert IMAGE not in (checkout / "action.yml").read_text()
+
+
+def test_metadata_that_is_not_understood_changes_no_file(checkout):
+    """All three files are pinned, or none."""
+    (checkout / METADATA[-1]).write_text("runs: {}\n")
+    done = run(checkout / "release" / "pin_images.py", IMAGE)
+    assert done.returncode == 2
+    assert "register-agent/action.yml has 0 lines" in done.stderr
+    assert (checkout / "action.yml").read_text() == (ROOT / "action.yml").read_text()
+
+
+def git(folder, *arguments):
+    identity = ("-c", "user.name=octocat", "-c", "user.email=octocat@octo-org.example")
+    command = ["git", *identity, "-C", folder, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+class Mirror:
+    """A published repository, and clones of it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.url = folder / "origin.git"
+        self.url.mkdir()
+        git(self.url, "init", "-q", "--bare", "-b", "main")
+        first = self.clone()
+        (first / "old.txt").write_text("gone with the first release\n")
+        git(first, "add", "--all")
+        git(first, "commit", "-qm", "First")
+        git(first, "push", "-q", "origin", "HEAD:main")
+
+    def clone(self):
+        clone = self.folder / f"clone{len(list(self.folder.iterdir()))}"
+        git(self.folder, "clone", "-q", self.url, clone)
+        return clone
+
+    def release(self, version, text=None):
+        """Push a release whose only file says `text`, or the clone as it is."""
+        clone = self.clone()
+        if text is None:
+            return run(ROOT / "release" / "push_release.py", clone, version)
+        content = self.folder / f"content-of-{clone.name}"
+        content.mkdir()
+        (content / "action.yml").write_text(text)
+        return run(ROOT / "release" / "push_release.py", clone, version, "--content", content)
+
+    def files(self, ref):
+        return git(self.url, "ls-tree", "-r", "--name-only", ref).splitlines()
+
+    def text(self, ref):
+        return git(self.url, "show", f"{ref}:action.yml")
+
+
+@pytest.fixture
+def mirror(tmp_path):
+    return Mirror(tmp_path)
+
+
+def test_a_release_replaces_the_files_and_moves_the_major_tag(mirror):
+    """main, the version and the major tag are the new files; the tag of an earlier version stays."""
+    assert mirror.release("v1.0.0", "one").returncode == 0
+    assert mirror.release("v1.1.0", "two").returncode == 0
+
+    assert mirror.files("v1.0.0") == mirror.files("main") == ["action.yml"]
+    assert [mirror.text(ref) for ref in ("v1.0.0", "v1.1.0", "v1", "main")] == ["one", "two", "two", "two"]
+
+
+def test_another_major_leaves_the_old_one(mirror):
+    """Who uses v1 is not moved to v2."""
+    mirror.release("v1.0.0", "one")
+    assert mirror.release("v2.0.0", "two").returncode == 0
+    assert [mirror.text(ref) for ref in ("v1", "v2")] == ["one", "two"]
+
+
+def test_a_release_that_is_there_is_not_made_again(mirror):
+    """A workflow that failed half-way is run again: the same files are a success and change nothing."""
+    mirror.release("v1.0.0", "one")
+    refs = git(mirror.url, "show-ref")
+
+    done = mirror.release("v1.0.0", "one")
+
+    assert (done.returncode, done.stdout) == (0, "v1.0.0: was there already\n")
+    assert git(mirror.url, "show-ref") == refs
+
+
+def test_a_version_is_never_moved(mirror):
+    """Other files under a published version are refused."""
+    mirror.release("v1.0.0", "one")
+
+    done = mirror.release("v1.0.0", "other")
+
+    assert done.returncode == 2
+    assert "raise the version" in done.stderr
+    assert mirror.text("v1.0.0") == mirror.text("v1") == mirror.text("main") == "one"
+
+
+def test_a_release_of_a_checkout_leaves_its_branch(mirror):
+    """The toolkit's release commit is reached by its tags alone."""
+    main = git(mirror.url, "rev-parse", "main")
+    assert mirror.release("v1.0.0").returncode == 0
+    assert git(mirror.url, "rev-parse", "main") == main
+    assert git(mirror.url, "rev-parse", "v1.0.0^") == main
+    assert git(mirror.url, "rev-parse", "v1") == git(mirror.url, "rev-parse", "v1.0.0")
+
+
+def test_a_refused_push_leaves_nothing(mirror):
+    """All refs are pushed or none: no version without its major tag."""
+    hook = mirror.url / "hooks" / "update"
+    hook.write_text('#!/bin/sh\ntest "$1" != refs/tags/v1\n')
+    hook.chmod(0o755)
+
+    done = mirror.release("v1.0.0", "one")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("push_release: git push failed: ")
+    assert git(mirror.url, "tag") == ""
+    assert mirror.files("main") == ["old.txt"]
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "v1", "v1.0", "v01.0.0", "v1.0.0-rc1", "v1.0.0\n"])
+def test_a_version_has_one_form(version, tmp_path):
+    """Nothing else becomes a tag."""
+    done = run(ROOT / "release" / "push_release.py", tmp_path, version)
+    assert done.returncode == 2
+    assert "is not of the form v1.2.3" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def workflow():
+    return yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
+
+
+def steps(workflow):
+    found = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    assert len(found) > 15
+    return found
+
+
+def test_each_job_has_the_least_that_it_needs(workflow):
+    """One job may sign, one may push an image, one may push tags; none may do two of these to a third's work."""
+    assert workflow["permissions"] == {}
+    read = {"contents": "read"}
+    assert {name: job["permissions"] for name, job in workflow["jobs"].items()} == {
+        "plan": read,
+        "image": read | {"packages": "write"},
+        "index": {"attestations": "write", "id-token": "write", "packages": "write"},
+        "wheel": read,
+        "pypi": {"id-token": "write"},
+        "actions": read,
+        "toolkit": {"contents": "write"},
+    }
+
+
+def test_what_is_published_waits_for_a_reviewer(workflow):
+    """Everything that users get is pushed from an environment; a secret exists in those of the mirrors only."""
+    environments = {
+        name: job["environment"] for name, job in workflow["jobs"].items() if "environment" in job
+    }
+    assert environments.keys() == {"pypi", "actions", "toolkit"}
+    text = (ROOT / ".github/workflows/release.yml").read_text()
+    assert re.findall(r"secrets\.(\w+)", text) == ["DEPLOY_KEY"]
+
+
+def test_foreign_actions_are_pinned_and_scripts_take_no_expressions(workflow):
+    """A commit with the release that it is, and values through `env` only."""
+    text = (ROOT / ".github/workflows/release.yml").read_text()
+    uses = re.findall(r"uses: (.*)", text)
+    assert len(uses) >= 8
+    assert all(re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", it) for it in uses)
+    scripts = [step["run"] for step in steps(workflow) if "run" in step]
+    assert len(scripts) >= 8
+    assert not [script for script in scripts if "${{" in script]
+
+
+def test_the_workflow_runs_what_is_here(workflow):
+    """Scripts and make targets that it names exist; the image says at its start what the program says."""
+    scripts = "\n".join(step.get("run", "") for step in steps(workflow))
+    named = set(re.findall(r"python3 (release/\w+\.py)", scripts))
+    assert named == {
+        f"release/{name}.py" for name in ("version", "actions_dist", "pin_images", "push_release")
+    }
+    assert all((ROOT / name).exists() for name in named)
+    targets = re.findall(r"^make (\S+)", scripts, re.MULTILINE)
+    assert targets
+    assert all(f"\n{target}: " in (ROOT / "Makefile").read_text() for target in targets)
+    assert f"usage: python -m sentryagent_actions {'|'.join(entry._ACTIONS)}" in scripts
+
+
+def test_the_image_carries_what_the_manual_promises(workflow):
+    """Two architectures, SBOM, provenance, an attestation on the index that users pull."""
+    matrix = workflow["jobs"]["image"]["strategy"]["matrix"]["include"]
+    assert {it["architecture"] for it in matrix} == {"amd64", "arm64"}
+    build = next(step["run"] for step in workflow["jobs"]["image"]["steps"] if step.get("id") == "push")
+    for option in ("--sbom=true", "--provenance=mode=max", "push-by-digest=true"):
+        assert option in build
+    [attest] = [
+        it for it in workflow["jobs"]["index"]["steps"] if it.get("uses", "").startswith("actions/attest@")
+    ]
+    assert attest["with"]["subject-digest"] == "${{ steps.push.outputs.digest }}"
+    assert attest["with"]["push-to-registry"] is True
