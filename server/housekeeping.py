@@ -28,20 +28,21 @@ class Housekeeping:
 
     def run(self) -> int:
         """Delete all that is due; returns how many rows went. Raises `DatabaseUnavailable`."""
-        deleted, went = 0, _BATCH
-        while went >= _BATCH:
+        deleted, went = 0, [_BATCH]
+        while max(went) >= _BATCH:
             went = self._batch()
-            deleted += went
+            deleted += sum(went)
         return deleted
 
-    def _batch(self) -> int:
+    def _batch(self) -> list[int]:
+        """Delete at most so many rows of each table; returns how many went of each."""
         now = self.clock()
         with self.store.write() as tx:
             went = [tx.used_tokens.purge(now, limit=_BATCH), tx.revoked_tokens.purge(now, limit=_BATCH)]
             if self.audit_retention_days is not None:
                 oldest = now - timedelta(days=self.audit_retention_days)
                 went.append(tx.seals.purge(oldest, limit=_BATCH))
-        return max(went)
+        return went
 
 
 def start(

@@ -1,6 +1,7 @@
 """Section 3 of the contract: `POST /oidc/token` in JSON, from the answer's members to every row of the refusals."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -524,6 +525,23 @@ def test_a_token_is_exchanged_once(provider, refused):
         provider.with_settings().exchange(token),
     ):
         refused(again, 401, "INVALID_OIDC_TOKEN", {"reason": "replayed"})
+
+
+def test_of_many_at_one_moment_one_wins(provider):
+    """N parallel exchanges of one token give one access token, and N - 1 replays (R-RPL-1)."""
+    provider.policy()
+    token = provider.github_token()
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(
+                lambda _: provider.app.test_client().post("/api/v1/oidc/token", json={"token": token}),
+                range(16),
+            )
+        )
+
+    assert sorted(answer.status_code for answer in answers) == [200] + [401] * 15
+    assert {it.json["details"]["reason"] for it in answers if it.status_code == 401} == {"replayed"}
 
 
 def test_a_refusal_burns_nothing(provider):

@@ -6,6 +6,7 @@ import jwt
 import pytest
 
 from server.errors import DatabaseUnavailable
+from server.store import schema
 
 PROVIDER = "https://idp.example.com"
 
@@ -102,6 +103,20 @@ def test_pending_migrations(provider):
 
     assert answer.status_code == 503
     assert "sentryagent-idp migrate" in answer.json["migrations"]
+
+
+def test_ready_while_the_database_is_away(provider, monkeypatch):
+    """Where the database does not answer, nothing that lies in it can be told."""
+
+    def fail(_):
+        raise DatabaseUnavailable("The database does not answer; try again in 2 s.", retry_after=2)
+
+    monkeypatch.setattr(schema, "is_prepared", fail)
+
+    answer = provider.http.get("/ready")
+
+    assert answer.status_code == 503
+    assert {answer.json[part] for part in ("database", "migrations", "signingKey")} == {"unavailable"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,83 @@
+"""What goes in time, and what must not go too early."""
+
+from datetime import timedelta
+
+import pytest
+
+from mock_idp.job import Job
+from server.housekeeping import Housekeeping, start
+
+LIFETIME = 300
+LEEWAY = 30
+
+
+def keeper(provider, days=None):
+    return Housekeeping(provider.store, provider.clock, days)
+
+
+def test_a_used_token_is_remembered_as_long_as_it_verifies(provider, refused):
+    """To the last second of its leeway a used token is a replay, whatever was cleaned up (federation-security B7)."""
+    provider.policy()
+    token = provider.github_token()
+    assert provider.exchange(token).status_code == 200
+
+    provider.clock.advance(LIFETIME + LEEWAY - 1)
+    assert keeper(provider).run() == 0
+    refused(provider.exchange(token), 401, "INVALID_OIDC_TOKEN", {"reason": "replayed"})
+    provider.clock.advance(1)
+    refused(provider.exchange(token), 401, "INVALID_OIDC_TOKEN", {"reason": "expired"})
+    assert keeper(provider).run() == 0
+    provider.clock.advance(61)
+    assert keeper(provider).run() == 1
+
+
+def test_a_revoked_token_is_remembered_as_long_as_it_lives(provider):
+    """A revocation outlives its token, and goes afterwards."""
+    provider.policy(repositoryId=Job().repository_id, repositoryOwnerId=Job().repository_owner_id)
+    answer = provider.exchange(provider.github_token(), expiresIn=3600)
+    headers = {"Authorization": f"Bearer {answer.json['access_token']}"}
+    provider.http.post("/api/v1/token/revoke", data={"token": answer.json["access_token"]}, headers=headers)
+
+    provider.clock.advance(3599)
+    assert keeper(provider).run() == 1  # the used token alone
+    assert provider.http.get("/api/v1/agents", headers=headers).status_code == 401
+    provider.clock.advance(2)
+    assert keeper(provider).run() == 1
+
+
+def test_more_rows_than_a_batch_go_in_one_run(provider):
+    """A run goes on until nothing is due, and says how much went."""
+    until = provider.clock.now + timedelta(seconds=1)
+    with provider.store.write() as tx:
+        for number in range(1201):
+            assert tx.used_tokens.claim("issuer", str(number), keep_until=until)
+        tx.revoked_tokens.add("revoked", keep_until=until)
+    provider.clock.advance(2)
+
+    assert keeper(provider).run() == 1202
+    assert keeper(provider).run() == 0
+
+
+def test_the_audit_stays_without_retention(provider):
+    """Without SENTRYAGENT_AUDIT_RETENTION no record is ever deleted."""
+    provider.policy()
+    provider.clock.advance(10 * 365 * 86_400)
+    provider.admin = provider.admin_headers()
+
+    assert keeper(provider).run() == 0
+    assert provider.audit(action="policy.created")
+
+
+@pytest.mark.parametrize("failing", [RuntimeError("defect"), None])
+def test_background_tasks_go_on(failing):
+    """Tasks run once an interval until the end, also after one of them failed."""
+    ran = []
+    waits = iter([False, False, True])
+
+    def fail():
+        if failing:
+            raise failing
+
+    start([fail, lambda: ran.append(1)], lambda seconds: next(waits), every=5).join(10)
+
+    assert ran == [1, 1]
