@@ -3,6 +3,7 @@
 That the same tokens without their one fault are accepted is shown first: a provider that refuses all would pass the rest.
 """
 
+import json
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,6 +47,8 @@ SIGNATURES = [
     ),
 ]
 
+RFC_TOKENS = json.loads((Path(__file__).parents[2] / "vectors" / "rfc_tokens.json").read_text())["tokens"]
+
 HOSTILE = [
     *[(row[0], lambda key, _, edit=row[1]: edit(mint(key)), "malformed") for row in CATALOGUE.MALFORMED_TEXT],
     *[
@@ -66,6 +69,10 @@ HOSTILE = [
         if reason
     ],
     *SIGNATURES,
+    *[
+        (f"B1/B13/B14 {source}", lambda _key, _, token=token: token, "malformed")
+        for source, token in RFC_TOKENS.items()
+    ],
 ]
 UNSENDABLE = {"R-IN-2 surrogate"}
 """Half a surrogate pair is in no UTF-8, so the body itself is refused: see the hostile requests."""

@@ -1,0 +1,85 @@
+"""Signatures that others made, right and wrong: Wycheproof's for RSASSA-PKCS1-v1_5, and the examples of the RFCs."""
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from server.errors import InvalidOidcToken
+from server.tokens import strict_jwt
+from server.tokens.compact_jws import UnverifiedJwt
+
+VECTORS = Path(__file__).parents[3] / "vectors"
+WYCHEPROOF = [
+    (group, test)
+    for group in json.loads((VECTORS / "wycheproof_rs256.json").read_text())["groups"]
+    for test in group["tests"]
+]
+RFC = json.loads((VECTORS / "rfc_tokens.json").read_text())
+
+
+def _octets(text):
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def _key(members):
+    numbers = {name: int.from_bytes(_octets(members[name])) for name in ("n", "e")}
+    return rsa.RSAPublicNumbers(**numbers).public_key()
+
+
+class IssuerKeys:
+    """One key, whatever kid is asked for."""
+
+    def __init__(self, key):
+        self.find = lambda kid: key
+
+
+def is_accepted(message, signature, key):
+    """Whether the reader's own check takes the signature for the key's over the message."""
+    token = UnverifiedJwt("kid", "RS256", "JWT", {}, message, signature)
+    try:
+        strict_jwt._check_signature(token, key)
+    except InvalidOidcToken:
+        return False
+    return True
+
+
+def test_the_vectors_are_all_there():
+    """The list has Wycheproof's 259 tests, right and wrong ones."""
+    assert len(WYCHEPROOF) == 259
+    assert {test["result"] for _, test in WYCHEPROOF} == {"valid", "invalid", "acceptable"}
+
+
+@pytest.mark.parametrize(
+    ("group", "test"), WYCHEPROOF, ids=[f"{test['id']} {test['comment']}" for _, test in WYCHEPROOF]
+)
+def test_wycheproof(group, test):
+    """Signatures with another padding, hash or length are refused; of the legacy form without NULL too (R-SIG-1, B1)."""
+    accepted = is_accepted(_octets(test["msg"]), _octets(test["sig"]), _key(group))
+    assert accepted is (test["result"] == "valid")
+
+
+@pytest.mark.parametrize("source", RFC["rs256_keys"])
+def test_a_signature_of_the_rfcs_verifies(source):
+    """The RS256 examples of RFC 7515 and RFC 7520 are right for their keys, and wrong for each other's."""
+    signing_input, _, signature = RFC["tokens"][source].rpartition(".")
+    for other, members in RFC["rs256_keys"].items():
+        accepted = is_accepted(signing_input.encode(), _octets(signature), _key(members))
+        assert accepted is (other == source)
+
+
+@pytest.mark.parametrize(("source", "token"), RFC["tokens"].items(), ids=RFC["tokens"])
+def test_a_token_of_the_rfcs_is_none_of_githubs(source, token, github):
+    """Signed, MACed, encrypted, unsigned, with `crit`: no example of the RFCs has the form of GitHub's tokens."""
+    with pytest.raises(InvalidOidcToken) as caught:
+        strict_jwt.verify(
+            token,
+            issuer=github["issuer"],
+            audience=github["audience"],
+            keys=IssuerKeys(_key(RFC["rs256_keys"]["RFC 7515 A.2"])),
+            now=github["now"],
+            max_age_seconds=600,
+        )
+    assert caught.value.reason == "malformed"
