@@ -16,25 +16,24 @@ from mock_idp.faults import (
     DISCOVERY_FAULTS,
     ERROR_STATUS,
     KEY_SET_FAULTS,
-    TOKEN_FAULTS,
     Answer,
     json_answer,
 )
+from mock_idp.forgeries import FORGERIES
 from mock_idp.github import default_audience, discovery_document, is_audience_issuable
-from mock_idp.issuer import API_VERSION, RUN_SERVICE_PATH
+from mock_idp.http_server import ConnectionToResetError
+from mock_idp.issuer import API_VERSION, FOREIGN_KEYS_PATH, RUN_SERVICE_PATH
+from mock_idp.token_faults import TOKEN_FAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from mock_idp.issuer import Issuer, PlannedFault, StartedJob
+    from mock_idp.fault_plan import PlannedFault
+    from mock_idp.issuer import Issuer, StartedJob
     from mock_idp.job import Job
 
 _RESET: Final = "mock_idp.reset"
-
-
-class ConnectionToResetError(ConnectionResetError):
-    """The planned fault `reset`: whoever serves the app drops the connection without an answer."""
 
 
 def create_app(issuer: Issuer, sleep: Callable[[float], None] = time.sleep) -> Flask:
@@ -52,6 +51,7 @@ def create_app(issuer: Issuer, sleep: Callable[[float], None] = time.sleep) -> F
     for slashes in ("//", "/"):
         rule = f"/<int:service>{slashes}idtoken/<path:rest>"
         app.add_url_rule(rule, f"token {slashes}", endpoints.token, defaults={"slashes": slashes})
+    app.add_url_rule(FOREIGN_KEYS_PATH, "foreign keys", endpoints.foreign_keys)
     app.register_blueprint(control.blueprint(issuer))
     control.add_error_handlers(app)
     app.wsgi_app = _raising_resets(app.wsgi_app)  # type: ignore[method-assign, assignment]  # Flask documents this very assignment
@@ -91,6 +91,12 @@ class _Endpoints:
             ),
         )
 
+    def foreign_keys(self) -> Response:
+        """The stranger's key set that forged headers point to: a verifier that asks for it stands in the log."""
+        return self._respond(
+            "foreign-keys", lambda _fault: json_answer({"keys": [self._issuer.other_key().jwk()]})
+        )
+
     def token(self, service: int, slashes: str, rest: str) -> Response:
         well_formed = f"/{service}{slashes}idtoken" == RUN_SERVICE_PATH
         started = self._issuer.job_of(_bearer())
@@ -115,7 +121,8 @@ class _Endpoints:
         )
 
     def _id_token(self, job: Job, audience: str, fault: str) -> Answer:
-        token = self._issuer.mint(job, audience=audience, fault=fault if fault in TOKEN_FAULTS else "")
+        spoilt = fault if fault in TOKEN_FAULTS or fault in FORGERIES else ""
+        token = self._issuer.mint(job, audience=audience, fault=spoilt)
         return json_answer({"count": len(token), "value": token})
 
     def _respond(

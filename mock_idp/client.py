@@ -1,14 +1,19 @@
-"""The control API as `mock-idp env` and `mock-idp run` use it."""
+"""A mock that runs elsewhere, over its control API: in a container, or started by `mock-idp serve`."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from mock_idp.request_log import RequestLog
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from mock_idp.job import Job
 
 _TIMEOUT_SECONDS = 10.0
 
@@ -17,8 +22,8 @@ class MockUnavailableError(Exception):
     """No mock answers at the given URL."""
 
 
-class JobRefusedError(Exception):
-    """The mock refuses the options of a job; `field` is the JSON member."""
+class RefusedError(Exception):
+    """The mock refuses a member of a request; `field` is the JSON member, `reason` says what would be right."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field} {reason}")
@@ -26,44 +31,119 @@ class JobRefusedError(Exception):
         self.reason = reason
 
 
-def start_job(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Start a job on the mock at `url`: `POST /_mock/jobs`.
+class MockClient(RequestLog):
+    """The verbs of `mock_idp.server.MockIdp` for a mock at `url`.
 
-    Raises MockUnavailableError, or JobRefusedError where an option is not acceptable.
+    Every method raises MockUnavailableError where none answers there, and RefusedError for what it does not accept.
     """
-    status, body = _send(url, "POST", "/_mock/jobs", dict(options))
-    if status == http.client.BAD_REQUEST and "details" in body:
-        raise JobRefusedError(**body["details"])
-    if status != http.client.CREATED:
-        raise _unavailable(url)
-    return body
 
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
 
-def end_job(url: str, job_id: str) -> None:
-    """End a job; its request token is expired from then on. Raises MockUnavailableError."""
-    _send(url, "DELETE", f"/_mock/jobs/{job_id}")
+    @property
+    def issuer(self) -> str:
+        """The `iss` of its tokens."""
+        return str(self._call("GET", "/_mock/state")["issuer"])
 
+    def mint(
+        self,
+        *,
+        job: Job | None = None,
+        audience: str | None = None,
+        header: Mapping[str, object] | None = None,
+        fault: str = "",
+        **claims: object,
+    ) -> str:
+        """A token for `job`; keyword claims override its own, `None` removes one; `fault` is a name of the catalogue."""
+        body = {"job": job.members() if job else None, "audience": audience, "header": header}
+        answer = self._call("POST", "/_mock/token", body | {"claims": claims, "fault": fault or None})
+        return str(answer["token"])
 
-def _unavailable(url: str) -> MockUnavailableError:
-    return MockUnavailableError(
-        f"no mock-idp answers at {url}; start one with `mock-idp serve`, or name another with --url or MOCK_IDP_URL"
-    )
+    def job(self, **options: Any) -> dict[str, Any]:
+        """Start a job with the fields of `mock_idp.job.Job`: `requestUrl`, `requestToken`, `variables`, `event`."""
+        from mock_idp.job import Job
 
+        return self.start_job(Job(**options).members())
 
-def _send(url: str, method: str, path: str, body: object = None) -> tuple[int, dict[str, Any]]:
-    """One request, never through a proxy: the mock is a neighbour. Raises MockUnavailableError."""
-    try:
-        parts = urlsplit(url)
-        make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = make(parts.hostname or "", parts.port, timeout=_TIMEOUT_SECONDS)
+    def start_job(self, members: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a job from JSON members: `POST /_mock/jobs`."""
+        return self._call("POST", "/_mock/jobs", dict(members))
+
+    def end_job(self, job_id: str) -> None:
+        """End a job; its request token is expired from then on."""
+        self._call("DELETE", f"/_mock/jobs/{job_id}")
+
+    def plan_fault(self, endpoint: str, **how: Any) -> None:
+        """Let an endpoint fail; see `mock_idp.fault_plan.PlannedFault`."""
+        self._call("POST", "/_mock/faults", {"endpoint": endpoint, **how})
+
+    def clear_faults(self) -> None:
+        """Behave again."""
+        self._call("DELETE", "/_mock/faults")
+
+    def rotate(self, *, publish: bool = True, keep_old: bool = True) -> str:
+        """Sign with a new key from now on; its kid."""
+        return str(self._call("POST", "/_mock/keys/rotate", {"publish": publish, "keepOld": keep_old})["kid"])
+
+    def publish(self) -> str:
+        """Show the signing key in the key set, where a rotation has left it out; its kid."""
+        return str(self._call("POST", "/_mock/keys/publish")["kid"])
+
+    def retire(self) -> list[str]:
+        """Drop every key but the signing one from the key set; their kids."""
+        return list(self._call("POST", "/_mock/keys/retire")["retired"])
+
+    def skew(self, seconds: float) -> None:
+        """Let the mock's clock run ahead of the machine's, or behind it."""
+        self._call("POST", "/_mock/clock", {"offset": seconds})
+
+    def travel(self, epoch: float) -> None:
+        """Let the mock's clock go on from `epoch` (seconds)."""
+        self._call("POST", "/_mock/clock", {"travel": epoch})
+
+    def freeze(self, epoch: float | None = None) -> None:
+        """Stop the mock's clock at `epoch` (seconds), or now."""
+        self._call("POST", "/_mock/clock", {"freeze": time.time() if epoch is None else epoch})
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The logged requests, oldest first."""
+        return list(self._call("GET", "/_mock/requests")["data"])
+
+    def reset(self) -> None:
+        """Real time, no faults, an empty log. Keys and jobs stay."""
+        self._call("POST", "/_mock/reset")
+
+    def restore(self) -> None:
+        """As after the start: `reset`, the first keys, and every job ended."""
+        self._call("POST", "/_mock/restore")
+
+    def _call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        status, answer = self._send(method, path, body)
+        if status == http.client.BAD_REQUEST and "details" in answer:
+            raise RefusedError(**answer["details"])
+        if not http.client.OK <= status < http.client.MULTIPLE_CHOICES:
+            message = f"{self.url} answered {status} to {method} {path}; is it a mock-idp of this version?"
+            raise MockUnavailableError(message)
+        return answer
+
+    def _unavailable(self) -> MockUnavailableError:
+        return MockUnavailableError(
+            f"no mock-idp answers at {self.url}; start one with `mock-idp serve`, or name another with --url or "
+            "MOCK_IDP_URL"
+        )
+
+    def _send(self, method: str, path: str, body: object) -> tuple[int, dict[str, Any]]:
+        """One request, never through a proxy: the mock is a neighbour."""
         try:
-            connection.request(
-                method, parts.path.rstrip("/") + path, json.dumps(body) if body is not None else None
-            )
-            response = connection.getresponse()
-            content = json.loads(response.read() or b"{}")
-        finally:
-            connection.close()
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise _unavailable(url) from error
-    return response.status, content if isinstance(content, dict) else {}
+            parts = urlsplit(self.url)
+            make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+            connection = make(parts.hostname or "", parts.port, timeout=_TIMEOUT_SECONDS)
+            try:
+                connection.request(method, parts.path + path, None if body is None else json.dumps(body))
+                response = connection.getresponse()
+                content = json.loads(response.read() or b"{}")
+            finally:
+                connection.close()
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise self._unavailable() from error
+        return response.status, content if isinstance(content, dict) else {}

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import Blueprint, Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from mock_idp.faults import ANSWER_FAULTS, ENDPOINTS, ERROR_STATUS, TOKEN_FAULTS, fault_names
-from mock_idp.issuer import Issuer, PlannedFault
+from mock_idp.fault_plan import PlannedFault
+from mock_idp.faults import ANSWER_FAULTS, ENDPOINTS, ERROR_STATUS, fault_names
+from mock_idp.forgeries import FORGERIES
 from mock_idp.job import read_job
 from mock_idp.members import InvalidMemberError, read_members
+from mock_idp.token_faults import TOKEN_FAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from mock_idp.issuer import Issuer
 
 _MAX_DELAY_SECONDS: Final = 600
 _TOKEN_MEMBERS: Final = {
@@ -30,6 +34,8 @@ _FAULT_MEMBERS: Final = {
     "fault": "a string",
     "delay": "a number",
     "times": "a positive integer",
+    "rate": "a number",
+    "seed": "a number",
 }
 
 
@@ -47,7 +53,7 @@ def _add_tokens_and_keys(routes: Blueprint, issuer: Issuer) -> None:
     @routes.post("/token")
     def mint() -> Response:
         members = read_members(_body(), _TOKEN_MEMBERS)
-        _require_known("fault", members.get("fault"), tuple(TOKEN_FAULTS))
+        _require_known("fault", members.get("fault"), (*TOKEN_FAULTS, *FORGERIES))
         job = read_job(members.pop("job", {}))
         return jsonify(token=issuer.mint(job, **members))
 
@@ -56,6 +62,16 @@ def _add_tokens_and_keys(routes: Blueprint, issuer: Issuer) -> None:
         members = read_members(_body(), {"publish": "true or false", "keepOld": "true or false"})
         key = issuer.rotate(publish=members.get("publish", True), keep_old=members.get("keepOld", True))
         return jsonify(kid=key.kid)
+
+    @routes.post("/keys/publish")
+    def publish() -> Response:
+        read_members(_body(), {})
+        return jsonify(kid=issuer.publish().kid)
+
+    @routes.post("/keys/retire")
+    def retire() -> Response:
+        read_members(_body(), {})
+        return jsonify(retired=issuer.retire())
 
 
 def _add_jobs(routes: Blueprint, issuer: Issuer) -> None:
@@ -87,13 +103,12 @@ def _add_faults(routes: Blueprint, issuer: Issuer) -> None:
 def _add_clock_and_log(routes: Blueprint, issuer: Issuer) -> None:
     @routes.post("/clock")
     def set_clock() -> Response:
-        members = read_members(_body(), {"offset": "a number", "freeze": "a number"})
+        verbs = {"offset": issuer.clock.shift, "freeze": issuer.clock.freeze, "travel": issuer.clock.travel}
+        members = read_members(_body(), dict.fromkeys(verbs, "a number"))
         if len(members) != 1:
-            raise InvalidMemberError("offset", "or `freeze` must be given, one of the two")
-        if "offset" in members:
-            issuer.clock.shift(members["offset"])
-        else:
-            issuer.clock.freeze(members["freeze"])
+            raise InvalidMemberError("offset", "or `freeze` or `travel` must be given, one of the three")
+        [(verb, seconds)] = members.items()
+        verbs[verb](seconds)
         return jsonify(now=issuer.clock.now())
 
     @routes.get("/requests")
@@ -106,6 +121,41 @@ def _add_clock_and_log(routes: Blueprint, issuer: Issuer) -> None:
         issuer.reset()
         return Response(), 204
 
+    @routes.post("/restore")
+    def restore() -> tuple[Response, int]:
+        read_members(_body(), {})
+        issuer.restore()
+        return Response(), 204
+
+    @routes.get("/health")
+    def health() -> Response:
+        return jsonify(status="ok")
+
+    @routes.get("/state")
+    def state() -> Response:
+        return jsonify(describe(issuer))
+
+
+def describe(issuer: Issuer) -> dict[str, Any]:
+    """The state that `GET /_mock/state` and the page show: no secret is in it."""
+    clock = issuer.clock
+    return {
+        "issuer": issuer.url,
+        "clock": {"now": clock.now(), "offset": round(clock.offset), "frozen": clock.is_frozen},
+        "keys": {
+            "signing": issuer.ring.signing.kid,
+            "published": [key.kid for key in issuer.ring.published],
+        },
+        "jobs": [
+            {"jobId": started.job_id, "repository": started.job.repository, "ref": started.job.ref}
+            for started in issuer.jobs()
+        ],
+        "faults": [
+            {name: value for name, value in vars(fault).items() if value not in ("", None)} | {"left": left}
+            for fault, left in issuer.pending_faults()
+        ],
+    }
+
 
 def read_fault(body: object) -> PlannedFault:
     """A planned fault from its JSON members. Raises InvalidMemberError."""
@@ -117,6 +167,8 @@ def read_fault(body: object) -> PlannedFault:
         raise InvalidMemberError("status", "must be an HTTP status from 200 to 599")
     if not 0 <= members.get("delay", 0) <= _MAX_DELAY_SECONDS:
         raise InvalidMemberError("delay", f"must be from 0 to {_MAX_DELAY_SECONDS} seconds")
+    if not 0 < members.get("rate", 1) <= 1:
+        raise InvalidMemberError("rate", "must be a share of the requests, more than 0 and at most 1")
     if members.get("status", 0) >= ERROR_STATUS and members.get("fault", "") not in {"", *ANSWER_FAULTS}:
         raise InvalidMemberError(
             "fault", "changes the document, which an answer with an error status does not have"

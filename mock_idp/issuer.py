@@ -10,11 +10,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from mock_idp.environment import REQUEST_TOKEN, REQUEST_URL, event_payload, job_variables
-from mock_idp.faults import GOOD_TOKEN, TOKEN_FAULTS, seal
+from mock_idp.fault_plan import FaultPlan, PlannedFault
+from mock_idp.forgeries import FORGERIES
 from mock_idp.github import id_token_claims, server_url
 from mock_idp.signing_keys import KeyRing, SigningKey, make_key, make_ring
+from mock_idp.token_faults import GOOD_TOKEN, TOKEN_FAULTS, Keys, TokenFault, seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 RUN_SERVICE_PATH: Final = "/232//idtoken"
 API_VERSION: Final = "2.0"
+FOREIGN_KEYS_PATH: Final = "/_mock/foreign-keys"
 _LOG_LENGTH: Final = 10_000
 
 
@@ -59,17 +63,6 @@ class StartedJob:
         }
 
 
-@dataclass(frozen=True)
-class PlannedFault:
-    """What an endpoint does wrong, `times` times or, without it, until it is cleared. `delay` is in seconds."""
-
-    endpoint: str
-    status: int | None = None
-    fault: str = ""
-    delay: float = 0.0
-    times: int | None = None
-
-
 class Clock:
     """Seconds since the epoch: the machine's, shifted, or frozen."""
 
@@ -77,6 +70,16 @@ class Clock:
         self._real = real
         self._offset = 0.0
         self._frozen: float | None = None
+
+    @property
+    def offset(self) -> float:
+        """How far this clock is ahead of the machine's, in seconds."""
+        return self._offset if self._frozen is None else self._frozen - self._real()
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it stands still."""
+        return self._frozen is not None
 
     def now(self) -> int:
         """The mock's time in whole seconds since the epoch."""
@@ -90,6 +93,10 @@ class Clock:
         """Stand still at `epoch` (seconds)."""
         self._frozen = epoch
 
+    def travel(self, epoch: float) -> None:
+        """Go on from `epoch` (seconds) as time passes; ends a freeze."""
+        self._offset, self._frozen = epoch - self._real(), None
+
 
 class Issuer:
     """The OIDC issuer and run service of the mock. `url` is its `iss`; clock and keys are real ones unless given."""
@@ -97,11 +104,11 @@ class Issuer:
     def __init__(self, url: str, clock: Clock | None = None, ring: KeyRing | None = None) -> None:
         self.url = url
         self.clock = clock or Clock()
-        self.ring = ring or make_ring()
+        self.ring = self._first_ring = ring or make_ring()
         self._lock = threading.Lock()
         self._jobs: dict[str, StartedJob] = {}
         self._ended: set[str] = set()
-        self._faults: list[PlannedFault] = []
+        self._faults = FaultPlan()
         self._log: deque[dict[str, Any]] = deque(maxlen=_LOG_LENGTH)
         self._other_key: SigningKey | None = None
 
@@ -115,11 +122,18 @@ class Issuer:
         fault: str = "",
     ) -> str:
         """A token for `job`. A given claim or header member overrides what job and fault say; `None` removes it."""
-        spoil = TOKEN_FAULTS[fault] if fault else GOOD_TOKEN
-        key = self.ring.signing
+        spoil = _spoil(fault)
+        keys = self._keys()
         now, jti = self.clock.now(), str(uuid.uuid4())
         payload = spoil.claims(id_token_claims(job, issuer=self.url, audience=audience, now=now, jti=jti))
-        return seal(_overridden(payload, claims), _overridden(spoil.header(key.header()), header), key, spoil)
+        head = spoil.header(keys.signing.header(), keys)
+        return seal(_overridden(payload, claims), _overridden(head, header), keys, spoil)
+
+    def _keys(self) -> Keys:
+        ring = self.ring
+        idle = next((key for key in ring.published if key != ring.signing), ring.signing)
+        parts = urlsplit(self.url)
+        return Keys(ring.signing, idle, self.other_key, f"{parts.scheme}://{parts.netloc}{FOREIGN_KEYS_PATH}")
 
     def start_job(self, job: Job) -> StartedJob:
         """Start a job: its request token is good until `end_job`."""
@@ -148,34 +162,24 @@ class Issuer:
             return request_token in self._ended
 
     def plan_fault(self, fault: PlannedFault) -> None:
-        """Counted faults of one endpoint happen one after the other; one without end gives way to the next."""
+        """Let an endpoint fail; see `FaultPlan.add`."""
         with self._lock:
-            self._faults = [
-                planned
-                for planned in self._faults
-                if planned.endpoint != fault.endpoint or planned.times is not None
-            ]
-            self._faults.append(fault)
+            self._faults.add(fault)
 
     def next_fault(self, endpoint: str) -> PlannedFault | None:
         """The fault for the request that has just come in; counts it."""
         with self._lock:
-            planned = next((fault for fault in self._faults if fault.endpoint == endpoint), None)
-            if planned and planned.times is not None:
-                index = self._faults.index(planned)
-                left = planned.times - 1
-                again = (
-                    [PlannedFault(endpoint, planned.status, planned.fault, planned.delay, left)]
-                    if left
-                    else []
-                )
-                self._faults[index : index + 1] = again
-            return planned
+            return self._faults.next(endpoint)
+
+    def pending_faults(self) -> list[tuple[PlannedFault, int | None]]:
+        """The faults that are still to come and how often; None: until cleared."""
+        with self._lock:
+            return self._faults.pending()
 
     def clear_faults(self) -> None:
         """Behave again."""
         with self._lock:
-            self._faults = []
+            self._faults.clear()
 
     def rotate(self, *, publish: bool = True, keep_old: bool = True) -> SigningKey:
         """Sign with a new key from now on. Without `publish` the key set does not show it."""
@@ -184,10 +188,23 @@ class Issuer:
             self.ring = self.ring.rotated(new, publish=publish, keep_old=keep_old)
         return new
 
+    def publish(self) -> SigningKey:
+        """Show the signing key in the key set, where a rotation has left it out."""
+        with self._lock:
+            self.ring = self.ring.showing_signing_key()
+            return self.ring.signing
+
+    def retire(self) -> list[str]:
+        """Drop every key but the signing one from the key set, which ends an overlap; their kids."""
+        with self._lock:
+            retired = [key.kid for key in self.ring.published if key != self.ring.signing]
+            self.ring = self.ring.without_old_keys()
+        return retired
+
     def other_key(self) -> SigningKey:
         """A key that is not this issuer's, for key sets that lie."""
         with self._lock:
-            self._other_key = self._other_key or make_key(with_certificate=False)
+            self._other_key = self._other_key or make_key()
             return self._other_key
 
     def record(self, endpoint: str, method: str, status: int | None, repository: str, audience: str) -> None:
@@ -214,6 +231,25 @@ class Issuer:
         self.clock.shift(0)
         with self._lock:
             self._log.clear()
+
+    def restore(self) -> None:
+        """As after the start: `reset`, the first keys, and every job ended."""
+        self.reset()
+        with self._lock:
+            self.ring = self._first_ring
+            self._ended.update(self._jobs)
+            self._jobs.clear()
+
+    def jobs(self) -> list[StartedJob]:
+        """The jobs in progress."""
+        with self._lock:
+            return list(self._jobs.values())
+
+
+def _spoil(fault: str) -> TokenFault:
+    if not fault:
+        return GOOD_TOKEN
+    return TOKEN_FAULTS[fault] if fault in TOKEN_FAULTS else FORGERIES[fault]
 
 
 def _overridden(members: dict[str, Any], given: Mapping[str, object] | None) -> dict[str, Any]:

@@ -212,7 +212,21 @@ class Job:
         """Whether the job has `permissions: id-token: write`; pull requests from forks never do."""
         return self.id_token == "write"
 
+    def members(self) -> dict[str, Any]:
+        """The JSON members from which `read_job` makes an equal job."""
+        values = {camel(item.name): getattr(self, item.name) for item in fields(self)}
+        if not self.called_workflow:
+            # It is this commit then, and cannot be chosen.
+            del values["calledWorkflowSha"]
+        if self.event not in PULL_REQUEST_EVENTS:
+            values = {name: value for name, value in values.items() if name not in _PULL_REQUEST_MEMBERS}
+        return values | {
+            "includeClaimKeys": list(self.include_claim_keys),
+            "repositoryProperties": dict(self.repository_properties),
+        }
 
+
+_PULL_REQUEST_MEMBERS: Final = ("pullRequest", "headRef", "baseRef")
 _KIND_OF_TYPE: Final = {"bool": "true or false", "tuple[str, ...]": "an array of strings"}
 JOB_MEMBERS: Final[Mapping[str, str]] = {
     camel(item.name): "an object of strings"

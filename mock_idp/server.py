@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import struct
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
-from werkzeug.serving import WSGIRequestHandler, make_server
-
-from mock_idp.app import ConnectionToResetError, create_app
-from mock_idp.issuer import Issuer, PlannedFault
+from mock_idp.app import create_app
+from mock_idp.control import read_fault
+from mock_idp.http_server import HttpServer
+from mock_idp.issuer import Issuer
 from mock_idp.job import Job
+from mock_idp.request_log import RequestLog
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
     from types import TracebackType
     from typing import Self
@@ -26,51 +27,31 @@ _POLL_SECONDS = 0.02
 _UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (recognised, not bound)
 
 
-class _Handler(WSGIRequestHandler):
-    """No log lines, and connections that really break."""
-
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 (werkzeug's name)
-        if type == "error":
-            super().log(type, message, *args)
-
-    def connection_dropped(self, error: BaseException, environ: Mapping[str, Any] | None = None) -> None:
-        super().connection_dropped(error, dict(environ) if environ else None)
-        self.close_connection = True
-        if isinstance(error, ConnectionToResetError):
-            # Lingering for zero seconds makes the kernel send RST instead of FIN.
-            linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            socket.close(self.connection.detach())
-
-
-class MockIdp:
+class MockIdp(RequestLog):
     """A mock of GitHub's OIDC issuer on a port of its own.
 
     `with MockIdp() as idp:` serves until the block ends. `issuer` is the `iss` of its tokens: a URL, a path below the
     server's own URL such as `/_services/token`, or nothing for that URL itself. Port 0 takes a free port. `ring` saves
-    many mocks the making of keys, which is the slow part (`mock_idp.signing_keys.make_ring`).
-    Raises OSError where it cannot bind.
+    many mocks the making of keys, which is the slow part (`mock_idp.signing_keys.make_ring`). With `tls` it speaks
+    HTTPS (`mock_idp.tls.make_certificate`). Raises OSError where it cannot bind.
     """
 
     def __init__(
-        self, host: str = "127.0.0.1", port: int = 0, issuer: str = "", ring: KeyRing | None = None
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        issuer: str = "",
+        ring: KeyRing | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._socket = socket.create_server(
+        listener = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128
         )
-        port = self._socket.getsockname()[1]
-        name = _UNSPECIFIED.get(host, host)
-        self.url = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
-        name = self.url + issuer if issuer.startswith("/") else issuer or self.url
-        self.state = Issuer(name, ring=ring)
-        self._server = make_server(
-            host,
-            port,
-            create_app(self.state),
-            threaded=True,
-            request_handler=_Handler,
-            fd=self._socket.fileno(),
-        )
+        name, scheme = _UNSPECIFIED.get(host, host), "https" if tls else "http"
+        name = f"[{name}]" if ":" in name else name
+        self.url = f"{scheme}://{name}:{listener.getsockname()[1]}"
+        self.state = Issuer(self.url + issuer if issuer.startswith("/") else issuer or self.url, ring=ring)
+        self._server = HttpServer(listener, create_app(self.state), tls)
 
     @property
     def issuer(self) -> str:
@@ -91,7 +72,7 @@ class MockIdp:
     ) -> None:
         self._server.shutdown()
         self._thread.join()
-        self._socket.close()
+        self._server.server_close()
 
     def mint(
         self,
@@ -105,10 +86,54 @@ class MockIdp:
         """A token for `job`; keyword claims override its own, `None` removes one; `fault` is a name of the catalogue."""
         return self.state.mint(job or Job(), audience=audience, claims=claims, header=header, fault=fault)
 
-    def plan_fault(self, endpoint: str, **how: Any) -> None:
-        """Let an endpoint fail; see `mock_idp.issuer.PlannedFault`."""
-        self.state.plan_fault(PlannedFault(endpoint, **how))
-
     def job(self, **options: Any) -> dict[str, Any]:
         """Start a job with the fields of `mock_idp.job.Job`: `requestUrl`, `requestToken`, `variables`, `event`."""
         return self.state.start_job(Job(**options)).describe(self.url, self.issuer)
+
+    def end_job(self, job_id: str) -> None:
+        """End a job; its request token is expired from then on."""
+        self.state.end_job(job_id)
+
+    def plan_fault(self, endpoint: str, **how: Any) -> None:
+        """Let an endpoint fail; see `mock_idp.fault_plan.PlannedFault`. Raises InvalidMemberError."""
+        self.state.plan_fault(read_fault({"endpoint": endpoint, **how}))
+
+    def clear_faults(self) -> None:
+        """Behave again."""
+        self.state.clear_faults()
+
+    def rotate(self, *, publish: bool = True, keep_old: bool = True) -> str:
+        """Sign with a new key from now on; its kid."""
+        return self.state.rotate(publish=publish, keep_old=keep_old).kid
+
+    def publish(self) -> str:
+        """Show the signing key in the key set, where a rotation has left it out; its kid."""
+        return self.state.publish().kid
+
+    def retire(self) -> list[str]:
+        """Drop every key but the signing one from the key set; their kids."""
+        return self.state.retire()
+
+    def skew(self, seconds: float) -> None:
+        """Let the mock's clock run ahead of the machine's, or behind it."""
+        self.state.clock.shift(seconds)
+
+    def travel(self, epoch: float) -> None:
+        """Let the mock's clock go on from `epoch` (seconds)."""
+        self.state.clock.travel(epoch)
+
+    def freeze(self, epoch: float | None = None) -> None:
+        """Stop the mock's clock at `epoch` (seconds), or now."""
+        self.state.clock.freeze(time.time() if epoch is None else epoch)
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The logged requests, oldest first."""
+        return self.state.requests()
+
+    def reset(self) -> None:
+        """Real time, no faults, an empty log. Keys and jobs stay."""
+        self.state.reset()
+
+    def restore(self) -> None:
+        """As after the start: `reset`, the first keys, and every job ended."""
+        self.state.restore()

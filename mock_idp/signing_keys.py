@@ -109,6 +109,15 @@ class KeyRing:
         old = self.published if keep_old else tuple(key for key in self.published if key != self.signing)
         return replace(self, signing=new, published=(new, *old) if publish else old)
 
+    def showing_signing_key(self) -> KeyRing:
+        """The ring with its signing key in the key set."""
+        shown = self.signing in self.published
+        return self if shown else replace(self, published=(self.signing, *self.published))
+
+    def without_old_keys(self) -> KeyRing:
+        """The ring that shows its signing key at most."""
+        return replace(self, published=tuple(key for key in self.published if key == self.signing))
+
 
 def make_ring() -> KeyRing:
     """Two published keys, as GitHub has several: one signs, the other, without certificate, only stands there."""

@@ -9,6 +9,7 @@ import pytest
 from mock_idp import cli
 from mock_idp.server import MockIdp
 from mock_idp.signing_keys import make_ring
+from mock_idp.tls import make_certificate
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,12 @@ def idp(ring):
     """A mock on a free port."""
     with MockIdp(ring=ring) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A throw-away certificate for this machine and for GitHub's own issuer."""
+    return make_certificate(["token.actions.githubusercontent.com"], tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import pytest
 
 from mock_idp.app import create_app
 from mock_idp.issuer import Clock, Issuer
-from mock_idp.signing_keys import make_ring
+from mock_idp.signing_keys import make_key, make_ring
+from mock_idp.token_faults import Keys
 
 NOW = 1_790_000_000
 
@@ -12,6 +13,20 @@ NOW = 1_790_000_000
 @pytest.fixture(scope="session")
 def ring():
     return make_ring()
+
+
+@pytest.fixture(scope="session")
+def foreign_key():
+    """A stranger's key."""
+    return make_key()
+
+
+@pytest.fixture(scope="session")
+def keys(ring, foreign_key):
+    """What tokens are made with."""
+    return Keys(
+        ring.signing, ring.published[1], lambda: foreign_key, "http://127.0.0.1:3001/_mock/foreign-keys"
+    )
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from mock_idp.issuer import Clock, PlannedFault
+from mock_idp.fault_plan import PlannedFault
+from mock_idp.issuer import Clock
 from mock_idp.job import Job
 
 

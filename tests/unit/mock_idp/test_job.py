@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from mock_idp.job import JOB_MEMBERS, Job, read_job
@@ -119,3 +121,28 @@ def test_every_field_can_be_given_as_a_member():
         include_claim_keys=("repo", "context"),
         repository_properties={"team": "blue"},
     )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"ref": ""},
+        {"ref": "refs/tags/v1", "event": "release", "ref_protected": True},
+        {"event": "pull_request", "ref": "topic", "pull_request": "7"},
+        {"event": "pull_request_target", "base_ref": "next"},
+        {"id_token": "fork"},
+        {"called_workflow": "o/r/.github/workflows/x.yml@v1", "called_workflow_sha": "a" * 40},
+        {
+            "environment": "Production:V1",
+            "include_claim_keys": ("repo", "environment"),
+            "immutable_sub": True,
+        },
+        {"enterprise": "octo", "repository_properties": {"team": "a"}, "visibility": "internal"},
+    ],
+)
+def test_a_job_survives_the_way_over_http(options):
+    """Its members give an equal job, whatever follows from what."""
+    job = Job(**options)
+
+    assert read_job(json.loads(json.dumps(job.members()))) == job

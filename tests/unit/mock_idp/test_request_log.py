@@ -1,0 +1,69 @@
+import pytest
+
+from mock_idp.request_log import RequestLog
+
+
+def _entry(endpoint, status=200, audience=None, repository=None):
+    return {
+        "at": "",
+        "endpoint": endpoint,
+        "method": "GET",
+        "status": status,
+        "repository": repository,
+        "audience": audience,
+    }
+
+
+class Log(RequestLog):
+    def requests(self):
+        return [
+            _entry("discovery"),
+            _entry("jwks"),
+            _entry("jwks", 503),
+            _entry("token", 200, "a", "o/r"),
+            _entry("token", 503, "a", "o/r"),
+            _entry("token", 200, "b", "o/r"),
+            _entry("token", None, "c", "o/r"),
+        ]
+
+
+def test_what_was_minted_is_asserted_by_its_members():
+    """Only answers with a token count, and only those asked about."""
+    log = Log()
+
+    assert log.minted(audience="a").once()["repository"] == "o/r"
+    log.minted(audience="c").never()
+    assert len(log.minted().times(2)) == len(log.minted(repository="o/r")) == 2
+    assert [entry["audience"] for entry in log.asked("token", status=None)] == ["c"]
+
+
+def test_fetches_are_counted_whatever_the_answer():
+    """A verifier that asks again after a failure is seen."""
+    assert (Log().jwks_fetches, Log().discovery_fetches) == (2, 1)
+
+
+def test_a_failed_assertion_shows_the_log():
+    """The reader sees what came instead, without another run."""
+    with pytest.raises(AssertionError) as caught:
+        Log().minted(audience="x").once()
+
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "requests for token, status 200, audience 'x': 1 expected, 0 found. The log has:"
+    assert lines[-1].strip() == "token GET reset repository=o/r audience=c"
+
+
+def test_an_empty_log_is_told_too():
+    """Nothing came at all."""
+
+    class Empty(RequestLog):
+        def requests(self):
+            return []
+
+    with pytest.raises(AssertionError, match="The log has: nothing"):
+        Empty().minted().once()
+
+
+def test_a_log_without_requests_is_no_log():
+    """Who has one gives its requests."""
+    with pytest.raises(NotImplementedError):
+        assert RequestLog().jwks_fetches
