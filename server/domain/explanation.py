@@ -40,7 +40,8 @@ def message(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -
             )
         case DenialReason.REF_TYPE_MISSING:
             return (
-                "The token has no claim ref_type, which the branch or tag of a trust policy is compared with."
+                "The token has no claim ref_type, without which no branch or tag of a trust policy matches; "
+                "send the ID token that GitHub issued to the job, which has it."
             )
         case DenialReason.BRANCH_NOT_PERMITTED:
             return (
@@ -65,7 +66,10 @@ def _violation(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None
         return f"the agent {agent_id} is unknown or not active; check the agentId, or have an admin reactivate it."
     if not denied.evaluations:
         advice = ", such as details.suggestedPolicy" if _suggested_policy(denied, identity, agent_id) else ""
-        return f"{identity.repository} has no trust policy; have an admin add one for this run{advice}."
+        return (
+            f"{identity.repository} has no trust policy; have an admin add one for this run{advice}, "
+            "or correct `repository` in the old ones where the repository was renamed."
+        )
     nearest = _nearest(denied.evaluations)[0]
     failed = ", ".join(failure.condition for failure in nearest.failed)
     return (

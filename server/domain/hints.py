@@ -40,7 +40,7 @@ def tag(wanted: str, run: WorkflowIdentity) -> str:
 
 def _other_name(kind: str, wanted: str, actual: str) -> str:
     if wanted.casefold() == actual.casefold():
-        return f"The two differ in the case of their letters only, and git tells those {kind}s apart; correct the policy."
+        return f"The two differ in the case of their letters only, by which git tells a {kind} from another; correct the policy."
     if patterns.matches(wanted.replace("*", "**"), actual):
         return "A single `*` does not reach across `/`; write `**` where it shall."
     return f"Run from a {kind} that the policy covers, add a policy for {actual}, or widen this one."
@@ -88,7 +88,8 @@ def called_workflow(wanted: str, run: WorkflowIdentity) -> str:
     actual = run.job_workflow_ref or ""
     if wanted == run.workflow_ref:
         return (
-            "This is the workflow that was started; `calledWorkflow` is the reusable one that runs the job."
+            "This is the workflow that was started, which `workflow` covers by its file name; `calledWorkflow` is the "
+            f"reusable one that runs the job, here {actual or 'none'}."
         )
     if wanted.casefold() == actual.casefold():
         return (
@@ -106,7 +107,7 @@ def runner(wanted: str) -> str:
 
 def visibility(wanted: str) -> str:
     """Why the repository's visibility is another."""
-    return f"The policy holds only while the repository is {wanted}; review it if the change was meant."
+    return f"The policy holds only while the repository is {wanted}; change `visibility` in it if the new one is meant."
 
 
 def event(run: WorkflowIdentity) -> str:

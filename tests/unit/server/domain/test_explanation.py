@@ -187,6 +187,7 @@ def test_messages_of_a_violation(make_policy, make_run, agent, now):
     texts = [message(denied, run, agent) for denied in (none, inactive, failing)]
     assert all(text.startswith("Trust policy violation: ") for text in texts)
     assert "acme/api has no trust policy" in texts[0]
+    assert "where the repository was renamed" in texts[0]
     assert "details.suggestedPolicy" in texts[0]
     assert f"the agent {agent} is unknown or not active" in texts[1]
     assert "the nearest fails on environment, visibility" in texts[2]
