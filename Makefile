@@ -52,6 +52,10 @@ actions-dist: $(VENV)/.run ## what is pushed to the actions' repositories, in di
 wheel: $(VENV)/.run ## the wheel that a release publishes, in dist/wheel/
 	@$(BIN)/hatchling build --target wheel --directory dist/wheel
 
+.PHONY: openapi
+openapi: $(VENV)/.run ## docs/openapi.json anew, after a change of the HTTP interface
+	@$(BIN)/python release/openapi.py
+
 .PHONY: lint
 lint: $(VENV)/.dev ## style, types, import rules, workflows
 	@$(BIN)/ruff format --check -q .

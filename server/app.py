@@ -13,6 +13,7 @@ from server.api import (
     API,
     agents,
     audit,
+    documentation,
     exchange,
     observation,
     operations,
@@ -74,18 +75,24 @@ def new_token_id() -> str:
 
 def create_app(settings: Settings, world: World) -> Flask:
     """The application; nothing is read from the environment, and nothing is asked of the database yet."""
+    app = bare_app()
+    install(app, _services(settings, world))
+    return app
+
+
+def bare_app() -> Flask:
+    """The application's routes without what they call: enough to describe them."""
     app = Flask("sentryagent", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # `server.api.requests` says why
     # A redirect would repeat a POST with its token elsewhere: a wrong path is a 404 and nothing more.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
-    install(app, _services(settings, world))
     problems.register(app)
     observation.register(app)
     for blueprint in (exchange.bp, tokens.bp, trust_policies.bp, agents.bp, audit.bp):
         app.register_blueprint(blueprint, url_prefix=API)
-    for blueprint in (well_known.bp, operations.bp):
+    for blueprint in (well_known.bp, operations.bp, documentation.bp):
         app.register_blueprint(blueprint)
     return app
 

@@ -80,13 +80,15 @@ def has_unprintable(text: str, *, besides: str = "") -> bool:
     )
 
 
-def _matching(pattern: re.Pattern[str], advice: str) -> AfterValidator:
+def _matching(pattern: re.Pattern[str], advice: str) -> tuple[AfterValidator, FieldInfo]:
+    """A rule by a pattern, which the schema shows as well."""
+
     def check(text: str) -> str:
         if not pattern.fullmatch(text):
             raise ValueError(advice)
         return text
 
-    return AfterValidator(check)
+    return AfterValidator(check), Field(json_schema_extra={"pattern": f"^({pattern.pattern})$"})
 
 
 def _rule(fault_of: Callable[[str], str | None]) -> AfterValidator:
@@ -120,11 +122,11 @@ Line = Annotated[str, _rule(_unprintable_but(""))]
 Text = Annotated[str, _rule(_unprintable_but("\n\t"))]
 ScopeText = Annotated[str, _rule(scope_fault)]
 Email = Annotated[
-    str, Field(max_length=255), _matching(_EMAIL, "write an e-mail address such as agent@example.com")
+    str, Field(max_length=255), *_matching(_EMAIL, "write an e-mail address such as agent@example.com")
 ]
-Version = Annotated[str, Field(max_length=64), _matching(_SEMVER, "write a semantic version such as 1.0.0")]
+Version = Annotated[str, Field(max_length=64), *_matching(_SEMVER, "write a semantic version such as 1.0.0")]
 Capability = Annotated[
-    str, Field(max_length=128), _matching(_CAPABILITY, "write resource:action, such as ci:run")
+    str, Field(max_length=128), *_matching(_CAPABILITY, "write resource:action, such as ci:run")
 ]
 Capabilities = Annotated[list[Capability], Field(min_length=1, max_length=100)]
 Owner = Annotated[Line, Field(min_length=1, max_length=128)]

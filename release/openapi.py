@@ -1,0 +1,19 @@
+# noqa: INP001 - a script of the release, no package
+"""Write docs/openapi.json: the document that the provider publishes, as it is reviewed."""
+
+import json
+from pathlib import Path
+
+from server.api.openapi import document
+from server.app import bare_app
+
+TARGET = Path(__file__).resolve().parents[1] / "docs" / "openapi.json"
+
+
+def text() -> str:
+    """The document, laid out for reading."""
+    return json.dumps(document(bare_app()), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(text(), "utf-8")

@@ -1,0 +1,275 @@
+"""`/openapi.json` and `/docs`: everything that the provider does is written there, and nothing that it does not do."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import jsonschema
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    ignored_auth,
+    missing_required_header,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from server import errors
+from server.api import models
+from server.api.descriptions import DESCRIPTIONS
+from server.api.openapi import document
+from server.api.problems import PROBLEMS
+from server.app import bare_app
+
+ROOT = Path(__file__).parents[3]
+NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+DOCUMENT = document(bare_app())
+OPERATIONS = {
+    operation["operationId"]: (method.upper(), path, operation)
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
+}
+NAMED = {endpoint.replace(".", "_"): about for endpoint, about in DESCRIPTIONS.items()}
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    response_headers_conformance,
+    negative_data_rejection,
+    missing_required_header,
+    unsupported_method,
+    ignored_auth,
+]
+
+
+def _words(schema):
+    """The codes of every refusal in a part of the document, in both shapes."""
+    return {
+        word
+        for listed in re.findall(r"Refused: ([^.]+)\.", json.dumps(schema))
+        for word in listed.split(", ")
+    }
+
+
+def test_the_published_document_changes_on_purpose_only():
+    """docs/openapi.json is what the application serves; `make openapi` writes it anew."""
+    assert json.loads((ROOT / "docs" / "openapi.json").read_text()) == DOCUMENT, "run `make openapi`"
+
+
+def test_the_document_is_served(provider):
+    """The same document for everybody, without a token and whatever the settings are."""
+    answer = provider.with_settings(EXPLAIN="off", RATE_LIMIT="1").http.get("/openapi.json")
+
+    assert (answer.status_code, answer.mimetype) == (200, "application/json")
+    assert answer.json == DOCUMENT
+
+
+def test_every_route_is_described():
+    """No route without a description, and no description without a route."""
+    routes = {rule.endpoint for rule in bare_app().url_map.iter_rules()}
+
+    assert routes == DESCRIPTIONS.keys()
+    assert len(OPERATIONS) == len(routes)
+
+
+def test_every_refusal_stands_where_it_can_happen():
+    """Each code of the provider is at some operation, but for the two that need none; and no code is invented."""
+    codes = {error.code for error in PROBLEMS}
+    oauth_errors = {problem.oauth_error for problem in PROBLEMS.values()}
+    told = _words(DOCUMENT["paths"])
+
+    assert codes - told == {"NOT_FOUND", "METHOD_NOT_ALLOWED", "INVALID_CLIENT"}
+    assert "invalid_client" in told
+    assert told <= codes | oauth_errors
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_an_operation_says_what_it_needs(name, provider):
+    """Its credential is the guard's, its summary is a sentence, and each path parameter is named."""
+    method, path, operation = OPERATIONS[name]
+    endpoint = next(it for it in DESCRIPTIONS if it.replace(".", "_") == name)
+    scope = getattr(provider.app.view_functions[endpoint], "required_scope", None)
+
+    assert operation["summary"].endswith(".")
+    assert ([{"bearer": [scope]}] == operation["security"]) == (scope is not None)
+    named = {it["name"] for it in operation.get("parameters", ()) if it["in"] == "path"}
+    assert named == set(re.findall(r"\{(\w+)\}", path))
+    assert ("401" in operation["responses"]) == bool(operation["security"]) or name == "exchange_exchange"
+    assert method in {"GET", "POST", "PUT", "PATCH", "DELETE"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        name
+        for name, (_, _, it) in OPERATIONS.items()
+        if any(p["in"] == "query" for p in it.get("parameters", ()))
+    ),
+)
+def test_the_query_parameters_are_those_that_are_read(name, provider, invalid):
+    """The refusal of an unknown parameter lists the known ones: they are the documented ones."""
+    _, path, operation = OPERATIONS[name]
+    path = re.sub(r"\{\w+\}", NOBODY, path)
+    documented = {it["name"] for it in operation["parameters"] if it["in"] == "query"}
+
+    reason = invalid(provider.http.get(f"{path}?nonsense=1", headers=provider.admin), "nonsense")
+
+    assert set(reason.partition("known are ")[2].split(", ")) == documented
+
+
+@pytest.mark.parametrize("name", sorted(name for name, about in DESCRIPTIONS.items() if about.body))
+def test_the_members_of_a_body_are_those_that_are_read(name, provider, invalid):
+    """The refusal of an unknown member lists the known ones: they are those of the schema."""
+    about = DESCRIPTIONS[name]
+    method, path, _ = OPERATIONS[name.replace(".", "_")]
+    path = re.sub(r"\{\w+\}", NOBODY, path)
+    schema = DOCUMENT["components"]["schemas"][about.body.__name__]
+
+    answer = provider.http.open(path, method=method, json={"nonsense": 1}, headers=provider.admin)
+
+    assert (
+        set(invalid(answer, "nonsense").partition("known are ")[2].split(", ")) == schema["properties"].keys()
+    )
+
+
+def test_every_model_of_a_body_is_in_the_document():
+    """A body that is validated is a body that is described."""
+    bodies = {model.__name__ for model in models.Body.__subclasses__()} | {"StoredPolicyBody"}
+
+    assert bodies <= DOCUMENT["components"]["schemas"].keys()
+
+
+@pytest.mark.parametrize("name", sorted(name for name, about in DESCRIPTIONS.items() if about.example))
+def test_an_example_fits_its_schema(name):
+    """What readers copy is what the provider takes."""
+    about = DESCRIPTIONS[name]
+    (about.body or about.form).model_validate(about.example)
+    model = (about.body or about.form).__name__
+    registry = {"$ref": f"#/components/schemas/{model}", "components": DOCUMENT["components"]}
+    jsonschema.validate(dict(about.example), registry, cls=jsonschema.Draft202012Validator)
+
+
+class _Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.urls, self.ids = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.tags.append(tag)
+        self.urls += [attributes[it] for it in ("href", "src", "action") if it in attributes]
+        self.ids += [attributes["id"]] if "id" in attributes else []
+
+
+def test_the_page_needs_nobody_else(provider):
+    """No script, no other host, a policy that would forbid both, and every link leads somewhere."""
+    answer = provider.http.get("/docs")
+    page = _Page()
+    page.feed(answer.text)
+
+    assert (answer.status_code, answer.mimetype) == (200, "text/html")
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert "unsafe" not in answer.headers["Content-Security-Policy"]
+    assert not {"script", "link", "img", "iframe", "form"} & set(page.tags)
+    assert set(page.ids) == OPERATIONS.keys() | DOCUMENT["components"]["schemas"].keys()
+    assert {url for url in page.urls if not url.startswith("#")} == {"/openapi.json"}
+    assert {url[1:] for url in page.urls if url.startswith("#")} <= set(page.ids)
+
+
+@pytest.fixture(scope="module")
+def tried(still_provider):
+    """A provider to aim at, with an agent, a policy and no limit in the way."""
+    provider = still_provider.with_settings(RATE_LIMIT="0")
+    provider.policy(agentId=provider.agent()["agentId"])
+    return provider
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_the_application_does_what_the_document_says(name, tried):
+    """Generated requests, good and bad: only documented statuses, bodies and headers come back, and never a 5xx."""
+    method, path, operation = OPERATIONS[name]
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", tried.app)
+    tried_operation = schema[path][method]
+    headers = tried.admin if any("bearer" in way for way in operation["security"]) else {}
+
+    @settings(max_examples=30, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=st.one_of([tried_operation.as_strategy(generation_mode=mode) for mode in GenerationMode]))
+    def try_out(case):
+        case.call_and_validate(headers=headers, checks=CHECKS)
+
+    try_out()
+
+
+def _good_answers(provider):
+    """One good answer of every operation that has a body to answer with."""
+    agent = provider.agent()["agentId"]
+    policy = provider.policy(agentId=agent)["id"]
+    at = {"agentId": agent, "policyId": policy}
+
+    def ask(name, **request):
+        method, path, operation = OPERATIONS[name]
+        for key, value in at.items():
+            path = path.replace(f"{{{key}}}", value)
+        headers = {} if name == "tokens_issue" else provider.admin
+        answer = provider.http.open(path, method=method, headers=headers, **request)
+        return name, answer, operation
+
+    secret = ask("agents_generate_credential")
+    at["credentialId"] = secret[1].json["credentialId"]
+    client = {"client_id": agent, "client_secret": secret[1].json["clientSecret"]}
+    issued = ask("tokens_issue", data={"grant_type": "client_credentials", **client})
+    exchanged = ask("exchange_exchange", json={"token": provider.github_token(), "agentId": agent})
+    yield from (secret, issued, exchanged)
+    yield ask("exchange_exchange", json={"token": provider.github_token(), "agentId": agent, "dryRun": True})
+    yield ask("trust_policies_create", json={"repository": "octo-org/other", "trustRegistered": True})
+    yield ask(
+        "trust_policies_replace", json={"repository": "octo-org/hello-agent", "agentId": agent, "maxTtl": 60}
+    )
+    yield ask("trust_policies_simulate", json=DESCRIPTIONS["trust_policies.simulate"].example)
+    yield ask("agents_register", json=DESCRIPTIONS["agents.register"].example)
+    yield ask("agents_update", json={"version": "1.1.0"})
+    yield ask("tokens_introspect", data={"token": exchanged[1].json["access_token"]})
+    yield ask("tokens_introspect", data={"token": "unknown"})
+    yield ask("tokens_introspect", data={"token": issued[1].json["access_token"]})
+    yield ask("agents_rotate_credential")
+    for name, (method, _, _) in OPERATIONS.items():
+        if method == "GET":
+            yield ask(name)
+
+
+def test_good_answers_fit_their_schemas(provider):
+    """Every answer with a body is as the document says, member by member; none is left out."""
+    seen = set()
+    for name, answer, operation in _good_answers(provider):
+        content = operation["responses"][str(answer.status_code)]["content"]
+        assert answer.status_code < 300, (name, answer.text)
+        assert content.keys() == {answer.mimetype}, name
+        if schema := content[answer.mimetype].get("schema"):
+            whole = {**schema, "components": DOCUMENT["components"]}
+            jsonschema.validate(
+                answer.json,
+                whole,
+                cls=jsonschema.Draft202012Validator,
+                format_checker=jsonschema.FormatChecker(),
+            )
+        seen.add(name)
+    assert {name for name, about in NAMED.items() if about.media_type} == seen
+
+
+def test_the_document_is_no_licence_for_less(provider):
+    """A retryable refusal has Retry-After in the document, as it has it in truth."""
+    retryable = {PROBLEMS[it].status for it in (errors.RateLimited, errors.DatabaseUnavailable)}
+    for _, path, operation in OPERATIONS.values():
+        for status, answer in operation["responses"].items():
+            if int(status) in retryable and "Refused" in answer["description"]:
+                assert "Retry-After" in answer["headers"], path
