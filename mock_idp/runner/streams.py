@@ -40,7 +40,12 @@ def lines_of(process: subprocess.Popen[bytes], grace_seconds: float = GRACE_SECO
 
 
 def _pump(stream: IO[bytes], arrived: queue.SimpleQueue[bytes | None]) -> None:
-    with stream:
-        for line in stream:
-            arrived.put(line)
-    arrived.put(None)
+    try:
+        with stream:
+            for line in stream:
+                arrived.put(line)
+    except ValueError:
+        # Closed by whoever started the process, who does not wait for the grandchild that still holds it.
+        return
+    finally:
+        arrived.put(None)

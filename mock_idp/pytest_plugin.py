@@ -1,0 +1,70 @@
+"""Fixtures for pytest, loaded through its entry point in every run: nothing heavy is imported before a test asks.
+
+`mock_idp` is a running mock as it was after its start; `github_oidc_env` makes the test a job; `mock_idp_sub_form`
+runs a test once for each form of `sub`. The server lives as long as the session (of each pytest-xdist worker) on a
+port of its own. Override `mock_idp_issuer` in a conftest.py for GHES, GHE.com or an enterprise.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from mock_idp.server import MockIdp
+
+    GithubOidcEnv = Callable[..., Mapping[str, str]]
+
+
+@pytest.fixture(scope="session")
+def mock_idp_issuer() -> str:
+    """The `iss` of the session's mock: a URL, a path such as `/_services/token`, or empty for its own URL."""
+    return ""
+
+
+@pytest.fixture(scope="session")
+def mock_idp_server(mock_idp_issuer: str) -> Iterator[MockIdp]:
+    """The session's mock on a free port of 127.0.0.1; tests that share it want `mock_idp`."""
+    from mock_idp.server import MockIdp
+
+    with MockIdp(issuer=mock_idp_issuer) as running:
+        yield running
+
+
+@pytest.fixture
+def mock_idp(mock_idp_server: MockIdp) -> MockIdp:
+    """The mock with real time, its first keys, no faults, no jobs and an empty log."""
+    mock_idp_server.restore()
+    return mock_idp_server
+
+
+@pytest.fixture
+def github_oidc_env(mock_idp: MockIdp, monkeypatch: pytest.MonkeyPatch) -> GithubOidcEnv:
+    """Call it with options of a job (`environment="production"`): the test's environment is that job's from then on.
+
+    Variables of another job that this machine may be running are taken away. Gives the variables.
+    """
+
+    def become(**options: Any) -> Mapping[str, str]:
+        import os
+
+        variables: dict[str, str] = mock_idp.job(**options)["variables"]
+        for name in [name for name in os.environ if name.startswith(_PREFIXES)]:
+            monkeypatch.delenv(name)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return variables
+
+    return become
+
+
+@pytest.fixture(params=[False, True], ids=["classic-sub", "immutable-sub"])
+def mock_idp_sub_form(request: pytest.FixtureRequest) -> Mapping[str, bool]:
+    """Options of a job for both forms of `sub`: `mock_idp.job(**mock_idp_sub_form)` runs the test twice."""
+    return {"immutable_sub": request.param}
+
+
+_PREFIXES = ("ACTIONS_", "GITHUB_", "RUNNER_")
