@@ -5,6 +5,7 @@ printed meanwhile is searched for tokens.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -292,6 +294,18 @@ def run_action(environment, github, provider, repository, tmp_path, transcript):
         return ActionRun(done.returncode, done.stdout, **result)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def docker_engine():
+    """The Docker engine for one test module at a time, whoever else tests on this machine.
+
+    Before it builds, act removes the image of that name with all its tags, so that two runs on the same sources take
+    the images out of each other's hands.
+    """
+    with (Path(tempfile.gettempdir()) / f"sentryagent-docker-{os.getuid()}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")

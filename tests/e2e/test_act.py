@@ -16,7 +16,11 @@ from typing import Any
 import jwt
 import pytest
 
-pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.xdist_group("docker"),
+    pytest.mark.usefixtures("docker_engine"),
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

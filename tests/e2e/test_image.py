@@ -11,7 +11,11 @@ from uuid import uuid4
 
 import pytest
 
-pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.xdist_group("docker"),
+    pytest.mark.usefixtures("docker_engine"),
+]
 
 BIN = Path(sys.executable).parent
 MEGABYTE = 1_000_000
