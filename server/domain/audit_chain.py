@@ -58,11 +58,12 @@ def canonical(record: Row) -> bytes:
 
 def link(previous: Seal, record: Row) -> Seal:
     """The seal of `record` after `previous`."""
+    before = f"{previous.hash}".encode()  # formatted: a forged hash may be no text at all
     return Seal(
         number=previous.number + 1,
         sequence=int(record["sequence"] or 0),
         event_id=str(record["event_id"]),
-        hash=hashlib.sha256(f"{previous.hash}".encode() + canonical(record)).hexdigest(),
+        hash=hashlib.sha256(before + canonical(record)).hexdigest(),
     )
 
 

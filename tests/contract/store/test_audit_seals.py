@@ -10,6 +10,7 @@ from sqlalchemy import text
 from server.domain.audit_chain import GENESIS
 from server.ports import AuditFilter
 from server.sealing import AuditChain, Sealer
+from server.store.audit_seals import AuditSealTable
 from server.store.database import Database
 
 
@@ -336,6 +337,25 @@ def test_the_chain_moves_on_while_it_is_read(database, write, seal, now):
     assert previous.number == 2
     assert [it.seal.number for it in batch] == [3, 4]
     assert GENESIS not in [it.seal for it in batch]
+
+
+def test_retention_between_two_statements_of_a_check(
+    database, other_database, write, seal, verify, now, monkeypatch
+):
+    """A beginning that is removed while a check looks for it is no fault, whatever a statement sees of it."""
+    write(1, 2, 3, 4)
+    seal()
+    original, purged = AuditSealTable.after, []
+
+    def after(table, number, *, limit):
+        if not purged:
+            purged.append(purge(other_database, now + timedelta(days=1), 2))
+        return original(table, number, limit=limit)
+
+    monkeypatch.setattr(AuditSealTable, "after", after)
+
+    assert verify().fault is None
+    assert purged == [2]
 
 
 def test_export_is_the_span_of_time(database, write, seal, now):
