@@ -6,7 +6,16 @@ import click
 
 from server import admin_commands
 from server.config import Settings
-from server.console import admin_scopes, database_option, fail, here, one_line_errors, prepared, scope_option
+from server.console import (
+    admin_scopes,
+    database_option,
+    fail,
+    here,
+    one_line_errors,
+    prepared,
+    scope_option,
+    table,
+)
 from server.domain.caller import ADMIN_CLI
 
 
@@ -43,6 +52,19 @@ def migrate(database_url: str | None) -> None:
         settings = Settings.from_environ(os.environ, {"database_url": database_url})
         applied = schema.migrate(settings.database_url)
     click.echo(f"applied {', '.join(applied)}" if applied else "nothing to do")
+
+
+@main.command("copy-database")
+@click.option("--from", "source", metavar="URL", required=True, help="The database that is left.")
+@click.option("--to", "target", metavar="URL", required=True, help="An empty one; its schema is made.")
+def copy_database(source: str, target: str) -> None:
+    """Copy all data, such as from SQLite to PostgreSQL; stop every replica first."""
+    with one_line_errors():
+        from server.store import copying
+
+        copied = copying.copy_database(source, target)
+    rows = [(name, str(count)) for name, count in copied.items()]
+    click.echo(table(("table", "rows"), rows))
 
 
 @main.command("admin-token")

@@ -1,0 +1,158 @@
+"""`copy-database`: a provider that outgrew SQLite goes on with PostgreSQL, and nothing of what it knew is lost."""
+
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+
+import pytest
+from click.testing import CliRunner
+
+from server.cli import main
+from server.domain.audit import Action
+from server.key_ring import KeyRing, ensure_signing_key
+from server.sealing import AuditChain, Sealer
+from server.store import copying, schema
+from server.store.database import Database
+
+
+@pytest.fixture
+def source(migrated_sqlite_url, now, make_agent, make_policy, make_credential, make_record):
+    """A SQLite database with rows in every table; the derived policy stands before its origin in the file."""
+    with Database(migrated_sqlite_url) as store:
+        ensure_signing_key(store, "ES256", None, lambda: now)
+        agent, origin = make_agent(), make_policy()
+        derived = make_policy(agent_id=agent.agent_id, derived_from=origin.id, repository="octo/other")
+        with store.write() as tx:
+            tx.facts.put("provider", {"public_url": "https://idp.example.com", "ünïcode": [1, None]})
+            tx.agents.add(agent)
+            tx.policies.add(origin)
+            tx.policies.add(derived)
+            tx.credentials.add(make_credential(agent.agent_id))
+            assert tx.used_tokens.claim("issuer", "used", keep_until=now + timedelta(minutes=9))
+            tx.revoked_tokens.add("revoked", keep_until=now)
+            for number in range(3):
+                tx.audit.append(make_record(action=Action.TOKEN_ISSUED, details={"n": number, "x": "\0é"}))
+        Sealer(store, lambda: now).run()
+    with closing(sqlite3.connect(migrated_sqlite_url.removeprefix("sqlite:///"))) as file, file:
+        file.execute("UPDATE oidc_trust_policies SET rowid = -1 WHERE derived_from IS NOT NULL")
+    return migrated_sqlite_url
+
+
+def everything(url):
+    """All rows of all tables as the database has them."""
+    engine = copying._reader(copying.parse(url))
+    with engine.begin() as connection:
+        rows = {
+            table.name: sorted(map(repr, connection.execute(table.select()).mappings()))
+            for table in copying._tables(connection)
+        }
+    engine.dispose()
+    return rows
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def target(request, tmp_path):
+    """The URL of a database that does not exist yet, or has no table."""
+    return (
+        request.getfixturevalue("postgres_url")
+        if request.param == "postgres"
+        else f"sqlite:///{tmp_path}/new.db"
+    )
+
+
+def test_every_row_arrives_as_it_was(source, target):
+    """The counts are told, the rows are equal, and the chain confirms the audit."""
+    copied = copying.copy_database(source, target)
+
+    before = everything(source)
+    assert copied == {name: len(rows) for name, rows in before.items()}
+    assert {name for name, rows in before.items() if not rows} <= {"admin_clients", "audit_gaps"}
+    assert everything(target) == before
+    with Database(target) as store:
+        report = AuditChain(store).verify()
+        assert (report.fault, report.checked, report.unsealed) == (None, copied["audit_seals"] - 1, 0)
+
+
+def test_the_new_database_goes_on(source, target, now, make_record):
+    """A used token stays used, the key still signs, and new audit records are numbered after the old ones."""
+    copying.copy_database(source, target)
+
+    with Database(target) as store:
+        with store.write() as tx:
+            assert not tx.used_tokens.claim("issuer", "used", keep_until=now)
+            assert KeyRing(None).current(tx).active
+            tx.audit.append(make_record())
+        Sealer(store, lambda: now).run()
+        assert AuditChain(store).verify().fault is None
+
+
+def test_a_database_that_was_served_is_no_target(source, target, now):
+    """What is there is not mixed with what comes; nothing changes."""
+    schema.migrate(target)
+    with Database(target) as store:
+        ensure_signing_key(store, "ES256", None, lambda: now)
+    before = everything(target)
+
+    refusal = CliRunner().invoke(main, ["copy-database", "--from", source, "--to", target])
+
+    assert refusal.exit_code == 2
+    assert refusal.stderr.startswith("sentryagent-idp: --to: the database is not empty (")
+    assert "signing_keys" in refusal.stderr
+    assert everything(target) == before
+
+
+def test_a_source_that_is_written_to_is_refused(source, target, make_record, monkeypatch):
+    """A replica that still runs would go on in the old database: nothing is kept of such a copy."""
+    copy_table = copying._copy_table
+
+    def copy_while_served(rows, into, table):
+        copy_table(rows, into, table)
+        if table.name == "audit_log":
+            with Database(source) as store, store.write() as tx:
+                tx.audit.append(make_record())
+
+    monkeypatch.setattr(copying, "_copy_table", copy_while_served)
+
+    refusal = CliRunner().invoke(main, ["copy-database", "--from", source, "--to", target])
+
+    assert (refusal.exit_code, refusal.stdout) == (2, "")
+    assert "stop every replica" in refusal.stderr
+    assert not any(everything(target).values())
+
+
+def test_the_command_tells_what_it_copied(source, target):
+    """A table of rows by table."""
+    result = CliRunner().invoke(main, ["copy-database", "--from", source, "--to", target])
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    counts = dict(line.split() for line in result.stdout.splitlines())
+    assert (counts["table"], counts["agents"], counts["oidc_trust_policies"]) == ("rows", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("source_url", "target_url", "message"),
+    [
+        ("sqlite:///missing.db", "sqlite:///{}/new.db", "--from: the database is not prepared"),
+        ("mysql://x/y", "sqlite:///{}/new.db", "--from: The provider does not speak mysql"),
+        ("postgresql+psycopg://x/y", "sqlite:///{}/new.db", "--to: from PostgreSQL to SQLite"),
+    ],
+)
+def test_what_cannot_be_copied_is_one_line(tmp_path, source_url, target_url, message):
+    """The line names the option, and no target is made."""
+    url = target_url.format(tmp_path)
+
+    result = CliRunner().invoke(main, ["copy-database", "--from", source_url, "--to", url])
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"sentryagent-idp: {message}")
+    assert len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["sqlite:///{}/no/folder.db", "postgresql+psycopg://postgres@127.0.0.1:1/x"])
+def test_a_target_that_cannot_be_reached_is_named(source, tmp_path, url):
+    """The line says that it is the target's URL that is wrong."""
+    result = CliRunner().invoke(main, ["copy-database", "--from", source, "--to", url.format(tmp_path)])
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("sentryagent-idp: --to: The ")
