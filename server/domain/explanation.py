@@ -144,13 +144,11 @@ def _suggested_policy(
     """The body to POST so that this very run is let in, and as little else as can be told from it."""
     if identity.event_name in DEFAULT_DENIED_EVENTS or not denied.agent_is_active:
         return None
+    candidates = [it for it in denied.evaluations if it.policy.agent_id == agent_id]
     # The same conditions can be there already, switched off or expired: a second policy with them would be a 409.
-    taken = [
-        conditions.canonical(it.policy.conditions)
-        for it in denied.evaluations
-        if it.policy.agent_id == agent_id
-    ]
-    fresh = (it for it in _suggested_conditions(identity) if conditions.canonical(it) not in taken)
+    taken = [conditions.canonical(it.policy.conditions) for it in candidates]
+    kept = _kept_conditions(_nearest(candidates), identity)
+    fresh = (it for it in _suggested_conditions(identity, kept) if conditions.canonical(it) not in taken)
     wanted = next(fresh, None)
     if wanted is None:
         return None
@@ -164,14 +162,24 @@ def _suggested_policy(
     }
 
 
-def _suggested_conditions(identity: WorkflowIdentity) -> Iterator[Conditions]:
+def _kept_conditions(nearest: Sequence[Evaluation], identity: WorkflowIdentity) -> Conditions:
+    """What the nearest policy asks for and the run has: who copies the suggestion must not lose it without noticing."""
+    if not nearest:
+        return Conditions()
+    lost = [name for name, json_name in conditions.JSON_NAMES.items() if json_name not in nearest[0].matched]
+    kept = replace(nearest[0].policy.conditions, **dict.fromkeys(lost))
+    # Of several events only the run's own: among the others may be such that strangers can cause (A6).
+    return kept if kept.events is None else replace(kept, events=(identity.event_name,))
+
+
+def _suggested_conditions(identity: WorkflowIdentity, kept: Conditions) -> Iterator[Conditions]:
     """The run's ref and environment, then narrower and narrower; nothing where no policy can name the ref."""
     if not _can_be_named(identity):
         return
     environment = identity.environment
     if environment is not None and policy_syntax.environment(environment) is not None:
         environment = None
-    wanted = Conditions(branch=identity.branch, tag=identity.tag, environment=environment)
+    wanted = replace(kept, branch=identity.branch, tag=identity.tag, environment=environment)
     yield wanted
     if identity.workflow_file is not None and policy_syntax.workflow(identity.workflow_file) is None:
         wanted = replace(wanted, workflow=identity.workflow_file)

@@ -625,6 +625,7 @@ def test_branch_not_permitted_explains_itself(provider, refused):
         "provider": "github",
         "repository": REPOSITORY,
         "branch": "dev",
+        "workflow": "ci.yml",
         "repositoryId": job.repository_id,
         "repositoryOwnerId": job.repository_owner_id,
     }

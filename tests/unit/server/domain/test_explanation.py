@@ -128,6 +128,7 @@ def test_explanation_of_a_wrong_branch(make_policy, make_run, agent, now):
             "repository": "acme/api",
             "agentId": str(agent),
             "branch": "dev",
+            "visibility": "private",
             "repositoryId": "101",
             "repositoryOwnerId": "7",
         },
@@ -215,6 +216,35 @@ def test_message_for_a_branch_policy_and_a_run_without_ref(make_policy, make_run
     run = make_run(ref="")
     denied = decide([make_policy(branch="main")], run, agent, now)
     assert "a run without a ref" in message(denied, run, agent)
+
+
+KEPT = [
+    # conditions of the nearest policy, what the suggestion has besides branch and ids
+    ({"workflow": "ci.yml"}, {"workflow": "ci.yml"}),
+    ({"workflow": "cd.yml"}, {}),
+    ({"actor_ids": ("1", "42")}, {"actorIds": ("1", "42")}),
+    ({"runner_environment": "github-hosted"}, {"runnerEnvironment": "github-hosted"}),
+    ({"runner_environment": "self-hosted", "visibility": "private"}, {"visibility": "private"}),
+    ({"events": ("push", "pull_request_target")}, {"events": ("push",)}),
+    ({"events": ("schedule",)}, {}),
+    ({"workflow": "ci.yml", "agent_id": UUID(int=2)}, {}),
+]
+
+
+@pytest.mark.parametrize(("conditions", "kept"), KEPT)
+def test_the_suggestion_keeps_what_the_nearest_policy_asks(
+    conditions, kept, make_policy, make_run, agent, now
+):
+    """Who copies the suggestion opens another branch, and neither other workflows nor the events of strangers (A6)."""
+    run = make_run(ref="refs/heads/dev")
+    suggested = explain(decide([make_policy(branch="main", **conditions)], run, agent, now), run, agent)[
+        "suggestedPolicy"
+    ]
+    named = {"provider", "repository", "agentId", "repositoryId", "repositoryOwnerId"}
+    assert {name: value for name, value in suggested.items() if name not in named} == {
+        "branch": "dev",
+        **kept,
+    }
 
 
 NO_SUGGESTION = [
@@ -311,6 +341,8 @@ POLICIES = st.lists(
             "branch": st.sampled_from(["main", "a", "**"]),
             "environment": TEXT,
             "workflow": st.just("ci.yml"),
+            "visibility": st.sampled_from(["private", "public"]),
+            "events": st.sampled_from([("push",), ("push", "pull_request_target"), ("schedule",)]),
             "agent_id": st.none(),
         },
     ),
