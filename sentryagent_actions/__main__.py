@@ -5,7 +5,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from sentryagent_actions import issue_token, one_step, register_agent, revoke
 from sentryagent_actions.errors import InternalError
@@ -47,7 +47,12 @@ def _run(action: Callable[[Step], int], step: Step) -> int:
         return report_failure(step.workflow, InternalError(fault))
 
 
-if __name__ == "__main__":
+def start(arguments: Sequence[str]) -> NoReturn:
+    """Be the process: run the action with the real environment, clock and stdout, and exit."""
     # A character that the runner's locale lacks must not end the step.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text stream of the process
-    sys.exit(main(sys.argv[1:], os.environ, sys.stdout))
+    sys.exit(main(arguments, os.environ, sys.stdout))
+
+
+if __name__ == "__main__":
+    start(sys.argv[1:])
