@@ -57,6 +57,7 @@ def service(provider):
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status = 200
             try:
                 token = self.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -67,6 +68,8 @@ def service(provider):
             self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
+
+        do_POST = do_GET  # noqa: N815 - the name that http.server calls
 
         def log_message(self, *_: object) -> None:
             """Nothing: what was seen is remembered."""
@@ -241,9 +244,53 @@ def test_the_one_step_example_needs_one_policy(act, provider, repository, agent_
     assert [claims["sub"] for claims in service.seen] == run.outputs("agent-id")
 
 
+# Each example of issue-token: members of its policy, options of its job, how often the service is called.
+OF_ISSUE_TOKEN = {
+    "long-job": ({"branch": "main"}, {}, 2),
+    "environment": ({"environment": "production"}, {"environment": "production"}, 1),
+    "reusable": ({"branch": "main"}, {}, 1),
+    "private-network": ({"branch": "main"}, {}, 1),
+    "on-failure": ({"branch": "main"}, {}, 1),
+    # It does not say that it comes from this repository, as none from a fork does.
+    "pull-request": ({"events": ["pull_request"]}, {"event": "pull_request"}, 0),
+    "dry-run": ({"branch": "main"}, {}, 0),
+}
+
+
+@pytest.mark.parametrize("name", OF_ISSUE_TOKEN)
+def test_an_example_of_issue_token_acts_as_its_agent(name, act, provider, repository, agent_name, service):
+    """Each calls the service as often as it says, always as the agent of the policy."""
+    policy, job, calls = OF_ISSUE_TOKEN[name]
+    agent_id = provider.agent(agent_name)
+    provider.policy(repository, agentId=agent_id, **policy)
+    workflow = example(name).replace("[self-hosted, linux]", "ubuntu-latest")
+    variables = {"SENTRYAGENT_API_URL": provider.url, "SENTRYAGENT_AGENT_ID": agent_id}
+
+    run = act(workflow, job, SERVICE_URL=service.url.rstrip("/"), **variables)
+
+    assert run.exit_code == 0, run.log
+    assert [claims["sub"] for claims in service.seen] == [agent_id] * calls
+    assert service.refused == []
+    assert ("this run would get agents:read" in run.log) == (name == "dry-run")
+
+
+def test_the_matrix_example_shares_one_agent(act, provider, repository, agent_name, service):
+    """matrix.yml: three jobs, three tokens, one agent that one of them registered."""
+    provider.policy(repository, branch="main", trustRegistered=True)
+    variables = {"SENTRYAGENT_API_URL": provider.url, "SENTRYAGENT_AGENT_NAME": agent_name}
+
+    run = act(example("matrix"), {}, SERVICE_URL=service.url.rstrip("/"), **variables)
+
+    assert run.exit_code == 0, run.log
+    assert len({claims["jti"] for claims in service.seen}) == 3
+    assert len({claims["sub"] for claims in service.seen}) == 1
+    assert sorted(run.outputs("created")) == ["false", "false", "true"]
+
+
 def test_there_is_no_example_that_is_not_run():
     """Whoever adds an example adds its run here."""
-    assert {file.stem for file in EXAMPLES.glob("*")} == {"register", "issue", "one-step"}
+    run_alone = {"register", "issue", "one-step", "matrix"}
+    assert {file.stem for file in EXAMPLES.glob("*")} == run_alone | OF_ISSUE_TOKEN.keys()
 
 
 def test_both_actions_run_out_of_the_toolkits_own_repository(act, provider, repository, agent_name, service):
