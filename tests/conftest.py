@@ -76,6 +76,14 @@ def pytest_configure():
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """One engine serves all docker tests: two at a time would take each other's images away."""
+    for item in items:
+        if item.get_closest_marker("docker"):
+            item.add_marker(pytest.mark.xdist_group("docker"))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     for layer in LAYERS:
         lack = _lack(layer) if item.get_closest_marker(layer) else None
