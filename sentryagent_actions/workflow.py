@@ -88,16 +88,20 @@ class Workflow:
         self._annotate("error", title, message)
 
     def summarize(self, title: str, rows: Iterable[Row], code: str = "") -> None:
-        """Add a table, and a block of code below it, to the step's summary where the runner shows one.
+        """Add a table, and a block of code below it, to the step's summary where the runner takes one.
 
         All of it is HTML without a blank line, in which GitHub reads no Markdown: escaping HTML is enough.
         """
         table = "".join(f"<tr>{''.join(f'<td>{_cell(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
         block = f"<pre><code>{html.escape(code)}</code></pre>\n" if code else ""
-        if self._environ.get("GITHUB_STEP_SUMMARY"):
-            self._append_text(
-                "GITHUB_STEP_SUMMARY", f"<h3>{_cell(title)}</h3>\n<table>\n{table}</table>\n{block}\n"
-            )
+        text = f"<h3>{_cell(title)}</h3>\n<table>\n{table}</table>\n{block}\n"
+        if not self._environ.get("GITHUB_STEP_SUMMARY"):
+            return
+        try:
+            self._append_text("GITHUB_STEP_SUMMARY", text)
+        except RunnerFileUnavailableError as error:
+            # What it would show is in the log and the outputs: no reason to fail a step that did its work.
+            self.info(str(error))
 
     def _annotate(self, level: str, title: str, message: str) -> None:
         self._command(level, without_legacy_commands(message), title=without_legacy_commands(title))

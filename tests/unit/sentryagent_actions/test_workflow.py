@@ -65,6 +65,13 @@ def test_summary_needs_no_file():
     assert not stdout.getvalue()
 
 
+def test_summary_that_cannot_be_written_fails_nothing(tmp_path):
+    """The token is issued and handed over all the same; the log says what is missing."""
+    stdout = io.StringIO()
+    Workflow({"GITHUB_STEP_SUMMARY": str(tmp_path)}, stdout).summarize("T", [("a", "b")])
+    assert stdout.getvalue().startswith("The file that GITHUB_STEP_SUMMARY names cannot be written")
+
+
 def test_outputs_need_their_file():
     """Without GITHUB_OUTPUT nothing is printed instead: the token would be in the log."""
     stdout = io.StringIO()
