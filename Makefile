@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SERVER_IMAGE ?= sentryagent-idp:local
 EXAMPLES := $(wildcard examples/workflows/*.yml)
 
 .PHONY: help
@@ -38,7 +39,7 @@ demo: $(VENV)/.run ## the main job on this machine: register an agent, issue its
 
 .PHONY: test
 test: $(VENV)/.dev ## every test that this machine can run; SENTRYAGENT_TEST_REQUIRE=docker,postgres,… makes skips fail
-	@$(BIN)/pytest -n auto --dist loadgroup --cov --cov-report=term:skip-covered $(PYTEST)
+	@$(BIN)/pytest -n auto --dist loadgroup $(or $(PYTEST),--cov --cov-report=)
 
 .PHONY: property
 property: $(VENV)/.dev ## the laws of the trust decision, each on ten times as many examples as in `make test`
@@ -51,6 +52,11 @@ actions-dist: $(VENV)/.run ## what is pushed to the actions' repositories, in di
 .PHONY: wheel
 wheel: $(VENV)/.run ## the wheel that a release publishes, in dist/wheel/
 	@$(BIN)/hatchling build --target wheel --directory dist/wheel
+
+.PHONY: server-image
+server-image: ## the provider's image, from the last commit, as sentryagent-idp:local or SERVER_IMAGE=…
+	@git archive HEAD requirements/run.txt requirements/server.txt pyproject.toml README.md LICENSE server deploy/server \
+	  | docker build -q -t $(SERVER_IMAGE) -f deploy/server/Dockerfile -
 
 .PHONY: openapi
 openapi: $(VENV)/.run ## docs/openapi.json anew, after a change of the HTTP interface

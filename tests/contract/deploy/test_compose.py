@@ -1,0 +1,61 @@
+"""`deploy/compose.yaml`: one command for a laptop, and nothing of it reachable from elsewhere."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from server.config import Settings
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+
+
+@pytest.fixture(scope="module")
+def services():
+    return yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+
+
+def test_what_is_built_is_there(services):
+    """Each Dockerfile exists where its context and its name say."""
+    builds = [service["build"] for service in services.values() if "build" in service]
+
+    assert len(builds) == 2
+    for build in builds:
+        assert (DEPLOY / build["context"] / build["dockerfile"]).is_file(), build
+
+
+def test_the_provider_takes_its_settings(services):
+    """The variables are settings of the provider, and GitHub's issuer is the mock at its own address."""
+    environment = services["provider"]["environment"]
+    settings = Settings.from_environ(environment)
+
+    assert {f"SENTRYAGENT_{name.upper()}" for name in Settings.model_fields} >= environment.keys()
+    assert settings.github_issuer in services["github"]["command"]
+    assert services["github"]["network_mode"] == "service:provider"
+
+
+def test_only_this_machine_reaches_it(services):
+    """Ports are published on loopback alone, those of the issuer on the service whose network it is in."""
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+
+    assert published == {"provider": ["127.0.0.1:3000:3000", "127.0.0.1:3001:3001"]}
+
+
+def test_the_database_is_the_one_that_the_url_names(services):
+    """User, password, host and name are the same on both sides."""
+    database = services["database"]["environment"]
+
+    assert services["provider"]["environment"]["SENTRYAGENT_DATABASE_URL"] == (
+        f"postgresql+psycopg://{database['POSTGRES_USER']}:{database['POSTGRES_PASSWORD']}"
+        f"@database/{database['POSTGRES_DB']}"
+    )
+    assert services["provider"]["depends_on"] == {"database": {"condition": "service_healthy"}}
+
+
+def test_the_provider_may_write_nothing_but_its_database(services):
+    """As in production: a read-only image without privileges."""
+    provider = services["provider"]
+
+    assert provider["read_only"] is True
+    assert provider["cap_drop"] == ["ALL"]
+    assert "volumes" not in provider
