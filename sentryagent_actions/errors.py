@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -259,7 +259,7 @@ class UnmetCondition:
     hint: str
 
     def __str__(self) -> str:
-        text = f"Policy {self.policy_id}, {self.condition}: expected {self.expected}, actual {self.actual}."
+        text = f"{self.condition}: expected {self.expected}, actual {self.actual}."
         return f"{text} {self.hint}".rstrip()
 
 
@@ -289,14 +289,21 @@ class PolicyRefusedError(RefusedError):
         self.explanation = explanation
         self._policies_url = policies_url
 
+    def suggest(self, **members: object) -> None:
+        """Add to the policy that an admin is offered what this action needs in it beyond the run's claims."""
+        policy = self.explanation.suggested_policy
+        if policy is not None:
+            self.explanation = replace(self.explanation, suggested_policy={**policy, **members})
+
     def remedies(self) -> tuple[str, ...]:
         """Return each unmet condition and the command that creates a matching policy."""
-        return (*map(str, self.explanation.unmet), *super().remedies(), self._way_out())
+        unmet = (f"Policy {it.policy_id}, {it}" for it in self.explanation.unmet)
+        return (*unmet, *super().remedies(), self._way_out())
 
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """Return the claims that mattered and the conditions that they did not meet."""
         claims = tuple((f"Claim {name}", value) for name, value in self.explanation.claims)
-        return (*claims, *((f"Policy {unmet.policy_id}", str(unmet)) for unmet in self.explanation.unmet))
+        return (*claims, *((f"Policy {it.policy_id}", str(it)) for it in self.explanation.unmet))
 
     def command(self) -> str:
         """Return the call with which an admin allows this run."""

@@ -1,6 +1,9 @@
 """The root action: register the agent where it does not exist yet, then issue its token."""
 
-from sentryagent_actions.errors import ActionError
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sentryagent_actions.errors import ActionError, PolicyRefusedError
 from sentryagent_actions.inputs import OneStepInputs
 from sentryagent_actions.issue_token import NOT_AUTHENTICATED, dry_run, issue
 from sentryagent_actions.register_agent import BOOTSTRAP, register
@@ -29,8 +32,20 @@ def _perform(session: Session, inputs: OneStepInputs) -> None:
         session.workflow.info(
             "The dry run tries the registration; an agent's own token needs the id that it gives."
         )
-        permission = dry_run(session, BOOTSTRAP)
+        with _one_policy():
+            permission = dry_run(session, BOOTSTRAP)
         session.workflow.set_outputs({"created": "false", "scope": permission.scope})
     else:
-        agent = register(session, inputs.agent)
+        with _one_policy():
+            agent = register(session, inputs.agent)
         issue(session, agent.agent_id, inputs.token)
+
+
+@contextmanager
+def _one_policy() -> Iterator[None]:
+    try:
+        yield
+    except PolicyRefusedError as refusal:
+        # Without it, the admin's policy would let the agent be registered, and the next exchange would fail.
+        refusal.suggest(trustRegistered=True)
+        raise

@@ -90,3 +90,14 @@ def test_refusal_is_not_skipped(world):
     world.script.on(EXCHANGE, world.refusal(403, "TRUST_POLICY_VIOLATION"))
     outcome = world.run("toolkit", agent_id=world.agent_id, on_unavailable="skip")
     assert (outcome.exit_code, len(outcome.commands("error"))) == (1, 1)
+
+
+@pytest.mark.parametrize("dry_run", ["false", "true"])
+@pytest.mark.parametrize(("suggested", "offered"), [({"repository": "o/r"}, True), (None, False)])
+def test_refused_registration_offers_the_one_policy_that_is_enough(world, dry_run, suggested, offered):
+    """What an admin pastes covers both exchanges of this action: it trusts what is registered under it."""
+    world.script.on(EXCHANGE, world.refusal(403, "TRUST_POLICY_VIOLATION", suggestedPolicy=suggested))
+    outcome = world.run("toolkit", agent_name="bot@example.com", dry_run=dry_run)
+    (error,) = outcome.commands("error")
+    assert ('{"repository": "o/r", "trustRegistered": true}' in error) is offered
+    assert ("curl" in error) is offered

@@ -1,5 +1,7 @@
-"""Jobs of a matrix that start together: one agent, one policy, no winner needed."""
+"""The one-step action: one policy, and no winner needed where jobs of a matrix start together."""
 
+import json
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 
 JOBS = 4
@@ -32,3 +34,18 @@ def test_failed_jobs_run_again_recover(provider, repository, agent_name, run_act
     assert bootstrap["trustRegistered"] is False
     assert (first.outcome, first.outputs["authenticated"]) == ("failure", "false")
     assert (again.outcome, again.outputs["created"]) == ("success", "false")
+
+
+def test_the_policy_that_a_refusal_offers_is_enough(provider, agent_name, run_action):
+    """An admin pastes one command, and the same run registers its agent and gets its token."""
+    refused = run_action("", {"agent-name": agent_name})
+    message = refused.only_annotation()["message"]
+    words = shlex.split(next(line for line in message.splitlines() if line.startswith("curl ")))
+
+    policy = json.loads(words[words.index("--data") + 1])
+    created = provider.admin.post("/oidc/trust-policies", json=policy)
+    allowed = run_action("", {"agent-name": agent_name})
+
+    assert (refused.exit_code, refused.outputs["error-code"]) == (1, "TRUST_POLICY_VIOLATION")
+    assert created.status_code == 201, created.text
+    assert (allowed.outcome, allowed.outputs["created"]) == ("success", "true")
