@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 import click
@@ -13,6 +14,9 @@ from mock_idp.attack_command import attack
 from mock_idp.environment import FORMATS
 from mock_idp.job_options import job_options, start_job
 from mock_idp.run_command import run
+
+if TYPE_CHECKING:
+    from mock_idp.tls import Certificate
 
 
 def _issuer(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -52,22 +56,72 @@ def cli() -> None:
     callback=_issuer,
     help="`iss` of the tokens: a URL, or a path such as /_services/token [default: this server's URL]",
 )
-def serve(host: str, port: int, issuer: str) -> None:
+@click.option(
+    "--tls",
+    "is_tls",
+    is_flag=True,
+    envvar="MOCK_IDP_TLS",
+    show_envvar=True,
+    help="serve HTTPS, by a throw-away authority",
+)
+@click.option(
+    "--tls-folder",
+    envvar="MOCK_IDP_TLS_FOLDER",
+    show_envvar=True,
+    default="mock-idp-tls",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="where the authority's certificate is written",
+)
+@click.option(
+    "--tls-name",
+    "tls_names",
+    multiple=True,
+    envvar="MOCK_IDP_TLS_NAME",
+    show_envvar=True,
+    help="one more host name in the certificate; repeatable",
+)
+def serve(
+    host: str, port: int, issuer: str, is_tls: bool, tls_folder: Path, tls_names: tuple[str, ...]
+) -> None:
     """Serve the issuer, the ID-token request endpoint and the control API."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     # Flask and cryptography are most of the start-up time, and `env` needs neither.
     from mock_idp.server import MockIdp
 
+    certificate = (
+        _certificate(tls_folder, (host, urlsplit(issuer).hostname or host, *tls_names)) if is_tls else None
+    )
     try:
-        idp = MockIdp(host, port, issuer)
+        idp = MockIdp(host, port, issuer, tls=certificate.context if certificate else None)
     except OSError as error:
         # `create_server` repeats the address in the text of the error.
         reason = (error.strerror or str(error)).partition(" (while")[0]
         message = f"cannot listen on {host}:{port} ({reason}); choose another --host or --port (0 takes a free port)"
         raise click.UsageError(message) from error
     print(f"mock-idp: listening on {idp.url} (issuer {idp.issuer})", flush=True)
+    if certificate:
+        from mock_idp.tls import recipe
+
+        where = urlsplit(idp.url)
+        print(
+            recipe(certificate, urlsplit(idp.issuer).hostname or "", where.port or port),
+            file=sys.stderr,
+            flush=True,
+        )
     idp.serve_forever()
+
+
+def _certificate(folder: Path, names: tuple[str, ...]) -> Certificate:
+    from mock_idp.tls import make_certificate
+
+    try:
+        return make_certificate(names, folder)
+    except (OSError, ValueError) as error:
+        raise click.UsageError(
+            f"--tls: no certificate for {', '.join(names)} in {folder}: {error}"
+        ) from error
 
 
 def _stop(_number: int, _frame: object) -> NoReturn:

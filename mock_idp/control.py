@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
@@ -13,6 +15,7 @@ from mock_idp.faults import ANSWER_FAULTS, ENDPOINTS, ERROR_STATUS, fault_names
 from mock_idp.forgeries import FORGERIES
 from mock_idp.job import read_job
 from mock_idp.members import InvalidMemberError, read_members
+from mock_idp.page import add_page
 from mock_idp.token_faults import TOKEN_FAULTS
 
 if TYPE_CHECKING:
@@ -46,7 +49,18 @@ def blueprint(issuer: Issuer) -> Blueprint:
     _add_jobs(routes, issuer)
     _add_faults(routes, issuer)
     _add_clock_and_log(routes, issuer)
+    _add_state(routes, issuer)
+    add_page(routes, issuer, lambda: describe(issuer))
+    routes.before_request(_refuse_other_origins)
     return routes
+
+
+def _refuse_other_origins() -> tuple[Response, int] | None:
+    """Fend off web pages: any page that a developer opens can send a form to a server on 127.0.0.1."""
+    origin = request.headers.get("Origin")
+    if origin is None or urlsplit(origin).netloc == request.host:
+        return None
+    return _error(403, "FORBIDDEN", f"A web page of {origin} may not control this mock; open its own page.")
 
 
 def _add_tokens_and_keys(routes: Blueprint, issuer: Issuer) -> None:
@@ -127,6 +141,8 @@ def _add_clock_and_log(routes: Blueprint, issuer: Issuer) -> None:
         issuer.restore()
         return Response(), 204
 
+
+def _add_state(routes: Blueprint, issuer: Issuer) -> None:
     @routes.get("/health")
     def health() -> Response:
         return jsonify(status="ok")
@@ -141,7 +157,12 @@ def describe(issuer: Issuer) -> dict[str, Any]:
     clock = issuer.clock
     return {
         "issuer": issuer.url,
-        "clock": {"now": clock.now(), "offset": round(clock.offset), "frozen": clock.is_frozen},
+        "clock": {
+            "now": clock.now(),
+            "time": _utc(clock.now()),
+            "offset": round(clock.offset),
+            "frozen": clock.is_frozen,
+        },
         "keys": {
             "signing": issuer.ring.signing.kid,
             "published": [key.kid for key in issuer.ring.published],
@@ -155,6 +176,14 @@ def describe(issuer: Issuer) -> dict[str, Any]:
             for fault, left in issuer.pending_faults()
         ],
     }
+
+
+def _utc(epoch: int) -> str | None:
+    """The time as people read it; none for an epoch beyond the years that calendars have."""
+    try:
+        return f"{datetime.fromtimestamp(epoch, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"  # noqa: UP017 (one spelling for every supported Python)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def read_fault(body: object) -> PlannedFault:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import ssl
 import tempfile
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 CA_FILE_NAME: Final = "mock-idp-ca.pem"
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
+_HOST_NAME: Final = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _LIFETIME: Final = timedelta(days=7)
 # Clocks of containers and virtual machines are sometimes behind.
 _BACKDATED: Final = timedelta(hours=1)
@@ -38,7 +40,7 @@ def make_certificate(names: Iterable[str], folder: Path) -> Certificate:
     """A certificate for these host names and addresses, by an authority that is forgotten at once.
 
     Only the authority's certificate is written, to `folder`; no private key stays on disk, so trusting the file for a
-    week cannot be turned against anybody. Raises OSError where it cannot be written.
+    week cannot be turned against anybody. Raises OSError where it cannot be written, ValueError for what is no host name.
     """
     unique = tuple(dict.fromkeys((*LOCAL_NAMES, *names)))
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -97,6 +99,8 @@ def _general_name(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
+        if not _HOST_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no host name") from None
         return x509.DNSName(name)
 
 

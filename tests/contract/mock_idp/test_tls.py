@@ -1,0 +1,134 @@
+"""The mock behind TLS, with an authority that nobody knew before."""
+
+import re
+import signal
+import ssl
+import subprocess
+import sys
+
+import httpx
+import jwt
+import pytest
+from cryptography import x509
+
+from mock_idp.server import MockIdp
+from mock_idp.tls import CA_FILE_NAME, make_certificate, recipe
+
+MOCK_IDP = [sys.executable, "-c", "from mock_idp.cli import main; main()"]
+GITHUB = "https://token.actions.githubusercontent.com"
+
+
+@pytest.fixture
+def trusted(certificate):
+    """A client's context that trusts the throw-away authority and no other."""
+    return ssl.create_default_context(cafile=certificate.ca_file)
+
+
+def test_a_client_that_trusts_the_authority_reaches_the_mock(ring, certificate, trusted):
+    """Discovery, key set and token request, all over https."""
+    with (
+        MockIdp(ring=ring, tls=certificate.context) as idp,
+        httpx.Client(verify=trusted, trust_env=False) as client,
+    ):
+        job = idp.job()
+        bearer = {"Authorization": f"bearer {job['requestToken']}"}
+        token = client.get(job["requestUrl"], headers=bearer).json()["value"]
+        document = client.get(f"{idp.issuer}/.well-known/openid-configuration").json()
+
+        assert idp.url.startswith("https://")
+        assert (
+            client.get(document["jwks_uri"]).json()["keys"][0]["kid"]
+            == jwt.get_unverified_header(token)["kid"]
+        )
+
+
+def test_a_stranger_trusts_nothing_of_it(ring, certificate):
+    """Only who was given the file does."""
+    with (
+        MockIdp(ring=ring, tls=certificate.context) as idp,
+        pytest.raises(httpx.ConnectError, match="CERTIFICATE"),
+    ):
+        httpx.get(idp.url, trust_env=False)
+
+
+def test_githubs_own_issuer_can_be_played(ring, certificate, trusted):
+    """A client that has the issuer hard-coded is led here by its hosts file, and finds the name in the certificate."""
+    with MockIdp(issuer=GITHUB, ring=ring, tls=certificate.context) as idp:
+        url = f"{idp.url}/.well-known/openid-configuration"
+        host = {
+            "headers": {"Host": "token.actions.githubusercontent.com"},
+            "extensions": {"sni_hostname": "token.actions.githubusercontent.com"},
+        }
+        with httpx.Client(verify=trusted, trust_env=False) as client:
+            document = client.get(url, **host).json()
+        claims = jwt.decode(idp.mint(), options={"verify_signature": False})
+
+    assert (document["issuer"], claims["iss"]) == (GITHUB, GITHUB)
+
+
+def test_no_private_key_stays(tmp_path):
+    """The folder has the authority's certificate alone, which may sign no further authority and not for long."""
+    certificate = make_certificate(["mock"], tmp_path / "new")
+
+    assert [file.name for file in (tmp_path / "new").iterdir()] == [CA_FILE_NAME]
+    text = certificate.ca_file.read_bytes()
+    assert b"PRIVATE" not in text
+    authority = x509.load_pem_x509_certificate(text)
+    assert authority.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0
+    assert (authority.not_valid_after_utc - authority.not_valid_before_utc).days <= 7
+    assert certificate.names == ("localhost", "127.0.0.1", "::1", "mock")
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "there", "not_there"),
+    [
+        ("127.0.0.1", 3001, ["SSL_CERT_FILE=", "NODE_EXTRA_CA_CERTS="], ["hosts"]),
+        (
+            "token.actions.githubusercontent.com",
+            443,
+            ["/etc/hosts", "127.0.0.1 token.actions"],
+            ["on port 443"],
+        ),
+        (
+            "token.actions.githubusercontent.com",
+            3001,
+            ["is asked on port 443; this mock listens on 3001"],
+            [],
+        ),
+    ],
+)
+def test_the_recipe_says_what_a_client_needs(certificate, host, port, there, not_there):
+    """Trust always; a line in the hosts file and the right port only where the name is another's."""
+    text = recipe(certificate, host, port)
+
+    assert all(part in text for part in there)
+    assert not any(part in text for part in not_there)
+
+
+def test_serve_with_tls_prints_the_recipe_and_works(tmp_path):
+    """One line on stdout as always, the recipe on stderr, and the file is good."""
+    words = ["serve", "--port", "0", "--tls", "--tls-folder", str(tmp_path), "--tls-name", "mock-idp"]
+    with subprocess.Popen(
+        [*MOCK_IDP, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        url = re.search(r"listening on (https://127\.0\.0\.1:\d+)", process.stdout.readline())[1]
+        trusted = ssl.create_default_context(cafile=tmp_path / CA_FILE_NAME)
+        with httpx.Client(verify=trusted, trust_env=False) as client:
+            status = client.get(f"{url}/_mock/health").status_code
+            named = client.get(
+                f"{url}/_mock/health", extensions={"sni_hostname": "mock-idp"}, headers={"Host": "mock-idp"}
+            )
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=10)
+
+    assert (status, named.status_code, process.returncode) == (200, 200, 0)
+    assert f"SSL_CERT_FILE={tmp_path / CA_FILE_NAME}" in err
+
+
+@pytest.mark.parametrize("words", [["--tls-name", "no host name"], ["--tls-folder", "/proc/nowhere"]])
+def test_a_certificate_that_cannot_be_made_is_one_line(command, words):
+    """Exit 2 before anything listens."""
+    code, out, err = command("serve", "--port", "0", "--tls", *words)
+
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("mock-idp: --tls: no certificate for ")
