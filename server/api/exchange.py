@@ -64,12 +64,7 @@ def _from_json(body: ExchangeBody) -> ExchangeRequest:
 def _from_form(form: dict[str, str]) -> ExchangeRequest:
     """RFC 8693, section 2.1."""
     check_grant_type(form, GRANT_TYPE)
-    if "subject_token" not in form:
-        raise ValidationFailed("subject_token", "it is missing; send the GitHub token")
-    if form.get("subject_token_type") not in SUBJECT_TOKEN_TYPES:
-        raise ValidationFailed("subject_token_type", f"it must be one of {', '.join(SUBJECT_TOKEN_TYPES)}")
-    if form.get("requested_token_type", ACCESS_TOKEN_TYPE) != ACCESS_TOKEN_TYPE:
-        raise ValidationFailed("requested_token_type", f"only {ACCESS_TOKEN_TYPE} is issued")
+    _check_tokens(form)
     if form.get("audience", services().token_audience) != services().token_audience:
         raise InvalidTarget(
             f"Tokens are issued for the audience {services().token_audience} only; leave audience out."
@@ -79,6 +74,18 @@ def _from_form(form: dict[str, str]) -> ExchangeRequest:
         agent_id=_agent_of(form.get("resource")),
         scope=scope_of(form),
     )
+
+
+def _check_tokens(form: dict[str, str]) -> None:
+    if "subject_token" not in form:
+        raise ValidationFailed("subject_token", "it is missing; send the GitHub token")
+    if form.get("subject_token_type") not in SUBJECT_TOKEN_TYPES:
+        raise ValidationFailed("subject_token_type", f"it must be one of {', '.join(SUBJECT_TOKEN_TYPES)}")
+    # Ignored, it would turn the delegation that was asked for into an impersonation (RFC 8693, 1.1).
+    if "actor_token" in form:
+        raise ValidationFailed("actor_token", "nobody can act for an agent; leave it out")
+    if form.get("requested_token_type", ACCESS_TOKEN_TYPE) != ACCESS_TOKEN_TYPE:
+        raise ValidationFailed("requested_token_type", f"only {ACCESS_TOKEN_TYPE} is issued")
 
 
 def _agent_of(resource: str | None) -> UUID | None:

@@ -137,6 +137,7 @@ FORMS = [
     ("B9 many parameters", lambda it: _form(it, *((f"a{n}", "1") for n in range(500))), "invalid_request", "VALIDATION_ERROR"),
     ("B15 an access token by its type", lambda it: _form(it, subject_token_type="urn:ietf:params:oauth:token-type:access_token"), "invalid_request", "VALIDATION_ERROR"),
     ("RFC 8693 a refresh token wanted", lambda it: _form(it, requested_token_type="urn:ietf:params:oauth:token-type:refresh_token"), "invalid_request", "VALIDATION_ERROR"),
+    ("RFC 8693 on behalf of another", lambda it: _form(it, actor_token=it, actor_token_type="urn:ietf:params:oauth:token-type:jwt"), "invalid_request", "VALIDATION_ERROR"),
     ("RFC 8693 another audience", lambda it: _form(it, audience="https://api.other.example"), "invalid_target", "INVALID_TARGET"),
     ("RFC 8693 a resource of others", lambda it: _form(it, resource="https://other.example"), "invalid_target", "INVALID_TARGET"),
     ("R-POL-9 an agent that nobody trusts", lambda it: _form(it, resource=f"urn:sentryagent:agent:{AGENT}"), "invalid_target", "TRUST_POLICY_VIOLATION"),
