@@ -4,6 +4,7 @@ Nothing here waits for the provider's 30 s between two refreshes: that pause, to
 tests turn (`tests/unit/server/test_issuers.py`).
 """
 
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -11,6 +12,7 @@ from threading import Event
 import pytest
 
 BURST = 1000
+PAUSE_SECONDS = 30
 SLOW_SECONDS = 4
 UNKNOWN = {"reason": "unknown_key"}
 
@@ -32,6 +34,7 @@ def test_a_burst_of_unknown_keys_costs_one_fetch(serve, idp):
     tokens = [unknown_kid(server, number) for number in range(BURST)]
     genuine = [server.token() for _ in range(50)]
 
+    began = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         burst = [pool.submit(server.exchange, token) for token in tokens]
         known = [server.exchange(token).status_code for token in genuine]
@@ -39,7 +42,8 @@ def test_a_burst_of_unknown_keys_costs_one_fetch(serve, idp):
 
     assert refused == {str((401, "INVALID_OIDC_TOKEN", UNKNOWN)): BURST}
     assert known == [200] * len(genuine)
-    assert idp.jwks_fetches - fetches == 1
+    # One, and on a machine so slow that the burst takes longer than the pause, one for each pause.
+    assert 1 <= idp.jwks_fetches - fetches <= 1 + (time.monotonic() - began) // PAUSE_SECONDS
 
 
 def test_a_cold_start_with_the_issuer_down(serve, idp):
