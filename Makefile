@@ -46,6 +46,14 @@ test: $(VENV)/.dev ## every test that this machine can run; SENTRYAGENT_TEST_REQ
 property: $(VENV)/.dev ## the laws of the trust decision, each on ten times as many examples as in `make test`
 	@SENTRYAGENT_PROPERTY_EXAMPLES=1000 $(BIN)/pytest -q -n auto tests/unit/server/domain tests/unit/server/tokens
 
+.PHONY: faults
+faults: $(VENV)/.dev ## kill processes, fill a disk, stop PostgreSQL under load; prints what happened
+	@SENTRYAGENT_FAULT_LOAD=$(or $(LOAD),20) $(BIN)/pytest -q -s tests/faults/test_faults.py tests/faults/test_replicas.py
+
+.PHONY: soak
+soak: $(VENV)/.dev ## ten minutes of load on each database, or SECONDS=…: no error, no growing memory
+	@SENTRYAGENT_SOAK_SECONDS=$(or $(SECONDS),600) $(BIN)/pytest -q -s tests/faults/test_soak.py
+
 .PHONY: actions-dist
 actions-dist: $(VENV)/.run ## what is pushed to the actions' repositories, in dist/actions/; IMAGE=docker://…@sha256:… names a published image
 	@$(BIN)/python release/actions_dist.py $(if $(IMAGE),--image '$(IMAGE)')

@@ -1,0 +1,390 @@
+"""Providers of one or more replicas, clients that keep them busy, and what must be true whatever happens meanwhile.
+
+`make test` uses as much load as it takes to see each thing; `make faults` uses twenty times as much and prints figures.
+"""
+
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import jwt
+import pytest
+from sqlalchemy import NullPool, create_engine, text
+
+from mock_idp.server import MockIdp
+
+PROGRAM = Path(sys.executable).parent / "sentryagent-idp"
+REPOSITORY = "octo-org/hello-agent"
+PATIENCE_SECONDS = 60
+CLIENTS = 8
+SCALE = int(os.environ.get("SENTRYAGENT_FAULT_LOAD", "1"))
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try of an exchange: when it ended, how long it took (s), and its status; 0 for a broken connection."""
+
+    at: float
+    seconds: float
+    status: int
+    reason: str | None = None
+
+
+@dataclass
+class Job:
+    """One GitHub token, tried until it is decided."""
+
+    token: str
+    attempts: list[Attempt] = field(default_factory=list)
+    issued: str | None = None
+
+    @property
+    def jti(self):
+        return jwt.decode(self.token, options={"verify_signature": False})["jti"]
+
+
+class Load:
+    """Clients that exchange token after token at all replicas in turn, and try again where they may."""
+
+    def __init__(self, urls, mint):
+        self._urls = itertools.cycle([urlsplit(url).netloc for url in urls])
+        self._mint = mint
+        self._stopping = threading.Event()
+        self._progress = threading.Condition()
+        self.jobs = []
+        self._attempts = []
+        self._threads = [threading.Thread(target=self._work) for _ in range(CLIENTS)]
+
+    def __enter__(self):
+        self.began = time.monotonic()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(PATIENCE_SECONDS)
+        self.ended = time.monotonic()
+
+    def attempts(self, since=0.0):
+        return [it for it in self._attempts if it.at >= since]
+
+    def wait_for(self, count, *, since=0.0, statuses=(200,)):
+        """Wait until so many attempts since a moment ended in one of the statuses."""
+        seen = found = 0
+
+        def reached():
+            nonlocal seen, found
+            new = self._attempts[seen:]
+            seen += len(new)
+            found += sum(it.at >= since and it.status in statuses for it in new)
+            return found >= count
+
+        with self._progress:
+            assert self._progress.wait_for(reached, PATIENCE_SECONDS * SCALE), self.outcomes(since)
+
+    def run(self, count):
+        """Let so many exchanges succeed from now on, times the scale; returns the moment at which this began."""
+        since = time.monotonic()
+        self.wait_for(count * SCALE, since=since)
+        return since
+
+    def outcomes(self, since=0.0):
+        return Counter((it.status, it.reason) for it in self.attempts(since))
+
+    def _work(self):
+        connections = {}
+        while not self._stopping.is_set():
+            job = Job(self._mint())
+            self.jobs.append(job)
+            while not self._try(connections, job):
+                self._stopping.wait(0.02)
+        for connection in connections.values():
+            connection.close()
+
+    def _try(self, connections, job):
+        """One attempt; whether the job is decided, or nobody waits for it any more."""
+        address = next(self._urls)
+        connection = connections.setdefault(address, http.client.HTTPConnection(address, timeout=20))
+        began = time.monotonic()
+        try:
+            body = json.dumps({"token": job.token})
+            connection.request("POST", "/api/v1/oidc/token", body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            content = json.loads(answer.read())
+            status, reason = answer.status, content.get("details", {}).get("reason")
+            job.issued = content.get("access_token")
+        except (OSError, http.client.HTTPException):
+            connection.close()
+            status, reason = 0, None
+        now = time.monotonic()
+        job.attempts.append(Attempt(now, now - began, status, reason))
+        with self._progress:
+            self._attempts.append(job.attempts[-1])
+            self._progress.notify_all()
+        return status not in {0, 503} or self._stopping.is_set()
+
+
+def ask(url):
+    """One GET; without TLS there is no use in loading certificates, which takes longer than the answer."""
+    return httpx.get(url, trust_env=False, verify=False, timeout=20)
+
+
+class Replica:
+    """One `sentryagent-idp serve` on a port of its own, in a process group of its own."""
+
+    def __init__(self, folder, environ, *, workers):
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / f"{self.port}.log"
+        self._environ = environ
+        self._command = [PROGRAM, "serve", "--port", str(self.port), "--workers", str(workers)]
+        self.process = None
+
+    def start(self):
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                self._command, env=self._environ, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def wait_until_ready(self):
+        pause = threading.Event()
+        for _ in range(PATIENCE_SECONDS * 20):
+            assert self.process.poll() is None, self.log.read_text()[-2000:]
+            with contextlib.suppress(httpx.TransportError):
+                if ask(f"{self.url}/ready").is_success:
+                    return
+            pause.wait(0.05)
+        pytest.fail(self.log.read_text()[-2000:])
+
+    def workers(self):
+        """The worker processes, the oldest first."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [pid for pid in map(int, children) if "resource_tracker" not in _command_line(pid)]
+
+    def kill(self):
+        """End all its processes at once, as a machine that loses its power."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(PATIENCE_SECONDS)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    def megabytes(self):
+        """The memory of all workers that is theirs alone."""
+        return sum(_private_kilobytes(pid) for pid in self.workers()) / 1024
+
+
+def _command_line(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
+
+
+def _private_kilobytes(pid):
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
+def _free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@dataclass
+class Provider:
+    """Replicas that are one provider: one database, one issuer."""
+
+    database_url: str
+    github: MockIdp
+    replicas: list[Replica]
+    environ: dict[str, str]
+
+    @property
+    def issuer(self):
+        return self.environ["SENTRYAGENT_PUBLIC_URL"]
+
+    @cached_property
+    def _admin(self):
+        done = subprocess.run([PROGRAM, "admin-token"], env=self.environ, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return {"Authorization": f"Bearer {done.stdout.strip()}"}
+
+    def api(self, replica=0):
+        """A client for the admin's requests to one replica."""
+        url = f"{self.replicas[replica].url}/api/v1"
+        return httpx.Client(
+            base_url=url, headers=self._admin, trust_env=False, verify=False, timeout=PATIENCE_SECONDS
+        )
+
+    def load(self):
+        return Load([it.url for it in self.replicas], lambda: self.github.mint(audience=self.issuer))
+
+    def numbers(self, replica=0):
+        """The counters of one replica, by name and labels."""
+        page = ask(f"{self.replicas[replica].url}/metrics").raise_for_status().text
+        lines = [line for line in page.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+    def rows(self, statement):
+        engine = create_engine(self.database_url, poolclass=NullPool)
+        with engine.begin() as connection:
+            return [tuple(row) for row in connection.execute(text(statement))]
+
+    def check(self, load, title, reasons=()):
+        """Whatever happened: what was handed out is audited and used up, and no client saw worse than a 503.
+
+        A refusal of a token for one of `reasons` was expected.
+        """
+        handed_out = [job for job in load.jobs if job.issued]
+        audited = self._audited()
+        digests = {bytes(digest) for (digest,) in self.rows("SELECT token_digest FROM used_tokens")}
+        for job in handed_out:
+            claims = jwt.decode(job.issued, options={"verify_signature": False})
+            assert audited.get(claims["jti"]) == job.jti
+            assert sha256(f"{self.github.issuer}\0{job.jti}".encode()).digest() in digests
+        assert len({job.issued for job in handed_out}) == len(handed_out)
+        assert len(digests) == len(audited), "a token was used up without its record, or the other way round"
+        assert not [job for job in load.jobs if _is_odd(job, reasons)], load.outcomes()
+        self._check_replays(handed_out[:: max(1, len(handed_out) // 20)])
+        self._check_chain()
+        _tell(title, load, handed_out)
+
+    def _audited(self):
+        """The `jti` of each GitHub token whose exchange is on record, by that of the token that it became."""
+        rows = self.rows("SELECT details FROM audit_log WHERE action = 'token.issued'")
+        details = [json.loads(text) for (text,) in rows]
+        return {it["issuedJti"]: it["jti"] for it in details}
+
+    def _check_replays(self, jobs):
+        with httpx.Client(trust_env=False, verify=False) as client:
+            answers = [
+                client.post(f"{self.replicas[0].url}/api/v1/oidc/token", json={"token": job.token})
+                for job in jobs
+            ]
+        for answer in answers:
+            assert answer.json()["details"]["reason"] in {"replayed", "expired", "not_yet_valid"}, answer.text
+
+    def _check_chain(self):
+        with self.api() as api:
+            report = api.get("/audit/verify").raise_for_status().json()
+        assert report["valid"] is True, report
+        assert report["checked"] > 0
+
+
+def _is_odd(job, reasons):
+    """Whether a job ended with more than a 503 or a broken connection, unless an earlier try of it had counted."""
+    last = job.attempts[-1] if job.attempts else None
+    if job.issued or last is None or last.status in {0, 503} or last.reason in reasons:
+        return False
+    return last.reason != "replayed" or len(job.attempts) == 1
+
+
+def _tell(title, load, handed_out):
+    seconds = load.ended - load.began
+    moments = sorted([load.began, *(job.attempts[-1].at for job in handed_out)])
+    gap = max(later - earlier for earlier, later in itertools.pairwise(moments))
+    counts = Counter(it.status for it in load.attempts())
+    print(  # for `make faults`; pytest keeps it to itself otherwise
+        f"\n{title}: {len(handed_out)} tokens in {seconds:.1f} s ({len(handed_out) / seconds:.0f}/s), "
+        f"{counts[503]} times 503, {counts[0]} broken connections, longest pause {gap:.1f} s, "
+        f"slowest answer {max(it.seconds for it in load.attempts()):.1f} s"
+    )
+
+
+@pytest.fixture(scope="session")
+def ring():
+    """The mock's keys, made once."""
+    with MockIdp() as idp:
+        return idp.state.ring
+
+
+@pytest.fixture
+def github(ring):
+    with MockIdp(ring=ring) as running:
+        yield running
+
+
+@pytest.fixture
+def provide(github, tmp_path):
+    """Start a provider: `provide(database_url, replicas=1, workers=2)`; all replicas start at the same moment."""
+    with contextlib.ExitStack() as running:
+
+        def start(database_url, *, replicas=1, workers=2):
+            environ = {
+                name: value for name, value in os.environ.items() if not name.startswith("SENTRYAGENT_")
+            }
+            environ |= {
+                "SENTRYAGENT_DATABASE_URL": database_url,
+                "SENTRYAGENT_GITHUB_ISSUER": github.issuer,
+                "SENTRYAGENT_RATE_LIMIT": "0",
+                "SENTRYAGENT_PUBLIC_URL": "https://idp.example.com",
+                "SENTRYAGENT_LOG_LEVEL": "warning",
+            }
+            started = [Replica(tmp_path, environ, workers=workers) for _ in range(replicas)]
+            for replica in started:
+                running.callback(replica.stop)
+                replica.start()
+            for replica in started:
+                replica.wait_until_ready()
+            provider = Provider(database_url, github, started, environ)
+            with provider.api() as api:
+                api.post("/oidc/trust-policies", json={"repository": REPOSITORY}).raise_for_status()
+            return provider
+
+        yield start
+
+
+@pytest.fixture
+def small_disk():
+    """A folder with room for 24 MB; `fill()` takes all of it, `free()` gives it back."""
+    # Not pytest's temporary folder: under root it is closed to the user that PostgreSQL runs as.
+    folder = Path(tempfile.mkdtemp(prefix="small-disk-", dir="/tmp"))
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0755", "tmpfs", folder], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        folder.rmdir()
+        pytest.skip(f"no small file system can be mounted: {mounted.stderr.strip()}")
+    try:
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        folder.rmdir()
+
+
+@dataclass(frozen=True)
+class SmallDisk:
+    folder: Path
+
+    def fill(self):
+        with contextlib.suppress(OSError), (self.folder / "filler").open("wb", buffering=0) as filler:
+            while filler.write(b"x" * 4096):
+                pass
+
+    def free(self):
+        (self.folder / "filler").unlink()

@@ -1,0 +1,95 @@
+"""Several replicas on one PostgreSQL, several workers on one SQLite file: one provider all the same."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.xdist_group("faults")
+
+RACERS = 40
+REPOSITORY = "octo-org/hello-agent"
+
+
+@pytest.fixture
+def three(provide, postgres_url):
+    """Three replicas that started at the same moment on an empty database."""
+    return provide(postgres_url, replicas=3, workers=1)
+
+
+def _exchange(provider, replica, token=None, **body):
+    token = token or provider.github.mint(audience=provider.issuer)
+    url = f"{provider.replicas[replica].url}/api/v1/oidc/token"
+    return httpx.post(url, json={"token": token, **body}, trust_env=False, verify=False, timeout=30)
+
+
+@pytest.mark.postgres
+def test_replicas_that_start_together_agree(three):
+    """One of them migrates and makes the keys; all publish the same."""
+    published = [
+        httpx.get(f"{replica.url}/.well-known/jwks.json", trust_env=False).json()
+        for replica in three.replicas
+    ]
+
+    assert published[0] == published[1] == published[2]
+    assert len(three.rows("SELECT version_num FROM alembic_version")) == 1
+    assert Counter(status for (status,) in three.rows("SELECT status FROM signing_keys")) == {
+        "active": 1,
+        "next": 1,
+    }
+
+
+@pytest.mark.postgres
+def test_one_token_is_exchanged_once_in_all_replicas(three):
+    """Forty clients at the same moment, spread over the replicas: one 200, and 401 `replayed` for the others."""
+    token = three.github.mint(audience=three.issuer)
+    barrier = Barrier(RACERS)
+
+    def race(number):
+        barrier.wait(30)
+        return _exchange(three, number % 3, token)
+
+    with ThreadPoolExecutor(RACERS) as pool:
+        answers = list(pool.map(race, range(RACERS)))
+
+    outcomes = Counter((it.status_code, it.json().get("details", {}).get("reason")) for it in answers)
+    assert outcomes == {(200, None): 1, (401, "replayed"): RACERS - 1}
+
+
+@pytest.mark.postgres
+def test_an_admins_change_counts_at_once_everywhere(three):
+    """A token revoked, an agent suspended, a policy switched off or deleted: the next request elsewhere knows."""
+    with three.api(0) as here, three.api(1) as there:
+        (policy,) = here.get("/oidc/trust-policies").json()["data"]
+        issued = _exchange(three, 1).json()["access_token"]
+        agent = here.post("/agents", json={"email": "bot@octo-org.example"}).json()["agentId"]
+        here.post(
+            "/oidc/trust-policies", json={"repository": REPOSITORY, "agentId": agent}
+        ).raise_for_status()
+        assert _exchange(three, 1, agentId=agent).status_code == 200
+
+        assert there.post("/token/introspect", data={"token": issued}).json()["active"] is True
+        here.post("/token/revoke", data={"token": issued}).raise_for_status()
+        assert there.post("/token/introspect", data={"token": issued}).json() == {"active": False}
+
+        here.patch(f"/agents/{agent}", json={"status": "suspended"}).raise_for_status()
+        assert _exchange(three, 2, agentId=agent).json()["code"] == "TRUST_POLICY_VIOLATION"
+
+        here.put(f"/oidc/trust-policies/{policy['id']}", json={**policy, "enabled": False}).raise_for_status()
+        assert _exchange(three, 2).json()["code"] == "TRUST_POLICY_VIOLATION"
+
+        here.delete(f"/oidc/trust-policies/{policy['id']}").raise_for_status()
+        assert there.get(f"/oidc/trust-policies/{policy['id']}").status_code == 404
+
+
+def test_four_workers_on_sqlite_never_find_it_locked(provide, tmp_path, request):
+    """Writers take turns between processes: under load every exchange succeeds."""
+    provider = provide(f"sqlite:///{tmp_path}/provider.db", workers=4)
+    with provider.load() as load:
+        load.run(200)
+
+    assert load.outcomes().keys() == {(200, None)}
+    assert "locked" not in provider.replicas[0].log.read_text()
+    provider.check(load, request.node.name)
