@@ -5,21 +5,20 @@ Source: GitHub's "Metadata syntax"; actions/runner, ActionManifestManager.cs and
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
 from mock_idp.runner.errors import ActionError
+from mock_idp.runner.expressions import runs_after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_EXPRESSION: Final = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
-_PROPERTY: Final = re.compile(r"([A-Za-z_][\w-]*)\.([A-Za-z_][\w-]*)")
-_STATUS_FUNCTIONS: Final = {"always()": (True, True), "success()": (True, False), "failure()": (False, True)}
+
+_PUBLISHED: Final = "docker://"
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,14 @@ class Input:
 
 @dataclass(frozen=True)
 class Action:
-    """What `runs.using: docker` needs. `dockerfile` is resolved; `args` is None where they are not declared."""
+    """What `runs.using: docker` needs. `args` is None where they are not declared.
+
+    Either `dockerfile`, resolved, or `image`, the name of a published one (`docker://` is taken off), says what runs.
+    """
 
     name: str
     folder: Path
-    dockerfile: Path
+    dockerfile: Path | None
     inputs: tuple[Input, ...] = ()
     args: tuple[str, ...] | None = None
     env: tuple[tuple[str, str], ...] = ()
@@ -46,24 +48,27 @@ class Action:
     post_entrypoint: str = ""
     pre_if: str = "always()"
     post_if: str = "always()"
+    image: str = ""
 
 
 def load_action(folder: Path) -> Action:
-    """Read `action.yml`, else `action.yaml`. Raises ActionError."""
+    """Read `action.yml`, else `action.yaml`; a folder with a Dockerfile alone is an action too. Raises ActionError."""
     file = next((path for name in ("action.yml", "action.yaml") if (path := folder / name).is_file()), None)
     if file is None:
-        raise ActionError(f"Can't find 'action.yml' or 'action.yaml' under '{folder}'.")
-    document = _read_document(file)
+        return _implicit_action(folder)
+    document = read_yaml(file)
     runs = _mapping(document, "runs", file)
     if runs.get("using") != "docker":
         raise ActionError(f"{file}: `runs.using` must be docker; mock-idp runs no other kind of action.")
     conditions = {name: str(runs.get(name) or "always()") for name in ("pre-if", "post-if")}
     for name, condition in conditions.items():
-        runs_after(condition, failed=False, where=f"{file}: `runs.{name}`")
+        runs_after(condition, "success", f"{file}: `runs.{name}`")
+    image = str(runs.get("image", ""))
     return Action(
         name=str(document.get("name") or folder.resolve().name),
         folder=folder,
-        dockerfile=_dockerfile(folder, str(runs.get("image", "")), file),
+        dockerfile=None if image.lower().startswith(_PUBLISHED) else _dockerfile(folder, image, file),
+        image=image[len(_PUBLISHED) :] if image.lower().startswith(_PUBLISHED) else "",
         inputs=_inputs(document, file),
         args=_args(runs, file),
         env=tuple((name, str(value)) for name, value in _mapping(runs, "env", file).items()),
@@ -75,7 +80,17 @@ def load_action(folder: Path) -> Action:
     )
 
 
-def _read_document(file: Path) -> dict[str, Any]:
+def _implicit_action(folder: Path) -> Action:
+    dockerfile = next(
+        (path for name in ("Dockerfile", "dockerfile") if (path := folder / name).is_file()), None
+    )
+    if dockerfile is None:
+        raise ActionError(f"Can't find 'action.yml', 'action.yaml' or 'Dockerfile' under '{folder}'.")
+    return Action(name=folder.resolve().name, folder=folder, dockerfile=dockerfile.resolve())
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, every scalar as text. Raises ActionError where it is not readable."""
     try:
         # BaseLoader reads every scalar as text, as GitHub hands inputs on: `default: true` is the string "true".
         document = yaml.load(file.read_text("utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 (it builds text, lists, maps)
@@ -93,10 +108,6 @@ def _mapping(parent: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]
 
 def _dockerfile(folder: Path, image: str, file: Path) -> Path:
     last = image.lower().rpartition("/")[2]
-    if image.lower().startswith("docker://"):
-        raise ActionError(
-            f"{file}: `runs.image` is a published image; mock-idp runs actions from their Dockerfile."
-        )
     if not (last.startswith("dockerfile.") or last.endswith("dockerfile")):
         raise ActionError(
             f"{file}: '{image}' should be either '[path]/Dockerfile' or 'docker://image[:tag]'."
@@ -123,36 +134,3 @@ def _args(runs: Mapping[str, Any], file: Path) -> tuple[str, ...] | None:
     if not isinstance(args, list):
         raise ActionError(f"{file}: `runs.args` must be a list.")
     return tuple(str(item) for item in args)
-
-
-def evaluate(text: str, contexts: Mapping[str, Mapping[str, str]], where: str) -> str:
-    """Replace `${{ context.name }}` and `${{ 'text' }}`; names without case, an unknown property is empty.
-
-    Raises ActionError for a context that is not available there, or an expression beyond these two.
-    """
-
-    def replace(match: re.Match[str]) -> str:
-        expression = match[1].strip()
-        if literal := re.fullmatch(r"'((?:[^']|'')*)'", expression):
-            return literal[1].replace("''", "'")
-        found = _PROPERTY.fullmatch(expression)
-        if not found:
-            raise ActionError(
-                f"{where}: mock-idp cannot evaluate ${{{{ {expression} }}}}; use context.name or 'text'."
-            )
-        if found[1].lower() not in contexts:
-            raise ActionError(
-                f"{where}: Unrecognized named-value: '{found[1]}'; here are {', '.join(contexts)}."
-            )
-        values = {name.lower(): value for name, value in contexts[found[1].lower()].items()}
-        return values.get(found[2].lower(), "")
-
-    return _EXPRESSION.sub(replace, text)
-
-
-def runs_after(condition: str, *, failed: bool, where: str) -> bool:
-    """Whether `pre-if` or `post-if` lets its stage run. Raises ActionError for more than one status function."""
-    expression = _EXPRESSION.sub(lambda match: match[1], condition).strip()
-    if expression not in _STATUS_FUNCTIONS:
-        raise ActionError(f"{where}: mock-idp knows {', '.join(_STATUS_FUNCTIONS)}, not {expression!r}.")
-    return _STATUS_FUNCTIONS[expression][failed]

@@ -50,11 +50,14 @@ class DockerEngine:
         self._dockerfile = action.dockerfile
         self._network = network
         digest = hashlib.sha256(str(action.dockerfile).encode()).hexdigest()[:12]
-        self._image = f"{_LABEL}-action:{digest}"
+        self._image = action.image or f"{_LABEL}-action:{digest}"
         self._container = ""
 
     def prepare(self, show: Callable[[str], None]) -> None:
         """Build the image; the context is the Dockerfile's own folder. A predecessor with other content is removed."""
+        if self._dockerfile is None:
+            # As with GitHub's local actions: `docker run` pulls what is not there.
+            return
         before = self._image_id()
         command = ["build", "-t", self._image, "-f", str(self._dockerfile), str(self._dockerfile.parent)]
         show("##[group]Building docker image")

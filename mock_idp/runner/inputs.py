@@ -8,16 +8,19 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from mock_idp.runner.action import Action, evaluate
+from mock_idp.runner.expressions import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from mock_idp.runner.action import Action
+    from mock_idp.runner.expressions import Contexts
 
 _ALWAYS_VALID = ("entryPoint", "args")
 
 
 def resolve_inputs(
-    action: Action, given: Mapping[str, str], contexts: Mapping[str, Mapping[str, str]]
+    action: Action, given: Mapping[str, str], contexts: Contexts
 ) -> tuple[dict[str, str], list[str]]:
     """All inputs, declared ones first, and the warnings that the runner gives about them.
 

@@ -1,26 +1,33 @@
-"""One action folder, one job, one step: what `mock-idp run` does after its options are read."""
+"""What `mock-idp run` does after its options are read: one action folder, or one job of a workflow file."""
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mock_idp.runner.action import Action, load_action
-from mock_idp.runner.docker_engine import DockerEngine
-from mock_idp.runner.engine import Engine, Folders
+from mock_idp.runner.action import load_action
+from mock_idp.runner.engine import Folders
+from mock_idp.runner.job_run import JobResult, JobRun, Machine, contexts_of, prepare, run_stages
 from mock_idp.runner.masks import SecretMasker
-from mock_idp.runner.process_engine import ProcessEngine
-from mock_idp.runner.step import Step, StepContext, StepResult
+from mock_idp.runner.stage import StepContext
+from mock_idp.runner.step import ActionStep, StepOptions, StepResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from mock_idp.runner.workflow_file import JobSource
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a workflow author, and the machine, decide about the step."""
+    """What a workflow author, and the machine, decide.
+
+    `inputs` are the step's `with:`, or the workflow's inputs; `step_env` the step's `env:`, or what wins over the
+    job's; `configuration` and `actions` concern workflow files.
+    """
 
     inputs: Mapping[str, str]
     step_env: Mapping[str, str]
@@ -28,39 +35,57 @@ class RunOptions:
     network: str = "host"
     workspace: Path | None = None
     debug: bool = False
+    configuration: Mapping[str, str] = field(default_factory=dict)
+    actions: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def on_machine(self) -> Machine:
+        """What the machine offers."""
+        return Machine(self.engine, self.network, self.actions, self.workspace is not None)
 
 
-def run_action(
-    folder: Path,
-    job: Mapping[str, Any],
-    options: RunOptions,
-    machine: Mapping[str, str],
-    show: Callable[[str], None],
-) -> StepResult:
-    """Run the action in `folder` as a step of `job` (the answer of `POST /_mock/jobs`).
+@dataclass(frozen=True)
+class Runner:
+    """This machine as a runner: `environment` is this program's, `show` takes the masked log line by line."""
 
-    `machine` is this program's environment, `show` takes the masked log line by line. Raises ActionError where the
-    action cannot be run as it is.
-    """
-    action = load_action(folder)
-    engine = _engine(action, options, machine)
-    # A container leaves files of root behind, which a user without that right cannot remove.
-    with tempfile.TemporaryDirectory(prefix="mock-idp-", ignore_cleanup_errors=True) as root:
-        work = Path(root).resolve()
-        name = job["variables"]["GITHUB_REPOSITORY"].rpartition("/")[2]
-        context = StepContext(
-            variables=job["variables"],
-            event=job["event"],
-            folders=Folders(work, (options.workspace or work / name / name).resolve()),
-            machine=machine,
-            masker=SecretMasker(),
-            show=show,
-            debug=options.debug,
-        )
-        return Step(action, engine, context, options.inputs, options.step_env).run()
+    environment: Mapping[str, str] = field(repr=False)
+    show: Callable[[str], None]
 
+    def run_action(self, folder: Path, job: Mapping[str, Any], options: RunOptions) -> StepResult:
+        """Run the action in `folder` as the one step of `job` (the answer of `POST /_mock/jobs`).
 
-def _engine(action: Action, options: RunOptions, machine: Mapping[str, str]) -> Engine:
-    if options.engine == "docker":
-        return DockerEngine(action, machine, options.network)
-    return ProcessEngine(action, machine)
+        Raises ActionError where the action cannot be run as it is.
+        """
+        action = load_action(folder)
+        engine = options.on_machine.engine_for(action, self.environment)
+        with self._context(job, options, {}) as context:
+            contexts = contexts_of(context, prepare(context))
+            step = ActionStep(
+                action, engine, context, StepOptions(options.inputs, options.step_env), contexts
+            )
+            [outcome] = run_stages([step], context)
+            return StepResult(outcome, step.record)
+
+    def run_job(self, source: JobSource, job: Mapping[str, Any], options: RunOptions) -> JobResult:
+        """Run the steps of a workflow file's job as `job`. Raises ActionError where one cannot be run as it is."""
+        with self._context(job, options, options.step_env) as context:
+            return JobRun(source, context, options.on_machine, options.inputs, options.configuration).run()
+
+    @contextlib.contextmanager
+    def _context(
+        self, job: Mapping[str, Any], options: RunOptions, environment: Mapping[str, str]
+    ) -> Iterator[StepContext]:
+        # A container leaves files of root behind, which a user without that right cannot remove.
+        with tempfile.TemporaryDirectory(prefix="mock-idp-", ignore_cleanup_errors=True) as root:
+            work = Path(root).resolve()
+            name = job["variables"]["GITHUB_REPOSITORY"].rpartition("/")[2]
+            yield StepContext(
+                variables=job["variables"],
+                event=job["event"],
+                folders=Folders(work, (options.workspace or work / name / name).resolve()),
+                machine=self.environment,
+                masker=SecretMasker(),
+                show=self.show,
+                debug=options.debug,
+                job_environment=dict(environment),
+            )

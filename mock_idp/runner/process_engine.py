@@ -33,11 +33,15 @@ class ProcessEngine:
     """Runs entry points found through the Dockerfile. Raises ActionError for a Dockerfile it cannot follow."""
 
     def __init__(self, action: Action, machine: Mapping[str, str]) -> None:
+        if action.dockerfile is None:
+            raise ActionError(
+                f"{action.image} is a published image; the process engine needs a Dockerfile. Use --engine docker."
+            )
         self._dockerfile = read_dockerfile(action.dockerfile)
         self._stages = [
             word for word in (action.pre_entrypoint, action.entrypoint, action.post_entrypoint) if word
         ]
-        self._base = {name: machine[name] for name in (*_OF_THIS_MACHINE, *_TLS) if name in machine}
+        self._base = machine_variables(machine)
 
     def prepare(self, show: Callable[[str], None]) -> None:
         """Nothing is built; a stage that could not start later, after the others, is refused now."""
@@ -71,12 +75,7 @@ class ProcessEngine:
 
     def stop(self, process: subprocess.Popen[bytes]) -> None:
         """Ask it to end, as the runner does, and insist after 2.5 s."""
-        process.terminate()
-        try:
-            process.wait(_TERMINATION_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop_process(process)
 
     def _image_entry(self) -> list[str]:
         words = self._dockerfile.entrypoint
@@ -96,6 +95,21 @@ class ProcessEngine:
         if script:
             return _command_of(script)
         return [_beside_this_python(word, self._dockerfile)]
+
+
+def machine_variables(machine: Mapping[str, str]) -> dict[str, str]:
+    """The few variables of this machine that a process without a container has."""
+    return {name: machine[name] for name in (*_OF_THIS_MACHINE, *_TLS) if name in machine}
+
+
+def stop_process(process: subprocess.Popen[bytes]) -> None:
+    """Ask it to end, as the runner does, and insist after 2.5 s."""
+    process.terminate()
+    try:
+        process.wait(_TERMINATION_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _this_python() -> list[str]:

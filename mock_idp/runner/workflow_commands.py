@@ -101,7 +101,6 @@ class StepRecord:
 
     outputs: dict[str, str] = field(default_factory=dict)
     state: dict[str, str] = field(default_factory=dict)
-    environment: dict[str, str] = field(default_factory=dict)
     annotations: list[Annotation] = field(default_factory=list)
     summary: str = ""
     failed: bool = False

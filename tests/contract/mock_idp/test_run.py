@@ -156,7 +156,7 @@ def test_an_action_that_cannot_be_run_is_one_line(command, idp, tmp_path):
     code, out, err = command("run", tmp_path, "--url", idp.url)
 
     assert (code, out) == (2, "")
-    assert err == f"mock-idp: Can't find 'action.yml' or 'action.yaml' under '{tmp_path}'.\n"
+    assert err == f"mock-idp: Can't find 'action.yml', 'action.yaml' or 'Dockerfile' under '{tmp_path}'.\n"
 
 
 def test_a_report_that_cannot_be_written_is_told_before_the_run(command, idp, sample_action, tmp_path):
@@ -181,6 +181,40 @@ def test_a_post_stage_that_is_nowhere_is_told_before_the_run(command, idp, sampl
     assert "cannot find the entry point 'sample-post'" in err
 
 
+PUBLISHED = """name: Published
+runs:
+  using: docker
+  image: docker://python:3.13-slim
+  entrypoint: python
+  args: [-c, "print('::notice::inside')"]
+"""
+
+
+@pytest.mark.docker
+def test_a_published_image_is_run_as_it_is(command, idp, tmp_path):
+    """Nothing is built."""
+    (tmp_path / "action.yml").write_text(PUBLISHED)
+
+    code, out, err = command("run", tmp_path, "--url", idp.url, "--engine", "docker")
+
+    assert (code, err) == (0, "")
+    assert "##[notice]inside" in out
+    assert "Building" not in out
+
+
+def test_a_published_image_needs_docker(command, idp, tmp_path):
+    """The process engine says so."""
+    (tmp_path / "action.yml").write_text(PUBLISHED)
+
+    code, _, err = command("run", tmp_path, "--url", idp.url)
+
+    assert code == 2
+    assert (
+        err
+        == "mock-idp: python:3.13-slim is a published image; the process engine needs a Dockerfile. Use --engine docker.\n"
+    )
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_interrupted_run_leaves_nothing_running(idp, sample_action, tmp_path, engine):
     """SIGTERM ends the action's process, or its container, and the job."""
@@ -199,9 +233,10 @@ def test_an_interrupted_run_leaves_nothing_running(idp, sample_action, tmp_path,
     with subprocess.Popen([*MOCK_IDP, *map(str, words)], stdout=subprocess.PIPE, text=True) as process:
         line = next(line for line in process.stdout if line.startswith("waiting as "))
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        rest, _ = process.communicate(timeout=20)
 
     assert process.returncode == 143
+    assert "##[notice]state is" in rest
     assert idp.state._jobs == {}
     assert not _is_running(engine, line.split()[-1], tmp_path)
 

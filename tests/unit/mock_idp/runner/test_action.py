@@ -1,6 +1,6 @@
 import pytest
 
-from mock_idp.runner.action import Input, evaluate, load_action, runs_after
+from mock_idp.runner.action import Input, load_action
 from mock_idp.runner.errors import ActionError
 
 ACTION = """
@@ -73,7 +73,6 @@ def test_stages_and_arguments_are_read(folder):
         ("a: [", "is not readable as YAML"),
         ("text", "`runs.using` must be docker"),
         (ACTION.replace("docker", "node20"), "`runs.using` must be docker"),
-        (ACTION.replace("Dockerfile", "docker://alpine"), "a published image"),
         (ACTION.replace("Dockerfile", "image.tar"), r"'\[path\]/Dockerfile'"),
         (ACTION.replace("Dockerfile", "x.Dockerfile"), "which does not exist"),
         (f"{ACTION}  args: text\n", "`runs.args` must be a list"),
@@ -90,50 +89,24 @@ def test_what_cannot_be_run_is_refused(folder, text, message):
 
 def test_a_folder_without_metadata_is_refused(tmp_path):
     """In the runner's words."""
-    with pytest.raises(ActionError, match=r"Can't find 'action\.yml' or 'action\.yaml' under"):
+    with pytest.raises(ActionError, match=r"Can't find 'action\.yml', 'action\.yaml' or 'Dockerfile' under"):
         load_action(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("plain", "plain"),
-        ("${{ github.actor }}/${{github.REF}}", "octocat/main"),
-        ("${{ inputs.api-url }}", "u"),
-        ("${{ github.unknown }}", ""),
-        ("${{ 'it''s' }}", "it's"),
-    ],
-)
-def test_expressions_are_replaced(text, value):
-    """Names are compared without case, an unknown property is empty."""
-    contexts = {"github": {"actor": "octocat", "ref": "main"}, "inputs": {"api-url": "u"}}
+def test_a_folder_with_a_dockerfile_alone_is_an_action(tmp_path):
+    """It is called as the folder and has no inputs."""
+    (tmp_path / "dockerfile").write_text("FROM scratch")
 
-    assert evaluate(text, contexts, "here") == value
+    action = load_action(tmp_path)
+
+    assert (action.name, action.dockerfile, action.inputs) == (tmp_path.name, tmp_path / "dockerfile", ())
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("${{ secrets.X }}", "here: Unrecognized named-value: 'secrets'; here are github"),
-        ("${{ github.a || 'b' }}", "here: mock-idp cannot evaluate"),
-    ],
-)
-def test_expressions_that_are_not_known_are_refused(text, message):
-    """Better no value than a wrong one."""
-    with pytest.raises(ActionError, match=message.replace("||", r"\|\|")):
-        evaluate(text, {"github": {}}, "here")
+@pytest.mark.parametrize("prefix", ["docker://", "Docker://"])
+def test_a_published_image_is_named_without_its_prefix(folder, prefix):
+    """There is nothing to build then."""
+    (folder / "action.yml").write_text(ACTION.replace("Dockerfile", f"{prefix}alpine:3"))
 
+    action = load_action(folder)
 
-@pytest.mark.parametrize(
-    ("condition", "after_success", "after_failure"),
-    [
-        ("always()", True, True),
-        ("success()", True, False),
-        ("failure()", False, True),
-        ("${{ always() }}", True, True),
-    ],
-)
-def test_conditions_of_stages(condition, after_success, after_failure):
-    """A stage runs by how the step went so far."""
-    assert runs_after(condition, failed=False, where="") is after_success
-    assert runs_after(condition, failed=True, where="") is after_failure
+    assert (action.image, action.dockerfile) == ("alpine:3", None)

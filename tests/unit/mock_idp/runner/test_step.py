@@ -9,8 +9,10 @@ from mock_idp.environment import event_payload, job_variables
 from mock_idp.job import Job
 from mock_idp.runner.action import Action, Input
 from mock_idp.runner.engine import Folders
+from mock_idp.runner.job_run import contexts_of, prepare, run_stages
 from mock_idp.runner.masks import SecretMasker
-from mock_idp.runner.step import Step, StepContext, proxy_variables
+from mock_idp.runner.stage import StepContext, proxy_variables
+from mock_idp.runner.step import ActionStep, StepOptions, StepResult
 
 
 class _Finished:
@@ -73,7 +75,10 @@ def run(tmp_path, log):
             show,
             debug,
         )
-        return Step(action, engine, context, inputs or {}, step_env or {}).run()
+        contexts = contexts_of(context, prepare(context))
+        step = ActionStep(action, engine, context, StepOptions(inputs or {}, step_env or {}), contexts)
+        [outcome] = run_stages([step], context)
+        return StepResult(outcome, step.record)
 
     return run
 
@@ -352,3 +357,31 @@ def test_a_stage_is_stopped_when_the_run_is_interrupted(run):
 def test_proxies_are_copied_in_both_cases(machine, expected):
     """Lower case wins, and nothing but the six variables is a proxy."""
     assert proxy_variables(machine) == expected
+
+
+def _cancel(_env, _folders):
+    raise SystemExit(143)
+
+
+def test_a_cancelled_step_is_cleaned_up_after(run, log):
+    """The post stage runs as after a failure, and the cancellation goes on its way."""
+    engine = PretendEngine(main=_cancel)
+
+    with pytest.raises(SystemExit):
+        run(engine, {"post_entrypoint": "clean-up"})
+
+    assert [name for name, _ in engine.started] == ["", "clean-up"]
+    assert "##[error]The operation was canceled." in log
+
+
+@pytest.mark.parametrize(
+    ("condition", "runs"), [("success()", False), ("failure()", False), ("cancelled()", True)]
+)
+def test_a_condition_decides_about_a_cancelled_step_too(run, condition, runs):
+    """Only always() and cancelled() run their stage then."""
+    engine = PretendEngine(main=_cancel)
+
+    with pytest.raises(SystemExit):
+        run(engine, {"post_entrypoint": "clean-up", "post_if": condition})
+
+    assert (("clean-up", None) in engine.started) is runs

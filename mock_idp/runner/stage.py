@@ -1,0 +1,196 @@
+"""One process of a step: its environment, its files, its log."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from mock_idp.runner.file_commands import MAX_SUMMARY_BYTES, FileCommandError, parse_pairs
+from mock_idp.runner.streams import lines_of
+from mock_idp.runner.workflow_commands import CommandProcessor, StepRecord
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from mock_idp.runner.engine import Folders
+    from mock_idp.runner.masks import SecretMasker
+
+_PROXY_VARIABLES: Final = ("http_proxy", "https_proxy", "no_proxy")
+# File command, variable; in the order in which the runner reads them.
+_FILES: Final = {
+    "add_path": "GITHUB_PATH",
+    "set_env": "GITHUB_ENV",
+    "step_summary": "GITHUB_STEP_SUMMARY",
+    "save_state": "GITHUB_STATE",
+    "set_output": "GITHUB_OUTPUT",
+}
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What surrounds a step: the job's variables and event, the runner's folders, the log.
+
+    `machine` is the environment of this program: nothing but its proxies reaches the step. `show` takes one masked
+    log line. `job_environment` and `path` are the job's: what one step writes to GITHUB_ENV and GITHUB_PATH, the
+    next ones have.
+    """
+
+    variables: Mapping[str, str] = field(repr=False)
+    event: Mapping[str, Any]
+    folders: Folders
+    machine: Mapping[str, str] = field(repr=False)
+    masker: SecretMasker = field(repr=False)
+    show: Callable[[str], None]
+    debug: bool = False
+    job_environment: dict[str, str] = field(default_factory=dict, repr=False)
+    path: list[str] = field(default_factory=list)
+
+    def show_masked(self, lines: Sequence[str]) -> None:
+        """Show lines of one piece; masked before they are split, since a secret of several lines is one value."""
+        for line in self.masker.mask("\n".join(lines)).split("\n"):
+            self.show(line)
+
+
+@dataclass(frozen=True)
+class Process:
+    """How a stage starts with an environment, how it is ended early, and how it sees paths of this machine."""
+
+    start: Callable[[Mapping[str, str]], subprocess.Popen[bytes]]
+    stop: Callable[[subprocess.Popen[bytes]], None]
+    seen: Mapping[Path, str]
+
+
+def proxy_variables(machine: Mapping[str, str]) -> dict[str, str]:
+    """The six proxy variables as the runner sets them: lower case wins, both cases are set."""
+    found = {name: machine.get(name) or machine.get(name.upper(), "") for name in _PROXY_VARIABLES}
+    return {form: value for name, value in found.items() if value for form in (name.upper(), name)}
+
+
+class Stage:
+    """Runs one process of a step and keeps what it says in the step's record."""
+
+    def __init__(self, context: StepContext, record: StepRecord, process: Process) -> None:
+        self._context = context
+        self._record = record
+        self._process = process
+        workspace = self._translated(str(context.folders.workspace))
+        self._commands = CommandProcessor(record, context.masker, workspace, debug=context.debug)
+
+    def run(
+        self,
+        env: Mapping[str, str],
+        defaults: Mapping[str, str],
+        variables: Mapping[str, str],
+        warnings: Sequence[str],
+    ) -> int:
+        """Run the process, its files read at the end; the exit code, and `failed` in the record.
+
+        `env` is the step's own environment, `defaults` what it may override, `variables` what nothing overrides.
+        """
+        self._record.failed = False
+        files = self._fresh_files()
+        for warning in warnings:
+            self._show(self._commands.annotate("warning", warning))
+        try:
+            return self._execute(self._environment(files, env, defaults, variables))
+        finally:
+            # Also of a process that was cancelled: its post stage needs the state that it saved.
+            self._read_files(files)
+
+    def annotate(self, level: str, message: str) -> None:
+        """Say something in the runner's own name."""
+        self._show(self._commands.annotate(level, message))
+
+    def _execute(self, env: Mapping[str, str]) -> int:
+        process = self._process.start(env)
+        try:
+            for line in lines_of(process):
+                self._show(self._commands.process(line))
+            return process.wait()
+        finally:
+            # Reached early on Ctrl-C or SIGTERM: nothing may be left running.
+            if process.poll() is None:
+                self._process.stop(process)
+
+    def _fresh_files(self) -> dict[str, Path]:
+        folder, guid = self._context.folders.file_commands, uuid.uuid4()
+        files = {command: folder / f"{command}_{guid}" for command in _FILES}
+        for file in files.values():
+            file.touch()
+        return files
+
+    def _environment(
+        self,
+        files: Mapping[str, Path],
+        own: Mapping[str, str],
+        defaults: Mapping[str, str],
+        variables: Mapping[str, str],
+    ) -> dict[str, str]:
+        """The step's environment; later ones win, in the runner's order. Nothing of this machine but proxies."""
+        folders = self._context.folders
+        env = {**defaults, **proxy_variables(self._context.machine), **self._context.job_environment, **own}
+        env |= {"HOME": str(folders.home), **self._context.variables}
+        env |= {
+            "GITHUB_EVENT_PATH": str(folders.workflow / "event.json"),
+            "GITHUB_WORKSPACE": str(folders.workspace),
+            "RUNNER_TEMP": str(folders.temp),
+            "RUNNER_TOOL_CACHE": str(folders.work / "_tool"),
+            "RUNNER_WORKSPACE": str(folders.workspace.parent),
+            **variables,
+        }
+        env |= {variable: str(files[command]) for command, variable in _FILES.items()}
+        env |= {"RUNNER_DEBUG": "1"} if self._context.debug else {}
+        return {name: self._translated(value) for name, value in env.items()}
+
+    def _translated(self, value: str) -> str:
+        """A value that is, or lies under, a mapped folder, as the step sees it."""
+        for here, there in self._process.seen.items():
+            if value == str(here) or value.startswith(f"{here}/"):
+                return there + value[len(str(here)) :]
+        return value
+
+    def _read_files(self, files: Mapping[str, Path]) -> None:
+        self._context.path.extend(line for line in _content(files["add_path"]).splitlines() if line)
+        self._read_pairs(files["set_env"], "env", self._context.job_environment.__setitem__)
+        self._read_summary(files["step_summary"])
+        self._read_pairs(files["save_state"], "state", self._record.state.__setitem__)
+        self._read_pairs(files["set_output"], "output", self._record.set_output)
+
+    def _read_pairs(self, file: Path, command: str, keep: Callable[[str, str], None]) -> None:
+        try:
+            for name, value in parse_pairs(_content(file)):
+                if command == "env" and name.upper() == "NODE_OPTIONS":
+                    self.annotate(
+                        "error", f"Can't store {name} output parameter using '$GITHUB_ENV' command."
+                    )
+                else:
+                    keep(name, value)
+        except FileCommandError as error:
+            self._record.failed = True
+            self.annotate("error", f"Unable to process file command '{command}' successfully.")
+            self.annotate("error", str(error))
+
+    def _read_summary(self, file: Path) -> None:
+        content = _content(file)
+        size = len(content.encode())
+        if size > MAX_SUMMARY_BYTES:
+            limit, actual = MAX_SUMMARY_BYTES // 1024, size // 1024
+            message = f"$GITHUB_STEP_SUMMARY upload aborted, supports content up to a size of {limit}k, got {actual}k."
+            self.annotate("error", message)
+            return
+        self._record.summary += "\n".join(self._context.masker.mask(line) for line in content.split("\n"))
+
+    def _show(self, masked: Sequence[str]) -> None:
+        for line in masked:
+            self._context.show(line)
+
+
+def _content(file: Path) -> str:
+    """The file as text with every carriage return kept; empty where the step deleted it."""
+    try:
+        return file.read_bytes().decode("utf-8-sig", "replace")
+    except FileNotFoundError:
+        return ""
