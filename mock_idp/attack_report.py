@@ -18,7 +18,7 @@ def table(results: Sequence[Result]) -> str:
     lines = [_row(result, width) for result in results]
     wrong = [result for result in results if not result.is_as_expected]
     for result in wrong:
-        answer = f"{result.status or 'no status'}: {result.note or 'empty body'}"
+        answer = f"{result.status or 'no status'} {result.note}".rstrip()
         lines += [
             "",
             f"{result.attack.name}: {result.attack.story}",

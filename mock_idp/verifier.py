@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NOTE_LENGTH: Final = 300
+_FIRST_REDIRECT: Final = 300
 _ANSWER_BYTES: Final = 64 << 10
 
 
@@ -23,7 +24,7 @@ class UnsendableError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """The status, 0 where none came, the beginning of the body or the reason, and the time that it took in seconds."""
+    """The status, 0 where none came, the beginning of a refusal's body or the reason, and the time that it took in seconds."""
 
     status: int
     note: str
@@ -73,12 +74,14 @@ class Verifier:
         try:
             connection.request(method, target, body, headers)
             response = connection.getresponse()
-            return response.status, response.read(_ANSWER_BYTES).decode("utf-8", "replace")
+            text = response.read(_ANSWER_BYTES).decode("utf-8", "replace")
         except ValueError as error:
             # http.client keeps line breaks out of headers: nobody can send those.
             raise UnsendableError(str(error)) from error
         finally:
             connection.close()
+        # A yes may carry a token of the verifier's, which belongs in no report.
+        return response.status, "" if response.status < _FIRST_REDIRECT else text
 
     def _message(self, token: str) -> tuple[str | None, dict[str, str]]:
         headers = {"Accept": "application/json", "User-Agent": "mock-idp attack", **self.headers}

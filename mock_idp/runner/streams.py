@@ -36,7 +36,15 @@ def lines_of(process: subprocess.Popen[bytes], grace_seconds: float = GRACE_SECO
         if line is None:
             open_streams -= 1
         else:
-            yield line.decode("utf-8", "replace").rstrip("\r\n")
+            yield _text(line)
+    # What came in time is shown, also where a flood of lines has kept this loop busy.
+    for line in [arrived.get_nowait() for _ in range(arrived.qsize())]:
+        if line is not None:
+            yield _text(line)
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace").rstrip("\r\n")
 
 
 def _pump(stream: IO[bytes], arrived: queue.SimpleQueue[bytes | None]) -> None:

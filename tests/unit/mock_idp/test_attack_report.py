@@ -20,7 +20,7 @@ def test_the_table_marks_what_went_wrong_and_explains_it_at_the_end():
 
     assert text.count("WRONG") == 2
     assert "ok    control   accepted   200  a right token" in text
-    assert "expired: too late\n  refused expected, broken; answer no status: no answer: timed out" in text
+    assert "expired: too late\n  refused expected, broken; answer no status no answer: timed out" in text
     assert text.endswith("2 of 4 as expected")
 
 
