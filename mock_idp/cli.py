@@ -143,7 +143,7 @@ cli.add_command(attack)
 def main() -> NoReturn:
     """Entry point: an error is one line on stderr, wrong usage exits with 2."""
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        sys.exit(cli.main(prog_name="mock-idp", standalone_mode=False) or 0)
     except click.ClickException as error:
         print(f"mock-idp: {' '.join(error.format_message().split())}", file=sys.stderr)
         sys.exit(error.exit_code)

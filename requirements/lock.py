@@ -1,6 +1,6 @@
 """Write the lock files: one set of versions with hashes for Python 3.11 to 3.14, and no registry's host name.
 
-`run.txt` is what the programs need, `server.txt` is the provider's part of it, `dev.txt` adds the test tools, and
+`run.txt` is what the programs need, `server.txt` and `mock.txt` are the provider's and the mock's part of it, `dev.txt` adds the test tools, and
 `action.txt` is the part of `run.txt` that the image of the actions needs: PyGithub and requests (asked for by actions-toolkit) and anyio (by httpx) are not imported there.
 """
 
@@ -17,6 +17,7 @@ def main() -> None:
     """Resolve, then cut the image's list out of the result."""
     compile_lock("run.txt", "--extra=actions", "--extra=build", "--extra=mock", "--extra=server")
     compile_lock("server.txt", "--extra=server", f"--constraint={HERE / 'run.txt'}")
+    compile_lock("mock.txt", "--extra=mock", f"--constraint={HERE / 'run.txt'}")
     compile_lock("dev.txt", "--extra=dev", f"--constraint={HERE / 'run.txt'}")
     (HERE / "action.txt").write_text(entries((HERE / "run.txt").read_text(), IN_THE_IMAGE))
 

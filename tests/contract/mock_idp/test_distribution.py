@@ -1,0 +1,75 @@
+"""What a stranger installs: the wheel with the extra `mock` alone, in an environment of its own."""
+
+import re
+import signal
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def _run(*words, **options):
+    done = subprocess.run(
+        [str(word) for word in words], capture_output=True, text=True, timeout=180, **options
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """A clean environment with the wheel and the locked entries of its extra; its folder of programs."""
+    folder = tmp_path_factory.mktemp("wheel")
+    _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=ROOT)
+    [wheel] = folder.glob("*.whl")
+    venv.create(folder / "venv", symlinks=True)
+    python = folder / "venv" / "bin" / "python"
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", "-q", "--disable-pip-version-check")
+    _run(*pip, "--require-hashes", "-r", ROOT / "requirements" / "mock.txt")
+    _run(*pip, "--no-deps", "--no-index", wheel)
+    return python.parent
+
+
+def test_the_server_runs_with_its_extra_alone(environment):
+    """Ready, asked, minted by form (the page's template is in the wheel), ended."""
+    with subprocess.Popen(
+        [environment / "mock-idp", "serve", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        url = re.search(r"listening on (http://127\.0\.0\.1:\d+)", process.stdout.readline())[1]
+        with httpx.Client(base_url=url, trust_env=False) as client:
+            statuses = [
+                client.get(path).status_code for path in ("/.well-known/jwks", "/_mock/", "/_mock/health")
+            ]
+            page = client.post("/_mock/", data={"repository": "octo-org/by-form"})
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=10)
+
+    assert (statuses, page.status_code, process.returncode, err) == ([200, 200, 200], 200, 0, "")
+    assert "octo-org/by-form" in page.text
+
+
+@pytest.mark.parametrize("words", [("run", "--help"), ("attack", "--help"), ("env", "--help")])
+def test_every_command_starts_with_the_extra_alone(environment, words):
+    """Nothing that only this repository's other parts bring is imported."""
+    assert _run(environment / "mock-idp", *words).startswith("Usage: mock-idp")
+    assert _run(environment / "python", "-m", "mock_idp", *words).startswith("Usage: mock-idp")
+
+
+def test_every_module_imports_with_the_extra_alone(environment):
+    """But the plugin of pytest, which pytest imports."""
+    code = (
+        "import importlib, pkgutil, mock_idp\n"
+        "for module in pkgutil.walk_packages(mock_idp.__path__, 'mock_idp.'):\n"
+        "    if module.name not in {'mock_idp.pytest_plugin', 'mock_idp.__main__'}:\n"
+        "        importlib.import_module(module.name)\n"
+    )
+
+    assert _run(environment / "python", "-I", "-c", code) == ""

@@ -1,0 +1,21 @@
+"""The container's health check against a mock with and without TLS."""
+
+import pytest
+
+from mock_idp.health import is_healthy
+from mock_idp.server import MockIdp
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_a_mock_that_answers_is_healthy(ring, certificate, is_tls):
+    """Whoever signed its certificate."""
+    with MockIdp(ring=ring, tls=certificate.context if is_tls else None) as idp:
+        variables = {"MOCK_IDP_PORT": idp.url.rpartition(":")[2]}
+
+        assert is_healthy(variables | ({"MOCK_IDP_TLS": "1"} if is_tls else {}))
+        assert not is_healthy(variables | ({} if is_tls else {"MOCK_IDP_TLS": "1"}))
+
+
+def test_nothing_that_listens_is_not_healthy():
+    """Port 1 is refused everywhere."""
+    assert not is_healthy({"MOCK_IDP_PORT": "1"})

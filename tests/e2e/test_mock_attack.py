@@ -1,0 +1,64 @@
+"""`mock-idp attack` against our own provider: every hostile token is refused, in each form of the exchange."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(sys.executable).parent / "mock-idp"
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+JWT_TYPE = "urn:ietf:params:oauth:token-type:jwt"
+
+
+@pytest.fixture
+def attack(github, provider, repository, tmp_path, transcript):
+    """Attack the exchange as the test's repository; exit code and the results by name."""
+
+    def attack(*words):
+        report = tmp_path / "report.json"
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("MOCK_IDP_")}
+        command = [PROGRAM, "attack", f"{provider.url}/api/v1/oidc/token", "--url", github.url]
+        command += ["--audience", provider.url, "--repository", repository, "--json", report, *words]
+        done = subprocess.run(
+            list(map(str, command)), env=environ, capture_output=True, text=True, timeout=150
+        )
+        transcript.add("the table", done.stdout)
+        transcript.add("stderr of mock-idp attack", done.stderr)
+        assert done.stderr == ""
+        transcript.add("the report", report.read_text())
+        return done.returncode, {it["name"]: it for it in json.loads(report.read_text())["results"]}
+
+    return attack
+
+
+def test_a_bootstrap_policy_lets_nothing_through(attack, provider, repository):
+    """The whole pack, as JSON, against a policy of one branch."""
+    provider.policy(repository, branch="main")
+
+    code, results = attack("--send", "json:token")
+
+    assert (code, [name for name, it in results.items() if not it["asExpected"]]) == (0, [])
+    assert len(results) > 100
+    assert results["control"]["status"] == results["control-again"]["status"] == 200
+
+
+def test_an_agents_policy_lets_nothing_through(attack, trusted_agent):
+    """The same for the token of an agent."""
+    code, results = attack("--send", "json:token", "--member", f"agentId={trusted_agent}")
+
+    assert (code, [name for name, it in results.items() if not it["asExpected"]]) == (0, [])
+
+
+def test_the_standard_form_lets_nothing_through(attack, provider, repository):
+    """And for the form of RFC 8693."""
+    provider.policy(repository, branch="main")
+    members = [("grant_type", EXCHANGE), ("subject_token_type", JWT_TYPE)]
+
+    code, results = attack(
+        "--send", "form:subject_token", *(word for pair in members for word in ("--member", "=".join(pair)))
+    )
+
+    assert (code, [name for name, it in results.items() if not it["asExpected"]]) == (0, [])

@@ -1,0 +1,61 @@
+"""The mock runs on Linux, macOS and Windows: what exists on one of them alone is found by reading the source."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import mock_idp
+
+SOURCES = sorted(Path(mock_idp.__file__).parent.rglob("*.py"))
+# Modules that Windows lacks, and functions of `os`, `signal` and `socket` that do.
+POSIX_MODULES = {
+    "crypt",
+    "curses",
+    "fcntl",
+    "grp",
+    "posix",
+    "pty",
+    "pwd",
+    "readline",
+    "resource",
+    "syslog",
+    "termios",
+    "tty",
+}
+POSIX_NAMES = {
+    "chown", "fchmod", "fork", "forkpty", "getegid", "geteuid", "getgid", "getpgid", "getuid", "kill", "killpg", "mkfifo",
+    "nice", "setgid", "setpgid", "setsid", "setuid", "uname", "SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGUSR1",
+    "SIGUSR2", "AF_UNIX", "SO_REUSEPORT", "preexec_fn", "start_new_session", "process_group",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_no_module_needs_posix(source):
+    """Neither by an import nor by a name of the standard library."""
+    tree = ast.parse(source.read_text("utf-8"))
+
+    imported = {
+        alias.name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    imported |= {
+        (node.module or "").partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+    }
+    used = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in {"os", "signal", "socket"}
+    }
+    used |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg}
+    assert not imported & POSIX_MODULES
+    assert not used & POSIX_NAMES
+
+
+def test_the_sources_were_found():
+    """A check that reads nothing proves nothing."""
+    assert {"cli", "http_server", "docker_engine"} <= {source.stem for source in SOURCES}
