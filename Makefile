@@ -54,6 +54,10 @@ faults: $(VENV)/.dev ## kill processes, fill a disk, stop PostgreSQL under load;
 soak: $(VENV)/.dev ## ten minutes of load on each database, or SECONDS=…: no error, no growing memory
 	@SENTRYAGENT_SOAK_SECONDS=$(or $(SECONDS),600) $(BIN)/pytest -q -s tests/faults/test_soak.py
 
+.PHONY: bench
+bench: $(VENV)/.dev ## the provider raced against its peers, in under five minutes; DURATION=seconds of a turn, ROUNDS=turns
+	@$(BIN)/python -m bench $(if $(DURATION),--duration $(DURATION)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
 .PHONY: actions-dist
 actions-dist: $(VENV)/.run ## what is pushed to the actions' repositories, in dist/actions/; IMAGE=docker://…@sha256:… names a published image
 	@$(BIN)/python release/actions_dist.py $(if $(IMAGE),--image '$(IMAGE)')

@@ -1,0 +1,120 @@
+"""`python -m bench`: start every server that this machine can run, race them, and write bench/results/."""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench import chart, machine, oidc_provider, openbao, postgresql, provider, report
+from bench.load import LoadFailed
+from bench.measurement import Contender, Race, WrongBooks
+from bench.processes import Unavailable
+from bench.subject import Entrant, Surroundings
+from bench.workload import TokenKind, describe, mint
+from mock_idp.server import MockIdp
+
+PAGE = Path(__file__).parent / "results" / "exchange.md"
+CHART = PAGE.with_suffix(".svg")
+TITLE = "Tokens a second"
+
+
+def main() -> None:
+    """Race as the command line says; exits with 1 where a server answered anything but tokens."""
+    parser = argparse.ArgumentParser(prog="bench", description="Race the provider against its peers.")
+    parser.add_argument(
+        "--duration", type=float, default=3.0, help="seconds of a turn  [default: %(default)s]"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each server  [default: %(default)s]")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="just the servers with TEXT in their name; writes no file"
+    )
+    options = parser.parse_args()
+    began = time.monotonic()
+    try:
+        run(options.duration, options.rounds, options.only)
+    except (LoadFailed, Unavailable, WrongBooks) as error:
+        sys.exit(f"bench: {error}")
+    say(f"Took {time.monotonic() - began:.0f} s.")
+
+
+def run(seconds: float, rounds: int, only: str) -> None:
+    """Start, race, report, and stop everything."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sentryagent-bench-")))
+        facts = machine.facts(folder)
+        github = stack.enter_context(MockIdp())
+        key = github.state.ring.signing
+        around = Surroundings(folder, github.issuer, key.public_pem().decode(), key.jwk())
+        contenders, skipped = start(stack, around, only)
+        signers = stack.enter_context(mint(key, github.issuer))
+        Race(contenders, signers, seconds, say).run(rounds)
+        token = describe(signers.tokens(TokenKind.GITHUB, 1)[0])
+        page = _page(contenders, report.Setting(seconds, rounds, token, facts, skipped))
+        say(f"\n{page}")
+        if not only:
+            write(page, contenders)
+
+
+def entrants(stack: ExitStack, skipped: dict[str, str]) -> list[Entrant]:
+    """Who takes part, in the order of the table."""
+    found = [provider.on_sqlite(1), provider.on_sqlite(2), provider.on_sqlite(1, provider.MANY_POLICIES)]
+    try:
+        cluster = stack.enter_context(postgresql.cluster())
+        found += [provider.on_postgresql(cluster, workers) for workers in (1, 2)]
+    except Unavailable as reason:
+        skipped["provider, PostgreSQL"] = str(reason)
+    return [*found, *openbao.entrants(), *oidc_provider.entrants()]
+
+
+def start(stack: ExitStack, around: Surroundings, only: str) -> tuple[list[Contender], dict[str, str]]:
+    """Start them all; those that cannot run here, with the reason."""
+    contenders: list[Contender] = []
+    skipped: dict[str, str] = {}
+    for entrant in entrants(stack, skipped):
+        if only not in entrant.name:
+            continue
+        say(f"starting {entrant.name}")
+        try:
+            contenders.append(Contender(entrant, stack.enter_context(entrant.start(around))))
+        except Unavailable as reason:
+            skipped[entrant.name] = str(reason)
+    for name, why in skipped.items():
+        say(f"not measured: {name}: {why}")
+    if not contenders:
+        raise Unavailable("no server to measure; is the text of --only in a server's name?")
+    return contenders, skipped
+
+
+def _page(contenders: Sequence[Contender], setting: report.Setting) -> str:
+    # On two cores, the provider as it starts without any setting: what most users get.
+    default = provider.on_sqlite(2).name
+    reference = next((it for it in contenders if it.entrant.name == default), contenders[0])
+    return report.page(contenders, reference, setting, CHART.name)
+
+
+def write(page: str, contenders: Sequence[Contender]) -> None:
+    """Leave page and plot in bench/results/."""
+    PAGE.write_text(page)
+    CHART.write_text(chart.draw(TITLE, [_bar(it) for it in contenders]))
+    say(f"Written to {PAGE.parent.name}/{PAGE.name} and {CHART.name}.")
+
+
+def _bar(contender: Contender) -> chart.Bar:
+    rates = [it.rate for it in contender.slices]
+    return chart.Bar(
+        contender.entrant.name, statistics.median(rates), min(rates), max(rates), contender.entrant.is_ours
+    )
+
+
+def say(line: str) -> None:
+    """One line, at once: a run takes minutes."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The race: every server in turn, round after round, so that a busy machine slows all of them alike."""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from bench import sockets, wrk
+from bench.load import LoadFailed, Outcome
+from bench.processes import await_quiet, processor_seconds
+from bench.subject import Entrant, Subject
+from bench.workload import Mint, TokenKind
+
+WARM_UP_SECONDS = 1.0
+_FIRST_GUESS = 4000
+"""Tokens a second that no server here is expected to exceed, before the first measurement."""
+_RESERVE = 1.3
+"""How many more tokens are signed than the fastest server took."""
+
+
+class WrongBooks(Exception):
+    """A server's own count is not what it answered, or it let a used token in; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One server's turn: tokens a second, and milliseconds of processor time for each token."""
+
+    rate: float
+    processor_ms: float
+
+
+@dataclass(slots=True)
+class Contender:
+    """A server in the race, and what was measured of it; latencies are in seconds."""
+
+    entrant: Entrant
+    subject: Subject
+    slices: list[Slice] = field(default_factory=list)
+    latencies: Sequence[float] = ()
+    handed_out: int = 0
+    bytes_per_token: float | None = None
+    takes_used: bool = False
+    fastest: float = _FIRST_GUESS
+    _size_before: int = 0
+    _used: bytes = b""
+
+    def __post_init__(self) -> None:
+        self._size_before = self.subject.size() if self.subject.size else 0
+
+    @property
+    def rate(self) -> float:
+        """The median of the rounds."""
+        return statistics.median(it.rate for it in self.slices)
+
+    def percentile(self, percent: int) -> float:
+        """A latency at half load, in seconds."""
+        return statistics.quantiles(self.latencies, n=100, method="inclusive")[percent - 1]
+
+    def take_turn(self, tokens: Sequence[str], seconds: float) -> Slice:
+        """As many tokens as it can; raises `LoadFailed` at any other answer than a token."""
+        before = processor_seconds(self.subject.roots)
+        outcome = self._load(tokens, lambda requests: _most(self.subject, requests, seconds))
+        # What a server leaves for later, such as the seals of an audit, is part of the price.
+        await_quiet(self.subject.roots)
+        spent = processor_seconds(self.subject.roots) - before
+        return Slice(outcome.rate, 1000 * spent / outcome.tokens)
+
+    def take_half(self, tokens: Sequence[str], seconds: float) -> None:
+        """Half of what it can, for latencies; raises `LoadFailed`."""
+        outcome = self._load(
+            tokens, lambda requests: sockets.paced(self.subject.target, requests, seconds, self.rate / 2)
+        )
+        self.latencies = outcome.latencies
+        await_quiet(self.subject.roots)
+
+    def _load(self, tokens: Sequence[str], drive: Callable[[Sequence[bytes]], Outcome]) -> Outcome:
+        requests = [self.subject.request(token) for token in tokens]
+        outcome = drive(requests)
+        if outcome.refused or not outcome.in_time:
+            raise LoadFailed(
+                f"{self.entrant.name}: {outcome.refused} answers without a token, the first: {outcome.first_refusal}"
+            )
+        self.handed_out += outcome.tokens
+        self._used = requests[0]
+        return outcome
+
+    def close_books(self) -> None:
+        """Compare its own count with the tokens that came, and send a used one; raises `WrongBooks`."""
+        subject = self.subject
+        issued = subject.issued() if subject.issued else self.handed_out
+        if issued != self.handed_out:
+            raise WrongBooks(f"{self.entrant.name}: handed out {self.handed_out} tokens and counts {issued}")
+        fault = subject.check() if subject.check else ""
+        if subject.size:
+            self.bytes_per_token = (subject.size() - self._size_before) / self.handed_out
+        self.takes_used = not sockets.most(subject.target, [self._used], 1.0).refused
+        if self.takes_used and self.entrant.is_ours:
+            fault = "it took a used token"
+        if fault:
+            raise WrongBooks(f"{self.entrant.name}: {fault}")
+
+
+def _most(subject: Subject, requests: Sequence[bytes], seconds: float) -> Outcome:
+    program = wrk.program()
+    if program is None:
+        return sockets.most(subject.target, requests, seconds)
+    return wrk.most(program, subject.target, requests, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """All contenders, with what they need to be measured; `seconds` is the length of a turn."""
+
+    contenders: Sequence[Contender]
+    mint: Mint
+    seconds: float
+    say: Callable[[str], None]
+
+    def run(self, rounds: int) -> None:
+        """Measure all of it; raises `LoadFailed` and `WrongBooks`."""
+        self._warm_up()
+        for number in range(rounds):
+            self._round(number, rounds)
+        for contender in self.contenders:
+            self._half_load(contender)
+        for contender in self.contenders:
+            contender.close_books()
+
+    def _warm_up(self) -> None:
+        """Fill caches and pools, and learn how many tokens a turn takes."""
+        piles = self._piles(WARM_UP_SECONDS)
+        for contender in self.contenders:
+            turn = contender.take_turn(piles[contender.subject.kind], WARM_UP_SECONDS)
+            contender.fastest = turn.rate
+            self.say(f"warm-up: {contender.entrant.name}: {turn.rate:,.0f} tokens/s")
+
+    def _round(self, number: int, rounds: int) -> None:
+        """One turn for each, on the same tokens: a server only knows those that it has seen itself.
+
+        Each round begins with another server, so that none is always first or last.
+        """
+        piles = self._piles(self.seconds)
+        for contender in (*self.contenders[number:], *self.contenders[:number]):
+            turn = contender.take_turn(piles[contender.subject.kind], self.seconds)
+            contender.slices.append(turn)
+            contender.fastest = max(contender.fastest, turn.rate)
+            self.say(f"round {number + 1} of {rounds}: {contender.entrant.name}: {turn.rate:,.0f} tokens/s")
+
+    def _half_load(self, contender: Contender) -> None:
+        count = math.ceil(contender.rate / 2 * self.seconds)
+        contender.take_half(self.mint.tokens(contender.subject.kind, count), self.seconds)
+        p50, p99 = (1000 * contender.percentile(percent) for percent in (50, 99))
+        self.say(f"half load: {contender.entrant.name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+
+    def _piles(self, seconds: float) -> dict[TokenKind, Sequence[str]]:
+        """Fresh tokens of each kind, enough for a turn of the fastest."""
+        fastest: dict[TokenKind, float] = {}
+        for contender in self.contenders:
+            kind = contender.subject.kind
+            fastest[kind] = max(fastest.get(kind, 0.0), contender.fastest)
+        return {
+            kind: self.mint.tokens(kind, math.ceil(rate * seconds * _RESERVE))
+            for kind, rate in fastest.items()
+        }

@@ -1,0 +1,90 @@
+"""The results as a page: a table, what it was measured on, and how to read it. Pure."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.measurement import Contender
+
+_HEAD = (
+    "| server | on disk when a token leaves | tokens/s | lowest to highest | ratio | processor, ms/token | p50, ms "
+    "| p99, ms | bytes/token | a used token |\n"
+    "|---|---|--:|--:|--:|--:|--:|--:|--:|---|"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How it was measured: `skipped` tells of each server that was not, and why."""
+
+    seconds: float
+    rounds: int
+    token: str
+    machine: Mapping[str, str]
+    skipped: Mapping[str, str]
+
+
+def ratio(contender: Contender, reference: Contender) -> float:
+    """How many tokens it gives for one of the reference: the median over rounds, each of which is one comparison."""
+    pairs = zip(contender.slices, reference.slices, strict=True)
+    return statistics.median(mine.rate / its.rate for mine, its in pairs)
+
+
+def page(contenders: Sequence[Contender], reference: Contender, setting: Setting, chart: str) -> str:
+    """The whole page in Markdown; `chart` is the file name of the plot."""
+    rows = "\n".join(_row(it, reference) for it in contenders)
+    parts = [
+        "# A signed token in, an access token out: the provider beside others",
+        _introduction(setting),
+        f"![Tokens a second]({chart})",
+        f"{_HEAD}\n{rows}",
+        *(f"Not measured: {name}: {reason}" for name, reason in setting.skipped.items()),
+        _reading(reference, setting.token),
+        "## Measured on",
+        _facts(contenders, setting.machine),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _introduction(setting: Setting) -> str:
+    return (
+        f"Written by `make bench`. Rounds: {setting.rounds}. In each of them every server has one turn of "
+        f"{setting.seconds:g} s, one after the other; the figures are medians over the rounds."
+    )
+
+
+def _row(contender: Contender, reference: Contender) -> str:
+    rates = [it.rate for it in contender.slices]
+    cells = [
+        f"**{contender.entrant.name}**" if contender.entrant.is_ours else contender.entrant.name,
+        contender.entrant.keeps,
+        f"{contender.rate:,.0f}",
+        f"{min(rates):,.0f} to {max(rates):,.0f}",
+        f"{ratio(contender, reference):.2f}",
+        f"{statistics.median(it.processor_ms for it in contender.slices):.2f}",
+        *(f"{1000 * contender.percentile(percent):.1f}" for percent in (50, 99)),
+        "" if contender.bytes_per_token is None else f"{contender.bytes_per_token:,.0f}",
+        "taken again" if contender.takes_used else "refused",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _reading(reference: Contender, token: str) -> str:
+    return (
+        "How to read it:\n\n"
+        f"- Every request has a token of its own ({token}; RS256, 2048 bits), signed before the clock starts. "
+        "OpenBao gets the same tokens as the provider; oidc-provider gets the same claims as a client assertion.\n"
+        "- Each answer must be a 200 with a token, else the run fails. Afterwards the provider's audit must have one "
+        "record for each token, in an unbroken chain, OpenBao's store one service token for each, and a used token "
+        "is sent once more.\n"
+        f"- ratio: tokens for one of “{reference.entrant.name}” in the same round. More than 1 is faster.\n"
+        "- processor: of all processes of the server, its database included, and with what it does after the answer "
+        "(the provider seals its audit).\n"
+        "- p50 and p99: at half of the server's own rate, from the moment at which a request is due.\n"
+        "- All servers run with their defaults, but for rate limits, which are off; OpenBao has no audit device."
+    )
+
+
+def _facts(contenders: Sequence[Contender], machine: Mapping[str, str]) -> str:
+    versions = {it.entrant.name: it.subject.version for it in contenders}
+    return "\n".join(f"- {name}: {value}" for name, value in {**machine, **versions}.items())

@@ -1,0 +1,144 @@
+"""Load by keep-alive sockets in one thread: a given number of requests a second, with the latency of each.
+
+Also as much as a server takes, where wrk is missing.
+"""
+
+import select
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bench.load import CONNECTIONS, PATIENCE_SECONDS, LoadFailed, Outcome, Target
+
+
+def most(target: Target, requests: Sequence[bytes], seconds: float) -> Outcome:
+    """Send the requests, each once, as fast as the server answers; raises `LoadFailed`."""
+    return _Drive(target, requests, seconds, rate=float("inf")).run()
+
+
+def paced(target: Target, requests: Sequence[bytes], seconds: float, rate: float) -> Outcome:
+    """Send `rate` requests a second, each once; raises `LoadFailed`.
+
+    A request is due whether or not the ones before are answered, so that a server that stalls cannot hide it.
+    """
+    return _Drive(target, requests, seconds, rate).run()
+
+
+class _Connection:
+    """A keep-alive connection with at most one request under way, which was due at `due`."""
+
+    def __init__(self, port: int) -> None:
+        self.stream = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
+        self.due = 0.0
+        self._received = b""
+
+    def fileno(self) -> int:
+        """The number of its socket, for `select`."""
+        return self.stream.fileno()
+
+    def send(self, request: bytes, due: float) -> None:
+        """Send a request."""
+        self.due, self._received = due, b""
+        self.stream.sendall(request)
+
+    def receive(self) -> tuple[int, bytes] | None:
+        """Status and body, or `None` while there is more to come; raises `LoadFailed`."""
+        chunk = self.stream.recv(65_536)
+        if not chunk:
+            raise LoadFailed("the server closed a connection that it was to keep open")
+        self._received += chunk
+        head, is_whole, body = self._received.partition(b"\r\n\r\n")
+        if not is_whole or len(body) < _content_length(head):
+            return None
+        return int(head[9:12]), body
+
+
+def _content_length(head: bytes) -> int:
+    for line in head.lower().split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name == b"content-length":
+            return int(value)
+    raise LoadFailed("an answer has no Content-Length, by which alone this client finds its end")
+
+
+@dataclass(slots=True)
+class _Drive:
+    """One load from its start to its last answer; moments are readings of the performance counter."""
+
+    target: Target
+    requests: Sequence[bytes]
+    seconds: float
+    rate: float
+    idle: list[_Connection] = field(default_factory=list)
+    busy: set[_Connection] = field(default_factory=set)
+    sent: int = 0
+    began: float = 0.0
+    ended: float | None = None
+    in_time: int = 0
+    tokens: int = 0
+    refusals: list[str] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+
+    def run(self) -> Outcome:
+        """Send, receive, and count."""
+        connections = [_Connection(self.target.port) for _ in range(CONNECTIONS)]
+        self.idle = list(connections)
+        try:
+            return self._run()
+        finally:
+            for connection in connections:
+                connection.stream.close()
+
+    def _run(self) -> Outcome:
+        self.began = now = time.perf_counter()
+        while self.ended is None or self.busy:
+            if self.ended is None:
+                self._send_what_is_due(now)
+            elif now > self.ended + PATIENCE_SECONDS:
+                raise LoadFailed(f"{len(self.busy)} requests had no answer after {PATIENCE_SECONDS} s")
+            ready, _, _ = select.select(self.busy, (), (), self._pause(now))
+            now = time.perf_counter()
+            for connection in ready:
+                self._receive(connection, now)
+        first_refusal = self.refusals[0] if self.refusals else ""
+        seconds = self.ended - self.began
+        return Outcome(seconds, self.in_time, self.tokens, len(self.refusals), first_refusal, self.latencies)
+
+    def _next_due(self) -> float:
+        return self.began + self.sent / self.rate
+
+    def _send_what_is_due(self, now: float) -> None:
+        while self.idle and self.sent < len(self.requests) and self._next_due() <= now:
+            connection = self.idle.pop()
+            # At full rate everything is due at once: there a latency counts from the moment of sending.
+            connection.send(self.requests[self.sent], max(self._next_due(), 0 if self.is_paced else now))
+            self.busy.add(connection)
+            self.sent += 1
+        if self.sent == len(self.requests) or now - self.began >= self.seconds:
+            self.ended = now
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether the rate has a bound."""
+        return self.rate != float("inf")
+
+    def _pause(self, now: float) -> float:
+        """How long to wait for answers, in seconds: at most until the next request is due."""
+        return max(0.0, min(self._next_due() - now, 0.05)) if self.idle and self.ended is None else 0.05
+
+    def _receive(self, connection: _Connection, now: float) -> None:
+        answer = connection.receive()
+        if answer is None:
+            return
+        self.busy.remove(connection)
+        self.idle.append(connection)
+        self._count(*answer)
+        self.latencies.append(now - connection.due)
+
+    def _count(self, status: int, body: bytes) -> None:
+        if status == 200 and b'"%b"' % self.target.member.encode() in body:
+            self.tokens += 1
+            self.in_time += self.ended is None
+        else:
+            self.refusals.append(f"{status} {body.decode(errors='replace')}")

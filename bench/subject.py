@@ -1,0 +1,57 @@
+"""A server under measurement, ready for load."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.load import Target
+from bench.workload import TokenKind
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the servers of one run share: a folder for their data, and the issuer of the tokens with its key."""
+
+    folder: Path
+    issuer: str
+    issuer_key_pem: str
+    issuer_jwk: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A running server: how it is asked, and how its own books are read.
+
+    `issued` counts the tokens that its database knows of, `size` is its database's in bytes, `check` says what is
+    wrong with its books or nothing; each is `None` where the server has no such thing.
+    """
+
+    target: Target
+    kind: TokenKind
+    request: Callable[[str], bytes]
+    roots: Sequence[int]
+    version: str
+    issued: Callable[[], int] | None = None
+    size: Callable[[], int] | None = None
+    check: Callable[[], str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A server that can be started; `keeps` is what is on disk when a token leaves it."""
+
+    name: str
+    keeps: str
+    start: Callable[[Surroundings], AbstractContextManager[Subject]]
+    is_ours: bool = False
+
+
+def post(port: int, path: str, body: str, content_type: str = "application/json") -> bytes:
+    """A prepared request."""
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {content_type}\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("ascii")
+
+
+Running = Iterator[Subject]
+"""What a context manager of an entrant yields from."""
