@@ -20,43 +20,47 @@ TOKEN_LIFETIME_SECONDS: Final = 300
 NOT_BEFORE_SKEW_SECONDS: Final = 300
 GHES_ISSUER_PATH: Final = "/_services/token"
 
-CLAIMS_SUPPORTED: Final = [
-    "sub",
-    "aud",
-    "exp",
-    "iat",
-    "iss",
-    "jti",
-    "nbf",
-    "ref",
-    "sha",
-    "repository",
-    "repository_id",
-    "repository_owner",
-    "repository_owner_id",
-    "enterprise",
-    "enterprise_id",
-    "run_id",
-    "run_number",
-    "run_attempt",
-    "actor",
-    "actor_id",
-    "workflow",
-    "workflow_ref",
-    "workflow_sha",
-    "head_ref",
-    "base_ref",
-    "event_name",
-    "ref_type",
-    "ref_protected",
-    "environment",
-    "environment_node_id",
-    "job_workflow_ref",
-    "job_workflow_sha",
-    "repository_visibility",
-    "runner_environment",
-    "check_run_id",
-]
+# How a claim is known: GitHub's OIDC reference names it, or it stands in published tokens and key documents only.
+DOCUMENTED: Final = "documented"
+OBSERVED: Final = "observed"
+CLAIMS: Final[Mapping[str, str]] = {
+    "sub": DOCUMENTED,
+    "aud": DOCUMENTED,
+    "exp": DOCUMENTED,
+    "iat": DOCUMENTED,
+    "iss": DOCUMENTED,
+    "jti": DOCUMENTED,
+    "nbf": DOCUMENTED,
+    "ref": DOCUMENTED,
+    "sha": DOCUMENTED,
+    "repository": DOCUMENTED,
+    "repository_id": DOCUMENTED,
+    "repository_owner": DOCUMENTED,
+    "repository_owner_id": DOCUMENTED,
+    "enterprise": DOCUMENTED,
+    "enterprise_id": DOCUMENTED,
+    "run_id": DOCUMENTED,
+    "run_number": DOCUMENTED,
+    "run_attempt": DOCUMENTED,
+    "actor": DOCUMENTED,
+    "actor_id": DOCUMENTED,
+    "workflow": DOCUMENTED,
+    "workflow_ref": DOCUMENTED,
+    "workflow_sha": DOCUMENTED,
+    "head_ref": DOCUMENTED,
+    "base_ref": DOCUMENTED,
+    "event_name": DOCUMENTED,
+    "ref_type": DOCUMENTED,
+    "ref_protected": OBSERVED,
+    "environment": DOCUMENTED,
+    "environment_node_id": OBSERVED,
+    "job_workflow_ref": DOCUMENTED,
+    "job_workflow_sha": DOCUMENTED,
+    "repository_visibility": DOCUMENTED,
+    "runner_environment": DOCUMENTED,
+    "check_run_id": DOCUMENTED,
+}
+CLAIMS_SUPPORTED: Final = list(CLAIMS)
 
 
 def stable_id(name: str) -> str:
@@ -113,7 +117,11 @@ def escaped(value: str) -> str:
 
 
 def subject(job: Job, claims: Mapping[str, str]) -> str:
-    """The `sub` of a job: by the default template, or by the job's `include_claim_keys`."""
+    """The `sub` of a job: by the default template, or by the job's `include_claim_keys`.
+
+    Documented: environment before everything, `pull_request`, `ref`, the templates, `%3A`, the form with ids. Inferred:
+    every other event, such as merge_group, schedule or pull_request_target, has its `ref`.
+    """
     if not job.include_claim_keys:
         return f"repo:{_repository_segment(job)}:{_context_segment(job)}"
     return ":".join(_template_segment(job, claims, key) for key in job.include_claim_keys)

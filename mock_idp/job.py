@@ -119,6 +119,11 @@ class Job:
             object.__setattr__(self, name, value)
 
     def _settle_event(self) -> None:
+        if self.event == "workflow_call":
+            # A called workflow's token carries the event of its caller.
+            raise InvalidMemberError(
+                "event", "is the caller's in a called workflow, such as push; give `calledWorkflow` too"
+            )
         if self.id_token == "fork" and self.event not in {"", "pull_request"}:
             raise InvalidMemberError("idToken", "is fork only for the event pull_request")
         event = self.event or ("pull_request" if self.id_token == "fork" else "push")

@@ -18,7 +18,13 @@ class Browser:
 
     def __init__(self, driver, folder):
         self._http = httpx.Client(base_url=driver, timeout=30, trust_env=False)
-        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}"]
+        arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            f"--user-data-dir={folder}",
+        ]
         options = {"goog:chromeOptions": {"args": arguments}, "goog:loggingPrefs": {"browser": "ALL"}}
         self._session = (
             f"/session/{self._post('/session', capabilities={'alwaysMatch': options})['sessionId']}"
@@ -54,9 +60,10 @@ class Browser:
         self._http.close()
 
 
-@pytest.fixture
-def browser(tmp_path):
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
     """Chromium under chromedriver on a free port."""
+    profile = tmp_path_factory.mktemp("chromium")
     program = shutil.which("chromedriver")
     if program is None:
         pytest.skip("browser: no chromedriver on PATH")
@@ -66,7 +73,7 @@ def browser(tmp_path):
         try:
             line = next(line for line in driver.stdout if "started successfully on port" in line)
             port = re.search(r"on port (\d+)", line)[1]
-            browser = Browser(f"http://127.0.0.1:{port}", tmp_path)
+            browser = Browser(f"http://127.0.0.1:{port}", profile)
             try:
                 yield browser
             finally:

@@ -1,7 +1,13 @@
+from pathlib import Path
+
 import pytest
 
+import mock_idp
 from mock_idp.github import (
+    CLAIMS,
     CLAIMS_SUPPORTED,
+    DOCUMENTED,
+    OBSERVED,
     default_audience,
     discovery_document,
     id_token_claims,
@@ -10,6 +16,7 @@ from mock_idp.github import (
     server_url,
 )
 from mock_idp.job import Job
+from mock_idp.members import InvalidMemberError
 
 GITHUB = "https://token.actions.githubusercontent.com"
 ALWAYS_PRESENT = {
@@ -186,3 +193,67 @@ def test_the_discovery_document_is_githubs():
     ]
     assert document["jwks_uri"] == f"{GITHUB}/octo/.well-known/jwks"
     assert set(CLAIMS_SUPPORTED) >= ALWAYS_PRESENT
+
+
+@pytest.mark.parametrize(
+    ("options", "event_name", "ref", "ref_type", "context"),
+    [
+        ({"event": "push"}, "push", "refs/heads/main", "branch", "ref:refs/heads/main"),
+        ({"ref": "refs/tags/v1"}, "push", "refs/tags/v1", "tag", "ref:refs/tags/v1"),
+        ({"event": "pull_request"}, "pull_request", "refs/pull/1/merge", "branch", "pull_request"),
+        ({"id_token": "fork"}, "pull_request", "refs/pull/1/merge", "branch", "pull_request"),
+        (
+            {"event": "pull_request_target"},
+            "pull_request_target",
+            "refs/heads/main",
+            "branch",
+            "ref:refs/heads/main",
+        ),
+        (
+            {"event": "merge_group"},
+            "merge_group",
+            "refs/heads/gh-readonly-queue/main/pr-1-0123456789abcdef0123456789abcdef01234567",
+            "branch",
+            "ref:refs/heads/gh-readonly-queue/main/pr-1-0123456789abcdef0123456789abcdef01234567",
+        ),
+        ({"event": "schedule"}, "schedule", "refs/heads/main", "branch", "ref:refs/heads/main"),
+        (
+            {"event": "workflow_dispatch", "ref": "topic"},
+            "workflow_dispatch",
+            "refs/heads/topic",
+            "branch",
+            "ref:refs/heads/topic",
+        ),
+        ({"event": "release"}, "release", "refs/tags/v1.0.0", "tag", "ref:refs/tags/v1.0.0"),
+        ({"event": "deployment", "ref": ""}, "deployment", "", "branch", "ref:"),
+        (
+            {"event": "pull_request", "environment": "a:b"},
+            "pull_request",
+            "refs/pull/1/merge",
+            "branch",
+            "environment:a%3Ab",
+        ),
+    ],
+)
+def test_each_event_has_its_ref_and_its_subject(options, event_name, ref, ref_type, context):
+    """What triggers a workflow decides what its token says."""
+    claims = job_claims(Job(**options))
+
+    assert (claims["event_name"], claims["ref"], claims["ref_type"]) == (event_name, ref, ref_type)
+    assert claims["sub"] == f"repo:octo-org/hello-agent:{context}"
+
+
+def test_a_called_workflow_has_its_callers_event():
+    """`workflow_call` is no event of a token; the refusal says what to give instead."""
+    with pytest.raises(InvalidMemberError, match="is the caller's in a called workflow"):
+        Job(event="workflow_call")
+
+
+def test_every_claim_says_how_it_is_known():
+    """Nothing of the mock's own making is among GitHub's claims, and the manual tells the same."""
+    everything = Job(environment="e", enterprise="x", called_workflow="o/r/.github/workflows/x.yml@v1")
+    manual = (Path(mock_idp.__file__).parent / "README.md").read_text("utf-8")
+
+    assert job_claims(everything).keys() <= CLAIMS.keys()
+    assert set(CLAIMS.values()) == {DOCUMENTED, OBSERVED}
+    assert [name for name in CLAIMS if f"`{name}`" not in manual] == []

@@ -26,8 +26,9 @@ POSIX_MODULES = {
 POSIX_NAMES = {
     "chown", "fchmod", "fork", "forkpty", "getegid", "geteuid", "getgid", "getpgid", "getuid", "kill", "killpg", "mkfifo",
     "nice", "setgid", "setpgid", "setsid", "setuid", "uname", "SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGUSR1",
-    "SIGUSR2", "AF_UNIX", "SO_REUSEPORT", "preexec_fn", "start_new_session", "process_group",
+    "SIGUSR2", "AF_UNIX", "SO_REUSEPORT",
 }  # fmt: skip
+POSIX_ARGUMENTS = {"preexec_fn", "start_new_session", "process_group"}
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
@@ -51,9 +52,10 @@ def test_no_module_needs_posix(source):
         and isinstance(node.value, ast.Name)
         and node.value.id in {"os", "signal", "socket"}
     }
-    used |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg}
+    given = {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)}
     assert not imported & POSIX_MODULES
     assert not used & POSIX_NAMES
+    assert not given & POSIX_ARGUMENTS
 
 
 def test_the_sources_were_found():
