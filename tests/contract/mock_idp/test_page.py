@@ -30,6 +30,9 @@ class Browser:
             f"/session/{self._post('/session', capabilities={'alwaysMatch': options})['sessionId']}"
         )
 
+        # A click returns before the page that it leads to is there.
+        self._post(f"{self._session}/timeouts", implicit=10_000)
+
     def _post(self, path, **body):
         answer = self._http.post(path, json=body)
         assert answer.is_success, answer.text
@@ -48,6 +51,12 @@ class Browser:
         element = self.find(selector)
         self._post(f"{self._session}/element/{element}/clear")
         self._post(f"{self._session}/element/{element}/value", text=text)
+
+    def read(self, selector, name):
+        """A property of an element, which is waited for."""
+        answer = self._http.get(f"{self._session}/element/{self.find(selector)}/property/{name}")
+        assert answer.is_success, answer.text
+        return answer.json()["value"]
 
     def run(self, script):
         return self._post(f"{self._session}/execute/sync", script=script, args=[])
@@ -91,7 +100,7 @@ def test_a_token_is_minted_on_the_page(browser, idp):
     browser.click("#immutableSub")
     browser.click("button")
 
-    token = browser.run("return document.querySelector('#token').value")
+    token = browser.read("#token", "value")
     claims = jwt.decode(
         token, idp.state.ring.signing.private.public_key(), ["RS256"], audience="https://id.example.com"
     )
@@ -107,8 +116,5 @@ def test_a_problem_is_told_on_the_page(browser, idp):
     browser.write("#repository", "nonsense")
     browser.click("button")
 
-    assert (
-        browser.run("return document.querySelector('[role=alert]').innerText")
-        == "`repository` must be OWNER/REPO."
-    )
-    assert browser.run("return document.querySelector('#repository').value") == "nonsense"
+    assert browser.read("[role=alert]", "innerText") == "`repository` must be OWNER/REPO."
+    assert browser.read("#repository", "value") == "nonsense"
