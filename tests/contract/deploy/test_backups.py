@@ -1,0 +1,92 @@
+"""The commands for backup and restore in docs/operations.md: run as they are written, on a database that was in use."""
+
+import os
+import re
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from server.domain.audit import Action, AuditRecord, Outcome
+from server.key_ring import KeyRing, ensure_signing_key
+from server.sealing import AuditChain, Sealer
+from server.store import schema
+from server.store.database import Database
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "operations.md"
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def _commands(program):
+    """The block of shell commands under "Backup and restore" that begins with a program."""
+    section = DOCUMENT.read_text().partition("## Backup and restore\n")[2].partition("\n## ")[0]
+    (block,) = re.findall(rf"```sh\n({program} .+?)```", section, re.DOTALL)
+    return block
+
+
+def _run(commands, folder, **variables):
+    done = subprocess.run(
+        ["sh", "-eu", "-c", commands], cwd=folder, env=os.environ | variables, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def in_use():
+    """Make a database with a used token, a key and an audit that is sealed; its last write is not checkpointed."""
+
+    def make(url):
+        schema.migrate(url)
+        store = Database(url)
+        ensure_signing_key(store, "ES256", None, lambda: NOW)
+        with store.write() as tx:
+            assert tx.used_tokens.claim("issuer", "used", keep_until=NOW)
+            tx.audit.append(
+                AuditRecord(uuid4(), NOW, Action.TOKEN_ISSUED, Outcome.SUCCESS, "repo:octo/repo", "id", None)
+            )
+        Sealer(store, lambda: NOW).run()
+        return store
+
+    return make
+
+
+def _check(url):
+    """The restored database is one that this version serves, and has forgotten nothing."""
+    assert schema.migrate(url) == []
+    with Database(url) as store:
+        with store.write() as tx:
+            assert not tx.used_tokens.claim("issuer", "used", keep_until=NOW)
+            assert KeyRing(None).current(tx).active
+        report = AuditChain(store).verify()
+        assert (report.fault, report.unsealed) == (None, 0)
+        assert report.checked > 0
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="no sqlite3 on PATH")
+def test_sqlite(tmp_path, in_use):
+    """`.backup` while the provider has the file open; the copy has what was still in the WAL."""
+    with in_use(f"sqlite:///{tmp_path}/provider.db"):
+        assert (tmp_path / "provider.db-wal").stat().st_size > 0
+        _run(_commands("sqlite3"), tmp_path)
+
+    _check(f"sqlite:///{tmp_path}/restored.db")
+
+
+@pytest.mark.postgres
+@pytest.mark.skipif(shutil.which("pg_dump") is None, reason="no pg_dump on PATH")
+def test_postgresql(tmp_path, in_use, postgres_cluster, postgres_url):
+    """`pg_dump` while the provider is connected, `pg_restore` into a new database."""
+    name = f"restored_{uuid4().hex}"
+    postgres_cluster.execute(f"CREATE DATABASE {name}")
+    target = postgres_cluster.url(name)
+    try:
+        with in_use(postgres_url):
+            urls = {"DATABASE": postgres_url, "NEW_DATABASE": target}
+            plain = {key: url.replace("+psycopg", "") for key, url in urls.items()}
+            _run(_commands("pg_dump"), tmp_path, **plain)
+        _check(target)
+    finally:
+        postgres_cluster.execute(f"DROP DATABASE {name} WITH (FORCE)")
