@@ -83,6 +83,8 @@ def attack(target: str, json_file: Path | None, junit_file: Path | None, **optio
     """Send hostile tokens to a verifier that trusts this mock; exit 0 where it refuses all, 1 otherwise."""
     from mock_idp.attack_report import as_json, as_junit, table
 
+    if options["id_token"] == "none":
+        raise click.UsageError("--id-token none: such a job has no token, so none could be accepted")
     verifier = _verifier(target, options)
     for file in filter(None, (json_file, junit_file)):
         # Before the run: a report that cannot be written must not cost its result.

@@ -33,8 +33,6 @@ class _Handler(WSGIRequestHandler):
     """One connection: request after request until either side has had enough."""
 
     protocol_version = "HTTP/1.1"
-    server_version = "mock-idp"
-    sys_version = ""
     timeout = IDLE_SECONDS
     # One packet for head and body, and no waiting for the acknowledgement of the one before.
     wbufsize = -1
@@ -55,6 +53,16 @@ class _Handler(WSGIRequestHandler):
             super().finish()
         except OSError:
             self.close_connection = True
+
+    def version_string(self) -> str:
+        """The header `Server`: no version of anything."""
+        return "mock-idp"
+
+    def handle_expect_100(self) -> bool:
+        """Let a client that waits for it send its body; the buffer would hold the word back."""
+        proceeds = super().handle_expect_100()
+        self.wfile.flush()
+        return proceeds
 
     def _handle_one(self) -> None:
         self.raw_requestline = self.rfile.readline(_MAX_LINE + 1)

@@ -131,7 +131,8 @@ class Issuer:
 
     def _keys(self) -> Keys:
         ring = self.ring
-        idle = next((key for key in ring.published if key != ring.signing), ring.signing)
+        # Without a second key in the set, a stranger's takes its part: a forgery must never be a good token.
+        idle = next((key for key in ring.published if key != ring.signing), None) or self.other_key()
         parts = urlsplit(self.url)
         return Keys(ring.signing, idle, self.other_key, f"{parts.scheme}://{parts.netloc}{FOREIGN_KEYS_PATH}")
 

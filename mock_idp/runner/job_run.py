@@ -145,7 +145,10 @@ class JobRun:
         self._context = context
         self._machine = machine
         self._steps: dict[str, dict[str, Any]] = {}
-        self._contexts: dict[str, Mapping[str, Any]] = {"inputs": inputs, "vars": configuration}
+        # Other events leave the declared inputs empty, defaults included.
+        is_dispatched = context.variables.get("GITHUB_EVENT_NAME") == "workflow_dispatch"
+        all_inputs = {**source.input_defaults, **inputs} if is_dispatched else inputs
+        self._contexts: dict[str, Mapping[str, Any]] = {"inputs": all_inputs, "vars": configuration}
 
     def run(self) -> JobResult:
         """Run all steps. Raises ActionError where one cannot be run as it is; those before it have run then."""

@@ -39,12 +39,16 @@ class StepSource:
 
 @dataclass(frozen=True)
 class JobSource:
-    """One job of a workflow file; `may_request_id_token` follows from `permissions`."""
+    """One job of a workflow file.
+
+    `may_request_id_token` follows from `permissions`; `input_defaults` are those of the event workflow_dispatch.
+    """
 
     file: Path
     workflow_name: str
     env: Mapping[str, str]
     environment: str
+    input_defaults: Mapping[str, str]
     may_request_id_token: bool
     steps: tuple[StepSource, ...]
 
@@ -68,6 +72,7 @@ def read_job_source(file: Path, name: str = "") -> JobSource:
         workflow_name=_text(document.get("name", ""), f"{file}: `name`"),
         env=_texts(document, "env", str(file)) | _texts(job, "env", where),
         environment=_environment(job.get("environment", ""), where),
+        input_defaults=_input_defaults(document, str(file)),
         may_request_id_token=_grants_id_token(permissions, where),
         steps=_distinct([_step(step, f"{where}, step {number}") for number, step in enumerate(steps, 1)]),
     )
@@ -119,6 +124,16 @@ def _grants_id_token(permissions: object, where: str) -> bool:
     if value not in {"write", "none"}:
         raise ActionError(f"{where}: `permissions: id-token` must be write or none, as on GitHub.")
     return value == "write"
+
+
+def _input_defaults(document: Mapping[str, Any], where: str) -> dict[str, str]:
+    triggers = document.get("on")
+    dispatch = triggers.get("workflow_dispatch") if isinstance(triggers, dict) else None
+    inputs = _mapping(dispatch, "inputs", where) if isinstance(dispatch, dict) else {}
+    return {
+        name: _text(_mapping(inputs, name, where).get("default", ""), f"{where}: input {name}")
+        for name in inputs
+    }
 
 
 def _environment(value: object, where: str) -> str:

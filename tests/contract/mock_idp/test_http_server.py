@@ -58,6 +58,20 @@ def test_a_body_that_nobody_reads_is_not_the_next_request(address):
     assert answer.endswith(b'{"status":"ok"}\n')
 
 
+def test_a_client_that_waits_before_its_body_is_told_to_go_on(address):
+    """`Expect: 100-continue`: the word comes at once, not with the answer."""
+    with socket.create_connection(address, timeout=5) as connection:
+        connection.sendall(
+            b"POST /_mock/token HTTP/1.1\r\nHost: m\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+        )
+        first = connection.recv(65536)
+        connection.sendall(b"{}")
+        second = connection.recv(65536)
+
+    assert first.startswith(b"HTTP/1.1 100 ")
+    assert second.startswith(b"HTTP/1.1 200 ")
+
+
 def test_an_old_client_is_answered_and_left(address):
     """HTTP/1.0 ends with its answer."""
     assert _talk(address, b"GET /_mock/health HTTP/1.0\r\n\r\n").endswith(b'{"status":"ok"}\n')
@@ -101,7 +115,7 @@ def test_what_is_no_request_is_refused_and_ends_the_connection(address, idp, req
 
 def test_no_version_of_python_is_told(idp):
     """The mock has nothing to say about the machine."""
-    assert httpx.get(idp.url).headers["Server"].strip() == "mock-idp"
+    assert httpx.get(idp.url).headers["Server"] == "mock-idp"
 
 
 def test_the_end_of_the_mock_ends_kept_connections(ring):

@@ -97,6 +97,27 @@ def test_what_the_file_says_about_the_job_is_in_the_token(run_file, idp, sample)
     assert "Try octo-org/hello-agent/.github/workflows/deploy.yml@refs/heads/main" in log
 
 
+@pytest.mark.parametrize(
+    ("words", "seen"),
+    [
+        (["--event", "workflow_dispatch"], "high"),
+        (["--event", "workflow_dispatch", "--input", "level=low"], "low"),
+        ([], ""),
+    ],
+)
+def test_a_dispatched_workflow_has_the_defaults_of_its_inputs(run_file, words, seen):
+    """Another event has none."""
+    head = HEAD.replace("on: push", "on: {push: {}, workflow_dispatch: {inputs: {level: {default: high}}}}")
+
+    _, _, _, report = run_file(
+        '      - id: l\n        run: echo "level=${{ inputs.level }}" >> "$GITHUB_OUTPUT"\n',
+        *words,
+        head=head,
+    )
+
+    assert report["steps"][0]["outputs"]["level"] == seen
+
+
 def test_without_the_permission_there_are_no_variables(run_file):
     """As on GitHub: it is never implicit."""
     head = HEAD.replace("    permissions: {id-token: write}\n", "")

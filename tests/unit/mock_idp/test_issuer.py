@@ -1,6 +1,7 @@
 import base64
 import json
 
+import jwt
 import pytest
 
 from mock_idp.fault_plan import PlannedFault
@@ -145,3 +146,19 @@ def test_rotation_changes_the_signing_key_at_once(issuer, publish):
 
     assert issuer.ring.signing is new
     assert (new in issuer.ring.published) is publish
+
+
+@pytest.mark.parametrize("fault", ["other-published-kid", "signed-by-idle-key"])
+def test_a_forgery_stays_one_when_only_one_key_is_published(issuer, fault):
+    """There is no second key to lie about, so a stranger's is taken."""
+    issuer.retire()
+
+    token = issuer.mint(Job(), fault=fault)
+
+    with pytest.raises((jwt.InvalidSignatureError, KeyError)):
+        _verify(token, issuer.ring.key_set())
+
+
+def _verify(token, key_set):
+    key = jwt.PyJWKSet.from_dict(key_set)[jwt.get_unverified_header(token)["kid"]]
+    return jwt.PyJWS().decode(token, key, ["RS256"])
