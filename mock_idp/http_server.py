@@ -90,7 +90,6 @@ class _Handler(WSGIRequestHandler):
         """Refuse what is no request, without a page of HTML, and hang up: where the next one begins is unknown."""
         # The parser has not come so far where the first line is nonsense.
         self.requestline, self.request_version, self.command = "", self.protocol_version, ""
-        self.close_connection = True
         self.send_response(code)
         self.send_header("Connection", "close")
         self.send_header("Content-Length", "0")

@@ -122,7 +122,8 @@ class Job:
         if self.event == "workflow_call":
             # A called workflow's token carries the event of its caller.
             raise InvalidMemberError(
-                "event", "is the caller's in a called workflow, such as push; give `calledWorkflow` too"
+                "event",
+                "is the caller's in a called workflow, such as push; the called workflow is an option of its own",
             )
         if self.id_token == "fork" and self.event not in {"", "pull_request"}:
             raise InvalidMemberError("idToken", "is fork only for the event pull_request")

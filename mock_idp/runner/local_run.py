@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import tempfile
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,8 +70,24 @@ class Runner:
 
     def run_job(self, source: JobSource, job: Mapping[str, Any], options: RunOptions) -> JobResult:
         """Run the steps of a workflow file's job as `job`. Raises ActionError where one cannot be run as it is."""
-        with self._context(job, options, options.step_env) as context:
+        with self._context(job, options, options.step_env) as context, self._limit(source.timeout_minutes):
             return JobRun(source, context, options.on_machine, options.inputs, options.configuration).run()
+
+    @contextlib.contextmanager
+    def _limit(self, minutes: float) -> Iterator[None]:
+        """Cancel the block, as Ctrl-C does, when its time is over."""
+
+        def cancel() -> None:
+            self.show(f"##[error]The job has exceeded the maximum execution time of {minutes:g} minutes.")
+            _thread.interrupt_main()
+
+        timer = threading.Timer(minutes * 60, cancel)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     @contextlib.contextmanager
     def _context(

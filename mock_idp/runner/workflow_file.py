@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 # What has no effect on one job here: when it starts, and on which machine.
 _WITHOUT_EFFECT: Final = frozenset({"on", "run-name", "runs-on", "concurrency"})
+DEFAULT_TIMEOUT_MINUTES: Final = "360"
 _OF_THE_FILE: Final = frozenset({"name", "env", "permissions", "jobs"})
-_OF_A_JOB: Final = frozenset({"name", "env", "permissions", "environment", "steps"})
+_OF_A_JOB: Final = frozenset({"name", "env", "permissions", "environment", "steps", "timeout-minutes"})
 _OF_A_STEP: Final = frozenset({"id", "name", "uses", "with", "run", "shell", "env"})
 
 
@@ -50,6 +51,7 @@ class JobSource:
     environment: str
     input_defaults: Mapping[str, str]
     may_request_id_token: bool
+    timeout_minutes: float
     steps: tuple[StepSource, ...]
 
 
@@ -74,6 +76,7 @@ def read_job_source(file: Path, name: str = "") -> JobSource:
         environment=_environment(job.get("environment", ""), where),
         input_defaults=_input_defaults(document, str(file)),
         may_request_id_token=_grants_id_token(permissions, where),
+        timeout_minutes=_minutes(job.get("timeout-minutes", DEFAULT_TIMEOUT_MINUTES), where),
         steps=_distinct([_step(step, f"{where}, step {number}") for number, step in enumerate(steps, 1)]),
     )
 
@@ -134,6 +137,16 @@ def _input_defaults(document: Mapping[str, Any], where: str) -> dict[str, str]:
         name: _text(_mapping(inputs, name, where).get("default", ""), f"{where}: input {name}")
         for name in inputs
     }
+
+
+def _minutes(value: object, where: str) -> float:
+    try:
+        minutes = float(_text(value, f"{where}: `timeout-minutes`"))
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < float("inf"):
+        raise ActionError(f"{where}: `timeout-minutes` must be a number of minutes.")
+    return minutes
 
 
 def _environment(value: object, where: str) -> str:

@@ -107,6 +107,14 @@ def test_a_job_is_chosen_by_name(read):
         ),
         ("jobs: {a: {steps: [{run: x, env: {a: [1]}}]}}", "`env.a` must be a text"),
         ("jobs: {a: {permissions: {id-token: read}, steps: [{run: x}]}}", "must be write or none"),
+        (
+            "jobs: {a: {timeout-minutes: soon, steps: [{run: x}]}}",
+            "`timeout-minutes` must be a number of minutes",
+        ),
+        (
+            "jobs: {a: {timeout-minutes: 0, steps: [{run: x}]}}",
+            "`timeout-minutes` must be a number of minutes",
+        ),
         ("jobs: {a: {permissions: most, steps: [{run: x}]}}", "read-all, write-all or a mapping"),
         ("jobs: {a: {environment: '${{ vars.E }}', steps: [{run: x}]}}", "use --environment"),
         ("jobs: {", "is not readable as YAML"),
