@@ -1,0 +1,121 @@
+"""Both load generators against a real HTTP server: what they count is what the server saw."""
+
+import threading
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from bench import sockets, wrk
+from bench.load import Target
+from bench.subject import post
+
+LONG = 20.0
+"""Seconds of a turn that ends before, since its requests are spent."""
+
+
+class Server(ThreadingHTTPServer):
+    """Answers a POST with a token, or with a refusal where its body says so; keeps the bodies."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.bodies = []
+        self.target = Target(self.server_port, "access_token", "/health")
+
+    def handle_error(self, request, client_address):
+        """Nothing: wrk ends without a goodbye."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet: else the peer's delayed acknowledgement costs 40 ms
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.server.bodies.append(body)
+        if "refuse" in body:
+            self.answer(401, b'{"code": "INVALID_OIDC_TOKEN"}')
+        else:
+            self.answer(200, b"{}" if "empty" in body else b'{"access_token": "x"}')
+
+    def do_GET(self):
+        self.answer(200, b"{}")
+
+    def answer(self, status, content):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    """A running server."""
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.02,))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture(params=["sockets", "wrk"])
+def most(request):
+    """Each generator at full rate."""
+    if request.param == "sockets":
+        return sockets.most
+    program = wrk.program()
+    if program is None:
+        pytest.skip("no wrk on PATH")
+    return partial(wrk.most, program)
+
+
+def requests(server, *bodies):
+    return [post(server.server_port, "/token", body) for body in bodies]
+
+
+def test_every_request_is_sent_once_and_every_token_is_counted(server, most):
+    """All that was handed out is counted, also what was under way when the requests were spent."""
+    bodies = [f"{number}" for number in range(500)]
+
+    outcome = most(server.target, requests(server, *bodies), LONG)
+
+    assert sorted(server.bodies) == sorted(bodies)
+    assert (outcome.tokens, outcome.refused) == (500, 0)
+    assert 0 < outcome.in_time <= 500
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [("refuse", '401 {"code": "INVALID_OIDC_TOKEN"}'), ("empty", "200 {}")],
+)
+def test_an_answer_without_a_token_is_told(server, most, body, told):
+    """Neither a refusal nor a 200 without a token counts as one, at any place in the run."""
+    outcome = most(server.target, requests(server, "1", body, *map(str, range(400))), LONG)
+
+    assert outcome.refused == 1
+    assert outcome.first_refusal == told
+    assert outcome.tokens == 401
+
+
+def test_the_time_ends_a_turn(server, most):
+    """A turn ends with its time, and the tokens under way still count as handed out."""
+    outcome = most(server.target, requests(server, *map(str, range(50_000))), 0.1)
+
+    assert outcome.seconds == pytest.approx(0.1, abs=0.09)
+    assert len(server.bodies) == outcome.tokens >= outcome.in_time > 0
+
+
+def test_a_given_rate_is_kept(server):
+    """So many requests a second are due, and each has a latency."""
+    outcome = sockets.paced(server.target, requests(server, *map(str, range(100))), LONG, rate=500.0)
+
+    assert outcome.seconds >= 99 / 500
+    assert len(outcome.latencies) == outcome.tokens == 100
+    assert min(outcome.latencies) > 0

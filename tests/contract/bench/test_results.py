@@ -1,0 +1,124 @@
+"""What the benchmark says about servers that a test makes up."""
+
+from contextlib import nullcontext
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from bench import chart, measurement, report
+from bench.load import Outcome, Target
+from bench.measurement import Contender, Race, Slice, WrongBooks
+from bench.subject import Entrant, Subject
+from bench.workload import TokenKind
+
+
+class FakeMint:
+    """Tokens that nobody verifies."""
+
+    def tokens(self, kind, count):
+        return [f"{kind.value} {number}" for number in range(count)]
+
+
+def make_contender(name, *, is_ours=True, **books):
+    subject = Subject(
+        target=Target(1, "access_token", "/health"),
+        kind=TokenKind.GITHUB,
+        request=str.encode,
+        roots=(),
+        version="1.0",
+        **books,
+    )
+    return Contender(Entrant(name, "all of it", lambda _: nullcontext(subject), is_ours), subject)
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Stands in for both generators: every request has a token, but a used one is refused, unless told otherwise."""
+    told = {"takes_used": False}
+
+    def most(_target, requests, seconds):
+        if len(requests) == 1:
+            return Outcome(
+                seconds, int(told["takes_used"]), int(told["takes_used"]), int(not told["takes_used"])
+            )
+        return Outcome(seconds, len(requests), len(requests), 0)
+
+    def paced(_target, requests, seconds, _rate):
+        return Outcome(seconds, len(requests), len(requests), 0, latencies=[0.002] * len(requests))
+
+    monkeypatch.setattr(measurement.wrk, "program", lambda: None)
+    monkeypatch.setattr(measurement.sockets, "most", most)
+    monkeypatch.setattr(measurement.sockets, "paced", paced)
+    monkeypatch.setattr(measurement, "await_quiet", lambda _roots: None)
+    return told
+
+
+def race(*contenders):
+    said = []
+    Race(contenders, FakeMint(), 0.1, said.append).run(rounds=2)
+    return said
+
+
+def test_each_server_has_a_turn_in_each_round_and_another_one_begins(answers):
+    """The order changes from round to round, so that none is always first."""
+    said = race(make_contender("one"), make_contender("two"))
+
+    turns = [line.rsplit(":", 1)[0] for line in said if line.startswith("round")]
+    assert turns == ["round 1 of 2: one", "round 1 of 2: two", "round 2 of 2: two", "round 2 of 2: one"]
+
+
+def test_books_that_disagree_end_the_run(answers):
+    """A provider whose audit has another number of records than tokens came has no figures."""
+    contender = make_contender("one", issued=lambda: 7)
+
+    with pytest.raises(WrongBooks, match=r"one: handed out \d+ tokens and counts 7"):
+        race(contender)
+
+
+def test_a_broken_chain_ends_the_run(answers):
+    """A provider whose audit does not prove itself has no figures."""
+    with pytest.raises(WrongBooks, match="one: the chain is broken"):
+        race(make_contender("one", check=lambda: "the chain is broken"))
+
+
+@pytest.mark.parametrize(("is_ours", "outcome"), [(True, pytest.raises(WrongBooks)), (False, nullcontext())])
+def test_a_used_token_may_be_taken_by_others_only(answers, is_ours, outcome):
+    """The provider must refuse a replay even in its benchmark; of another server the table says what it does."""
+    answers["takes_used"] = True
+    contender = make_contender("one", is_ours=is_ours)
+
+    with outcome:
+        race(contender)
+
+    assert contender.takes_used
+
+
+def test_a_ratio_is_the_median_of_pairs():
+    """Rounds are compared one by one: a machine that slows down for both changes no ratio."""
+    mine, reference = make_contender("mine"), make_contender("reference")
+    mine.slices = [Slice(200, 1), Slice(20, 1), Slice(300, 1)]
+    reference.slices = [Slice(100, 1), Slice(10, 1), Slice(100, 1)]
+
+    assert report.ratio(mine, reference) == 2.0
+
+
+def test_the_page_has_a_row_for_each_server_and_the_reason_of_each_missing_one():
+    """Nobody looks for a server in vain."""
+    contender = make_contender("one")
+    contender.slices, contender.latencies = [Slice(1234, 0.5)], [0.001, 0.003]
+    setting = report.Setting(1.0, 1, "33 claims", {"memory": "1 GiB"}, {"other": "no npm"})
+
+    page = report.page([contender], contender, setting, "chart.svg")
+
+    assert "| **one** | all of it | 1,234 | 1,234 to 1,234 | 1.00 | 0.50 | 2.0 | 3.0 |  | refused |" in page
+    assert "Not measured: other: no npm" in page
+
+
+def test_the_chart_is_well_formed_and_longer_bars_are_faster_servers():
+    """A bar's length is its server's median."""
+    bars = [chart.Bar("a <b>", 100, 90, 200, is_ours=True), chart.Bar("c", 50, 40, 60, is_ours=False)]
+
+    drawn = ET.fromstring(chart.draw("Tokens & time", bars))
+
+    widths = [float(it.get("width")) for it in drawn.iter("{http://www.w3.org/2000/svg}rect")][1:]
+    assert widths[0] == 2 * widths[1]
