@@ -26,9 +26,9 @@ from server.domain.records import timestamp
 from server.domain.scopes import render
 
 if TYPE_CHECKING:
-    from server.clients import ClientAdmin
-    from server.key_admin import KeyAdmin
     from server.ports import StoredKey
+    from server.use_cases.clients import ClientAdmin
+    from server.use_cases.key_admin import KeyAdmin
 
 _NOW = partial(datetime.now, UTC)
 
@@ -148,7 +148,7 @@ def _parse_moment(_context: click.Context, parameter: click.Parameter, text: str
 def export_audit(start: datetime | None, end: datetime | None, database_url: str | None) -> None:
     """Print the records as JSON lines, each with the seal that chains it to the one before."""
     with one_line_errors(), prepared(database_url) as (_, store):
-        from server.sealing import AuditChain, Sealer
+        from server.use_cases.sealing import AuditChain, Sealer
 
         Sealer(store, _NOW).run()
         for line in AuditChain(store).sealed(start, end):
@@ -158,8 +158,8 @@ def export_audit(start: datetime | None, end: datetime | None, database_url: str
 @contextmanager
 def _key_admin(database_url: str | None) -> Iterator["KeyAdmin"]:
     with one_line_errors(), prepared(database_url) as (settings, store):
-        from server.auditing import Auditor
-        from server.key_admin import KeyAdmin
+        from server.use_cases.auditing import Auditor
+        from server.use_cases.key_admin import KeyAdmin
 
         yield KeyAdmin(store, Auditor(_NOW, uuid.uuid4), _NOW, settings.passphrase)
 
@@ -167,8 +167,8 @@ def _key_admin(database_url: str | None) -> Iterator["KeyAdmin"]:
 @contextmanager
 def _client_admin(database_url: str | None) -> Iterator["ClientAdmin"]:
     with one_line_errors(), prepared(database_url) as (_, store):
-        from server.auditing import Auditor
-        from server.clients import ClientAdmin
+        from server.use_cases.auditing import Auditor
+        from server.use_cases.clients import ClientAdmin
 
         yield ClientAdmin(store, Auditor(_NOW, uuid.uuid4), _NOW, uuid.uuid4)
 

@@ -24,24 +24,24 @@ from server.api import (
 )
 from server.api.requests import MAX_BODY_BYTES
 from server.api.services import Services, install
-from server.auditing import Auditor, AuditReader
-from server.authentication import Authentication
-from server.clients import ClientAuthentication
 from server.config import Settings
-from server.credentials import CredentialAdmin
-from server.exchange import Exchange
-from server.key_ring import KeyRing, PublishedKeys
 from server.limits import PerMinute
 from server.metrics import Metrics
-from server.policy_admin import PolicyAdmin
 from server.ports import Clock, Store
-from server.readiness import ObservableKeys, Readiness
-from server.registration import Registration
-from server.rejections import RejectionCounter
-from server.sealing import AuditChain
-from server.simulation import Simulation
-from server.token_service import TokenService
 from server.tokens.strict_jwt import IssuerKeys
+from server.use_cases.auditing import Auditor, AuditReader
+from server.use_cases.authentication import Authentication
+from server.use_cases.clients import ClientAuthentication
+from server.use_cases.credentials import CredentialAdmin
+from server.use_cases.exchange import Exchange
+from server.use_cases.key_ring import KeyRing, PublishedKeys
+from server.use_cases.policy_admin import PolicyAdmin
+from server.use_cases.readiness import ObservableKeys, Readiness
+from server.use_cases.registration import Registration
+from server.use_cases.rejections import RejectionCounter
+from server.use_cases.sealing import AuditChain
+from server.use_cases.simulation import Simulation
+from server.use_cases.token_service import TokenService
 
 _ADDRESS_ALLOWANCE = 10
 """One address may ask this many times more than one repository: runners share addresses."""

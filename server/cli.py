@@ -77,7 +77,7 @@ def admin_token(scope: str | None, ttl: int | None, database_url: str | None) ->
     """Mint an admin access token straight from the database; the token alone goes to stdout."""
     with one_line_errors(), prepared(database_url) as (settings, store):
         from server.app import token_service, utc_now
-        from server.key_ring import KeyRing
+        from server.use_cases.key_ring import KeyRing
 
         tokens = token_service(settings, store, KeyRing(settings.passphrase), utc_now)
         issued = tokens.issue_to_admin(ADMIN_CLI, admin_scopes(scope), ttl or settings.token_ttl, here())

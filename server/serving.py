@@ -16,16 +16,16 @@ from granian.server import Server
 
 from server import housekeeping, logs, metrics
 from server.app import World, create_app, utc_now
-from server.auditing import Auditor
 from server.config import Settings
 from server.issuers import GithubIssuerKeys
-from server.key_admin import RetiredKeys
-from server.key_ring import ensure_signing_key
 from server.provider_facts import remember
-from server.rejections import RejectionAudit
-from server.sealing import INTERVAL_SECONDS, Sealer
 from server.store import schema
 from server.store.database import Database
+from server.use_cases.auditing import Auditor
+from server.use_cases.key_admin import RetiredKeys
+from server.use_cases.key_ring import ensure_signing_key
+from server.use_cases.rejections import RejectionAudit
+from server.use_cases.sealing import INTERVAL_SECONDS, Sealer
 
 log = structlog.get_logger()
 

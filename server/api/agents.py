@@ -15,7 +15,7 @@ from server.domain.agent import AGENT_TYPES, AgentStatus, Credential
 from server.domain.records import agent_record, credential_record
 from server.errors import AgentNotFound, CredentialNotFound, ValidationFailed
 from server.ports import AgentFilter
-from server.registration import AgentDraft
+from server.use_cases.registration import AgentDraft
 
 bp = Blueprint("agents", __name__)
 

@@ -21,7 +21,7 @@ from server.api.services import services
 from server.domain import scopes
 from server.domain.records import timestamp
 from server.errors import InvalidTarget, ValidationFailed
-from server.exchange import ExchangeRequest, Grant
+from server.use_cases.exchange import ExchangeRequest, Grant
 
 bp = Blueprint("exchange", __name__)
 

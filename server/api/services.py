@@ -6,20 +6,20 @@ from typing import Any, cast
 
 from flask import current_app
 
-from server.auditing import AuditReader
-from server.authentication import Authentication
-from server.clients import ClientAuthentication
-from server.credentials import CredentialAdmin
-from server.exchange import Exchange
-from server.key_ring import PublishedKeys
 from server.metrics import Metrics
-from server.policy_admin import PolicyAdmin
 from server.ports import RateLimit
-from server.readiness import Readiness
-from server.registration import Registration
-from server.sealing import AuditChain
-from server.simulation import Simulation
-from server.token_service import TokenService
+from server.use_cases.auditing import AuditReader
+from server.use_cases.authentication import Authentication
+from server.use_cases.clients import ClientAuthentication
+from server.use_cases.credentials import CredentialAdmin
+from server.use_cases.exchange import Exchange
+from server.use_cases.key_ring import PublishedKeys
+from server.use_cases.policy_admin import PolicyAdmin
+from server.use_cases.readiness import Readiness
+from server.use_cases.registration import Registration
+from server.use_cases.sealing import AuditChain
+from server.use_cases.simulation import Simulation
+from server.use_cases.token_service import TokenService
 
 _EXTENSION = "sentryagent"
 

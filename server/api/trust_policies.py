@@ -16,8 +16,8 @@ from server.domain.conditions import Conditions
 from server.domain.records import policy_record
 from server.domain.trust_policy import TrustPolicy
 from server.errors import TrustPolicyNotFound, ValidationFailed
-from server.policy_admin import PolicyDraft
 from server.ports import PolicyFilter
+from server.use_cases.policy_admin import PolicyDraft
 
 bp = Blueprint("trust_policies", __name__)
 

@@ -11,10 +11,10 @@ from uuid import uuid4
 import pytest
 
 from server.domain.audit import Action, AuditRecord, Outcome
-from server.key_ring import KeyRing, ensure_signing_key
-from server.sealing import AuditChain, Sealer
 from server.store import schema
 from server.store.database import Database
+from server.use_cases.key_ring import KeyRing, ensure_signing_key
+from server.use_cases.sealing import AuditChain, Sealer
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "operations.md"
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

@@ -18,9 +18,9 @@ from server.config import Settings
 from server.domain.audit import RequestContext
 from server.domain.scopes import ALL_SCOPES
 from server.errors import InvalidOidcToken
-from server.key_ring import KeyRing, ensure_signing_key
 from server.store import schema
 from server.store.database import Database
+from server.use_cases.key_ring import KeyRing, ensure_signing_key
 
 CATALOGUE = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "hostile_tokens.py")))
 EXCHANGE = "/api/v1/oidc/token"

@@ -17,9 +17,9 @@ from server.config import Settings
 from server.domain.audit import RequestContext
 from server.domain.scopes import ALL_SCOPES
 from server.errors import InvalidOidcToken, IssuerUnavailable
-from server.key_ring import KeyRing, ensure_signing_key
 from server.store import schema
 from server.store.database import Database
+from server.use_cases.key_ring import KeyRing, ensure_signing_key
 
 PROVIDER = "https://idp.example.com"
 GITHUB = "https://token.actions.githubusercontent.com"

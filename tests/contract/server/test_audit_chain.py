@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from server.housekeeping import Housekeeping
-from server.sealing import AuditChain, Sealer
+from server.use_cases.sealing import AuditChain, Sealer
 
 MANUAL = Path(__file__).parents[3] / "docs" / "audit.md"
 

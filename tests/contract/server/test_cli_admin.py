@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from server.cli import main
-from server.key_ring import ensure_signing_key
 from server.store import schema
 from server.store.database import Database
+from server.use_cases.key_ring import ensure_signing_key
 
 PASSPHRASE = "a passphrase of more than thirty-two characters"
 KID = r"[\w-]{43}"

@@ -5,12 +5,12 @@ from base64 import b64encode
 
 import pytest
 
-from server.auditing import Auditor
-from server.clients import ClientAdmin
 from server.domain.audit import RequestContext
 from server.errors import AdminRefused
-from server.rejections import RejectionAudit
 from server.tokens import client_secret
+from server.use_cases.auditing import Auditor
+from server.use_cases.clients import ClientAdmin
+from server.use_cases.rejections import RejectionAudit
 
 HERE = RequestContext("test", None)
 

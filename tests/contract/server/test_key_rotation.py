@@ -6,16 +6,16 @@ from threading import Barrier, Thread
 import jwt
 import pytest
 
-from server.auditing import Auditor
 from server.domain.audit import RequestContext
 from server.errors import AdminRefused
-from server.key_admin import KeyAdmin, RetiredKeys
-from server.key_ring import ensure_signing_key
 from server.ports import KeyStatus
 from server.store import schema
 from server.store.database import Database
 from server.tokens import signing_keys
 from server.tokens.signing_keys import UnreadableKey
+from server.use_cases.auditing import Auditor
+from server.use_cases.key_admin import KeyAdmin, RetiredKeys
+from server.use_cases.key_ring import ensure_signing_key
 
 HERE = RequestContext("test", None)
 PASSPHRASE = "a passphrase of more than thirty-two characters"

@@ -2,8 +2,8 @@
 
 import uuid
 
-from server.auditing import Auditor
-from server.rejections import RejectionAudit
+from server.use_cases.auditing import Auditor
+from server.use_cases.rejections import RejectionAudit
 
 
 def test_flood_of_bad_tokens_leaves_one_record(provider):

@@ -9,9 +9,9 @@ from sqlalchemy import text
 
 from server.domain.audit_chain import GENESIS
 from server.ports import AuditFilter
-from server.sealing import AuditChain, Sealer
 from server.store.audit_seals import AuditSealTable
 from server.store.database import Database
+from server.use_cases.sealing import AuditChain, Sealer
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from click.testing import CliRunner
 
 from server.cli import main
 from server.domain.audit import Action
-from server.key_ring import KeyRing, ensure_signing_key
-from server.sealing import AuditChain, Sealer
 from server.store import copying, schema
 from server.store.database import Database
+from server.use_cases.key_ring import KeyRing, ensure_signing_key
+from server.use_cases.sealing import AuditChain, Sealer
 
 
 @pytest.fixture

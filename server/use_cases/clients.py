@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from server.auditing import Auditor
 from server.domain import scopes
 from server.domain.audit import Action, RequestContext
 from server.domain.caller import ADMIN_PREFIX
 from server.domain.client import AdminClient, ProvenClient
 from server.errors import AdminRefused, InvalidClient
 from server.ports import Clock, NewId, Store, Transaction
-from server.rejections import NOBODY, RejectionCounter
 from server.tokens import client_secret
+from server.use_cases.auditing import Auditor
+from server.use_cases.rejections import NOBODY, RejectionCounter
 
 AGENT_SCOPES = (scopes.AGENTS_READ,)
 """What an agent gets by its client secret: to read itself."""

@@ -8,10 +8,10 @@ from server.domain.agent import AgentStatus
 from server.domain.audit import RequestContext
 from server.domain.caller import Caller
 from server.errors import Unauthorized
-from server.key_ring import KeyRing
 from server.ports import Clock, Store, Transaction
-from server.rejections import RejectionCounter
 from server.tokens import access_token
+from server.use_cases.key_ring import KeyRing
+from server.use_cases.rejections import RejectionCounter
 
 _REMEDIES = {
     "token_revoked": "The token was revoked; get a new one.",

@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from server.auditing import Auditor
 from server.domain.agent import Agent, AgentStatus, Credential
 from server.domain.audit import Action, RequestContext
 from server.domain.caller import Caller
 from server.errors import AgentDecommissioned, AgentNotFound, CredentialNotFound, Forbidden
 from server.ports import Clock, NewId, Page, Store, Transaction
 from server.tokens import client_secret
+from server.use_cases.auditing import Auditor
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,17 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from server.auditing import Auditor
-from server.authentication import Authentication, withdrawn
 from server.domain import scopes
 from server.domain.audit import Action, RequestContext
 from server.domain.caller import Caller
 from server.domain.client import ProvenClient
 from server.errors import Forbidden, ScopeNotPermitted, Unauthorized
-from server.key_ring import KeyRing
 from server.ports import Clock, NewTokenId, Store, Transaction
 from server.tokens import access_token
 from server.tokens.access_token import AccessTokenClaims
+from server.use_cases.auditing import Auditor
+from server.use_cases.authentication import Authentication, withdrawn
+from server.use_cases.key_ring import KeyRing
 
 
 @dataclass(frozen=True, slots=True)

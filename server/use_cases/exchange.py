@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from server.auditing import Auditor
-from server.decision import check_unused, decide_in, replayed
 from server.domain import explanation, scopes
 from server.domain.audit import Action, RequestContext
 from server.domain.identity import WorkflowIdentity
@@ -31,12 +29,14 @@ from server.errors import (
     ServiceError,
     TrustPolicyViolation,
 )
-from server.key_ring import KeyRing
 from server.ports import Clock, NewTokenId, RateLimit, Store, Transaction
-from server.rejections import RejectionCounter
 from server.tokens import access_token, strict_jwt
 from server.tokens.access_token import AccessTokenClaims
 from server.tokens.strict_jwt import IssuerKeys
+from server.use_cases.auditing import Auditor
+from server.use_cases.decision import check_unused, decide_in, replayed
+from server.use_cases.key_ring import KeyRing
+from server.use_cases.rejections import RejectionCounter
 
 _REPLAY_MARGIN = timedelta(seconds=strict_jwt.LEEWAY_SECONDS + 60)
 """The used `jti` outlives the last moment at which its token verifies (federation-security B7)."""

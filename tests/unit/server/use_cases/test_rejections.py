@@ -1,6 +1,6 @@
 """Counting refusals that anybody can cause, so that they cannot fill the disk."""
 
-from server.rejections import NOBODY, Rejection, RejectionCounter
+from server.use_cases.rejections import NOBODY, Rejection, RejectionCounter
 
 CODE = "INVALID_OIDC_TOKEN"
 

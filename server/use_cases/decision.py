@@ -3,11 +3,11 @@
 from datetime import datetime
 from uuid import UUID
 
-from server.authentication import agent_is_active
 from server.domain.identity import WorkflowIdentity
 from server.domain.trust_policy import Decision, decide
 from server.errors import InvalidOidcToken
 from server.ports import Transaction
+from server.use_cases.authentication import agent_is_active
 
 
 def decide_in(tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None, now: datetime) -> Decision:

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from server.auditing import Auditor
 from server.domain.agent import AgentStatus
 from server.domain.audit import Action, RequestContext
 from server.domain.caller import Caller
@@ -22,6 +21,7 @@ from server.errors import (
     TrustPolicyNotFound,
 )
 from server.ports import Clock, NewId, Page, PolicyFilter, Store, Transaction
+from server.use_cases.auditing import Auditor
 
 
 @dataclass(frozen=True, slots=True)

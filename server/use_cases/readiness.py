@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from server.errors import DatabaseUnavailable
-from server.key_ring import KeyRing
 from server.ports import Store
+from server.use_cases.key_ring import KeyRing
 
 
 class ObservableKeys(Protocol):

@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from threading import Lock
 
-from server.auditing import Auditor
 from server.domain.audit import Action, RequestContext
 from server.errors import InvalidOidcToken
 from server.ports import NewId, Store
+from server.use_cases.auditing import Auditor
 
 NOBODY = "unverified"
 """The actor where nobody has proven an identity."""

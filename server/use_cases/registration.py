@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from server.auditing import Auditor
 from server.domain.agent import Agent, AgentStatus, RegisteredBy, may_see, unchangeable_member
 from server.domain.audit import Action, RequestContext
 from server.domain.caller import Caller, CallerKind
@@ -14,6 +13,7 @@ from server.domain.records import agent_record, changes
 from server.domain.trust_policy import TrustPolicy
 from server.errors import AgentAlreadyExists, AgentDecommissioned, AgentNotFound, Forbidden
 from server.ports import AgentFilter, Clock, NewId, Page, Store, Transaction
+from server.use_cases.auditing import Auditor
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from server.decision import check_unused, decide_in
 from server.domain import explanation, scopes
 from server.domain.identity import WorkflowIdentity
 from server.domain.trust_policy import Allowed, DenialReason, permitted_scopes
@@ -18,6 +17,7 @@ from server.errors import (
 from server.ports import Clock, Store, Transaction
 from server.tokens import strict_jwt
 from server.tokens.strict_jwt import IssuerKeys
+from server.use_cases.decision import check_unused, decide_in
 
 _CODES = {
     DenialReason.IDENTITY_CHANGED: IdentityChanged.code,

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from server import key_life
-from server.auditing import Auditor
 from server.domain.audit import PROVIDER, Action, RequestContext
 from server.errors import AdminRefused
 from server.ports import Clock, KeyStatus, NewId, Store, StoredKey, Transaction
 from server.tokens import access_token, signing_keys
+from server.use_cases import key_life
+from server.use_cases.auditing import Auditor
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from threading import Lock
 from uuid import uuid4
 
-from server import key_life
-from server.auditing import Auditor
 from server.domain.audit import PROVIDER, Action, RequestContext
 from server.errors import DatabaseUnavailable
 from server.ports import Clock, KeyStatus, NewId, Store, Transaction
 from server.tokens.signing_keys import SigningKey, from_pem
+from server.use_cases import key_life
+from server.use_cases.auditing import Auditor
 
 
 @dataclass(frozen=True, slots=True)
