@@ -14,7 +14,6 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
-    ignored_auth,
     missing_required_header,
     negative_data_rejection,
     response_headers_conformance,
@@ -45,10 +44,8 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
     response_headers_conformance,
-    negative_data_rejection,
     missing_required_header,
     unsupported_method,
-    ignored_auth,
 ]
 
 
@@ -196,16 +193,24 @@ def tried(still_provider):
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_the_application_does_what_the_document_says(name, tried):
-    """Generated requests, good and bad: only documented statuses, bodies and headers come back, and never a 5xx."""
+    """Generated requests, good and bad: only documented statuses, bodies and headers come back, and never a 5xx.
+
+    A JSON body that breaks its schema is never taken; whether a form or a query was broken on purpose gets lost in its
+    encoding. The credential is ours: who may do what is no question of this test.
+    """
     method, path, operation = OPERATIONS[name]
-    schema = schemathesis.openapi.from_wsgi("/openapi.json", tried.app)
-    tried_operation = schema[path][method]
+    generator = schemathesis.openapi.from_dict(
+        {**DOCUMENT, "paths": {path: {method.lower(): {**operation, "security": []}}}}
+    )
+    generator.app = tried.app
+    strategies = [generator[path][method].as_strategy(generation_mode=mode) for mode in GenerationMode]
     headers = tried.admin if any("bearer" in way for way in operation["security"]) else {}
+    checks = [*CHECKS, *([negative_data_rejection] if NAMED[name].body else [])]
 
     @settings(max_examples=30, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(case=st.one_of([tried_operation.as_strategy(generation_mode=mode) for mode in GenerationMode]))
+    @given(case=st.one_of(strategies))
     def try_out(case):
-        case.call_and_validate(headers=headers, checks=CHECKS)
+        case.call_and_validate(headers=headers, checks=checks)
 
     try_out()
 
