@@ -8,6 +8,7 @@ import http.client
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -180,9 +181,13 @@ class Replica:
         return [pid for pid in map(int, children) if "resource_tracker" not in _command_line(pid)]
 
     def kill(self):
-        """End all its processes at once, as a machine that loses its power."""
+        """End all its processes at once, as a machine that loses its power, and its memory with it."""
+        workers = self.workers()
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        for folder in Path("/dev/shm").glob("sentryagent-metrics-*"):
+            if any(list(folder.glob(f"*_{worker}.db")) for worker in workers):
+                shutil.rmtree(folder)
 
     def stop(self):
         if self.process is None or self.process.poll() is not None:
