@@ -44,8 +44,8 @@ def test_a_lock_file_names_no_registry_and_has_hashes(lock):
 
 
 def test_there_are_lock_files():
-    """The programs, the tests and both images have one each."""
-    assert {lock.name for lock in LOCKS} == {"run.txt", "server.txt", "dev.txt", "action.txt"}
+    """The programs, the tests and each image have one."""
+    assert {lock.name for lock in LOCKS} == {"run.txt", "server.txt", "mock.txt", "dev.txt", "action.txt"}
 
 
 def test_no_file_names_a_path_of_a_machine():
