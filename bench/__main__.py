@@ -1,18 +1,20 @@
 """`python -m bench`: start every server that this machine can run, race them, and write bench/results/."""
 
 import argparse
+import os
+import signal
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from bench import chart, machine, oidc_provider, openbao, postgresql, provider, report
 from bench.load import LoadFailed
 from bench.measurement import Contender, Race, WrongBooks
-from bench.processes import Unavailable
+from bench.processes import Unavailable, processor_seconds
 from bench.subject import Entrant, Surroundings
 from bench.workload import TokenKind, describe, mint
 from mock_idp.server import MockIdp
@@ -20,25 +22,45 @@ from mock_idp.server import MockIdp
 PAGE = Path(__file__).parent / "results" / "exchange.md"
 CHART = PAGE.with_suffix(".svg")
 TITLE = "Tokens a second"
+_LONGEST_TURN = 15
 
 
 def main() -> None:
     """Race as the command line says; exits with 1 where a server answered anything but tokens."""
     parser = argparse.ArgumentParser(prog="bench", description="Race the provider against its peers.")
     parser.add_argument(
-        "--duration", type=float, default=3.0, help="seconds of a turn  [default: %(default)s]"
+        "--duration", type=_duration, default=2.5, help="seconds of a turn  [default: %(default)s]"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each server  [default: %(default)s]")
+    parser.add_argument(
+        "--rounds", type=_rounds, default=5, help="turns of each server  [default: %(default)s]"
+    )
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="just the servers with TEXT in their name; writes no file"
     )
     options = parser.parse_args()
+    # As with Ctrl-C: whoever ends the benchmark ends its servers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: told to stop"))
     began = time.monotonic()
     try:
         run(options.duration, options.rounds, options.only)
     except (LoadFailed, Unavailable, WrongBooks) as error:
         sys.exit(f"bench: {error}")
     say(f"Took {time.monotonic() - began:.0f} s.")
+
+
+def _duration(text: str) -> float:
+    seconds = float(text)
+    # A round's tokens are used up by one server after the other, and live for five minutes, as GitHub's do.
+    if not 0.5 <= seconds <= _LONGEST_TURN:
+        raise argparse.ArgumentTypeError(f"{text} s: choose 0.5 to {_LONGEST_TURN}; more rounds tell more")
+    return seconds
+
+
+def _rounds(text: str) -> int:
+    rounds = int(text)
+    if rounds < 1:
+        raise argparse.ArgumentTypeError(f"{text}: choose 1 or more")
+    return rounds
 
 
 def run(seconds: float, rounds: int, only: str) -> None:
@@ -51,12 +73,21 @@ def run(seconds: float, rounds: int, only: str) -> None:
         around = Surroundings(folder, github.issuer, key.public_pem().decode(), key.jwk())
         contenders, skipped = start(stack, around, only)
         signers = stack.enter_context(mint(key, github.issuer))
+        strangers = _share_of_strangers(contenders)
         Race(contenders, signers, seconds, say).run(rounds)
+        facts["processor taken by other programs meanwhile"] = f"{100 * strangers():.0f} %"
         token = describe(signers.tokens(TokenKind.GITHUB, 1)[0])
         page = _page(contenders, report.Setting(seconds, rounds, token, facts, skipped))
         say(f"\n{page}")
         if not only:
             write(page, contenders)
+
+
+def _share_of_strangers(contenders: Sequence[Contender]) -> Callable[[], float]:
+    """Asks, when called, how much of the processor programs took since now that are none of the benchmark's."""
+    roots = {os.getpid(), *(root for it in contenders for root in it.subject.roots)}
+    before, strangers = processor_seconds(roots), machine.Strangers()
+    return lambda: strangers.share(processor_seconds(roots) - before)
 
 
 def entrants(stack: ExitStack, skipped: dict[str, str]) -> list[Entrant]:
@@ -98,9 +129,10 @@ def _page(contenders: Sequence[Contender], setting: report.Setting) -> str:
 
 def write(page: str, contenders: Sequence[Contender]) -> None:
     """Leave page and plot in bench/results/."""
+    PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page)
     CHART.write_text(chart.draw(TITLE, [_bar(it) for it in contenders]))
-    say(f"Written to {PAGE.parent.name}/{PAGE.name} and {CHART.name}.")
+    say(f"Written to bench/{PAGE.parent.name}/: {PAGE.name} and {CHART.name}.")
 
 
 def _bar(contender: Contender) -> chart.Bar:

@@ -6,11 +6,12 @@ import re
 import shutil
 import statistics
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import wrk
-from bench.processes import Unavailable, run
+from bench.processes import TICKS, Unavailable, run
 
 _WRITES = 200
 
@@ -24,11 +25,30 @@ def facts(folder: Path) -> dict[str, str]:
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "write and sync of 4 KiB": f"{1000 * _sync_seconds(folder):.2f} ms (median of {_WRITES})",
-        "load before the start": f"{os.getloadavg()[0]:.1f}",
         "load generator": "wrk; at half load sockets of this benchmark"
         if wrk.program()
         else "sockets of this benchmark",
     }
+
+
+def _busy_seconds() -> float:
+    """Processor time of the whole machine but for idling and waiting for disks (proc(5), /proc/stat)."""
+    user, nice, system, _idle, _wait, *interrupts = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + sum(interrupts)) / TICKS
+
+
+@dataclass(frozen=True, slots=True)
+class Strangers:
+    """What programs that are none of the benchmark's take of the processor, from the moment at which it is made."""
+
+    began: float = field(default_factory=time.monotonic)
+    busy: float = field(default_factory=_busy_seconds)
+
+    def share(self, own_seconds: float) -> float:
+        """Their part of all cores since then; `own_seconds` is the processor time of the benchmark's programs."""
+        cores = os.cpu_count() or 1
+        taken = _busy_seconds() - self.busy - own_seconds
+        return max(0.0, taken / (time.monotonic() - self.began) / cores)
 
 
 def _commit() -> str:

@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _STOP_SECONDS = 15
-_TICKS = os.sysconf("SC_CLK_TCK")
+TICKS = os.sysconf("SC_CLK_TCK")
+"""The kernel's units of processor time in a second."""
 _CLEAN = ("SENTRYAGENT_", "MOCK_IDP_", "VAULT_", "BAO_", "PG")
 """Settings of programs that you may have at hand; the benchmark's start from their defaults."""
 
@@ -89,7 +90,7 @@ def processor_seconds(roots: Iterable[int]) -> float:
             fields = path.read_text().rpartition(")")[2].split()
             pid = int(path.parent.name)
             parents[pid] = int(fields[1])
-            times[pid] = sum(map(int, fields[11:15])) / _TICKS
+            times[pid] = sum(map(int, fields[11:15])) / TICKS
     family = set(roots)
     while grown := {pid for pid, parent in parents.items() if parent in family} - family:
         family |= grown

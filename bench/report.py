@@ -76,10 +76,11 @@ def _reading(reference: Contender, token: str) -> str:
         "OpenBao gets the same tokens as the provider; oidc-provider gets the same claims as a client assertion.\n"
         "- Each answer must be a 200 with a token, else the run fails. Afterwards the provider's audit must have one "
         "record for each token, in an unbroken chain, OpenBao's store one service token for each, and a used token "
-        "is sent once more.\n"
+        "is sent once more (oidc-provider keeps the last one or two thousand in memory).\n"
         f"- ratio: tokens for one of “{reference.entrant.name}” in the same round. More than 1 is faster.\n"
         "- processor: of all processes of the server, its database included, and with what it does after the answer "
         "(the provider seals its audit).\n"
+        "- Where other programs took much of the processor meanwhile, compare ratios and processor time alone.\n"
         "- p50 and p99: at half of the server's own rate, from the moment at which a request is due.\n"
         "- All servers run with their defaults, but for rate limits, which are off; OpenBao has no audit device."
     )

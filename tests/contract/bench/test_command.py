@@ -1,0 +1,80 @@
+"""`python -m bench` as a command: what it takes, and how it ends."""
+
+import importlib
+import signal
+import sys
+
+import pytest
+
+from bench.load import LoadFailed
+
+command = importlib.import_module("bench.__main__")
+
+
+@pytest.fixture
+def call(monkeypatch):
+    """Runs the command line with `run` in place of the race; the handler of SIGTERM is put back afterwards."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def call(*words, run=lambda *_: None):
+        monkeypatch.setattr(sys, "argv", ["bench", *words])
+        monkeypatch.setattr(command, "run", run)
+        command.main()
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--duration", "60"),
+        ("--duration", "0.1"),
+        ("--duration", "nan"),
+        ("--duration", "x"),
+        ("--rounds", "0"),
+        ("--rounds", "x"),
+    ],
+)
+def test_values_that_cannot_be_measured_are_refused(call, capsys, words):
+    """A turn so long that a round's tokens would expire, or no turn at all, is refused before anything starts."""
+    with pytest.raises(SystemExit) as ended:
+        call(*words)
+
+    assert ended.value.code == 2
+    assert words[0] in capsys.readouterr().err
+
+
+def test_the_race_gets_what_the_command_line_says(call):
+    """Neither value is dropped on the way."""
+    seen = []
+
+    call("--duration", "1.5", "--rounds", "3", "--only", "SQLite", run=lambda *values: seen.append(values))
+
+    assert seen == [(1.5, 3, "SQLite")]
+
+
+def test_a_failed_race_is_one_line(call):
+    """The cause of a failure is the whole message."""
+
+    def run(*_):
+        raise LoadFailed("oidc-provider: 3 answers without a token")
+
+    with pytest.raises(SystemExit, match=r"^bench: oidc-provider: 3 answers without a token$"):
+        call(run=run)
+
+
+def test_whoever_ends_the_benchmark_ends_its_servers(call):
+    """SIGTERM leaves the race as an exception does, through everything that stops what was started."""
+    stopped = []
+
+    def run(*_):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            stopped.append(True)
+
+    with pytest.raises(SystemExit, match="told to stop"):
+        call(run=run)
+
+    assert stopped == [True]
