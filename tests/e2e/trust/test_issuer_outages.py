@@ -29,15 +29,15 @@ def refusal(answer):
 def test_a_burst_of_unknown_keys_costs_one_fetch(serve, idp):
     """A thousand tokens with a thousand invented kids make GitHub answer once, and those with a known one go on (B4)."""
     server = serve()
-    assert server.use_cases.exchange().status_code == 200
+    assert server.exchange().status_code == 200
     fetches = idp.jwks_fetches
     tokens = [unknown_kid(server, number) for number in range(BURST)]
     genuine = [server.token() for _ in range(50)]
 
     began = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
-        burst = [pool.submit(server.use_cases.exchange, token) for token in tokens]
-        known = [server.use_cases.exchange(token).status_code for token in genuine]
+        burst = [pool.submit(server.exchange, token) for token in tokens]
+        known = [server.exchange(token).status_code for token in genuine]
         refused = Counter(str(refusal(it.result())) for it in burst)
 
     assert refused == {str((401, "INVALID_OIDC_TOKEN", UNKNOWN)): BURST}
@@ -51,7 +51,7 @@ def test_a_cold_start_with_the_issuer_down(serve, idp):
     idp.plan_fault("discovery", status=503)
     server = serve()
 
-    answers = [server.use_cases.exchange() for _ in range(20)]
+    answers = [server.exchange() for _ in range(20)]
 
     assert [refusal(answer) for answer in answers] == [(503, "ISSUER_UNAVAILABLE", {})] * 20
     assert all(1 <= int(answer.headers["Retry-After"]) <= 30 for answer in answers)
@@ -65,38 +65,38 @@ def test_the_first_token_after_a_failed_start_finds_the_keys(serve, idp):
     """Who starts while GitHub hiccups is well again with the first exchange after it."""
     idp.plan_fault("discovery", fault="reset", times=1)
     server = serve()
-    assert server.use_cases.exchange().status_code == 200
+    assert server.exchange().status_code == 200
     assert server.issuer_keys()["state"] == "fresh"
 
 
 def test_an_outage_is_not_noticed_with_a_known_key(serve, idp):
     """Keys that are held serve on while GitHub is away, and the failed refresh is shown (R-JWKS-3)."""
     server = serve()
-    assert server.use_cases.exchange().status_code == 200
+    assert server.exchange().status_code == 200
     idp.plan_fault("discovery", fault="reset")
     idp.plan_fault("jwks", fault="reset")
 
-    assert refusal(server.use_cases.exchange(unknown_kid(server)))[2] == UNKNOWN
-    assert [server.use_cases.exchange().status_code for _ in range(20)] == [200] * 20
+    assert refusal(server.exchange(unknown_kid(server)))[2] == UNKNOWN
+    assert [server.exchange().status_code for _ in range(20)] == [200] * 20
     assert server.issuer_keys()["lastError"]
 
 
 def test_a_slow_issuer_keeps_nobody_with_a_known_key_waiting(serve, idp):
     """While a refresh hangs on GitHub, exchanges with known keys are answered (R-JWKS-1)."""
     server = serve()
-    assert server.use_cases.exchange().status_code == 200
+    assert server.exchange().status_code == 200
     fetches = idp.jwks_fetches
     idp.plan_fault("jwks", delay=SLOW_SECONDS)
     waiting = Event()
 
     def ask(number):
         waiting.set()
-        return server.use_cases.exchange(unknown_kid(server, number))
+        return server.exchange(unknown_kid(server, number))
 
     with ThreadPoolExecutor(8) as pool:
         asking = [pool.submit(ask, number) for number in range(8)]
         waiting.wait()
-        known = [server.use_cases.exchange().status_code for _ in range(10)]
+        known = [server.exchange().status_code for _ in range(10)]
         still_waiting = [it for it in asking if not it.done()]
         refused = [refusal(it.result()) for it in asking]
 
@@ -110,11 +110,11 @@ def test_a_new_key_is_taken_and_a_withdrawn_one_dropped(serve, idp):
     """The first token of a new key brings it in, and the keys that GitHub withdrew meanwhile go with the same refresh."""
     server = serve()
     old = server.token()
-    assert server.use_cases.exchange(server.token()).status_code == 200
+    assert server.exchange(server.token()).status_code == 200
     idp.rotate(publish=True, keep_old=False)
 
-    assert server.use_cases.exchange(server.token()).status_code == 200
-    assert refusal(server.use_cases.exchange(old)) == (401, "INVALID_OIDC_TOKEN", UNKNOWN)
+    assert server.exchange(server.token()).status_code == 200
+    assert refusal(server.exchange(old)) == (401, "INVALID_OIDC_TOKEN", UNKNOWN)
 
 
 @pytest.mark.parametrize("fault", ["empty-keys", "duplicate-kid"])
@@ -125,7 +125,7 @@ def test_a_poisoned_key_set_replaces_nothing(fault, serve, idp):
     idp.plan_fault("jwks", fault=fault)
     idp.rotate(publish=True, keep_old=True)
 
-    assert refusal(server.use_cases.exchange(server.token())) == (401, "INVALID_OIDC_TOKEN", UNKNOWN)
-    assert [server.use_cases.exchange(token).status_code for token in genuine] == [200] * 5
+    assert refusal(server.exchange(server.token())) == (401, "INVALID_OIDC_TOKEN", UNKNOWN)
+    assert [server.exchange(token).status_code for token in genuine] == [200] * 5
     keys = server.issuer_keys()
     assert (keys["state"], bool(keys["lastError"])) == ("fresh", True)

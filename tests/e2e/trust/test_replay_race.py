@@ -35,7 +35,7 @@ def test_of_a_hundred_exchanges_of_one_token_one_succeeds(database_url, workers,
     server = serve(workers=workers, database_url=database_url)
     token = server.token()
 
-    answers = at_once(server.use_cases.exchange, [token] * RACERS)
+    answers = at_once(server.exchange, [token] * RACERS)
 
     outcomes = Counter(
         (answer.status_code, answer.json().get("details", {}).get("reason")) for answer in answers
@@ -55,7 +55,7 @@ def test_different_tokens_at_once_all_succeed(database_url, serve, at_once, erro
     server = serve(workers=4, database_url=database_url)
     tokens = [server.token() for _ in range(RACERS)]
 
-    answers = at_once(server.use_cases.exchange, tokens)
+    answers = at_once(server.exchange, tokens)
 
     assert Counter(answer.status_code for answer in answers) == {200: RACERS}
     assert len({answer.json()["access_token"] for answer in answers}) == RACERS
@@ -69,12 +69,12 @@ def test_no_token_leaves_without_its_audit_record(database_url, serve):
     token = server.token()
     execute(database_url, BREAK)
 
-    refused = server.use_cases.exchange(token)
+    refused = server.exchange(token)
 
     assert refused.status_code >= 500
     assert "access_token" not in refused.text
     execute(database_url, REPAIR)
-    assert server.use_cases.exchange(token).status_code == 200
+    assert server.exchange(token).status_code == 200
     assert len(server.audit("token.issued")) == 1
 
 
