@@ -25,7 +25,8 @@ def test_both_streams_are_read_to_their_end():
 @pytest.mark.parametrize("grandchild", [["sleep", "60"], ["sh", "-c", "while :; do echo x; done"]])
 def test_a_grandchild_that_keeps_a_stream_open_does_not_hold_the_step(grandchild):
     """Silent or never silent: the step ends with its process, after the grace period."""
-    code = f"import subprocess; print('pid', subprocess.Popen({grandchild}).pid, flush=True)"
+    # One write, so that the grandchild's own lines cannot come in between.
+    code = f"import os, subprocess; os.write(1, b'pid %d\\n' % subprocess.Popen({grandchild}).pid)"
 
     with _start(code) as process:
         lines = list(lines_of(process, grace_seconds=0.5))
