@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,12 +49,12 @@ def _line(entry: Entry) -> str:
     return " ".join([entry["endpoint"], entry["method"], str(entry["status"] or "reset"), *details])
 
 
-class RequestLog:
+class RequestLog(ABC):
     """Questions to the request log; whoever has one gives `requests`."""
 
+    @abstractmethod
     def requests(self) -> list[Entry]:
         """The logged requests, oldest first: `{at, endpoint, method, status, repository, audience}`."""
-        raise NotImplementedError
 
     def asked(self, endpoint: str, **members: Any) -> Requests:
         """The requests to an endpoint (`token`, `discovery`, `jwks`) whose entries have these members."""
