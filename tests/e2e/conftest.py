@@ -336,3 +336,17 @@ def checkout(git, tmp_path_factory):
     git(folder, "add", "--all")
     git(folder, "commit", "-qm", "A toolkit")
     return folder
+
+
+@pytest.fixture
+def run_in_docker(run_action):
+    """Run an action's folder with `--engine docker`; removes the image that it built."""
+    tags = set()
+
+    def run(action, inputs):
+        result = run_action(action, inputs, engine="docker")
+        tags.update(re.findall(r"Successfully tagged (\S+)", result.log))
+        return result
+
+    yield run
+    subprocess.run(["docker", "rmi", *tags], check=True, capture_output=True)

@@ -306,6 +306,24 @@ def test_both_actions_run_out_of_the_toolkits_own_repository(act, provider, repo
     assert [claims["sub"] for claims in service.seen] == run.outputs("agent-id")
 
 
+def test_act_and_the_mocks_runner_give_the_same_outputs(act, provider, trusted_agent, service, run_in_docker):
+    """Two runners that nobody made alike run one image: the outputs have the same names, and but for the token's the same values."""
+    # As in the example: a token for ten minutes.
+    ours = run_in_docker("issue-token", {"agent-id": trusted_agent, "expires-in": "600"})
+    theirs = act(
+        example("issue"),
+        {"ref": "refs/heads/main"},
+        SENTRYAGENT_API_URL=provider.url,
+        SENTRYAGENT_AGENT_ID=trusted_agent,
+        SERVICE_URL=service.url,
+    )
+
+    assert (ours.outcome, theirs.exit_code) == ("success", 0), theirs.log
+    assert set(re.findall(r"::set-output:: ([\w-]+)=", theirs.log)) == ours.outputs.keys()
+    for name in ours.outputs.keys() - {"access-token", "expires-at"}:
+        assert theirs.outputs(name)[-1] == ours.outputs[name]
+
+
 def test_a_refused_branch_stops_the_job_with_the_remedy(act, provider, trusted_agent, service):
     """The log says which branch is trusted and what an admin could create; the next step does not run."""
     run = act(

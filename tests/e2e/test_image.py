@@ -142,20 +142,6 @@ def docker_client():
     return subprocess.check_output(["which", "docker"], text=True).strip()
 
 
-@pytest.fixture
-def run_in_docker(run_action):
-    """Run an action's folder with `--engine docker`; removes the image that it built."""
-    tags = set()
-
-    def run(action, inputs):
-        result = run_action(action, inputs, engine="docker")
-        tags.update(re.findall(r"Successfully tagged (\S+)", result.log))
-        return result
-
-    yield run
-    docker("rmi", *tags)
-
-
 def test_the_process_engine_shows_what_the_image_does(
     provider, repository, agent_name, run_action, run_in_docker
 ):
