@@ -3,16 +3,22 @@
 import errno
 import gc
 import os
+import signal
 import socket
+import sys
 import threading
+import time
 import uuid
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import httpx
 import structlog
 from flask import Flask
 from granian.constants import Interfaces
 from granian.server import Server
+from granian.server.common import AbstractServer
 
 from server import housekeeping, logs, metrics
 from server.app import World, create_app, utc_now
@@ -34,6 +40,10 @@ _THREADS = 4
 _DRAIN_SECONDS = 30
 _GAUGE_SECONDS = 5
 """Between two looks at a worker's state; what is counted is on /metrics at once."""
+_PAUSE_SECONDS = 1
+_SETTLED_SECONDS = 60
+_STARTS = 5
+"""Starts in a row that may end before they have settled: workers that cannot start at all must not hide it for ever."""
 
 
 class UnusableAddress(Exception):
@@ -55,7 +65,8 @@ def serve(settings: Settings) -> None:
         issuer=settings.public_url,
         workers=workers,
     )
-    server = Server(
+    new_server = partial(
+        Server,
         "sentryagent",
         address=address,
         port=settings.port,
@@ -72,7 +83,39 @@ def serve(settings: Settings) -> None:
     gc.collect()
     gc.freeze()
     with metrics.shared_between_workers():
-        server.serve(target_loader=partial(load, settings), wrap_loader=False)
+        _keep_serving(new_server, partial(load, settings))
+
+
+def _keep_serving(new_server: Callable[[], AbstractServer[Any]], app: Callable[[], Flask]) -> None:
+    """Serve until SIGTERM or SIGINT, also where granian ends by itself: when one worker dies twice within 5.5 s.
+
+    Raises `SystemExit` with code 1 where `_STARTS` starts in a row ended before they had settled.
+    """
+    early = 0
+    while True:
+        began = time.monotonic()
+        if _was_told_to_end(new_server(), app):
+            return
+        early = early + 1 if time.monotonic() - began < _SETTLED_SECONDS else 0
+        if early == _STARTS:
+            log.error(
+                "workers keep dying, giving up; the kernel's log says whether memory ran out", starts=early
+            )
+            sys.exit(1)
+        log.error("a worker died twice within seconds; starting all of them again")
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _was_told_to_end(server: AbstractServer[Any], app: Callable[[], Flask]) -> bool:
+    """Serve once, and say whether a signal ended it and not the death of its workers."""
+    try:
+        server.serve(target_loader=app, wrap_loader=False)
+    except SystemExit as end:
+        # Until the next start nothing is in flight, and the server that ended would keep a signal to itself.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sys.exit(0))
+        return server.interrupt_signal or not end.code
+    return True
 
 
 def prepare(settings: Settings) -> None:
@@ -90,6 +133,8 @@ def prepare(settings: Settings) -> None:
 
 def load(settings: Settings) -> Flask:
     """The application of one worker process, with its own connections and its own cache of GitHub's keys."""
+    # Inherited is granian's handler of the parent, which would let a worker that still loads live on.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     logs.configure(settings.log_level)
     store = Database(settings.database_url)
     issuer_keys = GithubIssuerKeys(settings.github_issuer, httpx.Client())
