@@ -69,6 +69,8 @@ class Load:
         self._stopping = threading.Event()
         self._progress = threading.Condition()
         self.jobs = []
+        self.ended = None
+        self._issued = []
         self._attempts = []
         self._threads = [threading.Thread(target=self._work) for _ in range(CLIENTS)]
 
@@ -82,7 +84,18 @@ class Load:
         self._stopping.set()
         for thread in self._threads:
             thread.join(PATIENCE_SECONDS)
-        self.ended = time.monotonic()
+        with self._progress:
+            self.ended = time.monotonic()
+            self._progress.notify_all()
+
+    def issued(self):
+        """Each job that gets its token, in that order and as soon as it has it, until the load has ended."""
+        for number in itertools.count():
+            with self._progress:
+                self._progress.wait_for(lambda: number < len(self._issued) or self.ended)  # noqa: B023 - called at once
+            if number == len(self._issued):
+                return
+            yield self._issued[number]
 
     def attempts(self, since=0.0):
         return [it for it in self._attempts if it.at >= since]
@@ -139,6 +152,8 @@ class Load:
         job.attempts.append(Attempt(now, now - began, status, reason))
         with self._progress:
             self._attempts.append(job.attempts[-1])
+            if job.issued:
+                self._issued.append(job)
             self._progress.notify_all()
         return status not in {0, 503} or self._stopping.is_set()
 
@@ -233,11 +248,15 @@ class Provider:
     def issuer(self):
         return self.environ["SENTRYAGENT_PUBLIC_URL"]
 
+    def command(self, *words):
+        """Run `sentryagent-idp` as the admin at the machine; gives what it prints."""
+        done = subprocess.run([PROGRAM, *words], env=self.environ, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
     @cached_property
     def _admin(self):
-        done = subprocess.run([PROGRAM, "admin-token"], env=self.environ, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return {"Authorization": f"Bearer {done.stdout.strip()}"}
+        return {"Authorization": f"Bearer {self.command('admin-token')}"}
 
     def api(self, replica=0):
         """A client for the admin's requests to one replica."""
@@ -362,6 +381,14 @@ def provide(github, tmp_path):
             return provider
 
         yield start
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def provider(request, provide, tmp_path):
+    """One replica of two workers on SQLite, two of one worker on PostgreSQL."""
+    if request.param == "sqlite":
+        return provide(f"sqlite:///{tmp_path}/provider.db")
+    return provide(request.getfixturevalue("postgres_url"), replicas=2, workers=1)
 
 
 @pytest.fixture

@@ -13,14 +13,6 @@ MORE = 100
 ISSUED = 'agentidp_tokens_issued_total{outcome="success"}'
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def provider(request, provide, tmp_path):
-    """One replica of two workers on SQLite, two of one worker on PostgreSQL."""
-    if request.param == "sqlite":
-        return provide(f"sqlite:///{tmp_path}/provider.db")
-    return provide(request.getfixturevalue("postgres_url"), replicas=2, workers=1)
-
-
 def test_a_worker_is_killed(provider, request):
     """The others go on, a new worker takes its place, and the numbers at /metrics do not go back."""
     with provider.load() as load:

@@ -1,0 +1,197 @@
+"""`keys rotate` while tokens are issued: every one verifies, at every replica's keys and with the libraries of services."""
+
+import json
+import runpy
+import shutil
+import subprocess
+import threading
+import time
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import jwt
+import pytest
+from joserfc import jwt as joserfc_jwt
+from joserfc.jwk import KeySet
+
+pytestmark = pytest.mark.xdist_group("faults")
+
+HERE = Path(__file__).parent
+PYJWT_EXAMPLE = HERE.parents[1] / "examples" / "verify" / "verify_with_pyjwt.py"
+JWKS = "/.well-known/jwks.json"
+SOME = 40
+ROTATIONS = 2
+
+
+class PyJwt:
+    """PyJWT's client of a JWKS, used as docs/verify-tokens.md shows it."""
+
+    def __init__(self, url, issuer):
+        self.fetches = 0
+        self._issuer = issuer
+        self._verify = runpy.run_path(str(PYJWT_EXAMPLE))["verify"]
+        # Without the pause after a fetch: the test rotates within seconds what a provider rotates in months.
+        self._keys = jwt.PyJWKClient(url, cooldown_duration=0)
+        fetch = self._keys.fetch_data
+
+        def counted():
+            self.fetches += 1
+            return fetch()
+
+        self._keys.fetch_data = counted
+
+    def verify(self, token):
+        self._verify(token, self._keys, self._issuer, self._issuer)
+
+
+class Joserfc:
+    """joserfc, which leaves it to the service to fetch the keys again where it meets an unknown one."""
+
+    def __init__(self, url, issuer):
+        self.fetches = 0
+        self._url = url
+        self._claims = joserfc_jwt.JWTClaimsRegistry(
+            iss={"essential": True, "value": issuer}, aud={"essential": True, "value": issuer}
+        )
+        self._fetch()
+
+    def verify(self, token):
+        if jwt.get_unverified_header(token)["kid"] not in self._kids:
+            self._fetch()
+        self._claims.validate(joserfc_jwt.decode(token, self._keys, algorithms=["ES256"]).claims)
+
+    def _fetch(self):
+        self.fetches += 1
+        published = httpx.get(self._url, trust_env=False, verify=False).raise_for_status().json()
+        self._keys = KeySet.import_key_set(published)
+        self._kids = {key["kid"] for key in published["keys"]}
+
+
+class Jose:
+    """npm jose in a process of Node."""
+
+    def __init__(self, folder, url, issuer):
+        self.fetches = 0
+        command = ["node", folder / "verify-with-jose.mjs", url, issuer]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def verify(self, token):
+        print(token, file=self.process.stdin, flush=True)
+        answer = json.loads(self.process.stdout.readline())
+        self.fetches = answer["fetches"]
+        assert answer["error"] is None, answer["error"]
+
+
+@pytest.fixture(scope="session")
+def jose_folder(tmp_path_factory):
+    """The program for Node beside its one dependency."""
+    folder = tmp_path_factory.mktemp("jose")
+    shutil.copy(HERE / "verify-with-jose.mjs", folder)
+    install = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "jose@6"]
+    done = subprocess.run(install, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(params=["python", pytest.param("node", marks=pytest.mark.node)])
+def verifiers(request, provider):
+    """Services that check tokens with the keys of the last replica."""
+    url = f"{provider.replicas[-1].url}{JWKS}"
+    if request.param == "python":
+        yield [PyJwt(url, provider.issuer), Joserfc(url, provider.issuer)]
+        return
+    jose = Jose(request.getfixturevalue("jose_folder"), url, provider.issuer)
+    with jose.process:
+        yield [jose]
+        jose.process.stdin.close()
+
+
+class Published:
+    """What one replica publishes, looked at again and again: when it was asked and answered, and the keys by kid."""
+
+    def __init__(self, client):
+        self._client = client
+        self._asked, self._answered, self._keys = [], [], []
+
+    def look(self):
+        self._asked.append(time.monotonic())
+        published = self._client.get(JWKS).raise_for_status().json()
+        self._answered.append(time.monotonic())
+        self._keys.append({key["kid"]: key for key in published["keys"]})
+
+    def watch(self, ended):
+        while not ended.wait(0.05):
+            self.look()
+        self.look()
+
+    def around(self, attempt):
+        """The last keys from before an exchange was asked for, and the first from after its answer."""
+        before = bisect_right(self._answered, attempt.at - attempt.seconds) - 1
+        after = bisect_left(self._asked, attempt.at)
+        assert 0 <= before < after
+        return self._keys[before], self._keys[after]
+
+
+@contextmanager
+def _watched(replicas):
+    """What each of the replicas publishes meanwhile."""
+    ended = threading.Event()
+    with ExitStack() as clients, ThreadPoolExecutor(len(replicas)) as pool:
+        published = [
+            Published(clients.enter_context(httpx.Client(base_url=it.url, trust_env=False, verify=False)))
+            for it in replicas
+        ]
+        for one in published:
+            one.look()
+        watching = [pool.submit(one.watch, ended) for one in published]
+        try:
+            yield published
+        finally:
+            ended.set()
+        for one in watching:
+            one.result()
+
+
+def _follow(load, verifier):
+    """Check every token as soon as it is issued; gives them by the key that signed them."""
+    accepted = defaultdict(list)
+    for job in load.issued():
+        verifier.verify(job.issued)
+        accepted[jwt.get_unverified_header(job.issued)["kid"]].append(job)
+    return accepted
+
+
+def test_no_token_fails_while_keys_rotate(provider, verifiers, request):
+    """Each key is published everywhere before it signs and after it retired, and who caches keys need not know when."""
+    following = ThreadPoolExecutor(len(verifiers))
+    with _watched(provider.replicas) as published, following, provider.load() as load:
+        followers = [following.submit(_follow, load, verifier) for verifier in verifiers]
+        load.run(SOME)
+        for _ in range(ROTATIONS):
+            provider.command("keys", "rotate")
+            load.run(SOME)
+
+    assert load.outcomes().keys() == {(200, None)}
+    for verifier, follower in zip(verifiers, followers, strict=True):
+        accepted = follower.result()
+        assert sum(map(len, accepted.values())) == len(load.jobs)
+        assert len(accepted) == ROTATIONS + 1
+        # One fetch brings the key that signs and the one after it.
+        assert verifier.fetches <= 1 + ROTATIONS // 2
+    for replica in published:
+        for kid, jobs in accepted.items():
+            for job in jobs:
+                _check(job, kid, *replica.around(job.attempts[-1]))
+    fetches = ", ".join(f"{type(it).__name__} fetched {it.fetches} times" for it in verifiers)
+    provider.check(load, f"{request.node.name}: {len(accepted)} keys, {fetches}")
+
+
+def _check(job, kid, before, after):
+    """The token's key was published before the exchange, and is the same after it; the signature is good."""
+    assert before[kid] == after[kid]
+    key = jwt.PyJWK.from_dict(after[kid])
+    jwt.decode(job.issued, key, algorithms=["ES256"], options={"verify_aud": False})
