@@ -195,6 +195,18 @@ class Replica:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return [pid for pid in map(int, children) if "resource_tracker" not in _command_line(pid)]
 
+    def replaced(self, victim):
+        """Kill a worker; gives the one that takes its place."""
+        before = self.workers()
+        os.kill(victim, signal.SIGKILL)
+        pause = threading.Event()
+        for _ in range(PATIENCE_SECONDS * 100):
+            new = [pid for pid in self.workers() if pid not in before]
+            if new:
+                return new[0]
+            pause.wait(0.01)
+        return pytest.fail(self.log.read_text()[-2000:])
+
     def kill(self):
         """End all its processes at once, as a machine that loses its power, and its memory with it."""
         workers = self.workers()

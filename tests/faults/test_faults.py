@@ -28,6 +28,24 @@ def test_a_worker_is_killed(provider, request):
     provider.check(load, request.node.name)
 
 
+def test_the_same_worker_is_killed_twice(provider, request):
+    """Its successor too, before it has settled: the replica starts its workers anew, and needs nobody for it."""
+    replica = provider.replicas[0]
+    with provider.load() as load:
+        load.run(SOME)
+        successor = replica.replaced(replica.workers()[0])
+        began = time.monotonic()
+        replica.replaced(successor)
+        replica.wait_until_ready()
+        down = time.monotonic() - began
+        load.run(MORE)
+
+    assert down < 10
+    assert replica.process.poll() is None
+    assert "starting all of them again" in replica.log.read_text()
+    provider.check(load, f"{request.node.name}, ready after {down:.1f} s")
+
+
 def test_a_replica_is_killed(provider, request):
     """All its processes at once, as when a machine loses its power; it starts again on what is in the database."""
     replica = provider.replicas[-1]
