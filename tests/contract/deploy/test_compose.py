@@ -52,10 +52,12 @@ def test_the_database_is_the_one_that_the_url_names(services):
     assert services["provider"]["depends_on"] == {"database": {"condition": "service_healthy"}}
 
 
-def test_the_provider_may_write_nothing_but_its_database(services):
-    """As in production: a read-only image without privileges."""
-    provider = services["provider"]
+@pytest.mark.parametrize("name", ["provider", "github"])
+def test_what_we_build_runs_as_in_production(services, name):
+    """A read-only image without privileges that writes to no volume."""
+    service = services[name]
 
-    assert provider["read_only"] is True
-    assert provider["cap_drop"] == ["ALL"]
-    assert "volumes" not in provider
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "volumes" not in service
