@@ -163,9 +163,18 @@ def wait_for(what: str, log: Path, process: subprocess.Popen[bytes], ask: Callab
 def services(tmp_path_factory):
     """The running pair: GitHub and the provider that trusts it."""
     folder = tmp_path_factory.mktemp("services")
-    with contextlib.ExitStack() as running:
-        github = running.enter_context(start_github(folder / "mock-idp.log"))
-        yield github, running.enter_context(start_provider(folder, github))
+    log = folder / "sentryagent-idp.log"
+    settings = {"SENTRYAGENT_DATABASE_URL": f"sqlite:///{folder / 'provider.db'}"}
+    with (
+        start_github(folder / "mock-idp.log") as github,
+        start_provider(log, settings, github.url) as (url, admin_token),
+        httpx.Client(base_url=f"{url}/api/v1", headers=bearer(admin_token), trust_env=False) as admin,
+    ):
+        yield github, Provider(url, log, admin)
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
 
 
 @contextlib.contextmanager
@@ -179,21 +188,24 @@ def start_github(log: Path) -> Iterator[Github]:
 
 
 @contextlib.contextmanager
-def start_provider(folder: Path, github: Github) -> Iterator[Provider]:
-    log = folder / "sentryagent-idp.log"
-    environ = clean_environment() | {
-        "SENTRYAGENT_DATABASE_URL": f"sqlite:///{folder / 'provider.db'}",
-        "SENTRYAGENT_GITHUB_ISSUER": github.url,
-        "SENTRYAGENT_LOG_LEVEL": "debug",
-    }
+def start_provider(
+    log: Path, settings: Mapping[str, str], issuer: str, workers: int = 1
+) -> Iterator[tuple[str, str]]:
+    """A running provider that trusts an issuer: its URL, and an admin's token."""
+    environ = clean_environment() | {"SENTRYAGENT_GITHUB_ISSUER": issuer, "SENTRYAGENT_LOG_LEVEL": "debug"}
+    environ |= settings
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    serve = ("sentryagent-idp", "serve", "--port", port, "--workers", 1)
+    serve = ("sentryagent-idp", "serve", "--port", port, "--workers", workers)
     with program(log, environ, *serve) as process:
         wait_for("sentryagent-idp", log, process, lambda: is_ready(url))
-        headers = {"Authorization": f"Bearer {mint_admin_token(environ)}"}
-        with httpx.Client(base_url=f"{url}/api/v1", headers=headers, trust_env=False) as admin:
-            yield Provider(url, log, admin)
+        yield url, mint_admin_token(environ)
+
+
+@pytest.fixture(scope="session")
+def provider_program():
+    """For tests with a provider of their own: `with provider_program(log, settings, issuer, workers=1) as (url, token)`."""
+    return start_provider
 
 
 def mint_admin_token(environ: Mapping[str, str]) -> str:

@@ -2,14 +2,8 @@
 
 import contextlib
 import re
-import signal
-import socket
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Barrier
 
 import httpx
@@ -17,7 +11,6 @@ import pytest
 
 from mock_idp.server import MockIdp
 
-PROGRAM = Path(sys.executable).parent / "sentryagent-idp"
 REPOSITORY = "octo-org/hello-agent"
 PATIENCE_SECONDS = 30
 CLIENTS = 100
@@ -73,62 +66,23 @@ def service_logs(tmp_path):
 
 
 @pytest.fixture
-def serve(idp, service_logs, tmp_path, environment):
+def serve(idp, service_logs, tmp_path, provider_program):
     """Start a provider: `serve(workers=1, database_url=…)`; it is stopped when the test ends."""
     with contextlib.ExitStack() as running:
 
         def start(*, workers=1, database_url=f"sqlite:///{tmp_path / 'provider.db'}"):
-            settings = {
-                "SENTRYAGENT_DATABASE_URL": database_url,
-                "SENTRYAGENT_GITHUB_ISSUER": idp.issuer,
-                "SENTRYAGENT_RATE_LIMIT": "0",
-                "SENTRYAGENT_LOG_LEVEL": "debug",
-            }
-            url = running.enter_context(_program(service_logs[0], environment | settings, workers))
+            settings = {"SENTRYAGENT_DATABASE_URL": database_url, "SENTRYAGENT_RATE_LIMIT": "0"}
+            program = provider_program(service_logs[0], settings, idp.issuer, workers)
+            url, admin_token = running.enter_context(program)
             limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
             client = httpx.Client(base_url=url, limits=limits, timeout=PATIENCE_SECONDS, trust_env=False)
             http = running.enter_context(client)
-            admin = {"Authorization": f"Bearer {_admin_token(environment | settings)}"}
+            admin = {"Authorization": f"Bearer {admin_token}"}
             policy = {"repository": REPOSITORY, "branch": "main"}
             http.post("/api/v1/oidc/trust-policies", json=policy, headers=admin).raise_for_status()
             return Server(url, idp, http, admin)
 
         yield start
-
-
-@contextlib.contextmanager
-def _program(log, environ, workers):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    command = [PROGRAM, "serve", "--port", str(port), "--workers", str(workers)]
-    with log.open("ab") as out:
-        process = subprocess.Popen(command, env=environ, stdout=out, stderr=subprocess.STDOUT)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        _await(url, process, log)
-        yield url
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(PATIENCE_SECONDS)
-        finally:
-            process.kill()
-
-
-def _await(url, process, log):
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/ready", trust_env=False).is_success:
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"the provider did not start:\n{log.read_text()[-2000:]}")
-
-
-def _admin_token(environ):
-    done = subprocess.run([PROGRAM, "admin-token"], env=environ, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 @pytest.fixture
