@@ -204,7 +204,7 @@ def start_provider(
 
 @pytest.fixture(scope="session")
 def provider_program():
-    """For tests with a provider of their own: `with provider_program(log, settings, issuer, workers=1) as (url, token)`."""
+    """What starts a provider of the test's own; see `start_provider`."""
     return start_provider
 
 
