@@ -291,6 +291,12 @@ class Provider:
         with engine.begin() as connection:
             return [tuple(row) for row in connection.execute(text(statement))]
 
+    def execute(self, statement):
+        """Change the database, as a step of a migration does."""
+        engine = create_engine(self.database_url, poolclass=NullPool)
+        with engine.begin() as connection:
+            connection.execute(text(statement))
+
     def check(self, load, title, reasons=()):
         """Whatever happened: what was handed out is audited and used up, and no client saw worse than a 503.
 

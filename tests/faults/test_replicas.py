@@ -10,6 +10,15 @@ import pytest
 pytestmark = pytest.mark.xdist_group("faults")
 
 RACERS = 40
+TABLES = (
+    "agents",
+    "audit_log",
+    "audit_seals",
+    "oidc_trust_policies",
+    "revoked_tokens",
+    "signing_keys",
+    "used_tokens",
+)
 REPOSITORY = "octo-org/hello-agent"
 
 
@@ -92,4 +101,19 @@ def test_four_workers_on_sqlite_never_find_it_locked(provide, tmp_path, request)
 
     assert load.outcomes().keys() == {(200, None)}
     assert "locked" not in provider.replicas[0].log.read_text()
+    provider.check(load, request.node.name)
+
+
+def test_replicas_go_on_with_the_schema_of_a_later_version(provider, request):
+    """A migration only adds, to any table; the replicas of this version that run meanwhile are ready and issue tokens."""
+    with provider.load() as load:
+        load.run(20)
+        for table in TABLES:
+            provider.execute(f"ALTER TABLE {table} ADD COLUMN later VARCHAR")
+        provider.execute("UPDATE alembic_version SET version_num = '900'")
+        load.run(40)
+
+    assert load.outcomes().keys() == {(200, None)}
+    for replica in provider.replicas:
+        assert httpx.get(f"{replica.url}/ready", trust_env=False, verify=False).json()["migrations"] == "ok"
     provider.check(load, request.node.name)
