@@ -3,8 +3,11 @@
 import os
 import platform
 import re
+import shlex
 import shutil
 import statistics
+import sys
+import sysconfig
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +27,7 @@ def facts(folder: Path) -> dict[str, str]:
         "processor": f"{_processor()}, {os.cpu_count()} cores, shared by servers, load and signing",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
+        "Python": python(),
         "write and sync of 4 KiB": f"{1000 * _sync_seconds(folder):.2f} ms (median of {_WRITES})",
         "load generator": "wrk; at half load sockets of this benchmark"
         if wrk.program()
@@ -63,6 +67,23 @@ def _commit() -> str:
 def _processor() -> str:
     found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return found[1] if found else platform.machine()
+
+
+def python() -> str:
+    """Version and build of this Python, which is the provider's too: its speed depends on both.
+
+    A build tells how it was optimised by the options of its `configure` alone, and a package need not tell at all:
+    Debian's is optimised by profiles without any of them.
+    """
+    options = shlex.split(sysconfig.get_config_var("CONFIG_ARGS"))
+    chosen = [it for it in options if it.startswith(("--enable-optimizations", "--with-lto"))]
+    if chosen:
+        build = f"configured with {' '.join(chosen)}"
+    elif sys.base_prefix == "/usr":
+        build = "the system's package, whose options do not tell how it was optimised"
+    else:
+        build = "configured without --enable-optimizations"
+    return f"{platform.python_version()}, {platform.python_compiler()}, {build}"
 
 
 def _sync_seconds(folder: Path) -> float:
