@@ -55,7 +55,7 @@ soak: $(VENV)/.dev ## ten minutes of load on each database, or SECONDS=…: no e
 	@SENTRYAGENT_SOAK_SECONDS=$(or $(SECONDS),600) $(BIN)/pytest -q -s tests/faults/test_soak.py
 
 .PHONY: bench
-bench: $(VENV)/.dev ## the provider raced against its peers, in under five minutes; DURATION=seconds of a turn, ROUNDS=turns
+bench: $(VENV)/.dev ## the provider raced against its peers, in under ten minutes; DURATION=seconds of a turn, ROUNDS=turns
 	@$(BIN)/python -m bench $(if $(DURATION),--duration $(DURATION)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 .PHONY: actions-dist

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import chart, machine, oidc_provider, openbao, postgresql, provider, report
+from bench import chart, growth, machine, oidc_provider, openbao, postgresql, provider, report
 from bench.load import LoadFailed
 from bench.measurement import Contender, Race, WrongBooks
 from bench.processes import Unavailable, processor_seconds
@@ -23,11 +23,15 @@ PAGE = Path(__file__).parent / "results" / "exchange.md"
 CHART = PAGE.with_suffix(".svg")
 TITLE = "Tokens a second"
 _LONGEST_TURN = 15
+_WORKERS = 2
+"""On two cores, how the provider starts without any setting: what most users get."""
 
 
 def main() -> None:
     """Race as the command line says; exits with 1 where a server answered anything but tokens."""
-    parser = argparse.ArgumentParser(prog="bench", description="Race the provider against its peers.")
+    parser = argparse.ArgumentParser(
+        prog="bench", description="Race the provider against its peers; needs 3 GB in TMPDIR."
+    )
     parser.add_argument(
         "--duration", type=_duration, default=2.5, help="seconds of a turn  [default: %(default)s]"
     )
@@ -69,15 +73,15 @@ def run(seconds: float, rounds: int, only: str) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sentryagent-bench-")))
         facts = machine.facts(folder)
         github = stack.enter_context(MockIdp())
-        key = github.state.ring.signing
-        around = Surroundings(folder, github.issuer, key.public_pem().decode(), key.jwk())
-        contenders, skipped = start(stack, around, only)
-        signers = stack.enter_context(mint(key, github.issuer))
+        contenders, skipped = start(stack, Surroundings(folder, github), only)
+        reference = _reference(contenders)
+        signers = stack.enter_context(mint(github.state.ring.signing, github.issuer))
         strangers = _share_of_strangers(contenders)
-        Race(contenders, signers, seconds, say).run(rounds)
+        Race(contenders, reference, signers, seconds, say).run(rounds)
         facts["processor taken by other programs meanwhile"] = f"{100 * strangers():.0f} %"
         token = describe(signers.tokens(TokenKind.GITHUB, 1)[0])
-        page = _page(contenders, report.Setting(seconds, rounds, token, facts, skipped))
+        setting = report.Setting(seconds, rounds, token, facts, skipped)
+        page = report.page(contenders, reference, setting, CHART.name)
         say(f"\n{page}")
         if not only:
             write(page, contenders)
@@ -92,10 +96,11 @@ def _share_of_strangers(contenders: Sequence[Contender]) -> Callable[[], float]:
 
 def entrants(stack: ExitStack, skipped: dict[str, str]) -> list[Entrant]:
     """Who takes part, in the order of the table."""
-    found = [provider.on_sqlite(1), provider.on_sqlite(2), provider.on_sqlite(1, provider.MANY_POLICIES)]
+    found = [provider.on_sqlite(1), provider.on_sqlite(_WORKERS)]
+    found += [provider.on_sqlite(_WORKERS, more) for more in (growth.POLICIES, growth.USED_TOKENS)]
     try:
         cluster = stack.enter_context(postgresql.cluster())
-        found += [provider.on_postgresql(cluster, workers) for workers in (1, 2)]
+        found += [provider.on_postgresql(cluster, workers) for workers in (1, 2, 4)]
     except Unavailable as reason:
         skipped["provider, PostgreSQL"] = str(reason)
     return [*found, *openbao.entrants(), *oidc_provider.entrants()]
@@ -120,11 +125,10 @@ def start(stack: ExitStack, around: Surroundings, only: str) -> tuple[list[Conte
     return contenders, skipped
 
 
-def _page(contenders: Sequence[Contender], setting: report.Setting) -> str:
-    # On two cores, the provider as it starts without any setting: what most users get.
-    default = provider.on_sqlite(2).name
-    reference = next((it for it in contenders if it.entrant.name == default), contenders[0])
-    return report.page(contenders, reference, setting, CHART.name)
+def _reference(contenders: Sequence[Contender]) -> Contender:
+    """The provider with its default, or without it whoever comes first."""
+    default = provider.on_sqlite(_WORKERS).name
+    return next((it for it in contenders if it.entrant.name == default), contenders[0])
 
 
 def write(page: str, contenders: Sequence[Contender]) -> None:

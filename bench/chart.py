@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-_WIDTH, _LEFT, _RIGHT, _TOP, _ROW = 920, 360, 90, 56, 30
+_WIDTH, _LEFT, _RIGHT, _TOP, _ROW = 990, 430, 90, 56, 30
 _OURS, _THEIRS, _LINE, _TEXT = "#1f6feb", "#8c959f", "#24292f", "#24292f"
 
 

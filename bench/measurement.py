@@ -3,9 +3,11 @@
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from bench import sockets, wrk
+from bench.disturbance import Count
 from bench.load import LoadFailed, Outcome
 from bench.processes import await_quiet, processor_seconds
 from bench.subject import Entrant, Subject
@@ -16,6 +18,8 @@ _FIRST_GUESS = 4000
 """Tokens a second that no server here is expected to exceed, before the first measurement."""
 _RESERVE = 1.3
 """How many more tokens are signed than the fastest server took."""
+_DISTURBED_TURNS = 3
+"""How many turns a disturbance lasts, so that it happens several times."""
 
 
 class WrongBooks(Exception):
@@ -30,14 +34,31 @@ class Slice:
     processor_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class HalfLoad:
+    """Latencies at half of a server's rate, in seconds, and how often it was disturbed meanwhile."""
+
+    latencies: Sequence[float]
+    disturbed: int = 0
+
+    def percentile(self, percent: int) -> float:
+        """In milliseconds."""
+        return 1000 * statistics.quantiles(self.latencies, n=100, method="inclusive")[percent - 1]
+
+
+UNDISTURBED = ""
+"""The key of the latencies while nothing else happened."""
+_NOTHING = nullcontext[Count](lambda: 0)
+
+
 @dataclass(slots=True)
 class Contender:
-    """A server in the race, and what was measured of it; latencies are in seconds."""
+    """A server in the race, and what was measured of it; `half_loads` by the name of what disturbed it."""
 
     entrant: Entrant
     subject: Subject
     slices: list[Slice] = field(default_factory=list)
-    latencies: Sequence[float] = ()
+    half_loads: dict[str, HalfLoad] = field(default_factory=dict)
     handed_out: int = 0
     bytes_per_token: float | None = None
     takes_used: bool = False
@@ -53,10 +74,6 @@ class Contender:
         """The median of the rounds."""
         return statistics.median(it.rate for it in self.slices)
 
-    def percentile(self, percent: int) -> float:
-        """A latency at half load, in seconds."""
-        return statistics.quantiles(self.latencies, n=100, method="inclusive")[percent - 1]
-
     def take_turn(self, tokens: Sequence[str], seconds: float) -> Slice:
         """As many tokens as it can; raises `LoadFailed` at any other answer than a token."""
         before = processor_seconds(self.subject.roots)
@@ -66,13 +83,17 @@ class Contender:
         spent = processor_seconds(self.subject.roots) - before
         return Slice(outcome.rate, 1000 * spent / outcome.tokens)
 
-    def take_half(self, tokens: Sequence[str], seconds: float) -> None:
+    def take_half(
+        self, tokens: Sequence[str], seconds: float, disturbance: AbstractContextManager[Count]
+    ) -> HalfLoad:
         """Half of what it can, for latencies; raises `LoadFailed`."""
-        outcome = self._load(
-            tokens, lambda requests: sockets.paced(self.subject.target, requests, seconds, self.rate / 2)
-        )
-        self.latencies = outcome.latencies
+        with disturbance as count:
+            outcome = self._load(
+                tokens, lambda requests: sockets.paced(self.subject.target, requests, seconds, self.rate / 2)
+            )
+            disturbed = count()
         await_quiet(self.subject.roots)
+        return HalfLoad(outcome.latencies, disturbed)
 
     def _load(self, tokens: Sequence[str], drive: Callable[[Sequence[bytes]], Outcome]) -> Outcome:
         requests = [self.subject.request(token) for token in tokens]
@@ -110,9 +131,13 @@ def _most(subject: Subject, requests: Sequence[bytes], seconds: float) -> Outcom
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """All contenders, with what they need to be measured; `seconds` is the length of a turn."""
+    """All contenders, with what they need to be measured; `seconds` is the length of a turn.
+
+    The `reference` is the one of them that the others are compared with, and that is disturbed.
+    """
 
     contenders: Sequence[Contender]
+    reference: Contender
     mint: Mint
     seconds: float
     say: Callable[[str], None]
@@ -123,7 +148,10 @@ class Race:
         for number in range(rounds):
             self._round(number, rounds)
         for contender in self.contenders:
-            self._half_load(contender)
+            self._half_load(contender, UNDISTURBED, _NOTHING, self.seconds)
+        for disturbance in self.reference.subject.disturbances:
+            seconds = _DISTURBED_TURNS * self.seconds
+            self._half_load(self.reference, disturbance.name, disturbance.during(), seconds)
         for contender in self.contenders:
             contender.close_books()
 
@@ -147,11 +175,15 @@ class Race:
             contender.fastest = max(contender.fastest, turn.rate)
             self.say(f"round {number + 1} of {rounds}: {contender.entrant.name}: {turn.rate:,.0f} tokens/s")
 
-    def _half_load(self, contender: Contender) -> None:
-        count = math.ceil(contender.rate / 2 * self.seconds)
-        contender.take_half(self.mint.tokens(contender.subject.kind, count), self.seconds)
-        p50, p99 = (1000 * contender.percentile(percent) for percent in (50, 99))
-        self.say(f"half load: {contender.entrant.name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    def _half_load(
+        self, contender: Contender, disturbance: str, during: AbstractContextManager[Count], seconds: float
+    ) -> None:
+        tokens = self.mint.tokens(contender.subject.kind, math.ceil(contender.rate / 2 * seconds))
+        half = contender.take_half(tokens, seconds, during)
+        contender.half_loads[disturbance] = half
+        meanwhile = f", {disturbance} (times: {half.disturbed})" if disturbance else ""
+        p50, p99 = half.percentile(50), half.percentile(99)
+        self.say(f"half load: {contender.entrant.name}{meanwhile}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
 
     def _piles(self, seconds: float) -> dict[TokenKind, Sequence[str]]:
         """Fresh tokens of each kind, enough for a turn of the fastest."""

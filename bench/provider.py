@@ -1,7 +1,6 @@
-"""The provider of this repository: SQLite or PostgreSQL, one worker or two."""
+"""The provider of this repository: SQLite or PostgreSQL, with one worker or more, new or long in use."""
 
 import json
-import platform
 import sqlite3
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,23 +14,24 @@ from typing import Any
 
 import httpx
 
-from bench.load import Target
+from bench.disturbance import Disturbance, issuer_down, repeated
+from bench.growth import Growth
+from bench.load import LoadFailed, Target
 from bench.postgresql import Cluster
 from bench.processes import await_ready, environment, free_port, run, running
 from bench.subject import Entrant, Running, Subject, Surroundings, post
 from bench.workload import AUDIENCE, REPOSITORIES, TokenKind
+from mock_idp.server import MockIdp
 
 _PROGRAM = str(Path(sys.executable).with_name("sentryagent-idp"))
 _EXCHANGE = "/api/v1/oidc/token"
 _KEEPS = "used `jti`, audit record"
-MANY_POLICIES = 100_000
 
 
-def on_sqlite(workers: int, policies: int = len(REPOSITORIES)) -> Entrant:
-    """The provider with its embedded database."""
-    name = f"provider, SQLite, {_workers(workers)}"
-    more = "" if policies == len(REPOSITORIES) else f", {policies:,} policies"
-    return Entrant(name + more, _KEEPS, partial(_sqlite, workers, policies), is_ours=True)
+def on_sqlite(workers: int, growth: Growth | None = None) -> Entrant:
+    """The provider with its embedded database: as it is after its first start, or grown."""
+    name = f"provider, SQLite, {_workers(workers)}{f', {growth}' if growth else ''}"
+    return Entrant(name, _KEEPS, partial(_sqlite, workers, growth), is_ours=True, growth=growth)
 
 
 def on_postgresql(cluster: Cluster, workers: int) -> Entrant:
@@ -55,13 +55,14 @@ class _Database:
 
 
 @contextmanager
-def _sqlite(workers: int, policies: int, around: Surroundings) -> Running:
-    path = around.folder / f"provider-{workers}-{policies}.db"
+def _sqlite(workers: int, growth: Growth | None, around: Surroundings) -> Running:
+    path = around.folder / f"provider-{workers}-{growth.rows if growth else 0}.db"
     database = _Database(
         f"sqlite:///{path}", partial(_sqlite_bytes, path), name=f"SQLite {sqlite3.sqlite_version}"
     )
     with _provider(database, workers, around) as subject:
-        _multiply_policies(path, policies - len(REPOSITORIES))
+        if growth:
+            growth.fill(path)
         yield subject
 
 
@@ -96,15 +97,42 @@ def _provider(database: _Database, workers: int, around: Surroundings) -> Runnin
             kind=TokenKind.GITHUB,
             request=lambda token: _request(port, token, agent_id),
             roots=[process.pid, *database.roots],
-            version=f"{version('sentryagent-toolkit')}, Python {platform.python_version()}, {database.name}",
+            version=f"{version('sentryagent-toolkit')}, {database.name}",
             issued=books.issued,
             size=database.size,
             check=books.check,
+            disturbances=[
+                issuer_down(around.github, partial(_present_unknown_key, api, around.github, agent_id)),
+                *_rotation(settings),
+            ],
         )
 
 
 def _request(port: int, token: str, agent_id: str) -> bytes:
     return post(port, _EXCHANGE, json.dumps({"token": token, "agentId": agent_id}))
+
+
+def _present_unknown_key(api: httpx.Client, github: MockIdp, agent_id: str) -> None:
+    """Send a token that names a key which nobody knows, so that the provider asks its issuer for new ones.
+
+    Each comes over a connection of its own, since a connection stays with one worker.
+    """
+    token = github.mint(audience=AUDIENCE, header={"kid": "unknown"})
+    body = {"token": token, "agentId": agent_id}
+    answer = api.post(_EXCHANGE, json=body, headers={"Connection": "close"})
+    if answer.status_code != httpx.codes.UNAUTHORIZED:
+        raise LoadFailed(f"a token with an unknown key got {answer.status_code} {answer.text}")
+
+
+def _rotation(settings: Mapping[str, str]) -> list[Disturbance]:
+    """New signing keys; before, what the start of a program costs by itself, on the processor that it shares."""
+    remarks = {"list": ", for comparison: it changes nothing", "rotate": ""}
+    return [
+        repeated(
+            f"`sentryagent-idp keys {verb}`{remark}", partial(run, [_PROGRAM, "keys", verb], environ=settings)
+        )
+        for verb, remark in remarks.items()
+    ]
 
 
 def _api(port: int) -> httpx.Client:
@@ -161,22 +189,3 @@ def _sqlite_bytes(path: Path) -> int:
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
         )
         return int(pages) * int(size)
-
-
-def _multiply_policies(path: Path, count: int) -> None:
-    """Copy a policy, for so many other repositories: through the API it would take minutes."""
-    others = {
-        "id": "printf('00000000-0000-4000-8000-%012x', number)",
-        "repository": "'octo-org/other-' || number",
-        "repository_key": "'octo-org/other-' || number",
-        "conditions_key": "lower(hex(randomblob(32)))",
-    }
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as connection:
-        columns = [row[1] for row in connection.execute("PRAGMA table_info(oidc_trust_policies)")]
-        connection.execute(
-            f"WITH RECURSIVE numbers(number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < ?) "  # noqa: S608 - names of our own table
-            f"INSERT INTO oidc_trust_policies ({', '.join(columns)}) "
-            f"SELECT {', '.join(others.get(name, name) for name in columns)} "
-            "FROM (SELECT * FROM oidc_trust_policies LIMIT 1), numbers WHERE number <= ?",
-            (count, count),
-        )

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.measurement import Contender
+from bench.measurement import UNDISTURBED, Contender, HalfLoad
 
 _HEAD = (
     "| server | on disk when a token leaves | tokens/s | lowest to highest | ratio | processor, ms/token | p50, ms "
@@ -40,6 +40,9 @@ def page(contenders: Sequence[Contender], reference: Contender, setting: Setting
         f"{_HEAD}\n{rows}",
         *(f"Not measured: {name}: {reason}" for name, reason in setting.skipped.items()),
         _reading(reference, setting.token),
+        *_growth(contenders, reference),
+        "## Latency at half load",
+        _half_loads(reference),
         "## Measured on",
         _facts(contenders, setting.machine),
     ]
@@ -62,7 +65,7 @@ def _row(contender: Contender, reference: Contender) -> str:
         f"{min(rates):,.0f} to {max(rates):,.0f}",
         f"{ratio(contender, reference):.2f}",
         f"{statistics.median(it.processor_ms for it in contender.slices):.2f}",
-        *(f"{1000 * contender.percentile(percent):.1f}" for percent in (50, 99)),
+        *(f"{contender.half_loads[UNDISTURBED].percentile(percent):.1f}" for percent in (50, 99)),
         "" if contender.bytes_per_token is None else f"{contender.bytes_per_token:,.0f}",
         "taken again" if contender.takes_used else "refused",
     ]
@@ -84,6 +87,26 @@ def _reading(reference: Contender, token: str) -> str:
         "- p50 and p99: at half of the server's own rate, from the moment at which a request is due.\n"
         "- All servers run with their defaults, but for rate limits, which are off; OpenBao has no audit device."
     )
+
+
+def _growth(contenders: Sequence[Contender], reference: Contender) -> list[str]:
+    grown = [(it, it.entrant.growth) for it in contenders if it.entrant.growth and it is not reference]
+    if not grown:
+        return []
+    lines = (f"- {ratio(it, reference):.2f} with {more} {more.remark}" for it, more in grown)
+    told = f"Tokens for one of “{reference.entrant.name}” in the same round, with as many workers:"
+    return ["## Growth", told, "\n".join(lines)]
+
+
+def _half_loads(contender: Contender) -> str:
+    told = f"“{contender.entrant.name}” at half of its rate; what happens meanwhile takes its share of the processor:"
+    rows = (_half_load(*it) for it in contender.half_loads.items())
+    return "\n".join([f"{told}\n\n| meanwhile | times | p50, ms | p99, ms |\n|---|--:|--:|--:|", *rows])
+
+
+def _half_load(disturbance: str, half: HalfLoad) -> str:
+    meanwhile = f"{disturbance} | {half.disturbed}" if disturbance else "nothing | "
+    return f"| {meanwhile} | {half.percentile(50):.1f} | {half.percentile(99):.1f} |"
 
 
 def _facts(contenders: Sequence[Contender], machine: Mapping[str, str]) -> str:

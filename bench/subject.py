@@ -5,18 +5,34 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.disturbance import Disturbance
+from bench.growth import Growth
 from bench.load import Target
 from bench.workload import TokenKind
+from mock_idp.server import MockIdp
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the servers of one run share: a folder for their data, and the issuer of the tokens with its key."""
+    """What the servers of one run share: a folder for their data, and the issuer of the tokens."""
 
     folder: Path
-    issuer: str
-    issuer_key_pem: str
-    issuer_jwk: dict[str, object]
+    github: MockIdp
+
+    @property
+    def issuer(self) -> str:
+        """The `iss` of the tokens."""
+        return self.github.issuer
+
+    @property
+    def issuer_key_pem(self) -> str:
+        """The public key of the tokens."""
+        return self.github.state.ring.signing.public_pem().decode()
+
+    @property
+    def issuer_jwk(self) -> dict[str, object]:
+        """The same key, as in the issuer's JWKS."""
+        return self.github.state.ring.signing.jwk()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +40,8 @@ class Subject:
     """A running server: how it is asked, and how its own books are read.
 
     `issued` counts the tokens that its database knows of, `size` is its database's in bytes, `check` says what is
-    wrong with its books or nothing; each is `None` where the server has no such thing.
+    wrong with its books or nothing; each is `None` where the server has no such thing. `disturbances` must leave its
+    latencies as they are.
     """
 
     target: Target
@@ -35,16 +52,18 @@ class Subject:
     issued: Callable[[], int] | None = None
     size: Callable[[], int] | None = None
     check: Callable[[], str] | None = None
+    disturbances: Sequence[Disturbance] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """A server that can be started; `keeps` is what is on disk when a token leaves it."""
+    """A server that can be started; `keeps` is what is on disk when a token leaves it, `growth` what was there before."""
 
     name: str
     keeps: str
     start: Callable[[Surroundings], AbstractContextManager[Subject]]
     is_ours: bool = False
+    growth: Growth | None = None
 
 
 def post(port: int, path: str, body: str, content_type: str = "application/json") -> bytes:

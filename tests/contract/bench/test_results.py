@@ -1,15 +1,18 @@
 """What the benchmark says about servers that a test makes up."""
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench import chart, measurement, report
+from bench import chart, growth, measurement, report
+from bench.disturbance import Disturbance
 from bench.load import Outcome, Target
-from bench.measurement import Contender, Race, Slice, WrongBooks
+from bench.measurement import UNDISTURBED, Contender, HalfLoad, Race, Slice, WrongBooks
 from bench.subject import Entrant, Subject
 from bench.workload import TokenKind
+
+SETTING = report.Setting(1.0, 1, "33 claims", {"memory": "1 GiB"}, {"other": "no npm"})
 
 
 class FakeMint:
@@ -19,7 +22,7 @@ class FakeMint:
         return [f"{kind.value} {number}" for number in range(count)]
 
 
-def make_contender(name, *, is_ours=True, **books):
+def make_contender(name, *, is_ours=True, growth=None, **books):
     subject = Subject(
         target=Target(1, "access_token", "/health"),
         kind=TokenKind.GITHUB,
@@ -28,7 +31,7 @@ def make_contender(name, *, is_ours=True, **books):
         version="1.0",
         **books,
     )
-    return Contender(Entrant(name, "all of it", lambda _: nullcontext(subject), is_ours), subject)
+    return Contender(Entrant(name, "all of it", lambda _: nullcontext(subject), is_ours, growth), subject)
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def answers(monkeypatch):
 
 def race(*contenders):
     said = []
-    Race(contenders, FakeMint(), 0.1, said.append).run(rounds=2)
+    Race(contenders, contenders[0], FakeMint(), 0.1, said.append).run(rounds=2)
     return said
 
 
@@ -105,13 +108,64 @@ def test_a_ratio_is_the_median_of_pairs():
 def test_the_page_has_a_row_for_each_server_and_the_reason_of_each_missing_one():
     """Nobody looks for a server in vain."""
     contender = make_contender("one")
-    contender.slices, contender.latencies = [Slice(1234, 0.5)], [0.001, 0.003]
-    setting = report.Setting(1.0, 1, "33 claims", {"memory": "1 GiB"}, {"other": "no npm"})
+    contender.slices = [Slice(1234, 0.5)]
+    contender.half_loads[UNDISTURBED] = HalfLoad([0.001, 0.003])
 
-    page = report.page([contender], contender, setting, "chart.svg")
+    page = report.page([contender], contender, SETTING, "chart.svg")
 
     assert "| **one** | all of it | 1,234 | 1,234 to 1,234 | 1.00 | 0.50 | 2.0 | 3.0 |  | refused |" in page
     assert "Not measured: other: no npm" in page
+
+
+def test_the_reference_is_disturbed_and_nobody_else(answers):
+    """While its tokens come the disturbance is on, and how often it happened is kept with the latencies."""
+    told = []
+
+    @contextmanager
+    def during():
+        told.append("on")
+        yield lambda: 3
+        told.append("off")
+
+    reference, other = (
+        make_contender(name, disturbances=[Disturbance("a storm", during)]) for name in ("one", "two")
+    )
+
+    said = race(reference, other)
+
+    assert told == ["on", "off"]
+    assert reference.half_loads["a storm"].disturbed == 3
+    assert list(other.half_loads) == [UNDISTURBED]
+    assert "half load: one, a storm (times: 3): p50 2.0 ms, p99 2.0 ms" in said
+
+
+def test_the_page_has_the_latencies_of_each_disturbance_also_of_one_that_never_came():
+    """Latencies stand beside the undisturbed ones, with a count by which a reader sees that something happened."""
+    contender = make_contender("one")
+    contender.slices = [Slice(100, 1)]
+    contender.half_loads = {
+        UNDISTURBED: HalfLoad([0.001, 0.001]),
+        "a storm": HalfLoad([0.004, 0.004], 7),
+        "a war": HalfLoad([0.002, 0.002], 0),
+    }
+
+    page = report.page([contender], contender, SETTING, "chart.svg")
+
+    assert "| nothing |  | 1.0 | 1.0 |\n| a storm | 7 | 4.0 | 4.0 |\n| a war | 0 | 2.0 | 2.0 |\n" in page
+
+
+def test_the_page_compares_what_has_grown_with_the_reference():
+    """Each grown database has its ratio, and what its load was; without any there is no such section."""
+    reference, grown = make_contender("one"), make_contender("two", growth=growth.POLICIES)
+    for contender, rate in ((reference, 100), (grown, 93)):
+        contender.slices, contender.half_loads[UNDISTURBED] = [Slice(rate, 1)], HalfLoad([0.001, 0.001])
+
+    page = report.page([reference, grown], reference, SETTING, "chart.svg")
+
+    assert (
+        "\n- 0.93 with 100,000 policies instead of 10; the load comes from the same 10 repositories\n" in page
+    )
+    assert "## Growth" not in report.page([reference], reference, SETTING, "chart.svg")
 
 
 def test_the_chart_is_well_formed_and_longer_bars_are_faster_servers():

@@ -1,0 +1,72 @@
+"""What a provider has in its database after long use, put there past its API, which would take minutes to days."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.workload import REPOSITORIES
+
+_FAR = 4_070_908_800_000_000
+"""The year 2099 in microseconds since the epoch: no housekeeping takes such a row away."""
+_NUMBERS = (
+    "WITH RECURSIVE numbers(number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < ?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """So many `rows` of something; `remark` tells the report's readers what the load does with them."""
+
+    rows: int
+    of: str
+    remark: str
+    insert: Callable[[sqlite3.Connection, int], None]
+
+    def __str__(self) -> str:
+        return f"{self.rows:,} {self.of}"
+
+    def fill(self, path: Path) -> None:
+        """Put the rows into a provider's SQLite file."""
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as connection:
+            self.insert(connection, self.rows)
+            # Else the log would keep the length that the rows gave it, and a log that need not grow is faster.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _policies(connection: sqlite3.Connection, rows: int) -> None:
+    """Copy a policy for other repositories, so that there are so many with those that are there."""
+    others = {
+        "id": "printf('00000000-0000-4000-8000-%012x', number)",
+        "repository": "'octo-org/other-' || number",
+        "repository_key": "'octo-org/other-' || number",
+        "conditions_key": "lower(hex(randomblob(32)))",
+    }
+    columns = [row[1] for row in connection.execute("PRAGMA table_info(oidc_trust_policies)")]
+    connection.execute(
+        f"{_NUMBERS} INSERT INTO oidc_trust_policies ({', '.join(columns)}) "  # noqa: S608 - names of our own table
+        f"SELECT {', '.join(others.get(name, name) for name in columns)} "
+        "FROM (SELECT * FROM oidc_trust_policies LIMIT 1), numbers",
+        (rows - len(REPOSITORIES),),
+    )
+
+
+def _used_tokens(connection: sqlite3.Connection, rows: int) -> None:
+    """Random digests, in their order: as they come, ten million would take many minutes."""
+    connection.execute(
+        f"{_NUMBERS} INSERT INTO used_tokens (token_digest, keep_until) "  # noqa: S608 - no value of anybody's
+        "SELECT randomblob(32), ? FROM numbers ORDER BY 1",
+        (rows, _FAR),
+    )
+
+
+POLICIES = Growth(
+    100_000,
+    "policies",
+    f"instead of {len(REPOSITORIES)}; the load comes from the same {len(REPOSITORIES)} repositories",
+    _policies,
+)
+USED_TOKENS = Growth(
+    10_000_000, "used tokens", "that are still kept; each new one is looked for among them", _used_tokens
+)
