@@ -61,7 +61,7 @@ def rotate_keys(database_url: str | None) -> None:
         _tell(admin, admin.rotate(ADMIN_CLI, here()))
 
 
-@keys.command("revoke")
+@keys.command("revoke", context_settings={"ignore_unknown_options": True})  # a kid may begin with a hyphen
 @click.argument("kid")
 @database_option
 def revoke_key(kid: str, database_url: str | None) -> None:
