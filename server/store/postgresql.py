@@ -12,9 +12,13 @@ ANSWER_SECONDS = 4.0
 _POOL_WAIT_SECONDS = 2.0
 _POOL_SIZE = 10
 _CONNECT_SECONDS = 3
+_ENCODING = {"client_encoding": "utf8"}
+"""Of a database in SQL_ASCII, text would else come out as bytes."""
+
 _DEFAULTS = {
     "connect_timeout": str(_CONNECT_SECONDS),
     "application_name": "sentryagent-idp",
+    **_ENCODING,
     # Notice a peer that vanished without a word, also between two statements.
     "tcp_user_timeout": "4000",
     "keepalives_idle": "2",
@@ -43,7 +47,7 @@ def engine(parts: URL) -> Engine:
 
 def migrating_engine(parts: URL) -> Engine:
     """An engine without the bounds of requests: a step may take as long as its table is large."""
-    patient = parts.set(query={"connect_timeout": str(_CONNECT_SECONDS), **parts.query})
+    patient = parts.set(query={"connect_timeout": str(_CONNECT_SECONDS), **_ENCODING, **parts.query})
     return create_engine(patient, poolclass=NullPool)
 
 

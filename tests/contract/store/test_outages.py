@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from server.errors import DatabaseUnavailable
+from server.ports import AuditFilter
 from server.store import postgresql, schema, sqlite
 from server.store.database import Database
 
@@ -162,6 +163,20 @@ def test_a_row_that_stays_locked_is_an_outage(
                 tx.agents.get(agent.agent_id)
         with database.write() as tx:
             assert tx.agents.get(agent.agent_id) == agent
+
+
+@pytest.mark.postgres
+def test_a_database_in_another_encoding_holds_text(postgres_cluster, make_record):
+    """In SQL_ASCII, where PostgreSQL itself knows no characters, what was written comes back as text."""
+    postgres_cluster.execute("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    url = postgres_cluster.url("ascii")
+    schema.migrate(url)
+    record = make_record(actor="Grüße", details={"sub": "ü"})
+    with Database(url) as database:
+        with database.write() as tx:
+            tx.audit.append(record)
+        with database.read() as tx:
+            assert tx.audit.page(AuditFilter(), page=1, limit=1).data == [record]
 
 
 @pytest.mark.postgres
