@@ -5,7 +5,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter, Histogram
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format, which every version of it reads."""
@@ -41,6 +44,7 @@ class Metrics:
         # whether the numbers are shared.
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+        self._routes: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         own = CollectorRegistry()
         self._own = own
         self._requests = Counter(
@@ -83,8 +87,19 @@ class Metrics:
 
     def answered(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count one request; `path` is a route's template or `UNMATCHED`, and `method` one of HTTP's own."""
-        self._requests.labels(method, path, str(status)).inc()
-        self._duration.labels(method, path).observe(seconds)
+        count, duration = self._of_route(method, path, status)
+        count.inc()
+        duration.observe(seconds)
+
+    def _of_route(self, method: str, path: str, status: int) -> "tuple[Counter, Histogram]":
+        """The numbers of a route, looked up once: the library's own look-up costs more than the counting."""
+        key = (method, path, status)
+        if key not in self._routes:
+            self._routes[key] = (
+                self._requests.labels(method, path, str(status)),
+                self._duration.labels(method, path),
+            )
+        return self._routes[key]
 
     def refused(self, code: str, reason: str = "") -> None:
         """Count one refusal; both are words of the provider's own."""

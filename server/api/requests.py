@@ -4,6 +4,7 @@ import re
 import uuid
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from functools import cache
 from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -44,7 +45,15 @@ def context() -> RequestContext:
 
 
 def client_address() -> str | None:
-    """The address that asks: the peer's, or what trusted proxies say of it.
+    """The address that asks: the peer's, or what trusted proxies say of it."""
+    if "address" not in g:
+        g.address = _client_address()
+    address: str | None = g.address
+    return address
+
+
+def _client_address() -> str | None:
+    """The address, worked out.
 
     `X-Forwarded-For` is read from the right, and only as far as each hop is a trusted proxy: what a client writes into
     the header itself stands further left and counts for nothing.
@@ -137,12 +146,18 @@ def validate(model: type[Model], members: Mapping[str, Any]) -> Model:
 
 
 def _refuse_unknown(body: Mapping[str, Any], model: type[BaseModel]) -> None:
-    known = {field.alias or name for name, field in model.model_fields.items()}
+    known = _members(model)
     unknown = next((name for name in body if name not in known), None)
     if unknown is not None:
         raise ValidationFailed(
             _shown(unknown), f"there is no such member; known are {', '.join(sorted(known))}"
         )
+
+
+@cache
+def _members(model: type[BaseModel]) -> frozenset[str]:
+    """The names that a body of this kind may have."""
+    return frozenset(field.alias or name for name, field in model.model_fields.items())
 
 
 def read_form() -> dict[str, str]:
@@ -167,7 +182,7 @@ def _refuse_query() -> None:
 
     They stand in every proxy's log, so a token sent there is lost; and which of two values counts is for nobody to guess.
     """
-    name = next(iter(request.args), None)
+    name = next(iter(request.args), None) if request.query_string else None
     if name is not None:
         raise ValidationFailed(_shown(name), "it stands in the address; send it in the body only")
 

@@ -16,6 +16,10 @@ Row = Mapping[str, str | int | None]
 """
 
 
+# What a record of ours never holds, such as bytes, gets some hash, too: a forged row must be found, not crash.
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, default=repr)
+
+
 @dataclass(frozen=True, slots=True)
 class Seal:
     """One link: the number of the seal, the sequence number and the id of its record, and the hash up to it (hexadecimal)."""
@@ -51,9 +55,7 @@ class Gap:
 
 def canonical(record: Row) -> bytes:
     """The record as RFC 8785 (JSON Canonicalization Scheme) writes it; text and whole numbers need no more than this."""
-    # What a record of ours never holds, such as bytes, gets some hash, too: a forged row must be found, not crash.
-    text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), sort_keys=True, default=repr)
-    return text.encode(errors="surrogatepass")
+    return _CANONICAL.encode(record).encode(errors="surrogatepass")
 
 
 def link(previous: Seal, record: Row) -> Seal:
