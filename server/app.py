@@ -24,6 +24,7 @@ from server.api import (
 )
 from server.api.requests import MAX_BODY_BYTES
 from server.api.services import Services, install
+from server.baton import Baton
 from server.config import Settings
 from server.limits import PerMinute
 from server.metrics import Metrics
@@ -35,12 +36,14 @@ from server.use_cases.clients import ClientAuthentication
 from server.use_cases.credentials import CredentialAdmin
 from server.use_cases.exchange import Exchange
 from server.use_cases.key_ring import KeyRing, PublishedKeys
+from server.use_cases.ledger import Ledger
 from server.use_cases.policy_admin import PolicyAdmin
 from server.use_cases.readiness import ObservableKeys, Readiness
 from server.use_cases.registration import Registration
 from server.use_cases.rejections import RejectionCounter
 from server.use_cases.sealing import AuditChain
 from server.use_cases.simulation import Simulation
+from server.use_cases.standings import Standings
 from server.use_cases.token_service import TokenService
 
 _ADDRESS_ALLOWANCE = 10
@@ -75,8 +78,9 @@ def new_token_id() -> str:
 
 def create_app(settings: Settings, world: World) -> Flask:
     """The application; nothing is read from the environment, and nothing is asked of the database yet."""
-    app = bare_app()
-    install(app, _services(settings, world))
+    app, baton = bare_app(), Baton()
+    install(app, _services(settings, world, baton))
+    app.wsgi_app = baton.around(app.wsgi_app)  # type: ignore[assignment,method-assign]  # Flask's own way to add a middleware
     return app
 
 
@@ -119,11 +123,13 @@ def _authentication(
     return Authentication(store, keys, rejections, settings.public_url, settings.token_audience, clock)
 
 
-def _exchange(settings: Settings, world: World, keys: KeyRing, auditor: Auditor) -> Exchange:
+def _exchange(settings: Settings, world: World, keys: KeyRing, auditor: Auditor, baton: Baton) -> Exchange:
     return Exchange(
         store=world.store,
         issuer_keys=world.issuer_keys,
         signing_keys=keys,
+        standings=Standings(),
+        ledger=Ledger(world.store, world.clock, baton),
         repository_limit=PerMinute(settings.rate_limit, what="repository"),
         rejections=world.rejections,
         auditor=auditor,
@@ -138,14 +144,14 @@ def _exchange(settings: Settings, world: World, keys: KeyRing, auditor: Auditor)
     )
 
 
-def _services(settings: Settings, world: World) -> Services:
+def _services(settings: Settings, world: World, baton: Baton) -> Services:
     store, clock = world.store, world.clock
     keys = KeyRing(settings.passphrase)
     auditor = Auditor(clock, uuid.uuid4)
     return Services(
         key_sets=PublishedKeys(store, keys),
         authentication=_authentication(settings, store, keys, world.rejections, clock),
-        exchange=_exchange(settings, world, keys, auditor),
+        exchange=_exchange(settings, world, keys, auditor, baton),
         policies=PolicyAdmin(store, auditor, clock, uuid.uuid4, settings.github_issuer),
         simulation=Simulation(
             store=store,

@@ -3,7 +3,7 @@
 A `Transaction` is one database transaction: all of it is committed when its block ends, none of it when it raises.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -81,6 +81,15 @@ class AuditFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class UsedToken:
+    """A GitHub token that was exchanged, and how long its name is kept."""
+
+    issuer: str
+    jti: str
+    keep_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class AuditWindow:
     """Some records by sequence number: the last number, how many there are, and how many of them are sealed."""
 
@@ -126,6 +135,13 @@ class Policies(Protocol):
     def for_repository(self, issuer: str, repository_key: str) -> Sequence[TrustPolicy]:
         """All policies of a repository under one issuer, whatever their agent, oldest first; not locked."""
 
+    def fingerprints(self, repository_keys: Collection[str]) -> Mapping[tuple[str, str], Hashable]:
+        """A value for each of these repositories, by issuer and repository, that has policies; nothing is locked.
+
+        It is another one as soon as a policy is added, changed, pinned or removed, or the agent of one changes its
+        status.
+        """
+
     def page(self, wanted: PolicyFilter, *, page: int, limit: int) -> Page[TrustPolicy]:
         """One page by `created_at`, then `id`."""
 
@@ -152,7 +168,7 @@ class Policies(Protocol):
         Returns the ids of the changed policies. An id that is already there is never overwritten.
         """
 
-    def mark_used(self, policy_id: UUID, now: datetime) -> None:
+    def mark_used(self, policy_ids: Collection[UUID], now: datetime) -> None:
         """Set `last_used_at`, at most once a minute; changes neither `version` nor `updated_at`."""
 
 
@@ -216,8 +232,11 @@ class UsedTokens(Protocol):
     def contains(self, issuer: str, jti: str) -> bool:
         """Whether the token was exchanged already."""
 
-    def claim(self, issuer: str, jti: str, *, keep_until: datetime) -> bool:
+    def claim(self, token: UsedToken) -> bool:
         """Use the token up; `False` where somebody, perhaps at the same moment, was first."""
+
+    def claim_all(self, tokens: Sequence[UsedToken]) -> Sequence[bool]:
+        """Use each token up, as `claim` does; of the same token twice, one is first."""
 
     def purge(self, now: datetime, *, limit: int) -> int:
         """Delete at most `limit` rows whose `keep_until` is past; returns how many went."""
@@ -241,6 +260,9 @@ class AuditLog(Protocol):
 
     def append(self, record: AuditRecord) -> None:
         """Write one record, in the transaction of what it records."""
+
+    def append_all(self, records: Sequence[AuditRecord]) -> None:
+        """Write several records, in their order."""
 
     def page(self, wanted: AuditFilter, *, page: int, limit: int) -> Page[AuditRecord]:
         """One page, newest first."""
@@ -358,6 +380,16 @@ class Store(Protocol):
 
     def write(self) -> AbstractContextManager[Transaction]:
         """A transaction that may write; on SQLite it holds the write lock from its beginning."""
+
+
+class Baton(Protocol):
+    """Held by the one thread of a process that computes; a matter of speed alone."""
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Compute in the block."""
+
+    def hand_over(self) -> None:
+        """Let others compute, since this thread is about to wait."""
 
 
 class RateLimit(Protocol):

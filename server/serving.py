@@ -35,8 +35,8 @@ from server.use_cases.sealing import INTERVAL_SECONDS, Sealer
 
 log = structlog.get_logger()
 
-_THREADS = 4
-"""Requests that one worker handles at a time; most of an exchange is spent in calls that release the GIL."""
+_THREADS = 16
+"""Requests that one worker handles at a time: as many exchanges can be kept by one commit (`server.use_cases.ledger`)."""
 _DRAIN_SECONDS = 30
 _GAUGE_SECONDS = 5
 """Between two looks at a worker's state; what is counted is on /metrics at once."""

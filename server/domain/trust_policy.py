@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from server.domain.identity import GITHUB, WorkflowIdentity, repository_key
 from server.domain.scopes import BOOTSTRAP_SCOPES, DEFAULT_POLICY_SCOPES
 
 __all__ = [
+    "USE_IS_NOTED_EVERY",
     "Allowed",
     "Conditions",
     "Decision",
@@ -28,6 +29,10 @@ __all__ = [
     "effective_ttl",
     "granted_scopes",
 ]
+
+
+USE_IS_NOTED_EVERY = timedelta(minutes=1)
+"""How exact `last_used_at` is: exchanges of one policy must not queue for its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,10 @@ class TrustPolicy:
     def repository_key(self) -> str:
         """The repository's name in the form in which names are compared."""
         return repository_key(self.repository)
+
+    def is_use_due(self, now: datetime) -> bool:
+        """Whether a use at `now` is to be noted in `last_used_at`."""
+        return self.last_used_at is None or now - self.last_used_at >= USE_IS_NOTED_EVERY
 
     def is_live(self, now: datetime) -> bool:
         """Whether the policy counts at `now`: enabled and not expired."""

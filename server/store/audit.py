@@ -1,5 +1,6 @@
 """The table of the audit: append-only, in the order of `sequence`."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -13,7 +14,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    insert,
     select,
 )
 from sqlalchemy.engine import Connection, Row
@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection, Row
 from server.domain.audit import Action, AuditRecord, Outcome
 from server.ports import AuditFilter, Page
 from server.store.columns import METADATA, Id, Json, Moment, ascii_lower, word_of
+from server.store.many_rows import InsertMany
 from server.store.paging import fetch_page
 
 AUDIT_LOG = Table(
@@ -69,7 +70,7 @@ _EXACT = (
     "event_id",
 )
 _LONGEST_KEY = 150
-_APPEND = insert(AUDIT_LOG).inline()
+_APPEND = InsertMany(AUDIT_LOG, (*_FIELDS, "repository_key"))
 
 
 class AuditTable:
@@ -80,8 +81,11 @@ class AuditTable:
 
     def append(self, record: AuditRecord) -> None:
         """Write one record, in the transaction of what it records."""
-        row = {name: getattr(record, name) for name in _FIELDS}
-        self._connection.execute(_APPEND, row | {"repository_key": _repository_key(record.repository)})
+        self.append_all([record])
+
+    def append_all(self, records: Sequence[AuditRecord]) -> None:
+        """Write several records, in their order."""
+        _APPEND(self._connection, [_values(record) for record in records])
 
     def page(self, wanted: AuditFilter, *, page: int, limit: int) -> Page[AuditRecord]:
         """One page, newest first."""
@@ -90,6 +94,12 @@ class AuditTable:
             self._connection, AUDIT_LOG, _conditions(wanted), order, page=page, limit=limit
         )
         return Page([_record(row) for row in rows], total)
+
+
+def _values(record: AuditRecord) -> dict[str, Any]:
+    """The row of a record."""
+    row = {name: getattr(record, name) for name in _FIELDS}
+    return row | {"repository_key": _repository_key(record.repository)}
 
 
 def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:

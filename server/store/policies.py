@@ -1,9 +1,10 @@
 """The table of trust policies."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -27,9 +28,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection, Row
 
-from server.domain.trust_policy import Conditions, TrustPolicy, conditions_key
+from server.domain.trust_policy import USE_IS_NOTED_EVERY, Conditions, TrustPolicy, conditions_key
 from server.errors import TrustPolicyAlreadyExists
 from server.ports import Page, PolicyFilter
+from server.store.agents import AGENTS
 from server.store.columns import METADATA, Id, Moment, Words, ascii_lower
 from server.store.failures import unique
 from server.store.paging import fetch_page
@@ -73,7 +75,6 @@ OIDC_TRUST_POLICIES = Table(
     Index(None, "created_at", "id"),
 )
 
-_USE_IS_NOTED_EVERY = timedelta(minutes=1)
 _CONDITIONS = tuple(condition.name for condition in fields(Conditions))
 _DERIVED = frozenset({"repository_key", "conditions_key"})
 
@@ -85,6 +86,11 @@ _OF_REPOSITORY = (
     select(OIDC_TRUST_POLICIES)
     .where(_T.issuer == bindparam("issuer"), _T.repository_key == bindparam("key"))
     .order_by(*_AGE)
+)
+_FINGERPRINTS = (
+    select(_T.issuer, _T.repository_key, _T.id, _T.version, AGENTS.c.status)
+    .select_from(OIDC_TRUST_POLICIES.outerjoin(AGENTS))
+    .where(_T.repository_key.in_(bindparam("keys", expanding=True)))
 )
 _DERIVED_FROM = select(OIDC_TRUST_POLICIES).where(_T.derived_from == bindparam("policy_id")).order_by(*_AGE)
 _MARK_USED = (
@@ -128,6 +134,13 @@ class PolicyTable:
         """All policies of a repository under one issuer, oldest first."""
         rows = self._connection.execute(_OF_REPOSITORY, {"issuer": issuer, "key": repository_key})
         return [_policy(row) for row in rows]
+
+    def fingerprints(self, repository_keys: Collection[str]) -> Mapping[tuple[str, str], Hashable]:
+        """What identifies the policies of these repositories and the state of their agents."""
+        found = defaultdict[tuple[str, str], set[Any]](set)
+        for row in self._connection.execute(_FINGERPRINTS, {"keys": list(repository_keys)}):
+            found[row.issuer, row.repository_key].add(row)
+        return {repository: frozenset(rows) for repository, rows in found.items()}
 
     def page(self, wanted: PolicyFilter, *, page: int, limit: int) -> Page[TrustPolicy]:
         """One page by `created_at`, then `id`."""
@@ -184,10 +197,11 @@ class PolicyTable:
             .all()
         )
 
-    def mark_used(self, policy_id: UUID, now: datetime) -> None:
-        """Set `last_used_at`, at most once a minute: exchanges of one policy must not queue for its row."""
+    def mark_used(self, policy_ids: Collection[UUID], now: datetime) -> None:
+        """Set `last_used_at`, at most once a minute; in one order, so that no two replicas wait for each other."""
+        noted = {"now": now, "noted_before": now - USE_IS_NOTED_EVERY}
         self._connection.execute(
-            _MARK_USED, {"policy_id": policy_id, "now": now, "noted_before": now - _USE_IS_NOTED_EVERY}
+            _MARK_USED, [{"policy_id": policy_id, **noted} for policy_id in sorted(policy_ids)]
         )
 
     def _unique(self) -> AbstractContextManager[None]:

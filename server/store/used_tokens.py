@@ -1,11 +1,14 @@
 """The table of GitHub tokens that were exchanged."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
 from sqlalchemy import Column, Index, LargeBinary, Table, bindparam, select
 from sqlalchemy.engine import Connection
 
+from server.ports import UsedToken
 from server.store.columns import METADATA, Moment
 from server.store.expiring import InsertOnce, purge
 
@@ -32,14 +35,25 @@ class UsedTokenTable:
         """Whether the token was exchanged already."""
         return self._connection.execute(_ONE, {"digest": _digest(issuer, jti)}).first() is not None
 
-    def claim(self, issuer: str, jti: str, *, keep_until: datetime) -> bool:
+    def claim(self, token: UsedToken) -> bool:
         """Use the token up; `False` where somebody, perhaps at the same moment, was first."""
-        row = {"token_digest": _digest(issuer, jti), "keep_until": keep_until}
-        return _INSERT_ONCE(self._connection, row)
+        return _INSERT_ONCE(self._connection, _row(token))
+
+    def claim_all(self, tokens: Sequence[UsedToken]) -> Sequence[bool]:
+        """Use each token up; which of them were unused. Of the same token twice, the first counts."""
+        rows = [_row(token) for token in tokens]
+        first = {row["token_digest"]: row for row in reversed(rows)}
+        # In one order everywhere: two replicas with the same two tokens must not wait for each other.
+        unused = _INSERT_ONCE.all(self._connection, [first[digest] for digest in sorted(first)])
+        return [row is first[row["token_digest"]] and row["token_digest"] in unused for row in rows]
 
     def purge(self, now: datetime, *, limit: int) -> int:
         """Delete at most `limit` rows whose `keep_until` is past; returns how many went."""
         return purge(self._connection, USED_TOKENS, _T.keep_until, now, limit=limit)
+
+
+def _row(token: UsedToken) -> dict[str, Any]:
+    return {"token_digest": _digest(token.issuer, token.jti), "keep_until": token.keep_until}
 
 
 def _digest(issuer: str, jti: str) -> bytes:

@@ -18,17 +18,18 @@ class Auditor:
         self, tx: Transaction, context: RequestContext, action: Action, actor: str, **about: Any
     ) -> None:
         """Record that `actor` did `action`; `about` holds the other members of `AuditRecord`."""
-        tx.audit.append(self._record(context, action, Outcome.SUCCESS, actor, about))
+        tx.audit.append(self.record(context, action, Outcome.SUCCESS, actor, **about))
 
     def failure(
         self, tx: Transaction, context: RequestContext, action: Action, actor: str, **about: Any
     ) -> None:
         """Record that `actor` was refused `action`."""
-        tx.audit.append(self._record(context, action, Outcome.FAILURE, actor, about))
+        tx.audit.append(self.record(context, action, Outcome.FAILURE, actor, **about))
 
-    def _record(
-        self, context: RequestContext, action: Action, outcome: Outcome, actor: str, about: dict[str, Any]
+    def record(
+        self, context: RequestContext, action: Action, outcome: Outcome, actor: str, **about: Any
     ) -> AuditRecord:
+        """A record of this moment, not yet written."""
         return AuditRecord(
             event_id=self.new_id(),
             timestamp=self.clock(),

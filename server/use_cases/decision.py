@@ -1,22 +1,46 @@
 """What the stored policies say about a run: the one way from the database to `decide`."""
 
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from server.domain.identity import WorkflowIdentity
-from server.domain.trust_policy import Decision, decide
+from server.domain.trust_policy import Decision, TrustPolicy, decide
 from server.errors import InvalidOidcToken
 from server.ports import Transaction
 from server.use_cases.authentication import agent_is_active
 
 
-def decide_in(tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None, now: datetime) -> Decision:
-    """The decision on a run, by the policies and the agent as they are in this transaction."""
-    return decide(
-        tx.policies.for_repository(identity.issuer, identity.repository_key),
-        identity,
-        agent_id,
-        now,
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """All that a decision on the runs of a repository rests on: its policies, and the state of the agent."""
+
+    issuer: str
+    repository_key: str
+    agent_id: UUID | None
+    fingerprint: Hashable
+    policies: Sequence[TrustPolicy]
+    agent_is_active: bool
+
+    def is_current(self, fingerprints: Mapping[tuple[str, str], Hashable]) -> bool:
+        """Whether the database, which has these fingerprints, still says the same."""
+        return fingerprints.get((self.issuer, self.repository_key)) == self.fingerprint
+
+    def decide(self, identity: WorkflowIdentity, now: datetime) -> Decision:
+        """The decision on a run of the repository."""
+        return decide(self.policies, identity, self.agent_id, now, agent_is_active=self.agent_is_active)
+
+
+def standing_in(tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None) -> Standing:
+    """How a run's repository and an agent stand in this transaction."""
+    repository = (identity.issuer, identity.repository_key)
+    return Standing(
+        *repository,
+        agent_id=agent_id,
+        # First: what others change from here on is in the policies, but never only in the fingerprint.
+        fingerprint=tx.policies.fingerprints([identity.repository_key]).get(repository),
+        policies=tx.policies.for_repository(*repository),
         agent_is_active=agent_is_active(tx, agent_id),
     )
 

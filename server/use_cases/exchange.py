@@ -1,7 +1,8 @@
 """The exchange: a GitHub token goes in, an access token of ours comes out (RFC 8693).
 
 Read `Exchange.run` from top to bottom: verify, decide, issue, audit. The used `jti`, the audit record and the issue
-commit together, or no token leaves; a refusal burns nothing.
+commit together, or no token leaves; a refusal burns nothing. What lets a run in is held from one exchange to the next
+and confirmed by the transaction that keeps it; what does not is always decided by the database alone.
 """
 
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from server.domain import explanation, scopes
-from server.domain.audit import Action, RequestContext
+from server.domain.audit import Action, AuditRecord, Outcome, RequestContext
 from server.domain.identity import WorkflowIdentity
 from server.domain.trust_policy import (
     DenialReason,
@@ -29,14 +30,17 @@ from server.errors import (
     ServiceError,
     TrustPolicyViolation,
 )
-from server.ports import Clock, NewTokenId, RateLimit, Store, Transaction
+from server.ports import Clock, NewTokenId, RateLimit, Store, Transaction, UsedToken
 from server.tokens import access_token, strict_jwt
 from server.tokens.access_token import AccessTokenClaims
+from server.tokens.signing_keys import SigningKey
 from server.tokens.strict_jwt import IssuerKeys
 from server.use_cases.auditing import Auditor
-from server.use_cases.decision import check_unused, decide_in, replayed
+from server.use_cases.decision import Standing, check_unused, replayed, standing_in
 from server.use_cases.key_ring import KeyRing
+from server.use_cases.ledger import Ledger, Settlement
 from server.use_cases.rejections import RejectionCounter
+from server.use_cases.standings import Standings
 
 _REPLAY_MARGIN = timedelta(seconds=strict_jwt.LEEWAY_SECONDS + 60)
 """The used `jti` outlives the last moment at which its token verifies (federation-security B7)."""
@@ -95,6 +99,8 @@ class Exchange:
     store: Store
     issuer_keys: IssuerKeys
     signing_keys: KeyRing
+    standings: Standings
+    ledger: Ledger
     repository_limit: RateLimit
     rejections: RejectionCounter
     auditor: Auditor
@@ -145,24 +151,69 @@ class Exchange:
     def _try(self, identity: WorkflowIdentity, request: ExchangeRequest) -> Grant:
         """Everything up to the decision: nothing is burnt, pinned or issued."""
         with self.store.read() as tx:
-            return self._grant(self._decide(tx, identity, request), request)
+            check_unused(tx, identity)
+            policy = self._decide(standing_in(tx, identity, request.agent_id), identity)
+            return self._grant(policy, request)
 
     def _exchange(
         self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
     ) -> Grant:
+        return self._by_what_is_held(identity, request, context) or self._by_the_database(
+            identity, request, context
+        )
+
+    def _by_what_is_held(
+        self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
+    ) -> Grant | None:
+        """The exchange without reading anything, as far as the database then confirms what it rests on.
+
+        What is held may be outdated, so nobody is refused by it: `None` where it does not let the run in.
+        """
+        standing, keys = self.standings.held(identity, request.agent_id), self.signing_keys.held
+        if standing is None or keys is None:
+            return None
+        try:
+            policy = self._decide(standing, identity)
+            grant = self._grant(policy, request)
+        except (InvalidOidcToken, ExchangeRefused):
+            return None
+        if not _is_pinned(policy):
+            return None
+        grant, record = self._issue(keys.active, identity, policy, request, grant, context)
+        now = self.clock()
+        note_use_of = policy.id if self.standings.is_use_due(policy, now) else None
+        is_kept = self.ledger.settle(Settlement(standing, keys.version, _used(identity), record, note_use_of))
+        if is_kept and note_use_of:
+            self.standings.note_use(note_use_of, now)
+        return grant if is_kept else None
+
+    def _by_the_database(
+        self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
+    ) -> Grant:
+        """The exchange by what the database says within its own transaction."""
         with self.store.write() as tx:
-            policy = self._decide(tx, identity, request)
+            check_unused(tx, identity)
+            standing = standing_in(tx, identity, request.agent_id)
+            policy = self._decide(standing, identity)
             grant = self._grant(policy, request)
             self._use_up(tx, identity)
             policy = self._pin(tx, identity, policy, context)
-            tx.policies.mark_used(policy.id, self.clock())
-            return self._issue(tx, identity, policy, request, grant, context)
+            now = self.clock()
+            notes_use = policy.is_use_due(now)
+            if notes_use:
+                tx.policies.mark_used([policy.id], now)
+            key = self.signing_keys.current(tx).active
+            grant, record = self._issue(key, identity, policy, request, grant, context)
+            tx.audit.append(record)
+        self.standings.hold(standing)
+        if notes_use:
+            self.standings.note_use(policy.id, now)
+        return grant
 
-    def _decide(self, tx: Transaction, identity: WorkflowIdentity, request: ExchangeRequest) -> TrustPolicy:
-        check_unused(tx, identity)
-        decision = decide_in(tx, identity, request.agent_id, self.clock())
+    def _decide(self, standing: Standing, identity: WorkflowIdentity) -> TrustPolicy:
+        decision = standing.decide(identity, self.clock())
         if isinstance(decision, Denied):
-            raise _refusal(decision, identity, request.agent_id)
+            raise _refusal(decision, identity, standing.agent_id)
         return decision.policy
 
     def _grant(self, policy: TrustPolicy, request: ExchangeRequest) -> Grant:
@@ -178,15 +229,14 @@ class Exchange:
 
     def _use_up(self, tx: Transaction, identity: WorkflowIdentity) -> None:
         """Claim the `jti`: of several at the same moment one wins (federation-security B6)."""
-        keep_until = datetime.fromtimestamp(identity.exp, UTC) + _REPLAY_MARGIN
-        if not tx.used_tokens.claim(identity.issuer, identity.jti, keep_until=keep_until):
+        if not tx.used_tokens.claim(_used(identity)):
             raise replayed()
 
     def _pin(
         self, tx: Transaction, identity: WorkflowIdentity, policy: TrustPolicy, context: RequestContext
     ) -> TrustPolicy:
         """Bind the name to the ids at first use: whoever takes the name over later has others (A8)."""
-        if policy.repository_id and policy.repository_owner_id:
+        if _is_pinned(policy):
             return policy
         pinned = tx.policies.pin(
             issuer=identity.issuer,
@@ -219,13 +269,14 @@ class Exchange:
 
     def _issue(
         self,
-        tx: Transaction,
+        key: SigningKey,
         identity: WorkflowIdentity,
         policy: TrustPolicy,
         request: ExchangeRequest,
         grant: Grant,
         context: RequestContext,
-    ) -> Grant:
+    ) -> tuple[Grant, AuditRecord]:
+        """The grant with its token, and the record without which it must not leave."""
         subject = str(request.agent_id or identity.subject)
         claims = AccessTokenClaims(
             iss=self.issuer,
@@ -238,11 +289,10 @@ class Exchange:
             jti=self.new_token_id(),
             provenance=_provenance(identity, policy),
         )
-        token = access_token.issue(self.signing_keys.current(tx).active, claims)
-        self.auditor.success(
-            tx,
+        record = self.auditor.record(
             context,
             Action.TOKEN_ISSUED,
+            Outcome.SUCCESS,
             subject,
             agent_id=request.agent_id,
             policy_id=policy.id,
@@ -251,11 +301,11 @@ class Exchange:
             details={
                 **_audited(identity),
                 "issuedJti": claims.jti,
-                "scope": scopes.render(grant.scope),
+                "scope": claims.scope,
                 "expiresIn": grant.expires_in,
             },
         )
-        return replace(grant, access_token=token)
+        return replace(grant, access_token=access_token.issue(key, claims)), record
 
     def _audit_refusal(
         self,
@@ -280,6 +330,15 @@ class Exchange:
                     **refusal.audit_details(),
                 },
             )
+
+
+def _is_pinned(policy: TrustPolicy) -> bool:
+    return bool(policy.repository_id and policy.repository_owner_id)
+
+
+def _used(identity: WorkflowIdentity) -> UsedToken:
+    keep_until = datetime.fromtimestamp(identity.exp, UTC) + _REPLAY_MARGIN
+    return UsedToken(identity.issuer, identity.jti, keep_until)
 
 
 def _refusal(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> ServiceError:

@@ -33,6 +33,11 @@ class KeyRing:
     _held: KeySet | None = None
     _lock: Lock = field(default_factory=Lock)
 
+    @property
+    def held(self) -> KeySet | None:
+        """The key set as it was read last."""
+        return self._held
+
     def current(self, tx: Transaction) -> KeySet:
         """The key set as the database has it now.
 

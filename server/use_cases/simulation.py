@@ -17,7 +17,7 @@ from server.errors import (
 from server.ports import Clock, Store, Transaction
 from server.tokens import strict_jwt
 from server.tokens.strict_jwt import IssuerKeys
-from server.use_cases.decision import check_unused, decide_in
+from server.use_cases.decision import check_unused, standing_in
 
 _CODES = {
     DenialReason.IDENTITY_CHANGED: IdentityChanged.code,
@@ -62,7 +62,7 @@ class Simulation:
             return _result(code=refusal.code, reason=refusal.reason)
 
     def _decide(self, tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None) -> dict[str, Any]:
-        decision = decide_in(tx, identity, agent_id, self.clock())
+        decision = standing_in(tx, identity, agent_id).decide(identity, self.clock())
         trace = explanation.trace(decision.evaluations)
         if isinstance(decision, Allowed):
             scope = scopes.render(permitted_scopes(decision.policy))

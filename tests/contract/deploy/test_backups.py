@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from server.domain.audit import Action, AuditRecord, Outcome
+from server.ports import UsedToken
 from server.store import schema
 from server.store.database import Database
 from server.use_cases.key_ring import KeyRing, ensure_signing_key
@@ -43,7 +44,7 @@ def in_use():
         store = Database(url)
         ensure_signing_key(store, "ES256", None, lambda: NOW)
         with store.write() as tx:
-            assert tx.used_tokens.claim("issuer", "used", keep_until=NOW)
+            assert tx.used_tokens.claim(UsedToken("issuer", "used", NOW))
             tx.audit.append(
                 AuditRecord(uuid4(), NOW, Action.TOKEN_ISSUED, Outcome.SUCCESS, "repo:octo/repo", "id", None)
             )
@@ -58,7 +59,7 @@ def _check(url):
     assert schema.migrate(url) == []
     with Database(url) as store:
         with store.write() as tx:
-            assert not tx.used_tokens.claim("issuer", "used", keep_until=NOW)
+            assert not tx.used_tokens.claim(UsedToken("issuer", "used", NOW))
             assert KeyRing(None).current(tx).active
         report = AuditChain(store).verify()
         assert (report.fault, report.unsealed) == (None, 0)

@@ -5,6 +5,8 @@ The policy of each row is the one that its author took for safe; the claims are 
 
 import pytest
 
+from server.ports import UsedToken
+
 MAIN = {"branch": "main"}
 CALLED = "acme/automation/.github/workflows/deploy.yml@refs/heads/main"
 BRANCH, VIOLATION, CHANGED = "BRANCH_NOT_PERMITTED", "TRUST_POLICY_VIOLATION", "IDENTITY_CHANGED"
@@ -158,7 +160,7 @@ def test_the_same_jti_of_another_issuer_is_another_token(target):
     """One issuer cannot use up another's tokens (B16)."""
     target.policy(branch="main")
     with target.store.write() as tx:
-        tx.used_tokens.claim("https://other.example", "shared", keep_until=target.clock())
+        tx.used_tokens.claim(UsedToken("https://other.example", "shared", target.clock()))
     assert target.exchange(target.github_token(jti="shared")).status_code == 200
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from mock_idp.job import Job
 from server.housekeeping import Housekeeping, start
+from server.ports import UsedToken
 
 LIFETIME = 300
 LEEWAY = 30
@@ -50,7 +51,7 @@ def test_more_rows_than_a_batch_go_in_one_run(provider):
     until = provider.clock.now + timedelta(seconds=1)
     with provider.store.write() as tx:
         for number in range(1201):
-            assert tx.used_tokens.claim("issuer", str(number), keep_until=until)
+            assert tx.used_tokens.claim(UsedToken("issuer", str(number), until))
         tx.revoked_tokens.add("revoked", keep_until=until)
     provider.clock.advance(2)
 

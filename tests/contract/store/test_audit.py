@@ -57,6 +57,17 @@ def test_newest_first_is_the_order_of_writing(database, append, now):
     assert event_ids(database, AuditFilter(), page=3, limit=2) == ([], 3)
 
 
+def test_several_records_keep_their_order(database, make_record, now):
+    """Records that are written together are in the log in their order, each as it was, with or without its options."""
+    records = [
+        make_record(address=None if number % 2 else "192.0.2.7", timestamp=now) for number in range(70)
+    ]
+    with database.write() as tx:
+        tx.audit.append_all(records)
+    with database.read() as tx:
+        assert tx.audit.page(AuditFilter(), page=1, limit=100).data == records[::-1]
+
+
 @pytest.mark.parametrize(("seen", "found"), [(1, [3, 2]), (2, [3]), (3, []), (99, [])])
 def test_after_is_what_was_written_since(database, append, seen, found):
     """`after` gives the records written after the one already seen; an unknown event has none after it."""

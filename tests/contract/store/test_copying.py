@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from server.cli import main
 from server.domain.audit import Action
+from server.ports import UsedToken
 from server.store import copying, schema
 from server.store.database import Database
 from server.use_cases.key_ring import KeyRing, ensure_signing_key
@@ -28,7 +29,7 @@ def source(migrated_sqlite_url, now, make_agent, make_policy, make_credential, m
             tx.policies.add(origin)
             tx.policies.add(derived)
             tx.credentials.add(make_credential(agent.agent_id))
-            assert tx.used_tokens.claim("issuer", "used", keep_until=now + timedelta(minutes=9))
+            assert tx.used_tokens.claim(UsedToken("issuer", "used", now + timedelta(minutes=9)))
             tx.revoked_tokens.add("revoked", keep_until=now)
             for number in range(3):
                 tx.audit.append(make_record(action=Action.TOKEN_ISSUED, details={"n": number, "x": "\0é"}))
@@ -79,7 +80,7 @@ def test_the_new_database_goes_on(source, target, now, make_record):
 
     with Database(target) as store:
         with store.write() as tx:
-            assert not tx.used_tokens.claim("issuer", "used", keep_until=now)
+            assert not tx.used_tokens.claim(UsedToken("issuer", "used", now))
             assert KeyRing(None).current(tx).active
             tx.audit.append(make_record())
         Sealer(store, lambda: now).run()

@@ -1,17 +1,19 @@
 """Trust policies, on both engines."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
+from server.domain.agent import AgentStatus
 from server.domain.trust_policy import Conditions
 from server.errors import TrustPolicyAlreadyExists, ValidationFailed
 from server.ports import PolicyFilter
 
 ISSUER = "https://token.actions.githubusercontent.com"
 MICROSECOND = timedelta(microseconds=1)
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -214,8 +216,8 @@ def test_use_is_noted_once_a_minute(database, add, now, seconds, noted):
     """A use within a minute of the noted one is not written; version and `updated_at` never change."""
     policy = add()
     with database.write() as tx:
-        tx.policies.mark_used(policy.id, now)
-        tx.policies.mark_used(policy.id, now + timedelta(seconds=seconds))
+        tx.policies.mark_used([policy.id], now)
+        tx.policies.mark_used([policy.id], now + timedelta(seconds=seconds))
         assert tx.policies.get(policy.id) == replace(policy, last_used_at=now + timedelta(seconds=noted))
 
 
@@ -279,3 +281,60 @@ def test_nul_is_the_requests_fault(migrated_postgres_url, make_policy):
             tx.policies.page(PolicyFilter(repository="octo/\0"), page=1, limit=20)
         with pytest.raises(ValidationFailed, match="digits"), database.write() as tx:
             tx.policies.add(make_policy(max_ttl=2**40))
+
+
+def _agent_with_policy(database, make_agent, make_policy):
+    agent = make_agent()
+    policy = make_policy(agent_id=agent.agent_id)
+    with database.write() as tx:
+        tx.agents.add(agent)
+        tx.policies.add(policy)
+    return agent, policy
+
+
+FINGERPRINT_CHANGES = {
+    "added": lambda tx, _agent, policy: tx.policies.add(
+        replace(policy, id=uuid4(), conditions=Conditions(branch="x"))
+    ),
+    "changed": lambda tx, _agent, policy: tx.policies.replace(replace(policy, enabled=False, version=2)),
+    "pinned": lambda tx, _agent, _policy: tx.policies.pin(
+        issuer=ISSUER, repository_key="octo/repo", repository_id="1", owner_id="2", now=NOON
+    ),
+    "removed": lambda tx, _agent, policy: tx.policies.delete(policy.id),
+    "suspended": lambda tx, agent, _policy: tx.agents.replace(replace(agent, status=AgentStatus.SUSPENDED)),
+}
+
+
+@pytest.mark.parametrize("change", FINGERPRINT_CHANGES.values(), ids=FINGERPRINT_CHANGES)
+def test_every_change_of_what_decides_changes_the_fingerprint(
+    database, other_database, make_agent, make_policy, change
+):
+    """Each of a repository's policies and each agent's status counts, whichever replica changes it."""
+    agent, policy = _agent_with_policy(database, make_agent, make_policy)
+    with database.read() as tx:
+        before = tx.policies.fingerprints(["octo/repo"])
+        again = tx.policies.fingerprints(["octo/repo", "octo/other"])
+    with other_database.write() as tx:
+        change(tx, agent, policy)
+    with database.read() as tx:
+        after = tx.policies.fingerprints(["octo/repo"])
+
+    assert before == again
+    assert before.keys() == {(ISSUER, "octo/repo")}
+    assert after != before
+
+
+def test_what_decides_nothing_leaves_the_fingerprint(database, make_agent, make_policy, now):
+    """The use of a policy, and other repositories and issuers, do not make anybody read again."""
+    _, policy = _agent_with_policy(database, make_agent, make_policy)
+    with database.read() as tx:
+        before = tx.policies.fingerprints(["octo/repo"])
+    with database.write() as tx:
+        tx.policies.mark_used([policy.id], now)
+        tx.policies.add(make_policy(repository="octo/other"))
+        tx.policies.add(make_policy(issuer="https://other.example"))
+    with database.read() as tx:
+        after = tx.policies.fingerprints(["octo/repo"])
+
+    assert after[ISSUER, "octo/repo"] == before[ISSUER, "octo/repo"]
+    assert after.keys() == {(ISSUER, "octo/repo"), ("https://other.example", "octo/repo")}

@@ -74,7 +74,7 @@ def test_an_exchange_reads_no_table_from_end_to_end(plans, now, make_policy):
         tx.policies.pin(
             issuer=policy.issuer, repository_key="octo/r7", repository_id="1", owner_id="2", now=now
         )
-        tx.policies.mark_used(policy.id, now)
+        tx.policies.mark_used([policy.id], now)
 
     found = plans(exchange)
     assert len(found) == 4

@@ -3,7 +3,9 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import event
 
+from server.ports import UsedToken
 from server.store.database import Database
 
 ISSUER = "https://token.actions.githubusercontent.com"
@@ -13,11 +15,11 @@ def test_a_token_is_used_up_by_the_first_claim(database, now):
     """The first claim wins, every later one loses; another issuer's `jti` is another token."""
     with database.write() as tx:
         assert not tx.used_tokens.contains(ISSUER, "a")
-        assert tx.used_tokens.claim(ISSUER, "a", keep_until=now)
-        assert not tx.used_tokens.claim(ISSUER, "a", keep_until=now)
+        assert tx.used_tokens.claim(UsedToken(ISSUER, "a", now))
+        assert not tx.used_tokens.claim(UsedToken(ISSUER, "a", now))
     with database.write() as tx:
-        assert not tx.used_tokens.claim(ISSUER, "a", keep_until=now)
-        assert tx.used_tokens.claim("https://other.example", "a", keep_until=now)
+        assert not tx.used_tokens.claim(UsedToken(ISSUER, "a", now))
+        assert tx.used_tokens.claim(UsedToken("https://other.example", "a", now))
     with database.read() as tx:
         assert tx.used_tokens.contains(ISSUER, "a")
         assert not tx.used_tokens.contains(ISSUER, "A")
@@ -29,7 +31,7 @@ def test_of_claims_at_once_one_wins(database, other_database, at_once, now):
     def claiming(replica):
         def claim():
             with replica.write() as tx:
-                return tx.used_tokens.claim(ISSUER, "a", keep_until=now)
+                return tx.used_tokens.claim(UsedToken(ISSUER, "a", now))
 
         return claim
 
@@ -37,25 +39,57 @@ def test_of_claims_at_once_one_wins(database, other_database, at_once, now):
     assert sorted(outcomes) == [False] * 15 + [True]
 
 
+def test_several_are_claimed_together(database, now):
+    """Of many claimed at once each is answered for itself, and of twins the first wins."""
+    with database.write() as tx:
+        assert tx.used_tokens.claim(UsedToken(ISSUER, "used", now))
+    names = ["a", "used", "b", "a", "used", "c"]
+    with database.write() as tx:
+        claimed = tx.used_tokens.claim_all([UsedToken(ISSUER, name, now) for name in names])
+
+    assert claimed == [True, False, True, False, False, True]
+    with database.read() as tx:
+        assert all(tx.used_tokens.contains(ISSUER, name) for name in names)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_all_replicas_claim_in_one_order(database, now, order):
+    """Whatever order tokens came in, they are claimed by digest: two replicas never wait for each other."""
+    sent = []
+    event.listen(
+        database._engines.writer,
+        "before_cursor_execute",
+        lambda _connection, _cursor, _statement, parameters, *_: sent.append(parameters),
+    )
+    with database.write() as tx:
+        tx.used_tokens.claim_all([UsedToken(ISSUER, str(number), now) for number in range(20)][::order])
+
+    (values,) = (it.values() if isinstance(it, dict) else it for it in sent if it)
+    # The drivers' own wrappers of bytes: memoryview, and psycopg's Binary.
+    digests = [bytes(getattr(it, "obj", it)) for it in values if not isinstance(it, int)]
+    assert len(digests) == 20
+    assert digests == sorted(digests)
+
+
 def test_a_claim_that_is_rolled_back_burns_nothing(database, now):
     """A refusal after the claim leaves the token good (R-RPL-2)."""
 
     def fail():
         with database.write() as tx:
-            tx.used_tokens.claim(ISSUER, "a", keep_until=now)
+            tx.used_tokens.claim(UsedToken(ISSUER, "a", now))
             raise LookupError
 
     with pytest.raises(LookupError):
         fail()
     with database.write() as tx:
-        assert tx.used_tokens.claim(ISSUER, "a", keep_until=now)
+        assert tx.used_tokens.claim(UsedToken(ISSUER, "a", now))
 
 
 @pytest.mark.parametrize("jti", ["", "x" * 100_000, "nul\0", "\ud800", "' OR '1'='1", "%", "ü"])
 def test_any_jti_can_be_used_up(database, now, jti):
     """Length and characters of a `jti` make no difference, not even those that PostgreSQL's text refuses."""
     with database.write() as tx:
-        assert tx.used_tokens.claim(ISSUER, jti, keep_until=now)
+        assert tx.used_tokens.claim(UsedToken(ISSUER, jti, now))
         assert tx.used_tokens.contains(ISSUER, jti)
         assert not tx.used_tokens.contains(ISSUER, f"{jti}_")
 
@@ -64,7 +98,7 @@ def test_a_token_is_kept_until_its_time_is_past(database, now):
     """Purging takes what is past, not what is due now (B7), the oldest first and never more than the limit."""
     with database.write() as tx:
         for age in (-1, 0, 1, 2, 3):
-            tx.used_tokens.claim(ISSUER, str(age), keep_until=now - timedelta(microseconds=age))
+            tx.used_tokens.claim(UsedToken(ISSUER, str(age), now - timedelta(microseconds=age)))
         assert tx.used_tokens.purge(now, limit=2) == 2
         assert [tx.used_tokens.contains(ISSUER, str(age)) for age in (-1, 0, 1, 2, 3)] == [
             True,
@@ -82,7 +116,7 @@ def test_replicas_that_purge_at_once_take_each_row_once(database, other_database
     """Purges at the same moment neither fail nor count a row twice."""
     with database.write() as tx:
         for number in range(40):
-            tx.used_tokens.claim(ISSUER, str(number), keep_until=now)
+            tx.used_tokens.claim(UsedToken(ISSUER, str(number), now))
 
     def purging(replica):
         def purge():
@@ -100,7 +134,7 @@ def test_a_purge_does_not_wait_for_another(migrated_postgres_url, now):
     with Database(migrated_postgres_url) as database:
         with database.write() as tx:
             for number in range(5):
-                tx.used_tokens.claim(ISSUER, str(number), keep_until=now)
+                tx.used_tokens.claim(UsedToken(ISSUER, str(number), now))
         later = now + timedelta(seconds=1)
         with database.write() as first, database.write() as second:
             assert first.used_tokens.purge(later, limit=3) == 3

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from server.errors import AgentNotFound, DatabaseUnavailable
-from server.ports import AuditFilter
+from server.ports import AuditFilter, UsedToken
 from server.store import schema
 from server.store.database import Database
 
@@ -25,7 +25,7 @@ def test_all_of_a_transaction_is_kept_or_none(
         with database.write() as tx:
             tx.agents.add(agent)
             tx.policies.add(policy)
-            tx.used_tokens.claim(ISSUER, "a", keep_until=now)
+            tx.used_tokens.claim(UsedToken(ISSUER, "a", now))
             tx.audit.append(make_record())
             tx.facts.put("issuer", 1)
             raise refusal
@@ -44,9 +44,9 @@ def test_all_of_a_transaction_is_kept_or_none(
 def test_a_reading_transaction_cannot_write(database, now):
     """The database itself refuses a write where only reading was announced, and stays usable."""
     with pytest.raises((DBAPIError, DatabaseUnavailable)), database.read() as tx:
-        tx.used_tokens.claim(ISSUER, "a", keep_until=now)
+        tx.used_tokens.claim(UsedToken(ISSUER, "a", now))
     with database.write() as tx:
-        assert tx.used_tokens.claim(ISSUER, "a", keep_until=now)
+        assert tx.used_tokens.claim(UsedToken(ISSUER, "a", now))
 
 
 def test_reading_does_not_wait_for_writing(database, other_database, now):
@@ -89,8 +89,8 @@ def test_exchanges_of_one_agent_do_not_queue(migrated_postgres_url, make_agent, 
         def exchange(tx, jti):
             assert tx.agents.status(agent.agent_id) is agent.status
             assert tx.policies.for_repository(ISSUER, policy.repository_key) == [policy]
-            assert tx.used_tokens.claim(ISSUER, jti, keep_until=now)
-            tx.policies.mark_used(policy.id, now)
+            assert tx.used_tokens.claim(UsedToken(ISSUER, jti, now))
+            tx.policies.mark_used([policy.id], now)
 
         with database.write() as first, database.write() as second:
             exchange(first, "a")
@@ -115,6 +115,7 @@ def test_many_threads_share_a_database(database, at_once, make_record):
 WORKER = """
 import sys
 from datetime import UTC, datetime
+from server.ports import UsedToken
 from server.store import schema
 from server.store.database import Database
 url, name = sys.argv[1:]
@@ -122,8 +123,8 @@ schema.migrate(url)
 with Database(url) as database:
     for number in range(50):
         with database.write() as tx:
-            assert tx.used_tokens.claim("issuer", f"{name}-{number}", keep_until=datetime(2026, 1, 1, tzinfo=UTC))
-            winner = tx.used_tokens.claim("issuer", f"shared-{number}", keep_until=datetime(2026, 1, 1, tzinfo=UTC))
+            assert tx.used_tokens.claim(UsedToken("issuer", f"{name}-{number}", datetime(2026, 1, 1, tzinfo=UTC)))
+            winner = tx.used_tokens.claim(UsedToken("issuer", f"shared-{number}", datetime(2026, 1, 1, tzinfo=UTC)))
         if winner:
             print(number)
 """

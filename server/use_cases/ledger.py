@@ -1,0 +1,117 @@
+"""Exchanges of several threads kept in one transaction: a commit costs nearly the same for one as for ten.
+
+An exchange is decided beforehand, on what this process read last. The transaction that keeps it first makes sure that
+the database still says the same; where it does not, nothing of that exchange is kept.
+"""
+
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Lock
+from uuid import UUID
+
+from server.domain.audit import AuditRecord
+from server.errors import DatabaseUnavailable, ServiceError
+from server.ports import Baton, Clock, Store, Transaction, UsedToken
+from server.use_cases.decision import Standing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settlement:
+    """One exchange: what it rests on, and what must be kept before its token may leave.
+
+    `note_use_of` is the policy whose use is to be noted, if that is due.
+    """
+
+    standing: Standing
+    keys_version: int
+    used: UsedToken
+    record: AuditRecord
+    note_use_of: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A settlement in the queue."""
+
+    settlement: Settlement
+    is_kept: Future[bool] = field(default_factory=Future)
+
+
+class Ledger:
+    """Keeps settlements, those that wait at the same moment together; one for each process, for many threads."""
+
+    def __init__(self, store: Store, clock: Clock, baton: Baton) -> None:
+        self._store = store
+        self._clock = clock
+        self._baton = baton
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._waiting: list[_Place] = []
+        self._lock = Lock()
+
+    def settle(self, settlement: Settlement) -> bool:
+        """Keep it, and return when it is committed.
+
+        `False` where nothing was kept: its token is used up, or the database says no longer what it rests on.
+        Raises `DatabaseUnavailable`.
+        """
+        place = _Place(settlement)
+        with self._lock:
+            self._waiting.append(place)
+            is_first = len(self._waiting) == 1
+        if is_first:
+            self._writer.submit(self._write)
+        self._baton.hand_over()
+        return place.is_kept.result()
+
+    def _write(self) -> None:
+        """Keep all that wait, and tell each."""
+        with self._baton.hold():
+            with self._lock:
+                places, self._waiting = self._waiting, []
+            try:
+                kept = self._keep([place.settlement for place in places])
+            except BaseException as error:  # noqa: BLE001 - it is raised in the threads that wait
+                for place in places:
+                    place.is_kept.set_exception(error)
+            else:
+                for place in places:
+                    place.is_kept.set_result(place.settlement in kept)
+
+    def _keep(self, settlements: Sequence[Settlement]) -> Collection[Settlement]:
+        """Those of the settlements that were kept."""
+        try:
+            with self._store.write() as tx:
+                kept = _claim(tx, _current(tx, settlements))
+                if kept:
+                    tx.audit.append_all([it.record for it in kept])
+                    _note_use(tx, kept, self._clock)
+                return kept
+        except DatabaseUnavailable:
+            raise
+        except ServiceError:
+            # What the database refuses to store of one must not fail the others: none is kept, each may try alone.
+            return ()
+
+
+def _current(tx: Transaction, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
+    """Those that rest on what the database says now."""
+    keys_version = tx.signing_keys.version()
+    fingerprints = tx.policies.fingerprints({it.standing.repository_key for it in settlements})
+    return [
+        it for it in settlements if it.keys_version == keys_version and it.standing.is_current(fingerprints)
+    ]
+
+
+def _claim(tx: Transaction, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
+    """Those whose token was unused; of several at the same moment one (federation-security B6)."""
+    if not settlements:
+        return []
+    are_unused = tx.used_tokens.claim_all([it.used for it in settlements])
+    return [it for it, is_unused in zip(settlements, are_unused, strict=True) if is_unused]
+
+
+def _note_use(tx: Transaction, settlements: Sequence[Settlement], clock: Clock) -> None:
+    used = {it.note_use_of for it in settlements if it.note_use_of is not None}
+    if used:
+        tx.policies.mark_used(used, clock())

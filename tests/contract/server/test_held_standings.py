@@ -1,0 +1,187 @@
+"""An exchange by what the process holds: as fast as it gets, and never by what is true no more.
+
+Each change is made by another replica, which this one hears nothing of.
+"""
+
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import jwt
+import pytest
+
+from mock_idp.job import Job
+from server.domain.audit import RequestContext
+from server.store.policies import PolicyTable
+from server.use_cases.auditing import Auditor
+from server.use_cases.key_admin import KeyAdmin
+
+GITHUB = "https://token.actions.githubusercontent.com"
+POLICIES = "/api/v1/oidc/trust-policies"
+
+
+@pytest.fixture
+def trusted(provider):
+    """An agent, its policy, and a replica that has exchanged for it and holds what it read."""
+    agent = provider.agent()["agentId"]
+    policy = provider.policy(
+        branch="main",
+        agentId=agent,
+        repositoryId=Job().repository_id,
+        repositoryOwnerId=Job().repository_owner_id,
+    )
+    assert provider.exchange(agentId=agent).status_code == 200
+    return agent, policy
+
+
+@pytest.fixture
+def other(provider):
+    """Another replica on the same database."""
+    return provider.with_settings()
+
+
+@pytest.fixture
+def reads(provider, monkeypatch):
+    """Counts the times that policies are read whole."""
+    seen = []
+    original = PolicyTable.for_repository
+
+    def counted(self, *args):
+        seen.append(args)
+        return original(self, *args)
+
+    monkeypatch.setattr(PolicyTable, "for_repository", counted)
+    return seen
+
+
+def test_nothing_is_read_twice(provider, trusted, reads):
+    """From the second exchange on the policies are not read, and each has its own token, record and used `jti`."""
+    agent, policy = trusted
+    answers = [provider.exchange(agentId=agent) for _ in range(3)]
+
+    assert reads == []
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert len({answer.json["access_token"] for answer in answers}) == 3
+    records = provider.audit(action="token.issued", policyId=policy["id"])
+    assert len(records) == 4
+    assert len({record["details"]["jti"] for record in records}) == 4
+
+
+def test_a_policy_is_pinned_at_its_first_use(provider, trusted):
+    """Also where it was read with another one that is pinned: whoever takes the name over later has other ids (A8)."""
+    agent, policy = trusted
+    other = UUID(provider.policy(branch="dev", agentId=agent)["id"])
+    with provider.store.write() as tx:
+        tx.policies.replace(replace(tx.policies.get(other), repository_id=None, repository_owner_id=None))
+    assert provider.exchange(agentId=agent).status_code == 200
+    assert provider.exchange(provider.github_token(ref="refs/heads/dev"), agentId=agent).status_code == 200
+
+    stored = provider.http.get(f"{POLICIES}/{other}", headers=provider.admin).json
+    assert stored["repositoryId"] == policy["repositoryId"]
+    assert [it["policyId"] for it in provider.audit(action="policy.pinned")] == [str(other)]
+
+
+def test_a_used_token_is_refused(provider, trusted, refused):
+    """A replay meets the same refusal as before, and is audited once."""
+    token = provider.github_token()
+    assert provider.exchange(token, agentId=trusted[0]).status_code == 200
+
+    refused(provider.exchange(token, agentId=trusted[0]), 401, "INVALID_OIDC_TOKEN", {"reason": "replayed"})
+    assert len(provider.audit(action="token.refused")) == 1
+
+
+def _delete(other, _agent, policy):
+    return other.http.delete(f"{POLICIES}/{policy['id']}", headers=other.admin)
+
+
+def _narrow(other, agent, policy):
+    body = {"repository": policy["repository"], "branch": "release", "agentId": agent}
+    return other.http.put(f"{POLICIES}/{policy['id']}", json=body, headers=other.admin)
+
+
+def _disable(other, agent, policy):
+    body = {"repository": policy["repository"], "branch": "main", "agentId": agent, "enabled": False}
+    return other.http.put(f"{POLICIES}/{policy['id']}", json=body, headers=other.admin)
+
+
+def _pin_to_others(other, _agent, _policy):
+    body = {
+        "repository": "octo-org/hello-agent",
+        "branch": "x",
+        "repositoryId": "1",
+        "repositoryOwnerId": "2",
+    }
+    return other.http.post(POLICIES, json=body, headers=other.admin)
+
+
+def _suspend(other, agent, _policy):
+    return other.http.patch(f"/api/v1/agents/{agent}", json={"status": "suspended"}, headers=other.admin)
+
+
+CHANGES = [
+    (_delete, "TRUST_POLICY_VIOLATION"),
+    (_narrow, "BRANCH_NOT_PERMITTED"),
+    (_disable, "TRUST_POLICY_VIOLATION"),
+    (_pin_to_others, "IDENTITY_CHANGED"),
+    (_suspend, "TRUST_POLICY_VIOLATION"),
+]
+
+
+@pytest.mark.parametrize(("change", "code"), CHANGES, ids=lambda it: getattr(it, "__name__", it))
+def test_a_change_counts_at_once(provider, other, trusted, refused, change, code):
+    """What another replica forbids, this one refuses with its next answer; the token stays unused."""
+    assert change(other, *trusted).status_code in {200, 201, 204}
+    token = provider.github_token()
+
+    refused(provider.exchange(token, agentId=trusted[0]), 403, code)
+    with provider.store.read() as tx:
+        assert not tx.used_tokens.contains(GITHUB, _jti(token))
+
+
+def test_an_expired_policy_counts_no_more(provider, refused):
+    """The end of a policy needs no change in the database."""
+    agent = provider.agent()["agentId"]
+    provider.policy(branch="main", agentId=agent, expiresAt="2026-11-24T12:01:00Z")
+    for seconds in (0, 1, 58):
+        provider.clock.advance(seconds)
+        assert provider.exchange(agentId=agent).status_code == 200
+    provider.clock.advance(1)
+
+    refused(provider.exchange(agentId=agent), 403, "TRUST_POLICY_VIOLATION")
+
+
+def test_a_permission_counts_at_once(provider, other, trusted):
+    """What another replica allows is not refused by what this one still holds."""
+    agent, policy = trusted
+    assert _narrow(other, agent, policy).status_code == 200
+    assert (
+        provider.exchange(provider.github_token(ref="refs/heads/release"), agentId=agent).status_code == 200
+    )
+
+
+def test_less_scope_counts_at_once(provider, other, trusted):
+    """A token never has a scope that the policy gave only before."""
+    agent, policy = trusted
+    assert "agents:read" in provider.exchange(agentId=agent).json["scope"]
+    body = {"repository": policy["repository"], "branch": "main", "agentId": agent, "scopes": ["tokens:read"]}
+    assert other.http.put(f"{POLICIES}/{policy['id']}", json=body, headers=other.admin).status_code == 200
+
+    assert provider.exchange(agentId=agent).json["scope"] == "tokens:read"
+
+
+def test_a_revoked_key_signs_no_more(provider, trusted):
+    """After another process revoked the active key, the next token is signed by the one that took its place."""
+    agent, _ = trusted
+    admin = KeyAdmin(provider.store, Auditor(provider.clock, uuid4), provider.clock, None)
+    before = _kid(provider.exchange(agentId=agent))
+    signing = admin.revoke("admin-cli", before, RequestContext("test", None))
+
+    assert before != signing.kid
+    assert _kid(provider.exchange(agentId=agent)) == signing.kid
+
+
+def _kid(answer):
+    return jwt.get_unverified_header(answer.json["access_token"])["kid"]
+
+
+def _jti(token):
+    return jwt.decode(token, options={"verify_signature": False})["jti"]
