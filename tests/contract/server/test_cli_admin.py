@@ -86,6 +86,13 @@ def test_keys_revoke(run):
     assert before["active"] not in kids(run).values()
 
 
+def test_a_kid_may_begin_with_a_hyphen(run):
+    """One in 64 thumbprints does: it is looked up, and not taken for an option."""
+    done = run("keys", "revoke", "-oRPHAN_0123456789")
+
+    assert "There is no signing key -oRPHAN_0123456789;" in done.stderr
+
+
 def test_clients_create(run):
     """A new client is shown as two lines or as JSON, and its secret nowhere else."""
     lines = run("clients", "create", "CI bot", "--scope", "agents:read audit:read")
