@@ -25,7 +25,7 @@ class InsertMany:
         self._statement = cache(self._statement_for)
 
     def __call__(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert the rows, of which there must be one at least, in their order."""
+        """Insert the rows in their order: one at least, and not thousands, for parameters are limited."""
         dialect = connection.dialect
         processors = self._processors(dialect)
         values = tuple(chain.from_iterable(_values(row, processors) for row in rows))
