@@ -1,9 +1,12 @@
 """The release: what its scripts do to real repositories, and what its workflow may."""
 
+import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -212,6 +215,17 @@ def steps(workflow):
     return found
 
 
+def step_of(workflow, job, identity):
+    [found] = [step for step in workflow["jobs"][job]["steps"] if step.get("id") == identity]
+    return found
+
+
+def dockerfiles(workflow):
+    """The Dockerfile of each image that a release publishes."""
+    include = workflow["jobs"]["image"]["strategy"]["matrix"]["include"]
+    return {it["image"]: it["dockerfile"] for it in include if "image" in it}
+
+
 def test_each_job_has_the_least_that_it_needs(workflow):
     """One job may sign, one may push an image, one may push tags; none may do two of these to a third's work."""
     assert workflow["permissions"] == {}
@@ -262,11 +276,9 @@ def test_the_workflow_runs_what_is_here(workflow):
     assert f"usage: python -m sentryagent_actions {'|'.join(entry._ACTIONS)}" in scripts
 
 
-def test_the_image_carries_what_the_manual_promises(workflow):
-    """Two architectures, SBOM, provenance, an attestation on the index that users pull."""
-    matrix = workflow["jobs"]["image"]["strategy"]["matrix"]["include"]
-    assert {it["architecture"] for it in matrix} == {"amd64", "arm64"}
-    build = next(step["run"] for step in workflow["jobs"]["image"]["steps"] if step.get("id") == "push")
+def test_an_image_carries_what_the_manual_promises(workflow):
+    """SBOM, provenance, an attestation on the index that users pull; nothing is tagged before all images are whole."""
+    build = step_of(workflow, "image", "push")["run"]
     for option in ("--sbom=true", "--provenance=mode=max", "push-by-digest=true"):
         assert option in build
     [attest] = [
@@ -274,3 +286,118 @@ def test_the_image_carries_what_the_manual_promises(workflow):
     ]
     assert attest["with"]["subject-digest"] == "${{ steps.push.outputs.digest }}"
     assert attest["with"]["push-to-registry"] is True
+    assert "image" in workflow["jobs"]["index"]["needs"]
+    tagging = [name for name, job in workflow["jobs"].items() if "--tag" in str(job["steps"])]
+    assert tagging == ["index"]
+
+
+def test_every_image_is_built_for_both_architectures_and_each_has_its_index(workflow):
+    """No digest is lost on its way: one output for each image and architecture, both read by the image's own index."""
+    built = workflow["jobs"]["image"]
+    matrix = built["strategy"]["matrix"]
+    assert set(matrix["image"]) == dockerfiles(workflow).keys()
+    assert {it["architecture"] for it in matrix["include"] if "architecture" in it} == {"amd64", "arm64"}
+    pairs = [
+        f"{image}-{architecture}" for image in matrix["image"] for architecture in matrix["architecture"]
+    ]
+    assert len(pairs) == 6
+    assert built["outputs"] == {pair: f"${{{{ steps.push.outputs.{pair} }}}}" for pair in pairs}
+
+    index = workflow["jobs"]["index"]
+    assert index["strategy"]["matrix"]["include"] == [
+        {"image": image}
+        | {it: f"${{{{ needs.image.outputs.{image}-{it} }}}}" for it in matrix["architecture"]}
+        for image in matrix["image"]
+    ]
+    assert index["outputs"] == {image: f"${{{{ steps.push.outputs.{image} }}}}" for image in matrix["image"]}
+
+
+# What the step asks of docker, with the registry's one tag in the file `index`.
+REVISION = "org.opencontainers.image.revision"
+REGISTRY = f"""#!/bin/sh
+echo "$3" >> asked
+case "$*" in
+  *create*"--annotation index:{REVISION}=ours") echo '{{"{REVISION}": "ours"}}' > index ;;
+  *--format*) echo sha256:0 ;;
+  *) cat index 2> /dev/null || {{ echo "ERROR: $SAYS" >&2; exit 1; }} ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("built_from", "says", "code", "creates"),
+    [
+        (None, "ghcr.io/sentryagent/idp:v1.0.0: not found", 0, True),
+        (None, "unexpected status: 503 Service Unavailable", 1, False),
+        ("ours", "", 0, False),
+        ("other", "", 1, False),
+    ],
+)
+def test_the_tag_of_an_image_is_never_moved(built_from, says, code, creates, workflow, tmp_path):
+    """Made where there is none, kept where an earlier run of this commit made it, refused where another did."""
+    docker = tmp_path / "docker"
+    docker.write_text(REGISTRY)
+    docker.chmod(0o755)
+    if built_from:
+        (tmp_path / "index").write_text(json.dumps({REVISION: built_from}))
+    step = step_of(workflow, "index", "push")
+    environ = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        **step["env"],
+        "IMAGE": "ghcr.io/sentryagent/idp",
+        "GITHUB_SHA": "ours",
+        "GITHUB_OUTPUT": "output",
+        "SAYS": says,
+    }
+
+    done = subprocess.run(
+        ["bash", "-e", "-c", step["run"]], cwd=tmp_path, env=environ, capture_output=True, text=True
+    )
+
+    assert done.returncode == code, done.stdout + done.stderr
+    assert ("create" in (tmp_path / "asked").read_text().split()) is creates
+    if code == 0:
+        assert (tmp_path / "output").read_text() == "digest=sha256:0\nidp=sha256:0\n"
+    else:
+        assert (says or "raise the version") in done.stdout
+
+
+def test_all_images_stand_on_one_base(workflow):
+    """`plan` resolves one digest, which each FROM line of each Dockerfile then means."""
+    script = step_of(workflow, "plan", "plan")["run"]
+    [command] = re.findall(r"base=\$\((.+)\)", script)
+    base = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in dockerfiles(workflow).values():
+        lines = re.findall(r"^FROM .*", (ROOT / name).read_text(), re.MULTILINE)
+        assert lines
+        assert {line.split()[1] for line in lines} == {base.strip()}
+
+
+def test_a_release_builds_from_what_the_dockerfile_copies(workflow):
+    """The checkout is the build context, so the ignore file leaves what is copied out of it and nothing else."""
+    for name in dockerfiles(workflow).values():
+        ignore = ROOT / (".dockerignore" if name == "Dockerfile" else f"{name}.dockerignore")
+        lines = ignore.read_text().splitlines()
+        copies = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / name).read_text(), re.MULTILINE)
+        assert copies
+        assert "*" in lines
+        assert {it[1:] for it in lines if it.startswith("!")} == set(" ".join(copies).split())
+
+
+def test_what_is_deployed_and_documented_is_published(workflow):
+    """Overlays and manuals name images of a release: the overlays by this version's tag."""
+    published = {f"ghcr.io/sentryagent/{image}" for image in dockerfiles(workflow)}
+    texts = [
+        path.read_text()
+        for pattern in ("*.md", "*/*.md", "deploy/**/*.y*ml", ".github/**/*.yml")
+        for path in ROOT.glob(pattern)
+    ]
+    named = {name for text in texts for name in re.findall(r"ghcr\.io/sentryagent/[\w-]+", text)}
+    assert named == published
+
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    overlays = [yaml.safe_load(it.read_text()) for it in ROOT.glob("deploy/*/overlays/*/kustomization.yaml")]
+    images = [image for overlay in overlays for image in overlay["images"]]
+    assert len(images) == len(overlays) > 1
+    assert {image["newName"] for image in images} <= published
+    assert {image["newTag"] for image in images} == {f"v{version}"}
