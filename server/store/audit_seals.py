@@ -37,7 +37,6 @@ from server.ports import AuditTail, AuditWindow
 from server.store import locks
 from server.store.audit import AUDIT_LOG
 from server.store.columns import METADATA, Moment
-from server.store.many_rows import InsertMany
 
 _NUMBER = BigInteger().with_variant(Integer, "sqlite")
 
@@ -70,7 +69,6 @@ def _stored(column: Column[Any]) -> TypeEngine[Any]:
 _L, _S, _G = AUDIT_LOG.c, AUDIT_SEALS.c, AUDIT_GAPS.c
 _RECORD = [type_coerce(column, _stored(column)).label(column.name) for column in AUDIT_LOG.columns]
 _NAMES = tuple(column.name for column in AUDIT_LOG.columns)
-_APPEND = InsertMany(AUDIT_SEALS, ("seal", "sequence", "event_id", "hash"))
 _SEALED_UP_TO = select(func.coalesce(func.max(AUDIT_SEALS.alias("sealed").c.sequence), 0)).scalar_subquery()
 # The anchor confirms no record: under its number a forged one could come back. The last condition changes nothing,
 # but lets PostgreSQL begin to read where the window begins.
@@ -182,7 +180,7 @@ class AuditSealTable:
         sealed_up_to = self._connection.execute(select(_SEALED_UP_TO)).scalar_one()
         open_numbers = audit_chain.gaps(sealed_up_to, (seal.sequence for seal in seals))
         self._note(open_numbers, now)
-        _APPEND(self._connection, [_values(seal) for seal in seals])
+        self._connection.execute(insert(AUDIT_SEALS), [_values(seal) for seal in seals])
 
     def close_gaps(self, before: datetime) -> None:
         """Give up the gaps that were seen before: no transaction that took their numbers can still be open."""

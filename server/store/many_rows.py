@@ -15,7 +15,8 @@ class InsertMany:
     """Inserts rows into some columns of a table, whatever their number.
 
     The usual way runs the statement once for each row, and with each the thread gives up the interpreter; under load
-    it then waits until another thread has done its work, with the database's lock in its hands.
+    it then waits until another thread has done its work, with the database's lock in its hands. Meant for tens of rows:
+    each number of them is a statement of its own, which the driver keeps in memory.
     """
 
     def __init__(self, table: Table, names: Sequence[str]) -> None:
@@ -25,7 +26,7 @@ class InsertMany:
         self._statement = cache(self._statement_for)
 
     def __call__(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert the rows in their order: one at least, and not thousands, for parameters are limited."""
+        """Insert the rows, of which there must be one at least, in their order."""
         dialect = connection.dialect
         processors = self._processors(dialect)
         values = tuple(chain.from_iterable(_values(row, processors) for row in rows))
