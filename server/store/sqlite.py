@@ -13,6 +13,8 @@ BUSY_SECONDS = 4.0
 _MIGRATION_SECONDS = 60.0
 _RETRY_SECONDS = 0.001
 _ASK_ONCE = "busy_timeout=0"
+_CHECKPOINT = "wal_autocheckpoint=8000"
+"""Pages of 4 KiB in the write-ahead log before they are copied into the file: most are written many times until then."""
 
 
 def reading_engine(parts: URL, path: Path) -> Engine:
@@ -26,7 +28,9 @@ def reading_engine(parts: URL, path: Path) -> Engine:
 
 def writing_engine(parts: URL, path: Path) -> Engine:
     """An engine of one connection: a process writes one transaction after the other."""
-    engine = create_engine(parts, creator=lambda: _connect(path, _ASK_ONCE), pool_size=1, max_overflow=0)
+    engine = create_engine(
+        parts, creator=lambda: _connect(path, _ASK_ONCE, _CHECKPOINT), pool_size=1, max_overflow=0
+    )
     event.listen(engine, "begin", lambda connection: _begin_writing(connection, BUSY_SECONDS))
     return engine
 
