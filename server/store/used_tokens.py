@@ -37,7 +37,7 @@ class UsedTokenTable:
 
     def claim(self, token: UsedToken) -> bool:
         """Use the token up; `False` where somebody, perhaps at the same moment, was first."""
-        return _INSERT_ONCE(self._connection, _row(token))
+        return self.claim_all([token])[0]
 
     def claim_all(self, tokens: Sequence[UsedToken]) -> Sequence[bool]:
         """Use each token up; which of them were unused. Of the same token twice, the first counts."""
