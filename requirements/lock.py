@@ -25,6 +25,9 @@ def main() -> None:
 def compile_lock(name: str, *options: str) -> None:
     """Resolve pyproject.toml's extras into one file."""
     arguments = ["pip", "compile", "--upgrade", "--universal", "--python-version=3.11", "--generate-hashes"]
+    # pip takes `coverage` for another requirement than `coverage[toml]`: without the extra in the lock it looks for the
+    # newest release, and fails on the day there is one.
+    arguments.append("--no-strip-extras")
     quiet = ["--quiet", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
     output = f"--output-file={HERE / name}"
     subprocess.run(
@@ -43,7 +46,8 @@ def compile_lock(name: str, *options: str) -> None:
 def entries(lock: str, names: tuple[str, ...]) -> str:
     """The entries of a lock file for these packages, each with its hashes; fails where one is missing."""
     found = {
-        match[1]: match[0] for match in re.finditer(r"^([a-z0-9-]+)==.*(?:\n    .*)*\n", lock, re.MULTILINE)
+        match[1]: match[0]
+        for match in re.finditer(r"^([a-z0-9-]+)(?:\[[a-z0-9,-]+\])?==.*(?:\n    .*)*\n", lock, re.MULTILINE)
     }
     return "".join(found[name] for name in names)
 

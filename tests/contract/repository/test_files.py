@@ -1,11 +1,14 @@
 """What must not be in any file of the repository, and what every lock file holds."""
 
+import importlib.metadata
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[3]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -41,6 +44,33 @@ def test_a_lock_file_names_no_registry_and_has_hashes(lock):
     requirements = [block for block in re.split(r"(?m)^(?=\w)", text) if "==" in block]
     assert requirements
     assert all("--hash=sha256:" in block for block in requirements)
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_a_lock_file_pins_what_is_required_with_its_extras(lock):
+    """Pip takes `coverage` for another package than `coverage[toml]`, and would look for its newest release."""
+    pinned = [Requirement(line) for line in re.findall(r"(?m)^\S+==\S+", lock.read_text())]
+    extras = {canonicalize_name(requirement.name): requirement.extras for requirement in pinned}
+    lacking = [
+        f"{package} needs {needed}"
+        for package, has in extras.items()
+        if installed(package)
+        for needed in map(Requirement, importlib.metadata.requires(package) or ())
+        if is_asked_for(needed, has) and needed.extras - extras.get(canonicalize_name(needed.name), set())
+    ]
+    assert lacking == []
+
+
+def installed(package):
+    """Whether it is here: a lock also serves other systems and versions of Python."""
+    return any(importlib.metadata.distributions(name=package))
+
+
+def is_asked_for(requirement, extras):
+    """Whether a package with these extras has this requirement on this machine."""
+    return not requirement.marker or any(
+        requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras)
+    )
 
 
 def test_there_are_lock_files():
