@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from threading import Lock
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -388,8 +389,17 @@ class Baton(Protocol):
     def hold(self) -> AbstractContextManager[None]:
         """Compute in the block."""
 
-    def hand_over(self) -> None:
-        """Let others compute, since this thread is about to wait."""
+    def step_back(self) -> None:
+        """Let all who wait at this moment compute first."""
+
+    def turn(self) -> Lock:
+        """A turn of one thread, which comes after it was called."""
+
+    def call(self, turn: Lock) -> None:
+        """Make a turn the next one."""
+
+    def wait(self, turn: Lock) -> None:
+        """Let others compute until the turn has come."""
 
 
 class RateLimit(Protocol):

@@ -5,8 +5,7 @@ the database still says the same; where it does not, nothing of that exchange is
 """
 
 from collections.abc import Collection, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Lock
 from uuid import UUID
 
@@ -30,12 +29,20 @@ class Settlement:
     note_use_of: UUID | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Place:
-    """A settlement in the queue."""
+    """A settlement in the queue, and what became of it when its turn has come."""
 
     settlement: Settlement
-    is_kept: Future[bool] = field(default_factory=Future)
+    turn: Lock
+    is_kept: bool = False
+    failure: BaseException | None = None
+
+    def outcome(self) -> bool:
+        """Whether it was kept; raises what stopped that."""
+        if self.failure:
+            raise self.failure
+        return self.is_kept
 
 
 class Ledger:
@@ -45,7 +52,6 @@ class Ledger:
         self._store = store
         self._clock = clock
         self._baton = baton
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._waiting: list[_Place] = []
         self._lock = Lock()
 
@@ -55,28 +61,31 @@ class Ledger:
         `False` where nothing was kept: its token is used up, or the database says no longer what it rests on.
         Raises `DatabaseUnavailable`.
         """
-        place = _Place(settlement)
+        place = _Place(settlement, self._baton.turn())
         with self._lock:
             self._waiting.append(place)
             is_first = len(self._waiting) == 1
         if is_first:
-            self._writer.submit(self._write)
-        self._baton.hand_over()
-        return place.is_kept.result()
+            self._write_for_all()
+        else:
+            self._baton.wait(place.turn)
+        return place.outcome()
 
-    def _write(self) -> None:
-        """Keep all that wait, and tell each."""
-        with self._baton.hold():
-            with self._lock:
-                places, self._waiting = self._waiting, []
-            try:
-                kept = self._keep([place.settlement for place in places])
-            except BaseException as error:  # noqa: BLE001 - it is raised in the threads that wait
-                for place in places:
-                    place.is_kept.set_exception(error)
-            else:
-                for place in places:
-                    place.is_kept.set_result(place.settlement in kept)
+    def _write_for_all(self) -> None:
+        """Let those that are still deciding join, keep all that wait, and tell them."""
+        self._baton.step_back()
+        with self._lock:
+            places, self._waiting = self._waiting, []
+        try:
+            kept = self._keep([place.settlement for place in places])
+        except BaseException as error:  # noqa: BLE001 - it is raised in each of the threads
+            for place in places:
+                place.failure = error
+        else:
+            for place in places:
+                place.is_kept = place.settlement in kept
+        for place in places[1:]:
+            self._baton.call(place.turn)
 
     def _keep(self, settlements: Sequence[Settlement]) -> Collection[Settlement]:
         """Those of the settlements that were kept."""

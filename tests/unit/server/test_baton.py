@@ -10,75 +10,143 @@ from server.baton import Baton
 
 
 @pytest.fixture
+def shared():
+    """A baton that nobody holds."""
+    return Baton()
+
+
+@pytest.fixture
+def pool():
+    """Other threads."""
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+@pytest.fixture
 def patient(monkeypatch):
     """Nobody is overtaken."""
     monkeypatch.setattr(baton, "_PATIENCE_SECONDS", 60.0)
 
 
-def _hold(held, entered):
-    with held.hold():
-        entered.set()
-
-
-@pytest.mark.usefixtures("patient")
-def test_one_computes_at_a_time():
-    """A thread gets the baton when the one before it is done, also where that one failed."""
-    shared, entered = Baton(), Event()
-
-    def fail_beside(pool):
-        with shared.hold():
-            waits.append(pool.submit(_hold, shared, entered))
-            assert not entered.wait(0.02)
-            raise LookupError
-
-    waits = []
-    with ThreadPoolExecutor(1) as pool:
-        with pytest.raises(LookupError):
-            fail_beside(pool)
-        waits[0].result(10)
-    assert entered.is_set()
-
-
-@pytest.mark.usefixtures("patient")
-def test_who_waits_hands_over():
-    """After `hand_over` another one computes; the end of the block takes nothing from it."""
-    shared, entered, done = Baton(), Event(), Event()
+def queue_up(pool, shared, note):
+    """Another thread that waits for the baton, and notes when it has it."""
 
     def compute():
         with shared.hold():
-            entered.set()
-            assert done.wait(10)
-            return shared._lock.locked()
+            note()
 
-    with ThreadPoolExecutor(1) as pool:
-        with shared.hold():
-            shared.hand_over()
-            computes = pool.submit(compute)
-            assert entered.wait(10)
-        done.set()
-        assert computes.result(10)
-    assert not shared._lock.locked()
-
-
-def test_who_keeps_it_is_overtaken():
-    """A thread that waits for something with the baton in its hand stops nobody, and does not give away what it lost."""
-    shared, entered = Baton(), Event()
-    with shared.hold(), ThreadPoolExecutor(1) as pool:
-        pool.submit(_hold, shared, entered).result(10)
-        assert entered.is_set()
-        assert shared._lock.locked()
+    before = len(shared._line)
+    call = pool.submit(compute)
+    while len(shared._line) == before:
+        Event().wait(0.001)
+    return call
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_request_holds_it():
+def test_those_that_wait_compute_one_after_the_other_in_their_order(shared, pool):
+    """Also where the one before them failed."""
+    order = []
+
+    def fail_before_others():
+        with shared.hold():
+            waits.extend(queue_up(pool, shared, lambda name=name: order.append(name)) for name in "abc")
+            Event().wait(0.02)
+            order.append("first")
+            raise LookupError
+
+    waits = []
+    with pytest.raises(LookupError):
+        fail_before_others()
+    for call in waits:
+        call.result(10)
+    assert order == ["first", "a", "b", "c"]
+    assert not shared._is_taken
+
+
+@pytest.mark.usefixtures("patient")
+def test_who_steps_back_goes_on_after_all_that_wait(shared, pool):
+    """And computes alone again; with nobody waiting, at once."""
+    order = []
+    with shared.hold():
+        shared.step_back()
+        waits = [queue_up(pool, shared, lambda name=name: order.append(name)) for name in "ab"]
+        shared.step_back()
+        order.append("last")
+        later = queue_up(pool, shared, lambda: order.append("later"))
+        Event().wait(0.02)
+        assert order == ["a", "b", "last"]
+    for call in (*waits, later):
+        call.result(10)
+
+
+@pytest.mark.usefixtures("patient")
+def test_who_pauses_lets_others_compute_and_is_the_next_when_called(shared, pool):
+    """It is called by whoever computes then, and goes on before those that came meanwhile."""
+    order, turn, paused = [], shared.turn(), Event()
+
+    def pause():
+        with shared.hold():
+            paused.set()
+            shared.wait(turn)
+            order.append("paused")
+
+    call = pool.submit(pause)
+    assert paused.wait(10)
+    with shared.hold():
+        waits = queue_up(pool, shared, lambda: order.append("newcomer"))
+        shared.call(turn)
+        Event().wait(0.02)
+        assert order == []
+    call.result(10)
+    waits.result(10)
+    assert order == ["paused", "newcomer"]
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_call_before_the_pause_is_not_lost(shared):
+    """Who is called while it still computes does not wait at all; nor where nobody computes."""
+    with shared.hold():
+        turn = shared.turn()
+        shared.call(turn)
+        shared.wait(turn)
+        assert shared._is_taken
+    turn = shared.turn()
+    shared.call(turn)
+    shared.wait(turn)
+    assert shared._is_taken
+
+
+def test_who_keeps_it_is_overtaken(shared, pool):
+    """A thread that waits for something with the baton in its hand stops nobody, and does not give away what it lost."""
+    with shared.hold():
+        order = []
+        queue_up(pool, shared, lambda: order.append("overtaking")).result(10)
+        assert order == ["overtaking"]
+        assert shared._is_taken
+    assert not shared._is_taken
+
+
+def test_nobody_overtakes_into_a_pause(shared, monkeypatch):
+    """Who was not called waits on, however long the others take."""
+    monkeypatch.setattr(baton, "_PATIENCE_SECONDS", 0.0)
+    turn = shared.turn()
+    with shared.hold(), ThreadPoolExecutor(1) as pool:
+        call = pool.submit(shared.wait, turn)
+        with pytest.raises(TimeoutError):
+            call.result(0.05)
+        shared.call(turn)
+        call.result(10)
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_request_holds_it(shared):
     """The application is called with the baton held, and answers as before."""
-    shared = Baton()
 
     def application(environ, start_response):
         start_response("200 OK", [])
-        return [environ["said"], str(shared._lock.locked()).encode()]
+        return [environ["said"], str(shared._is_taken).encode()]
 
     answer = shared.around(application)({"said": b"hello"}, lambda *_: None)
 
     assert list(answer) == [b"hello", b"True"]
-    assert not shared._lock.locked()
+    assert not shared._is_taken

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from server import baton
 from server.baton import Baton
 from server.errors import DatabaseUnavailable, ValidationFailed
 from server.ports import UsedToken
@@ -100,6 +101,26 @@ def test_those_that_wait_are_kept_together(database, settle):
     assert outcomes == [True] * 9
     assert database.sizes == [1, 8]
     assert sorted(database.records) == [f"record of jti-{number}" for number in range(9)]
+
+
+def test_those_that_are_still_deciding_join(database, monkeypatch):
+    """The first one keeps nothing before all threads that wait for the baton had it."""
+    monkeypatch.setattr(baton, "_PATIENCE_SECONDS", 60.0)
+    shared = Baton()
+    ledger = Ledger(database, lambda: NOW, shared)
+    database.is_open.set()
+
+    def exchange(number):
+        with shared.hold():
+            return ledger.settle(_settlement(f"jti-{number}"))
+
+    with ThreadPoolExecutor(5) as pool:
+        with shared.hold():
+            calls = [pool.submit(exchange, number) for number in range(5)]
+            while len(shared._line) < 5:
+                Event().wait(0.001)
+        assert [call.result(10) for call in calls] == [True] * 5
+    assert database.sizes == [5]
 
 
 def test_only_what_still_holds_is_kept(database, settle):
