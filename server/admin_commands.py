@@ -24,6 +24,7 @@ from server.domain.caller import ADMIN_CLI
 from server.domain.client import AdminClient, name_fault
 from server.domain.records import timestamp
 from server.domain.scopes import render
+from server.ids import uuid7
 
 if TYPE_CHECKING:
     from server.ports import StoredKey
@@ -161,7 +162,7 @@ def _key_admin(database_url: str | None) -> Iterator["KeyAdmin"]:
         from server.use_cases.auditing import Auditor
         from server.use_cases.key_admin import KeyAdmin
 
-        yield KeyAdmin(store, Auditor(_NOW, uuid.uuid4), _NOW, settings.passphrase)
+        yield KeyAdmin(store, Auditor(_NOW, uuid7), _NOW, settings.passphrase)
 
 
 @contextmanager
@@ -170,7 +171,7 @@ def _client_admin(database_url: str | None) -> Iterator["ClientAdmin"]:
         from server.use_cases.auditing import Auditor
         from server.use_cases.clients import ClientAdmin
 
-        yield ClientAdmin(store, Auditor(_NOW, uuid.uuid4), _NOW, uuid.uuid4)
+        yield ClientAdmin(store, Auditor(_NOW, uuid7), _NOW, uuid.uuid4)
 
 
 def _tell(admin: "KeyAdmin", signing: "StoredKey") -> None:

@@ -26,6 +26,7 @@ from server.api.requests import MAX_BODY_BYTES
 from server.api.services import Services, install
 from server.baton import Baton
 from server.config import Settings
+from server.ids import uuid7
 from server.limits import PerMinute
 from server.metrics import Metrics
 from server.ports import Clock, Store
@@ -108,7 +109,7 @@ def token_service(settings: Settings, store: Store, keys: KeyRing, clock: Clock)
         # Introspection and revocation refuse nobody, and the command line has no callers: nothing is counted here.
         authentication=_authentication(settings, store, keys, RejectionCounter(), clock),
         signing_keys=keys,
-        auditor=Auditor(clock, uuid.uuid4),
+        auditor=Auditor(clock, uuid7),
         clock=clock,
         new_token_id=new_token_id,
         issuer=settings.public_url,
@@ -147,7 +148,7 @@ def _exchange(settings: Settings, world: World, keys: KeyRing, auditor: Auditor,
 def _services(settings: Settings, world: World, baton: Baton) -> Services:
     store, clock = world.store, world.clock
     keys = KeyRing(settings.passphrase)
-    auditor = Auditor(clock, uuid.uuid4)
+    auditor = Auditor(clock, uuid7)
     return Services(
         key_sets=PublishedKeys(store, keys),
         authentication=_authentication(settings, store, keys, world.rejections, clock),

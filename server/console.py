@@ -2,7 +2,6 @@
 
 import os
 import sys
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
@@ -13,6 +12,7 @@ from server.config import ConfigurationError, Settings
 from server.domain import scopes
 from server.domain.audit import RequestContext
 from server.errors import AdminRefused, DatabaseUnavailable
+from server.ids import uuid7
 from server.ports import Store
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -65,7 +65,7 @@ def _is_set(name: str) -> bool:
 
 def here() -> RequestContext:
     """What the audit says of a command: an id of its own and no address."""
-    return RequestContext(request_id=str(uuid.uuid4()), address=None)
+    return RequestContext(request_id=str(uuid7()), address=None)
 
 
 @contextmanager

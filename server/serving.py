@@ -8,7 +8,6 @@ import socket
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -23,6 +22,7 @@ from granian.server.common import AbstractServer
 from server import housekeeping, logs, metrics
 from server.app import World, create_app, utc_now
 from server.config import Settings
+from server.ids import uuid7
 from server.issuers import GithubIssuerKeys
 from server.provider_facts import remember
 from server.store import schema
@@ -141,9 +141,9 @@ def load(settings: Settings) -> Flask:
     issuer_keys.warm_up()
     world = World(store, issuer_keys, lambda: not store.is_prepared(), utc_now)
     keeper = housekeeping.Housekeeping(store, utc_now, settings.audit_retention)
-    auditor = Auditor(utc_now, uuid.uuid4)
-    rejections = RejectionAudit(store, auditor, world.rejections, uuid.uuid4)
-    retired = RetiredKeys(store, auditor, utc_now, uuid.uuid4, settings.token_ttl)
+    auditor = Auditor(utc_now, uuid7)
+    rejections = RejectionAudit(store, auditor, world.rejections, uuid7)
+    retired = RetiredKeys(store, auditor, utc_now, uuid7, settings.token_ttl)
     wait = threading.Event().wait
     housekeeping.start([keeper.run, rejections.run, retired.run], wait)
     housekeeping.start([Sealer(store, utc_now).run], wait, every=INTERVAL_SECONDS)

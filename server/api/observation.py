@@ -1,7 +1,6 @@
 """What every request leaves behind: its id, one line in the log, and its share of the metrics."""
 
 import time
-import uuid
 
 import structlog
 from flask import Flask, Response, g, request
@@ -10,6 +9,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from server.api.requests import client_address
 from server.api.services import services
 from server.errors import InvalidOidcToken, RateLimited, ServiceError
+from server.ids import uuid7
 from server.metrics import UNMATCHED
 
 log = structlog.get_logger()
@@ -39,7 +39,7 @@ def note_dry_run() -> None:
 
 def _begin() -> None:
     """Give the request an id of our own: one that a client chose could point at another's audit record."""
-    g.request_id = str(uuid.uuid4())
+    g.request_id = str(uuid7())
     g.began = time.perf_counter()
     clear_contextvars()
     bind_contextvars(requestId=g.request_id)
