@@ -64,13 +64,14 @@ class TrustPolicy:
         """The repository's name in the form in which names are compared."""
         return repository_key(self.repository)
 
-    def is_use_due(self, now: datetime) -> bool:
-        """Whether a use at `now` is to be noted in `last_used_at`."""
-        return self.last_used_at is None or now - self.last_used_at >= USE_IS_NOTED_EVERY
-
     def is_live(self, now: datetime) -> bool:
         """Whether the policy counts at `now`: enabled and not expired."""
         return self.enabled and (self.expires_at is None or now < self.expires_at)
+
+
+def is_use_due(last_used_at: datetime | None, now: datetime) -> bool:
+    """Whether a use at `now` is to be noted, after the one that was noted last."""
+    return last_used_at is None or now - last_used_at >= USE_IS_NOTED_EVERY
 
 
 class DenialReason(StrEnum):

@@ -47,7 +47,10 @@ def issue(key: SigningKey, claims: AccessTokenClaims) -> str:
     payload["nbf"] = claims.iat
     if claims.provenance is not None:
         payload["provenance"] = dict(claims.provenance)
-    return jwt.encode(payload, key.private_key, algorithm=key.alg, headers={"typ": TYPE, "kid": key.kid})
+    sign = jwt.get_algorithm_by_name(key.alg).sign
+    return compact_jws.write(
+        {"alg": key.alg, "kid": key.kid, "typ": TYPE}, payload, lambda content: sign(content, key.private_key)
+    )
 
 
 def verify(

@@ -19,6 +19,7 @@ from server.domain.trust_policy import (
     TrustPolicy,
     effective_ttl,
     granted_scopes,
+    is_use_due,
 )
 from server.errors import (
     AgentNotTrusted,
@@ -199,7 +200,7 @@ class Exchange:
             self._use_up(tx, identity)
             policy = self._pin(tx, identity, policy, context)
             now = self.clock()
-            notes_use = policy.is_use_due(now)
+            notes_use = is_use_due(policy.last_used_at, now)
             if notes_use:
                 tx.policies.mark_used([policy.id], now)
             key = self.signing_keys.current(tx).active

@@ -1,12 +1,11 @@
 """What this process read of repositories and agents, held until the database says otherwise."""
 
-from dataclasses import replace
 from datetime import datetime
 from threading import Lock
 from uuid import UUID
 
 from server.domain.identity import WorkflowIdentity
-from server.domain.trust_policy import TrustPolicy
+from server.domain.trust_policy import TrustPolicy, is_use_due
 from server.use_cases.decision import Standing
 
 _MOST_POLICIES = 10_000
@@ -44,8 +43,7 @@ class Standings:
 
     def is_use_due(self, policy: TrustPolicy, now: datetime) -> bool:
         """Whether the use of the policy is to be noted now."""
-        noted = self._noted.get(policy.id)
-        return (policy if noted is None else replace(policy, last_used_at=noted)).is_use_due(now)
+        return is_use_due(self._noted.get(policy.id, policy.last_used_at), now)
 
     def note_use(self, policy_id: UUID, now: datetime) -> None:
         """Remember that the use of the policy was noted."""
