@@ -61,7 +61,7 @@ def _connect(path: Path, *pragmas: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
-    for pragma in ("synchronous=FULL", "foreign_keys=ON", *pragmas):
+    for pragma in ("synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", *pragmas):
         connection.execute(f"PRAGMA {pragma}")
     return connection
 
