@@ -33,11 +33,11 @@ class Baton:
         self._mine = local()
 
     def around(self, application: "WSGIApplication") -> "WSGIApplication":
-        """The application, each request of which holds the baton."""
+        """The application, each request of which holds the baton until its answer is whole."""
 
         def held(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
             with self.hold():
-                return application(environ, start_response)
+                return _whole(application(environ, start_response))
 
         return held
 
@@ -102,3 +102,12 @@ class Baton:
                 return False
             self._line.remove(turn)
             return True
+
+
+def _whole(answer: Iterable[bytes]) -> list[bytes]:
+    """All parts of an answer, which is closed (PEP 3333): of a list, a server need not fetch one after the other."""
+    try:
+        return list(answer)
+    finally:
+        if hasattr(answer, "close"):
+            answer.close()

@@ -138,15 +138,30 @@ def test_nobody_overtakes_into_a_pause(shared, monkeypatch):
         call.result(10)
 
 
+class Answer:
+    """An answer that is made while it is read, and notes whether the baton is held then."""
+
+    def __init__(self, shared):
+        self.shared, self.events = shared, []
+
+    def __iter__(self):
+        self.events.append(f"read, {self.shared._is_taken}")
+        yield b"hello"
+
+    def close(self):
+        self.events.append(f"closed, {self.shared._is_taken}")
+
+
 @pytest.mark.usefixtures("patient")
-def test_a_request_holds_it(shared):
-    """The application is called with the baton held, and answers as before."""
+def test_a_request_holds_it_until_its_answer_is_whole(shared):
+    """The application is called, its answer read and closed with the baton held."""
+    answer, called = Answer(shared), []
 
     def application(environ, start_response):
-        start_response("200 OK", [])
-        return [environ["said"], str(shared._is_taken).encode()]
+        called.append((environ, start_response, shared._is_taken))
+        return answer
 
-    answer = shared.around(application)({"said": b"hello"}, lambda *_: None)
-
-    assert list(answer) == [b"hello", b"True"]
+    assert shared.around(application)("environ", "start_response") == [b"hello"]
+    assert called == [("environ", "start_response", True)]
+    assert answer.events == ["read, True", "closed, True"]
     assert not shared._is_taken
