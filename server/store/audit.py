@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection, Row
 from server.domain.audit import Action, AuditRecord, Outcome
 from server.ports import AuditFilter, Page
 from server.store.columns import METADATA, Id, Json, Moment, ascii_lower, word_of
-from server.store.many_rows import InsertMany
+from server.store.driver import InsertMany
 from server.store.paging import fetch_page
 
 AUDIT_LOG = Table(

@@ -1,6 +1,6 @@
 """What the tables of tokens have in common: a row is kept until a moment, then deleted in small portions."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -25,10 +25,6 @@ class InsertOnce:
     def __call__(self, connection: Connection, row: Mapping[str, Any]) -> bool:
         """Whether the row was inserted."""
         return connection.execute(self._statements[connection.dialect.name], row).first() is not None
-
-    def all(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Collection[Any]:
-        """Insert several rows, of which there must be one at least; the primary keys of those that were new."""
-        return set(connection.execute(self._statements[connection.dialect.name], rows).scalars())
 
 
 def purge(connection: Connection, table: Table, moment: Column[Any], before: datetime, *, limit: int) -> int:

@@ -31,7 +31,7 @@ from sqlalchemy.engine import Connection, Row
 from server.domain.trust_policy import USE_IS_NOTED_EVERY, Conditions, TrustPolicy, conditions_key
 from server.errors import TrustPolicyAlreadyExists
 from server.ports import Page, PolicyFilter
-from server.store.agents import AGENTS
+from server.store import driver
 from server.store.columns import METADATA, Id, Moment, Words, ascii_lower
 from server.store.failures import unique
 from server.store.paging import fetch_page
@@ -87,11 +87,11 @@ _OF_REPOSITORY = (
     .where(_T.issuer == bindparam("issuer"), _T.repository_key == bindparam("key"))
     .order_by(*_AGE)
 )
-_FINGERPRINTS = (
-    select(_T.issuer, _T.repository_key, _T.id, _T.version, AGENTS.c.status)
-    .select_from(OIDC_TRUST_POLICIES.outerjoin(AGENTS))
-    .where(_T.repository_key.in_(bindparam("keys", expanding=True)))
-)
+_FINGERPRINTS = """
+    SELECT issuer, repository_key, oidc_trust_policies.id, oidc_trust_policies.version, agents.status
+    FROM oidc_trust_policies LEFT OUTER JOIN agents ON agents.agent_id = oidc_trust_policies.agent_id
+    WHERE repository_key IN ({})
+"""
 _DERIVED_FROM = select(OIDC_TRUST_POLICIES).where(_T.derived_from == bindparam("policy_id")).order_by(*_AGE)
 _MARK_USED = (
     update(OIDC_TRUST_POLICIES)
@@ -136,10 +136,12 @@ class PolicyTable:
         return [_policy(row) for row in rows]
 
     def fingerprints(self, repository_keys: Collection[str]) -> Mapping[tuple[str, str], Hashable]:
-        """What identifies the policies of these repositories and the state of their agents."""
+        """What identifies the policies of these repositories, at least one, and the state of their agents."""
         found = defaultdict[tuple[str, str], set[Any]](set)
-        for row in self._connection.execute(_FINGERPRINTS, {"keys": list(repository_keys)}):
-            found[row.issuer, row.repository_key].add(row)
+        statement = _FINGERPRINTS.format(driver.places(self._connection, len(repository_keys)))
+        for row in driver.run(self._connection, statement, tuple(repository_keys)):
+            issuer, repository_key, *_ = row
+            found[issuer, repository_key].add(row)
         return {repository: frozenset(rows) for repository, rows in found.items()}
 
     def page(self, wanted: PolicyFilter, *, page: int, limit: int) -> Page[TrustPolicy]:

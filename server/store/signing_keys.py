@@ -9,7 +9,7 @@ from sqlalchemy import Column, LargeBinary, Table, Text, bindparam, delete, inse
 from sqlalchemy.engine import Connection
 
 from server.ports import KeyStatus, StoredKey
-from server.store import locks
+from server.store import driver, locks
 from server.store.columns import METADATA, Moment, word_of
 
 SIGNING_KEYS = Table(
@@ -25,7 +25,7 @@ SIGNING_KEYS = Table(
 
 _T = SIGNING_KEYS.c
 _ALL = select(SIGNING_KEYS).order_by(_T.created_at, _T.kid)
-_STATE = select(_T.kid, _T.status, _T.retired_at).order_by(_T.kid)
+_STATE = "SELECT kid, status, retired_at FROM signing_keys ORDER BY kid"
 _SET_STATUS = (
     update(SIGNING_KEYS)
     .where(_T.kid == bindparam("of_kid"))
@@ -70,5 +70,5 @@ class SigningKeyTable:
 
         It is computed from the few rows themselves: a counter beside them could be forgotten.
         """
-        state = repr([tuple(row) for row in self._connection.execute(_STATE)])
+        state = repr(driver.run(self._connection, _STATE))
         return int.from_bytes(sha256(state.encode()).digest()[:8])

@@ -10,7 +10,8 @@ from sqlalchemy.engine import Connection
 
 from server.ports import UsedToken
 from server.store.columns import METADATA, Moment
-from server.store.expiring import InsertOnce, purge
+from server.store.driver import InsertMany
+from server.store.expiring import purge
 
 USED_TOKENS = Table(
     "used_tokens",
@@ -20,7 +21,7 @@ USED_TOKENS = Table(
     Index(None, "keep_until"),
 )
 
-_INSERT_ONCE = InsertOnce(USED_TOKENS)
+_INSERT = InsertMany(USED_TOKENS, ("token_digest", "keep_until"))
 _T = USED_TOKENS.c
 _ONE = select(_T.keep_until).where(_T.token_digest == bindparam("digest"))
 
@@ -44,7 +45,7 @@ class UsedTokenTable:
         rows = [_row(token) for token in tokens]
         first = {row["token_digest"]: row for row in reversed(rows)}
         # In one order everywhere: two replicas with the same two tokens must not wait for each other.
-        unused = _INSERT_ONCE.all(self._connection, [first[digest] for digest in sorted(first)])
+        unused = _INSERT.new(self._connection, [first[digest] for digest in sorted(first)])
         return [row is first[row["token_digest"]] and row["token_digest"] in unused for row in rows]
 
     def purge(self, now: datetime, *, limit: int) -> int:

@@ -1,31 +1,12 @@
 """What a refusal costs tells nothing about what is stored (B21). Work is counted, not timed: time is for the benchmark."""
 
 from collections import Counter
-from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from server.tokens import client_secret
 
 NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
-
-
-@contextmanager
-def statements():
-    """The SQL that is sent meanwhile, each text with its number."""
-    sent = Counter()
-
-    def note(_connection, _cursor, statement, *_):
-        sent[statement] += 1
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        yield sent
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
-
 
 REFUSALS = [
     # what is asked for, as members of the body and claims
@@ -36,28 +17,39 @@ REFUSALS = [
 ]
 
 
-def test_a_refusal_asks_the_same_with_and_without_policies(target):
+@pytest.fixture
+def asked(statements):
+    """The texts that a call sends to the database, each with its number."""
+
+    def asked(call):
+        statements.clear()
+        call()
+        return Counter(text for text, _ in statements)
+
+    return asked
+
+
+def test_a_refusal_asks_the_same_with_and_without_policies(target, asked):
     """Whether a repository has no policy, some, or many that do not match: the same statements are run."""
     for number in range(30):
         target.policy(branch=f"release-{number}")
-    seen = []
-    for body, claims in REFUSALS:
-        with statements() as sent:
-            assert target.exchange(target.github_token(**claims), **body).status_code == 403
-        seen.append(sent)
+
+    def refuse(body, claims):
+        assert target.exchange(target.github_token(**claims), **body).status_code == 403
+
+    seen = [asked(lambda refusal=refusal: refuse(*refusal)) for refusal in REFUSALS]
     assert seen[0]
     assert seen == [seen[0]] * len(REFUSALS)
 
 
-def test_a_refusal_asks_the_same_for_agents_known_and_unknown(target):
+def test_a_refusal_asks_the_same_for_agents_known_and_unknown(target, asked):
     """An agent that does not exist costs what one costs that the run may not be."""
+
+    def refuse(agent):
+        assert target.exchange(agentId=agent).status_code == 403
+
     known = target.agent()
-    seen = []
-    for agent in (known, NOBODY):
-        with statements() as sent:
-            assert target.exchange(agentId=agent).status_code == 403
-        seen.append(sent)
-    assert seen[0] == seen[1]
+    assert asked(lambda: refuse(known)) == asked(lambda: refuse(NOBODY))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from uuid import UUID
 
 import pytest
-from sqlalchemy import event, insert
+from sqlalchemy import insert
 
 from server.ports import AuditFilter, PolicyFilter
 from server.store import policies
@@ -40,21 +40,14 @@ def _rows(database, make_policy, now):
 
 
 @pytest.fixture
-def plans(database, _rows):
+def plans(database, statements, _rows):
     """Runs a call in a write transaction and returns the plans of its statements."""
 
     def plans(call):
         with database.write() as tx:
-            connection = tx.facts._connection
-            seen = []
-
-            def note(_connection, _cursor, statement, parameters, *_):
-                seen.append((statement, parameters))
-
-            event.listen(connection, "before_cursor_execute", note)
+            statements.clear()
             call(tx)
-            event.remove(connection, "before_cursor_execute", note)
-            return [explain(connection, *statement) for statement in seen]
+            return [explain(tx.facts._connection, *statement) for statement in tuple(statements)]
 
     def explain(connection, statement, parameters):
         keyword = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
@@ -95,6 +88,10 @@ def test_an_exchange_reads_no_table_from_end_to_end(plans, now, make_policy):
         (
             lambda tx, now: tx.audit.page(AuditFilter(repository="octo/r7"), page=1, limit=20),
             "ix_audit_log_repository_key_sequence",
+        ),
+        (
+            lambda tx, now: tx.policies.fingerprints(["octo/r7", "octo/r8"]),
+            "ix_oidc_trust_policies_repository_key_issuer",
         ),
         (
             lambda tx, now: tx.policies.page(PolicyFilter(repository="octo/r7"), page=1, limit=20),

@@ -1,0 +1,90 @@
+"""Statements that the driver runs itself: for those of every exchange, SQLAlchemy's way there costs more than they do."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
+from itertools import chain
+from typing import Any
+
+from sqlalchemy import Dialect, Table
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+_PLACEHOLDERS = {"qmark": "?", "pyformat": "%s"}
+
+
+def run(connection: Connection, statement: str, values: Sequence[Any] = ()) -> Sequence[tuple[Any, ...]]:
+    """Run a statement in the transaction of the connection; its rows, with the driver's own values.
+
+    Raises SQLAlchemy's errors, as its own way does.
+    """
+    base = connection.dialect.loaded_dbapi.Error
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(statement, values)
+        return cursor.fetchall() if cursor.description else []
+    except base as error:
+        raise DBAPIError.instance(
+            statement, None, error, base, hide_parameters=True, dialect=connection.dialect
+        ) from error
+    finally:
+        cursor.close()
+
+
+def places(connection: Connection, count: int) -> str:
+    """So many placeholders, with a comma between them."""
+    return ", ".join([_PLACEHOLDERS[connection.dialect.paramstyle]] * count)
+
+
+class InsertMany:
+    """Inserts rows into some columns of a table, whatever their number, as one statement.
+
+    SQLAlchemy runs it once for each row, and with each the thread gives up the interpreter; under load it then waits
+    until another thread has done its work, with the database's lock in its hands. Meant for tens of rows: each number
+    of them is a statement of its own, which the driver keeps in memory.
+    """
+
+    def __init__(self, table: Table, names: Sequence[str]) -> None:
+        self._table = table
+        self._names = tuple(names)
+        self._processors = cache(self._processors_for)
+
+    def __call__(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert the rows, of which there must be one at least, in their order."""
+        self._run(connection, rows)
+
+    def new(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Collection[Any]:
+        """Insert those of the rows, of which there must be one at least, whose primary keys are new; returns these keys.
+
+        The unique key decides, not a look beforehand: of several transactions at the same moment exactly one inserts.
+        """
+        (key,) = self._table.primary_key.columns
+        return {
+            row[0] for row in self._run(connection, rows, f" ON CONFLICT DO NOTHING RETURNING {key.name}")
+        }
+
+    def _run(
+        self, connection: Connection, rows: Sequence[Mapping[str, Any]], rest: str = ""
+    ) -> Sequence[tuple[Any, ...]]:
+        row = f"({places(connection, len(self._names))})"
+        statement = (
+            f"INSERT INTO {self._table.name} ({', '.join(self._names)}) VALUES {', '.join([row] * len(rows))}"  # noqa: S608 - names of our own tables
+        )
+        processors = self._processors(connection.dialect)
+        return run(
+            connection,
+            statement + rest,
+            tuple(chain.from_iterable(_values(row, processors) for row in rows)),
+        )
+
+    def _processors_for(self, dialect: Dialect) -> list[tuple[str, Callable[[Any], Any] | None]]:
+        """What makes of each column's value the one that the driver takes."""
+        return [
+            (name, self._table.c[name].type.dialect_impl(dialect).bind_processor(dialect))
+            for name in self._names
+        ]
+
+
+def _values(
+    row: Mapping[str, Any], processors: Sequence[tuple[str, Callable[[Any], Any] | None]]
+) -> list[Any]:
+    return [row[name] if process is None else process(row[name]) for name, process in processors]

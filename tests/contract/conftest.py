@@ -1,0 +1,26 @@
+"""What the provider sends to its database."""
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from server.store import driver
+
+
+@pytest.fixture
+def statements(monkeypatch):
+    """The statements that are sent, each with its values: by SQLAlchemy, and by the driver itself."""
+    sent = []
+
+    def run(connection, statement, values=()):
+        sent.append((statement, values))
+        return by_the_driver(connection, statement, values)
+
+    def note(_connection, _cursor, statement, values, *_):
+        sent.append((statement, values))
+
+    by_the_driver = driver.run
+    monkeypatch.setattr(driver, "run", run)
+    event.listen(Engine, "before_cursor_execute", note)
+    yield sent
+    event.remove(Engine, "before_cursor_execute", note)

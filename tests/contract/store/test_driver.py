@@ -1,0 +1,76 @@
+"""Statements that the driver runs itself fail as SQLAlchemy's do, so that nobody need tell them apart."""
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from server.errors import DatabaseUnavailable, ValidationFailed
+from server.store import driver
+from server.store.database import Database
+from server.store.facts import FACTS
+
+
+@pytest.fixture
+def run(database):
+    """Runs a statement in a transaction of its own."""
+
+    def run(statement, values=()):
+        with database.write() as tx:
+            return driver.run(tx.facts._connection, statement, values)
+
+    return run
+
+
+def test_rows_have_the_drivers_own_values(run):
+    """Nothing is made of them; a statement without rows gives none."""
+    run("INSERT INTO facts (name, value) VALUES ('a', 'b')")
+    assert list(run("SELECT name, value FROM facts")) == [("a", "b")]
+    assert list(run("DELETE FROM facts")) == []
+
+
+def test_a_broken_constraint_is_an_integrity_error(run):
+    """It names the constraint, and never the values."""
+    insert = "INSERT INTO facts (name, value) VALUES ('secret name', 'b')"
+    run(insert)
+    with pytest.raises(IntegrityError) as raised:
+        run(insert)
+    assert raised.value.hide_parameters
+    assert raised.value.statement == insert
+    assert "facts" in str(raised.value.orig)
+
+
+@pytest.mark.postgres
+def test_a_value_that_postgresql_cannot_hold_is_the_requests_fault(migrated_postgres_url):
+    """As with every other statement."""
+    with (
+        Database(migrated_postgres_url) as database,
+        pytest.raises(ValidationFailed),
+        database.write() as tx,
+    ):
+        driver.run(tx.facts._connection, "INSERT INTO facts (name, value) VALUES (%s, %s)", ("nul\0", "b"))
+
+
+@pytest.mark.postgres
+def test_a_connection_that_broke_is_not_used_again(migrated_postgres_url):
+    """The transaction is an outage, and the next one has another connection."""
+    broken = []
+
+    def end_the_connection(tx):
+        broken.append(tx.facts._connection.connection.dbapi_connection)
+        driver.run(tx.facts._connection, "SELECT pg_terminate_backend(pg_backend_pid())")
+
+    with Database(migrated_postgres_url) as database:
+        with pytest.raises(DatabaseUnavailable), database.write() as tx:
+            end_the_connection(tx)
+        with database.write() as tx:
+            assert list(driver.run(tx.facts._connection, "SELECT 1")) == [(1,)]
+            assert tx.facts._connection.connection.dbapi_connection is not broken[0]
+
+
+def test_some_rows_are_new_and_the_others_are_left_as_they_are(database):
+    """`InsertMany.new` answers for each row by its key."""
+    insert = driver.InsertMany(FACTS, ("name", "value"))
+    with database.write() as tx:
+        connection = tx.facts._connection
+        insert(connection, [{"name": "a", "value": "first"}])
+        assert insert.new(connection, [{"name": name, "value": "second"} for name in "abc"]) == {"b", "c"}
+        assert {name: tx.facts.get(name) for name in "abc"} == {"a": "first", "b": "second", "c": "second"}
