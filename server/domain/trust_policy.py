@@ -85,15 +85,20 @@ class DenialReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One policy of the run's repository, held against the run: conditions by their JSON names.
+    """One policy of the run's repository, held against the run.
 
-    `matched` has the conditions that the policy sets. `failed` has also what it implies (`ref`, `events`), and
-    what keeps it from being a candidate (`agentId`, `enabled`, `expiresAt`); a policy without any lets the run in.
+    `failed` has the conditions that the policy sets, what it implies (`ref`, `events`), and what keeps it from being a
+    candidate (`agentId`, `enabled`, `expiresAt`); a policy without any lets the run in.
     """
 
     policy: TrustPolicy
-    matched: tuple[str, ...]
     failed: tuple[FailedCondition, ...]
+
+    @property
+    def matched(self) -> tuple[str, ...]:
+        """The conditions that the policy sets and the run fulfils, by their JSON names."""
+        failed = {failure.condition for failure in self.failed}
+        return tuple(name for name in condition.members(self.policy.conditions) if name not in failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +175,7 @@ def _evaluate(
     policy: TrustPolicy, identity: WorkflowIdentity, agent_id: UUID | None, now: datetime
 ) -> Evaluation:
     failed = condition.failures(policy.conditions, identity)
-    names = {failure.condition for failure in failed}
-    matched = tuple(name for name in condition.members(policy.conditions) if name not in names)
-    return Evaluation(policy, matched, (*_administrative_failures(policy, agent_id, now), *failed))
+    return Evaluation(policy, (*_administrative_failures(policy, agent_id, now), *failed))
 
 
 def _administrative_failures(

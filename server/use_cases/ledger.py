@@ -31,10 +31,11 @@ class Settlement:
 
 @dataclass(slots=True)
 class _Place:
-    """A settlement in the queue, and what became of it when its turn has come."""
+    """A settlement in the queue: whether its thread writes for all, and what became of it when its turn has come."""
 
     settlement: Settlement
     turn: Lock
+    writes: bool
     is_kept: bool = False
     failure: BaseException | None = None
 
@@ -53,6 +54,7 @@ class Ledger:
         self._clock = clock
         self._baton = baton
         self._waiting: list[_Place] = []
+        self._has_writer = False
         self._lock = Lock()
 
     def settle(self, settlement: Settlement) -> bool:
@@ -61,30 +63,50 @@ class Ledger:
         `False` where nothing was kept: its token is used up, or the database says no longer what it rests on.
         Raises `DatabaseUnavailable`.
         """
-        place = _Place(settlement, self._baton.turn())
-        with self._lock:
-            self._waiting.append(place)
-            is_first = len(self._waiting) == 1
-        if is_first:
-            self._write_for_all()
-        else:
+        place = self._queue_up(settlement)
+        if not place.writes:
             self._baton.wait(place.turn)
+        if place.writes:
+            self._write_for_all()
         return place.outcome()
+
+    def _queue_up(self, settlement: Settlement) -> _Place:
+        with self._lock:
+            place = _Place(settlement, self._baton.turn(), writes=not self._has_writer)
+            self._has_writer = True
+            self._waiting.append(place)
+        return place
 
     def _write_for_all(self) -> None:
         """Let those that are still deciding join, keep all that wait, and tell them."""
         self._baton.step_back()
-        with self._lock:
-            places, self._waiting = self._waiting, []
+        places = self._leave_the_queue()
         try:
             kept = self._keep([place.settlement for place in places])
         except BaseException as error:  # noqa: BLE001 - it is raised in each of the threads
+            if isinstance(error, DatabaseUnavailable):
+                # Who came meanwhile has waited for the same answer, and must not wait as long once more.
+                places += self._leave_the_queue()
             for place in places:
                 place.failure = error
         else:
             for place in places:
                 place.is_kept = place.settlement in kept
-        for place in places[1:]:
+        self._go_on(places)
+
+    def _leave_the_queue(self) -> list[_Place]:
+        with self._lock:
+            places, self._waiting = self._waiting, []
+        return places
+
+    def _go_on(self, done: Sequence[_Place]) -> None:
+        """Wake the threads whose settlements are done, and the one that writes next."""
+        with self._lock:
+            following = self._waiting[:1]
+            self._has_writer = bool(following)
+            for place in following:
+                place.writes = True
+        for place in (*following, *(place for place in done if not place.writes)):
             self._baton.call(place.turn)
 
     def _keep(self, settlements: Sequence[Settlement]) -> Collection[Settlement]:

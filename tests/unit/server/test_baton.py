@@ -37,9 +37,11 @@ def queue_up(pool, shared, note):
 
     before = len(shared._line)
     call = pool.submit(compute)
-    while len(shared._line) == before:
+    for _ in range(10_000):
+        if len(shared._line) > before:
+            return call
         Event().wait(0.001)
-    return call
+    pytest.fail("the other thread does not queue up")
 
 
 @pytest.mark.usefixtures("patient")

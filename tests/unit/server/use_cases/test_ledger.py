@@ -53,6 +53,15 @@ class Database:
         self.records += records
 
 
+def until(condition):
+    """Wait for other threads to get there."""
+    for _ in range(10_000):
+        if condition():
+            return
+        Event().wait(0.001)
+    pytest.fail("the other threads did not get there")
+
+
 @pytest.fixture
 def database():
     """An empty database that is still shut."""
@@ -76,8 +85,7 @@ def settle(database):
             for number, settlement in enumerate(settlements):
                 calls.append(pool.submit(ended, settlement))
                 assert database.entered.wait(10)
-                while number and len(ledger._waiting) < number:
-                    Event().wait(0.001)
+                until(lambda number=number: len(ledger._waiting) == number)
             database.is_open.set()
             return [call.result(10) for call in calls]
 
@@ -117,8 +125,7 @@ def test_those_that_are_still_deciding_join(database, monkeypatch):
     with ThreadPoolExecutor(5) as pool:
         with shared.hold():
             calls = [pool.submit(exchange, number) for number in range(5)]
-            while len(shared._line) < 5:
-                Event().wait(0.001)
+            until(lambda: len(shared._line) == 5)
         assert [call.result(10) for call in calls] == [True] * 5
     assert database.sizes == [5]
 
@@ -161,10 +168,11 @@ def test_use_is_noted_with_what_is_kept(database, settle):
 
 
 def test_an_outage_meets_all_that_wait(database, settle):
-    """Each is told that the database does not answer; whether it was kept, nobody can say."""
+    """Each is told that the database does not answer, also who came meanwhile: one outage is waited for once."""
     database.failure = DatabaseUnavailable("The database does not answer; try again in 2 s.", retry_after=2)
 
-    assert settle(_settlement("a"), _settlement("b")) == [database.failure] * 2
+    assert settle(_settlement("a"), _settlement("b"), _settlement("c")) == [database.failure] * 3
+    assert database.sizes == [1]
 
 
 def test_what_cannot_be_stored_of_one_does_not_fail_the_others(database, settle):
@@ -178,6 +186,7 @@ def test_a_defect_reaches_those_who_wait(database, settle):
     """Nobody waits for ever for a writer that failed, and the next one is served."""
     database.failure = RuntimeError("a defect")
     assert settle(_settlement("a"), _settlement("b")) == [database.failure] * 2
+    assert database.sizes == [1, 1]
 
     database.failure = None
     assert settle(_settlement("c")) == [True]
