@@ -23,6 +23,7 @@ from server.use_cases.key_ring import KeyRing, ensure_signing_key
 
 PROVIDER = "https://idp.example.com"
 GITHUB = "https://token.actions.githubusercontent.com"
+POLICIES = "/api/v1/oidc/trust-policies"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
@@ -110,8 +111,15 @@ class Provider:
     def policy(self, **members: Any) -> dict[str, Any]:
         """Create a policy, by default the bootstrap policy of octo-org/hello-agent."""
         body = {"repository": "octo-org/hello-agent", **members}
-        answer = self.http.post("/api/v1/oidc/trust-policies", json=body, headers=self.admin)
+        answer = self.http.post(POLICIES, json=body, headers=self.admin)
         assert answer.status_code == 201, answer.text
+        return answer.json
+
+    def replace_policy(self, policy: dict[str, Any], **members: Any) -> dict[str, Any]:
+        """PUT the policy as it was given, with these members changed."""
+        body = {**policy, **members}
+        answer = self.http.put(f"{POLICIES}/{policy['id']}", json=body, headers=self.admin)
+        assert answer.status_code == 200, answer.text
         return answer.json
 
     def agent(
@@ -122,6 +130,11 @@ class Provider:
         )
         assert answer.status_code == 201, answer.text
         return answer.json
+
+    def trusted_agent(self, **policy: Any) -> tuple[str, dict[str, Any]]:
+        """A new agent's id, and a policy for it with these members."""
+        agent_id = self.agent()["agentId"]
+        return agent_id, self.policy(agentId=agent_id, **policy)
 
     def bootstrap_headers(self, **claims: Any) -> dict[str, str]:
         """A bootstrap token; its policy must exist."""

@@ -1,0 +1,201 @@
+"""What a refused exchange is told: the member that is wrong, the nearest policies, and one that would do."""
+
+import re
+
+import pytest
+
+from mock_idp.job import Job
+
+NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+REPOSITORY = "octo-org/hello-agent"
+POLICIES = "/api/v1/oidc/trust-policies"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "token"),
+        ({"token": None}, "token"),
+        ({"token": 1}, "token"),
+        ({"token": "x", "agentId": "x"}, "agentId"),
+        ({"token": "x", "agentId": ""}, "agentId"),
+        ({"token": "x", "agentId": NOBODY.replace("-", "")}, "agentId"),
+        ({"token": "x", "agentId": f"{{{NOBODY}}}"}, "agentId"),
+        ({"token": "x", "agentId": 1}, "agentId"),
+        ({"token": "x", "provider": "gitlab"}, "provider"),
+        ({"token": "x", "provider": "GitHub"}, "provider"),
+        ({"token": "x", "scope": ""}, "scope"),
+        ({"token": "x", "scope": " agents:read"}, "scope"),
+        ({"token": "x", "scope": "agents:read  tokens:read"}, "scope"),
+        ({"token": "x", "scope": "agents:read\n"}, "scope"),
+        ({"token": "x", "scope": 'a"b'}, "scope"),
+        ({"token": "x", "scope": "a\u0000"}, "scope"),
+        ({"token": "x", "scope": "é"}, "scope"),
+        ({"token": "x", "scope": "x" * 65}, "scope"),
+        ({"token": "x", "scope": "x " * 600 + "x"}, "scope"),
+        ({"token": "x", "scope": ["agents:read"]}, "scope"),
+        ({"token": "x", "expiresIn": 0}, "expiresIn"),
+        ({"token": "x", "expiresIn": -1}, "expiresIn"),
+        ({"token": "x", "expiresIn": "60"}, "expiresIn"),
+        ({"token": "x", "expiresIn": True}, "expiresIn"),
+        ({"token": "x", "expiresIn": 1.0}, "expiresIn"),
+        ({"token": "x", "expiresIn": 10**19}, "expiresIn"),
+        ({"token": "x", "dryRun": 1}, "dryRun"),
+        ({"token": "x", "dryRun": "true"}, "dryRun"),
+        ({"token": "x", "agent_id": NOBODY}, "agent_id"),
+        ({"token": "x", "subject_token": "x"}, "subject_token"),
+    ],
+)
+def test_malformed_body_is_400(still_provider, invalid, body, field):
+    """A member of the wrong type or form is named, before the token is looked at."""
+    assert invalid(still_provider.http.post("/api/v1/oidc/token", json=body), field)
+
+
+@pytest.mark.parametrize("status", ["unknown", "suspended", "decommissioned"])
+def test_an_agent_that_is_not_active_gets_no_token(provider, refused, status):
+    """Unknown, suspended and decommissioned agents are a trust policy violation."""
+    agent, _ = provider.trusted_agent()
+    if status == "suspended":
+        provider.http.patch(f"/api/v1/agents/{agent}", json={"status": status}, headers=provider.admin)
+    elif status == "decommissioned":
+        provider.http.delete(f"/api/v1/agents/{agent}", headers=provider.admin)
+
+    answer = provider.exchange(agentId=NOBODY if status == "unknown" else agent)
+
+    assert refused(answer, 403, "TRUST_POLICY_VIOLATION")["message"].startswith("Trust policy violation")
+
+
+@pytest.mark.parametrize(
+    ("changes", "body", "status", "code"),
+    [
+        ({"ref": "refs/heads/dev"}, {}, 403, "BRANCH_NOT_PERMITTED"),
+        ({}, {"agentId": NOBODY}, 403, "TRUST_POLICY_VIOLATION"),
+        ({}, {"scope": "audit:read"}, 403, "SCOPE_NOT_PERMITTED"),
+        ({"fault": "bad-signature"}, {}, 401, "INVALID_OIDC_TOKEN"),
+    ],
+)
+def test_dry_run_refuses_as_the_exchange_does(provider, refused, changes, body, status, code):
+    """What the exchange would refuse, a dry run refuses alike."""
+    provider.policy(branch="main")
+
+    for dry_run in (True, False):
+        refused(provider.exchange(provider.github_token(**changes), dryRun=dry_run, **body), status, code)
+
+
+def test_branch_alone_outranks_other_failures(provider, refused):
+    """One candidate that fails on its branch alone makes it BRANCH_NOT_PERMITTED, whatever the others fail on."""
+    provider.policy(environment="production")
+    refused(provider.exchange(), 403, "TRUST_POLICY_VIOLATION")
+    provider.policy(branch="dev", environment="production")
+    refused(provider.exchange(), 403, "TRUST_POLICY_VIOLATION")
+    provider.policy(branch="dev")
+    refused(provider.exchange(), 403, "BRANCH_NOT_PERMITTED")
+
+
+def test_branch_not_permitted_explains_itself(provider, refused):
+    """The refusal shows the claims, the nearest policy with its hint, and the policy that would let the run in."""
+    policy = provider.policy(branch="main", workflow="ci.yml")
+    token = provider.github_token(ref="refs/heads/dev", job=Job(ref="dev"))
+    job = Job(ref="dev")
+
+    refusal = refused(provider.exchange(token), 403, "BRANCH_NOT_PERMITTED")
+
+    assert refusal["message"].startswith("Branch not permitted")
+    details = refusal["details"]
+    assert details.keys() == {"claims", "nearestPolicies", "suggestedPolicy"}
+    assert details["claims"]["ref"] == "refs/heads/dev"
+    (nearest,) = details["nearestPolicies"]
+    (failed,) = nearest["failed"]
+    assert (nearest["id"], nearest["matched"]) == (policy["id"], ["workflow"])
+    assert (failed["condition"], failed["expected"], failed["actual"]) == ("branch", "main", "dev")
+    assert failed["hint"]
+    assert details["suggestedPolicy"] == {
+        "provider": "github",
+        "repository": REPOSITORY,
+        "branch": "dev",
+        "workflow": "ci.yml",
+        "repositoryId": job.repository_id,
+        "repositoryOwnerId": job.repository_owner_id,
+    }
+
+
+def test_explanations_hold_three_policies_of_the_own_repository(provider, refused):
+    """At most the three nearest are shown, and never another repository's."""
+    provider.policy(repository="octo-org/secret", branch="main")
+    for branch in "abcde":
+        provider.policy(branch=branch)
+        provider.clock.advance(1)
+
+    answer = provider.exchange()
+
+    nearest = refused(answer, 403, "BRANCH_NOT_PERMITTED")["details"]["nearestPolicies"]
+    assert [it["failed"][0]["expected"] for it in nearest] == ["a", "b", "c"]
+    assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ref": "refs/heads/dev"},
+        {"ref": "refs/tags/v1", "ref_type": "tag"},
+        {"environment": "staging"},
+        {"event_name": "schedule"},
+        {"repository": "octo-org/other"},
+    ],
+)
+@pytest.mark.parametrize("with_agent", [False, True])
+def test_the_suggested_policy_lets_the_run_in(provider, changes, with_agent):
+    """POST details.suggestedPolicy as it is, and the same token is exchanged."""
+    agent = provider.agent()["agentId"] if with_agent else None
+    provider.policy(branch="release", environment="production", agentId=agent)
+    token = provider.github_token(**changes)
+    suggestion = provider.exchange(token, agentId=agent).json["details"]["suggestedPolicy"]
+
+    created = provider.http.post(POLICIES, json=suggestion, headers=provider.admin)
+
+    assert created.status_code == 201, created.text
+    assert provider.exchange(token, agentId=agent).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "with_unknown_agent"),
+    [
+        ({"event_name": "pull_request"}, False),
+        ({"event_name": "pull_request_target"}, False),
+        ({"event_name": "workflow_run"}, False),
+        ({"event_name": "issue_comment"}, False),
+        ({"ref": ""}, False),
+        ({"ref": "refs/heads/a*b"}, False),
+        ({}, True),
+    ],
+)
+def test_no_policy_is_suggested_for_what_none_should_let_in(provider, changes, with_unknown_agent):
+    """Default-denied events, unknown agents and refs that no policy can name get no suggestion."""
+    provider.policy(branch="release")
+    agent = NOBODY if with_unknown_agent else None
+
+    refusal = provider.exchange(provider.github_token(**changes), agentId=agent).json
+
+    assert refusal["details"]["suggestedPolicy"] is None, refusal
+
+
+@pytest.mark.parametrize("case", ["branch", "violation", "scope", "identity"])
+def test_explain_off_says_the_code_and_no_more(provider, refused, case):
+    """With SENTRYAGENT_EXPLAIN=off a 403 is a constant sentence, which names nothing of the policies."""
+    provider.policy(branch="main", repositoryId="1" if case == "identity" else None)
+    silent = provider.with_settings(EXPLAIN="off")
+    changes = {"branch": {"ref": "refs/heads/dev"}, "violation": {"event_name": "workflow_run"}}.get(case, {})
+    body = {"scope": "audit:read"} if case == "scope" else {}
+    code = {
+        "branch": "BRANCH_NOT_PERMITTED",
+        "violation": "TRUST_POLICY_VIOLATION",
+        "scope": "SCOPE_NOT_PERMITTED",
+        "identity": "IDENTITY_CHANGED",
+    }[case]
+
+    loud = refused(provider.exchange(provider.github_token(**changes), **body), 403, code)
+    quiet = refused(silent.exchange(provider.github_token(**changes), **body), 403, code, {})
+
+    assert quiet["message"] != loud["message"]
+    assert not re.search(r"main|dev|octo|audit|agents:", quiet["message"])
