@@ -65,6 +65,7 @@ class World:
     clock: Clock
     rejections: RejectionCounter = field(default_factory=RejectionCounter)
     metrics: Metrics = field(default_factory=Metrics)
+    baton: Baton = field(default_factory=Baton)
 
 
 def utc_now() -> datetime:
@@ -79,9 +80,9 @@ def new_token_id() -> str:
 
 def create_app(settings: Settings, world: World) -> Flask:
     """The application; nothing is read from the environment, and nothing is asked of the database yet."""
-    app, baton = bare_app(), Baton()
-    install(app, _services(settings, world, baton))
-    app.wsgi_app = baton.around(app.wsgi_app)  # type: ignore[assignment,method-assign]  # Flask's own way to add a middleware
+    app = bare_app()
+    install(app, _services(settings, world))
+    app.wsgi_app = world.baton.around(app.wsgi_app)  # type: ignore[assignment,method-assign]  # Flask's own way to add a middleware
     return app
 
 
@@ -124,13 +125,13 @@ def _authentication(
     return Authentication(store, keys, rejections, settings.public_url, settings.token_audience, clock)
 
 
-def _exchange(settings: Settings, world: World, keys: KeyRing, auditor: Auditor, baton: Baton) -> Exchange:
+def _exchange(settings: Settings, world: World, keys: KeyRing, auditor: Auditor) -> Exchange:
     return Exchange(
         store=world.store,
         issuer_keys=world.issuer_keys,
         signing_keys=keys,
         standings=Standings(),
-        ledger=Ledger(world.store, world.clock, baton),
+        ledger=Ledger(world.store, world.clock, world.baton),
         repository_limit=PerMinute(settings.rate_limit, what="repository"),
         rejections=world.rejections,
         auditor=auditor,
@@ -145,14 +146,14 @@ def _exchange(settings: Settings, world: World, keys: KeyRing, auditor: Auditor,
     )
 
 
-def _services(settings: Settings, world: World, baton: Baton) -> Services:
+def _services(settings: Settings, world: World) -> Services:
     store, clock = world.store, world.clock
     keys = KeyRing(settings.passphrase)
     auditor = Auditor(clock, uuid7)
     return Services(
         key_sets=PublishedKeys(store, keys),
         authentication=_authentication(settings, store, keys, world.rejections, clock),
-        exchange=_exchange(settings, world, keys, auditor, baton),
+        exchange=_exchange(settings, world, keys, auditor),
         policies=PolicyAdmin(store, auditor, clock, uuid.uuid4, settings.github_issuer),
         simulation=Simulation(
             store=store,
@@ -164,7 +165,7 @@ def _services(settings: Settings, world: World, baton: Baton) -> Services:
         ),
         registration=Registration(store, auditor, clock, uuid.uuid4),
         credentials=CredentialAdmin(store, auditor, clock, uuid.uuid4),
-        clients=ClientAuthentication(store, clock, world.rejections),
+        clients=ClientAuthentication(store, clock, world.rejections, world.baton),
         tokens=token_service(settings, store, keys, clock),
         audit=AuditReader(store),
         chain=AuditChain(store),

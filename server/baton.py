@@ -58,6 +58,17 @@ class Baton:
             self._pass_on_if_free()
         self.wait(turn)
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let others compute during the block, which waits for something else or needs no interpreter."""
+        was_mine = self._is_mine()
+        self._hand_over()
+        try:
+            yield
+        finally:
+            if was_mine:
+                self.step_back()
+
     def turn(self) -> Lock:
         """A turn of one thread, which comes after it was called."""
         turn = Lock()
@@ -79,11 +90,14 @@ class Baton:
         self._mine.is_held = True
 
     def _hand_over(self) -> None:
-        if getattr(self._mine, "is_held", False):
+        if self._is_mine():
             self._mine.is_held = False
             with self._guard:
                 self._is_taken = False
                 self._pass_on_if_free()
+
+    def _is_mine(self) -> bool:
+        return getattr(self._mine, "is_held", False)
 
     def _pass_on_if_free(self) -> None:
         if self._line and not self._is_taken:

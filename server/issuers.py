@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -77,7 +78,7 @@ class _Refresh:
 class GithubIssuerKeys:
     """The keys of one issuer (`server.tokens.strict_jwt.IssuerKeys`), safe to use from many threads.
 
-    `monotonic` gives seconds of a clock that never jumps. Call `warm_up` once in each process.
+    `monotonic` gives seconds of a clock that never jumps; a request waits within `aside`. Call `warm_up` once in each process.
     Raises `ValueError` for an issuer that is neither https nor on loopback.
     """
 
@@ -88,11 +89,13 @@ class GithubIssuerKeys:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         schedule: Schedule = in_daemon_thread,
+        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._issuer = issuer
         self._client = client
         self._monotonic = monotonic
         self._schedule = schedule
+        self._aside = aside
         _check_address(httpx.URL(issuer))
         self._lock = threading.Lock()
         self._held: _Held | None = None
@@ -167,7 +170,8 @@ class GithubIssuerKeys:
             refresh.waiting += 1
         if started is not None:
             self._schedule(0, partial(self._run, started))
-        refresh.done.wait(timeout=max(0.0, refresh.started_at + FETCH_SECONDS - now))
+        with self._aside():
+            refresh.done.wait(timeout=max(0.0, refresh.started_at + FETCH_SECONDS - now))
 
     def _begin_refresh(self) -> _Refresh | None:
         """A new refresh, unless one is going on; one that hangs (in a name look-up, say) is given up. Needs the lock."""

@@ -392,6 +392,9 @@ class Baton(Protocol):
     def step_back(self) -> None:
         """Let all who wait at this moment compute first."""
 
+    def aside(self) -> AbstractContextManager[None]:
+        """Let others compute during the block, which waits for something else or needs no interpreter."""
+
     def turn(self) -> Lock:
         """A turn of one thread, which comes after it was called."""
 

@@ -21,6 +21,7 @@ from granian.server.common import AbstractServer
 
 from server import housekeeping, logs, metrics
 from server.app import World, create_app, utc_now
+from server.baton import Baton
 from server.config import Settings
 from server.ids import uuid7
 from server.issuers import GithubIssuerKeys
@@ -137,9 +138,10 @@ def load(settings: Settings) -> Flask:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     logs.configure(settings.log_level)
     store = Database(settings.database_url)
-    issuer_keys = GithubIssuerKeys(settings.github_issuer, httpx.Client())
+    baton = Baton()
+    issuer_keys = GithubIssuerKeys(settings.github_issuer, httpx.Client(), aside=baton.aside)
     issuer_keys.warm_up()
-    world = World(store, issuer_keys, lambda: not store.is_prepared(), utc_now)
+    world = World(store, issuer_keys, lambda: not store.is_prepared(), utc_now, baton=baton)
     keeper = housekeeping.Housekeeping(store, utc_now, settings.audit_retention)
     auditor = Auditor(utc_now, uuid7)
     rejections = RejectionAudit(store, auditor, world.rejections, uuid7)

@@ -9,7 +9,7 @@ from server.domain.audit import Action, RequestContext
 from server.domain.caller import ADMIN_PREFIX
 from server.domain.client import AdminClient, ProvenClient
 from server.errors import AdminRefused, InvalidClient
-from server.ports import Clock, NewId, Store, Transaction
+from server.ports import Baton, Clock, NewId, Store, Transaction
 from server.tokens import client_secret
 from server.use_cases.auditing import Auditor
 from server.use_cases.rejections import NOBODY, RejectionCounter
@@ -98,6 +98,7 @@ class ClientAuthentication:
     store: Store
     clock: Clock
     rejections: RejectionCounter
+    baton: Baton
 
     def authenticate(self, client_id: str, unverified_secret: str, context: RequestContext) -> ProvenClient:
         """The client that the secret belongs to.
@@ -108,7 +109,9 @@ class ClientAuthentication:
         with self.store.read() as tx:
             client, hashes = self._look_up(tx, client_id)
         candidates = hashes or [client_secret.decoy()]
-        proven = any(client_secret.matches(stored, unverified_secret) for stored in candidates)
+        # A hash is slow on purpose; exchanges need not wait for it.
+        with self.baton.aside():
+            proven = any(client_secret.matches(stored, unverified_secret) for stored in candidates)
         if client is None or not proven:
             self._count(client, context)
             raise InvalidClient("The client_id or the client_secret is wrong, or the client is not active.")

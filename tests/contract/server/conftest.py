@@ -84,6 +84,7 @@ class Provider:
         world = World(self.store, self.keys, lambda: not schema.is_prepared(self.url), self.clock)
         self.rejections = world.rejections
         self.metrics = world.metrics
+        self.baton = world.baton
         self.app = create_app(self.settings, world)
         self.http = self.app.test_client()
         self.admin = self.admin_headers()

@@ -38,7 +38,7 @@ def queue_up(pool, shared, note):
     before = len(shared._line)
     call = pool.submit(compute)
     for _ in range(10_000):
-        if len(shared._line) > before:
+        if call.done() or len(shared._line) > before:
             return call
         Event().wait(0.001)
     pytest.fail("the other thread does not queue up")
@@ -116,6 +116,28 @@ def test_a_call_before_the_pause_is_not_lost(shared):
     shared.call(turn)
     shared.wait(turn)
     assert shared._is_taken
+
+
+@pytest.mark.usefixtures("patient")
+def test_others_compute_while_one_is_aside(shared, pool):
+    """And it computes alone again when it is back, also where the block failed; who had no baton gets none."""
+    order = []
+
+    def fail_aside():
+        with shared.aside():
+            queue_up(pool, shared, lambda: order.append("other")).result(10)
+            raise LookupError
+
+    with shared.hold():
+        with pytest.raises(LookupError):
+            fail_aside()
+        later = queue_up(pool, shared, lambda: order.append("later"))
+        Event().wait(0.02)
+        assert order == ["other"]
+    later.result(10)
+    with shared.aside():
+        assert not shared._is_taken
+    assert not shared._is_taken
 
 
 def test_who_keeps_it_is_overtaken(shared, pool):

@@ -5,6 +5,7 @@ import math
 import queue
 import threading
 import time
+from contextlib import contextmanager
 
 import httpx
 import jwt
@@ -144,6 +145,23 @@ def test_warm_up_fetches_before_the_first_token(keys, issuer):
     keys.warm_up()
     assert keys.find("k1")
     assert issuer.fetches == 1
+
+
+def test_only_who_waits_steps_aside(client, clock, schedule):
+    """Others may compute while a request waits for a refresh; one whose key is held neither waits nor steps aside."""
+    steps = []
+
+    @contextmanager
+    def aside():
+        steps.append("aside")
+        yield
+        steps.append("back")
+
+    keys = GithubIssuerKeys(ISSUER, client, monotonic=clock, schedule=schedule, aside=aside)
+    keys.find("k1")
+    assert steps == ["aside", "back"]
+    keys.find("k1")
+    assert steps == ["aside", "back"]
 
 
 def test_documents_are_asked_for_uncompressed(client, clock, schedule, issuer):
