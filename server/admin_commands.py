@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from server.baton import Baton
 from server.console import (
     admin_scopes,
     database_option,
@@ -151,7 +152,7 @@ def export_audit(start: datetime | None, end: datetime | None, database_url: str
     with one_line_errors(), prepared(database_url) as (_, store):
         from server.use_cases.sealing import AuditChain, Sealer
 
-        Sealer(store, _NOW).run()
+        Sealer(store, _NOW, Baton()).run()
         for line in AuditChain(store).sealed(start, end):
             click.echo(json.dumps(line))
 

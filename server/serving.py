@@ -148,7 +148,7 @@ def load(settings: Settings) -> Flask:
     retired = RetiredKeys(store, auditor, utc_now, uuid7, settings.token_ttl)
     wait = threading.Event().wait
     housekeeping.start([keeper.run, rejections.run, retired.run], wait)
-    housekeeping.start([Sealer(store, utc_now).run], wait, every=INTERVAL_SECONDS)
+    housekeeping.start([Sealer(store, utc_now, baton).run], wait, every=INTERVAL_SECONDS)
     housekeeping.start([partial(_note_issuer_keys, world)], wait, every=_GAUGE_SECONDS)
     return create_app(settings, world)
 

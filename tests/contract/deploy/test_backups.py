@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from server.baton import Baton
 from server.domain.audit import Action, AuditRecord, Outcome
 from server.ports import UsedToken
 from server.store import schema
@@ -48,7 +49,7 @@ def in_use():
             tx.audit.append(
                 AuditRecord(uuid4(), NOW, Action.TOKEN_ISSUED, Outcome.SUCCESS, "repo:octo/repo", "id", None)
             )
-        Sealer(store, lambda: NOW).run()
+        Sealer(store, lambda: NOW, Baton()).run()
         return store
 
     return make

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from server.baton import Baton
 from server.housekeeping import Housekeeping
 from server.use_cases.sealing import AuditChain, Sealer
 
@@ -23,7 +24,7 @@ MANUAL = Path(__file__).parents[3] / "docs" / "audit.md"
 @pytest.fixture
 def seal(provider):
     """Seals all that waits."""
-    return Sealer(provider.store, provider.clock).run
+    return Sealer(provider.store, provider.clock, Baton()).run
 
 
 def verify(provider):

@@ -1,5 +1,6 @@
 """The tables of the audit's hash chain, on both engines."""
 
+from contextlib import contextmanager
 from dataclasses import astuple
 from datetime import timedelta
 from uuid import UUID
@@ -7,10 +8,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from server.baton import Baton
 from server.domain.audit_chain import GENESIS
 from server.ports import AuditFilter
 from server.store.audit_seals import AuditSealTable
 from server.store.database import Database
+from server.use_cases import sealing
 from server.use_cases.sealing import AuditChain, Sealer
 
 
@@ -35,7 +38,7 @@ def write(database, make_record):
 @pytest.fixture
 def seal(database, clock):
     """Seals all that waits."""
-    return Sealer(database, clock).run
+    return Sealer(database, clock, Baton()).run
 
 
 @pytest.fixture
@@ -53,6 +56,19 @@ def sql(database):
             tx.facts._connection.execute(text(statement), parameters)
 
     return run
+
+
+class Noted:
+    """A baton that notes what is done while it is held."""
+
+    def __init__(self):
+        self.events = []
+
+    @contextmanager
+    def hold(self):
+        self.events.append("taken")
+        yield
+        self.events.append("handed over")
 
 
 def seals(database):
@@ -101,10 +117,10 @@ def test_replicas_that_seal_at_once_make_one_chain(
         for number in range(300):
             tx.audit.append(make_record(event_id=UUID(int=number + 1)))
 
-    sealed = at_once(*[Sealer(it, clock).run for it in (database, other_database) * 3])
+    sealed = at_once(*[Sealer(it, clock, Baton()).run for it in (database, other_database) * 3])
 
     assert sum(sealed) <= 300
-    Sealer(database, clock).run()
+    Sealer(database, clock, Baton()).run()
     assert [it.number for it in seals(database)] == list(range(1, 301))
     assert verify().fault is None
 
@@ -127,14 +143,14 @@ def _seal_and_die(database):
     def dying():
         raise KeyboardInterrupt
 
-    Sealer(database, dying).run()
+    Sealer(database, dying, Baton()).run()
 
 
 @pytest.mark.postgres
 def test_a_record_that_commits_late_is_sealed_when_it_appears(migrated_postgres_url, make_record, clock):
     """A lower number that commits after a higher one takes the next seal; nothing is reported meanwhile."""
     with Database(migrated_postgres_url) as database, Database(migrated_postgres_url) as slow:
-        sealer, chain = Sealer(database, clock), AuditChain(database)
+        sealer, chain = Sealer(database, clock, Baton()), AuditChain(database)
         with slow.write() as late:
             late.audit.append(make_record(event_id=UUID(int=1)))
             with database.write() as tx:
@@ -152,7 +168,7 @@ def test_a_record_that_commits_late_is_sealed_when_it_appears(migrated_postgres_
 def test_a_number_that_was_rolled_back_is_no_fault(migrated_postgres_url, make_record, clock, now):
     """PostgreSQL gives a number out once: one that a failed transaction took stays open for a while, then is given up."""
     with Database(migrated_postgres_url) as database:
-        sealer, chain = Sealer(database, clock), AuditChain(database)
+        sealer, chain = Sealer(database, clock, Baton()), AuditChain(database)
         _roll_back(database, make_record())
         with database.write() as tx:
             tx.audit.append(make_record())
@@ -163,7 +179,7 @@ def test_a_number_that_was_rolled_back_is_no_fault(migrated_postgres_url, make_r
 
         with database.write() as tx:
             tx.audit.append(make_record())
-        Sealer(database, lambda: now + timedelta(minutes=11)).run()
+        Sealer(database, lambda: now + timedelta(minutes=11), Baton()).run()
         assert _gaps(database) == 0
         assert chain.verify().checked == 2
 
@@ -369,3 +385,19 @@ def test_export_is_the_span_of_time(database, write, seal, now):
     assert [line["seal"] for line in lines] == [2, 3]
     assert lines[0]["hash"] == lines[1]["previous"]
     assert len(list(AuditChain(database).sealed(None, None))) == 4
+
+
+def test_a_batch_is_sealed_alone(database, clock, write, monkeypatch):
+    """What all exchanges wait for is done with the baton held, and between two batches others may compute."""
+    write(1, 2, 3)
+    baton, append = Noted(), AuditSealTable.append
+
+    def noted(*args):
+        baton.events.append("sealed")
+        append(*args)
+
+    monkeypatch.setattr(AuditSealTable, "append", noted)
+    monkeypatch.setattr(sealing, "_SEAL_BATCH", 2)
+
+    assert Sealer(database, clock, baton).run() == 3
+    assert baton.events == ["taken", "sealed", "handed over"] * 2

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from click.testing import CliRunner
 
+from server.baton import Baton
 from server.cli import main
 from server.domain.audit import Action
 from server.ports import UsedToken
@@ -33,7 +34,7 @@ def source(migrated_sqlite_url, now, make_agent, make_policy, make_credential, m
             tx.revoked_tokens.add("revoked", keep_until=now)
             for number in range(3):
                 tx.audit.append(make_record(action=Action.TOKEN_ISSUED, details={"n": number, "x": "\0é"}))
-        Sealer(store, lambda: now).run()
+        Sealer(store, lambda: now, Baton()).run()
     with closing(sqlite3.connect(migrated_sqlite_url.removeprefix("sqlite:///"))) as file, file:
         file.execute("UPDATE oidc_trust_policies SET rowid = -1 WHERE derived_from IS NOT NULL")
     return migrated_sqlite_url
@@ -83,7 +84,7 @@ def test_the_new_database_goes_on(source, target, now, make_record):
             assert not tx.used_tokens.claim(UsedToken("issuer", "used", now))
             assert KeyRing(None).current(tx).active
             tx.audit.append(make_record())
-        Sealer(store, lambda: now).run()
+        Sealer(store, lambda: now, Baton()).run()
         assert AuditChain(store).verify().fault is None
 
 
