@@ -1,8 +1,8 @@
 """The exchange: a GitHub token goes in, an access token of ours comes out (RFC 8693).
 
 Read `Exchange.run` from top to bottom: verify, decide, issue, audit. The used `jti`, the audit record and the issue
-commit together, or no token leaves; a refusal burns nothing. What lets a run in is held from one exchange to the next
-and confirmed by the transaction that keeps it; what does not is always decided by the database alone.
+commit together, or no token leaves; a refusal burns nothing. What lets a run in is held from one exchange to the next,
+or read, and confirmed by the transaction that keeps it; what does not is always decided by the database alone.
 """
 
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ from server.tokens.signing_keys import SigningKey
 from server.tokens.strict_jwt import IssuerKeys
 from server.use_cases.auditing import Auditor
 from server.use_cases.decision import Standing, check_unused, replayed, standing_in
-from server.use_cases.key_ring import KeyRing
+from server.use_cases.key_ring import KeyRing, KeySet
 from server.use_cases.ledger import Ledger, Settlement
 from server.use_cases.rejections import RejectionCounter
 from server.use_cases.standings import Standings
@@ -159,20 +159,50 @@ class Exchange:
     def _exchange(
         self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
     ) -> Grant:
-        return self._by_what_is_held(identity, request, context) or self._by_the_database(
-            identity, request, context
+        return (
+            self._by_what_is_held(identity, request, context)
+            or self._by_what_is_read(identity, request, context)
+            or self._by_the_database(identity, request, context)
         )
 
     def _by_what_is_held(
         self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
     ) -> Grant | None:
-        """The exchange without reading anything, as far as the database then confirms what it rests on.
-
-        What is held may be outdated, so nobody is refused by it: `None` where it does not let the run in.
-        """
+        """The exchange without reading anything; `None` where that does not do."""
         standing, keys = self.standings.held(identity, request.agent_id), self.signing_keys.held
         if standing is None or keys is None:
             return None
+        return self._confirmed(standing, keys, identity, request, context)
+
+    def _by_what_is_read(
+        self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
+    ) -> Grant | None:
+        """The exchange of a repository that is new here, and of all that a change overtook; `None` where nothing is new.
+
+        Readers do not wait for each other, and what follows shares a transaction with others.
+        """
+        before = self.standings.held(identity, request.agent_id), self.signing_keys.held
+        with self.store.read() as tx:
+            standing, keys = standing_in(tx, identity, request.agent_id), self.signing_keys.current(tx)
+        if (standing, keys) == before:
+            return None
+        grant = self._confirmed(standing, keys, identity, request, context)
+        if grant:
+            self.standings.hold(standing)
+        return grant
+
+    def _confirmed(
+        self,
+        standing: Standing,
+        keys: KeySet,
+        identity: WorkflowIdentity,
+        request: ExchangeRequest,
+        context: RequestContext,
+    ) -> Grant | None:
+        """The exchange by what was read before, as far as the transaction that keeps it finds the same.
+
+        It may be outdated, so nobody is refused by it: `None` where it does not let the run in.
+        """
         try:
             policy = self._decide(standing, identity)
             grant = self._grant(policy, request)

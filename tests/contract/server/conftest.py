@@ -86,6 +86,7 @@ class Provider:
         self.metrics = world.metrics
         self.baton = world.baton
         self.app = create_app(self.settings, world)
+        self.exchange_use_case = self.app.extensions["sentryagent"].exchange
         self.http = self.app.test_client()
         self.admin = self.admin_headers()
 

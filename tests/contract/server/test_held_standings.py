@@ -66,6 +66,59 @@ def test_nothing_is_read_twice(provider, trusted, reads):
     assert len({record["details"]["jti"] for record in records}) == 4
 
 
+def test_what_is_new_here_is_read_once_and_kept_with_others(provider, other, trusted, reads):
+    """A repository's first exchange in a process, and the first after a change, go the short way, too."""
+    agent, policy = trusted
+    kept = settled(other)
+
+    assert other.exchange(agentId=agent).status_code == 200
+    provider.http.put(f"{POLICIES}/{policy['id']}", json=policy | {"maxTtl": 60}, headers=provider.admin)
+    assert other.exchange(agentId=agent).json["expires_in"] == 60
+    assert other.exchange(agentId=agent).status_code == 200
+
+    assert kept == [True, False, True, True]
+    assert len(reads) == 2
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_change_after_the_reading_counts(provider, other, trusted, refused, held, monkeypatch):
+    """A policy that goes while the token is made lets nobody in any more."""
+    agent, policy = trusted
+    replica = provider if held else other
+    ledger = replica.exchange_use_case.ledger
+    settle = ledger.settle
+
+    def too_late(settlement):
+        _delete(provider, agent, policy)
+        return settle(settlement)
+
+    monkeypatch.setattr(ledger, "settle", too_late)
+    refused(replica.exchange(agentId=agent), 403, "TRUST_POLICY_VIOLATION")
+
+
+def test_who_is_refused_leaves_nothing_in_memory(provider, other, trusted, refused):
+    """Else strangers could fill it, and push out those who are let in."""
+    agent, _ = trusted
+    dev = provider.github_token(ref="refs/heads/dev")
+    refused(other.exchange(dev, agentId=agent), 403, "BRANCH_NOT_PERMITTED")
+    refused(other.exchange(provider.github_token(repository="octo-org/x")), 403, "TRUST_POLICY_VIOLATION")
+
+    assert other.exchange_use_case.standings._held == {}
+
+
+def settled(provider):
+    """What comes of each settlement of this replica."""
+    ledger, outcomes = provider.exchange_use_case.ledger, []
+    settle = ledger.settle
+
+    def noted(settlement):
+        outcomes.append(settle(settlement))
+        return outcomes[-1]
+
+    ledger.settle = noted
+    return outcomes
+
+
 def test_a_policy_is_pinned_at_its_first_use(provider, trusted):
     """Also where it was read with another one that is pinned: whoever takes the name over later has other ids (A8)."""
     agent, policy = trusted
