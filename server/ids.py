@@ -16,4 +16,5 @@ def uuid7() -> UUID:
     """
     random = int.from_bytes(os.urandom(10))
     in_milliseconds = time.time_ns() // 1_000_000
-    return UUID(int=in_milliseconds << 80 | _VERSION | random >> 68 << 64 | _VARIANT | random & (1 << 62) - 1)
+    head, tail = random >> 68, random & ((1 << 62) - 1)
+    return UUID(int=(in_milliseconds << 80) | _VERSION | (head << 64) | _VARIANT | tail)
