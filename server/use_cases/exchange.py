@@ -181,10 +181,10 @@ class Exchange:
 
         Readers do not wait for each other, and what follows shares a transaction with others.
         """
-        before = self.standings.held(identity, request.agent_id), self.signing_keys.held
+        held, held_keys = self.standings.held(identity, request.agent_id), self.signing_keys.held
         with self.store.read() as tx:
             standing, keys = standing_in(tx, identity, request.agent_id), self.signing_keys.current(tx)
-        if (standing, keys) == before:
+        if held and held.fingerprint == standing.fingerprint and held_keys is keys:
             return None
         grant = self._confirmed(standing, keys, identity, request, context)
         if grant:

@@ -134,11 +134,13 @@ def test_a_policy_is_pinned_at_its_first_use(provider, trusted):
 
 
 def test_a_used_token_is_refused(provider, trusted, refused):
-    """A replay meets the same refusal as before, and is audited once."""
+    """A replay meets the same refusal as before, is audited once, and is not tried again by the same knowledge."""
     token = provider.github_token()
+    kept = settled(provider)
     assert provider.exchange(token, agentId=trusted[0]).status_code == 200
 
     refused(provider.exchange(token, agentId=trusted[0]), 401, "INVALID_OIDC_TOKEN", {"reason": "replayed"})
+    assert kept == [True, False]
     assert len(provider.audit(action="token.refused")) == 1
 
 

@@ -280,3 +280,20 @@ def test_sqlite_is_durable(migrated_sqlite_url):
             value(f"PRAGMA {name}").scalar() for name in ("synchronous", "journal_mode", "foreign_keys")
         ]
         assert pragmas == [2, "wal", 1]
+
+
+def test_a_connection_that_cannot_be_set_up_is_closed(tmp_path, monkeypatch):
+    """What is tried again and again must not use up the process' files."""
+    path = tmp_path / "idp.db"
+    path.write_bytes(b"no database " * 100)
+    made, connect = [], sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *args, **options: made.append(connect(*args, **options)) or made[-1]
+    )
+
+    with pytest.raises(DatabaseUnavailable):
+        schema.migrate(f"sqlite:///{path}")
+
+    (connection,) = made
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")

@@ -150,6 +150,17 @@ def test_who_keeps_it_is_overtaken(shared, pool):
     assert not shared._is_taken
 
 
+def test_who_has_just_begun_is_not_overtaken(shared, monkeypatch):
+    """However long one waited for those before."""
+    turn = shared.turn()
+    with shared.hold():
+        shared.call(turn)
+        monkeypatch.setattr(baton, "_PATIENCE_SECONDS", 60.0)
+        assert not shared._may_overtake(turn)
+        monkeypatch.setattr(baton, "_PATIENCE_SECONDS", 0.0)
+        assert shared._may_overtake(turn)
+
+
 def test_nobody_overtakes_into_a_pause(shared, monkeypatch):
     """Who was not called waits on, however long the others take."""
     monkeypatch.setattr(baton, "_PATIENCE_SECONDS", 0.0)
