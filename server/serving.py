@@ -19,7 +19,7 @@ from granian.constants import Interfaces
 from granian.server import Server
 from granian.server.common import AbstractServer
 
-from server import housekeeping, logs, metrics
+from server import housekeeping, logs, metrics, signals
 from server.app import World, create_app, utc_now
 from server.baton import Baton
 from server.config import Settings
@@ -136,6 +136,7 @@ def load(settings: Settings) -> Flask:
     """The application of one worker process, with its own connections and its own cache of GitHub's keys."""
     # Inherited is granian's handler of the parent, which would let a worker that still loads live on.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signals.hear_in_a_thread()
     logs.configure(settings.log_level)
     store = Database(settings.database_url)
     baton = Baton()
