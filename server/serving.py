@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -83,8 +84,21 @@ def serve(settings: Settings) -> None:
     # writes to every object: without this, each worker has 20 MB of copies after a while.
     gc.collect()
     gc.freeze()
+    _compute_without_interruption()
     with metrics.shared_between_workers():
         _keep_serving(new_server, partial(load, settings))
+
+
+def _compute_without_interruption() -> None:
+    """Let no thread that wakes take the processor from one that computes; for this process and its workers.
+
+    A worker's threads wait for each other most of the time: what the one that woke wanted of the interpreter, it had to
+    wait for, and the kernel changed threads three times more often for each exchange. Where a sandbox or a system
+    does not know of it, exchanges cost a tenth more.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _keep_serving(new_server: Callable[[], AbstractServer[Any]], app: Callable[[], Flask]) -> None:
