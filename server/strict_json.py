@@ -6,7 +6,7 @@ parsers that disagree about such a text can be played against each other (federa
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,16 @@ def parse(text: bytes | str, limits: Limits) -> Any:
     return value
 
 
+def repeated(names: Iterable[str]) -> str | None:
+    """The first name that was there before; the time is linear, so that nobody can make many names expensive."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
 def _decoded(text: bytes | str) -> str:
     if isinstance(text, str):
         return text
@@ -81,11 +91,10 @@ def _check_depth(text: str, allowed: int) -> None:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # The names arrive unescaped, so "\u0061" and "a" are the same member.
-    members: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in members:
-            raise StrictJsonError("it has the same member twice", name if name.isprintable() else None)
-        members[name] = value
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        twice = repeated(name for name, _ in pairs)
+        raise StrictJsonError("it has the same member twice", twice if twice and twice.isprintable() else None)
     return members
 
 

@@ -2,10 +2,10 @@
 
 import re
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import cache
-from ipaddress import ip_address, ip_network
+from functools import cache, lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -24,7 +24,7 @@ from server.errors import (
     UnsupportedMediaType,
     ValidationFailed,
 )
-from server.strict_json import Limits, StrictJsonError, parse
+from server.strict_json import Limits, StrictJsonError, parse, repeated
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -45,30 +45,34 @@ def context() -> RequestContext:
 
 
 def client_address() -> str | None:
-    """The address that asks: the peer's, or what trusted proxies say of it."""
-    if "address" not in g:
-        g.address = _client_address()
-    address: str | None = g.address
-    return address
-
-
-def _client_address() -> str | None:
-    """The address, worked out.
+    """The address that asks: the peer's, or what trusted proxies say of it.
 
     `X-Forwarded-For` is read from the right, and only as far as each hop is a trusted proxy: what a client writes into
     the header itself stands further left and counts for nothing.
     """
-    hops = [*request.headers.get("X-Forwarded-For", "").split(","), request.remote_addr or ""]
     address = None
-    for hop in reversed([hop.strip() for hop in hops]):
+    for hop in _hops():
         try:
-            parsed = ip_address(hop)
+            address, is_proxy = _address(hop, services().trusted_proxies)
         except ValueError:
             return address
-        address = str(parsed)
-        if not any(parsed in network for network in services().trusted_proxies):
+        if not is_proxy:
             return address
     return address
+
+
+def _hops() -> Iterator[str]:
+    """Who passed the request on, the last one first."""
+    yield request.remote_addr or ""
+    for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
+        yield hop.strip()
+
+
+@lru_cache(maxsize=1024)
+def _address(hop: str, proxies: Sequence[IPv4Network | IPv6Network]) -> tuple[str, bool]:
+    """The address as we write it, and whether it is a trusted proxy's; raises `ValueError` where the hop is none."""
+    address = ip_address(hop)
+    return str(address), any(address in network for network in proxies)
 
 
 def limit_key() -> str:
@@ -256,9 +260,7 @@ def _number(query: dict[str, str], name: str, default: int, most: int) -> int:
 
 
 def _once(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValidationFailed(_shown(repeated), "it is given more than once")
-    return values
+    twice = repeated(name for name, _ in pairs)
+    if twice is not None:
+        raise ValidationFailed(_shown(twice), "it is given more than once")
+    return dict(pairs)

@@ -138,3 +138,13 @@ def test_nothing_else_is_raised(text):
     """Any bytes are read as the standard library reads them, or are a `StrictJsonError`."""
     with contextlib.suppress(StrictJsonError):
         assert parse(text, LIMITS) == json.loads(text)
+
+
+def test_a_member_that_is_there_twice_is_found_in_linear_time():
+    """A search for each name in all names would take minutes here, and one request could hold a worker up."""
+    members = ",".join(f'"m{number}":0' for number in range(200_000))
+
+    with pytest.raises(StrictJsonError, match="same member twice") as refusal:
+        parse(f'{{{members},"last":0,"last":0}}', Limits(members=1))
+
+    assert refusal.value.field == "last"
