@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from flask import Flask
+from flask import Flask, Request
+from werkzeug.routing import MapAdapter
 
 from server.api import (
     API,
@@ -78,6 +79,24 @@ def new_token_id() -> str:
     return secrets.token_urlsafe(16)
 
 
+class _App(Flask):
+    """Flask, without its work on host names, which is a twentieth of an exchange: no route of ours has one."""
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """What finds a request's route: its path and method alone."""
+        if request is None:
+            return super().create_url_adapter(request)
+        return MapAdapter(
+            self.url_map,
+            server_name="",
+            script_name=request.root_path,
+            subdomain="",
+            url_scheme=request.scheme,
+            path_info=request.path,
+            default_method=request.method,
+        )
+
+
 def create_app(settings: Settings, world: World) -> Flask:
     """The application; nothing is read from the environment, and nothing is asked of the database yet."""
     app = bare_app()
@@ -88,7 +107,7 @@ def create_app(settings: Settings, world: World) -> Flask:
 
 def bare_app() -> Flask:
     """The application's routes without what they call: enough to describe them."""
-    app = Flask("sentryagent", static_folder=None)
+    app = _App("sentryagent", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # `server.api.requests` says why
     # A redirect would repeat a POST with its token elsewhere: a wrong path is a 404 and nothing more.
     app.url_map.merge_slashes = False

@@ -94,7 +94,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         twice = repeated(name for name, _ in pairs)
-        raise StrictJsonError("it has the same member twice", twice if twice and twice.isprintable() else None)
+        raise StrictJsonError(
+            "it has the same member twice", twice if twice and twice.isprintable() else None
+        )
     return members
 
 

@@ -49,30 +49,32 @@ def _end(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     seconds = time.perf_counter() - g.began
-    _count(response.status_code, seconds)
-    _log(response.status_code, seconds)
+    method, route = _method(), _route()
+    _count(method, route, response.status_code, seconds)
+    _log(method, route, response.status_code, seconds)
     return response
 
 
-def _count(status: int, seconds: float) -> None:
+def _count(method: str, route: str | None, status: int, seconds: float) -> None:
     metrics = services().metrics
-    metrics.answered(_method(), _route() or UNMATCHED, status, seconds)
+    metrics.answered(method, route or UNMATCHED, status, seconds)
     outcome = g.get("outcome") or ("success" if status < 400 else "failure")
-    if request.endpoint in {"exchange.exchange", "tokens.issue"}:
+    endpoint = request.endpoint
+    if endpoint in {"exchange.exchange", "tokens.issue"}:
         metrics.token_asked_for(outcome)
-    elif request.endpoint == "agents.register":
+    elif endpoint == "agents.register":
         metrics.agent_registered(outcome)
 
 
-def _log(status: int, seconds: float) -> None:
+def _log(method: str, route: str | None, status: int, seconds: float) -> None:
     """One line; the route's template instead of the path, in which a client may have written a secret."""
     refusal: ServiceError | None = g.get("refusal")
     why = {"code": refusal.code, "reason": refusal.message} if refusal else {}
     log.log(
         40 if status >= 500 else 20,
         "refused" if refusal else "answered",
-        method=_method(),
-        route=_route(),
+        method=method,
+        route=route,
         status=status,
         durationMs=round(seconds * 1000, 1),
         address=client_address(),
@@ -82,8 +84,10 @@ def _log(status: int, seconds: float) -> None:
 
 def _method() -> str:
     """The method, if HTTP has it: any other word is the client's, and as likely to be a secret as a path."""
-    return request.method if request.method in _METHODS else "other"
+    method = request.method
+    return method if method in _METHODS else "other"
 
 
 def _route() -> str | None:
-    return request.url_rule.rule if request.url_rule else None
+    rule = request.url_rule
+    return rule.rule if rule else None
