@@ -45,14 +45,18 @@ class KeyRing:
         """
         version = tx.signing_keys.version()
         held = self._held
-        if held is None or held.version != version:
-            with self._lock:
-                held = self._held = self._load(tx, version)
-        return held
+        if held is not None and held.version == version:
+            return held
+        with self._lock:
+            # Meanwhile another thread may have read them: a change is seen by all at the same moment.
+            if self._held is None or self._held.version != version:
+                self._held = self._load(tx, version, self._held.by_kid if self._held else {})
+            return self._held
 
-    def _load(self, tx: Transaction, version: int) -> KeySet:
+    def _load(self, tx: Transaction, version: int, known: Mapping[str, SigningKey]) -> KeySet:
+        """The keys of the database; those that are known already are not read again."""
         stored = tx.signing_keys.all()
-        keys = {key.kid: from_pem(key.private_pem, self.passphrase) for key in stored}
+        keys = {key.kid: known.get(key.kid) or from_pem(key.private_pem, self.passphrase) for key in stored}
         active = [keys[key.kid] for key in stored if key.status is KeyStatus.ACTIVE]
         if not active:
             raise DatabaseUnavailable(

@@ -1,0 +1,102 @@
+"""The signing keys that a process holds, when the database has others."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from threading import Barrier, Event
+from types import SimpleNamespace
+
+import pytest
+
+from server.errors import DatabaseUnavailable
+from server.ports import KeyStatus, StoredKey
+from server.tokens import signing_keys
+from server.use_cases.key_ring import KeyRing
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+THREADS = 8
+
+
+class Keys:
+    """The table of keys (`server.ports.SigningKeys`), as far as the ring reads it; counts how often it is read whole."""
+
+    def __init__(self, version, *stored):
+        self._version = version
+        self._stored = stored
+        self.reads = 0
+
+    def version(self):
+        return self._version
+
+    def all(self):
+        self.reads += 1
+        return self._stored
+
+
+@pytest.fixture
+def make_key():
+    def make(status=KeyStatus.ACTIVE):
+        key = signing_keys.generate("ES256")
+        return StoredKey(key.kid, key.alg, signing_keys.to_pem(key, None), status, NOW)
+
+    return make
+
+
+def current(ring, keys):
+    return ring.current(SimpleNamespace(signing_keys=keys))
+
+
+def test_a_new_version_is_read_once_whatever_the_number_of_threads(make_key):
+    """A rotation is seen by all threads at the same moment; an RSA key takes 36 ms to read."""
+    ring = KeyRing(None)
+    current(ring, Keys(1, make_key()))
+    all_at_once = Barrier(THREADS)
+
+    class Changed(Keys):
+        def version(self):
+            all_at_once.wait(10)
+            return super().version()
+
+        def all(self):
+            Event().wait(0.05)  # meanwhile the others come, too
+            return super().all()
+
+    changed = Changed(2, make_key())
+    with ThreadPoolExecutor(THREADS) as pool:
+        sets = list(pool.map(lambda _: current(ring, changed), range(THREADS)))
+
+    assert changed.reads == 1
+    assert [it.version for it in sets] == [2] * THREADS
+
+
+def test_a_key_that_is_known_is_not_read_again(make_key, monkeypatch):
+    """A key's id is its thumbprint, so it stands for the same key for ever; what is gone is known no longer."""
+    old, new, gone = make_key(), make_key(), make_key(KeyStatus.RETIRED)
+    ring = KeyRing(None)
+    before = current(ring, Keys(1, gone, old))
+    read = []
+    monkeypatch.setattr(
+        "server.use_cases.key_ring.from_pem",
+        lambda pem, passphrase: read.append(pem) or signing_keys.from_pem(pem, passphrase),
+    )
+
+    after = current(ring, Keys(2, replace(old, status=KeyStatus.RETIRED), new))
+
+    assert read == [new.private_pem]
+    assert after.active.kid == new.kid
+    assert after.by_kid.keys() == {old.kid, new.kid}
+    assert after.by_kid[old.kid] is before.by_kid[old.kid]
+
+
+def test_keys_of_which_none_signs_are_not_held(make_key):
+    """The keys from before stay held, and the next request reads anew."""
+    ring = KeyRing(None)
+    before = current(ring, Keys(1, make_key()))
+    keys = Keys(2, make_key(KeyStatus.RETIRED))
+
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable, match="no signing key"):
+            current(ring, keys)
+
+    assert keys.reads == 2
+    assert ring.held is before
