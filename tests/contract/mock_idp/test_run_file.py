@@ -145,7 +145,7 @@ def test_a_job_that_takes_too_long_is_cancelled(run_file, sample):
 
     code, log, _, _ = run_file(steps, *sample, head=head)
 
-    assert code == 130
+    assert code == 130, log
     assert "##[error]The job has exceeded the maximum execution time of 0.02 minutes." in log
     assert log.index("##[error]The operation was canceled.") < log.index("##[group]Post Sample")
     assert "Run echo never" not in log
