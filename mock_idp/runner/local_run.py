@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import signal
 import tempfile
 import threading
 from dataclasses import dataclass, field
@@ -83,11 +84,14 @@ class Runner:
 
         timer = threading.Timer(minutes * 60, cancel)
         timer.daemon = True
+        # What a shell starts in the background ignores SIGINT, and then nothing would be interrupted.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         timer.start()
         try:
             yield
         finally:
             timer.cancel()
+            signal.signal(signal.SIGINT, before)
 
     @contextlib.contextmanager
     def _context(

@@ -138,8 +138,10 @@ def test_a_local_action_lies_in_the_workspace(run_file, sample_action):
     assert f"the workspace is {sample_action.parent}" in log
 
 
-def test_a_job_that_takes_too_long_is_cancelled(run_file, sample):
-    """Its clean-up still runs; the exit code is that of a cancellation."""
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN], ids=["usual", "ignored"])
+def test_a_job_that_takes_too_long_is_cancelled(run_file, sample, handler):
+    """Its clean-up still runs; the exit code is that of a cancellation. A shell's background jobs ignore SIGINT."""
+    signal.signal(signal.SIGINT, handler)
     head = HEAD.replace("    permissions:", "    timeout-minutes: 0.02\n    permissions:")
     steps = '      - uses: octo-org/sample@v1\n        with: {api-url: "https://a"}\n      - run: sleep 60\n      - run: echo never\n'
 
@@ -149,6 +151,7 @@ def test_a_job_that_takes_too_long_is_cancelled(run_file, sample):
     assert "##[error]The job has exceeded the maximum execution time of 0.02 minutes." in log
     assert log.index("##[error]The operation was canceled.") < log.index("##[group]Post Sample")
     assert "Run echo never" not in log
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_an_action_learns_where_it_comes_from(run_file, sample):
