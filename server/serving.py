@@ -29,11 +29,11 @@ from server.issuers import GithubIssuerKeys
 from server.provider_facts import remember
 from server.store import schema
 from server.store.database import Database
+from server.use_cases import sealing
 from server.use_cases.auditing import Auditor
 from server.use_cases.key_admin import RetiredKeys
 from server.use_cases.key_ring import ensure_signing_key
 from server.use_cases.rejections import RejectionAudit
-from server.use_cases.sealing import INTERVAL_SECONDS, Sealer
 
 log = structlog.get_logger()
 
@@ -162,8 +162,14 @@ def load(settings: Settings) -> Flask:
     rejections = RejectionAudit(store, auditor, world.rejections, uuid7)
     retired = RetiredKeys(store, auditor, utc_now, uuid7, settings.token_ttl)
     wait = threading.Event().wait
-    housekeeping.start([keeper.run, rejections.run, retired.run], wait)
-    housekeeping.start([Sealer(store, utc_now, baton).run], wait, every=INTERVAL_SECONDS)
+    housekeeping.start([keeper.run], wait)
+    housekeeping.start([rejections.run, retired.run], wait)
+    housekeeping.start(
+        [sealing.Sealer(store, utc_now, baton).run],
+        wait,
+        every=sealing.INTERVAL_SECONDS,
+        after_work=sealing.BUSY_INTERVAL_SECONDS,
+    )
     housekeeping.start([partial(_note_issuer_keys, world)], wait, every=_GAUGE_SECONDS)
     return create_app(settings, world)
 

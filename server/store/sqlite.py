@@ -11,7 +11,7 @@ BUSY_SECONDS = 4.0
 """How long a thread waits for its turn, and then for other processes: together below the contract's 10 s."""
 
 _MIGRATION_SECONDS = 60.0
-_RETRY_SECONDS = 0.001
+_RETRY_SECONDS = 0.0003
 _ASK_ONCE = "busy_timeout=0"
 _CHECKPOINT = "wal_autocheckpoint=8000"
 """Pages of 4 KiB in the write-ahead log before they are copied into the file: most are written many times until then."""
@@ -71,7 +71,7 @@ def _connect(path: Path, *pragmas: str) -> sqlite3.Connection:
 
 
 def _begin_writing(connection: Connection, seconds: float) -> None:
-    """Take the file's write lock, asking every millisecond.
+    """Take the file's write lock, asking several times a millisecond: another process has it for one or two.
 
     SQLite's own waiting asks every 100 ms in the end: beside a busy process it would hardly ever find a gap.
     """

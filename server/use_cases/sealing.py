@@ -4,7 +4,8 @@ A seal is not part of the transaction that writes a record: a chain head in ther
 commit in all replicas. One sealer at a time works, in batches; one that is killed leaves its last batch undone.
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from threading import Lock
@@ -17,9 +18,13 @@ from server.ports import Baton, Clock, Store, Transaction
 
 INTERVAL_SECONDS = 0.5
 """How often a sealer looks for new records: half of what a record may stay unsealed."""
+BUSY_INTERVAL_SECONDS = 0.1
+"""How soon it looks again where it found some: few at a time hold no exchange up, those of half a second would."""
 
 _SEAL_BATCH = 100
 """Records in one transaction: small, since SQLite lets nobody else write meanwhile."""
+_REST_SECONDS = 0.01
+"""Between two full batches: a process that asks for SQLite's lock now and then finds no gap between them."""
 
 _GAPS_STAY = timedelta(minutes=10)
 """Far longer than the database lets a transaction of ours stay open (30 s without a statement, 3.5 s for each)."""
@@ -39,17 +44,20 @@ class Sealer:
     store: Store
     clock: Clock
     baton: Baton
+    rest: Callable[[float], object] = time.sleep
 
     def run(self) -> int:
         """Seal all that waits, unless another sealer is at it; returns how many records. Raises `DatabaseUnavailable`."""
         with self.store.read() as tx:
             if not tx.seals.has_work():
                 return 0
-        sealed, went = 0, _SEAL_BATCH
-        while went >= _SEAL_BATCH:
+        sealed = 0
+        while True:
             went = self._batch()
             sealed += went
-        return sealed
+            if went < _SEAL_BATCH:
+                return sealed
+            self.rest(_REST_SECONDS)
 
     def _batch(self) -> int:
         # Alone, since it has what all exchanges wait for: with others computing beside it, a batch takes five times as long.

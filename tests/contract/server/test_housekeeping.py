@@ -47,7 +47,8 @@ def test_a_revoked_token_is_remembered_as_long_as_it_lives(provider):
 
 
 def test_more_rows_than_a_batch_go_in_one_run(provider):
-    """A run goes on until nothing is due, and says how much went."""
+    """A run goes on until nothing is due, lets others write after each batch, and says how much went."""
+    rests = []
     until = provider.clock.now + timedelta(seconds=1)
     with provider.store.write() as tx:
         for number in range(1201):
@@ -55,7 +56,9 @@ def test_more_rows_than_a_batch_go_in_one_run(provider):
         tx.revoked_tokens.add("revoked", keep_until=until)
     provider.clock.advance(2)
 
-    assert keeper(provider).run() == 1202
+    assert Housekeeping(provider.store, provider.clock, None, rests.append).run() == 1202
+    assert len(rests) == 12
+    assert min(rests) > 0
     assert keeper(provider).run() == 0
 
 
@@ -82,3 +85,15 @@ def test_background_tasks_go_on(failing):
     start([fail, lambda: ran.append(1)], lambda seconds: next(waits), every=5).join(10)
 
     assert ran == [1, 1]
+
+
+def test_a_task_that_had_work_comes_again_soon():
+    """What found something to do looks again after a moment, what found nothing or failed after its interval."""
+    waited = []
+    done = iter([3, 0, 1])
+
+    start(
+        [lambda: next(done)], lambda seconds: waited.append(seconds) or len(waited) > 5, every=5, after_work=1
+    ).join(10)
+
+    assert waited == [5, 1, 5, 1, 5, 5]

@@ -388,7 +388,7 @@ def test_export_is_the_span_of_time(database, write, seal, now):
 
 
 def test_a_batch_is_sealed_alone(database, clock, write, monkeypatch):
-    """What all exchanges wait for is done with the baton held, and between two batches others may compute."""
+    """What all exchanges wait for is done with the baton held, and between two batches others may compute and write."""
     write(1, 2, 3)
     baton, append = Noted(), AuditSealTable.append
 
@@ -399,5 +399,10 @@ def test_a_batch_is_sealed_alone(database, clock, write, monkeypatch):
     monkeypatch.setattr(AuditSealTable, "append", noted)
     monkeypatch.setattr(sealing, "_SEAL_BATCH", 2)
 
-    assert Sealer(database, clock, baton).run() == 3
-    assert baton.events == ["taken", "sealed", "handed over"] * 2
+    def rest(seconds):
+        assert seconds > 0
+        baton.events.append("rested")
+
+    assert Sealer(database, clock, baton, rest).run() == 3
+    batch = ["taken", "sealed", "handed over"]
+    assert baton.events == [*batch, "rested", *batch]
