@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import multiprocessing
 import os
 import signal
 import socket
@@ -80,13 +81,22 @@ def serve(settings: Settings) -> None:
         websockets=False,
         log_enabled=False,
     )
-    # A worker that is forked shares what its parent has loaded until it writes there, and a full garbage collection
-    # writes to every object: without this, each worker has 20 MB of copies after a while.
-    gc.collect()
-    gc.freeze()
+    _share_what_is_loaded()
     _compute_without_interruption()
     with metrics.shared_between_workers():
         _keep_serving(new_server, partial(load, settings))
+
+
+def _share_what_is_loaded() -> None:
+    """Let workers be copies of this process, and its objects stay shared with them.
+
+    Python 3.14 by default starts a process that loads everything anew. And a full garbage collection writes to every
+    object: a worker would have 20 MB of copies after a while.
+    """
+    if sys.platform == "linux":
+        multiprocessing.set_start_method("fork", force=True)
+    gc.collect()
+    gc.freeze()
 
 
 def _compute_without_interruption() -> None:

@@ -1,6 +1,7 @@
 """`mock-idp run` on a small action: as a process, and as a container where there is an engine."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -245,4 +246,8 @@ def _is_running(engine, pid, workspace):
     if engine == "docker":
         containers = ["docker", "ps", "-q", "--filter", f"volume={workspace}"]
         return subprocess.check_output(containers, text=True) != ""
-    return subprocess.run(["ps", "-p", pid], capture_output=True).returncode == 0
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    return True
