@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,8 +25,9 @@ from bench.workload import AUDIENCE, REPOSITORIES, TokenKind
 from mock_idp.server import MockIdp
 from server.app import utc_now
 from server.domain.audit import RequestContext
+from server.housekeeping import Housekeeping
 from server.ids import uuid7
-from server.ports import Store
+from server.ports import Store, UsedToken
 from server.store.database import Database
 from server.use_cases.auditing import Auditor
 from server.use_cases.key_admin import KeyAdmin
@@ -33,6 +35,9 @@ from server.use_cases.key_admin import KeyAdmin
 _PROGRAM = str(Path(sys.executable).with_name("sentryagent-idp"))
 _EXCHANGE = "/api/v1/oidc/token"
 _KEEPS = "used `jti`, audit record"
+_EXPIRED = 500
+_AT_ONCE = 20
+"""Rows in one transaction: about as many as exchanges have."""
 
 
 def on_sqlite(workers: int, growth: Growth | None = None) -> Entrant:
@@ -115,6 +120,7 @@ def _provider(database: _Database, workers: int, around: Surroundings) -> Runnin
             disturbances=[
                 issuer_down(around.github, partial(_present_unknown_key, api, around.github, agent_id)),
                 _rotation(store),
+                _expiry(store),
             ],
         )
 
@@ -145,6 +151,20 @@ def _rotation(store: Store) -> Disturbance:
         "signing keys rotate",
         partial(admin.rotate, "bench", RequestContext(request_id="bench", address=None)),
     )
+
+
+def _expiry(store: Store) -> Disturbance:
+    """As many used tokens as come in half a second, put there expired and deleted as a worker does it."""
+    keeper = Housekeeping(store, utc_now, audit_retention_days=None)
+
+    def act() -> None:
+        past = utc_now() - timedelta(days=1)
+        for _ in range(_EXPIRED // _AT_ONCE):
+            with store.write() as tx:
+                tx.used_tokens.claim_all([UsedToken("bench", str(uuid7()), past) for _ in range(_AT_ONCE)])
+        keeper.run()
+
+    return repeated(f"{_EXPIRED} used tokens expire", act)
 
 
 def _api(port: int) -> httpx.Client:
