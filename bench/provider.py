@@ -36,6 +36,7 @@ _PROGRAM = str(Path(sys.executable).with_name("sentryagent-idp"))
 _EXCHANGE = "/api/v1/oidc/token"
 _KEEPS = "used `jti`, audit record"
 _EXPIRED = 500
+"""Used tokens at a time: about as many as come in half a second at half load."""
 _AT_ONCE = 20
 """Rows in one transaction: about as many as exchanges have."""
 
@@ -154,7 +155,7 @@ def _rotation(store: Store) -> Disturbance:
 
 
 def _expiry(store: Store) -> Disturbance:
-    """As many used tokens as come in half a second, put there expired and deleted as a worker does it."""
+    """Used tokens that are put there expired, and deleted as a worker does it."""
     keeper = Housekeeping(store, utc_now, audit_retention_days=None)
 
     def act() -> None:
