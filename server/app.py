@@ -23,12 +23,12 @@ from server.api import (
     trust_policies,
     well_known,
 )
-from server.api.requests import MAX_BODY_BYTES
 from server.api.services import Services, install
 from server.baton import Baton
 from server.config import Settings
 from server.ids import uuid7
 from server.limits import PerMinute
+from server.loop import MAX_BODY_BYTES
 from server.metrics import Metrics
 from server.ports import Clock, Store
 from server.tokens.strict_jwt import IssuerKeys

@@ -76,6 +76,12 @@ class PreconditionFailed(ServiceError):
     code = "PRECONDITION_FAILED"
 
 
+class RequestTimeout(ServiceError):
+    """The request did not arrive in time (RFC 9110, 15.5.9)."""
+
+    code = "REQUEST_TIMEOUT"
+
+
 class PayloadTooLarge(ServiceError):
     """The body is larger than the provider reads."""
 

@@ -4,6 +4,7 @@ import errno
 import gc
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
@@ -16,17 +17,18 @@ from typing import Any
 
 import httpx
 import structlog
-from flask import Flask
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.server import Server
 from granian.server.common import AbstractServer
 
-from server import housekeeping, logs, metrics, signals
+from server import housekeeping, logs, metrics
 from server.app import World, create_app, utc_now
 from server.baton import Baton
 from server.config import Settings
 from server.ids import uuid7
 from server.issuers import GithubIssuerKeys
+from server.loop import RsgiApplication
 from server.provider_facts import remember
 from server.store import schema
 from server.store.database import Database
@@ -40,6 +42,12 @@ log = structlog.get_logger()
 
 _THREADS = 16
 """Requests that one worker handles at a time: as many exchanges can be kept by one commit (`server.use_cases.ledger`)."""
+_CONNECTIONS = 4096
+"""Connections that one worker holds at a time; further ones wait in the kernel's queue."""
+_OTHER_FILES = 256
+"""Files that a worker has open besides its connections, at the most."""
+_SILENCE_SECONDS = 5
+"""Until a connection without a whole head of a request is closed, also between two requests."""
 _DRAIN_SECONDS = 30
 _GAUGE_SECONDS = 5
 """Between two looks at a worker's state; what is counted is on /metrics at once."""
@@ -73,9 +81,12 @@ def serve(settings: Settings) -> None:
         "sentryagent",
         address=address,
         port=settings.port,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.RSGI,
+        # With HTTP/2, which the default takes too, a cancelled request costs a processor for ever.
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=_SILENCE_SECONDS * 1000),
         workers=workers,
-        blocking_threads=_THREADS,
+        backpressure=_connections(),
         respawn_failed_workers=True,
         workers_kill_timeout=_DRAIN_SECONDS,
         websockets=False,
@@ -85,6 +96,20 @@ def serve(settings: Settings) -> None:
     _compute_without_interruption()
     with metrics.shared_between_workers():
         _keep_serving(new_server, partial(load, settings))
+
+
+def _connections() -> int:
+    """How many connections a worker may hold, after the limit of open files was raised as far as the system allows.
+
+    A worker that runs out of files could accept nobody and would try again without a pause.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _CONNECTIONS + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        files = min(files, hard)
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return max(files - _OTHER_FILES, _OTHER_FILES)
 
 
 def _share_what_is_loaded() -> None:
@@ -111,7 +136,7 @@ def _compute_without_interruption() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def _keep_serving(new_server: Callable[[], AbstractServer[Any]], app: Callable[[], Flask]) -> None:
+def _keep_serving(new_server: Callable[[], AbstractServer[Any]], app: Callable[[], RsgiApplication]) -> None:
     """Serve until SIGTERM or SIGINT, also where granian ends by itself: when one worker dies twice within 5.5 s.
 
     Raises `SystemExit` with code 1 where `_STARTS` starts in a row ended before they had settled.
@@ -131,10 +156,10 @@ def _keep_serving(new_server: Callable[[], AbstractServer[Any]], app: Callable[[
         time.sleep(_PAUSE_SECONDS)
 
 
-def _was_told_to_end(server: AbstractServer[Any], app: Callable[[], Flask]) -> bool:
+def _was_told_to_end(server: AbstractServer[Any], app: Callable[[], RsgiApplication]) -> bool:
     """Serve once, and say whether a signal ended it and not the death of its workers."""
     try:
-        server.serve(target_loader=app, wrap_loader=False)
+        server.serve(target_loader=app, wrap_loader=False)  # type: ignore[arg-type]  # a callable of an object, as RSGI has it
     except SystemExit as end:
         # Until the next start nothing is in flight, and the server that ended would keep a signal to itself.
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -156,11 +181,10 @@ def prepare(settings: Settings) -> None:
         )
 
 
-def load(settings: Settings) -> Flask:
+def load(settings: Settings) -> RsgiApplication:
     """The application of one worker process, with its own connections and its own cache of GitHub's keys."""
     # Inherited is granian's handler of the parent, which would let a worker that still loads live on.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signals.hear_in_a_thread()
     logs.configure(settings.log_level)
     store = Database(settings.database_url)
     baton = Baton()
@@ -181,7 +205,7 @@ def load(settings: Settings) -> Flask:
         after_work=sealing.BUSY_INTERVAL_SECONDS,
     )
     housekeeping.start([partial(_note_issuer_keys, world)], wait, every=_GAUGE_SECONDS)
-    return create_app(settings, world)
+    return RsgiApplication(create_app(settings, world), _THREADS)
 
 
 def _note_issuer_keys(world: World) -> None:

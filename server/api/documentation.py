@@ -22,25 +22,35 @@ _POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none
 @bp.get("/openapi.json")
 def openapi() -> Response:
     """This document (OpenAPI 3.1)."""
-    return Response(_as_json(_document()), content_type=JSON)
+    return Response(_json(_app()), content_type=JSON)
 
 
 @bp.get("/docs")
 def docs() -> Response:
     """This document as a page for people."""
-    page = render_template("docs.html", api=_document(), style=_STYLE, as_json=_as_json)
-    response = Response(page, content_type="text/html; charset=utf-8")
+    response = Response(_page(_app()), content_type="text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = _POLICY
     return response
 
 
-def _document() -> Json:
-    return _made_once(current_app._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001 - Flask's own way to the object behind the proxy
+def _app() -> Flask:
+    return current_app._get_current_object()  # type: ignore[attr-defined,no-any-return]  # noqa: SLF001 - Flask's own way to the object behind the proxy
 
 
 @cache
-def _made_once(app: Flask) -> Json:
+def _document(app: Flask) -> Json:
+    """The document, and below its two forms: made once, since anybody may ask for them as often as they like."""
     return document(app)
+
+
+@cache
+def _json(app: Flask) -> str:
+    return _as_json(_document(app))
+
+
+@cache
+def _page(app: Flask) -> str:
+    return render_template("docs.html", api=_document(app), style=_STYLE, as_json=_as_json)
 
 
 def _as_json(value: Any) -> str:

@@ -10,6 +10,7 @@ from server.api.requests import client_address
 from server.api.services import services
 from server.errors import InvalidOidcToken, RateLimited, ServiceError
 from server.ids import uuid7
+from server.loop import REFUSAL
 from server.metrics import UNMATCHED
 
 log = structlog.get_logger()
@@ -38,11 +39,17 @@ def note_dry_run() -> None:
 
 
 def _begin() -> None:
-    """Give the request an id of our own: one that a client chose could point at another's audit record."""
+    """Give the request an id of our own: one that a client chose could point at another's audit record.
+
+    Raises the `ServiceError` of a request that could not be read.
+    """
     g.request_id = str(uuid7())
     g.began = time.perf_counter()
     clear_contextvars()
     bind_contextvars(requestId=g.request_id)
+    refusal = request.environ.get(REFUSAL)
+    if refusal is not None:
+        raise refusal
 
 
 def _end(response: Response) -> Response:

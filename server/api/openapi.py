@@ -144,7 +144,12 @@ def refusals(about: Description, scope: str | None) -> set[Refusal]:
     if scope:
         found |= {errors.Unauthorized, errors.Forbidden}
     if about.body or about.form:
-        found |= {errors.ValidationFailed, errors.PayloadTooLarge, errors.UnsupportedMediaType}
+        found |= {
+            errors.ValidationFailed,
+            errors.PayloadTooLarge,
+            errors.RequestTimeout,
+            errors.UnsupportedMediaType,
+        }
     if about.query:
         found.add(errors.ValidationFailed)
     if about.needs_database:

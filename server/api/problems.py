@@ -11,8 +11,9 @@ from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
 from server import errors
 from server.api import API, observation
-from server.api.requests import FORM, TOO_LARGE
+from server.api.requests import FORM
 from server.api.services import services
+from server.loop import TOO_LARGE
 
 log = structlog.get_logger()
 
@@ -32,6 +33,7 @@ PROBLEMS: dict[type[errors.ServiceError], Problem] = {
     errors.Forbidden: Problem(403, "insufficient_scope", 403),
     errors.NotFound: Problem(404, "invalid_request", 404),
     errors.MethodNotAllowed: Problem(405, "invalid_request", 405),
+    errors.RequestTimeout: Problem(408, "invalid_request", 408),
     errors.PreconditionFailed: Problem(412, "invalid_request", 412),
     errors.PayloadTooLarge: Problem(413, "invalid_request", 413),
     errors.UnsupportedMediaType: Problem(415, "invalid_request", 415),

@@ -24,12 +24,11 @@ from server.errors import (
     UnsupportedMediaType,
     ValidationFailed,
 )
+from server.loop import MAX_BODY_BYTES, TOO_LARGE
 from server.strict_json import Limits, StrictJsonError, parse, repeated
 
 Model = TypeVar("Model", bound=BaseModel)
 
-MAX_BODY_BYTES = 32 * 1024
-TOO_LARGE = "The body is larger than 32 KiB; send less."
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 

@@ -37,6 +37,7 @@ from server.ports import AuditTail, AuditWindow
 from server.store import locks
 from server.store.audit import AUDIT_LOG
 from server.store.columns import METADATA, Moment
+from server.store.driver import InsertMany
 
 _NUMBER = BigInteger().with_variant(Integer, "sqlite")
 
@@ -140,6 +141,9 @@ _NEWEST = {
 _TAIL_COUNT = select(func.count()).select_from(AUDIT_LOG).where(_L.sequence > _SEALED_UP_TO).scalar_subquery()
 
 
+_APPEND = InsertMany(AUDIT_SEALS, ("seal", "sequence", "event_id", "hash"))
+
+
 class AuditSealTable:
     """The chain in one transaction (`server.ports.AuditSeals`)."""
 
@@ -170,21 +174,22 @@ class AuditSealTable:
     def unsealed(self, *, limit: int) -> Sequence[audit_chain.Row]:
         """The next records to seal: those that appeared in a gap, then the others by sequence number."""
         found: list[audit_chain.Row] = []
-        for first, last in self._connection.execute(_GAPS_WITH_RECORDS).all():
+        for first, last in [] if self.is_gapless else self._connection.execute(_GAPS_WITH_RECORDS).all():
             if len(found) < limit:
                 found += self._rows(_BETWEEN, limit=limit - len(found), first=first, last=last)
         return found + (self._rows(_NEW, limit=limit - len(found)) if len(found) < limit else [])
 
     def append(self, seals: Sequence[Seal], now: datetime) -> None:
         """Store the next seals, and which numbers they leave open."""
-        sealed_up_to = self._connection.execute(select(_SEALED_UP_TO)).scalar_one()
-        open_numbers = audit_chain.gaps(sealed_up_to, (seal.sequence for seal in seals))
-        self._note(open_numbers, now)
-        self._connection.execute(insert(AUDIT_SEALS), [_values(seal) for seal in seals])
+        if not self.is_gapless:
+            sealed_up_to = self._connection.execute(select(_SEALED_UP_TO)).scalar_one()
+            self._note(audit_chain.gaps(sealed_up_to, (seal.sequence for seal in seals)), now)
+        _APPEND(self._connection, [_values(seal) for seal in seals])
 
     def close_gaps(self, before: datetime) -> None:
         """Give up the gaps that were seen before: no transaction that took their numbers can still be open."""
-        self._connection.execute(delete(AUDIT_GAPS).where(_G.seen_at < before))
+        if not self.is_gapless:
+            self._connection.execute(delete(AUDIT_GAPS).where(_G.seen_at < before))
 
     def after(self, number: int, *, limit: int) -> Sequence[SealedRecord]:
         """The next seals with their records."""
