@@ -76,6 +76,20 @@ def test_limit_of_zero_is_off(provider):
 TAKE_SECRETS = ["/api/v1/token", "/api/v1/token/revoke"]
 
 
+@pytest.fixture
+def stilled(provider):
+    """Makes a process in whose limits no time passes: a hash is slow, and a minute may turn meanwhile."""
+
+    def stilled(**settings):
+        process = provider.with_settings(**settings)
+        services = process.app.extensions["sentryagent"]
+        for limit in (services.address_limit, *vars(services.wrong_secrets).values()):
+            limit._clock = lambda: 6_000.0
+        return process
+
+    return stilled
+
+
 def guess(process, path, address="192.0.2.1", client="x", secret="x"):
     """Send one client secret from an address."""
     form = {"grant_type": "client_credentials", "token": "x", "client_id": client, "client_secret": secret}
@@ -83,9 +97,9 @@ def guess(process, path, address="192.0.2.1", client="x", secret="x"):
 
 
 @pytest.mark.parametrize("path", TAKE_SECRETS)
-def test_guesses_of_secrets_spend_the_address_limit(provider, oauth_refused, path):
+def test_guesses_of_secrets_spend_the_address_limit(stilled, oauth_refused, path):
     """Whoever sends client secrets is counted wherever a secret is taken, before the guess is looked at."""
-    limited = provider.with_settings(RATE_LIMIT="1")
+    limited = stilled(RATE_LIMIT="1")
     for number in range(10):
         answer = guess(limited, path, client=f"client {number}")
         oauth_refused(answer, 401, "invalid_client", "INVALID_CLIENT")
@@ -110,10 +124,10 @@ def client(provider):
 @pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("general", ["0", "600"])
 def test_wrong_secrets_have_a_limit_of_their_own(
-    provider, client, oauth_refused, monkeypatch, general, is_known, path
+    stilled, client, oauth_refused, monkeypatch, general, is_known, path
 ):
     """Ten a minute for a client from one address, whether it exists or not; the eleventh costs no hash."""
-    process, hashed = provider.with_settings(RATE_LIMIT=general), []
+    process, hashed = stilled(RATE_LIMIT=general), []
     matches = client_secret.matches
     monkeypatch.setattr(client_secret, "matches", lambda *args: hashed.append(args) or matches(*args))
     target = client[0] if is_known else "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
@@ -129,23 +143,25 @@ def test_wrong_secrets_have_a_limit_of_their_own(
 
 
 @pytest.mark.parametrize("path", TAKE_SECRETS)
-def test_strangers_who_guess_lock_no_client_out(provider, client, path):
+def test_strangers_who_guess_lock_no_client_out(stilled, client, path):
     """A right secret is good from every address but the one that guessed, and spends nothing."""
+    process = stilled()
     for address in ("198.51.100.1", "2001:db8::1"):
-        assert {guess(provider, path, address, client[0]).status_code for _ in range(12)} == {401, 429}
+        assert {guess(process, path, address, client[0]).status_code for _ in range(12)} == {401, 429}
 
-    assert {guess(provider, path, "192.0.2.1", *client).status_code for _ in range(30)} == {200}
-    assert guess(provider, path, "2001:db8::2", *client).status_code == 429
-    assert guess(provider, path, "2001:db8:0:1::2", *client).status_code == 200
+    assert {guess(process, path, "192.0.2.1", *client).status_code for _ in range(30)} == {200}
+    assert guess(process, path, "2001:db8::2", *client).status_code == 429
+    assert guess(process, path, "2001:db8:0:1::2", *client).status_code == 200
 
 
-def test_wrong_secrets_of_one_address(provider, client):
+def test_wrong_secrets_of_one_address(stilled, client):
     """Twenty a minute, for whichever clients: the next is not looked at, be it right."""
-    statuses = [guess(provider, "/api/v1/token", client=f"client {n}").status_code for n in range(21)]
+    process = stilled()
+    statuses = [guess(process, "/api/v1/token", client=f"client {n}").status_code for n in range(21)]
 
     assert statuses == [401] * 20 + [429]
-    assert guess(provider, "/api/v1/token", "192.0.2.1", *client).status_code == 429
-    assert guess(provider, "/api/v1/token", "192.0.2.2", *client).status_code == 200
+    assert guess(process, "/api/v1/token", "192.0.2.1", *client).status_code == 429
+    assert guess(process, "/api/v1/token", "192.0.2.2", *client).status_code == 200
 
 
 PROXIES = "10.0.0.0/8, 2001:db8::/32"
