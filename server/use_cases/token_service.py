@@ -69,18 +69,29 @@ class TokenService:
             if caller:
                 self._revoke(tx, caller, caller.subject, context)
 
-    def revoke(self, actor: Caller, unverified_token: str, context: RequestContext) -> None:
-        """Revoke a token as an admin, or as the client that it was issued to.
+    def revoke_of_client(self, client: ProvenClient, unverified_token: str, context: RequestContext) -> None:
+        """Revoke a token as the client that it was issued to, which proved its secret; raises as `revoke`."""
+        with self.store.write() as tx:
+            caller = self._known(tx, unverified_token)
+            if caller is None:
+                return
+            if caller.subject != client.client_id:
+                raise _foreign()
+            self._revoke(tx, caller, client.client_id, context)
 
-        Raises `Forbidden` for somebody else's token. An unknown token is no error (RFC 7009, 2.2).
+    def revoke(self, actor: Caller, unverified_token: str, context: RequestContext) -> None:
+        """Revoke a token as an admin, or as the bearer of that very token.
+
+        Raises `Forbidden` for any other token, also one with the same subject: that of a bootstrap token is a name,
+        and a name can change hands. An unknown token is no error (RFC 7009, 2.2).
         """
         with self.store.write() as tx:
             caller = self._known(tx, unverified_token)
             if caller is None:
                 return
             is_admin = actor.is_admin and actor.holds(scopes.AGENTS_WRITE)
-            if not is_admin and caller.subject != actor.subject:
-                raise Forbidden("The token is somebody else's; its bearer or an admin can revoke it.")
+            if not is_admin and caller.jti != actor.jti:
+                raise _foreign()
             self._revoke(tx, caller, actor.subject, context)
 
     def issue_to_client(
@@ -168,3 +179,9 @@ class TokenService:
             repository=caller.provenance.get("repository"),
             details={"revokedJti": caller.jti, "subject": caller.subject},
         )
+
+
+def _foreign() -> Forbidden:
+    return Forbidden(
+        "The token is not yours; send it as its own Bearer, use its client's secret or an admin token."
+    )
