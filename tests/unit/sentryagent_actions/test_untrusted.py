@@ -1,5 +1,7 @@
 """What becomes of text that somebody else wrote."""
 
+import time
+
 import pytest
 
 from sentryagent_actions.untrusted import one_line, shown, without_legacy_commands
@@ -14,11 +16,25 @@ from sentryagent_actions.untrusted import one_line, shown, without_legacy_comman
         ("right\u202eto left", "right to left"),
         ("lone \ud800 surrogate", "lone surrogate"),
         ("token eyJhbGciOi.eyJzdWIi.c2ln here", "token *** here"),
+        ("in=eyJhbGciOi.eyJzdWIi.c2ln,eyJhbGciOi.x", "in=***,***"),
+        ("xeyJhbGciOi.e", "x***"),
+        ("a.b_eyJabcde.", "a.b_***"),
+        ("eyJabcd.eyJabcde", "eyJabcd.eyJabcde"),
+        ("eyJeyJab.c", "***"),
+        ("eyJabcde", "eyJabcde"),
     ],
 )
 def test_one_line_is_printable(text, line):
     """Newlines, controls, invisible characters and tokens do not survive."""
     assert one_line(text) == line
+
+
+@pytest.mark.parametrize("text", ["eyJ" * 350_000, "eyJabcde" * 130_000, "a." * 500_000, "." * 1_000_000])
+def test_a_megabyte_is_one_line_at_once(text):
+    """A hostile answer of the largest size costs no time: CPU seconds, where a search for JWTs took minutes."""
+    began = time.process_time()
+    one_line(text)
+    assert time.process_time() - began < 10
 
 
 def test_one_line_is_cut():
