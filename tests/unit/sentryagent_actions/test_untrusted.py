@@ -1,7 +1,5 @@
 """What becomes of text that somebody else wrote."""
 
-import time
-
 import pytest
 
 from sentryagent_actions.untrusted import one_line, shown, without_legacy_commands
@@ -29,12 +27,12 @@ def test_one_line_is_printable(text, line):
     assert one_line(text) == line
 
 
-@pytest.mark.parametrize("text", ["eyJ" * 350_000, "eyJabcde" * 130_000, "a." * 500_000, "." * 1_000_000])
+@pytest.mark.parametrize(
+    "text", ["eyJ" * 10_000_000, "eyJabcde" * 4_000_000, "a." * 500_000, "." * 1_000_000]
+)
 def test_a_megabyte_is_one_line_at_once(text):
-    """A hostile answer of the largest size costs no time: CPU seconds, where a search for JWTs took minutes."""
-    began = time.process_time()
-    one_line(text)
-    assert time.process_time() - began < 10
+    """A hostile answer of the largest size: a search for JWTs that starts at each `eyJ` would still run tomorrow."""
+    assert len(one_line(text)) == 300
 
 
 def test_one_line_is_cut():
