@@ -27,9 +27,7 @@ def test_one_line_is_printable(text, line):
     assert one_line(text) == line
 
 
-@pytest.mark.parametrize(
-    "text", ["eyJ" * 10_000_000, "eyJabcde" * 4_000_000, "a." * 500_000, "." * 1_000_000]
-)
+@pytest.mark.parametrize("text", ["eyJ" * 3_000_000, "eyJabcde" * 1_000_000, "a." * 500_000, "." * 1_000_000])
 def test_a_megabyte_is_one_line_at_once(text):
     """A hostile answer of the largest size: a search for JWTs that starts at each `eyJ` would still run tomorrow."""
     assert len(one_line(text)) == 300
