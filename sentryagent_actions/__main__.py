@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,9 @@ def _run(action: Callable[[Step], int], step: Step) -> int:
 
 def start(arguments: Sequence[str]) -> NoReturn:
     """Be the process: run the action with the real environment, clock and stdout, and exit."""
+    # As Ctrl-C: what is cancelled still keeps or revokes its token. Without a handler, the first process of a
+    # container never sees the signal.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A character that the runner's locale lacks must not end the step.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text stream of the process
     sys.exit(main(arguments, os.environ, sys.stdout))

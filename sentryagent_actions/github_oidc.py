@@ -29,12 +29,14 @@ from sentryagent_actions.network import (
     UnusableAnswerError,
 )
 from sentryagent_actions.origin import Origin
-from sentryagent_actions.untrusted import shown
+from sentryagent_actions.untrusted import MAX_TOKEN_LENGTH, shown
 
 _URL = "ACTIONS_ID_TOKEN_REQUEST_URL"
 _TOKEN = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 _HEADER_VALUE = re.compile(r"[!-~]+")
 _JWT = re.compile(r"[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*")
+
+_MAX_TIME = 253402300799  # the end of the year 9999, in epoch seconds
 
 _GITHUB_DOWN = "See https://www.githubstatus.com, and run the job again later."
 _NO_ID_TOKEN = "GitHub's ID-token endpoint answered without an ID token."
@@ -138,6 +140,11 @@ class IdTokens:
         # Checked before it is masked: a "token" of one letter would blot out the log.
         if not isinstance(token, str) or not _JWT.fullmatch(token):
             raise IdTokenEndpointError(_NO_ID_TOKEN, remedy=_OWN_VARIABLE)
+        if len(token) > MAX_TOKEN_LENGTH:
+            raise IdTokenEndpointError(
+                f"GitHub's ID-token endpoint gave an ID token of more than {MAX_TOKEN_LENGTH} characters.",
+                remedy=_OWN_VARIABLE,
+            )
         return token
 
 
@@ -159,7 +166,7 @@ def check_unverified(unverified_token: str, audience: str) -> float:
             f"GitHub's ID-token endpoint gave a token for another audience than {shown(audience)}.",
             remedy=_OWN_VARIABLE,
         )
-    if type(expires_at) is not int:
+    if type(expires_at) is not int or not 0 <= expires_at <= _MAX_TIME:
         raise IdTokenEndpointError(_NO_ID_TOKEN, remedy=_OWN_VARIABLE)
     return expires_at
 

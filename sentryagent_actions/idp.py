@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from sentryagent_actions.errors import (
 )
 from sentryagent_actions.network import (
     Call,
+    CancelledCallError,
     CertificateError,
     Network,
     NetworkError,
@@ -27,10 +29,13 @@ from sentryagent_actions.network import (
 )
 from sentryagent_actions.origin import Origin
 from sentryagent_actions.refusal import read_refusal, read_request_id
+from sentryagent_actions.untrusted import MAX_TOKEN_LENGTH
 
 # RFC 6750, 2.1 (b64token). A "token" of a few characters would be masked in every line of the log.
 _BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{20,}=*")
 _SCOPE = re.compile(r"(?:[!#-\[\]-~]+(?: [!#-\[\]-~]+)*)?")  # RFC 6749, 3.3
+_MAX_SCOPE_LENGTH = 4096  # characters
+_MAX_SECONDS = 999_999_999  # as the input `expires-in`
 
 
 @dataclass(frozen=True)
@@ -105,19 +110,36 @@ class IdentityProvider:
             return str(self.api_url)
         return answer if isinstance(answer, str) and self._is_own(answer) else str(self.api_url)
 
-    def exchange(self, fresh_id_token: Callable[[], str], request: ExchangeRequest) -> AccessToken:
-        """Exchange an ID token for an access token, masked; each try has a fresh ID token."""
-        reply = self._exchange(fresh_id_token, request.as_json())
+    def exchange(
+        self, fresh_id_token: Callable[[], str], request: ExchangeRequest, issued: Callable[[str], object]
+    ) -> AccessToken:
+        """Exchange an ID token for an access token, masked; each try has a fresh ID token.
+
+        `issued` gets the token before anything else of the answer is read, so that what revokes it is prepared
+        however the rest looks.
+        """
+        try:
+            reply = self._exchange(fresh_id_token, request.as_json())
+        except CancelledCallError as cancelled:
+            if cancelled.reply is not None:
+                # The answer can also be GitHub's, or a refusal.
+                with suppress(InvalidResponseError):
+                    self._issued_token(cancelled.reply, issued)
+            raise
         body = self._object(reply)
-        value = self._text(body, "access_token", _BEARER_TOKEN)
-        self._mask(value)
         return AccessToken(
-            value=value,
+            value=self._issued_token(reply, issued),
             expires_in=self._seconds(body),
             expires_at=self._time(body),
-            scope=self._text(body, "scope", _SCOPE),
+            scope=self._text(body, "scope", _SCOPE, _MAX_SCOPE_LENGTH),
             request_id=read_request_id(reply),
         )
+
+    def _issued_token(self, reply: Reply, issued: Callable[[str], object]) -> str:
+        value = self._text(self._object(reply), "access_token", _BEARER_TOKEN, MAX_TOKEN_LENGTH)
+        self._mask(value)
+        issued(value)
+        return value
 
     def try_exchange(self, fresh_id_token: Callable[[], str], request: ExchangeRequest) -> Permission:
         """Ask what the exchange would give, without a token being issued."""
@@ -126,7 +148,7 @@ class IdentityProvider:
         if body.get("dryRun") is not True or body.get("allowed") is not True:
             raise self._invalid("is no answer to a dry run; it may be too old to know one")
         return Permission(
-            scope=self._text(body, "scope", _SCOPE),
+            scope=self._text(body, "scope", _SCOPE, _MAX_SCOPE_LENGTH),
             expires_in=self._seconds(body),
             policy_id=self._uuid(body, "policyId"),
             request_id=read_request_id(reply),
@@ -223,10 +245,14 @@ class IdentityProvider:
         except ValueError as error:
             raise self._invalid("is no JSON object") from error
 
-    def _text(self, body: Mapping[str, object], name: str, pattern: re.Pattern[str]) -> str:
+    def _text(
+        self, body: Mapping[str, object], name: str, pattern: re.Pattern[str], longest: int = 100
+    ) -> str:
         value = body.get(name)
         if not isinstance(value, str) or not pattern.fullmatch(value):
             raise self._invalid(f"has no usable `{name}`")
+        if len(value) > longest:
+            raise self._invalid(f"has more than {longest} characters in `{name}`")
         return value
 
     def _uuid(self, body: Mapping[str, object], name: str) -> str:
@@ -237,18 +263,20 @@ class IdentityProvider:
 
     def _seconds(self, body: Mapping[str, object]) -> int:
         value = body.get("expires_in")
-        if type(value) is not int or value < 1:
+        if type(value) is not int or not 1 <= value <= _MAX_SECONDS:
             raise self._invalid("has no usable `expires_in`")
         return value
 
     def _time(self, body: Mapping[str, object]) -> str:
         try:
             time = datetime.fromisoformat(str(body.get("expires_at")))
-        except ValueError as error:
+            # In UTC, a time of the years 1 and 9999 can be out of the calendar: an OverflowError.
+            utc = time.astimezone(UTC) if time.tzinfo else None
+        except (ValueError, OverflowError) as error:
             raise self._invalid("has no ISO 8601 time as `expires_at`") from error
-        if time.tzinfo is None:
+        if utc is None:
             raise self._invalid("has an `expires_at` without a time zone")
-        return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return utc.isoformat().replace("+00:00", "Z")
 
     def _agent(self, record: dict[str, object]) -> AgentRecord:
         return AgentRecord(

@@ -30,9 +30,10 @@ def issue(session: Session, agent_id: str, wanted: TokenRequest) -> None:
         permission = dry_run(session, request)
         session.workflow.set_outputs({"scope": permission.scope})
         return
-    token = session.provider.exchange(session.id_tokens.fresh, request)
+    leave = _leave_for_post_step if wanted.revoke else _leave_nothing_to_revoke
+    token = session.provider.exchange(session.id_tokens.fresh, request, lambda value: leave(session, value))
     if wanted.revoke:
-        _leave_for_post_step(session, token)
+        session.workflow.save_state({"expires_at": token.expires_at})
     session.workflow.set_outputs(
         {
             "access-token": token.value,
@@ -62,18 +63,21 @@ def dry_run(session: Session, request: ExchangeRequest) -> Permission:
     return permission
 
 
-def _leave_for_post_step(session: Session, token: AccessToken) -> None:
-    # With the origin that issued it: `api-url` may be evaluated anew for the post step, after other steps
-    # have changed the environment, and the token must not go anywhere else.
+def _leave_for_post_step(session: Session, token: str) -> None:
+    # With all that the revocation needs: GitHub evaluates `with:` again for the post step, after other steps have
+    # changed the environment, and in a nested composite action with the wrong context.
     state = {
-        "access_token": token.value,
-        "expires_at": token.expires_at,
-        "api_url": str(session.provider.api_url),
+        "access_token": token,
+        "api_url": str(session.connection.api_url),
+        "ca_certificate": session.connection.ca_certificate,
+        "timeout": str(session.connection.timeout),
     }
     if not session.workflow.save_state(state):
-        session.workflow.info(
-            f"The runner keeps no state: nothing will revoke the token before {token.expires_at}."
-        )
+        session.workflow.info("The runner keeps no state: nothing revokes the token before it expires.")
+
+
+def _leave_nothing_to_revoke(session: Session, _token: str) -> None:
+    session.workflow.save_state({"revoke": "false"})
 
 
 def _summarize(session: Session, agent_id: str, wanted: TokenRequest, token: AccessToken) -> None:

@@ -5,7 +5,7 @@ import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -21,6 +21,9 @@ T = TypeVar("T")
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 15.0
 _MAX_RESPONSE_BYTES = 1024 * 1024
+_MAX_JSON_DEPTH = 50
+_GRACE_SECONDS = 2.0  # a runner that cancels kills what has not ended after 2.5 s
+_MAX_RETRY_AFTER_SECONDS = 86_400  # no job waits longer; what asks for more is a broken gateway
 _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 8.0
 _RETRYABLE_STATUSES = frozenset({408, 425, 429})
@@ -101,17 +104,31 @@ class Reply:
             raise ValueError("nested too deeply") from error
         if not isinstance(value, dict):
             raise ValueError("not a JSON object")  # noqa: TRY004 - a wrong value from outside, not a wrong call
+        if _depth(value) > _MAX_JSON_DEPTH:
+            # Deeper values can be read, and then not be shown: that takes more of the interpreter's stack.
+            raise ValueError("nested too deeply")
         return value
 
     def retry_after(self, now: float) -> float | None:
-        """Return the seconds that `Retry-After` asks for (RFC 9110, 10.2.3), or None."""
+        """Return the seconds that `Retry-After` asks for (RFC 9110, 10.2.3); None for none, or for more than a day."""
         value = self.headers.get("retry-after", "").strip()
-        if value.isascii() and value.isdigit():
-            return float(value)
         try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-        except ValueError:
+            seconds = (
+                float(value)
+                if value.isascii() and value.isdigit()
+                else parsedate_to_datetime(value).timestamp() - now
+            )
+        except (ValueError, OverflowError):
             return None
+        return max(0.0, seconds) if seconds <= _MAX_RETRY_AFTER_SECONDS else None
+
+
+class CancelledCallError(KeyboardInterrupt):
+    """The job was cancelled during a call; `reply` is what was answered all the same, or None."""
+
+    def __init__(self, reply: Reply | None) -> None:
+        super().__init__()
+        self.reply = reply
 
 
 class Network:
@@ -132,7 +149,7 @@ class Network:
         self.clock = clock
 
     def send(self, call: Call) -> Reply:
-        """Make one call, once. Raises NetworkError."""
+        """Make one call, once. Raises NetworkError, or CancelledCallError."""
         request = self._client.build_request(
             call.method,
             call.url,
@@ -170,6 +187,8 @@ class Network:
             result = outcome.get(timeout=max(0.0, self._left()))
         except Empty as error:
             raise TimedOutError("the answer did not end within the time that `timeout` allows") from error
+        except KeyboardInterrupt as cancelled:
+            raise CancelledCallError(_late_reply(outcome)) from cancelled
         if isinstance(result, BaseException):
             raise result
         return result
@@ -225,12 +244,45 @@ class Network:
             # A credential follows no redirect: the new place was not named in the workflow.
             target = one_line(response.headers.get("location", "nowhere"), 100)
             raise UnusableAnswerError(f"a redirect ({response.status_code}) to {target}")
-        body = bytearray()
-        for chunk in response.iter_bytes():
-            body += chunk
-            if len(body) > _MAX_RESPONSE_BYTES:
-                raise UnusableAnswerError("an answer of more than 1 MiB")
-        return Reply(response.status_code, response.headers, bytes(body))
+        reply = Reply(response.status_code, response.headers, b"")
+        try:
+            return replace(reply, body=_body(response))
+        except UnusableAnswerError:
+            if reply.is_retryable:
+                # The page of a gateway, whatever it is: its status says what to do.
+                return reply
+            raise
+
+
+def _late_reply(outcome: SimpleQueue[Reply | BaseException]) -> Reply | None:
+    """Return the answer to a call that was sent before the job was cancelled: it can hold a token."""
+    try:
+        result = outcome.get(timeout=_GRACE_SECONDS)
+    except Empty:
+        return None
+    return result if isinstance(result, Reply) else None
+
+
+def _body(response: httpx.Response) -> bytes:
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        # `identity` is what was asked for. A few kilobytes of nested gzip unfold to gigabytes.
+        raise UnusableAnswerError(f"the content encoding {one_line(coding, 40)}, which was not asked for")
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > _MAX_RESPONSE_BYTES:
+            raise UnusableAnswerError("an answer of more than 1 MiB")
+    return bytes(body)
+
+
+def _depth(value: object) -> int:
+    """Return how deep objects and arrays are nested; without recursion."""
+    depth, level = 0, [value]
+    while level := [it for it in level if isinstance(it, dict | list)]:
+        depth += 1
+        level = [inner for it in level for inner in (it.values() if isinstance(it, dict) else it)]
+    return depth
 
 
 @contextmanager

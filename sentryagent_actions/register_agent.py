@@ -1,5 +1,6 @@
 """register-agent: an agent of that name exists afterwards, and belongs to this repository."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sentryagent_actions.errors import ActionError, AgentExistsError, AgentNotActiveError
@@ -37,11 +38,13 @@ def run(step: Step) -> int:
 
 def register(session: Session, profile: AgentProfile) -> AgentRecord:
     """Make the agent, or find it, and set the outputs. Raises ActionError."""
-    token = session.provider.exchange(session.id_tokens.fresh, BOOTSTRAP)
-    try:
+    with ExitStack() as afterwards:
+        token = session.provider.exchange(
+            session.id_tokens.fresh,
+            BOOTSTRAP,
+            lambda value: afterwards.callback(_revoke, session, value),
+        )
         registration = _make_or_find(session, profile, token)
-    finally:
-        _revoke(session, token)
     agent_id = registration.agent.agent_id
     session.workflow.set_outputs(
         {"agent-id": agent_id, "created": "true" if registration.created else "false"}
@@ -87,13 +90,11 @@ def _tell_differences(session: Session, profile: AgentProfile, agent: AgentRecor
         )
 
 
-def _revoke(session: Session, token: AccessToken) -> None:
+def _revoke(session: Session, token: str) -> None:
     try:
-        session.provider.revoke(token.value)
+        session.provider.revoke(token)
     except ActionError as error:
-        session.workflow.warning(
-            "SentryAgent: bootstrap token not revoked", f"{error} It expires by itself at {token.expires_at}."
-        )
+        session.workflow.warning("SentryAgent: bootstrap token not revoked", f"{error} It expires by itself.")
 
 
 def _summarize(

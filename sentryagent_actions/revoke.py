@@ -1,25 +1,28 @@
-"""The post step of issue-token and of the root action: revoke the token that the main step issued."""
+"""The post step of issue-token and of the root action: revoke the token that the main step issued.
 
+It reads its state and no input: GitHub evaluates `with:` again for a post step, after other steps have changed the
+environment, and in nested composite actions with the wrong context (actions/runner#2030, #2009).
+"""
+
+import re
 from datetime import datetime
 
 from sentryagent_actions.errors import ActionError, InternalError, InvalidInputError
 from sentryagent_actions.idp import IdentityProvider
-from sentryagent_actions.inputs import Connection, Inputs
+from sentryagent_actions.inputs import Connection
 from sentryagent_actions.origin import Origin
 from sentryagent_actions.step import Step
+from sentryagent_actions.workflow import Workflow
+
+_MAX_SECONDS = 10  # the main step may have had more: the job's work is done, and its minutes are billed
 
 
 def run(step: Step) -> int:
     """Revoke what the step's state holds. Always 0: the job's work is done, and the token expires anyway."""
-    workflow, token, expires_at = (
-        step.workflow,
-        step.workflow.state("access_token"),
-        step.workflow.state("expires_at"),
-    )
+    workflow, token = step.workflow, step.workflow.state("access_token")
+    expires_at = workflow.state("expires_at")
     if not token:
-        workflow.info(
-            "Nothing to revoke: the step left no token (or this runner hands no state to a post step, as act)."
-        )
+        workflow.info(_nothing_to_revoke(step))
         return 0
     workflow.mask(token)
     if _is_past(expires_at, step.clock.now()):
@@ -29,27 +32,46 @@ def run(step: Step) -> int:
         _revoke(step, token)
     except Exception as error:  # noqa: BLE001 - the job's work is done, whatever went wrong here
         cause = error if isinstance(error, ActionError) else InternalError(error)
-        workflow.warning("SentryAgent: token not revoked", f"{cause} It expires by itself at {expires_at}.")
+        end = f" at {expires_at}" if expires_at else ""
+        workflow.warning("SentryAgent: token not revoked", f"{cause} It expires by itself{end}.")
     else:
         workflow.info("The access token is revoked.")
     return 0
 
 
+def _nothing_to_revoke(step: Step) -> str:
+    if step.environ.get("ACT") == "true":
+        return "Nothing to revoke: act hands no state to a post step. A token that this step issued expires by itself."
+    if step.workflow.state("revoke") == "false":
+        return "Nothing to revoke: `revoke` is false. The token of this step expires by itself."
+    return "Nothing to revoke: this step issued no token."
+
+
 def _is_past(time: str, now: float) -> bool:
     try:
         return datetime.fromisoformat(time).timestamp() <= now
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
 
 
 def _revoke(step: Step, token: str) -> None:
-    issued_by = _issuer(step.workflow.state("api_url"))
-    with step.network(Connection.from_inputs(Inputs(step.environ))) as network:
-        IdentityProvider(issued_by, network, step.workflow.mask).revoke(token)
+    connection = _connection(step.workflow)
+    with step.network(connection) as network:
+        IdentityProvider(connection.api_url, network, step.workflow.mask).revoke(token)
 
 
-def _issuer(api_url: str) -> Origin:
+def _connection(workflow: Workflow) -> Connection:
+    """Return how the main step reached the provider. Raises InvalidInputError where the state does not say so."""
     try:
-        return Origin.from_base_url(api_url)
+        return Connection(
+            api_url=Origin.from_base_url(workflow.state("api_url")),
+            audience="",
+            timeout=_seconds(workflow.state("timeout")),
+            ca_certificate=workflow.state("ca_certificate"),
+        )
     except ValueError as error:
         raise InvalidInputError("STATE_api_url", f"(kept by the main step) {error}") from error
+
+
+def _seconds(timeout: str) -> int:
+    return min(int(timeout), _MAX_SECONDS) if re.fullmatch("[1-9][0-9]{0,2}", timeout) else _MAX_SECONDS

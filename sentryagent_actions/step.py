@@ -21,9 +21,10 @@ _TRUST_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 @dataclass(frozen=True)
 class Session:
-    """An action's two partners, and the workflow that it reports to."""
+    """An action's two partners, how it reaches them, and the workflow that it reports to."""
 
     workflow: Workflow
+    connection: Connection
     provider: IdentityProvider
     id_tokens: IdTokens
 
@@ -63,7 +64,7 @@ class Step:
             provider = IdentityProvider(connection.api_url, network, self.workflow.mask)
             audience = connection.audience or provider.audience()
             id_tokens = IdTokens(endpoint, network, audience, self.workflow.mask, self.workflow.info)
-            yield Session(self.workflow, provider, id_tokens)
+            yield Session(self.workflow, connection, provider, id_tokens)
 
     def _tell_what_is_honoured(self) -> None:
         # An earlier step can set these through GITHUB_ENV: whoever reads the log must see that they counted.

@@ -31,12 +31,17 @@ class Workflow:
         self._stdout = stdout
 
     def check_outputs(self) -> None:
-        """See that there is a place for outputs. Raises RunnerFileUnavailableError."""
+        """See that there is a place for outputs, and for state where the runner takes it.
+
+        Raises RunnerFileUnavailableError.
+        """
         if not self._environ.get("GITHUB_OUTPUT"):
             # Without the file, the toolkit would fall back to `::set-output` and print the token.
             raise RunnerFileUnavailableError(
                 "GITHUB_OUTPUT is not set: this program is a step of a workflow; on a laptop, start it with `mock-idp run`."
             )
+        # Before any token is issued: without state, nothing would revoke it.
+        self.save_state({})
 
     def mask(self, secret: str) -> None:
         """Hide `secret` and its URL-encoded and base64 forms in everything that the runner logs from now on."""
@@ -54,7 +59,7 @@ class Workflow:
         self._append("GITHUB_OUTPUT", outputs)
 
     def save_state(self, state: Mapping[str, str]) -> bool:
-        """Keep values for the post step; false where the runner takes none. Raises RunnerFileUnavailableError."""
+        """Keep values for the post step; false where the runner takes no state. Raises RunnerFileUnavailableError."""
         if not self._environ.get("GITHUB_STATE"):
             return False
         self._append("GITHUB_STATE", state)

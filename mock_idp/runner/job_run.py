@@ -7,6 +7,7 @@ import json
 import re
 import uuid
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -166,20 +167,27 @@ class JobRun:
 
     def make(self, step: StepSource) -> RunnableStep:
         """The step with its expressions evaluated, which may use what the steps before it have said."""
-        env = {name: self._evaluate(value, f"{step.where}: `env`", {}) for name, value in step.env.items()}
-        name = self._evaluate(step.name, f"{step.where}: `name`", env)
         if step.run:
+            env = self._env(step)
+            name = self._evaluate(step.name, f"{step.where}: `name`", env)
             script = self._evaluate(step.run, f"{step.where}: `run`", env)
             return ScriptStep(script, step.shell, env, name, self._context)
         if step.uses.partition("@")[0] == CHECKOUT and step.uses not in self._machine.actions:
             return _Checkout(self._context)
+        action = load_action(self._folder(step))
+        engine = self._machine.engine_for(action, self._context.machine)
+        return ActionStep(action, engine, self._context, partial(self._options, step), self._contexts)
+
+    def _options(self, step: StepSource) -> StepOptions:
+        env = self._env(step)
         inputs = {
             key: self._evaluate(value, f"{step.where}: `with`", env) for key, value in step.inputs.items()
         }
-        action = load_action(self._folder(step))
-        engine = self._machine.engine_for(action, self._context.machine)
-        options = StepOptions(inputs, env, _about(step), name)
-        return ActionStep(action, engine, self._context, options, self._contexts)
+        name = self._evaluate(step.name, f"{step.where}: `name`", env)
+        return StepOptions(inputs, env, _about(step), name)
+
+    def _env(self, step: StepSource) -> dict[str, str]:
+        return {name: self._evaluate(value, f"{step.where}: `env`", {}) for name, value in step.env.items()}
 
     def finished(self, step: StepSource, record: StepRecord, *, failed: bool) -> None:
         """Let later steps see its outputs, where it has an id."""

@@ -63,9 +63,8 @@ class Runner:
         engine = options.on_machine.engine_for(action, self.environment)
         with self._context(job, options, {}) as context:
             contexts = contexts_of(context, prepare(context))
-            step = ActionStep(
-                action, engine, context, StepOptions(options.inputs, options.step_env), contexts
-            )
+            given = StepOptions(options.inputs, options.step_env)
+            step = ActionStep(action, engine, context, lambda: given, contexts)
             [outcome] = run_stages([step], context)
             return StepResult(outcome, step.record)
 

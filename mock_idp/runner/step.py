@@ -12,7 +12,7 @@ from mock_idp.runner.stage import Process, Stage, StepContext
 from mock_idp.runner.workflow_commands import StepRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mock_idp.runner.action import Action
     from mock_idp.runner.engine import Engine
@@ -53,22 +53,27 @@ class StepResult:
 class ActionStep:
     """Runs the stages of one action; `contexts` are what defaults of inputs may use.
 
-    Raises ActionError where the action cannot be run as it is.
+    `options` evaluates what the author wrote, and is asked again for the post stage: the runner does so, by which
+    time later steps have set outputs and changed the environment. Raises ActionError where the action cannot be run
+    as it is.
     """
 
     def __init__(
-        self, action: Action, engine: Engine, context: StepContext, options: StepOptions, contexts: Contexts
+        self,
+        action: Action,
+        engine: Engine,
+        context: StepContext,
+        options: Callable[[], StepOptions],
+        contexts: Contexts,
     ) -> None:
         self.record = StepRecord()
         self._action = action
         self._engine = engine
         self._context = context
-        self._options = options
-        self._inputs, self._warnings = resolve_inputs(action, options.inputs, contexts)
-        self._entrypoint, self._args = entry_and_arguments(action, self._inputs)
-        self._image_env = {
-            name: evaluate(value, {"inputs": self._inputs}, "runs.env") for name, value in action.env
-        }
+        self._evaluated_options = options
+        self._contexts = contexts
+        self._evaluate()
+        self._name = self._options.name or action.name
 
     def main(self) -> bool:
         """Run the stages pre and main; True where one failed."""
@@ -79,7 +84,17 @@ class ActionStep:
 
     def post(self, status: str) -> bool:
         """Run the stage post where the job's status (`success`, `failure`, `cancelled`) lets it; True where it failed."""
+        self._evaluate()
         return self._stage_if("Post", self._action.post_entrypoint, self._action.post_if, status)
+
+    def _evaluate(self) -> None:
+        """Evaluate inputs, environment and arguments, as the runner does it before a stage."""
+        self._options = self._evaluated_options()
+        self._inputs, self._warnings = resolve_inputs(self._action, self._options.inputs, self._contexts)
+        self._entrypoint, self._args = entry_and_arguments(self._action, self._inputs)
+        self._image_env = {
+            name: evaluate(value, {"inputs": self._inputs}, "runs.env") for name, value in self._action.env
+        }
 
     def _stage_if(self, name: str, entrypoint: str, condition: str, status: str) -> bool:
         if not (entrypoint and runs_after(condition, status, f"{name.lower()}-if")):
@@ -97,10 +112,6 @@ class ActionStep:
         stage = Stage(self._context, self.record, process)
         code = stage.run(env, self._image_env, self._options.variables, warnings)
         return self.record.failed or code != 0
-
-    @property
-    def _name(self) -> str:
-        return self._options.name or self._action.name
 
     def _header(self) -> list[str]:
         with_values = [f"  {name}: {value}" for name, value in self._inputs.items() if value]

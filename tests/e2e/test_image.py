@@ -135,7 +135,7 @@ def test_a_hostile_environment_changes_nothing(
     assert done.returncode == 0, done.stderr
     assert not (runner.workspace / "planted").exists()
     assert provider.verify(runner.output("access-token"))["sub"] == trusted_agent
-    assert (runner.commands / "state").read_text() == ""
+    assert re.fullmatch(r"revoke<<(\S+)\nfalse\n\1\n", (runner.commands / "state").read_text())
 
 
 def docker_client():

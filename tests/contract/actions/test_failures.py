@@ -65,7 +65,9 @@ def network(answer):
 def of_provider(answer):
     """The error of an exchange whose HTTP call ends so."""
     provider = IdentityProvider(URL, network(answer), [].append)
-    return caught(lambda: provider.exchange(lambda: "an-id-token", ExchangeRequest(agent_id=AGENT)))
+    return caught(
+        lambda: provider.exchange(lambda: "an-id-token", ExchangeRequest(agent_id=AGENT), [].append)
+    )
 
 
 def of_github(answer):

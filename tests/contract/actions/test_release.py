@@ -246,7 +246,13 @@ def test_what_is_published_waits_for_a_reviewer(workflow):
     environments = {
         name: job["environment"] for name, job in workflow["jobs"].items() if "environment" in job
     }
-    assert environments.keys() == {"pypi", "actions", "toolkit"}
+    assert environments == {
+        "image": "release",
+        "index": "release",
+        "pypi": {"name": "pypi", "url": "https://pypi.org/p/sentryagent-toolkit"},
+        "actions": "${{ matrix.action }}",
+        "toolkit": "release",
+    }
     text = (ROOT / ".github/workflows/release.yml").read_text()
     assert re.findall(r"secrets\.(\w+)", text) == ["DEPLOY_KEY"]
 

@@ -66,6 +66,32 @@ def test_steps_hand_on_outputs_environment_and_path(run_file, sample):
     assert report["steps"][0]["outputs"]["token"] not in log
 
 
+def test_a_post_stage_has_its_inputs_evaluated_again(run_file, sample):
+    """As on GitHub: by then later steps have set outputs and changed the environment. State and name stay."""
+    head = HEAD.replace("jobs:", "env: {URL: https://before}\njobs:")
+
+    code, log, _, _ = run_file(
+        """
+      - uses: octo-org/sample@v1
+        name: For ${{ env.URL }}
+        env: {OF_STEP: "${{ steps.later.outputs.url }}"}
+        with: {api-url: "${{ env.URL }} ${{ env.OF_STEP }}", mode: "${{ env.MODE }}"}
+      - id: later
+        run: |
+          echo "URL=https://after" >> "$GITHUB_ENV"
+          echo "MODE=other" >> "$GITHUB_ENV"
+          echo "url=https://output" >> "$GITHUB_OUTPUT"
+""",
+        *sample, "--env", "MODE=environment", head=head,
+    )  # fmt: skip
+
+    assert code == 0, log
+    assert "  api-url: https://before \n" in log
+    assert "##[group]Post For https://before\n" in log
+    assert "state is environment" in log
+    assert "post with 'https://after https://output' and 'https://after https://output'" in log
+
+
 def test_a_failed_step_skips_the_rest_and_post_stages_still_run(run_file, sample):
     """Exit 1; a script says its exit code."""
     code, log, _, report = run_file(

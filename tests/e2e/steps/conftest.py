@@ -1,10 +1,12 @@
 """Short ways to run one step, and the partners that go wrong."""
 
+import contextlib
 import json
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,6 +39,7 @@ class Stranger:
     url: str
     answers: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
     requests: list[tuple[str, bytes]] = field(default_factory=list)
+    holds: dict[str, tuple[Event, Event]] = field(default_factory=dict)
 
     def answer(self, path: str, *answers: tuple[int, Any]) -> None:
         self.answers[path] = list(answers)
@@ -44,8 +47,21 @@ class Stranger:
     def bodies(self, path: str) -> list[dict[str, Any]]:
         return [json.loads(body) for asked, body in self.requests if asked == path]
 
+    @contextlib.contextmanager
+    def held(self, path: str) -> Iterator[tuple[Event, Event]]:
+        """Hold back the answers of a path: an event for "asked", and one that releases them, at the latest now."""
+        asked, release = self.holds[path] = Event(), Event()
+        try:
+            yield asked, release
+        finally:
+            release.set()
+
     def take(self, path: str, body: bytes) -> tuple[int, Any]:
         self.requests.append((path, body))
+        if path in self.holds:
+            asked, release = self.holds[path]
+            asked.set()
+            release.wait(30)
         planned = self.answers.get(path, [(404, {})])
         return planned.pop(0) if len(planned) > 1 else planned[0]
 

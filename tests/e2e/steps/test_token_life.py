@@ -1,8 +1,25 @@
 """What becomes of a token after the step that issued it, and runs that issue none on purpose."""
 
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+ROOT = Path(__file__).resolve().parents[3]
+BIN = Path(sys.executable).parent
 AGENT = "00000000-0000-4000-8000-000000000000"
+EXCHANGE, REVOKE = "/api/v1/oidc/token", "/api/v1/token/revoke"
+ISSUED = {
+    "access_token": "made.up.token-of-the-test",
+    "token_type": "Bearer",
+    "expires_in": 3600,
+    "expires_at": "2999-01-01T00:00:00Z",
+    "scope": "agents:read",
+    "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+}
 
 
 def test_the_post_step_revokes_the_token(provider, trusted_agent, run_action):
@@ -16,11 +33,98 @@ def test_the_post_step_revokes_the_token(provider, trusted_agent, run_action):
 
 
 def test_a_token_to_be_kept_is_in_no_state(provider, trusted_agent, run_action):
-    """With revoke: false the token outlives the job, and the runner is given nothing to keep."""
+    """With revoke: false the token outlives the job, and the post step does not claim that there is none."""
     run = run_action("issue-token", {"agent-id": trusted_agent, "revoke": "false"})
 
     assert provider.is_active(run.token())
-    assert run.state == {}
+    assert run.state == {"revoke": "false"}
+    assert "Nothing to revoke: `revoke` is false." in run.log
+
+
+WORKFLOW = """\
+on: push
+jobs:
+  job:
+    runs-on: ubuntu-latest
+    permissions: {{id-token: write}}
+    env: {{IDP: "{url}", AGENT: {agent}, SECONDS_LEFT: 60, REVOKE: true}}
+    steps:
+      - uses: sentryagent/issue-token@v1
+        id: token
+        with:
+          api-url: ${{{{ env.IDP }}}}
+          agent-id: ${{{{ env.AGENT }}}}
+          timeout: ${{{{ env.SECONDS_LEFT }}}}
+          revoke: ${{{{ env.REVOKE }}}}
+          ca-certificate: ${{{{ env.CERTIFICATE }}}}
+      - run: |
+          printf '%s\\n' "{change}" >> "$GITHUB_ENV"
+"""
+
+
+@pytest.mark.parametrize(
+    "change", ["IDP=", "IDP=https://evil.example", "AGENT=", "SECONDS_LEFT=never", "REVOKE=", "CERTIFICATE=x"]
+)
+def test_what_inputs_are_by_the_end_does_not_keep_a_token_alive(
+    change, provider, github, repository, trusted_agent, environment, transcript, tmp_path
+):
+    """GitHub evaluates `with:` again for the post step; in nested composite actions it is then empty or another value."""
+    file, report = tmp_path / "workflow.yml", tmp_path / "report.json"
+    file.write_text(WORKFLOW.format(url=provider.url, agent=trusted_agent, change=change))
+    options = {"url": github.url, "repository": repository, "json": report}
+    options["action"] = f"sentryagent/issue-token@v1={ROOT / 'issue-token'}"
+    words = [f"--{name}={value}" for name, value in options.items()]
+
+    done = subprocess.run(
+        [BIN / "mock-idp", "run", file, *words], env=environment, capture_output=True, text=True
+    )
+
+    transcript.add("the runner's log", done.stdout + done.stderr)
+    assert done.returncode == 0, done.stdout + done.stderr
+    token = json.loads(report.read_text())["steps"][0]["outputs"]["access-token"]
+    assert not provider.is_active(token)
+    assert "The access token is revoked." in done.stdout
+
+
+@pytest.mark.parametrize("expires_at", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+def test_the_token_of_a_broken_answer_is_revoked(expires_at, stranger, run_action):
+    """A provider whose times are out of the calendar fails the step, and gets its token back."""
+    stranger.answer(EXCHANGE, (200, ISSUED | {"expires_at": expires_at}))
+    stranger.answer(REVOKE, (200, {}))
+
+    run = run_action("issue-token", {"api-url": stranger.url, "agent-id": AGENT})
+
+    assert run.exit_code == 1
+    assert run.outputs["error-code"] == "INVALID_RESPONSE"
+    assert "access-token" not in run.outputs
+    assert [body for path, body in stranger.requests if path == REVOKE] == [
+        b"token=made.up.token-of-the-test"
+    ]
+
+
+@pytest.mark.parametrize("action", ["issue-token", "register-agent"])
+def test_a_step_that_is_cancelled_revokes(action, stranger, github, repository, environment, tmp_path):
+    """SIGTERM while the provider decides: what it still issues is revoked, by the post step or before the step ends."""
+    stranger.answer(EXCHANGE, (200, ISSUED))
+    stranger.answer(REVOKE, (200, {}))
+    words = [f"--url={github.url}", f"--repository={repository}", f"--input=api-url={stranger.url}"]
+    words.append(
+        f"--input=agent-id={AGENT}" if action == "issue-token" else "--input=agent-name=bot@example.com"
+    )
+    command = [BIN / "mock-idp", "run", ROOT / action, *words]
+
+    with (
+        stranger.held(EXCHANGE) as (asked, release),
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process,
+    ):
+        assert asked.wait(20)
+        process.send_signal(signal.SIGTERM)
+        release.set()
+        log, _ = process.communicate(timeout=20)
+
+    assert process.returncode == 143, log
+    assert "##[error]The operation was canceled." in log
+    assert [path for path, _ in stranger.requests if path == REVOKE] == [REVOKE]
 
 
 def test_the_root_action_revokes_too(provider, repository, agent_name, run_action):
@@ -34,11 +138,8 @@ def test_the_root_action_revokes_too(provider, repository, agent_name, run_actio
 
 def test_a_revocation_that_fails_is_a_warning(stranger, run_action):
     """The job's work is done when the post step runs: what cannot be revoked expires by itself."""
-    issued = {"access_token": "made.up.token-of-the-test", "token_type": "Bearer", "scope": "agents:read"}
-    lifetime = {"expires_in": 3600, "expires_at": "2999-01-01T00:00:00Z"}
-    kind = {"issued_token_type": "urn:ietf:params:oauth:token-type:access_token"}
-    stranger.answer("/api/v1/oidc/token", (200, issued | lifetime | kind))
-    stranger.answer("/api/v1/token/revoke", (403, {"error": "unauthorized_client"}))
+    stranger.answer(EXCHANGE, (200, ISSUED))
+    stranger.answer(REVOKE, (403, {"error": "unauthorized_client"}))
 
     run = run_action("issue-token", {"api-url": stranger.url, "agent-id": AGENT, "timeout": "2"})
 

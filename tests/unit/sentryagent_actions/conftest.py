@@ -238,13 +238,16 @@ class World:
         step = Step(environ, Workflow(environ, stdout), self.time.clock(), self.transport)
         exit_code = ACTIONS[action](step)
         self.script.verify()
-        return Outcome(
-            exit_code,
-            stdout.getvalue(),
-            read_pairs(self.files["output"]),
-            read_pairs(self.files["state"]),
-            self.files["step_summary"].read_text(),
-        )
+        summary = self.files["step_summary"].read_text()
+        return Outcome(exit_code, stdout.getvalue(), self.outputs(), self.state(), summary)
+
+    def outputs(self):
+        """Return the outputs that have been set."""
+        return read_pairs(self.files["output"])
+
+    def state(self):
+        """Return the state that has been kept."""
+        return read_pairs(self.files["state"])
 
     def network(self, seconds=60.0, log=lambda message: None, debug=lambda message: None):
         """Return a network over the script."""

@@ -163,6 +163,38 @@ def test_good_id_token_passes_and_tells_its_end(world, issuer):
     assert check_unverified(token, AUDIENCE) == 1001
 
 
+@pytest.mark.parametrize(
+    "end",
+    [-1, 253402300800, int("9" * 400), int("9" * 4000), -int("9" * 400), 1001.0, True, None, "1001", 1e308],
+    ids=lambda end: str(end)[:12],
+)
+def test_end_that_is_no_time_is_no_id_token(world, end):
+    """An `exp` outside of the calendar is refused; sums with it would overflow."""
+    world.script.on("ID-TOKEN", world.id_token(exp=end))
+    with pytest.raises(IdTokenEndpointError, match="without an ID token"):
+        id_tokens(world).fresh()
+
+
+@pytest.mark.parametrize("end", [0, 253402300799])
+def test_first_and_last_end(world, end):
+    """The edges of the calendar are times."""
+    world.script.on("ID-TOKEN", world.id_token(exp=end))
+    assert id_tokens(world).fresh()
+
+
+@pytest.mark.parametrize(("length", "fits"), [(16 * 1024, True), (16 * 1024 + 1, False)])
+def test_id_token_has_at_most_16_kib(world, length, fits):
+    """A longer one is not masked and not sent."""
+    token = world.id_token().json["value"]
+    token += "x" * (length - len(token))
+    world.script.on("ID-TOKEN", world.answer(json={"value": token}))
+    if fits:
+        assert id_tokens(world).fresh() == token
+    else:
+        with pytest.raises(IdTokenEndpointError, match="more than 16384 characters"):
+            id_tokens(world).fresh()
+
+
 def test_proxy_that_refuses_githubs_endpoint_is_final(world):
     """A proxy that does not allow GitHub's host is no outage of GitHub's."""
     world.script.on("ID-TOKEN", world.answer(error=__import__("httpx").ProxyError("403 Forbidden")))

@@ -1,6 +1,7 @@
 """issue-token, one scenario a test."""
 
 import base64
+from queue import SimpleQueue
 
 import httpx
 import pytest
@@ -38,8 +39,10 @@ def test_token_is_issued(world):
     }
     assert outcome.state == {
         "access_token": world.access_token,
-        "expires_at": "2027-01-15T09:00:00Z",
         "api_url": world.api_url,
+        "ca_certificate": "",
+        "timeout": "60",
+        "expires_at": "2027-01-15T09:00:00Z",
     }
     assert "<tr><td>Scope granted</td><td>agents:read</td></tr>" in outcome.summary
     assert "eyJ" not in outcome.summary
@@ -60,7 +63,7 @@ def test_inputs_reach_the_exchange(world):
 def test_without_revoke_nothing_is_kept(world):
     """Where the post step is to leave the token alone, the token is in no state."""
     world.script.on(EXCHANGE, world.token())
-    assert issue(world, revoke="false").state == {}
+    assert issue(world, revoke="false").state == {"revoke": "false"}
 
 
 def test_runner_without_state_is_told(world):
@@ -69,7 +72,7 @@ def test_runner_without_state_is_told(world):
     world.script.on(EXCHANGE, world.token())
     outcome = issue(world)
     assert outcome.exit_code == 0
-    assert "nothing will revoke the token before 2027-01-15T09:00:00Z" in outcome.stdout
+    assert "The runner keeps no state: nothing revokes the token before it expires." in outcome.stdout
 
 
 def test_dry_run_issues_nothing(world):
@@ -244,27 +247,131 @@ def test_bad_input_makes_no_request(world):
 
 
 @pytest.mark.parametrize(
-    "members",
-    [
-        {"access_token": None},
-        {"access_token": "short"},
-        {"access_token": "x" * 30 + "\n::error::y"},
-        {"expires_in": "3600"},
-        {"expires_in": True},
-        {"expires_in": 0},
-        {"expires_at": "tomorrow"},
-        {"expires_at": "2027-01-15T09:00:00"},
-        {"scope": 'a"b'},
-        {"scope": None},
-    ],
+    "token",
+    [None, 7, "short", "x" * 30 + "\n::error::y", "x" * (16 * 1024 + 1)],
+    ids=["none", "number", "short", "command", "long"],
 )
-def test_answer_that_is_no_token_is_refused(world, members):
-    """An answer without a usable token, lifetime or scope sets no output of it."""
-    world.script.on(EXCHANGE, world.token(**members))
+def test_answer_that_is_no_token_is_refused(world, token):
+    """What cannot be used as a token is in no output and no state."""
+    world.script.on(EXCHANGE, world.token(access_token=token))
     outcome = issue(world)
     assert outcome.outputs["error-code"] == "INVALID_RESPONSE"
+    assert len(outcome.commands("error")) == 1
     assert "access-token" not in outcome.outputs
     assert outcome.state == {}
+
+
+def test_longest_token_is_taken(world):
+    """16 KiB are allowed."""
+    world.script.on(EXCHANGE, world.token(access_token="x" * 16 * 1024))
+    assert issue(world).outputs["access-token"] == "x" * 16 * 1024
+
+
+HOSTILE_MEMBERS = [
+    ("expires_in", "3600"),
+    ("expires_in", None),
+    ("expires_in", True),
+    ("expires_in", 0),
+    ("expires_in", -1),
+    ("expires_in", 3600.0),
+    ("expires_in", 1_000_000_000),
+    ("expires_in", int("9" * 4000)),
+    ("expires_at", None),
+    ("expires_at", 1_800_000_000),
+    ("expires_at", int("9" * 4000)),
+    ("expires_at", "tomorrow"),
+    ("expires_at", "2027-01-15T09:00:00"),
+    ("expires_at", "0001-01-01T00:00:00+23:59"),
+    ("expires_at", "9999-12-31T23:59:59-23:59"),
+    ("expires_at", "99999-12-31T23:59:59Z"),
+    ("scope", 'a"b'),
+    ("scope", None),
+    ("scope", "a" * 4097),
+    ("scope", "a " * 3000 + "a"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), HOSTILE_MEMBERS, ids=[f"{name}-{str(value)[:30]}" for name, value in HOSTILE_MEMBERS]
+)
+def test_token_of_a_broken_answer_is_revoked(world, name, value):
+    """An answer with a token and an unusable rest fails in one line, hands nothing over, and its token is revoked."""
+    world.script.on(EXCHANGE, world.token(**{name: value}))
+    outcome = issue(world)
+    assert (outcome.exit_code, outcome.outputs["error-code"]) == (1, "INVALID_RESPONSE")
+    assert len(outcome.commands("error")) == 1
+    assert f"`{name}`" in outcome.commands("error")[0]
+    assert outcome.outputs["authenticated"] == "false"
+    assert "access-token" not in outcome.outputs
+
+    world.environ |= {f"STATE_{key}": kept for key, kept in outcome.state.items()}
+    world.script.on("POST /token/revoke", world.answer(json={}))
+    assert world.run("revoke").stdout.endswith("The access token is revoked.\n")
+    assert world.script.requests[-1].body == {"token": [world.access_token]}
+
+
+@pytest.mark.parametrize(
+    "retry_after",
+    ["Mon, 01 Jan 99999999999 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT", "9" * 400, "9" * 5000, "86401"],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_useless_retry_after_does_not_end_the_retries(world, status, retry_after):
+    """A gateway that names no time that a job could wait for is asked again as one that names none."""
+    busy = world.answer(status=status, text="busy", headers={"Retry-After": retry_after})
+    world.script.on(EXCHANGE, busy, world.token())
+    assert issue(world).exit_code == 0
+    assert world.time.sleeps == [0.25]
+
+
+def test_state_is_kept_before_anything_else_is_done(world, monkeypatch):
+    """From the moment at which the token is masked, the post step can revoke it, whatever the main step meets."""
+    from sentryagent_actions.idp import IdentityProvider
+
+    def broken(provider, body):
+        raise RuntimeError
+
+    monkeypatch.setattr(IdentityProvider, "_seconds", broken)
+    world.script.on(EXCHANGE, world.token())
+    with pytest.raises(RuntimeError):
+        issue(world, timeout="600")
+    assert world.state() == {
+        "access_token": world.access_token,
+        "api_url": world.api_url,
+        "ca_certificate": "",
+        "timeout": "600",
+    }
+
+
+class CancelledQueue(SimpleQueue):
+    """What a waiting thread sees of a cancellation: the answer with the token comes after it."""
+
+    def get(self, timeout):
+        result = super().get(timeout=timeout)
+        if b"access_token" in result.body and not hasattr(self, "cancelled"):
+            self.cancelled = True
+            self.put(result)
+            raise KeyboardInterrupt
+        return result
+
+
+def test_token_whose_answer_comes_after_a_cancellation_is_kept(world, monkeypatch):
+    """The request was sent: the runner's last seconds are used to learn what the post step has to revoke."""
+    monkeypatch.setattr("sentryagent_actions.network.SimpleQueue", CancelledQueue)
+    world.script.on(EXCHANGE, world.token())
+    with pytest.raises(KeyboardInterrupt):
+        issue(world)
+    assert world.state()["access_token"] == world.access_token
+    assert world.outputs() == {"authenticated": "false"}
+
+
+def test_no_token_is_asked_for_where_its_state_cannot_be_kept(world, tmp_path):
+    """A state file that cannot be written would leave a token that nothing revokes."""
+    from sentryagent_actions.workflow import RunnerFileUnavailableError
+
+    world.environ["GITHUB_STATE"] = str(tmp_path / "gone" / "state")
+    with pytest.raises(RunnerFileUnavailableError, match="GITHUB_STATE"):
+        issue(world)
+    assert world.script.requests == []
 
 
 def test_no_request_without_a_place_for_outputs(world):

@@ -1,5 +1,7 @@
 """One budget, limits on time and size, and when to try again."""
 
+import gzip
+import json
 import re
 import ssl
 from threading import Event
@@ -75,6 +77,11 @@ def failing(*errors):
         ({"status": 308, "headers": {"location": "/elsewhere"}}, UnusableAnswerError, "/elsewhere"),
         ({"status": 304}, UnusableAnswerError, "redirect (304) to nowhere"),
         ({"text": "x" * (1024 * 1024 + 1)}, UnusableAnswerError, "more than 1 MiB"),
+        (
+            {"text": "x", "headers": {"Content-Encoding": "x-gzip"}},
+            UnusableAnswerError,
+            "the content encoding x-gzip",
+        ),
     ],
 )
 def test_a_call_that_brings_nothing_says_why(world, answer, expected, text):
@@ -105,6 +112,35 @@ def test_an_answer_of_exactly_the_limit_is_read(world):
     """One MiB is allowed."""
     world.script.on("GET /x", world.answer(text="x" * 1024 * 1024))
     assert len(world.network().send(Call("GET", URL)).body) == 1024 * 1024
+
+
+def compressed(times, size=1 << 24):
+    body = bytes(size)
+    for _ in range(times):
+        body = gzip.compress(body)
+    return body
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_what_unfolds_is_not_unfolded(world, times):
+    """A few bytes of nested gzip are gigabytes; `identity` was asked for, and nothing else is read."""
+    headers = {"Content-Encoding": ", ".join(["gzip"] * times)}
+    world.script.handle_request = lambda request: httpx.Response(
+        200, headers=headers, stream=httpx.ByteStream(compressed(times))
+    )
+    with pytest.raises(UnusableAnswerError, match="which was not asked for"):
+        world.network().send(Call("GET", URL))
+
+
+@pytest.mark.parametrize(
+    "answer", [{"text": "x" * (1024 * 1024 + 1)}, {"text": "x", "headers": {"Content-Encoding": "other"}}]
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_page_of_a_busy_gateway_may_be_anything(world, answer, status):
+    """Its status says what to do: it is tried again."""
+    world.script.on("GET /x", world.answer(status=status, **answer))
+    reply = world.network().send(Call("GET", URL))
+    assert (reply.is_retryable, reply.body) == (True, b"")
 
 
 def test_times_are_cut_to_what_is_left(world):
@@ -206,6 +242,17 @@ def test_one_delayed_second_try(world):
         ("0", 0.0),
         ("Thu, 01 Jan 1970 00:01:40 GMT", 40.0),
         ("Thu, 01 Jan 1970 00:00:10 GMT", 0.0),
+        ("86400", 86400.0),
+        ("86401", None),
+        ("9" * 400, None),
+        ("9" * 5000, None),
+        ("Fri, 02 Jan 1970 00:01:00 GMT", 86400.0),
+        ("Fri, 02 Jan 1970 00:01:01 GMT", None),
+        ("Mon, 01 Jan 1900 00:00:00 GMT", 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", None),
+        ("Mon, 01 Jan 99999999999 00:00:00 GMT", None),
+        ("Mon, 01 Jan 2026 00:00:00 +" + "9" * 30, None),
+        ("Mon, 01 Jan 2026 00:00:00 +" + "9" * 5000, None),
         ("soon", None),
         ("-7", None),
         ("٣", None),
@@ -217,11 +264,30 @@ def test_retry_after_header(header, seconds):
     assert Reply(503, {"retry-after": header}, b"").retry_after(60.0) == seconds
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b"[" * 100_000, b"\xff"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"null",
+        b"[" * 100_000,
+        b"\xff",
+        b'{"a":' + b"[" * 50 + b"]" * 50 + b"}",
+        b'{"a":' * 51 + b"1" + b"}" * 51,
+        b'{"a":' + b"9" * 5000 + b"}",
+    ],
+)
 def test_json_object_is_nothing_else(body):
     """A body that is no JSON object is a ValueError, however it is broken."""
     with pytest.raises(ValueError, match=r"."):
         Reply(200, {}, body).json_object()
+
+
+def test_deepest_json_object_is_read():
+    """50 levels are allowed; what we show of an answer goes no deeper than what we read."""
+    body = b'{"a":' + b"[" * 49 + b"]" * 49 + b"}"
+    assert json.dumps(Reply(200, {}, body).json_object()).encode() == body.replace(b":", b": ")
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,33 @@ def test_failed_revocation_is_a_warning(world):
     world.script.on(REVOKE, world.refusal(403, "FORBIDDEN"))
     outcome = register(world)
     assert (outcome.exit_code, outcome.outputs["created"]) == (0, "true")
-    assert "It expires by itself at 2027-01-15T09:00:00Z." in outcome.commands("warning")[0]
+    assert "It expires by itself." in outcome.commands("warning")[0]
+
+
+@pytest.mark.parametrize(
+    "members", [{"expires_at": "9999-12-31T23:59:59-23:59"}, {"expires_in": -1}, {"scope": None}]
+)
+def test_bootstrap_token_of_a_broken_answer_is_revoked(world, members):
+    """A token that cannot be used, since the rest of the answer is broken, is not left behind."""
+    world.script.on(EXCHANGE, world.token(**members))
+    world.script.on(REVOKE, world.answer(json={}))
+    outcome = register(world)
+    assert (outcome.exit_code, outcome.outputs["error-code"]) == (1, "INVALID_RESPONSE")
+    assert world.script.calls() == ["ID-TOKEN", EXCHANGE, REVOKE]
+    assert outcome.state == {}
+
+
+def test_bootstrap_token_is_revoked_when_cancelled(registering):
+    """A cancellation while the action waits for the provider ends with the revocation."""
+
+    def cancelled(seconds):
+        raise KeyboardInterrupt
+
+    registering.time.sleep = cancelled
+    registering.script.on(CREATE, registering.answer(status=503, text="busy"))
+    with pytest.raises(KeyboardInterrupt):
+        register(registering)
+    assert registering.script.calls()[-1] == REVOKE
 
 
 def test_dry_run_registers_nothing(world):

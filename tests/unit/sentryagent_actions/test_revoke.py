@@ -3,6 +3,8 @@
 import httpx
 import pytest
 
+from sentryagent_actions import network, step
+
 REVOKE = "POST /token/revoke"
 
 
@@ -13,6 +15,8 @@ def issued(world):
         "STATE_access_token": world.access_token,
         "STATE_expires_at": "2027-01-15T09:00:00Z",
         "STATE_api_url": world.api_url,
+        "STATE_ca_certificate": "",
+        "STATE_timeout": "60",
     }
     return world
 
@@ -28,11 +32,60 @@ def test_token_is_revoked(issued):
     assert outcome.exit_code == 0
 
 
-def test_token_goes_back_where_it_came_from(issued):
-    """`api-url` may have changed with the environment by now; the token goes to its issuer alone."""
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("api_url", ""),
+        ("api_url", "https://evil.example"),
+        ("api_url", "no URL"),
+        ("agent_id", ""),
+        ("audience", "two\nlines"),
+        ("timeout", "x"),
+        ("timeout", "1"),
+        ("revoke", "false"),
+        ("revoke", "maybe"),
+        ("dry_run", "true"),
+        ("on_unavailable", "perhaps"),
+        ("ca_certificate", "no PEM"),
+    ],
+)
+def test_inputs_do_not_count(issued, name, value):
+    """GitHub evaluates `with:` again for the post step: whatever an input is by now, the token goes to its issuer."""
     issued.script.on(REVOKE, issued.answer(json={}))
-    issued.run("revoke", api_url="https://evil.example")
+    outcome = issued.run("revoke", **{name: value})
     assert issued.script.requests[0].host == "idp.example.com"
+    assert outcome.stdout.endswith("The access token is revoked.\n")
+
+
+def test_no_input_is_looked_at(issued):
+    """Not even one that would be passed over."""
+
+    class Environment(dict):
+        def __or__(self, other):
+            return Environment({**self, **other})
+
+        def get(self, name, default=None):
+            assert not name.startswith("INPUT_")
+            return super().get(name, default)
+
+    issued.environ = Environment(issued.environ)
+    issued.script.on(REVOKE, issued.answer(json={}))
+    assert issued.run("revoke").exit_code == 0
+
+
+def test_certificate_of_the_state_is_trusted(issued, monkeypatch):
+    """The root certificate that the main step was given is trusted, not the input of the post step."""
+    trusted = []
+
+    def open_client(*, transport, ca_certificate):
+        trusted.append(ca_certificate)
+        return network.open_client(transport=transport, ca_certificate="")
+
+    monkeypatch.setattr(step, "open_client", open_client)
+    issued.environ["STATE_ca_certificate"] = "of the main step"
+    issued.script.on(REVOKE, issued.answer(json={}))
+    issued.run("revoke", ca_certificate="of the post step")
+    assert trusted == ["of the main step"]
 
 
 def test_expired_token_is_left_alone(issued):
@@ -44,12 +97,42 @@ def test_expired_token_is_left_alone(issued):
     assert outcome.exit_code == 0
 
 
-def test_no_state_is_told(world):
-    """Without state there is nothing to do, and the log says why that can be."""
+ACT = "act hands no state to a post step. A token that this step issued expires by itself."
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({}, "this step issued no token."),
+        ({"ACT": "false"}, "this step issued no token."),
+        ({"ACT": "true"}, ACT),
+        ({"STATE_revoke": "false"}, "`revoke` is false. The token of this step expires by itself."),
+    ],
+)
+def test_reason_for_which_nothing_is_revoked(world, variables, reason):
+    """A step without a token is told from one whose token is to stay, and from a runner that keeps no state."""
+    world.environ |= variables
     outcome = world.run("revoke")
-    assert outcome.stdout.startswith("Nothing to revoke: ")
-    assert "act" in outcome.stdout
+    assert outcome.stdout == f"Nothing to revoke: {reason}\n"
     assert (outcome.exit_code, world.script.requests) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "answer"),
+    [
+        ({"dry_run": "true"}, lambda world: world.permission()),
+        ({}, lambda world: world.refusal(403, "TRUST_POLICY_VIOLATION")),
+        ({"on_unavailable": "skip", "timeout": "1"}, lambda world: world.answer(status=503, text="busy")),
+    ],
+    ids=["dry", "failed", "skipped"],
+)
+def test_step_that_issued_no_token_says_so(world, inputs, answer):
+    """After a dry, failed or skipped main step, the post step has one sentence."""
+    world.script.on("POST /oidc/token", *[answer(world)] * 9)
+    world.script.verify = lambda: None
+    main = world.run("issue-token", agent_id=world.agent_id, **inputs)
+    world.environ |= {f"STATE_{key}": value for key, value in main.state.items()}
+    assert world.run("revoke").stdout == "Nothing to revoke: this step issued no token.\n"
 
 
 @pytest.mark.parametrize(
@@ -69,30 +152,45 @@ def test_failure_is_a_warning(issued, failure):
     assert outcome.commands("error") == []
 
 
-def test_provider_that_is_down_is_a_warning(issued):
-    """Revocation keeps to the same budget as everything else."""
+@pytest.mark.parametrize(
+    ("timeout", "at_least", "at_most"),
+    [
+        ("5", 2, 5),
+        ("10", 5, 10),
+        ("11", 5, 10),
+        ("600", 5, 10),
+        ("", 5, 10),
+        ("x", 5, 10),
+        ("9" * 5000, 5, 10),
+    ],
+)
+def test_provider_that_is_down_is_a_warning(issued, timeout, at_least, at_most):
+    """Revocation takes 10 s at most, and less where the main step was given less."""
     issued.script.on(REVOKE, *[issued.answer(error=httpx.ConnectError("refused"))] * 40)
     issued.script.verify = lambda: None
-    outcome = issued.run("revoke", timeout="5")
+    issued.environ["STATE_timeout"] = timeout
+    outcome = issued.run("revoke")
     assert (outcome.exit_code, len(outcome.commands("warning"))) == (0, 1)
-    assert issued.time.seconds <= 5
+    assert at_least < issued.time.seconds <= at_most
 
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("STATE_api_url", ""), ("STATE_api_url", "http://evil.example"), ("INPUT_TIMEOUT", "x")],
+    [("STATE_api_url", ""), ("STATE_api_url", "http://evil.example"), ("STATE_ca_certificate", "no PEM")],
 )
-def test_odd_surroundings_are_a_warning(issued, variable, value):
-    """State or inputs that are not what the main step had send the token nowhere."""
+def test_odd_state_is_a_warning(issued, variable, value):
+    """State that the main step did not write sends the token nowhere."""
+    issued.transport = issued.transport if variable == "STATE_api_url" else None
     issued.environ[variable] = value
     outcome = issued.run("revoke")
     assert (outcome.exit_code, len(outcome.commands("warning"))) == (0, 1)
     assert issued.script.requests == []
 
 
-def test_unreadable_expiry_is_revoked(issued):
+@pytest.mark.parametrize("expires_at", ["", "soon", "0001-01-01T00:00:00", "9999-12-31T23:59:59-23:59"])
+def test_unreadable_expiry_is_revoked(issued, expires_at):
     """A token whose end is not known is revoked."""
-    issued.environ["STATE_expires_at"] = ""
+    issued.environ["STATE_expires_at"] = expires_at
     issued.script.on(REVOKE, issued.answer(json={}))
     assert issued.run("revoke").stdout.endswith("The access token is revoked.\n")
 

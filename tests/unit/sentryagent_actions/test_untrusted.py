@@ -14,11 +14,23 @@ from sentryagent_actions.untrusted import one_line, shown, without_legacy_comman
         ("right\u202eto left", "right to left"),
         ("lone \ud800 surrogate", "lone surrogate"),
         ("token eyJhbGciOi.eyJzdWIi.c2ln here", "token *** here"),
+        ("in=eyJhbGciOi.eyJzdWIi.c2ln,eyJhbGciOi.x", "in=***,***"),
+        ("xeyJhbGciOi.e", "x***"),
+        ("a.b_eyJabcde.", "a.b_***"),
+        ("eyJabcd.eyJabcde", "eyJabcd.eyJabcde"),
+        ("eyJeyJab.c", "***"),
+        ("eyJabcde", "eyJabcde"),
     ],
 )
 def test_one_line_is_printable(text, line):
     """Newlines, controls, invisible characters and tokens do not survive."""
     assert one_line(text) == line
+
+
+@pytest.mark.parametrize("text", ["eyJ" * 3_000_000, "eyJabcde" * 1_000_000, "a." * 500_000, "." * 1_000_000])
+def test_a_megabyte_is_one_line_at_once(text):
+    """A hostile answer of the largest size: a search for JWTs that starts at each `eyJ` would still run tomorrow."""
+    assert len(one_line(text)) == 300
 
 
 def test_one_line_is_cut():

@@ -62,7 +62,14 @@ def run(tmp_path, log):
     """Run an action with the given stages; the result."""
 
     def run(
-        engine, action_options=None, inputs=None, step_env=None, machine=None, debug=False, show=log.append
+        engine,
+        action_options=None,
+        inputs=None,
+        step_env=None,
+        machine=None,
+        debug=False,
+        show=log.append,
+        options=None,
     ):
         action = Action("Sample", tmp_path, tmp_path / "Dockerfile", **(action_options or {}))
         job = Job()
@@ -76,7 +83,8 @@ def run(tmp_path, log):
             debug,
         )
         contexts = contexts_of(context, prepare(context))
-        step = ActionStep(action, engine, context, StepOptions(inputs or {}, step_env or {}), contexts)
+        given = StepOptions(inputs or {}, step_env or {})
+        step = ActionStep(action, engine, context, options or (lambda: given), contexts)
         [outcome] = run_stages([step], context)
         return StepResult(outcome, step.record)
 
@@ -138,6 +146,32 @@ def test_state_and_environment_reach_the_post_stage(run):
     assert [entry for entry, _ in engine.started] == ["", "after"]
     main, post = engine.environments
     assert ("STATE_myKey" in main, post["STATE_myKey"]) == (False, "1")
+
+
+def test_the_post_stage_has_inputs_environment_and_arguments_of_its_own_time(run, log):
+    """The runner evaluates them again for it, by when other steps have run."""
+    engine = PretendEngine(main=_write("GITHUB_STATE", b"kept=1\n"))
+    evaluations = iter(["before", "after"])
+
+    def options():
+        word = next(evaluations)
+        return StepOptions({"where": word}, {"OWN": word}, name=word)
+
+    action = {
+        "post_entrypoint": "post",
+        "inputs": (Input("where", "default"),),
+        "args": ("${{ inputs.where }}",),
+        "env": (("IMAGE", "${{ inputs.where }}"),),
+    }
+    run(engine, action, options=options)
+
+    main, post = engine.environments
+    names = ("INPUT_WHERE", "OWN", "IMAGE")
+    assert [main[name] for name in names] == ["before"] * 3
+    assert [post[name] for name in names] == ["after"] * 3
+    assert engine.started == [("", ["before"]), ("post", ["after"])]
+    assert post["STATE_kept"] == "1"
+    assert "##[group]Post before" in log
 
 
 def test_every_stage_has_fresh_files(run):

@@ -1,0 +1,86 @@
+"""What the repository's own workflows may do, and after whose consent."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+# What a job can publish with: packages, tags and releases, and signatures and uploads in the name of this workflow.
+PUBLISHING = {"packages", "contents", "id-token", "attestations", "deployments", "pages", "artifact-metadata"}
+
+
+def workflows():
+    found = {path.name: yaml.safe_load(path.read_text()) for path in ROOT.glob(".github/workflows/*.y*ml")}
+    assert found.keys() >= {"ci.yml", "release.yml"}
+    return found
+
+
+def writes(workflow, job):
+    """The permissions with which a job may write; those of the workflow where the job lists none."""
+    permissions = job.get("permissions", workflow.get("permissions"))
+    if not isinstance(permissions, dict):
+        # Nothing said means the repository's default, which may be all.
+        return set() if permissions == "read-all" else PUBLISHING
+    return {name for name, access in permissions.items() if access == "write"}
+
+
+def unguarded(workflow):
+    """The jobs that may publish, or see a secret of their own, before a reviewer has agreed."""
+    return [
+        name
+        for name, job in workflow["jobs"].items()
+        if not job.get("environment") and (writes(workflow, job) & PUBLISHING or "${{ secrets." in str(job))
+    ]
+
+
+@pytest.mark.parametrize(("name", "workflow"), workflows().items(), ids=workflows().keys())
+def test_no_job_publishes_without_an_environment(name, workflow):
+    """The right to start a workflow is no right to publish: the environment's reviewers give that."""
+    assert unguarded(workflow) == []
+
+
+def job(**members):
+    return {"permissions": {}, "jobs": {"it": {"runs-on": "ubuntu-24.04", **members}}}
+
+
+@pytest.mark.parametrize(
+    ("workflow", "jobs"),
+    [
+        (job(), []),
+        (job(permissions={"contents": "read"}), []),
+        (job(permissions={"packages": "write"}), ["it"]),
+        (job(permissions={"contents": "write"}), ["it"]),
+        (job(permissions={"id-token": "write"}), ["it"]),
+        (job(permissions={"packages": "write"}, environment=""), ["it"]),
+        (job(permissions={"packages": "write"}, environment="release"), []),
+        (job(permissions={"packages": "write"}, environment={"name": "release"}), []),
+        (job(permissions="write-all"), ["it"]),
+        (job(permissions="read-all"), []),
+        (job() | {"permissions": {"packages": "write"}}, ["it"]),
+        (job(permissions={}) | {"permissions": "write-all"}, []),
+        ({"jobs": job()["jobs"]}, ["it"]),
+        (job(env={"KEY": "${{ secrets.DEPLOY_KEY }}"}), ["it"]),
+    ],
+)
+def test_what_counts_as_publishing(workflow, jobs):
+    """The check itself: a job's own permissions replace the workflow's, and the default is not trusted."""
+    assert unguarded(workflow) == jobs
+
+
+def test_whatever_a_release_publishes_waits_for_the_first_review():
+    """Also a job with a gate of its own comes after the images, which wait for `release`."""
+    release = workflows()["release.yml"]
+    jobs = release["jobs"]
+
+    def before(name):
+        needs = jobs[name].get("needs", [])
+        direct = [needs] if isinstance(needs, str) else needs
+        return set(direct).union(*map(before, direct))
+
+    assert jobs["image"]["environment"] == "release"
+    publishing = {
+        name for name, it in jobs.items() if writes(release, it) & PUBLISHING or "environment" in it
+    }
+    assert publishing == {"image", "index", "pypi", "actions", "toolkit"}
+    assert all("image" in before(name) for name in publishing - {"image"})
