@@ -23,7 +23,7 @@ bp = Blueprint("trust_policies", __name__)
 
 _COLLECTION = "/oidc/trust-policies"
 _ITEM = f"{_COLLECTION}/<policy_id>"
-_PINS = ("repositoryId", "repositoryOwnerId")
+_EXPLICIT_NULLS = ("repositoryId", "repositoryOwnerId", "derivedFrom")
 _ETAG = re.compile(r'"([0-9]{1,10})"', re.ASCII)
 
 
@@ -71,10 +71,10 @@ def read(policy_id: str) -> Response:
 def replace(policy_id: str) -> Response:
     """Replace a policy whole."""
     identifier = _policy_id(policy_id)
-    body, unpinned = read_json(StoredPolicyBody, explicit_nulls=_PINS)
+    body, nulls = read_json(StoredPolicyBody, explicit_nulls=_EXPLICIT_NULLS)
     if body.id not in {None, identifier}:
         raise ValidationFailed("id", "it differs from the id in the path; a policy keeps its id")
-    draft = _draft(body, unpinned)
+    draft = _draft(body, nulls)
     policy = services().policies.replace(
         caller(), identifier, draft, context(), expected_versions=_expected_versions()
     )
@@ -85,11 +85,13 @@ def replace(policy_id: str) -> Response:
 @requires(scopes.POLICIES_WRITE)
 def delete(policy_id: str) -> tuple[str, int]:
     """Delete a policy and those derived from it."""
-    services().policies.delete(caller(), _policy_id(policy_id), context())
+    services().policies.delete(
+        caller(), _policy_id(policy_id), context(), expected_versions=_expected_versions()
+    )
     return "", 204
 
 
-def _draft(body: PolicyBody, unpinned: frozenset[str] = frozenset()) -> PolicyDraft:
+def _draft(body: PolicyBody, nulls: frozenset[str] = frozenset()) -> PolicyDraft:
     return PolicyDraft(
         provider=body.provider,
         repository=body.repository,
@@ -113,7 +115,7 @@ def _draft(body: PolicyBody, unpinned: frozenset[str] = frozenset()) -> PolicyDr
         enabled=body.enabled,
         expires_at=body.expires_at,
         description=body.description,
-        unpinned=unpinned,
+        nulls=nulls,
     )
 
 
