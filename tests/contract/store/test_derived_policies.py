@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import create_engine, select, update
 
 from server.domain.audit import Action, RequestContext
 from server.domain.caller import Caller
@@ -13,6 +13,7 @@ from server.domain.scopes import ALL_SCOPES
 from server.domain.trust_policy import Conditions
 from server.errors import TrustPolicyAlreadyExists, TrustPolicyDerived
 from server.ports import AuditFilter, PolicyFilter
+from server.store.database import Database
 from server.store.policies import OIDC_TRUST_POLICIES
 from server.use_cases.auditing import Auditor
 from server.use_cases.policy_admin import PolicyAdmin, PolicyDraft
@@ -250,3 +251,19 @@ def test_detaching_and_changing_the_origin_at_once(provider, trusted, other_data
     assert at_once(detach, change) == [None, None]
     (detached,) = provider.of(trusted.agent)
     assert (detached.derived_from, detached.enabled, detached.max_ttl) == (None, False, 7)
+
+
+@pytest.mark.postgres
+def test_derived_policies_are_locked_until_the_end(migrated_postgres_url, now):
+    """Read to be changed or removed, they cannot be detached in between: SQLite has one writer anyway."""
+    engine = create_engine(migrated_postgres_url)
+    free = select(OIDC_TRUST_POLICIES.c.id).with_for_update(skip_locked=True)
+    with Database(migrated_postgres_url) as database:
+        provider = Provider(database, now)
+        bootstrap = provider.create(trust_registered=True, repository_id="21", repository_owner_id="5")
+        provider.register(bootstrap)
+        with database.write() as tx:
+            assert len(tx.policies.derived_from(bootstrap.id)) == 1
+            with engine.connect() as another:
+                assert another.execute(free).scalars().all() == [bootstrap.id]
+    engine.dispose()
