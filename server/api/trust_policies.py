@@ -30,7 +30,10 @@ _ETAG = re.compile(r'"([0-9]{1,10})"', re.ASCII)
 @bp.post(_COLLECTION)
 @requires(scopes.POLICIES_WRITE)
 def create() -> Response:
-    """Create a policy."""
+    """Create a policy.
+
+    Without `agentId` it is a bootstrap policy, which gives `agents:write`: writing one needs that scope too.
+    """
     body, _ = read_json(PolicyBody)
     policy = services().policies.create(caller(), _draft(body), context())
     response = created(policy_record(policy), url_for("trust_policies.read", policy_id=policy.id))
@@ -69,7 +72,10 @@ def read(policy_id: str) -> Response:
 @bp.put(_ITEM)
 @requires(scopes.POLICIES_WRITE)
 def replace(policy_id: str) -> Response:
-    """Replace a policy whole."""
+    """Replace a policy whole.
+
+    A derived policy is changed through its origin; `derivedFrom: null` detaches it. Rights as for a new policy.
+    """
     identifier = _policy_id(policy_id)
     body, nulls = read_json(StoredPolicyBody, explicit_nulls=_EXPLICIT_NULLS)
     if body.id not in {None, identifier}:
