@@ -129,6 +129,9 @@ class PolicyAdmin:
                 derived_from=None,
                 **draft.content,
             )
+            if not after.trust_registered:
+                # First: the policy may become what one of them is.
+                self._remove_derived_from(tx, context, caller, after)
             tx.policies.replace(after)
             difference = changes(policy_record(before), policy_record(after))
             self._audit(tx, context, Action.POLICY_UPDATED, caller, after, changed=difference)
@@ -150,8 +153,7 @@ class PolicyAdmin:
         """
         with self.store.write() as tx:
             policy = _existing(tx, policy_id, expected_versions)
-            for derived in tx.policies.derived_from(policy.id):
-                self._remove_derived(tx, context, caller, derived)
+            self._remove_derived_from(tx, context, caller, policy)
             tx.policies.delete(policy.id)
             self._audit(tx, context, Action.POLICY_DELETED, caller, policy, before=policy_record(policy))
 
@@ -184,14 +186,11 @@ class PolicyAdmin:
     def _carry_over(
         self, tx: Transaction, context: RequestContext, caller: Caller, bootstrap: TrustPolicy
     ) -> None:
-        """Change the derived policies with their origin; without `trustRegistered` they lose their ground.
+        """Change the derived policies with their origin.
 
         One whose agent has an equal policy goes instead: nothing may keep an admin from changing the origin.
         """
         for derived in tx.policies.derived_from(bootstrap.id):
-            if not bootstrap.trust_registered:
-                self._remove_derived(tx, context, caller, derived)
-                continue
             carried = _carried(bootstrap, derived)
             try:
                 tx.policies.replace(carried)
@@ -201,6 +200,12 @@ class PolicyAdmin:
             else:
                 difference = changes(policy_record(derived), policy_record(carried))
                 self._audit(tx, context, Action.POLICY_UPDATED, caller, carried, changed=difference)
+
+    def _remove_derived_from(
+        self, tx: Transaction, context: RequestContext, caller: Caller, origin: TrustPolicy
+    ) -> None:
+        for derived in tx.policies.derived_from(origin.id):
+            self._remove_derived(tx, context, caller, derived)
 
     def _remove_derived(
         self, tx: Transaction, context: RequestContext, caller: Caller, derived: TrustPolicy, **details: Any

@@ -72,9 +72,6 @@ class Provider:
     def of(self, agent):
         return self.policies.page(PolicyFilter(agent_id=agent.agent_id), page=1, limit=100).data
 
-    def stored(self):
-        return {it.id for it in self.policies.page(PolicyFilter(), page=1, limit=100).data}
-
     def audited(self, action, policy):
         with self.database.read() as tx:
             wanted = AuditFilter(action=action, policy_id=policy.id)
@@ -166,6 +163,14 @@ def test_derived_policies_end_with_their_origin(provider, trusted, end):
     assert provider.of(trusted.agent) == provider.of(other) == []
     records = [provider.audited(Action.POLICY_DELETED, it) for it in lost]
     assert [[it["derivedFrom"] for it in found] for found in records] == [[str(trusted.bootstrap.id)]] * 2
+
+
+def test_an_origin_can_become_what_was_derived_from_it(provider, trusted):
+    """Turned to the agent of a derived policy, the origin is no twin of it: that one goes with `trustRegistered`."""
+    turned = provider.put(trusted.bootstrap, agent_id=trusted.agent.agent_id)
+
+    assert provider.of(trusted.agent) == [turned]
+    assert len(provider.audited(Action.POLICY_DELETED, trusted.derived)) == 1
 
 
 @pytest.mark.parametrize("change", ["disable", "rename", "delete"])
