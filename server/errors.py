@@ -211,9 +211,15 @@ class TrustPolicyNotFound(ServiceError):
 
 
 class TrustPolicyAlreadyExists(ServiceError):
-    """Another policy has the same agent, repository and conditions."""
+    """Another policy, `policyId` at `version`, has the same agent, repository and conditions."""
 
     code = "TRUST_POLICY_ALREADY_EXISTS"
+
+
+class TrustPolicyDerived(ServiceError):
+    """The policy follows its origin, `derivedFrom`, and is changed only through it."""
+
+    code = "TRUST_POLICY_DERIVED"
 
 
 class AgentNotFound(ServiceError):

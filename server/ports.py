@@ -147,12 +147,16 @@ class Policies(Protocol):
         """One page by `created_at`, then `id`."""
 
     def derived_from(self, policy_id: UUID) -> Sequence[TrustPolicy]:
-        """The policies that were written for agents registered under this bootstrap policy."""
+        """The policies that were written for agents registered under this bootstrap policy.
+
+        Inside a write transaction their rows stay locked until the end.
+        """
 
     def add(self, policy: TrustPolicy) -> None:
         """Store a new policy.
 
-        Raises `TrustPolicyAlreadyExists` where another has the same issuer, agent, repository and conditions.
+        Raises `TrustPolicyAlreadyExists`, which names the other, where one has the same issuer, agent, repository
+        and conditions; the transaction stays usable.
         """
 
     def replace(self, policy: TrustPolicy) -> None:

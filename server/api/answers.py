@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 from server.api.models import AgentType, DeploymentEnv, Scope
 from server.domain.agent import AgentStatus
 from server.domain.audit import Action, Outcome
+from server.domain.policy_syntax import RunnerEnvironment, Visibility
 
 
 class Answer(BaseModel):
@@ -119,8 +120,8 @@ class Policy(Answer):
     workflow: str | None
     called_workflow: str | None
     actor_ids: list[str] | None
-    runner_environment: Literal["github-hosted", "self-hosted"] | None
-    visibility: Literal["public", "private", "internal"] | None
+    runner_environment: RunnerEnvironment | None
+    visibility: Visibility | None
     events: list[str] | None
     scopes: list[Scope]
     max_ttl: int | None

@@ -173,12 +173,16 @@ DESCRIPTIONS: Mapping[str, Description] = {
             *_AGENT,
             errors.TrustPolicyNotFound,
             errors.TrustPolicyAlreadyExists,
+            errors.TrustPolicyDerived,
             errors.PreconditionFailed,
         ),
         example=_POLICY_EXAMPLE,
     ),
     "trust_policies.delete": Description(
-        statuses=(204,), media_type="", refusals=(errors.TrustPolicyNotFound,)
+        statuses=(204,),
+        media_type="",
+        headers=("If-Match",),
+        refusals=(errors.TrustPolicyNotFound, errors.PreconditionFailed),
     ),
     "agents.register": Description(
         answer=(answers.Agent,),

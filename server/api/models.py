@@ -204,8 +204,8 @@ class PolicyBody(Body):
     workflow: Annotated[str, _rule(policy_syntax.workflow)] | None = None
     called_workflow: Annotated[str, _rule(policy_syntax.called_workflow)] | None = None
     actor_ids: Annotated[list[NumericId], Field(min_length=1, max_length=100)] | None = None
-    runner_environment: Literal["github-hosted", "self-hosted"] | None = None
-    visibility: Literal["public", "private", "internal"] | None = None
+    runner_environment: policy_syntax.RunnerEnvironment | None = None
+    visibility: policy_syntax.Visibility | None = None
     events: Annotated[list[Event], Field(min_length=1, max_length=100)] | None = None
     repository_id: NumericId | None = None
     repository_owner_id: NumericId | None = None
@@ -233,7 +233,10 @@ class PolicyBody(Body):
 
 
 class StoredPolicyBody(PolicyBody):
-    """`PUT /oidc/trust-policies/{id}`: what a GET gave may come back; the server's own members are ignored."""
+    """`PUT /oidc/trust-policies/{id}`: what a GET gave may come back; the server's own members are ignored.
+
+    `derivedFrom: null` makes a derived policy one of its own.
+    """
 
     id: Uuid | None = None
     issuer: Any = None

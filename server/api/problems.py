@@ -52,6 +52,7 @@ PROBLEMS: dict[type[errors.ServiceError], Problem] = {
     errors.ScopeNotPermitted: Problem(403, "invalid_scope", 400),
     errors.TrustPolicyNotFound: Problem(404, "invalid_request", 404),
     errors.TrustPolicyAlreadyExists: Problem(409, "invalid_request", 409),
+    errors.TrustPolicyDerived: Problem(409, "invalid_request", 409),
     errors.AgentNotFound: Problem(404, "invalid_request", 404),
     errors.AgentAlreadyExists: Problem(409, "invalid_request", 409),
     errors.AgentDecommissioned: Problem(409, "invalid_request", 409),

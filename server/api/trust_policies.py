@@ -23,14 +23,17 @@ bp = Blueprint("trust_policies", __name__)
 
 _COLLECTION = "/oidc/trust-policies"
 _ITEM = f"{_COLLECTION}/<policy_id>"
-_PINS = ("repositoryId", "repositoryOwnerId")
+_EXPLICIT_NULLS = ("repositoryId", "repositoryOwnerId", "derivedFrom")
 _ETAG = re.compile(r'"([0-9]{1,10})"', re.ASCII)
 
 
 @bp.post(_COLLECTION)
 @requires(scopes.POLICIES_WRITE)
 def create() -> Response:
-    """Create a policy."""
+    """Create a policy.
+
+    Without `agentId` it is a bootstrap policy, which gives `agents:write`: writing one needs that scope too.
+    """
     body, _ = read_json(PolicyBody)
     policy = services().policies.create(caller(), _draft(body), context())
     response = created(policy_record(policy), url_for("trust_policies.read", policy_id=policy.id))
@@ -69,12 +72,15 @@ def read(policy_id: str) -> Response:
 @bp.put(_ITEM)
 @requires(scopes.POLICIES_WRITE)
 def replace(policy_id: str) -> Response:
-    """Replace a policy whole."""
+    """Replace a policy whole.
+
+    A derived policy is changed through its origin; `derivedFrom: null` detaches it. Rights as for a new policy.
+    """
     identifier = _policy_id(policy_id)
-    body, unpinned = read_json(StoredPolicyBody, explicit_nulls=_PINS)
+    body, nulls = read_json(StoredPolicyBody, explicit_nulls=_EXPLICIT_NULLS)
     if body.id not in {None, identifier}:
         raise ValidationFailed("id", "it differs from the id in the path; a policy keeps its id")
-    draft = _draft(body, unpinned)
+    draft = _draft(body, nulls)
     policy = services().policies.replace(
         caller(), identifier, draft, context(), expected_versions=_expected_versions()
     )
@@ -85,11 +91,13 @@ def replace(policy_id: str) -> Response:
 @requires(scopes.POLICIES_WRITE)
 def delete(policy_id: str) -> tuple[str, int]:
     """Delete a policy and those derived from it."""
-    services().policies.delete(caller(), _policy_id(policy_id), context())
+    services().policies.delete(
+        caller(), _policy_id(policy_id), context(), expected_versions=_expected_versions()
+    )
     return "", 204
 
 
-def _draft(body: PolicyBody, unpinned: frozenset[str] = frozenset()) -> PolicyDraft:
+def _draft(body: PolicyBody, nulls: frozenset[str] = frozenset()) -> PolicyDraft:
     return PolicyDraft(
         provider=body.provider,
         repository=body.repository,
@@ -113,7 +121,7 @@ def _draft(body: PolicyBody, unpinned: frozenset[str] = frozenset()) -> PolicyDr
         enabled=body.enabled,
         expires_at=body.expires_at,
         description=body.description,
-        unpinned=unpinned,
+        nulls=nulls,
     )
 
 

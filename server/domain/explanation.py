@@ -3,16 +3,16 @@
 All of it concerns the caller's own repository, which it has proven to be (federation-security B20, R-EXP-1).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from server.domain import conditions, patterns, policy_syntax
-from server.domain.conditions import DEFAULT_DENIED_EVENTS, Conditions, FailedCondition
+from server.domain.conditions import FailedCondition
 from server.domain.identity import WorkflowIdentity
 from server.domain.records import timestamp
+from server.domain.suggestion import nearest_first, suggested_policy
 from server.domain.trust_policy import DenialReason, Denied, Evaluation
 
 MAX_NEAREST = 3
@@ -65,12 +65,12 @@ def _violation(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None
     if not denied.agent_is_active:
         return f"the agent {agent_id} is unknown or not active; check the agentId, or have an admin reactivate it."
     if not denied.evaluations:
-        advice = ", such as details.suggestedPolicy" if _suggested_policy(denied, identity, agent_id) else ""
+        advice = ", such as details.suggestedPolicy" if suggested_policy(denied, identity, agent_id) else ""
         return (
             f"{identity.repository} has no trust policy; have an admin add one for this run{advice}, "
             "or correct `repository` in the old ones where the repository was renamed."
         )
-    nearest = _nearest(denied.evaluations)[0]
+    nearest = nearest_first(denied.evaluations, agent_id)[0]
     failed = ", ".join(failure.condition for failure in nearest.failed)
     return (
         f"no trust policy of {identity.repository} lets this run in; the nearest fails on {failed}, "
@@ -80,22 +80,17 @@ def _violation(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None
 
 def explain(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> dict[str, Any]:
     """The `details` of a refusal that a caller may see in full: not of `IDENTITY_CHANGED`, which has none."""
-    nearest = _nearest(denied.evaluations)
+    nearest = nearest_first(denied.evaluations, agent_id)[:MAX_NEAREST]
     return {
         "claims": _claims(nearest, identity),
         "nearestPolicies": [_with_notes(policy, identity) for policy in nearest],
-        "suggestedPolicy": _suggested_policy(denied, identity, agent_id),
+        "suggestedPolicy": suggested_policy(denied, identity, agent_id),
     }
 
 
 def trace(evaluations: Iterable[Evaluation]) -> list[dict[str, Any]]:
     """Every policy that was looked at, for the audit and for simulations."""
     return [_entry("policyId", evaluation, evaluation.failed) for evaluation in evaluations]
-
-
-def _nearest(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
-    by_distance = sorted(evaluations, key=lambda it: (len(it.failed), it.policy.created_at, it.policy.id))
-    return by_distance[:MAX_NEAREST]
 
 
 def _claims(evaluations: Iterable[Evaluation], identity: WorkflowIdentity) -> dict[str, str | None]:
@@ -136,66 +131,3 @@ def _json(value: str | bool | datetime | tuple[str, ...] | None) -> str | bool |
     if isinstance(value, datetime):
         return timestamp(value)
     return list(value) if isinstance(value, tuple) else value
-
-
-def _suggested_policy(
-    denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None
-) -> dict[str, Any] | None:
-    """The body to POST so that this very run is let in, and as little else as can be told from it."""
-    if identity.event_name in DEFAULT_DENIED_EVENTS or not denied.agent_is_active:
-        return None
-    candidates = [it for it in denied.evaluations if it.policy.agent_id == agent_id]
-    # The same conditions can be there already, switched off or expired: a second policy with them would be a 409.
-    taken = [conditions.canonical(it.policy.conditions) for it in candidates]
-    kept = _kept_conditions(_nearest(candidates), identity)
-    fresh = (it for it in _suggested_conditions(identity, kept) if conditions.canonical(it) not in taken)
-    wanted = next(fresh, None)
-    if wanted is None:
-        return None
-    return {
-        "provider": identity.provider,
-        "repository": identity.repository,
-        **({"agentId": str(agent_id)} if agent_id else {}),
-        **conditions.members(wanted),
-        "repositoryId": identity.repository_id,
-        "repositoryOwnerId": identity.repository_owner_id,
-    }
-
-
-def _kept_conditions(nearest: Sequence[Evaluation], identity: WorkflowIdentity) -> Conditions:
-    """What the nearest policy asks for and the run has: who copies the suggestion must not lose it without noticing."""
-    if not nearest:
-        return Conditions()
-    lost = [name for name, json_name in conditions.JSON_NAMES.items() if json_name not in nearest[0].matched]
-    kept = replace(nearest[0].policy.conditions, **dict.fromkeys(lost))
-    # Of several events only the run's own: among the others may be such that strangers can cause (A6).
-    return kept if kept.events is None else replace(kept, events=(identity.event_name,))
-
-
-def _suggested_conditions(identity: WorkflowIdentity, kept: Conditions) -> Iterator[Conditions]:
-    """The run's ref and environment, then narrower and narrower; nothing where no policy can name the ref."""
-    if not _can_be_named(identity):
-        return
-    environment = identity.environment
-    if environment is not None and policy_syntax.environment(environment) is not None:
-        environment = None
-    wanted = replace(kept, branch=identity.branch, tag=identity.tag, environment=environment)
-    yield wanted
-    if identity.workflow_file is not None and policy_syntax.workflow(identity.workflow_file) is None:
-        wanted = replace(wanted, workflow=identity.workflow_file)
-        yield wanted
-    if (
-        identity.job_workflow_ref is not None
-        and policy_syntax.called_workflow(identity.job_workflow_ref) is None
-    ):
-        yield replace(wanted, called_workflow=identity.job_workflow_ref)
-
-
-def _can_be_named(identity: WorkflowIdentity) -> bool:
-    # A name with a `*` in it would be read as a wildcard, and let in more than this run.
-    if identity.branch is not None:
-        fault = policy_syntax.branch(identity.branch)
-    else:
-        fault = "no branch, no tag" if identity.tag is None else policy_syntax.tag(identity.tag)
-    name = identity.branch or identity.tag or ""
-    return fault is None and patterns.is_exact(name) and policy_syntax.repository(identity.repository) is None

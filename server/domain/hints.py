@@ -23,7 +23,7 @@ def branch(wanted: str, run: WorkflowIdentity) -> str:
     if run.tag is not None and patterns.matches(wanted, run.tag):
         return f"The run is of the tag {run.tag}, not of the branch of that name; a tag is covered by `tag`."
     if run.tag is not None:
-        return "The run is of a tag, which `branch` never covers; add a policy with `tag`."
+        return "The run is of a tag, which `branch` never covers; add a policy with `tag` (a pattern such as v* covers later ones)."
     return ref(run)
 
 

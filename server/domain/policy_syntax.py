@@ -5,8 +5,12 @@ A condition that can never match is refused when it is written, not found out at
 
 import re
 import unicodedata
+from typing import Literal, get_args
 
 from server.domain.identity import is_repository, is_workflow_file
+
+RunnerEnvironment = Literal["github-hosted", "self-hosted"]
+Visibility = Literal["public", "private", "internal"]
 
 MAX_NAME_BYTES = 255
 """Of a branch, a tag, an environment or a workflow file: what GitHub and its file systems take."""
@@ -80,6 +84,16 @@ def _is_workflow_reference(reference: str) -> bool:
     return is_repository(name) and has_file_and_ref and not _has_unprintable(reference)
 
 
+def runner_environment(kind: str) -> str | None:
+    """The fault of a kind of runner."""
+    return _one_of(get_args(RunnerEnvironment), kind)
+
+
+def visibility(kind: str) -> str | None:
+    """The fault of a repository's visibility."""
+    return _one_of(get_args(Visibility), kind)
+
+
 def event(name: str) -> str | None:
     """The fault of an event's name."""
     if _EVENT.fullmatch(name):
@@ -90,6 +104,10 @@ def event(name: str) -> str | None:
 def numeric_id(value: str) -> str | None:
     """The fault of an actor's, a repository's or an owner's id."""
     return None if _ID.fullmatch(value) else "it must be GitHub's numeric id, as a string of digits"
+
+
+def _one_of(words: tuple[str, ...], word: str) -> str | None:
+    return None if word in words else f"it must be one of {', '.join(words)}"
 
 
 def _ref_name(kind: str, prefix: str, name: str) -> str | None:

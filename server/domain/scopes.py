@@ -16,7 +16,10 @@ DEFAULT_POLICY_SCOPES = (AGENTS_READ,)
 FREELY_GRANTED = frozenset({AGENTS_READ, TOKENS_READ})
 """What a policy may give although its author does not hold it."""
 
-_IMPLIED = {AGENTS_WRITE: AGENTS_READ}
+ONLY_ADMINS_GRANT = frozenset({POLICIES_WRITE})
+"""What a policy may give only where an admin wrote it: who holds it decides who becomes which agent."""
+
+_IMPLIED = {AGENTS_WRITE: AGENTS_READ, POLICIES_WRITE: POLICIES_READ}
 
 
 def parse(scope: str) -> tuple[str, ...]:
@@ -30,5 +33,5 @@ def render(scopes: Sequence[str]) -> str:
 
 
 def satisfies(held: Iterable[str], required: str) -> bool:
-    """Whether the held scopes allow what `required` stands for; `agents:write` includes reading."""
+    """Whether the held scopes allow what `required` stands for; a `…:write` includes its `…:read`."""
     return any(required in {scope, _IMPLIED.get(scope)} for scope in held)

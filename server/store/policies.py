@@ -1,8 +1,8 @@
 """The table of trust policies."""
 
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from datetime import datetime
 from hashlib import sha256
@@ -92,7 +92,19 @@ _FINGERPRINTS = """
     FROM oidc_trust_policies LEFT OUTER JOIN agents ON agents.agent_id = oidc_trust_policies.agent_id
     WHERE repository_key IN ({})
 """
-_DERIVED_FROM = select(OIDC_TRUST_POLICIES).where(_T.derived_from == bindparam("policy_id")).order_by(*_AGE)
+# A bootstrap policy is never derived. Some have an origin in their row: a PUT could once make them of derived ones.
+_DERIVED_FROM = (
+    select(OIDC_TRUST_POLICIES)
+    .where(_T.derived_from == bindparam("policy_id"), _T.agent_id.is_not(None))
+    .order_by(*_AGE)
+)
+_DERIVED_FROM_LOCKED = _DERIVED_FROM.with_for_update(key_share=True)
+_UNLINK_BOOTSTRAP = (
+    update(OIDC_TRUST_POLICIES)
+    .where(_T.derived_from == bindparam("policy_id"), _T.agent_id.is_(None))
+    .values(derived_from=None)
+)
+_TWIN = select(_T.id, _T.version).where(_T.conditions_key == bindparam("key"))
 _MARK_USED = (
     update(OIDC_TRUST_POLICIES)
     .where(
@@ -124,6 +136,7 @@ class PolicyTable:
     def __init__(self, connection: Connection, *, lock: bool) -> None:
         self._connection = connection
         self._by_id = _BY_ID_LOCKED if lock else _BY_ID
+        self._derived_from = _DERIVED_FROM_LOCKED if lock else _DERIVED_FROM
 
     def get(self, policy_id: UUID) -> TrustPolicy | None:
         """The policy; inside a write transaction its row stays locked until the end."""
@@ -161,23 +174,29 @@ class PolicyTable:
         return Page([_policy(row) for row in rows], total)
 
     def derived_from(self, policy_id: UUID) -> Sequence[TrustPolicy]:
-        """The policies that were written for agents registered under this bootstrap policy, oldest first."""
-        return [_policy(row) for row in self._connection.execute(_DERIVED_FROM, {"policy_id": policy_id})]
+        """The policies that were written for agents registered under this bootstrap policy, oldest first.
+
+        Locked as by `get`: one that is detached at the same moment must not be changed or removed after that.
+        """
+        return [
+            _policy(row) for row in self._connection.execute(self._derived_from, {"policy_id": policy_id})
+        ]
 
     def add(self, policy: TrustPolicy) -> None:
         """Store a new policy; raises `TrustPolicyAlreadyExists`."""
-        with self._unique():
+        with self._unique(policy):
             self._connection.execute(insert(OIDC_TRUST_POLICIES), _values(policy))
 
     def replace(self, policy: TrustPolicy) -> None:
         """Store the policy's new content under its id; raises `TrustPolicyAlreadyExists`."""
-        with self._unique():
+        with self._unique(policy):
             self._connection.execute(
                 update(OIDC_TRUST_POLICIES).where(_T.id == policy.id).values(_values(policy))
             )
 
     def delete(self, policy_id: UUID) -> None:
         """Remove a policy; the database removes those derived from it."""
+        self._connection.execute(_UNLINK_BOOTSTRAP, {"policy_id": policy_id})
         self._connection.execute(delete(OIDC_TRUST_POLICIES).where(_T.id == policy_id))
 
     def pin(
@@ -206,28 +225,41 @@ class PolicyTable:
             _MARK_USED, [{"policy_id": policy_id, **noted} for policy_id in sorted(policy_ids)]
         )
 
-    def _unique(self) -> AbstractContextManager[None]:
-        return unique(
-            self._connection,
-            "conditions_key",
-            TrustPolicyAlreadyExists(
-                "Another trust policy has the same agent, repository and conditions; change that one."
-            ),
+    @contextmanager
+    def _unique(self, policy: TrustPolicy) -> Iterator[None]:
+        refusal = TrustPolicyAlreadyExists(
+            "Another trust policy has the same agent, repository and conditions; change that one."
         )
+        try:
+            with unique(self._connection, "conditions_key", refusal):
+                yield
+        except TrustPolicyAlreadyExists:
+            refusal.details.update(self._twin_of(policy))
+            raise
+
+    def _twin_of(self, policy: TrustPolicy) -> dict[str, Any]:
+        """Which policy has the same key; nothing where it was removed in the meantime."""
+        row = self._connection.execute(_TWIN, {"key": _digest(policy)}).one_or_none()
+        return {} if row is None else {"policyId": str(row.id), "version": row.version}
 
 
 def _values(policy: TrustPolicy) -> dict[str, Any]:
     """The row of a policy."""
     values = asdict(policy)
     conditions: dict[str, Any] = values.pop("conditions")
-    # As a digest: a long list of actors would not fit PostgreSQL's index.
-    digest = sha256(conditions_key(policy).encode()).hexdigest()
-    keys = {"repository_key": policy.repository_key, "conditions_key": digest}
+    keys = {"repository_key": policy.repository_key, "conditions_key": _digest(policy)}
     return values | conditions | keys
+
+
+def _digest(policy: TrustPolicy) -> str:
+    """The policy's `conditions_key` as it is stored: a long list of actors would not fit PostgreSQL's index."""
+    return sha256(conditions_key(policy).encode()).hexdigest()
 
 
 def _policy(row: Row[Any]) -> TrustPolicy:
     """The policy of a row."""
     values = {name: value for name, value in row._asdict().items() if name not in _DERIVED}
     conditions = Conditions(**{name: values.pop(name) for name in _CONDITIONS})
+    if values["agent_id"] is None:
+        values["derived_from"] = None
     return TrustPolicy(conditions=conditions, **values)

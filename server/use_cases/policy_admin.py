@@ -11,13 +11,15 @@ from server.domain.audit import Action, RequestContext
 from server.domain.caller import Caller
 from server.domain.identity import repository_key
 from server.domain.records import changes, policy_record
-from server.domain.scopes import FREELY_GRANTED
+from server.domain.scopes import AGENTS_WRITE, FREELY_GRANTED, ONLY_ADMINS_GRANT
 from server.domain.trust_policy import Conditions, TrustPolicy
 from server.errors import (
     AgentDecommissioned,
     AgentNotFound,
     Forbidden,
     PreconditionFailed,
+    TrustPolicyAlreadyExists,
+    TrustPolicyDerived,
     TrustPolicyNotFound,
 )
 from server.ports import Clock, NewId, Page, PolicyFilter, Store, Transaction
@@ -26,7 +28,11 @@ from server.use_cases.auditing import Auditor
 
 @dataclass(frozen=True, slots=True)
 class PolicyDraft:
-    """A policy as its admin writes it; `unpinned` names the ids that were written as `null`."""
+    """A policy as its admin writes it.
+
+    `nulls` names the members that were written as `null` where that means more than leaving them out: the two ids
+    (remove the pin) and `derivedFrom` (detach the policy from its origin).
+    """
 
     provider: str
     repository: str
@@ -40,12 +46,12 @@ class PolicyDraft:
     enabled: bool
     expires_at: datetime | None
     description: str | None
-    unpinned: frozenset[str] = frozenset()
+    nulls: frozenset[str] = frozenset()
 
     @property
     def content(self) -> dict[str, Any]:
         """What the draft says about the policy, without the ids of its repository."""
-        ids = {"repository_id", "repository_owner_id", "unpinned"}
+        ids = {"repository_id", "repository_owner_id", "nulls"}
         return {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ids}
 
 
@@ -64,7 +70,7 @@ class PolicyAdmin:
 
         Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`, `TrustPolicyAlreadyExists`.
         """
-        _check_scopes(caller, draft.scopes)
+        _check_rights(caller, draft)
         now = self.clock()
         with self.store.write() as tx:
             _check_agent(tx, draft.agent_id)
@@ -103,16 +109,14 @@ class PolicyAdmin:
     ) -> TrustPolicy:
         """Replace the policy whole, so that no old condition survives unseen (federation-security B25).
 
-        Its derived policies change with it, or go with `trustRegistered`. `expected_versions` is what `If-Match`
-        allows; `None` allows any. Raises as `create`, and `TrustPolicyNotFound`, `PreconditionFailed`.
+        Its derived policies change with it, or go with `trustRegistered`; a derived one changes only where the draft
+        detaches it. `expected_versions` is what `If-Match` allows; `None` allows any. Raises as `create`, and
+        `TrustPolicyNotFound`, `PreconditionFailed`, `TrustPolicyDerived`.
         """
-        _check_scopes(caller, draft.scopes)
+        _check_rights(caller, draft)
         with self.store.write() as tx:
-            before = _existing(tx, policy_id)
-            if expected_versions is not None and before.version not in expected_versions:
-                raise PreconditionFailed(
-                    f"The policy is at version {before.version} by now; read it again before you change it."
-                )
+            before = _existing(tx, policy_id, expected_versions)
+            _check_origin(before, draft)
             _check_agent(tx, draft.agent_id)
             repository_id, owner_id = self._ids(tx, draft, before)
             after = replace(
@@ -122,20 +126,34 @@ class PolicyAdmin:
                 repository_owner_id=owner_id,
                 updated_at=self.clock(),
                 version=before.version + 1,
+                derived_from=None,
                 **draft.content,
             )
+            if not after.trust_registered:
+                # First: the policy may become what one of them is.
+                self._remove_derived_from(tx, context, caller, after)
             tx.policies.replace(after)
             difference = changes(policy_record(before), policy_record(after))
             self._audit(tx, context, Action.POLICY_UPDATED, caller, after, changed=difference)
             self._carry_over(tx, context, caller, after)
         return after
 
-    def delete(self, caller: Caller, policy_id: UUID, context: RequestContext) -> None:
-        """Remove the policy and those derived from it; raises `TrustPolicyNotFound`."""
+    def delete(
+        self,
+        caller: Caller,
+        policy_id: UUID,
+        context: RequestContext,
+        *,
+        expected_versions: Sequence[int] | None,
+    ) -> None:
+        """Remove the policy and those derived from it; `expected_versions` as in `replace`.
+
+        `policies:write` is enough, whatever the policy gives: a door can be closed by all who may open one.
+        Raises `TrustPolicyNotFound`, `PreconditionFailed`.
+        """
         with self.store.write() as tx:
-            policy = _existing(tx, policy_id)
-            for derived in tx.policies.derived_from(policy.id):
-                self._audit(tx, context, Action.POLICY_DELETED, caller, derived, derivedFrom=str(policy.id))
+            policy = _existing(tx, policy_id, expected_versions)
+            self._remove_derived_from(tx, context, caller, policy)
             tx.policies.delete(policy.id)
             self._audit(tx, context, Action.POLICY_DELETED, caller, policy, before=policy_record(policy))
 
@@ -155,7 +173,7 @@ class PolicyAdmin:
             ),
         )
         chosen = [
-            None if name in draft.unpinned else given or next(filter(None, others), None)
+            None if name in draft.nulls else given or next(filter(None, others), None)
             for name, given, others in wanted
         ]
         return chosen[0], chosen[1]
@@ -168,27 +186,33 @@ class PolicyAdmin:
     def _carry_over(
         self, tx: Transaction, context: RequestContext, caller: Caller, bootstrap: TrustPolicy
     ) -> None:
-        """Change the derived policies with their origin; without `trustRegistered` they lose their ground."""
+        """Change the derived policies with their origin.
+
+        One whose agent has an equal policy goes instead: nothing may keep an admin from changing the origin.
+        """
         for derived in tx.policies.derived_from(bootstrap.id):
-            if not bootstrap.trust_registered:
-                tx.policies.delete(derived.id)
-                self._audit(
-                    tx, context, Action.POLICY_DELETED, caller, derived, derivedFrom=str(bootstrap.id)
-                )
-                continue
-            carried = replace(
-                bootstrap,
-                id=derived.id,
-                agent_id=derived.agent_id,
-                trust_registered=False,
-                derived_from=bootstrap.id,
-                created_at=derived.created_at,
-                last_used_at=derived.last_used_at,
-                version=derived.version + 1,
-            )
-            tx.policies.replace(carried)
-            difference = changes(policy_record(derived), policy_record(carried))
-            self._audit(tx, context, Action.POLICY_UPDATED, caller, carried, changed=difference)
+            carried = _carried(bootstrap, derived)
+            try:
+                tx.policies.replace(carried)
+            except TrustPolicyAlreadyExists as taken:
+                equal = taken.details.get("policyId")
+                self._remove_derived(tx, context, caller, derived, equalTo=equal)
+            else:
+                difference = changes(policy_record(derived), policy_record(carried))
+                self._audit(tx, context, Action.POLICY_UPDATED, caller, carried, changed=difference)
+
+    def _remove_derived_from(
+        self, tx: Transaction, context: RequestContext, caller: Caller, origin: TrustPolicy
+    ) -> None:
+        for derived in tx.policies.derived_from(origin.id):
+            self._remove_derived(tx, context, caller, derived)
+
+    def _remove_derived(
+        self, tx: Transaction, context: RequestContext, caller: Caller, derived: TrustPolicy, **details: Any
+    ) -> None:
+        tx.policies.delete(derived.id)
+        origin = str(derived.derived_from)
+        self._audit(tx, context, Action.POLICY_DELETED, caller, derived, derivedFrom=origin, **details)
 
     def _audit(
         self,
@@ -212,20 +236,60 @@ class PolicyAdmin:
         )
 
 
-def _existing(tx: Transaction, policy_id: UUID) -> TrustPolicy:
+def _existing(
+    tx: Transaction, policy_id: UUID, expected_versions: Sequence[int] | None = None
+) -> TrustPolicy:
     policy = tx.policies.get(policy_id)
     if policy is None:
         raise TrustPolicyNotFound("There is no trust policy with this id.")
+    if expected_versions is not None and policy.version not in expected_versions:
+        raise PreconditionFailed(
+            f"The policy is at version {policy.version} by now; read it again before you change it."
+        )
     return policy
 
 
-def _check_scopes(caller: Caller, wanted: Sequence[str]) -> None:
+def _check_rights(caller: Caller, draft: PolicyDraft) -> None:
     """Nobody gives away what they do not hold: a policy is a way to get a token (federation-security R-ADM-1)."""
-    for scope in wanted:
+    for scope in draft.scopes:
         if scope not in FREELY_GRANTED and not caller.holds(scope):
             raise Forbidden(
                 f"A policy can give {scope} only if its author holds it.", {"requiredScope": scope}
             )
+        if scope in ONLY_ADMINS_GRANT and not caller.is_admin:
+            raise Forbidden(
+                f"Only an admin can give {scope}: who holds it can become every agent.",
+                {"requiredScope": scope},
+            )
+    # Whatever its `scopes` are: a bootstrap token registers, changes and decommissions agents.
+    if draft.agent_id is None and not caller.holds(AGENTS_WRITE):
+        raise Forbidden(
+            f"A bootstrap policy, without agentId, gives {AGENTS_WRITE}, so its author must hold it.",
+            {"requiredScope": AGENTS_WRITE},
+        )
+
+
+def _check_origin(policy: TrustPolicy, draft: PolicyDraft) -> None:
+    if policy.derived_from and "derivedFrom" not in draft.nulls:
+        raise TrustPolicyDerived(
+            "This policy follows the bootstrap policy that it was derived from; change that one, or send "
+            "`derivedFrom` as null to make this a policy of its own.",
+            {"derivedFrom": str(policy.derived_from)},
+        )
+
+
+def _carried(bootstrap: TrustPolicy, derived: TrustPolicy) -> TrustPolicy:
+    """The derived policy as its origin now is."""
+    return replace(
+        bootstrap,
+        id=derived.id,
+        agent_id=derived.agent_id,
+        trust_registered=False,
+        derived_from=bootstrap.id,
+        created_at=derived.created_at,
+        last_used_at=derived.last_used_at,
+        version=derived.version + 1,
+    )
 
 
 def _check_agent(tx: Transaction, agent_id: UUID | None) -> None:

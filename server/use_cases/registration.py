@@ -162,8 +162,13 @@ class Registration:
         bootstrap = tx.policies.get(UUID(caller.provenance["policy_id"]))
         if bootstrap is None or not bootstrap.trust_registered or not bootstrap.is_live(agent.created_at):
             return None
-        # Since the token was issued, the policy may have been turned to another repository, which registered nothing.
-        if bootstrap.repository_key != repository_key(caller.provenance["repository"]):
+        # Since the token was issued, the policy may have been turned to another repository, or pinned to another of
+        # the same name: neither of them registered this agent. The exchange pins, so a missing id was removed since.
+        run = caller.provenance
+        if (bootstrap.repository_key, bootstrap.repository_id) != (
+            repository_key(run["repository"]),
+            run["repository_id"],
+        ):
             return None
         derived = derive(bootstrap, agent, self.new_id())
         tx.policies.add(derived)

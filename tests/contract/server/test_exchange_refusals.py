@@ -116,6 +116,8 @@ def test_branch_not_permitted_explains_itself(provider, refused):
         "workflow": "ci.yml",
         "repositoryId": job.repository_id,
         "repositoryOwnerId": job.repository_owner_id,
+        "scopes": ["agents:read"],
+        "trustRegistered": False,
     }
 
 
@@ -148,7 +150,7 @@ def test_explanations_hold_three_policies_of_the_own_repository(provider, refuse
 def test_the_suggested_policy_lets_the_run_in(provider, changes, with_agent):
     """POST details.suggestedPolicy as it is, and the same token is exchanged."""
     agent = provider.agent()["agentId"] if with_agent else None
-    provider.policy(branch="release", environment="production", agentId=agent)
+    provider.policy(branch="release", actorIds=["1"], events=["push"], visibility="internal", agentId=agent)
     token = provider.github_token(**changes)
     suggestion = provider.exchange(token, agentId=agent).json["details"]["suggestedPolicy"]
 
@@ -156,6 +158,48 @@ def test_the_suggested_policy_lets_the_run_in(provider, changes, with_agent):
 
     assert created.status_code == 201, created.text
     assert provider.exchange(token, agentId=agent).status_code == 200
+
+
+def test_the_gate_that_refused_a_run_stays(provider):
+    """A run without the environment that a policy demands gets no policy to paste: the job must go through its gate."""
+    agent, _ = provider.trusted_agent(environment="production")
+
+    for changes in ({}, {"ref": "refs/heads/dev"}):
+        details = provider.exchange(provider.github_token(**changes), agentId=agent).json["details"]
+        assert details["suggestedPolicy"] is None
+        hint = details["nearestPolicies"][0]["failed"][0]["hint"]
+        assert "add `environment: production`" in hint
+
+
+def test_the_suggested_policy_gives_what_the_nearest_gives(provider):
+    """Pasted, the second run has the scope that it asks for, for as long as before, and the policy ends as before."""
+    terms = {"scopes": ["agents:write"], "maxTtl": 120, "expiresAt": "2026-12-01T12:00:00Z"}
+    agent, _ = provider.trusted_agent(branch="release/*", **terms)
+    token = provider.github_token(ref="refs/heads/hotfix/1")
+    refusal = provider.exchange(token, agentId=agent, scope="agents:write").json
+    suggestion = refusal["details"]["suggestedPolicy"]
+
+    created = provider.http.post(POLICIES, json=suggestion, headers=provider.admin)
+    granted = provider.exchange(token, agentId=agent, scope="agents:write")
+
+    assert {name: created.json[name] for name in terms} == terms
+    assert (granted.status_code, granted.json["expires_in"]) == (200, 120)
+
+
+def test_the_suggested_policy_of_a_merge_queue_lets_the_next_entry_in(provider):
+    """The branch of an entry exists once; the suggestion is for the queue of its base."""
+    provider.policy(branch="main")
+    first, second = (
+        provider.github_token(
+            ref=f"refs/heads/gh-readonly-queue/main/pr-{number}-{'0a' * 20}", event_name="merge_group"
+        )
+        for number in (1, 2)
+    )
+    suggestion = provider.exchange(first).json["details"]["suggestedPolicy"]
+
+    assert suggestion["branch"] == "gh-readonly-queue/main/**"
+    assert provider.http.post(POLICIES, json=suggestion, headers=provider.admin).status_code == 201
+    assert provider.exchange(second).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 import jwt
 import pytest
 
-from mock_idp.job import Job
-
 PATH = "/api/v1/oidc/trust-policies"
 NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 REPOSITORY = "octo-org/hello-agent"
@@ -240,15 +238,67 @@ def test_nobody_gives_away_what_they_do_not_hold(provider, refused, scope, metho
     policy = provider.policy(agentId=agent)
     poor = provider.admin_headers("policies:write")
     rich = provider.admin_headers("policies:write", scope)
+    held = {"policies:read", "policies:write"}
 
     def write(headers, scopes):
         if method == "PUT":
             return put(provider, policy, headers, agentId=agent, scopes=scopes)
         return post(provider, headers, agentId=agent, scopes=scopes, branch=scope.replace(":", "-"))
 
-    if scope != "policies:write":
+    if scope not in held:
         refused(write(poor, ["agents:read", scope]), 403, "FORBIDDEN", {"requiredScope": scope})
     assert write(rich, ["agents:read", scope]).status_code in {200, 201}
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_only_an_admin_gives_policies_write(provider, refused, method):
+    """An agent that may write policies makes no second one that may: that is for an admin to decide."""
+    agent, policy = provider.trusted_agent(scopes=["policies:write"])
+    headers = provider.agent_headers(agent)
+
+    def write(headers, scopes):
+        if method == "PUT":
+            return put(provider, policy, headers, agentId=agent, scopes=scopes)
+        return post(provider, headers, agentId=agent, scopes=scopes, branch="dev")
+
+    refused(write(headers, ["policies:write"]), 403, "FORBIDDEN", {"requiredScope": "policies:write"})
+    assert write(headers, ["policies:read"]).status_code in {200, 201}
+    assert write(provider.admin_headers("policies:write"), ["policies:write"]).status_code in {200, 201, 409}
+
+
+def test_writing_a_bootstrap_policy_needs_what_it_gives(provider, refused):
+    """A policy without agentId gives agents:write, whatever its scopes: POST and PUT need it, a DELETE gives nothing."""
+    agent, own = provider.trusted_agent(branch="dev")
+    poor = provider.admin_headers("policies:write", "agents:read")
+    needed = {"requiredScope": "agents:write"}
+    refused(post(provider, poor), 403, "FORBIDDEN", needed)
+    refused(post(provider, poor, trustRegistered=True, enabled=False), 403, "FORBIDDEN", needed)
+    refused(put(provider, own, poor, branch="dev"), 403, "FORBIDDEN", needed)
+    bootstrap = post(provider, provider.admin_headers("policies:write", "agents:write")).json
+    refused(put(provider, bootstrap, poor, branch="main"), 403, "FORBIDDEN", needed)
+
+    assert listed(provider) == [own, bootstrap]
+    assert post(provider, poor, agentId=agent, branch="main").status_code == 201
+    deleted = provider.http.delete(f"{PATH}/{bootstrap['id']}", headers=poor)
+    assert deleted.status_code == 204
+
+
+def test_an_agent_that_writes_policies_registers_none(provider, refused):
+    """The way from policies:write to agents:write, as it was: a bootstrap policy for the own repository (C6)."""
+    agent, _ = provider.trusted_agent(scopes=["policies:read", "policies:write"])
+    headers = provider.agent_headers(agent)
+
+    refused(post(provider, headers), 403, "FORBIDDEN", {"requiredScope": "agents:write"})
+
+    refused(provider.exchange(), 403, "TRUST_POLICY_VIOLATION")
+
+
+def test_writing_policies_includes_reading_them(provider):
+    """A `…:write` includes its `…:read`."""
+    policy = post(provider).json
+    writer = provider.admin_headers("policies:write")
+
+    assert provider.http.get(PATH, headers=writer).json["data"] == [policy]
 
 
 def test_freely_granted_scopes(provider):
@@ -292,9 +342,11 @@ def test_same_agent_repository_and_conditions_are_one_policy(provider, refused, 
         "events": ["push", "schedule"],
         "actorIds": ["1", "2"],
     }
-    post(provider, **conditions)
+    first = put(provider, post(provider, **conditions).json, **conditions).json
 
-    refused(post(provider, **{**conditions, **same}), 409, "TRUST_POLICY_ALREADY_EXISTS", {})
+    answer = post(provider, **{**conditions, **same})
+
+    refused(answer, 409, "TRUST_POLICY_ALREADY_EXISTS", {"policyId": first["id"], "version": 2})
     assert len(listed(provider)) == 1
 
 
@@ -323,10 +375,12 @@ def test_other_conditions_are_another_policy(provider, other):
 
 def test_put_keeps_uniqueness(provider, refused):
     """A PUT that would make a policy equal to another is 409 and changes nothing."""
-    post(provider, branch="main")
+    first = post(provider, branch="main").json
     other = post(provider, branch="dev").json
 
-    refused(put(provider, other, branch="main"), 409, "TRUST_POLICY_ALREADY_EXISTS", {})
+    answer = put(provider, other, branch="main")
+
+    refused(answer, 409, "TRUST_POLICY_ALREADY_EXISTS", {"policyId": first["id"], "version": 1})
     assert get(provider, other["id"]).json == other
 
 
@@ -402,6 +456,7 @@ def test_put_keeps_its_id(provider, invalid):
     assert put(provider, policy, id=policy["id"].upper()).status_code == 200
 
 
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
 @pytest.mark.parametrize(
     ("if_match", "status"),
     [
@@ -418,13 +473,17 @@ def test_put_keeps_its_id(provider, invalid):
         ('"0002x"', 412),
     ],
 )
-def test_if_match(provider, refused, if_match, status):
-    """A PUT with If-Match changes only the version that its author read (RFC 9110, 13.1.1)."""
+def test_if_match(provider, refused, method, if_match, status):
+    """With If-Match only the version that its author read is changed or removed (RFC 9110, 13.1.1)."""
     policy = put(provider, post(provider).json, description="second").json
 
-    answer = put(provider, policy, if_match=if_match, description="third")
+    if method == "PUT":
+        answer = put(provider, policy, if_match=if_match, description="third")
+    else:
+        headers = provider.admin if if_match is None else {**provider.admin, "If-Match": if_match}
+        answer = provider.http.delete(f"{PATH}/{policy['id']}", headers=headers)
 
-    assert answer.status_code == status
+    assert answer.status_code == (204 if (method, status) == ("DELETE", 200) else status)
     if status == 412:
         refused(answer, 412, "PRECONDITION_FAILED", {})
         assert get(provider, policy["id"]).json == policy
@@ -514,135 +573,6 @@ def test_list_filters(provider, invalid):
     assert ids(f"agentId={agent}") == {second}
     assert ids(f"agentId={agent}&repository=octo-org/other") == set()
     assert invalid(provider.http.get(f"{PATH}?agentId=x", headers=provider.admin), "agentId")
-
-
-# --- policies derived from trustRegistered
-
-
-def _registered(provider, **policy):
-    """A bootstrap policy with trustRegistered, an agent registered under it, and the policy derived for it."""
-    bootstrap = provider.policy(trustRegistered=True, **policy)
-    agent = provider.agent(headers=provider.bootstrap_headers())["agentId"]
-    (derived,) = listed(provider, f"agentId={agent}")
-    return get(provider, bootstrap["id"]).json, agent, derived
-
-
-def test_registration_derives_a_policy(provider):
-    """A 201 under trustRegistered writes a policy for the agent: same conditions, ids, scopes, maxTtl, expiresAt."""
-    bootstrap, agent, derived = _registered(
-        provider,
-        branch="main",
-        events=["push"],
-        scopes=["agents:read", "tokens:read"],
-        maxTtl=60,
-        expiresAt="2027-01-01T00:00:00Z",
-    )
-
-    own = {"id", "agentId", "derivedFrom", "trustRegistered", "version", "lastUsedAt"}
-    assert {name for name in derived if derived[name] != bootstrap[name]} <= own
-    assert derived["agentId"] == agent
-    assert derived["derivedFrom"] == bootstrap["id"]
-    assert derived["trustRegistered"] is False
-    assert derived["repositoryId"] == Job().repository_id
-    answer = provider.exchange(agentId=agent)
-    assert (answer.json["scope"], answer.json["expires_in"]) == ("agents:read tokens:read", 60)
-
-
-def test_derivation_is_audited_with_the_registration(provider):
-    """Agent and policy are two records of one request."""
-    bootstrap, agent, derived = _registered(provider)
-
-    created, policy = provider.audit(action="agent.created")[0], provider.audit(policyId=derived["id"])[0]
-
-    assert policy["action"] == "policy.created"
-    assert policy["details"]["derivedFrom"] == bootstrap["id"]
-    assert created["requestId"] == policy["requestId"]
-    assert created["agentId"] == policy["agentId"] == agent
-
-
-def test_no_policy_is_derived_on_conflict_or_without_trust(provider, refused):
-    """A 409 derives nothing, nor does an admin's registration or a policy that is not trustRegistered."""
-    bootstrap, _, _ = _registered(provider)
-    headers = provider.bootstrap_headers()
-    refused(
-        provider.http.post("/api/v1/agents", json={"email": "bot@octo-org.example"}, headers=headers),
-        409,
-        "AGENT_ALREADY_EXISTS",
-    )
-    provider.agent("admins@octo-org.example")
-    assert len(listed(provider)) == 2
-    put(provider, bootstrap, trustRegistered=False)
-    provider.agent("untrusted@octo-org.example", headers=headers)
-
-    assert [it["id"] for it in listed(provider)] == [bootstrap["id"]]
-
-
-@pytest.mark.parametrize(
-    "change", [{"enabled": False}, {"repository": "octo-org/other"}, {"expiresAt": "2026-11-24T12:00:00Z"}]
-)
-def test_trust_is_the_policys_at_the_time_of_registration(provider, change):
-    """A bootstrap token of before derives nothing from a policy that is off, over, or another repository's now."""
-    bootstrap = provider.policy(trustRegistered=True)
-    headers = provider.bootstrap_headers()
-    put(provider, bootstrap, **{"trustRegistered": True, **change})
-
-    agent = provider.agent(headers=headers)["agentId"]
-
-    assert listed(provider, f"agentId={agent}") == []
-
-
-def test_derived_policies_change_with_their_origin(provider):
-    """A PUT of the bootstrap policy reaches its derived policies in the same moment."""
-    bootstrap, agent, derived = _registered(provider, branch="main")
-
-    put(
-        provider,
-        bootstrap,
-        trustRegistered=True,
-        branch="dev",
-        maxTtl=30,
-        scopes=["tokens:read"],
-        description="d",
-    )
-
-    changed = get(provider, derived["id"]).json
-    assert (changed["branch"], changed["maxTtl"], changed["scopes"]) == ("dev", 30, ["tokens:read"])
-    assert (changed["agentId"], changed["derivedFrom"], changed["trustRegistered"]) == (
-        agent,
-        bootstrap["id"],
-        False,
-    )
-    assert changed["createdAt"] == derived["createdAt"]
-    assert changed["version"] == derived["version"] + 1
-    assert provider.exchange(agentId=agent).json["code"] == "BRANCH_NOT_PERMITTED"
-    put(provider, bootstrap, trustRegistered=True, enabled=False)
-    assert provider.exchange(agentId=agent).status_code == 403
-
-
-@pytest.mark.parametrize("end", ["delete", "distrust", "agent"])
-def test_derived_policies_end_with_their_origin(provider, end):
-    """DELETE, and a PUT without trustRegistered or with an agentId, remove the derived policies, audited each."""
-    bootstrap, agent, derived = _registered(provider)
-    if end == "delete":
-        provider.http.delete(f"{PATH}/{bootstrap['id']}", headers=provider.admin)
-    else:
-        other = provider.agent("other@octo-org.example")["agentId"]
-        put(provider, bootstrap, **({"agentId": other} if end == "agent" else {}))
-
-    assert get(provider, derived["id"]).status_code == 404
-    assert provider.exchange(agentId=agent).status_code == 403
-    (record,) = provider.audit(action="policy.deleted", agentId=agent)
-    assert (record["policyId"], record["details"]["derivedFrom"]) == (derived["id"], bootstrap["id"])
-
-
-def test_a_derived_policy_can_be_deleted_alone(provider):
-    """Without its derived policy an agent gets no token; the bootstrap policy stays."""
-    bootstrap, agent, derived = _registered(provider)
-
-    provider.http.delete(f"{PATH}/{derived['id']}", headers=provider.admin)
-
-    assert provider.exchange(agentId=agent).status_code == 403
-    assert get(provider, bootstrap["id"]).status_code == 200
 
 
 # --- the audit of changes

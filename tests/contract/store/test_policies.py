@@ -128,15 +128,18 @@ def test_pages_follow_age_and_then_the_id(database, add, now):
 
 
 def test_the_same_conditions_are_refused_once_more(database, add, make_policy):
-    """A twin is refused and the transaction stays usable."""
-    policy = add()
+    """A twin is refused by the id and version of the first, and the transaction stays usable."""
+    policy = add(version=7)
     other = make_policy(repository="octo/other")
+    taken = {"policyId": str(policy.id), "version": 7}
     with database.write() as tx:
-        with pytest.raises(TrustPolicyAlreadyExists):
+        with pytest.raises(TrustPolicyAlreadyExists) as refusal:
             tx.policies.add(make_policy(repository="OCTO/repo", enabled=False, description="twin"))
+        assert refusal.value.details == taken
         tx.policies.add(other)
-        with pytest.raises(TrustPolicyAlreadyExists):
+        with pytest.raises(TrustPolicyAlreadyExists) as refusal:
             tx.policies.replace(replace(other, repository=policy.repository))
+        assert refusal.value.details == taken
     with database.read() as tx:
         assert tx.policies.get(other.id) == other
         assert tx.policies.page(PolicyFilter(), page=1, limit=20).total == 2
@@ -174,11 +177,15 @@ def test_replacing_changes_every_member(database, add, now):
         assert tx.policies.for_repository(ISSUER, "new/name") == [changed]
 
 
-def test_derived_policies_go_with_their_source(database, add, now):
+def test_derived_policies_go_with_their_source(database, add, make_agent, now):
     """Deleting a bootstrap policy deletes what was derived from it, and nothing else."""
+    agent = make_agent()
+    with database.write() as tx:
+        tx.agents.add(agent)
     source = add(trust_registered=True)
-    second = add(derived_from=source.id, conditions=Conditions(branch="b"), created_at=now + MICROSECOND)
-    first = add(derived_from=source.id, conditions=Conditions(branch="a"))
+    derived = {"derived_from": source.id, "agent_id": agent.agent_id}
+    second = add(**derived, conditions=Conditions(branch="b"), created_at=now + MICROSECOND)
+    first = add(**derived, conditions=Conditions(branch="a"))
     stranger = add(repository="octo/other")
     with database.write() as tx:
         assert tx.policies.derived_from(source.id) == [first, second]

@@ -41,11 +41,34 @@ def test_admin_client_of_a_caller(subject, client):
 
 
 def test_scopes_of_a_caller():
-    """Writing agents includes reading them, and nothing else includes anything."""
+    """Writing includes reading, and nothing else includes anything."""
     caller = Caller("admin-cli", ("agents:write", "audit:read"), "j", 0, 1)
     held = [scope for scope in scopes.ALL_SCOPES if caller.holds(scope)]
     assert held == ["agents:read", "agents:write", "audit:read"]
     assert caller.repository_id is None
+
+
+@pytest.mark.parametrize(
+    ("held", "allowed"),
+    [
+        ("agents:read", {"agents:read"}),
+        ("agents:write", {"agents:read", "agents:write"}),
+        ("tokens:read", {"tokens:read"}),
+        ("audit:read", {"audit:read"}),
+        ("policies:read", {"policies:read"}),
+        ("policies:write", {"policies:read", "policies:write"}),
+    ],
+)
+def test_what_each_scope_allows(held, allowed):
+    """A `…:write` includes its `…:read`, not another's."""
+    assert {scope for scope in scopes.ALL_SCOPES if scopes.satisfies([held], scope)} == allowed
+
+
+def test_every_scope_that_writes_reads():
+    """The law behind the table, for scopes that come later, too."""
+    writing = [scope for scope in scopes.ALL_SCOPES if scope.endswith(":write")]
+    assert len(writing) >= 2
+    assert all(scopes.satisfies([scope], scope.replace(":write", ":read")) for scope in writing)
 
 
 def test_scope_lists():

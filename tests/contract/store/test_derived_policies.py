@@ -1,0 +1,274 @@
+"""What follows from `trustRegistered`, over the store, on both engines: also in databases of before."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import create_engine, select, update
+
+from server.domain.audit import Action, RequestContext
+from server.domain.caller import Caller
+from server.domain.scopes import ALL_SCOPES
+from server.domain.trust_policy import Conditions
+from server.errors import TrustPolicyAlreadyExists, TrustPolicyDerived
+from server.ports import AuditFilter, PolicyFilter
+from server.store.database import Database
+from server.store.policies import OIDC_TRUST_POLICIES
+from server.use_cases.auditing import Auditor
+from server.use_cases.policy_admin import PolicyAdmin, PolicyDraft
+from server.use_cases.registration import AgentDraft, Registration
+
+ISSUER = "https://token.actions.githubusercontent.com"
+ADMIN = Caller("admin-cli", ALL_SCOPES, "jti", 0, 1)
+HERE = RequestContext("3f2504e0-4f89-41d3-9a0c-0305e82c3301", None)
+
+
+def draft(**members):
+    return PolicyDraft(
+        **{
+            "provider": "github",
+            "repository": "octo/repo",
+            "conditions": Conditions(),
+            "agent_id": None,
+            "repository_id": None,
+            "repository_owner_id": None,
+            "scopes": ("agents:read",),
+            "max_ttl": None,
+            "trust_registered": False,
+            "enabled": True,
+            "expires_at": None,
+            "description": None,
+        }
+        | members
+    )
+
+
+class Provider:
+    """The two use cases over one database, at one moment."""
+
+    def __init__(self, database, now):
+        self.database, self.now = database, now
+        auditor = Auditor(lambda: self.now, uuid4)
+        self.policies = PolicyAdmin(database, auditor, lambda: self.now, uuid4, ISSUER)
+        self.agents = Registration(database, auditor, lambda: self.now, uuid4)
+
+    def create(self, **members):
+        return self.policies.create(ADMIN, draft(**members), HERE)
+
+    def put(self, policy, **members):
+        return self.policies.replace(ADMIN, policy.id, draft(**members), HERE, expected_versions=None)
+
+    def delete(self, policy):
+        self.policies.delete(ADMIN, policy.id, HERE, expected_versions=None)
+
+    def register(self, bootstrap, name="bot", **run):
+        """An agent registered by a run of the repository 21, with a token of before."""
+        run = {"repository": "octo/repo", "repository_id": "21", **run}
+        token = {"provider": "github", "policy_id": str(bootstrap.id), **run}
+        caller = Caller("repo:octo/repo", ("agents:write",), "jti", 0, 1, token)
+        return self.agents.register(caller, AgentDraft(f"{name}@octo.example"), HERE)
+
+    def of(self, agent):
+        return self.policies.page(PolicyFilter(agent_id=agent.agent_id), page=1, limit=100).data
+
+    def audited(self, action, policy):
+        with self.database.read() as tx:
+            wanted = AuditFilter(action=action, policy_id=policy.id)
+            return [it.details for it in tx.audit.page(wanted, page=1, limit=100).data]
+
+
+@pytest.fixture
+def provider(database, now):
+    """A provider on this engine."""
+    return Provider(database, now)
+
+
+@pytest.fixture
+def trusted(provider):
+    """A bootstrap policy with trustRegistered, an agent registered under it, and the policy derived for it."""
+    bootstrap = provider.create(trust_registered=True, repository_id="21", repository_owner_id="5")
+    agent = provider.register(bootstrap)
+    (derived,) = provider.of(agent)
+    return SimpleNamespace(bootstrap=bootstrap, agent=agent, derived=derived)
+
+
+def test_a_derived_policy_has_all_of_its_origin(provider, now):
+    """Conditions, ids, scopes, lifetime and end are the origin's, at registration and after each change."""
+    terms = {
+        "conditions": Conditions(branch="main", events=("push",), actor_ids=("1", "2")),
+        "repository_id": "21",
+        "repository_owner_id": "5",
+        "scopes": ("agents:read", "tokens:read"),
+        "max_ttl": 60,
+        "expires_at": now + timedelta(days=1),
+    }
+    bootstrap = provider.create(trust_registered=True, **terms)
+    agent = provider.register(bootstrap)
+    (derived,) = provider.of(agent)
+    assert {name: getattr(derived, name) for name in terms} == terms
+    assert (derived.derived_from, derived.trust_registered, derived.enabled) == (bootstrap.id, False, True)
+
+    changed = terms | {"conditions": Conditions(tag="v*"), "scopes": ("agents:read",), "expires_at": None}
+    provider.put(bootstrap, trust_registered=True, enabled=False, **changed)
+    (followed,) = provider.of(agent)
+    assert {name: getattr(followed, name) for name in changed} == changed
+    assert (followed.id, followed.enabled, followed.version) == (derived.id, False, 2)
+
+
+def test_a_derived_policy_is_not_changed_alone(provider, trusted):
+    """Only detached: then it is a policy of its own, and its former origin leaves it in peace."""
+    with pytest.raises(TrustPolicyDerived) as refusal:
+        provider.put(trusted.derived, agent_id=trusted.agent.agent_id, enabled=False)
+    assert refusal.value.details == {"derivedFrom": str(trusted.bootstrap.id)}
+    assert provider.of(trusted.agent) == [trusted.derived]
+
+    detached = provider.put(
+        trusted.derived,
+        agent_id=trusted.agent.agent_id,
+        enabled=False,
+        nulls=frozenset({"derivedFrom"}),
+    )
+    provider.put(trusted.bootstrap, trust_registered=True, description="corrected")
+    provider.delete(trusted.bootstrap)
+    assert detached.derived_from is None
+    assert provider.of(trusted.agent) == [detached]
+
+
+def test_a_policy_made_by_hand_stays(provider, trusted):
+    """The origin can always be changed: where the agent has an equal policy, its derived one goes, audited."""
+    main = Conditions(branch="main")
+    own = provider.create(agent_id=trusted.agent.agent_id, conditions=main)
+    other = provider.register(trusted.bootstrap, "other")
+
+    provider.put(trusted.bootstrap, trust_registered=True, conditions=main, enabled=False)
+
+    assert provider.of(trusted.agent) == [own]
+    (record,) = provider.audited(Action.POLICY_DELETED, trusted.derived)
+    assert (record["derivedFrom"], record["equalTo"]) == (str(trusted.bootstrap.id), str(own.id))
+    (followed,) = provider.of(other)
+    assert (followed.conditions, followed.enabled) == (main, False)
+
+
+@pytest.mark.parametrize("end", ["delete", "distrust"])
+def test_derived_policies_end_with_their_origin(provider, trusted, end):
+    """Each of them leaves a record."""
+    other = provider.register(trusted.bootstrap, "other")
+    lost = [*provider.of(other), trusted.derived]
+    if end == "delete":
+        provider.delete(trusted.bootstrap)
+    else:
+        provider.put(trusted.bootstrap)
+
+    assert provider.of(trusted.agent) == provider.of(other) == []
+    records = [provider.audited(Action.POLICY_DELETED, it) for it in lost]
+    assert [[it["derivedFrom"] for it in found] for found in records] == [[str(trusted.bootstrap.id)]] * 2
+
+
+def test_an_origin_can_become_what_was_derived_from_it(provider, trusted):
+    """Turned to the agent of a derived policy, the origin is no twin of it: that one goes with `trustRegistered`."""
+    turned = provider.put(trusted.bootstrap, agent_id=trusted.agent.agent_id)
+
+    assert provider.of(trusted.agent) == [turned]
+    assert len(provider.audited(Action.POLICY_DELETED, trusted.derived)) == 1
+
+
+@pytest.mark.parametrize("change", ["disable", "rename", "delete"])
+def test_a_bootstrap_policy_that_was_once_derived_holds_nobody_back(provider, trusted, database, change):
+    """A PUT of before could make a bootstrap policy of a derived one: it is a policy of its own."""
+    table = OIDC_TRUST_POLICIES
+    once_derived = provider.create(conditions=Conditions(branch="old"), repository_id="21")
+    with database.write() as tx:
+        tx.policies._connection.execute(
+            update(table).where(table.c.id == once_derived.id).values(derived_from=trusted.bootstrap.id)
+        )
+    assert provider.policies.get(once_derived.id) == once_derived
+
+    if change == "disable":
+        provider.put(trusted.bootstrap, trust_registered=True, enabled=False)
+        assert [it.enabled for it in provider.of(trusted.agent)] == [False]
+    elif change == "rename":
+        provider.put(trusted.bootstrap, trust_registered=True, conditions=Conditions(branch="main"))
+    else:
+        provider.delete(trusted.bootstrap)
+        assert provider.of(trusted.agent) == []
+    assert provider.policies.get(once_derived.id) == once_derived
+    changed = provider.put(once_derived, conditions=Conditions(branch="old"), description="mine")
+    assert changed.derived_from is None
+
+
+def test_another_bootstrap_policy_still_counts(provider, trusted):
+    """Two bootstrap policies with the same conditions are one too many: the refusal names the other, nothing changes."""
+    other = provider.create(conditions=Conditions(branch="main"))
+    with pytest.raises(TrustPolicyAlreadyExists) as refusal:
+        provider.put(trusted.bootstrap, trust_registered=True, conditions=Conditions(branch="main"))
+    assert refusal.value.details == {"policyId": str(other.id), "version": 1}
+    assert provider.of(trusted.agent) == [trusted.derived]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"repository_id": "22", "repository_owner_id": "6"},
+        {"repository_id": "22"},
+        {"nulls": frozenset({"repositoryId"})},
+        {"repository": "octo/other", "repository_id": "21"},
+        {"enabled": False},
+        {"expires_at": timedelta(0)},
+        {"trust_registered": False},
+        "delete",
+    ],
+    ids=str,
+)
+def test_who_registers_late_is_not_trusted(provider, trusted, now, change):
+    """A bootstrap token outlives the policy that it was issued under: what that has become decides, by its ids."""
+    if change == "delete":
+        provider.delete(trusted.bootstrap)
+    else:
+        end = {"expires_at": now} if "expires_at" in change else {}
+        provider.put(trusted.bootstrap, **{"trust_registered": True, **change, **end})
+
+    late = provider.register(trusted.bootstrap, "late")
+
+    assert provider.of(late) == []
+
+
+def test_a_change_that_leaves_the_ids_leaves_the_trust(provider, trusted):
+    """Who corrects the policy between exchange and registration does not strand the agent."""
+    provider.put(trusted.bootstrap, trust_registered=True, conditions=Conditions(branch="main"))
+
+    (derived,) = provider.of(provider.register(trusted.bootstrap, "late", repository="Octo/REPO"))
+
+    assert derived.conditions == Conditions(branch="main")
+
+
+def test_detaching_and_changing_the_origin_at_once(provider, trusted, other_database, now, at_once):
+    """On two replicas at one moment: whichever is first, the detached policy is as its author wrote it."""
+    other = Provider(other_database, now)
+
+    def detach():
+        nulls = frozenset({"derivedFrom"})
+        other.put(trusted.derived, agent_id=trusted.agent.agent_id, enabled=False, max_ttl=7, nulls=nulls)
+
+    def change():
+        provider.put(trusted.bootstrap, trust_registered=True, max_ttl=60)
+
+    assert at_once(detach, change) == [None, None]
+    (detached,) = provider.of(trusted.agent)
+    assert (detached.derived_from, detached.enabled, detached.max_ttl) == (None, False, 7)
+
+
+@pytest.mark.postgres
+def test_derived_policies_are_locked_until_the_end(migrated_postgres_url, now):
+    """Read to be changed or removed, they cannot be detached in between: SQLite has one writer anyway."""
+    engine = create_engine(migrated_postgres_url)
+    free = select(OIDC_TRUST_POLICIES.c.id).with_for_update(skip_locked=True)
+    with Database(migrated_postgres_url) as database:
+        provider = Provider(database, now)
+        bootstrap = provider.create(trust_registered=True, repository_id="21", repository_owner_id="5")
+        provider.register(bootstrap)
+        with database.write() as tx:
+            assert len(tx.policies.derived_from(bootstrap.id)) == 1
+            with engine.connect() as another:
+                assert another.execute(free).scalars().all() == [bootstrap.id]
+    engine.dispose()

@@ -1,0 +1,387 @@
+"""The policy that a refused run is offered: it lets the run in, and drops no gate that kept it out."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import assume, event, given
+from hypothesis import strategies as st
+
+from server.api.models import PolicyBody
+from server.domain.conditions import DEFAULT_DENIED_EVENTS, JSON_NAMES, failures, members
+from server.domain.suggestion import nearest_first, suggested_policy
+from server.domain.trust_policy import Allowed, Denied, conditions_key, decide
+
+REUSED = "acme/shared/.github/workflows/deploy.yml@refs/tags/v3"
+OTHER_REUSED = "acme/shared/.github/workflows/deploy.yml@refs/tags/v2"
+OTHER = UUID(int=2)
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+QUEUE = "gh-readonly-queue/main/pr-7-" + "0123456789abcdef" * 2 + "01234567"
+TAG = {"ref": "refs/tags/v1.2", "ref_type": "tag"}
+
+
+@pytest.fixture(scope="session")
+def suggest(now):
+    """What is suggested for a run that these policies refuse."""
+
+    def suggest(policies, run, agent_id, **active):
+        return suggested_policy(decide(policies, run, agent_id, now, **active), run, agent_id)
+
+    return suggest
+
+
+REPLACED = [
+    # conditions of the nearest policy, claims of a run on the branch dev, conditions of the suggestion
+    ({"branch": "main"}, {}, {"branch": "dev"}),
+    ({"branch": "main"}, TAG, {"tag": "v1.2"}),
+    ({"tag": "v*"}, {}, {"branch": "dev"}),
+    ({"tag": "v2*"}, TAG, {"tag": "v1.2"}),
+    ({"branch": "main"}, {"environment": "prod"}, {"branch": "dev", "environment": "prod"}),
+    ({"environment": "prod"}, {"environment": "test"}, {"branch": "dev", "environment": "test"}),
+    ({"workflow": "cd.yml"}, {}, {"branch": "dev", "workflow": "ci.yml"}),
+    (
+        {"called_workflow": OTHER_REUSED},
+        {"job_workflow_ref": REUSED},
+        {"branch": "dev", "calledWorkflow": REUSED},
+    ),
+    ({"actor_ids": ("1", "2")}, {}, {"branch": "dev", "actorIds": ("42",)}),
+    (
+        {"runner_environment": "self-hosted"},
+        {},
+        {"branch": "dev", "runnerEnvironment": "github-hosted"},
+    ),
+    ({"visibility": "public"}, {}, {"branch": "dev", "visibility": "private"}),
+    ({"events": ("schedule",)}, {}, {"branch": "dev", "events": ("push",)}),
+    # What the run fulfils stays as it is; of several events only the run's own does.
+    ({"branch": "d*", "workflow": "cd.yml"}, {}, {"branch": "d*", "workflow": "ci.yml"}),
+    ({"tag": "v*", "workflow": "cd.yml"}, TAG, {"tag": "v*", "workflow": "ci.yml"}),
+    ({"branch": "main", "actor_ids": ("1", "42")}, {}, {"branch": "dev", "actorIds": ("1", "42")}),
+    (
+        {"branch": "main", "events": ("push", "pull_request_target")},
+        {},
+        {"branch": "dev", "events": ("push",)},
+    ),
+    (
+        {"branch": "main", "environment": "PROD"},
+        {"environment": "prod"},
+        {"branch": "dev", "environment": "PROD"},
+    ),
+    # A policy of another agent, or for registering, is a template only where the agent has none.
+    ({"workflow": "cd.yml", "agent_id": OTHER}, {}, {"branch": "dev", "workflow": "ci.yml"}),
+    ({"workflow": "cd.yml", "agent_id": None}, {}, {"branch": "dev", "workflow": "ci.yml"}),
+    ({"workflow": "cd.yml", "enabled": False}, {}, {"branch": "dev", "workflow": "ci.yml"}),
+    # The branch of one entry of a merge queue never comes again.
+    ({"branch": "main"}, {"ref": f"refs/heads/{QUEUE}"}, {"branch": "gh-readonly-queue/main/**"}),
+    (
+        {"workflow": "cd.yml"},
+        {"ref": f"refs/heads/{QUEUE}"},
+        {"branch": "gh-readonly-queue/main/**", "workflow": "ci.yml"},
+    ),
+    (
+        {"branch": "main"},
+        {"ref": "refs/heads/gh-readonly-queue/release/1.0/pr-12-abcdef0"},
+        {"branch": "gh-readonly-queue/release/1.0/**"},
+    ),
+    ({"branch": "main"}, {"ref": "refs/heads/gh-readonly-queue/x"}, {"branch": "gh-readonly-queue/x"}),
+]
+
+
+@pytest.mark.parametrize(("policy", "run", "wanted"), REPLACED)
+def test_what_fails_takes_the_runs_value(policy, run, wanted, suggest, make_policy, make_run, agent):
+    """Every condition of the nearest policy is there: fulfilled ones as they are, the others with the run's claim."""
+    run = make_run(**{"ref": "refs/heads/dev", **run})
+    suggested = suggest([make_policy(**policy)], run, agent)
+    assert {name: suggested[name] for name in JSON_NAMES.values() if name in suggested} == wanted
+    assert suggested["agentId"] == str(agent)
+    assert (suggested["repositoryId"], suggested["repositoryOwnerId"]) == ("101", "7")
+
+
+NO_VALUE = [
+    # conditions of the nearest policy, claims of the run that has nothing to put there
+    ({"environment": "prod"}, {}),
+    ({"environment": "prod"}, {"environment": ""}),
+    ({"environment": "prod"}, {"environment": "a\u202eb"}),
+    ({"branch": "main", "environment": "prod"}, {"ref": "refs/heads/dev"}),
+    ({"workflow": "cd.yml"}, {"workflow_ref": None}),
+    ({"workflow": "cd.yml"}, {"workflow_ref": "evil/api/.github/workflows/ci.yml@refs/heads/main"}),
+    ({"called_workflow": REUSED}, {"job_workflow_ref": None}),
+    ({"called_workflow": REUSED}, {"job_workflow_ref": "x"}),
+    ({"actor_ids": ("1",)}, {"actor_id": None}),
+    ({"actor_ids": ("1",)}, {"actor_id": "octocat"}),
+    ({"runner_environment": "self-hosted"}, {"runner_environment": None}),
+    ({"runner_environment": "self-hosted"}, {"runner_environment": "elsewhere"}),
+    ({"visibility": "public"}, {"repository_visibility": None}),
+    ({"visibility": "public"}, {"repository_visibility": "secret"}),
+    ({"events": ("schedule",)}, {"event_name": "Push"}),
+    ({"environment": "prod", "agent_id": OTHER}, {}),
+    ({"environment": "prod", "agent_id": None}, {}),
+]
+
+
+@pytest.mark.parametrize(("policy", "run"), NO_VALUE)
+def test_no_gate_is_dropped(policy, run, suggest, make_policy, make_run, agent):
+    """Where the run has no value for a condition that keeps it out, nothing is suggested: the hint is the remedy."""
+    assert suggest([make_policy(**policy)], make_run(**run), agent) is None
+
+
+NO_SUGGESTION = [
+    *[{"event_name": event} for event in DEFAULT_DENIED_EVENTS],
+    {"ref": ""},
+    {"ref": "refs/pull/1/merge"},
+    {"ref": "refs/heads/main", "ref_type": None},
+    {"ref": "refs/tags/main", "ref_type": "branch"},
+    {"ref": "refs/heads/a\u202eb"},
+    {"ref": f"refs/heads/{'x' * 256}"},
+    {"ref": "refs/heads/refs/heads/x"},
+    {"ref": "refs/heads/a*"},
+    {"ref": "refs/heads/gh-readonly-queue/a*/pr-1-abc"},
+    {"ref": "refs/tags/a*", "ref_type": "tag"},
+    {"repository": "ac.me/api"},
+    {"repository_id": "x"},
+    {"repository_owner_id": "x"},
+]
+
+
+@pytest.mark.parametrize("run", NO_SUGGESTION)
+def test_no_suggestion(run, suggest, make_run, agent):
+    """No policy is suggested for a run that strangers can cause, nor where none can name the ref or the repository."""
+    assert suggest([], make_run(**run), agent) is None
+
+
+def test_no_suggestion_for_an_inactive_agent(suggest, make_run, agent):
+    """No policy helps an agent that is unknown or not active."""
+    assert suggest([], make_run(), agent, agent_is_active=False) is None
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [{"branch": "main", "enabled": False}],
+        [{"branch": "main", "expired": True}],
+        [{"branch": "main", "environment": "prod", "expired": True}],
+        [{"branch": "dev"}, {"branch": "main", "enabled": False}],
+        [{"branch": "main", "environment": "PROD", "enabled": False}],
+    ],
+)
+def test_what_is_there_already_is_changed_and_not_copied(others, suggest, make_policy, make_run, agent, now):
+    """A policy that is off or over is for a PUT: a second one would be a 409, or expired from its first moment."""
+    run = make_run(environment="prod" if "environment" in others[0] else None)
+    policies = [
+        make_policy(
+            id=UUID(int=number),
+            expires_at=now if it.pop("expired", False) else None,
+            **it,
+        )
+        for number, it in enumerate([dict(it) for it in others])
+    ]
+    assert suggest(policies, run, agent) is None
+
+
+def test_another_agents_policy_is_no_twin(suggest, make_policy, make_run, agent):
+    """What another agent's policy asks for can be asked for this one, too."""
+    assert suggest([make_policy(branch="main", agent_id=OTHER)], make_run(), agent)["branch"] == "main"
+
+
+def test_without_policies_the_run_says_all(suggest, make_run, agent):
+    """The run's ref and environment, as far as a policy can name them; the defaults for the rest."""
+    bare = {"provider": "github", "repository": "acme/api", "repositoryId": "101", "repositoryOwnerId": "7"}
+    assert suggest([], make_run(), None) == {**bare, "branch": "main"}
+    prod = {**bare, "branch": "main", "environment": "prod", "agentId": str(agent)}
+    assert suggest([], make_run(environment="prod"), agent) == prod
+    assert suggest([], make_run(environment="a\u202eb"), None) == {**bare, "branch": "main"}
+    assert suggest([], make_run(**TAG), None) == {**bare, "tag": "v1.2"}
+
+
+TERMS = ("scopes", "maxTtl", "expiresAt", "trustRegistered")
+RICH = {"scopes": ("agents:write", "tokens:read"), "max_ttl": 120}
+
+
+@pytest.mark.parametrize(
+    ("asks", "policy", "terms"),
+    [
+        (UUID(int=1), {}, {"scopes": ("agents:read",)}),
+        (UUID(int=1), RICH, {"scopes": ("agents:write", "tokens:read"), "maxTtl": 120}),
+        (
+            UUID(int=1),
+            {**RICH, "agent_id": None, "trust_registered": True},
+            {"scopes": ("agents:write", "tokens:read"), "maxTtl": 120},
+        ),
+        # The scopes of another agent are no hint which this one needs.
+        (UUID(int=1), {**RICH, "agent_id": OTHER}, {"maxTtl": 120}),
+        (None, RICH, {"maxTtl": 120, "trustRegistered": False}),
+        (
+            None,
+            {**RICH, "agent_id": None, "trust_registered": True},
+            {"scopes": ("agents:write", "tokens:read"), "maxTtl": 120, "trustRegistered": True},
+        ),
+        (None, {"agent_id": None}, {"scopes": ("agents:read",), "trustRegistered": False}),
+    ],
+)
+def test_terms_are_those_of_the_nearest_policy(asks, policy, terms, suggest, make_policy, make_run, now):
+    """Scopes, lifetime and end, and whether registered agents are trusted: pasted, nothing grows."""
+    run = make_run(ref="refs/heads/dev")
+    end = now + timedelta(days=7)
+    suggested = suggest([make_policy(branch="main", expires_at=end, **policy)], run, asks)
+    assert {name: suggested[name] for name in TERMS if name in suggested} == {
+        "expiresAt": "2026-12-01T12:00:00Z",
+        **terms,
+    }
+
+
+def test_own_policies_are_the_template(suggest, make_policy, make_run, agent):
+    """A bootstrap policy that is nearer by its conditions is none where the agent has a policy of its own."""
+    run = make_run(ref="refs/heads/dev")
+    policies = [
+        make_policy(id=UUID(int=1), agent_id=None, max_ttl=3600),
+        make_policy(id=UUID(int=2), branch="main", workflow="cd.yml", max_ttl=60),
+    ]
+    suggested = suggest(policies, run, agent)
+    assert (suggested["workflow"], suggested["maxTtl"]) == ("ci.yml", 60)
+
+
+# --- the law
+
+TEXT = st.text("ab/.@*:\u00fc\u202e ", max_size=8)
+ENVIRONMENTS = st.sampled_from(["prod", "PROD", "test"])
+REFS = st.sampled_from(
+    [
+        ("refs/heads/main", "branch"),
+        ("refs/heads/dev", "branch"),
+        ("refs/heads/d/ev", "branch"),
+        ("refs/tags/v1", "tag"),
+        (f"refs/heads/{QUEUE}", "branch"),
+        (f"refs/heads/{QUEUE}0", "branch"),
+    ]
+)
+ODD_REFS = st.tuples(
+    st.sampled_from(["refs/pull/1/merge", "", "refs/heads/main"])
+    | st.builds("{}{}".format, st.sampled_from(["refs/heads/", "refs/tags/"]), TEXT),
+    st.sampled_from(["branch", "tag", None]),
+)
+CLAIMS = {
+    "ref": st.one_of(REFS, REFS, REFS, ODD_REFS),
+    "event_name": st.sampled_from(["push", "push", "schedule", "pull_request"]),
+    "environment": st.one_of(ENVIRONMENTS, ENVIRONMENTS, st.none(), TEXT),
+    "workflow": st.sampled_from(["ci.yml", "cd.yml", "ci.yml", None]),
+    "job_workflow_ref": st.sampled_from([REUSED, OTHER_REUSED, REUSED, None, "odd"]),
+    "actor_id": st.sampled_from(["1", "2", "42", None]),
+    "runner_environment": st.sampled_from(["github-hosted", "self-hosted", "github-hosted", None]),
+    "repository_visibility": st.sampled_from(["public", "private", "private", None]),
+}
+RUNS = st.fixed_dictionaries(CLAIMS)
+CHANGES = st.lists(
+    st.sampled_from(sorted(CLAIMS)).flatmap(lambda name: st.tuples(st.just(name), CLAIMS[name])), max_size=2
+).map(dict)
+CONDITIONS = {
+    "environment": ENVIRONMENTS,
+    "workflow": st.sampled_from(["ci.yml", "cd.yml"]),
+    "called_workflow": st.sampled_from([REUSED, OTHER_REUSED]),
+    "actor_ids": st.sampled_from([("1",), ("1", "42")]),
+    "runner_environment": st.sampled_from(["github-hosted", "self-hosted"]),
+    "visibility": st.sampled_from(["private", "public"]),
+    "events": st.sampled_from([("push",), ("push", "pull_request_target"), ("schedule",), ("pull_request",)]),
+}
+REF_CONDITIONS = st.sampled_from(
+    [{}, {"branch": "main"}, {"branch": "d**"}, {"branch": "**"}, {"tag": "v*"}, {"tag": "v2"}]
+)
+TERMS_OF_POLICIES = st.fixed_dictionaries(
+    {
+        "agent_id": st.sampled_from([None, UUID(int=1), OTHER]),
+        "enabled": st.sampled_from([True, True, False]),
+        "expires_at": st.sampled_from([None, None, NOW, NOW + timedelta(days=1)]),
+        "scopes": st.sampled_from([("agents:read",), ("tokens:read",), ("agents:read", "agents:write")]),
+        "max_ttl": st.sampled_from([None, 60, 600]),
+    }
+)
+ROWS = st.builds(
+    lambda terms, conditions, ref: {**terms, **conditions, **ref},
+    TERMS_OF_POLICIES,
+    st.fixed_dictionaries({}, optional=CONDITIONS),
+    REF_CONDITIONS,
+)
+
+
+@pytest.fixture(scope="session")
+def make_any_run(make_run):
+    """A run with these claims: its ref with the type, its workflow as a file name."""
+
+    def make(ref, workflow, **claims):
+        name, ref_type = ref
+        file = workflow and f"acme/api/.github/workflows/{workflow}@{name or 'a' * 40}"
+        return make_run(ref=name, ref_type=ref_type, workflow_ref=file, **claims)
+
+    return make
+
+
+def as_policy(suggested, make_policy):
+    """The policy that a POST of the body makes; the API's own rules read it."""
+    body = PolicyBody.model_validate(
+        {name: list(value) if isinstance(value, tuple) else value for name, value in suggested.items()}
+    )
+    terms = ("agent_id", "repository_id", "repository_owner_id", "scopes", "max_ttl", "expires_at")
+    values = {name: getattr(body, name) for name in (*JSON_NAMES, *terms)}
+    return make_policy(
+        id=UUID(int=99), **{name: tuple(it) if isinstance(it, list) else it for name, it in values.items()}
+    )
+
+
+def ref_of(run):
+    """What the run's ref stands for: an entry of a merge queue for all of the queue of its base."""
+    if run.branch and run.branch.startswith("gh-readonly-queue/main/"):
+        return "the queue of main"
+    return run.branch, run.tag
+
+
+def like(run):
+    """What a run has for each condition, in the form in which two are compared."""
+    return {
+        "branch": ref_of(run),
+        "tag": ref_of(run),
+        "environment": (run.environment or "").lower(),
+        "workflow": run.workflow_file,
+        "calledWorkflow": run.job_workflow_ref,
+        "actorIds": run.actor_id,
+        "runnerEnvironment": run.runner_environment,
+        "visibility": run.repository_visibility,
+        "events": run.event_name,
+    }
+
+
+@given(claims=RUNS, changes=CHANGES, rows=st.lists(ROWS, max_size=3))
+@pytest.mark.parametrize("agent_id", [None, UUID(int=1)])
+def test_the_suggestion_lets_the_run_in_and_little_else(
+    agent_id, claims, changes, rows, make_policy, make_any_run, now
+):
+    """Posted, it lets the run in; another run only where nearest policy and refused run between them cover it."""
+    policies = [make_policy(id=UUID(int=number), **row) for number, row in enumerate(rows)]
+    run, other = make_any_run(**claims), make_any_run(**{**claims, **changes})
+    denied = decide(policies, run, agent_id, now)
+    assume(isinstance(denied, Denied))
+    suggested = suggested_policy(denied, run, agent_id)
+    event("suggested" if suggested else "no suggestion")
+    assume(suggested is not None)
+
+    posted = as_policy(suggested, make_policy)
+    assert isinstance(decide([*policies, posted], run, agent_id, now), Allowed)
+    assert isinstance(decide([posted], replace(run, repository_id="9"), agent_id, now), Denied)
+    assert all(conditions_key(posted) != conditions_key(it) for it in policies)
+    if policies:
+        nearest = nearest_first(denied.evaluations, agent_id)[0].policy
+        _assert_no_more_than(nearest, posted, agent_id)
+        if isinstance(decide([posted], other, agent_id, now), Allowed):
+            event("another run is let in" if like(other) != like(run) else "the like of it is let in")
+            beyond = {it.condition for it in failures(nearest.conditions, other)} & members(
+                nearest.conditions
+            ).keys()
+            assert {name: like(other)[name] for name in beyond} == {name: like(run)[name] for name in beyond}
+
+
+def _assert_no_more_than(nearest, posted, agent_id):
+    """It has all conditions of the nearest policy (a branch may have become a tag), and gives no more and no longer."""
+    either = {"branch": "ref", "tag": "ref"}
+    asked, kept = ({either.get(name, name) for name in members(it.conditions)} for it in (nearest, posted))
+    assert kept >= asked
+    own = nearest.agent_id in {None, agent_id}
+    assert set(posted.scopes) == (set(nearest.scopes) if own else {"agents:read"})
+    assert (posted.max_ttl, posted.expires_at) == (nearest.max_ttl, nearest.expires_at)
