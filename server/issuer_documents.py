@@ -37,6 +37,7 @@ class Fetch:
         self._lock = Lock()
         self._place = httpx.URL(issuer).netloc.decode()
         self._sockets: list[socket.socket] = []
+        self._is_connecting = False
         self._is_cut = False
 
     def run(self) -> Mapping[str, RSAPublicKey]:
@@ -50,6 +51,8 @@ class Fetch:
             return key_set.read(self._get(address))
         except key_set.UnusableDocument as error:
             raise FetchFailed(str(error)) from error
+        except httpx.TimeoutException as error:
+            raise FetchFailed(self._lateness()) from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise FetchFailed(_explained(error, self._place)) from error
         finally:
@@ -60,18 +63,18 @@ class Fetch:
         """End the connections, those that are still to come included; returns what the fetch was waiting for."""
         with self._lock:
             self._is_cut = True
-            waits_for_answer = bool(self._sockets)
             self._close()
-        return (
-            f"{self._place} does not answer in time"
-            if waits_for_answer
-            else f"no connection to {self._place} in time; check its name look-up (DNS), the network and HTTPS_PROXY"
-        )
+        return self._lateness()
+
+    def _lateness(self) -> str:
+        if self._is_connecting:
+            return f"no connection to {self._place} in time; check its name look-up (DNS), the network and HTTPS_PROXY"
+        return f"{self._place} does not answer in time"
 
     def _get(self, address: httpx.URL) -> bytes:
         left = self._deadline - self._monotonic()
         if left <= 0:
-            raise FetchFailed("it does not answer in time")
+            raise FetchFailed(self._lateness())
         with self._client.stream(
             "GET",
             address,
@@ -95,14 +98,15 @@ class Fetch:
             if len(body) > key_set.MAX_DOCUMENT_BYTES:
                 raise FetchFailed(f"it answers with more than {key_set.MAX_DOCUMENT_BYTES} bytes")
             if self._monotonic() > self._deadline:
-                raise FetchFailed("it does not answer in time")
+                raise FetchFailed(self._lateness())
         return bytes(body)
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Note where a connection goes, to the issuer or to a proxy, and keep a handle on its socket."""
         if event.endswith("connect_tcp.started"):
-            self._place = f"{info['host']}:{info['port']}"
+            self._place, self._is_connecting = f"{info['host']}:{info['port']}", True
         if event.endswith("connect_tcp.complete"):
+            self._is_connecting = False
             with self._lock:
                 # A duplicate: TLS takes the first one's descriptor over before its handshake, which may drip, too.
                 self._sockets.append(info["return_value"].get_extra_info("socket").dup())
@@ -132,8 +136,6 @@ def _explained(error: Exception, place: str) -> str:
             return f"the name {place} does not resolve; check the name, HTTPS_PROXY and DNS"
         case _, ssl.SSLError():
             return f"TLS with {place} fails: {_quoted(getattr(cause, 'verify_message', '') or str(cause))}"
-        case httpx.ConnectTimeout(), _:
-            return f"no connection to {place} within {CONNECT_SECONDS:.0f} s"
         case httpx.ConnectError(), OSError(strerror=str(reason)):
             return f"no connection to {place}: {_quoted(reason)}"
     return f"it does not answer ({type(error).__name__})"

@@ -16,7 +16,7 @@ from server.issuers import GithubIssuerKeys
 PATIENCE = 10
 """Seconds (real ones) after which a thread that should have come is given up."""
 
-BUDGET = 0.2
+BUDGET = 0.4
 """Seconds of a fetch that is meant to run out."""
 
 
