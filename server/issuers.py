@@ -1,6 +1,7 @@
 """GitHub's public keys: fetched, held and refreshed, so that nobody who sends tokens can make us wait or ask too often.
 
-A thread of ours fetches; requests read what is held. No lock is held while the network is waited for.
+A thread of ours fetches; requests read what is held. No lock is held while the network is waited for. A fetch that is
+not over in time has failed, whatever its thread still waits for.
 """
 
 import ipaddress
@@ -12,17 +13,21 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
+from queue import Empty, SimpleQueue
 
 import httpx
 import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from server.errors import InvalidOidcToken, IssuerUnavailable
-from server.tokens import key_set
+from server.issuer_documents import Fetch, FetchFailed
 
-CONNECT_SECONDS = 3.0
 FETCH_SECONDS = 5.0
-"""For both documents together. With the pause below, a published key is taken within 35 s."""
+"""For name look-up, connections and both documents together. With the pause below, a published key is taken in 35 s."""
+
+MAX_FETCHES = 2
+"""Fetches whose thread has not ended. A name look-up that hangs cannot be stopped: one may hang while the next is tried,
+and while two hang no third is begun, however long that takes."""
 
 PAUSE_SECONDS = 30.0
 """From the start of one refresh to the next that an unknown kid may cause, whatever came of the first (B4)."""
@@ -48,10 +53,6 @@ def in_daemon_thread(delay_seconds: float, task: Callable[[], None]) -> None:
     timer = threading.Timer(delay_seconds, task)
     timer.daemon = True
     timer.start()
-
-
-class FetchFailed(Exception):
-    """The issuer's keys could not be fetched; the message says why."""
 
 
 class Freshness(StrEnum):
@@ -90,12 +91,15 @@ class GithubIssuerKeys:
         monotonic: Callable[[], float] = time.monotonic,
         schedule: Schedule = in_daemon_thread,
         aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+        fetch_seconds: float = FETCH_SECONDS,
     ) -> None:
         self._issuer = issuer
         self._client = client
         self._monotonic = monotonic
         self._schedule = schedule
         self._aside = aside
+        self._fetch_seconds = fetch_seconds
+        self._fetches = threading.BoundedSemaphore(MAX_FETCHES)
         _check_address(httpx.URL(issuer))
         self._lock = threading.Lock()
         self._held: _Held | None = None
@@ -155,7 +159,9 @@ class GithubIssuerKeys:
             if refresh is not None:
                 self._run(refresh)
         finally:
-            self._schedule(REFRESH_SECONDS if self._last_error is None else PAUSE_SECONDS, self._keep_fresh)
+            # What comes of a refresh that somebody else began is not known here, so it is looked at again soon.
+            is_fresh = refresh is not None and self._last_error is None
+            self._schedule(REFRESH_SECONDS if is_fresh else PAUSE_SECONDS, self._keep_fresh)
 
     def _ask_for_refresh(self) -> None:
         """Wait for the refresh that is going on, or for a new one where one is due again."""
@@ -171,10 +177,10 @@ class GithubIssuerKeys:
         if started is not None:
             self._schedule(0, partial(self._run, started))
         with self._aside():
-            refresh.done.wait(timeout=max(0.0, refresh.started_at + FETCH_SECONDS - now))
+            refresh.done.wait(timeout=max(0.0, refresh.started_at + self._fetch_seconds - now))
 
     def _begin_refresh(self) -> _Refresh | None:
-        """A new refresh, unless one is going on; one that hangs (in a name look-up, say) is given up. Needs the lock."""
+        """A new refresh, unless one is going on; one whose thread died is given up. Needs the lock."""
         now = self._monotonic()
         if self._refresh is not None and now - self._refresh.started_at < PAUSE_SECONDS:
             return None
@@ -182,64 +188,63 @@ class GithubIssuerKeys:
         return self._refresh
 
     def _run(self, refresh: _Refresh) -> None:
+        """Fetch, and end the refresh; takes no longer than the fetch may."""
+        keys: Mapping[str, RSAPublicKey] | None = None
+        failure: str | None = "an error of the program; see the log"
         try:
-            keys = self._fetch(deadline=refresh.started_at + FETCH_SECONDS)
+            keys, failure = self._fetch(refresh), None
         except FetchFailed as error:
-            self._last_error = str(error)
-            _log.warning("issuer_keys_not_refreshed", issuer=self._issuer, error=str(error))
-        else:
-            self._held = _Held(keys, as_of=refresh.started_at)
-            self._last_error = None
+            failure = str(error)
+            _log.warning("issuer_keys_not_refreshed", issuer=self._issuer, error=failure)
         finally:
-            with self._lock:
-                if self._refresh is refresh:
-                    self._refresh = None
-            refresh.done.set()
+            self._settle(refresh, keys, failure)
 
-    def _fetch(self, deadline: float) -> Mapping[str, RSAPublicKey]:
-        issuer = httpx.URL(self._issuer)
+    def _settle(
+        self, refresh: _Refresh, keys: Mapping[str, RSAPublicKey] | None, failure: str | None
+    ) -> None:
+        with self._lock:
+            # One that was given up must not replace what a later one brought.
+            if self._refresh is refresh:
+                self._refresh = None
+                self._last_error = failure
+                if keys is not None:
+                    self._held = _Held(keys, as_of=refresh.started_at)
+        refresh.done.set()
+
+    def _fetch(self, refresh: _Refresh) -> Mapping[str, RSAPublicKey]:
+        """What a thread of its own fetches, which is left to itself when the time is over; raises `FetchFailed`."""
+        deadline = refresh.started_at + self._fetch_seconds
+        fetch = Fetch(self._issuer, self._client, deadline=deadline, monotonic=self._monotonic)
+        outcome: SimpleQueue[Mapping[str, RSAPublicKey] | BaseException] = SimpleQueue()
+        self._start(fetch, outcome)
         try:
-            discovery = self._get(httpx.URL(f"{self._issuer}/.well-known/openid-configuration"), deadline)
-            address = httpx.URL(key_set.jwks_uri(discovery, self._issuer))
-            # The document is the issuer's word about itself; it must not send us anywhere else (SSRF, B2, B18).
-            if (address.scheme, address.host, address.port, address.userinfo) != (
-                issuer.scheme,
-                issuer.host,
-                issuer.port,
-                b"",
-            ):
-                raise FetchFailed("its jwks_uri is on another host")
-            return key_set.read(self._get(address, deadline))
-        except key_set.UnusableDocument as error:
-            raise FetchFailed(str(error)) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise FetchFailed(f"it does not answer ({type(error).__name__})") from error
+            result = outcome.get(timeout=max(0.0, deadline - self._monotonic()))
+        except Empty as error:
+            raise FetchFailed(fetch.cut()) from error
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
-    def _get(self, address: httpx.URL, deadline: float) -> bytes:
-        left = deadline - self._monotonic()
-        if left <= 0:
-            raise FetchFailed("it does not answer in time")
-        timeout = httpx.Timeout(left, connect=min(left, CONNECT_SECONDS))
-        # Uncompressed, so that the limit holds for what arrives, before anything unpacks it.
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        with self._client.stream(
-            "GET", address, headers=headers, timeout=timeout, follow_redirects=False
-        ) as response:
-            if response.status_code != httpx.codes.OK:
-                raise FetchFailed(f"it answers with status {response.status_code}")
-            if "Content-Encoding" in response.headers:
-                raise FetchFailed("it answers compressed, which it was not asked for")
-            return self._read(response, deadline)
+    def _start(
+        self, fetch: Fetch, outcome: "SimpleQueue[Mapping[str, RSAPublicKey] | BaseException]"
+    ) -> None:
+        def run() -> None:
+            try:
+                outcome.put(fetch.run())
+            except BaseException as error:  # noqa: BLE001 - raised again, in the thread that waits
+                outcome.put(error)
+            finally:
+                self._fetches.release()
 
-    def _read(self, response: httpx.Response, deadline: float) -> bytes:
-        body = bytearray()
-        for chunk in response.iter_bytes():
-            body += chunk
-            if len(body) > key_set.MAX_DOCUMENT_BYTES:
-                raise FetchFailed(f"it answers with more than {key_set.MAX_DOCUMENT_BYTES} bytes")
-            if self._monotonic() > deadline:
-                raise FetchFailed("it does not answer in time")
-        return bytes(body)
+        if not self._fetches.acquire(blocking=False):
+            raise FetchFailed(
+                f"{MAX_FETCHES} earlier fetches still hang; check the name look-up (DNS) of this machine"
+            )
+        try:
+            threading.Thread(target=run, name="issuer-keys", daemon=True).start()
+        except RuntimeError as error:
+            self._fetches.release()
+            raise FetchFailed("this machine gives no thread for the fetch") from error
 
 
 def _check_address(issuer: httpx.URL) -> None:

@@ -1,6 +1,7 @@
 """`/oidc/trust-policies`: which run of which repository may act as which agent."""
 
 import re
+from dataclasses import fields
 from typing import Any
 from uuid import UUID
 
@@ -101,17 +102,8 @@ def _draft(body: PolicyBody, nulls: frozenset[str] = frozenset()) -> PolicyDraft
     return PolicyDraft(
         provider=body.provider,
         repository=body.repository,
-        conditions=Conditions(
-            branch=body.branch,
-            tag=body.tag,
-            environment=body.environment,
-            workflow=body.workflow,
-            called_workflow=body.called_workflow,
-            actor_ids=_each_once(body.actor_ids),
-            runner_environment=body.runner_environment,
-            visibility=body.visibility,
-            events=_each_once(body.events),
-        ),
+        # Every field by its name: one that is forgotten would be answered 201 and never checked.
+        conditions=Conditions(**{it.name: _condition(getattr(body, it.name)) for it in fields(Conditions)}),
         agent_id=body.agent_id,
         repository_id=body.repository_id,
         repository_owner_id=body.repository_owner_id,
@@ -125,8 +117,9 @@ def _draft(body: PolicyBody, nulls: frozenset[str] = frozenset()) -> PolicyDraft
     )
 
 
-def _each_once(values: list[str] | None) -> tuple[str, ...] | None:
-    return None if values is None else tuple(dict.fromkeys(values))
+def _condition(value: Any) -> Any:
+    """The value of a condition as the domain has it: of a list each entry once."""
+    return tuple(dict.fromkeys(value)) if isinstance(value, list) else value
 
 
 def _policy_id(text: str) -> UUID:

@@ -68,12 +68,15 @@ class WorkflowIdentity:
     sha: str | None = None
     environment: str | None = None
     workflow_ref: str | None = None
+    workflow_sha: str | None = None
     job_workflow_ref: str | None = None
+    job_workflow_sha: str | None = None
     actor_id: str | None = None
     runner_environment: str | None = None
     repository_visibility: str | None = None
     run_id: str | None = None
     run_attempt: str | None = None
+    check_run_id: str | None = None
     provider: str = GITHUB
 
     @classmethod

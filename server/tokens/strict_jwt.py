@@ -34,12 +34,15 @@ OPTIONAL_STRINGS = (
     "sha",
     "environment",
     "workflow_ref",
+    "workflow_sha",
     "job_workflow_ref",
+    "job_workflow_sha",
     "actor_id",
     "runner_environment",
     "repository_visibility",
     "run_id",
     "run_attempt",
+    "check_run_id",
 )
 """What else `WorkflowIdentity` reads. All other claims are let through unread: GitHub adds some every year."""
 

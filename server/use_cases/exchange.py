@@ -56,12 +56,15 @@ _AUDITED_CLAIMS = (
     "event_name",
     "environment",
     "workflow_ref",
+    "workflow_sha",
     "job_workflow_ref",
+    "job_workflow_sha",
     "actor_id",
     "runner_environment",
     "repository_visibility",
     "run_id",
     "run_attempt",
+    "check_run_id",
     "jti",
 )
 

@@ -8,7 +8,6 @@ from contextlib import closing
 import httpx
 import pytest
 
-from mock_idp.http_server import MAX_BODY_BYTES
 from mock_idp.server import MockIdp
 
 JWKS = "/.well-known/jwks"
@@ -100,7 +99,7 @@ def test_an_answer_without_a_body_keeps_the_connection_too(address):
         (b"GET /" + b"x" * 70_000, 414),
         (b"POST /_mock/token HTTP/1.1\r\nContent-Length: ten\r\n\r\n", 400),
         (b"POST /_mock/token HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
-        (b"POST /_mock/token HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY_BYTES + 1), 413),
+        (b"POST /_mock/token HTTP/1.1\r\nContent-Length: 1048577\r\n\r\n", 413),
         (b"POST /_mock/token HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
         (b"nonsense\r\n\r\n", 400),
     ],

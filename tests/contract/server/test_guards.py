@@ -4,7 +4,15 @@ import re
 
 import pytest
 
-from server.domain.scopes import ALL_SCOPES, satisfies
+INCLUDED_IN = {
+    "agents:read": {"agents:read", "agents:write"},
+    "agents:write": {"agents:write"},
+    "tokens:read": {"tokens:read"},
+    "audit:read": {"audit:read"},
+    "policies:read": {"policies:read"},
+    "policies:write": {"policies:write"},
+}
+"""For each scope of the API those that allow what it stands for, written out."""
 
 NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 POLICIES = "/api/v1/oidc/trust-policies"
@@ -47,10 +55,10 @@ def test_only_known_routes_are_open(provider):
 def test_every_guarded_route_needs_a_token_and_its_scope(provider):
     """Without a token 401, with all scopes but the right one 403 that names it, with that one alone neither."""
     guarded = [(method, path, scope) for method, _, path, scope in routes(provider.app) if scope is not None]
-    tokens = {scope: provider.admin_headers(scope) for scope in ALL_SCOPES}
+    tokens = {scope: provider.admin_headers(scope) for scope in INCLUDED_IN}
     others = {
-        wanted: provider.admin_headers(*(scope for scope in ALL_SCOPES if not satisfies((scope,), wanted)))
-        for wanted in ALL_SCOPES
+        wanted: provider.admin_headers(*(INCLUDED_IN.keys() - allowing))
+        for wanted, allowing in INCLUDED_IN.items()
     }
 
     for method, path, scope in guarded:
@@ -67,7 +75,7 @@ def test_every_guarded_route_needs_a_token_and_its_scope(provider):
             assert stranger.json["details"] == {"requiredScope": scope}
         assert bearer.status_code not in {401, 403}, (method, path)
 
-    assert {scope for _, _, scope in guarded} == set(ALL_SCOPES)
+    assert {scope for _, _, scope in guarded} == set(INCLUDED_IN)
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,22 @@ def test_a_record_that_commits_late_is_sealed_when_it_appears(migrated_postgres_
 
 
 @pytest.mark.postgres
+def test_a_record_that_commits_minutes_late_is_no_fault(migrated_postgres_url, make_record, now):
+    """While others are sealed, a number that a transaction has taken stays open for ten minutes of the sealer's clock."""
+    with Database(migrated_postgres_url) as database, Database(migrated_postgres_url) as slow:
+        chain = AuditChain(database)
+        with slow.write() as late:
+            late.audit.append(make_record(event_id=UUID(int=1)))
+            for number, minutes in ((2, 0), (3, 5), (4, 9)):
+                with database.write() as tx:
+                    tx.audit.append(make_record(event_id=UUID(int=number)))
+                assert Sealer(database, lambda at=minutes: now + timedelta(minutes=at), Baton()).run() == 1
+        assert (chain.verify().fault, chain.verify().unsealed) == (None, 1)
+        assert Sealer(database, lambda: now + timedelta(minutes=9), Baton()).run() == 1
+        assert astuple(chain.verify()) == (4, None, None, 0, 0)
+
+
+@pytest.mark.postgres
 def test_a_number_that_was_rolled_back_is_no_fault(migrated_postgres_url, make_record, clock, now):
     """PostgreSQL gives a number out once: one that a failed transaction took stays open for a while, then is given up."""
     with Database(migrated_postgres_url) as database:

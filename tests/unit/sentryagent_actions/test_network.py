@@ -23,6 +23,7 @@ from sentryagent_actions.network import (
 )
 
 URL = "https://idp.example.com/x"
+ID_TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJyZXBvOmEvYiJ9.c2lnbmF0dXJl"
 
 
 class Later(ActionError):
@@ -90,6 +91,17 @@ def test_a_call_that_brings_nothing_says_why(world, answer, expected, text):
     with pytest.raises(expected) as failure:
         world.network().send(Call("GET", URL))
     assert text in str(failure.value)
+
+
+def test_where_a_redirect_leads_is_told_without_what_the_provider_echoes(world):
+    """A provider that puts the ID token, a command or a whole page into Location gets none of it into the message."""
+    place = f"https://evil.example/?t={ID_TOKEN}&c=%0A::set-output {'x' * 500}"
+    world.script.on("GET /x", world.answer(status=302, headers={"location": place}))
+    with pytest.raises(UnusableAnswerError) as failure:
+        world.network().send(Call("GET", URL))
+    assert str(failure.value).startswith("a redirect (302) to https://evil.example/?t=***")
+    assert ID_TOKEN.split(".")[1] not in str(failure.value)
+    assert len(str(failure.value)) <= 120
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,11 @@ def test_every_encoding_of_a_secret_is_masked(form):
         ("secretpart1&+secretpart2", "x ecretpart2 y", "x *** y"),
         ("secretpart1&+secretpart2", "x secretpart1&+ y", "x *** y"),
         ("abc&def", "abc def", "abc def"),
+        # A part of six characters is masked, one of five is not.
+        ("abcde&12345", "abcde& 12345", "*** 12345"),
+        ("abcd&123456", "abcd& 123456", "abcd& ***"),
+        ("abcd&+x12345", "abcd&+ 12345", "*** 12345"),
+        ("abc&+x123456", "abc&+ 123456", "abc&+ ***"),
     ],
 )
 def test_masking_follows_the_runners_rules(secret, text, shown):

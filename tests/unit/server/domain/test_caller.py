@@ -43,7 +43,8 @@ def test_admin_client_of_a_caller(subject, client):
 def test_scopes_of_a_caller():
     """Writing includes reading, and nothing else includes anything."""
     caller = Caller("admin-cli", ("agents:write", "audit:read"), "j", 0, 1)
-    held = [scope for scope in scopes.ALL_SCOPES if caller.holds(scope)]
+    every = ("agents:read", "agents:write", "tokens:read", "audit:read", "policies:read", "policies:write")
+    held = [scope for scope in every if caller.holds(scope)]
     assert held == ["agents:read", "agents:write", "audit:read"]
     assert caller.repository_id is None
 

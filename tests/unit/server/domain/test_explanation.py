@@ -5,12 +5,12 @@ from uuid import UUID
 
 import pytest
 
-from server.domain.conditions import DEFAULT_DENIED_EVENTS
 from server.domain.explanation import explain, message, trace
 from server.domain.trust_policy import decide
 
 REUSED = "acme/shared/.github/workflows/deploy.yml@refs/tags/v3"
 TAG = {"ref": "refs/tags/v1.2", "ref_type": "tag"}
+STRANGERS_EVENTS = ("pull_request", "pull_request_target", "workflow_run", "issue_comment")
 
 HINTS = [
     # policy, run, failed condition, part of its hint
@@ -54,7 +54,7 @@ HINTS = [
     ({"runner_environment": "self-hosted"}, {}, "runnerEnvironment", "self-hosted runner"),
     ({"visibility": "public"}, {}, "visibility", "while the repository is public"),
     ({"events": ("push",)}, {"event_name": "schedule"}, "events", "Add schedule"),
-    *[({}, {"event_name": event}, "events", f"can cause {event}") for event in DEFAULT_DENIED_EVENTS],
+    *[({}, {"event_name": event}, "events", f"can cause {event}") for event in STRANGERS_EVENTS],
     ({"agent_id": None}, {}, "agentId", "bootstrap policy"),
     ({"agent_id": UUID(int=2)}, {}, "agentId", "for another agent"),
     ({"enabled": False}, {}, "enabled", "set `enabled` to true"),

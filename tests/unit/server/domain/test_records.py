@@ -23,8 +23,37 @@ def test_a_policy_has_all_its_members(make_policy, now):
     record = records.policy_record(
         make_policy(branch="main", events=("push",), expires_at=now, repository_id="101")
     )
-    assert set(JSON_NAMES.values()) <= set(record)
     assert set(JSON_NAMES) == {field.name for field in fields(Conditions)}
+    assert set(JSON_NAMES.values()) <= set(record)
+    assert sorted(record) == [
+        "actorIds",
+        "agentId",
+        "branch",
+        "calledWorkflow",
+        "createdAt",
+        "derivedFrom",
+        "description",
+        "enabled",
+        "environment",
+        "events",
+        "expiresAt",
+        "id",
+        "issuer",
+        "lastUsedAt",
+        "maxTtl",
+        "provider",
+        "repository",
+        "repositoryId",
+        "repositoryOwnerId",
+        "runnerEnvironment",
+        "scopes",
+        "tag",
+        "trustRegistered",
+        "updatedAt",
+        "version",
+        "visibility",
+        "workflow",
+    ]
     shown = {
         name: record[name] for name in ("branch", "events", "actorIds", "agentId", "expiresAt", "derivedFrom")
     }

@@ -231,6 +231,23 @@ def test_no_message_repeats_the_token(mint, verify):
         assert secret not in caught.value.message + json.dumps(caught.value.details)
 
 
+@pytest.mark.parametrize(("part", "canonical"), [("A", "AQgw"), ("AA", "AEIMQUYcgkosw048")])
+def test_of_a_part_each_octet_has_one_spelling(part, canonical, mint):
+    """A last character whose unused bits are set is another spelling of the same octets (B8).
+
+    A signature of RSA-2048 has two characters over fours, one of RSA-4096 three.
+    """
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    head = mint().rpartition(".")[0]
+    for last in alphabet:
+        token = f"{head}.{'A' * 680}{part}{last}"
+        if last in canonical:
+            assert len(strict_jwt.read(token).signature) == 510 + len(part)
+        else:
+            with pytest.raises(InvalidOidcToken, match="its signature is not canonical base64url"):
+                strict_jwt.read(token)
+
+
 def test_claims_are_accounted_for():
     """What `WorkflowIdentity` reads is what was checked here, neither more nor less."""
     fields = set(WorkflowIdentity.__dataclass_fields__) - {"issuer", "provider"}

@@ -1,0 +1,247 @@
+"""Every condition of a policy on its whole way: written, read, decided on, explained, audited, simulated.
+
+A condition lives in a dozen places, and a place that is forgotten makes the policies that use it wider without a word.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pytest
+
+from server.domain.conditions import Conditions
+
+POLICIES = "/api/v1/oidc/trust-policies"
+REPOSITORY = "octo-org/hello-agent"
+WORKFLOWS = "octo-org/hello-agent/.github/workflows"
+CALLED = "octo-org/automation/.github/workflows/deploy.yml"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A condition: its field, its name and a value of it in the API, and the claim that decides.
+
+    `meets` and `fails` are the claims by which a push to main meets it, and fails on it alone.
+    """
+
+    field: str
+    member: str
+    value: Any
+    claim: str
+    meets: dict[str, str]
+    fails: dict[str, str]
+
+
+ROWS = [
+    Row(
+        "branch",
+        "branch",
+        "main",
+        "ref",
+        {"ref": "refs/heads/main", "ref_type": "branch"},
+        {"ref": "refs/heads/dev", "ref_type": "branch"},
+    ),
+    Row(
+        "tag",
+        "tag",
+        "v1",
+        "ref",
+        {"ref": "refs/tags/v1", "ref_type": "tag", "workflow_ref": f"{WORKFLOWS}/ci.yml@refs/tags/v1"},
+        {"ref": "refs/tags/v2", "ref_type": "tag", "workflow_ref": f"{WORKFLOWS}/ci.yml@refs/tags/v2"},
+    ),
+    Row(
+        "environment",
+        "environment",
+        "production",
+        "environment",
+        {"environment": "production"},
+        {"environment": "staging"},
+    ),
+    Row(
+        "workflow",
+        "workflow",
+        "deploy.yml",
+        "workflow_ref",
+        {"workflow_ref": f"{WORKFLOWS}/deploy.yml@refs/heads/main"},
+        {"workflow_ref": f"{WORKFLOWS}/ci.yml@refs/heads/main"},
+    ),
+    Row(
+        "called_workflow",
+        "calledWorkflow",
+        f"{CALLED}@refs/tags/v1",
+        "job_workflow_ref",
+        {"job_workflow_ref": f"{CALLED}@refs/tags/v1"},
+        {"job_workflow_ref": f"{CALLED}@refs/tags/v2"},
+    ),
+    Row("actor_ids", "actorIds", ["41", "42"], "actor_id", {"actor_id": "42"}, {"actor_id": "43"}),
+    Row(
+        "runner_environment",
+        "runnerEnvironment",
+        "self-hosted",
+        "runner_environment",
+        {"runner_environment": "self-hosted"},
+        {"runner_environment": "github-hosted"},
+    ),
+    Row(
+        "visibility",
+        "visibility",
+        "private",
+        "repository_visibility",
+        {"repository_visibility": "private"},
+        {"repository_visibility": "public"},
+    ),
+    Row(
+        "events",
+        "events",
+        ["push", "schedule"],
+        "event_name",
+        {"event_name": "schedule"},
+        {"event_name": "release"},
+    ),
+]
+each_condition = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.field)
+
+
+def test_every_condition_has_a_row():
+    """A new condition is added to the table above, by hand."""
+    assert sorted(row.field for row in ROWS) == sorted(it.name for it in fields(Conditions))
+
+
+@each_condition
+def test_it_is_stored_and_shown_as_it_was_written(row, provider):
+    """POST, PUT, GET, the list, the description of the API and the audit have the condition and its value."""
+    without = provider.policy()
+    policy = provider.policy(**{row.member: row.value})
+    agents = provider.trusted_agent(**{row.member: row.value})[1]
+
+    read = provider.http.get(f"{POLICIES}/{policy['id']}", headers=provider.admin).json
+    listed = provider.http.get(POLICIES, headers=provider.admin).json["data"]
+    created = provider.audit(action="policy.created", policyId=policy["id"])
+
+    assert policy[row.member] == read[row.member] == agents[row.member] == row.value
+    assert {it["id"]: it[row.member] for it in listed} == {
+        without["id"]: None,
+        policy["id"]: row.value,
+        agents["id"]: row.value,
+    }
+    assert created[0]["details"]["after"][row.member] == row.value
+    assert provider.replace_policy(policy, description="again")[row.member] == row.value
+    described = provider.http.get("/openapi.json").json["components"]["schemas"]
+    assert row.member in described["Policy"]["properties"]
+    assert row.member in described["PolicyBody"]["properties"]
+
+
+@each_condition
+def test_a_run_that_meets_it_gets_in_and_the_audit_says_by_what(row, provider):
+    """The exchange is 200, and its record has the claim that decided."""
+    policy = provider.policy(**{row.member: row.value})
+
+    answer = provider.exchange(provider.github_token(**row.meets))
+
+    assert answer.status_code == 200, answer.text
+    (record,) = provider.audit(action="token.issued")
+    assert record["policyId"] == policy["id"]
+    assert record["details"][row.claim] == row.meets[row.claim]
+
+
+@each_condition
+def test_a_run_that_fails_it_alone_is_told_and_audited(row, provider):
+    """The refusal shows the condition, what was expected, and the claim; so does its record."""
+    policy = provider.policy(**{row.member: row.value})
+
+    answer = provider.exchange(provider.github_token(**row.fails))
+
+    assert answer.status_code == 403, answer.text
+    details = answer.json["details"]
+    (nearest,) = details["nearestPolicies"]
+    (failed,) = nearest["failed"]
+    assert (nearest["id"], failed["condition"], failed["expected"]) == (policy["id"], row.member, row.value)
+    assert failed["hint"]
+    assert details["claims"][row.claim] == row.fails[row.claim]
+    (record,) = provider.audit(action="token.refused")
+    assert record["details"][row.claim] == row.fails[row.claim]
+
+
+@each_condition
+def test_a_simulation_decides_as_the_exchange(row, provider):
+    """The same claims without a token: allowed by the condition, and refused for it."""
+    policy = provider.policy(**{row.member: row.value})
+    run = {
+        "repository": REPOSITORY,
+        "repository_id": "1",
+        "repository_owner_id": "2",
+        "ref": "refs/heads/main",
+        "ref_type": "branch",
+        "event_name": "push",
+    }
+
+    meets, fails = (
+        provider.http.post(
+            f"{POLICIES}/simulate", json={"claims": {**run, **claims}}, headers=provider.admin
+        ).json
+        for claims in (row.meets, row.fails)
+    )
+
+    assert (meets["allowed"], meets["policyId"]) == (True, policy["id"])
+    assert meets["trace"] == [{"policyId": policy["id"], "matched": [row.member], "failed": []}]
+    assert (fails["allowed"], fails["policyId"]) == (False, None)
+    assert [it["condition"] for it in fails["trace"][0]["failed"]] == [row.member]
+
+
+@each_condition
+def test_its_claim_is_read_strictly(row, provider):
+    """A claim that decides must be a string; a number that looks alike is no claim of GitHub's."""
+    provider.policy(**{row.member: row.value})
+
+    answer = provider.exchange(provider.github_token(**{**row.meets, row.claim: 42}))
+
+    assert (answer.status_code, answer.json["details"]) == (401, {"reason": "malformed"})
+
+
+@each_condition
+def test_two_policies_that_differ_in_it_alone_are_two(row, provider):
+    """It counts where a policy's twin is looked for, and where the most specific policy decides."""
+    provider.policy()
+    provider.clock.advance(1)
+    policy = provider.policy(**{row.member: row.value})
+
+    answer = provider.exchange(provider.github_token(**row.meets), dryRun=True)
+
+    assert answer.json["policyId"] == policy["id"]
+    twin = {"repository": REPOSITORY, row.member: row.value}
+    assert provider.http.post(POLICIES, json=twin, headers=provider.admin).status_code == 409
+
+
+AUDITED = {
+    "sub": "repo:octo-org/hello-agent:environment:production",
+    "jti": "a71fccd5-a254-47bc-8e4b-d652c9d5233f",
+    "repository_id": "1400000001",
+    "repository_owner_id": "40000001",
+    "ref": "refs/heads/dev",
+    "ref_type": "branch",
+    "sha": "1" * 40,
+    "event_name": "workflow_dispatch",
+    "environment": "production",
+    "workflow_ref": f"{WORKFLOWS}/ci.yml@refs/heads/dev",
+    "workflow_sha": "2" * 40,
+    "job_workflow_ref": f"{CALLED}@refs/tags/v1",
+    "job_workflow_sha": "3" * 40,
+    "actor_id": "42",
+    "runner_environment": "self-hosted",
+    "repository_visibility": "private",
+    "run_id": "30000000043",
+    "run_attempt": "2",
+    "check_run_id": "113475122442",
+}
+"""Every claim that the record of an exchange has, each with a value of its own."""
+
+
+@pytest.mark.parametrize(("branch", "action"), [("dev", "token.issued"), ("main", "token.refused")])
+def test_the_audit_has_the_whole_run(branch, action, provider):
+    """Who ran what, from which commit and in which job is in the record, of success and of refusal."""
+    provider.policy(branch=branch)
+
+    provider.exchange(provider.github_token(**AUDITED))
+
+    (record,) = provider.audit(action=action)
+    assert {name: record["details"].get(name) for name in AUDITED} == AUDITED
+    assert record["repository"] == REPOSITORY

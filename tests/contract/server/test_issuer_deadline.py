@@ -1,0 +1,302 @@
+"""Issuers, proxies and resolvers that hang or drip: one deadline for all of a fetch, and an error that people understand."""
+
+import socket
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from mock_idp.server import MockIdp
+from server.errors import InvalidOidcToken, IssuerUnavailable
+from server.issuers import GithubIssuerKeys
+
+PATIENCE = 10
+"""Seconds (real ones) after which a thread that should have come is given up."""
+
+BUDGET = 0.4
+"""Seconds of a fetch that is meant to run out."""
+
+
+class Clock:
+    """The real clock, which can be moved on."""
+
+    def __init__(self):
+        self.offset = 0.0
+
+    def __call__(self):
+        return time.monotonic() + self.offset
+
+
+class Schedule:
+    """Runs at once what is due at once, and keeps the rest for the test to run."""
+
+    def __init__(self):
+        self.later = []
+
+    def __call__(self, delay, task):
+        if delay:
+            self.later.append((delay, task))
+        else:
+            task()
+
+    def run_next(self, clock):
+        """Move the clock to the next task and run it; returns how many seconds that was."""
+        ((delay, task),) = self.later
+        self.later.clear()
+        clock.offset += delay
+        task()
+        return delay
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def schedule():
+    return Schedule()
+
+
+@pytest.fixture
+def make_keys(clock, schedule):
+    """The cache of an issuer's keys with a short deadline and, where one is given, a proxy."""
+    with ExitStack() as clients:
+
+        def make(issuer, *, proxy=None, budget=BUDGET):
+            client = clients.enter_context(httpx.Client(trust_env=False, proxy=proxy))
+            return GithubIssuerKeys(issuer, client, monotonic=clock, schedule=schedule, fetch_seconds=budget)
+
+        yield make
+
+
+@contextmanager
+def listening(serve):
+    """A server on 127.0.0.1 that hands each connection to `serve(connection)`; gives its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def run():
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    serve(connection)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def wait_for_fetches():
+    """Wait until no fetch has a thread."""
+    for thread in threading.enumerate():
+        if thread.name == "issuer-keys":
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "a fetch that was given up still runs"
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+DRIPS = {
+    "nothing at all": ("http", b"", b"", False),
+    "a status line": ("http", b"HTTP/1.1 20", b"0", False),
+    "a header": ("http", OK + b"X-Slow: ", b"a", False),
+    "headers": ("http", OK, b"A: b\r\n", False),
+    "a body": ("http", OK + b"Content-Length: 9999\r\n\r\n", b" ", False),
+    "chunks": ("http", OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n", False),
+    "a TLS handshake": ("https", b"\x16\x03\x03\x3f\xff", b"\x02", False),
+    "a proxy's answer": ("https", b"HTTP/1.1 200 Connection established\r\nVia: ", b"a", True),
+}
+
+
+@pytest.mark.parametrize(("scheme", "begin", "drop", "is_proxy"), DRIPS.values(), ids=list(DRIPS))
+def test_an_issuer_that_drips_fails_in_time(scheme, begin, drop, is_proxy, make_keys, schedule):
+    """Whatever comes drop by drop, the refresh fails at its deadline, is told, and its thread and connection end."""
+    ended = threading.Event()
+
+    def drip(connection):
+        try:
+            connection.recv(65536)
+            connection.sendall(begin)
+            while True:
+                # Returns empty once the other end has shut the connection down.
+                connection.settimeout(0.01)
+                try:
+                    if not connection.recv(65536):
+                        break
+                except TimeoutError:
+                    connection.sendall(drop)
+        except OSError:
+            pass  # the other end is gone, which is what is waited for
+        ended.set()
+
+    with listening(drip) as port:
+        place = f"127.0.0.1:{port}"
+        keys = (
+            make_keys("https://issuer.example", proxy=f"http://{place}")
+            if is_proxy
+            else make_keys(f"{scheme}://{place}")
+        )
+        with capture_logs() as logs:
+            keys.warm_up()
+        error = f"{place} does not answer in time"
+        assert keys.status() == {"state": "missing", "ageSeconds": None, "lastError": error}
+        assert [(it["event"], it["log_level"], it["error"]) for it in logs] == [
+            ("issuer_keys_not_refreshed", "warning", error)
+        ]
+        assert [delay for delay, _ in schedule.later] == [30]
+        assert ended.wait(PATIENCE)
+        wait_for_fetches()
+
+
+@pytest.fixture
+def mock(github_keys):
+    with MockIdp(ring=github_keys) as running:
+        yield running
+
+
+class Resolver:
+    """Name look-ups that hang until they are let go; counts them."""
+
+    def __init__(self, monkeypatch):
+        self.count = 0
+        self.is_free = threading.Event()
+        self.is_free.set()
+        self._look_up = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self)
+
+    def __call__(self, *args, **kwargs):
+        self.count += 1
+        assert self.is_free.wait(PATIENCE)
+        return self._look_up(*args, **kwargs)
+
+
+@pytest.fixture
+def resolver(monkeypatch):
+    running = Resolver(monkeypatch)
+    yield running
+    running.is_free.set()
+    wait_for_fetches()
+
+
+def test_a_resolver_that_hangs_costs_two_threads_and_no_more(make_keys, mock, resolver, schedule, clock):
+    """The refresh fails and is tried every 30 s; while two look-ups hang no third begins; when they end, all is well."""
+    keys = make_keys(mock.issuer)
+    resolver.is_free.clear()
+    keys.warm_up()
+    first = keys.status()["lastError"]
+    assert first.startswith(
+        f"no connection to {mock.issuer.removeprefix('http://')} in time; check its name look-up"
+    )
+    assert [schedule.run_next(clock) for _ in range(10)] == [30] * 10
+    assert resolver.count == 2
+    assert sum(it.name == "issuer-keys" for it in threading.enumerate()) == 2
+    assert keys.status()["lastError"] == (
+        "2 earlier fetches still hang; check the name look-up (DNS) of this machine"
+    )
+    resolver.is_free.set()
+    wait_for_fetches()
+    keys = make_keys(mock.issuer, budget=PATIENCE)
+    keys.warm_up()
+    assert keys.status() == {"state": "fresh", "ageSeconds": 0, "lastError": None}
+
+
+def test_a_fetch_can_begin_again_when_hung_ones_have_ended(make_keys, mock, resolver, schedule, clock):
+    """A slot that a hung fetch had is free when its thread is over."""
+    keys = make_keys(mock.issuer)
+    resolver.is_free.clear()
+    keys.warm_up()
+    schedule.run_next(clock)
+    resolver.is_free.set()
+    wait_for_fetches()
+    schedule.run_next(clock)
+    assert resolver.count >= 3
+
+
+def test_held_keys_serve_while_a_look_up_hangs(make_keys, mock, resolver, clock, schedule):
+    """Known keys are found, unknown ones refused in time and without further refreshes, and what comes late is dropped."""
+    keys = make_keys(mock.issuer, budget=PATIENCE)
+    keys.warm_up()
+    kid = mock.state.ring.published[0].kid
+    keys._fetch_seconds = BUDGET
+    resolver.is_free.clear()
+    before = resolver.count
+    for number in range(100):
+        with pytest.raises(InvalidOidcToken):
+            keys.find(f"unknown-{number}")
+        assert keys.find(kid)
+    assert resolver.count == before + 1
+    assert (keys.status()["state"], bool(keys.status()["lastError"])) == ("fresh", True)
+    clock.offset += 24 * 3600 - 60
+    assert keys.find(kid)
+    assert keys.status()["state"] == "stale"
+    resolver.is_free.set()
+    wait_for_fetches()
+    assert keys.status()["state"] == "stale"
+    clock.offset += 120
+    keys._fetch_seconds = PATIENCE
+    assert keys.find(kid)
+    assert keys.status() == {"state": "fresh", "ageSeconds": 0, "lastError": None}
+
+
+def _closed_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def _answer(content):
+    def serve(connection):
+        connection.recv(65536)
+        connection.sendall(content)
+
+    return serve
+
+
+def _last_error(keys):
+    keys.warm_up()
+    return keys.status()["lastError"]
+
+
+def test_errors_name_the_place_and_the_cause(make_keys):
+    """A port where nobody listens, a proxy that refuses, TLS that is none: each in words, with where it happened."""
+    port = _closed_port()
+    refused = f"no connection to 127.0.0.1:{port}: Connection refused"
+    assert _last_error(make_keys(f"http://127.0.0.1:{port}", budget=PATIENCE)) == refused
+    proxy = f"http://user:secret@127.0.0.1:{port}"
+    assert _last_error(make_keys("https://issuer.example", proxy=proxy, budget=PATIENCE)) == refused
+
+    with listening(_answer(b"HTTP/1.1 407 Proxy login\r\nContent-Length: 0\r\n\r\n")) as port:
+        proxy = f"http://127.0.0.1:{port}"
+        error = _last_error(make_keys("https://issuer.example", proxy=proxy, budget=PATIENCE))
+        assert error == f"the proxy 127.0.0.1:{port} answers 407 Proxy login"
+    with listening(_answer(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
+        error = _last_error(make_keys(f"https://127.0.0.1:{port}", budget=PATIENCE))
+        assert error.startswith(f"TLS with 127.0.0.1:{port} fails: ")
+
+
+@pytest.mark.parametrize(
+    "cause", [socket.gaierror(-2, "Name or service not known"), UnicodeError("label too long")]
+)
+@pytest.mark.parametrize(
+    ("proxy", "place"), [(None, "issuer.example:443"), ("http://proxy.example:3128", "proxy.example:3128")]
+)
+def test_a_name_that_does_not_resolve_is_told_as_such(cause, proxy, place, make_keys, monkeypatch):
+    """The issuer's name or the proxy's: the one that is wrong is named."""
+
+    def fail(*_args, **_kwargs):
+        raise cause
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    keys = make_keys("https://issuer.example", proxy=proxy, budget=PATIENCE)
+    with pytest.raises(IssuerUnavailable):
+        keys.find("any")
+    assert keys.status()["lastError"] == (
+        f"the name {place} does not resolve; check the name, HTTPS_PROXY and DNS"
+    )
