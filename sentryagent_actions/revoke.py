@@ -5,7 +5,6 @@ environment, and in nested composite actions with the wrong context (actions/run
 """
 
 import re
-from datetime import datetime
 
 from sentryagent_actions.errors import ActionError, InternalError, InvalidInputError
 from sentryagent_actions.idp import IdentityProvider
@@ -25,9 +24,6 @@ def run(step: Step) -> int:
         workflow.info(_nothing_to_revoke(step))
         return 0
     workflow.mask(token)
-    if _is_past(expires_at, step.clock.now()):
-        workflow.info(f"Nothing to revoke: the token expired at {expires_at}.")
-        return 0
     try:
         _revoke(step, token)
     except Exception as error:  # noqa: BLE001 - the job's work is done, whatever went wrong here
@@ -45,13 +41,6 @@ def _nothing_to_revoke(step: Step) -> str:
     if step.workflow.state("revoke") == "false":
         return "Nothing to revoke: `revoke` is false. The token of this step expires by itself."
     return "Nothing to revoke: this step issued no token."
-
-
-def _is_past(time: str, now: float) -> bool:
-    try:
-        return datetime.fromisoformat(time).timestamp() <= now
-    except (ValueError, OverflowError):
-        return False
 
 
 def _revoke(step: Step, token: str) -> None:

@@ -15,7 +15,7 @@ from server.domain import audit_chain
 from server.domain.audit_chain import GENESIS, Row, Seal, SealedRecord
 from server.errors import RateLimited
 from server.ports import Baton, Clock, Store, Transaction
-from server.use_cases.auditing import SEAL_BATCH, seal
+from server.use_cases import auditing
 
 INTERVAL_SECONDS = 0.5
 """How often a sealer looks for new records: half of what a record may stay unsealed."""
@@ -51,7 +51,7 @@ class Sealer:
         while True:
             went = self._batch()
             sealed += went
-            if went < SEAL_BATCH:
+            if went < auditing.SEAL_BATCH:
                 return sealed
             self.rest(_REST_SECONDS)
 
@@ -60,7 +60,7 @@ class Sealer:
         with self.baton.hold(), self.store.write() as tx:
             if not tx.seals.try_lock():
                 return 0
-            return seal(tx, self.clock())
+            return auditing.seal(tx, self.clock())
 
 
 @dataclass(frozen=True, slots=True)

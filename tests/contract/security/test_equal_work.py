@@ -60,7 +60,6 @@ UNKNOWN = "sk_live_" + "0" * 32 + "1" * 64
 NAMELESS = "sk_live_" + "1" * 64
 
 
-@pytest.mark.parametrize("secret", ["sk_live_x", NAMELESS, UNKNOWN, "first", "last", "revoked"])
 @pytest.mark.parametrize(
     "client",
     [
@@ -73,19 +72,20 @@ NAMELESS = "sk_live_" + "1" * 64
         "admin client",
     ],
 )
-def test_a_wrong_secret_costs_one_hash(client, secret, target, hashed, clients):
+def test_a_wrong_secret_costs_one_hash(client, target, hashed, clients):
     """Whoever guesses secrets waits for one Argon2 hash, whatever is stored and whichever credential they name."""
     ids, secrets = clients
-    wrong = secrets[secret][:-64] + "f" * 64 if secret in secrets else secret
-    hashed.clear()
+    named = [secrets[name][:-64] + "f" * 64 for name in ("revoked", "first", "last")]
+    for wrong in ("sk_live_x", NAMELESS, UNKNOWN, *named):
+        hashed.clear()
 
-    answer = target.http.post(
-        "/api/v1/token",
-        data={"grant_type": "client_credentials", "client_id": ids[client], "client_secret": wrong},
-    )
+        answer = target.http.post(
+            "/api/v1/token",
+            data={"grant_type": "client_credentials", "client_id": ids[client], "client_secret": wrong},
+        )
 
-    assert (answer.status_code, answer.json["error"]) == (401, "invalid_client")
-    assert len(hashed) == 1
+        assert (answer.status_code, answer.json["error"]) == (401, "invalid_client")
+        assert len(hashed) == 1, wrong
 
 
 @pytest.fixture

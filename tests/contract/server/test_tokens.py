@@ -288,6 +288,18 @@ def test_a_client_revokes_whatever_was_issued_to_it(provider, client):
     assert introspect(provider, token) == {"active": False}
 
 
+@pytest.mark.parametrize("sent", ["junk", "github", "changed"])
+def test_strangers_tokens_lock_nothing(provider, sent):
+    """What is no token of ours is answered while another request writes; it takes no lock itself."""
+    text = text_of(provider.admin)
+    token = {"junk": "x", "github": provider.github_token(), "changed": f"{text[:-4]}AAAA"}[sent]
+
+    with provider.store.write():
+        answer = provider.http.post(REVOKE, data={"token": token}, headers=bearer(token))
+
+    assert answer.status_code == 200
+
+
 def test_revocation_is_idempotent(provider, issued):
     """A second time, after its end, and of an unknown token: 200, and no second record."""
     for token, headers in ((issued, bearer(issued)), (issued, bearer(issued)), (issued, provider.admin)):
