@@ -163,7 +163,7 @@ MALFORMED_PARTS = [
     *[
         (f"B12 {name} {value!r}", {}, {name: value})
         for name in ("exp", "iat", "nbf")
-        for value in (str(NOW), float(NOW), True, None, [NOW], {}, -1, 2**40 + 1)
+        for value in (str(NOW), float(NOW), True, None, [NOW], {}, -1, 253402300710, 2**40 + 1)
     ],
     *[
         (f"wrong type {name} {value!r}", {}, {name: value})

@@ -43,7 +43,9 @@ OPTIONAL_STRINGS = (
 )
 """What else `WorkflowIdentity` reads. All other claims are let through unread: GitHub adds some every year."""
 
-_MAX_TIME = 2**40
+_MAX_TIME = 253_402_300_709
+"""90 s before the end of the year 9999, where the calendar ends: how long a used `jti` is kept after `exp` fits in."""
+
 _MAY_BE_EMPTY = frozenset({"ref"})
 """A deployment of a commit has no ref."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from shutil import copyfile
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -171,7 +171,8 @@ def prepared_database(tmp_path_factory):
 @pytest.fixture
 def provider(tmp_path, prepared_database, github_keys):
     """A provider with an empty database, at noon of a fixed day."""
-    with _provider(copyfile(prepared_database, tmp_path / "provider.db"), github_keys) as opened:
+    path = copyfile(prepared_database, tmp_path / "provider.db")
+    with _provider(f"sqlite:///{path}", github_keys) as opened:
         yield opened
 
 
@@ -179,13 +180,28 @@ def provider(tmp_path, prepared_database, github_keys):
 def still_provider(tmp_path_factory, prepared_database, github_keys):
     """A provider for a whole module, for tables of requests that are all refused: nothing may change in it."""
     path = tmp_path_factory.mktemp("still") / "provider.db"
-    with _provider(copyfile(prepared_database, path), github_keys) as opened:
+    with _provider(f"sqlite:///{copyfile(prepared_database, path)}", github_keys) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def each_provider(request, tmp_path_factory, github_keys):
+    """A provider for a whole module, once on each engine; what its tests write stays."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('each') / 'provider.db'}"
+    else:
+        cluster, name = request.getfixturevalue("postgres_cluster"), f"each_{uuid4().hex}"
+        cluster.execute(f"CREATE DATABASE {name}")
+        url = cluster.url(name)
+    schema.migrate(url)
+    with Database(url) as store:
+        ensure_signing_key(store, "ES256", None, Clock())
+    with _provider(url, github_keys) as opened:
         yield opened
 
 
 @contextmanager
-def _provider(path, github_keys):
-    url = f"sqlite:///{path}"
+def _provider(url, github_keys):
     github = Issuer(GITHUB, ring=github_keys)
     with Database(url) as store:
         yield Provider(url, github, Clock(), GithubKeys(github), store)

@@ -128,10 +128,10 @@ def test_times_to_the_second(offsets, expected, verify, reason, mint):
 
 
 def test_times_at_the_ends_of_their_range(verify, reason, mint):
-    """Zero is a time long past, 2^40 one far ahead; neither is an error of form."""
+    """Zero is a time long past, 90 s before the end of the year 9999 one far ahead; neither is an error of form."""
     assert reason(mint(claims={"exp": 0})) == "expired"
     assert reason(mint(claims={"iat": 0})) == "too_old"
-    assert verify(mint(claims={"exp": 2**40}))["exp"] == 2**40
+    assert verify(mint(claims={"exp": 253402300709}))["exp"] == 253402300709
 
 
 ORDER = [
