@@ -222,12 +222,23 @@ class AuditEntry(Answer):
     details: dict[str, Any]
 
 
+class SealedUpTo(Answer):
+    """A seal's number and hash; 0 and 64 zeros where nothing is sealed yet."""
+
+    seal: int
+    hash: str
+
+
 class AuditProof(Answer):
-    """Whether the hash chain confirms every record; `unsealed` ones wait for their seal, at most a second or so."""
+    """Whether the hash chain confirms every record; `unsealed` ones wait for their seal, at most a second or so.
+
+    `head` is the last seal that was in order: keep it outside, and a removed end of the chain can be found.
+    """
 
     valid: bool
     checked: int
     first_broken: str | None
+    head: SealedUpTo
     reason: str | None
     unsealed: int
     missing: int

@@ -78,10 +78,12 @@ class Sealer:
 class ChainReport:
     """What a check of the chain found; `first_broken` is the event id of the first record that it does not confirm.
 
-    `checked` seals were in order; `unsealed` records wait for their seal, and among them `missing` numbers have none.
+    `checked` seals were in order, `head` is the last of them, or what the first one follows where none is there;
+    `unsealed` records wait for their seal, and among them `missing` numbers have none.
     """
 
     checked: int
+    head: Seal
     fault: str | None = None
     first_broken: str | None = None
     unsealed: int = 0
@@ -93,6 +95,7 @@ class ChainReport:
             "valid": self.fault is None,
             "checked": self.checked,
             "firstBroken": self.first_broken,
+            "head": {"seal": self.head.number, "hash": self.head.hash},
             "reason": self.fault,
             "unsealed": self.unsealed,
             "missing": self.missing,
@@ -120,13 +123,13 @@ class AuditChain:
             self._checking.release()
 
     def _verify(self) -> ChainReport:
-        checked = 0
+        checked, head = 0, None
         for previous, batch, gapless in self._batches():
             good, fault = audit_chain.first_fault(previous, batch, gapless=gapless)
-            checked += good
+            checked, head = checked + good, batch[good - 1].seal if good else previous
             if fault:
-                return ChainReport(checked, fault, _event_id(batch[good]))
-        return self._with_the_rest(checked)
+                return ChainReport(checked, head, fault, _event_id(batch[good]))
+        return self._with_the_rest(checked, head or self._anchor())
 
     def sealed(self, start: datetime | None, end: datetime | None) -> Iterator[dict[str, Any]]:
         """The sealed records from `start` to before `end`, in the order of the chain, each with its seal.
@@ -154,18 +157,22 @@ class AuditChain:
             yield previous, batch, gapless
             previous = batch[-1].seal
 
-    def _with_the_rest(self, checked: int) -> ChainReport:
+    def _anchor(self) -> Seal:
+        with self.store.read() as tx:
+            return tx.seals.anchor() or GENESIS
+
+    def _with_the_rest(self, checked: int, head: Seal) -> ChainReport:
         """The report on a sound chain, with what is beside it and behind its end."""
         unsealed, after = 0, _BEFORE_ALL
         while True:
             with self.store.read() as tx:
                 window = tx.seals.window(after, limit=_WINDOW)
                 if window is None:
-                    return _end(tx, checked, unsealed)
+                    return _end(tx, checked, head, unsealed)
                 waiting = window.records - window.sealed
                 intruder = tx.seals.slipped_in(after, window.last) if waiting else None
             if intruder:
-                return ChainReport(checked, "a record was written where the chain had passed", intruder)
+                return ChainReport(checked, head, "a record was written where the chain had passed", intruder)
             unsealed, after = unsealed + waiting, window.last
 
 
@@ -179,11 +186,11 @@ def _next(tx: Transaction, previous: Seal | None) -> tuple[Seal, Sequence[Sealed
             return start, batch
 
 
-def _end(tx: Transaction, checked: int, unsealed: int) -> ChainReport:
+def _end(tx: Transaction, checked: int, head: Seal, unsealed: int) -> ChainReport:
     tail = tx.seals.tail()
     removed = tail.missing and tx.seals.is_gapless
     fault = "a record after the last seal was removed" if removed else None
-    return ChainReport(checked, fault, unsealed=unsealed, missing=tail.missing)
+    return ChainReport(checked, head, fault, unsealed=unsealed, missing=tail.missing)
 
 
 def _event_id(sealed: SealedRecord) -> str:

@@ -51,11 +51,13 @@ def busy(provider, seal):
 def test_sound_chain(busy):
     """All that happened is confirmed, and nothing waits."""
     total = busy.http.get("/api/v1/audit", headers=busy.admin).json["total"]
+    last = list(AuditChain(busy.store).sealed(None, None))[-1]
 
     assert verify(busy) == {
         "valid": True,
         "checked": total,
         "firstBroken": None,
+        "head": {"seal": total, "hash": last["hash"]},
         "reason": None,
         "unsealed": 0,
         "missing": 0,
@@ -91,6 +93,45 @@ def test_removed_record_is_named(busy):
     assert (answer["valid"], answer["firstBroken"]) == (False, record["eventId"])
 
 
+def head(provider):
+    """The number and the hash of the head, and whether the chain is sound."""
+    report = verify(provider)
+    return report["head"]["seal"], report["head"]["hash"], report["valid"]
+
+
+def test_who_keeps_the_head_finds_a_cut_end(busy, seal):
+    """Records and seals that are removed from the end leave a sound chain, whose head is an earlier one."""
+    number, kept, _ = head(busy)
+    lines = list(AuditChain(busy.store).sealed(None, None))
+    cut = number - 2
+    sql(busy, "DELETE FROM audit_log WHERE sequence > :it", it=cut)
+    sql(busy, "DELETE FROM audit_seals WHERE seal > :it", it=cut)
+    sql(busy, "UPDATE sqlite_sequence SET seq = :it WHERE name = 'audit_log'", it=cut)
+
+    assert head(busy) == (cut, lines[cut - 1]["hash"], True)
+    busy.clock.advance(1)
+    for name in ("one", "two"):
+        busy.agent(f"{name}@octo-org.example")
+    seal()
+    again, changed, is_valid = head(busy)
+    assert (again, is_valid) == (number, True)
+    assert changed != kept
+
+
+def test_head_of_a_broken_chain(busy):
+    """It is the last seal before the fault; where the first one is at fault, what that one follows."""
+    lines = list(AuditChain(busy.store).sealed(None, None))
+    sql(busy, "UPDATE audit_log SET actor = 'nobody' WHERE sequence = 3")
+    assert head(busy) == (2, lines[1]["hash"], False)
+    sql(busy, "UPDATE audit_log SET actor = 'nobody' WHERE sequence = 1")
+    assert head(busy) == (0, "0" * 64, False)
+
+
+def test_head_of_an_empty_chain(provider):
+    """Before the first seal it is what the first record follows."""
+    assert head(provider) == (0, "0" * 64, True)
+
+
 def test_verification_needs_its_scope_and_takes_no_parameters(provider):
     """Who may not read the audit may not check it, and a parameter that means nothing is refused."""
     path = "/api/v1/audit/verify"
@@ -117,9 +158,11 @@ def test_retention_leaves_a_sound_chain(busy, seal):
     busy.admin = busy.admin_headers()
     keeper = Housekeeping(busy.store, busy.clock, audit_retention_days=1)
     seal()
+    before = head(busy)
 
     assert keeper.run() > 1
 
+    assert head(busy) == before
     assert [it["action"] for it in busy.audit()] == ["admin.token_issued"]
     assert (verify(busy)["valid"], verify(busy)["checked"]) == (True, 1)
 
