@@ -10,7 +10,6 @@ from server.api.guards import bearer_token, requires
 from server.api.requests import check_grant_type, context, limit_key, read_form, scope_of
 from server.api.services import services
 from server.domain import scopes
-from server.domain.caller import Caller
 from server.domain.client import ProvenClient
 from server.errors import InvalidClient, ValidationFailed
 
@@ -48,13 +47,17 @@ def introspect() -> dict[str, Any]:
 
 @bp.post("/token/revoke")
 def revoke() -> tuple[str, int]:
-    """End a token: its own bearer's, an admin's, or the client's to whom it was issued (RFC 7009)."""
+    """End a token: with itself as the Bearer, as an admin, or as the client to which it was issued (RFC 7009)."""
     form = read_form()
-    token = _token(form)
+    token, tokens = _token(form), services().tokens
     if _gives_back(token):
-        services().tokens.revoke_own(token, context())
+        tokens.revoke_own(token, context())
+    elif _names_client(form):
+        # Each guess of a secret costs an Argon2 hash, and /token counts them, too.
+        services().address_limit.check(limit_key())
+        tokens.revoke_of_client(_client(form), token, context())
     else:
-        services().tokens.revoke(_revoker(form), token, context())
+        tokens.revoke(services().authentication.authenticate(bearer_token(), context()), token, context())
     return "", 200
 
 
@@ -64,14 +67,10 @@ def _gives_back(token: str) -> bool:
     return scheme.lower() == "bearer" and bearer.strip() == token
 
 
-def _revoker(form: dict[str, str]) -> Caller:
+def _names_client(form: dict[str, str]) -> bool:
+    """Whether the request comes with a client's credentials instead of a Bearer token."""
     scheme = request.headers.get("Authorization", "").partition(" ")[0].lower()
-    if scheme == "basic" or (not scheme and "client_id" in form):
-        # Each guess of a secret costs an Argon2 hash, and /token counts them, too.
-        services().address_limit.check(limit_key())
-        # No scopes: an admin client's secret ends its own tokens, its token those of others.
-        return Caller(subject=_client(form).client_id, scopes=(), jti="", iat=0, exp=0)
-    return services().authentication.authenticate(bearer_token(), context())
+    return scheme == "basic" or (not scheme and "client_id" in form)
 
 
 def _token(form: dict[str, str]) -> str:

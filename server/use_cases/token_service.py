@@ -64,24 +64,32 @@ class TokenService:
 
     def revoke_own(self, unverified_token: str, context: RequestContext) -> None:
         """Revoke a token that its own bearer gives back; one that does not count any more is left as it is."""
-        with self.store.write() as tx:
-            caller = self._known(tx, unverified_token)
-            if caller:
-                self._revoke(tx, caller, caller.subject, context)
+        caller = self._read(unverified_token)
+        if caller:
+            self._revoke(caller, caller.subject, context)
+
+    def revoke_of_client(self, client: ProvenClient, unverified_token: str, context: RequestContext) -> None:
+        """Revoke a token as the client that it was issued to, which proved its secret; raises as `revoke`."""
+        caller = self._read(unverified_token)
+        if caller is None:
+            return
+        if caller.subject != client.client_id:
+            raise _foreign()
+        self._revoke(caller, client.client_id, context)
 
     def revoke(self, actor: Caller, unverified_token: str, context: RequestContext) -> None:
-        """Revoke a token as an admin, or as the client that it was issued to.
+        """Revoke a token as an admin, or as the bearer of that very token.
 
-        Raises `Forbidden` for somebody else's token. An unknown token is no error (RFC 7009, 2.2).
+        Raises `Forbidden` for any other token, also one with the same subject: that of a bootstrap token is a name,
+        and a name can change hands. An unknown token is no error (RFC 7009, 2.2).
         """
-        with self.store.write() as tx:
-            caller = self._known(tx, unverified_token)
-            if caller is None:
-                return
-            is_admin = actor.is_admin and actor.holds(scopes.AGENTS_WRITE)
-            if not is_admin and caller.subject != actor.subject:
-                raise Forbidden("The token is somebody else's; its bearer or an admin can revoke it.")
-            self._revoke(tx, caller, actor.subject, context)
+        caller = self._read(unverified_token)
+        if caller is None:
+            return
+        is_admin = actor.is_admin and actor.holds(scopes.AGENTS_WRITE)
+        if not is_admin and caller.jti != actor.jti:
+            raise _foreign()
+        self._revoke(caller, actor.subject, context)
 
     def issue_to_client(
         self, client: ProvenClient, wanted: tuple[str, ...] | None, context: RequestContext
@@ -149,22 +157,34 @@ class TokenService:
         caller = self._known(tx, unverified_token)
         return None if caller is None or withdrawn(tx, caller) else caller
 
+    def _read(self, unverified_token: str) -> Caller | None:
+        """The token's claims; read before anything is locked, since strangers send tokens to revoke, too."""
+        with self.store.read() as tx:
+            return self._known(tx, unverified_token)
+
     def _known(self, tx: Transaction, unverified_token: str) -> Caller | None:
         try:
             return self.authentication.verify(tx, unverified_token)
         except Unauthorized:
             return None
 
-    def _revoke(self, tx: Transaction, caller: Caller, actor: str, context: RequestContext) -> None:
-        if tx.revoked_tokens.contains(caller.jti):
-            return
-        tx.revoked_tokens.add(caller.jti, keep_until=datetime.fromtimestamp(caller.exp, UTC))
-        self.auditor.success(
-            tx,
-            context,
-            Action.TOKEN_REVOKED,
-            actor,
-            agent_id=caller.agent_id,
-            repository=caller.provenance.get("repository"),
-            details={"revokedJti": caller.jti, "subject": caller.subject},
-        )
+    def _revoke(self, caller: Caller, actor: str, context: RequestContext) -> None:
+        with self.store.write() as tx:
+            if tx.revoked_tokens.contains(caller.jti):
+                return
+            tx.revoked_tokens.add(caller.jti, keep_until=datetime.fromtimestamp(caller.exp, UTC))
+            self.auditor.success(
+                tx,
+                context,
+                Action.TOKEN_REVOKED,
+                actor,
+                agent_id=caller.agent_id,
+                repository=caller.provenance.get("repository"),
+                details={"revokedJti": caller.jti, "subject": caller.subject},
+            )
+
+
+def _foreign() -> Forbidden:
+    return Forbidden(
+        "The token is not yours; send it as its own Bearer, use its client's secret or an admin token."
+    )

@@ -258,6 +258,48 @@ def test_bootstrap_token_revokes_itself(provider):
     assert provider.http.get("/api/v1/agents", headers=headers).status_code == 401
 
 
+def test_a_sister_token_does_not_revoke(provider, client, oauth_refused):
+    """Another token of the same subject ends none: a bootstrap token's is a name, which can change hands."""
+    agent, _ = client
+    provider.policy()
+    provider.policy(agentId=agent, scopes=["agents:read", "agents:write"])
+    weak = provider.admin_headers("agents:read"), provider.admin_headers("agents:read")
+    pairs = [
+        (provider.bootstrap_headers(), provider.bootstrap_headers()),
+        (provider.agent_headers(agent), provider.agent_headers(agent)),
+        weak,
+    ]
+    for mine, sisters in pairs:
+        answer = provider.http.post(REVOKE, data={"token": text_of(sisters)}, headers=mine)
+        refusal = oauth_refused(answer, 403, "insufficient_scope", "FORBIDDEN")
+        assert "not yours" in refusal["error_description"]
+        for headers in (mine, sisters):
+            assert introspect(provider, text_of(headers))["active"] is True
+
+    assert provider.audit(action="token.revoked") == []
+
+
+def test_a_client_revokes_whatever_was_issued_to_it(provider, client):
+    """The agent's own secret ends also the token that a run of a repository got for the agent."""
+    provider.policy(agentId=client[0])
+    token = text_of(provider.agent_headers(client[0]))
+
+    assert provider.http.post(REVOKE, data={"token": token}, headers=basic(*client)).status_code == 200
+    assert introspect(provider, token) == {"active": False}
+
+
+@pytest.mark.parametrize("sent", ["junk", "github", "changed"])
+def test_strangers_tokens_lock_nothing(provider, sent):
+    """What is no token of ours is answered while another request writes; it takes no lock itself."""
+    text = text_of(provider.admin)
+    token = {"junk": "x", "github": provider.github_token(), "changed": f"{text[:-4]}AAAA"}[sent]
+
+    with provider.store.write():
+        answer = provider.http.post(REVOKE, data={"token": token}, headers=bearer(token))
+
+    assert answer.status_code == 200
+
+
 def test_revocation_is_idempotent(provider, issued):
     """A second time, after its end, and of an unknown token: 200, and no second record."""
     for token, headers in ((issued, bearer(issued)), (issued, bearer(issued)), (issued, provider.admin)):
