@@ -28,7 +28,7 @@ from server.api.services import Services, install
 from server.baton import Baton
 from server.config import Settings
 from server.ids import uuid7
-from server.limits import PerMinute
+from server.limits import PerMinute, WrongSecretsPerMinute
 from server.metrics import Metrics
 from server.ports import Clock, Store
 from server.tokens.strict_jwt import IssuerKeys
@@ -44,6 +44,7 @@ from server.use_cases.readiness import ObservableKeys, Readiness
 from server.use_cases.registration import Registration
 from server.use_cases.rejections import RejectionCounter
 from server.use_cases.sealing import AuditChain
+from server.use_cases.secret_hashing import SecretHashing
 from server.use_cases.simulation import Simulation
 from server.use_cases.standings import Standings
 from server.use_cases.token_service import TokenService
@@ -169,6 +170,7 @@ def _services(settings: Settings, world: World) -> Services:
     store, clock = world.store, world.clock
     keys = KeyRing(settings.passphrase)
     auditor = Auditor(clock, uuid7)
+    hashing = SecretHashing(world.baton)
     return Services(
         key_sets=PublishedKeys(store, keys),
         authentication=_authentication(settings, store, keys, world.rejections, clock),
@@ -183,12 +185,13 @@ def _services(settings: Settings, world: World) -> Services:
             oidc_max_age=settings.oidc_max_age,
         ),
         registration=Registration(store, auditor, clock, uuid.uuid4),
-        credentials=CredentialAdmin(store, auditor, clock, uuid.uuid4),
-        clients=ClientAuthentication(store, clock, world.rejections, world.baton),
+        credentials=CredentialAdmin(store, auditor, clock, uuid.uuid4, hashing),
+        clients=ClientAuthentication(store, clock, world.rejections, hashing),
         tokens=token_service(settings, store, keys, clock),
         audit=AuditReader(store),
         chain=AuditChain(store),
         address_limit=PerMinute(settings.rate_limit * _ADDRESS_ALLOWANCE, what="address"),
+        wrong_secrets=WrongSecretsPerMinute(),
         issuer=settings.public_url,
         token_audience=settings.token_audience,
         oidc_audience=settings.oidc_audience,

@@ -232,3 +232,9 @@ class CredentialNotFound(ServiceError):
     """The agent has no credential with this id."""
 
     code = "CREDENTIAL_NOT_FOUND"
+
+
+class TooManyCredentials(ServiceError):
+    """The agent has as many live credentials as an agent may have."""
+
+    code = "TOO_MANY_CREDENTIALS"

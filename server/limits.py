@@ -2,14 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Lock
 
-from server.errors import RateLimited
+from server.errors import InvalidClient, RateLimited
 
 _WINDOW_SECONDS = 60
 _MAX_KEYS = 100_000
 _OVERFLOW = "overflow"
+_WRONG_OF_CLIENT = 10
+_WRONG_OF_ADDRESS = 20
+_LONGEST_CLIENT_ID = 64
+"""Longer than any of ours: what strangers send in its place must not fill the memory."""
 
 
 class PerMinute:
@@ -20,9 +25,17 @@ class PerMinute:
     keys costs a bounded memory, and no look at each of them in time. `clock` is in seconds, from any beginning.
     """
 
-    def __init__(self, requests: int, *, what: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        requests: int,
+        *,
+        what: str,
+        counted: str = "requests",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._requests = requests
         self._what = what
+        self._counted = counted
         self._clock = clock
         self._lock = Lock()
         self._window = 0
@@ -31,18 +44,31 @@ class PerMinute:
 
     def check(self, key: str) -> None:
         """Count one request; raises `RateLimited` with the seconds until the next is taken."""
-        if not self._requests:
-            return
-        with self._lock:
-            wait = self._count(key)
+        self._refuse(self.count(key))
+
+    def check_room(self, key: str) -> None:
+        """Raise as `check`, and count nothing."""
+        self._refuse(self._take(key, 0))
+
+    def count(self, key: str) -> float | None:
+        """Count one request if there is room for it, else say after how many seconds there is."""
+        return self._take(key, 1)
+
+    def _refuse(self, wait: float | None) -> None:
         if wait is not None:
             raise RateLimited(
-                f"Too many requests from this {self._what}; wait as Retry-After says, then try again.",
+                f"Too many {self._counted} from this {self._what}; wait as Retry-After says, then try again.",
                 retry_after=max(1, math.ceil(wait)),
             )
 
-    def _count(self, key: str) -> float | None:
-        """Count one request, or say after how many seconds there is room for it."""
+    def _take(self, key: str, requests: int) -> float | None:
+        """Count so many requests, or say after how many seconds there is room for one."""
+        if not self._requests:
+            return None
+        with self._lock:
+            return self._taken(key, requests)
+
+    def _taken(self, key: str, requests: int) -> float | None:
         window, elapsed = divmod(self._clock(), _WINDOW_SECONDS)
         self._turn_to(int(window))
         # Beyond the bound new keys share one allowance.
@@ -50,7 +76,8 @@ class PerMinute:
             key = _OVERFLOW
         before, now = self._previous.get(key, 0), self._current.get(key, 0)
         if before * (1 - elapsed / _WINDOW_SECONDS) + now < self._requests:
-            self._current[key] = now + 1
+            if requests:
+                self._current[key] = now + requests
             return None
         if now >= self._requests:
             return _WINDOW_SECONDS - elapsed
@@ -61,3 +88,31 @@ class PerMinute:
             self._previous = self._current if window == self._window + 1 else {}
             self._current = {}
             self._window = window
+
+
+class WrongSecretsPerMinute:
+    """A `WrongSecretLimit` for one process: 10 wrong secrets a minute for a client from one address, 20 from the address.
+
+    Nothing is counted for a client alone: strangers who guess its secret elsewhere could lock it out.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._of_address = PerMinute(
+            _WRONG_OF_ADDRESS, what="address", counted="wrong client secrets", clock=clock
+        )
+        self._of_client = PerMinute(
+            _WRONG_OF_CLIENT, what="address", counted="wrong secrets of this client", clock=clock
+        )
+
+    @contextmanager
+    def watch(self, address: str, unverified_client_id: str) -> Iterator[None]:
+        """Check a secret in the block; raises `RateLimited` before it, and counts its `InvalidClient`."""
+        client = f"{address} {unverified_client_id[:_LONGEST_CLIENT_ID].lower()}"
+        self._of_address.check_room(address)
+        self._of_client.check_room(client)
+        try:
+            yield
+        except InvalidClient:
+            self._of_address.count(address)
+            self._of_client.count(client)
+            raise

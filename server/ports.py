@@ -204,6 +204,9 @@ class Credentials(Protocol):
     def of_agent(self, agent_id: UUID) -> Sequence[Credential]:
         """All of the agent's credentials, revoked ones too, oldest first."""
 
+    def live(self, agent_id: UUID, now: datetime) -> Sequence[Credential]:
+        """The agent's credentials whose secret is accepted at `now`, oldest first."""
+
     def add(self, credential: Credential) -> None:
         """Store a new credential."""
 
@@ -410,3 +413,10 @@ class RateLimit(Protocol):
 
     def check(self, key: str) -> None:
         """Count one request for `key`; raises `RateLimited` where it is one too many."""
+
+
+class WrongSecretLimit(Protocol):
+    """Counts the wrong client secrets of an address, in this process."""
+
+    def watch(self, address: str, unverified_client_id: str) -> AbstractContextManager[None]:
+        """Check a secret in the block; raises `RateLimited` before it, and counts its `InvalidClient`."""

@@ -215,13 +215,15 @@ DESCRIPTIONS: Mapping[str, Description] = {
         statuses=(201,),
         body=models.NewCredential,
         body_is_optional=True,
-        refusals=_AGENT,
+        refusals=(*_AGENT, errors.TooManyCredentials, errors.RateLimited),
         example={"expiresAt": "2027-01-31T12:00:00Z"},
     ),
     "agents.list_credentials": Description(
         answer=(answers.Credentials,), query=_PAGING, refusals=(errors.AgentNotFound,)
     ),
-    "agents.rotate_credential": Description(answer=(answers.NewSecret,), refusals=_CREDENTIAL),
+    "agents.rotate_credential": Description(
+        answer=(answers.NewSecret,), refusals=(*_CREDENTIAL, errors.RateLimited)
+    ),
     "agents.revoke_credential": Description(statuses=(204,), media_type="", refusals=_CREDENTIAL),
     "audit.list_audit": Description(
         answer=(answers.Audit,),

@@ -54,6 +54,7 @@ PROBLEMS: dict[type[errors.ServiceError], Problem] = {
     errors.AgentAlreadyExists: Problem(409, "invalid_request", 409),
     errors.AgentDecommissioned: Problem(409, "invalid_request", 409),
     errors.CredentialNotFound: Problem(404, "invalid_request", 404),
+    errors.TooManyCredentials: Problem(409, "invalid_request", 409),
 }
 
 _REALM = 'Bearer realm="sentryagent"'

@@ -7,7 +7,7 @@ from typing import Any, cast
 from flask import current_app
 
 from server.metrics import Metrics
-from server.ports import RateLimit
+from server.ports import RateLimit, WrongSecretLimit
 from server.use_cases.auditing import AuditReader
 from server.use_cases.authentication import Authentication
 from server.use_cases.clients import ClientAuthentication
@@ -40,6 +40,7 @@ class Services:
     audit: AuditReader
     chain: AuditChain
     address_limit: RateLimit
+    wrong_secrets: WrongSecretLimit
     issuer: str
     token_audience: str
     oidc_audience: str

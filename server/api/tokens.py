@@ -86,7 +86,8 @@ def _client(form: dict[str, str]) -> ProvenClient:
         raise InvalidClient(
             "The form names another client_id than the Authorization header; send one of them."
         )
-    return services().clients.authenticate(client_id, secret, context())
+    with services().wrong_secrets.watch(limit_key(), client_id):
+        return services().clients.authenticate(client_id, secret, context())
 
 
 def _basic() -> tuple[str, str] | None:

@@ -19,6 +19,7 @@ AGENT_TYPES = (
     "monitor",
     "custom",
 )
+MAX_LIVE_CREDENTIALS = 5
 DEPLOYMENT_ENVS = ("development", "staging", "production")
 
 

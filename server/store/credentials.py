@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Column, ForeignKey, Index, Table, Text, bindparam, insert, select, update
@@ -26,6 +27,9 @@ _T = CREDENTIALS.c
 _OF_AGENT = (
     select(CREDENTIALS).where(_T.agent_id == bindparam("agent_id")).order_by(_T.created_at, _T.credential_id)
 )
+_LIVE = _OF_AGENT.where(
+    _T.revoked_at.is_(None), _T.expires_at.is_(None) | (_T.expires_at > bindparam("now", type_=Moment))
+)
 _ONE = select(CREDENTIALS).where(
     _T.agent_id == bindparam("agent_id"), _T.credential_id == bindparam("credential_id")
 )
@@ -46,6 +50,11 @@ class CredentialTable:
     def of_agent(self, agent_id: UUID) -> Sequence[Credential]:
         """All of the agent's credentials, revoked ones too, oldest first."""
         rows = self._connection.execute(_OF_AGENT, {"agent_id": agent_id})
+        return [Credential(**row._asdict()) for row in rows]
+
+    def live(self, agent_id: UUID, now: datetime) -> Sequence[Credential]:
+        """The agent's credentials whose secret is accepted at `now`, oldest first."""
+        rows = self._connection.execute(_LIVE, {"agent_id": agent_id, "now": now})
         return [Credential(**row._asdict()) for row in rows]
 
     def add(self, credential: Credential) -> None:

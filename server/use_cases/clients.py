@@ -5,14 +5,16 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from server.domain import scopes
+from server.domain.agent import MAX_LIVE_CREDENTIALS
 from server.domain.audit import Action, RequestContext
 from server.domain.caller import ADMIN_PREFIX
 from server.domain.client import AdminClient, ProvenClient
 from server.errors import AdminRefused, InvalidClient
-from server.ports import Baton, Clock, NewId, Store, Transaction
+from server.ports import Clock, NewId, Store, Transaction
 from server.tokens import client_secret
 from server.use_cases.auditing import Auditor
 from server.use_cases.rejections import NOBODY, RejectionCounter
+from server.use_cases.secret_hashing import SecretHashing
 
 AGENT_SCOPES = (scopes.AGENTS_READ,)
 """What an agent gets by its client secret: to read itself."""
@@ -98,27 +100,26 @@ class ClientAuthentication:
     store: Store
     clock: Clock
     rejections: RejectionCounter
-    baton: Baton
+    hashing: SecretHashing
 
     def authenticate(self, client_id: str, unverified_secret: str, context: RequestContext) -> ProvenClient:
         """The client that the secret belongs to.
 
-        A hash is checked also where there is no such client, so that the time does not tell (federation-security B21).
-        Raises `InvalidClient`, `DatabaseUnavailable`.
+        One hash is checked, also where there is no such client, so that the time does not tell (federation-security
+        B21). Raises `InvalidClient`, `RateLimited`, `DatabaseUnavailable`.
         """
         with self.store.read() as tx:
-            client, hashes = self._look_up(tx, client_id)
-        candidates = hashes or [client_secret.decoy()]
-        # A hash is slow on purpose; exchanges need not wait for it.
-        with self.baton.aside():
-            proven = any(client_secret.matches(stored, unverified_secret) for stored in candidates)
+            client, hashes = self._look_up(tx, client_id, unverified_secret)
+        proven = self.hashing.matches_any(hashes or [client_secret.decoy()], unverified_secret)
         if client is None or not proven:
             self._count(client, context)
             raise InvalidClient("The client_id or the client_secret is wrong, or the client is not active.")
         return client
 
-    def _look_up(self, tx: Transaction, client_id: str) -> tuple[ProvenClient | None, list[str]]:
-        """The client that an id names, if it is active, and the hashes of the secrets that prove it."""
+    def _look_up(
+        self, tx: Transaction, client_id: str, unverified_secret: str
+    ) -> tuple[ProvenClient | None, list[str]]:
+        """The client that an id names, if it is active, and the hashes that the secret may match."""
         number = _uuid(client_id.removeprefix(ADMIN_PREFIX))
         if number is None:
             return None, []
@@ -127,11 +128,23 @@ class ClientAuthentication:
             if admin is None or not admin.is_live:
                 return None, []
             return ProvenClient(admin.client_id, admin.scopes), [admin.secret_hash]
-        agent = tx.agents.get(number)
+        agent, hashes = tx.agents.get(number), self._hashes(tx, number, unverified_secret)
         if agent is None or not agent.is_active:
             return None, []
-        live = [one for one in tx.credentials.of_agent(number) if one.is_live(self.clock())]
-        return ProvenClient(str(number), AGENT_SCOPES, number), [one.secret_hash for one in live]
+        return ProvenClient(str(number), AGENT_SCOPES, number), hashes
+
+    def _hashes(self, tx: Transaction, agent_id: UUID, unverified_secret: str) -> list[str]:
+        """The hash of the live credential that the secret names.
+
+        Earlier versions made secrets that name none. Their hashes are told apart, so only an agent that has some
+        costs more than one, and never more than an agent may have now.
+        """
+        named, now = client_secret.credential_id(unverified_secret), self.clock()
+        if named:
+            credential = tx.credentials.get(agent_id, named)
+            return [credential.secret_hash] if credential and credential.is_live(now) else []
+        live = [credential.secret_hash for credential in tx.credentials.live(agent_id, now)]
+        return list(filter(client_secret.is_nameless, live))[-MAX_LIVE_CREDENTIALS:]
 
     def _count(self, client: ProvenClient | None, context: RequestContext) -> None:
         """Counted, not audited one by one: anybody can guess for ever."""

@@ -4,13 +4,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from server.domain.agent import Agent, AgentStatus, Credential
+from server.domain.agent import MAX_LIVE_CREDENTIALS, Agent, AgentStatus, Credential
 from server.domain.audit import Action, RequestContext
 from server.domain.caller import Caller
-from server.errors import AgentDecommissioned, AgentNotFound, CredentialNotFound, Forbidden
+from server.errors import (
+    AgentDecommissioned,
+    AgentNotFound,
+    CredentialNotFound,
+    Forbidden,
+    TooManyCredentials,
+)
 from server.ports import Clock, NewId, Page, Store, Transaction
 from server.tokens import client_secret
 from server.use_cases.auditing import Auditor
+from server.use_cases.secret_hashing import SecretHashing
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,26 +28,29 @@ class CredentialAdmin:
     auditor: Auditor
     clock: Clock
     new_id: NewId
+    hashing: SecretHashing
 
     def generate(
         self, caller: Caller, agent_id: UUID, expires_at: datetime | None, context: RequestContext
     ) -> tuple[Credential, str]:
         """A new credential and its secret, which is never shown again.
 
-        Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`.
+        Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`, `TooManyCredentials`, `RateLimited`.
         """
         _check_admin(caller)
-        secret = client_secret.generate()
+        credential_id = self.new_id()
+        secret = client_secret.generate(credential_id)
         credential = Credential(
-            credential_id=self.new_id(),
+            credential_id=credential_id,
             agent_id=agent_id,
-            secret_hash=client_secret.fingerprint(secret),
+            secret_hash=self.hashing.fingerprint(secret),
             created_at=self.clock(),
             expires_at=expires_at,
             revoked_at=None,
         )
         with self.store.write() as tx:
             _living(tx, agent_id)
+            _check_number(tx, agent_id, credential.created_at)
             tx.credentials.add(credential)
             self._audit(tx, context, Action.CREDENTIAL_GENERATED, caller, credential)
         return credential, secret
@@ -58,11 +68,12 @@ class CredentialAdmin:
     ) -> tuple[Credential, str]:
         """A new secret for the credential; the old one is refused from now on.
 
-        Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`, `CredentialNotFound` also for a revoked one.
+        Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`, `CredentialNotFound` also for a revoked one,
+        `RateLimited`.
         """
         _check_admin(caller)
-        secret = client_secret.generate()
-        secret_hash = client_secret.fingerprint(secret)
+        secret = client_secret.generate(credential_id)
+        secret_hash = self.hashing.fingerprint(secret)
         with self.store.write() as tx:
             _living(tx, agent_id)
             rotated = replace(_unrevoked(tx, agent_id, credential_id), secret_hash=secret_hash)
@@ -109,6 +120,14 @@ def _living(tx: Transaction, agent_id: UUID) -> Agent:
     if agent.status is AgentStatus.DECOMMISSIONED:
         raise AgentDecommissioned("The agent was decommissioned, which is final; register another one.")
     return agent
+
+
+def _check_number(tx: Transaction, agent_id: UUID, now: datetime) -> None:
+    """Raise `TooManyCredentials` where the agent, whose row is locked, has no room for another live credential."""
+    if len(tx.credentials.live(agent_id, now)) >= MAX_LIVE_CREDENTIALS:
+        raise TooManyCredentials(
+            f"The agent has {MAX_LIVE_CREDENTIALS} live credentials, the most there may be; revoke one, or rotate it."
+        )
 
 
 def _unrevoked(tx: Transaction, agent_id: UUID, credential_id: UUID) -> Credential:

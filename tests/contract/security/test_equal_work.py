@@ -1,10 +1,14 @@
 """What a refusal costs tells nothing about what is stored (B21). Work is counted, not timed: time is for the benchmark."""
 
 from collections import Counter
+from uuid import uuid4
 
 import pytest
 
+from server.domain.audit import RequestContext
 from server.tokens import client_secret
+from server.use_cases.auditing import Auditor
+from server.use_cases.clients import ClientAdmin
 
 NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
@@ -52,28 +56,85 @@ def test_a_refusal_asks_the_same_for_agents_known_and_unknown(target, asked):
     assert asked(lambda: refuse(known)) == asked(lambda: refuse(NOBODY))
 
 
+UNKNOWN = "sk_live_" + "0" * 32 + "1" * 64
+NAMELESS = "sk_live_" + "1" * 64
+
+
 @pytest.mark.parametrize(
-    "client", ["unknown agent", "unknown admin", "no id", "known agent", "agent without a secret"]
+    "client",
+    [
+        "unknown agent",
+        "unknown admin",
+        "no id",
+        "busy agent",
+        "bare agent",
+        "suspended agent",
+        "admin client",
+    ],
 )
-def test_a_wrong_secret_costs_one_hash(client, target, monkeypatch):
-    """Whoever guesses secrets waits for one Argon2 hash, whether the client exists or not."""
-    agent, bare = target.agent(), target.agent("bare@acme.example")
-    target.http.post(f"/api/v1/agents/{agent}/credentials", json={}, headers=target.admin)
-    hashed = []
-    matches = client_secret.matches
-    monkeypatch.setattr(client_secret, "matches", lambda *it: hashed.append(it) or matches(*it))
-    client_id = {
+def test_a_wrong_secret_costs_one_hash(client, target, hashed, clients):
+    """Whoever guesses secrets waits for one Argon2 hash, whatever is stored and whichever credential they name."""
+    ids, secrets = clients
+    named = [secrets[name][:-64] + "f" * 64 for name in ("revoked", "first", "last")]
+    for wrong in ("sk_live_x", NAMELESS, UNKNOWN, *named):
+        hashed.clear()
+
+        answer = target.http.post(
+            "/api/v1/token",
+            data={"grant_type": "client_credentials", "client_id": ids[client], "client_secret": wrong},
+        )
+
+        assert (answer.status_code, answer.json["error"]) == (401, "invalid_client")
+        assert len(hashed) == 1, wrong
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The hashes that are checked or made."""
+    seen = []
+    for name in ("matches", "fingerprint"):
+        call = getattr(client_secret, name)
+        monkeypatch.setattr(client_secret, name, lambda *it, call=call: seen.append(it) or call(*it))
+    return seen
+
+
+@pytest.fixture
+def clients(target):
+    """Clients by what is stored of them, and some secrets of the agent that has five live and many revoked ones."""
+    agents = {name: target.agent(f"{name}@acme.example") for name in ("busy", "bare", "suspended")}
+    admin = ClientAdmin(target.store, Auditor(target.clock, uuid4), target.clock, uuid4)
+    client, _ = admin.create("admin-cli", "ops", ("agents:read",), RequestContext("test", None))
+    made = []
+    for _ in range(8):
+        made.append(target.admin_call("POST", f"/agents/{agents['busy']}/credentials"))
+        if len(made) <= 3:
+            path = f"/api/v1/agents/{agents['busy']}/credentials/{made[-1]['credentialId']}"
+            assert target.http.delete(path, headers=target.admin).status_code == 204
+    target.admin_call("POST", f"/agents/{agents['suspended']}/credentials")
+    target.admin_call("PATCH", f"/agents/{agents['suspended']}", status="suspended")
+    ids = {
         "unknown agent": NOBODY,
         "unknown admin": f"admin-{NOBODY}",
         "no id": "x",
-        "known agent": agent,
-        "agent without a secret": bare,
-    }[client]
+        **{f"{name} agent": agent for name, agent in agents.items()},
+        "admin client": client.client_id,
+    }
+    secrets = dict(zip(("revoked", "first", "last"), (made[0], made[3], made[7]), strict=True))
+    return ids, {name: credential["clientSecret"] for name, credential in secrets.items()}
 
-    answer = target.http.post(
-        "/api/v1/token",
-        data={"grant_type": "client_credentials", "client_id": client_id, "client_secret": "sk_live_x"},
-    )
 
-    assert (answer.status_code, answer.json["error"]) == (401, "invalid_client")
-    assert len(hashed) == 1
+def test_a_guess_asks_the_same_of_agents_known_and_unknown(target, asked, clients):
+    """An agent that does not exist costs the statements of one that does, with however many credentials."""
+    ids, secrets = clients
+
+    def guess(client, secret):
+        form = {"grant_type": "client_credentials", "client_id": ids[client], "client_secret": secret}
+        assert target.http.post("/api/v1/token", data=form).status_code == 401
+
+    for secret in (NAMELESS, UNKNOWN, secrets["first"][:-64] + "f" * 64):
+        seen = [
+            asked(lambda client=client, secret=secret: guess(client, secret))
+            for client in ("unknown agent", "busy agent", "bare agent", "suspended agent")
+        ]
+        assert seen[0]
+        assert seen == [seen[0]] * 4

@@ -1,10 +1,17 @@
 """Section 5 of the contract: client secrets of agents."""
 
 import re
+import secrets
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
+from argon2 import PasswordHasher
+
+from server.domain.agent import Credential
+from server.tokens import client_secret
 
 NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
@@ -38,7 +45,8 @@ def test_secret_is_shown_once(provider, agent, sent):
     assert answer.status_code == 201
     assert answer.headers["Cache-Control"] == "no-store"
     secret = answer.json["clientSecret"]
-    assert re.fullmatch(r"sk_live_[0-9a-f]{64}", secret)
+    named = answer.json["credentialId"].replace("-", "")
+    assert re.fullmatch(rf"sk_live_{named}[0-9a-f]{{64}}", secret)
     record = {
         "credentialId": answer.json["credentialId"],
         "clientId": agent,
@@ -55,7 +63,7 @@ def test_secret_is_shown_once(provider, agent, sent):
 
 def test_secret_is_stored_as_a_hash(provider, agent):
     """Neither database nor audit has the secret."""
-    secret = generate(provider, agent)["clientSecret"].removeprefix("sk_live_").encode()
+    secret = generate(provider, agent)["clientSecret"][-64:].encode()
 
     files = Path(provider.url.removeprefix("sqlite:///")).parent.glob("provider.db*")
     assert not any(secret in file.read_bytes() for file in files)
@@ -104,6 +112,80 @@ def test_secret_expires(provider, agent):
     statuses.append(token_status(provider, agent, secret))
 
     assert statuses == [200, 401]
+
+
+def test_five_may_live(provider, agent, refused):
+    """The sixth is refused; what is revoked or expired makes room, and another agent has its own five."""
+    made = [generate(provider, agent) for _ in range(4)]
+    generate(provider, agent, expiresAt="2026-11-24T12:01:00Z")
+
+    def attempt():
+        return provider.http.post(path(agent), json={}, headers=provider.admin)
+
+    answer = refused(attempt(), 409, "TOO_MANY_CREDENTIALS", {})
+    assert "revoke one" in answer["message"]
+    assert provider.http.get(path(agent), headers=provider.admin).json["total"] == 5
+    assert len(provider.audit(action="credential.generated")) == 5
+    rotated = provider.http.post(path(agent, made[0]["credentialId"], "rotate"), headers=provider.admin)
+    assert rotated.status_code == 200
+    provider.clock.advance(60)
+    assert attempt().status_code == 201
+    refused(attempt(), 409, "TOO_MANY_CREDENTIALS", {})
+    provider.http.delete(path(agent, made[1]["credentialId"]), headers=provider.admin)
+    assert attempt().status_code == 201
+    refused(attempt(), 409, "TOO_MANY_CREDENTIALS", {})
+    generate(provider, provider.agent("other@octo-org.example")["agentId"])
+
+
+def test_a_secret_is_that_of_one_credential(provider, agent):
+    """Neither with the name of another credential of the agent, nor for another agent."""
+    first, second = (generate(provider, agent)["clientSecret"] for _ in range(2))
+    other = provider.agent("other@octo-org.example")["agentId"]
+    generate(provider, other)
+
+    assert token_status(provider, agent, second[:40] + first[40:]) == 401
+    assert token_status(provider, agent, f"sk_live_{first[-64:]}") == 401
+    assert token_status(provider, other, first) == 401
+    assert token_status(provider, agent, first) == 200
+
+
+@pytest.fixture
+def earlier(provider, agent):
+    """Adds a credential with a secret as earlier versions made it, so many seconds from now; returns the secret."""
+
+    def earlier(seconds=0, **members):
+        secret = f"sk_live_{secrets.token_hex(32)}"
+        stored = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1).hash(secret)
+        created = provider.clock.now + timedelta(seconds=seconds)
+        credential = Credential(uuid4(), UUID(agent), stored, created, None, None)
+        with provider.store.write() as tx:
+            tx.credentials.add(replace(credential, **members))
+        return secret
+
+    return earlier
+
+
+def test_secrets_of_earlier_versions_are_good(provider, agent, earlier):
+    """They name no credential; the five newest live ones are accepted, beside those of today."""
+    revoked = earlier(revoked_at=provider.clock.now)
+    expired = earlier(expires_at=provider.clock.now)
+    old = [earlier(seconds) for seconds in range(7)]
+    today = client_secret.generate(UUID(int=1))
+    earlier(100, credential_id=UUID(int=1), secret_hash=client_secret.fingerprint(today))
+
+    assert [token_status(provider, agent, it) for it in old] == [401] * 2 + [200] * 5
+    assert [token_status(provider, agent, it) for it in (today, revoked, expired)] == [200, 401, 401]
+
+
+def test_rotation_gives_a_secret_of_today(provider, agent, earlier):
+    """Who rotates has no secret of an earlier version left."""
+    old = earlier(credential_id=UUID(int=1))
+
+    answer = provider.http.post(path(agent, str(UUID(int=1)), "rotate"), headers=provider.admin)
+
+    assert answer.json["clientSecret"].startswith(f"sk_live_{UUID(int=1).hex}")
+    assert token_status(provider, agent, old) == 401
+    assert token_status(provider, agent, answer.json["clientSecret"]) == 200
 
 
 @pytest.mark.parametrize(

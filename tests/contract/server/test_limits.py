@@ -2,6 +2,8 @@
 
 import pytest
 
+from server.tokens import client_secret
+
 PATH = "/api/v1/oidc/token"
 
 
@@ -71,15 +73,95 @@ def test_limit_of_zero_is_off(provider):
     assert {unlimited.http.post(PATH, json={}).status_code for _ in range(30)} == {400}
 
 
-@pytest.mark.parametrize("path", ["/api/v1/token", "/api/v1/token/revoke"])
-def test_guesses_of_secrets_spend_the_address_limit(provider, oauth_refused, path):
-    """Whoever guesses client secrets is slowed down wherever a secret is taken."""
-    limited = provider.with_settings(RATE_LIMIT="1")
-    guess = {"grant_type": "client_credentials", "token": "x", "client_id": "x", "client_secret": "x"}
-    for _ in range(10):
-        oauth_refused(limited.http.post(path, data=guess), 401, "invalid_client", "INVALID_CLIENT")
+TAKE_SECRETS = ["/api/v1/token", "/api/v1/token/revoke"]
 
-    oauth_refused(limited.http.post(path, data=guess), 429, "temporarily_unavailable", "RATE_LIMITED")
+
+@pytest.fixture
+def stilled(provider):
+    """Makes a process in whose limits no time passes: a hash is slow, and a minute may turn meanwhile."""
+
+    def stilled(**settings):
+        process = provider.with_settings(**settings)
+        services = process.app.extensions["sentryagent"]
+        for limit in (services.address_limit, *vars(services.wrong_secrets).values()):
+            limit._clock = lambda: 6_000.0
+        return process
+
+    return stilled
+
+
+def guess(process, path, address="192.0.2.1", client="x", secret="x"):
+    """Send one client secret from an address."""
+    form = {"grant_type": "client_credentials", "token": "x", "client_id": client, "client_secret": secret}
+    return process.http.post(path, data=form, environ_base={"REMOTE_ADDR": address})
+
+
+@pytest.mark.parametrize("path", TAKE_SECRETS)
+def test_guesses_of_secrets_spend_the_address_limit(stilled, oauth_refused, path):
+    """Whoever sends client secrets is counted wherever a secret is taken, before the guess is looked at."""
+    limited = stilled(RATE_LIMIT="1")
+    for number in range(10):
+        answer = guess(limited, path, client=f"client {number}")
+        oauth_refused(answer, 401, "invalid_client", "INVALID_CLIENT")
+
+    answer = guess(limited, path, client="another")
+
+    assert (
+        "requests"
+        in oauth_refused(answer, 429, "temporarily_unavailable", "RATE_LIMITED")["error_description"]
+    )
+
+
+@pytest.fixture
+def client(provider):
+    """An agent's id and client secret."""
+    agent = provider.agent()["agentId"]
+    answer = provider.http.post(f"/api/v1/agents/{agent}/credentials", headers=provider.admin)
+    return agent, answer.json["clientSecret"]
+
+
+@pytest.mark.parametrize("path", TAKE_SECRETS)
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("general", ["0", "600"])
+def test_wrong_secrets_have_a_limit_of_their_own(
+    stilled, client, oauth_refused, monkeypatch, general, is_known, path
+):
+    """Ten a minute for a client from one address, whether it exists or not; the eleventh costs no hash."""
+    process, hashed = stilled(RATE_LIMIT=general), []
+    matches = client_secret.matches
+    monkeypatch.setattr(client_secret, "matches", lambda *args: hashed.append(args) or matches(*args))
+    target = client[0] if is_known else "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+    for _ in range(10):
+        oauth_refused(guess(process, path, client=target), 401, "invalid_client", "INVALID_CLIENT")
+
+    answer = guess(process, path, client=target)
+
+    oauth_refused(answer, 429, "temporarily_unavailable", "RATE_LIMITED")
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    assert len(hashed) == 10
+    assert guess(process, path, client=client[0] + "x").status_code == 401
+
+
+@pytest.mark.parametrize("path", TAKE_SECRETS)
+def test_strangers_who_guess_lock_no_client_out(stilled, client, path):
+    """A right secret is good from every address but the one that guessed, and spends nothing."""
+    process = stilled()
+    for address in ("198.51.100.1", "2001:db8::1"):
+        assert {guess(process, path, address, client[0]).status_code for _ in range(12)} == {401, 429}
+
+    assert {guess(process, path, "192.0.2.1", *client).status_code for _ in range(30)} == {200}
+    assert guess(process, path, "2001:db8::2", *client).status_code == 429
+    assert guess(process, path, "2001:db8:0:1::2", *client).status_code == 200
+
+
+def test_wrong_secrets_of_one_address(stilled, client):
+    """Twenty a minute, for whichever clients: the next is not looked at, be it right."""
+    process = stilled()
+    statuses = [guess(process, "/api/v1/token", client=f"client {n}").status_code for n in range(21)]
+
+    assert statuses == [401] * 20 + [429]
+    assert guess(process, "/api/v1/token", "192.0.2.1", *client).status_code == 429
+    assert guess(process, "/api/v1/token", "192.0.2.2", *client).status_code == 200
 
 
 PROXIES = "10.0.0.0/8, 2001:db8::/32"

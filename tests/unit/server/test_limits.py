@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server import limits
-from server.errors import RateLimited
-from server.limits import PerMinute
+from server.errors import InvalidClient, RateLimited
+from server.limits import PerMinute, WrongSecretsPerMinute
 
 BEGIN = 6_000.0
 """The first moment of a window."""
@@ -34,6 +34,15 @@ def passes(limit, key="key"):
         limit.check(key)
     except RateLimited as refusal:
         return refusal.retry_after
+    return True
+
+
+def has_room(limit, key="key"):
+    """Whether a request would pass."""
+    try:
+        limit.check_room(key)
+    except RateLimited:
+        return False
     return True
 
 
@@ -141,3 +150,94 @@ def test_threads_get_no_more(clock):
 def test_zero_counts_nothing(clock):
     """0 is no limit."""
     assert count(PerMinute(0, what="address", clock=clock), 1_000) == 1_000
+
+
+def test_a_look_counts_nothing(clock):
+    """Only what is counted spends the allowance, and no more than all of it."""
+    limit = PerMinute(2, what="address", clock=clock)
+    assert all(has_room(limit) for _ in range(10))
+    limit.count("key")
+    assert has_room(limit)
+    for _ in range(9):
+        limit.count("key")
+    assert (has_room(limit), has_room(limit, "other")) == (False, True)
+    clock.now += 90
+    assert has_room(limit)
+
+
+def test_a_look_takes_no_room(clock, monkeypatch):
+    """Looks at ever new keys fill nothing, so that later keys share no allowance."""
+    monkeypatch.setattr(limits, "_MAX_KEYS", 3)
+    limit = PerMinute(1, what="address", clock=clock)
+    for number in range(10):
+        limit.check_room(f"key {number}")
+
+    assert [count(limit, 1, key) for key in ("one", "two", "three")] == [1, 1, 1]
+
+
+def prove(secret_is_right):
+    if not secret_is_right:
+        raise InvalidClient("It is wrong.")
+
+
+def guess(limit, address="192.0.2.1", client="client", *, right=False):
+    """One secret: whether it was right, wrong, or not looked at."""
+    try:
+        with limit.watch(address, client):
+            prove(right)
+    except InvalidClient:
+        return "wrong"
+    except RateLimited:
+        return "limited"
+    return "right"
+
+
+def test_wrong_secrets_of_a_client_from_an_address(clock):
+    """The eleventh in a minute is not looked at; another client, and the same one from elsewhere, are."""
+    limit = WrongSecretsPerMinute(clock)
+
+    assert [guess(limit) for _ in range(12)] == ["wrong"] * 10 + ["limited"] * 2
+    assert guess(limit, right=True) == "limited"
+    assert guess(limit, client="other", right=True) == "right"
+    assert guess(limit, "192.0.2.2", right=True) == "right"
+    clock.now += 120
+    assert guess(limit, right=True) == "right"
+
+
+def test_wrong_secrets_of_an_address(clock):
+    """Twenty in a minute, for whichever clients."""
+    limit = WrongSecretsPerMinute(clock)
+
+    assert [guess(limit, client=f"client {n}") for n in range(22)] == ["wrong"] * 20 + ["limited"] * 2
+    assert guess(limit, "192.0.2.2") == "wrong"
+
+
+def test_right_secrets_spend_nothing(clock):
+    """However many there are."""
+    limit = WrongSecretsPerMinute(clock)
+
+    assert {guess(limit, right=True) for _ in range(100)} == {"right"}
+    assert guess(limit) == "wrong"
+
+
+def test_strangers_lock_nobody_out(clock):
+    """A client's secret is good while a thousand addresses guess it."""
+    limit = WrongSecretsPerMinute(clock)
+    for number in range(1_000):
+        for _ in range(12):
+            guess(limit, f"2001:db8:0:{number:x}::/64")
+
+    assert guess(limit, right=True) == "right"
+
+
+def test_other_spellings_of_a_client_are_the_same(clock):
+    """A UUID in capitals names the same agent; what is longer than any id is cut, so that it fills no memory."""
+    limit = WrongSecretsPerMinute(clock)
+    for number in range(5):
+        assert guess(limit, client="3f2504e0-4f89-41d3-9a0c-0305e82c3301") == "wrong"
+        assert guess(limit, client="3F2504E0-4F89-41D3-9A0C-0305E82C3301") == "wrong"
+        assert guess(limit, "192.0.2.2", f"{'x' * 64}{number}") == "wrong"
+        assert guess(limit, "192.0.2.2", f"{'x' * 64}-{number}") == "wrong"
+
+    assert guess(limit, client="3F2504e0-4f89-41d3-9a0c-0305e82c3301") == "limited"
+    assert guess(limit, "192.0.2.2", "x" * 1_000) == "limited"

@@ -1,0 +1,72 @@
+"""How many client secrets of an agent may live at once, on both engines."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from server.baton import Baton
+from server.domain.audit import RequestContext
+from server.domain.caller import Caller
+from server.domain.scopes import ALL_SCOPES
+from server.errors import TooManyCredentials
+from server.tokens import client_secret
+from server.use_cases.auditing import Auditor
+from server.use_cases.credentials import CredentialAdmin
+from server.use_cases.secret_hashing import SecretHashing
+
+ADMIN = Caller("admin-cli", ALL_SCOPES, "jti", 0, 1)
+HERE = RequestContext("test", None)
+
+
+@pytest.fixture
+def agent(database, make_agent):
+    agent = make_agent()
+    with database.write() as tx:
+        tx.agents.add(agent)
+    return agent.agent_id
+
+
+@pytest.fixture
+def admin_of(monkeypatch, now):
+    """The use cases of one replica; a hash costs nothing here."""
+    monkeypatch.setattr(client_secret, "fingerprint", lambda _: "a hash")
+
+    def make(store):
+        return CredentialAdmin(store, Auditor(lambda: now, uuid4), lambda: now, uuid4, SecretHashing(Baton()))
+
+    return make
+
+
+def test_at_one_moment_five_are_made(database, other_database, agent, admin_of, at_once, now):
+    """Of eight requests at two replicas five succeed: the agent's row is locked while they are counted."""
+    replicas = [admin_of(database), admin_of(other_database)] * 4
+
+    ended = at_once(*[lambda it=it: it.generate(ADMIN, agent, None, HERE) for it in replicas])
+
+    assert sum(isinstance(it, TooManyCredentials) for it in ended) == 3
+    assert sum(isinstance(it, tuple) for it in ended) == 5
+    with database.read() as tx:
+        assert len(tx.credentials.live(agent, now)) == 5
+
+
+def test_live_credentials(database, agent, make_agent, make_credential, now):
+    """Neither revoked nor expired ones nor another agent's, oldest first; the end is exclusive."""
+    stranger, moment = make_agent(), timedelta(microseconds=1)
+    newer = make_credential(agent, created_at=now + moment)
+    older = make_credential(agent, created_at=now, expires_at=now + moment)
+    with database.write() as tx:
+        tx.agents.add(stranger)
+        for credential in (
+            newer,
+            older,
+            make_credential(agent, expires_at=now),
+            make_credential(agent, revoked_at=now),
+            make_credential(agent, revoked_at=now, expires_at=now + moment),
+            make_credential(stranger.agent_id),
+        ):
+            tx.credentials.add(credential)
+
+    with database.read() as tx:
+        assert tx.credentials.live(agent, now) == [older, newer]
+        assert tx.credentials.live(agent, now + moment) == [newer]

@@ -1,0 +1,108 @@
+"""Hashes of client secrets: few at a time, in threads of their own."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import pytest
+
+from server.baton import Baton
+from server.errors import RateLimited
+from server.tokens import client_secret
+from server.use_cases import secret_hashing
+from server.use_cases.secret_hashing import SecretHashing
+
+MINUTE = 60
+
+
+class SlowHashes:
+    """Stands in for Argon2: each hash begins, and ends when the test says so."""
+
+    def __init__(self):
+        self.begun = threading.Semaphore(0)
+        self.may_end = threading.Event()
+        self.threads = set()
+        self._lock = threading.Lock()
+        self._running = 0
+        self.most = 0
+
+    def __call__(self, *_):
+        with self._lock:
+            self._running += 1
+            self.most = max(self.most, self._running)
+            self.threads.add(threading.current_thread().name)
+        self.begun.release()
+        assert self.may_end.wait(MINUTE)
+        with self._lock:
+            self._running -= 1
+        return True
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    hashes = SlowHashes()
+    monkeypatch.setattr(client_secret, "matches", hashes)
+    monkeypatch.setattr(client_secret, "fingerprint", hashes)
+    yield hashes
+    hashes.may_end.set()
+
+
+@pytest.fixture
+def hashing():
+    return SecretHashing(Baton())
+
+
+def outcome(call):
+    try:
+        return call()
+    except RateLimited as refusal:
+        return refusal.retry_after
+
+
+def test_two_at_a_time_and_eight_wait(slow, hashing, monkeypatch):
+    """Of sixteen at once two run, eight wait, six are refused at once; making and checking hashes count alike."""
+    monkeypatch.setattr(secret_hashing, "_PATIENCE_SECONDS", MINUTE)
+    calls = [lambda: hashing.matches_any(["stored"], "secret"), lambda: hashing.fingerprint("secret")] * 8
+
+    with ThreadPoolExecutor(16) as pool:
+        ended = as_completed([pool.submit(outcome, call) for call in calls])
+        refused = [next(ended).result() for _ in range(6)]
+        for _ in range(2):
+            assert slow.begun.acquire(timeout=MINUTE)
+        assert not slow.begun.acquire(blocking=False)
+        slow.may_end.set()
+        done = [future.result() for future in ended]
+
+    assert (refused, done) == ([2] * 6, [True] * 10)
+    assert slow.most == 2
+    assert len(slow.threads) == 2
+
+
+def test_nobody_waits_for_ever(slow, hashing, monkeypatch):
+    """Whose turn does not come in time is told to try again, and the work is not done for nobody."""
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(hashing.fingerprint, "secret") for _ in range(2)]
+        for _ in running:
+            assert slow.begun.acquire(timeout=MINUTE)
+        monkeypatch.setattr(secret_hashing, "_PATIENCE_SECONDS", 0)
+        with pytest.raises(RateLimited, match="Too many client secrets"):
+            hashing.fingerprint("late")
+        slow.may_end.set()
+        for future in running:
+            outcome(future.result)
+
+    assert not slow.begun.acquire(blocking=False)
+
+
+def test_a_hash_that_fails_gives_its_place_back(hashing, monkeypatch):
+    """An error reaches its caller, and takes no place from the next."""
+
+    def fail(_secret):
+        raise LookupError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client_secret, "fingerprint", fail)
+        for _ in range(20):
+            with pytest.raises(LookupError):
+                hashing.fingerprint("secret")
+
+    assert client_secret.matches(hashing.fingerprint("secret"), "secret")
