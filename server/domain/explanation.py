@@ -89,8 +89,27 @@ def explain(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -
 
 
 def trace(evaluations: Iterable[Evaluation]) -> list[dict[str, Any]]:
-    """Every policy that was looked at, for the audit and for simulations."""
+    """Every policy that was looked at, for simulations."""
     return [_entry("policyId", evaluation, evaluation.failed) for evaluation in evaluations]
+
+
+def nearest_trace(denied: Denied) -> list[dict[str, Any]]:
+    """The policies that came nearest, for the audit."""
+    return trace(_nearest(denied.evaluations))
+
+
+def cause(denied: Denied) -> str:
+    """Why a run is refused, without a word of the client's: refusals with the same cause are counted together.
+
+    Where policies were looked at, these are the conditions that fail in the nearest one.
+    """
+    if denied.reason in {DenialReason.IDENTITY_CHANGED, DenialReason.REF_TYPE_MISSING}:
+        return denied.reason.value
+    if not denied.agent_is_active:
+        return "agent_not_active"
+    if not denied.evaluations:
+        return "no_policy"
+    return " ".join(failure.condition for failure in _nearest(denied.evaluations)[0].failed)
 
 
 def _nearest(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
