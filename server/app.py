@@ -23,6 +23,7 @@ from server.api import (
     trust_policies,
     well_known,
 )
+from server.api.client_addresses import ClientAddresses
 from server.api.services import Services, install
 from server.baton import Baton
 from server.config import Settings
@@ -42,7 +43,7 @@ from server.use_cases.ledger import Ledger
 from server.use_cases.policy_admin import PolicyAdmin
 from server.use_cases.readiness import ObservableKeys, Readiness
 from server.use_cases.registration import Registration
-from server.use_cases.rejections import RejectionCounter
+from server.use_cases.rejections import RefusalAudit, RejectionCounter
 from server.use_cases.sealing import AuditChain
 from server.use_cases.secret_hashing import SecretHashing
 from server.use_cases.simulation import Simulation
@@ -154,6 +155,7 @@ def _exchange(settings: Settings, world: World, keys: KeyRing, auditor: Auditor)
         ledger=Ledger(world.store, world.clock, world.baton),
         repository_limit=PerMinute(settings.rate_limit, what="repository"),
         rejections=world.rejections,
+        refusals=RefusalAudit(world.store, auditor, world.rejections),
         auditor=auditor,
         clock=world.clock,
         new_token_id=new_token_id,
@@ -196,7 +198,7 @@ def _services(settings: Settings, world: World) -> Services:
         token_audience=settings.token_audience,
         oidc_audience=settings.oidc_audience,
         explain=settings.explain,
-        trusted_proxies=settings.trusted_proxies,
+        client_addresses=ClientAddresses(settings.trusted_proxies, PerMinute(1, what="header")),
         metrics=world.metrics,
         readiness=Readiness(store, keys, world.issuer_keys, world.migrations_pending),
     )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -16,6 +16,8 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+
+from server.addresses import Network, network
 
 PREFIX = "SENTRYAGENT_"
 
@@ -94,7 +96,7 @@ def _networks(text: object) -> object:
     if not isinstance(text, str):
         return text
     try:
-        return tuple(ip_network(part.strip()) for part in text.split(","))
+        return tuple(network(part.strip()) for part in text.split(","))
     except ValueError as error:
         raise ValueError(f"{error}; write networks such as 10.0.0.0/8, separated by commas") from error
 
@@ -146,7 +148,7 @@ class Settings(BaseModel):
     signing_alg: Literal["ES256", "RS256", "EdDSA"] = "ES256"
     key_encryption_key: Annotated[SecretStr, AfterValidator(_encryption_key)] | None = None
     rate_limit: Number = Field(600, ge=0)
-    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)] = ()
+    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = ()
     explain: Annotated[bool, BeforeValidator(_switch)] = True
     audit_retention: Number | None = Field(None, ge=1)
 

@@ -139,14 +139,16 @@ class InvalidTarget(ServiceError):
 class ExchangeRefused(ServiceError):
     """A 403 of the exchange; `brief` is all that is said where explanations are switched off.
 
-    `trace` has every policy that was looked at, for the audit only.
+    `reason` says why in words of the provider's own, `trace` has the policies that came nearest; both are for the
+    audit only.
     """
 
     brief: ClassVar[str]
+    reason: str
     trace: Sequence[Mapping[str, Any]] = ()
 
     def audit_details(self) -> dict[str, Any]:
-        """The whole trace instead of the part that a caller is shown."""
+        """The trace instead of what a caller is shown."""
         return {"trace": list(self.trace)}
 
     def without_explanation(self) -> Self:
@@ -170,6 +172,7 @@ class IdentityChanged(ExchangeRefused):
     """The repository's name is known, but under other ids: it was deleted and made anew, or taken over."""
 
     code = "IDENTITY_CHANGED"
+    reason = "identity_changed"
     brief = "This repository's name is known under other ids; an admin must review its trust policies."
 
 
@@ -177,6 +180,7 @@ class BranchNotPermitted(ExchangeRefused):
     """Only the branch or the tag stands between the run and a policy."""
 
     code = "BRANCH_NOT_PERMITTED"
+    reason = "branch_not_permitted"
     brief = "Branch not permitted: no trust policy of this repository lets this branch or tag in."
 
 
@@ -184,6 +188,7 @@ class TrustPolicyViolation(ExchangeRefused):
     """No trust policy lets this run in."""
 
     code = "TRUST_POLICY_VIOLATION"
+    reason = "trust_policy_violation"
     brief = "Trust policy violation: no trust policy of this repository lets this run in."
 
 
@@ -195,6 +200,7 @@ class ScopeNotPermitted(ExchangeRefused):
     """The policy matches, or the client is proven, but does not give a scope that was asked for."""
 
     code = "SCOPE_NOT_PERMITTED"
+    reason = "scope_not_permitted"
     brief = "The trust policy does not give a scope that was asked for."
 
     def __init__(self, asked: str, permitted: Sequence[str], *, giver: str = "policy") -> None:

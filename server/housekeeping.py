@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing import util
 
 import structlog
 
@@ -72,6 +73,23 @@ def start(
     thread = threading.Thread(target=loop, name="housekeeping", daemon=True)
     thread.start()
     return thread
+
+
+def at_the_end(task: Callable[[], object]) -> None:
+    """Run the task once more when this worker process ends in order, after its last request.
+
+    Workers are children of `multiprocessing`, which leave by `os._exit`: `atexit` is not heard there.
+    """
+    util.Finalize(None, _finish, [task], exitpriority=0)
+
+
+def _finish(task: Callable[[], object]) -> None:
+    try:
+        task()
+    except DatabaseUnavailable as error:
+        log.error("what was still to be written is lost", reason=error.message)  # noqa: TRY400 - the cause is known
+    except Exception:
+        log.exception("what was still to be written is lost")
 
 
 def _run(task: Callable[[], object]) -> bool:

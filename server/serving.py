@@ -198,6 +198,7 @@ def load(settings: Settings) -> RsgiApplication:
     wait = threading.Event().wait
     housekeeping.start([keeper.run], wait)
     housekeeping.start([rejections.run, retired.run], wait)
+    housekeeping.at_the_end(rejections.run)
     housekeeping.start(
         [sealing.Sealer(store, utc_now, baton).run],
         wait,

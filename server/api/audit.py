@@ -4,6 +4,7 @@ from typing import Any
 
 from flask import Blueprint
 
+from server.addresses import canonical
 from server.api.guards import requires
 from server.api.requests import moment_filter, number_filter, page_and_limit, read_query, uuid_filter
 from server.api.responses import listed
@@ -46,6 +47,8 @@ def verify_audit() -> dict[str, Any]:
 
 def _filter(query: dict[str, str]) -> AuditFilter:
     wanted: dict[str, Any] = {field: query.get(name) for name, field in _TEXT_FILTERS.items()}
+    if wanted["address"] is not None:
+        wanted["address"] = canonical(wanted["address"])
     wanted |= {field: uuid_filter(query, name) for name, field in _ID_FILTERS.items()}
     wanted |= {field: moment_filter(query, name) for name, field in _TIME_FILTERS.items()}
     return AuditFilter(**wanted, policy_version=number_filter(query, "policyVersion"))

@@ -2,10 +2,9 @@
 
 import re
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime
-from functools import cache, lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -13,6 +12,7 @@ from uuid import UUID
 from flask import g, request
 from pydantic import BaseModel, ValidationError
 
+from server.addresses import allowance
 from server.api.models import UUID_FORM, has_unprintable, parse_moment, scope_fault
 from server.api.services import services
 from server.domain import scopes
@@ -44,42 +44,14 @@ def context() -> RequestContext:
 
 
 def client_address() -> str | None:
-    """The address that asks: the peer's, or what trusted proxies say of it.
-
-    `X-Forwarded-For` is read from the right, and only as far as each hop is a trusted proxy: what a client writes into
-    the header itself stands further left and counts for nothing.
-    """
-    address = None
-    for hop in _hops():
-        try:
-            address, is_proxy = _address(hop, services().trusted_proxies)
-        except ValueError:
-            return address
-        if not is_proxy:
-            return address
-    return address
-
-
-def _hops() -> Iterator[str]:
-    """Who passed the request on, the last one first."""
-    yield request.remote_addr or ""
-    for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
-        yield hop.strip()
-
-
-@lru_cache(maxsize=1024)
-def _address(hop: str, proxies: Sequence[IPv4Network | IPv6Network]) -> tuple[str, bool]:
-    """The address as we write it, and whether it is a trusted proxy's; raises `ValueError` where the hop is none."""
-    address = ip_address(hop)
-    return str(address), any(address in network for network in proxies)
+    """The address that asks: the peer's, or what trusted proxies say of it."""
+    forwarded = request.headers.get("X-Forwarded-For", "")
+    return services().client_addresses.of(request.remote_addr or "", forwarded)
 
 
 def limit_key() -> str:
-    """Whose allowance this request spends: the address, of IPv6 its /64, since one host has all of those."""
-    address = client_address()
-    if address is None:
-        return "unknown"
-    return str(ip_network(f"{address}/64", strict=False)) if ":" in address else address
+    """Whose allowance this request spends."""
+    return allowance(client_address())
 
 
 def parse_uuid(text: str, absent: ServiceError) -> UUID:

@@ -1,11 +1,11 @@
 """What the blueprints may call: the use cases of one application."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
 from typing import Any, cast
 
 from flask import current_app
 
+from server.api.client_addresses import ClientAddresses
 from server.metrics import Metrics
 from server.ports import RateLimit, WrongSecretLimit
 from server.use_cases.auditing import AuditReader
@@ -45,7 +45,7 @@ class Services:
     token_audience: str
     oidc_audience: str
     explain: bool
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    client_addresses: ClientAddresses
     metrics: Metrics
     readiness: Readiness
 

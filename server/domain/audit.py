@@ -1,5 +1,6 @@
 """The audit record: who did what, under which policy, with what outcome."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -73,3 +74,39 @@ class AuditRecord:
     policy_version: int | None = None
     repository: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+MAX_REFUSAL_BYTES = 8 * 1024
+"""The details of a refused run, as JSON: strangers write them, and names in a token may be long."""
+_LENGTHS = (512, 256, 128, 64, 32, 16)
+_CHARACTERS_AN_ITEM = 16
+"""Where strings are cut to so many characters times ten, lists are cut to ten items."""
+
+
+def cut_to_size(details: Mapping[str, Any], most: int = MAX_REFUSAL_BYTES) -> dict[str, Any]:
+    """The details in at most so many bytes of JSON, cut no more than it takes, with `truncated` where they are cut.
+
+    `trace` goes where even short names do not do. The number of members and their names must be the provider's own.
+    """
+    if _size(details) <= most:
+        return dict(details)
+    for length in _LENGTHS:
+        cut = {**_cut(details, length), "truncated": True}
+        if _size(cut) <= most:
+            return cut
+    return {**_cut({**details, "trace": []}, _LENGTHS[-1]), "truncated": True}
+
+
+def _size(details: Mapping[str, Any]) -> int:
+    return len(json.dumps(details))
+
+
+def _cut(value: Any, length: int) -> Any:
+    """The value with no string longer than `length` characters, and lists in proportion."""
+    if isinstance(value, str):
+        return value if len(value) <= length else f"{value[:length]}…"
+    if isinstance(value, Mapping):
+        return {name: _cut(member, length) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_cut(item, length) for item in value[: length // _CHARACTERS_AN_ITEM]]
+    return value

@@ -89,8 +89,27 @@ def explain(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -
 
 
 def trace(evaluations: Iterable[Evaluation]) -> list[dict[str, Any]]:
-    """Every policy that was looked at, for the audit and for simulations."""
+    """Every policy that was looked at, for simulations."""
     return [_entry("policyId", evaluation, evaluation.failed) for evaluation in evaluations]
+
+
+def nearest_trace(denied: Denied, agent_id: UUID | None) -> list[dict[str, Any]]:
+    """The policies that came nearest, for the audit."""
+    return trace(nearest_first(denied.evaluations, agent_id)[:MAX_NEAREST])
+
+
+def cause(denied: Denied, agent_id: UUID | None) -> str:
+    """Why a run is refused, without a word of the client's: refusals with the same cause are counted together.
+
+    Where policies were looked at, these are the conditions that fail in the nearest one.
+    """
+    if denied.reason in {DenialReason.IDENTITY_CHANGED, DenialReason.REF_TYPE_MISSING}:
+        return denied.reason.value
+    if not denied.agent_is_active:
+        return "agent_not_active"
+    if not denied.evaluations:
+        return "no_policy"
+    return " ".join(failure.condition for failure in nearest_first(denied.evaluations, agent_id)[0].failed)
 
 
 def _claims(evaluations: Iterable[Evaluation], identity: WorkflowIdentity) -> dict[str, str | None]:

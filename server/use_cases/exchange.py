@@ -40,7 +40,7 @@ from server.use_cases.auditing import Auditor
 from server.use_cases.decision import Standing, check_unused, replayed, standing_in
 from server.use_cases.key_ring import KeyRing, KeySet
 from server.use_cases.ledger import Ledger, Settlement
-from server.use_cases.rejections import RejectionCounter
+from server.use_cases.rejections import RefusalAudit, RejectionCounter
 from server.use_cases.standings import Standings
 
 _REPLAY_MARGIN = timedelta(seconds=strict_jwt.LEEWAY_SECONDS + 60)
@@ -107,6 +107,7 @@ class Exchange:
     ledger: Ledger
     repository_limit: RateLimit
     rejections: RejectionCounter
+    refusals: RefusalAudit
     auditor: Auditor
     clock: Clock
     new_token_id: NewTokenId
@@ -147,7 +148,7 @@ class Exchange:
                 max_age_seconds=self.oidc_max_age,
             )
         except InvalidOidcToken as refusal:
-            # Counted, not audited one by one: anybody can send these for ever, an expired token included.
+            # Counted, never audited in full: anybody can send these for ever, an expired token included.
             self.rejections.note(refusal.code, refusal.reason, context.address)
             raise
         return WorkflowIdentity.from_claims(claims)
@@ -348,22 +349,13 @@ class Exchange:
         refusal: InvalidOidcToken | ExchangeRefused,
         context: RequestContext,
     ) -> None:
-        with self.store.write() as tx:
-            self.auditor.failure(
-                tx,
-                context,
-                Action.TOKEN_REFUSED,
-                identity.subject,
-                agent_id=request.agent_id,
-                repository=identity.repository,
-                details={
-                    **_audited(identity),
-                    "code": refusal.code,
-                    "reason": refusal.message,
-                    "dryRun": request.dry_run,
-                    **refusal.audit_details(),
-                },
-            )
+        details = {
+            **_audited(identity),
+            "message": refusal.message,
+            "dryRun": request.dry_run,
+            **refusal.audit_details(),
+        }
+        self.refusals.note(identity, request.agent_id, refusal, context, details)
 
 
 def _is_pinned(policy: TrustPolicy) -> bool:
@@ -387,7 +379,8 @@ def _refusal(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) 
         case DenialReason.TRUST_POLICY_VIOLATION:
             violation = TrustPolicyViolation if denied.agent_is_active else AgentNotTrusted
             refusal = violation(message, explanation.explain(denied, identity, agent_id))
-    refusal.trace = explanation.trace(denied.evaluations)
+    refusal.reason = explanation.cause(denied, agent_id)
+    refusal.trace = explanation.nearest_trace(denied, agent_id)
     return refusal
 
 

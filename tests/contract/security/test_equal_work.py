@@ -16,8 +16,9 @@ REFUSALS = [
     # what is asked for, as members of the body and claims
     ({}, {"ref": "refs/heads/dev"}),
     ({}, {"environment": "dev", "event_name": "workflow_run"}),
-    ({}, {"repository": "acme/unheard-of"}),
-    ({}, {"repository": "evil/api"}),
+    # ids of their own: a second refusal of one repository for one cause is counted, and not written at once
+    ({}, {"repository": "acme/unheard-of", "repository_id": "901"}),
+    ({}, {"repository": "evil/api", "repository_id": "902"}),
 ]
 
 

@@ -19,7 +19,9 @@ from server.domain.scopes import ALL_SCOPES
 from server.errors import InvalidOidcToken, IssuerUnavailable
 from server.store import schema
 from server.store.database import Database
+from server.use_cases.auditing import Auditor
 from server.use_cases.key_ring import KeyRing, ensure_signing_key
+from server.use_cases.rejections import RejectionAudit
 
 PROVIDER = "https://idp.example.com"
 GITHUB = "https://token.actions.githubusercontent.com"
@@ -146,6 +148,11 @@ class Provider:
         """An agent-scoped token; its policy must exist."""
         return self._bearer(self.exchange(self.github_token(**claims), agentId=agent_id))
 
+    def end_minute(self) -> int:
+        """Write the counts of refusals, as the background does once a minute; how many records that were."""
+        auditor = Auditor(self.clock, uuid4)
+        return RejectionAudit(self.store, auditor, self.rejections, uuid4).run()
+
     def audit(self, **filters: Any) -> list[dict[str, Any]]:
         answer = self.http.get("/api/v1/audit", query_string={"limit": 100, **filters}, headers=self.admin)
         assert answer.status_code == 200, answer.text
@@ -179,8 +186,8 @@ def provider(tmp_path, prepared_database, github_keys):
 @pytest.fixture(scope="module")
 def still_provider(tmp_path_factory, prepared_database, github_keys):
     """A provider for a whole module, for tables of requests that are all refused: nothing may change in it."""
-    path = tmp_path_factory.mktemp("still") / "provider.db"
-    with _provider(f"sqlite:///{copyfile(prepared_database, path)}", github_keys) as opened:
+    path = copyfile(prepared_database, tmp_path_factory.mktemp("still") / "provider.db")
+    with _provider(f"sqlite:///{path}", github_keys) as opened:
         yield opened
 
 
@@ -197,6 +204,20 @@ def each_provider(request, tmp_path_factory, github_keys):
     with Database(url) as store:
         ensure_signing_key(store, "ES256", None, Clock())
     with _provider(url, github_keys) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def any_provider(request):
+    """A provider with an empty database, on each engine."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("provider")
+        return
+    url = request.getfixturevalue("postgres_url")
+    schema.migrate(url)
+    with Database(url) as store:
+        ensure_signing_key(store, "ES256", None, Clock())
+    with _provider(url, request.getfixturevalue("github_keys")) as opened:
         yield opened
 
 

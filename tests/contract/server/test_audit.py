@@ -92,6 +92,39 @@ def test_filters(provider, history, name):
         assert {it["eventId"] for it in found} == {it["eventId"] for it in history if it[name] == value}
 
 
+@pytest.mark.parametrize(
+    ("peer", "stored", "spellings"),
+    [
+        ("192.0.2.7", "192.0.2.7", ["192.0.2.7", "::ffff:192.0.2.7", "::FFFF:c000:207"]),
+        ("::ffff:192.0.2.7", "192.0.2.7", ["192.0.2.7", "::ffff:c000:0207"]),
+        ("2001:DB8:0::1", "2001:db8::1", ["2001:db8::1", "2001:0DB8:0:0:0:0:0:1", "2001:db8::0:1"]),
+    ],
+)
+def test_an_address_is_found_by_every_spelling(any_provider, peer, stored, spellings):
+    """Records have one form of an address, the filter takes all."""
+    any_provider.http.post(
+        "/api/v1/oidc/token",
+        json={"token": any_provider.github_token()},
+        environ_base={"REMOTE_ADDR": peer},
+    )
+
+    for spelling in spellings:
+        (record,) = any_provider.audit(address=spelling)
+        assert record["address"] == stored
+    assert any_provider.audit(address="192.0.2.8") == []
+
+
+def test_a_counted_refusal_is_found_by_its_network(provider):
+    """Refusals before the signature are counted for the /64."""
+    provider.http.post(
+        "/api/v1/oidc/token", json={"token": "x"}, environ_base={"REMOTE_ADDR": "2001:db8:1:2::7"}
+    )
+    provider.end_minute()
+
+    (record,) = provider.audit(address="2001:DB8:1:2:0:0:0:0/64")
+    assert record["address"] == "2001:db8:1:2::/64"
+
+
 def test_filters_are_anded(provider, history):
     """Two filters narrow together; the repository is compared without case."""
     assert len(provider.audit(repository="OCTO-ORG/hello-agent")) == len(

@@ -1,6 +1,7 @@
 """Rate limits of addresses and repositories, and whose address counts behind proxies."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from server.tokens import client_secret
 
@@ -184,7 +185,10 @@ PROXIES = "10.0.0.0/8, 2001:db8::/32"
         (PROXIES, "10.0.0.1", "198.51.100.1, junk", "10.0.0.1"),
         (PROXIES, "10.0.0.1", "", "10.0.0.1"),
         (PROXIES, "2001:db8::1", "2001:DB9::1", "2001:db9::1"),
-        (PROXIES, "10.0.0.1", "198.51.100.1:1234", "10.0.0.1"),
+        (PROXIES, "10.0.0.1", "198.51.100.1:1234", "198.51.100.1"),
+        (PROXIES, "::ffff:10.0.0.1", "[2001:db9::1]:443", "2001:db9::1"),
+        (PROXIES, "::ffff:192.0.2.1", "198.51.100.1", "192.0.2.1"),
+        (PROXIES, "10.0.0.1", "::ffff:198.51.100.1", "198.51.100.1"),
     ],
 )
 def test_address_behind_proxies(provider, proxies, peer, forwarded, address):
@@ -213,3 +217,41 @@ def test_a_forged_header_buys_no_allowance(provider):
     ]
 
     assert statuses == [400] * 10 + [429] * 2
+
+
+def test_ipv4_clients_of_a_dual_stack_socket_have_their_own_allowance(provider):
+    """Whoever spends his own on `serve --host ::` shuts out nobody else."""
+    limited = provider.with_settings(RATE_LIMIT="1")
+
+    def ask(peer):
+        return limited.http.post(PATH, json={}, environ_base={"REMOTE_ADDR": peer}).status_code
+
+    assert [ask("::ffff:192.0.2.1") for _ in range(11)] == [400] * 10 + [429]
+    assert ask("::ffff:192.0.2.2") == 400
+    assert ask("192.0.2.1") == 429
+
+
+def test_an_unreadable_header_is_one_warning(provider):
+    """A gateway whose header says nothing is told in the log, once a minute and not for each request."""
+    process = provider.with_settings(TRUSTED_PROXIES="127.0.0.1")
+
+    with capture_logs() as lines:
+        for _ in range(20):
+            process.http.get("/health", headers={"X-Forwarded-For": "eyJ-secret"})
+        process.http.get("/health", headers={"X-Forwarded-For": ""})
+
+    (warning,) = [line for line in lines if line["log_level"] == "warning"]
+    assert warning["proxy"] == "127.0.0.1"
+    assert "X-Forwarded-For" in warning["event"]
+    assert "eyJ-secret" not in str(lines)
+
+
+@pytest.mark.parametrize("trusted", ["127.0.0.1", "10.0.0.0/8"])
+def test_a_readable_header_is_no_warning(provider, trusted):
+    """Neither where it counts nor where its sender is not trusted."""
+    process = provider.with_settings(TRUSTED_PROXIES=trusted)
+
+    with capture_logs() as lines:
+        process.http.get("/health", headers={"X-Forwarded-For": "203.0.113.7:4431"})
+
+    assert [line["log_level"] for line in lines] == ["info"]

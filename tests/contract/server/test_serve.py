@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -148,10 +149,13 @@ def serve(tmp_path, mock):
             served.stop()
 
 
+def _github_token(served, mock):
+    answer = httpx.post(f"{mock.url}/_mock/token", json={"claims": {"aud": served.url}}, trust_env=False)
+    return answer.json()["token"]
+
+
 def _exchange(served, mock, **body):
-    token = httpx.post(
-        f"{mock.url}/_mock/token", json={"claims": {"aud": served.url}}, trust_env=False
-    ).json()["token"]
+    token = _github_token(served, mock)
     return served.http.post("/api/v1/oidc/token", json={"token": token, **body})
 
 
@@ -285,3 +289,23 @@ def _wait_until_closed(served):
             return
         pause.wait(0.05)
     pytest.fail("the port is still open")
+
+
+def test_sigterm_writes_what_was_counted(serve, mock):
+    """Refusals of a minute that is not over are in the audit when the process has ended."""
+    served = serve("--workers", "1")
+    token = _github_token(served, mock)
+    for _ in range(5):
+        assert served.http.post("/api/v1/oidc/token", json={"token": token}).status_code == 403
+    for _ in range(3):
+        assert served.http.post("/api/v1/oidc/token", json={"token": "x"}).status_code == 401
+
+    assert served.stop() == 0
+
+    with closing(sqlite3.connect(served.folder / "sentryagent.db")) as database:
+        rows = database.execute(
+            "SELECT action, details FROM audit_log WHERE outcome = 'failure' ORDER BY sequence"
+        ).fetchall()
+    counts = [(action, json.loads(details).get("count")) for action, details in rows]
+    assert counts[0] == ("token.refused", None)
+    assert sorted(counts[1:]) == [("token.refused", 4), ("token.rejected", 3)]

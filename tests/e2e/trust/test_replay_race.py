@@ -45,7 +45,8 @@ def test_of_a_hundred_exchanges_of_one_token_one_succeeds(database_url, workers,
     (winner,) = [answer.json()["access_token"] for answer in answers if answer.status_code == 200]
     claims = jwt.decode(winner, options={"verify_signature": False})
     assert issued["details"]["issuedJti"] == claims["jti"]
-    assert len(server.audit("token.refused")) == RACERS - 1
+    # The first in each worker at once; the others are counted until their minute is over.
+    assert 1 <= len(server.audit("token.refused")) <= workers
     assert not errors_in()
 
 

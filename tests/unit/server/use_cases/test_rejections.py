@@ -1,8 +1,14 @@
 """Counting refusals that anybody can cause, so that they cannot fill the disk."""
 
-from server.use_cases.rejections import NOBODY, Rejection, RejectionCounter
+from dataclasses import replace
+from uuid import UUID
+
+from server.use_cases.rejections import NOBODY, Refusal, Rejection, RejectionCounter
 
 CODE = "INVALID_OIDC_TOKEN"
+ISSUER = "https://token.actions.githubusercontent.com"
+AGENT = UUID("3f2504e0-4f89-41d3-9a0c-0305e82c3301")
+REFUSAL = Refusal("BRANCH_NOT_PERMITTED", "branch", ISSUER, "74", AGENT, "octo-org/hello-agent", "repo:x")
 
 
 def test_count_by_kind():
@@ -28,15 +34,97 @@ def test_drain_starts_again():
     assert counter.drain() == {}
 
 
-def test_bounded_memory():
-    """From a thousand kinds on, new ones are counted together by code, and known ones still apart."""
+def test_one_network_is_one_kind():
+    """Whoever has a /64 has as many addresses as he likes."""
     counter = RejectionCounter()
     for number in range(1500):
         counter.note(CODE, "malformed", f"2001:db8::{number:x}")
-    counter.note(CODE, "malformed", "2001:db8::0")
+
+    assert counter.drain() == {Rejection(CODE, "malformed", "2001:db8::/64", NOBODY): 1500}
+
+
+def test_bounded_memory():
+    """From a hundred kinds on, new ones are counted together by code and reason, and known ones still apart."""
+    counter = RejectionCounter()
+    for number in range(1500):
+        counter.note(CODE, "malformed", f"2001:db8:{number:x}::1")
+    counter.note(CODE, "expired", "192.0.2.1")
+    counter.note(CODE, "malformed", "2001:db8:0::7")
 
     counts = counter.drain()
 
-    assert len(counts) == 1001
-    assert counts[Rejection(CODE, "others", "others", NOBODY)] == 500
-    assert counts[Rejection(CODE, "malformed", "2001:db8::0", NOBODY)] == 2
+    assert len(counts) == 102
+    assert counts[Rejection(CODE, "malformed", "others", NOBODY)] == 1400
+    assert counts[Rejection(CODE, "expired", "others", NOBODY)] == 1
+    assert counts[Rejection(CODE, "malformed", "2001:db8::/64", NOBODY)] == 2
+
+
+def test_the_first_of_a_kind_is_not_counted():
+    """It is audited in full; the others are counted until the minute is over."""
+    counter = RejectionCounter()
+
+    assert [counter.is_first(REFUSAL) for _ in range(3)] == [True, False, False]
+    assert counter.drain() == {REFUSAL: 2}
+    assert [counter.is_first(REFUSAL) for _ in range(2)] == [True, False]
+
+
+def test_what_makes_a_kind():
+    """Code, reason, issuer, repository by its id, and agent; not how the repository's name is spelled."""
+    counter = RejectionCounter()
+    counter.is_first(REFUSAL)
+
+    others = [
+        replace(REFUSAL, code="TRUST_POLICY_VIOLATION"),
+        replace(REFUSAL, reason="tag"),
+        replace(REFUSAL, issuer="https://ghes.example.com"),
+        replace(REFUSAL, repository_id="75"),
+        replace(REFUSAL, agent_id=None),
+    ]
+    assert [counter.is_first(it) for it in others] == [True] * 5
+    assert not counter.is_first(replace(REFUSAL, repository="OCTO-org/renamed", actor="repo:y"))
+
+
+def test_strangers_have_a_bound_of_their_own():
+    """A hundred kinds of one code and reason are kept apart; the next are counted together, and other reasons not at all."""
+    counter = RejectionCounter()
+    firsts = [
+        counter.is_first(replace(REFUSAL, reason="no_policy", repository_id=str(number)))
+        for number in range(600)
+    ]
+    for number in range(600):
+        counter.note(CODE, "malformed", f"2001:db8:{number:x}::1")
+
+    assert firsts == [True] * 100 + [False] * 500
+    assert counter.is_first(REFUSAL)
+    (count,) = [count for kind, count in counter.drain().items() if isinstance(kind, Refusal)]
+    assert count == 500
+
+
+def test_a_first_that_was_not_written_is_made_up_for():
+    """The next of the kind is audited in full; what was counted meanwhile stays counted."""
+    counter = RejectionCounter()
+    assert counter.is_first(REFUSAL)
+    assert not counter.is_first(REFUSAL)
+    counter.is_not_written(REFUSAL)
+
+    assert [counter.is_first(REFUSAL) for _ in range(2)] == [True, False]
+    assert counter.drain() == {REFUSAL: 2}
+
+
+def test_what_is_put_back_is_added():
+    """Counts that could not be written join the new ones, within the same bound."""
+    counter = RejectionCounter()
+    for number in range(150):
+        counter.note(CODE, "malformed", f"2001:db8:{number:x}::1")
+    counter.is_first(REFUSAL)
+    counter.is_first(REFUSAL)
+    drained = counter.drain()
+    for number in range(150):
+        counter.note(CODE, "malformed", f"2001:db8:{number:x}::1")
+    counter.put_back(drained)
+
+    assert counter.is_first(REFUSAL)
+    counts = counter.drain()
+    assert len(counts) == 102
+    assert sum(counts.values()) == 150 + 150 + 1
+    assert counts[REFUSAL] == 1
