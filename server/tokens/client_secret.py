@@ -1,52 +1,58 @@
 """Client secrets: 256 random bits, shown once, stored as an Argon2id hash.
 
-The secret of an agent's credential carries the credential's id, so that one stored hash is enough to check it. An
-admin client has one hash, and its secret needs no id.
+The salt of a stored hash begins with a digest of its secret. So of several stored hashes the one that a secret can
+match is known before any of them is computed.
 """
 
-import re
+import hashlib
 import secrets
-from base64 import b64encode
-from functools import cache, partial
-from uuid import UUID
+from base64 import b64decode, b64encode
+from functools import cache
 
-from argon2 import PasswordHasher, extract_parameters
+from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 _PREFIX = "sk_live_"
-_NAMING = re.compile(rf"{_PREFIX}([0-9a-f]{{32}})[0-9a-f]{{64}}", re.ASCII)
-
-_hasher = partial(PasswordHasher, time_cost=2, memory_cost=19_456, parallelism=1)
+_HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 """OWASP's smallest Argon2id setting: the secrets are random, the hash only has to survive a stolen backup."""
-_SALT_BYTES, _NAMING_SALT_BYTES = 16, 24
-"""The length of the salt tells the hash of a secret that carries an id from the others; every version verifies both."""
-_HASHER = _hasher(salt_len=_SALT_BYTES)
-_NAMING_HASHER = _hasher(salt_len=_NAMING_SALT_BYTES)
+_DIGEST_BYTES = 8
+"""Of 256 random bits; who has the stored hash learns nothing from them that they could not guess faster."""
+_RANDOM_SALT_BYTES = 16
+"""The whole salt of hashes that were stored before salts had a digest."""
 
 
-def generate(credential_id: UUID | None = None) -> str:
-    """A new secret: `sk_live_`, the credential's id if there is one (32 digits), 64 random digits; all hexadecimal."""
-    return f"{_PREFIX}{credential_id.hex if credential_id else ''}{secrets.token_hex(32)}"
-
-
-def credential_id(unverified_secret: str) -> UUID | None:
-    """The id of the credential that the secret says it belongs to, or `None`."""
-    found = _NAMING.fullmatch(unverified_secret)
-    return UUID(found[1]) if found else None
+def generate() -> str:
+    """A new secret: `sk_live_` and 64 hexadecimal digits."""
+    return f"{_PREFIX}{secrets.token_hex(32)}"
 
 
 def fingerprint(secret: str) -> str:
     """The hash to store, with its salt and parameters."""
-    hasher = _HASHER if credential_id(secret) is None else _NAMING_HASHER
-    return hasher.hash(secret)
+    return _HASHER.hash(secret, salt=_digest(secret) + secrets.token_bytes(_RANDOM_SALT_BYTES))
 
 
-def is_nameless(stored_hash: str) -> bool:
-    """Whether the hash is that of a secret without a credential's id."""
+def is_of(stored_hash: str, unverified_secret: str) -> bool:
+    """Whether the stored hash can be that of the secret, by the digest in its salt; computes no hash."""
+    salt = _salt(stored_hash)
+    return len(salt) > _RANDOM_SALT_BYTES and salt.startswith(_digest(unverified_secret))
+
+
+def has_digest(stored_hash: str) -> bool:
+    """Whether the hash was stored with a digest in its salt."""
+    return len(_salt(stored_hash)) > _RANDOM_SALT_BYTES
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()[:_DIGEST_BYTES]
+
+
+def _salt(stored_hash: str) -> bytes:
+    """The salt in the hash's text form, `$argon2id$v=…$m=…,t=…,p=…$SALT$HASH`."""
     try:
-        return extract_parameters(stored_hash).salt_len == _SALT_BYTES
-    except InvalidHashError:
-        return False
+        salt = stored_hash.split("$")[4]
+        return b64decode(salt + "=" * (-len(salt) % 4), validate=True)
+    except (IndexError, ValueError):
+        return b""
 
 
 def matches(stored_hash: str, unverified_secret: str) -> bool:
@@ -63,5 +69,8 @@ def decoy() -> str:
 
     It is random instead of computed: the first to meet it would else wait for two hashes.
     """
-    salt, digest = (b64encode(secrets.token_bytes(n)).decode().rstrip("=") for n in (_SALT_BYTES, 32))
+    salt, digest = (
+        b64encode(secrets.token_bytes(n)).decode().rstrip("=")
+        for n in (_DIGEST_BYTES + _RANDOM_SALT_BYTES, 32)
+    )
     return f"$argon2id$v=19$m={_HASHER.memory_cost},t={_HASHER.time_cost},p={_HASHER.parallelism}${salt}${digest}"

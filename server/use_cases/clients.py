@@ -134,17 +134,15 @@ class ClientAuthentication:
         return ProvenClient(str(number), AGENT_SCOPES, number), hashes
 
     def _hashes(self, tx: Transaction, agent_id: UUID, unverified_secret: str) -> list[str]:
-        """The hash of the live credential that the secret names.
+        """The hash of a live credential that the secret can match.
 
-        Earlier versions made secrets that name none. Their hashes are told apart, so only an agent that has some
-        costs more than one, and never more than an agent may have now.
+        Hashes that were stored without a digest cannot be told apart, so an agent that still has some costs more than
+        one, and never more than an agent may have now.
         """
-        named, now = client_secret.credential_id(unverified_secret), self.clock()
-        if named:
-            credential = tx.credentials.get(agent_id, named)
-            return [credential.secret_hash] if credential and credential.is_live(now) else []
-        live = [credential.secret_hash for credential in tx.credentials.live(agent_id, now)]
-        return list(filter(client_secret.is_nameless, live))[-MAX_LIVE_CREDENTIALS:]
+        live = [credential.secret_hash for credential in tx.credentials.live(agent_id, self.clock())]
+        found = [stored for stored in live if client_secret.is_of(stored, unverified_secret)][:1]
+        undigested = [stored for stored in live if not client_secret.has_digest(stored)]
+        return found or undigested[-MAX_LIVE_CREDENTIALS:]
 
     def _count(self, client: ProvenClient | None, context: RequestContext) -> None:
         """Counted, not audited one by one: anybody can guess for ever."""

@@ -38,10 +38,9 @@ class CredentialAdmin:
         Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`, `TooManyCredentials`, `RateLimited`.
         """
         _check_admin(caller)
-        credential_id = self.new_id()
-        secret = client_secret.generate(credential_id)
+        secret = client_secret.generate()
         credential = Credential(
-            credential_id=credential_id,
+            credential_id=self.new_id(),
             agent_id=agent_id,
             secret_hash=self.hashing.fingerprint(secret),
             created_at=self.clock(),
@@ -72,7 +71,7 @@ class CredentialAdmin:
         `RateLimited`.
         """
         _check_admin(caller)
-        secret = client_secret.generate(credential_id)
+        secret = client_secret.generate()
         secret_hash = self.hashing.fingerprint(secret)
         with self.store.write() as tx:
             _living(tx, agent_id)
