@@ -563,6 +563,7 @@ def test_a_hanging_refresh_is_given_up(client, clock, issuer):
     hanging.set()
     threads[0].join(PATIENCE)
     assert keys.find("k2")
+    assert keys.status() == {"state": "fresh", "ageSeconds": 0, "lastError": None}
     assert issuer.fetches == 2
 
 
