@@ -163,12 +163,12 @@ def test_only_who_waits_steps_aside(client, clock, schedule):
     assert steps == ["aside", "back"]
 
 
-def test_documents_are_asked_for_uncompressed(client, clock, schedule, issuer):
-    """The size limit counts what is read, so no compression may hide it."""
+def test_documents_are_asked_for_uncompressed_and_one_by_one(client, clock, schedule, issuer):
+    """The size limit counts what is read, so no compression may hide it; no connection outlives the fetch that can cut it."""
     seen = []
-    client.event_hooks = {"request": [lambda request: seen.append(request.headers["Accept-Encoding"])]}
+    client.event_hooks = {"request": [lambda request: seen.append(request.headers)]}
     GithubIssuerKeys(ISSUER, client, monotonic=clock, schedule=schedule).find("k1")
-    assert seen == ["identity", "identity"]
+    assert [(it["Accept-Encoding"], it["Connection"]) for it in seen] == [("identity", "close")] * 2
 
 
 # Unknown kids: B4, R-JWKS-2.
@@ -238,6 +238,13 @@ def test_a_slow_issuer_is_asked_no_more_often(keys, issuer, clock):
     clock.now = started + 30
     _unknown(keys)
     assert issuer.fetches == 3
+
+
+def test_the_age_of_a_set_counts_from_the_start_of_its_fetch(keys, issuer):
+    """What the issuer withdrew while it answered slowly must not be trusted longer for it."""
+    issuer.seconds = 4.0
+    keys.warm_up()
+    assert keys.status()["ageSeconds"] == 4
 
 
 def test_a_published_key_is_taken_within_35_seconds(keys, issuer, clock):
