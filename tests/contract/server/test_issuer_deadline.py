@@ -1,5 +1,6 @@
 """Issuers, proxies and resolvers that hang or drip: one deadline for all of a fetch, and an error that people understand."""
 
+import queue
 import socket
 import threading
 import time
@@ -11,7 +12,7 @@ from structlog.testing import capture_logs
 
 from mock_idp.server import MockIdp
 from server.errors import InvalidOidcToken, IssuerUnavailable
-from server.issuers import GithubIssuerKeys
+from server.issuers import GithubIssuerKeys, in_daemon_thread
 
 PATIENCE = 10
 """Seconds (real ones) after which a thread that should have come is given up."""
@@ -318,3 +319,13 @@ def test_a_name_that_does_not_resolve_is_told_as_such(cause, proxy, place, make_
     assert keys.status()["lastError"] == (
         f"the name {place} does not resolve; check the name, HTTPS_PROXY and DNS"
     )
+
+
+def test_default_schedule_runs_in_a_daemon_thread():
+    """A refresh never keeps the process from ending."""
+    seen = queue.Queue()
+    in_daemon_thread(0, lambda: seen.put(threading.current_thread()))
+    thread = seen.get(timeout=PATIENCE)
+    assert thread.daemon
+    assert thread is not threading.current_thread()
+    thread.join(PATIENCE)

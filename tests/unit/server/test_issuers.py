@@ -594,16 +594,6 @@ def test_a_due_refresh_leaves_one_in_flight_alone(client, clock, issuer):
     assert keys.find("k1")
 
 
-def test_default_schedule_runs_in_a_daemon_thread():
-    """A refresh never keeps the process from ending."""
-    seen = queue.Queue()
-    issuers.in_daemon_thread(0, lambda: seen.put(threading.current_thread()))
-    thread = seen.get(timeout=PATIENCE)
-    assert thread.daemon
-    assert thread is not threading.current_thread()
-    thread.join(PATIENCE)
-
-
 def test_pause_is_longer_than_a_fetch():
     """The promise of 35 s is the pause and one fetch."""
     assert (issuers.PAUSE_SECONDS, issuers.FETCH_SECONDS) == (30, 5)
