@@ -53,7 +53,7 @@ class Fetch:
             raise FetchFailed(str(error)) from error
         except httpx.TimeoutException as error:
             raise FetchFailed(self._lateness()) from error
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError) as error:
             raise FetchFailed(_explained(error, self._place)) from error
         finally:
             with self._lock:
@@ -136,7 +136,7 @@ def _explained(error: Exception, place: str) -> str:
             return f"the name {place} does not resolve; check the name, HTTPS_PROXY and DNS"
         case _, ssl.SSLError():
             return f"TLS with {place} fails: {_quoted(getattr(cause, 'verify_message', '') or str(cause))}"
-        case httpx.ConnectError(), OSError(strerror=str(reason)):
+        case httpx.ConnectError() | OSError(), OSError(strerror=str(reason)):
             return f"no connection to {place}: {_quoted(reason)}"
     return f"it does not answer ({type(error).__name__})"
 

@@ -193,6 +193,9 @@ MALFORMED_PARTS = [
             ("repository_visibility", None),
             ("run_id", 99),
             ("run_attempt", 1),
+            ("workflow_sha", 1),
+            ("job_workflow_sha", ["a"]),
+            ("check_run_id", 7),
         ]
     ],
 ]

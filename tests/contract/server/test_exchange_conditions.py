@@ -186,6 +186,21 @@ def test_first_exchange_pins_the_ids(provider):
     assert {record["requestId"] for record in records} == {answer.headers["X-Request-Id"]}
 
 
+@pytest.mark.parametrize("given", ["repositoryId", "repositoryOwnerId"])
+def test_the_id_that_an_admin_left_out_is_pinned(provider, refused, given):
+    """A policy with one of the two ids gets the other at its first exchange, and an owner that changes is noticed (A8)."""
+    job = Job()
+    ids = {"repositoryId": job.repository_id, "repositoryOwnerId": job.repository_owner_id}
+    policy = provider.policy(**{given: ids[given]})
+
+    assert provider.exchange().status_code == 200
+
+    stored = provider.http.get(f"{POLICIES}/{policy['id']}", headers=provider.admin).json
+    assert {name: stored[name] for name in ids} == ids
+    for claim in ("repository_id", "repository_owner_id"):
+        refused(provider.exchange(provider.github_token(**{claim: "9"})), 403, "IDENTITY_CHANGED", {})
+
+
 @pytest.mark.parametrize("pin", [{"repositoryId": "1"}, {"repositoryOwnerId": "1"}])
 @pytest.mark.parametrize(
     ("changes", "body"),

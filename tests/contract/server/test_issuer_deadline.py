@@ -1,9 +1,10 @@
 """Issuers, proxies and resolvers that hang or drip: one deadline for all of a fetch, and an error that people understand."""
 
+import queue
 import socket
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
 import pytest
@@ -11,7 +12,7 @@ from structlog.testing import capture_logs
 
 from mock_idp.server import MockIdp
 from server.errors import InvalidOidcToken, IssuerUnavailable
-from server.issuers import GithubIssuerKeys
+from server.issuers import GithubIssuerKeys, in_daemon_thread
 
 PATIENCE = 10
 """Seconds (real ones) after which a thread that should have come is given up."""
@@ -103,6 +104,28 @@ def wait_for_fetches():
             assert not thread.is_alive(), "a fetch that was given up still runs"
 
 
+def dripping(begin, drop, ended):
+    """Serves a connection with `begin` and then `drop` again and again, until the other end shuts it down."""
+
+    def serve(connection):
+        with suppress(ConnectionError):  # the other end is gone, which is what is waited for
+            connection.recv(65536)
+            connection.sendall(begin)
+            connection.settimeout(0.01)
+            while not _is_shut(connection):
+                connection.sendall(drop)
+        ended.set()
+
+    return serve
+
+
+def _is_shut(connection):
+    try:
+        return connection.recv(65536) == b""
+    except TimeoutError:
+        return False
+
+
 OK = b"HTTP/1.1 200 OK\r\n"
 DRIPS = {
     "nothing at all": ("http", b"", b"", False),
@@ -120,24 +143,7 @@ DRIPS = {
 def test_an_issuer_that_drips_fails_in_time(scheme, begin, drop, is_proxy, make_keys, schedule):
     """Whatever comes drop by drop, the refresh fails at its deadline, is told, and its thread and connection end."""
     ended = threading.Event()
-
-    def drip(connection):
-        try:
-            connection.recv(65536)
-            connection.sendall(begin)
-            while True:
-                # Returns empty once the other end has shut the connection down.
-                connection.settimeout(0.01)
-                try:
-                    if not connection.recv(65536):
-                        break
-                except TimeoutError:
-                    connection.sendall(drop)
-        except OSError:
-            pass  # the other end is gone, which is what is waited for
-        ended.set()
-
-    with listening(drip) as port:
+    with listening(dripping(begin, drop, ended)) as port:
         place = f"127.0.0.1:{port}"
         keys = (
             make_keys("https://issuer.example", proxy=f"http://{place}")
@@ -220,6 +226,19 @@ def test_a_fetch_can_begin_again_when_hung_ones_have_ended(make_keys, mock, reso
     assert resolver.count >= 3
 
 
+def test_a_connection_that_comes_after_the_deadline_is_cut(make_keys, resolver):
+    """A fetch whose look-up ends late begins nothing that could hang again."""
+    ended = threading.Event()
+    with listening(dripping(OK, b"A: b\r\n", ended)) as port:
+        keys = make_keys(f"http://127.0.0.1:{port}")
+        resolver.is_free.clear()
+        keys.warm_up()
+        resolver.is_free.set()
+        wait_for_fetches()
+        assert ended.wait(PATIENCE)
+    assert keys.status()["lastError"].startswith(f"no connection to 127.0.0.1:{port} in time")
+
+
 def test_held_keys_serve_while_a_look_up_hangs(make_keys, mock, resolver, clock, schedule):
     """Known keys are found, unknown ones refused in time and without further refreshes, and what comes late is dropped."""
     keys = make_keys(mock.issuer, budget=PATIENCE)
@@ -300,3 +319,13 @@ def test_a_name_that_does_not_resolve_is_told_as_such(cause, proxy, place, make_
     assert keys.status()["lastError"] == (
         f"the name {place} does not resolve; check the name, HTTPS_PROXY and DNS"
     )
+
+
+def test_default_schedule_runs_in_a_daemon_thread():
+    """A refresh never keeps the process from ending."""
+    seen = queue.Queue()
+    in_daemon_thread(0, lambda: seen.put(threading.current_thread()))
+    thread = seen.get(timeout=PATIENCE)
+    assert thread.daemon
+    assert thread is not threading.current_thread()
+    thread.join(PATIENCE)

@@ -163,12 +163,12 @@ def test_only_who_waits_steps_aside(client, clock, schedule):
     assert steps == ["aside", "back"]
 
 
-def test_documents_are_asked_for_uncompressed(client, clock, schedule, issuer):
-    """The size limit counts what is read, so no compression may hide it."""
+def test_documents_are_asked_for_uncompressed_and_one_by_one(client, clock, schedule, issuer):
+    """The size limit counts what is read, so no compression may hide it; no connection outlives the fetch that can cut it."""
     seen = []
-    client.event_hooks = {"request": [lambda request: seen.append(request.headers["Accept-Encoding"])]}
+    client.event_hooks = {"request": [lambda request: seen.append(request.headers)]}
     GithubIssuerKeys(ISSUER, client, monotonic=clock, schedule=schedule).find("k1")
-    assert seen == ["identity", "identity"]
+    assert [(it["Accept-Encoding"], it["Connection"]) for it in seen] == [("identity", "close")] * 2
 
 
 # Unknown kids: B4, R-JWKS-2.
@@ -238,6 +238,13 @@ def test_a_slow_issuer_is_asked_no_more_often(keys, issuer, clock):
     clock.now = started + 30
     _unknown(keys)
     assert issuer.fetches == 3
+
+
+def test_the_age_of_a_set_counts_from_the_start_of_its_fetch(keys, issuer):
+    """What the issuer withdrew while it answered slowly must not be trusted longer for it."""
+    issuer.seconds = 4.0
+    keys.warm_up()
+    assert keys.status()["ageSeconds"] == 4
 
 
 def test_a_published_key_is_taken_within_35_seconds(keys, issuer, clock):
@@ -563,6 +570,7 @@ def test_a_hanging_refresh_is_given_up(client, clock, issuer):
     hanging.set()
     threads[0].join(PATIENCE)
     assert keys.find("k2")
+    assert keys.status() == {"state": "fresh", "ageSeconds": 0, "lastError": None}
     assert issuer.fetches == 2
 
 
@@ -584,16 +592,6 @@ def test_a_due_refresh_leaves_one_in_flight_alone(client, clock, issuer):
     in_flight.join(PATIENCE)
     assert issuer.fetches == 1
     assert keys.find("k1")
-
-
-def test_default_schedule_runs_in_a_daemon_thread():
-    """A refresh never keeps the process from ending."""
-    seen = queue.Queue()
-    issuers.in_daemon_thread(0, lambda: seen.put(threading.current_thread()))
-    thread = seen.get(timeout=PATIENCE)
-    assert thread.daemon
-    assert thread is not threading.current_thread()
-    thread.join(PATIENCE)
 
 
 def test_pause_is_longer_than_a_fetch():

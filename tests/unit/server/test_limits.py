@@ -82,6 +82,14 @@ def test_no_burst_at_the_turn_of_a_minute(clock):
     assert count(limit, 100) == 60
 
 
+def test_the_wait_is_never_zero_seconds(clock):
+    """At the very moment where the weights add up to the allowance, a client is still told to wait a second."""
+    limit = PerMinute(10, what="address", clock=clock)
+    assert count(limit, 10) == 10
+    clock.now = BEGIN + 90
+    assert [passes(limit) for _ in range(6)] == [True] * 5 + [1]
+
+
 def test_silence_gives_all_of_it_back(clock):
     """Two minutes later nothing of it counts, however long the silence was."""
     limit = PerMinute(2, what="address", clock=clock)
@@ -112,6 +120,13 @@ def test_the_wait_is_as_long_as_it_must_be(allowance, steps):
     # At the very turn of a minute the last one has its full weight still.
     clock.now = refused_at + wait + 0.001
     assert passes(limit) is True
+
+
+def test_a_hundred_thousand_keys_are_counted_one_by_one(clock):
+    """The bound on the memory is the documented one: key 100,001 shares the allowance of all that come after it."""
+    limit = PerMinute(1, what="address", clock=clock)
+
+    assert sum(passes(limit, str(number)) is True for number in range(100_010)) == 100_001
 
 
 def test_new_keys_share_one_allowance_beyond_the_bound(clock, monkeypatch):

@@ -248,6 +248,18 @@ def test_of_a_part_each_octet_has_one_spelling(part, canonical, mint):
                 strict_jwt.read(token)
 
 
+def test_a_token_of_16_kib_is_the_largest(mint):
+    """16,384 characters are read, one more is not (B9)."""
+    heads = [mint(claims={"padding": "a" * length}).rpartition(".")[0] for length in range(4)]
+    # The longest signature whose length base64 can have.
+    head = next(it for it in heads if (16_384 - len(it) - 1) % 4 in {0, 3})
+    token = f"{head}.{'A' * (16_384 - len(head) - 1)}"
+
+    assert strict_jwt.read(token).kid == KID
+    with pytest.raises(InvalidOidcToken, match="longer than 16384 characters"):
+        strict_jwt.read(f"{token}A")
+
+
 def test_claims_are_accounted_for():
     """What `WorkflowIdentity` reads is what was checked here, neither more nor less."""
     fields = set(WorkflowIdentity.__dataclass_fields__) - {"issuer", "provider"}
