@@ -43,7 +43,7 @@ def in_use():
     def make(url):
         schema.migrate(url)
         store = Database(url)
-        ensure_signing_key(store, "ES256", None, lambda: NOW)
+        ensure_signing_key(store, "ES256", (), lambda: NOW)
         with store.write() as tx:
             assert tx.used_tokens.claim(UsedToken("issuer", "used", NOW))
             tx.audit.append(
@@ -61,7 +61,7 @@ def _check(url):
     with Database(url) as store:
         with store.write() as tx:
             assert not tx.used_tokens.claim(UsedToken("issuer", "used", NOW))
-            assert KeyRing(None).current(tx).active
+            assert KeyRing(()).current(tx).active
         report = AuditChain(store).verify()
         assert (report.fault, report.unsealed) == (None, 0)
         assert report.checked > 0
