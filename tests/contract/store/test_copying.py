@@ -131,6 +131,16 @@ def test_the_command_tells_what_it_copied(source, target):
     assert (counts["table"], counts["agents"], counts["oidc_trust_policies"]) == ("rows", "1", "2")
 
 
+def test_a_target_with_a_password_need_not_be_an_argument(source, target):
+    """The variable of every other command names it; arguments show in the process list."""
+    variables = {"SENTRYAGENT_DATABASE_URL": target}
+
+    result = CliRunner().invoke(main, ["copy-database", "--from", source], env=variables)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert everything(target) == everything(source)
+
+
 @pytest.mark.parametrize(
     ("source_url", "target_url", "message"),
     [
