@@ -26,11 +26,12 @@ def backup(url: str, target: Path) -> str:
     try:
         with closing(sqlite.connect(source, "query_only=ON")) as connection:
             # One transaction reads all: otherwise each write of another process would start the copy again. Writers do
-            # not wait for it; their log grows until it ends.
+            # not wait for it; their log grows until then.
             connection.execute("BEGIN")
             _step(connection)
             with _new_file(target):
                 _copy(connection, target)
+                connection.rollback()  # the check needs no snapshot
                 return _checked(target)
     except sqlite3.Error as error:
         raise AdminRefused(f"The backup failed ({error}); no file is left of it.") from error

@@ -224,7 +224,7 @@ def test_an_interrupted_backup_leaves_nothing(run, target, monkeypatch, number, 
 
     def interrupted(*arguments):
         done(*arguments)
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)  # `kill` may reach another thread, and this one later
 
     monkeypatch.setattr(copying, moment, interrupted)
     handler = signal.getsignal(signal.SIGTERM)
