@@ -147,7 +147,7 @@ def _rotation(store: Store) -> Disturbance:
 
     `sentryagent-idp keys rotate` would measure how a program starts: that takes one of few processors for most of a second.
     """
-    admin = KeyAdmin(store, Auditor(utc_now, uuid7), utc_now, passphrase=None)
+    admin = KeyAdmin(store, Auditor(utc_now, uuid7), utc_now, passphrases=())
     return repeated(
         "signing keys rotate",
         partial(admin.rotate, "bench", RequestContext(request_id="bench", address=None)),

@@ -72,6 +72,18 @@ def revoke_key(kid: str, database_url: str | None) -> None:
         _tell(admin, admin.revoke(ADMIN_CLI, kid, here()))
 
 
+@keys.command("rewrap")
+@database_option
+def rewrap_keys(database_url: str | None) -> None:
+    """Store every private key again under SENTRYAGENT_KEY_ENCRYPTION_KEY, also one that is stored in clear."""
+    with _key_admin(database_url) as admin:
+        before = admin.rewrap(ADMIN_CLI, here())
+    for key in before:
+        click.echo(f"{key.kid} is encrypted now; it was {_stored(key)}")
+    if not before:
+        click.echo("nothing to do: every key is stored under the current encryption key")
+
+
 @click.group()
 def clients() -> None:
     """Admin clients: programs that get admin tokens by client_id and client_secret at POST /api/v1/token."""
@@ -163,7 +175,7 @@ def _key_admin(database_url: str | None) -> Iterator["KeyAdmin"]:
         from server.use_cases.auditing import Auditor
         from server.use_cases.key_admin import KeyAdmin
 
-        yield KeyAdmin(store, Auditor(_NOW, uuid7), _NOW, settings.passphrase)
+        yield KeyAdmin(store, Auditor(_NOW, uuid7), _NOW, settings.passphrases)
 
 
 @contextmanager
@@ -184,6 +196,12 @@ def _tell(admin: "KeyAdmin", signing: "StoredKey") -> None:
             f"sentryagent-idp: this key was published so lately that verifiers may not know it for {seconds} s more",
             err=True,
         )
+
+
+def _stored(key: "StoredKey") -> str:
+    from server.use_cases import key_life
+
+    return "under the previous encryption key" if key_life.is_encrypted(key) else "in clear"
 
 
 def _show_secret(client: AdminClient, secret: str, *, as_json: bool) -> None:

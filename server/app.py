@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
+import structlog
 from flask import Flask, Request
 from werkzeug.routing import MapAdapter
 
@@ -32,6 +33,7 @@ from server.limits import PerMinute, WrongSecretsPerMinute
 from server.loop import MAX_BODY_BYTES
 from server.metrics import Metrics
 from server.ports import Clock, Store
+from server.tokens.signing_keys import UnreadableKey
 from server.tokens.strict_jwt import IssuerKeys
 from server.use_cases.auditing import Auditor, AuditReader
 from server.use_cases.authentication import Authentication
@@ -49,6 +51,8 @@ from server.use_cases.secret_hashing import SecretHashing
 from server.use_cases.simulation import Simulation
 from server.use_cases.standings import Standings
 from server.use_cases.token_service import TokenService
+
+log = structlog.get_logger()
 
 _ADDRESS_ALLOWANCE = 10
 """One address may ask this many times more than one repository: runners share addresses."""
@@ -140,6 +144,10 @@ def token_service(settings: Settings, store: Store, keys: KeyRing, clock: Clock)
     )
 
 
+def _leave_out(error: UnreadableKey) -> None:
+    log.error("a signing key is left out: its tokens are refused and it is not published", reason=str(error))
+
+
 def _authentication(
     settings: Settings, store: Store, keys: KeyRing, rejections: RejectionCounter, clock: Clock
 ) -> Authentication:
@@ -170,7 +178,7 @@ def _exchange(settings: Settings, world: World, keys: KeyRing, auditor: Auditor)
 
 def _services(settings: Settings, world: World) -> Services:
     store, clock = world.store, world.clock
-    keys = KeyRing(settings.passphrase)
+    keys = KeyRing(settings.passphrases, _leave_out)
     auditor = Auditor(clock, uuid7)
     hashing = SecretHashing(world.baton)
     return Services(

@@ -1,6 +1,11 @@
 """`sentryagent-idp`: serve, migrate, and what an admin does at the machine itself."""
 
 import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
@@ -56,7 +61,14 @@ def migrate(database_url: str | None) -> None:
 
 @main.command("copy-database")
 @click.option("--from", "source", metavar="URL", required=True, help="The database that is left.")
-@click.option("--to", "target", metavar="URL", required=True, help="An empty one; its schema is made.")
+@click.option(
+    "--to",
+    "target",
+    metavar="URL",
+    envvar="SENTRYAGENT_DATABASE_URL",
+    required=True,
+    help="An empty one; its schema is made (SENTRYAGENT_DATABASE_URL).",
+)
 def copy_database(source: str, target: str) -> None:
     """Copy all data, such as from SQLite to PostgreSQL; stop every replica first."""
     with one_line_errors():
@@ -65,6 +77,19 @@ def copy_database(source: str, target: str) -> None:
         copied = copying.copy_database(source, target)
     rows = [(name, str(count)) for name, count in copied.items()]
     click.echo(table(("table", "rows"), rows))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@database_option
+def backup(file: Path, database_url: str | None) -> None:
+    """Copy the SQLite database into FILE, which must not exist, while the provider runs; the copy is checked."""
+    with one_line_errors(), _ended_by_sigterm():
+        from server.store import backup as copying
+
+        settings = Settings.from_environ(os.environ, {"database_url": database_url})
+        step = copying.backup(settings.database_url, file)
+    click.echo(f"{file}: {file.stat().st_size} bytes, schema step {step}, checked")
 
 
 @main.command("admin-token")
@@ -79,9 +104,19 @@ def admin_token(scope: str | None, ttl: int | None, database_url: str | None) ->
         from server.app import token_service, utc_now
         from server.use_cases.key_ring import KeyRing
 
-        tokens = token_service(settings, store, KeyRing(settings.passphrase), utc_now)
+        tokens = token_service(settings, store, KeyRing(settings.passphrases), utc_now)
         issued = tokens.issue_to_admin(ADMIN_CLI, admin_scopes(scope), ttl or settings.token_ttl, here())
     click.echo(issued.access_token)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the command as an exception, so that it can clean up."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 main.add_command(admin_commands.keys)

@@ -14,6 +14,8 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -125,6 +127,7 @@ def _database_url(url: str) -> str:
 WebUrl = Annotated[str, AfterValidator(_web_url)]
 Unpadded = Annotated[str, AfterValidator(_unpadded)]
 Number = Annotated[int, BeforeValidator(_digits)]
+EncryptionKey = Annotated[SecretStr, AfterValidator(_encryption_key)]
 
 
 class Settings(BaseModel):
@@ -146,7 +149,8 @@ class Settings(BaseModel):
     oidc_max_age: Number = Field(600, ge=1)
     token_ttl: Number = Field(3600, ge=1, le=86_400)
     signing_alg: Literal["ES256", "RS256", "EdDSA"] = "ES256"
-    key_encryption_key: Annotated[SecretStr, AfterValidator(_encryption_key)] | None = None
+    key_encryption_key: EncryptionKey | None = None
+    key_encryption_key_previous: EncryptionKey | None = None
     rate_limit: Number = Field(600, ge=0)
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = ()
     explain: Annotated[bool, BeforeValidator(_switch)] = True
@@ -167,10 +171,22 @@ class Settings(BaseModel):
             raise ValueError("it equals the GitHub issuer; the provider needs a URL of its own")
         return self
 
+    @field_validator("key_encryption_key_previous")
+    @classmethod
+    def _has_a_successor(cls, previous: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        """Without the current key, or equal to it, the previous one would only hide a mistake."""
+        current = info.data.get("key_encryption_key")
+        if previous is not None and current is None:
+            raise ValueError("set SENTRYAGENT_KEY_ENCRYPTION_KEY too: this one is only read with")
+        if previous is not None and previous == current:
+            raise ValueError("it equals SENTRYAGENT_KEY_ENCRYPTION_KEY; unset it, or write the other key")
+        return previous
+
     @property
-    def passphrase(self) -> str | None:
-        """The secret under which private keys are stored, if there is one."""
-        return self.key_encryption_key.get_secret_value() if self.key_encryption_key else None
+    def passphrases(self) -> tuple[str, ...]:
+        """The secrets that private keys are read with; they are stored under the first, without any in clear."""
+        given = (self.key_encryption_key, self.key_encryption_key_previous)
+        return tuple(secret.get_secret_value() for secret in given if secret is not None)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Self:

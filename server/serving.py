@@ -32,6 +32,7 @@ from server.loop import RsgiApplication
 from server.provider_facts import remember
 from server.store import schema
 from server.store.database import Database
+from server.store.url import parse, sqlite_file
 from server.use_cases import sealing
 from server.use_cases.auditing import Auditor
 from server.use_cases.key_admin import RetiredKeys
@@ -171,13 +172,22 @@ def _was_told_to_end(server: AbstractServer[Any], app: Callable[[], RsgiApplicat
 def prepare(settings: Settings) -> None:
     """Bring the schema up to date, and see to a signing key and the facts that the command line shares."""
     schema.migrate(settings.database_url)
+    _warn_of_other_readers(settings.database_url)
     with Database(settings.database_url) as store:
-        ensure_signing_key(store, settings.signing_alg, settings.passphrase, utc_now)
+        ensure_signing_key(store, settings.signing_alg, settings.passphrases, utc_now)
         remember(store, settings)
-    if settings.passphrase is None:
+    if not settings.passphrases:
         log.warning(
             "private keys are stored in clear, also in backups of the database; "
             "set SENTRYAGENT_KEY_ENCRYPTION_KEY to encrypt them"
+        )
+
+
+def _warn_of_other_readers(database_url: str) -> None:
+    path = sqlite_file(parse(database_url))
+    if path is not None and path.stat().st_mode & 0o077:
+        log.warning(
+            "other users of this machine may read the database; run `chmod 600` on it", file=str(path)
         )
 
 

@@ -34,6 +34,7 @@ class Action(StrEnum):
     KEY_ROTATED = "key.rotated"
     KEY_REVOKED = "key.revoked"
     KEY_REMOVED = "key.removed"
+    KEY_REWRAPPED = "key.rewrapped"
     CLIENT_CREATED = "client.created"
     CLIENT_ROTATED = "client.rotated"
     CLIENT_REVOKED = "client.revoked"

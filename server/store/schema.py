@@ -48,7 +48,7 @@ def migrate(url: str) -> Sequence[str]:
 def is_prepared(url: str) -> bool:
     """Whether the database has every table; never makes one.
 
-    Raises `DatabaseUrlError` and `DatabaseUnavailable`.
+    Raises `DatabaseUrlError`, `SchemaError` where the database is newer than this version, and `DatabaseUnavailable`.
     """
     parts = parse(url)
     path = sqlite_file(parts)
@@ -57,6 +57,7 @@ def is_prepared(url: str) -> bool:
     engines = open_engines(parts)
     try:
         with outages(to_operator=True), engines.reader.begin() as connection:
+            _refuse_newer(_current(connection))
             return not pending(connection)
     finally:
         engines.close()
@@ -102,19 +103,23 @@ def _migrating_engine(parts: URL, path: Path | None) -> Engine:
 
 def _upgrade(connection: Connection) -> Sequence[str]:
     before = _current(connection)
-    steps = _steps()
-    if before > steps[-1]:
-        raise SchemaError(
-            f"The database is at step {before}, and this version knows none after {steps[-1]}; "
-            "run a version that is as new as the database."
-        )
-    missing = [step for step in steps if step > before]
+    _refuse_newer(before)
+    missing = [step for step in _steps() if step > before]
     if missing:
         # Loaded only where a step is run: Alembic takes 75 ms to load.
         from alembic import command
 
         command.upgrade(alembic_config(connection), "head")
     return missing
+
+
+def _refuse_newer(step: str) -> None:
+    last = _steps()[-1]
+    if step > last:
+        raise SchemaError(
+            f"The database is at step {step}, and this version knows none after {last}; "
+            "run a version that is as new as the database."
+        )
 
 
 def _current(connection: Connection) -> str:

@@ -25,7 +25,8 @@ SIGNING_KEYS = Table(
 
 _T = SIGNING_KEYS.c
 _ALL = select(SIGNING_KEYS).order_by(_T.created_at, _T.kid)
-_STATE = "SELECT kid, status, retired_at FROM signing_keys ORDER BY kid"
+_STATE = "SELECT kid, status, retired_at, substr(private_pem, 1, 160) FROM signing_keys ORDER BY kid"
+"""The first bytes of a key have its salt: one that is encrypted again is a change, too."""
 _SET_STATUS = (
     update(SIGNING_KEYS)
     .where(_T.kid == bindparam("of_kid"))

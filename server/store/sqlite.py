@@ -20,7 +20,7 @@ _CHECKPOINT = "wal_autocheckpoint=8000"
 def reading_engine(parts: URL, path: Path) -> Engine:
     """An engine whose connections cannot write."""
     engine = create_engine(
-        parts, creator=lambda: _connect(path, "query_only=ON"), pool_size=10, max_overflow=-1
+        parts, creator=lambda: connect(path, "query_only=ON"), pool_size=10, max_overflow=-1
     )
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     return engine
@@ -29,7 +29,7 @@ def reading_engine(parts: URL, path: Path) -> Engine:
 def writing_engine(parts: URL, path: Path) -> Engine:
     """An engine of one connection: a process writes one transaction after the other."""
     engine = create_engine(
-        parts, creator=lambda: _connect(path, _ASK_ONCE, _CHECKPOINT), pool_size=1, max_overflow=0
+        parts, creator=lambda: connect(path, _ASK_ONCE, _CHECKPOINT), pool_size=1, max_overflow=0
     )
     event.listen(engine, "begin", lambda connection: _begin_writing(connection, BUSY_SECONDS))
     return engine
@@ -42,14 +42,14 @@ def migrating_engine(parts: URL, path: Path) -> Engine:
     """
     engine = create_engine(
         parts,
-        creator=lambda: _connect(path, "foreign_keys=OFF", "journal_mode=WAL", _ASK_ONCE),
+        creator=lambda: connect(path, "foreign_keys=OFF", "journal_mode=WAL", _ASK_ONCE),
         poolclass=NullPool,
     )
     event.listen(engine, "begin", lambda connection: _begin_writing(connection, _MIGRATION_SECONDS))
     return engine
 
 
-def _connect(path: Path, *pragmas: str) -> sqlite3.Connection:
+def connect(path: Path, *pragmas: str) -> sqlite3.Connection:
     """A connection to an existing file, in autocommit mode: transactions begin where we say.
 
     FULL synchronisation keeps a burnt `jti` burnt when the power fails (federation-security R-RPL-1).

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -22,12 +22,15 @@ JWKS_MAX_AGE_SECONDS = 300
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
+Passphrases = tuple[str, ...]
+"""What private keys are encrypted with: they are stored under the first and read with each; without any, in clear."""
+
 _THUMBPRINT_MEMBERS = {"EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n"), "OKP": ("crv", "kty", "x")}
 """The required members of each key type, in the order of RFC 7638, 3.2 (RFC 8037, 2 for OKP): all public."""
 
 
 class UnreadableKey(ValueError):
-    """A stored key cannot be loaded; the message says what to do about it."""
+    """A stored key cannot be loaded, or must not be trusted; the message says what to do about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +67,13 @@ def generate(alg: str) -> SigningKey:
     raise ValueError(f"There is no signing algorithm {alg} here; choose one of {', '.join(ALGORITHMS)}.")
 
 
-def to_pem(key: SigningKey, passphrase: str | None) -> bytes:
-    """The key as PKCS #8 in PEM, encrypted where there is a passphrase."""
+def to_pem(key: SigningKey, passphrases: Passphrases) -> bytes:
+    """The key as PKCS #8 in PEM, encrypted under the current passphrase where there is one."""
     return key.private_key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(passphrase.encode())
-        if passphrase
+        serialization.BestAvailableEncryption(passphrases[0].encode())
+        if passphrases
         else serialization.NoEncryption(),
     )
 
@@ -80,29 +83,36 @@ def is_encrypted(pem: bytes) -> bool:
     return b"BEGIN ENCRYPTED PRIVATE KEY" in pem
 
 
-def from_pem(pem: bytes, passphrase: str | None) -> SigningKey:
-    """The key in a PEM text; one in clear loads also where a passphrase is configured since.
+def from_pem(pem: bytes, passphrases: Passphrases) -> SigningKey:
+    """The key in a PEM text: encrypted under one of the passphrases, or in clear if there is none.
 
+    With a passphrase, a key in clear is refused: whoever can write to the database could have put it there.
     Raises `UnreadableKey`.
     """
-    encrypted = is_encrypted(pem)
-    if encrypted and not passphrase:
+    if is_encrypted(pem) and not passphrases:
+        raise UnreadableKey("it is encrypted; set SENTRYAGENT_KEY_ENCRYPTION_KEY to its passphrase.")
+    if passphrases and not is_encrypted(pem):
         raise UnreadableKey(
-            "The signing key is encrypted; set SENTRYAGENT_KEY_ENCRYPTION_KEY to its passphrase."
+            "it is stored in clear, but SENTRYAGENT_KEY_ENCRYPTION_KEY is set; if the key is yours, encrypt it with "
+            "`sentryagent-idp keys rewrap`, else remove it with `sentryagent-idp keys revoke`."
         )
-    try:
-        key = serialization.load_pem_private_key(
-            pem, passphrase.encode() if encrypted and passphrase else None
-        )
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise UnreadableKey(
-            "The signing key cannot be read; check that SENTRYAGENT_KEY_ENCRYPTION_KEY is the one it was stored under."
-        ) from error
+    key = _load(pem, passphrases or (None,))
     if not isinstance(key, PrivateKey):
-        raise UnreadableKey(
-            f"The signing key is of a kind that signs no tokens here ({', '.join(ALGORITHMS)})."
-        )
+        raise UnreadableKey(f"it is of a kind that signs no tokens here ({', '.join(ALGORITHMS)}).")
     return SigningKey.of(key)
+
+
+def _load(pem: bytes, passphrases: Sequence[str | None]) -> object:
+    """The key under the first passphrase that fits; a key in clear fits none but `None`."""
+    cause: Exception | None = None
+    for passphrase in passphrases:
+        try:
+            return serialization.load_pem_private_key(pem, passphrase.encode() if passphrase else None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            cause = error
+    raise UnreadableKey(
+        "it cannot be read; check that SENTRYAGENT_KEY_ENCRYPTION_KEY is the one it was stored under."
+    ) from cause
 
 
 def public_jwk(key: SigningKey) -> dict[str, str]:
@@ -118,7 +128,7 @@ def jwks(keys: Iterable[SigningKey]) -> dict[str, list[dict[str, str]]]:
 def _algorithm_of(key: PrivateKey) -> str:
     if isinstance(key, ec.EllipticCurvePrivateKey):
         if not isinstance(key.curve, ec.SECP256R1):
-            raise UnreadableKey("The signing key is on another curve than P-256, the one of ES256.")
+            raise UnreadableKey("it is on another curve than P-256, the one of ES256.")
         return "ES256"
     return "RS256" if isinstance(key, rsa.RSAPrivateKey) else "EdDSA"
 

@@ -1,13 +1,14 @@
 """Signing keys as their admins see them: listed, rotated, revoked; old ones are removed in time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from server.domain.audit import PROVIDER, Action, RequestContext
 from server.errors import AdminRefused
 from server.ports import Clock, KeyStatus, NewId, Store, StoredKey, Transaction
 from server.tokens import access_token, signing_keys
+from server.tokens.signing_keys import Passphrases
 from server.use_cases import key_life
 from server.use_cases.auditing import Auditor
 
@@ -19,12 +20,18 @@ class KeyAdmin:
     store: Store
     auditor: Auditor
     clock: Clock
-    passphrase: str | None
+    passphrases: Passphrases = field(repr=False)
 
     def all(self) -> Sequence[StoredKey]:
-        """Every key, oldest first; raises `DatabaseUnavailable`."""
+        """Every key, oldest first; without a passphrase none of them is read.
+
+        Raises `UnreadableKey`, `DatabaseUnavailable`.
+        """
         with self.store.read() as tx:
-            return tx.signing_keys.all()
+            stored = tx.signing_keys.all()
+        if self.passphrases:
+            key_life.check(stored, self.passphrases)
+        return stored
 
     def rotate(self, actor: str, context: RequestContext) -> StoredKey:
         """Let the next key sign, the active one only verify, and publish a new next one; returns what signs now.
@@ -33,8 +40,9 @@ class KeyAdmin:
         """
         with self.store.write() as tx:
             active = self._active(tx)
+            key_life.check(tx.signing_keys.all(), self.passphrases)
             tx.signing_keys.set_status(active.kid, KeyStatus.RETIRED, retired_at=self.clock())
-            self._complete(tx, active)
+            self._complete(tx, active.alg)
             self._audit(tx, context, Action.KEY_ROTATED, actor, active)
             return self._active(tx)
 
@@ -44,14 +52,34 @@ class KeyAdmin:
         Where it was the active one, the next one signs. Raises as `rotate`, and `AdminRefused` for an unknown `kid`.
         """
         with self.store.write() as tx:
-            active = self._active(tx)
-            gone = next((key for key in tx.signing_keys.all() if key.kid == kid), None)
+            self._active(tx)
+            stored = tx.signing_keys.all()
+            gone = next((key for key in stored if key.kid == kid), None)
             if gone is None:
                 raise AdminRefused(f"There is no signing key {kid}; `sentryagent-idp keys list` shows them.")
+            model = self._model(stored, gone)
             tx.signing_keys.remove(kid)
-            self._complete(tx, active)
+            self._complete(tx, model.alg)
             self._audit(tx, context, Action.KEY_REVOKED, actor, gone)
             return self._active(tx)
+
+    def rewrap(self, actor: str, context: RequestContext) -> Sequence[StoredKey]:
+        """Store every key under the current passphrase; returns those that were in clear or under the previous one.
+
+        Raises `AdminRefused` without a passphrase, `UnreadableKey`, `DatabaseUnavailable`.
+        """
+        if not self.passphrases:
+            raise AdminRefused(
+                "Set SENTRYAGENT_KEY_ENCRYPTION_KEY to what the keys are to be encrypted with."
+            )
+        with self.store.write() as tx:
+            tx.signing_keys.lock()
+            before = key_life.rewrap(tx.signing_keys, self.passphrases)
+            if before:
+                clear = [key.kid for key in before if not key_life.is_encrypted(key)]
+                details = {"kids": [key.kid for key in before], "clearKids": clear}
+                self.auditor.success(tx, context, Action.KEY_REWRAPPED, actor, details=details)
+        return before
 
     def unseen_for(self, key: StoredKey) -> int:
         """For how many seconds more a verifier may hold a JWKS that lacks the key (federation-security B30)."""
@@ -65,11 +93,19 @@ class KeyAdmin:
             raise AdminRefused("The provider has no signing key yet; `sentryagent-idp serve` makes it.")
         return active[-1]
 
-    def _complete(self, tx: Transaction, model: StoredKey) -> None:
-        """Make the missing key like `model`, and in clear where that one is: the running provider must read it."""
-        signing_keys.from_pem(model.private_pem, self.passphrase)
-        passphrase = self.passphrase if key_life.is_encrypted(model) else None
-        key_life.complete(tx.signing_keys, model.alg, passphrase, self.clock())
+    def _model(self, stored: Sequence[StoredKey], gone: StoredKey) -> StoredKey:
+        """The newest key that can be read: a missing one is made like it.
+
+        Raises `UnreadableKey` if any key cannot be read: what is made now, the running provider might not read. Only a
+        key that cannot be read itself may go anyway, if another one shows that the passphrase is right.
+        """
+        readable = [key for key in stored if key_life.is_readable(key, self.passphrases)]
+        if gone in readable or not readable:
+            key_life.check(stored, self.passphrases)
+        return readable[-1]
+
+    def _complete(self, tx: Transaction, alg: str) -> None:
+        key_life.complete(tx.signing_keys, alg, self.passphrases, self.clock())
 
     def _audit(
         self, tx: Transaction, context: RequestContext, action: Action, actor: str, key: StoredKey

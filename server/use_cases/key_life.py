@@ -10,33 +10,34 @@ from typing import Any
 
 from server.ports import KeyStatus, SigningKeys, StoredKey
 from server.tokens import signing_keys
+from server.tokens.signing_keys import Passphrases, SigningKey, UnreadableKey
 
 
-def ensure(keys: SigningKeys, alg: str, passphrase: str | None, now: datetime) -> None:
+def ensure(keys: SigningKeys, alg: str, passphrases: Passphrases, now: datetime) -> None:
     """Let a key of `alg` sign and another stand ready; an active one of another algorithm retires.
 
-    Keys that lie in clear are encrypted where there is a passphrase. Raises `UnreadableKey`.
+    Raises `UnreadableKey` before anything changes.
     """
-    _encrypt(keys, passphrase)
+    check(keys.all(), passphrases)
     for key in of(keys, KeyStatus.ACTIVE):
         if key.alg != alg:
             keys.set_status(key.kid, KeyStatus.RETIRED, retired_at=now)
     for key in of(keys, KeyStatus.NEXT):
         if key.alg != alg:
             keys.remove(key.kid)  # it never signed, so nobody misses it
-    complete(keys, alg, passphrase, now)
+    complete(keys, alg, passphrases, now)
 
 
-def complete(keys: SigningKeys, alg: str, passphrase: str | None, now: datetime) -> None:
+def complete(keys: SigningKeys, alg: str, passphrases: Passphrases, now: datetime) -> None:
     """Promote the next key where none is active, and make the ones that are missing."""
     if not of(keys, KeyStatus.ACTIVE):
         ready = of(keys, KeyStatus.NEXT)
         if ready:
             keys.set_status(ready[0].kid, KeyStatus.ACTIVE, retired_at=None)
         else:
-            keys.add(_fresh(alg, passphrase, KeyStatus.ACTIVE, now))
+            keys.add(_fresh(alg, passphrases, KeyStatus.ACTIVE, now))
     if not of(keys, KeyStatus.NEXT):
-        keys.add(_fresh(alg, passphrase, KeyStatus.NEXT, now))
+        keys.add(_fresh(alg, passphrases, KeyStatus.NEXT, now))
 
 
 def of(keys: SigningKeys, status: KeyStatus) -> Sequence[StoredKey]:
@@ -49,19 +50,51 @@ def stages(keys: SigningKeys) -> dict[str, Any]:
     return {f"{status.value}Kids": [key.kid for key in of(keys, status)] for status in KeyStatus}
 
 
+def opened(stored: StoredKey, passphrases: Passphrases) -> SigningKey:
+    """The key of a row. Raises `UnreadableKey`, also if the row has the id or the algorithm of another key."""
+    try:
+        key = signing_keys.from_pem(stored.private_pem, passphrases)
+    except UnreadableKey as error:
+        raise UnreadableKey(f"Signing key {stored.kid}: {error}") from error
+    if (key.kid, key.alg) != (stored.kid, stored.alg):
+        raise UnreadableKey(
+            f"Signing key {stored.kid}: its row holds another key; remove it with `sentryagent-idp keys revoke`."
+        )
+    return key
+
+
+def check(stored: Sequence[StoredKey], passphrases: Passphrases) -> None:
+    """Raise `UnreadableKey` for the first key that cannot be read or trusted."""
+    for key in stored:
+        opened(key, passphrases)
+
+
+def is_readable(stored: StoredKey, passphrases: Passphrases) -> bool:
+    """Whether the key can be read and trusted."""
+    try:
+        opened(stored, passphrases)
+    except UnreadableKey:
+        return False
+    return True
+
+
+def rewrap(keys: SigningKeys, passphrases: Passphrases) -> Sequence[StoredKey]:
+    """Store each key again that is not under the first passphrase; returns those, as they were.
+
+    A key in clear is trusted here, and nowhere else. Raises `UnreadableKey`.
+    """
+    before = [key for key in keys.all() if not is_readable(key, passphrases[:1])]
+    for stored in before:
+        key = opened(stored, passphrases if is_encrypted(stored) else ())
+        keys.set_pem(stored.kid, signing_keys.to_pem(key, passphrases))
+    return before
+
+
 def is_encrypted(key: StoredKey) -> bool:
     """Whether the private key is stored under a passphrase."""
     return signing_keys.is_encrypted(key.private_pem)
 
 
-def _encrypt(keys: SigningKeys, passphrase: str | None) -> None:
-    """Read every key, so that a wrong passphrase shows now; what lies in clear is stored anew under a passphrase."""
-    for stored in keys.all():
-        key = signing_keys.from_pem(stored.private_pem, passphrase)
-        if passphrase and not is_encrypted(stored):
-            keys.set_pem(stored.kid, signing_keys.to_pem(key, passphrase))
-
-
-def _fresh(alg: str, passphrase: str | None, status: KeyStatus, now: datetime) -> StoredKey:
+def _fresh(alg: str, passphrases: Passphrases, status: KeyStatus, now: datetime) -> StoredKey:
     key = signing_keys.generate(alg)
-    return StoredKey(key.kid, alg, signing_keys.to_pem(key, passphrase), status, created_at=now)
+    return StoredKey(key.kid, alg, signing_keys.to_pem(key, passphrases), status, created_at=now)

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -23,17 +24,28 @@ NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 def _commands(program):
-    """The block of shell commands under "Backup and restore" that begins with a program."""
+    """The block of shell commands under "Backup and restore" that runs a program."""
     section = DOCUMENT.read_text().partition("## Backup and restore\n")[2].partition("\n## ")[0]
-    (block,) = re.findall(rf"```sh\n({program} .+?)```", section, re.DOTALL)
+    (block,) = [it for it in re.findall(r"```sh\n(.+?)```", section, re.DOTALL) if f"\n{program} " in it]
     return block
 
 
 def _run(commands, folder, **variables):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("SENTRYAGENT_")}
     done = subprocess.run(
-        ["sh", "-eu", "-c", commands], cwd=folder, env=os.environ | variables, capture_output=True, text=True
+        ["sh", "-eu", "-c", commands],
+        cwd=folder,
+        env=environ | variables | {"PATH": path},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+def _modes(folder, *names):
+    """The permissions of files."""
+    return {name: (folder / name).stat().st_mode & 0o777 for name in names}
 
 
 @pytest.fixture
@@ -43,7 +55,7 @@ def in_use():
     def make(url):
         schema.migrate(url)
         store = Database(url)
-        ensure_signing_key(store, "ES256", None, lambda: NOW)
+        ensure_signing_key(store, "ES256", (), lambda: NOW)
         with store.write() as tx:
             assert tx.used_tokens.claim(UsedToken("issuer", "used", NOW))
             tx.audit.append(
@@ -61,19 +73,19 @@ def _check(url):
     with Database(url) as store:
         with store.write() as tx:
             assert not tx.used_tokens.claim(UsedToken("issuer", "used", NOW))
-            assert KeyRing(None).current(tx).active
+            assert KeyRing(()).current(tx).active
         report = AuditChain(store).verify()
         assert (report.fault, report.unsealed) == (None, 0)
         assert report.checked > 0
 
 
-@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="no sqlite3 on PATH")
 def test_sqlite(tmp_path, in_use):
-    """`.backup` while the provider has the file open; the copy has what was still in the WAL."""
+    """`backup` while the provider has the file open; the copy has what was still in the WAL, for its owner alone."""
     with in_use(f"sqlite:///{tmp_path}/provider.db"):
         assert (tmp_path / "provider.db-wal").stat().st_size > 0
-        _run(_commands("sqlite3"), tmp_path)
+        _run(_commands("sentryagent-idp"), tmp_path)
 
+    assert _modes(tmp_path, "backup.db", "restored.db") == {"backup.db": 0o600, "restored.db": 0o600}
     _check(f"sqlite:///{tmp_path}/restored.db")
 
 
@@ -89,6 +101,7 @@ def test_postgresql(tmp_path, in_use, postgres_cluster, postgres_url):
             urls = {"DATABASE": postgres_url, "NEW_DATABASE": target}
             plain = {key: url.replace("+psycopg", "") for key, url in urls.items()}
             _run(_commands("pg_dump"), tmp_path, **plain)
+        assert _modes(tmp_path, "provider.dump") == {"provider.dump": 0o600}
         _check(target)
     finally:
         postgres_cluster.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -145,6 +145,7 @@ def test_secrets_are_referred_to_and_never_written(manifests):
     assert {it["name"] for it in variables} == {
         "SENTRYAGENT_DATABASE_URL",
         "SENTRYAGENT_KEY_ENCRYPTION_KEY",
+        "SENTRYAGENT_KEY_ENCRYPTION_KEY_PREVIOUS",
     }
     assert all(it.keys() == {"name", "valueFrom"} and "secretKeyRef" in it["valueFrom"] for it in variables)
 

@@ -78,7 +78,7 @@ class Target:
         self.rejections = world.rejections
         self.app = create_app(self.settings, world)
         self.http = self.app.test_client()
-        tokens = token_service(self.settings, self.store, KeyRing(None), self.clock)
+        tokens = token_service(self.settings, self.store, KeyRing(()), self.clock)
         issued = tokens.issue_to_admin("admin-cli", ALL_SCOPES, 3600, RequestContext("test", None))
         self.admin_token = issued.access_token
         self.admin = {"Authorization": f"Bearer {issued.access_token}"}
@@ -142,7 +142,7 @@ def prepared_database(tmp_path_factory):
     file = tmp_path_factory.mktemp("prepared") / "provider.db"
     schema.migrate(f"sqlite:///{file}")
     with Database(f"sqlite:///{file}") as store:
-        ensure_signing_key(store, "RS256", None, Clock())
+        ensure_signing_key(store, "RS256", (), Clock())
     return file
 
 

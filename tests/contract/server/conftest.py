@@ -98,7 +98,7 @@ class Provider:
         return Provider(self.url, self.github, self.clock, self.keys, self.store, environ)
 
     def admin_headers(self, *scopes: str) -> dict[str, str]:
-        tokens = token_service(self.settings, self.store, KeyRing(None), self.clock)
+        tokens = token_service(self.settings, self.store, KeyRing(self.settings.passphrases), self.clock)
         here = RequestContext("test", None)
         issued = tokens.issue_to_admin("admin-cli", scopes or ALL_SCOPES, 3600, here)
         return {"Authorization": f"Bearer {issued.access_token}"}
@@ -171,7 +171,7 @@ def prepared_database(tmp_path_factory):
     url = f"sqlite:///{path}"
     schema.migrate(url)
     with Database(url) as store:
-        ensure_signing_key(store, "ES256", None, Clock())
+        ensure_signing_key(store, "ES256", (), Clock())
     return path
 
 

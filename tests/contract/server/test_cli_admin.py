@@ -2,7 +2,6 @@
 
 import json
 import re
-from datetime import UTC, datetime
 from shutil import copyfile
 
 import pytest
@@ -10,8 +9,6 @@ from click.testing import CliRunner
 
 from server.cli import main
 from server.store import schema
-from server.store.database import Database
-from server.use_cases.key_ring import ensure_signing_key
 
 PASSPHRASE = "a passphrase of more than thirty-two characters"
 KID = r"[\w-]{43}"
@@ -161,6 +158,7 @@ COMMANDS = [
     ["keys", "list"],
     ["keys", "rotate"],
     ["keys", "revoke", "x"],
+    ["keys", "rewrap"],
     ["clients", "create", "x"],
     ["clients", "list"],
     ["clients", "rotate", "x"],
@@ -208,10 +206,9 @@ def test_database_without_keys(tmp_path, run):
     ],
 )
 @pytest.mark.parametrize("arguments", [["keys", "rotate"], ["admin-token"]])
-def test_wrong_passphrase(database, run, variables, remedy, arguments):
+def test_wrong_passphrase(run, variables, remedy, arguments):
     """Keys that cannot be read are one line that names the variable; listing needs no passphrase."""
-    with Database(f"sqlite:///{database}") as store:
-        ensure_signing_key(store, "ES256", PASSPHRASE, lambda: datetime.now(UTC))
+    run("keys", "rewrap", KEY_ENCRYPTION_KEY=PASSPHRASE)
 
     done = run(*arguments, **variables)
 
@@ -220,3 +217,55 @@ def test_wrong_passphrase(database, run, variables, remedy, arguments):
     assert done.stderr.count("\n") == 1
     assert run("keys", "list").exit_code == 0
     assert run("keys", "rotate", KEY_ENCRYPTION_KEY=PASSPHRASE).exit_code == 0
+
+
+CLEAR = "stored in clear, but SENTRYAGENT_KEY_ENCRYPTION_KEY is set; if the key is yours, encrypt it with `sentryagent-idp keys rewrap`"
+
+
+@pytest.mark.parametrize("command", ["list", "rotate", "revoke", "admin-token"])
+def test_keys_in_clear_under_an_encryption_key(run, command):
+    """Each command that works with the keys names the one that encrypts them, once; then they are the same keys."""
+    before = kids(run)
+    arguments = {"revoke": ["keys", "revoke", before["active"]], "admin-token": ["admin-token"]}
+    arguments = arguments.get(command, ["keys", command])
+
+    refused = run(*arguments, KEY_ENCRYPTION_KEY=PASSPHRASE)
+
+    assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    assert CLEAR in refused.stderr
+    assert kids(run) == before
+    assert run("keys", "rewrap", KEY_ENCRYPTION_KEY=PASSPHRASE).exit_code == 0
+    assert kids(run) == before
+    assert run(*arguments, KEY_ENCRYPTION_KEY=PASSPHRASE).exit_code == 0
+
+
+def test_keys_rewrap(run):
+    """It says of each key how it was stored before, and does nothing twice."""
+    every = sorted(kids(run).values())
+    old, new = {"KEY_ENCRYPTION_KEY": PASSPHRASE}, {"KEY_ENCRYPTION_KEY": PASSPHRASE[::-1]}
+    nothing = "nothing to do: every key is stored under the current encryption key\n"
+
+    first = run("keys", "rewrap", **old)
+    again = run("keys", "rewrap", **old)
+    changed = run("keys", "rewrap", **new, KEY_ENCRYPTION_KEY_PREVIOUS=PASSPHRASE)
+
+    assert [it.exit_code for it in (first, again, changed)] == [0, 0, 0]
+    assert sorted(first.stdout.splitlines()) == [f"{kid} is encrypted now; it was in clear" for kid in every]
+    assert again.stdout == nothing
+    assert sorted(changed.stdout.splitlines()) == [
+        f"{kid} is encrypted now; it was under the previous encryption key" for kid in every
+    ]
+    assert run("keys", "rewrap", **new).stdout == nothing
+    assert run("keys", "rotate", **old).exit_code == 2
+    actions = [json.loads(line)["record"]["action"] for line in run("audit", "export").stdout.splitlines()]
+    assert actions.count("key.rewrapped") == 2
+
+
+def test_keys_rewrap_without_an_encryption_key(run):
+    """There is nothing to encrypt with: one line names the variable."""
+    done = run("keys", "rewrap")
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        "sentryagent-idp: Set SENTRYAGENT_KEY_ENCRYPTION_KEY to what the keys are to be encrypted with.\n"
+    )

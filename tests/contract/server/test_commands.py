@@ -8,6 +8,7 @@ import jwt
 import pytest
 import structlog
 from click.testing import CliRunner
+from structlog.testing import capture_logs
 
 from server.cli import main
 from server.config import Settings
@@ -228,6 +229,59 @@ def test_wrong_encryption_key(folder):
     fails(run("admin-token", DATABASE_URL=url), "SENTRYAGENT_KEY_ENCRYPTION_KEY")
 
 
+def test_serve_with_keys_in_clear_under_an_encryption_key(folder):
+    """Such keys are not trusted: one line names what encrypts them, and nothing changes."""
+    url = f"sqlite:///{folder / 'x.db'}"
+    prepare(Settings.from_environ({"SENTRYAGENT_DATABASE_URL": url}))
+    before = (folder / "x.db").read_bytes()
+
+    served = run("serve", DATABASE_URL=url, PORT=_free_port(), KEY_ENCRYPTION_KEY="k" * 32)
+
+    fails(served, "`sentryagent-idp keys rewrap`")
+    assert (folder / "x.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(("mode", "warns"), [(0o600, False), (0o640, True), (0o604, True), (0o660, True)])
+def test_serve_warns_of_a_database_that_others_can_read(folder, mode, warns):
+    """Private keys and hashes of secrets are in it."""
+    settings = Settings.from_environ({"SENTRYAGENT_DATABASE_URL": f"sqlite:///{folder / 'x.db'}"})
+    prepare(settings)
+    (folder / "x.db").chmod(mode)
+
+    with capture_logs() as logged:
+        prepare(settings)
+
+    found = [it for it in logged if "chmod 600" in it["event"]]
+    assert [(it["log_level"], it["file"]) for it in found] == [("warning", str(folder / "x.db"))] * warns
+
+
+# All but `backup`, which copies what it need not understand, and `copy-database`, which has options for its databases.
+EVERY_COMMAND = [
+    ("serve",),
+    ("migrate",),
+    ("admin-token",),
+    ("keys", "list"),
+    ("keys", "rotate"),
+    ("keys", "revoke", "x"),
+    ("keys", "rewrap"),
+    ("clients", "create", "x"),
+    ("clients", "list"),
+    ("clients", "rotate", "x"),
+    ("clients", "revoke", "x"),
+    ("audit", "export"),
+]
+
+
+def test_every_command_is_in_the_table():
+    """A new command must say what it does on a newer database."""
+    found = [
+        (name, sub) if sub else (name,)
+        for name, command in main.commands.items()
+        for sub in getattr(command, "commands", [None])
+    ]
+    assert sorted({it[:2] for it in EVERY_COMMAND} | {("backup",), ("copy-database",)}) == sorted(found)
+
+
 def test_database_of_a_newer_version(folder):
     """An older program does not touch a newer database."""
     url = f"sqlite:///{folder / 'x.db'}"
@@ -236,8 +290,11 @@ def test_database_of_a_newer_version(folder):
         tx.facts._connection.exec_driver_sql("UPDATE alembic_version SET version_num = '999'")
     before = Path(folder / "x.db").read_bytes()
 
-    for command in ("serve", "migrate"):
-        fails(run(command, DATABASE_URL=url, PORT=_free_port()), "The database is at step")
+    for command in EVERY_COMMAND:
+        fails(run(*command, DATABASE_URL=url, PORT=_free_port()), "The database is at step")
+    copied = run("copy-database", "--from", url, DATABASE_URL=f"sqlite:///{folder / 'y.db'}")
+    fails(copied, "--from: The database is at step")
+    assert not (folder / "y.db").exists()
     assert Path(folder / "x.db").read_bytes() == before
 
 

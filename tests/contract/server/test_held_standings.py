@@ -226,7 +226,7 @@ def test_less_scope_counts_at_once(provider, other, trusted):
 def test_a_revoked_key_signs_no_more(provider, trusted):
     """After another process revoked the active key, the next token is signed by the one that took its place."""
     agent, _ = trusted
-    admin = KeyAdmin(provider.store, Auditor(provider.clock, uuid4), provider.clock, None)
+    admin = KeyAdmin(provider.store, Auditor(provider.clock, uuid4), provider.clock, ())
     before = _kid(provider.exchange(agentId=agent))
     signing = admin.revoke("admin-cli", before, RequestContext("test", None))
 

@@ -11,20 +11,17 @@ from server.errors import AdminRefused
 from server.ports import KeyStatus
 from server.store import schema
 from server.store.database import Database
-from server.tokens import signing_keys
-from server.tokens.signing_keys import UnreadableKey
 from server.use_cases.auditing import Auditor
 from server.use_cases.key_admin import KeyAdmin, RetiredKeys
 from server.use_cases.key_ring import ensure_signing_key
 
 HERE = RequestContext("test", None)
-PASSPHRASE = "a passphrase of more than thirty-two characters"
 
 
 @pytest.fixture
 def admin(provider):
     """The key admin of the provider's database."""
-    return KeyAdmin(provider.store, Auditor(provider.clock, uuid.uuid4), provider.clock, None)
+    return KeyAdmin(provider.store, Auditor(provider.clock, uuid.uuid4), provider.clock, ())
 
 
 @pytest.fixture
@@ -174,7 +171,7 @@ def test_other_algorithm_at_the_next_start(provider, alg):
     before = by_status(provider.store)
     token = provider.admin
 
-    ensure_signing_key(provider.store, alg, None, provider.clock)
+    ensure_signing_key(provider.store, alg, (), provider.clock)
 
     after = by_status(provider.store)
     with provider.store.read() as tx:
@@ -190,7 +187,7 @@ def test_start_with_keys_in_order_changes_nothing(provider):
     """A second start makes no key and no record."""
     before, records = by_status(provider.store), len(provider.audit())
 
-    ensure_signing_key(provider.store, "ES256", None, provider.clock)
+    ensure_signing_key(provider.store, "ES256", (), provider.clock)
 
     assert by_status(provider.store) == before
     assert len(provider.audit()) == records
@@ -198,50 +195,11 @@ def test_start_with_keys_in_order_changes_nothing(provider):
 
 def test_rotation_keeps_the_algorithm_of_the_running_provider(provider, admin):
     """The command line need not know the algorithm: a new key is like the active one."""
-    ensure_signing_key(provider.store, "EdDSA", None, provider.clock)
+    ensure_signing_key(provider.store, "EdDSA", (), provider.clock)
     admin.rotate("admin-cli", HERE)
 
     with provider.store.read() as tx:
         assert [key.alg for key in tx.signing_keys.all() if key.status is KeyStatus.NEXT] == ["EdDSA"]
-
-
-def test_passphrase_that_is_set_later_encrypts_what_lies_in_clear(provider):
-    """From the next start on no private key lies in clear, and they are the same keys."""
-    before = by_status(provider.store)
-
-    ensure_signing_key(provider.store, "ES256", PASSPHRASE, provider.clock)
-
-    with provider.store.read() as tx:
-        stored = tx.signing_keys.all()
-    assert all(signing_keys.is_encrypted(key.private_pem) for key in stored)
-    assert by_status(provider.store) == before
-    assert [signing_keys.from_pem(key.private_pem, PASSPHRASE).kid for key in stored] == [
-        key.kid for key in stored
-    ]
-
-
-@pytest.mark.parametrize("wrong", [None, "another passphrase of more than thirty-two characters"])
-def test_wrong_passphrase_is_told_before_anything_changes(provider, wrong):
-    """Neither a start nor a rotation goes on with keys that it cannot read."""
-    ensure_signing_key(provider.store, "ES256", PASSPHRASE, provider.clock)
-    before = by_status(provider.store)
-    admin = KeyAdmin(provider.store, Auditor(provider.clock, uuid.uuid4), provider.clock, wrong)
-
-    with pytest.raises(UnreadableKey, match="SENTRYAGENT_KEY_ENCRYPTION_KEY"):
-        ensure_signing_key(provider.store, "RS256", wrong, provider.clock)
-    with pytest.raises(UnreadableKey, match="SENTRYAGENT_KEY_ENCRYPTION_KEY"):
-        admin.rotate("admin-cli", HERE)
-
-    assert by_status(provider.store) == before
-
-
-def test_new_key_is_stored_as_the_running_provider_can_read_it(provider):
-    """A passphrase that only the command line has makes no key that the provider could not read."""
-    admin = KeyAdmin(provider.store, Auditor(provider.clock, uuid.uuid4), provider.clock, PASSPHRASE)
-
-    admin.rotate("admin-cli", HERE)
-
-    assert status_of(provider, provider.admin_headers()) == 200
 
 
 def test_lately_published_key_is_told(provider, admin):
@@ -268,7 +226,7 @@ def test_replicas_that_start_together_make_one_pair_of_keys(empty_url, provider)
     def start():
         with Database(empty_url) as store:
             barrier.wait(timeout=10)
-            ensure_signing_key(store, "ES256", None, provider.clock)
+            ensure_signing_key(store, "ES256", (), provider.clock)
 
     threads = [Thread(target=start) for _ in range(4)]
     for thread in threads:
@@ -283,7 +241,7 @@ def test_replicas_that_start_together_make_one_pair_of_keys(empty_url, provider)
 def test_no_key_to_rotate(empty_url, provider):
     """A provider that was never served has nothing to rotate or revoke, and gets no key by the way."""
     with Database(empty_url) as store:
-        admin = KeyAdmin(store, Auditor(provider.clock, uuid.uuid4), provider.clock, None)
+        admin = KeyAdmin(store, Auditor(provider.clock, uuid.uuid4), provider.clock, ())
         for attempt in (
             lambda: admin.rotate("admin-cli", HERE),
             lambda: admin.revoke("admin-cli", "x", HERE),

@@ -21,7 +21,7 @@ from server.use_cases.sealing import AuditChain, Sealer
 def source(migrated_sqlite_url, now, make_agent, make_policy, make_credential, make_record):
     """A SQLite database with rows in every table; the derived policy stands before its origin in the file."""
     with Database(migrated_sqlite_url) as store:
-        ensure_signing_key(store, "ES256", None, lambda: now)
+        ensure_signing_key(store, "ES256", (), lambda: now)
         agent, origin = make_agent(), make_policy()
         derived = make_policy(agent_id=agent.agent_id, derived_from=origin.id, repository="octo/other")
         with store.write() as tx:
@@ -82,7 +82,7 @@ def test_the_new_database_goes_on(source, target, now, make_record):
     with Database(target) as store:
         with store.write() as tx:
             assert not tx.used_tokens.claim(UsedToken("issuer", "used", now))
-            assert KeyRing(None).current(tx).active
+            assert KeyRing(()).current(tx).active
             tx.audit.append(make_record())
         Sealer(store, lambda: now, Baton()).run()
         assert AuditChain(store).verify().fault is None
@@ -92,7 +92,7 @@ def test_a_database_that_was_served_is_no_target(source, target, now):
     """What is there is not mixed with what comes; nothing changes."""
     schema.migrate(target)
     with Database(target) as store:
-        ensure_signing_key(store, "ES256", None, lambda: now)
+        ensure_signing_key(store, "ES256", (), lambda: now)
     before = everything(target)
 
     refusal = CliRunner().invoke(main, ["copy-database", "--from", source, "--to", target])
@@ -129,6 +129,16 @@ def test_the_command_tells_what_it_copied(source, target):
     assert (result.exit_code, result.stderr) == (0, "")
     counts = dict(line.split() for line in result.stdout.splitlines())
     assert (counts["table"], counts["agents"], counts["oidc_trust_policies"]) == ("rows", "1", "2")
+
+
+def test_a_target_with_a_password_need_not_be_an_argument(source, target):
+    """The variable of every other command names it; arguments show in the process list."""
+    variables = {"SENTRYAGENT_DATABASE_URL": target}
+
+    result = CliRunner().invoke(main, ["copy-database", "--from", source], env=variables)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert everything(target) == everything(source)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_keys_come_back_as_they_were_stored(database, key, now):
 
 
 def test_every_change_of_the_keys_changes_their_version(database, other_database, key, now):
-    """Adding, retiring and removing a key give new versions, the same in every replica."""
+    """Adding, retiring, encrypting and removing a key give new versions, the same in every replica."""
     versions = []
 
     def note():
@@ -45,12 +45,13 @@ def test_every_change_of_the_keys_changes_their_version(database, other_database
         lambda keys: keys.add(replace(key, kid="kid-2")),
         lambda keys: keys.set_status("kid-1", KeyStatus.RETIRED, retired_at=now),
         lambda keys: keys.set_status("kid-1", KeyStatus.RETIRED, retired_at=now + timedelta(seconds=1)),
+        lambda keys: keys.set_pem("kid-1", b"-----BEGIN\0\xfe"),
         lambda keys: keys.remove("kid-1"),
     ):
         with database.write() as tx:
             change(tx.signing_keys)
         note()
-    assert len(set(versions)) == 6
+    assert len(set(versions)) == 7
 
 
 def test_a_removed_key_is_gone(database, key):

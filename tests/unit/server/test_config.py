@@ -21,6 +21,7 @@ DEFAULTS = {
     "token_ttl": 3600,
     "signing_alg": "ES256",
     "key_encryption_key": None,
+    "key_encryption_key_previous": None,
     "rate_limit": 600,
     "trusted_proxies": (),
     "explain": True,
@@ -128,6 +129,7 @@ def test_each_variable_is_taken(name, text, value):
         ("TOKEN_TTL", ["", "0", "1h", "86401"]),
         ("SIGNING_ALG", ["", "HS256", "es256", "none"]),
         ("KEY_ENCRYPTION_KEY", ["", "short", "x" * 31]),
+        ("KEY_ENCRYPTION_KEY_PREVIOUS", ["", "short", "x" * 31, "x" * 32]),
         ("RATE_LIMIT", ["", "-1", "off", "1.5"]),
         ("TRUSTED_PROXIES", ["", "10.0.0.1/8", "proxy", "10.0.0.0/8,", "10.0.0.0/8 ::1", "fe80::1%eth0"]),
         ("EXPLAIN", ["", "true", "1", "On"]),
@@ -171,11 +173,33 @@ def test_our_issuer_is_not_githubs():
 
 def test_secrets_have_no_repr():
     """Neither the encryption key nor the database's password shows in a log or a traceback."""
-    found = settings(KEY_ENCRYPTION_KEY="k" * 32, DATABASE_URL="postgresql+psycopg://user:hunter2@db/name")
+    found = settings(
+        KEY_ENCRYPTION_KEY="k" * 32,
+        KEY_ENCRYPTION_KEY_PREVIOUS="l" * 32,
+        DATABASE_URL="postgresql+psycopg://user:hunter2@db/name",
+    )
 
-    assert found.passphrase == "k" * 32
+    assert found.passphrases == ("k" * 32, "l" * 32)
     assert "kkkk" not in repr(found)
+    assert "llll" not in repr(found)
     assert "hunter2" not in repr(found)
+
+
+def test_passphrases_are_the_current_and_the_previous_key():
+    """Keys are stored under the first; without any they are stored in clear."""
+    assert settings().passphrases == ()
+    assert settings(KEY_ENCRYPTION_KEY="k" * 32).passphrases == ("k" * 32,)
+
+
+@pytest.mark.parametrize(
+    ("current", "reason"),
+    [({}, "set SENTRYAGENT_KEY_ENCRYPTION_KEY too"), ({"KEY_ENCRYPTION_KEY": "l" * 32}, "it equals")],
+)
+def test_a_previous_key_needs_another_current_one(current, reason):
+    """Alone, or equal to the current one, the previous key only hides a mistake."""
+    with pytest.raises(ConfigurationError, match=f"^{PREFIX}KEY_ENCRYPTION_KEY_PREVIOUS: {reason}") as caught:
+        settings(**current, KEY_ENCRYPTION_KEY_PREVIOUS="l" * 32)
+    assert "llll" not in str(caught.value)
 
 
 def test_a_refused_secret_is_not_repeated():

@@ -85,18 +85,37 @@ def test_nothing_private_is_printed(alg, our_keys):
 
 
 @pytest.mark.parametrize("alg", signing_keys.ALGORITHMS)
-@pytest.mark.parametrize("passphrase", [None, "correct horse \u00fc"])
-def test_pem_round_trip(alg, passphrase, our_keys):
+@pytest.mark.parametrize("passphrases", [(), ("correct horse \u00fc",), ("current", "previous")])
+def test_pem_round_trip(alg, passphrases, our_keys):
     """What is stored comes back as the same key, encrypted where there is a passphrase."""
-    pem = signing_keys.to_pem(our_keys[alg], passphrase)
-    assert (b"ENCRYPTED" in pem) is (passphrase is not None)
-    assert signing_keys.from_pem(pem, passphrase).kid == our_keys[alg].kid
+    pem = signing_keys.to_pem(our_keys[alg], passphrases)
+    assert (b"ENCRYPTED" in pem) is (passphrases != ())
+    assert signing_keys.from_pem(pem, passphrases).kid == our_keys[alg].kid
 
 
-def test_a_clear_key_loads_under_a_passphrase(our_keys):
-    """Who sets a passphrase later keeps the keys that are stored already."""
-    pem = signing_keys.to_pem(our_keys["ES256"], None)
-    assert signing_keys.from_pem(pem, "new").kid == our_keys["ES256"].kid
+def test_the_previous_passphrase_only_reads(our_keys):
+    """A key is read under either passphrase, and stored under the current one."""
+    before = signing_keys.to_pem(our_keys["ES256"], ("old",))
+    assert signing_keys.from_pem(before, ("new", "old")).kid == our_keys["ES256"].kid
+    after = signing_keys.to_pem(our_keys["ES256"], ("new", "old"))
+    assert signing_keys.from_pem(after, ("new",)).kid == our_keys["ES256"].kid
+    with pytest.raises(UnreadableKey, match="check that SENTRYAGENT_KEY_ENCRYPTION_KEY"):
+        signing_keys.from_pem(after, ("old",))
+
+
+def test_a_clear_key_is_no_key_under_a_passphrase(our_keys):
+    """Whoever can write to the database but does not know the passphrase cannot add a key, however it is dressed up."""
+    clear = signing_keys.to_pem(our_keys["ES256"], ())
+    begin, end = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n", b"-----END ENCRYPTED PRIVATE KEY-----\n"
+    for pem, text in [
+        (clear, "`sentryagent-idp keys rewrap`"),
+        (begin + clear, "cannot be read"),
+        (begin + end + clear, "cannot be read"),
+        (clear + begin + end, "cannot be read"),
+        (clear.replace(b"PRIVATE", b"ENCRYPTED PRIVATE"), "cannot be read"),
+    ]:
+        with pytest.raises(UnreadableKey, match=text):
+            signing_keys.from_pem(pem, ("current", "previous"))
 
 
 def _pem(private_key):
@@ -107,15 +126,15 @@ def _pem(private_key):
 
 def test_unreadable_keys(our_keys):
     """A key that cannot be used names the variable to look at, or what is wrong with the key."""
-    encrypted = signing_keys.to_pem(our_keys["ES256"], "right")
+    encrypted = signing_keys.to_pem(our_keys["ES256"], ("right",))
     faults = [
-        (encrypted, None, "set SENTRYAGENT_KEY_ENCRYPTION_KEY"),
-        (encrypted, "wrong", "check that SENTRYAGENT_KEY_ENCRYPTION_KEY"),
-        (b"", None, "cannot be read"),
-        (b"-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n", "x", "cannot be read"),
-        (_pem(ec.generate_private_key(ec.SECP384R1())), None, "another curve than P-256"),
-        (_pem(dsa.generate_private_key(1024)), None, "signs no tokens here"),
+        (encrypted, (), "set SENTRYAGENT_KEY_ENCRYPTION_KEY"),
+        (encrypted, ("wrong", "wrong too"), "check that SENTRYAGENT_KEY_ENCRYPTION_KEY"),
+        (b"", (), "cannot be read"),
+        (b"-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n", (), "cannot be read"),
+        (_pem(ec.generate_private_key(ec.SECP384R1())), (), "another curve than P-256"),
+        (_pem(dsa.generate_private_key(1024)), (), "signs no tokens here"),
     ]
-    for pem, passphrase, text in faults:
+    for pem, passphrases, text in faults:
         with pytest.raises(UnreadableKey, match=text):
-            signing_keys.from_pem(pem, passphrase)
+            signing_keys.from_pem(pem, passphrases)

@@ -11,6 +11,8 @@ import pytest
 from server.errors import DatabaseUnavailable
 from server.ports import KeyStatus, StoredKey
 from server.tokens import signing_keys
+from server.tokens.signing_keys import UnreadableKey
+from server.use_cases.key_life import opened
 from server.use_cases.key_ring import KeyRing
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -37,7 +39,7 @@ class Keys:
 def make_key():
     def make(status=KeyStatus.ACTIVE):
         key = signing_keys.generate("ES256")
-        return StoredKey(key.kid, key.alg, signing_keys.to_pem(key, None), status, NOW)
+        return StoredKey(key.kid, key.alg, signing_keys.to_pem(key, ()), status, NOW)
 
     return make
 
@@ -48,7 +50,7 @@ def current(ring, keys):
 
 def test_a_new_version_is_read_once_whatever_the_number_of_threads(make_key):
     """A rotation is seen by all threads at the same moment; an RSA key takes 36 ms to read."""
-    ring = KeyRing(None)
+    ring = KeyRing(())
     current(ring, Keys(1, make_key()))
     all_at_once = Barrier(THREADS)
 
@@ -72,12 +74,12 @@ def test_a_new_version_is_read_once_whatever_the_number_of_threads(make_key):
 def test_a_key_that_is_known_is_not_read_again(make_key, monkeypatch):
     """A key's id is its thumbprint, so it stands for the same key for ever; what is gone is known no longer."""
     old, new, gone = make_key(), make_key(), make_key(KeyStatus.RETIRED)
-    ring = KeyRing(None)
+    ring = KeyRing(())
     before = current(ring, Keys(1, gone, old))
     read = []
     monkeypatch.setattr(
-        "server.use_cases.key_ring.from_pem",
-        lambda pem, passphrase: read.append(pem) or signing_keys.from_pem(pem, passphrase),
+        "server.use_cases.key_life.opened",
+        lambda stored, passphrases: read.append(stored.private_pem) or opened(stored, passphrases),
     )
 
     after = current(ring, Keys(2, replace(old, status=KeyStatus.RETIRED), new))
@@ -90,7 +92,7 @@ def test_a_key_that_is_known_is_not_read_again(make_key, monkeypatch):
 
 def test_keys_of_which_none_signs_are_not_held(make_key):
     """The keys from before stay held, and the next request reads anew."""
-    ring = KeyRing(None)
+    ring = KeyRing(())
     before = current(ring, Keys(1, make_key()))
     keys = Keys(2, make_key(KeyStatus.RETIRED))
 
@@ -100,3 +102,36 @@ def test_keys_of_which_none_signs_are_not_held(make_key):
 
     assert keys.reads == 2
     assert ring.held is before
+
+
+def test_a_key_that_cannot_be_read_is_told_once_and_left_out(make_key):
+    """The other keys go on; the row costs a try, and a line of the log, again when it is another one."""
+    good, bad = make_key(), replace(make_key(), private_pem=b"x")
+    told = []
+    ring = KeyRing((), told.append)
+
+    for version in range(1, 4):
+        assert current(ring, Keys(version, good, bad)).by_kid.keys() == {good.kid}
+    assert len(told) == 1
+    assert bad.kid in str(told[0])
+
+    assert current(ring, Keys(4, good, replace(bad, private_pem=b"y"))).active.kid == good.kid
+    assert len(told) == 2
+
+
+def test_without_a_key_that_can_be_read_nothing_is_signed(make_key):
+    """The caller hears that the provider is out of order, not that its request was wrong."""
+    told = []
+    ring = KeyRing((), told.append)
+    keys = Keys(1, replace(make_key(), private_pem=b"x"))
+
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable, match="no signing key that it can use"):
+            current(ring, keys)
+    assert len(told) == 1
+
+
+def test_the_command_line_stops_at_a_key_that_cannot_be_read(make_key):
+    """Where nothing else is said, the error is raised."""
+    with pytest.raises(UnreadableKey, match="cannot be read"):
+        current(KeyRing(()), Keys(1, make_key(), replace(make_key(), private_pem=b"x")))

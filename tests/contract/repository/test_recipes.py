@@ -1,0 +1,50 @@
+"""The recipes in the documents: a copy of the database, or a secret in a file, is for its owner alone."""
+
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+FENCE = re.compile(r"^```\w*\n.*?^```", re.DOTALL | re.MULTILINE)
+SECRET_FILE = re.compile(
+    r"pg_dump -|sqlite3 .*(?:\.backup|\.dump)|\bcp \S*\.db|VACUUM INTO"
+    r"|(?:openssl (?:rand|gen)|admin-token|clients (?:create|rotate)|audit export|base64)[^|\n]*>\s*[\w~./$\"]"
+    r"|>\s*\S+\.(?:key|pem|token|secret|env|db|sql|dump)\b"
+)
+PASSWORD_IN_AN_ARGUMENT = re.compile(r"--(?:to|from|database-url|dbname)[ =]\S*://[^\s:@/]*:[^\s@]+@")
+
+
+def texts():
+    """Manuals, manifests and scripts by name."""
+    listed = subprocess.run(
+        ["git", "ls-files", "*.md", "*.yaml", "*.yml", "*.sh"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    return {name: (ROOT / name).read_text() for name in listed if (ROOT / name).is_file()}
+
+
+def recipes(text):
+    """What is run together: a fenced block, and of the rest each line."""
+    return [*FENCE.findall(text), *FENCE.sub("", text).splitlines()]
+
+
+def test_what_writes_a_secret_sets_the_umask():
+    """Files are made by umask, which is 022 on most machines: readable by everybody."""
+    found = [
+        (name, recipe)
+        for name, text in texts().items()
+        for recipe in recipes(text)
+        if SECRET_FILE.search(recipe)
+    ]
+    assert {name for name, _ in found} >= {"README.md", "docs/operations.md"}
+    assert [(name, recipe) for name, recipe in found if "umask 077" not in recipe] == []
+
+
+def test_no_password_is_an_argument():
+    """Every user of a machine can read the arguments of its processes."""
+    every = texts()
+    assert "docs/operations.md" in every
+    assert [name for name, text in every.items() if PASSWORD_IN_AN_ARGUMENT.search(text)] == []

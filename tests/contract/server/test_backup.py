@@ -1,0 +1,248 @@
+"""`sentryagent-idp backup FILE`: a copy of one moment that its owner alone can read, or no file at all."""
+
+import os
+import signal
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from shutil import copyfile
+from uuid import uuid4
+
+import pytest
+from click.testing import CliRunner
+
+from server.cli import main
+from server.domain.audit import RequestContext
+from server.store import backup as copying
+from server.store.database import Database
+from server.use_cases.auditing import Auditor
+from server.use_cases.key_admin import KeyAdmin
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+HERE = RequestContext("test", None)
+UNPREPARED = {"missing": None, "empty": b"", "no database": b"this is a text of some length " * 100}
+
+
+@pytest.fixture
+def database(tmp_path, prepared_database):
+    """The file of a provider that was served before."""
+    return copyfile(prepared_database, tmp_path / "provider.db")
+
+
+@pytest.fixture
+def run(database, tmp_path):
+    """Back up into `backup.db`, or as the arguments say."""
+
+    def run(*arguments, url=f"sqlite:///{database}"):
+        arguments = arguments or (str(tmp_path / "backup.db"),)
+        return CliRunner().invoke(main, ["backup", *arguments, "--database-url", url], env={})
+
+    return run
+
+
+@pytest.fixture
+def target(tmp_path):
+    """Where the backup is made."""
+    return tmp_path / "backup.db"
+
+
+@pytest.fixture
+def umask_0():
+    """Files are made readable and writable by everybody, unless they say otherwise."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def rotate(url):
+    """Change two tables in one transaction, as a running provider does."""
+    with Database(url) as store:
+        auditor = Auditor(lambda: NOW, uuid4)
+        return KeyAdmin(store, auditor, lambda: NOW, ()).rotate("admin-cli", HERE)
+
+
+def query(path, statement):
+    with closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(statement).fetchall()
+
+
+def content(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
+
+
+def fails(result, cause):
+    """Exit code 2, nothing on stdout, one line on stderr that has the cause."""
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    assert result.stderr.startswith("sentryagent-idp: ")
+    assert result.stderr.count("\n") == 1
+    assert cause in result.stderr
+
+
+def test_backup(run, database, target, umask_0):
+    """Everything is in it, it is a file of mode 0600 and nothing beside it, and one line says so."""
+    result = run()
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    (step,) = query(database, "SELECT version_num FROM alembic_version")[0]
+    assert result.stdout == f"{target}: {target.stat().st_size} bytes, schema step {step}, checked\n"
+    assert content(target) == content(database)
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert sorted(it.name for it in target.parent.iterdir()) == ["backup.db", "provider.db"]
+
+
+def test_no_byte_is_readable_by_others(run, target, umask_0, monkeypatch):
+    """The file is its owner's before anything is in it."""
+    seen = []
+    copy = copying._copy
+    monkeypatch.setattr(copying, "_copy", lambda source, path: seen.append(path.stat()) or copy(source, path))
+
+    assert run().exit_code == 0
+
+    assert [(it.st_mode & 0o777, it.st_size) for it in seen] == [(0o600, 0)]
+
+
+def test_it_is_of_one_moment_while_others_write(run, database, target, monkeypatch):
+    """Writers do not wait for the copy, and what they write while it is made is not in it, nor a half of it."""
+    copy = copying._copy
+    url = f"sqlite:///{database}"
+    rotate(url)
+    before = content(database)
+
+    def copy_while_served(source, path):
+        rotate(url)
+        copy(source, path)
+        rotate(url)
+
+    monkeypatch.setattr(copying, "_copy", copy_while_served)
+
+    assert run().exit_code == 0
+
+    assert content(target) == before
+    assert query(database, "SELECT count(*) FROM signing_keys") == [(5,)]
+
+
+def test_it_ends_beside_a_writer_that_never_rests(run, database, target, monkeypatch):
+    """Where each page is a step, and another process writes between two of them, the copy does not begin again."""
+    steps = []
+
+    class Source:
+        def __init__(self, connection):
+            self.connection = connection
+
+        def backup(self, copy, *, pages, progress):
+            def write(*_):
+                steps.append(1)
+                assert len(steps) < 1000
+                query(database, "UPDATE facts SET name = name")
+
+            self.connection.backup(copy, pages=1, progress=write)
+
+    copy = copying._copy
+    monkeypatch.setattr(copying, "_copy", lambda source, path: copy(Source(source), path))
+
+    assert run().exit_code == 0
+
+    assert query(target, "PRAGMA page_count") == [(len(steps),)]
+
+
+def test_it_works_on_any_version_of_the_schema(run, database, target):
+    """Before an upgrade, and by an older program, a backup is what one wants most."""
+    for step in ("001", "999"):
+        query(database, f"UPDATE alembic_version SET version_num = '{step}'")
+
+        result = run()
+
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert f"schema step {step}," in result.stdout
+        target.unlink()
+
+
+@pytest.mark.parametrize("make", ["file", "folder", "link", "dangling link", "the database"])
+def test_what_exists_is_not_touched(run, database, target, make):
+    """A backup is never written over anything, or through a link."""
+    elsewhere = target.with_name("elsewhere")
+    if make == "file":
+        target.write_text("x")
+    if make == "folder":
+        target.mkdir()
+    if "link" in make:
+        target.symlink_to(elsewhere)
+    if make == "link":
+        elsewhere.write_text("x")
+    before = {it.name: it.read_bytes() for it in target.parent.iterdir() if it.is_file()}
+    path = database if make == "the database" else target
+
+    fails(run(str(path)), f"{path} exists")
+
+    assert {it.name: it.read_bytes() for it in target.parent.iterdir() if it.is_file()} == before
+
+
+def test_a_file_that_cannot_be_made(run, tmp_path):
+    """One line says why."""
+    fails(run(str(tmp_path / "no" / "backup.db")), "cannot be made: No such file or directory")
+
+
+@pytest.mark.parametrize("content", UNPREPARED.values(), ids=UNPREPARED.keys())
+def test_a_database_that_is_not_prepared(run, tmp_path, target, content):
+    """There is nothing to back up, and neither a database nor a backup is made."""
+    path = tmp_path / "other.db"
+    if content is not None:
+        path.write_bytes(content)
+
+    result = run(url=f"sqlite:///{path}")
+
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert (path.read_bytes() if path.exists() else None) == content
+    assert not target.exists()
+
+
+def test_postgresql(run, target):
+    """PostgreSQL has a program of its own, and is not asked."""
+    fails(run(url="postgresql+psycopg://idp@127.0.0.1:1/idp"), "`pg_dump`")
+    assert not target.exists()
+
+
+def test_a_damaged_copy_is_no_backup(run, database, target):
+    """What does not stand the check is removed."""
+    size = query(database, "PRAGMA page_size")[0][0]
+    (root,) = query(database, "SELECT rootpage FROM sqlite_master WHERE name = 'audit_log'")[0]
+    with database.open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\xff" * size)
+
+    fails(run(), "no file is left of it")
+
+    assert list(target.parent.glob("backup*")) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("moment", ["_copy", "_checked"])
+def test_an_interrupted_backup_leaves_nothing(run, target, monkeypatch, number, moment):
+    """Whoever finds a file finds a whole one."""
+    done = getattr(copying, moment)
+
+    def interrupted(*arguments):
+        done(*arguments)
+        signal.raise_signal(number)  # `kill` may reach another thread, and this one later
+
+    monkeypatch.setattr(copying, moment, interrupted)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    result = run()
+
+    assert result.exit_code == (143 if number == signal.SIGTERM else 1)
+    assert list(target.parent.glob("backup*")) == []
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
+def test_a_full_disk(run, target, monkeypatch):
+    """What breaks off is one line, and no file."""
+
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(copying, "_copy", full)
+
+    fails(run(), "database or disk is full")
+    assert not target.exists()

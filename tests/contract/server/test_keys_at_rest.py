@@ -1,0 +1,307 @@
+"""Private keys in the database: encrypted under a key that can be changed, and trusted only if they are ours."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from structlog.testing import capture_logs
+
+from server.domain.audit import RequestContext
+from server.errors import AdminRefused
+from server.ports import AuditFilter, KeyStatus, StoredKey
+from server.store import schema
+from server.store.database import Database
+from server.tokens import access_token, signing_keys
+from server.tokens.access_token import AccessTokenClaims
+from server.tokens.signing_keys import UnreadableKey
+from server.use_cases.auditing import Auditor
+from server.use_cases.key_admin import KeyAdmin
+from server.use_cases.key_ring import KeyRing, ensure_signing_key
+
+HERE = RequestContext("test", None)
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+OLD = "the old encryption key, of more than thirty-two characters"
+NEW = "the new encryption key, of more than thirty-two characters"
+LATER = NOW.replace(year=2030)
+DISGUISE = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n"
+STRANGE = "an encryption key that only a stranger knows, long enough"
+
+
+def clock():
+    """The moment at which all of this happens."""
+    return NOW
+
+
+def admin_of(store, *passphrases):
+    return KeyAdmin(store, Auditor(clock, uuid4), clock, passphrases)
+
+
+def stored_in(store):
+    with store.read() as tx:
+        return tx.signing_keys.all()
+
+
+def pems(store):
+    return {key.kid: key.private_pem for key in stored_in(store)}
+
+
+def kids_of(ring, store):
+    """The keys that a process publishes and verifies with."""
+    with store.read() as tx:
+        return ring.current(tx).by_kid.keys()
+
+
+def actions(store):
+    with store.read() as tx:
+        records = tx.audit.page(AuditFilter(), page=1, limit=100).data
+    return [it for it in records if it.action.startswith("key.")]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def store(request, tmp_path):
+    """A database without keys."""
+    url = f"sqlite:///{tmp_path / 'idp.db'}"
+    url = url if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    schema.migrate(url)
+    with Database(url) as opened:
+        yield opened
+
+
+# The steps of docs/operations.md: the settings that replicas have side by side in each, the ones that start last.
+CHANGE = [
+    ((OLD,), (OLD, NEW)),
+    ((OLD, NEW), (NEW, OLD)),
+    "rewrap",
+    ((NEW, OLD), (NEW,)),
+]
+
+
+def test_the_encryption_key_is_changed_without_an_outage(store):
+    """In every step each replica reads every key, also those that are made meanwhile under the settings of another."""
+    ensure_signing_key(store, "ES256", (OLD,), clock)
+    for step in CHANGE:
+        if step == "rewrap":
+            admin_of(store, NEW, OLD).rewrap("admin-cli", HERE)
+            continue
+        rings = [KeyRing(passphrases) for passphrases in step]
+        for passphrases in step:
+            ensure_signing_key(store, "ES256", passphrases, clock)
+            for _ in range(2):
+                signing = admin_of(store, *passphrases).rotate("admin-cli", HERE)
+                for ring in (*rings, *(KeyRing(it) for it in step)):
+                    assert kids_of(ring, store) == pems(store).keys()
+                    assert ring.held.active.kid == signing.kid
+
+    ensure_signing_key(store, "ES256", (NEW,), clock)
+    with pytest.raises(UnreadableKey, match="check that SENTRYAGENT_KEY_ENCRYPTION_KEY"):
+        ensure_signing_key(store, "ES256", (OLD,), clock)
+
+
+@pytest.mark.parametrize("settings", [(), (STRANGE,), (NEW, STRANGE)])
+def test_a_wrong_encryption_key_is_told_before_anything_changes(store, settings):
+    """No start, no rotation, no revocation and no `rewrap` goes on with keys that it cannot read."""
+    ensure_signing_key(store, "ES256", (OLD,), clock)
+    before, admin = stored_in(store), admin_of(store, *settings)
+
+    for attempt in (
+        lambda: ensure_signing_key(store, "RS256", settings, clock),
+        lambda: admin.rotate("admin-cli", HERE),
+        lambda: admin.revoke("admin-cli", before[0].kid, HERE),
+        lambda: admin.rewrap("admin-cli", HERE),
+    ):
+        with pytest.raises((UnreadableKey, AdminRefused), match="SENTRYAGENT_KEY_ENCRYPTION_KEY"):
+            attempt()
+
+    assert stored_in(store) == before
+
+
+def test_rewrap(store):
+    """Keys in clear and under the previous key are stored under the current one, the same keys, in one record."""
+    ensure_signing_key(store, "ES256", (OLD,), clock)
+    clear = a_row("ES256", (), KeyStatus.RETIRED)
+    current = a_row("EdDSA", (NEW,), KeyStatus.RETIRED)
+    with store.write() as tx:
+        tx.signing_keys.add(clear)
+        tx.signing_keys.add(current)
+    before = pems(store)
+    admin = admin_of(store, NEW, OLD)
+
+    changed = admin.rewrap("admin-cli", HERE)
+
+    after = pems(store)
+    assert {key.kid for key in changed} == before.keys() - {current.kid}
+    assert after.keys() == before.keys()
+    assert {kid for kid in after if after[kid] == before[kid]} == {current.kid}
+    for kid, pem in after.items():
+        assert b"BEGIN ENCRYPTED" in pem
+        assert signing_keys.from_pem(pem, (NEW,)).kid == kid
+    record = next(it for it in actions(store) if it.action == "key.rewrapped")
+    assert (record.actor, set(record.details["kids"])) == ("admin-cli", {key.kid for key in changed})
+    assert record.details["clearKids"] == [clear.kid]
+    assert "PRIVATE" not in str(record)
+
+    records = len(actions(store))
+    assert admin.rewrap("admin-cli", HERE) == []
+    assert (pems(store), len(actions(store))) == (after, records)
+
+
+def test_rewrap_is_all_or_nothing(store):
+    """One key that cannot be read leaves all of them, and the audit, as they were."""
+    ensure_signing_key(store, "ES256", (OLD,), clock)
+    with store.write() as tx:
+        tx.signing_keys.add(a_row("ES256", (STRANGE,), KeyStatus.RETIRED))
+    before, records = pems(store), len(actions(store))
+
+    with pytest.raises(UnreadableKey, match="cannot be read"):
+        admin_of(store, NEW, OLD).rewrap("admin-cli", HERE)
+
+    assert (pems(store), len(actions(store))) == (before, records)
+
+
+def test_a_running_process_goes_on_over_a_rewrap(store):
+    """It needs none of the new settings for the keys that it holds; one that it could not read before, it reads then."""
+    ensure_signing_key(store, "ES256", (), clock)
+    without_key, told = KeyRing(()), []
+    with_key = KeyRing((NEW,), told.append)
+    kids_of(without_key, store)
+
+    admin_of(store, NEW).rewrap("admin-cli", HERE)
+    assert kids_of(without_key, store) == kids_of(with_key, store) == pems(store).keys()
+
+    admin_of(store, OLD, NEW).rotate("admin-cli", HERE)
+    assert kids_of(with_key, store) < pems(store).keys()
+    assert len(told) == 1
+    admin_of(store, NEW, OLD).rewrap("admin-cli", HERE)
+    assert kids_of(with_key, store) == pems(store).keys()
+
+
+def test_the_first_encryption_key_needs_rewrap_once(store):
+    """With an encryption key, keys in clear end the start; a database without keys starts."""
+    ensure_signing_key(store, "ES256", (), clock)
+    before = stored_in(store)
+
+    with pytest.raises(UnreadableKey, match="`sentryagent-idp keys rewrap`"):
+        ensure_signing_key(store, "ES256", (NEW,), clock)
+    assert stored_in(store) == before
+
+    admin_of(store, NEW).rewrap("admin-cli", HERE)
+    ensure_signing_key(store, "ES256", (NEW,), clock)
+    assert [key.kid for key in stored_in(store)] == [key.kid for key in before]
+
+
+def test_a_new_database_starts_with_an_encryption_key(store):
+    """The first keys are encrypted from the beginning."""
+    ensure_signing_key(store, "ES256", (NEW, OLD), clock)
+
+    assert [bool(signing_keys.from_pem(pem, (NEW,))) for pem in pems(store).values()] == [True, True]
+    with pytest.raises(AdminRefused, match="SENTRYAGENT_KEY_ENCRYPTION_KEY"):
+        admin_of(store).rewrap("admin-cli", HERE)
+
+
+def a_row(alg, passphrases, status, created_at=NOW):
+    """A row with a key that is made now."""
+    key = signing_keys.generate(alg)
+    return StoredKey(key.kid, alg, signing_keys.to_pem(key, passphrases), status, created_at)
+
+
+def disguised(row):
+    """A key in clear behind the first line of an encrypted one."""
+    return replace(row, private_pem=DISGUISE + row.private_pem)
+
+
+# What someone may write who can write to the table and does not know the encryption key.
+PLANTED = {
+    "clear, retired": lambda _: a_row("ES256", (), KeyStatus.RETIRED),
+    "clear, next": lambda _: a_row("ES256", (), KeyStatus.NEXT),
+    "clear, active, newest": lambda _: a_row("ES256", (), KeyStatus.ACTIVE, created_at=LATER),
+    "under another key": lambda _: a_row("ES256", (STRANGE,), KeyStatus.ACTIVE, created_at=LATER),
+    "in disguise": lambda _: disguised(a_row("ES256", (), KeyStatus.RETIRED)),
+    "ours, under another kid": lambda ours: replace(ours, kid="A" * 43, status=KeyStatus.RETIRED),
+}
+
+
+@pytest.fixture
+def encrypted(provider):
+    """A provider whose keys are encrypted, with a policy, and its genuine active key."""
+    admin_of(provider.store, NEW).rewrap("admin-cli", HERE)
+    encrypted = provider.with_settings(KEY_ENCRYPTION_KEY=NEW)
+    encrypted.policy()
+    return encrypted, next(key for key in stored_in(provider.store) if key.status is KeyStatus.ACTIVE)
+
+
+def forged_by(row, provider):
+    """An admin's token that the owner of the row's key makes."""
+    is_clear = b"-----BEGIN PRIVATE KEY-----" in row.private_pem
+    pem = row.private_pem.removeprefix(DISGUISE) if is_clear else row.private_pem
+    key = signing_keys.from_pem(pem, () if is_clear else (STRANGE,))
+    now = int(provider.clock().timestamp())
+    claims = AccessTokenClaims(
+        iss="https://idp.example.com",
+        sub="admin-cli",
+        aud="https://idp.example.com",
+        client_id="admin-cli",
+        scope="agents:read",
+        iat=now,
+        exp=now + 300,
+        jti="forged",
+    )
+    return {"Authorization": f"Bearer {access_token.issue(key, claims)}"}
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_a_planted_key_is_worth_nothing(encrypted, planted):
+    """It is not published, verifies and signs nothing; the others go on, and the log says so once."""
+    provider, genuine = encrypted
+    published = provider.http.get("/.well-known/jwks.json").json
+    row = PLANTED[planted](genuine)
+    with provider.store.write() as tx:
+        tx.signing_keys.add(row)
+
+    with capture_logs() as logged:
+        after = provider.http.get("/.well-known/jwks.json").json
+        exchanged = provider.exchange()
+        if planted != "ours, under another kid":
+            assert provider.http.get("/api/v1/agents", headers=forged_by(row, provider)).status_code == 401
+
+    assert after == published
+    assert exchanged.status_code == 200
+    assert provider.http.get("/api/v1/agents", headers=provider.admin).status_code == 200
+    (entry,) = [it for it in logged if it["log_level"] == "error"]
+    assert row.kid in entry["reason"]
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_a_planted_key_is_told_and_can_be_removed(encrypted, planted):
+    """The next start and the commands refuse it; `revoke` removes it, also beside another one of its kind."""
+    provider, genuine = encrypted
+    rows = [PLANTED[planted](genuine), a_row("ES256", (), KeyStatus.RETIRED)]
+    with provider.store.write() as tx:
+        for row in rows:
+            tx.signing_keys.add(row)
+    admin = admin_of(provider.store, NEW)
+
+    for attempt in (
+        lambda: ensure_signing_key(provider.store, "ES256", (NEW,), clock),
+        admin.all,
+        lambda: admin.rotate("admin-cli", HERE),
+        lambda: admin.revoke("admin-cli", genuine.kid, HERE),
+    ):
+        with pytest.raises(UnreadableKey, match="Signing key"):
+            attempt()
+    for row in rows:
+        admin.revoke("admin-cli", row.kid, HERE)
+
+    ensure_signing_key(provider.store, "ES256", (NEW,), clock)
+    assert admin.rotate("admin-cli", HERE).kid != genuine.kid
+    assert genuine.kid in {key.kid for key in admin.all()}
+
+
+def test_a_row_with_another_algorithm_is_refused(store):
+    """The algorithm belongs to the key, not to what the row says."""
+    ensure_signing_key(store, "ES256", (NEW,), clock)
+    with store.write() as tx:
+        tx.signing_keys.add(replace(a_row("EdDSA", (NEW,), KeyStatus.RETIRED), alg="ES256"))
+
+    with pytest.raises(UnreadableKey, match="its row holds another key"):
+        ensure_signing_key(store, "ES256", (NEW,), clock)
