@@ -245,3 +245,27 @@ def test_a_resurrected_repository_is_refused_until_an_admin_agrees(provider, ref
     assert provider.exchange(provider.github_token(**stranger)).status_code == 200
     (record,) = provider.audit(action="policy.updated")
     assert record["details"]["changed"]["repositoryId"]["after"] is None
+
+
+def test_a_derived_policy_keeps_its_age_and_its_use_when_its_origin_changes(provider):
+    """What an admin writes into the bootstrap policy says nothing about when an agent used the derived one."""
+    origin = provider.policy(trustRegistered=True)
+    provider.clock.advance(60)
+    agent = provider.agent(headers=provider.bootstrap_headers())
+    provider.clock.advance(60)
+    assert provider.exchange(agentId=agent["agentId"]).status_code == 200
+
+    def derived():
+        listed = provider.http.get(f"{POLICIES}?agentId={agent['agentId']}", headers=provider.admin).json
+        (policy,) = listed["data"]
+        return policy
+
+    before = derived()
+    assert before["lastUsedAt"] == "2026-11-24T12:02:00Z"
+    provider.clock.advance(60)
+    provider.replace_policy(origin, description="changed")
+
+    after = derived()
+    assert after["description"] == "changed"
+    kept = ("createdAt", "lastUsedAt", "id", "agentId")
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
