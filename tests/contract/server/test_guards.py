@@ -9,7 +9,7 @@ INCLUDED_IN = {
     "agents:write": {"agents:write"},
     "tokens:read": {"tokens:read"},
     "audit:read": {"audit:read"},
-    "policies:read": {"policies:read"},
+    "policies:read": {"policies:read", "policies:write"},
     "policies:write": {"policies:write"},
 }
 """For each scope of the API those that allow what it stands for, written out."""
