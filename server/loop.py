@@ -11,7 +11,7 @@ import socket
 import stat
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -39,19 +39,33 @@ _AMBIGUOUS = ""
 """The variable of every header field whose name has an underscore."""
 _DECIDING = ("authorization", "content-type", "if-match", "x-forwarded-for")
 """Header fields that must not count as absent where they cannot be read."""
+_CONSTANT: "WSGIEnvironment" = {
+    "SCRIPT_NAME": "",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "wsgi.version": (1, 0),
+    "wsgi.url_scheme": "http",
+    "wsgi.errors": sys.stderr,
+    "wsgi.input_terminated": True,
+    "wsgi.multithread": True,
+    "wsgi.multiprocess": True,
+    "wsgi.run_once": False,
+}
 _BODY_SECONDS = 10
 _UNKNOWN = MAX_BODY_BYTES + 1
 """Stands for the length of a body that comes in chunks."""
 _INCOMPLETE = "it ended early; send all of it"
 _MAX_DISCARDED_BYTES = 1024 * 1024
 """How much of a body that is too large is read and dropped: a client that is still sending does not read the answer."""
-_FORGET_SECONDS = 0.2
+_LOOK_SECONDS = 0.2
 _UNREAD_SECONDS = 10
 """How long a client may leave its answer in our buffers without reading any of it."""
 
 
 class Headers(Protocol):
     """Header fields by their lower-case names; `items` leaves out values that are not visible ASCII."""
+
+    def __len__(self) -> int:
+        """How many names there are."""
 
     def __contains__(self, name: str) -> bool:
         """Whether there is such a field, readable or not."""
@@ -77,7 +91,7 @@ class Scope(Protocol):
 class HttpProtocol(Protocol):
     """The body of a request, and the way to answer it."""
 
-    def __call__(self) -> Awaitable[bytes]:
+    def __call__(self) -> asyncio.Future[bytes]:
         """The whole body; raises `ProtocolClosed` where it ends early."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -97,19 +111,20 @@ class RsgiApplication:
         self._application = application
         self._waiting: SimpleQueue[_Request] = SimpleQueue()
         self._answered: deque[asyncio.Future[None]] = deque()
+        self._arriving: dict[asyncio.Future[bytes], float] = {}
         for _ in range(threads):
             Thread(target=self._answer_all, name="request", daemon=True).start()
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Called before the worker listens, with the loop that will run then."""
         loop.call_soon(_limit_unread_answers)
-        loop.call_soon(self._forget_now_and_then, loop)
+        loop.call_soon(self._look_after, loop)
 
     async def __rsgi__(self, scope: Scope, protocol: HttpProtocol) -> None:
         """Read one request, and wait until a thread has answered it."""
         environ = _head(scope)
         try:
-            body = await _body(scope.headers, protocol)
+            body = await self._body(scope.headers, protocol)
         except ServiceError as refusal:
             environ[REFUSAL], body = refusal, b""
         environ["CONTENT_LENGTH"] = str(len(body))
@@ -118,6 +133,37 @@ class RsgiApplication:
         self._waiting.put((environ, protocol, answered))
         self._forget_answered()
         await answered
+
+    async def _body(self, headers: Headers, protocol: HttpProtocol) -> bytes:
+        """The whole body.
+
+        Raises `PayloadTooLarge`, `RequestTimeout`, and `ValidationFailed` where the client stopped before its end.
+        """
+        if "content-length" not in headers and "transfer-encoding" not in headers:
+            return b""
+        try:
+            if int(headers.get("content-length", _UNKNOWN)) <= MAX_BODY_BYTES:
+                return await self._arrived(protocol())
+            async with asyncio.timeout(_BODY_SECONDS):
+                return await _bounded(protocol)
+        except TimeoutError as error:
+            raise RequestTimeout(
+                f"The body did not arrive within {_BODY_SECONDS} s; send it faster."
+            ) from error
+        except ProtocolClosed as error:
+            raise ValidationFailed("body", _INCOMPLETE) from error
+
+    async def _arrived(self, body: "asyncio.Future[bytes]") -> bytes:
+        """The body when it is there; raises `TimeoutError`."""
+        self._arriving[body] = asyncio.get_running_loop().time()
+        try:
+            return await body
+        except asyncio.CancelledError:
+            if body in self._arriving:
+                raise
+            raise TimeoutError from None
+        finally:
+            self._arriving.pop(body, None)
 
     def _answer_all(self) -> None:
         while True:
@@ -151,37 +197,38 @@ class RsgiApplication:
             if not answered.done():
                 answered.set_result(None)
 
-    def _forget_now_and_then(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _look_after(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End, now and then, what nobody waits for: answered requests, and bodies that take too long."""
         self._forget_answered()
-        loop.call_later(_FORGET_SECONDS, self._forget_now_and_then, loop)
+        self._give_up_late(loop.time())
+        loop.call_later(_LOOK_SECONDS, self._look_after, loop)
+
+    def _give_up_late(self, now: float) -> None:
+        # The oldest come first. A timer for each body would be a fifth of the loop's work.
+        for body in [body for body, began in self._arriving.items() if now - began > _BODY_SECONDS]:
+            del self._arriving[body]
+            body.cancel()
 
 
 def _head(scope: Scope) -> "WSGIEnvironment":
     """The request without its body, in the variables of PEP 3333; lines of one name are joined (RFC 9110, 5.3)."""
     name, _, port = scope.server.rpartition(":")
-    environ: WSGIEnvironment = {
+    path, headers = scope.path, scope.headers
+    environ = {
+        **_CONSTANT,
         "REQUEST_METHOD": scope.method,
-        "SCRIPT_NAME": "",
-        "PATH_INFO": scope.path if scope.path.isascii() else scope.path.encode().decode("latin-1"),
+        "PATH_INFO": path if path.isascii() else path.encode().decode("latin-1"),
         "QUERY_STRING": scope.query_string,
         "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
         "SERVER_NAME": name,
         "SERVER_PORT": port,
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.errors": sys.stderr,
-        "wsgi.input_terminated": True,
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
     }
-    for field, value in scope.headers.items():
+    others = len(environ)
+    for field, value in headers.items():
         variable = _variable(field)
         environ[variable] = f"{environ[variable]},{value}" if variable in environ else value
-    problem = _problem(scope.headers, environ)
-    if problem:
-        environ[REFUSAL] = ValidationFailed("headers", problem)
+    if len(environ) - others != len(headers) or _AMBIGUOUS in environ:
+        _refuse_unreadable(headers, environ)
     return environ
 
 
@@ -193,34 +240,18 @@ def _variable(name: str) -> str:
     return variable if variable == "CONTENT_TYPE" else f"HTTP_{variable}"
 
 
-def _problem(headers: Headers, environ: "WSGIEnvironment") -> str | None:
-    """Why the header fields cannot be trusted, or `None`.
+def _refuse_unreadable(headers: Headers, environ: "WSGIEnvironment") -> None:
+    """Refuse the request if header fields that decide something cannot be read, or can be read in two ways.
 
     As a variable, `X_Forwarded_For` is the twin of `X-Forwarded-For`: a client could write it next to the proxy's own
     and be believed.
     """
-    if _AMBIGUOUS in environ:
-        return "a name has an underscore; write a hyphen"
     unreadable = next((it for it in _DECIDING if it in headers and _variable(it) not in environ), None)
-    return f"{unreadable} has characters other than visible ASCII" if unreadable else None
-
-
-async def _body(headers: Headers, protocol: HttpProtocol) -> bytes:
-    """The whole body.
-
-    Raises `PayloadTooLarge`, `RequestTimeout`, and `ValidationFailed` where the client stopped before its end.
-    """
-    if "content-length" not in headers and "transfer-encoding" not in headers:
-        return b""
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            if int(headers.get("content-length", _UNKNOWN)) <= MAX_BODY_BYTES:
-                return await protocol()
-            return await _bounded(protocol)
-    except TimeoutError as error:
-        raise RequestTimeout(f"The body did not arrive within {_BODY_SECONDS} s; send it faster.") from error
-    except ProtocolClosed as error:
-        raise ValidationFailed("body", _INCOMPLETE) from error
+    if _AMBIGUOUS in environ:
+        environ[REFUSAL] = ValidationFailed("headers", "a name has an underscore; write a hyphen")
+    elif unreadable:
+        problem = f"{unreadable} has characters other than visible ASCII"
+        environ[REFUSAL] = ValidationFailed("headers", problem)
 
 
 async def _bounded(protocol: HttpProtocol) -> bytes:

@@ -1,19 +1,10 @@
 """Writing and reading the audit: the one place that makes records."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
-from server.domain import audit_chain
 from server.domain.audit import Action, AuditRecord, Outcome, RequestContext
-from server.domain.audit_chain import GENESIS
 from server.ports import AuditFilter, Clock, NewId, Page, Store, Transaction
-
-SEAL_BATCH = 100
-"""Records sealed in one transaction: few, since SQLite lets nobody else write meanwhile."""
-
-_GAPS_STAY = timedelta(minutes=10)
-"""Far longer than the database lets a transaction of ours stay open (30 s without a statement, 3.5 s for each)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +52,3 @@ class AuditReader:
         """One page, newest first; raises `DatabaseUnavailable`."""
         with self.store.read() as tx:
             return tx.audit.page(wanted, page=page, limit=limit)
-
-
-def seal(tx: Transaction, now: datetime) -> int:
-    """Chain the next records, at most `SEAL_BATCH`, for the one who seals in this transaction; returns how many."""
-    records = tx.seals.unsealed(limit=SEAL_BATCH)
-    if records:
-        head = tx.seals.head()
-        seals = audit_chain.chain(head or GENESIS, records)
-        tx.seals.append(seals if head else [GENESIS, *seals], now)
-        tx.seals.close_gaps(now - _GAPS_STAY)
-    return len(records)

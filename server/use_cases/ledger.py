@@ -12,7 +12,6 @@ from uuid import UUID
 from server.domain.audit import AuditRecord
 from server.errors import DatabaseUnavailable, ServiceError
 from server.ports import Baton, Clock, Store, Transaction, UsedToken
-from server.use_cases.auditing import seal
 from server.use_cases.decision import Standing
 
 
@@ -118,9 +117,6 @@ class Ledger:
                 if kept:
                     tx.audit.append_all([it.record for it in kept])
                     _note_use(tx, kept, self._clock)
-                    if tx.seals.is_gapless:
-                        # One writer at a time: nothing can commit before these records any more.
-                        seal(tx, self._clock())
                 return kept
         except DatabaseUnavailable:
             raise

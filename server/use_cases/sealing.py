@@ -15,15 +15,19 @@ from server.domain import audit_chain
 from server.domain.audit_chain import GENESIS, Row, Seal, SealedRecord
 from server.errors import RateLimited
 from server.ports import Baton, Clock, Store, Transaction
-from server.use_cases import auditing
 
 INTERVAL_SECONDS = 0.5
 """How often a sealer looks for new records: half of what a record may stay unsealed."""
 BUSY_INTERVAL_SECONDS = 0.1
 """How soon it looks again where it found some: few at a time hold no exchange up, those of half a second would."""
 
+_SEAL_BATCH = 100
+"""Records in one transaction: small, since SQLite lets nobody else write meanwhile."""
 _REST_SECONDS = 0.01
 """Between two full batches: a process that asks for SQLite's lock now and then finds no gap between them."""
+
+_GAPS_STAY = timedelta(minutes=10)
+"""Far longer than the database lets a transaction of ours stay open (30 s without a statement, 3.5 s for each)."""
 
 _READ_BATCH = 1000
 _WINDOW = 10_000
@@ -51,7 +55,7 @@ class Sealer:
         while True:
             went = self._batch()
             sealed += went
-            if went < auditing.SEAL_BATCH:
+            if went < _SEAL_BATCH:
                 return sealed
             self.rest(_REST_SECONDS)
 
@@ -60,7 +64,14 @@ class Sealer:
         with self.baton.hold(), self.store.write() as tx:
             if not tx.seals.try_lock():
                 return 0
-            return auditing.seal(tx, self.clock())
+            records = tx.seals.unsealed(limit=_SEAL_BATCH)
+            if records:
+                head = tx.seals.head()
+                seals = audit_chain.chain(head or GENESIS, records)
+                now = self.clock()
+                tx.seals.append(seals if head else [GENESIS, *seals], now)
+                tx.seals.close_gaps(now - _GAPS_STAY)
+        return len(records)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,18 +71,6 @@ def test_what_happened_since_the_last_seal_waits(busy):
     assert (verify(busy)["valid"], verify(busy)["unsealed"]) == (True, 1)
 
 
-def test_on_sqlite_an_exchange_commits_with_its_seal(provider):
-    """One writer at a time: nothing waits for a sealer. On PostgreSQL a chain in there would make exchanges queue."""
-    provider.policy(repositoryId="987654321", repositoryOwnerId="123456789")
-    token = provider.github_token(repository_id="987654321", repository_owner_id="123456789")
-    assert provider.exchange(token).status_code == 200
-
-    report = verify(provider)
-
-    is_sqlite = provider.store._engines.writer.dialect.name == "sqlite"
-    assert (report["valid"], report["unsealed"] == 0) == (True, is_sqlite)
-
-
 def test_changed_record_is_named(busy):
     """The event id that is told finds the changed record by `GET /audit`."""
     sql(busy, "UPDATE audit_log SET actor = 'nobody' WHERE action = 'agent.created'")

@@ -12,7 +12,7 @@ from server.domain.audit_chain import GENESIS
 from server.ports import AuditFilter
 from server.store.audit_seals import AuditSealTable
 from server.store.database import Database
-from server.use_cases import auditing
+from server.use_cases import sealing
 from server.use_cases.sealing import AuditChain, Sealer
 
 
@@ -425,7 +425,7 @@ def test_a_batch_is_sealed_alone(database, clock, write, monkeypatch):
         append(*args)
 
     monkeypatch.setattr(AuditSealTable, "append", noted)
-    monkeypatch.setattr(auditing, "SEAL_BATCH", 2)
+    monkeypatch.setattr(sealing, "_SEAL_BATCH", 2)
 
     def rest(seconds):
         assert seconds > 0

@@ -17,6 +17,9 @@ class Headers:
     def __init__(self, fields):
         self._fields = fields
 
+    def __len__(self):
+        return len({name for name, _ in self._fields})
+
     def __contains__(self, name):
         return any(field == name for field, _ in self._fields)
 
@@ -44,7 +47,10 @@ class Client:
         self.read = 0
         self.answer = None
 
-    async def __call__(self):
+    def __call__(self):
+        return asyncio.ensure_future(self._whole())
+
+    async def _whole(self):
         if self.ends == "never":
             await asyncio.Event().wait()
         if self.ends == "early":
@@ -83,7 +89,7 @@ class Application:
 @pytest.fixture
 def ask(monkeypatch):
     """Send a request through the loop; gives the application and the client after the answer."""
-    monkeypatch.setattr(loop, "_FORGET_SECONDS", 0.01)
+    monkeypatch.setattr(loop, "_LOOK_SECONDS", 0.01)
     monkeypatch.setattr(loop, "_BODY_SECONDS", 0.05)
     application = Application()
     rsgi = loop.RsgiApplication(application, threads=1)

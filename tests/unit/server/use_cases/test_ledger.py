@@ -41,7 +41,6 @@ class Database:
             ),
             used_tokens=SimpleNamespace(claim_all=self._claim_all),
             audit=SimpleNamespace(append_all=self._append_all),
-            seals=SimpleNamespace(is_gapless=False),
         )
 
     def _claim_all(self, tokens):
