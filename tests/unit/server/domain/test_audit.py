@@ -53,3 +53,10 @@ def test_no_more_is_cut_than_it_takes():
     cut = cut_to_size({"ref": "r" * 16_000, "trace": trace})
 
     assert cut == {"ref": "r" * 512 + "…", "trace": trace, "truncated": True}
+
+
+def test_the_trace_goes_if_nothing_else_helps():
+    """The members that say who was refused and why stay."""
+    details = {"code": "TRUST_POLICY_VIOLATION", "trace": [_policy(10, 3)] * 3}
+
+    assert cut_to_size(details, most=100) == {"code": "TRUST_POLICY_VIO…", "trace": [], "truncated": True}
