@@ -182,8 +182,9 @@ class Network:
             except BaseException as error:  # noqa: BLE001 - raised again, in the thread that asked
                 outcome.put(error)
 
-        Thread(target=run, daemon=True).start()
         try:
+            # Inside: the request may be on its way before this thread comes back from the start.
+            Thread(target=run, daemon=True).start()
             result = outcome.get(timeout=max(0.0, self._left()))
         except Empty as error:
             raise TimedOutError("the answer did not end within the time that `timeout` allows") from error

@@ -52,8 +52,9 @@ def suggested_policy(
     nearest = next(iter(nearest_first(denied.evaluations, agent_id)), None)
     failed = {failure.condition for failure in nearest.failed} if nearest else set()
     wanted = _conditions(nearest.policy.conditions if nearest else Conditions(), failed, identity)
-    # A copy of an expired policy would be born expired, and of one that is there already a POST makes no second.
-    if wanted is None or "expiresAt" in failed or _is_taken(wanted, denied, agent_id):
+    # What was switched off must not come back by a paste, a copy of an expired policy would be born expired, and of one
+    # that is there already a POST makes no second.
+    if wanted is None or failed & {"enabled", "expiresAt"} or _is_taken(wanted, denied, agent_id):
         return None
     return {
         "provider": identity.provider,

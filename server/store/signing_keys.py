@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
 from sqlalchemy import Column, LargeBinary, Table, Text, bindparam, delete, insert, select, update
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Row
 
 from server.ports import KeyStatus, StoredKey
 from server.store import driver, locks
@@ -48,7 +49,7 @@ class SigningKeyTable:
 
     def all(self) -> Sequence[StoredKey]:
         """Every key, oldest first."""
-        return [StoredKey(**row._asdict()) for row in self._connection.execute(_ALL)]
+        return [_key(row) for row in self._connection.execute(_ALL)]
 
     def add(self, key: StoredKey) -> None:
         """Store a new key."""
@@ -73,3 +74,10 @@ class SigningKeyTable:
         """
         state = repr(driver.run(self._connection, _STATE))
         return int.from_bytes(sha256(state.encode()).digest()[:8])
+
+
+def _key(row: Row[Any]) -> StoredKey:
+    """The key of a row; SQLite gives back a text where one was put past the provider."""
+    values = row._asdict()
+    pem = values["private_pem"]
+    return StoredKey(**values | {"private_pem": pem.encode() if isinstance(pem, str) else pem})

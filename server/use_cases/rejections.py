@@ -24,6 +24,8 @@ NOBODY = "unverified"
 _OTHERS = "others"
 _MAX_KINDS = 100
 """Kinds of a group that are kept apart: what a stranger can add to the audit in a minute, in each process."""
+_MAX_OF_SOURCE = 5
+"""Kinds of one repository in a group: one that asks for ever new agents must not hide the refusals of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,16 @@ class Rejection:
     def group(self) -> Hashable:
         """What shares a bound: all of these."""
         return None
+
+    @property
+    def source(self) -> Hashable:
+        """Who has a bound within the group: nobody, for nobody has proven anything."""
+        return self
+
+    @property
+    def rest_of_source(self) -> "Rejection":
+        """The kind that stands for those of this source beyond its bound."""
+        return self
 
     @property
     def others(self) -> "Rejection":
@@ -72,6 +84,16 @@ class Refusal:
     def group(self) -> Hashable:
         """What shares a bound: strangers, who all fail for the same few reasons, crowd out none with another one."""
         return self.code, self.reason
+
+    @property
+    def source(self) -> Hashable:
+        """Who has a bound within the group: a repository."""
+        return self.code, self.reason, self.issuer, self.repository_id
+
+    @property
+    def rest_of_source(self) -> "Refusal":
+        """The kind that stands for those of this repository beyond its bound."""
+        return replace(self, agent_id=None, actor=_OTHERS)
 
     @property
     def others(self) -> "Refusal":
@@ -147,7 +169,10 @@ class RejectionCounter:
             return kind
         if self._sizes[kind.group] >= _MAX_KINDS:
             return kind.others
+        if self._sizes[kind.source] >= _MAX_OF_SOURCE:
+            return kind.rest_of_source
         self._sizes[kind.group] += 1
+        self._sizes[kind.source] += 1
         self._counts[kind] = 0
         self._due.add(kind)
         return kind

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from server.domain.audit import RequestContext
@@ -269,6 +270,21 @@ def test_a_planted_key_is_worth_nothing(encrypted, planted):
     assert provider.http.get("/api/v1/agents", headers=provider.admin).status_code == 200
     (entry,) = [it for it in logged if it["log_level"] == "error"]
     assert row.kid in entry["reason"]
+
+
+def test_a_key_that_lies_as_text_stops_nobody(encrypted):
+    """SQLite keeps a text where bytes belong: it is a key in clear like any other, and not an error 500."""
+    provider, _ = encrypted
+    row = a_row("ES256", (), KeyStatus.RETIRED)
+    with provider.store.write() as tx:
+        tx.signing_keys.add(row)
+        statement = text("UPDATE signing_keys SET private_pem = CAST(private_pem AS TEXT) WHERE kid = :kid")
+        tx.facts._connection.execute(statement, {"kid": row.kid})
+
+    published = provider.http.get("/.well-known/jwks.json").json["keys"]
+
+    assert row.kid not in {key["kid"] for key in published}
+    assert provider.exchange().status_code == 200
 
 
 @pytest.mark.parametrize("planted", PLANTED)

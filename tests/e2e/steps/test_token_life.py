@@ -124,7 +124,7 @@ def test_a_step_that_is_cancelled_revokes(action, stranger, github, repository, 
 
     assert process.returncode == 143, log
     assert "##[error]The operation was canceled." in log
-    assert [path for path, _ in stranger.requests if path == REVOKE] == [REVOKE]
+    assert [path for path, _ in stranger.requests if path == REVOKE] == [REVOKE], log
 
 
 def test_the_root_action_revokes_too(provider, repository, agent_name, run_action):

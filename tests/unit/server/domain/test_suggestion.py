@@ -70,7 +70,6 @@ REPLACED = [
     # A policy of another agent, or for registering, is a template only where the agent has none.
     ({"workflow": "cd.yml", "agent_id": OTHER}, {}, {"branch": "dev", "workflow": "ci.yml"}),
     ({"workflow": "cd.yml", "agent_id": None}, {}, {"branch": "dev", "workflow": "ci.yml"}),
-    ({"workflow": "cd.yml", "enabled": False}, {}, {"branch": "dev", "workflow": "ci.yml"}),
     # The branch of one entry of a merge queue never comes again.
     ({"branch": "main"}, {"ref": f"refs/heads/{QUEUE}"}, {"branch": "gh-readonly-queue/main/**"}),
     (
@@ -161,6 +160,8 @@ def test_no_suggestion_for_an_inactive_agent(suggest, make_run, agent):
     "others",
     [
         [{"branch": "main", "enabled": False}],
+        [{"environment": "prod", "enabled": False}],
+        [{"branch": "dev", "workflow": "cd.yml", "enabled": False}],
         [{"branch": "main", "expired": True}],
         [{"branch": "main", "environment": "prod", "expired": True}],
         [{"branch": "dev"}, {"branch": "main", "enabled": False}],

@@ -100,6 +100,17 @@ def test_strangers_have_a_bound_of_their_own():
     assert count == 500
 
 
+def test_one_repository_hides_no_other():
+    """Of one that asks for ever new agents five are kept apart; the next are counted under its own name."""
+    counter = RejectionCounter()
+    firsts = [counter.is_first(replace(REFUSAL, agent_id=UUID(int=number))) for number in range(300)]
+    other = replace(REFUSAL, repository_id="75")
+
+    assert firsts == [True] * 5 + [False] * 295
+    assert counter.is_first(other)
+    assert counter.drain() == {replace(REFUSAL, agent_id=None): 295}
+
+
 def test_a_first_that_was_not_written_is_made_up_for():
     """The next of the kind is audited in full; what was counted meanwhile stays counted."""
     counter = RejectionCounter()
