@@ -279,7 +279,6 @@ def test_writing_a_bootstrap_policy_needs_what_it_gives(provider, refused):
     bootstrap = post(provider, provider.admin_headers("policies:write", "agents:write")).json
     refused(put(provider, bootstrap, poor, branch="main"), 403, "FORBIDDEN", needed)
 
-    # Both of one moment, so their order is that of their random ids.
     assert sorted(listed(provider), key=itemgetter("id")) == sorted([own, bootstrap], key=itemgetter("id"))
     assert post(provider, poor, agentId=agent, branch="main").status_code == 201
     deleted = provider.http.delete(f"{PATH}/{bootstrap['id']}", headers=poor)
