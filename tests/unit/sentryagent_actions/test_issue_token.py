@@ -2,6 +2,7 @@
 
 import base64
 from queue import SimpleQueue
+from threading import Thread
 
 import httpx
 import pytest
@@ -362,6 +363,23 @@ def test_token_whose_answer_comes_after_a_cancellation_is_kept(world, monkeypatc
         issue(world)
     assert world.state()["access_token"] == world.access_token
     assert world.outputs() == {"authenticated": "false"}
+
+
+def test_token_of_a_call_that_is_cancelled_while_it_starts_is_kept(world, monkeypatch):
+    """The request can be on its way before the thread that asked for it comes back from the start of its call."""
+
+    class CancelledThread(Thread):
+        def start(self):
+            super().start()
+            self.join()
+            if world.script.requests[-1].path.endswith("/oidc/token"):
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr("sentryagent_actions.network.Thread", CancelledThread)
+    world.script.on(EXCHANGE, world.token())
+    with pytest.raises(KeyboardInterrupt):
+        issue(world)
+    assert world.state()["access_token"] == world.access_token
 
 
 def test_no_token_is_asked_for_where_its_state_cannot_be_kept(world, tmp_path):
