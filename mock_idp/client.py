@@ -74,7 +74,7 @@ class MockClient(RequestLog):
         self._call("DELETE", f"/_mock/jobs/{job_id}")
 
     def plan_fault(self, endpoint: str, **how: Any) -> None:
-        """Let an endpoint fail; see `mock_idp.fault_plan.PlannedFault`."""
+        """Let an endpoint fail; see `mock_idp.faults.plan.PlannedFault`."""
         self._call("POST", "/_mock/faults", {"endpoint": endpoint, **how})
 
     def clear_faults(self) -> None:

@@ -12,12 +12,12 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from mock_idp.claims import id_token_claims, server_url
 from mock_idp.environment import REQUEST_TOKEN, REQUEST_URL, event_payload, job_variables
-from mock_idp.fault_plan import FaultPlan, PlannedFault
-from mock_idp.forgeries import FORGERIES
-from mock_idp.github import id_token_claims, server_url
+from mock_idp.faults.forgeries import FORGERIES
+from mock_idp.faults.plan import FaultPlan, PlannedFault
+from mock_idp.faults.tokens import GOOD_TOKEN, TOKEN_FAULTS, Keys, TokenFault, seal
 from mock_idp.signing_keys import KeyRing, SigningKey, make_key, make_ring
-from mock_idp.token_faults import GOOD_TOKEN, TOKEN_FAULTS, Keys, TokenFault, seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
-from mock_idp.github import CLAIMS_SUPPORTED, stable_id, stable_sha
-from mock_idp.members import InvalidMemberError, read_members
+from mock_idp.claims import CLAIMS_SUPPORTED, stable_id, stable_sha
+from mock_idp.strict_fields import InvalidMemberError, read_members
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,9 +9,9 @@ import pytest
 
 from mock_idp.client import MockClient, MockUnavailableError, RefusedError
 from mock_idp.job import Job
-from mock_idp.members import InvalidMemberError
 from mock_idp.request_log import RequestLog
 from mock_idp.server import MockIdp
+from mock_idp.strict_fields import InvalidMemberError
 
 AUDIENCE = "https://id.example.com"
 

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-MOCK_IDP = [sys.executable, "-c", "from mock_idp.cli import main; main()"]
+MOCK_IDP = [sys.executable, "-c", "from mock_idp.cli.main import main; main()"]
 JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
 ENGINES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-MOCK_IDP = [sys.executable, "-c", "from mock_idp.cli import main; main()"]
+MOCK_IDP = [sys.executable, "-c", "from mock_idp.cli.main import main; main()"]
 HEAD = "name: Try\non: push\njobs:\n  job:\n    runs-on: ubuntu-latest\n    permissions: {id-token: write}\n    steps:\n"
 
 

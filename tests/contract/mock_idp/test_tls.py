@@ -11,10 +11,10 @@ import jwt
 import pytest
 from cryptography import x509
 
+from mock_idp.http.tls import CA_FILE_NAME, make_certificate, recipe
 from mock_idp.server import MockIdp
-from mock_idp.tls import CA_FILE_NAME, make_certificate, recipe
 
-MOCK_IDP = [sys.executable, "-c", "from mock_idp.cli import main; main()"]
+MOCK_IDP = [sys.executable, "-c", "from mock_idp.cli.main import main; main()"]
 GITHUB = "https://token.actions.githubusercontent.com"
 
 

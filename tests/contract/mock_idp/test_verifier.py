@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from mock_idp.verifier import UnsendableError, Verifier
+from mock_idp.attack.verifier import UnsendableError, Verifier
 
 REFUSAL = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 9\r\n\r\nnot  you\n"
 

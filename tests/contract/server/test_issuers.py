@@ -6,7 +6,7 @@ import time
 import httpx
 import pytest
 
-from mock_idp.faults import ANSWER_FAULTS, DISCOVERY_FAULTS, KEY_SET_FAULTS, TOKEN_FAULTS
+from mock_idp.faults.documents import ANSWER_FAULTS, DISCOVERY_FAULTS, KEY_SET_FAULTS, TOKEN_FAULTS
 from mock_idp.server import MockIdp
 from server.errors import InvalidOidcToken, IssuerUnavailable
 from server.issuers import GithubIssuerKeys

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from mock_idp.job import JOB_MEMBERS, Job, read_job
-from mock_idp.members import InvalidMemberError
+from mock_idp.strict_fields import InvalidMemberError
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from mock_idp.fault_plan import PlannedFault
-from mock_idp.faults import ANSWER_FAULTS, ENDPOINTS, ERROR_STATUS, fault_names
-from mock_idp.forgeries import FORGERIES
+from mock_idp.faults.documents import ANSWER_FAULTS, ENDPOINTS, ERROR_STATUS, fault_names
+from mock_idp.faults.forgeries import FORGERIES
+from mock_idp.faults.plan import PlannedFault
+from mock_idp.faults.tokens import TOKEN_FAULTS
+from mock_idp.http.page import add_page
 from mock_idp.job import read_job
-from mock_idp.members import InvalidMemberError, read_members
-from mock_idp.page import add_page
-from mock_idp.token_faults import TOKEN_FAULTS
+from mock_idp.strict_fields import InvalidMemberError, read_members
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 
 import click
 
-from mock_idp.attack_command import attack
+from mock_idp.cli.attack import attack
+from mock_idp.cli.job_options import job_options, start_job
+from mock_idp.cli.run import run
 from mock_idp.environment import FORMATS
-from mock_idp.job_options import job_options, start_job
-from mock_idp.run_command import run
 
 if TYPE_CHECKING:
-    from mock_idp.tls import Certificate
+    from mock_idp.http.tls import Certificate
 
 
 def _issuer(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -102,7 +102,7 @@ def serve(
         raise click.UsageError(message) from error
     print(f"mock-idp: listening on {idp.url} (issuer {idp.issuer})", flush=True)
     if certificate:
-        from mock_idp.tls import recipe
+        from mock_idp.http.tls import recipe
 
         where = urlsplit(idp.url)
         print(
@@ -114,7 +114,7 @@ def serve(
 
 
 def _certificate(folder: Path, names: tuple[str, ...]) -> Certificate:
-    from mock_idp.tls import make_certificate
+    from mock_idp.http.tls import make_certificate
 
     try:
         return make_certificate(names, folder)

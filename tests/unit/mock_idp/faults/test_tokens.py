@@ -4,10 +4,10 @@ import json
 import jwt
 import pytest
 
-from mock_idp.github import id_token_claims
+from mock_idp.claims import id_token_claims
+from mock_idp.faults.tokens import TOKEN_FAULTS, seal
 from mock_idp.job import Job
 from mock_idp.signing_keys import compact_json
-from mock_idp.token_faults import TOKEN_FAULTS, seal
 
 ISSUER = "http://127.0.0.1:3001"
 AUDIENCE = "https://id.example.com"

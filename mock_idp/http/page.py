@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Blueprint, Response, make_response, render_template, request
 
-from mock_idp.forgeries import FORGERIES
+from mock_idp.faults.forgeries import FORGERIES
+from mock_idp.faults.tokens import TOKEN_FAULTS
 from mock_idp.job import read_job
-from mock_idp.members import InvalidMemberError
-from mock_idp.token_faults import TOKEN_FAULTS
+from mock_idp.strict_fields import InvalidMemberError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,11 +10,11 @@ from joserfc import jwt as joserfc_jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from mock_idp.forgeries import FORGERIES
-from mock_idp.github import id_token_claims
+from mock_idp.claims import id_token_claims
+from mock_idp.faults.forgeries import FORGERIES
+from mock_idp.faults.tokens import TOKEN_FAULTS, seal
 from mock_idp.job import Job
 from mock_idp.signing_keys import base64url
-from mock_idp.token_faults import TOKEN_FAULTS, seal
 
 ISSUER = "http://127.0.0.1:3001"
 AUDIENCE = "https://id.example.com"

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from mock_idp.faults import fault_names
-from mock_idp.token_faults import TOKEN_FAULTS
+from mock_idp.faults.documents import fault_names
+from mock_idp.faults.tokens import TOKEN_FAULTS
 
 
 def _payload(token):

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mock_idp.attacks import Result
+    from mock_idp.attack.catalogue import Result
 
 
 def table(results: Sequence[Result]) -> str:

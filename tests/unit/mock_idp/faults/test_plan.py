@@ -1,4 +1,4 @@
-from mock_idp.fault_plan import FaultPlan, PlannedFault
+from mock_idp.faults.plan import FaultPlan, PlannedFault
 
 
 def _statuses(plan, number):

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from mock_idp.forgeries import FORGERIES
-from mock_idp.token_faults import TOKEN_FAULTS, Members, with_claims, without_claim
+from mock_idp.faults.forgeries import FORGERIES
+from mock_idp.faults.tokens import TOKEN_FAULTS, Members, with_claims, without_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -4,9 +4,9 @@ from urllib.parse import quote
 
 import pytest
 
-from mock_idp.app import create_app
-from mock_idp.fault_plan import PlannedFault
-from mock_idp.http_server import ConnectionToResetError
+from mock_idp.faults.plan import PlannedFault
+from mock_idp.http.app import create_app
+from mock_idp.http.wsgi_server import ConnectionToResetError
 from mock_idp.job import Job
 
 NO_PERMISSION = "runner does not have permissions to generate id token"

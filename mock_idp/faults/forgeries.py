@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from mock_idp.token_faults import (
+from mock_idp.faults.tokens import (
     Keys,
     Members,
     TokenFault,

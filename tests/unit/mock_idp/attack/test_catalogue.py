@@ -1,6 +1,6 @@
 import pytest
 
-from mock_idp.attacks import (
+from mock_idp.attack.catalogue import (
     ACCEPTED,
     BROKEN,
     CONTROL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from mock_idp.attacks import (
+from mock_idp.attack.catalogue import (
     ACCEPTED,
     CONTROL,
     FOLLOWED,
@@ -17,14 +17,14 @@ from mock_idp.attacks import (
     catalogue,
     verdict_of,
 )
+from mock_idp.attack.verifier import UnsendableError
 from mock_idp.job import Job
-from mock_idp.verifier import UnsendableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
+    from mock_idp.attack.verifier import Verifier
     from mock_idp.client import MockClient
-    from mock_idp.verifier import Verifier
 
 
 class ControlRefusedError(Exception):

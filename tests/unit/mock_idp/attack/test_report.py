@@ -3,8 +3,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from mock_idp.attack_report import as_json, as_junit, table
-from mock_idp.attacks import Attack, Result
+from mock_idp.attack.catalogue import Attack, Result
+from mock_idp.attack.report import as_json, as_junit, table
 
 RESULTS = (
     Result(Attack("control", "a right token", expected="accepted"), "accepted", 200, "{}", 0.01),

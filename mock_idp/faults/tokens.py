@@ -1,6 +1,6 @@
 """What can be wrong with one token, by name. Pure.
 
-`TOKEN_FAULTS` are mistakes and differences of a GitHub token; `mock_idp.forgeries` has what an attacker makes.
+`TOKEN_FAULTS` are mistakes and differences of a GitHub token; `mock_idp.faults.forgeries` has what an attacker makes.
 """
 
 from __future__ import annotations

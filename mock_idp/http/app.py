@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 
-from mock_idp import control
-from mock_idp.faults import (
+from mock_idp.claims import default_audience, discovery_document, is_audience_issuable
+from mock_idp.faults.documents import (
     ANSWER_FAULTS,
     DISCOVERY_FAULTS,
     ERROR_STATUS,
@@ -19,17 +19,17 @@ from mock_idp.faults import (
     Answer,
     json_answer,
 )
-from mock_idp.forgeries import FORGERIES
-from mock_idp.github import default_audience, discovery_document, is_audience_issuable
-from mock_idp.http_server import ConnectionToResetError
+from mock_idp.faults.forgeries import FORGERIES
+from mock_idp.faults.tokens import TOKEN_FAULTS
+from mock_idp.http import control
+from mock_idp.http.wsgi_server import ConnectionToResetError
 from mock_idp.issuer import API_VERSION, FOREIGN_KEYS_PATH, RUN_SERVICE_PATH
-from mock_idp.token_faults import TOKEN_FAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from mock_idp.fault_plan import PlannedFault
+    from mock_idp.faults.plan import PlannedFault
     from mock_idp.issuer import Issuer, StartedJob
     from mock_idp.job import Job
 

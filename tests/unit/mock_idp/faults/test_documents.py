@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import mock_idp
-from mock_idp.faults import ANSWER_FAULTS, DISCOVERY_FAULTS, KEY_SET_FAULTS, Answer, fault_names
+from mock_idp.faults.documents import ANSWER_FAULTS, DISCOVERY_FAULTS, KEY_SET_FAULTS, Answer, fault_names
 from mock_idp.signing_keys import make_key
 
 ISSUER = "http://127.0.0.1:3001"

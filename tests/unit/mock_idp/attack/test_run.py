@@ -2,10 +2,10 @@ import itertools
 
 import pytest
 
-from mock_idp.attack_run import AttackRun, ControlRefusedError, chosen
-from mock_idp.attacks import CONTROL, catalogue
+from mock_idp.attack.catalogue import CONTROL, catalogue
+from mock_idp.attack.run import AttackRun, ControlRefusedError, chosen
+from mock_idp.attack.verifier import Answer, UnsendableError
 from mock_idp.request_log import RequestLog
-from mock_idp.verifier import Answer, UnsendableError
 
 
 class Mock(RequestLog):

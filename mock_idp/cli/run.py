@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from mock_idp.job_options import given_options, job_options, pairs, running_job
+from mock_idp.cli.job_options import given_options, job_options, pairs, running_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 import mock_idp
-from mock_idp.github import (
+from mock_idp.claims import (
     CLAIMS,
     CLAIMS_SUPPORTED,
     DOCUMENTED,
@@ -16,7 +16,7 @@ from mock_idp.github import (
     server_url,
 )
 from mock_idp.job import Job
-from mock_idp.members import InvalidMemberError
+from mock_idp.strict_fields import InvalidMemberError
 
 GITHUB = "https://token.actions.githubusercontent.com"
 ALWAYS_PRESENT = {

@@ -1,6 +1,6 @@
 import pytest
 
-from mock_idp.members import InvalidMemberError, read_members
+from mock_idp.strict_fields import InvalidMemberError, read_members
 
 KINDS = {
     "text": "a string",

@@ -1,6 +1,6 @@
 import pytest
 
-from mock_idp.verifier import Verifier
+from mock_idp.attack.verifier import Verifier
 
 
 @pytest.mark.parametrize(

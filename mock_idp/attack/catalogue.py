@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from mock_idp.forgeries import FORGERIES
-from mock_idp.github import stable_id
+from mock_idp.claims import stable_id
+from mock_idp.faults.forgeries import FORGERIES
+from mock_idp.faults.tokens import TOKEN_FAULTS
 from mock_idp.job import REF_OF_EVENT, Job
-from mock_idp.token_faults import TOKEN_FAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

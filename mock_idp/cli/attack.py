@@ -9,15 +9,15 @@ from urllib.parse import urlsplit
 
 import click
 
+from mock_idp.cli.job_options import flag_of, given_options, job_options, pairs
 from mock_idp.client import MockClient, MockUnavailableError
-from mock_idp.job_options import flag_of, given_options, job_options, pairs
-from mock_idp.members import InvalidMemberError
+from mock_idp.strict_fields import InvalidMemberError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mock_idp.attacks import Attack, Result
-    from mock_idp.verifier import Verifier
+    from mock_idp.attack.catalogue import Attack, Result
+    from mock_idp.attack.verifier import Verifier
 
 
 def _url(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -81,7 +81,7 @@ _report = click.Path(dir_okay=False, writable=True, path_type=Path)
 @click.option("--i-own-this-host", "is_owner", is_flag=True, help="allow a target that is not this machine")
 def attack(target: str, json_file: Path | None, junit_file: Path | None, **options: Any) -> int:
     """Send hostile tokens to a verifier that trusts this mock; exit 0 where it refuses all, 1 otherwise."""
-    from mock_idp.attack_report import as_json, as_junit, table
+    from mock_idp.attack.report import as_json, as_junit, table
 
     if options["id_token"] == "none":
         raise click.UsageError("--id-token none: such a job has no token, so none could be accepted")
@@ -104,7 +104,7 @@ def attack(target: str, json_file: Path | None, junit_file: Path | None, **optio
 
 
 def _verifier(target: str, options: dict[str, Any]) -> Verifier:
-    from mock_idp.verifier import Verifier
+    from mock_idp.attack.verifier import Verifier
 
     place, member = options.pop("place")
     others, headers = options.pop("members"), options.pop("headers")
@@ -120,7 +120,7 @@ def _verifier(target: str, options: dict[str, Any]) -> Verifier:
 
 
 def _fire(mock: MockClient, verifier: Verifier, options: dict[str, Any]) -> list[Result]:
-    from mock_idp.attack_run import AttackRun, ControlRefusedError
+    from mock_idp.attack.run import AttackRun, ControlRefusedError
 
     attacks = _chosen(options)
     audience, time_limit = options.pop("audience"), options.pop("time_limit")
@@ -135,7 +135,7 @@ def _fire(mock: MockClient, verifier: Verifier, options: dict[str, Any]) -> list
 
 
 def _chosen(options: dict[str, Any]) -> list[Attack]:
-    from mock_idp.attack_run import chosen
+    from mock_idp.attack.run import chosen
 
     only, skip = options.pop("only"), options.pop("skip")
     of_job = {name: value for name, value in options.items() if name not in {"audience", "time_limit"}}
