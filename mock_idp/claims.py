@@ -74,7 +74,7 @@ def stable_sha(text: str) -> str:
 
 
 def discovery_document(issuer: str) -> dict[str, Any]:
-    """The discovery document, members in GitHub's order; it has no authorization or token endpoint."""
+    """The discovery document, fields in GitHub's order; it has no authorization or token endpoint."""
     return {
         "issuer": issuer,
         "jwks_uri": f"{issuer}/.well-known/jwks",

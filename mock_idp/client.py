@@ -23,7 +23,7 @@ class MockUnavailableError(Exception):
 
 
 class RefusedError(Exception):
-    """The mock refuses a member of a request; `field` is the JSON member, `reason` says what would be right."""
+    """The mock refuses a field of a request; `field` is its JSON name, `reason` says what would be right."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field} {reason}")
@@ -55,7 +55,7 @@ class MockClient(RequestLog):
         **claims: object,
     ) -> str:
         """A token for `job`; keyword claims override its own, `None` removes one; `fault` is a name of the catalogue."""
-        body = {"job": job.members() if job else None, "audience": audience, "header": header}
+        body = {"job": job.as_json() if job else None, "audience": audience, "header": header}
         answer = self._call("POST", "/_mock/token", body | {"claims": claims, "fault": fault or None})
         return str(answer["token"])
 
@@ -63,11 +63,11 @@ class MockClient(RequestLog):
         """Start a job with the fields of `mock_idp.job.Job`: `requestUrl`, `requestToken`, `variables`, `event`."""
         from mock_idp.job import Job
 
-        return self.start_job(Job(**options).members())
+        return self.start_job(Job(**options).as_json())
 
-    def start_job(self, members: Mapping[str, Any]) -> dict[str, Any]:
-        """Start a job from JSON members: `POST /_mock/jobs`."""
-        return self._call("POST", "/_mock/jobs", dict(members))
+    def start_job(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a job from JSON fields: `POST /_mock/jobs`."""
+        return self._call("POST", "/_mock/jobs", dict(fields))
 
     def end_job(self, job_id: str) -> None:
         """End a job; its request token is expired from then on."""

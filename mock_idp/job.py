@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from mock_idp.claims import CLAIMS_SUPPORTED, stable_id, stable_sha
-from mock_idp.strict_fields import InvalidMemberError, read_members
+from mock_idp.strict_fields import InvalidFieldError, read_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,7 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def camel(name: str) -> str:
-    """The JSON member of a field: `id_token` is `idToken`."""
+    """The JSON name of a field: `id_token` is `idToken`."""
     head, *rest = name.split("_")
     return head + "".join(word.title() for word in rest)
 
@@ -71,7 +71,7 @@ class Job:
 
     Ids follow from names and stay the same for one name. `ref` may be a plain branch name; for events of pull
     requests a branch is the head branch, and the job's own ref becomes `refs/pull/N/merge`.
-    Raises InvalidMemberError for a value that GitHub could not have.
+    Raises InvalidFieldError for a value that GitHub could not have.
     """
 
     repository: str = "octo-org/hello-agent"
@@ -107,10 +107,10 @@ class Job:
     def __post_init__(self) -> None:
         for name, (pattern, reason) in _PATTERNS.items():
             if not re.fullmatch(pattern, getattr(self, name)):
-                raise InvalidMemberError(camel(name), reason)
+                raise InvalidFieldError(camel(name), reason)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise InvalidMemberError(camel(name), f"must be one of {', '.join(choices)}")
+                raise InvalidFieldError(camel(name), f"must be one of {', '.join(choices)}")
         self._settle_event()
         self._settle_names()
 
@@ -121,19 +121,19 @@ class Job:
     def _settle_event(self) -> None:
         if self.event == "workflow_call":
             # A called workflow's token carries the event of its caller.
-            raise InvalidMemberError(
+            raise InvalidFieldError(
                 "event",
                 "is the caller's in a called workflow, such as push; the called workflow is an option of its own",
             )
         if self.id_token == "fork" and self.event not in {"", "pull_request"}:
-            raise InvalidMemberError("idToken", "is fork only for the event pull_request")
+            raise InvalidFieldError("idToken", "is fork only for the event pull_request")
         event = self.event or ("pull_request" if self.id_token == "fork" else "push")
         self._set(event=event)
         ref = self.ref if self.ref.startswith("refs/") or not self.ref else f"refs/heads/{self.ref}"
         if event in PULL_REQUEST_EVENTS:
             self._settle_pull_request("" if self.ref == REF_OF_EVENT else ref)
         else:
-            self._refuse_pull_request_members()
+            self._refuse_pull_request_fields()
             self._set(ref=_DEFAULT_REFS.get(event, "refs/heads/main") if self.ref == REF_OF_EVENT else ref)
 
     def _settle_pull_request(self, ref: str) -> None:
@@ -141,22 +141,22 @@ class Job:
         merge = re.fullmatch(r"refs/pull/([1-9][0-9]*)/merge", ref)
         branch = ref.removeprefix("refs/heads/")
         if ref and not merge and branch == ref:
-            raise InvalidMemberError("ref", "of a pull request must be a branch or refs/pull/N/merge")
+            raise InvalidFieldError("ref", "of a pull request must be a branch or refs/pull/N/merge")
         number = self.pull_request or (merge[1] if merge else "1")
         if merge and merge[1] != number:
-            raise InvalidMemberError("pullRequest", "must be the number in `ref`")
+            raise InvalidFieldError("pullRequest", "must be the number in `ref`")
         on_base = self.event == "pull_request_target"
         if on_base and merge:
-            raise InvalidMemberError("ref", "of pull_request_target is the base branch")
+            raise InvalidFieldError("ref", "of pull_request_target is the base branch")
         base_ref = self.base_ref or (branch if on_base and branch else "main")
         head_ref = self.head_ref or (branch if branch and not merge and not on_base else "feature")
         ref = f"refs/heads/{base_ref}" if on_base else f"refs/pull/{number}/merge"
         self._set(pull_request=number, base_ref=base_ref, head_ref=head_ref, ref=ref)
 
-    def _refuse_pull_request_members(self) -> None:
+    def _refuse_pull_request_fields(self) -> None:
         for name in ("pull_request", "head_ref", "base_ref"):
             if getattr(self, name):
-                raise InvalidMemberError(
+                raise InvalidFieldError(
                     camel(name), f"belongs to a pull request, not to the event {self.event}"
                 )
 
@@ -166,7 +166,7 @@ class Job:
             self.enterprise_id and not self.enterprise
         ):
             lone = "called_workflow_sha" if self.called_workflow_sha else "enterprise_id"
-            raise InvalidMemberError(camel(lone), f"needs `{camel(lone.rsplit('_', 1)[0])}`")
+            raise InvalidFieldError(camel(lone), f"needs `{camel(lone.rsplit('_', 1)[0])}`")
         sha = self.sha or stable_sha(f"{self.repository}@{self.ref}")
         called = stable_sha(self.called_workflow) if self.called_workflow else sha
         self._set(
@@ -184,9 +184,9 @@ class Job:
     def _check_claim_keys(self) -> None:
         for key in self.include_claim_keys:
             if key not in {"repo", "context", *CLAIMS_SUPPORTED} and not key.startswith("repo_property_"):
-                raise InvalidMemberError("includeClaimKeys", f"has {key!r}, which is no claim")
+                raise InvalidFieldError("includeClaimKeys", f"has {key!r}, which is no claim")
         if "environment" in self.include_claim_keys and not self.environment:
-            raise InvalidMemberError("environment", "is required, since `includeClaimKeys` has it")
+            raise InvalidFieldError("environment", "is required, since `includeClaimKeys` has it")
 
     @property
     def owner(self) -> str:
@@ -218,37 +218,37 @@ class Job:
         """Whether the job has `permissions: id-token: write`; pull requests from forks never do."""
         return self.id_token == "write"
 
-    def members(self) -> dict[str, Any]:
-        """The JSON members from which `read_job` makes an equal job."""
+    def as_json(self) -> dict[str, Any]:
+        """The JSON fields from which `read_job` makes an equal job."""
         values = {camel(item.name): getattr(self, item.name) for item in fields(self)}
         if not self.called_workflow:
             # It is this commit then, and cannot be chosen.
             del values["calledWorkflowSha"]
         if self.event not in PULL_REQUEST_EVENTS:
-            values = {name: value for name, value in values.items() if name not in _PULL_REQUEST_MEMBERS}
+            values = {name: value for name, value in values.items() if name not in _PULL_REQUEST_FIELDS}
         return values | {
             "includeClaimKeys": list(self.include_claim_keys),
             "repositoryProperties": dict(self.repository_properties),
         }
 
 
-_PULL_REQUEST_MEMBERS: Final = ("pullRequest", "headRef", "baseRef")
+_PULL_REQUEST_FIELDS: Final = ("pullRequest", "headRef", "baseRef")
 _KIND_OF_TYPE: Final = {"bool": "true or false", "tuple[str, ...]": "an array of strings"}
-JOB_MEMBERS: Final[Mapping[str, str]] = {
+JOB_FIELDS: Final[Mapping[str, str]] = {
     camel(item.name): "an object of strings"
     if item.name == "repository_properties"
     else _KIND_OF_TYPE.get(str(item.type), "a string")
     for item in fields(Job)
 }
-_FIELD_OF_MEMBER: Final = {camel(item.name): item.name for item in fields(Job)}
+_NAME_OF_FIELD: Final = {camel(item.name): item.name for item in fields(Job)}
 
 
 def read_job(body: object) -> Job:
-    """A job from the JSON members of `JOB_MEMBERS`. Raises InvalidMemberError."""
+    """A job from the JSON fields of `JOB_FIELDS`. Raises InvalidFieldError."""
     values: dict[str, Any] = {
-        _FIELD_OF_MEMBER[name]: tuple(value) if isinstance(value, list) else value
-        for name, value in read_members(body, JOB_MEMBERS).items()
+        _NAME_OF_FIELD[name]: tuple(value) if isinstance(value, list) else value
+        for name, value in read_fields(body, JOB_FIELDS).items()
     }
     if values.get("ref") == REF_OF_EVENT:
-        raise InvalidMemberError("ref", _PATTERNS["ref"][1])
+        raise InvalidFieldError("ref", _PATTERNS["ref"][1])
     return Job(**values)

@@ -7,8 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from mock_idp.faults.plan import read_planned_fault
 from mock_idp.http.app import create_app
-from mock_idp.http.control import read_fault
 from mock_idp.http.wsgi_server import HttpServer
 from mock_idp.issuer import Issuer
 from mock_idp.job import Job
@@ -95,8 +95,8 @@ class MockIdp(RequestLog):
         self.state.end_job(job_id)
 
     def plan_fault(self, endpoint: str, **how: Any) -> None:
-        """Let an endpoint fail; see `mock_idp.faults.plan.PlannedFault`. Raises InvalidMemberError."""
-        self.state.plan_fault(read_fault({"endpoint": endpoint, **how}))
+        """Let an endpoint fail; see `mock_idp.faults.plan.PlannedFault`. Raises InvalidFieldError."""
+        self.state.plan_fault(read_planned_fault({"endpoint": endpoint, **how}))
 
     def clear_faults(self) -> None:
         """Behave again."""

@@ -1,15 +1,15 @@
-"""Strict reading of JSON members: unknown names and wrong types are refused, nothing is coerced."""
+"""Strict reading of JSON fields: unknown names and wrong types are refused, nothing is coerced."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 
-class InvalidMemberError(ValueError):
-    """One member of a request is not acceptable; `field` names it, `reason` says what would be."""
+class InvalidFieldError(ValueError):
+    """One field of a request is not acceptable; `field` names it, `reason` says what would be."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"`{field}` {reason}.")
@@ -43,16 +43,22 @@ KINDS: Mapping[str, Callable[[object], bool]] = {
 }
 
 
-def read_members(body: object, kinds: Mapping[str, str]) -> dict[str, Any]:
-    """The members of a JSON object, checked against `kinds` (member -> key of `KINDS`); `null` is absent.
+def require_known(field: str, value: str | None, known: Iterable[str]) -> None:
+    """Raises InvalidFieldError for a value, if there is one, that is not among the known ones."""
+    if value is not None and value not in known:
+        raise InvalidFieldError(field, f"must be one of {', '.join(known)}")
 
-    Raises InvalidMemberError for a body that is no object, an unknown member or a wrong type.
+
+def read_fields(body: object, kinds: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a JSON object, checked against `kinds` (field -> key of `KINDS`); `null` is absent.
+
+    Raises InvalidFieldError for a body that is not an object, an unknown field or a wrong type.
     """
     if not isinstance(body, dict):
-        raise InvalidMemberError("body", "must be a JSON object")
+        raise InvalidFieldError("body", "must be a JSON object")
     for name, value in body.items():
         if name not in kinds:
-            raise InvalidMemberError(name, f"is not known here; known are {', '.join(kinds)}")
+            raise InvalidFieldError(name, f"is an unknown field; allowed fields are {', '.join(kinds)}")
         if value is not None and not KINDS[kinds[name]](value):
-            raise InvalidMemberError(name, f"must be {kinds[name]}")
+            raise InvalidFieldError(name, f"must be {kinds[name]}")
     return {name: value for name, value in body.items() if value is not None}

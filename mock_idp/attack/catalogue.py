@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from mock_idp.claims import stable_id
-from mock_idp.faults.forgeries import FORGERIES
 from mock_idp.faults.tokens import TOKEN_FAULTS
 from mock_idp.job import REF_OF_EVENT, Job
 
@@ -35,7 +34,7 @@ class Attack:
     """
 
     name: str
-    story: str
+    description: str
     fault: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
     expected: str = REFUSED
@@ -61,7 +60,7 @@ class Result:
         """The result for the report."""
         return {
             "name": self.attack.name,
-            "story": self.attack.story,
+            "story": self.attack.description,
             "expected": self.attack.expected,
             "verdict": self.verdict,
             "status": self.status or None,
@@ -87,7 +86,7 @@ FOLLOWED: Final = Attack("own-url-followed", "asked the URL in a forged `jku` or
 
 def catalogue(options: Mapping[str, Any]) -> tuple[Attack, ...]:
     """Every attack on a verifier that accepts a job with these options (fields of `Job`), the controls included."""
-    faults = (Attack(name, fault.story, name) for name, fault in {**TOKEN_FAULTS, **FORGERIES}.items())
+    faults = (Attack(name, fault.description, name) for name, fault in TOKEN_FAULTS.items())
     replay = Attack("replay", "the very token that was accepted a moment ago", replayed=True)
     return (CONTROL, *_identities(options), *faults, replay, LAST_CONTROL)
 
@@ -96,7 +95,7 @@ def _identities(options: Mapping[str, Any]) -> Iterator[Attack]:
     """Genuine tokens of somebody else, or of a moment that the policy does not mean."""
     job = Job(**options)
     other_ids = {"repository_id": "", "repository_owner_id": ""}
-    for name, repository, story in (
+    for name, repository, description in (
         (
             "look-alike-repository",
             f"{job.repository}-evil",
@@ -105,7 +104,7 @@ def _identities(options: Mapping[str, Any]) -> Iterator[Attack]:
         ("look-alike-owner", f"{job.owner}-evil/{job.name}", "an owner whose name begins with the right one"),
         ("namesake", f"octo-evil/{job.name}", "the right repository name of another owner"),
     ):
-        yield Attack(name, story, changes={"repository": repository, **other_ids})
+        yield Attack(name, description, changes={"repository": repository, **other_ids})
     recycled = {name: stable_id(f"recycled {job.repository} {name}") for name in other_ids}
     yield Attack(
         "recycled-name", "the right name after it was given up and taken by somebody else", changes=recycled
@@ -126,9 +125,9 @@ def _identities(options: Mapping[str, Any]) -> Iterator[Attack]:
 def _refs(job: Job) -> Iterator[Attack]:
     if not job.ref.startswith("refs/heads/") or job.event.startswith("pull_request"):
         return
-    for name, ref, story in (
+    for name, ref, description in (
         ("other-branch", "refs/heads/evil", "another branch"),
         ("look-alike-branch", f"{job.ref}-evil", "a branch whose name begins with the right one"),
         ("tag-named-as-branch", job.ref.replace("heads", "tags", 1), "a tag with the name of the branch"),
     ):
-        yield Attack(name, f"{story}, where the policy names the branch", changes={"ref": ref})
+        yield Attack(name, f"{description}, where the policy names the branch", changes={"ref": ref})

@@ -21,7 +21,7 @@ def table(results: Sequence[Result]) -> str:
         answer = f"{result.status or 'no status'} {result.note}".rstrip()
         lines += [
             "",
-            f"{result.attack.name}: {result.attack.story}",
+            f"{result.attack.name}: {result.attack.description}",
             f"  {result.attack.expected} expected, {result.verdict}; answer {answer}",
         ]
     lines += ["", f"{len(results) - len(wrong)} of {len(results)} as expected"]
@@ -31,7 +31,9 @@ def table(results: Sequence[Result]) -> str:
 def _row(result: Result, width: int) -> str:
     mark = "ok   " if result.is_as_expected else "WRONG"
     status = result.status or "-"
-    return f"{mark} {result.attack.name:<{width}}  {result.verdict:<10} {status:>3}  {result.attack.story}"
+    return (
+        f"{mark} {result.attack.name:<{width}}  {result.verdict:<10} {status:>3}  {result.attack.description}"
+    )
 
 
 def as_json(target: str, issuer: str, results: Sequence[Result]) -> str:
@@ -54,7 +56,7 @@ def as_junit(target: str, results: Sequence[Result]) -> str:
         about = {"classname": "mock-idp.attack", "name": result.attack.name, "time": f"{result.seconds:.3f}"}
         case = ET.SubElement(suite, "testcase", about)
         if result in wrong:
-            message = f"{result.attack.expected} expected, {result.verdict}: {result.attack.story}"
+            message = f"{result.attack.expected} expected, {result.verdict}: {result.attack.description}"
             failure = ET.SubElement(case, "failure", {"message": message})
             failure.text = _printable(f"{result.status or 'no status'} {result.note}")
     return f"{ET.tostring(suite, 'unicode', xml_declaration=True)}\n"

@@ -68,14 +68,14 @@ class AttackRun:
     def _fire(self, attack: Attack) -> Result:
         token = self._mint(attack)
         try:
-            answer = self._verifier.send(token)
-            if attack.replayed and verdict_of(answer.status) != ACCEPTED:
-                return Result(attack, NOT_SENT, answer.status, "not even accepted once", answer.seconds)
+            response = self._verifier.send(token)
+            if attack.replayed and verdict_of(response.status) != ACCEPTED:
+                return Result(attack, NOT_SENT, response.status, "not even accepted once", response.seconds)
             if attack.replayed:
-                answer = self._verifier.send(token)
+                response = self._verifier.send(token)
         except UnsendableError as error:
             return Result(attack, UNSENDABLE, 0, str(error), 0.0)
-        return Result(attack, verdict_of(answer.status), answer.status, answer.note, answer.seconds)
+        return Result(attack, verdict_of(response.status), response.status, response.note, response.seconds)
 
     def _mint(self, attack: Attack) -> str:
         job = Job(**{**self._options, **attack.changes})

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _NOTE_LENGTH: Final = 300
 _FIRST_REDIRECT: Final = 300
-_ANSWER_BYTES: Final = 64 << 10
+_RESPONSE_BYTES: Final = 64 << 10
 
 
 class UnsendableError(Exception):
@@ -23,7 +23,7 @@ class UnsendableError(Exception):
 
 
 @dataclass(frozen=True)
-class Answer:
+class VerifierResponse:
     """The status, 0 where none came, the beginning of a refusal's body or the reason, and the time that it took in seconds."""
 
     status: int
@@ -33,14 +33,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Verifier:
-    """Where tokens are sent, and how: `place` is `bearer`, `json` or `form`, `member` the one that takes the token.
+    """Where tokens are sent, and how: `place` is `bearer`, `json` or `form`, `token_field` is the one that takes the token.
 
-    `others` stand beside it in the body. The timeout of one request is in seconds.
+    `others` are the other fields of the body. The timeout of one request is in seconds.
     """
 
     url: str
     place: str
-    member: str = ""
+    token_field: str = ""
     others: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     method: str = ""
@@ -55,14 +55,14 @@ class Verifier:
         except ValueError:
             return False
 
-    def send(self, token: str) -> Answer:
+    def send(self, token: str) -> VerifierResponse:
         """Send one token; redirects are not followed. Raises UnsendableError."""
         started = time.monotonic()
         try:
             status, note = self._request(token)
         except (OSError, http.client.HTTPException) as error:
             status, note = 0, f"no answer: {type(error).__name__} {error}"
-        return Answer(status, " ".join(note.split())[:_NOTE_LENGTH], time.monotonic() - started)
+        return VerifierResponse(status, " ".join(note.split())[:_NOTE_LENGTH], time.monotonic() - started)
 
     def _request(self, token: str) -> tuple[int, str]:
         parts = urlsplit(self.url)
@@ -74,7 +74,7 @@ class Verifier:
         try:
             connection.request(method, target, body, headers)
             response = connection.getresponse()
-            text = response.read(_ANSWER_BYTES).decode("utf-8", "replace")
+            text = response.read(_RESPONSE_BYTES).decode("utf-8", "replace")
         except ValueError as error:
             # http.client keeps line breaks out of headers: nobody can send those.
             raise UnsendableError(str(error)) from error
@@ -87,7 +87,7 @@ class Verifier:
         headers = {"Accept": "application/json", "User-Agent": "mock-idp attack", **self.headers}
         if self.place == "bearer":
             return None, headers | {"Authorization": f"Bearer {token}"}
-        values = {**self.others, self.member: token}
+        values = {**self.others, self.token_field: token}
         if self.place == "json":
             return json.dumps(values), headers | {"Content-Type": "application/json"}
         return urlencode(values), headers | {"Content-Type": "application/x-www-form-urlencoded"}

@@ -11,7 +11,7 @@ import click
 
 from mock_idp.cli.job_options import flag_of, given_options, job_options, pairs
 from mock_idp.client import MockClient, MockUnavailableError
-from mock_idp.strict_fields import InvalidMemberError
+from mock_idp.strict_fields import InvalidFieldError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,10 +28,10 @@ def _url(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
 
 
 def _place(_ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, str]:
-    place, _, member = value.partition(":")
-    if value != "bearer" and not (place in {"json", "form"} and member):
+    place, _, field = value.partition(":")
+    if value != "bearer" and not (place in {"json", "form"} and field):
         raise click.BadParameter(f"{value!r} must be bearer, json:FIELD or form:FIELD", param=parameter)
-    return place, member
+    return place, field
 
 
 _report = click.Path(dir_okay=False, writable=True, path_type=Path)
@@ -52,11 +52,11 @@ _report = click.Path(dir_okay=False, writable=True, path_type=Path)
 )
 @click.option(
     "--member",
-    "members",
+    "others",
     multiple=True,
     callback=pairs,
     metavar="NAME=VALUE",
-    help="one more member of the body; repeatable",
+    help="one more field of the body; repeatable",
 )
 @click.option(
     "--header",
@@ -106,11 +106,11 @@ def attack(target: str, json_file: Path | None, junit_file: Path | None, **optio
 def _verifier(target: str, options: dict[str, Any]) -> Verifier:
     from mock_idp.attack.verifier import Verifier
 
-    place, member = options.pop("place")
-    others, headers = options.pop("members"), options.pop("headers")
+    place, field = options.pop("place")
+    others, headers = options.pop("others"), options.pop("headers")
     if others and place == "bearer":
-        raise click.UsageError("--member stands in a body, which --send bearer does not have")
-    verifier = Verifier(target, place, member, others, headers, options.pop("method"), options.pop("timeout"))
+        raise click.UsageError("--member needs a body, which --send bearer does not have")
+    verifier = Verifier(target, place, field, others, headers, options.pop("method"), options.pop("timeout"))
     if not verifier.is_on_this_machine and not options.pop("is_owner"):
         raise click.UsageError(
             f"{target} is not on this machine; attack only what is yours, and say so with --i-own-this-host"
@@ -141,7 +141,7 @@ def _chosen(options: dict[str, Any]) -> list[Attack]:
     of_job = {name: value for name, value in options.items() if name not in {"audience", "time_limit"}}
     try:
         return chosen(given_options(of_job), only, skip)
-    except InvalidMemberError as error:
+    except InvalidFieldError as error:
         raise click.UsageError(f"{flag_of(error.field)} {error.reason}") from error
     except KeyError as error:
         raise click.UsageError(

@@ -99,9 +99,9 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value not in (None, False, (), {})}
 
 
-def flag_of(member: str) -> str:
-    """The flag that a user types for a JSON member of a job; other members stay as they are."""
-    return {camel(item.name): _flag(item.name) for item in dataclasses.fields(Job)}.get(member, member)
+def flag_of(field: str) -> str:
+    """The flag that a user types for a JSON field of a job; other names stay as they are."""
+    return {camel(item.name): _flag(item.name) for item in dataclasses.fields(Job)}.get(field, field)
 
 
 def start_job(url: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,15 +11,8 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, request
 
 from mock_idp.claims import default_audience, discovery_document, is_audience_issuable
-from mock_idp.faults.documents import (
-    ANSWER_FAULTS,
-    DISCOVERY_FAULTS,
-    ERROR_STATUS,
-    KEY_SET_FAULTS,
-    Answer,
-    json_answer,
-)
-from mock_idp.faults.forgeries import FORGERIES
+from mock_idp.faults.documents import DISCOVERY_FAULTS, KEY_SET_FAULTS
+from mock_idp.faults.responses import ERROR_STATUS, RESPONSE_FAULTS, RawResponse, json_response
 from mock_idp.faults.tokens import TOKEN_FAULTS
 from mock_idp.http import control
 from mock_idp.http.wsgi_server import ConnectionToResetError
@@ -79,14 +72,14 @@ class _Endpoints:
     def discovery(self) -> Response:
         document = discovery_document(self._issuer.url)
         return self._respond(
-            "discovery", lambda fault: json_answer(DISCOVERY_FAULTS.get(fault, dict)(document))
+            "discovery", lambda fault: json_response(DISCOVERY_FAULTS.get(fault, dict)(document))
         )
 
     def jwks(self) -> Response:
         keys = self._issuer.ring.key_set()
         return self._respond(
             "jwks",
-            lambda fault: json_answer(
+            lambda fault: json_response(
                 KEY_SET_FAULTS[fault](keys, self._issuer.other_key()) if fault in KEY_SET_FAULTS else keys
             ),
         )
@@ -94,7 +87,7 @@ class _Endpoints:
     def foreign_keys(self) -> Response:
         """The stranger's key set that forged headers point to: a verifier that asks for it stands in the log."""
         return self._respond(
-            "foreign-keys", lambda _fault: json_answer({"keys": [self._issuer.other_key().jwk()]})
+            "foreign-keys", lambda _fault: json_response({"keys": [self._issuer.other_key().jwk()]})
         )
 
     def token(self, service: int, slashes: str, rest: str) -> Response:
@@ -104,47 +97,46 @@ class _Endpoints:
             return self._respond("token", lambda _fault: self._unauthorized())
         job, asked = started.job, request.args.get("audience", "")
         if not (well_formed and _is_readable(started, rest) and job.may_request_id_token):
-            answer = _refusal(403, "runner does not have permissions to generate id token")
+            refusal = _refusal(403, "runner does not have permissions to generate id token")
         elif not is_audience_issuable(asked, job):
-            answer = _refusal(400, f"Can't issue ID_TOKEN for audience '{asked}'")
+            refusal = _refusal(400, f"Can't issue ID_TOKEN for audience '{asked}'")
         else:
-            answer = None
+            refusal = None
         audience = asked or default_audience(job, self._issuer.url)
         return self._respond(
-            "token", lambda fault: answer or self._id_token(job, audience, fault), job.repository, audience
+            "token", lambda fault: refusal or self._id_token(job, audience, fault), job.repository, audience
         )
 
-    def _unauthorized(self) -> Answer:
+    def _unauthorized(self) -> RawResponse:
         ended = self._issuer.is_ended(_bearer())
         return _refusal(
             401, "token has invalid claims: token is expired" if ended else "Not authorized for this job"
         )
 
-    def _id_token(self, job: Job, audience: str, fault: str) -> Answer:
-        spoilt = fault if fault in TOKEN_FAULTS or fault in FORGERIES else ""
-        token = self._issuer.mint(job, audience=audience, fault=spoilt)
-        return json_answer({"count": len(token), "value": token})
+    def _id_token(self, job: Job, audience: str, fault: str) -> RawResponse:
+        token = self._issuer.mint(job, audience=audience, fault=fault if fault in TOKEN_FAULTS else "")
+        return json_response({"count": len(token), "value": token})
 
     def _respond(
-        self, endpoint: str, make: Callable[[str], Answer], repository: str = "", audience: str = ""
+        self, endpoint: str, make: Callable[[str], RawResponse], repository: str = "", audience: str = ""
     ) -> Response:
-        """Answer as planned: late, with another status, spoilt; or as GitHub does."""
+        """Answer as planned: late, with another status, with a fault; or as GitHub does."""
         planned = self._issuer.next_fault(endpoint)
-        answer = make(planned.fault if planned else "")
+        response = make(planned.fault if planned else "")
         if planned:
             self._sleep(planned.delay)
-            answer = _planned_answer(answer, planned)
-        status = None if answer.reset else answer.status
+            response = _planned_response(response, planned)
+        status = None if response.reset else response.status
         self._issuer.record(endpoint, request.method, status, repository, audience)
-        return _to_response(answer)
+        return _to_response(response)
 
 
-def _planned_answer(answer: Answer, planned: PlannedFault) -> Answer:
+def _planned_response(response: RawResponse, planned: PlannedFault) -> RawResponse:
     if planned.status is not None and planned.status >= ERROR_STATUS:
-        answer = _refusal(planned.status, "mock-idp was told to fail")
+        response = _refusal(planned.status, "mock-idp was told to fail")
     elif planned.status is not None:
-        answer = replace(answer, status=planned.status)
-    return ANSWER_FAULTS[planned.fault](answer) if planned.fault in ANSWER_FAULTS else answer
+        response = replace(response, status=planned.status)
+    return RESPONSE_FAULTS[planned.fault](response) if planned.fault in RESPONSE_FAULTS else response
 
 
 def _bearer() -> str:
@@ -153,9 +145,9 @@ def _bearer() -> str:
     return scheme[1] if scheme else ""
 
 
-def _refusal(status: int, message: str) -> Answer:
+def _refusal(status: int, message: str) -> RawResponse:
     body = {"source": "actions-run-service", "statusCode": status, "errorMessage": message}
-    return json_answer(body, status)
+    return json_response(body, status)
 
 
 def _is_readable(started: StartedJob, rest: str) -> bool:
@@ -169,14 +161,14 @@ def _is_readable(started: StartedJob, rest: str) -> bool:
     )
 
 
-def _to_response(answer: Answer) -> Response:
-    request.environ[_RESET] = answer.reset
-    response = Response(answer.body, answer.status, content_type=answer.content_type)
-    if answer.redirect:
+def _to_response(raw: RawResponse) -> Response:
+    request.environ[_RESET] = raw.reset
+    response = Response(raw.body, raw.status, content_type=raw.content_type)
+    if raw.redirect:
         response.headers["Location"] = request.url
-    if answer.cut:
+    if raw.cut:
         # Werkzeug would correct the length to what is really sent.
         response.automatically_set_content_length = False
-        response.set_data(answer.body[: len(answer.body) // 2])
-        response.headers["Content-Length"] = str(len(answer.body))
+        response.set_data(raw.body[: len(raw.body) // 2])
+        response.headers["Content-Length"] = str(len(raw.body))
     return response

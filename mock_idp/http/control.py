@@ -10,35 +10,23 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from mock_idp.faults.documents import ANSWER_FAULTS, ENDPOINTS, ERROR_STATUS, fault_names
-from mock_idp.faults.forgeries import FORGERIES
-from mock_idp.faults.plan import PlannedFault
+from mock_idp.faults.plan import read_planned_fault
 from mock_idp.faults.tokens import TOKEN_FAULTS
 from mock_idp.http.page import add_page
 from mock_idp.job import read_job
-from mock_idp.strict_fields import InvalidMemberError, read_members
+from mock_idp.strict_fields import InvalidFieldError, read_fields, require_known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mock_idp.issuer import Issuer
 
-_MAX_DELAY_SECONDS: Final = 600
-_TOKEN_MEMBERS: Final = {
+_TOKEN_FIELDS: Final = {
     "claims": "an object",
     "header": "an object",
     "fault": "a string",
     "job": "an object",
     "audience": "a string",
-}
-_FAULT_MEMBERS: Final = {
-    "endpoint": "a string",
-    "status": "a positive integer",
-    "fault": "a string",
-    "delay": "a number",
-    "times": "a positive integer",
-    "rate": "a number",
-    "seed": "a number",
 }
 
 
@@ -66,25 +54,25 @@ def _refuse_other_origins() -> tuple[Response, int] | None:
 def _add_tokens_and_keys(routes: Blueprint, issuer: Issuer) -> None:
     @routes.post("/token")
     def mint() -> Response:
-        members = read_members(_body(), _TOKEN_MEMBERS)
-        _require_known("fault", members.get("fault"), (*TOKEN_FAULTS, *FORGERIES))
-        job = read_job(members.pop("job", {}))
-        return jsonify(token=issuer.mint(job, **members))
+        fields = read_fields(_body(), _TOKEN_FIELDS)
+        require_known("fault", fields.get("fault"), TOKEN_FAULTS)
+        job = read_job(fields.pop("job", {}))
+        return jsonify(token=issuer.mint(job, **fields))
 
     @routes.post("/keys/rotate")
     def rotate() -> Response:
-        members = read_members(_body(), {"publish": "true or false", "keepOld": "true or false"})
-        key = issuer.rotate(publish=members.get("publish", True), keep_old=members.get("keepOld", True))
+        fields = read_fields(_body(), {"publish": "true or false", "keepOld": "true or false"})
+        key = issuer.rotate(publish=fields.get("publish", True), keep_old=fields.get("keepOld", True))
         return jsonify(kid=key.kid)
 
     @routes.post("/keys/publish")
     def publish() -> Response:
-        read_members(_body(), {})
+        read_fields(_body(), {})
         return jsonify(kid=issuer.publish().kid)
 
     @routes.post("/keys/retire")
     def retire() -> Response:
-        read_members(_body(), {})
+        read_fields(_body(), {})
         return jsonify(retired=issuer.retire())
 
 
@@ -105,7 +93,7 @@ def _add_jobs(routes: Blueprint, issuer: Issuer) -> None:
 def _add_faults(routes: Blueprint, issuer: Issuer) -> None:
     @routes.post("/faults")
     def plan_fault() -> tuple[Response, int]:
-        issuer.plan_fault(read_fault(_body()))
+        issuer.plan_fault(read_planned_fault(_body()))
         return Response(), 204
 
     @routes.delete("/faults")
@@ -118,10 +106,10 @@ def _add_clock_and_log(routes: Blueprint, issuer: Issuer) -> None:
     @routes.post("/clock")
     def set_clock() -> Response:
         verbs = {"offset": issuer.clock.shift, "freeze": issuer.clock.freeze, "travel": issuer.clock.travel}
-        members = read_members(_body(), dict.fromkeys(verbs, "a number"))
-        if len(members) != 1:
-            raise InvalidMemberError("offset", "or `freeze` or `travel` must be given, one of the three")
-        [(verb, seconds)] = members.items()
+        fields = read_fields(_body(), dict.fromkeys(verbs, "a number"))
+        if len(fields) != 1:
+            raise InvalidFieldError("offset", "or `freeze` or `travel` must be given, one of the three")
+        [(verb, seconds)] = fields.items()
         verbs[verb](seconds)
         return jsonify(now=issuer.clock.now())
 
@@ -131,13 +119,13 @@ def _add_clock_and_log(routes: Blueprint, issuer: Issuer) -> None:
 
     @routes.post("/reset")
     def reset() -> tuple[Response, int]:
-        read_members(_body(), {})
+        read_fields(_body(), {})
         issuer.reset()
         return Response(), 204
 
     @routes.post("/restore")
     def restore() -> tuple[Response, int]:
-        read_members(_body(), {})
+        read_fields(_body(), {})
         issuer.restore()
         return Response(), 204
 
@@ -186,48 +174,22 @@ def _utc(epoch: int) -> str | None:
         return None
 
 
-def read_fault(body: object) -> PlannedFault:
-    """A planned fault from its JSON members. Raises InvalidMemberError."""
-    members = read_members(body, _FAULT_MEMBERS)
-    endpoint = members.get("endpoint", "")
-    _require_known("endpoint", endpoint, ENDPOINTS)
-    _require_known("fault", members.get("fault"), fault_names(endpoint))
-    if not 200 <= members.get("status", 200) <= 599:
-        raise InvalidMemberError("status", "must be an HTTP status from 200 to 599")
-    if not 0 <= members.get("delay", 0) <= _MAX_DELAY_SECONDS:
-        raise InvalidMemberError("delay", f"must be from 0 to {_MAX_DELAY_SECONDS} seconds")
-    if not 0 < members.get("rate", 1) <= 1:
-        raise InvalidMemberError("rate", "must be a share of the requests, more than 0 and at most 1")
-    if members.get("status", 0) >= ERROR_STATUS and members.get("fault", "") not in {"", *ANSWER_FAULTS}:
-        raise InvalidMemberError(
-            "fault", "changes the document, which an answer with an error status does not have"
-        )
-    if not members.keys() & {"status", "fault", "delay"}:
-        raise InvalidMemberError("fault", "is missing: say what goes wrong with `status`, `fault` or `delay`")
-    return PlannedFault(**members)
-
-
-def _require_known(field: str, value: str | None, known: tuple[str, ...]) -> None:
-    if value is not None and value not in known:
-        raise InvalidMemberError(field, f"must be one of {', '.join(known)}")
-
-
 def _body() -> object:
     """The JSON body whatever its content type says (curl's default is a form); no body is an empty object."""
     try:
         return json.loads(request.get_data() or b"{}", object_pairs_hook=_unique)
     except ValueError as error:
-        if isinstance(error, InvalidMemberError):
+        if isinstance(error, InvalidFieldError):
             raise
-        raise InvalidMemberError("body", "must be JSON") from error
+        raise InvalidFieldError("body", "must be JSON") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         name = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
-        raise InvalidMemberError(name, "stands twice")
-    return members
+        raise InvalidFieldError(name, "is given twice")
+    return fields
 
 
 def _error(status: int, code: str, message: str, **details: str) -> tuple[Response, int]:
@@ -237,8 +199,8 @@ def _error(status: int, code: str, message: str, **details: str) -> tuple[Respon
 def add_error_handlers(app: Flask) -> None:
     """Answer every error as JSON with a code and a sentence."""
 
-    @app.errorhandler(InvalidMemberError)
-    def invalid(error: InvalidMemberError) -> tuple[Response, int]:
+    @app.errorhandler(InvalidFieldError)
+    def invalid(error: InvalidFieldError) -> tuple[Response, int]:
         return _error(400, "VALIDATION_ERROR", str(error), field=error.field, reason=error.reason)
 
     @app.errorhandler(HTTPException)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Blueprint, Response, make_response, render_template, request
 
-from mock_idp.faults.forgeries import FORGERIES
 from mock_idp.faults.tokens import TOKEN_FAULTS
 from mock_idp.job import read_job
-from mock_idp.strict_fields import InvalidMemberError
+from mock_idp.strict_fields import InvalidFieldError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,7 +23,7 @@ _SHOWN_REQUESTS: Final = 20
 
 
 def add_page(routes: Blueprint, issuer: Issuer, state: Callable[[], Mapping[str, Any]]) -> None:
-    """Add the page to the control API's routes; `state` is what `GET /_mock/state` answers."""
+    """Add the page to the control API's routes; `state` is the response of `GET /_mock/state`."""
 
     def page(status: int = 200, **shown: Any) -> Response:
         nonce = secrets.token_urlsafe(16)
@@ -33,7 +32,7 @@ def add_page(routes: Blueprint, issuer: Issuer, state: Callable[[], Mapping[str,
             nonce=nonce,
             state=state(),
             requests=issuer.requests()[-_SHOWN_REQUESTS:][::-1],
-            faults={**TOKEN_FAULTS, **FORGERIES},
+            faults=TOKEN_FAULTS,
             form=request.form,
             **shown,
         )
@@ -52,22 +51,22 @@ def add_page(routes: Blueprint, issuer: Issuer, state: Callable[[], Mapping[str,
     def mint_on_page() -> Response:
         try:
             token = _mint(issuer, request.form)
-        except InvalidMemberError as error:
+        except InvalidFieldError as error:
             return page(400, problem=str(error))
         return page(token=token, parts=_parts(token))
 
 
 def _mint(issuer: Issuer, form: Mapping[str, str]) -> str:
-    members: dict[str, Any] = {name: form[name] for name in _JOB_FIELDS if form.get(name)}
+    fields: dict[str, Any] = {name: form[name] for name in _JOB_FIELDS if form.get(name)}
     fault = form.get("fault", "")
-    if fault not in {"", *TOKEN_FAULTS, *FORGERIES}:
-        raise InvalidMemberError("fault", "is not in the list")
-    job = read_job(members | {"immutableSub": "immutableSub" in form})
+    if fault not in {"", *TOKEN_FAULTS}:
+        raise InvalidFieldError("fault", "is not in the list")
+    job = read_job(fields | {"immutableSub": "immutableSub" in form})
     return issuer.mint(job, audience=form.get("audience"), fault=fault)
 
 
 def _parts(token: str) -> list[str]:
-    """Header and payload for reading; a forged part that is no JSON is shown as it is."""
+    """Header and payload for reading; a forged part that is not JSON is shown as it is."""
     return [_readable(part) for part in token.split(".")[:2]]
 
 

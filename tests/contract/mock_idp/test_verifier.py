@@ -49,19 +49,19 @@ def listen():
         ({"place": "bearer"}, "GET /a?b=1 HTTP/1.1", "Authorization: Bearer e.y.j", ""),
         ({"place": "bearer", "method": "PUT"}, "PUT /a?b=1 HTTP/1.1", "Authorization: Bearer e.y.j", ""),
         (
-            {"place": "json", "member": "t", "others": {"x": "1"}},
+            {"place": "json", "token_field": "t", "others": {"x": "1"}},
             "POST /a?b=1 HTTP/1.1",
             "Content-Type: application/json",
             '{"x": "1", "t": "e.y.j"}',
         ),
         (
-            {"place": "form", "member": "t", "others": {"x": "a b"}},
+            {"place": "form", "token_field": "t", "others": {"x": "a b"}},
             "POST /a?b=1 HTTP/1.1",
             "Content-Type: application/x-www-form-urlencoded",
             "x=a+b&t=e.y.j",
         ),
         (
-            {"place": "json", "member": "t", "headers": {"X-Key": "k"}},
+            {"place": "json", "token_field": "t", "headers": {"X-Key": "k"}},
             "POST /a?b=1 HTTP/1.1",
             "X-Key: k",
             '{"t": "e.y.j"}',

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mock_idp.faults.tokens import Keys
+from mock_idp.faults.jws import Keys
 from mock_idp.http.app import create_app
 from mock_idp.issuer import Clock, Issuer
 from mock_idp.signing_keys import make_key, make_ring

@@ -16,7 +16,7 @@ from mock_idp.claims import (
     server_url,
 )
 from mock_idp.job import Job
-from mock_idp.strict_fields import InvalidMemberError
+from mock_idp.strict_fields import InvalidFieldError
 
 GITHUB = "https://token.actions.githubusercontent.com"
 ALWAYS_PRESENT = {
@@ -245,7 +245,7 @@ def test_each_event_has_its_ref_and_its_subject(options, event_name, ref, ref_ty
 
 def test_a_called_workflow_has_its_callers_event():
     """`workflow_call` is no event of a token; the refusal says what to give instead."""
-    with pytest.raises(InvalidMemberError, match="is the caller's in a called workflow"):
+    with pytest.raises(InvalidFieldError, match="is the caller's in a called workflow"):
         Job(event="workflow_call")
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from mock_idp.strict_fields import InvalidMemberError, read_members
+from mock_idp.strict_fields import InvalidFieldError, read_fields
 
 KINDS = {
     "text": "a string",
@@ -14,7 +14,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize(
-    "member",
+    "given",
     [
         {"text": ""},
         {"flag": False},
@@ -26,13 +26,13 @@ KINDS = {
         {},
     ],
 )
-def test_members_of_the_right_type_are_taken_as_they_are(member):
-    """A member of its declared type comes through unchanged."""
-    assert read_members(member, KINDS) == member
+def test_fields_of_the_right_type_are_taken_as_they_are(given):
+    """A field of its declared type comes through unchanged."""
+    assert read_fields(given, KINDS) == given
 
 
 @pytest.mark.parametrize(
-    ("member", "reason"),
+    ("given", "reason"),
     [
         ({"text": 1}, "must be a string"),
         ({"flag": 1}, "must be true or false"),
@@ -49,27 +49,27 @@ def test_members_of_the_right_type_are_taken_as_they_are(member):
         ({"list": [1]}, "must be an array of strings"),
     ],
 )
-def test_wrong_types_are_named(member, reason):
-    """A wrong type is refused with the member's name and nothing is coerced."""
-    with pytest.raises(InvalidMemberError) as caught:
-        read_members(member, KINDS)
+def test_wrong_types_are_named(given, reason):
+    """A wrong type is refused with the field's name and nothing is coerced."""
+    with pytest.raises(InvalidFieldError) as caught:
+        read_fields(given, KINDS)
 
-    assert (caught.value.field, caught.value.reason) == (next(iter(member)), reason)
+    assert (caught.value.field, caught.value.reason) == (next(iter(given)), reason)
 
 
 def test_null_is_the_same_as_absent():
-    """A member that is null counts as not given."""
-    assert read_members({"text": None}, KINDS) == {}
+    """A field that is null counts as not given."""
+    assert read_fields({"text": None}, KINDS) == {}
 
 
-def test_an_unknown_member_is_refused():
-    """A member that nothing reads is an error, never ignored."""
-    with pytest.raises(InvalidMemberError, match=r"`typo` is not known here; known are text, flag"):
-        read_members({"typo": None}, KINDS)
+def test_an_unknown_field_is_refused():
+    """A field that nothing reads is an error, never ignored."""
+    with pytest.raises(InvalidFieldError, match=r"`typo` is an unknown field; allowed fields are text, flag"):
+        read_fields({"typo": None}, KINDS)
 
 
 @pytest.mark.parametrize("body", [None, [], "{}", 1])
 def test_a_body_must_be_an_object(body):
     """Any other JSON value is refused."""
-    with pytest.raises(InvalidMemberError, match="`body` must be a JSON object"):
-        read_members(body, KINDS)
+    with pytest.raises(InvalidFieldError, match="`body` must be a JSON object"):
+        read_fields(body, KINDS)

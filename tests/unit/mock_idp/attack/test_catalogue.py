@@ -46,7 +46,7 @@ def test_the_pack_is_large_and_its_controls_surround_it():
     assert len(names) == len(set(names)) > 100
     assert (attacks[0], attacks[-1]) == (CONTROL, LAST_CONTROL)
     assert {attack.name for attack in attacks if attack.expected == ACCEPTED} == {"control", "control-again"}
-    assert all(attack.story for attack in attacks)
+    assert all(attack.description for attack in attacks)
 
 
 @pytest.mark.parametrize(

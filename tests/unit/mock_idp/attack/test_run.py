@@ -4,7 +4,7 @@ import pytest
 
 from mock_idp.attack.catalogue import CONTROL, catalogue
 from mock_idp.attack.run import AttackRun, ControlRefusedError, chosen
-from mock_idp.attack.verifier import Answer, UnsendableError
+from mock_idp.attack.verifier import UnsendableError, VerifierResponse
 from mock_idp.request_log import RequestLog
 
 
@@ -30,7 +30,7 @@ class Verifier:
 
     def send(self, token):
         self.sent.append(token)
-        return Answer(self._answer(token), "note", 0.1)
+        return VerifierResponse(self._answer(token), "note", 0.1)
 
 
 def _by_name(names):

@@ -1,4 +1,7 @@
-from mock_idp.faults.plan import FaultPlan, PlannedFault
+from pathlib import Path
+
+import mock_idp
+from mock_idp.faults.plan import FaultPlan, PlannedFault, fault_names
 
 
 def _statuses(plan, number):
@@ -43,3 +46,11 @@ def test_what_is_pending_tells_how_often():
     plan.next("jwks")
 
     assert plan.pending() == [(once, 1), (always, None)]
+
+
+def test_the_catalogue_is_documented():
+    """The manual names every fault, so that nobody has to read the source for one."""
+    manual = (Path(mock_idp.__file__).parent / "README.md").read_text("utf-8")
+
+    names = {name for endpoint in ("token", "discovery", "jwks") for name in fault_names(endpoint)}
+    assert [name for name in sorted(names) if f"`{name}`" not in manual] == []

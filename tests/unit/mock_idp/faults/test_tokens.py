@@ -3,15 +3,24 @@ import json
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from joserfc import jwt as joserfc_jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
 
 from mock_idp.claims import id_token_claims
-from mock_idp.faults.tokens import TOKEN_FAULTS, seal
+from mock_idp.faults import tokens
+from mock_idp.faults.jws import encode_jws
+from mock_idp.faults.tokens import TOKEN_FAULTS
 from mock_idp.job import Job
-from mock_idp.signing_keys import compact_json
+from mock_idp.signing_keys import base64url
 
 ISSUER = "http://127.0.0.1:3001"
 AUDIENCE = "https://id.example.com"
 NOW = 1_000_000
+# The tokens are made at a fixed time, long ago.
+WITHOUT_TIMES = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
 
 
 def _good_claims():
@@ -20,7 +29,11 @@ def _good_claims():
 
 def _faulty(name, keys):
     fault = TOKEN_FAULTS[name]
-    return seal(fault.claims(_good_claims()), fault.header(keys.signing.header(), keys), keys, fault)
+    return encode_jws(fault.claims(_good_claims()), fault.header(keys.signing.header(), keys), keys, fault)
+
+
+def _decoded(part):
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
 def _parts(token):
@@ -29,23 +42,10 @@ def _parts(token):
     return json.loads(decoded[0]), decoded[1].decode(), signature
 
 
-def test_a_good_token_verifies_elsewhere_and_has_its_members_in_alphabetical_order(keys):
-    """PyJWT, which did not make it, accepts it; header and payload are ordered as GitHub's."""
-    key = keys.signing
-    token = seal(_good_claims(), key.header(), keys)
-
-    options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
-    claims = jwt.decode(token, key.private.public_key(), ["RS256"], options, audience=AUDIENCE, issuer=ISSUER)
-    assert claims == _good_claims()
-    header, payload, _ = _parts(token)
-    assert list(header) == ["alg", "kid", "typ", "x5t"]
-    assert payload == compact_json(claims)
-
-
 @pytest.mark.parametrize("name", TOKEN_FAULTS)
 def test_every_token_fault_changes_the_token(name, keys):
     """No name of the catalogue is without effect."""
-    good = seal(_good_claims(), keys.signing.header(), keys)
+    good = encode_jws(_good_claims(), keys.signing.header(), keys)
 
     assert _faulty(name, keys) != good
 
@@ -102,8 +102,8 @@ def test_faults_of_a_claim_touch_that_claim_alone(name, claim, value, keys):
         ("crit-header", "crit", ["exp"]),
     ],
 )
-def test_faults_of_the_header_touch_that_member_alone(name, member, value, keys):
-    """The other members stay GitHub's."""
+def test_faults_of_the_header_touch_that_field_alone(name, member, value, keys):
+    """The other fields stay GitHub's."""
     header = _parts(_faulty(name, keys))[0]
 
     assert header.pop(member, None) == value
@@ -140,3 +140,73 @@ def test_a_duplicate_member_stands_in_the_text_of_the_payload(keys):
 
     assert payload.count('"repository":') == 2
     assert json.loads(payload)["repository"] == "octo-evil/hello-agent"
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in TOKEN_FAULTS if name.startswith(("alg-none", "alg-empty"))]
+)
+def test_unsigned_tokens_say_so_in_their_header(name, keys):
+    """The header names no algorithm that needs a key."""
+    header = json.loads(_decoded(_faulty(name, keys).split(".")[0]))
+
+    assert header["alg"].strip().lower() in {"none", ""}
+
+
+@pytest.mark.parametrize("member", ["jwk", "jku", "x5u", "x5c"])
+def test_a_token_with_its_own_key_is_signed_by_it(member, keys):
+    """A verifier that trusts the header finds nothing wrong with the signature."""
+    token = _faulty(f"own-{member}", keys)
+
+    header = jwt.get_unverified_header(token)
+    assert member in header
+    assert header["kid"] == keys.foreign().kid
+    jwt.decode(
+        token, keys.foreign().private.public_key(), ["RS256"], options=WITHOUT_TIMES, audience=AUDIENCE
+    )
+
+
+def test_a_respelt_signature_has_the_same_bytes(keys):
+    """A list of token texts does not know it, a decoder that is not strict reads the same."""
+    token = _faulty("signature-malleable", keys)
+    signing_input, _, signature = token.rpartition(".")
+
+    assert base64url(_decoded(signature)) != signature
+    keys.signing.private.public_key().verify(
+        _decoded(signature), signing_input.encode(), padding.PKCS1v15(), hashes.SHA256()
+    )
+
+
+def test_a_token_by_another_algorithm_of_the_right_key_verifies(keys):
+    """Only a list of the algorithms that the issuer uses refuses it."""
+    token = _faulty("alg-ps256", keys)
+
+    jwt.decode(token, keys.signing.private.public_key(), ["PS256"], options=WITHOUT_TIMES, audience=AUDIENCE)
+
+
+def test_plain_base64_has_characters_that_base64url_lacks(keys):
+    """The token is wrong whatever the signature's bytes are."""
+    assert set("+/") & set(_faulty("standard-base64", keys))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in TOKEN_FAULTS if name.startswith(("alg-", "hs256-", "es256-", "foreign-", "own-"))],
+)
+def test_a_careful_library_refuses_wrong_signatures(name, keys):
+    """joserfc, told the one algorithm and the published keys, accepts none of them."""
+    key_set = KeySet.import_key_set({"keys": [keys.signing.jwk(), keys.idle.jwk()]})
+
+    with pytest.raises((JoseError, ValueError, TypeError, AttributeError)):
+        joserfc_jwt.decode(_faulty(name, keys), key_set, algorithms=["RS256"])
+
+
+def test_every_fault_is_described_and_in_the_catalogue_once():
+    """No group hides a name of another one, and each says what has to be noticed."""
+    groups = [
+        value
+        for name, value in vars(tokens).items()
+        if name.isupper() and name.startswith("_") and isinstance(value, dict)
+    ]
+
+    assert sum(map(len, groups)) == len(TOKEN_FAULTS) > 100
+    assert all(fault.description for fault in TOKEN_FAULTS.values())

