@@ -6,10 +6,11 @@ published. Every custom claim is a string, also ids, numbers and booleans.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
+
+from mock_idp.job import CLAIMS_SUPPORTED, stable_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,58 +21,6 @@ TOKEN_LIFETIME_SECONDS: Final = 300
 NOT_BEFORE_SKEW_SECONDS: Final = 300
 GHES_ISSUER_PATH: Final = "/_services/token"
 
-# How a claim is known: GitHub's OIDC reference names it, or it stands in published tokens and key documents only.
-DOCUMENTED: Final = "documented"
-OBSERVED: Final = "observed"
-CLAIMS: Final[Mapping[str, str]] = {
-    "sub": DOCUMENTED,
-    "aud": DOCUMENTED,
-    "exp": DOCUMENTED,
-    "iat": DOCUMENTED,
-    "iss": DOCUMENTED,
-    "jti": DOCUMENTED,
-    "nbf": DOCUMENTED,
-    "ref": DOCUMENTED,
-    "sha": DOCUMENTED,
-    "repository": DOCUMENTED,
-    "repository_id": DOCUMENTED,
-    "repository_owner": DOCUMENTED,
-    "repository_owner_id": DOCUMENTED,
-    "enterprise": DOCUMENTED,
-    "enterprise_id": DOCUMENTED,
-    "run_id": DOCUMENTED,
-    "run_number": DOCUMENTED,
-    "run_attempt": DOCUMENTED,
-    "actor": DOCUMENTED,
-    "actor_id": DOCUMENTED,
-    "workflow": DOCUMENTED,
-    "workflow_ref": DOCUMENTED,
-    "workflow_sha": DOCUMENTED,
-    "head_ref": DOCUMENTED,
-    "base_ref": DOCUMENTED,
-    "event_name": DOCUMENTED,
-    "ref_type": DOCUMENTED,
-    "ref_protected": OBSERVED,
-    "environment": DOCUMENTED,
-    "environment_node_id": OBSERVED,
-    "job_workflow_ref": DOCUMENTED,
-    "job_workflow_sha": DOCUMENTED,
-    "repository_visibility": DOCUMENTED,
-    "runner_environment": DOCUMENTED,
-    "check_run_id": DOCUMENTED,
-}
-CLAIMS_SUPPORTED: Final = list(CLAIMS)
-
-
-def stable_id(name: str) -> str:
-    """A decimal id that is always the same for one name, as GitHub's are for one repository or account."""
-    return str(10_000_000 + int(hashlib.sha256(name.lower().encode()).hexdigest(), 16) % 990_000_000)
-
-
-def stable_sha(text: str) -> str:
-    """A commit id (40 hex digits) that is always the same for one text."""
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
 
 def discovery_document(issuer: str) -> dict[str, Any]:
     """The discovery document, fields in GitHub's order; it has no authorization or token endpoint."""
@@ -80,7 +29,7 @@ def discovery_document(issuer: str) -> dict[str, Any]:
         "jwks_uri": f"{issuer}/.well-known/jwks",
         "subject_types_supported": ["public", "pairwise"],
         "response_types_supported": ["id_token"],
-        "claims_supported": CLAIMS_SUPPORTED,
+        "claims_supported": list(CLAIMS_SUPPORTED),
         "id_token_signing_alg_values_supported": ["RS256"],
         "scopes_supported": ["openid"],
     }

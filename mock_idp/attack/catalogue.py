@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from mock_idp.claims import stable_id
 from mock_idp.faults.tokens import TOKEN_FAULTS
-from mock_idp.job import REF_OF_EVENT, Job
+from mock_idp.job import REF_OF_EVENT, Job, stable_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -4,58 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from mock_idp.client import MockClient, MockUnavailableError, RefusedError
-from mock_idp.job import ID_TOKEN_MODES, REF_OF_EVENT, RUNNER_ENVIRONMENTS, VISIBILITIES, Job, camel
+from mock_idp.job import JOB_FIELDS, REF_OF_EVENT, Job, camel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-_HELP = {
-    "repository": "OWNER/REPO",
-    "ref": "git reference or branch name [default: what the event has, else refs/heads/main]",
-    "event": "name of the event [default: push]",
-    "environment": "deployment environment of the job",
-    "actor": "login of who started the run",
-    "workflow": "file name under .github/workflows",
-    "workflow_name": "the workflow's `name:`",
-    "sha": "commit, 40 hex digits",
-    "id_token": "permission: write; none; fork = a pull request from a fork, which never has it",
-    "repository_id": "instead of the id that follows from the name",
-    "repository_owner_id": "instead of the id that follows from the name",
-    "actor_id": "instead of the id that follows from the login",
-    "run_id": "id of the workflow run",
-    "run_number": "number of the run",
-    "run_attempt": "number of the attempt",
-    "check_run_id": "id of the job's check run",
-    "visibility": "of the repository",
-    "runner_environment": "who owns the machine",
-    "ref_protected": "the ref has branch protection or a ruleset",
-    "pull_request": "number of the pull request [default: 1]",
-    "head_ref": "head branch of the pull request [default: feature]",
-    "base_ref": "base branch of the pull request [default: main]",
-    "called_workflow": "reusable workflow: OWNER/REPO/.github/workflows/FILE.yml@REF",
-    "called_workflow_sha": "commit of the reusable workflow",
-    "enterprise": "slug of the enterprise that the repository belongs to",
-    "enterprise_id": "instead of the id that follows from the slug",
-    "immutable_sub": "`sub` with ids, as repositories since July 2026 have it",
-    "include_claim_keys": "key of a customised `sub`, such as repo, context or job_workflow_ref; repeatable, in order",
-    "repository_properties": "custom property of the repository, becomes `repo_property_NAME`; repeatable",
-}
-_CHOICES = {
-    "id_token": ID_TOKEN_MODES,
-    "visibility": VISIBILITIES,
-    "runner_environment": RUNNER_ENVIRONMENTS,
-}
 
-
-def _flag(name: str) -> str:
-    # A repeatable flag gives one of its values.
-    singular = {"include_claim_keys": "include_claim_key", "repository_properties": "repository_property"}
-    return f"--{singular.get(name, name).replace('_', '-')}"
+def _flag(item: dataclasses.Field[Any]) -> str:
+    return f"--{item.metadata['flag'] or item.name.replace('_', '-')}"
 
 
 def pairs(_ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -67,23 +28,27 @@ def pairs(_ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
     return {name: value for name, _, value in pairs}
 
 
+_OF_KIND: Final[Mapping[str, dict[str, Any]]] = {
+    "true or false": {"is_flag": True},
+    "an array of strings": {"multiple": True},
+    "an object of strings": {"multiple": True, "callback": pairs, "metavar": "NAME=VALUE"},
+}
+
+
+def _settings(item: dataclasses.Field[Any]) -> dict[str, Any]:
+    is_shown = isinstance(item.default, str) and item.default not in {"", REF_OF_EVENT}
+    default = f" [default: {item.default}]" if is_shown else ""
+    settings = {"help": item.metadata["help"] + default, "show_envvar": True}
+    settings["envvar"] = f"MOCK_IDP_{item.name.upper()}"
+    if item.metadata["choices"]:
+        settings["type"] = click.Choice(item.metadata["choices"])
+    return settings | _OF_KIND.get(JOB_FIELDS[camel(item.name)], {})
+
+
 def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--url` and an option for each field of a job."""
     for item in reversed(dataclasses.fields(Job)):
-        is_shown = isinstance(item.default, str) and item.default not in {"", REF_OF_EVENT}
-        default = f" [default: {item.default}]" if is_shown else ""
-        settings: dict[str, Any] = {"help": _HELP[item.name] + default}
-        settings["envvar"] = f"MOCK_IDP_{item.name.upper()}"
-        settings["show_envvar"] = True
-        if item.name in _CHOICES:
-            settings["type"] = click.Choice(_CHOICES[item.name])
-        elif isinstance(item.default, bool):
-            settings["is_flag"] = True
-        elif item.name == "include_claim_keys":
-            settings["multiple"] = True
-        elif item.name == "repository_properties":
-            settings |= {"multiple": True, "callback": pairs, "metavar": "NAME=VALUE"}
-        command = click.option(_flag(item.name), item.name, **settings)(command)
+        command = click.option(_flag(item), item.name, **_settings(item))(command)
     return click.option(
         "--url",
         envvar="MOCK_IDP_URL",
@@ -101,7 +66,7 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def flag_of(field: str) -> str:
     """The flag that a user types for a JSON field of a job; other names stay as they are."""
-    return {camel(item.name): _flag(item.name) for item in dataclasses.fields(Job)}.get(field, field)
+    return {camel(item.name): _flag(item) for item in dataclasses.fields(Job)}.get(field, field)
 
 
 def start_job(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
