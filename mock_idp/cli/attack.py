@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from mock_idp.cli.job_options import flag_of, given_options, job_options, pairs
+from mock_idp.cli.job_options import flag_of, given_options, job_options, pairs_option
 from mock_idp.client import MockClient, MockUnavailableError
 from mock_idp.strict_fields import InvalidFieldError
 
@@ -50,22 +50,8 @@ _report = click.Path(dir_okay=False, writable=True, path_type=Path)
 @click.option(
     "--audience", default="", help="`aud` that the verifier expects [default: the owner's page on GitHub]"
 )
-@click.option(
-    "--member",
-    "others",
-    multiple=True,
-    callback=pairs,
-    metavar="NAME=VALUE",
-    help="one more field of the body; repeatable",
-)
-@click.option(
-    "--header",
-    "headers",
-    multiple=True,
-    callback=pairs,
-    metavar="NAME=VALUE",
-    help="one more header; repeatable",
-)
+@pairs_option("--member", "others", "one more field of the body")
+@pairs_option("--header", "headers", "one more header")
 @click.option("--method", default="", metavar="METHOD", help="[default: GET for bearer, else POST]")
 @job_options
 @click.option("--only", multiple=True, metavar="NAME", help="fire this attack only; repeatable")

@@ -28,6 +28,12 @@ def pairs(_ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
     return {name: value for name, _, value in pairs}
 
 
+def pairs_option(flag: str, name: str, help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A repeatable option whose words are `NAME=VALUE`."""
+    about = f"{help_text}; repeatable"
+    return click.option(flag, name, multiple=True, callback=pairs, metavar="NAME=VALUE", help=about)
+
+
 _OF_KIND: Final[Mapping[str, dict[str, Any]]] = {
     "true or false": {"is_flag": True},
     "an array of strings": {"multiple": True},

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from mock_idp.cli.job_options import job_options, pairs, running_job
+from mock_idp.cli.job_options import job_options, pairs_option, running_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,22 +29,8 @@ def _folder(_ctx: click.Context, _parameter: click.Parameter, value: Path) -> Pa
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, path_type=Path), callback=_folder)
-@click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    callback=pairs,
-    metavar="NAME=VALUE",
-    help="as under `with:`; repeatable",
-)
-@click.option(
-    "--env",
-    "step_env",
-    multiple=True,
-    callback=pairs,
-    metavar="NAME=VALUE",
-    help="as under `env:`; repeatable",
-)
+@pairs_option("--input", "inputs", "as under `with:`")
+@pairs_option("--env", "step_env", "as under `env:`")
 @job_options
 @click.option("--engine", type=click.Choice(("process", "docker")), default="process", show_default=True)
 @click.option("--network", default="host", show_default=True, help="of the container (engine docker)")
