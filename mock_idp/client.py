@@ -56,8 +56,8 @@ class MockClient(RequestLog):
     ) -> str:
         """A token for `job`; keyword claims override its own, `None` removes one; `fault` is a name of the catalogue."""
         body = {"job": job.as_json() if job else None, "audience": audience, "header": header}
-        answer = self._call("POST", "/_mock/token", body | {"claims": claims, "fault": fault or None})
-        return str(answer["token"])
+        response = self._call("POST", "/_mock/token", body | {"claims": claims, "fault": fault or None})
+        return str(response["token"])
 
     def job(self, **options: Any) -> dict[str, Any]:
         """Start a job with the fields of `mock_idp.job.Job`: `requestUrl`, `requestToken`, `variables`, `event`."""
@@ -118,13 +118,13 @@ class MockClient(RequestLog):
         self._call("POST", "/_mock/restore")
 
     def _call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        status, answer = self._send(method, path, body)
-        if status == http.client.BAD_REQUEST and "details" in answer:
-            raise RefusedError(**answer["details"])
+        status, content = self._send(method, path, body)
+        if status == http.client.BAD_REQUEST and "details" in content:
+            raise RefusedError(**content["details"])
         if not http.client.OK <= status < http.client.MULTIPLE_CHOICES:
             message = f"{self.url} answered {status} to {method} {path}; is it a mock-idp of this version?"
             raise MockUnavailableError(message)
-        return answer
+        return content
 
     def _unavailable(self) -> MockUnavailableError:
         return MockUnavailableError(

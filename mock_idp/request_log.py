@@ -50,7 +50,7 @@ def _line(entry: Entry) -> str:
 
 
 class RequestLog(ABC):
-    """Questions to the request log; whoever has one gives `requests`."""
+    """Questions to the request log; a subclass implements `requests`."""
 
     @abstractmethod
     def requests(self) -> list[Entry]:

@@ -21,7 +21,7 @@ LIMITED: Final = "limited"
 BROKEN: Final = "broken"
 UNSENDABLE: Final = "unsendable"
 NOT_SENT: Final = "not sent"
-# Answers that say "later", not "no".
+# Statuses that say "later", not "no".
 _LATER: Final = (408, 425, 429)
 
 
@@ -42,7 +42,7 @@ class Attack:
 
 @dataclass(frozen=True)
 class Result:
-    """What the verifier did; `status` is 0 where it gave no answer. Duration in seconds."""
+    """What the verifier did; `status` is 0 if it gave no response. Duration in seconds."""
 
     attack: Attack
     verdict: str
@@ -52,7 +52,7 @@ class Result:
 
     @property
     def is_as_expected(self) -> bool:
-        """Whether the verdict is the expected one; a token that the way of sending cannot carry harms nobody."""
+        """Whether the verdict is the expected one; a token that cannot be sent is harmless."""
         return self.verdict in {self.attack.expected, UNSENDABLE}
 
     def as_json(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Result:
 
 
 def verdict_of(status: int) -> str:
-    """What a status says about the token. A server error is no refusal: a hostile token got through to a bug."""
+    """What a status says about the token. A server error is not a refusal: a hostile token got through to a bug."""
     if 200 <= status <= 299:
         return ACCEPTED
     if status in _LATER:
@@ -91,7 +91,7 @@ def catalogue(options: Mapping[str, Any]) -> tuple[Attack, ...]:
 
 
 def _identities(options: Mapping[str, Any]) -> Iterator[Attack]:
-    """Genuine tokens of somebody else, or of a moment that the policy does not mean."""
+    """Genuine tokens of another job: of another repository, event, ref or environment."""
     job = Job(**options)
     other_ids = {"repository_id": "", "repository_owner_id": ""}
     for name, repository, description in (
@@ -106,7 +106,7 @@ def _identities(options: Mapping[str, Any]) -> Iterator[Attack]:
         yield Attack(name, description, changes={"repository": repository, **other_ids})
     recycled = {name: stable_id(f"recycled {job.repository} {name}") for name in other_ids}
     yield Attack(
-        "recycled-name", "the right name after it was given up and taken by somebody else", changes=recycled
+        "recycled-name", "the right name after it was given up and taken by another owner", changes=recycled
     )
     for event in ("pull_request", "pull_request_target"):
         if job.event != event:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def table(results: Sequence[Result]) -> str:
-    """One line for each attack, those that went wrong marked and, once more with the answer, at the end."""
+    """One line for each attack, those that went wrong marked and, once more with the response, at the end."""
     width = max(len(result.attack.name) for result in results)
     lines = [_row(result, width) for result in results]
     wrong = [result for result in results if not result.is_as_expected]
@@ -63,5 +63,5 @@ def as_junit(target: str, results: Sequence[Result]) -> str:
 
 
 def _printable(text: str) -> str:
-    """What XML may contain: a verifier's answer may have control characters, which break the file."""
+    """What XML may contain: a verifier's response may have control characters, which break the file."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -76,7 +76,7 @@ class Verifier:
             response = connection.getresponse()
             text = response.read(_RESPONSE_BYTES).decode("utf-8", "replace")
         except ValueError as error:
-            # http.client keeps line breaks out of headers: nobody can send those.
+            # http.client keeps line breaks out of headers: they cannot be sent.
             raise UnsendableError(str(error)) from error
         finally:
             connection.close()

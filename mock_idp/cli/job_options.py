@@ -66,7 +66,7 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a job that somebody gave: fields of `Job`."""
+    """The options of a job that were given: fields of `Job`."""
     return {name: value for name, value in options.items() if value not in (None, False, (), {})}
 
 

@@ -1,1 +1,1 @@
-"""The faults that the mock can be told to have: of a token, of a document, of a response, and when they happen."""
+"""The faults that can be planned: of a token, of a document, of a response, and when they happen."""

@@ -61,7 +61,7 @@ def _inserted(member: bytes) -> Callable[[bytes], bytes]:
 
 
 def _instead(name: str, text: bytes) -> Callable[[bytes], bytes]:
-    """The text of one member's value replaced by what is no good JSON, or no good value."""
+    """The text of one member's value replaced by invalid JSON, or by an invalid value."""
 
     def replace(payload: bytes) -> bytes:
         value = json.dumps(json.loads(payload)[name]).encode()

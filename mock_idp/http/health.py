@@ -19,7 +19,7 @@ def is_healthy(environment: Mapping[str, str]) -> bool:
     port = int(environment.get("MOCK_IDP_PORT", "3001"))
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
     if environment.get("MOCK_IDP_TLS"):
-        # Whether it answers is the question here, not who it is.
+        # This asks whether it answers, not who it is.
         context = ssl._create_unverified_context()  # noqa: S323, SLF001 (the same machine, and nothing is sent)
         connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS, context=context)
     try:

@@ -29,7 +29,7 @@ def make_certificate(names: Iterable[str], folder: Path) -> Certificate:
     """A certificate for these host names and addresses, good for a week, by an authority that is forgotten at once.
 
     Only the authority's certificate is written, to `folder`; no private key stays on disk, so nobody can use the
-    trust in the file for another certificate. Raises OSError where it cannot be written, ValueError for what is no
+    trust in the file for another certificate. Raises OSError where it cannot be written, ValueError for an invalid
     host name.
     """
     # Only `--tls` needs it, and it takes time to import.

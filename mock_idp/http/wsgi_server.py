@@ -26,7 +26,7 @@ _WITHOUT_BODY: Final = ("204", "304")
 
 
 class ConnectionToResetError(ConnectionResetError):
-    """Raised by the application to have the connection dropped without an answer."""
+    """Raised by the application to have the connection dropped without a response."""
 
 
 class _Handler(WSGIRequestHandler):
@@ -45,7 +45,7 @@ class _Handler(WSGIRequestHandler):
             while not self.close_connection:
                 self._handle_one()
         except OSError:
-            # The client has gone, waits too long or does not speak TLS; nobody is left to be told.
+            # The client has gone, waits too long or does not speak TLS; there is no one to respond to.
             self.close_connection = True
 
     def finish(self) -> None:
@@ -71,10 +71,10 @@ class _Handler(WSGIRequestHandler):
         elif len(self.raw_requestline) > _MAX_LINE:
             self.send_error(414)
         elif self.parse_request():
-            self._answer()
+            self._respond()
         self.wfile.flush()
 
-    def _answer(self) -> None:
+    def _respond(self) -> None:
         # Read as a whole first: what the application leaves unread would be taken for the next request.
         length = self.headers.get("Content-Length", "0")
         if self.headers.get("Transfer-Encoding"):
@@ -87,7 +87,7 @@ class _Handler(WSGIRequestHandler):
             self._call_application(self.rfile.read(int(length)))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002 (the signature of the standard library)
-        """Refuse what is no request, without a page of HTML, and hang up: where the next one begins is unknown."""
+        """Refuse a malformed request without a page of HTML, and hang up: where the next one begins is unknown."""
         # The parser has not come so far where the first line is nonsense.
         self.requestline, self.request_version, self.command = "", self.protocol_version, ""
         self.send_response(code)
@@ -102,12 +102,12 @@ class _Handler(WSGIRequestHandler):
             started[:] = [status, headers]
 
         try:
-            answer = b"".join(self.server.wsgi(self._environ(body), start_response))
+            content = b"".join(self.server.wsgi(self._environ(body), start_response))
         except ConnectionToResetError:
             self._break()
             return
         status, headers = started
-        self._send(status, headers, answer)
+        self._send(status, headers, content)
 
     def _environ(self, body: bytes) -> dict[str, Any]:
         return self.get_environ() | {
@@ -120,17 +120,17 @@ class _Handler(WSGIRequestHandler):
             "wsgi.run_once": False,
         }
 
-    def _send(self, status: str, headers: list[tuple[str, str]], answer: bytes) -> None:
+    def _send(self, status: str, headers: list[tuple[str, str]], content: bytes) -> None:
         code, _, reason = status.partition(" ")
         self.send_response(int(code), reason)
         for name, value in headers:
             self.send_header(name, value)
         promised = next((value for name, value in headers if name.lower() == "content-length"), None)
         if promised is None and code not in _WITHOUT_BODY:
-            self.send_header("Content-Length", str(len(answer)))
+            self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(answer)
-        if promised is not None and self.command != "HEAD" and int(promised) != len(answer):
+        self.wfile.write(content)
+        if promised is not None and self.command != "HEAD" and int(promised) != len(content):
             # A promise that is not kept shows only when the connection ends.
             self.close_connection = True
 

@@ -47,7 +47,7 @@ def _value(expression: str, contexts: Contexts, where: str) -> str:
     value: Any = contexts[found[1].lower()]
     for name in found[2][1:].split("."):
         value = _property(value, name)
-    # GitHub's own text for what is no scalar.
+    # GitHub's own text for a value that is not a scalar.
     return "Object" if isinstance(value, Mapping) else str(value)
 
 

@@ -111,7 +111,7 @@ class ActionStep:
         return self._stage(entrypoint, [])
 
     def _stage(self, entrypoint: str, warnings: Sequence[str]) -> bool:
-        """Run one stage; True where it failed, which a container's exit code does without a word of its own."""
+        """Run one stage; True where it failed, as a container's exit code says without a log line."""
         folders = self._context.folders
         start = partial(self._engine.start, entrypoint, self._args, folders=folders)
         process = Process(start, self._engine.stop, self._engine.seen(folders))

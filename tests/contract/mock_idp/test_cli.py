@@ -66,7 +66,7 @@ def test_a_port_in_use_is_explained(command, idp):
 
 
 def test_a_refused_option_is_named_as_the_flag_that_was_typed(command, idp):
-    """The mock speaks of members, the command line of flags."""
+    """The mock speaks of fields, the command line of flags."""
     code, out, err = command("env", "--url", idp.url, "--called-workflow", "deploy.yml")
 
     assert (code, out) == (2, "")

@@ -31,12 +31,12 @@ def _payload(token):
 @pytest.mark.parametrize("scheme", ["bearer", "Bearer", "BEARER"])
 def test_a_job_gets_a_token_whatever_the_case_of_the_scheme(client, started, scheme):
     """GitHub's own documentation and toolkit differ in it."""
-    answer = _ask(client, started, "https://id.example.com", scheme)
+    response = _ask(client, started, "https://id.example.com", scheme)
 
-    assert answer.status_code == 200
-    assert list(answer.json) == ["count", "value"]
-    assert answer.json["count"] == len(answer.json["value"])
-    assert _payload(answer.json["value"])["aud"] == "https://id.example.com"
+    assert response.status_code == 200
+    assert list(response.json) == ["count", "value"]
+    assert response.json["count"] == len(response.json["value"])
+    assert _payload(response.json["value"])["aud"] == "https://id.example.com"
 
 
 @pytest.mark.parametrize("audience", [None, ""])
@@ -56,9 +56,9 @@ def test_the_audience_is_taken_over_byte_by_byte(client, started):
 
 def test_an_audience_of_somebody_else_on_github_is_refused(client, started):
     """The refusal has GitHub's form and wording."""
-    answer = _ask(client, started, "https://github.com/apps/cyspbot")
+    response = _ask(client, started, "https://github.com/apps/cyspbot")
 
-    assert (answer.status_code, answer.json) == (
+    assert (response.status_code, response.json) == (
         400,
         {
             "source": "actions-run-service",
@@ -80,9 +80,9 @@ def test_a_request_token_is_expired_after_its_job(client, issuer, started):
     """A leftover on a self-hosted runner is useless."""
     issuer.end_job(started.job_id)
 
-    answer = _ask(client, started)
+    response = _ask(client, started)
 
-    assert (answer.status_code, answer.json["errorMessage"]) == (
+    assert (response.status_code, response.json["errorMessage"]) == (
         401,
         "token has invalid claims: token is expired",
     )
@@ -104,9 +104,9 @@ def test_a_request_token_is_expired_after_its_job(client, issuer, started):
 )
 def test_a_client_that_mangles_the_url_has_no_permission(client, started, mangle):
     """Normalised paths, dropped queries and audiences behind a second `?` are caught."""
-    answer = _ask(client, started, path=mangle(started.request_path))
+    response = _ask(client, started, path=mangle(started.request_path))
 
-    assert (answer.status_code, answer.json["errorMessage"]) == (403, NO_PERMISSION)
+    assert (response.status_code, response.json["errorMessage"]) == (403, NO_PERMISSION)
 
 
 def test_a_slash_before_the_query_is_allowed(client, started):
@@ -158,22 +158,22 @@ def test_a_planned_status_is_answered_and_logged(client, issuer, endpoint, path)
     ]
 
 
-def test_a_planned_delay_waits_before_the_answer(client, issuer, slept):
-    """The answer itself is good."""
+def test_a_planned_delay_waits_before_the_response(client, issuer, slept):
+    """The response itself is good."""
     issuer.plan_fault(PlannedFault("jwks", delay=2.5, times=1))
 
     assert client.get("/.well-known/jwks").status_code == 200
     assert slept == [2.5]
 
 
-def test_a_planned_token_fault_comes_with_a_good_answer(client, issuer, started, now):
+def test_a_planned_token_fault_comes_with_a_good_response(client, issuer, started, now):
     """The request endpoint hands the spoilt token out as if nothing were wrong."""
     issuer.plan_fault(PlannedFault("token", fault="expired"))
 
-    answer = _ask(client, started)
+    response = _ask(client, started)
 
-    assert answer.status_code == 200
-    assert _payload(answer.json["value"])["exp"] < now
+    assert response.status_code == 200
+    assert _payload(response.json["value"])["exp"] < now
 
 
 def test_a_fault_does_not_turn_a_refusal_into_a_token(client, issuer, started):
@@ -187,12 +187,12 @@ def test_a_planned_status_below_400_changes_the_status_alone(client, issuer):
     """203 with the whole document."""
     issuer.plan_fault(PlannedFault("jwks", status=203))
 
-    answer = client.get("/.well-known/jwks")
+    response = client.get("/.well-known/jwks")
 
-    assert (answer.status_code, len(answer.json["keys"])) == (203, 2)
+    assert (response.status_code, len(response.json["keys"])) == (203, 2)
 
 
-def test_a_reset_leaves_no_answer(client, issuer):
+def test_a_reset_leaves_no_response(client, issuer):
     """The server is told to drop the connection, and the log has no status."""
     issuer.plan_fault(PlannedFault("jwks", fault="reset"))
 
@@ -205,19 +205,19 @@ def test_a_truncated_answer_promises_more_than_it_has(client, issuer):
     """The length is that of the whole document."""
     issuer.plan_fault(PlannedFault("jwks", fault="truncated"))
 
-    answer = client.get("/.well-known/jwks")
+    response = client.get("/.well-known/jwks")
 
-    promised = int(answer.headers["Content-Length"])
-    assert len(answer.data) == promised // 2
+    promised = int(response.headers["Content-Length"])
+    assert len(response.data) == promised // 2
 
 
 def test_a_redirect_points_to_the_same_url(client, issuer, started):
     """A client that follows sends its credential twice, which the log shows."""
     issuer.plan_fault(PlannedFault("token", fault="redirect", times=1))
 
-    answer = _ask(client, started)
+    response = _ask(client, started)
 
-    assert (answer.status_code, answer.headers["Location"]) == (
+    assert (response.status_code, response.headers["Location"]) == (
         302,
         f"http://localhost{started.request_path}",
     )
@@ -238,7 +238,7 @@ def test_the_log_has_no_secrets(client, issuer, started):
 )
 def test_errors_are_json(client, method, path, status):
     """Also what the framework refuses has a code and a sentence."""
-    answer = getattr(client, method)(path)
+    response = getattr(client, method)(path)
 
-    assert answer.status_code == status
-    assert answer.json["message"].startswith(f"{method.upper()} {path}: ")
+    assert response.status_code == status
+    assert response.json["message"].startswith(f"{method.upper()} {path}: ")

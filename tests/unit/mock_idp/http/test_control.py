@@ -68,12 +68,12 @@ def test_every_token_fault_can_be_minted(client, fault):
     ],
 )
 def test_what_would_be_ignored_or_misread_is_refused(client, path, body, field):
-    """An unknown member or a wrong value is 400 with a sentence that names it."""
-    answer = client.post(path, json=body)
+    """An unknown field or a wrong value is 400 with a sentence that names it."""
+    response = client.post(path, json=body)
 
-    assert (answer.status_code, answer.json["code"]) == (400, "VALIDATION_ERROR")
-    assert answer.json["details"]["field"] == field
-    assert answer.json["message"] == f"`{field}` {answer.json['details']['reason']}."
+    assert (response.status_code, response.json["code"]) == (400, "VALIDATION_ERROR")
+    assert response.json["details"]["field"] == field
+    assert response.json["message"] == f"`{field}` {response.json['details']['reason']}."
 
 
 @pytest.mark.parametrize(
@@ -81,21 +81,21 @@ def test_what_would_be_ignored_or_misread_is_refused(client, path, body, field):
     [("{", "body"), ("[]", "body"), ('{"offset": 1, "offset": 2}', "offset"), ('{"offset": NaN}', "offset")],
 )
 def test_a_body_that_is_no_clean_json_object_is_refused(client, data, field):
-    """Broken JSON, other values, duplicate members and NaN."""
+    """Broken JSON, other values, duplicate fields and NaN."""
     assert client.post("/_mock/clock", data=data).json["details"]["field"] == field
 
 
 def test_json_is_read_whatever_its_content_type(client):
     """`curl -d` says it sends a form."""
-    answer = client.post(
+    response = client.post(
         "/_mock/clock", data='{"offset": 5}', content_type="application/x-www-form-urlencoded"
     )
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
 def test_the_clock_is_shifted_and_frozen(client, now):
-    """Each answer tells the mock's time."""
+    """Each response tells the mock's time."""
     shifted = client.post("/_mock/clock", json={"offset": -60}).json
     frozen = client.post("/_mock/clock", json={"freeze": 42}).json
 
@@ -138,10 +138,10 @@ def test_rotation_without_publishing_hides_the_new_kid(client):
 
 def test_a_job_is_started_and_ended(client):
     """Its request URL lies under the address that the caller used, and its end is final."""
-    answer = client.post("/_mock/jobs", json={"environment": "production"}, base_url="http://mock-idp:8080")
-    job = answer.json
+    response = client.post("/_mock/jobs", json={"environment": "production"}, base_url="http://mock-idp:8080")
+    job = response.json
 
-    assert answer.status_code == 201
+    assert response.status_code == 201
     assert job["requestUrl"] == job["variables"]["ACTIONS_ID_TOKEN_REQUEST_URL"]
     assert job["requestUrl"].startswith("http://mock-idp:8080/232//idtoken/")
     ends = [client.delete(f"/_mock/jobs/{job['jobId']}").status_code for _ in range(2)]
@@ -149,7 +149,7 @@ def test_a_job_is_started_and_ended(client):
 
 
 def test_the_log_is_listed_and_reset(client):
-    """Oldest first, with the members of the contract; reset empties it."""
+    """Oldest first, with the fields of the contract; reset empties it."""
     client.get("/.well-known/openid-configuration")
     client.get("/.well-known/jwks")
 

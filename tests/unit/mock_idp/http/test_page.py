@@ -14,8 +14,8 @@ FORM = {
 }
 
 
-def _token(answer):
-    return html.unescape(re.search(r"<textarea[^>]*>(.*?)</textarea>", answer.text, re.DOTALL)[1])
+def _token(response):
+    return html.unescape(re.search(r"<textarea[^>]*>(.*?)</textarea>", response.text, re.DOTALL)[1])
 
 
 def test_the_page_shows_the_state(client, issuer):
@@ -39,9 +39,9 @@ def test_the_page_shows_the_state(client, issuer):
 
 def test_a_token_is_minted_by_form(client, issuer):
     """It carries what the fields say, and its claims stand below it."""
-    answer = client.post("/_mock/", data=FORM | {"environment": "production", "immutableSub": "on"})
+    response = client.post("/_mock/", data=FORM | {"environment": "production", "immutableSub": "on"})
 
-    token = _token(answer)
+    token = _token(response)
     claims = jwt.decode(
         token,
         issuer.ring.signing.private.public_key(),
@@ -50,16 +50,16 @@ def test_a_token_is_minted_by_form(client, issuer):
         audience=FORM["audience"],
     )
     assert claims["sub"].startswith("repo:octo-org@")
-    assert "&#34;repository&#34;: &#34;octo-org/agent&#34;" in answer.text
+    assert "&#34;repository&#34;: &#34;octo-org/agent&#34;" in response.text
 
 
 @pytest.mark.parametrize("fault", ["alg-none", "kid-null", "flattened", "deep-json", "payload-invalid-utf8"])
 def test_a_forged_token_is_shown_too(client, fault):
     """Also where a part of it is no JSON at all."""
-    answer = client.post("/_mock/", data=FORM | {"fault": fault})
+    response = client.post("/_mock/", data=FORM | {"fault": fault})
 
-    assert answer.status_code == 200
-    assert _token(answer)
+    assert response.status_code == 200
+    assert _token(response)
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def test_a_forged_token_is_shown_too(client, fault):
 )
 def test_a_wrong_field_is_explained_on_the_page(client, field, value, problem):
     """What was typed stays, and nothing of it is markup."""
-    answer = client.post("/_mock/", data=FORM | {field: value})
+    response = client.post("/_mock/", data=FORM | {field: value})
 
-    assert answer.status_code == 400
-    assert problem in html.unescape(answer.text)
-    assert "<script>" not in answer.text
+    assert response.status_code == 400
+    assert problem in html.unescape(response.text)
+    assert "<script>" not in response.text
 
 
 def test_nothing_of_another_host_and_no_script_may_run(client):
