@@ -44,7 +44,7 @@ test: $(VENV)/.dev ## every test that this machine can run; SENTRYAGENT_TEST_REQ
 
 .PHONY: property
 property: $(VENV)/.dev ## the laws of the trust decision, each on ten times as many examples as in `make test`
-	@SENTRYAGENT_PROPERTY_EXAMPLES=1000 $(BIN)/pytest -q -n auto tests/unit/server/domain tests/unit/server/tokens
+	@SENTRYAGENT_PROPERTY_EXAMPLES=1000 $(BIN)/pytest -q -n auto tests/unit/server/domain tests/unit/server/github tests/unit/server/jose tests/unit/server/tokens
 
 .PHONY: faults
 faults: $(VENV)/.dev ## kill processes, fill a disk, stop PostgreSQL under load; prints what happened

@@ -23,14 +23,14 @@ from bench.processes import await_ready, environment, free_port, run, running
 from bench.subject import Entrant, Running, Subject, Surroundings, post
 from bench.workload import AUDIENCE, REPOSITORIES, TokenKind
 from mock_idp.server import MockIdp
-from server.app import utc_now
-from server.domain.audit import RequestContext
-from server.housekeeping import Housekeeping
-from server.ids import uuid7
-from server.ports import Store, UsedToken
-from server.store.database import Database
-from server.use_cases.auditing import Auditor
-from server.use_cases.key_admin import KeyAdmin
+from sentryagent_idp.app import utc_now
+from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.ports import Store, UsedToken
+from sentryagent_idp.runtime.ids import uuid7
+from sentryagent_idp.store.database import Database
+from sentryagent_idp.use_cases.audit import Auditor
+from sentryagent_idp.use_cases.housekeeping import Housekeeping
+from sentryagent_idp.use_cases.signing_keys import KeyAdmin
 
 _PROGRAM = str(Path(sys.executable).with_name("sentryagent-idp"))
 _EXCHANGE = "/api/v1/oidc/token"

@@ -4,8 +4,8 @@
 import json
 from pathlib import Path
 
-from server.api.openapi import document
-from server.app import bare_app
+from sentryagent_idp.api.openapi import document
+from sentryagent_idp.app import bare_app
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "openapi.json"
 

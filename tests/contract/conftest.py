@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from server.store import driver
+from sentryagent_idp.store import driver
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_the_image_adds_little_to_its_base(image):
 
 def test_the_image_has_what_the_action_needs_and_no_more(image):
     """The action's few libraries are there; no framework, no crypto library, no cache of the build."""
-    absent = ("flask", "cryptography", "github", "requests", "jwt", "server", "mock_idp", "yaml")
+    absent = ("flask", "cryptography", "github", "requests", "jwt", "sentryagent_idp", "mock_idp", "yaml")
     present = ("sentryagent_actions", "httpx", "actions_toolkit")
     code = f"""
 import importlib.util, json, pathlib

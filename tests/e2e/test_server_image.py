@@ -122,7 +122,7 @@ def test_what_is_in_it(image):
 
     assert listing[0] == "10001"
     assert not [line for line in listing if line.startswith("/")]
-    assert {"server", "granian", "psycopg_binary"} <= set(listing)
+    assert {"sentryagent_idp", "granian", "psycopg_binary"} <= set(listing)
     assert not {"mock_idp", "sentryagent_actions", "pytest", "pip", "hatchling"} & set(listing)
     assert docker("run", "--rm", "--network=none", image, "--version").startswith("sentryagent-idp, version ")
 

@@ -13,15 +13,15 @@ pytestmark = pytest.mark.xdist_group("faults")
 PATIENCE_SECONDS = 30
 PROGRAM = """
 import os, sys
-from server import serving
-from server.config import Settings
+from sentryagent_idp import serve
+from sentryagent_idp.config import Settings
 
 def load(settings):
     raise RuntimeError("this worker cannot start")
 
-serving.load = load
-serving._PAUSE_SECONDS = float(sys.argv[1])
-serving.serve(Settings.from_environ(os.environ, {"workers": "2"}))
+serve.load = load
+serve._PAUSE_SECONDS = float(sys.argv[1])
+serve.serve(Settings.from_environ(os.environ, {"workers": "2"}))
 """
 
 

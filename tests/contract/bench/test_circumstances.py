@@ -15,7 +15,7 @@ from bench import growth, machine
 from bench.disturbance import issuer_down, repeated
 from bench.workload import REPOSITORIES
 from mock_idp.server import MockIdp
-from server.store.used_tokens import USED_TOKENS
+from sentryagent_idp.store.used_tokens import USED_TOKENS
 
 LONG = 20.0
 

@@ -11,13 +11,13 @@ from uuid import uuid4
 
 import pytest
 
-from server.baton import Baton
-from server.domain.audit import Action, AuditRecord, Outcome
-from server.ports import UsedToken
-from server.store import schema
-from server.store.database import Database
-from server.use_cases.key_ring import KeyRing, ensure_signing_key
-from server.use_cases.sealing import AuditChain, Sealer
+from sentryagent_idp.concurrency.run_lock import Baton
+from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome
+from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.store import schema
+from sentryagent_idp.store.database import Database
+from sentryagent_idp.use_cases.key_ring import KeyRing, ensure_signing_key
+from sentryagent_idp.use_cases.sealing import AuditChain, Sealer
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "operations.md"
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from server.config import Settings
+from sentryagent_idp.config import Settings
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 

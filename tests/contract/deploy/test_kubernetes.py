@@ -6,7 +6,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from server.config import Settings
+from sentryagent_idp.config import Settings
 
 KUBERNETES = Path(__file__).parents[3] / "deploy" / "kubernetes"
 VERSION = "1.34"
@@ -212,7 +212,7 @@ def test_probes_ask_paths_that_exist(manifests, provider_paths):
 
 @pytest.fixture(scope="session")
 def provider_paths():
-    from server.app import bare_app
+    from sentryagent_idp.app import bare_app
 
     return {rule.rule for rule in bare_app().url_map.iter_rules()}
 

@@ -13,14 +13,14 @@ from uuid import uuid4
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from server.app import World, create_app, token_service
-from server.config import Settings
-from server.domain.audit import RequestContext
-from server.domain.scopes import ALL_SCOPES
-from server.errors import InvalidOidcToken
-from server.store import schema
-from server.store.database import Database
-from server.use_cases.key_ring import KeyRing, ensure_signing_key
+from sentryagent_idp.app import World, create_app, token_service
+from sentryagent_idp.config import Settings
+from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.domain.scopes import ALL_SCOPES
+from sentryagent_idp.errors import InvalidOidcToken
+from sentryagent_idp.store import schema
+from sentryagent_idp.store.database import Database
+from sentryagent_idp.use_cases.key_ring import KeyRing, ensure_signing_key
 
 CATALOGUE = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "hostile_tokens.py")))
 EXCHANGE = "/api/v1/oidc/token"

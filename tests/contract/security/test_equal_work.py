@@ -5,10 +5,10 @@ from uuid import uuid4
 
 import pytest
 
-from server.domain.audit import RequestContext
-from server.tokens import client_secret
-from server.use_cases.auditing import Auditor
-from server.use_cases.clients import ClientAdmin
+from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.tokens import client_secret
+from sentryagent_idp.use_cases.audit import Auditor
+from sentryagent_idp.use_cases.clients import ClientAdmin
 
 NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 

@@ -12,16 +12,16 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from mock_idp.issuer import Issuer
 from mock_idp.job import Job
-from server.app import World, create_app, token_service
-from server.config import Settings
-from server.domain.audit import RequestContext
-from server.domain.scopes import ALL_SCOPES
-from server.errors import InvalidOidcToken, IssuerUnavailable
-from server.store import schema
-from server.store.database import Database
-from server.use_cases.auditing import Auditor
-from server.use_cases.key_ring import KeyRing, ensure_signing_key
-from server.use_cases.rejections import RejectionAudit
+from sentryagent_idp.app import World, create_app, token_service
+from sentryagent_idp.config import Settings
+from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.domain.scopes import ALL_SCOPES
+from sentryagent_idp.errors import InvalidOidcToken, IssuerUnavailable
+from sentryagent_idp.store import schema
+from sentryagent_idp.store.database import Database
+from sentryagent_idp.use_cases.audit import Auditor
+from sentryagent_idp.use_cases.key_ring import KeyRing, ensure_signing_key
+from sentryagent_idp.use_cases.rejections import RejectionAudit
 
 PROVIDER = "https://idp.example.com"
 GITHUB = "https://token.actions.githubusercontent.com"

@@ -14,9 +14,9 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from server.baton import Baton
-from server.housekeeping import Housekeeping
-from server.use_cases.sealing import AuditChain, Sealer
+from sentryagent_idp.concurrency.run_lock import Baton
+from sentryagent_idp.use_cases.housekeeping import Housekeeping
+from sentryagent_idp.use_cases.sealing import AuditChain, Sealer
 
 MANUAL = Path(__file__).parents[3] / "docs" / "audit.md"
 
@@ -232,7 +232,7 @@ def served(tmp_path):
         "SENTRYAGENT_GITHUB_ISSUER": "http://127.0.0.1:9",
         "SENTRYAGENT_PORT": str(port),
     }
-    command = [sys.executable, "-m", "server.cli", "serve", "--workers", "1"]
+    command = [sys.executable, "-m", "sentryagent_idp.cli.main", "serve", "--workers", "1"]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environ, stdout=log, stderr=log)
     try:
@@ -264,7 +264,7 @@ def test_a_served_provider_seals_by_itself(served):
             return False
 
         first(is_ready)
-        command = [sys.executable, "-m", "server.cli", "admin-token"]
+        command = [sys.executable, "-m", "sentryagent_idp.cli.main", "admin-token"]
         minted = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30)
         headers = {"Authorization": f"Bearer {minted.stdout.strip()}"}
 

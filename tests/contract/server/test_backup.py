@@ -11,12 +11,12 @@ from uuid import uuid4
 import pytest
 from click.testing import CliRunner
 
-from server.cli import main
-from server.domain.audit import RequestContext
-from server.store import backup as copying
-from server.store.database import Database
-from server.use_cases.auditing import Auditor
-from server.use_cases.key_admin import KeyAdmin
+from sentryagent_idp.cli.main import main
+from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.store import backup as copying
+from sentryagent_idp.store.database import Database
+from sentryagent_idp.use_cases.audit import Auditor
+from sentryagent_idp.use_cases.signing_keys import KeyAdmin
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 HERE = RequestContext("test", None)

@@ -7,8 +7,8 @@ from shutil import copyfile
 import pytest
 from click.testing import CliRunner
 
-from server.cli import main
-from server.store import schema
+from sentryagent_idp.cli.main import main
+from sentryagent_idp.store import schema
 
 PASSPHRASE = "a passphrase of more than thirty-two characters"
 KID = r"[\w-]{43}"

@@ -5,11 +5,11 @@ from base64 import b64encode
 
 import pytest
 
-from server.domain.audit import RequestContext
-from server.errors import AdminRefused
-from server.tokens import client_secret
-from server.use_cases.auditing import Auditor
-from server.use_cases.clients import ClientAdmin
+from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.errors import AdminRefused
+from sentryagent_idp.tokens import client_secret
+from sentryagent_idp.use_cases.audit import Auditor
+from sentryagent_idp.use_cases.clients import ClientAdmin
 
 HERE = RequestContext("test", None)
 

@@ -10,12 +10,12 @@ import structlog
 from click.testing import CliRunner
 from structlog.testing import capture_logs
 
-from server.cli import main
-from server.config import Settings
-from server.provider_facts import remember
-from server.serving import prepare
-from server.store import schema
-from server.store.database import Database
+from sentryagent_idp.cli.main import main
+from sentryagent_idp.config import Settings
+from sentryagent_idp.published_settings import remember
+from sentryagent_idp.serve import prepare
+from sentryagent_idp.store import schema
+from sentryagent_idp.store.database import Database
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 import pytest
 from argon2 import PasswordHasher
 
-from server.domain.agent import Credential
-from server.tokens import client_secret
+from sentryagent_idp.domain.agent import Credential
+from sentryagent_idp.tokens import client_secret
 
 NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from server.domain.conditions import Conditions
+from sentryagent_idp.domain.conditions import Conditions
 
 POLICIES = "/api/v1/oidc/trust-policies"
 REPOSITORY = "octo-org/hello-agent"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-import server
-from server import errors
-from server.api.problems import PROBLEMS
+import sentryagent_idp
+from sentryagent_idp import errors
+from sentryagent_idp.api.problems import PROBLEMS
 
-SOURCE = Path(server.__file__).parent
-DOCUMENT = SOURCE.parent / "docs" / "errors.md"
+SOURCE = Path(sentryagent_idp.__file__).parent
+DOCUMENT = SOURCE.parents[1] / "docs" / "errors.md"
 ABSTRACT = {errors.ServiceError, errors.RetryableError, errors.ExchangeRefused}
 
 

@@ -267,7 +267,7 @@ def test_no_token_without_its_audit_record(provider, refused, monkeypatch):
         raise RuntimeError
 
     with monkeypatch.context() as patched:
-        patched.setattr("server.store.audit.AuditTable.append", fail)
+        patched.setattr("sentryagent_idp.store.audit.AuditTable.append", fail)
         refused(provider.exchange(token), 500, "INTERNAL_SERVER_ERROR", {})
 
     assert provider.exchange(token).status_code == 200

@@ -1,7 +1,7 @@
 """What the second of two exchanges at one moment finds: each race is played by hand, in the order that would hurt."""
 
-from server.store.policies import PolicyTable
-from server.store.used_tokens import UsedTokenTable
+from sentryagent_idp.store.trust_policies import PolicyTable
+from sentryagent_idp.store.used_tokens import UsedTokenTable
 
 POLICIES = "/api/v1/oidc/trust-policies"
 

@@ -10,10 +10,10 @@ import jwt
 import pytest
 
 from mock_idp.job import Job
-from server.domain.audit import RequestContext
-from server.store.policies import PolicyTable
-from server.use_cases.auditing import Auditor
-from server.use_cases.key_admin import KeyAdmin
+from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.store.trust_policies import PolicyTable
+from sentryagent_idp.use_cases.audit import Auditor
+from sentryagent_idp.use_cases.signing_keys import KeyAdmin
 
 GITHUB = "https://token.actions.githubusercontent.com"
 POLICIES = "/api/v1/oidc/trust-policies"

@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 
 from mock_idp.job import Job
-from server.housekeeping import Housekeeping, start
-from server.ports import UsedToken
+from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.runtime.periodic import start
+from sentryagent_idp.use_cases.housekeeping import Housekeeping
 
 LIFETIME = 300
 LEEWAY = 30

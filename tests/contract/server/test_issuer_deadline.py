@@ -11,8 +11,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from mock_idp.server import MockIdp
-from server.errors import InvalidOidcToken, IssuerUnavailable
-from server.issuers import GithubIssuerKeys, in_daemon_thread
+from sentryagent_idp.errors import InvalidOidcToken, IssuerUnavailable
+from sentryagent_idp.github.issuer_keys import GithubIssuerKeys, in_daemon_thread
 
 PATIENCE = 10
 """Seconds (real ones) after which a thread that should have come is given up."""

@@ -10,9 +10,9 @@ from mock_idp.faults.documents import DISCOVERY_FAULTS, KEY_SET_FAULTS
 from mock_idp.faults.responses import RESPONSE_FAULTS
 from mock_idp.faults.tokens import TOKEN_FAULTS
 from mock_idp.server import MockIdp
-from server.errors import InvalidOidcToken, IssuerUnavailable
-from server.issuers import GithubIssuerKeys
-from server.tokens import strict_jwt
+from sentryagent_idp.errors import InvalidOidcToken, IssuerUnavailable
+from sentryagent_idp.github import id_token
+from sentryagent_idp.github.issuer_keys import GithubIssuerKeys
 
 PATIENCE = 5
 
@@ -72,10 +72,10 @@ def keys(mock, clock):
 @pytest.fixture
 def verify(mock, keys, control):
     """Verify a token for the audience that the mock puts in where a job asks for none."""
-    audience = strict_jwt.read(_token(control)).claims["aud"]
+    audience = id_token.read(_token(control)).claims["aud"]
 
     def run(token):
-        return strict_jwt.verify(
+        return id_token.verify(
             token, issuer=mock.issuer, audience=audience, keys=keys, now=int(time.time()), max_age_seconds=600
         )
 
@@ -210,7 +210,7 @@ def test_in_threads_of_its_own(mock, control, requests):
     with httpx.Client(trust_env=False) as client:
         keys = GithubIssuerKeys(mock.issuer, client)
         keys.warm_up()
-        token = strict_jwt.read(_token(control))
+        token = id_token.read(_token(control))
         assert keys.find(token.kid).key_size >= 2048
         assert keys.status()["state"] == "fresh"
         assert requests("jwks") == 1

@@ -6,14 +6,14 @@ from threading import Barrier, Thread
 import jwt
 import pytest
 
-from server.domain.audit import RequestContext
-from server.errors import AdminRefused
-from server.ports import KeyStatus
-from server.store import schema
-from server.store.database import Database
-from server.use_cases.auditing import Auditor
-from server.use_cases.key_admin import KeyAdmin, RetiredKeys
-from server.use_cases.key_ring import ensure_signing_key
+from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.errors import AdminRefused
+from sentryagent_idp.ports import KeyStatus
+from sentryagent_idp.store import schema
+from sentryagent_idp.store.database import Database
+from sentryagent_idp.use_cases.audit import Auditor
+from sentryagent_idp.use_cases.key_ring import ensure_signing_key
+from sentryagent_idp.use_cases.signing_keys import KeyAdmin, RetiredKeys
 
 HERE = RequestContext("test", None)
 

@@ -8,17 +8,17 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from server.domain.audit import RequestContext
-from server.errors import AdminRefused
-from server.ports import AuditFilter, KeyStatus, StoredKey
-from server.store import schema
-from server.store.database import Database
-from server.tokens import access_token, signing_keys
-from server.tokens.access_token import AccessTokenClaims
-from server.tokens.signing_keys import UnreadableKey
-from server.use_cases.auditing import Auditor
-from server.use_cases.key_admin import KeyAdmin
-from server.use_cases.key_ring import KeyRing, ensure_signing_key
+from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.errors import AdminRefused
+from sentryagent_idp.ports import AuditFilter, KeyStatus, StoredKey
+from sentryagent_idp.store import schema
+from sentryagent_idp.store.database import Database
+from sentryagent_idp.tokens import access_token, signing_key
+from sentryagent_idp.tokens.access_token import AccessTokenClaims
+from sentryagent_idp.tokens.signing_key import UnreadableKey
+from sentryagent_idp.use_cases.audit import Auditor
+from sentryagent_idp.use_cases.key_ring import KeyRing, ensure_signing_key
+from sentryagent_idp.use_cases.signing_keys import KeyAdmin
 
 HERE = RequestContext("test", None)
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -136,7 +136,7 @@ def test_rewrap(store):
     assert {kid for kid in after if after[kid] == before[kid]} == {current.kid}
     for kid, pem in after.items():
         assert b"BEGIN ENCRYPTED" in pem
-        assert signing_keys.from_pem(pem, (NEW,)).kid == kid
+        assert signing_key.from_pem(pem, (NEW,)).kid == kid
     record = next(it for it in actions(store) if it.action == "key.rewrapped")
     assert (record.actor, set(record.details["kids"])) == ("admin-cli", {key.kid for key in changed})
     assert record.details["clearKids"] == [clear.kid]
@@ -195,15 +195,15 @@ def test_a_new_database_starts_with_an_encryption_key(store):
     """The first keys are encrypted from the beginning."""
     ensure_signing_key(store, "ES256", (NEW, OLD), clock)
 
-    assert [bool(signing_keys.from_pem(pem, (NEW,))) for pem in pems(store).values()] == [True, True]
+    assert [bool(signing_key.from_pem(pem, (NEW,))) for pem in pems(store).values()] == [True, True]
     with pytest.raises(AdminRefused, match="SENTRYAGENT_KEY_ENCRYPTION_KEY"):
         admin_of(store).rewrap("admin-cli", HERE)
 
 
 def a_row(alg, passphrases, status, created_at=NOW):
     """A row with a key that is made now."""
-    key = signing_keys.generate(alg)
-    return StoredKey(key.kid, alg, signing_keys.to_pem(key, passphrases), status, created_at)
+    key = signing_key.generate(alg)
+    return StoredKey(key.kid, alg, signing_key.to_pem(key, passphrases), status, created_at)
 
 
 def disguised(row):
@@ -235,7 +235,7 @@ def forged_by(row, provider):
     """An admin's token that the owner of the row's key makes."""
     is_clear = b"-----BEGIN PRIVATE KEY-----" in row.private_pem
     pem = row.private_pem.removeprefix(DISGUISE) if is_clear else row.private_pem
-    key = signing_keys.from_pem(pem, () if is_clear else (STRANGE,))
+    key = signing_key.from_pem(pem, () if is_clear else (STRANGE,))
     now = int(provider.clock().timestamp())
     claims = AccessTokenClaims(
         iss="https://idp.example.com",

@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from server.tokens import client_secret
+from sentryagent_idp.tokens import client_secret
 
 PATH = "/api/v1/oidc/token"
 

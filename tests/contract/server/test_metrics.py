@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.metrics import Metrics
+from sentryagent_idp.runtime.metrics import Metrics
 
 NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 

@@ -22,12 +22,12 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from server import errors
-from server.api import models
-from server.api.descriptions import DESCRIPTIONS
-from server.api.openapi import document
-from server.api.problems import PROBLEMS
-from server.app import bare_app
+from sentryagent_idp import errors
+from sentryagent_idp.api import models
+from sentryagent_idp.api.descriptions import DESCRIPTIONS
+from sentryagent_idp.api.openapi import document
+from sentryagent_idp.api.problems import PROBLEMS
+from sentryagent_idp.app import bare_app
 
 ROOT = Path(__file__).parents[3]
 NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"

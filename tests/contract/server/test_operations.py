@@ -5,8 +5,8 @@ import sqlite3
 import jwt
 import pytest
 
-from server.errors import DatabaseUnavailable
-from server.store import schema
+from sentryagent_idp.errors import DatabaseUnavailable
+from sentryagent_idp.store import schema
 
 PROVIDER = "https://idp.example.com"
 

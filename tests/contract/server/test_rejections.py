@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from server.errors import DatabaseUnavailable
+from sentryagent_idp.errors import DatabaseUnavailable
 
 TOKEN = "/api/v1/oidc/token"
 NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"

@@ -18,7 +18,7 @@ import pytest
 from mock_idp.job import Job
 from mock_idp.server import MockIdp
 
-COMMAND = [sys.executable, "-m", "server.cli"]
+COMMAND = [sys.executable, "-m", "sentryagent_idp.cli.main"]
 PATIENCE = 30
 
 

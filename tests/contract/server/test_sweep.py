@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.api import models
+from sentryagent_idp.api import models
 
 NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 POLICIES = "/api/v1/oidc/trust-policies"

@@ -7,12 +7,12 @@ from uuid import uuid4
 
 import pytest
 
-from server.domain.agent import Agent, AgentStatus, Credential
-from server.domain.audit import Action, AuditRecord, Outcome
-from server.domain.trust_policy import TrustPolicy
-from server.store import schema
-from server.store.columns import METADATA
-from server.store.database import Database
+from sentryagent_idp.domain.agent import Agent, AgentStatus, Credential
+from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome
+from sentryagent_idp.domain.trust_policy import TrustPolicy
+from sentryagent_idp.store import schema
+from sentryagent_idp.store.columns import METADATA
+from sentryagent_idp.store.database import Database
 
 ISSUER = "https://token.actions.githubusercontent.com"
 NOW = datetime(2026, 5, 4, 12, 0, 0, 123456, tzinfo=UTC)

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from server.domain.client import AdminClient
+from sentryagent_idp.domain.client import AdminClient
 
 
 @pytest.fixture

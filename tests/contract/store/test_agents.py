@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from server.domain.agent import AgentStatus, RegisteredBy
-from server.errors import AgentAlreadyExists
-from server.ports import AgentFilter
+from sentryagent_idp.domain.agent import AgentStatus, RegisteredBy
+from sentryagent_idp.errors import AgentAlreadyExists
+from sentryagent_idp.ports import AgentFilter
 
 BY_REPOSITORY = RegisteredBy("github", "Octo/Repo", "123")
 

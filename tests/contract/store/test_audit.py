@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from server.domain.audit import Action, Outcome
-from server.ports import AuditFilter
+from sentryagent_idp.domain.audit import Action, Outcome
+from sentryagent_idp.ports import AuditFilter
 
 
 def event_ids(database, wanted, *, page=1, limit=100):

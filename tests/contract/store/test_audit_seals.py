@@ -7,13 +7,13 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from server.baton import Baton
-from server.domain.audit_chain import GENESIS
-from server.ports import AuditFilter
-from server.store.audit_seals import AuditSealTable
-from server.store.database import Database
-from server.use_cases import sealing
-from server.use_cases.sealing import AuditChain, Sealer
+from sentryagent_idp.concurrency.run_lock import Baton
+from sentryagent_idp.domain.audit_chain import GENESIS
+from sentryagent_idp.ports import AuditFilter
+from sentryagent_idp.store.audit_seals import AuditSealTable
+from sentryagent_idp.store.database import Database
+from sentryagent_idp.use_cases import sealing
+from sentryagent_idp.use_cases.sealing import AuditChain, Sealer
 
 
 @pytest.fixture

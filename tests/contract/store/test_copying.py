@@ -7,14 +7,14 @@ from datetime import timedelta
 import pytest
 from click.testing import CliRunner
 
-from server.baton import Baton
-from server.cli import main
-from server.domain.audit import Action
-from server.ports import UsedToken
-from server.store import copying, schema
-from server.store.database import Database
-from server.use_cases.key_ring import KeyRing, ensure_signing_key
-from server.use_cases.sealing import AuditChain, Sealer
+from sentryagent_idp.cli.main import main
+from sentryagent_idp.concurrency.run_lock import Baton
+from sentryagent_idp.domain.audit import Action
+from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.store import copying, schema
+from sentryagent_idp.store.database import Database
+from sentryagent_idp.use_cases.key_ring import KeyRing, ensure_signing_key
+from sentryagent_idp.use_cases.sealing import AuditChain, Sealer
 
 
 @pytest.fixture

@@ -5,15 +5,15 @@ from uuid import uuid4
 
 import pytest
 
-from server.baton import Baton
-from server.domain.audit import RequestContext
-from server.domain.caller import Caller
-from server.domain.scopes import ALL_SCOPES
-from server.errors import TooManyCredentials
-from server.tokens import client_secret
-from server.use_cases.auditing import Auditor
-from server.use_cases.credentials import CredentialAdmin
-from server.use_cases.secret_hashing import SecretHashing
+from sentryagent_idp.concurrency.run_lock import Baton
+from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.domain.caller import Caller
+from sentryagent_idp.domain.scopes import ALL_SCOPES
+from sentryagent_idp.errors import TooManyCredentials
+from sentryagent_idp.tokens import client_secret
+from sentryagent_idp.use_cases.audit import Auditor
+from sentryagent_idp.use_cases.credentials import CredentialAdmin
+from sentryagent_idp.use_cases.secret_hashing import SecretHashing
 
 ADMIN = Caller("admin-cli", ALL_SCOPES, "jti", 0, 1)
 HERE = RequestContext("test", None)

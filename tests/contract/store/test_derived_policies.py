@@ -7,17 +7,17 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import create_engine, select, update
 
-from server.domain.audit import Action, RequestContext
-from server.domain.caller import Caller
-from server.domain.scopes import ALL_SCOPES
-from server.domain.trust_policy import Conditions
-from server.errors import TrustPolicyAlreadyExists, TrustPolicyDerived
-from server.ports import AuditFilter, PolicyFilter
-from server.store.database import Database
-from server.store.policies import OIDC_TRUST_POLICIES
-from server.use_cases.auditing import Auditor
-from server.use_cases.policy_admin import PolicyAdmin, PolicyDraft
-from server.use_cases.registration import AgentDraft, Registration
+from sentryagent_idp.domain.audit import Action, RequestContext
+from sentryagent_idp.domain.caller import Caller
+from sentryagent_idp.domain.scopes import ALL_SCOPES
+from sentryagent_idp.domain.trust_policy import Conditions
+from sentryagent_idp.errors import TrustPolicyAlreadyExists, TrustPolicyDerived
+from sentryagent_idp.ports import AuditFilter, PolicyFilter
+from sentryagent_idp.store.database import Database
+from sentryagent_idp.store.trust_policies import OIDC_TRUST_POLICIES
+from sentryagent_idp.use_cases.agents import AgentDraft, Registration
+from sentryagent_idp.use_cases.audit import Auditor
+from sentryagent_idp.use_cases.trust_policies import PolicyAdmin, PolicyDraft
 
 ISSUER = "https://token.actions.githubusercontent.com"
 ADMIN = Caller("admin-cli", ALL_SCOPES, "jti", 0, 1)

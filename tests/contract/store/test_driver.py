@@ -3,10 +3,10 @@
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from server.errors import DatabaseUnavailable, ValidationFailed
-from server.store import driver
-from server.store.database import Database
-from server.store.facts import FACTS
+from sentryagent_idp.errors import DatabaseUnavailable, ValidationFailed
+from sentryagent_idp.store import driver
+from sentryagent_idp.store.database import Database
+from sentryagent_idp.store.settings import FACTS
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from server.ports import KeyStatus, StoredKey
+from sentryagent_idp.ports import KeyStatus, StoredKey
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from threading import Thread
 import psycopg
 import pytest
 
-from server.errors import DatabaseUnavailable
-from server.ports import AuditFilter
-from server.store import postgresql, schema, sqlite
-from server.store.database import Database
+from sentryagent_idp.errors import DatabaseUnavailable
+from sentryagent_idp.ports import AuditFilter
+from sentryagent_idp.store import postgresql, schema, sqlite
+from sentryagent_idp.store.database import Database
 
 ISSUER = "https://token.actions.githubusercontent.com"
 

@@ -6,10 +6,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from server.domain.agent import AgentStatus
-from server.domain.trust_policy import Conditions
-from server.errors import TrustPolicyAlreadyExists, ValidationFailed
-from server.ports import PolicyFilter
+from sentryagent_idp.domain.agent import AgentStatus
+from sentryagent_idp.domain.trust_policy import Conditions
+from sentryagent_idp.errors import TrustPolicyAlreadyExists, ValidationFailed
+from sentryagent_idp.ports import PolicyFilter
 
 ISSUER = "https://token.actions.githubusercontent.com"
 MICROSECOND = timedelta(microseconds=1)
@@ -281,7 +281,7 @@ def test_the_schema_is_a_second_line(database, make_agent, make_policy, members)
 @pytest.mark.postgres
 def test_nul_is_the_requests_fault(migrated_postgres_url, make_policy):
     """PostgreSQL's text holds no NUL: that is a 400 of the request, not a failure of the database."""
-    from server.store.database import Database
+    from sentryagent_idp.store.database import Database
 
     with Database(migrated_postgres_url) as database:
         with pytest.raises(ValidationFailed, match="NUL"), database.read() as tx:

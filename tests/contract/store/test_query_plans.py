@@ -5,10 +5,10 @@ from uuid import UUID
 import pytest
 from sqlalchemy import insert
 
-from server.ports import AuditFilter, PolicyFilter
-from server.store import policies
-from server.store.audit import AUDIT_LOG
-from server.store.used_tokens import USED_TOKENS
+from sentryagent_idp.ports import AuditFilter, PolicyFilter
+from sentryagent_idp.store import trust_policies
+from sentryagent_idp.store.audit import AUDIT_LOG
+from sentryagent_idp.store.used_tokens import USED_TOKENS
 
 ROWS = 2000
 
@@ -26,8 +26,8 @@ def _rows(database, make_policy, now):
     with database.write() as tx:
         for table, row in (
             (
-                policies.OIDC_TRUST_POLICIES,
-                lambda it: policies._values(make_policy(repository=f"octo/r{it}")),
+                trust_policies.OIDC_TRUST_POLICIES,
+                lambda it: trust_policies._values(make_policy(repository=f"octo/r{it}")),
             ),
             (USED_TOKENS, lambda it: {"token_digest": it.to_bytes(32), "keep_until": now}),
             (

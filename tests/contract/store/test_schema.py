@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from server.domain.trust_policy import Conditions
-from server.errors import DatabaseUnavailable
-from server.ports import AuditFilter, KeyStatus, PolicyFilter, StoredKey
-from server.store import schema
-from server.store.columns import METADATA
-from server.store.database import Database
-from server.store.url import DatabaseUrlError
+from sentryagent_idp.domain.trust_policy import Conditions
+from sentryagent_idp.errors import DatabaseUnavailable
+from sentryagent_idp.ports import AuditFilter, KeyStatus, PolicyFilter, StoredKey
+from sentryagent_idp.store import schema
+from sentryagent_idp.store.columns import METADATA
+from sentryagent_idp.store.database import Database
+from sentryagent_idp.store.url import DatabaseUrlError
 
 STEPS = schema._steps()
 
@@ -167,7 +167,9 @@ def test_an_unknown_database_is_told_to_the_operator(postgres_cluster):
 
 def test_the_command_line_starts_without_alembic():
     """Asking whether a database is prepared loads neither Alembic nor psycopg."""
-    loaded = "import server.store.database, sys; print(sorted({'alembic', 'psycopg'} & set(sys.modules)))"
+    loaded = (
+        "import sentryagent_idp.store.database, sys; print(sorted({'alembic', 'psycopg'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True).stdout == "[]\n"
 
 

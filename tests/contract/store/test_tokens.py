@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from server.ports import UsedToken
-from server.store.database import Database
+from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.store.database import Database
 
 ISSUER = "https://token.actions.githubusercontent.com"
 

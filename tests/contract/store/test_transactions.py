@@ -7,10 +7,10 @@ from threading import Event
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from server.errors import AgentNotFound, DatabaseUnavailable
-from server.ports import AuditFilter, UsedToken
-from server.store import schema
-from server.store.database import Database
+from sentryagent_idp.errors import AgentNotFound, DatabaseUnavailable
+from sentryagent_idp.ports import AuditFilter, UsedToken
+from sentryagent_idp.store import schema
+from sentryagent_idp.store.database import Database
 
 ISSUER = "https://token.actions.githubusercontent.com"
 
@@ -115,9 +115,9 @@ def test_many_threads_share_a_database(database, at_once, make_record):
 WORKER = """
 import sys
 from datetime import UTC, datetime
-from server.ports import UsedToken
-from server.store import schema
-from server.store.database import Database
+from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.store import schema
+from sentryagent_idp.store.database import Database
 url, name = sys.argv[1:]
 schema.migrate(url)
 with Database(url) as database:

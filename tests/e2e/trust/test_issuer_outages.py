@@ -1,7 +1,7 @@
 """The real provider while GitHub's key endpoints are down, slow, rotating, withdrawing or poisoned.
 
 Nothing here waits for the provider's 30 s between two refreshes: that pause, to the second, is proven with a clock that
-tests turn (`tests/unit/server/test_issuers.py`).
+tests turn (`tests/unit/server/github/test_issuer_keys.py`).
 """
 
 import time

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from server.config import ConfigurationError, Settings
+from sentryagent_idp.config import ConfigurationError, Settings
 
 PREFIX = "SENTRYAGENT_"
 DEFAULTS = {

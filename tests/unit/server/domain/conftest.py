@@ -5,8 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from server.domain.identity import WorkflowIdentity
-from server.domain.trust_policy import Conditions, TrustPolicy
+from sentryagent_idp.domain.identity import WorkflowIdentity
+from sentryagent_idp.domain.trust_policy import Conditions, TrustPolicy
 
 AGENT = UUID(int=1)
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -6,8 +6,15 @@ from uuid import UUID
 
 import pytest
 
-from server.domain.agent import Agent, AgentStatus, Credential, RegisteredBy, may_see, unchangeable_member
-from server.domain.caller import Caller
+from sentryagent_idp.domain.agent import (
+    Agent,
+    AgentStatus,
+    Credential,
+    RegisteredBy,
+    may_see,
+    unchangeable_member,
+)
+from sentryagent_idp.domain.caller import Caller
 
 AGENT = UUID(int=1)
 REPOSITORY = {"repository_id": "101"}

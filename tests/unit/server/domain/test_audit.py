@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from server.domain.audit import cut_to_size
+from sentryagent_idp.domain.audit import cut_to_size
 
 CLAIMS = {f"claim_{number}": "x" for number in range(20)}
 

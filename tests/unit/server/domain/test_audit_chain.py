@@ -8,8 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.domain import audit_chain
-from server.domain.audit_chain import GENESIS, Gap, SealedRecord, canonical, chain, first_fault, gaps, link
+from sentryagent_idp.domain import audit_chain
+from sentryagent_idp.domain.audit_chain import (
+    GENESIS,
+    Gap,
+    SealedRecord,
+    canonical,
+    chain,
+    first_fault,
+    gaps,
+    link,
+)
 
 
 def row(sequence, **columns):

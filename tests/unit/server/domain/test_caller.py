@@ -4,8 +4,8 @@ from uuid import UUID
 
 import pytest
 
-from server.domain import scopes
-from server.domain.caller import Caller, CallerKind
+from sentryagent_idp.domain import scopes
+from sentryagent_idp.domain.caller import Caller, CallerKind
 
 AGENT = "5b0b1c1e-5d3f-4f0e-9d58-1f6b8f0b7a11"
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from server.domain.client import AdminClient, name_fault
+from sentryagent_idp.domain.client import AdminClient, name_fault
 
 
 @pytest.mark.parametrize("name", ["x", "CI bot", "größe", "n" * 128])

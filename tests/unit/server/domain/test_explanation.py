@@ -5,8 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from server.domain.explanation import explain, message, trace
-from server.domain.trust_policy import decide
+from sentryagent_idp.domain.explanation import explain, message, trace
+from sentryagent_idp.domain.trust_policy import decide
 
 REUSED = "acme/shared/.github/workflows/deploy.yml@refs/tags/v3"
 TAG = {"ref": "refs/tags/v1.2", "ref_type": "tag"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.domain.identity import (
+from sentryagent_idp.domain.identity import (
     WorkflowIdentity,
     ascii_lower,
     is_repository,

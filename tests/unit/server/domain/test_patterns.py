@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from server.domain.patterns import is_exact, matches
+from sentryagent_idp.domain.patterns import is_exact, matches
 
 TABLE = [
     # pattern, text, whether it covers it

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.domain import policy_syntax
+from sentryagent_idp.domain import policy_syntax
 
 BRANCHES = [
     ("main", None),

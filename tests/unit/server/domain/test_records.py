@@ -4,10 +4,10 @@ from dataclasses import fields
 from datetime import datetime, timedelta, timezone
 from uuid import UUID
 
-from server.domain import records
-from server.domain.agent import Agent, AgentStatus, Credential, RegisteredBy
-from server.domain.audit import Action, AuditRecord, Outcome
-from server.domain.conditions import JSON_NAMES, Conditions
+from sentryagent_idp.domain import records
+from sentryagent_idp.domain.agent import Agent, AgentStatus, Credential, RegisteredBy
+from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome
+from sentryagent_idp.domain.conditions import JSON_NAMES, Conditions
 
 
 def test_timestamps_are_utc_with_z():

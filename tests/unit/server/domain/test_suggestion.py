@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
-from server.api.models import PolicyBody
-from server.domain.conditions import JSON_NAMES, failures, members
-from server.domain.suggestion import nearest_first, suggested_policy
-from server.domain.trust_policy import Allowed, Denied, conditions_key, decide
+from sentryagent_idp.api.models import PolicyBody
+from sentryagent_idp.domain.conditions import JSON_NAMES, failures, members
+from sentryagent_idp.domain.suggestion import nearest_first, suggested_policy
+from sentryagent_idp.domain.trust_policy import Allowed, Denied, conditions_key, decide
 
 REUSED = "acme/shared/.github/workflows/deploy.yml@refs/tags/v3"
 OTHER_REUSED = "acme/shared/.github/workflows/deploy.yml@refs/tags/v2"

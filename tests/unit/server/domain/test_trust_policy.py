@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.domain.trust_policy import (
+from sentryagent_idp.domain.trust_policy import (
     Allowed,
     Conditions,
     DenialReason,

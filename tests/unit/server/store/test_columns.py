@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects.sqlite import dialect
 
-from server.store.columns import Id, Json, Moment, Words, ascii_lower
+from sentryagent_idp.store.columns import Id, Json, Moment, Words, ascii_lower
 
 SQLITE = dialect()
 MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(9999, 1, 1), timezones=st.timezones())  # noqa: DTZ001 - the strategy adds the zone

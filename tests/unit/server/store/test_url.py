@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from server.store.url import DatabaseUrlError, parse, sqlite_file
+from sentryagent_idp.store.url import DatabaseUrlError, parse, sqlite_file
 
 
 @pytest.mark.parametrize(

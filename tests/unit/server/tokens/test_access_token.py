@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.errors import Unauthorized
-from server.tokens import access_token, signing_keys
-from server.tokens.access_token import AccessTokenClaims
+from sentryagent_idp.errors import Unauthorized
+from sentryagent_idp.tokens import access_token, signing_key
+from sentryagent_idp.tokens.access_token import AccessTokenClaims
 
 NOW = 1_795_521_700
 ISSUER = "https://idp.example"
@@ -62,7 +62,7 @@ def sign(our_keys):
     return run
 
 
-@pytest.mark.parametrize("alg", signing_keys.ALGORITHMS)
+@pytest.mark.parametrize("alg", signing_key.ALGORITHMS)
 def test_issue(alg, our_keys, verify):
     """A token has exactly the header and the claims of the contract (RFC 9068, 2; R-ISS-1)."""
     key = our_keys[alg]
@@ -71,11 +71,11 @@ def test_issue(alg, our_keys, verify):
     assert dict(verify(token)) == PAYLOAD
 
 
-@pytest.mark.parametrize("alg", signing_keys.ALGORITHMS)
+@pytest.mark.parametrize("alg", signing_key.ALGORITHMS)
 def test_others_can_verify_with_the_published_key(alg, our_keys):
     """A service that only has the JWKS reads the token with its usual library."""
     key = our_keys[alg]
-    published = jwt.PyJWK(signing_keys.public_jwk(key))
+    published = jwt.PyJWK(signing_key.public_jwk(key))
     claims = jwt.decode(
         access_token.issue(key, CLAIMS),
         published,
@@ -176,7 +176,7 @@ def test_header_must_agree_with_the_key(our_keys, verify):
 
 def test_kid_of_another_key(our_keys, sign, verify):
     """A token signed with one of our keys under the name of another is refused."""
-    other = signing_keys.generate("ES256")
+    other = signing_key.generate("ES256")
     token = jwt.encode(
         PAYLOAD, other.private_key, algorithm="ES256", headers={"typ": "at+jwt", "kid": our_keys["ES256"].kid}
     )

@@ -5,7 +5,7 @@ import re
 from argon2 import PasswordHasher, extract_parameters
 from argon2.low_level import Type
 
-from server.tokens import client_secret
+from sentryagent_idp.tokens import client_secret
 
 
 def test_a_secret_matches_its_hash_only():

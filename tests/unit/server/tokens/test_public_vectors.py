@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from server.errors import InvalidOidcToken
-from server.tokens import strict_jwt
-from server.tokens.compact_jws import UnverifiedJwt
+from sentryagent_idp.errors import InvalidOidcToken
+from sentryagent_idp.github import id_token
+from sentryagent_idp.jose.compact_jws import UnverifiedJwt
 
 VECTORS = Path(__file__).parents[3] / "vectors"
 WYCHEPROOF = [
@@ -40,7 +40,7 @@ def is_accepted(message, signature, key):
     """Whether the reader's own check takes the signature for the key's over the message."""
     token = UnverifiedJwt("kid", "RS256", "JWT", {}, message, signature)
     try:
-        strict_jwt._check_signature(token, key)
+        id_token._check_signature(token, key)
     except InvalidOidcToken:
         return False
     return True
@@ -74,7 +74,7 @@ def test_a_signature_of_the_rfcs_verifies(source):
 def test_a_token_of_the_rfcs_is_none_of_githubs(source, token, github):
     """Signed, MACed, encrypted, unsigned, with `crit`: no example of the RFCs has the form of GitHub's tokens."""
     with pytest.raises(InvalidOidcToken) as caught:
-        strict_jwt.verify(
+        id_token.verify(
             token,
             issuer=github["issuer"],
             audience=github["audience"],

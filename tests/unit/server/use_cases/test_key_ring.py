@@ -8,19 +8,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from server.errors import DatabaseUnavailable
-from server.ports import KeyStatus, StoredKey
-from server.tokens import signing_keys
-from server.tokens.signing_keys import UnreadableKey
-from server.use_cases.key_life import opened
-from server.use_cases.key_ring import KeyRing
+from sentryagent_idp.errors import DatabaseUnavailable
+from sentryagent_idp.ports import KeyStatus, StoredKey
+from sentryagent_idp.tokens import signing_key
+from sentryagent_idp.tokens.signing_key import UnreadableKey
+from sentryagent_idp.use_cases.key_life import opened
+from sentryagent_idp.use_cases.key_ring import KeyRing
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 THREADS = 8
 
 
 class Keys:
-    """The table of keys (`server.ports.SigningKeys`), as far as the ring reads it; counts how often it is read whole."""
+    """The table of keys (`sentryagent_idp.ports.SigningKeys`), as far as the ring reads it; counts how often it is read whole."""
 
     def __init__(self, version, *stored):
         self._version = version
@@ -38,8 +38,8 @@ class Keys:
 @pytest.fixture
 def make_key():
     def make(status=KeyStatus.ACTIVE):
-        key = signing_keys.generate("ES256")
-        return StoredKey(key.kid, key.alg, signing_keys.to_pem(key, ()), status, NOW)
+        key = signing_key.generate("ES256")
+        return StoredKey(key.kid, key.alg, signing_key.to_pem(key, ()), status, NOW)
 
     return make
 
@@ -78,7 +78,7 @@ def test_a_key_that_is_known_is_not_read_again(make_key, monkeypatch):
     before = current(ring, Keys(1, gone, old))
     read = []
     monkeypatch.setattr(
-        "server.use_cases.key_life.opened",
+        "sentryagent_idp.use_cases.key_life.opened",
         lambda stored, passphrases: read.append(stored.private_pem) or opened(stored, passphrases),
     )
 

@@ -9,12 +9,12 @@ from uuid import UUID
 
 import pytest
 
-from server import baton
-from server.baton import Baton
-from server.errors import DatabaseUnavailable, ValidationFailed
-from server.ports import UsedToken
-from server.use_cases.decision import Standing
-from server.use_cases.ledger import Ledger, Settlement
+from sentryagent_idp.concurrency import run_lock
+from sentryagent_idp.concurrency.run_lock import Baton
+from sentryagent_idp.errors import DatabaseUnavailable, ValidationFailed
+from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.use_cases.decision import Standing
+from sentryagent_idp.use_cases.ledger import Ledger, Settlement
 
 ISSUER = "https://token.actions.githubusercontent.com"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -113,7 +113,7 @@ def test_those_that_wait_are_kept_together(database, settle):
 
 def test_those_that_are_still_deciding_join(database, monkeypatch):
     """The first one keeps nothing before all threads that wait for the baton had it."""
-    monkeypatch.setattr(baton, "_PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(run_lock, "_PATIENCE_SECONDS", 60.0)
     shared = Baton()
     ledger = Ledger(database, lambda: NOW, shared)
     database.is_open.set()

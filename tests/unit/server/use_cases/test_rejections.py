@@ -3,7 +3,7 @@
 from dataclasses import replace
 from uuid import UUID
 
-from server.use_cases.rejections import NOBODY, Refusal, Rejection, RejectionCounter
+from sentryagent_idp.use_cases.rejections import NOBODY, Refusal, Rejection, RejectionCounter
 
 CODE = "INVALID_OIDC_TOKEN"
 ISSUER = "https://token.actions.githubusercontent.com"

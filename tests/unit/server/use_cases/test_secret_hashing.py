@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import pytest
 
-from server.baton import Baton
-from server.errors import RateLimited
-from server.tokens import client_secret
-from server.use_cases import secret_hashing
-from server.use_cases.secret_hashing import SecretHashing
+from sentryagent_idp.concurrency.run_lock import Baton
+from sentryagent_idp.errors import RateLimited
+from sentryagent_idp.tokens import client_secret
+from sentryagent_idp.use_cases import secret_hashing
+from sentryagent_idp.use_cases.secret_hashing import SecretHashing
 
 MINUTE = 60
 

@@ -6,11 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from server.domain.identity import WorkflowIdentity
-from server.domain.trust_policy import TrustPolicy
-from server.use_cases import standings
-from server.use_cases.decision import Standing
-from server.use_cases.standings import Standings
+from sentryagent_idp.domain.identity import WorkflowIdentity
+from sentryagent_idp.domain.trust_policy import TrustPolicy
+from sentryagent_idp.use_cases import standings
+from sentryagent_idp.use_cases.decision import Standing
+from sentryagent_idp.use_cases.standings import Standings
 
 ISSUER = "https://token.actions.githubusercontent.com"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

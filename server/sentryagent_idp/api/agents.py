@@ -1,0 +1,144 @@
+"""`/agents`: the registry, and the client secrets of its agents."""
+
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, Response, jsonify, url_for
+
+from sentryagent_idp.api.guards import caller, requires
+from sentryagent_idp.api.models import AgentChanges, NewAgent, NewCredential
+from sentryagent_idp.api.requests import context, has_body, page_and_limit, parse_uuid, read_json, read_query
+from sentryagent_idp.api.responses import created, listed
+from sentryagent_idp.api.use_cases import services
+from sentryagent_idp.domain import scopes
+from sentryagent_idp.domain.agent import AGENT_TYPES, AgentStatus, Credential
+from sentryagent_idp.domain.records import agent_record, credential_record
+from sentryagent_idp.errors import AgentNotFound, CredentialNotFound, ValidationFailed
+from sentryagent_idp.ports import AgentFilter
+from sentryagent_idp.use_cases.agents import AgentDraft
+
+bp = Blueprint("agents", __name__)
+
+_ITEM = "/agents/<agent_id>"
+_CREDENTIALS = f"{_ITEM}/credentials"
+_CREDENTIAL = f"{_CREDENTIALS}/<credential_id>"
+
+
+@bp.post("/agents")
+@requires(scopes.AGENTS_WRITE)
+def register() -> Response:
+    """Register an agent."""
+    body, _ = read_json(NewAgent)
+    draft = AgentDraft(**{**dict(body), "capabilities": tuple(body.capabilities)})
+    agent = services().registration.register(caller(), draft, context())
+    return created(agent_record(agent), url_for("agents.read", agent_id=agent.agent_id))
+
+
+@bp.get("/agents")
+@requires(scopes.AGENTS_READ)
+def list_agents() -> dict[str, Any]:
+    """The agents that the caller may see."""
+    query = read_query({"page", "limit", "owner", "agentType", "status", "email"})
+    page, limit = page_and_limit(query)
+    wanted = AgentFilter(
+        owner=query.get("owner"),
+        agent_type=_word(query, "agentType", AGENT_TYPES),
+        status=_status(query),
+        email=query.get("email"),
+    )
+    found = services().registration.page(caller(), wanted, page=page, limit=limit)
+    return listed(found, agent_record, page, limit)
+
+
+@bp.get(_ITEM)
+@requires(scopes.AGENTS_READ)
+def read(agent_id: str) -> dict[str, Any]:
+    """One agent."""
+    return agent_record(services().registration.get(caller(), _agent_id(agent_id)))
+
+
+@bp.patch(_ITEM)
+@requires(scopes.AGENTS_WRITE)
+def update(agent_id: str) -> dict[str, Any]:
+    """Change some members of an agent."""
+    identifier = _agent_id(agent_id)
+    body, _ = read_json(AgentChanges)
+    members = body.model_dump(by_alias=True, exclude_none=True)
+    if "capabilities" in members:
+        members["capabilities"] = tuple(members["capabilities"])
+    if "status" in members:
+        members["status"] = AgentStatus(members["status"])
+    return agent_record(services().registration.update(caller(), identifier, members, context()))
+
+
+@bp.delete(_ITEM)
+@requires(scopes.AGENTS_WRITE)
+def decommission(agent_id: str) -> tuple[str, int]:
+    """Decommission an agent, for ever."""
+    services().registration.decommission(caller(), _agent_id(agent_id), context())
+    return "", 204
+
+
+@bp.post(_CREDENTIALS)
+@requires(scopes.AGENTS_WRITE)
+def generate_credential(agent_id: str) -> Response:
+    """A new client secret, shown once."""
+    identifier = _agent_id(agent_id)
+    expires_at = read_json(NewCredential)[0].expires_at if has_body() else None
+    credential, secret = services().credentials.generate(caller(), identifier, expires_at, context())
+    return _with_secret(credential, secret, 201)
+
+
+@bp.get(_CREDENTIALS)
+@requires(scopes.AGENTS_WRITE)
+def list_credentials(agent_id: str) -> dict[str, Any]:
+    """The agent's credentials, without secrets."""
+    query = read_query({"page", "limit"})
+    page, limit = page_and_limit(query)
+    found = services().credentials.page(caller(), _agent_id(agent_id), page=page, limit=limit)
+    return listed(found, credential_record, page, limit)
+
+
+@bp.post(f"{_CREDENTIAL}/rotate")
+@requires(scopes.AGENTS_WRITE)
+def rotate_credential(agent_id: str, credential_id: str) -> Response:
+    """A new secret for a credential; the old one ends."""
+    credential, secret = services().credentials.rotate(
+        caller(), _agent_id(agent_id), _credential_id(credential_id), context()
+    )
+    return _with_secret(credential, secret, 200)
+
+
+@bp.delete(_CREDENTIAL)
+@requires(scopes.AGENTS_WRITE)
+def revoke_credential(agent_id: str, credential_id: str) -> tuple[str, int]:
+    """End a credential."""
+    services().credentials.revoke(caller(), _agent_id(agent_id), _credential_id(credential_id), context())
+    return "", 204
+
+
+def _with_secret(credential: Credential, secret: str, status: int) -> Response:
+    response = jsonify({**credential_record(credential), "clientSecret": secret})
+    response.status_code = status
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _agent_id(text: str) -> UUID:
+    return parse_uuid(text, AgentNotFound("There is no agent with this id that this token may see."))
+
+
+def _credential_id(text: str) -> UUID:
+    return parse_uuid(text, CredentialNotFound("The agent has no live credential with this id."))
+
+
+def _status(query: dict[str, str]) -> AgentStatus | None:
+    word = _word(query, "status", tuple(AgentStatus))
+    return None if word is None else AgentStatus(word)
+
+
+def _word(query: dict[str, str], name: str, allowed: tuple[str, ...]) -> str | None:
+    word = query.get(name)
+    if word is not None and word not in allowed:
+        raise ValidationFailed(name, f"it must be one of {', '.join(allowed)}")
+    return word

@@ -1,0 +1,62 @@
+"""Who asks, where proxies stand in between."""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import structlog
+
+from sentryagent_idp.errors import RateLimited
+from sentryagent_idp.ports import RateLimit
+from sentryagent_idp.runtime.addresses import Network, read_hop
+
+log = structlog.get_logger()
+
+
+class ClientAddresses:
+    """Reads the client's address of a request; `warnings` says how often an unreadable header is logged."""
+
+    def __init__(self, proxies: Sequence[Network], warnings: RateLimit) -> None:
+        self._proxies = proxies
+        self._warnings = warnings
+        self._look_up = lru_cache(maxsize=1024)(self._read)
+
+    def of(self, peer: str, forwarded: str) -> str | None:
+        """The address that asks: the peer's, or what trusted proxies say of it in `X-Forwarded-For`.
+
+        The header is read from the right, and only as far as each hop is a trusted proxy: what a client writes into
+        it itself stands further left and counts for nothing. A hop that is not an address ends the walk.
+        """
+        address = None
+        for hop in _hops(peer, forwarded):
+            try:
+                address, is_proxy = self._look_up(hop)
+            except ValueError:
+                self._warn(address)
+                return address
+            if not is_proxy:
+                return address
+        return address
+
+    def _read(self, hop: str) -> tuple[str, bool]:
+        """The address as we write it, and whether it is a trusted proxy's; raises `ValueError`."""
+        address = read_hop(hop)
+        return str(address), any(address in network for network in self._proxies)
+
+    def _warn(self, proxy: str | None) -> None:
+        """Say that clients share the proxy's address. The hop itself is not repeated: a client may have written it."""
+        try:
+            self._warnings.check("X-Forwarded-For")
+        except RateLimited:
+            return
+        log.warning(
+            "X-Forwarded-For cannot be read: the requests count as those of the proxy that sent it",
+            proxy=proxy,
+        )
+
+
+def _hops(peer: str, forwarded: str) -> Iterator[str]:
+    """Who passed the request on, the last one first."""
+    yield peer
+    if forwarded.strip():
+        for hop in reversed(forwarded.split(",")):
+            yield hop.strip(" \t")

@@ -1,0 +1,119 @@
+"""`POST /oidc/token`: the exchange, in JSON and in the form of RFC 8693; `GET /oidc/audience`."""
+
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, Response, jsonify, request
+
+from sentryagent_idp.api.models import ExchangeBody
+from sentryagent_idp.api.observation import note_dry_run
+from sentryagent_idp.api.requests import (
+    FORM,
+    check_grant_type,
+    context,
+    limit_key,
+    parse_uuid,
+    read_form,
+    read_json,
+    scope_of,
+)
+from sentryagent_idp.api.use_cases import services
+from sentryagent_idp.domain import scopes
+from sentryagent_idp.domain.records import timestamp
+from sentryagent_idp.errors import InvalidTarget, ValidationFailed
+from sentryagent_idp.use_cases.exchange import ExchangeRequest, Grant
+
+bp = Blueprint("exchange", __name__)
+
+GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
+SUBJECT_TOKEN_TYPES = ("urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token")
+AGENT_RESOURCE_PREFIX = "urn:sentryagent:agent:"
+
+
+@bp.post("/oidc/token")
+def exchange() -> Response:
+    """Exchange a GitHub token; the token itself is the credential."""
+    # Before any parsing: an address that floods costs us one look-up a request.
+    services().address_limit.check(limit_key())
+    wanted = _from_form(read_form()) if request.mimetype == FORM else _from_json(read_json(ExchangeBody)[0])
+    if wanted.dry_run:
+        note_dry_run()
+    response = jsonify(_answer(services().exchange.run(wanted, context())))
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Pragma"] = "no-cache"
+    return response
+
+
+@bp.get("/oidc/audience")
+def audience() -> dict[str, str]:
+    """The `aud` that a GitHub token must carry, so that clients need not be told."""
+    return {"audience": services().oidc_audience}
+
+
+def _from_json(body: ExchangeBody) -> ExchangeRequest:
+    return ExchangeRequest(
+        unverified_token=body.token,
+        agent_id=body.agent_id,
+        scope=None if body.scope is None else scopes.parse(body.scope),
+        expires_in=body.expires_in,
+        dry_run=body.dry_run,
+    )
+
+
+def _from_form(form: dict[str, str]) -> ExchangeRequest:
+    """RFC 8693, section 2.1."""
+    check_grant_type(form, GRANT_TYPE)
+    _check_tokens(form)
+    if form.get("audience", services().token_audience) != services().token_audience:
+        raise InvalidTarget(
+            f"Tokens are issued for the audience {services().token_audience} only; leave audience out."
+        )
+    return ExchangeRequest(
+        unverified_token=form["subject_token"],
+        agent_id=_agent_of(form.get("resource")),
+        scope=scope_of(form),
+    )
+
+
+def _check_tokens(form: dict[str, str]) -> None:
+    if "subject_token" not in form:
+        raise ValidationFailed("subject_token", "it is missing; send the GitHub token")
+    if form.get("subject_token_type") not in SUBJECT_TOKEN_TYPES:
+        raise ValidationFailed("subject_token_type", f"it must be one of {', '.join(SUBJECT_TOKEN_TYPES)}")
+    # Ignored, it would turn the delegation that was asked for into an impersonation (RFC 8693, 1.1).
+    if "actor_token" in form:
+        raise ValidationFailed("actor_token", "nobody can act for an agent; leave it out")
+    if form.get("requested_token_type", ACCESS_TOKEN_TYPE) != ACCESS_TOKEN_TYPE:
+        raise ValidationFailed("requested_token_type", f"only {ACCESS_TOKEN_TYPE} is issued")
+
+
+def _agent_of(resource: str | None) -> UUID | None:
+    if resource is None:
+        return None
+    absent = InvalidTarget(
+        f"resource must be {AGENT_RESOURCE_PREFIX}<agentId>; leave it out for a bootstrap token."
+    )
+    if not resource.startswith(AGENT_RESOURCE_PREFIX):
+        raise absent
+    return parse_uuid(resource.removeprefix(AGENT_RESOURCE_PREFIX), absent)
+
+
+def _answer(grant: Grant) -> dict[str, Any]:
+    scope = scopes.render(grant.scope)
+    if grant.access_token is None:
+        return {
+            "dryRun": True,
+            "allowed": True,
+            "scope": scope,
+            "expires_in": grant.expires_in,
+            "policyId": str(grant.policy_id),
+        }
+    return {
+        "access_token": grant.access_token,
+        "token_type": "Bearer",
+        "expires_in": grant.expires_in,
+        "expires_at": timestamp(grant.expires_at),
+        "scope": scope,
+        "issued_token_type": ACCESS_TOKEN_TYPE,
+    }

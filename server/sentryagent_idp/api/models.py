@@ -1,0 +1,275 @@
+"""Request bodies: strict types, no unknown members, each rule with a sentence."""
+
+import re
+import unicodedata
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
+
+from sentryagent_idp.domain import policy_syntax, scopes
+from sentryagent_idp.domain.agent import AGENT_TYPES, DEPLOYMENT_ENVS
+from sentryagent_idp.domain.scopes import DEFAULT_POLICY_SCOPES
+
+UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+_EMAIL = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@"
+    r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)+",
+    re.ASCII,
+)
+_SEMVER = re.compile(
+    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?",
+    re.ASCII,
+)
+_CAPABILITY = re.compile(r"[A-Za-z0-9._*-]+:[A-Za-z0-9._*-]+", re.ASCII)
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,64}( [\x21\x23-\x5b\x5d-\x7e]{1,64})*", re.ASCII)
+_MAX_SCOPE_LENGTH = 1024
+_MAX_STORED_INTEGER = 2**31 - 1
+
+
+def _uuid(value: object) -> object:
+    if not isinstance(value, str) or not UUID_FORM.fullmatch(value):
+        raise ValueError("it must be a UUID such as 3f2504e0-4f89-41d3-9a0c-0305e82c3301")
+    return uuid.UUID(value)
+
+
+def parse_moment(value: object) -> datetime:
+    """A time with its zone in ISO 8601, in UTC; raises `ValueError` with advice."""
+    moment = _moment(value) if isinstance(value, str) and "T" in value else None
+    if moment is None:
+        raise ValueError("it must be a time with its zone such as 2027-01-31T12:00:00Z")
+    return moment
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, OverflowError):  # a zone can carry the first and the last day out of the calendar
+        return None
+
+
+def scope_fault(text: str) -> str | None:
+    """The fault of a list of scopes (RFC 6749, 3.3), or `None`.
+
+    The length of each is bounded: what is longer than any scope may be a token in the wrong member, and a refusal
+    that repeats the scope would carry it into log and audit (federation-security B19).
+    """
+    if len(text) <= _MAX_SCOPE_LENGTH and _SCOPE.fullmatch(text):
+        return None
+    return "write scopes of at most 64 characters separated by single blanks, or leave it out"
+
+
+def has_unprintable(text: str, *, besides: str = "") -> bool:
+    """Whether the text has control characters or line separators: they forge lines in logs, and PostgreSQL has no NUL."""
+    return any(
+        unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} and char not in besides for char in text
+    )
+
+
+def _matching(pattern: re.Pattern[str], advice: str) -> tuple[AfterValidator, FieldInfo]:
+    """A rule by a pattern, which the schema shows as well."""
+
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(advice)
+        return text
+
+    return AfterValidator(check), Field(json_schema_extra={"pattern": f"^({pattern.pattern})$"})
+
+
+def _rule(fault_of: Callable[[str], str | None]) -> AfterValidator:
+    """A rule of the domain, which gives the fault as a sentence."""
+
+    def check(text: str) -> str:
+        fault = fault_of(text)
+        if fault is not None:
+            raise ValueError(fault)
+        return text
+
+    return AfterValidator(check)
+
+
+def _one_of(words: Sequence[str]) -> tuple[AfterValidator, FieldInfo]:
+    def check(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"it must be one of {', '.join(words)}")
+        return text
+
+    return AfterValidator(check), Field(json_schema_extra={"enum": list(words)})
+
+
+def _unprintable_but(besides: str) -> Callable[[str], str | None]:
+    return lambda text: "it holds control characters" if has_unprintable(text, besides=besides) else None
+
+
+Uuid = Annotated[UUID, BeforeValidator(_uuid)]
+Moment = Annotated[datetime, BeforeValidator(parse_moment)]
+Line = Annotated[str, _rule(_unprintable_but(""))]
+Text = Annotated[str, _rule(_unprintable_but("\n\t"))]
+ScopeText = Annotated[str, _rule(scope_fault)]
+Email = Annotated[
+    str, Field(max_length=255), *_matching(_EMAIL, "write an e-mail address such as agent@example.com")
+]
+Version = Annotated[str, Field(max_length=64), *_matching(_SEMVER, "write a semantic version such as 1.0.0")]
+Capability = Annotated[
+    str, Field(max_length=128), *_matching(_CAPABILITY, "write resource:action, such as ci:run")
+]
+Capabilities = Annotated[list[Capability], Field(min_length=1, max_length=100)]
+Owner = Annotated[Line, Field(min_length=1, max_length=128)]
+Description = Annotated[Text, Field(max_length=1024)]
+AgentType = Annotated[str, *_one_of(AGENT_TYPES)]
+DeploymentEnv = Annotated[str, *_one_of(DEPLOYMENT_ENVS)]
+Scope = Annotated[str, *_one_of(scopes.ALL_SCOPES)]
+
+
+class Body(BaseModel):
+    """A request body: members in camelCase, no coercion, nothing unknown."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, hide_input_in_errors=True, strict=True
+    )
+
+
+class ExchangeBody(Body):
+    """`POST /oidc/token` in JSON; `expiresIn` is in seconds."""
+
+    token: str = Field(repr=False)
+    agent_id: Uuid | None = None
+    provider: Literal["github"] = "github"
+    scope: ScopeText | None = None
+    expires_in: int | None = Field(None, ge=1)
+    dry_run: bool = False
+
+
+class NewAgent(Body):
+    """`POST /agents`."""
+
+    email: Email
+    description: Description | None = None
+    agent_type: AgentType = "custom"
+    version: Version = "1.0.0"
+    capabilities: Capabilities = ["ci:run"]
+    owner: Owner | None = None
+    deployment_env: DeploymentEnv = "production"
+
+
+class AgentChanges(Body):
+    """`PATCH /agents/{agentId}`: the members that are there change."""
+
+    email: Email | None = None
+    description: Description | None = None
+    agent_type: AgentType | None = None
+    version: Version | None = None
+    capabilities: Capabilities | None = None
+    owner: Owner | None = None
+    deployment_env: DeploymentEnv | None = None
+    status: Literal["active", "suspended"] | None = None
+
+
+class NewCredential(Body):
+    """`POST /agents/{agentId}/credentials`."""
+
+    expires_at: Moment | None = None
+
+
+Branch = Annotated[str, _rule(policy_syntax.branch)]
+Tag = Annotated[str, _rule(policy_syntax.tag)]
+NumericId = Annotated[str, _rule(policy_syntax.numeric_id)]
+Event = Annotated[str, _rule(policy_syntax.event)]
+
+
+class PolicyBody(Body):
+    """`POST` and `PUT /oidc/trust-policies`; `maxTtl` is in seconds."""
+
+    provider: Literal["github"] = "github"
+    repository: Annotated[str, _rule(policy_syntax.repository)]
+    branch: Branch | None = None
+    tag: Tag | None = None
+    agent_id: Uuid | None = None
+    environment: Annotated[str, _rule(policy_syntax.environment)] | None = None
+    workflow: Annotated[str, _rule(policy_syntax.workflow)] | None = None
+    called_workflow: Annotated[str, _rule(policy_syntax.called_workflow)] | None = None
+    actor_ids: Annotated[list[NumericId], Field(min_length=1, max_length=100)] | None = None
+    runner_environment: policy_syntax.RunnerEnvironment | None = None
+    visibility: policy_syntax.Visibility | None = None
+    events: Annotated[list[Event], Field(min_length=1, max_length=100)] | None = None
+    repository_id: NumericId | None = None
+    repository_owner_id: NumericId | None = None
+    scopes: Annotated[list[Scope], Field(min_length=1)] = list(DEFAULT_POLICY_SCOPES)
+    max_ttl: int | None = Field(None, ge=1, le=_MAX_STORED_INTEGER)
+    trust_registered: bool = False
+    enabled: bool = True
+    expires_at: Moment | None = None
+    description: Description | None = None
+
+    @field_validator("tag")
+    @classmethod
+    def _not_beside_a_branch(cls, tag: str | None, info: ValidationInfo) -> str | None:
+        fault = policy_syntax.branch_and_tag(info.data.get("branch"), tag)
+        if fault:
+            raise ValueError(fault)
+        return tag
+
+    @field_validator("trust_registered")
+    @classmethod
+    def _for_bootstrap_only(cls, trust_registered: bool, info: ValidationInfo) -> bool:
+        if trust_registered and info.data.get("agent_id") is not None:
+            raise ValueError("It is for bootstrap policies; leave it out beside agentId.")
+        return trust_registered
+
+
+class StoredPolicyBody(PolicyBody):
+    """`PUT /oidc/trust-policies/{id}`: what a GET gave may come back; the server's own members are ignored.
+
+    `derivedFrom: null` makes a derived policy one of its own.
+    """
+
+    id: Uuid | None = None
+    issuer: Any = None
+    created_at: Any = None
+    updated_at: Any = None
+    version: Any = None
+    last_used_at: Any = None
+    derived_from: Any = None
+
+
+class Claims(BaseModel):
+    """The claims of a run that might be, by GitHub's names; what is not decided on may be there and is ignored."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, strict=True)
+
+    repository: Annotated[str, _rule(policy_syntax.repository)]
+    repository_id: NumericId
+    repository_owner_id: NumericId
+    ref: str
+    event_name: str
+    ref_type: str | None = None
+    sha: str | None = None
+    environment: str | None = None
+    workflow_ref: str | None = None
+    job_workflow_ref: str | None = None
+    actor_id: str | None = None
+    runner_environment: str | None = None
+    repository_visibility: str | None = None
+
+
+class SimulationBody(Body):
+    """`POST /oidc/trust-policies/simulate`: either claims or a token."""
+
+    claims: Claims | None = None
+    token: str | None = Field(None, repr=False)
+    agent_id: Uuid | None = None

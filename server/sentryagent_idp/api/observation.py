@@ -1,0 +1,100 @@
+"""What every request leaves behind: its id, one line in the log, and its share of the metrics."""
+
+import time
+
+import structlog
+from flask import Flask, Response, g, request
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from sentryagent_idp.api.requests import client_address
+from sentryagent_idp.api.use_cases import services
+from sentryagent_idp.concurrency.loop import REFUSAL
+from sentryagent_idp.errors import InvalidOidcToken, RateLimited, ServiceError
+from sentryagent_idp.runtime.ids import uuid7
+from sentryagent_idp.runtime.metrics import UNMATCHED
+
+log = structlog.get_logger()
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def register(app: Flask) -> None:
+    """Observe every request of the application, also one that no route takes."""
+    app.before_request(_begin)
+    app.after_request(_end)
+
+
+def note_refusal(error: ServiceError) -> None:
+    """Let the request's line in the log say why it was refused."""
+    g.refusal = error
+    reason = error.reason if isinstance(error, InvalidOidcToken) else ""
+    services().metrics.refused(error.code, reason)
+    if isinstance(error, RateLimited):
+        services().metrics.limited()
+
+
+def note_dry_run() -> None:
+    """Let the request not count as one for a token."""
+    g.outcome = "dry_run"
+
+
+def _begin() -> None:
+    """Give the request an id of our own: one that a client chose could point at another's audit record.
+
+    Raises the `ServiceError` of a request that could not be read.
+    """
+    g.request_id = str(uuid7())
+    g.began = time.perf_counter()
+    clear_contextvars()
+    bind_contextvars(requestId=g.request_id)
+    refusal = request.environ.get(REFUSAL)
+    if refusal is not None:
+        raise refusal
+
+
+def _end(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    seconds = time.perf_counter() - g.began
+    method, route = _method(), _route()
+    _count(method, route, response.status_code, seconds)
+    _log(method, route, response.status_code, seconds)
+    return response
+
+
+def _count(method: str, route: str | None, status: int, seconds: float) -> None:
+    metrics = services().metrics
+    metrics.answered(method, route or UNMATCHED, status, seconds)
+    outcome = g.get("outcome") or ("success" if status < 400 else "failure")
+    endpoint = request.endpoint
+    if endpoint in {"exchange.exchange", "tokens.issue"}:
+        metrics.token_asked_for(outcome)
+    elif endpoint == "agents.register":
+        metrics.agent_registered(outcome)
+
+
+def _log(method: str, route: str | None, status: int, seconds: float) -> None:
+    """One line; the route's template instead of the path, in which a client may have written a secret."""
+    refusal: ServiceError | None = g.get("refusal")
+    why = {"code": refusal.code, "reason": refusal.message} if refusal else {}
+    log.log(
+        40 if status >= 500 else 20,
+        "refused" if refusal else "answered",
+        method=method,
+        route=route,
+        status=status,
+        durationMs=round(seconds * 1000, 1),
+        address=client_address(),
+        **why,
+    )
+
+
+def _method() -> str:
+    """The method, if HTTP has it: any other word is the client's, and as likely to be a secret as a path."""
+    method = request.method
+    return method if method in _METHODS else "other"
+
+
+def _route() -> str | None:
+    rule = request.url_rule
+    return rule.rule if rule else None

@@ -1,0 +1,250 @@
+"""The OpenAPI document (3.1): made from the routes, their guards, the models that validate and the table of statuses."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flask import Flask
+from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
+from werkzeug.routing import Rule
+
+from sentryagent_idp import errors
+from sentryagent_idp.api import answers
+from sentryagent_idp.api.descriptions import DESCRIPTIONS, Description, Refusal
+from sentryagent_idp.api.problems import PROBLEMS
+from sentryagent_idp.api.requests import FORM, JSON
+
+API_VERSION = "1.0.0"
+"""Of the interface, not of the program: it moves when the interface does."""
+
+_SCHEMAS = "#/components/schemas/"
+_SECURITY = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "An access token of this provider; its scopes decide what it may.",
+    },
+    "client": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "client_id and client_secret; both may stand in the form instead.",
+    },
+}
+_HEADERS: Mapping[str, str] = {
+    "X-Request-Id": "The id under which log and audit have this request.",
+    "Location": "Where the new resource is.",
+    "ETag": "The version of the policy, for If-Match.",
+    "Retry-After": "Seconds after which another try makes sense.",
+    "WWW-Authenticate": "What to authenticate with (RFC 6750, RFC 7617).",
+}
+
+_HEADERS_OF_REFUSALS: Mapping[int, tuple[str, ...]] = {
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+}
+
+Json = dict[str, Any]
+
+
+def document(app: Flask) -> Json:
+    """The document of the application; it depends on its routes alone, and on no setting."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "SentryAgent identity provider",
+            "version": API_VERSION,
+            "description": "Exchanges the OIDC tokens of GitHub Actions for access tokens of AI agents.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": _tag(name)} for name in app.blueprints],
+        "paths": _paths(app),
+        "components": {
+            "schemas": _schemas(),
+            "headers": {
+                name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()
+            },
+            "securitySchemes": _SECURITY,
+        },
+    }
+
+
+def _paths(app: Flask) -> Json:
+    paths: Json = {}
+    for rule in app.url_map.iter_rules():
+        operation = _operation(app, rule)
+        path = re.sub(r"<(\w+)>", lambda found: f"{{{to_camel(found[1])}}}", rule.rule)
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+            paths.setdefault(path, {})[method.lower()] = operation
+    return paths
+
+
+def _operation(app: Flask, rule: Rule) -> Json:
+    view, about = app.view_functions[rule.endpoint], DESCRIPTIONS[rule.endpoint]
+    scope: str | None = getattr(view, "required_scope", None)
+    summary, _, more = (view.__doc__ or "").partition("\n")
+    operation = {
+        "operationId": rule.endpoint.replace(".", "_"),
+        "tags": [_tag(rule.endpoint.partition(".")[0])],
+        "summary": summary.strip(),
+        "description": " ".join(more.split()),
+        "security": _security(about, scope),
+        "parameters": list(_parameters(rule, about)),
+        "requestBody": _body(about),
+        "responses": _responses(about, refusals(about, scope)),
+    }
+    return {name: value for name, value in operation.items() if value or name == "security"}
+
+
+def _tag(blueprint: str) -> str:
+    return blueprint.replace("_", " ").capitalize()
+
+
+def _security(about: Description, scope: str | None) -> list[Json]:
+    if scope:
+        return [{"bearer": [scope]}]
+    return [{name: []} if name else {} for name in about.credentials]
+
+
+def _parameters(rule: Rule, about: Description) -> Iterator[Json]:
+    for name in sorted(rule.arguments):
+        yield {"name": to_camel(name), "in": "path", "required": True, "schema": _uuid()}
+    for name, schema in about.query.items():
+        yield {"name": name, "in": "query", "schema": dict(schema)}
+    for name in about.headers:
+        yield {"name": name, "in": "header", "schema": {"type": "string"}}
+
+
+def _uuid() -> Json:
+    return {"type": "string", "format": "uuid"}
+
+
+def _body(about: Description) -> Json:
+    content: Json = {}
+    for media_type, model in ((JSON, about.body), (FORM, about.form)):
+        if model:
+            content[media_type] = {"schema": _reference(model)}
+    if about.example:
+        next(iter(content.values()))["example"] = dict(about.example)
+    return {"required": not about.body_is_optional, "content": content} if content else {}
+
+
+def _reference(model: type[BaseModel]) -> Json:
+    return {"$ref": f"{_SCHEMAS}{model.__name__}"}
+
+
+def refusals(about: Description, scope: str | None) -> set[Refusal]:
+    """Every refusal that an operation can answer with."""
+    found: set[Refusal] = {errors.InternalError, *about.refusals}
+    if scope:
+        found |= {errors.Unauthorized, errors.Forbidden}
+    if about.body or about.form:
+        found |= {
+            errors.ValidationFailed,
+            errors.PayloadTooLarge,
+            errors.RequestTimeout,
+            errors.UnsupportedMediaType,
+        }
+    if about.query:
+        found.add(errors.ValidationFailed)
+    if about.needs_database:
+        found.add(errors.DatabaseUnavailable)
+    return found
+
+
+def _responses(about: Description, refused: set[Refusal]) -> Json:
+    words: dict[int, dict[type[BaseModel], set[str]]] = defaultdict(lambda: defaultdict(set))
+    for error in refused:
+        problem = PROBLEMS[error]
+        if about.body or not about.form:
+            words[problem.status][answers.Problem].add(error.code)
+        if about.form:
+            words[problem.oauth_status][answers.OauthError].add(problem.oauth_error)
+    return {
+        **{str(status): _refusal(status, shapes) for status, shapes in sorted(words.items())},
+        **{str(status): _answer(about) for status in about.statuses},
+    }
+
+
+def _answer(about: Description) -> Json:
+    references = [_reference(model) for model in about.answer]
+    content: Json = {"schema": _one_of(references)} if references else {}
+    return {
+        "description": (about.answer[0].__doc__ or "").splitlines()[0] if about.answer else "Done.",
+        "headers": _headers(*about.answer_headers),
+        **({"content": {about.media_type: content}} if about.media_type else {}),
+    }
+
+
+def _refusal(status: int, shapes: Mapping[type[BaseModel], set[str]]) -> Json:
+    """The answer of one status: in each shape, the words that a program may find in it."""
+    schemas = []
+    for shape, words in sorted(shapes.items(), key=lambda it: it[0].__name__, reverse=True):
+        member = "code" if shape is answers.Problem else "error"
+        schemas.append({"allOf": [_reference(shape), {"properties": {member: {"enum": sorted(words)}}}]})
+    every_word = sorted(set().union(*shapes.values()))
+    return {
+        "description": f"Refused: {', '.join(every_word)}.",
+        "headers": _headers(*_HEADERS_OF_REFUSALS.get(status, ())),
+        "content": {JSON: {"schema": _one_of(schemas)}},
+    }
+
+
+def _one_of(schemas: list[Json]) -> Json:
+    return schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
+
+
+def _headers(*names: str) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *names)}
+
+
+class _WithoutTitles(GenerateJsonSchema):
+    """Pydantic's titles would only repeat the members' names, spelled worse."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
+        return False
+
+
+def _schemas() -> Json:
+    """The schemas of all models: of bodies as they are read, of answers as they are written."""
+    asked: set[type[BaseModel]] = {
+        model for about in DESCRIPTIONS.values() for model in (about.body, about.form) if model
+    }
+    told = {model for about in DESCRIPTIONS.values() for model in about.answer}
+    return {
+        **{name: _with_nulls(schema) for name, schema in _definitions(asked, "validation").items()},
+        **_definitions({*told, answers.Problem, answers.OauthError}, "serialization"),
+    }
+
+
+def _definitions(models: set[type[BaseModel]], mode: JsonSchemaMode) -> Json:
+    ordered = sorted(models, key=lambda model: model.__name__)
+    _, schema = models_json_schema(
+        [(model, mode) for model in ordered],
+        ref_template=f"{_SCHEMAS}{{model}}",
+        schema_generator=_WithoutTitles,
+    )
+    definitions: Json = schema["$defs"]
+    return definitions
+
+
+def _with_nulls(schema: Json) -> Json:
+    """The schema of a body, in which `null` is the same as an absent member."""
+    optional = schema.get("properties", {}).keys() - schema.get("required", ())
+    members = {
+        name: _or_null(member) if name in optional else member
+        for name, member in schema.get("properties", {}).items()
+    }
+    return {**schema, **({"properties": members} if members else {})}
+
+
+def _or_null(member: Json) -> Json:
+    rule = {name: value for name, value in member.items() if name != "default"}
+    if not rule or {"type": "null"} in rule.get("anyOf", ()):
+        return member
+    return {"anyOf": [rule, {"type": "null"}], "default": member.get("default")}

@@ -1,0 +1,149 @@
+"""From refusals to HTTP: the one table of statuses, in the two shapes that errors have here."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from flask import Flask, Response, g, jsonify, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
+
+from sentryagent_idp import errors
+from sentryagent_idp.api import API, observation
+from sentryagent_idp.api.requests import FORM
+from sentryagent_idp.api.use_cases import services
+from sentryagent_idp.concurrency.loop import TOO_LARGE
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """How a refusal is told: its status, and error code and status where the answer has OAuth's shape."""
+
+    status: int
+    oauth_error: str
+    oauth_status: int
+
+
+PROBLEMS: dict[type[errors.ServiceError], Problem] = {
+    errors.ValidationFailed: Problem(400, "invalid_request", 400),
+    errors.Unauthorized: Problem(401, "invalid_token", 401),
+    errors.Forbidden: Problem(403, "insufficient_scope", 403),
+    errors.NotFound: Problem(404, "invalid_request", 404),
+    errors.MethodNotAllowed: Problem(405, "invalid_request", 405),
+    errors.RequestTimeout: Problem(408, "invalid_request", 408),
+    errors.PreconditionFailed: Problem(412, "invalid_request", 412),
+    errors.PayloadTooLarge: Problem(413, "invalid_request", 413),
+    errors.UnsupportedMediaType: Problem(415, "invalid_request", 415),
+    errors.RateLimited: Problem(429, "temporarily_unavailable", 429),
+    errors.InternalError: Problem(500, "server_error", 500),
+    errors.DatabaseUnavailable: Problem(503, "temporarily_unavailable", 503),
+    errors.IssuerUnavailable: Problem(503, "temporarily_unavailable", 503),
+    errors.InvalidClient: Problem(401, "invalid_client", 401),
+    errors.UnsupportedGrantType: Problem(400, "unsupported_grant_type", 400),
+    errors.InvalidTarget: Problem(400, "invalid_target", 400),
+    errors.InvalidOidcToken: Problem(401, "invalid_request", 400),
+    errors.IdentityChanged: Problem(403, "invalid_request", 400),
+    errors.BranchNotPermitted: Problem(403, "invalid_request", 400),
+    errors.TrustPolicyViolation: Problem(403, "invalid_request", 400),
+    errors.AgentNotTrusted: Problem(403, "invalid_target", 400),
+    errors.ScopeNotPermitted: Problem(403, "invalid_scope", 400),
+    errors.TrustPolicyNotFound: Problem(404, "invalid_request", 404),
+    errors.TrustPolicyAlreadyExists: Problem(409, "invalid_request", 409),
+    errors.TrustPolicyDerived: Problem(409, "invalid_request", 409),
+    errors.AgentNotFound: Problem(404, "invalid_request", 404),
+    errors.AgentAlreadyExists: Problem(409, "invalid_request", 409),
+    errors.AgentDecommissioned: Problem(409, "invalid_request", 409),
+    errors.CredentialNotFound: Problem(404, "invalid_request", 404),
+    errors.TooManyCredentials: Problem(409, "invalid_request", 409),
+}
+
+_REALM = 'Bearer realm="sentryagent"'
+_NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
+"""RFC 6749, 5.2 allows ASCII without quotes and backslashes."""
+
+
+def register(app: Flask) -> None:
+    """Let the application answer every error in the contract's shape."""
+    app.register_error_handler(errors.ServiceError, _refused)
+    app.register_error_handler(HTTPException, _http_exception)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _speaks_oauth() -> bool:
+    """Whether errors have the shape of RFC 6749, 5.2: by the path, so that a 404 or a 405 there has it, too."""
+    path = request.path.removeprefix(API)
+    is_form_of_exchange = path == "/oidc/token" and request.mimetype == FORM
+    return is_form_of_exchange or path == "/token" or path.startswith("/token/")
+
+
+def _refused(error: errors.ServiceError) -> Response:
+    if isinstance(error, errors.ExchangeRefused) and not services().explain:
+        error = error.without_explanation()
+    problem = PROBLEMS[type(error)]
+    oauth = _speaks_oauth()
+    status = problem.oauth_status if oauth else problem.status
+    response = jsonify(_oauth_body(error, problem) if oauth else _body(error))
+    response.status_code = status
+    if isinstance(error, errors.RetryableError):
+        response.headers["Retry-After"] = str(error.retry_after)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = _challenge(error)
+    observation.note_refusal(error)
+    return response
+
+
+def _body(error: errors.ServiceError) -> dict[str, Any]:
+    return {
+        "code": error.code,
+        "message": error.message,
+        "details": error.details,
+        "requestId": g.request_id,
+    }
+
+
+def _oauth_body(error: errors.ServiceError, problem: Problem) -> dict[str, Any]:
+    description = _NOT_IN_DESCRIPTION.sub("?", f"{error.code}: {error.message}")
+    return {"error": problem.oauth_error, "error_description": description}
+
+
+def _challenge(error: errors.ServiceError) -> str:
+    """RFC 6750, section 3: no error code where the request came without a token."""
+    if isinstance(error, errors.InvalidClient):
+        return 'Basic realm="sentryagent"'
+    presented = "Authorization" in request.headers
+    return (
+        f'{_REALM}, error="invalid_token"' if presented and isinstance(error, errors.Unauthorized) else _REALM
+    )
+
+
+def _http_exception(error: HTTPException) -> Response:
+    """What Flask and Werkzeug refuse by themselves."""
+    response = _refused(_translated(error))
+    if isinstance(error, WerkzeugMethodNotAllowed) and error.valid_methods:
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    return response
+
+
+def _translated(error: HTTPException) -> errors.ServiceError:
+    match error.code:
+        case 404:
+            return errors.NotFound(f"There is no such path; the API lives under {API}.")
+        case 405:
+            return errors.MethodNotAllowed("This path does not take the method; use one that Allow lists.")
+        case 413:
+            return errors.PayloadTooLarge(TOO_LARGE)
+        case 415:
+            return errors.UnsupportedMediaType("Send the body as application/json.")
+        case code if code is not None and code < 500:
+            return errors.ValidationFailed("request", error.description or "it is malformed")
+        case _:
+            return errors.InternalError("Something went wrong on our side; tell us the requestId.")
+
+
+def _unexpected(error: Exception) -> Response:
+    """A defect of ours: logged under the request id, and nothing of it told."""
+    log.error("unexpected error", exc_info=error)
+    return _refused(errors.InternalError("Something went wrong on our side; tell us the requestId."))

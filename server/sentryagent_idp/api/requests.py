@@ -1,0 +1,237 @@
+"""Reading requests: who asks, from where, and what the body, the form or the query says. Nothing is coerced."""
+
+import re
+import uuid
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+from flask import g, request
+from pydantic import BaseModel, ValidationError
+
+from sentryagent_idp.api.models import UUID_FORM, has_unprintable, parse_moment, scope_fault
+from sentryagent_idp.api.use_cases import services
+from sentryagent_idp.concurrency.loop import MAX_BODY_BYTES, TOO_LARGE
+from sentryagent_idp.domain import scopes
+from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.errors import (
+    PayloadTooLarge,
+    ServiceError,
+    UnsupportedGrantType,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+from sentryagent_idp.jose.strict_json import Limits, StrictJsonError, parse, repeated
+from sentryagent_idp.runtime.addresses import allowance
+
+Model = TypeVar("Model", bound=BaseModel)
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+
+_LIMITS = Limits(members=1000, string_length=MAX_BODY_BYTES)
+_LONGEST_NAME = 64
+_MAX_PAGE = 1_000_000
+_MAX_LIMIT = 100
+
+
+def context() -> RequestContext:
+    """What the audit says of this request."""
+    return RequestContext(request_id=g.request_id, address=client_address())
+
+
+def client_address() -> str | None:
+    """The address that asks: the peer's, or what trusted proxies say of it."""
+    forwarded = request.headers.get("X-Forwarded-For", "")
+    return services().client_addresses.of(request.remote_addr or "", forwarded)
+
+
+def limit_key() -> str:
+    """Whose allowance this request spends."""
+    return allowance(client_address())
+
+
+def parse_uuid(text: str, absent: ServiceError) -> UUID:
+    """The id in a path; raises `absent` for what cannot be an id of ours."""
+    if not UUID_FORM.fullmatch(text):
+        raise absent
+    return uuid.UUID(text)
+
+
+def read_json(model: type[Model], *, explicit_nulls: Collection[str] = ()) -> tuple[Model, frozenset[str]]:
+    """The JSON body as `model`, and which of `explicit_nulls` were written as `null`.
+
+    A `null` is otherwise the same as an absent member. Raises `ValidationFailed` naming the field,
+    `UnsupportedMediaType`.
+    """
+    if request.mimetype != JSON:
+        raise UnsupportedMediaType(f"Send the body as {JSON}.")
+    _refuse_query()
+    body = _object(_body())
+    nulls = {name for name, value in body.items() if value is None}
+    _refuse_unknown(body, model)
+    present = {name: value for name, value in body.items() if value is not None}
+    return validate(model, present), frozenset(nulls & set(explicit_nulls))
+
+
+def has_body() -> bool:
+    """Whether the request brings a body, of whatever type; raises `PayloadTooLarge`."""
+    return bool(request.mimetype or _body())
+
+
+def _body() -> bytes:
+    """The body; raises `PayloadTooLarge`.
+
+    Werkzeug refuses a `Content-Length` over its limit, but of a chunked body it hands over as much as the limit and
+    forgets the rest, which could make a cut text an acceptable one. Its limit is one byte more than ours.
+    """
+    body = request.get_data()
+    if len(body) > MAX_BODY_BYTES:
+        raise PayloadTooLarge(TOO_LARGE)
+    return body
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        body = parse(text, _LIMITS)
+    except StrictJsonError as error:
+        raise ValidationFailed(_shown(error.field or "body"), error.reason) from error
+    if not isinstance(body, dict):
+        raise ValidationFailed("body", "it must be a JSON object")
+    return body
+
+
+def _shown(name: str) -> str:
+    """The name as a refusal repeats it: a token that came as a name must not reach the log (B19)."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
+
+
+def validate(model: type[Model], members: Mapping[str, Any]) -> Model:
+    """The members as `model`; raises `ValidationFailed` for the first that is wrong."""
+    try:
+        return model.model_validate(members)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "body"
+        reason = "it is missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
+        raise ValidationFailed(field, reason) from error
+
+
+def _refuse_unknown(body: Mapping[str, Any], model: type[BaseModel]) -> None:
+    known = _members(model)
+    unknown = next((name for name in body if name not in known), None)
+    if unknown is not None:
+        raise ValidationFailed(
+            _shown(unknown), f"there is no such member; known are {', '.join(sorted(known))}"
+        )
+
+
+@cache
+def _members(model: type[BaseModel]) -> frozenset[str]:
+    """The names that a body of this kind may have."""
+    return frozenset(field.alias or name for name, field in model.model_fields.items())
+
+
+def read_form() -> dict[str, str]:
+    """The form's parameters; empty ones count as absent (RFC 6749, 3.2).
+
+    Raises `ValidationFailed` for one that is repeated (parameter pollution, federation-security B32),
+    `UnsupportedMediaType`.
+    """
+    if request.mimetype != FORM:
+        raise UnsupportedMediaType(f"Send the body as {FORM}.")
+    _refuse_query()
+    try:
+        text = _body().decode("ascii")
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=32)
+    except ValueError as error:
+        raise ValidationFailed("body", "the form is malformed") from error
+    return {name: value for name, value in _once(pairs).items() if value}
+
+
+def _refuse_query() -> None:
+    """Raise `ValidationFailed` where a request with a body has parameters in its address, too (RFC 6749, 3.2).
+
+    They stand in every proxy's log, so a token sent there is lost; and which of two values counts is for nobody to guess.
+    """
+    name = next(iter(request.args), None) if request.query_string else None
+    if name is not None:
+        raise ValidationFailed(_shown(name), "it stands in the address; send it in the body only")
+
+
+def check_grant_type(form: Mapping[str, str], given: str) -> None:
+    """Raise `UnsupportedGrantType` for any grant but the one `given` here, `ValidationFailed` where it is missing."""
+    if "grant_type" not in form:
+        raise ValidationFailed("grant_type", f"it is missing; it must be {given}")
+    if form["grant_type"] != given:
+        raise UnsupportedGrantType(f"grant_type must be {given}.")
+
+
+def scope_of(form: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The scopes that a form asks for, or `None`; raises `ValidationFailed`."""
+    text = form.get("scope")
+    if text is None:
+        return None
+    fault = scope_fault(text)
+    if fault:
+        raise ValidationFailed("scope", fault)
+    return scopes.parse(text)
+
+
+def read_query(known: Collection[str]) -> dict[str, str]:
+    """The query's parameters; raises `ValidationFailed` for an unknown, repeated or unprintable one."""
+    query = _once(list(request.args.items(multi=True)))
+    for name, value in query.items():
+        if name not in known:
+            raise ValidationFailed(
+                _shown(name), f"there is no such parameter; known are {', '.join(sorted(known))}"
+            )
+        if has_unprintable(value):
+            raise ValidationFailed(name, "it holds control characters")
+    return query
+
+
+def page_and_limit(query: dict[str, str]) -> tuple[int, int]:
+    """The page asked for, taken out of the query; raises `ValidationFailed` where it is out of range."""
+    return _number(query, "page", 1, _MAX_PAGE), _number(query, "limit", 20, _MAX_LIMIT)
+
+
+def uuid_filter(query: Mapping[str, str], name: str) -> UUID | None:
+    """A filter by id; raises `ValidationFailed` where it is none."""
+    text = query.get(name)
+    return None if text is None else parse_uuid(text, ValidationFailed(name, "it must be a UUID"))
+
+
+def number_filter(query: Mapping[str, str], name: str) -> int | None:
+    """A filter by a whole number; raises `ValidationFailed` where it is none."""
+    text = query.get(name)
+    if text is not None and not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+        raise ValidationFailed(name, "it must be a whole number")
+    return None if text is None else int(text)
+
+
+def moment_filter(query: Mapping[str, str], name: str) -> datetime | None:
+    """A filter by time; raises `ValidationFailed` where it is none."""
+    text = query.get(name)
+    try:
+        return None if text is None else parse_moment(text)
+    except ValueError as error:
+        raise ValidationFailed(name, str(error)) from error
+
+
+def _number(query: dict[str, str], name: str, default: int, most: int) -> int:
+    text = query.pop(name, str(default))
+    value = int(text) if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) else 0
+    if not 1 <= value <= most:
+        raise ValidationFailed(name, f"it must be a number from 1 to {most}")
+    return value
+
+
+def _once(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    twice = repeated(name for name, _ in pairs)
+    if twice is not None:
+        raise ValidationFailed(_shown(twice), "it is given more than once")
+    return dict(pairs)

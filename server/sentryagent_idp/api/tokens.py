@@ -1,0 +1,107 @@
+"""`/token`, `/token/introspect`, `/token/revoke`: RFC 6749, 7662, 7009; errors have their shape."""
+
+from base64 import b64decode
+from typing import Any
+from urllib.parse import unquote_plus
+
+from flask import Blueprint, Response, jsonify, request
+
+from sentryagent_idp.api.guards import bearer_token, requires
+from sentryagent_idp.api.requests import check_grant_type, context, limit_key, read_form, scope_of
+from sentryagent_idp.api.use_cases import services
+from sentryagent_idp.domain import scopes
+from sentryagent_idp.domain.client import ProvenClient
+from sentryagent_idp.errors import InvalidClient, ValidationFailed
+
+bp = Blueprint("tokens", __name__)
+
+GRANT_TYPE = "client_credentials"
+
+
+@bp.post("/token")
+def issue() -> Response:
+    """The client-credentials grant for agents that work outside GitHub, and for admin clients (RFC 6749, 4.4)."""
+    services().address_limit.check(limit_key())
+    form = read_form()
+    check_grant_type(form, GRANT_TYPE)
+    issued = services().tokens.issue_to_client(_client(form), scope_of(form), context())
+    response = jsonify(
+        {
+            "access_token": issued.access_token,
+            "token_type": "Bearer",
+            "expires_in": issued.expires_in,
+            "scope": scopes.render(issued.scope),
+        }
+    )
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Pragma"] = "no-cache"
+    return response
+
+
+@bp.post("/token/introspect")
+@requires(scopes.TOKENS_READ)
+def introspect() -> dict[str, Any]:
+    """Whether a token counts now, and what it says (RFC 7662)."""
+    return services().tokens.introspect(_token(read_form()))
+
+
+@bp.post("/token/revoke")
+def revoke() -> tuple[str, int]:
+    """End a token: with itself as the Bearer, as an admin, or as the client to which it was issued (RFC 7009)."""
+    form = read_form()
+    token, tokens = _token(form), services().tokens
+    if _gives_back(token):
+        tokens.revoke_own(token, context())
+    elif _names_client(form):
+        # Each guess of a secret costs an Argon2 hash, and /token counts them, too.
+        services().address_limit.check(limit_key())
+        tokens.revoke_of_client(_client(form), token, context())
+    else:
+        tokens.revoke(services().authentication.authenticate(bearer_token(), context()), token, context())
+    return "", 200
+
+
+def _gives_back(token: str) -> bool:
+    """Whether the bearer and the token are one: then the request itself proves that its sender holds it."""
+    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and bearer.strip() == token
+
+
+def _names_client(form: dict[str, str]) -> bool:
+    """Whether the request comes with a client's credentials instead of a Bearer token."""
+    scheme = request.headers.get("Authorization", "").partition(" ")[0].lower()
+    return scheme == "basic" or (not scheme and "client_id" in form)
+
+
+def _token(form: dict[str, str]) -> str:
+    if "token" not in form:
+        raise ValidationFailed("token", "it is missing")
+    return form["token"]
+
+
+def _client(form: dict[str, str]) -> ProvenClient:
+    """The client that proves itself by HTTP Basic or by the form (RFC 6749, 2.3.1)."""
+    client_id, secret = _basic() or (form.get("client_id", ""), form.get("client_secret", ""))
+    if "client_id" in form and form["client_id"] != client_id:
+        raise InvalidClient(
+            "The form names another client_id than the Authorization header; send one of them."
+        )
+    with services().wrong_secrets.watch(limit_key(), client_id):
+        return services().clients.authenticate(client_id, secret, context())
+
+
+def _basic() -> tuple[str, str] | None:
+    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        client_id, found, secret = b64decode(encoded, validate=True).decode().partition(":")
+    except ValueError as error:
+        raise _malformed_basic() from error
+    if not found:
+        raise _malformed_basic()
+    return unquote_plus(client_id), unquote_plus(secret)
+
+
+def _malformed_basic() -> InvalidClient:
+    return InvalidClient("The Basic credentials are malformed; send base64 of client_id:client_secret.")

@@ -1,0 +1,212 @@
+"""The composition root: settings in, a Flask application with everything wired out."""
+
+import secrets
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+from flask import Flask, Request
+from werkzeug.routing import MapAdapter
+
+from sentryagent_idp.api import (
+    API,
+    agents,
+    audit,
+    documentation,
+    exchange,
+    observation,
+    operations,
+    problems,
+    tokens,
+    trust_policies,
+    well_known,
+)
+from sentryagent_idp.api.client_addresses import ClientAddresses
+from sentryagent_idp.api.use_cases import Services, install
+from sentryagent_idp.concurrency.loop import MAX_BODY_BYTES
+from sentryagent_idp.concurrency.run_lock import Baton
+from sentryagent_idp.config import Settings
+from sentryagent_idp.github.id_token import IssuerKeys
+from sentryagent_idp.ports import Clock, Store
+from sentryagent_idp.runtime.ids import uuid7
+from sentryagent_idp.runtime.metrics import Metrics
+from sentryagent_idp.runtime.rate_limit import PerMinute, WrongSecretsPerMinute
+from sentryagent_idp.tokens.signing_key import UnreadableKey
+from sentryagent_idp.use_cases.agents import Registration
+from sentryagent_idp.use_cases.audit import Auditor, AuditReader
+from sentryagent_idp.use_cases.authentication import Authentication
+from sentryagent_idp.use_cases.clients import ClientAuthentication
+from sentryagent_idp.use_cases.credentials import CredentialAdmin
+from sentryagent_idp.use_cases.exchange import Exchange
+from sentryagent_idp.use_cases.key_ring import KeyRing, PublishedKeys
+from sentryagent_idp.use_cases.ledger import Ledger
+from sentryagent_idp.use_cases.readiness import ObservableKeys, Readiness
+from sentryagent_idp.use_cases.rejections import RefusalAudit, RejectionCounter
+from sentryagent_idp.use_cases.sealing import AuditChain
+from sentryagent_idp.use_cases.secret_hashing import SecretHashing
+from sentryagent_idp.use_cases.simulation import Simulation
+from sentryagent_idp.use_cases.standings import Standings
+from sentryagent_idp.use_cases.tokens import TokenService
+from sentryagent_idp.use_cases.trust_policies import PolicyAdmin
+
+log = structlog.get_logger()
+
+_ADDRESS_ALLOWANCE = 10
+"""One address may ask this many times more than one repository: runners share addresses."""
+
+
+class ObservableIssuerKeys(IssuerKeys, ObservableKeys, Protocol):
+    """GitHub's keys, and how fresh they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What an application needs of its surroundings; tests hand in their own."""
+
+    store: Store
+    issuer_keys: ObservableIssuerKeys
+    migrations_pending: Callable[[], bool]
+    clock: Clock
+    rejections: RejectionCounter = field(default_factory=RejectionCounter)
+    metrics: Metrics = field(default_factory=Metrics)
+    baton: Baton = field(default_factory=Baton)
+
+
+def utc_now() -> datetime:
+    """The present."""
+    return datetime.now(UTC)
+
+
+def new_token_id() -> str:
+    """128 random bits (RFC 7519, 4.1.7: collisions must be negligible)."""
+    return secrets.token_urlsafe(16)
+
+
+class _App(Flask):
+    """Flask, without its work on host names, which is a twentieth of an exchange: no route of ours has one."""
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """What finds a request's route: its path and method alone."""
+        if request is None:
+            return super().create_url_adapter(request)
+        return MapAdapter(
+            self.url_map,
+            server_name="",
+            script_name=request.root_path,
+            subdomain="",
+            url_scheme=request.scheme,
+            path_info=request.path,
+            default_method=request.method,
+        )
+
+
+def create_app(settings: Settings, world: World) -> Flask:
+    """The application; nothing is read from the environment, and nothing is asked of the database yet."""
+    app = bare_app()
+    install(app, _services(settings, world))
+    app.wsgi_app = world.baton.around(app.wsgi_app)  # type: ignore[assignment,method-assign]  # Flask's own way to add a middleware
+    return app
+
+
+def bare_app() -> Flask:
+    """The application's routes without what they call: enough to describe them."""
+    app = _App("sentryagent", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # `sentryagent_idp.api.requests` says why
+    # A redirect would repeat a POST with its token elsewhere: a wrong path is a 404 and nothing more.
+    app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = True
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+    problems.register(app)
+    observation.register(app)
+    for blueprint in (exchange.bp, tokens.bp, trust_policies.bp, agents.bp, audit.bp):
+        app.register_blueprint(blueprint, url_prefix=API)
+    for blueprint in (well_known.bp, operations.bp, documentation.bp):
+        app.register_blueprint(blueprint)
+    return app
+
+
+def token_service(settings: Settings, store: Store, keys: KeyRing, clock: Clock) -> TokenService:
+    """The token service; the command line uses it without an application."""
+    return TokenService(
+        store=store,
+        # Introspection and revocation refuse nobody, and the command line has no callers: nothing is counted here.
+        authentication=_authentication(settings, store, keys, RejectionCounter(), clock),
+        signing_keys=keys,
+        auditor=Auditor(clock, uuid7),
+        clock=clock,
+        new_token_id=new_token_id,
+        issuer=settings.public_url,
+        token_audience=settings.token_audience,
+        token_ttl=settings.token_ttl,
+    )
+
+
+def _leave_out(error: UnreadableKey) -> None:
+    log.error("a signing key is left out: its tokens are refused and it is not published", reason=str(error))
+
+
+def _authentication(
+    settings: Settings, store: Store, keys: KeyRing, rejections: RejectionCounter, clock: Clock
+) -> Authentication:
+    return Authentication(store, keys, rejections, settings.public_url, settings.token_audience, clock)
+
+
+def _exchange(settings: Settings, world: World, keys: KeyRing, auditor: Auditor) -> Exchange:
+    return Exchange(
+        store=world.store,
+        issuer_keys=world.issuer_keys,
+        signing_keys=keys,
+        standings=Standings(),
+        ledger=Ledger(world.store, world.clock, world.baton),
+        repository_limit=PerMinute(settings.rate_limit, what="repository"),
+        rejections=world.rejections,
+        refusals=RefusalAudit(world.store, auditor, world.rejections),
+        auditor=auditor,
+        clock=world.clock,
+        new_token_id=new_token_id,
+        github_issuer=settings.github_issuer,
+        oidc_audience=settings.oidc_audience,
+        oidc_max_age=settings.oidc_max_age,
+        issuer=settings.public_url,
+        token_audience=settings.token_audience,
+        token_ttl=settings.token_ttl,
+    )
+
+
+def _services(settings: Settings, world: World) -> Services:
+    store, clock = world.store, world.clock
+    keys = KeyRing(settings.passphrases, _leave_out)
+    auditor = Auditor(clock, uuid7)
+    hashing = SecretHashing(world.baton)
+    return Services(
+        key_sets=PublishedKeys(store, keys),
+        authentication=_authentication(settings, store, keys, world.rejections, clock),
+        exchange=_exchange(settings, world, keys, auditor),
+        policies=PolicyAdmin(store, auditor, clock, uuid.uuid4, settings.github_issuer),
+        simulation=Simulation(
+            store=store,
+            issuer_keys=world.issuer_keys,
+            clock=clock,
+            github_issuer=settings.github_issuer,
+            oidc_audience=settings.oidc_audience,
+            oidc_max_age=settings.oidc_max_age,
+        ),
+        registration=Registration(store, auditor, clock, uuid.uuid4),
+        credentials=CredentialAdmin(store, auditor, clock, uuid.uuid4, hashing),
+        clients=ClientAuthentication(store, clock, world.rejections, hashing),
+        tokens=token_service(settings, store, keys, clock),
+        audit=AuditReader(store),
+        chain=AuditChain(store),
+        address_limit=PerMinute(settings.rate_limit * _ADDRESS_ALLOWANCE, what="address"),
+        wrong_secrets=WrongSecretsPerMinute(),
+        issuer=settings.public_url,
+        token_audience=settings.token_audience,
+        oidc_audience=settings.oidc_audience,
+        explain=settings.explain,
+        client_addresses=ClientAddresses(settings.trusted_proxies, PerMinute(1, what="header")),
+        metrics=world.metrics,
+        readiness=Readiness(store, keys, world.issuer_keys, world.migrations_pending),
+    )

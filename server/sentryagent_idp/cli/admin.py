@@ -1,0 +1,220 @@
+"""`sentryagent-idp keys`, `clients` and `audit`: what an admin does at the machine, straight on the database."""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sentryagent_idp.cli.common import (
+    admin_scopes,
+    database_option,
+    fail,
+    here,
+    one_line_errors,
+    prepared,
+    scope_option,
+    table,
+)
+from sentryagent_idp.concurrency.run_lock import Baton
+from sentryagent_idp.domain.caller import ADMIN_CLI
+from sentryagent_idp.domain.client import AdminClient, name_fault
+from sentryagent_idp.domain.records import timestamp
+from sentryagent_idp.domain.scopes import render
+from sentryagent_idp.runtime.ids import uuid7
+
+if TYPE_CHECKING:
+    from sentryagent_idp.ports import StoredKey
+    from sentryagent_idp.use_cases.clients import ClientAdmin
+    from sentryagent_idp.use_cases.signing_keys import KeyAdmin
+
+_NOW = partial(datetime.now, UTC)
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group()
+def keys() -> None:
+    """Signing keys: the next one is published, the active one signs, retired ones still verify."""
+
+
+@keys.command("list")
+@database_option
+def list_keys(database_url: str | None) -> None:
+    """Show the keys, oldest first; never a private part."""
+    with _key_admin(database_url) as admin:
+        stored = admin.all()
+    rows = [
+        (key.kid, key.alg, key.status.value, _moment(key.created_at), _moment(key.retired_at))
+        for key in stored
+    ]
+    click.echo(table(("kid", "alg", "status", "created", "retired"), rows))
+
+
+@keys.command("rotate")
+@database_option
+def rotate_keys(database_url: str | None) -> None:
+    """Let the next key sign; the active one retires, and a new next one is published."""
+    with _key_admin(database_url) as admin:
+        _tell(admin, admin.rotate(ADMIN_CLI, here()))
+
+
+@keys.command("revoke", context_settings={"ignore_unknown_options": True})  # a kid may begin with a hyphen
+@click.argument("kid")
+@database_option
+def revoke_key(kid: str, database_url: str | None) -> None:
+    """Drop a key from the JWKS, and refuse its tokens at once."""
+    with _key_admin(database_url) as admin:
+        _tell(admin, admin.revoke(ADMIN_CLI, kid, here()))
+
+
+@keys.command("rewrap")
+@database_option
+def rewrap_keys(database_url: str | None) -> None:
+    """Store every private key again under SENTRYAGENT_KEY_ENCRYPTION_KEY, also one that is stored in clear."""
+    with _key_admin(database_url) as admin:
+        before = admin.rewrap(ADMIN_CLI, here())
+    for key in before:
+        click.echo(f"{key.kid} is encrypted now; it was {_stored(key)}")
+    if not before:
+        click.echo("nothing to do: every key is stored under the current encryption key")
+
+
+@click.group()
+def clients() -> None:
+    """Admin clients: programs that get admin tokens by client_id and client_secret at POST /api/v1/token."""
+
+
+@clients.command("create")
+@click.argument("name")
+@scope_option
+@_json_option
+@database_option
+def create_client(name: str, scope: str | None, as_json: bool, database_url: str | None) -> None:
+    """Make a client; its secret is shown this once."""
+    fault = name_fault(name)
+    if fault:
+        fail(f"NAME: {fault}")
+    with _client_admin(database_url) as admin:
+        _show_secret(*admin.create(ADMIN_CLI, name, admin_scopes(scope), here()), as_json=as_json)
+
+
+@clients.command("list")
+@database_option
+def list_clients(database_url: str | None) -> None:
+    """Show the clients, oldest first, revoked ones too; never a secret."""
+    with _client_admin(database_url) as admin:
+        stored = admin.all()
+    rows = [
+        (one.client_id, one.name, _status(one), _moment(one.created_at), render(one.scopes)) for one in stored
+    ]
+    click.echo(table(("client_id", "name", "status", "created", "scope"), rows))
+
+
+@clients.command("rotate")
+@click.argument("client_id")
+@_json_option
+@database_option
+def rotate_client(client_id: str, as_json: bool, database_url: str | None) -> None:
+    """Give a client a new secret, shown this once; the old one ends at once."""
+    with _client_admin(database_url) as admin:
+        _show_secret(*admin.rotate(ADMIN_CLI, client_id, here()), as_json=as_json)
+
+
+@clients.command("revoke")
+@click.argument("client_id")
+@database_option
+def revoke_client(client_id: str, database_url: str | None) -> None:
+    """End a client, its secret and its tokens, for ever and at once."""
+    with _client_admin(database_url) as admin:
+        admin.revoke(ADMIN_CLI, client_id, here())
+    click.echo(f"revoked {client_id}")
+
+
+@click.group()
+def audit() -> None:
+    """The audit, with its hash chain."""
+
+
+def _moment_option(flag: str, name: str, text: str) -> Callable[..., Any]:
+    return click.option(flag, name, metavar="TIME", callback=_parse_moment, help=text)
+
+
+def _parse_moment(_context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
+    from sentryagent_idp.api.models import (
+        parse_moment,
+    )  # costs a web framework's start, which other commands do not need
+
+    try:
+        return None if text is None else parse_moment(text)
+    except ValueError as error:
+        fail(f"{parameter.opts[0]}: {error}")
+
+
+@audit.command("export")
+@_moment_option("--from", "start", "Records from then on, such as 2027-01-31T00:00:00Z.")
+@_moment_option("--to", "end", "Records before then.")
+@database_option
+def export_audit(start: datetime | None, end: datetime | None, database_url: str | None) -> None:
+    """Print the records as JSON lines, each with the seal that chains it to the one before."""
+    with one_line_errors(), prepared(database_url) as (_, store):
+        from sentryagent_idp.use_cases.sealing import AuditChain, Sealer
+
+        Sealer(store, _NOW, Baton()).run()
+        for line in AuditChain(store).sealed(start, end):
+            click.echo(json.dumps(line))
+
+
+@contextmanager
+def _key_admin(database_url: str | None) -> Iterator["KeyAdmin"]:
+    with one_line_errors(), prepared(database_url) as (settings, store):
+        from sentryagent_idp.use_cases.audit import Auditor
+        from sentryagent_idp.use_cases.signing_keys import KeyAdmin
+
+        yield KeyAdmin(store, Auditor(_NOW, uuid7), _NOW, settings.passphrases)
+
+
+@contextmanager
+def _client_admin(database_url: str | None) -> Iterator["ClientAdmin"]:
+    with one_line_errors(), prepared(database_url) as (_, store):
+        from sentryagent_idp.use_cases.audit import Auditor
+        from sentryagent_idp.use_cases.clients import ClientAdmin
+
+        yield ClientAdmin(store, Auditor(_NOW, uuid7), _NOW, uuid.uuid4)
+
+
+def _tell(admin: "KeyAdmin", signing: "StoredKey") -> None:
+    """Say which key signs now, and for how long verifiers may not know it."""
+    click.echo(f"{signing.kid} signs now")
+    seconds = admin.unseen_for(signing)
+    if seconds:
+        click.echo(
+            f"sentryagent-idp: this key was published so lately that verifiers may not know it for {seconds} s more",
+            err=True,
+        )
+
+
+def _stored(key: "StoredKey") -> str:
+    from sentryagent_idp.use_cases import key_life
+
+    return "under the previous encryption key" if key_life.is_encrypted(key) else "in clear"
+
+
+def _show_secret(client: AdminClient, secret: str, *, as_json: bool) -> None:
+    shown = {"client_id": client.client_id, "client_secret": secret}
+    click.echo(
+        json.dumps(shown) if as_json else "\n".join(f"{name}={value}" for name, value in shown.items())
+    )
+
+
+def _status(client: AdminClient) -> str:
+    return "active" if client.is_live else "revoked"
+
+
+def _moment(moment: datetime | None) -> str:
+    """To the second, as a table wants it."""
+    return timestamp(moment.replace(microsecond=0)) or "-" if moment else "-"

@@ -1,0 +1,128 @@
+"""`sentryagent-idp`: serve, migrate, and what an admin does at the machine itself."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from sentryagent_idp.cli import admin
+from sentryagent_idp.cli.common import (
+    admin_scopes,
+    database_option,
+    fail,
+    here,
+    one_line_errors,
+    prepared,
+    scope_option,
+    table,
+)
+from sentryagent_idp.config import Settings
+from sentryagent_idp.domain.caller import ADMIN_CLI
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sentryagent-toolkit")
+def main() -> None:
+    """The SentryAgent identity provider. Every setting is also a variable SENTRYAGENT_…; a flag wins."""
+
+
+@main.command()
+@click.option("--host", help="Address to listen on (SENTRYAGENT_HOST).  [default: 127.0.0.1]")
+@click.option("--port", help="Port to listen on (SENTRYAGENT_PORT).  [default: 3000]")
+@database_option
+@click.option("--public-url", metavar="URL", help="Issuer of our tokens (SENTRYAGENT_PUBLIC_URL).")
+@click.option("--workers", metavar="N", help="Worker processes (SENTRYAGENT_WORKERS).  [default: cores]")
+def serve(**flags: str | None) -> None:
+    """Serve the API; applies pending migrations first."""
+    with one_line_errors():
+        from sentryagent_idp import serve  # the other commands need no web server
+
+        try:
+            serve.serve(Settings.from_environ(os.environ, flags))
+        except serve.UnusableAddress as error:
+            fail(str(error))
+
+
+@main.command()
+@database_option
+def migrate(database_url: str | None) -> None:
+    """Bring the database's schema up to date, and make the database where there is none."""
+    with one_line_errors():
+        from sentryagent_idp.store import schema
+
+        settings = Settings.from_environ(os.environ, {"database_url": database_url})
+        applied = schema.migrate(settings.database_url)
+    click.echo(f"applied {', '.join(applied)}" if applied else "nothing to do")
+
+
+@main.command("copy-database")
+@click.option("--from", "source", metavar="URL", required=True, help="The database that is left.")
+@click.option(
+    "--to",
+    "target",
+    metavar="URL",
+    envvar="SENTRYAGENT_DATABASE_URL",
+    required=True,
+    help="An empty one; its schema is made (SENTRYAGENT_DATABASE_URL).",
+)
+def copy_database(source: str, target: str) -> None:
+    """Copy all data, such as from SQLite to PostgreSQL; stop every replica first."""
+    with one_line_errors():
+        from sentryagent_idp.store import copying
+
+        copied = copying.copy_database(source, target)
+    rows = [(name, str(count)) for name, count in copied.items()]
+    click.echo(table(("table", "rows"), rows))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@database_option
+def backup(file: Path, database_url: str | None) -> None:
+    """Copy the SQLite database into FILE, which must not exist, while the provider runs; the copy is checked."""
+    with one_line_errors(), _ended_by_sigterm():
+        from sentryagent_idp.store import backup as copying
+
+        settings = Settings.from_environ(os.environ, {"database_url": database_url})
+        step = copying.backup(settings.database_url, file)
+    click.echo(f"{file}: {file.stat().st_size} bytes, schema step {step}, checked")
+
+
+@main.command("admin-token")
+@scope_option
+@click.option(
+    "--ttl", type=click.IntRange(1), metavar="SECONDS", help="Lifetime; at most SENTRYAGENT_TOKEN_TTL."
+)
+@database_option
+def admin_token(scope: str | None, ttl: int | None, database_url: str | None) -> None:
+    """Mint an admin access token straight from the database; the token alone goes to stdout."""
+    with one_line_errors(), prepared(database_url) as (settings, store):
+        from sentryagent_idp.app import token_service, utc_now
+        from sentryagent_idp.use_cases.key_ring import KeyRing
+
+        tokens = token_service(settings, store, KeyRing(settings.passphrases), utc_now)
+        issued = tokens.issue_to_admin(ADMIN_CLI, admin_scopes(scope), ttl or settings.token_ttl, here())
+    click.echo(issued.access_token)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the command as an exception, so that it can clean up."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+main.add_command(admin.keys)
+main.add_command(admin.clients)
+main.add_command(admin.audit)
+
+
+if __name__ == "__main__":
+    main()

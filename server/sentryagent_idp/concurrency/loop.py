@@ -1,0 +1,294 @@
+"""The event loop of a worker: it reads each request whole, within limits and deadlines, and then a thread answers it.
+
+No thread waits for a client. A stranger who sends slowly, or stops half way, holds a connection for seconds and nothing
+else. Source: RSGI 1.5, https://github.com/emmett-framework/granian/blob/master/docs/spec/RSGI.md
+"""
+
+import asyncio
+import io
+import os
+import socket
+import stat
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # it is RSGI's own name for it
+
+from sentryagent_idp.errors import PayloadTooLarge, RequestTimeout, ServiceError, ValidationFailed
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+log = structlog.get_logger()
+
+MAX_BODY_BYTES = 32 * 1024
+TOO_LARGE = "The body is larger than 32 KiB; send less."
+
+REFUSAL = "sentryagent.refusal"
+"""The key in the WSGI environment under which a request that cannot be read has its `ServiceError`."""
+
+_AMBIGUOUS = ""
+"""The variable of every header field whose name has an underscore."""
+_DECIDING = ("authorization", "content-type", "if-match", "x-forwarded-for")
+"""Header fields that must not count as absent where they cannot be read."""
+_CONSTANT: "WSGIEnvironment" = {
+    "SCRIPT_NAME": "",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "wsgi.version": (1, 0),
+    "wsgi.url_scheme": "http",
+    "wsgi.errors": sys.stderr,
+    "wsgi.input_terminated": True,
+    "wsgi.multithread": True,
+    "wsgi.multiprocess": True,
+    "wsgi.run_once": False,
+}
+_BODY_SECONDS = 10
+_UNKNOWN = MAX_BODY_BYTES + 1
+"""Stands for the length of a body that comes in chunks."""
+_INCOMPLETE = "it ended early; send all of it"
+_MAX_DISCARDED_BYTES = 1024 * 1024
+"""How much of a body that is too large is read and dropped: a client that is still sending does not read the answer."""
+_LOOK_SECONDS = 0.2
+_UNREAD_SECONDS = 10
+"""How long a client may leave its answer in our buffers without reading any of it."""
+
+
+class Headers(Protocol):
+    """Header fields by their lower-case names; `items` leaves out values that are not visible ASCII."""
+
+    def __len__(self) -> int:
+        """How many names there are."""
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is such a field, readable or not."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of the first field of this name."""
+
+    def items(self) -> list[tuple[str, str]]:
+        """All fields, in their order."""
+
+
+class Scope(Protocol):
+    """The head of a request; `client` and `server` are ADDRESS:PORT, `path` is percent-decoded."""
+
+    client: str
+    server: str
+    method: str
+    path: str
+    query_string: str
+    headers: Headers
+
+
+class HttpProtocol(Protocol):
+    """The body of a request, and the way to answer it."""
+
+    def __call__(self) -> asyncio.Future[bytes]:
+        """The whole body; raises `ProtocolClosed` where it ends early."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The body in the parts in which it arrives."""
+
+    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        """Answer the request; from any thread."""
+
+
+_Request = tuple["WSGIEnvironment", HttpProtocol, asyncio.Future[None]]
+
+
+class RsgiApplication:
+    """A WSGI application as granian's RSGI calls it; `threads` requests are answered at a time."""
+
+    def __init__(self, application: "WSGIApplication", threads: int) -> None:
+        self._application = application
+        self._waiting: SimpleQueue[_Request] = SimpleQueue()
+        self._answered: deque[asyncio.Future[None]] = deque()
+        self._arriving: dict[asyncio.Future[bytes], float] = {}
+        for _ in range(threads):
+            Thread(target=self._answer_all, name="request", daemon=True).start()
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Called before the worker listens, with the loop that will run then."""
+        loop.call_soon(_limit_unread_answers)
+        loop.call_soon(self._look_after, loop)
+
+    async def __rsgi__(self, scope: Scope, protocol: HttpProtocol) -> None:
+        """Read one request, and wait until a thread has answered it."""
+        environ = _head(scope)
+        try:
+            body = await self._body(scope.headers, protocol)
+        except ServiceError as refusal:
+            environ[REFUSAL], body = refusal, b""
+        environ["CONTENT_LENGTH"] = str(len(body))
+        environ["wsgi.input"] = io.BytesIO(body)
+        answered = asyncio.get_running_loop().create_future()
+        self._waiting.put((environ, protocol, answered))
+        self._forget_answered()
+        await answered
+
+    async def _body(self, headers: Headers, protocol: HttpProtocol) -> bytes:
+        """The whole body.
+
+        Raises `PayloadTooLarge`, `RequestTimeout`, and `ValidationFailed` where the client stopped before its end.
+        """
+        if "content-length" not in headers and "transfer-encoding" not in headers:
+            return b""
+        try:
+            if int(headers.get("content-length", _UNKNOWN)) <= MAX_BODY_BYTES:
+                return await self._arrived(protocol())
+            async with asyncio.timeout(_BODY_SECONDS):
+                return await _bounded(protocol)
+        except TimeoutError as error:
+            raise RequestTimeout(
+                f"The body did not arrive within {_BODY_SECONDS} s; send it faster."
+            ) from error
+        except ProtocolClosed as error:
+            raise ValidationFailed("body", _INCOMPLETE) from error
+
+    async def _arrived(self, body: "asyncio.Future[bytes]") -> bytes:
+        """The body when it is there; raises `TimeoutError`."""
+        self._arriving[body] = asyncio.get_running_loop().time()
+        try:
+            return await body
+        except asyncio.CancelledError:
+            if body in self._arriving:
+                raise
+            raise TimeoutError from None
+        finally:
+            self._arriving.pop(body, None)
+
+    def _answer_all(self) -> None:
+        while True:
+            environ, protocol, answered = self._waiting.get()
+            try:
+                self._answer(environ, protocol)
+            except BaseException:  # a thread that ended would be missed for ever; the client gets a plain 500
+                log.exception("request not answered")
+            self._answered.append(answered)
+
+    def _answer(self, environ: "WSGIEnvironment", protocol: HttpProtocol) -> None:
+        status, headers = 500, list[tuple[str, str]]()
+
+        def start_response(line: str, given: list[tuple[str, str]], *_: object) -> None:
+            nonlocal status, headers
+            status, headers = int(line[:3]), given
+
+        body = b"".join(self._application(environ, start_response))  # type: ignore[arg-type]  # nobody calls `write`
+        if REFUSAL in environ:
+            # What is left of this request must not be read as the next one.
+            headers.append(("Connection", "close"))
+        protocol.response_bytes(status, headers, body)
+
+    def _forget_answered(self) -> None:
+        """End the tasks of requests that are answered: later than they could, but nobody waits for them.
+
+        A thread that woke the loop for each would make it compete for the interpreter with those that compute.
+        """
+        while self._answered:
+            answered = self._answered.popleft()
+            if not answered.done():
+                answered.set_result(None)
+
+    def _look_after(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End, now and then, what nobody waits for: answered requests, and bodies that take too long."""
+        self._forget_answered()
+        self._give_up_late(loop.time())
+        loop.call_later(_LOOK_SECONDS, self._look_after, loop)
+
+    def _give_up_late(self, now: float) -> None:
+        # The oldest come first. A timer for each body would be a fifth of the loop's work.
+        for body in [body for body, began in self._arriving.items() if now - began > _BODY_SECONDS]:
+            del self._arriving[body]
+            body.cancel()
+
+
+def _head(scope: Scope) -> "WSGIEnvironment":
+    """The request without its body, in the variables of PEP 3333; lines of one name are joined (RFC 9110, 5.3)."""
+    name, _, port = scope.server.rpartition(":")
+    path, headers = scope.path, scope.headers
+    environ = {
+        **_CONSTANT,
+        "REQUEST_METHOD": scope.method,
+        "PATH_INFO": path if path.isascii() else path.encode().decode("latin-1"),
+        "QUERY_STRING": scope.query_string,
+        "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
+        "SERVER_NAME": name,
+        "SERVER_PORT": port,
+    }
+    others = len(environ)
+    for field, value in headers.items():
+        variable = _variable(field)
+        environ[variable] = f"{environ[variable]},{value}" if variable in environ else value
+    if len(environ) - others != len(headers) or _AMBIGUOUS in environ:
+        _refuse_unreadable(headers, environ)
+    return environ
+
+
+@lru_cache(maxsize=256)
+def _variable(name: str) -> str:
+    if "_" in name:
+        return _AMBIGUOUS
+    variable = name.upper().replace("-", "_")
+    return variable if variable == "CONTENT_TYPE" else f"HTTP_{variable}"
+
+
+def _refuse_unreadable(headers: Headers, environ: "WSGIEnvironment") -> None:
+    """Refuse the request if header fields that decide something cannot be read, or can be read in two ways.
+
+    As a variable, `X_Forwarded_For` is the twin of `X-Forwarded-For`: a client could write it next to the proxy's own
+    and be believed.
+    """
+    unreadable = next((it for it in _DECIDING if it in headers and _variable(it) not in environ), None)
+    if _AMBIGUOUS in environ:
+        environ[REFUSAL] = ValidationFailed("headers", "a name has an underscore; write a hyphen")
+    elif unreadable:
+        problem = f"{unreadable} has characters other than visible ASCII"
+        environ[REFUSAL] = ValidationFailed("headers", problem)
+
+
+async def _bounded(protocol: HttpProtocol) -> bytes:
+    """A body of unknown or too large a size, read as far as it makes sense; raises as `_body`.
+
+    granian ends a body with one empty part, and one that was cut off, or has trailers, with two.
+    """
+    body, received, empty = bytearray(), 0, 0
+    async for part in protocol:
+        received += len(part)
+        empty += not part
+        if received <= MAX_BODY_BYTES:
+            body += part
+        elif received > _MAX_DISCARDED_BYTES:
+            break
+    if received > MAX_BODY_BYTES:
+        raise PayloadTooLarge(TOO_LARGE)
+    if empty != 1:
+        raise ValidationFailed("body", _INCOMPLETE)
+    return bytes(body)
+
+
+def _limit_unread_answers() -> None:
+    """Let the kernel close connections whose client takes nothing of its answer (tcp(7), TCP_USER_TIMEOUT).
+
+    Each of them holds an answer in memory and one of the connections that a worker takes. Accepted connections have
+    the option from the socket that listens, which granian makes itself.
+    """
+    if sys.platform == "linux":
+        for entry in Path("/proc/self/fd").iterdir():
+            with suppress(OSError):  # the descriptor of the listing itself is gone
+                _limit_if_listening(int(entry.name))
+
+
+def _limit_if_listening(descriptor: int) -> None:
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        return
+    with socket.socket(fileno=os.dup(descriptor)) as connection:
+        if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_SECONDS * 1000)

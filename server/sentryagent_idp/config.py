@@ -1,0 +1,216 @@
+"""The provider's configuration: read once, from a mapping and the command line's flags, into a frozen object."""
+
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from sentryagent_idp.runtime.addresses import Network, network
+
+PREFIX = "SENTRYAGENT_"
+
+_AUDIENCES_OF_OTHERS = frozenset(
+    {
+        "sts.amazonaws.com",
+        "sts.amazonaws.com.cn",
+        "api://azureadtokenexchange",
+        "api://azureadtokenexchangechina",
+        "api://azureadtokenexchangeusgov",
+        "sigstore",
+        "pypi",
+        "testpypi",
+        "crates.io",
+        "octo-sts.dev",
+    }
+)
+_HOSTS_OF_OTHERS = (".github.com", ".iam.googleapis.com")
+"""GitHub's default audience is `https://github.com/OWNER`; Google's are paths under its IAM host."""
+
+_MIN_ENCRYPTION_KEY_LENGTH = 32
+
+
+class ConfigurationError(Exception):
+    """A setting is wrong; the message is one line that names the variable and what to write instead."""
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a URL's host is this machine: `localhost`, 127.0.0.0/8 or ::1."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _web_url(text: str) -> str:
+    """An https URL, or http on loopback, in the form in which issuers are compared: exact, no `/` at the end."""
+    if not text.isascii() or any(char.isspace() or not char.isprintable() for char in text):
+        raise ValueError("write it in ASCII and without blanks")
+    url = text.rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in {"https", "http"} or not parts.hostname:
+        raise ValueError("write a URL such as https://idp.example.com")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError("use https; http is accepted for loopback addresses only")
+    if {"?", "#"} & set(url) or parts.username is not None or parts.port == 0:
+        raise ValueError("write it without user, query and fragment")
+    return url
+
+
+def _unpadded(text: str) -> str:
+    if text != text.strip():
+        raise ValueError("remove the blanks around it")
+    return text
+
+
+def _digits(text: object) -> object:
+    # Python reads 3_000, 3000.0 and " 3000" as numbers, too; what is written into a URL must be read in one way.
+    if isinstance(text, str) and not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+        raise ValueError("write a whole number")
+    return text
+
+
+def _own_audience(audience: str) -> str:
+    """An audience that no other service trusts: a token meant for one of those could be replayed here (A3)."""
+    lowered = audience.lower()
+    host = urlsplit(lowered).hostname or lowered.partition("/")[0]
+    if lowered in _AUDIENCES_OF_OTHERS or f".{host}".endswith(_HOSTS_OF_OTHERS):
+        raise ValueError("this audience belongs to somebody else; use the provider's own URL")
+    return audience
+
+
+def _networks(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    try:
+        return tuple(network(part.strip()) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"{error}; write networks such as 10.0.0.0/8, separated by commas") from error
+
+
+def _switch(text: object) -> object:
+    try:
+        return {"on": True, "off": False}[text] if isinstance(text, str) else text
+    except KeyError as error:
+        raise ValueError("write on or off") from error
+
+
+def _encryption_key(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value()) < _MIN_ENCRYPTION_KEY_LENGTH:
+        raise ValueError(
+            f"use at least {_MIN_ENCRYPTION_KEY_LENGTH} characters, such as from `openssl rand -hex 32`"
+        )
+    return secret
+
+
+def _database_url(url: str) -> str:
+    if not url.startswith(("sqlite:///", "postgresql+psycopg://")):
+        raise ValueError("write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
+    return url
+
+
+WebUrl = Annotated[str, AfterValidator(_web_url)]
+Unpadded = Annotated[str, AfterValidator(_unpadded)]
+Number = Annotated[int, BeforeValidator(_digits)]
+EncryptionKey = Annotated[SecretStr, AfterValidator(_encryption_key)]
+
+
+class Settings(BaseModel):
+    """What the contract's table of variables says; times are in seconds, `audit_retention` in days."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    host: Unpadded = Field("127.0.0.1", min_length=1)
+    port: Number = Field(3000, ge=1, le=65535)
+    workers: Number | None = Field(None, ge=1, le=256)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    database_url: Annotated[str, AfterValidator(_database_url)] = Field(
+        "sqlite:///sentryagent.db", repr=False
+    )
+    public_url: WebUrl = ""
+    token_audience: Unpadded = Field("", validate_default=False)
+    oidc_audience: Annotated[Unpadded, AfterValidator(_own_audience)] = ""
+    github_issuer: WebUrl = "https://token.actions.githubusercontent.com"
+    oidc_max_age: Number = Field(600, ge=1)
+    token_ttl: Number = Field(3600, ge=1, le=86_400)
+    signing_alg: Literal["ES256", "RS256", "EdDSA"] = "ES256"
+    key_encryption_key: EncryptionKey | None = None
+    key_encryption_key_previous: EncryptionKey | None = None
+    rate_limit: Number = Field(600, ge=0)
+    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = ()
+    explain: Annotated[bool, BeforeValidator(_switch)] = True
+    audit_retention: Number | None = Field(None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Derive the public URL from the port, and both audiences from the public URL."""
+        filled = {"public_url": f"http://127.0.0.1:{values.get('port', 3000)}", **values}
+        url = str(filled["public_url"]).rstrip("/")
+        return {"token_audience": url, "oidc_audience": url, **filled}
+
+    @model_validator(mode="after")
+    def _issuers_differ(self) -> Self:
+        """Our tokens must never be acceptable where GitHub's are expected (federation-security B15)."""
+        if self.public_url == self.github_issuer:
+            raise ValueError("it equals the GitHub issuer; the provider needs a URL of its own")
+        return self
+
+    @field_validator("key_encryption_key_previous")
+    @classmethod
+    def _has_a_successor(cls, previous: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        """Without the current key, or equal to it, the previous one would only hide a mistake."""
+        current = info.data.get("key_encryption_key")
+        if previous is not None and current is None:
+            raise ValueError("set SENTRYAGENT_KEY_ENCRYPTION_KEY too: this one is only read with")
+        if previous is not None and previous == current:
+            raise ValueError("it equals SENTRYAGENT_KEY_ENCRYPTION_KEY; unset it, or write the other key")
+        return previous
+
+    @property
+    def passphrases(self) -> tuple[str, ...]:
+        """The secrets that private keys are read with; they are stored under the first, without any in clear."""
+        given = (self.key_encryption_key, self.key_encryption_key_previous)
+        return tuple(secret.get_secret_value() for secret in given if secret is not None)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Self:
+        """The settings of this process; a flag that is not `None` wins over its variable.
+
+        Raises `ConfigurationError` for the first wrong value.
+        """
+        given = {
+            name: environ[PREFIX + name.upper()]
+            for name in cls.model_fields
+            if PREFIX + name.upper() in environ
+        }
+        given |= {name: str(value) for name, value in (flags or {}).items() if value is not None}
+        empty = next((name for name, value in given.items() if not value), None)
+        if empty:
+            raise ConfigurationError(f"{PREFIX}{empty.upper()} is empty: give it a value, or unset it")
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise ConfigurationError(_first_line(error, given)) from error
+
+
+def _first_line(error: ValidationError, given: Mapping[str, str]) -> str:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "public_url"
+    name = name if name in given else "public_url"  # from which what was not given is derived
+    return f"{PREFIX}{name.upper()}: {first['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,102 @@
+"""AI agents: their record, and who may see and change it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sentryagent_idp.domain import scopes
+from sentryagent_idp.domain.caller import Caller, CallerKind
+
+AGENT_TYPES = (
+    "screener",
+    "classifier",
+    "orchestrator",
+    "extractor",
+    "summarizer",
+    "router",
+    "monitor",
+    "custom",
+)
+MAX_LIVE_CREDENTIALS = 5
+DEPLOYMENT_ENVS = ("development", "staging", "production")
+
+
+class AgentStatus(StrEnum):
+    """Suspension is lifted by an admin; decommissioning is final."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    DECOMMISSIONED = "decommissioned"
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredBy:
+    """The repository whose bootstrap token created an agent; only `repository_id` decides."""
+
+    provider: str
+    repository: str
+    repository_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One agent. `email` is its unique name, compared without case."""
+
+    agent_id: UUID
+    email: str
+    description: str | None
+    agent_type: str
+    version: str
+    capabilities: tuple[str, ...]
+    owner: str
+    deployment_env: str
+    status: AgentStatus
+    registered_by: RegisteredBy | None
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def is_active(self) -> bool:
+        """Whether tokens may be issued to the agent."""
+        return self.status is AgentStatus.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A client secret of an agent, stored as a hash; revoked ones stay in the list."""
+
+    credential_id: UUID
+    agent_id: UUID
+    secret_hash: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether the secret is accepted at `now`."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+_UNCHANGEABLE: dict[CallerKind, frozenset[str]] = {
+    CallerKind.ADMIN: frozenset(),
+    CallerKind.BOOTSTRAP: frozenset({"status", "email"}),
+    CallerKind.AGENT: frozenset({"status", "email", "owner"}),
+}
+
+
+def may_see(caller: Caller, agent: Agent) -> bool:
+    """Whether `agent` exists for `caller`: an admin sees all, a repository its own, an agent itself."""
+    if not caller.holds(scopes.AGENTS_READ):
+        return False
+    if caller.kind is CallerKind.AGENT:
+        return agent.agent_id == caller.agent_id
+    if caller.kind is CallerKind.BOOTSTRAP:
+        return agent.registered_by is not None and agent.registered_by.repository_id == caller.repository_id
+    return True
+
+
+def unchangeable_member(caller: Caller, members: Iterable[str]) -> str | None:
+    """The first of the record's `members` (JSON names) that `caller` may not change, if there is one."""
+    return next((member for member in members if member in _UNCHANGEABLE[caller.kind]), None)

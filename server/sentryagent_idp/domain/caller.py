@@ -1,0 +1,72 @@
+"""Who calls our API: the facts of a verified access token of ours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sentryagent_idp.domain import scopes
+
+BOOTSTRAP_PREFIX = "repo:"
+ADMIN_PREFIX = "admin-"
+"""No colon, which HTTP Basic has between id and secret (RFC 7617, 2). An agent's id is a UUID and never starts so."""
+
+ADMIN_CLI = "admin-cli"
+"""The command line; every other administrator is an admin client."""
+
+
+class CallerKind(StrEnum):
+    """The three kinds of access token that the provider issues."""
+
+    ADMIN = "admin"
+    BOOTSTRAP = "bootstrap"
+    AGENT = "agent"
+
+
+def kind_of(subject: str) -> CallerKind:
+    """The kind of token that has this `sub`: `repo:…`, `admin-…`, or an agent's id."""
+    if subject.startswith(BOOTSTRAP_PREFIX):
+        return CallerKind.BOOTSTRAP
+    return CallerKind.ADMIN if subject.startswith(ADMIN_PREFIX) else CallerKind.AGENT
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The bearer of an access token of ours; `provenance` is the run it was issued to, empty for an admin."""
+
+    subject: str
+    scopes: tuple[str, ...]
+    jti: str
+    iat: int
+    exp: int
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> CallerKind:
+        """Admin, bootstrap or agent."""
+        return kind_of(self.subject)
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the token was made by the command line or for an admin client."""
+        return self.kind is CallerKind.ADMIN
+
+    @property
+    def agent_id(self) -> UUID | None:
+        """The agent that the token speaks for, if it does."""
+        return UUID(self.subject) if self.kind is CallerKind.AGENT else None
+
+    @property
+    def admin_client_id(self) -> str | None:
+        """The admin client that the token was issued to, if one was."""
+        return self.subject if self.is_admin and self.subject != ADMIN_CLI else None
+
+    @property
+    def repository_id(self) -> str | None:
+        """The repository (GitHub's immutable id) that a bootstrap token speaks for."""
+        return self.provenance.get("repository_id") if self.kind is CallerKind.BOOTSTRAP else None
+
+    def holds(self, scope: str) -> bool:
+        """Whether the token's scopes allow what `scope` stands for."""
+        return scopes.satisfies(self.scopes, scope)

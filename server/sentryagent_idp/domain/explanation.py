@@ -1,0 +1,152 @@
+"""What a refused run is told: which claims mattered, how close each policy was, and the policy that would do.
+
+All of it concerns the caller's own repository, which it has proven to be (federation-security B20, R-EXP-1).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sentryagent_idp.domain.conditions import FailedCondition
+from sentryagent_idp.domain.identity import WorkflowIdentity
+from sentryagent_idp.domain.records import timestamp
+from sentryagent_idp.domain.suggestion import nearest_first, suggested_policy
+from sentryagent_idp.domain.trust_policy import DenialReason, Denied, Evaluation
+
+MAX_NEAREST = 3
+
+_ALWAYS_SHOWN = ("repository", "repository_id", "repository_owner_id", "ref", "ref_type", "event_name")
+_CLAIM_OF = {
+    "environment": "environment",
+    "workflow": "workflow_ref",
+    "calledWorkflow": "job_workflow_ref",
+    "actorIds": "actor_id",
+    "runnerEnvironment": "runner_environment",
+    "visibility": "repository_visibility",
+}
+_REF_CONDITIONS = frozenset({"branch", "tag", "ref"})
+
+
+def message(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> str:
+    """The refusal in a sentence with cause and remedy."""
+    repository = identity.repository
+    match denied.reason:
+        case DenialReason.IDENTITY_CHANGED:
+            return (
+                f"The repository {repository} is not the one that its trust policies were written for: name equal, ids "
+                "different; where that is meant, an admin must correct or remove their repositoryId and repositoryOwnerId."
+            )
+        case DenialReason.REF_TYPE_MISSING:
+            return (
+                "The token has no claim ref_type, without which no branch or tag of a trust policy matches; "
+                "send the ID token that GitHub issued to the job, which has it."
+            )
+        case DenialReason.BRANCH_NOT_PERMITTED:
+            return (
+                f"Branch not permitted: no trust policy of {repository} covers {identity.ref or 'a run without a ref'}; "
+                f"run from {_covered_refs(denied.evaluations)}, or have an admin add a policy."
+            )
+    return f"Trust policy violation: {_violation(denied, identity, agent_id)}"
+
+
+def _covered_refs(evaluations: Iterable[Evaluation]) -> str:
+    alone = (it.failed[0] for it in evaluations if len(it.failed) == 1)
+    names = {
+        f"{failed.condition} {failed.expected}": None
+        for failed in alone
+        if failed.condition in {"branch", "tag"}
+    }
+    return " or ".join(list(names)[:MAX_NEAREST])
+
+
+def _violation(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> str:
+    if not denied.agent_is_active:
+        return f"the agent {agent_id} is unknown or not active; check the agentId, or have an admin reactivate it."
+    if not denied.evaluations:
+        advice = ", such as details.suggestedPolicy" if suggested_policy(denied, identity, agent_id) else ""
+        return (
+            f"{identity.repository} has no trust policy; have an admin add one for this run{advice}, "
+            "or correct `repository` in the old ones where the repository was renamed."
+        )
+    nearest = nearest_first(denied.evaluations, agent_id)[0]
+    failed = ", ".join(failure.condition for failure in nearest.failed)
+    return (
+        f"no trust policy of {identity.repository} lets this run in; the nearest fails on {failed}, "
+        "and its hints tell what to change."
+    )
+
+
+def explain(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> dict[str, Any]:
+    """The `details` of a refusal that a caller may see in full: not of `IDENTITY_CHANGED`, which has none."""
+    nearest = nearest_first(denied.evaluations, agent_id)[:MAX_NEAREST]
+    return {
+        "claims": _claims(nearest, identity),
+        "nearestPolicies": [_with_notes(policy, identity) for policy in nearest],
+        "suggestedPolicy": suggested_policy(denied, identity, agent_id),
+    }
+
+
+def trace(evaluations: Iterable[Evaluation]) -> list[dict[str, Any]]:
+    """Every policy that was looked at, for simulations."""
+    return [_entry("policyId", evaluation, evaluation.failed) for evaluation in evaluations]
+
+
+def nearest_trace(denied: Denied, agent_id: UUID | None) -> list[dict[str, Any]]:
+    """The policies that came nearest, for the audit."""
+    return trace(nearest_first(denied.evaluations, agent_id)[:MAX_NEAREST])
+
+
+def cause(denied: Denied, agent_id: UUID | None) -> str:
+    """Why a run is refused, without a word of the client's: refusals with the same cause are counted together.
+
+    Where policies were looked at, these are the conditions that fail in the nearest one.
+    """
+    if denied.reason in {DenialReason.IDENTITY_CHANGED, DenialReason.REF_TYPE_MISSING}:
+        return denied.reason.value
+    if not denied.agent_is_active:
+        return "agent_not_active"
+    if not denied.evaluations:
+        return "no_policy"
+    return " ".join(failure.condition for failure in nearest_first(denied.evaluations, agent_id)[0].failed)
+
+
+def _claims(evaluations: Iterable[Evaluation], identity: WorkflowIdentity) -> dict[str, str | None]:
+    failed = {failure.condition for it in evaluations for failure in it.failed}
+    names = (*_ALWAYS_SHOWN, *(claim for name, claim in _CLAIM_OF.items() if name in failed))
+    return {name: getattr(identity, name) for name in names}
+
+
+def _with_notes(evaluation: Evaluation, identity: WorkflowIdentity) -> dict[str, Any]:
+    # People who trusted other clouds by `sub` look for the cause there; since 2026 it even has ids in it (A9).
+    if "@" not in identity.sub.removeprefix("repo:").partition(":")[0]:
+        return _entry("id", evaluation, evaluation.failed)
+    note = " (GitHub's new form of `sub`, with ids, is not the cause: policies compare claims, never `sub`.)"
+    failed = [
+        replace(failure, hint=failure.hint + note) if failure.condition in _REF_CONDITIONS else failure
+        for failure in evaluation.failed
+    ]
+    return _entry("id", evaluation, failed)
+
+
+def _entry(id_name: str, evaluation: Evaluation, failed: Sequence[FailedCondition]) -> dict[str, Any]:
+    return {
+        id_name: str(evaluation.policy.id),
+        "matched": list(evaluation.matched),
+        "failed": [
+            {
+                "condition": it.condition,
+                "expected": _json(it.expected),
+                "actual": _json(it.actual),
+                "hint": it.hint,
+            }
+            for it in failed
+        ],
+    }
+
+
+def _json(value: str | bool | datetime | tuple[str, ...] | None) -> str | bool | list[str] | None:
+    if isinstance(value, datetime):
+        return timestamp(value)
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,137 @@
+"""What the members of a policy may be: each function gives the fault as a sentence without its full stop, or `None`.
+
+A condition that can never match is refused when it is written, not found out at the first failing run.
+"""
+
+import re
+import unicodedata
+from typing import Literal, get_args
+
+from sentryagent_idp.domain.identity import is_repository, is_workflow_file
+
+RunnerEnvironment = Literal["github-hosted", "self-hosted"]
+Visibility = Literal["public", "private", "internal"]
+
+MAX_NAME_BYTES = 255
+"""Of a branch, a tag, an environment or a workflow file: what GitHub and its file systems take."""
+
+_MAX_REFERENCE_LENGTH = 1024
+"""Characters of a `job_workflow_ref`: repository, file and ref at their longest have about 700."""
+
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that reorder what a reviewer sees ("Trojan Source"; federation-security B22)."""
+
+_UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_FORBIDDEN_IN_REF = re.compile(r"[ ~^:?\[\\]|\.\.|@\{|//|^/|/$|\.$")
+_FORBIDDEN_COMPONENT = re.compile(r"(?:\A|/)\.|\.lock(?:\Z|/)")
+_EVENT = re.compile(r"[a-z_]+")
+_ID = re.compile(r"[0-9]{1,20}")
+
+
+def repository(name: str) -> str | None:
+    """The fault of a repository's name."""
+    if is_repository(name):
+        return None
+    return "it must be one repository as owner/repo, in ASCII and without wildcards"
+
+
+def branch(name: str) -> str | None:
+    """The fault of a branch name, which may have `*` and `**` in it."""
+    return _ref_name("branch", "refs/heads/", name)
+
+
+def tag(name: str) -> str | None:
+    """The fault of a tag name, which may have `*` and `**` in it."""
+    return _ref_name("tag", "refs/tags/", name)
+
+
+def branch_and_tag(branch_name: str | None, tag_name: str | None) -> str | None:
+    """The fault of asking for both."""
+    if branch_name is None or tag_name is None:
+        return None
+    return "a run is of a branch or of a tag, never of both; write two policies"
+
+
+def environment(name: str) -> str | None:
+    """The fault of an environment's name."""
+    return _text("environment", name)
+
+
+def workflow(name: str) -> str | None:
+    """The fault of the caller's workflow file name."""
+    if (fault := _text("workflow", name)) is not None:
+        return fault
+    if is_workflow_file(name):
+        return None
+    return "it must be the file's name under .github/workflows/ alone, such as deploy.yml"
+
+
+def called_workflow(reference: str) -> str | None:
+    """The fault of a `job_workflow_ref`."""
+    if len(reference) <= _MAX_REFERENCE_LENGTH and _is_workflow_reference(reference):
+        return None
+    return (
+        "it must be the whole claim job_workflow_ref, such as "
+        "octo-org/automation/.github/workflows/deploy.yml@refs/heads/main"
+    )
+
+
+def _is_workflow_reference(reference: str) -> bool:
+    name, _, rest = reference.partition("/.github/workflows/")
+    # File and ref may both contain an `@`: any that ends a workflow file's name will do.
+    cuts = [index for index, character in enumerate(rest) if character == "@"]
+    has_file_and_ref = any(is_workflow_file(rest[:cut]) and rest[cut + 1 :] for cut in cuts)
+    return is_repository(name) and has_file_and_ref and not _has_unprintable(reference)
+
+
+def runner_environment(kind: str) -> str | None:
+    """The fault of a kind of runner."""
+    return _one_of(get_args(RunnerEnvironment), kind)
+
+
+def visibility(kind: str) -> str | None:
+    """The fault of a repository's visibility."""
+    return _one_of(get_args(Visibility), kind)
+
+
+def event(name: str) -> str | None:
+    """The fault of an event's name."""
+    if _EVENT.fullmatch(name):
+        return None
+    return "it must be the name of an event as workflows write it, such as workflow_dispatch"
+
+
+def numeric_id(value: str) -> str | None:
+    """The fault of an actor's, a repository's or an owner's id."""
+    return None if _ID.fullmatch(value) else "it must be GitHub's numeric id, as a string of digits"
+
+
+def _one_of(words: tuple[str, ...], word: str) -> str | None:
+    return None if word in words else f"it must be one of {', '.join(words)}"
+
+
+def _ref_name(kind: str, prefix: str, name: str) -> str | None:
+    """By git-check-ref-format(1), for what follows `prefix`; `*` is not git's there, but our wildcard."""
+    if (fault := _text(kind, name)) is not None:
+        return fault
+    if name.startswith(prefix):
+        return f"write the {kind} without {prefix}, such as {name.removeprefix(prefix) or 'main'}"
+    if name.startswith("refs/"):
+        return f"no {kind} starts with refs/; branches belong in `branch`, tags in `tag`, pull requests in `events`"
+    if _FORBIDDEN_IN_REF.search(name) or _FORBIDDEN_COMPONENT.search(name):
+        return f"git allows no such {kind} name (git help check-ref-format); of the wildcards there are only * and **"
+    return None
+
+
+def _text(kind: str, text: str) -> str | None:
+    if not text:
+        return f"it must not be empty; leave it out where any {kind} will do"
+    if _has_unprintable(text):
+        return "it has control characters, or such as change the direction of the text"
+    if len(text.encode()) > MAX_NAME_BYTES:
+        return f"it is longer than {MAX_NAME_BYTES} bytes"
+    return None
+
+
+def _has_unprintable(text: str) -> bool:
+    return any(it in _BIDI or unicodedata.category(it) in _UNPRINTABLE_CATEGORIES for it in text)

@@ -1,0 +1,134 @@
+"""The policy that an admin is offered for a refused run: it lets this run in, and opens no gate that stands.
+
+Who reads a refusal under pressure pastes what it offers. So the suggestion has every condition of the nearest policy:
+one that the run fails takes the run's own value, and where the run has none the condition's hint is the remedy.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from operator import attrgetter
+from typing import Any
+from uuid import UUID
+
+from sentryagent_idp.domain import conditions, patterns, policy_syntax
+from sentryagent_idp.domain.conditions import DEFAULT_DENIED_EVENTS, JSON_NAMES, Conditions
+from sentryagent_idp.domain.identity import WorkflowIdentity
+from sentryagent_idp.domain.records import timestamp
+from sentryagent_idp.domain.trust_policy import Denied, Evaluation, TrustPolicy
+
+_OF_RUN: Mapping[str, tuple[Callable[[WorkflowIdentity], str | None], Callable[[str], str | None]]] = {
+    "environment": (attrgetter("environment"), policy_syntax.environment),
+    "workflow": (attrgetter("workflow_file"), policy_syntax.workflow),
+    "called_workflow": (attrgetter("job_workflow_ref"), policy_syntax.called_workflow),
+    "actor_ids": (attrgetter("actor_id"), policy_syntax.numeric_id),
+    "runner_environment": (attrgetter("runner_environment"), policy_syntax.runner_environment),
+    "visibility": (attrgetter("repository_visibility"), policy_syntax.visibility),
+    "events": (attrgetter("event_name"), policy_syntax.event),
+}
+"""The conditions but the ref's: what the run has for each, and what a policy cannot say of it."""
+
+_LISTS = frozenset({"actor_ids", "events"})
+_MERGE_QUEUE = re.compile(r"(gh-readonly-queue/.+)/pr-[0-9]+-[0-9a-f]+")
+
+
+def nearest_first(evaluations: Iterable[Evaluation], agent_id: UUID | None) -> list[Evaluation]:
+    """The policies by how little keeps the run out: those for the agent that it asks for before all others."""
+
+    def distance(it: Evaluation) -> tuple[Any, ...]:
+        is_off = any(failure.condition in {"enabled", "expiresAt"} for failure in it.failed)
+        policy = it.policy
+        return policy.agent_id != agent_id, len(it.failed), is_off, policy.created_at, policy.id
+
+    return sorted(evaluations, key=distance)
+
+
+def suggested_policy(
+    denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None
+) -> dict[str, Any] | None:
+    """The body to POST, or `None` where no new policy is the remedy."""
+    if identity.event_name in DEFAULT_DENIED_EVENTS or not denied.agent_is_active:
+        return None
+    nearest = next(iter(nearest_first(denied.evaluations, agent_id)), None)
+    failed = {failure.condition for failure in nearest.failed} if nearest else set()
+    wanted = _conditions(nearest.policy.conditions if nearest else Conditions(), failed, identity)
+    # What was switched off must not come back by a paste, a copy of an expired policy would be born expired, and of one
+    # that is there already a POST makes no second.
+    if wanted is None or failed & {"enabled", "expiresAt"} or _is_taken(wanted, denied, agent_id):
+        return None
+    return {
+        "provider": identity.provider,
+        "repository": identity.repository,
+        **({"agentId": str(agent_id)} if agent_id else {}),
+        **conditions.members(wanted),
+        "repositoryId": identity.repository_id,
+        "repositoryOwnerId": identity.repository_owner_id,
+        **(_terms(nearest.policy, agent_id) if nearest else {}),
+    }
+
+
+def _conditions(template: Conditions, failed: Collection[str], run: WorkflowIdentity) -> Conditions | None:
+    """The template with the run's values where it fails; `None` where the run has none to put there."""
+    # Of several events always the run's own: among the others may be such that strangers can cause (A6).
+    replaced = [
+        name
+        for name in _OF_RUN
+        if getattr(template, name) is not None and (JSON_NAMES[name] in failed or name == "events")
+    ]
+    own: dict[str, Any] = {name: _of_run(name, run) for name in replaced}
+    if None in own.values() or not _can_be_named(run):
+        return None
+    if template.environment is None:
+        own["environment"] = _of_run("environment", run)
+    if not template.names_ref or {"branch", "tag"} & set(failed):
+        own |= {"branch": run.branch and _lasting(run.branch), "tag": run.tag}
+    return replace(template, **own)
+
+
+def _of_run(name: str, run: WorkflowIdentity) -> str | tuple[str, ...] | None:
+    """What the run has for a condition, as a policy would say it; `None` where none can."""
+    value_of, fault_of = _OF_RUN[name]
+    value = value_of(run)
+    if value is None or fault_of(value) is not None:
+        return None
+    return (value,) if name in _LISTS else value
+
+
+def _lasting(branch: str) -> str:
+    """A merge queue makes a new branch for each entry, so the one of this run never comes again."""
+    queue = _MERGE_QUEUE.fullmatch(branch)
+    return f"{queue.group(1)}/**" if queue else branch
+
+
+def _can_be_named(run: WorkflowIdentity) -> bool:
+    """Whether a policy can name the run's repository and ref."""
+    # A name with a `*` in it would be read as a wildcard, and let in more than this run.
+    if run.branch is not None:
+        fault = policy_syntax.branch(run.branch)
+    else:
+        fault = "no branch, no tag" if run.tag is None else policy_syntax.tag(run.tag)
+    name = run.branch or run.tag or ""
+    ids = (run.repository_id, run.repository_owner_id)
+    return (
+        fault is None
+        and patterns.is_exact(name)
+        and policy_syntax.repository(run.repository) is None
+        and all(policy_syntax.numeric_id(it) is None for it in ids)
+    )
+
+
+def _is_taken(wanted: Conditions, denied: Denied, agent_id: UUID | None) -> bool:
+    """Whether the agent has a policy with these conditions: it is switched off or expired, so a PUT is the remedy."""
+    same = (it.policy.conditions for it in denied.evaluations if it.policy.agent_id == agent_id)
+    return any(conditions.canonical(it) == conditions.canonical(wanted) for it in same)
+
+
+def _terms(nearest: TrustPolicy, agent_id: UUID | None) -> dict[str, Any]:
+    """What the nearest policy gives, and for how long; the scopes of another agent are not for this one."""
+    terms = {
+        "scopes": nearest.scopes if nearest.agent_id in {None, agent_id} else None,
+        "maxTtl": nearest.max_ttl,
+        "expiresAt": timestamp(nearest.expires_at),
+        "trustRegistered": nearest.trust_registered if agent_id is None else None,
+    }
+    return {name: value for name, value in terms.items() if value is not None}

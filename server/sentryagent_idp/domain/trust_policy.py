@@ -1,0 +1,251 @@
+"""Trust policies: which run of which repository may act as which agent."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from sentryagent_idp.domain import conditions as condition
+from sentryagent_idp.domain import hints, patterns, scopes
+from sentryagent_idp.domain.conditions import Conditions, FailedCondition
+from sentryagent_idp.domain.identity import GITHUB, WorkflowIdentity, repository_key
+from sentryagent_idp.domain.scopes import BOOTSTRAP_SCOPES, DEFAULT_POLICY_SCOPES
+
+__all__ = [
+    "USE_IS_NOTED_EVERY",
+    "Allowed",
+    "Conditions",
+    "Decision",
+    "DenialReason",
+    "Denied",
+    "Evaluation",
+    "FailedCondition",
+    "ScopeRefused",
+    "TrustPolicy",
+    "conditions_key",
+    "decide",
+    "effective_ttl",
+    "granted_scopes",
+]
+
+
+USE_IS_NOTED_EVERY = timedelta(minutes=1)
+"""How exact `last_used_at` is: exchanges of one policy must not queue for its row."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrustPolicy:
+    """One policy. Without `agent_id` it is a bootstrap policy; the ids pin the repository's identity."""
+
+    id: UUID
+    issuer: str
+    repository: str
+    created_at: datetime
+    updated_at: datetime
+    agent_id: UUID | None = None
+    conditions: Conditions = field(default_factory=Conditions)
+    repository_id: str | None = None
+    repository_owner_id: str | None = None
+    scopes: tuple[str, ...] = DEFAULT_POLICY_SCOPES
+    max_ttl: int | None = None
+    trust_registered: bool = False
+    enabled: bool = True
+    expires_at: datetime | None = None
+    description: str | None = None
+    provider: str = GITHUB
+    version: int = 1
+    last_used_at: datetime | None = None
+    derived_from: UUID | None = None
+
+    @property
+    def repository_key(self) -> str:
+        """The repository's name in the form in which names are compared."""
+        return repository_key(self.repository)
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether the policy counts at `now`: enabled and not expired."""
+        return self.enabled and (self.expires_at is None or now < self.expires_at)
+
+
+def is_use_due(last_used_at: datetime | None, now: datetime) -> bool:
+    """Whether a use at `now` is to be noted, after the one that was noted last."""
+    return last_used_at is None or now - last_used_at >= USE_IS_NOTED_EVERY
+
+
+class DenialReason(StrEnum):
+    """Why no policy lets a run in, as the audit writes it."""
+
+    IDENTITY_CHANGED = "identity_changed"
+    BRANCH_NOT_PERMITTED = "branch_not_permitted"
+    TRUST_POLICY_VIOLATION = "trust_policy_violation"
+    REF_TYPE_MISSING = "ref_type_missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One policy of the run's repository, held against the run.
+
+    `failed` has the conditions that the policy sets, what it implies (`ref`, `events`), and what keeps it from being a
+    candidate (`agentId`, `enabled`, `expiresAt`); a policy without any lets the run in.
+    """
+
+    policy: TrustPolicy
+    failed: tuple[FailedCondition, ...]
+
+    @property
+    def matched(self) -> tuple[str, ...]:
+        """The conditions that the policy sets and the run fulfils, by their JSON names."""
+        failed = {failure.condition for failure in self.failed}
+        return tuple(name for name in condition.members(self.policy.conditions) if name not in failed)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """The policy that decides, and all that were looked at."""
+
+    policy: TrustPolicy
+    evaluations: tuple[Evaluation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """No policy lets the run in; `agent_is_active` is as it was given to `decide`."""
+
+    reason: DenialReason
+    evaluations: tuple[Evaluation, ...]
+    agent_is_active: bool = True
+
+
+Decision = Allowed | Denied
+
+
+def decide(
+    policies: Iterable[TrustPolicy],
+    identity: WorkflowIdentity,
+    agent_id: UUID | None,
+    now: datetime,
+    *,
+    agent_is_active: bool = True,
+) -> Decision:
+    """Whether a run may act as an agent, or register agents where `agent_id` is `None`.
+
+    `policies` are all policies of the run's repository, whatever their agent, in any order; no policies is a
+    refusal. `agent_is_active` is false for an agent that is unknown or not active, and means nothing without one.
+    """
+    evaluations = tuple(
+        _evaluate(policy, identity, agent_id, now)
+        for policy in policies
+        if _is_of_repository(policy, identity)
+    )
+    if any(_has_other_ids(it.policy, identity) for it in evaluations if it.policy.is_live(now)):
+        return Denied(DenialReason.IDENTITY_CHANGED, evaluations)
+    if agent_id is not None and not agent_is_active:
+        return Denied(DenialReason.TRUST_POLICY_VIOLATION, evaluations, agent_is_active=False)
+    matching = [it.policy for it in evaluations if not it.failed]
+    if matching:
+        return Allowed(min(matching, key=_precedence), evaluations)
+    candidates = [it for it in evaluations if _is_candidate(it.policy, agent_id, now)]
+    return Denied(_reason(candidates, identity), evaluations)
+
+
+def _is_of_repository(policy: TrustPolicy, identity: WorkflowIdentity) -> bool:
+    # The store was asked for these only. If that ever breaks, one issuer must not speak for another (B16).
+    return (policy.issuer, policy.provider, policy.repository_key) == (
+        identity.issuer,
+        identity.provider,
+        identity.repository_key,
+    )
+
+
+def _has_other_ids(policy: TrustPolicy, identity: WorkflowIdentity) -> bool:
+    # A name can be given up and taken by somebody else, its ids cannot (federation-security A8).
+    return policy.repository_id not in {None, identity.repository_id} or policy.repository_owner_id not in {
+        None,
+        identity.repository_owner_id,
+    }
+
+
+def _is_candidate(policy: TrustPolicy, agent_id: UUID | None, now: datetime) -> bool:
+    return policy.agent_id == agent_id and policy.is_live(now)
+
+
+def _evaluate(
+    policy: TrustPolicy, identity: WorkflowIdentity, agent_id: UUID | None, now: datetime
+) -> Evaluation:
+    failed = condition.failures(policy.conditions, identity)
+    return Evaluation(policy, (*_administrative_failures(policy, agent_id, now), *failed))
+
+
+def _administrative_failures(
+    policy: TrustPolicy, agent_id: UUID | None, now: datetime
+) -> Iterable[FailedCondition]:
+    if policy.agent_id != agent_id:
+        expected, actual = (str(it) if it else None for it in (policy.agent_id, agent_id))
+        yield FailedCondition("agentId", expected, actual, hints.agent(policy.agent_id, agent_id))
+    if not policy.enabled:
+        yield FailedCondition("enabled", expected=True, actual=False, hint=hints.DISABLED)
+    if policy.expires_at is not None and now >= policy.expires_at:
+        yield FailedCondition("expiresAt", policy.expires_at, now, hints.EXPIRED)
+
+
+def _precedence(policy: TrustPolicy) -> tuple[int, bool, datetime, UUID]:
+    """Smallest first: most conditions, then one exact branch or tag, then the oldest; the id settles the rest."""
+    conditions = policy.conditions
+    named = conditions.branch if conditions.branch is not None else conditions.tag
+    is_exact = named is not None and patterns.is_exact(named)
+    return (-len(condition.members(conditions)), not is_exact, policy.created_at, policy.id)
+
+
+def _reason(candidates: Sequence[Evaluation], identity: WorkflowIdentity) -> DenialReason:
+    if identity.ref_type is None and any(it.policy.conditions.names_ref for it in candidates):
+        return DenialReason.REF_TYPE_MISSING
+    failed = [{failure.condition for failure in it.failed} for it in candidates]
+    if {"branch"} in failed or {"tag"} in failed:
+        return DenialReason.BRANCH_NOT_PERMITTED
+    return DenialReason.TRUST_POLICY_VIOLATION
+
+
+def conditions_key(policy: TrustPolicy) -> str:
+    """What makes two policies the same: issuer, provider, agent, repository and conditions, as canonical JSON."""
+    content = {
+        "issuer": policy.issuer,
+        "provider": policy.provider,
+        "agentId": str(policy.agent_id) if policy.agent_id else None,
+        "repository": policy.repository_key,
+        **condition.canonical(policy.conditions),
+    }
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
+def effective_ttl(policy: TrustPolicy, requested: int | None, ceiling: int) -> int:
+    """The lifetime of the token, in seconds: policy and request only ever shorten it."""
+    return min(limit for limit in (ceiling, policy.max_ttl, requested) if limit is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeRefused:
+    """The first scope that was asked for and is not given, and those that are."""
+
+    asked: str
+    permitted: tuple[str, ...]
+
+
+def permitted_scopes(policy: TrustPolicy) -> tuple[str, ...]:
+    """All scopes that the policy gives.
+
+    A bootstrap policy gives `agents:write`, whatever its `scopes` are: those are for the policies derived from it.
+    """
+    return policy.scopes if policy.agent_id is not None else BOOTSTRAP_SCOPES
+
+
+def granted_scopes(policy: TrustPolicy, requested: Sequence[str] | None) -> tuple[str, ...] | ScopeRefused:
+    """The token's scopes: all that the policy gives, or the part of them that was asked for (RFC 6749, 3.3)."""
+    permitted = permitted_scopes(policy)
+    if requested is None:
+        return permitted
+    for scope in requested:
+        if not scopes.satisfies(permitted, scope):
+            return ScopeRefused(scope, permitted)
+    return tuple(dict.fromkeys(requested))

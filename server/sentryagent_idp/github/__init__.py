@@ -1,0 +1,1 @@
+"""What GitHub sends: ID tokens, and the keys that sign them."""

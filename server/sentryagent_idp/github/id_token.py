@@ -1,0 +1,193 @@
+"""GitHub's ID token: the one way from what a caller sends to `SignedClaims`.
+
+`jwt.decode` is not used: it parses the token again and differently (duplicate members, padding, floats as
+times), reads its own clock, and does not say which check failed first. Only its RS256 is ours to use.
+"""
+
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from sentryagent_idp.domain.claims import SignedClaims
+from sentryagent_idp.errors import InvalidOidcToken
+from sentryagent_idp.jose import compact_jws
+from sentryagent_idp.jose.compact_jws import UnverifiedJwt
+
+LEEWAY_SECONDS = 30
+"""How far GitHub's clock and ours may be apart; the replay store keeps a `jti` at least this long after `exp`."""
+
+REQUIRED_TIMES = ("exp", "iat", "nbf")
+REQUIRED_STRINGS = (
+    "sub",
+    "aud",
+    "jti",
+    "repository",
+    "repository_id",
+    "repository_owner_id",
+    "ref",
+    "event_name",
+)
+OPTIONAL_STRINGS = (
+    "ref_type",
+    "sha",
+    "environment",
+    "workflow_ref",
+    "workflow_sha",
+    "job_workflow_ref",
+    "job_workflow_sha",
+    "actor_id",
+    "runner_environment",
+    "repository_visibility",
+    "run_id",
+    "run_attempt",
+    "check_run_id",
+)
+"""What else `WorkflowIdentity` reads. All other claims are let through unread: GitHub adds some every year."""
+
+_MAX_TIME = 253_402_300_709
+"""90 s before the end of the year 9999, where the calendar ends: how long a used `jti` is kept after `exp` fits in."""
+
+_MAY_BE_EMPTY = frozenset({"ref"})
+"""A deployment of a commit has no ref."""
+
+_RS256 = jwt.get_algorithm_by_name("RS256")
+
+
+class IssuerKeys(Protocol):
+    """GitHub's public keys."""
+
+    def find(self, kid: str) -> RSAPublicKey:
+        """The key with this id.
+
+        Raises `IssuerUnavailable` where no key set is held and none can be fetched,
+        `InvalidOidcToken` (`unknown_key`) where a set is held and has no such key.
+        """
+
+
+def verify(
+    unverified_token: str, *, issuer: str, audience: str, keys: IssuerKeys, now: int, max_age_seconds: int
+) -> SignedClaims:
+    """The claims of a token that GitHub signed for us, at `now` (seconds since the epoch).
+
+    The order of the checks is part of the interface: the first that fails names the `reason`.
+    Raises `InvalidOidcToken`, and `IssuerUnavailable` where there is no key to check with.
+    """
+    token = read(unverified_token)
+    _check_type(token)
+    _check_algorithm(token)
+    _check_issuer(token, issuer)
+    _check_signature(token, keys.find(token.kid))
+    _check_presence(token)
+    _check_audience(token, audience)
+    _check_times(token, now, max_age_seconds)
+    return SignedClaims(MappingProxyType(dict(token.claims)))
+
+
+def read(unverified_token: str) -> UnverifiedJwt:
+    """The parts of a token, in their right types but not verified.
+
+    Raises `InvalidOidcToken` (`malformed`).
+    """
+    try:
+        token = compact_jws.read(unverified_token)
+    except compact_jws.MalformedToken as error:
+        raise _malformed(str(error)) from error
+    for name in REQUIRED_TIMES:
+        _check_time_type(name, token.claims.get(name, 0))
+    for name in ("iss", *REQUIRED_STRINGS, *OPTIONAL_STRINGS):
+        _check_string_type(name, token.claims.get(name, ""))
+    return token
+
+
+def _check_time_type(name: str, value: Any) -> None:
+    # A bool is an int to Python, and `"1"` or 1e400 would be a time to a lenient reader (B12).
+    if type(value) is not int or not 0 <= value <= _MAX_TIME:
+        raise _malformed(f"its claim {name} is not a whole number of seconds")
+
+
+def _check_string_type(name: str, value: Any) -> None:
+    # An audience list is well-formed by RFC 7519, 4.1.3; that it is refused is for _check_audience to say.
+    if not isinstance(value, str) and not (name == "aud" and isinstance(value, list)):
+        raise _malformed(f"its claim {name} is not a string")
+
+
+def _malformed(fault: str) -> InvalidOidcToken:
+    return InvalidOidcToken(
+        "malformed", f"The token cannot be read: {fault}; send GitHub's ID token exactly as it was issued."
+    )
+
+
+def _check_type(token: UnverifiedJwt) -> None:
+    # Our own `at+jwt` must never come back in as somebody's identity (RFC 8725, 3.11; B15).
+    if token.typ != "JWT":
+        raise InvalidOidcToken(
+            "wrong_type",
+            "The token is not an ID token; send the one that GitHub issued to the job, with typ JWT.",
+        )
+
+
+def _check_algorithm(token: UnverifiedJwt) -> None:
+    # One algorithm, named by us and not by the token: neither `none` nor HMAC with the public key (B1).
+    if token.alg != "RS256":
+        raise InvalidOidcToken(
+            "algorithm_not_allowed", "The token must be signed with RS256, as GitHub's ID tokens are."
+        )
+
+
+def _check_issuer(token: UnverifiedJwt, issuer: str) -> None:
+    if token.claims.get("iss") != issuer:
+        raise InvalidOidcToken(
+            "wrong_issuer",
+            f"The token must come from {issuer}, the issuer that this provider trusts; ask its operator for another.",
+        )
+
+
+def _check_signature(token: UnverifiedJwt, key: RSAPublicKey) -> None:
+    if not _RS256.verify(token.signing_input, key, token.signature):
+        raise InvalidOidcToken(
+            "bad_signature", "The token's signature is wrong; send GitHub's ID token unchanged and whole."
+        )
+
+
+def _check_presence(token: UnverifiedJwt) -> None:
+    for name in (*REQUIRED_STRINGS, *REQUIRED_TIMES):
+        value = token.claims.get(name)
+        if value is None or (value == "" and name not in _MAY_BE_EMPTY):
+            raise missing_claim(name)
+
+
+def missing_claim(name: str) -> InvalidOidcToken:
+    """The refusal of a token that lacks a claim; also for `ref_type`, whose need only the policies show."""
+    return InvalidOidcToken(
+        "missing_claim",
+        f"The token has no claim {name}; send an ID token that GitHub Actions issued to a job.",
+    )
+
+
+def _check_audience(token: UnverifiedJwt, audience: str) -> None:
+    # One exact string: in a list, ours could stand beside another's, who could replay the token here (A2, A3).
+    if token.claims["aud"] != audience:
+        raise InvalidOidcToken(
+            "wrong_audience",
+            f"The token is not meant for this provider; request the ID token with audience {audience}.",
+            {"expectedAudience": audience},
+        )
+
+
+def _check_times(token: UnverifiedJwt, now: int, max_age_seconds: int) -> None:
+    exp, iat, nbf = (token.claims[name] for name in REQUIRED_TIMES)
+    # "On or after" exp a token must not be accepted (RFC 7519, 4.1.4).
+    if now >= exp + LEEWAY_SECONDS:
+        raise InvalidOidcToken("expired", "The token is expired; request a fresh ID token for each exchange.")
+    if max(iat, nbf) > now + LEEWAY_SECONDS:
+        raise InvalidOidcToken(
+            "not_yet_valid",
+            "The token is from the future; compare the clocks of this provider and of the issuer.",
+        )
+    if now - iat > max_age_seconds:
+        raise InvalidOidcToken(
+            "too_old",
+            f"The token was issued more than {max_age_seconds} s ago; request a fresh ID token for each exchange.",
+        )

@@ -1,0 +1,108 @@
+"""The compact form of a signed token (RFC 7515, 7.1): written, and read but not believed."""
+
+import base64
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sentryagent_idp.jose import strict_json
+
+MAX_TOKEN_LENGTH = 16 * 1024
+"""Characters. GitHub's tokens have about 1 800."""
+
+MAX_STRING_LENGTH = 4 * 1024
+"""Characters of one claim. A customised `sub` joins several refs of up to 700 each."""
+
+_COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
+_KID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_LIMITS = strict_json.Limits(depth=8, members=100, string_length=MAX_STRING_LENGTH)
+_LAST = {2: "AQgw", 3: "AEIMQUYcgkosw048"}
+"""By the number of characters over fours: the last one, where those of its bits that mean nothing are zero."""
+
+_FORBIDDEN_HEADERS = ("jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc")
+"""Each lets the sender choose the key (B2) or the meaning of the rest (B13, B14); libraries pass most of them."""
+
+
+class MalformedToken(ValueError):
+    """The text is no token that we read; the message says why and never repeats the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnverifiedJwt:
+    """The parts of a token whose signature nobody has checked yet."""
+
+    kid: str
+    alg: Any
+    typ: Any
+    claims: Mapping[str, Any]
+    signing_input: bytes
+    signature: bytes
+
+
+def read(unverified_token: str) -> UnverifiedJwt:
+    """Take a compact JWS apart.
+
+    `alg` and `typ` are whatever the header has there; without `typ` it is a `JWT` (RFC 7519, 5.1).
+    Raises `MalformedToken`.
+    """
+    # Size first: base64 and JSON work only on what is small (B9).
+    if len(unverified_token) > MAX_TOKEN_LENGTH:
+        raise MalformedToken(f"it is longer than {MAX_TOKEN_LENGTH} characters")
+    parts = _COMPACT.fullmatch(unverified_token)
+    if parts is None:
+        raise MalformedToken("it is not three base64url parts with a dot between them")
+    header = _object(_decode(parts[1], "header"), "header")
+    _check_header(header)
+    signature = _decode(parts[3], "signature")
+    if not signature:
+        raise MalformedToken("its signature is empty")
+    return UnverifiedJwt(
+        kid=header["kid"],
+        alg=header.get("alg"),
+        typ=header.get("typ", "JWT"),
+        claims=_object(_decode(parts[2], "payload"), "payload"),
+        signing_input=f"{parts[1]}.{parts[2]}".encode("ascii"),
+        signature=signature,
+    )
+
+
+def write(header: Mapping[str, Any], claims: Mapping[str, Any], sign: Callable[[bytes], bytes]) -> str:
+    """A compact JWS of a header and claims, with the signature that `sign` makes of their bytes."""
+    signing_input = b".".join(_encode(_JSON.encode(part).encode()) for part in (header, claims))
+    return b".".join((signing_input, _encode(sign(signing_input)))).decode("ascii")
+
+
+def _encode(part: bytes) -> bytes:
+    return base64.urlsafe_b64encode(part).rstrip(b"=")
+
+
+def _decode(part: str, name: str) -> bytes:
+    over = len(part) % 4
+    if over == 1:
+        raise MalformedToken(f"its {name} is not base64url")
+    # Else there would be sixteen spellings of one token, of which fifteen are nobody's (B8).
+    if over and part[-1] not in _LAST[over]:
+        raise MalformedToken(f"its {name} is not canonical base64url")
+    return base64.urlsafe_b64decode(part + "=" * (-over % 4))
+
+
+def _object(text: bytes, name: str) -> dict[str, Any]:
+    try:
+        value = strict_json.parse(text, _LIMITS)
+    except strict_json.StrictJsonError as error:
+        raise MalformedToken(f"its {name} is not acceptable: {error.reason}") from error
+    if not isinstance(value, dict):
+        raise MalformedToken(f"its {name} is not a JSON object")
+    return value
+
+
+def _check_header(header: Mapping[str, Any]) -> None:
+    for name in _FORBIDDEN_HEADERS:
+        if name in header:
+            raise MalformedToken(f"its header has {name}, which is not accepted")
+    kid = header.get("kid")
+    if not isinstance(kid, str) or _KID.fullmatch(kid) is None:
+        raise MalformedToken("its header has no kid, or one that is not 1 to 128 of A-Z a-z 0-9 . _ ~ -")

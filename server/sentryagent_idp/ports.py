@@ -1,0 +1,426 @@
+"""What the use cases ask of the world: the database, in protocols that `sentryagent_idp.store` fulfils.
+
+A `Transaction` is one database transaction: all of it is committed when its block ends, none of it when it raises.
+"""
+
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from threading import Lock
+from typing import Any, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from sentryagent_idp.domain.agent import Agent, AgentStatus, Credential
+from sentryagent_idp.domain.audit import AuditRecord
+from sentryagent_idp.domain.audit_chain import Row, Seal, SealedRecord
+from sentryagent_idp.domain.client import AdminClient
+from sentryagent_idp.domain.trust_policy import TrustPolicy
+
+Item = TypeVar("Item")
+
+Clock = Callable[[], datetime]
+"""The present, in UTC."""
+
+NewId = Callable[[], UUID]
+
+NewTokenId = Callable[[], str]
+"""A fresh `jti` of at least 128 random bits (RFC 7519, 4.1.7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """One page of a list, and how many items there are in all."""
+
+    data: Sequence[Item]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFilter:
+    """What a list of policies is narrowed to; `repository` is compared without case."""
+
+    provider: str | None = None
+    repository: str | None = None
+    agent_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFilter:
+    """What a list of agents is narrowed to.
+
+    `email` is compared without case. The last two are the caller's own limits, never a client's wish:
+    a repository sees the agents that it registered, an agent sees itself.
+    """
+
+    owner: str | None = None
+    agent_type: str | None = None
+    status: AgentStatus | None = None
+    email: str | None = None
+    registered_by_repository_id: str | None = None
+    agent_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """What the audit is narrowed to; `start` is inclusive, `end` exclusive, `after` is the last event already seen."""
+
+    action: str | None = None
+    outcome: str | None = None
+    actor: str | None = None
+    agent_id: UUID | None = None
+    policy_id: UUID | None = None
+    policy_version: int | None = None
+    repository: str | None = None
+    request_id: str | None = None
+    address: str | None = None
+    event_id: UUID | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    after: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsedToken:
+    """A GitHub token that was exchanged, and how long its name is kept."""
+
+    issuer: str
+    jti: str
+    keep_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AuditWindow:
+    """Some records by sequence number: the last number, how many there are, and how many of them are sealed."""
+
+    last: int
+    records: int
+    sealed: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditTail:
+    """The records after the last sealed one, and how many numbers among them no record has."""
+
+    records: int
+    missing: int
+
+
+class KeyStatus(StrEnum):
+    """A signing key is published before it signs, signs while it is active, and still verifies when it is retired."""
+
+    NEXT = "next"
+    ACTIVE = "active"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """One signing key as the database has it: PKCS #8 in PEM, encrypted where an encryption key is configured."""
+
+    kid: str
+    alg: str
+    private_pem: bytes = field(repr=False)
+    status: KeyStatus
+    created_at: datetime
+    retired_at: datetime | None = None
+
+
+class Policies(Protocol):
+    """Trust policies, by id and by repository."""
+
+    def get(self, policy_id: UUID) -> TrustPolicy | None:
+        """The policy; inside a write transaction its row stays locked until the end."""
+
+    def for_repository(self, issuer: str, repository_key: str) -> Sequence[TrustPolicy]:
+        """All policies of a repository under one issuer, whatever their agent, oldest first; not locked."""
+
+    def fingerprints(self, repository_keys: Collection[str]) -> Mapping[tuple[str, str], Hashable]:
+        """A value for each of these repositories, by issuer and repository, that has policies; nothing is locked.
+
+        It is another one as soon as a policy is added, changed, pinned or removed, or the agent of one changes its
+        status.
+        """
+
+    def page(self, wanted: PolicyFilter, *, page: int, limit: int) -> Page[TrustPolicy]:
+        """One page by `created_at`, then `id`."""
+
+    def derived_from(self, policy_id: UUID) -> Sequence[TrustPolicy]:
+        """The policies that were written for agents registered under this bootstrap policy.
+
+        Inside a write transaction their rows stay locked until the end.
+        """
+
+    def add(self, policy: TrustPolicy) -> None:
+        """Store a new policy.
+
+        Raises `TrustPolicyAlreadyExists`, which names the other, where one has the same issuer, agent, repository
+        and conditions; the transaction stays usable.
+        """
+
+    def replace(self, policy: TrustPolicy) -> None:
+        """Store the policy's new content under its id; raises as `add`."""
+
+    def delete(self, policy_id: UUID) -> None:
+        """Remove a policy and the policies derived from it."""
+
+    def pin(
+        self, *, issuer: str, repository_key: str, repository_id: str, owner_id: str, now: datetime
+    ) -> Sequence[UUID]:
+        """Write the ids into every policy of that repository that lacks one, and raise their `version`.
+
+        Returns the ids of the changed policies. An id that is already there is never overwritten.
+        """
+
+    def mark_used(self, policy_ids: Collection[UUID], now: datetime) -> None:
+        """Set `last_used_at`, at most once a minute; changes neither `version` nor `updated_at`."""
+
+
+class Agents(Protocol):
+    """The agents."""
+
+    def get(self, agent_id: UUID) -> Agent | None:
+        """The agent; inside a write transaction its row stays locked until the end."""
+
+    def status(self, agent_id: UUID) -> AgentStatus | None:
+        """The agent's status alone, never locked: exchanges of one agent must not queue for its row."""
+
+    def by_email(self, email: str) -> Agent | None:
+        """The agent with this address, compared without case, whatever its status."""
+
+    def page(self, wanted: AgentFilter, *, page: int, limit: int) -> Page[Agent]:
+        """One page by `created_at`, then `agent_id`."""
+
+    def add(self, agent: Agent) -> None:
+        """Store a new agent; raises `AgentAlreadyExists` where the address is taken."""
+
+    def replace(self, agent: Agent) -> None:
+        """Store the agent's new content under its id; raises as `add`."""
+
+
+class Credentials(Protocol):
+    """The client secrets of agents."""
+
+    def get(self, agent_id: UUID, credential_id: UUID) -> Credential | None:
+        """The agent's credential with this id."""
+
+    def of_agent(self, agent_id: UUID) -> Sequence[Credential]:
+        """All of the agent's credentials, revoked ones too, oldest first."""
+
+    def live(self, agent_id: UUID, now: datetime) -> Sequence[Credential]:
+        """The agent's credentials whose secret is accepted at `now`, oldest first."""
+
+    def add(self, credential: Credential) -> None:
+        """Store a new credential."""
+
+    def replace(self, credential: Credential) -> None:
+        """Store the credential's new content under its id."""
+
+
+class AdminClients(Protocol):
+    """The programs that administer the provider."""
+
+    def get(self, client_id: str) -> AdminClient | None:
+        """The client; inside a write transaction its row stays locked until the end."""
+
+    def all(self) -> Sequence[AdminClient]:
+        """Every client, revoked ones too, oldest first."""
+
+    def add(self, client: AdminClient) -> None:
+        """Store a new client."""
+
+    def replace(self, client: AdminClient) -> None:
+        """Store the client's new content under its id."""
+
+
+class UsedTokens(Protocol):
+    """The `jti`s of GitHub tokens that were exchanged: each is good once (federation-security B6)."""
+
+    def contains(self, issuer: str, jti: str) -> bool:
+        """Whether the token was exchanged already."""
+
+    def claim(self, token: UsedToken) -> bool:
+        """Use the token up; `False` where somebody, perhaps at the same moment, was first."""
+
+    def claim_all(self, tokens: Sequence[UsedToken]) -> Sequence[bool]:
+        """Use each token up, as `claim` does; of the same token twice, one is first."""
+
+    def purge(self, now: datetime, *, limit: int) -> int:
+        """Delete at most `limit` rows whose `keep_until` is past; returns how many went."""
+
+
+class RevokedTokens(Protocol):
+    """The `jti`s of our own access tokens that were revoked before their end."""
+
+    def contains(self, jti: str) -> bool:
+        """Whether the token was revoked."""
+
+    def add(self, jti: str, *, keep_until: datetime) -> None:
+        """Revoke the token; once more changes nothing."""
+
+    def purge(self, now: datetime, *, limit: int) -> int:
+        """Delete at most `limit` rows whose `keep_until` is past; returns how many went."""
+
+
+class AuditLog(Protocol):
+    """The audit, append-only."""
+
+    def append(self, record: AuditRecord) -> None:
+        """Write one record, in the transaction of what it records."""
+
+    def append_all(self, records: Sequence[AuditRecord]) -> None:
+        """Write several records, in their order."""
+
+    def page(self, wanted: AuditFilter, *, page: int, limit: int) -> Page[AuditRecord]:
+        """One page, newest first."""
+
+
+class AuditSeals(Protocol):
+    """The audit's hash chain (`sentryagent_idp.domain.audit_chain`), beside the records."""
+
+    @property
+    def is_gapless(self) -> bool:
+        """Whether this database never leaves a sequence number out, so that a missing one is a removed record."""
+
+    def has_work(self) -> bool:
+        """Whether a record waits for its seal; cheap."""
+
+    def try_lock(self) -> bool:
+        """Become the only one that seals until the transaction ends; `False` where another is."""
+
+    def head(self) -> Seal | None:
+        """The last seal."""
+
+    def anchor(self) -> Seal | None:
+        """The lowest seal: what the chain begins with. Its own record may be gone."""
+
+    def unsealed(self, *, limit: int) -> Sequence[Row]:
+        """The next records to seal: those that appeared late, then the others in their order."""
+
+    def append(self, seals: Sequence[Seal], now: datetime) -> None:
+        """Store the next seals, and which sequence numbers they leave open."""
+
+    def close_gaps(self, before: datetime) -> None:
+        """Wait no longer for numbers that were left open before."""
+
+    def after(self, number: int, *, limit: int) -> Sequence[SealedRecord]:
+        """The next seals with their records."""
+
+    def window(self, after: int, *, limit: int) -> AuditWindow | None:
+        """The next records by sequence number, counted; `None` at the end."""
+
+    def slipped_in(self, after: int, up_to: int) -> str | None:
+        """The event id of a record between two numbers that was written where the chain had passed."""
+
+    def tail(self) -> AuditTail:
+        """What was written after the last sealed record."""
+
+    def purge(self, before: datetime, *, limit: int) -> int:
+        """Delete at most `limit` of the first sealed records, as far as they are older; returns how many went."""
+
+
+class SigningKeys(Protocol):
+    """The keys of our own tokens."""
+
+    def lock(self) -> None:
+        """Wait until nobody else changes the keys, and keep it so until the transaction ends."""
+
+    def all(self) -> Sequence[StoredKey]:
+        """Every key, oldest first."""
+
+    def add(self, key: StoredKey) -> None:
+        """Store a new key."""
+
+    def set_pem(self, kid: str, private_pem: bytes) -> None:
+        """Store the same key in another form, such as encrypted."""
+
+    def set_status(self, kid: str, status: KeyStatus, *, retired_at: datetime | None) -> None:
+        """Let a key sign, or let it only verify."""
+
+    def remove(self, kid: str) -> None:
+        """Forget a key: it is published no more, and what it signed is refused."""
+
+    def version(self) -> int:
+        """A number that changes with every change of the keys: caches compare it."""
+
+
+class Facts(Protocol):
+    """Facts about this provider that the command line must share with `serve`, such as its issuer."""
+
+    def get(self, name: str) -> Any:
+        """The JSON value stored under `name`, or `None`."""
+
+    def put(self, name: str, value: Any) -> None:
+        """Store a JSON value under `name`."""
+
+
+class Transaction(Protocol):
+    """One database transaction, by resource."""
+
+    @property
+    def policies(self) -> Policies: ...
+    @property
+    def agents(self) -> Agents: ...
+    @property
+    def credentials(self) -> Credentials: ...
+    @property
+    def clients(self) -> AdminClients: ...
+    @property
+    def used_tokens(self) -> UsedTokens: ...
+    @property
+    def revoked_tokens(self) -> RevokedTokens: ...
+    @property
+    def audit(self) -> AuditLog: ...
+    @property
+    def seals(self) -> AuditSeals: ...
+    @property
+    def signing_keys(self) -> SigningKeys: ...
+    @property
+    def facts(self) -> Facts: ...
+
+
+class Store(Protocol):
+    """The database. Both methods raise `DatabaseUnavailable` where it does not answer."""
+
+    def read(self) -> AbstractContextManager[Transaction]:
+        """A transaction that only reads."""
+
+    def write(self) -> AbstractContextManager[Transaction]:
+        """A transaction that may write; on SQLite it holds the write lock from its beginning."""
+
+
+class Baton(Protocol):
+    """Held by the one thread of a process that computes; a matter of speed alone."""
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Compute in the block."""
+
+    def step_back(self) -> None:
+        """Let all who wait at this moment compute first."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Let others compute during the block, which waits for something else or needs no interpreter."""
+
+    def turn(self) -> Lock:
+        """A turn of one thread, which comes after it was called."""
+
+    def call(self, turn: Lock) -> None:
+        """Make a turn the next one."""
+
+    def wait(self, turn: Lock) -> None:
+        """Let others compute until the turn has come."""
+
+
+class RateLimit(Protocol):
+    """Counts requests by a name, in this process."""
+
+    def check(self, key: str) -> None:
+        """Count one request for `key`; raises `RateLimited` where it is one too many."""
+
+
+class WrongSecretLimit(Protocol):
+    """Counts the wrong client secrets of an address, in this process."""
+
+    def watch(self, address: str, unverified_client_id: str) -> AbstractContextManager[None]:
+        """Check a secret in the block; raises `RateLimited` before it, and counts its `InvalidClient`."""

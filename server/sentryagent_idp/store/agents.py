@@ -1,0 +1,136 @@
+"""The table of agents."""
+
+from dataclasses import asdict
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Column, Index, Table, Text, UniqueConstraint, bindparam, insert, select, update
+from sqlalchemy.engine import Connection, Row
+
+from sentryagent_idp.domain.agent import Agent, AgentStatus, RegisteredBy
+from sentryagent_idp.errors import AgentAlreadyExists
+from sentryagent_idp.ports import AgentFilter, Page
+from sentryagent_idp.store.columns import METADATA, Id, Moment, Words, ascii_lower, word_of
+from sentryagent_idp.store.failures import unique
+from sentryagent_idp.store.paging import fetch_page
+
+AGENTS = Table(
+    "agents",
+    METADATA,
+    Column("agent_id", Id, primary_key=True),
+    Column("email", Text, nullable=False),
+    Column("email_key", Text, nullable=False),
+    Column("description", Text),
+    Column("agent_type", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("capabilities", Words, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("deployment_env", Text, nullable=False),
+    Column("status", word_of(AgentStatus), nullable=False),
+    Column("registered_by_provider", Text),
+    Column("registered_by_repository", Text),
+    Column("registered_by_repository_id", Text),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    UniqueConstraint("email_key"),
+    Index(None, "created_at", "agent_id"),
+    Index(None, "owner"),
+    Index(None, "registered_by_repository_id"),
+)
+
+_T = AGENTS.c
+_BY_ID = select(AGENTS).where(_T.agent_id == bindparam("agent_id"))
+_BY_ID_LOCKED = _BY_ID.with_for_update(key_share=True)
+_BY_EMAIL = select(AGENTS).where(_T.email_key == bindparam("email_key"))
+_STATUS = select(_T.status).where(_T.agent_id == bindparam("agent_id"))
+
+
+class AgentTable:
+    """Agents in one transaction (`sentryagent_idp.ports.Agents`)."""
+
+    def __init__(self, connection: Connection, *, lock: bool) -> None:
+        self._connection = connection
+        self._by_id = _BY_ID_LOCKED if lock else _BY_ID
+
+    def get(self, agent_id: UUID) -> Agent | None:
+        """The agent; inside a write transaction its row stays locked until the end."""
+        row = self._connection.execute(self._by_id, {"agent_id": agent_id}).one_or_none()
+        return None if row is None else _agent(row)
+
+    def status(self, agent_id: UUID) -> AgentStatus | None:
+        """The agent's status, never locked: exchanges of one agent must not queue for its row."""
+        return self._connection.execute(_STATUS, {"agent_id": agent_id}).scalar_one_or_none()
+
+    def by_email(self, email: str) -> Agent | None:
+        """The agent with this address, compared without case, whatever its status."""
+        row = self._connection.execute(_BY_EMAIL, {"email_key": ascii_lower(email)}).one_or_none()
+        return None if row is None else _agent(row)
+
+    def page(self, wanted: AgentFilter, *, page: int, limit: int) -> Page[Agent]:
+        """One page by `created_at`, then `agent_id`."""
+        conditions = [
+            column == value
+            for column, value in (
+                (_T.owner, wanted.owner),
+                (_T.agent_type, wanted.agent_type),
+                (_T.status, wanted.status),
+                (_T.email_key, None if wanted.email is None else ascii_lower(wanted.email)),
+                (_T.registered_by_repository_id, wanted.registered_by_repository_id),
+                (_T.agent_id, wanted.agent_id),
+            )
+            if value is not None
+        ]
+        order = (_T.created_at, _T.agent_id)
+        total, rows = fetch_page(self._connection, AGENTS, conditions, order, page=page, limit=limit)
+        return Page([_agent(row) for row in rows], total)
+
+    def add(self, agent: Agent) -> None:
+        """Store a new agent; raises `AgentAlreadyExists`."""
+        with unique(self._connection, "email_key", _taken()):
+            self._connection.execute(insert(AGENTS), _values(agent))
+
+    def replace(self, agent: Agent) -> None:
+        """Store the agent's new content under its id; raises `AgentAlreadyExists`."""
+        with unique(self._connection, "email_key", _taken()):
+            self._connection.execute(
+                update(AGENTS).where(_T.agent_id == agent.agent_id).values(_values(agent))
+            )
+
+
+def _taken() -> AgentAlreadyExists:
+    return AgentAlreadyExists("An agent has this e-mail address already; use that agent or another address.")
+
+
+def _values(agent: Agent) -> dict[str, Any]:
+    """The row of an agent."""
+    values = asdict(agent)
+    by = values.pop("registered_by") or dict.fromkeys(("provider", "repository", "repository_id"))
+    registration = {f"registered_by_{name}": value for name, value in by.items()}
+    return values | registration | {"email_key": ascii_lower(agent.email)}
+
+
+def _agent(row: Row[Any]) -> Agent:
+    """The agent of a row."""
+    return Agent(
+        agent_id=row.agent_id,
+        email=row.email,
+        description=row.description,
+        agent_type=row.agent_type,
+        version=row.version,
+        capabilities=row.capabilities,
+        owner=row.owner,
+        deployment_env=row.deployment_env,
+        status=row.status,
+        registered_by=_registered_by(row),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def _registered_by(row: Row[Any]) -> RegisteredBy | None:
+    """The repository that registered the agent, if one did."""
+    if row.registered_by_repository_id is None:
+        return None
+    return RegisteredBy(
+        row.registered_by_provider, row.registered_by_repository, row.registered_by_repository_id
+    )

@@ -1,0 +1,261 @@
+"""The tables of the audit's hash chain.
+
+Records get their sequence number before they commit, so a lower one may appear after a higher one. The numbers that
+were missing when a later record was sealed are kept in `audit_gaps` for a while, and what appears there is sealed
+then. The lowest seal is the anchor: it is what the chain begins with, and its record may be gone (retention).
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import takewhile
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Enum,
+    Integer,
+    String,
+    Table,
+    UniqueConstraint,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    type_coerce,
+)
+from sqlalchemy.engine import Connection, Row
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from sentryagent_idp.domain import audit_chain
+from sentryagent_idp.domain.audit_chain import Gap, Seal, SealedRecord
+from sentryagent_idp.ports import AuditTail, AuditWindow
+from sentryagent_idp.store import locks
+from sentryagent_idp.store.audit import AUDIT_LOG
+from sentryagent_idp.store.columns import METADATA, Moment
+from sentryagent_idp.store.driver import InsertMany
+
+_NUMBER = BigInteger().with_variant(Integer, "sqlite")
+
+AUDIT_SEALS = Table(
+    "audit_seals",
+    METADATA,
+    Column("seal", _NUMBER, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("event_id", String(36), nullable=False),
+    Column("hash", String(64), nullable=False),
+    UniqueConstraint("sequence"),
+)
+
+AUDIT_GAPS = Table(
+    "audit_gaps",
+    METADATA,
+    Column("first_sequence", _NUMBER, primary_key=True, autoincrement=False),
+    Column("last_sequence", BigInteger, nullable=False),
+    Column("seen_at", Moment, nullable=False),
+)
+
+
+def _stored(column: Column[Any]) -> TypeEngine[Any]:
+    """The type under which a column's value comes out as the database has it, also after somebody changed it."""
+    if isinstance(column.type, TypeDecorator):
+        return column.type.impl_instance
+    return String() if isinstance(column.type, Enum) else column.type
+
+
+_L, _S, _G = AUDIT_LOG.c, AUDIT_SEALS.c, AUDIT_GAPS.c
+_RECORD = [type_coerce(column, _stored(column)).label(column.name) for column in AUDIT_LOG.columns]
+_NAMES = tuple(column.name for column in AUDIT_LOG.columns)
+_SEALED_UP_TO = select(func.coalesce(func.max(AUDIT_SEALS.alias("sealed").c.sequence), 0)).scalar_subquery()
+# The anchor confirms no record: under its number a forged one could come back. The last condition changes nothing,
+# but lets PostgreSQL begin to read where the window begins.
+_ANCHOR_NUMBER = select(func.min(AUDIT_SEALS.alias("anchor").c.seal)).scalar_subquery()
+_CONFIRMS = and_(_S.sequence == _L.sequence, _S.seal > _ANCHOR_NUMBER, _S.sequence > bindparam("after"))
+_LOG_AND_CHAIN = AUDIT_LOG.outerjoin(AUDIT_SEALS, _CONFIRMS)
+_SEALS_AND_LOG = AUDIT_SEALS.outerjoin(AUDIT_LOG, _L.sequence == _S.sequence)
+_IN_GAP = and_(_L.sequence >= _G.first_sequence, _L.sequence <= _G.last_sequence)
+_LIMIT: Any = bindparam("limit")
+
+_NEW = select(*_RECORD).where(_L.sequence > _SEALED_UP_TO).order_by(_L.sequence).limit(_LIMIT)
+_IS_UNSEALED = ~exists().where(_S.sequence == _L.sequence)
+# For each of the few gaps a look into its part of the log: as a join, PostgreSQL would read the log from end to end.
+_FIRST_IN_GAP = select(func.min(_L.sequence)).where(_IN_GAP, _IS_UNSEALED).scalar_subquery()
+_GAPS_WITH_RECORDS = (
+    select(_G.first_sequence, _G.last_sequence).where(_FIRST_IN_GAP.is_not(None)).order_by(_G.first_sequence)
+)
+_BETWEEN = (
+    select(*_RECORD)
+    .where(_L.sequence >= bindparam("first"), _L.sequence <= bindparam("last"), _IS_UNSEALED)
+    .order_by(_L.sequence)
+    .limit(_LIMIT)
+)
+_WRITTEN_UP_TO = select(func.coalesce(func.max(_L.sequence), 0)).scalar_subquery()
+_HAS_WORK = select((_WRITTEN_UP_TO > _SEALED_UP_TO) | _GAPS_WITH_RECORDS.exists())
+_HEAD = select(AUDIT_SEALS).order_by(_S.seal.desc()).limit(1)
+_ANCHOR = select(AUDIT_SEALS).order_by(_S.seal).limit(1)
+_AFTER = (
+    select(
+        AUDIT_SEALS,
+        *(type_coerce(column, _stored(column)).label(f"log_{column.name}") for column in AUDIT_LOG.columns),
+    )
+    .select_from(_SEALS_AND_LOG)
+    .where(_S.seal > bindparam("after"))
+    .order_by(_S.seal)
+    .limit(_LIMIT)
+)
+_OLDEST = (
+    select(_S.seal, _S.sequence, (_L.timestamp < bindparam("before", type_=Moment)).label("is_past"))
+    .select_from(_SEALS_AND_LOG)
+    .where(_S.seal > bindparam("after"))
+    .order_by(_S.seal)
+    .limit(_LIMIT)
+)
+_WINDOW_ROWS = (
+    select(_L.sequence, _S.seal)
+    .select_from(_LOG_AND_CHAIN)
+    .where(_L.sequence > bindparam("after"))
+    .order_by(_L.sequence)
+    .limit(_LIMIT)
+    .subquery()
+)
+_WINDOW = select(
+    func.max(_WINDOW_ROWS.c.sequence), func.count(_WINDOW_ROWS.c.sequence), func.count(_WINDOW_ROWS.c.seal)
+)
+_SLIPPED_IN = (
+    select(type_coerce(_L.event_id, String))
+    .select_from(_LOG_AND_CHAIN.outerjoin(AUDIT_GAPS, _IN_GAP))
+    .where(_S.seal.is_(None), _G.first_sequence.is_(None), _L.sequence < _SEALED_UP_TO)
+    .where(_L.sequence > bindparam("after"), _L.sequence <= bindparam("up_to"))
+    .order_by(_L.sequence)
+    .limit(1)
+)
+_NEWEST = {
+    # Counts also what was removed from the end, and nothing that was rolled back.
+    "sqlite": literal_column("(SELECT seq FROM sqlite_sequence WHERE name = 'audit_log')", BigInteger),
+    "postgresql": select(func.max(_L.sequence)).scalar_subquery(),
+}
+_TAIL_COUNT = select(func.count()).select_from(AUDIT_LOG).where(_L.sequence > _SEALED_UP_TO).scalar_subquery()
+
+
+_APPEND = InsertMany(AUDIT_SEALS, ("seal", "sequence", "event_id", "hash"))
+
+
+class AuditSealTable:
+    """The chain in one transaction (`sentryagent_idp.ports.AuditSeals`)."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def is_gapless(self) -> bool:
+        """Whether this database never leaves a sequence number out: SQLite takes a number back with its record."""
+        return self._connection.dialect.name == "sqlite"
+
+    def has_work(self) -> bool:
+        """Whether a record waits for its seal; a few index look-ups."""
+        return bool(self._connection.execute(_HAS_WORK).scalar_one())
+
+    def try_lock(self) -> bool:
+        """Become the only one that seals until the transaction ends; `False` where another is."""
+        return locks.try_take(self._connection, locks.Lock.AUDIT_SEALS)
+
+    def head(self) -> Seal | None:
+        """The last seal."""
+        return self._one(_HEAD)
+
+    def anchor(self) -> Seal | None:
+        """The lowest seal: what the chain begins with."""
+        return self._one(_ANCHOR)
+
+    def unsealed(self, *, limit: int) -> Sequence[audit_chain.Row]:
+        """The next records to seal: those that appeared in a gap, then the others by sequence number."""
+        found: list[audit_chain.Row] = []
+        for first, last in [] if self.is_gapless else self._connection.execute(_GAPS_WITH_RECORDS).all():
+            if len(found) < limit:
+                found += self._rows(_BETWEEN, limit=limit - len(found), first=first, last=last)
+        return found + (self._rows(_NEW, limit=limit - len(found)) if len(found) < limit else [])
+
+    def append(self, seals: Sequence[Seal], now: datetime) -> None:
+        """Store the next seals, and which numbers they leave open."""
+        if not self.is_gapless:
+            sealed_up_to = self._connection.execute(select(_SEALED_UP_TO)).scalar_one()
+            self._note(audit_chain.gaps(sealed_up_to, (seal.sequence for seal in seals)), now)
+        _APPEND(self._connection, [_values(seal) for seal in seals])
+
+    def close_gaps(self, before: datetime) -> None:
+        """Give up the gaps that were seen before: no transaction that took their numbers can still be open."""
+        if not self.is_gapless:
+            self._connection.execute(delete(AUDIT_GAPS).where(_G.seen_at < before))
+
+    def after(self, number: int, *, limit: int) -> Sequence[SealedRecord]:
+        """The next seals with their records."""
+        rows = self._connection.execute(_AFTER, {"after": number, "limit": limit})
+        return [SealedRecord(_seal(row), _record_of(row)) for row in rows]
+
+    def window(self, after: int, *, limit: int) -> AuditWindow | None:
+        """The next records by sequence number, counted; `None` at the end."""
+        row = self._connection.execute(_WINDOW, {"after": after, "limit": limit}).one()
+        return None if row[0] is None else AuditWindow(*row)
+
+    def slipped_in(self, after: int, up_to: int) -> str | None:
+        """The event id of a record whose number was passed over, and that nobody waits for."""
+        return self._connection.execute(_SLIPPED_IN, {"after": after, "up_to": up_to}).scalar_one_or_none()
+
+    def tail(self) -> AuditTail:
+        """What was written after the last sealed record."""
+        newest = func.coalesce(_NEWEST[self._connection.dialect.name], 0)
+        row = self._connection.execute(select(_SEALED_UP_TO, _TAIL_COUNT, newest)).one()
+        sealed_up_to, records, last = row
+        return AuditTail(records=records, missing=max(0, last - sealed_up_to - records))
+
+    def purge(self, before: datetime, *, limit: int) -> int:
+        """Delete at most `limit` of the first sealed records, as far as they are older than `before`.
+
+        The last of their seals stays as the new anchor. Returns how many records went.
+        """
+        locks.take(self._connection, locks.Lock.AUDIT_SEALS)
+        anchor = self.anchor()
+        if anchor is None:
+            return 0
+        span = {"after": anchor.number, "before": before, "limit": limit}
+        oldest = self._connection.execute(_OLDEST, span)
+        past = list(takewhile(lambda row: row.is_past in {True, None}, oldest))  # None: the record is gone
+        if past:
+            gone = [row.sequence for row in past]
+            self._connection.execute(delete(AUDIT_LOG).where(_L.sequence.in_(gone)))
+            self._connection.execute(delete(AUDIT_SEALS).where(_S.seal < past[-1].seal))
+        return len(past)
+
+    def _one(self, statement: Any) -> Seal | None:
+        row = self._connection.execute(statement).one_or_none()
+        return None if row is None else _seal(row)
+
+    def _rows(self, statement: Any, **parameters: int) -> list[audit_chain.Row]:
+        return [row._asdict() for row in self._connection.execute(statement, parameters)]
+
+    def _note(self, open_numbers: Sequence[Gap], now: datetime) -> None:
+        rows = [
+            {"first_sequence": gap.first, "last_sequence": gap.last, "seen_at": now} for gap in open_numbers
+        ]
+        if rows:
+            self._connection.execute(insert(AUDIT_GAPS), rows)
+
+
+def _seal(row: Row[Any]) -> Seal:
+    return Seal(row.seal, row.sequence, row.event_id, row.hash)
+
+
+def _values(seal: Seal) -> dict[str, Any]:
+    return {"seal": seal.number, "sequence": seal.sequence, "event_id": seal.event_id, "hash": seal.hash}
+
+
+def _record_of(row: Row[Any]) -> audit_chain.Row | None:
+    """The record beside a seal, if it is still there."""
+    record = row._asdict()
+    if record["log_sequence"] is None:
+        return None
+    return {name: record[f"log_{name}"] for name in _NAMES}

@@ -1,0 +1,91 @@
+"""A copy of a SQLite database, as it was at one moment, while others write to it."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from sentryagent_idp.errors import AdminRefused
+from sentryagent_idp.store import sqlite
+from sentryagent_idp.store.url import parse, sqlite_file
+
+_PAGES = 1024
+"""Pages of 4 KiB that are copied in one step: between two steps the process hears a signal."""
+_INSTRUCTIONS = 1_000_000
+"""Instructions of SQLite between two moments at which a check hears a signal."""
+
+
+def backup(url: str, target: Path) -> str:
+    """Copy the database into a new file of mode 0600 and check the copy; returns the number of its schema's last step.
+
+    Works on any version of the schema. If it does not end well, nothing is left, also when the process is told to end.
+    Raises `DatabaseUrlError`, `AdminRefused`.
+    """
+    source = _source(url)
+    try:
+        with closing(sqlite.connect(source, "query_only=ON")) as connection:
+            # One transaction reads all: otherwise each write of another process would start the copy again. Writers do
+            # not wait for it; their log grows until then.
+            connection.execute("BEGIN")
+            _step(connection)
+            with _new_file(target):
+                _copy(connection, target)
+                connection.rollback()  # the check needs no snapshot
+                return _checked(target)
+    except sqlite3.Error as error:
+        raise AdminRefused(f"The backup failed ({error}); no file is left of it.") from error
+
+
+def _source(url: str) -> Path:
+    path = sqlite_file(parse(url))
+    if path is None:
+        raise AdminRefused("`backup` copies SQLite databases; back up PostgreSQL with `pg_dump`.")
+    if not path.is_file():
+        raise AdminRefused(f"SENTRYAGENT_DATABASE_URL: there is no database {path} to back up.")
+    return path
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[None]:
+    """Make a file that only its owner can read, from its first byte on; it goes if the body fails."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError as error:
+        raise AdminRefused(f"{path} exists; name a new file for the backup.") from error
+    except OSError as error:
+        raise AdminRefused(f"{path} cannot be made: {error.strerror}.") from error
+    try:
+        yield
+    except BaseException:
+        for name in (path, *(Path(f"{path}{suffix}") for suffix in ("-wal", "-shm"))):
+            name.unlink(missing_ok=True)
+        raise
+
+
+def _copy(source: sqlite3.Connection, target: Path) -> None:
+    with closing(sqlite.connect(target.absolute(), "journal_mode=OFF")) as copy:
+        source.backup(copy, pages=_PAGES, progress=lambda *_: None)
+
+
+def _checked(target: Path) -> str:
+    with closing(sqlite.connect(target.absolute(), "query_only=ON")) as copy:
+        copy.set_progress_handler(lambda: 0, _INSTRUCTIONS)
+        (verdict,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
+        if verdict != "ok":
+            raise AdminRefused(
+                f"The copy is damaged ({verdict}); no file is left of it. Check the database itself."
+            )
+        return _step(copy)
+
+
+def _step(connection: sqlite3.Connection) -> str:
+    """The schema's last step. Raises `AdminRefused` for a database that no provider has prepared."""
+    tables = "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'"
+    is_prepared = connection.execute(tables).fetchone() == (1,)
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if is_prepared else None
+    if row is None:
+        raise AdminRefused(
+            "SENTRYAGENT_DATABASE_URL: the database is not prepared; there is nothing to back up."
+        )
+    return str(row[0])

@@ -1,0 +1,52 @@
+"""The table of admin clients, with their secrets as hashes."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from sqlalchemy import Column, Table, Text, bindparam, insert, select, update
+from sqlalchemy.engine import Connection
+
+from sentryagent_idp.domain.client import AdminClient
+from sentryagent_idp.store.columns import METADATA, Moment, Words
+
+ADMIN_CLIENTS = Table(
+    "admin_clients",
+    METADATA,
+    Column("client_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("scopes", Words, nullable=False),
+    Column("secret_hash", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("revoked_at", Moment),
+)
+
+_T = ADMIN_CLIENTS.c
+_ALL = select(ADMIN_CLIENTS).order_by(_T.created_at, _T.client_id)
+_ONE = select(ADMIN_CLIENTS).where(_T.client_id == bindparam("client_id"))
+
+
+class AdminClientTable:
+    """Admin clients in one transaction (`sentryagent_idp.ports.AdminClients`)."""
+
+    def __init__(self, connection: Connection, *, lock: bool) -> None:
+        self._connection = connection
+        self._one = _ONE.with_for_update() if lock else _ONE
+
+    def get(self, client_id: str) -> AdminClient | None:
+        """The client; inside a write transaction its row stays locked until the end."""
+        row = self._connection.execute(self._one, {"client_id": client_id}).one_or_none()
+        return None if row is None else AdminClient(**row._asdict())
+
+    def all(self) -> Sequence[AdminClient]:
+        """Every client, revoked ones too, oldest first."""
+        return [AdminClient(**row._asdict()) for row in self._connection.execute(_ALL)]
+
+    def add(self, client: AdminClient) -> None:
+        """Store a new client."""
+        self._connection.execute(insert(ADMIN_CLIENTS), asdict(client))
+
+    def replace(self, client: AdminClient) -> None:
+        """Store the client's new content under its id."""
+        self._connection.execute(
+            update(ADMIN_CLIENTS).where(_T.client_id == client.client_id).values(asdict(client))
+        )

@@ -1,0 +1,85 @@
+"""The database as the use cases see it: transactions."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+from sqlalchemy.engine import Connection
+
+from sentryagent_idp.store.agents import AgentTable
+from sentryagent_idp.store.audit import AuditTable
+from sentryagent_idp.store.audit_seals import AuditSealTable
+from sentryagent_idp.store.clients import AdminClientTable
+from sentryagent_idp.store.credentials import CredentialTable
+from sentryagent_idp.store.engines import open_engines
+from sentryagent_idp.store.failures import outages
+from sentryagent_idp.store.revoked_tokens import RevokedTokenTable
+from sentryagent_idp.store.schema import pending
+from sentryagent_idp.store.settings import FactTable
+from sentryagent_idp.store.signing_keys import SigningKeyTable
+from sentryagent_idp.store.trust_policies import PolicyTable
+from sentryagent_idp.store.url import parse
+from sentryagent_idp.store.used_tokens import UsedTokenTable
+
+
+class Transaction:
+    """One transaction, by table (`sentryagent_idp.ports.Transaction`)."""
+
+    def __init__(self, connection: Connection, *, lock: bool) -> None:
+        self.policies = PolicyTable(connection, lock=lock)
+        self.agents = AgentTable(connection, lock=lock)
+        self.credentials = CredentialTable(connection)
+        self.clients = AdminClientTable(connection, lock=lock)
+        self.used_tokens = UsedTokenTable(connection)
+        self.revoked_tokens = RevokedTokenTable(connection)
+        self.audit = AuditTable(connection)
+        self.seals = AuditSealTable(connection)
+        self.signing_keys = SigningKeyTable(connection)
+        self.facts = FactTable(connection)
+
+
+class Database:
+    """An existing database (`sentryagent_idp.ports.Store`); `sentryagent_idp.store.schema.migrate` makes one.
+
+    Raises `DatabaseUrlError` for a URL that names none. Nothing is connected before the first transaction.
+    Make one in each process: connections do not survive a fork.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engines = open_engines(parse(url))
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """A transaction that only reads: the database refuses to write in it.
+
+        Raises `DatabaseUnavailable`.
+        """
+        with outages(), self._engines.reader.begin() as connection:
+            yield Transaction(connection, lock=False)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A transaction that may write; all of it is kept when the block ends, none when it raises.
+
+        Raises `DatabaseUnavailable`.
+        """
+        with outages(), self._engines.turn(), self._engines.writer.begin() as connection:
+            yield Transaction(connection, lock=True)
+
+    def is_prepared(self) -> bool:
+        """Whether the schema has every step of this version.
+
+        Raises `DatabaseUnavailable`.
+        """
+        with outages(), self._engines.reader.begin() as connection:
+            return not pending(connection)
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._engines.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

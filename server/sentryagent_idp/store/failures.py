@@ -1,0 +1,82 @@
+"""What goes wrong in a database, in the provider's own words."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+)
+from sqlalchemy.exc import TimeoutError as WaitTimeout
+
+from sentryagent_idp.errors import DatabaseUnavailable, ServiceError, ValidationFailed
+
+RETRY_AFTER_SECONDS = 2
+
+
+@contextmanager
+def outages(*, to_operator: bool = False) -> Iterator[None]:
+    """Turn every failure of the database itself into `DatabaseUnavailable`, with its cause.
+
+    Only an operator is told the driver's own words: they may name hosts and users.
+    A value that no text column can hold, such as a NUL character on PostgreSQL, is the request's fault:
+    `ValidationFailed`.
+    """
+    try:
+        yield
+    except DataError as error:
+        raise ValidationFailed(
+            "request", "a value cannot be stored; leave out NUL characters and numbers of ten digits or more"
+        ) from error
+    except (DatabaseError, InterfaceError, WaitTimeout, sqlite3.OperationalError) as error:
+        if not _is_outage(error):
+            raise
+        raise _unavailable(error, to_operator=to_operator) from error
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether the database failed, and not our statement.
+
+    SQLite reports a damaged file, or one that is no database, by the base class alone.
+    """
+    outages = (OperationalError, InterfaceError, WaitTimeout, sqlite3.OperationalError)
+    return isinstance(error, outages) or type(error) is DatabaseError
+
+
+def _unavailable(error: Exception, *, to_operator: bool) -> DatabaseUnavailable:
+    message = f"The database does not answer; try again in {RETRY_AFTER_SECONDS} s."
+    if to_operator:
+        cause = str(getattr(error, "orig", error)).partition("\n")[0]
+        message = f"The database cannot be used ({cause}); check its URL and that it runs."
+    return DatabaseUnavailable(message, retry_after=RETRY_AFTER_SECONDS)
+
+
+@contextmanager
+def unique(connection: Connection, column: str, refusal: ServiceError) -> Iterator[None]:
+    """Raise `refusal` where the block breaks the unique constraint of `column`; the transaction stays usable."""
+    try:
+        with connection.begin_nested():
+            yield
+    except IntegrityError as error:
+        if not _names(error, column):
+            raise
+        raise refusal from error
+
+
+def _names(error: IntegrityError, column: str) -> bool:
+    """Whether the violated constraint is the unique one of `column`.
+
+    SQLite names `table.column` in its message; PostgreSQL's message quotes the row's values, so there only the
+    constraint's name counts.
+    """
+    diagnosis = getattr(error.orig, "diag", None)
+    if diagnosis is not None:
+        return bool(
+            diagnosis.constraint_name.startswith("uq_") and diagnosis.constraint_name.endswith(column)
+        )
+    return str(error.orig).startswith("UNIQUE") and str(error.orig).endswith(f".{column}")

@@ -1,0 +1,40 @@
+"""The table of our own access tokens that were revoked before their end."""
+
+from datetime import datetime
+
+from sqlalchemy import Column, Index, Table, Text, bindparam, select
+from sqlalchemy.engine import Connection
+
+from sentryagent_idp.store.columns import METADATA, Moment
+from sentryagent_idp.store.expiring import InsertOnce, purge
+
+REVOKED_TOKENS = Table(
+    "revoked_tokens",
+    METADATA,
+    Column("jti", Text, primary_key=True),
+    Column("keep_until", Moment, nullable=False),
+    Index(None, "keep_until"),
+)
+
+_INSERT_ONCE = InsertOnce(REVOKED_TOKENS)
+_T = REVOKED_TOKENS.c
+_ONE = select(_T.jti).where(_T.jti == bindparam("jti"))
+
+
+class RevokedTokenTable:
+    """Revoked tokens in one transaction (`sentryagent_idp.ports.RevokedTokens`)."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def contains(self, jti: str) -> bool:
+        """Whether the token was revoked."""
+        return self._connection.execute(_ONE, {"jti": jti}).first() is not None
+
+    def add(self, jti: str, *, keep_until: datetime) -> None:
+        """Revoke the token; once more changes nothing."""
+        _INSERT_ONCE(self._connection, {"jti": jti, "keep_until": keep_until})
+
+    def purge(self, now: datetime, *, limit: int) -> int:
+        """Delete at most `limit` rows whose `keep_until` is past; returns how many went."""
+        return purge(self._connection, REVOKED_TOKENS, _T.keep_until, now, limit=limit)

@@ -1,0 +1,83 @@
+"""The table of the keys that sign our own tokens."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Column, LargeBinary, Table, Text, bindparam, delete, insert, select, update
+from sqlalchemy.engine import Connection, Row
+
+from sentryagent_idp.ports import KeyStatus, StoredKey
+from sentryagent_idp.store import driver, locks
+from sentryagent_idp.store.columns import METADATA, Moment, word_of
+
+SIGNING_KEYS = Table(
+    "signing_keys",
+    METADATA,
+    Column("kid", Text, primary_key=True),
+    Column("alg", Text, nullable=False),
+    Column("private_pem", LargeBinary, nullable=False),
+    Column("status", word_of(KeyStatus), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("retired_at", Moment),
+)
+
+_T = SIGNING_KEYS.c
+_ALL = select(SIGNING_KEYS).order_by(_T.created_at, _T.kid)
+_STATE = "SELECT kid, status, retired_at, substr(private_pem, 1, 160) FROM signing_keys ORDER BY kid"
+"""The first bytes of a key have its salt: one that is encrypted again is a change, too."""
+_SET_STATUS = (
+    update(SIGNING_KEYS)
+    .where(_T.kid == bindparam("of_kid"))
+    .values(
+        status=bindparam("new_status", type_=_T.status.type), retired_at=bindparam("moment", type_=Moment)
+    )
+)
+
+
+class SigningKeyTable:
+    """Signing keys in one transaction (`sentryagent_idp.ports.SigningKeys`)."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def lock(self) -> None:
+        """Wait until nobody else changes the keys, and keep it so until the transaction ends."""
+        locks.take(self._connection, locks.Lock.SIGNING_KEYS)
+
+    def all(self) -> Sequence[StoredKey]:
+        """Every key, oldest first."""
+        return [_key(row) for row in self._connection.execute(_ALL)]
+
+    def add(self, key: StoredKey) -> None:
+        """Store a new key."""
+        self._connection.execute(insert(SIGNING_KEYS), asdict(key))
+
+    def set_pem(self, kid: str, private_pem: bytes) -> None:
+        """Store the same key in another form, such as encrypted."""
+        self._connection.execute(update(SIGNING_KEYS).where(_T.kid == kid).values(private_pem=private_pem))
+
+    def set_status(self, kid: str, status: KeyStatus, *, retired_at: datetime | None) -> None:
+        """Let a key sign, or let it only verify."""
+        self._connection.execute(_SET_STATUS, {"of_kid": kid, "new_status": status, "moment": retired_at})
+
+    def remove(self, kid: str) -> None:
+        """Forget a key: what it signed is refused from the next request on."""
+        self._connection.execute(delete(SIGNING_KEYS).where(_T.kid == kid))
+
+    def version(self) -> int:
+        """A number that changes with every change of the keys.
+
+        It is computed from the few rows themselves: a counter beside them could be forgotten.
+        """
+        state = repr(driver.run(self._connection, _STATE))
+        return int.from_bytes(sha256(state.encode()).digest()[:8])
+
+
+def _key(row: Row[Any]) -> StoredKey:
+    """The key of a row; SQLite gives back a text where one was put past the provider."""
+    values = row._asdict()
+    pem = values["private_pem"]
+    return StoredKey(**values | {"private_pem": pem.encode() if isinstance(pem, str) else pem})

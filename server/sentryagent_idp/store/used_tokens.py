@@ -1,0 +1,66 @@
+"""The table of GitHub tokens that were exchanged."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Column, Index, LargeBinary, Table, bindparam, select
+from sqlalchemy.engine import Connection
+
+from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.store.columns import METADATA, Moment
+from sentryagent_idp.store.driver import InsertMany
+from sentryagent_idp.store.expiring import purge
+
+USED_TOKENS = Table(
+    "used_tokens",
+    METADATA,
+    Column("token_digest", LargeBinary, primary_key=True),
+    Column("keep_until", Moment, nullable=False),
+    Index(None, "keep_until"),
+)
+
+_INSERT = InsertMany(USED_TOKENS, ("token_digest", "keep_until"))
+_T = USED_TOKENS.c
+_ONE = select(_T.keep_until).where(_T.token_digest == bindparam("digest"))
+
+
+class UsedTokenTable:
+    """Used tokens in one transaction (`sentryagent_idp.ports.UsedTokens`)."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def contains(self, issuer: str, jti: str) -> bool:
+        """Whether the token was exchanged already."""
+        return self._connection.execute(_ONE, {"digest": _digest(issuer, jti)}).first() is not None
+
+    def claim(self, token: UsedToken) -> bool:
+        """Use the token up; `False` where somebody, perhaps at the same moment, was first."""
+        return self.claim_all([token])[0]
+
+    def claim_all(self, tokens: Sequence[UsedToken]) -> Sequence[bool]:
+        """Use each token up; which of them were unused. Of the same token twice, the first counts."""
+        rows = [_row(token) for token in tokens]
+        first = {row["token_digest"]: row for row in reversed(rows)}
+        # In one order everywhere: two replicas with the same two tokens must not wait for each other.
+        unused = _INSERT.new(self._connection, [first[digest] for digest in sorted(first)])
+        return [row is first[row["token_digest"]] and row["token_digest"] in unused for row in rows]
+
+    def purge(self, now: datetime, *, limit: int) -> int:
+        """Delete at most `limit` rows whose `keep_until` is past; returns how many went."""
+        return purge(self._connection, USED_TOKENS, _T.keep_until, now, limit=limit)
+
+
+def _row(token: UsedToken) -> dict[str, Any]:
+    return {"token_digest": _digest(token.issuer, token.jti), "keep_until": token.keep_until}
+
+
+def _digest(issuer: str, jti: str) -> bytes:
+    """The key of a token: SHA-256 over issuer and `jti`, with NUL between (no issuer's URL has one).
+
+    A `jti` may be long or hold any character; its digest fits an index on both engines, and ten million of
+    them stay small.
+    """
+    return sha256(f"{issuer}\0{jti}".encode(errors="surrogatepass")).digest()

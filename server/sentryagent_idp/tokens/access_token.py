@@ -1,0 +1,122 @@
+"""Our own access tokens (RFC 9068): issued here, and read strictly when they come back to our API."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import jwt
+
+from sentryagent_idp.domain.claims import SignedClaims
+from sentryagent_idp.errors import Unauthorized
+from sentryagent_idp.jose import compact_jws
+from sentryagent_idp.jose.compact_jws import UnverifiedJwt
+from sentryagent_idp.tokens.signing_key import SigningKey
+
+TYPE = "at+jwt"
+"""The `typ` that tells an access token from an ID token (RFC 9068, 2.1)."""
+
+LEEWAY_SECONDS = 30
+"""How far the clocks of two replicas may differ: what one issued, the other takes at once."""
+
+_STRINGS = ("iss", "sub", "aud", "client_id", "scope", "jti")
+_TIMES = ("iat", "nbf", "exp")
+
+
+@dataclass(frozen=True, slots=True)
+class AccessTokenClaims:
+    """What an access token says (RFC 9068, 2.2); times in seconds since the epoch.
+
+    `provenance` is the run that the token was issued to; an admin's token has none.
+    """
+
+    iss: str
+    sub: str
+    aud: str
+    client_id: str
+    scope: str
+    iat: int
+    exp: int
+    jti: str
+    provenance: Mapping[str, Any] | None = None
+
+
+def issue(key: SigningKey, claims: AccessTokenClaims) -> str:
+    """Sign an access token; it is valid from its `iat`."""
+    payload = {name: getattr(claims, name) for name in (*_STRINGS, "iat", "exp")}
+    payload["nbf"] = claims.iat
+    if claims.provenance is not None:
+        payload["provenance"] = dict(claims.provenance)
+    sign = jwt.get_algorithm_by_name(key.alg).sign
+    return compact_jws.write(
+        {"alg": key.alg, "kid": key.kid, "typ": TYPE}, payload, lambda content: sign(content, key.private_key)
+    )
+
+
+def verify(
+    unverified_token: str, *, issuer: str, audience: str, keys: Mapping[str, SigningKey], now: int
+) -> SignedClaims:
+    """The claims of an access token of ours, at `now` (seconds since the epoch); `keys` by their `kid`.
+
+    `nbf` has a leeway, since another replica's clock may have set it; `exp` has none, so that no token lives longer
+    than it says. Whether it was revoked is not asked here.
+    Raises `Unauthorized`.
+    """
+    token = _read(unverified_token)
+    _check_signature(token, keys)
+    _check_claims(token.claims, issuer, audience)
+    _check_times(token.claims, now)
+    return SignedClaims(MappingProxyType(dict(token.claims)))
+
+
+def _read(unverified_token: str) -> UnverifiedJwt:
+    try:
+        token = compact_jws.read(unverified_token)
+    except compact_jws.MalformedToken as error:
+        raise Unauthorized(
+            f"The access token cannot be read: {error}; send it exactly as it was issued."
+        ) from error
+    # GitHub's ID token is an identity to exchange, not a permission (RFC 8725, 3.11; federation-security B15).
+    if token.typ != TYPE:
+        raise Unauthorized(
+            "This is not an access token; exchange GitHub's ID token for one at POST /api/v1/oidc/token."
+        )
+    return token
+
+
+def _check_signature(token: UnverifiedJwt, keys: Mapping[str, SigningKey]) -> None:
+    key = keys.get(token.kid)
+    if key is None:
+        raise Unauthorized("The access token's signing key is unknown or was withdrawn; obtain a new token.")
+    # The algorithm is the key's; the header may only agree with it (RFC 8725, 3.1).
+    algorithm = jwt.get_algorithm_by_name(key.alg)
+    if token.alg != key.alg or not algorithm.verify(token.signing_input, key.public_key, token.signature):
+        raise Unauthorized("The access token's signature is wrong; send the token unchanged and whole.")
+
+
+def _check_claims(claims: Mapping[str, Any], issuer: str, audience: str) -> None:
+    for name in _STRINGS:
+        if not isinstance(claims.get(name), str):
+            raise Unauthorized(
+                f"The access token's claim {name} is missing or no string; obtain a new token."
+            )
+    for name in _TIMES:
+        if type(claims.get(name)) is not int:
+            raise Unauthorized(
+                f"The access token's claim {name} is missing or no whole number; obtain a new token."
+            )
+    if not isinstance(claims.get("provenance", {}), dict):
+        raise Unauthorized("The access token's claim provenance is no object; obtain a new token.")
+    if claims["iss"] != issuer or claims["aud"] != audience:
+        raise Unauthorized(
+            f"The access token is for another service; use one that {issuer} issued for {audience}."
+        )
+
+
+def _check_times(claims: Mapping[str, Any], now: int) -> None:
+    if now >= claims["exp"]:
+        raise Unauthorized("The access token is expired; obtain a new one.")
+    if now < claims["nbf"] - LEEWAY_SECONDS:
+        raise Unauthorized(
+            "The access token is not valid yet; compare the clocks of this provider's machines."
+        )

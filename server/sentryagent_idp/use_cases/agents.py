@@ -1,0 +1,239 @@
+"""The life of an agent: registered, changed, suspended, decommissioned."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from sentryagent_idp.domain.agent import Agent, AgentStatus, RegisteredBy, may_see, unchangeable_member
+from sentryagent_idp.domain.audit import Action, RequestContext
+from sentryagent_idp.domain.caller import Caller, CallerKind
+from sentryagent_idp.domain.identity import repository_key
+from sentryagent_idp.domain.records import agent_record, changes
+from sentryagent_idp.domain.trust_policy import TrustPolicy
+from sentryagent_idp.errors import AgentAlreadyExists, AgentDecommissioned, AgentNotFound, Forbidden
+from sentryagent_idp.ports import AgentFilter, Clock, NewId, Page, Store, Transaction
+from sentryagent_idp.use_cases.audit import Auditor
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDraft:
+    """A new agent as its caller describes it; the defaults are the contract's."""
+
+    email: str
+    description: str | None = None
+    agent_type: str = "custom"
+    version: str = "1.0.0"
+    capabilities: tuple[str, ...] = ("ci:run",)
+    owner: str | None = None
+    deployment_env: str = "production"
+
+
+_MEMBERS = {
+    "email": "email",
+    "description": "description",
+    "agentType": "agent_type",
+    "version": "version",
+    "capabilities": "capabilities",
+    "owner": "owner",
+    "deploymentEnv": "deployment_env",
+    "status": "status",
+}
+"""The record's members that a PATCH may name, and the attributes that hold them."""
+
+_STATUS_ACTIONS = {
+    AgentStatus.SUSPENDED: Action.AGENT_SUSPENDED,
+    AgentStatus.ACTIVE: Action.AGENT_REACTIVATED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """The agents, as far as the caller may see and change them."""
+
+    store: Store
+    auditor: Auditor
+    clock: Clock
+    new_id: NewId
+
+    def register(self, caller: Caller, draft: AgentDraft, context: RequestContext) -> Agent:
+        """Create an agent; under a policy with `trustRegistered`, the policy that lets it get tokens with it.
+
+        Raises `AgentAlreadyExists`, `Forbidden`, `DatabaseUnavailable`.
+        """
+        if caller.kind is CallerKind.AGENT:
+            raise Forbidden("An agent cannot register agents; use a bootstrap token or an admin token.")
+        agent = self._new_agent(caller, draft)
+        with self.store.write() as tx:
+            try:
+                tx.agents.add(agent)
+            except AgentAlreadyExists as taken:
+                raise _taken(caller, tx.agents.by_email(draft.email)) from taken
+            derived = self._trust(tx, caller, agent)
+            self._audit(tx, context, Action.AGENT_CREATED, caller, agent, after=agent_record(agent))
+            if derived:
+                self.auditor.success(
+                    tx,
+                    context,
+                    Action.POLICY_CREATED,
+                    caller.subject,
+                    agent_id=agent.agent_id,
+                    policy_id=derived.id,
+                    policy_version=derived.version,
+                    repository=derived.repository,
+                    details={"derivedFrom": str(derived.derived_from)},
+                )
+        return agent
+
+    def get(self, caller: Caller, agent_id: UUID) -> Agent:
+        """The agent; raises `AgentNotFound` also where the caller may not see it."""
+        with self.store.read() as tx:
+            return _visible(tx, caller, agent_id)
+
+    def page(self, caller: Caller, wanted: AgentFilter, *, page: int, limit: int) -> Page[Agent]:
+        """One page of the agents that the caller may see."""
+        own = replace(wanted, registered_by_repository_id=caller.repository_id, agent_id=caller.agent_id)
+        with self.store.read() as tx:
+            return tx.agents.page(own, page=page, limit=limit)
+
+    def update(
+        self, caller: Caller, agent_id: UUID, members: Mapping[str, Any], context: RequestContext
+    ) -> Agent:
+        """Change the named members (JSON names); the others stay.
+
+        Raises `AgentNotFound`, `AgentDecommissioned`, `Forbidden`, `AgentAlreadyExists`.
+        """
+        with self.store.write() as tx:
+            agent = _living(tx, caller, agent_id)
+            member = unchangeable_member(caller, members)
+            if member:
+                raise Forbidden(f"This token may not change {member}; an admin can.", {"field": member})
+            changed = replace(agent, **{_MEMBERS[name]: value for name, value in members.items()})
+            if changed == agent:
+                return agent
+            changed = replace(changed, updated_at=self.clock())
+            try:
+                tx.agents.replace(changed)
+            except AgentAlreadyExists as taken:
+                raise _taken(caller, tx.agents.by_email(changed.email)) from taken
+            action = (
+                Action.AGENT_UPDATED if changed.status is agent.status else _STATUS_ACTIONS[changed.status]
+            )
+            # An agent's `version` is its software's, unlike a policy's.
+            difference = changes(agent_record(agent), agent_record(changed), bookkeeping=("updatedAt",))
+            self._audit(tx, context, action, caller, changed, changed=difference)
+        return changed
+
+    def decommission(self, caller: Caller, agent_id: UUID, context: RequestContext) -> None:
+        """End the agent's life; it keeps its address, and its tokens stop counting at once.
+
+        Raises `AgentNotFound`, `AgentDecommissioned`, `Forbidden`.
+        """
+        with self.store.write() as tx:
+            agent = _living(tx, caller, agent_id)
+            if caller.kind is CallerKind.AGENT:
+                raise Forbidden("An agent cannot decommission itself; an admin or its repository can.")
+            ended = replace(agent, status=AgentStatus.DECOMMISSIONED, updated_at=self.clock())
+            tx.agents.replace(ended)
+            self._audit(tx, context, Action.AGENT_DECOMMISSIONED, caller, ended)
+
+    def _new_agent(self, caller: Caller, draft: AgentDraft) -> Agent:
+        now = self.clock()
+        by = _registered_by(caller)
+        return Agent(
+            agent_id=self.new_id(),
+            email=draft.email,
+            description=draft.description,
+            agent_type=draft.agent_type,
+            version=draft.version,
+            capabilities=draft.capabilities,
+            owner=draft.owner or (by.repository.partition("/")[0] if by else caller.subject),
+            deployment_env=draft.deployment_env,
+            status=AgentStatus.ACTIVE,
+            registered_by=by,
+            created_at=now,
+            updated_at=now,
+        )
+
+    def _trust(self, tx: Transaction, caller: Caller, agent: Agent) -> TrustPolicy | None:
+        """Write the agent's own policy where the bootstrap policy of this token says so."""
+        if caller.kind is not CallerKind.BOOTSTRAP:
+            return None
+        bootstrap = tx.policies.get(UUID(caller.provenance["policy_id"]))
+        if bootstrap is None or not bootstrap.trust_registered or not bootstrap.is_live(agent.created_at):
+            return None
+        # Since the token was issued, the policy may have been turned to another repository, or pinned to another of
+        # the same name: neither of them registered this agent. The exchange pins, so a missing id was removed since.
+        run = caller.provenance
+        if (bootstrap.repository_key, bootstrap.repository_id) != (
+            repository_key(run["repository"]),
+            run["repository_id"],
+        ):
+            return None
+        derived = derive(bootstrap, agent, self.new_id())
+        tx.policies.add(derived)
+        return derived
+
+    def _audit(
+        self,
+        tx: Transaction,
+        context: RequestContext,
+        action: Action,
+        caller: Caller,
+        agent: Agent,
+        **details: Any,
+    ) -> None:
+        self.auditor.success(
+            tx,
+            context,
+            action,
+            caller.subject,
+            agent_id=agent.agent_id,
+            repository=caller.provenance.get("repository"),
+            details={"tokenJti": caller.jti, **details},
+        )
+
+
+def derive(bootstrap: TrustPolicy, agent: Agent, policy_id: UUID) -> TrustPolicy:
+    """The agent-scoped policy that a bootstrap policy with `trustRegistered` gives to an agent."""
+    return replace(
+        bootstrap,
+        id=policy_id,
+        agent_id=agent.agent_id,
+        trust_registered=False,
+        derived_from=bootstrap.id,
+        created_at=agent.created_at,
+        updated_at=agent.created_at,
+        last_used_at=None,
+        version=1,
+    )
+
+
+def _registered_by(caller: Caller) -> RegisteredBy | None:
+    if caller.kind is not CallerKind.BOOTSTRAP:
+        return None
+    run = caller.provenance
+    return RegisteredBy(run["provider"], run["repository"], run["repository_id"])
+
+
+def _visible(tx: Transaction, caller: Caller, agent_id: UUID) -> Agent:
+    agent = tx.agents.get(agent_id)
+    if agent is None or not may_see(caller, agent):
+        raise AgentNotFound("There is no agent with this id that this token may see.")
+    return agent
+
+
+def _living(tx: Transaction, caller: Caller, agent_id: UUID) -> Agent:
+    agent = _visible(tx, caller, agent_id)
+    if agent.status is AgentStatus.DECOMMISSIONED:
+        raise AgentDecommissioned("The agent was decommissioned, which is final; register another one.")
+    return agent
+
+
+def _taken(caller: Caller, other: Agent | None) -> AgentAlreadyExists:
+    """Names the other agent only to a caller that may see it: an address is no way to find other people's agents."""
+    visible = other is not None and may_see(caller, other)
+    return AgentAlreadyExists(
+        "An agent has this e-mail address already; use that agent, or choose another address.",
+        {"agentId": str(other.agent_id), "status": other.status.value} if other and visible else None,
+    )

@@ -1,0 +1,136 @@
+"""Client secrets of agents, for work outside GitHub: generated, rotated, revoked."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from sentryagent_idp.domain.agent import MAX_LIVE_CREDENTIALS, Agent, AgentStatus, Credential
+from sentryagent_idp.domain.audit import Action, RequestContext
+from sentryagent_idp.domain.caller import Caller
+from sentryagent_idp.errors import (
+    AgentDecommissioned,
+    AgentNotFound,
+    CredentialNotFound,
+    Forbidden,
+    TooManyCredentials,
+)
+from sentryagent_idp.ports import Clock, NewId, Page, Store, Transaction
+from sentryagent_idp.tokens import client_secret
+from sentryagent_idp.use_cases.audit import Auditor
+from sentryagent_idp.use_cases.secret_hashing import SecretHashing
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialAdmin:
+    """The use cases of an agent's credentials; all are an admin's."""
+
+    store: Store
+    auditor: Auditor
+    clock: Clock
+    new_id: NewId
+    hashing: SecretHashing
+
+    def generate(
+        self, caller: Caller, agent_id: UUID, expires_at: datetime | None, context: RequestContext
+    ) -> tuple[Credential, str]:
+        """A new credential and its secret, which is never shown again.
+
+        Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`, `TooManyCredentials`, `RateLimited`.
+        """
+        _check_admin(caller)
+        secret = client_secret.generate()
+        credential = Credential(
+            credential_id=self.new_id(),
+            agent_id=agent_id,
+            secret_hash=self.hashing.fingerprint(secret),
+            created_at=self.clock(),
+            expires_at=expires_at,
+            revoked_at=None,
+        )
+        with self.store.write() as tx:
+            _living(tx, agent_id)
+            _check_number(tx, agent_id, credential.created_at)
+            tx.credentials.add(credential)
+            self._audit(tx, context, Action.CREDENTIAL_GENERATED, caller, credential)
+        return credential, secret
+
+    def page(self, caller: Caller, agent_id: UUID, *, page: int, limit: int) -> Page[Credential]:
+        """One page of the agent's credentials, revoked ones too; raises `Forbidden`, `AgentNotFound`."""
+        _check_admin(caller)
+        with self.store.read() as tx:
+            _existing(tx, agent_id)
+            every = tx.credentials.of_agent(agent_id)
+        return Page(every[(page - 1) * limit : page * limit], len(every))
+
+    def rotate(
+        self, caller: Caller, agent_id: UUID, credential_id: UUID, context: RequestContext
+    ) -> tuple[Credential, str]:
+        """A new secret for the credential; the old one is refused from now on.
+
+        Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`, `CredentialNotFound` also for a revoked one,
+        `RateLimited`.
+        """
+        _check_admin(caller)
+        secret = client_secret.generate()
+        secret_hash = self.hashing.fingerprint(secret)
+        with self.store.write() as tx:
+            _living(tx, agent_id)
+            rotated = replace(_unrevoked(tx, agent_id, credential_id), secret_hash=secret_hash)
+            tx.credentials.replace(rotated)
+            self._audit(tx, context, Action.CREDENTIAL_ROTATED, caller, rotated)
+        return rotated, secret
+
+    def revoke(self, caller: Caller, agent_id: UUID, credential_id: UUID, context: RequestContext) -> None:
+        """Refuse the credential's secret from now on; raises `Forbidden`, `AgentNotFound`, `CredentialNotFound`."""
+        _check_admin(caller)
+        with self.store.write() as tx:
+            _existing(tx, agent_id)
+            revoked = replace(_unrevoked(tx, agent_id, credential_id), revoked_at=self.clock())
+            tx.credentials.replace(revoked)
+            self._audit(tx, context, Action.CREDENTIAL_REVOKED, caller, revoked)
+
+    def _audit(
+        self, tx: Transaction, context: RequestContext, action: Action, caller: Caller, credential: Credential
+    ) -> None:
+        self.auditor.success(
+            tx,
+            context,
+            action,
+            caller.subject,
+            agent_id=credential.agent_id,
+            details={"tokenJti": caller.jti, "credentialId": str(credential.credential_id)},
+        )
+
+
+def _check_admin(caller: Caller) -> None:
+    if not caller.is_admin:
+        raise Forbidden("Credentials are an admin's business; use an admin token.")
+
+
+def _existing(tx: Transaction, agent_id: UUID) -> Agent:
+    agent = tx.agents.get(agent_id)
+    if agent is None:
+        raise AgentNotFound("There is no agent with this id.")
+    return agent
+
+
+def _living(tx: Transaction, agent_id: UUID) -> Agent:
+    agent = _existing(tx, agent_id)
+    if agent.status is AgentStatus.DECOMMISSIONED:
+        raise AgentDecommissioned("The agent was decommissioned, which is final; register another one.")
+    return agent
+
+
+def _check_number(tx: Transaction, agent_id: UUID, now: datetime) -> None:
+    """Raise `TooManyCredentials` where the agent, whose row is locked, has no room for another live credential."""
+    if len(tx.credentials.live(agent_id, now)) >= MAX_LIVE_CREDENTIALS:
+        raise TooManyCredentials(
+            f"The agent has {MAX_LIVE_CREDENTIALS} live credentials, the most there may be; revoke one, or rotate it."
+        )
+
+
+def _unrevoked(tx: Transaction, agent_id: UUID, credential_id: UUID) -> Credential:
+    credential = tx.credentials.get(agent_id, credential_id)
+    if credential is None or credential.revoked_at is not None:
+        raise CredentialNotFound("The agent has no live credential with this id.")
+    return credential

@@ -1,0 +1,407 @@
+"""The exchange: a GitHub token goes in, an access token of ours comes out (RFC 8693).
+
+Read `Exchange.run` from top to bottom: verify, decide, issue, audit. The used `jti`, the audit record and the issue
+commit together, or no token leaves; a refusal burns nothing. What lets a run in is held from one exchange to the next,
+or read, and confirmed by the transaction that keeps it; what does not is always decided by the database alone.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sentryagent_idp.domain import explanation, scopes
+from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome, RequestContext
+from sentryagent_idp.domain.identity import WorkflowIdentity
+from sentryagent_idp.domain.trust_policy import (
+    DenialReason,
+    Denied,
+    ScopeRefused,
+    TrustPolicy,
+    effective_ttl,
+    granted_scopes,
+    is_use_due,
+)
+from sentryagent_idp.errors import (
+    AgentNotTrusted,
+    BranchNotPermitted,
+    ExchangeRefused,
+    IdentityChanged,
+    InvalidOidcToken,
+    ScopeNotPermitted,
+    ServiceError,
+    TrustPolicyViolation,
+)
+from sentryagent_idp.github import id_token
+from sentryagent_idp.github.id_token import IssuerKeys
+from sentryagent_idp.ports import Clock, NewTokenId, RateLimit, Store, Transaction, UsedToken
+from sentryagent_idp.tokens import access_token
+from sentryagent_idp.tokens.access_token import AccessTokenClaims
+from sentryagent_idp.tokens.signing_key import SigningKey
+from sentryagent_idp.use_cases.audit import Auditor
+from sentryagent_idp.use_cases.decision import Standing, check_unused, replayed, standing_in
+from sentryagent_idp.use_cases.key_ring import KeyRing, KeySet
+from sentryagent_idp.use_cases.ledger import Ledger, Settlement
+from sentryagent_idp.use_cases.rejections import RefusalAudit, RejectionCounter
+from sentryagent_idp.use_cases.standings import Standings
+
+_REPLAY_MARGIN = timedelta(seconds=id_token.LEEWAY_SECONDS + 60)
+"""The used `jti` outlives the last moment at which its token verifies (federation-security B7)."""
+
+_AUDITED_CLAIMS = (
+    "sub",
+    "repository_id",
+    "repository_owner_id",
+    "ref",
+    "ref_type",
+    "sha",
+    "event_name",
+    "environment",
+    "workflow_ref",
+    "workflow_sha",
+    "job_workflow_ref",
+    "job_workflow_sha",
+    "actor_id",
+    "runner_environment",
+    "repository_visibility",
+    "run_id",
+    "run_attempt",
+    "check_run_id",
+    "jti",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeRequest:
+    """What a run asks for; `expires_in` is in seconds."""
+
+    unverified_token: str
+    agent_id: UUID | None = None
+    scope: tuple[str, ...] | None = None
+    expires_in: int | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the decision gives; `access_token` is `None` in a dry run."""
+
+    policy_id: UUID
+    scope: tuple[str, ...]
+    issued_at: int
+    expires_in: int
+    access_token: str | None = None
+
+    @property
+    def expires_at(self) -> datetime:
+        """The moment at which the token ends."""
+        return datetime.fromtimestamp(self.issued_at + self.expires_in, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The use case, with all that it needs handed in; times are in seconds."""
+
+    store: Store
+    issuer_keys: IssuerKeys
+    signing_keys: KeyRing
+    standings: Standings
+    ledger: Ledger
+    repository_limit: RateLimit
+    rejections: RejectionCounter
+    refusals: RefusalAudit
+    auditor: Auditor
+    clock: Clock
+    new_token_id: NewTokenId
+    github_issuer: str
+    oidc_audience: str
+    oidc_max_age: int
+    issuer: str
+    token_audience: str
+    token_ttl: int
+
+    def run(self, request: ExchangeRequest, context: RequestContext) -> Grant:
+        """Exchange the token, or say why not.
+
+        Raises `InvalidOidcToken`, `IssuerUnavailable`, `RateLimited`, `IdentityChanged`, `BranchNotPermitted`,
+        `TrustPolicyViolation`, `ScopeNotPermitted`, `DatabaseUnavailable`.
+        """
+        identity = self._verify(request.unverified_token, context)
+        # Only now: a forged token must not spend the allowance of the repository that it names.
+        self.repository_limit.check(f"{identity.issuer} {identity.repository_id}")
+        try:
+            return (
+                self._try(identity, request)
+                if request.dry_run
+                else self._exchange(identity, request, context)
+            )
+        except (InvalidOidcToken, ExchangeRefused) as refusal:
+            self._audit_refusal(identity, request, refusal, context)
+            raise
+
+    def _verify(self, unverified_token: str, context: RequestContext) -> WorkflowIdentity:
+        try:
+            claims = id_token.verify(
+                unverified_token,
+                issuer=self.github_issuer,
+                audience=self.oidc_audience,
+                keys=self.issuer_keys,
+                now=int(self.clock().timestamp()),
+                max_age_seconds=self.oidc_max_age,
+            )
+        except InvalidOidcToken as refusal:
+            # Counted, never audited in full: anybody can send these for ever, an expired token included.
+            self.rejections.note(refusal.code, refusal.reason, context.address)
+            raise
+        return WorkflowIdentity.from_claims(claims)
+
+    def _try(self, identity: WorkflowIdentity, request: ExchangeRequest) -> Grant:
+        """Everything up to the decision: nothing is burnt, pinned or issued."""
+        with self.store.read() as tx:
+            check_unused(tx, identity)
+            policy = self._decide(standing_in(tx, identity, request.agent_id), identity)
+            return self._grant(policy, request)
+
+    def _exchange(
+        self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
+    ) -> Grant:
+        return (
+            self._by_what_is_held(identity, request, context)
+            or self._by_what_is_read(identity, request, context)
+            or self._by_the_database(identity, request, context)
+        )
+
+    def _by_what_is_held(
+        self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
+    ) -> Grant | None:
+        """The exchange without reading anything; `None` where that does not do."""
+        standing, keys = self.standings.held(identity, request.agent_id), self.signing_keys.held
+        if standing is None or keys is None:
+            return None
+        return self._confirmed(standing, keys, identity, request, context)
+
+    def _by_what_is_read(
+        self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
+    ) -> Grant | None:
+        """The exchange of a repository that is new here, and of all that a change overtook; `None` where nothing is new.
+
+        Readers do not wait for each other, and what follows shares a transaction with others.
+        """
+        held, held_keys = self.standings.held(identity, request.agent_id), self.signing_keys.held
+        with self.store.read() as tx:
+            standing, keys = standing_in(tx, identity, request.agent_id), self.signing_keys.current(tx)
+        if held and held.fingerprint == standing.fingerprint and held_keys is keys:
+            return None
+        grant = self._confirmed(standing, keys, identity, request, context)
+        if grant:
+            self.standings.hold(standing)
+        return grant
+
+    def _confirmed(
+        self,
+        standing: Standing,
+        keys: KeySet,
+        identity: WorkflowIdentity,
+        request: ExchangeRequest,
+        context: RequestContext,
+    ) -> Grant | None:
+        """The exchange by what was read before, as far as the transaction that keeps it finds the same.
+
+        It may be outdated, so nobody is refused by it: `None` where it does not let the run in.
+        """
+        try:
+            policy = self._decide(standing, identity)
+            grant = self._grant(policy, request)
+        except (InvalidOidcToken, ExchangeRefused):
+            return None
+        if not _is_pinned(policy):
+            return None
+        grant, record = self._issue(keys.active, identity, policy, request, grant, context)
+        now = self.clock()
+        note_use_of = policy.id if self.standings.is_use_due(policy, now) else None
+        is_kept = self.ledger.settle(Settlement(standing, keys.version, _used(identity), record, note_use_of))
+        if is_kept and note_use_of:
+            self.standings.note_use(note_use_of, now)
+        return grant if is_kept else None
+
+    def _by_the_database(
+        self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
+    ) -> Grant:
+        """The exchange by what the database says within its own transaction."""
+        with self.store.write() as tx:
+            check_unused(tx, identity)
+            standing = standing_in(tx, identity, request.agent_id)
+            policy = self._decide(standing, identity)
+            grant = self._grant(policy, request)
+            self._use_up(tx, identity)
+            policy = self._pin(tx, identity, policy, context)
+            now = self.clock()
+            notes_use = is_use_due(policy.last_used_at, now)
+            if notes_use:
+                tx.policies.mark_used([policy.id], now)
+            key = self.signing_keys.current(tx).active
+            grant, record = self._issue(key, identity, policy, request, grant, context)
+            tx.audit.append(record)
+        self.standings.hold(standing)
+        if notes_use:
+            self.standings.note_use(policy.id, now)
+        return grant
+
+    def _decide(self, standing: Standing, identity: WorkflowIdentity) -> TrustPolicy:
+        decision = standing.decide(identity, self.clock())
+        if isinstance(decision, Denied):
+            raise _refusal(decision, identity, standing.agent_id)
+        return decision.policy
+
+    def _grant(self, policy: TrustPolicy, request: ExchangeRequest) -> Grant:
+        scope = granted_scopes(policy, request.scope)
+        if isinstance(scope, ScopeRefused):
+            raise ScopeNotPermitted(scope.asked, scope.permitted)
+        return Grant(
+            policy_id=policy.id,
+            scope=scope,
+            issued_at=int(self.clock().timestamp()),
+            expires_in=effective_ttl(policy, request.expires_in, self.token_ttl),
+        )
+
+    def _use_up(self, tx: Transaction, identity: WorkflowIdentity) -> None:
+        """Claim the `jti`: of several at the same moment one wins (federation-security B6)."""
+        if not tx.used_tokens.claim(_used(identity)):
+            raise replayed()
+
+    def _pin(
+        self, tx: Transaction, identity: WorkflowIdentity, policy: TrustPolicy, context: RequestContext
+    ) -> TrustPolicy:
+        """Bind the name to the ids at first use: whoever takes the name over later has others (A8)."""
+        if _is_pinned(policy):
+            return policy
+        pinned = tx.policies.pin(
+            issuer=identity.issuer,
+            repository_key=identity.repository_key,
+            repository_id=identity.repository_id,
+            owner_id=identity.repository_owner_id,
+            now=self.clock(),
+        )
+        for policy_id in pinned:
+            self.auditor.success(
+                tx,
+                context,
+                Action.POLICY_PINNED,
+                identity.subject,
+                policy_id=policy_id,
+                repository=identity.repository,
+                details={
+                    "repositoryId": identity.repository_id,
+                    "repositoryOwnerId": identity.repository_owner_id,
+                },
+            )
+        current = tx.policies.get(policy.id)
+        # Two first exchanges at one moment, of two repositories that had the name: the second finds the first's ids.
+        if current is None or (current.repository_id, current.repository_owner_id) != (
+            identity.repository_id,
+            identity.repository_owner_id,
+        ):
+            raise IdentityChanged(IdentityChanged.brief)
+        return current
+
+    def _issue(
+        self,
+        key: SigningKey,
+        identity: WorkflowIdentity,
+        policy: TrustPolicy,
+        request: ExchangeRequest,
+        grant: Grant,
+        context: RequestContext,
+    ) -> tuple[Grant, AuditRecord]:
+        """The grant with its token, and the record without which it must not leave."""
+        subject = str(request.agent_id or identity.subject)
+        claims = AccessTokenClaims(
+            iss=self.issuer,
+            sub=subject,
+            aud=self.token_audience,
+            client_id=subject,
+            scope=scopes.render(grant.scope),
+            iat=grant.issued_at,
+            exp=grant.issued_at + grant.expires_in,
+            jti=self.new_token_id(),
+            provenance=_provenance(identity, policy),
+        )
+        record = self.auditor.record(
+            context,
+            Action.TOKEN_ISSUED,
+            Outcome.SUCCESS,
+            subject,
+            agent_id=request.agent_id,
+            policy_id=policy.id,
+            policy_version=policy.version,
+            repository=identity.repository,
+            details={
+                **_audited(identity),
+                "issuedJti": claims.jti,
+                "scope": claims.scope,
+                "expiresIn": grant.expires_in,
+            },
+        )
+        return replace(grant, access_token=access_token.issue(key, claims)), record
+
+    def _audit_refusal(
+        self,
+        identity: WorkflowIdentity,
+        request: ExchangeRequest,
+        refusal: InvalidOidcToken | ExchangeRefused,
+        context: RequestContext,
+    ) -> None:
+        details = {
+            **_audited(identity),
+            "message": refusal.message,
+            "dryRun": request.dry_run,
+            **refusal.audit_details(),
+        }
+        self.refusals.note(identity, request.agent_id, refusal, context, details)
+
+
+def _is_pinned(policy: TrustPolicy) -> bool:
+    return bool(policy.repository_id and policy.repository_owner_id)
+
+
+def _used(identity: WorkflowIdentity) -> UsedToken:
+    keep_until = datetime.fromtimestamp(identity.exp, UTC) + _REPLAY_MARGIN
+    return UsedToken(identity.issuer, identity.jti, keep_until)
+
+
+def _refusal(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> ServiceError:
+    message = explanation.message(denied, identity, agent_id)
+    match denied.reason:
+        case DenialReason.REF_TYPE_MISSING:
+            return InvalidOidcToken("missing_claim", message)
+        case DenialReason.IDENTITY_CHANGED:
+            refusal: ExchangeRefused = IdentityChanged(message)
+        case DenialReason.BRANCH_NOT_PERMITTED:
+            refusal = BranchNotPermitted(message, explanation.explain(denied, identity, agent_id))
+        case DenialReason.TRUST_POLICY_VIOLATION:
+            violation = TrustPolicyViolation if denied.agent_is_active else AgentNotTrusted
+            refusal = violation(message, explanation.explain(denied, identity, agent_id))
+    refusal.reason = explanation.cause(denied, agent_id)
+    refusal.trace = explanation.nearest_trace(denied, agent_id)
+    return refusal
+
+
+def _provenance(identity: WorkflowIdentity, policy: TrustPolicy) -> dict[str, str]:
+    """The run that a token was issued to, for the services that accept it."""
+    facts = {
+        "provider": identity.provider,
+        "repository": identity.repository,
+        "repository_id": identity.repository_id,
+        "ref": identity.ref,
+        "sha": identity.sha,
+        "workflow_ref": identity.workflow_ref,
+        "run_id": identity.run_id,
+        "run_attempt": identity.run_attempt,
+        "policy_id": str(policy.id),
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _audited(identity: WorkflowIdentity) -> dict[str, str]:
+    """The claims that an auditor asks for; an allow-list, so that nothing new slips into the database."""
+    claims = {name: getattr(identity, name) for name in _AUDITED_CLAIMS}
+    return {name: value for name, value in claims.items() if value is not None}

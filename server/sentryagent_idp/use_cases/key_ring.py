@@ -1,0 +1,121 @@
+"""The provider's signing keys in this process: loaded once, checked against the database's version for each use."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import NoReturn
+from uuid import uuid4
+
+from sentryagent_idp.domain.audit import PROVIDER, Action, RequestContext
+from sentryagent_idp.errors import DatabaseUnavailable
+from sentryagent_idp.ports import Clock, KeyStatus, NewId, Store, StoredKey, Transaction
+from sentryagent_idp.tokens.signing_key import Passphrases, SigningKey, UnreadableKey
+from sentryagent_idp.use_cases import key_life
+from sentryagent_idp.use_cases.audit import Auditor
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """The keys of one version: one signs, all verify and are published."""
+
+    version: int
+    active: SigningKey
+    by_kid: Mapping[str, SigningKey]
+
+
+def _raise(error: UnreadableKey) -> NoReturn:
+    raise error
+
+
+@dataclass(slots=True)
+class KeyRing:
+    """Holds the parsed keys; asks the database for their version in the caller's own transaction.
+
+    So a revoked key is refused by the next request in every process, at the price of one row.
+    `on_unreadable` gets the error of each key that cannot be read or trusted, once for each form of its row. If it
+    returns, the other keys go on without that one.
+    """
+
+    passphrases: Passphrases = field(repr=False)
+    on_unreadable: Callable[[UnreadableKey], None] = _raise
+    _held: KeySet | None = None
+    _unreadable: frozenset[StoredKey] = frozenset()
+    _lock: Lock = field(default_factory=Lock)
+
+    @property
+    def held(self) -> KeySet | None:
+        """The key set as it was read last."""
+        return self._held
+
+    def current(self, tx: Transaction) -> KeySet:
+        """The key set as the database has it now.
+
+        Raises `DatabaseUnavailable` if the database has no key to sign with.
+        """
+        version = tx.signing_keys.version()
+        held = self._held
+        if held is not None and held.version == version:
+            return held
+        with self._lock:
+            # Meanwhile another thread may have read them: a change is seen by all at the same moment.
+            if self._held is None or self._held.version != version:
+                self._held = self._load(tx, version, self._held.by_kid if self._held else {})
+            return self._held
+
+    def _load(self, tx: Transaction, version: int, known: Mapping[str, SigningKey]) -> KeySet:
+        """The keys of the database that can be trusted; those that are known already are not read again."""
+        stored = tx.signing_keys.all()
+        read = {key.kid: known.get(key.kid) or self._read(key) for key in stored}
+        self._unreadable = frozenset(key for key in stored if read[key.kid] is None)
+        keys = {kid: key for kid, key in read.items() if key is not None}
+        active = [keys[key.kid] for key in stored if key.status is KeyStatus.ACTIVE and key.kid in keys]
+        if not active:
+            raise DatabaseUnavailable(
+                "The provider has no signing key that it can use; start it again with `sentryagent-idp serve`, "
+                "which makes one or says what is wrong.",
+                retry_after=5,
+            )
+        return KeySet(version, active[-1], keys)
+
+    def _read(self, stored: StoredKey) -> SigningKey | None:
+        """The key, or `None`; what failed once is not tried again, since each try costs milliseconds."""
+        if stored in self._unreadable:
+            return None
+        try:
+            return key_life.opened(stored, self.passphrases)
+        except UnreadableKey as error:
+            self.on_unreadable(error)
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedKeys:
+    """The keys as anybody may see them."""
+
+    store: Store
+    keys: KeyRing
+
+    def current(self) -> KeySet:
+        """The key set as the database has it now; raises `DatabaseUnavailable`."""
+        with self.store.read() as tx:
+            return self.keys.current(tx)
+
+
+def ensure_signing_key(
+    store: Store, alg: str, passphrases: Passphrases, clock: Clock, new_id: NewId = uuid4
+) -> None:
+    """Make sure that a key of the configured algorithm signs and the next one is published.
+
+    Of replicas that start together one makes them. Raises `UnreadableKey`, also for a key in clear if there is a
+    passphrase, and `DatabaseUnavailable`.
+    """
+    with store.write() as tx:
+        tx.signing_keys.lock()
+        before = key_life.stages(tx.signing_keys)
+        key_life.ensure(tx.signing_keys, alg, passphrases, clock())
+        after = key_life.stages(tx.signing_keys)
+        if after != before:
+            at_start = RequestContext(request_id=str(new_id()), address=None)
+            Auditor(clock, new_id).success(
+                tx, at_start, Action.KEY_CREATED, PROVIDER, details={"alg": alg, **after}
+            )

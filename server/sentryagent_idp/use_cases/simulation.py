@@ -1,0 +1,89 @@
+"""What the exchange would say: the same rules, with nothing burnt, pinned, issued or counted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sentryagent_idp.domain import explanation, scopes
+from sentryagent_idp.domain.identity import WorkflowIdentity
+from sentryagent_idp.domain.trust_policy import Allowed, DenialReason, permitted_scopes
+from sentryagent_idp.errors import (
+    BranchNotPermitted,
+    IdentityChanged,
+    InvalidOidcToken,
+    TrustPolicyViolation,
+)
+from sentryagent_idp.github import id_token
+from sentryagent_idp.github.id_token import IssuerKeys
+from sentryagent_idp.ports import Clock, Store, Transaction
+from sentryagent_idp.use_cases.decision import check_unused, standing_in
+
+_CODES = {
+    DenialReason.IDENTITY_CHANGED: IdentityChanged.code,
+    DenialReason.BRANCH_NOT_PERMITTED: BranchNotPermitted.code,
+    DenialReason.TRUST_POLICY_VIOLATION: TrustPolicyViolation.code,
+    DenialReason.REF_TYPE_MISSING: InvalidOidcToken.code,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """Decides on hypothetical claims, or on a token of GitHub's, for those who write policies."""
+
+    store: Store
+    issuer_keys: IssuerKeys
+    clock: Clock
+    github_issuer: str
+    oidc_audience: str
+    oidc_max_age: int
+
+    def of_claims(self, claims: Mapping[str, Any], agent_id: UUID | None) -> dict[str, Any]:
+        """The decision on a run that might be; the claims are nobody's word and open no door here."""
+        with self.store.read() as tx:
+            return self._decide(tx, WorkflowIdentity.hypothetical(self.github_issuer, claims), agent_id)
+
+    def of_token(self, unverified_token: str, agent_id: UUID | None) -> dict[str, Any]:
+        """The decision on a token, which stays good; raises `IssuerUnavailable`."""
+        try:
+            claims = id_token.verify(
+                unverified_token,
+                issuer=self.github_issuer,
+                audience=self.oidc_audience,
+                keys=self.issuer_keys,
+                now=int(self.clock().timestamp()),
+                max_age_seconds=self.oidc_max_age,
+            )
+            identity = WorkflowIdentity.from_claims(claims)
+            with self.store.read() as tx:
+                check_unused(tx, identity)
+                return self._decide(tx, identity, agent_id)
+        except InvalidOidcToken as refusal:
+            return _result(code=refusal.code, reason=refusal.reason)
+
+    def _decide(self, tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None) -> dict[str, Any]:
+        decision = standing_in(tx, identity, agent_id).decide(identity, self.clock())
+        trace = explanation.trace(decision.evaluations)
+        if isinstance(decision, Allowed):
+            scope = scopes.render(permitted_scopes(decision.policy))
+            return _result(policy_id=str(decision.policy.id), scope=scope, trace=trace)
+        reason = explanation.message(decision, identity, agent_id)
+        return _result(code=_CODES[decision.reason], reason=reason, trace=trace)
+
+
+def _result(
+    *,
+    code: str | None = None,
+    reason: str | None = None,
+    policy_id: str | None = None,
+    scope: str | None = None,
+    trace: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    return {
+        "allowed": code is None,
+        "code": code,
+        "reason": reason,
+        "policyId": policy_id,
+        "scope": scope,
+        "trace": trace or [],
+    }

@@ -1,0 +1,190 @@
+"""Our own tokens after their issue, and those of client secrets: RFC 7662, RFC 7009, RFC 6749 section 4.4."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sentryagent_idp.domain import scopes
+from sentryagent_idp.domain.audit import Action, RequestContext
+from sentryagent_idp.domain.caller import Caller
+from sentryagent_idp.domain.client import ProvenClient
+from sentryagent_idp.errors import Forbidden, ScopeNotPermitted, Unauthorized
+from sentryagent_idp.ports import Clock, NewTokenId, Store, Transaction
+from sentryagent_idp.tokens import access_token
+from sentryagent_idp.tokens.access_token import AccessTokenClaims
+from sentryagent_idp.use_cases.audit import Auditor
+from sentryagent_idp.use_cases.authentication import Authentication, withdrawn
+from sentryagent_idp.use_cases.key_ring import KeyRing
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """An access token and its lifetime in seconds."""
+
+    access_token: str
+    scope: tuple[str, ...]
+    expires_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenService:
+    """Introspection, revocation and the client-credentials grant; times are in seconds."""
+
+    store: Store
+    authentication: Authentication
+    signing_keys: KeyRing
+    auditor: Auditor
+    clock: Clock
+    new_token_id: NewTokenId
+    issuer: str
+    token_audience: str
+    token_ttl: int
+
+    def introspect(self, unverified_token: str) -> dict[str, Any]:
+        """What RFC 7662 says about the token: inactive where it is revoked, expired, unknown, or its agent or client is not active."""
+        with self.store.read() as tx:
+            caller = self._active(tx, unverified_token)
+        if caller is None:
+            return {"active": False}
+        return {
+            "active": True,
+            "scope": scopes.render(caller.scopes),
+            "client_id": caller.subject,
+            "sub": caller.subject,
+            "token_type": "Bearer",
+            "iss": self.issuer,
+            "aud": self.token_audience,
+            "iat": caller.iat,
+            "exp": caller.exp,
+            "jti": caller.jti,
+            **({"provenance": dict(caller.provenance)} if caller.provenance else {}),
+        }
+
+    def revoke_own(self, unverified_token: str, context: RequestContext) -> None:
+        """Revoke a token that its own bearer gives back; one that does not count any more is left as it is."""
+        caller = self._read(unverified_token)
+        if caller:
+            self._revoke(caller, caller.subject, context)
+
+    def revoke_of_client(self, client: ProvenClient, unverified_token: str, context: RequestContext) -> None:
+        """Revoke a token as the client that it was issued to, which proved its secret; raises as `revoke`."""
+        caller = self._read(unverified_token)
+        if caller is None:
+            return
+        if caller.subject != client.client_id:
+            raise _foreign()
+        self._revoke(caller, client.client_id, context)
+
+    def revoke(self, actor: Caller, unverified_token: str, context: RequestContext) -> None:
+        """Revoke a token as an admin, or as the bearer of that very token.
+
+        Raises `Forbidden` for any other token, also one with the same subject: that of a bootstrap token is a name,
+        and a name can change hands. An unknown token is no error (RFC 7009, 2.2).
+        """
+        caller = self._read(unverified_token)
+        if caller is None:
+            return
+        is_admin = actor.is_admin and actor.holds(scopes.AGENTS_WRITE)
+        if not is_admin and caller.jti != actor.jti:
+            raise _foreign()
+        self._revoke(caller, actor.subject, context)
+
+    def issue_to_client(
+        self, client: ProvenClient, wanted: tuple[str, ...] | None, context: RequestContext
+    ) -> IssuedToken:
+        """A token for a client that proved its secret: with all its scopes, or those asked for.
+
+        Raises `ScopeNotPermitted`, `DatabaseUnavailable`.
+        """
+        asked = wanted or client.scopes
+        excess = [scope for scope in asked if not scopes.satisfies(client.scopes, scope)]
+        if excess:
+            raise ScopeNotPermitted(scopes.render(excess), client.scopes, giver="client")
+        action = Action.TOKEN_ISSUED if client.agent_id else Action.ADMIN_TOKEN_ISSUED
+        return self._issue(
+            client.client_id,
+            asked,
+            self.token_ttl,
+            context,
+            action,
+            details={"grant": "client_credentials"},
+            agent_id=client.agent_id,
+        )
+
+    def issue_to_admin(
+        self, subject: str, wanted: tuple[str, ...], ttl: int, context: RequestContext
+    ) -> IssuedToken:
+        """A token for the command line; `ttl` is cut to the provider's own."""
+        lifetime = min(ttl, self.token_ttl)
+        return self._issue(subject, wanted, lifetime, context, Action.ADMIN_TOKEN_ISSUED, details={})
+
+    def _issue(
+        self,
+        subject: str,
+        granted: tuple[str, ...],
+        lifetime: int,
+        context: RequestContext,
+        action: Action,
+        *,
+        details: Mapping[str, Any],
+        agent_id: UUID | None = None,
+    ) -> IssuedToken:
+        with self.store.write() as tx:
+            token, jti = self._sign(tx, subject, granted, lifetime)
+            issue = {"issuedJti": jti, "scope": scopes.render(granted), "expiresIn": lifetime}
+            self.auditor.success(
+                tx, context, action, subject, agent_id=agent_id, details={**details, **issue}
+            )
+        return IssuedToken(token, granted, lifetime)
+
+    def _sign(self, tx: Transaction, subject: str, wanted: tuple[str, ...], lifetime: int) -> tuple[str, str]:
+        now = int(self.clock().timestamp())
+        claims = AccessTokenClaims(
+            iss=self.issuer,
+            sub=subject,
+            aud=self.token_audience,
+            client_id=subject,
+            scope=scopes.render(wanted),
+            iat=now,
+            exp=now + lifetime,
+            jti=self.new_token_id(),
+        )
+        return access_token.issue(self.signing_keys.current(tx).active, claims), claims.jti
+
+    def _active(self, tx: Transaction, unverified_token: str) -> Caller | None:
+        caller = self._known(tx, unverified_token)
+        return None if caller is None or withdrawn(tx, caller) else caller
+
+    def _read(self, unverified_token: str) -> Caller | None:
+        """The token's claims; read before anything is locked, since strangers send tokens to revoke, too."""
+        with self.store.read() as tx:
+            return self._known(tx, unverified_token)
+
+    def _known(self, tx: Transaction, unverified_token: str) -> Caller | None:
+        try:
+            return self.authentication.verify(tx, unverified_token)
+        except Unauthorized:
+            return None
+
+    def _revoke(self, caller: Caller, actor: str, context: RequestContext) -> None:
+        with self.store.write() as tx:
+            if tx.revoked_tokens.contains(caller.jti):
+                return
+            tx.revoked_tokens.add(caller.jti, keep_until=datetime.fromtimestamp(caller.exp, UTC))
+            self.auditor.success(
+                tx,
+                context,
+                Action.TOKEN_REVOKED,
+                actor,
+                agent_id=caller.agent_id,
+                repository=caller.provenance.get("repository"),
+                details={"revokedJti": caller.jti, "subject": caller.subject},
+            )
+
+
+def _foreign() -> Forbidden:
+    return Forbidden(
+        "The token is not yours; send it as its own Bearer, use its client's secret or an admin token."
+    )

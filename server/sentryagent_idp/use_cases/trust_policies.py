@@ -1,0 +1,304 @@
+"""Trust policies as their admins see them: created, read, replaced whole, deleted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sentryagent_idp.domain.agent import AgentStatus
+from sentryagent_idp.domain.audit import Action, RequestContext
+from sentryagent_idp.domain.caller import Caller
+from sentryagent_idp.domain.identity import repository_key
+from sentryagent_idp.domain.records import changes, policy_record
+from sentryagent_idp.domain.scopes import AGENTS_WRITE, FREELY_GRANTED, ONLY_ADMINS_GRANT
+from sentryagent_idp.domain.trust_policy import Conditions, TrustPolicy
+from sentryagent_idp.errors import (
+    AgentDecommissioned,
+    AgentNotFound,
+    Forbidden,
+    PreconditionFailed,
+    TrustPolicyAlreadyExists,
+    TrustPolicyDerived,
+    TrustPolicyNotFound,
+)
+from sentryagent_idp.ports import Clock, NewId, Page, PolicyFilter, Store, Transaction
+from sentryagent_idp.use_cases.audit import Auditor
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDraft:
+    """A policy as its admin writes it.
+
+    `nulls` names the members that were written as `null` where that means more than leaving them out: the two ids
+    (remove the pin) and `derivedFrom` (detach the policy from its origin).
+    """
+
+    provider: str
+    repository: str
+    conditions: Conditions
+    agent_id: UUID | None
+    repository_id: str | None
+    repository_owner_id: str | None
+    scopes: tuple[str, ...]
+    max_ttl: int | None
+    trust_registered: bool
+    enabled: bool
+    expires_at: datetime | None
+    description: str | None
+    nulls: frozenset[str] = frozenset()
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the draft says about the policy, without the ids of its repository."""
+        ids = {"repository_id", "repository_owner_id", "nulls"}
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ids}
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyAdmin:
+    """The use cases of the trust-policy resource; `github_issuer` is written into every policy."""
+
+    store: Store
+    auditor: Auditor
+    clock: Clock
+    new_id: NewId
+    github_issuer: str
+
+    def create(self, caller: Caller, draft: PolicyDraft, context: RequestContext) -> TrustPolicy:
+        """Store a new policy.
+
+        Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`, `TrustPolicyAlreadyExists`.
+        """
+        _check_rights(caller, draft)
+        now = self.clock()
+        with self.store.write() as tx:
+            _check_agent(tx, draft.agent_id)
+            repository_id, owner_id = self._ids(tx, draft, None)
+            policy = TrustPolicy(
+                id=self.new_id(),
+                issuer=self.github_issuer,
+                created_at=now,
+                updated_at=now,
+                repository_id=repository_id,
+                repository_owner_id=owner_id,
+                **draft.content,
+            )
+            tx.policies.add(policy)
+            self._audit(tx, context, Action.POLICY_CREATED, caller, policy, after=policy_record(policy))
+        return policy
+
+    def get(self, policy_id: UUID) -> TrustPolicy:
+        """The policy; raises `TrustPolicyNotFound`."""
+        with self.store.read() as tx:
+            return _existing(tx, policy_id)
+
+    def page(self, wanted: PolicyFilter, *, page: int, limit: int) -> Page[TrustPolicy]:
+        """One page of the policies."""
+        with self.store.read() as tx:
+            return tx.policies.page(wanted, page=page, limit=limit)
+
+    def replace(
+        self,
+        caller: Caller,
+        policy_id: UUID,
+        draft: PolicyDraft,
+        context: RequestContext,
+        *,
+        expected_versions: Sequence[int] | None,
+    ) -> TrustPolicy:
+        """Replace the policy whole, so that no old condition survives unseen (federation-security B25).
+
+        Its derived policies change with it, or go with `trustRegistered`; a derived one changes only where the draft
+        detaches it. `expected_versions` is what `If-Match` allows; `None` allows any. Raises as `create`, and
+        `TrustPolicyNotFound`, `PreconditionFailed`, `TrustPolicyDerived`.
+        """
+        _check_rights(caller, draft)
+        with self.store.write() as tx:
+            before = _existing(tx, policy_id, expected_versions)
+            _check_origin(before, draft)
+            _check_agent(tx, draft.agent_id)
+            repository_id, owner_id = self._ids(tx, draft, before)
+            after = replace(
+                before,
+                issuer=self.github_issuer,
+                repository_id=repository_id,
+                repository_owner_id=owner_id,
+                updated_at=self.clock(),
+                version=before.version + 1,
+                derived_from=None,
+                **draft.content,
+            )
+            if not after.trust_registered:
+                # First: the policy may become what one of them is.
+                self._remove_derived_from(tx, context, caller, after)
+            tx.policies.replace(after)
+            difference = changes(policy_record(before), policy_record(after))
+            self._audit(tx, context, Action.POLICY_UPDATED, caller, after, changed=difference)
+            self._carry_over(tx, context, caller, after)
+        return after
+
+    def delete(
+        self,
+        caller: Caller,
+        policy_id: UUID,
+        context: RequestContext,
+        *,
+        expected_versions: Sequence[int] | None,
+    ) -> None:
+        """Remove the policy and those derived from it; `expected_versions` as in `replace`.
+
+        `policies:write` is enough, whatever the policy gives: a door can be closed by all who may open one.
+        Raises `TrustPolicyNotFound`, `PreconditionFailed`.
+        """
+        with self.store.write() as tx:
+            policy = _existing(tx, policy_id, expected_versions)
+            self._remove_derived_from(tx, context, caller, policy)
+            tx.policies.delete(policy.id)
+            self._audit(tx, context, Action.POLICY_DELETED, caller, policy, before=policy_record(policy))
+
+    def _ids(
+        self, tx: Transaction, draft: PolicyDraft, before: TrustPolicy | None
+    ) -> tuple[str | None, str | None]:
+        """The ids that pin the name: the draft's, else those already known for the name, unless written as `null`."""
+        here = (self.github_issuer, repository_key(draft.repository))
+        known = [before] if before and (before.issuer, before.repository_key) == here else []
+        known += [] if known else self._pinned(tx, draft.repository)
+        wanted = (
+            ("repositoryId", draft.repository_id, [policy.repository_id for policy in known]),
+            (
+                "repositoryOwnerId",
+                draft.repository_owner_id,
+                [policy.repository_owner_id for policy in known],
+            ),
+        )
+        chosen = [
+            None if name in draft.nulls else given or next(filter(None, others), None)
+            for name, given, others in wanted
+        ]
+        return chosen[0], chosen[1]
+
+    def _pinned(self, tx: Transaction, repository: str) -> list[TrustPolicy]:
+        now = self.clock()
+        named = tx.policies.for_repository(self.github_issuer, repository_key(repository))
+        return [policy for policy in named if policy.is_live(now)]
+
+    def _carry_over(
+        self, tx: Transaction, context: RequestContext, caller: Caller, bootstrap: TrustPolicy
+    ) -> None:
+        """Change the derived policies with their origin.
+
+        One whose agent has an equal policy goes instead: nothing may keep an admin from changing the origin.
+        """
+        for derived in tx.policies.derived_from(bootstrap.id):
+            carried = _carried(bootstrap, derived)
+            try:
+                tx.policies.replace(carried)
+            except TrustPolicyAlreadyExists as taken:
+                equal = taken.details.get("policyId")
+                self._remove_derived(tx, context, caller, derived, equalTo=equal)
+            else:
+                difference = changes(policy_record(derived), policy_record(carried))
+                self._audit(tx, context, Action.POLICY_UPDATED, caller, carried, changed=difference)
+
+    def _remove_derived_from(
+        self, tx: Transaction, context: RequestContext, caller: Caller, origin: TrustPolicy
+    ) -> None:
+        for derived in tx.policies.derived_from(origin.id):
+            self._remove_derived(tx, context, caller, derived)
+
+    def _remove_derived(
+        self, tx: Transaction, context: RequestContext, caller: Caller, derived: TrustPolicy, **details: Any
+    ) -> None:
+        tx.policies.delete(derived.id)
+        origin = str(derived.derived_from)
+        self._audit(tx, context, Action.POLICY_DELETED, caller, derived, derivedFrom=origin, **details)
+
+    def _audit(
+        self,
+        tx: Transaction,
+        context: RequestContext,
+        action: Action,
+        caller: Caller,
+        policy: TrustPolicy,
+        **details: Any,
+    ) -> None:
+        self.auditor.success(
+            tx,
+            context,
+            action,
+            caller.subject,
+            agent_id=policy.agent_id,
+            policy_id=policy.id,
+            policy_version=policy.version,
+            repository=policy.repository,
+            details={"tokenJti": caller.jti, **details},
+        )
+
+
+def _existing(
+    tx: Transaction, policy_id: UUID, expected_versions: Sequence[int] | None = None
+) -> TrustPolicy:
+    policy = tx.policies.get(policy_id)
+    if policy is None:
+        raise TrustPolicyNotFound("There is no trust policy with this id.")
+    if expected_versions is not None and policy.version not in expected_versions:
+        raise PreconditionFailed(
+            f"The policy is at version {policy.version} by now; read it again before you change it."
+        )
+    return policy
+
+
+def _check_rights(caller: Caller, draft: PolicyDraft) -> None:
+    """Nobody gives away what they do not hold: a policy is a way to get a token (federation-security R-ADM-1)."""
+    for scope in draft.scopes:
+        if scope not in FREELY_GRANTED and not caller.holds(scope):
+            raise Forbidden(
+                f"A policy can give {scope} only if its author holds it.", {"requiredScope": scope}
+            )
+        if scope in ONLY_ADMINS_GRANT and not caller.is_admin:
+            raise Forbidden(
+                f"Only an admin can give {scope}: who holds it can become every agent.",
+                {"requiredScope": scope},
+            )
+    # Whatever its `scopes` are: a bootstrap token registers, changes and decommissions agents.
+    if draft.agent_id is None and not caller.holds(AGENTS_WRITE):
+        raise Forbidden(
+            f"A bootstrap policy, without agentId, gives {AGENTS_WRITE}, so its author must hold it.",
+            {"requiredScope": AGENTS_WRITE},
+        )
+
+
+def _check_origin(policy: TrustPolicy, draft: PolicyDraft) -> None:
+    if policy.derived_from and "derivedFrom" not in draft.nulls:
+        raise TrustPolicyDerived(
+            "This policy follows the bootstrap policy that it was derived from; change that one, or send "
+            "`derivedFrom` as null to make this a policy of its own.",
+            {"derivedFrom": str(policy.derived_from)},
+        )
+
+
+def _carried(bootstrap: TrustPolicy, derived: TrustPolicy) -> TrustPolicy:
+    """The derived policy as its origin now is."""
+    return replace(
+        bootstrap,
+        id=derived.id,
+        agent_id=derived.agent_id,
+        trust_registered=False,
+        derived_from=bootstrap.id,
+        created_at=derived.created_at,
+        last_used_at=derived.last_used_at,
+        version=derived.version + 1,
+    )
+
+
+def _check_agent(tx: Transaction, agent_id: UUID | None) -> None:
+    if agent_id is None:
+        return
+    agent = tx.agents.get(agent_id)
+    if agent is None:
+        raise AgentNotFound(
+            "There is no agent with this agentId; register it first, or leave agentId out for a bootstrap policy."
+        )
+    if agent.status is AgentStatus.DECOMMISSIONED:
+        raise AgentDecommissioned("The agent was decommissioned, which is final; name another one.")

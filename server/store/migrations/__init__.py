@@ -1,1 +1,0 @@
-"""The schema's history, one numbered step a table; `server.store.schema` runs it."""

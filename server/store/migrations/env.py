@@ -1,6 +1,0 @@
-"""Alembic's entry: runs the steps in the transaction that `server.store.schema` has opened."""
-
-from alembic import context
-
-context.configure(connection=context.config.attributes["connection"])
-context.run_migrations()

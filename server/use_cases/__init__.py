@@ -1,1 +1,0 @@
-"""What the provider does for its callers, one module a subject; the world comes in through `server.ports`."""

@@ -1,0 +1,244 @@
+"""Requests as they come from the wire: read whole or refused, and never a reason for a thread to wait."""
+
+import asyncio
+
+import pytest
+from granian.rsgi import ProtocolClosed
+
+from sentryagent_idp.concurrency import loop
+from sentryagent_idp.errors import PayloadTooLarge, RequestTimeout, ValidationFailed
+
+KIB = 1024
+
+
+class Headers:
+    """Header fields as granian gives them: values that are not visible ASCII are left out of `items`."""
+
+    def __init__(self, fields):
+        self._fields = fields
+
+    def __len__(self):
+        return len({name for name, _ in self._fields})
+
+    def __contains__(self, name):
+        return any(field == name for field, _ in self._fields)
+
+    def items(self):
+        return [(name, value) for name, value in self._fields if value.isascii()]
+
+    def get(self, name, default=None):
+        return next((value for field, value in self.items() if field == name), default)
+
+
+class Scope:
+    """The head of a POST, with these header fields."""
+
+    def __init__(self, *fields, path="/api/v1/oidc/token", client="198.51.100.7:4431"):
+        self.method, self.path, self.query_string = "POST", path, "a=1"
+        self.client, self.server = client, "127.0.0.1:3000"
+        self.headers = Headers(fields)
+
+
+class Client:
+    """The other end of a connection: what it sends, and what it is answered."""
+
+    def __init__(self, *parts, ends="well"):
+        self.parts, self.ends = parts, ends
+        self.read = 0
+        self.answer = None
+
+    def __call__(self):
+        return asyncio.ensure_future(self._whole())
+
+    async def _whole(self):
+        if self.ends == "never":
+            await asyncio.Event().wait()
+        if self.ends == "early":
+            raise ProtocolClosed
+        return b"".join(self.parts)
+
+    async def __aiter__(self):
+        for part in self.parts:
+            self.read += len(part)
+            yield part
+        if self.ends == "never":
+            await asyncio.Event().wait()
+        if self.ends == "early":
+            yield b""
+        yield b""
+
+    def response_bytes(self, status, headers, body):
+        self.answer = (status, headers, body)
+
+
+class Application:
+    """A WSGI application that keeps what it was asked."""
+
+    def __init__(self):
+        self.environ = None
+        self.body = None
+
+    def __call__(self, environ, start_response):
+        self.environ, self.body = environ, environ["wsgi.input"].read()
+        if environ["PATH_INFO"] == "/broken":
+            raise SystemExit("broken")
+        start_response("200 OK", [("X-A", "b")])
+        return [b"ans", b"wer"]
+
+
+@pytest.fixture
+def ask(monkeypatch):
+    """Send a request through the loop; gives the application and the client after the answer."""
+    monkeypatch.setattr(loop, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(loop, "_BODY_SECONDS", 0.05)
+    application = Application()
+    rsgi = loop.RsgiApplication(application, threads=1)
+
+    def run(scope, client):
+        async def one():
+            rsgi.__rsgi_init__(asyncio.get_running_loop())
+            await asyncio.wait_for(rsgi.__rsgi__(scope, client), 10)
+
+        asyncio.run(one())
+        return application, client
+
+    return run
+
+
+def test_a_whole_request_is_answered_by_the_application(ask):
+    """The application gets the body, the head and the peer; the client gets the application's answer."""
+    application, client = ask(
+        Scope(("content-length", "5"), ("content-type", "text/plain")), Client(b"he", b"llo")
+    )
+
+    assert client.answer == (200, [("X-A", "b")], b"answer")
+    assert application.body == b"hello"
+    wanted = {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/api/v1/oidc/token",
+        "QUERY_STRING": "a=1",
+        "CONTENT_TYPE": "text/plain",
+        "CONTENT_LENGTH": "5",
+        "REMOTE_ADDR": "198.51.100.7",
+    }
+    assert {name: application.environ[name] for name in wanted} == wanted
+    assert loop.REFUSAL not in application.environ
+
+
+@pytest.mark.parametrize(
+    ("client", "address"),
+    [("198.51.100.7:4431", "198.51.100.7"), ("[2001:db8::1]:443", "2001:db8::1"), ("[::ffff:192.0.2.1]:80", "::ffff:192.0.2.1")],
+)  # fmt: skip
+def test_the_peer_has_an_address_without_port(ask, client, address):
+    """IPv6 comes in brackets."""
+    application, _ = ask(Scope(client=client), Client())
+
+    assert application.environ["REMOTE_ADDR"] == address
+
+
+def test_a_path_outside_ascii_is_passed_on_as_wsgi_wants_it(ask):
+    """PEP 3333: the bytes of UTF-8, each as a character."""
+    application, _ = ask(Scope(path="/é"), Client())
+
+    assert application.environ["PATH_INFO"] == "/\xc3\xa9"
+
+
+def test_lines_of_one_name_are_joined(ask):
+    """RFC 9110, 5.3: a proxy that adds a line of its own is not the only one that is read."""
+    application, _ = ask(Scope(("x-forwarded-for", "192.0.2.1"), ("x-forwarded-for", "192.0.2.2")), Client())
+
+    assert application.environ["HTTP_X_FORWARDED_FOR"] == "192.0.2.1,192.0.2.2"
+
+
+@pytest.mark.parametrize("name", ["x_forwarded_for", "content_type", "authorization_", "x-a_b"])
+def test_a_name_with_an_underscore_is_refused(ask, name):
+    """As a variable of WSGI it is the twin of the one with a hyphen."""
+    application, _ = ask(Scope(("x-forwarded-for", "192.0.2.1"), (name, "192.0.2.9")), Client())
+
+    assert isinstance(application.environ[loop.REFUSAL], ValidationFailed)
+    assert application.environ["HTTP_X_FORWARDED_FOR"] == "192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_refused"),
+    [
+        ("authorization", True),
+        ("content-type", True),
+        ("if-match", True),
+        ("x-forwarded-for", True),
+        ("user-agent", False),
+        ("cf-ipcity", False),
+    ],
+)
+def test_a_deciding_field_that_cannot_be_read_does_not_count_as_absent(ask, name, is_refused):
+    """Other fields may hold what they like: proxies write names of cities."""
+    application, _ = ask(Scope((name, "São Paulo")), Client())
+
+    assert (loop.REFUSAL in application.environ) == is_refused
+
+
+CHUNKED = ("transfer-encoding", "chunked")
+
+
+@pytest.mark.parametrize(
+    ("field", "client", "refusal"),
+    [
+        (("content-length", "5"), Client(b"he", ends="never"), RequestTimeout),
+        (("content-length", "5"), Client(b"he", ends="early"), ValidationFailed),
+        (CHUNKED, Client(b"he", ends="never"), RequestTimeout),
+        (CHUNKED, Client(b"he", ends="early"), ValidationFailed),
+        (("content-length", str(32 * KIB + 1)), Client(b"x" * (32 * KIB + 1)), PayloadTooLarge),
+        (("content-length", "9" * 18), Client(*[b"x" * KIB] * 2000), PayloadTooLarge),
+        (CHUNKED, Client(*[b"x" * KIB] * 33), PayloadTooLarge),
+        (CHUNKED, Client(*[b"x" * KIB] * 2000), PayloadTooLarge),
+    ],
+)
+def test_a_body_that_is_not_whole_or_too_large_is_refused(ask, field, client, refusal):
+    """The application says so, without a byte of it, and the connection ends; of an endless one a megabyte is read."""
+    application, client = ask(Scope(field), client)
+
+    assert type(application.environ[loop.REFUSAL]) is refusal
+    assert application.body == b""
+    assert ("Connection", "close") in client.answer[1]
+    assert client.read <= 1024 * KIB + KIB
+
+
+@pytest.mark.parametrize("field", [("content-length", str(32 * KIB)), CHUNKED])
+def test_the_largest_body_is_taken(ask, field):
+    """32 KiB, in one part or many."""
+    application, _ = ask(Scope(field), Client(*[b"x" * KIB] * 32))
+
+    assert application.body == b"x" * 32 * KIB
+    assert loop.REFUSAL not in application.environ
+
+
+def test_a_thread_outlives_what_an_application_raises(ask):
+    """Of one thread, the next request needs it."""
+    _, broken = ask(Scope(path="/broken"), Client())
+    _, sound = ask(Scope(), Client())
+
+    assert broken.answer is None
+    assert sound.answer[0] == 200
+
+
+def test_no_thread_waits_for_a_client(ask, monkeypatch):
+    """While a body does not come, the only thread is free to answer another request."""
+    monkeypatch.setattr(loop, "_BODY_SECONDS", 30)
+    application = Application()
+    rsgi = loop.RsgiApplication(application, threads=1)
+
+    async def both():
+        rsgi.__rsgi_init__(asyncio.get_running_loop())
+        slow = asyncio.ensure_future(
+            rsgi.__rsgi__(Scope(("content-length", "5")), Client(b"he", ends="never"))
+        )
+        quick = Client()
+        await asyncio.wait_for(rsgi.__rsgi__(Scope(), quick), 10)
+        is_waiting = not slow.done()
+        slow.cancel()
+        return quick.answer, is_waiting
+
+    answer, is_waiting = asyncio.run(both())
+
+    assert answer[0] == 200
+    assert is_waiting

@@ -1,0 +1,371 @@
+"""Hostile and broken ID tokens: each is refused for its own reason, the first that applies."""
+
+import base64
+import json
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sentryagent_idp.domain.identity import WorkflowIdentity
+from sentryagent_idp.errors import InvalidOidcToken
+from sentryagent_idp.github import id_token
+from sentryagent_idp.tokens import access_token
+from sentryagent_idp.tokens.access_token import AccessTokenClaims
+
+CATALOGUE = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[3] / "hostile_tokens.py")))
+NOW, KID = CATALOGUE.NOW, CATALOGUE.HEADER["kid"]
+MAX_AGE = 600
+
+
+@pytest.fixture
+def verify(github, issuer_keys):
+    def run(token, now=NOW):
+        return id_token.verify(
+            token,
+            issuer=github["issuer"],
+            audience=github["audience"],
+            keys=issuer_keys,
+            now=now,
+            max_age_seconds=MAX_AGE,
+        )
+
+    return run
+
+
+@pytest.fixture
+def reason(verify):
+    def run(token, now=NOW):
+        with pytest.raises(InvalidOidcToken) as caught:
+            verify(token, now)
+        return caught.value.reason
+
+    return run
+
+
+def test_a_token_as_github_sends_it(verify, mint, github):
+    """A genuine token gives its claims, and the identity has each of them."""
+    claims = verify(mint())
+    assert dict(claims) == github["claims"]
+    identity = WorkflowIdentity.from_claims(claims)
+    assert identity.issuer == github["issuer"]
+    assert {name: getattr(identity, name) for name in ("repository", "ref", "sha", "environment")} == {
+        "repository": "acme/api",
+        "ref": "refs/heads/main",
+        "sha": "a" * 40,
+        "environment": None,
+    }
+
+
+ACCEPTED = [
+    # header changes, claim changes: differences that GitHub's own tokens have shown
+    ({"typ": ...}, {}),
+    ({"x5t": ...}, {}),
+    ({"kid": KID, "extra": [1, {"a": "b"}]}, {}),
+    ({}, {"new_claim_of_2027": {"nested": ["x", 1, None, True]}}),
+    ({}, {"ref": ""}),
+    ({}, {"ref_type": ...}),
+    ({}, {"environment": "Production: EU \u00fc"}),
+    ({}, {"environment": ""}),
+    ({}, {"workflow": "\U0001f680" * 256}),
+    ({}, {"sub": "repo:acme/api:job_workflow_ref:" + "x" * 1500}),
+    ({}, {"sub": "repo:acme@7/api@101:ref:refs/heads/main"}),
+    ({}, {"enterprise": "acme", "enterprise_id": "3", "repo_property_team": "a,b"}),
+    ({}, {"exp": NOW + 21_600}),
+    ({}, {"nbf": NOW - 600}),
+    ({}, {f"claim_{number}": "x" for number in range(60)}),
+]
+
+
+@pytest.mark.parametrize(("header", "claims"), ACCEPTED)
+def test_what_github_may_send(header, claims, verify, mint):
+    """Unknown claims, absent optional ones and long texts are no fault (GitHub adds claims every year)."""
+    assert verify(mint(header, claims))["repository"] == "acme/api"
+
+
+@pytest.mark.parametrize(
+    ("attack", "edit"), CATALOGUE.MALFORMED_TEXT, ids=[row[0] for row in CATALOGUE.MALFORMED_TEXT]
+)
+def test_malformed_text(attack, edit, reason, mint, issuer_keys):
+    """A text that is not exactly a compact JWS never gets as far as a key."""
+    assert reason(edit(mint())) == "malformed"
+    assert issuer_keys.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("attack", "header", "claims"),
+    CATALOGUE.MALFORMED_PARTS,
+    ids=[row[0] for row in CATALOGUE.MALFORMED_PARTS],
+)
+def test_malformed_parts(attack, header, claims, reason, mint, issuer_keys):
+    """A part that one reader could take differently from another is refused, although it is signed."""
+    assert reason(mint(header, claims)) == "malformed"
+    assert issuer_keys.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("attack", "header", "claims", "expected"),
+    CATALOGUE.OTHER_REASONS,
+    ids=[row[0] for row in CATALOGUE.OTHER_REASONS],
+)
+def test_reason(attack, header, claims, expected, reason, mint):
+    """A well-formed token of the wrong kind, source or purpose is refused for just that."""
+    assert reason(mint(header, claims)) == expected
+
+
+@pytest.mark.parametrize(("offsets", "expected"), CATALOGUE.TIMES)
+def test_times_to_the_second(offsets, expected, verify, reason, mint):
+    """Each boundary holds on its second and not one beside it (B12, B27, R-CLM-1)."""
+    token = mint(claims={name: NOW + offset for name, offset in offsets.items()})
+    if expected is None:
+        assert verify(token)["jti"]
+    else:
+        assert reason(token) == expected
+
+
+def test_times_at_the_ends_of_their_range(verify, reason, mint):
+    """Zero is a time long past, 90 s before the end of the year 9999 one far ahead; neither is an error of form."""
+    assert reason(mint(claims={"exp": 0})) == "expired"
+    assert reason(mint(claims={"iat": 0})) == "too_old"
+    assert verify(mint(claims={"exp": 253402300709}))["exp"] == 253402300709
+
+
+ORDER = [
+    # Each fault comes with all later ones, and names the reason although they are there, too.
+    ("malformed", {"crit": []}, {}),
+    ("wrong_type", {"typ": "at+jwt"}, {}),
+    ("algorithm_not_allowed", {"alg": "none"}, {}),
+    ("wrong_issuer", {"kid": "unknown"}, {"iss": "https://evil.example"}),
+    ("unknown_key", {"kid": "unknown"}, {}),
+    ("bad_signature", {}, {}),
+    ("missing_claim", {}, {"jti": ...}),
+    ("wrong_audience", {}, {"aud": "x"}),
+    ("expired", {}, {"exp": NOW - 100}),
+    ("not_yet_valid", {}, {"nbf": NOW + 100}),
+    ("too_old", {}, {"iat": NOW - 1000}),
+]
+
+
+@pytest.mark.parametrize("first", range(len(ORDER)))
+def test_the_first_failing_check_names_the_reason(first, reason, mint, issuer_key, stranger_key):
+    """The order of the contract holds for a token with every later fault at once."""
+    expected = ORDER[first][0]
+    header, claims = {}, {}
+    for _, header_fault, claims_fault in ORDER[first:]:
+        header = {**header_fault, **header}
+        claims = {**claims_fault, **claims}
+    has_bad_signature = first <= [row[0] for row in ORDER].index("bad_signature")
+    token = mint(header, claims, key=stranger_key if has_bad_signature else issuer_key)
+    assert reason(token) == expected
+
+
+def test_bad_signature(reason, mint, stranger_key, issuer_key):
+    """Another's key, another's payload or a cut signature are all no signature (B1)."""
+    genuine = mint()
+    header, payload, signature = genuine.split(".")
+    other = mint(claims={"repository": "acme/other"}).split(".")
+    assert reason(mint(key=stranger_key)) == "bad_signature"
+    assert reason(f"{header}.{other[1]}.{signature}") == "bad_signature"
+    assert reason(f"{header}.{payload}.{signature[:-2]}") == "bad_signature"
+    assert reason(f"{header}.{payload}.AAAA") == "bad_signature"
+    assert reason(mint(key=issuer_key, alg="RS512")) == "bad_signature"
+    assert reason(mint(key=issuer_key, alg="PS256")) == "bad_signature"
+
+
+def test_public_key_as_a_secret(reason, mint, issuer_key):
+    """HMAC with the published key as its secret is the oldest trick (B1, CVE-2022-29217)."""
+    public = issuer_key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    token = mint({"alg": "HS256"}, key=public, alg="HS256")
+    assert reason(token) == "algorithm_not_allowed"
+
+
+def test_our_own_access_token(reason, our_keys, github):
+    """What we issued never comes back in as an identity (B15)."""
+    claims = AccessTokenClaims(
+        iss=github["issuer"],
+        sub="x",
+        aud=github["audience"],
+        client_id="x",
+        scope="",
+        iat=NOW,
+        exp=NOW + 60,
+        jti="j",
+    )
+    assert reason(access_token.issue(our_keys["RS256"], claims)) == "wrong_type"
+
+
+def test_wrong_audience_says_which_is_expected(verify, mint, github):
+    """The one fault that a workflow's author can mend at once comes with the value to use."""
+    with pytest.raises(InvalidOidcToken) as caught:
+        verify(mint(claims={"aud": "x"}))
+    assert caught.value.details == {"reason": "wrong_audience", "expectedAudience": github["audience"]}
+
+
+def test_missing_claim_names_the_claim(verify, mint):
+    """The message says which claim it is."""
+    with pytest.raises(InvalidOidcToken, match="no claim repository_id"):
+        verify(mint(claims={"repository_id": ...}))
+    assert id_token.missing_claim("ref_type").details == {"reason": "missing_claim"}
+
+
+def test_no_message_repeats_the_token(mint, verify):
+    """Whatever is wrong with a token, its text and its kid are in no message (B19, R-JWKS-5)."""
+    secret = "S3CR3T-and-long-enough-to-find"
+    for header, claims in (
+        ({"kid": f"{secret}!"}, {}),
+        ({"kid": secret}, {}),
+        ({"typ": secret}, {}),
+        ({"alg": secret}, {}),
+        ({}, {"iss": secret}),
+        ({}, {"aud": secret}),
+        ({}, b'{"%s":1,"%s":2}' % (secret.encode(), secret.encode())),
+    ):
+        with pytest.raises(InvalidOidcToken) as caught:
+            verify(mint(header, claims))
+        assert secret not in caught.value.message + json.dumps(caught.value.details)
+
+
+@pytest.mark.parametrize(("part", "canonical"), [("A", "AQgw"), ("AA", "AEIMQUYcgkosw048")])
+def test_of_a_part_each_octet_has_one_spelling(part, canonical, mint):
+    """A last character whose unused bits are set is another spelling of the same octets (B8).
+
+    A signature of RSA-2048 has two characters over fours, one of RSA-4096 three.
+    """
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    head = mint().rpartition(".")[0]
+    for last in alphabet:
+        token = f"{head}.{'A' * 680}{part}{last}"
+        if last in canonical:
+            assert len(id_token.read(token).signature) == 510 + len(part)
+        else:
+            with pytest.raises(InvalidOidcToken, match="its signature is not canonical base64url"):
+                id_token.read(token)
+
+
+def test_a_token_of_16_kib_is_the_largest(mint):
+    """16,384 characters are read, one more is not (B9)."""
+    heads = [mint(claims={"padding": "a" * length}).rpartition(".")[0] for length in range(4)]
+    # The longest signature whose length base64 can have.
+    head = next(it for it in heads if (16_384 - len(it) - 1) % 4 in {0, 3})
+    token = f"{head}.{'A' * (16_384 - len(head) - 1)}"
+
+    assert id_token.read(token).kid == KID
+    with pytest.raises(InvalidOidcToken, match="longer than 16384 characters"):
+        id_token.read(f"{token}A")
+
+
+def test_claims_are_accounted_for():
+    """What `WorkflowIdentity` reads is what was checked here, neither more nor less."""
+    fields = set(WorkflowIdentity.__dataclass_fields__) - {"issuer", "provider"}
+    checked = {
+        *id_token.REQUIRED_STRINGS,
+        *id_token.REQUIRED_TIMES,
+        *id_token.OPTIONAL_STRINGS,
+    }
+    assert checked - {"aud", "nbf"} == fields
+
+
+def test_signed_claims_cannot_be_changed(verify, mint):
+    """Nobody downstream can make a verified claim say something else."""
+    with pytest.raises(TypeError):
+        verify(mint())["repository"] = "evil/repo"
+
+
+def test_peers_accept_what_is_refused_here(mint, issuer_key, reason):
+    """Why `jwt.decode` is not used: the library takes the last of two equal claims, and padding."""
+    claims = b'{"aud":"x","aud":"https://idp.example","exp":%d}' % (NOW + 10**9)
+    token = mint(claims=claims)
+    options = {"key": issuer_key.public_key(), "algorithms": ["RS256"], "audience": "https://idp.example"}
+    assert jwt.decode(token, **options)["aud"] == "https://idp.example"
+    assert jwt.decode(f"{token}==", **options)
+    assert reason(token) == reason(f"{token}==") == "malformed"
+
+
+# Laws
+
+
+@given(data=st.data())
+def test_no_changed_byte_gets_in(data, mint, github, issuer_key):
+    """A genuine token with any one character replaced, removed or added is refused (R-IN-2)."""
+    token = mint()
+    index = data.draw(st.integers(0, len(token) - 1))
+    character = data.draw(st.sampled_from("ABab09-_.=+/ \n\x00\u0410"))
+    edited = data.draw(
+        st.sampled_from(
+            [
+                token[:index] + character + token[index + 1 :],
+                token[:index] + token[index + 1 :],
+                token[:index] + character + token[index:],
+            ]
+        )
+    )
+    if edited == token:
+        return
+    with pytest.raises(InvalidOidcToken):
+        _verify(edited, github, issuer_key)
+
+
+@given(
+    st.text()
+    | st.text('AZaz09-_.={}"[]', max_size=200)
+    | st.binary().map(lambda octets: octets.decode("latin-1"))
+)
+def test_no_text_is_an_error_of_ours(github, issuer_key, text):
+    """Whatever is sent is refused as a token, and never as a fault of the program (R-ERR-1)."""
+    with pytest.raises(InvalidOidcToken):
+        _verify(text, github, issuer_key)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(
+    header=st.dictionaries(st.sampled_from(["alg", "typ", "kid", "crit", "x5t"]), JSON),
+    claims=st.dictionaries(
+        st.sampled_from(["iss", "aud", "exp", "iat", "sub", "ref", "environment"]), JSON, min_size=1
+    ),
+)
+def test_no_json_is_an_error_of_ours(header, claims, mint, github, issuer_key):
+    """Any JSON in any member is accepted or refused; nothing else comes out (B10, B12)."""
+    try:
+        verified = _verify(mint(header, claims), github, issuer_key)
+    except InvalidOidcToken:
+        return
+    assert verified["iss"] == github["issuer"]
+    assert verified["aud"] == github["audience"]
+
+
+class _OneKey:
+    def __init__(self, key):
+        self.find = lambda kid: key
+
+
+def _verify(token, github, issuer_key):
+    return id_token.verify(
+        token,
+        issuer=github["issuer"],
+        audience=github["audience"],
+        keys=_OneKey(issuer_key.public_key()),
+        now=NOW,
+        max_age_seconds=MAX_AGE,
+    )
+
+
+def test_read_does_not_verify(mint, stranger_key):
+    """Reading gives the parts as they are signed over, whoever signed them."""
+    token = mint({"alg": "none"}, key=stranger_key)
+    parts = id_token.read(token)
+    assert (parts.kid, parts.alg, parts.typ) == (KID, "none", "JWT")
+    assert parts.signing_input.decode() == token.rpartition(".")[0]
+    assert base64.urlsafe_b64encode(parts.signature).rstrip(b"=").decode() == token.rpartition(".")[2]

@@ -1,0 +1,150 @@
+"""JSON that means one thing only."""
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sentryagent_idp.jose.strict_json import Limits, StrictJsonError, parse
+
+LIMITS = Limits(depth=4, members=10, string_length=20)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (b"{}", {}),
+        (b' {"a": [1, -2, true, null, "x"]} ', {"a": [1, -2, True, None, "x"]}),
+        ('{"\u00fc":"\\u00fc\\ud83d\\ude00"}', {"\u00fc": "\u00fc\U0001f600"}),
+        (b'{"a":{"b":1},"c":{"b":1}}', {"a": {"b": 1}, "c": {"b": 1}}),
+        (b"[[[[]]]]", [[[[]]]]),
+        (b'"[[[[[[{{{{"', "[[[[[[{{{{"),
+        (b'"\\"[[[[[["', '"[[[[[['),
+        (b'["\\\\","[[[["]', ["\\", "[[[["]),
+        (b"9999999999999999999", 9999999999999999999),
+        (b"[1,2,3,4,5,6,7,8,9,10]", list(range(1, 11))),
+    ],
+)
+def test_accepted(text, value):
+    """Ordinary JSON is read as everybody reads it; brackets in strings are no depth."""
+    assert parse(text, LIMITS) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b'{"a":1,"a":2}', "same member twice"),
+        (b'{"a":1,"\\u0061":2}', "same member twice"),
+        (b'[{"b":{"a":1,"a":1}}]', "same member twice"),
+        (b"NaN", "NaN is not a JSON value"),
+        (b"[Infinity]", "Infinity is not a JSON value"),
+        (b"-Infinity", "-Infinity is not a JSON value"),
+        (b"1.0", "without a fraction"),
+        (b"1e3", "without a fraction"),
+        (b"1" * 20, "more than 19 digits"),
+        (b"-" + b"1" * 20, "more than 19 digits"),
+        (b"[[[[[]]]]]", "nested deeper than 4"),
+        (b"[" * 100_000, "nested deeper than 4"),
+        (b'{"a":' * 100_000, "nested deeper than 4"),
+        (b"[1,2,3,4,5,6,7,8,9,10,11]", "more than 10 members"),
+        (b"[[1,2,3,4,5],[1,2,3,4]]", "more than 10 members"),
+        (b'"' + b"x" * 21 + b'"', "more than 20 characters"),
+        (b'{"' + b"x" * 21 + b'":1}', "more than 20 characters"),
+        (b'"\\ud800"', "half of a surrogate pair"),
+        (b'{"\\udc00":1}', "half of a surrogate pair"),
+        ('"\ud800"', "half of a surrogate pair"),
+        (b'"\xff"', "not UTF-8: the byte at position 1"),
+        (b"\xef\xbb\xbf{}", "not JSON"),
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b'{"a"', "not JSON"),
+        (b'"a', "not JSON"),
+        (b"{} {}", "not JSON"),
+        (b"{'a':1}", "not JSON"),
+        (b'{"a":1,}', "not JSON"),
+        (b"01", "not JSON"),
+        (b'"\x01"', "not JSON"),
+    ],
+)
+def test_refused(text, reason):
+    """What two parsers could read in two ways, or what costs more than its size, is refused (B10, B11)."""
+    with pytest.raises(StrictJsonError, match=reason) as caught:
+        parse(text, LIMITS)
+    assert caught.value.reason == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        (b'{"a":1,"b":2,"b":3}', "b"),
+        (b'{"a\\n":1,"a\\n":3}', None),
+        (b'{"a":"' + b"x" * 21 + b'"}', "a"),
+        (b'{"a":{"b":["' + b"x" * 21 + b'"]}}', "a"),
+        (b'{"a":"\\ud800"}', "a"),
+        (b"[", None),
+    ],
+)
+def test_the_field_is_named_where_it_is_known(text, field):
+    """An answer can name the member at fault."""
+    with pytest.raises(StrictJsonError) as caught:
+        parse(text, LIMITS)
+    assert caught.value.field == field
+
+
+def test_floats_where_they_are_allowed():
+    """A fraction is read where it is asked for, and is still a finite number."""
+    assert parse(b"[1.5,1e3]", Limits(floats=True)) == [1.5, 1000.0]
+    for text in (b"1e400", b"-1e400"):
+        with pytest.raises(StrictJsonError, match="too large"):
+            parse(text, Limits(floats=True))
+
+
+@pytest.mark.parametrize(
+    "text", ['"' * 32_768, '"\\' * 16_384, '"' + '\\"' * 16_384, "[" * 4 + '"a' * 8_000, "{" * 32_768]
+)
+def test_broken_texts_are_not_slow(text):
+    """A text made of unfinished strings is refused in one pass."""
+    with pytest.raises(StrictJsonError):
+        parse(text, LIMITS)
+
+
+def test_depth_does_not_depend_on_the_callers_stack():
+    """The limit holds where the stack is nearly used up; the parser's own recursion is never what stops it (B10)."""
+
+    def deep(levels):
+        return deep(levels - 1) if levels else parse(b"[" * 50_000, LIMITS)
+
+    with pytest.raises(StrictJsonError):
+        deep(700)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(10**18), 10**18) | st.text(),
+        lambda it: st.lists(it) | st.dictionaries(st.text(), it),
+    )
+)
+def test_agrees_with_the_standard_library(value):
+    """What is accepted is what `json` reads."""
+    limits = Limits(depth=50, members=10_000, string_length=10_000)
+    text = json.dumps(value)
+    assert parse(text, limits) == json.loads(text)
+
+
+@given(st.binary(max_size=200) | st.text('[]{}",:\\u0aeE+-.19 tnfN', max_size=100).map(str.encode))
+def test_nothing_else_is_raised(text):
+    """Any bytes are read as the standard library reads them, or are a `StrictJsonError`."""
+    with contextlib.suppress(StrictJsonError):
+        assert parse(text, LIMITS) == json.loads(text)
+
+
+def test_a_member_that_is_there_twice_is_found_in_linear_time():
+    """A search for each name in all names would take minutes here, and one request could hold a worker up."""
+    members = ",".join(f'"m{number}":0' for number in range(200_000))
+
+    with pytest.raises(StrictJsonError, match="same member twice") as refusal:
+        parse(f'{{{members},"last":0,"last":0}}', Limits(members=1))
+
+    assert refusal.value.field == "last"

@@ -1,0 +1,50 @@
+"""Ids that grow with the time (RFC 9562, 5.7)."""
+
+from uuid import RFC_4122, UUID
+
+import pytest
+
+from sentryagent_idp.runtime import ids
+from sentryagent_idp.runtime.ids import uuid7
+
+
+@pytest.fixture
+def surroundings(monkeypatch):
+    """A time and random bits of the test's own."""
+
+    def fix(*, milliseconds, random):
+        monkeypatch.setattr(ids.time, "time_ns", lambda: milliseconds * 1_000_000 + 999_999)
+        monkeypatch.setattr(ids.os, "urandom", lambda size: random[:size])
+
+    return fix
+
+
+def test_it_has_the_form_of_the_rfc(surroundings):
+    """The example of RFC 9562, appendix A.6."""
+    surroundings(milliseconds=0x017F22E279B0, random=(0xCC3 << 68 | 0x18C4DC0C0C07398F).to_bytes(10))
+    made = uuid7()
+    assert made == UUID("017f22e2-79b0-7cc3-98c4-dc0c0c07398f")
+    assert (made.version, made.variant) == (7, RFC_4122)
+
+
+def test_all_other_bits_are_random(surroundings):
+    """74 of them: of two ids of one millisecond none can be told from the other."""
+    surroundings(milliseconds=0, random=b"\0" * 10)
+    none = uuid7()
+    surroundings(milliseconds=0, random=b"\xff" * 10)
+    assert (none.int ^ uuid7().int).bit_count() == 74
+
+
+def test_they_grow_with_the_time(surroundings):
+    """As numbers and as the text that is stored, whatever is random."""
+    surroundings(milliseconds=1_763_985_600_000, random=b"\xff" * 10)
+    earlier = uuid7()
+    surroundings(milliseconds=1_763_985_600_001, random=b"\0" * 10)
+    later = uuid7()
+    assert earlier < later
+    assert str(earlier) < str(later)
+
+
+def test_they_are_unique():
+    """Also thousands of one moment."""
+    assert len({uuid7() for _ in range(10_000)}) == 10_000
