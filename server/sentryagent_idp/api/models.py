@@ -1,7 +1,6 @@
 """Request bodies: strict types, no unknown members, each rule with a sentence."""
 
 import re
-import unicodedata
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from pydantic.fields import FieldInfo
 from sentryagent_idp.domain import policy_syntax, scopes
 from sentryagent_idp.domain.agent import AGENT_TYPES, DEPLOYMENT_ENVS
 from sentryagent_idp.domain.scopes import DEFAULT_POLICY_SCOPES
+from sentryagent_idp.domain.text import has_unprintable
 
 UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _EMAIL = re.compile(
@@ -71,13 +71,6 @@ def scope_fault(text: str) -> str | None:
     if len(text) <= _MAX_SCOPE_LENGTH and _SCOPE.fullmatch(text):
         return None
     return "write scopes of at most 64 characters separated by single blanks, or leave it out"
-
-
-def has_unprintable(text: str, *, besides: str = "") -> bool:
-    """Whether the text has control characters or line separators: they forge lines in logs, and PostgreSQL has no NUL."""
-    return any(
-        unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} and char not in besides for char in text
-    )
 
 
 def _matching(pattern: re.Pattern[str], advice: str) -> tuple[AfterValidator, FieldInfo]:

@@ -12,11 +12,12 @@ from uuid import UUID
 from flask import g, request
 from pydantic import BaseModel, ValidationError
 
-from sentryagent_idp.api.models import UUID_FORM, has_unprintable, parse_moment, scope_fault
+from sentryagent_idp.api.models import UUID_FORM, parse_moment, scope_fault
 from sentryagent_idp.api.use_cases import services
 from sentryagent_idp.concurrency.loop import MAX_BODY_BYTES, TOO_LARGE
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.domain.text import has_unprintable
 from sentryagent_idp.errors import (
     PayloadTooLarge,
     ServiceError,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sentryagent_idp.domain import hints, patterns
-from sentryagent_idp.domain.identity import WorkflowIdentity, ascii_lower
+from sentryagent_idp.domain.identity import WorkflowIdentity
+from sentryagent_idp.domain.text import ascii_lower
 
 DEFAULT_DENIED_EVENTS = ("pull_request", "pull_request_target", "workflow_run", "issue_comment")
 """Events that a stranger can cause, some of them with the default branch as their ref (federation-security A6)."""

@@ -1,12 +1,12 @@
 """Who asks: the facts that GitHub signed about one run of one workflow."""
 
 import re
-import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from sentryagent_idp.domain.claims import SignedClaims
+from sentryagent_idp.domain.text import ascii_lower
 
 CLOCK_LEEWAY_SECONDS = 30
 """How far GitHub's clock and ours may be apart; the replay store keeps a `jti` at least this long after `exp`."""
@@ -18,7 +18,6 @@ _OWNER = r"[A-Za-z0-9][A-Za-z0-9_-]{0,38}"
 _NAME = r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}"
 _REPOSITORY = re.compile(rf"{_OWNER}/{_NAME}", re.ASCII)
 _WORKFLOW_FILE = re.compile(r"[^/]+\.ya?ml", re.DOTALL)
-_ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 _BRANCHES = "refs/heads/"
 _TAGS = "refs/tags/"
@@ -33,14 +32,6 @@ def is_repository(name: str) -> bool:
 def is_workflow_file(name: str) -> bool:
     """Whether `name` is the name of a workflow file, without its folder."""
     return _WORKFLOW_FILE.fullmatch(name) is not None
-
-
-def ascii_lower(text: str) -> str:
-    """The text with its ASCII letters, and nothing else, in lower case.
-
-    `str.lower` would make other letters alike, too: KELVIN SIGN becomes `k` (federation-security A12).
-    """
-    return text.translate(_ASCII_LOWER)
 
 
 def repository_key(name: str) -> str:

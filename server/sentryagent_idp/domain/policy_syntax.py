@@ -4,10 +4,10 @@ A condition that can never match is refused when it is written, not found out at
 """
 
 import re
-import unicodedata
 from typing import Literal, get_args
 
 from sentryagent_idp.domain.identity import is_repository, is_workflow_file
+from sentryagent_idp.domain.text import has_bidi, has_unprintable
 
 RunnerEnvironment = Literal["github-hosted", "self-hosted"]
 Visibility = Literal["public", "private", "internal"]
@@ -18,10 +18,6 @@ MAX_NAME_BYTES = 255
 _MAX_REFERENCE_LENGTH = 1024
 """Characters of a `job_workflow_ref`: repository, file and ref at their longest have about 700."""
 
-_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that reorder what a reviewer sees ("Trojan Source"; federation-security B22)."""
-
-_UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _FORBIDDEN_IN_REF = re.compile(r"[ ~^:?\[\\]|\.\.|@\{|//|^/|/$|\.$")
 _FORBIDDEN_COMPONENT = re.compile(r"(?:\A|/)\.|\.lock(?:\Z|/)")
 _EVENT = re.compile(r"[a-z_]+")
@@ -81,7 +77,7 @@ def _is_workflow_reference(reference: str) -> bool:
     # File and ref may both contain an `@`: any that ends a workflow file's name will do.
     cuts = [index for index, character in enumerate(rest) if character == "@"]
     has_file_and_ref = any(is_workflow_file(rest[:cut]) and rest[cut + 1 :] for cut in cuts)
-    return is_repository(name) and has_file_and_ref and not _has_unprintable(reference)
+    return is_repository(name) and has_file_and_ref and not _is_deceptive(reference)
 
 
 def runner_environment(kind: str) -> str | None:
@@ -126,12 +122,12 @@ def _ref_name(kind: str, prefix: str, name: str) -> str | None:
 def _text(kind: str, text: str) -> str | None:
     if not text:
         return f"it must not be empty; leave it out where any {kind} will do"
-    if _has_unprintable(text):
+    if _is_deceptive(text):
         return "it has control characters, or such as change the direction of the text"
     if len(text.encode()) > MAX_NAME_BYTES:
         return f"it is longer than {MAX_NAME_BYTES} bytes"
     return None
 
 
-def _has_unprintable(text: str) -> bool:
-    return any(it in _BIDI or unicodedata.category(it) in _UNPRINTABLE_CATEGORIES for it in text)
+def _is_deceptive(text: str) -> bool:
+    return has_unprintable(text) or has_bidi(text)

@@ -8,9 +8,10 @@ from sqlalchemy import Column, Index, Table, Text, UniqueConstraint, bindparam, 
 from sqlalchemy.engine import Connection, Row
 
 from sentryagent_idp.domain.agent import Agent, AgentStatus, RegisteredBy
+from sentryagent_idp.domain.text import ascii_lower
 from sentryagent_idp.errors import AgentAlreadyExists
 from sentryagent_idp.ports import AgentFilter, Page
-from sentryagent_idp.store.columns import METADATA, Id, Moment, Words, ascii_lower, word_of
+from sentryagent_idp.store.columns import METADATA, Id, Moment, Words, word_of
 from sentryagent_idp.store.failures import unique
 from sentryagent_idp.store.paging import fetch_page
 

@@ -3,7 +3,6 @@
 import json
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from string import ascii_lowercase, ascii_uppercase
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -24,7 +23,6 @@ METADATA = MetaData(
 _JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_ASCII_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
 class Moment(TypeDecorator[datetime]):
@@ -87,11 +85,3 @@ def word_of(kind: type[Word]) -> Enum:
     return Enum(
         kind, native_enum=False, length=32, values_callable=lambda words: [word.value for word in words]
     )
-
-
-def ascii_lower(text: str) -> str:
-    """`text` as the `_key` columns are compared.
-
-    Only ASCII letters are lowered: `str.lower` would make KELVIN SIGN equal to `k`, and one name pass for another.
-    """
-    return text.translate(_ASCII_LOWER)

@@ -4,7 +4,6 @@ import pytest
 
 from sentryagent_idp.domain.identity import (
     WorkflowIdentity,
-    ascii_lower,
     is_repository,
     is_workflow_file,
     repository_key,
@@ -140,10 +139,9 @@ def test_is_repository(name, expected):
     assert is_repository(name) is expected
 
 
-def test_only_ascii_has_no_case():
-    """KELVIN SIGN is not a `k` to anybody but `str.lower` (A12)."""
+def test_repository_names_have_no_case():
+    """Two spellings of a name are one repository."""
     assert repository_key("Acme/API") == "acme/api"
-    assert ascii_lower("\u212aX\u00c9") == "\u212ax\u00c9"
 
 
 @pytest.mark.parametrize(

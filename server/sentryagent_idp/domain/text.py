@@ -1,0 +1,26 @@
+"""Rules about text that more than one room needs."""
+
+import string
+import unicodedata
+
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def ascii_lower(text: str) -> str:
+    """The text with its ASCII letters, and nothing else, in lower case; `_key` columns are compared in this form.
+
+    `str.lower` would make other letters alike, too: KELVIN SIGN becomes `k` (federation-security A12).
+    """
+    return text.translate(_LOWER)
+
+
+def has_unprintable(text: str, *, besides: str = "") -> bool:
+    """Whether the text has control characters or line separators: they forge lines in logs, and PostgreSQL has no NUL."""
+    return any(unicodedata.category(it) in _UNPRINTABLE_CATEGORIES and it not in besides for it in text)
+
+
+def has_bidi(text: str) -> bool:
+    """Whether characters reorder what a reviewer sees ("Trojan Source"; federation-security B22)."""
+    return not _BIDI.isdisjoint(text)
