@@ -4,16 +4,18 @@ Nothing is validated by these on its way out: tests hold every answer against th
 """
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
 
-from sentryagent_idp.api.models import AgentType, DeploymentEnv, Scope
+from sentryagent_idp.api.models import AgentType, DeploymentEnv, Scope, json_type
 from sentryagent_idp.domain.agent import AgentStatus
 from sentryagent_idp.domain.audit import Action, Outcome
-from sentryagent_idp.domain.policy_syntax import RunnerEnvironment, Visibility
+from sentryagent_idp.domain.conditions import DECLARED
+from sentryagent_idp.domain.records import policy_fields
+from sentryagent_idp.domain.trust_policy import TrustPolicy
 
 
 class Answer(BaseModel):
@@ -104,36 +106,19 @@ class Active(OauthAnswer):
     provenance: dict[str, str] = Field(default_factory=dict)
 
 
-class Policy(Answer):
-    """A trust policy."""
+_TYPES = {
+    **get_type_hints(TrustPolicy),
+    **{name: json_type(it) | None for name, it in DECLARED.items()},
+    "provider": Literal["github"],
+    "scopes": list[Scope],
+    "version": Annotated[int, Field(ge=1)],
+}
+_FIELDS: Any = {name: (_TYPES[name], ...) for name, _ in policy_fields()}
+_Policy: Any = create_model("_Policy", __base__=Answer, **_FIELDS)
 
-    id: UUID
-    provider: Literal["github"]
-    issuer: str
-    repository: str
-    repository_id: str | None
-    repository_owner_id: str | None
-    agent_id: UUID | None
-    branch: str | None
-    tag: str | None
-    environment: str | None
-    workflow: str | None
-    called_workflow: str | None
-    actor_ids: list[str] | None
-    runner_environment: RunnerEnvironment | None
-    visibility: Visibility | None
-    events: list[str] | None
-    scopes: list[Scope]
-    max_ttl: int | None
-    trust_registered: bool
-    derived_from: UUID | None
-    enabled: bool
-    expires_at: datetime | None
-    description: str | None
-    created_at: datetime
-    updated_at: datetime
-    last_used_at: datetime | None
-    version: int = Field(ge=1)
+
+class Policy(_Policy):  # type: ignore[misc]  # made of the policy's fields and the conditions' declarations
+    """A trust policy."""
 
 
 class FailedCondition(Answer):

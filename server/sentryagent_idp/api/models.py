@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -14,13 +14,18 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationInfo,
+    create_model,
     field_validator,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from sentryagent_idp.domain import policy_syntax, scopes
 from sentryagent_idp.domain.agent import AGENT_TYPES, DEPLOYMENT_ENVS
+from sentryagent_idp.domain.condition_kinds import Condition, Flag, Listed
+from sentryagent_idp.domain.conditions import DECLARED
+from sentryagent_idp.domain.identity import CLAIM_PREFIXES
 from sentryagent_idp.domain.scopes import DEFAULT_POLICY_SCOPES
 from sentryagent_idp.domain.text import has_unprintable
 
@@ -84,14 +89,14 @@ def _matching(pattern: re.Pattern[str], advice: str) -> tuple[AfterValidator, Fi
     return AfterValidator(check), Field(json_schema_extra={"pattern": f"^({pattern.pattern})$"})
 
 
-def _rule(fault_of: Callable[[str], str | None]) -> AfterValidator:
+def _rule(fault_of: Callable[[Any], str | None]) -> AfterValidator:
     """A rule of the domain, which gives the fault as a sentence."""
 
-    def check(text: str) -> str:
-        fault = fault_of(text)
+    def check(value: Any) -> Any:
+        fault = fault_of(value)
         if fault is not None:
             raise ValueError(fault)
-        return text
+        return value
 
     return AfterValidator(check)
 
@@ -179,30 +184,49 @@ class NewCredential(Body):
     expires_at: Moment | None = None
 
 
-Branch = Annotated[str, _rule(policy_syntax.branch)]
-Tag = Annotated[str, _rule(policy_syntax.tag)]
 NumericId = Annotated[str, _rule(policy_syntax.numeric_id)]
-Event = Annotated[str, _rule(policy_syntax.event)]
+Repository = Annotated[str, _rule(policy_syntax.repository)]
+_LITERAL: Any = Literal
 
 
-class PolicyBody(Body):
+def json_type(condition: Condition) -> Any:
+    """The type of a condition's value in JSON."""
+    return _LITERAL[condition.words] if condition.words else condition.json_type
+
+
+def _written(condition: Condition) -> Any:
+    """The type of a condition's value in a body, with its rule."""
+    rule = _rule(condition.fault)
+    if isinstance(condition, Listed):
+        return Annotated[list[Annotated[str, rule]], Field(min_length=1, max_length=100)]
+    if isinstance(condition, Flag):
+        return Annotated[condition.json_type, BeforeValidator(rule.func)]
+    return json_type(condition) if condition.words else Annotated[json_type(condition), rule]
+
+
+def _fields(types: Mapping[str, Any]) -> Any:
+    """Optional fields of these types."""
+    return {name: (kind | None, None) for name, kind in types.items()}
+
+
+_ON_REF = {name: _written(it) for name, it in DECLARED.items() if "ref" in it.claims}
+_OTHERS = {name: _written(it) for name, it in DECLARED.items() if "ref" not in it.claims}
+
+
+_PUBLISHED_ORDER: Any = {
+    "provider": (Literal["github"], "github"),
+    "repository": (Repository, ...),
+    **_fields({**_ON_REF, "agent_id": Uuid, **_OTHERS}),
+}
+_PolicyConditions: Any = create_model("_PolicyConditions", __base__=Body, **_PUBLISHED_ORDER)
+
+
+class PolicyBody(_PolicyConditions):  # type: ignore[misc]  # made of the conditions' declarations
     """`POST` and `PUT /oidc/trust-policies`; `maxTtl` is in seconds."""
 
-    provider: Literal["github"] = "github"
-    repository: Annotated[str, _rule(policy_syntax.repository)]
-    branch: Branch | None = None
-    tag: Tag | None = None
-    agent_id: Uuid | None = None
-    environment: Annotated[str, _rule(policy_syntax.environment)] | None = None
-    workflow: Annotated[str, _rule(policy_syntax.workflow)] | None = None
-    called_workflow: Annotated[str, _rule(policy_syntax.called_workflow)] | None = None
-    actor_ids: Annotated[list[NumericId], Field(min_length=1, max_length=100)] | None = None
-    runner_environment: policy_syntax.RunnerEnvironment | None = None
-    visibility: policy_syntax.Visibility | None = None
-    events: Annotated[list[Event], Field(min_length=1, max_length=100)] | None = None
     repository_id: NumericId | None = None
     repository_owner_id: NumericId | None = None
-    scopes: Annotated[list[Scope], Field(min_length=1)] = list(DEFAULT_POLICY_SCOPES)
+    scopes: list[Scope] = Field(list(DEFAULT_POLICY_SCOPES), min_length=1)
     max_ttl: int | None = Field(None, ge=1, le=_MAX_STORED_INTEGER)
     trust_registered: bool = False
     enabled: bool = True
@@ -240,24 +264,60 @@ class StoredPolicyBody(PolicyBody):
     derived_from: Any = None
 
 
-class Claims(BaseModel):
-    """The claims of a run that might be, by GitHub's names; what is not decided on may be there and is ignored."""
+_PREFIXES = tuple(CLAIM_PREFIXES.values())
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, strict=True)
 
-    repository: Annotated[str, _rule(policy_syntax.repository)]
+def _show_prefixes(schema: dict[str, Any]) -> None:
+    """Claims are named by a prefix, too; all others are ignored."""
+    schema.pop("additionalProperties", None)
+    if _PREFIXES:
+        schema["patternProperties"] = {f"^{prefix}": {"type": "string"} for prefix in _PREFIXES}
+
+
+class RunClaims(BaseModel):
+    """The claims that every decision looks at, by GitHub's names."""
+
+    model_config = ConfigDict(
+        extra="allow", frozen=True, hide_input_in_errors=True, json_schema_extra=_show_prefixes, strict=True
+    )
+    __pydantic_extra__: dict[str, str]
+
+    repository: Repository
     repository_id: NumericId
     repository_owner_id: NumericId
     ref: str
     event_name: str
     ref_type: str | None = None
     sha: str | None = None
-    environment: str | None = None
-    workflow_ref: str | None = None
-    job_workflow_ref: str | None = None
-    actor_id: str | None = None
-    runner_environment: str | None = None
-    repository_visibility: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_is_not_read(cls, claims: Any) -> Any:
+        if not isinstance(claims, dict):
+            return claims
+        return {
+            name: value
+            for name, value in claims.items()
+            if name in cls.model_fields or (value is not None and name.startswith(_PREFIXES))
+        }
+
+
+_ConditionClaims: Any = create_model(
+    "_ConditionClaims",
+    __base__=RunClaims,
+    **_fields(
+        {
+            claim: str
+            for it in DECLARED.values()
+            for claim in it.claims or (it.actual,)
+            if claim not in RunClaims.model_fields and claim not in CLAIM_PREFIXES
+        }
+    ),
+)
+
+
+class Claims(_ConditionClaims):  # type: ignore[misc]  # made of the conditions' declarations
+    """The claims of a run that might be, by GitHub's names; what is not decided on may be there and is ignored."""
 
 
 class SimulationBody(Body):

@@ -116,7 +116,7 @@ def validate(model: type[Model], members: Mapping[str, Any]) -> Model:
         return model.model_validate(members)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "body"
+        field = ".".join(_shown(str(part)) for part in first["loc"]) or "body"
         reason = "it is missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
         raise ValidationFailed(field, reason) from error
 

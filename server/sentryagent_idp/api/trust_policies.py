@@ -1,7 +1,6 @@
 """`/oidc/trust-policies`: which run of which repository may act as which agent."""
 
 import re
-from dataclasses import fields
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +19,7 @@ from sentryagent_idp.api.requests import (
 from sentryagent_idp.api.responses import created, listed
 from sentryagent_idp.api.use_cases import services
 from sentryagent_idp.domain import scopes
-from sentryagent_idp.domain.conditions import Conditions
+from sentryagent_idp.domain.conditions import DECLARED, Conditions
 from sentryagent_idp.domain.records import policy_record
 from sentryagent_idp.domain.trust_policy import TrustPolicy
 from sentryagent_idp.errors import TrustPolicyNotFound, ValidationFailed
@@ -109,8 +108,7 @@ def _draft(body: PolicyBody, nulls: frozenset[str] = frozenset()) -> PolicyDraft
     return PolicyDraft(
         provider=body.provider,
         repository=body.repository,
-        # Every field by its name: one that is forgotten would be answered 201 and never checked.
-        conditions=Conditions(**{it.name: _condition(getattr(body, it.name)) for it in fields(Conditions)}),
+        conditions=Conditions(**{name: _condition(getattr(body, name)) for name in DECLARED}),
         agent_id=body.agent_id,
         repository_id=body.repository_id,
         repository_owner_id=body.repository_owner_id,
@@ -126,6 +124,8 @@ def _draft(body: PolicyBody, nulls: frozenset[str] = frozenset()) -> PolicyDraft
 
 def _condition(value: Any) -> Any:
     """The value of a condition as the domain has it: of a list each entry once."""
+    if isinstance(value, dict):
+        return {name: _condition(entries) for name, entries in value.items()}
     return tuple(dict.fromkeys(value)) if isinstance(value, list) else value
 
 

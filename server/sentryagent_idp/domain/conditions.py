@@ -1,30 +1,199 @@
-"""What a policy may ask of a run, and whether a run has it: one small check for each condition."""
+"""The conditions of a policy: each is declared once, by its field of `Conditions`.
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+From these declarations come the fields of the API's bodies, records and columns, the comparison with a run, the
+explanation of a refusal and the suggested policy. A new condition is a field here, an attribute of `WorkflowIdentity`
+for its claim, and a migration for its column.
+"""
 
-from sentryagent_idp.domain import hints, patterns
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from sentryagent_idp.domain import patterns, policy_syntax
+from sentryagent_idp.domain.condition_kinds import Condition, FailedCondition, Listed, choice
 from sentryagent_idp.domain.identity import WorkflowIdentity
 from sentryagent_idp.domain.text import ascii_lower
 
 DEFAULT_DENIED_EVENTS = ("pull_request", "pull_request_target", "workflow_run", "issue_comment")
 """Events that a stranger can cause, some of them with the default branch as their ref (federation-security A6)."""
 
+_PULL_REQUEST = (
+    "The run is of a pull request (refs/pull/…), which `branch` and `tag` never cover; where pull requests shall be "
+    "let in, add a policy without both and list pull_request in `events`."
+)
+_NO_REF = "The run has no ref, as a deployment of a commit has none; start it from a branch or a tag."
+
+
+def _branch_hint(wanted: str, run: WorkflowIdentity) -> str:
+    """Why `branch` does not cover the run."""
+    if run.branch is not None:
+        return _other_name("branch", wanted, run.branch)
+    if run.tag is not None and patterns.matches(wanted, run.tag):
+        return f"The run is of the tag {run.tag}, not of the branch of that name; a tag is covered by `tag`."
+    if run.tag is not None:
+        return "The run is of a tag, which `branch` never covers; add a policy with `tag` (a pattern such as v* covers later ones)."
+    return _ref_hint(run)
+
+
+def _tag_hint(wanted: str, run: WorkflowIdentity) -> str:
+    """Why `tag` does not cover the run."""
+    if run.tag is not None:
+        return _other_name("tag", wanted, run.tag)
+    if run.branch is not None and patterns.matches(wanted, run.branch):
+        return f"The run is of the branch {run.branch}, not of the tag of that name; a branch is covered by `branch`."
+    if run.branch is not None:
+        return "The run is of a branch, which `tag` never covers; add a policy with `branch`."
+    return _ref_hint(run)
+
+
+def _other_name(kind: str, wanted: str, actual: str) -> str:
+    if wanted.casefold() == actual.casefold():
+        return f"The two differ in the case of their letters only, by which git tells a {kind} from another; correct the policy."
+    if patterns.matches(wanted.replace("*", "**"), actual):
+        return "A single `*` does not reach across `/`; write `**` where it shall."
+    return f"Run from a {kind} that the policy covers, add a policy for {actual}, or widen this one."
+
+
+def _ref_hint(run: WorkflowIdentity) -> str:
+    """Why a ref that is no branch and no tag is not covered."""
+    if run.ref.startswith("refs/pull/"):
+        return _PULL_REQUEST
+    if run.ref_type is None:
+        return "The token has no claim `ref_type`, without which branch and tag cannot be told apart."
+    return (
+        _NO_REF if not run.ref else "The run's ref is neither a branch nor a tag; start it from one of these."
+    )
+
+
+def _environment_hint(wanted: str, run: WorkflowIdentity) -> str:
+    """Why the environment is another; also what people see in `sub`, and take for the cause."""
+    if run.environment is None:
+        return (
+            f"The job names no environment; add `environment: {wanted}` to it. "
+            "(It replaces the ref in `sub`, but the policy compares claims, not `sub`, so `branch` still holds.)"
+        )
+    if wanted.casefold() == run.environment.casefold():
+        return (
+            "The names differ in the case of letters outside ASCII, and only ASCII is compared without case."
+        )
+    return f"Run the job in the environment {wanted}, or add a policy for this one."
+
+
+def _workflow_hint(wanted: str, run: WorkflowIdentity) -> str:
+    """Why the workflow is another: most often the called one was meant."""
+    if f"/.github/workflows/{wanted}@" in (run.job_workflow_ref or ""):
+        return (
+            f"`workflow` is the file that was started; {wanted} is the reusable workflow that it calls, "
+            f"which `calledWorkflow` covers, written as {run.job_workflow_ref}."
+        )
+    if wanted.casefold() == (run.workflow_file or "").casefold():
+        return "The two differ in the case of their letters only, which file names have; correct the policy."
+    return "Start the workflow that the policy names, or add a policy for this one."
+
+
+def _called_workflow_hint(wanted: str, run: WorkflowIdentity) -> str:
+    """Why the called workflow is another: most often the caller was meant, or another version is called."""
+    actual = run.job_workflow_ref or ""
+    if wanted == run.workflow_ref:
+        return (
+            "This is the workflow that was started, which `workflow` covers by its file name; `calledWorkflow` is the "
+            f"reusable one that runs the job, here {actual or 'none'}."
+        )
+    if wanted.casefold() == actual.casefold():
+        return (
+            "The two differ in the case of their letters only; write the claim `job_workflow_ref` as it is."
+        )
+    if wanted.partition("@")[0] == actual.partition("@")[0]:
+        return "The file is the same, the version after `@` is not; call the version that the policy names."
+    return "The claim `job_workflow_ref` must be equal, character for character; call the workflow that the policy names."
+
+
+def _declared(condition: Condition) -> Any:
+    return field(default=None, metadata={"condition": condition})
+
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """What a run must be besides being of the repository; `None` asks for nothing, all are ANDed."""
 
-    branch: str | None = None
-    tag: str | None = None
-    environment: str | None = None
-    workflow: str | None = None
-    called_workflow: str | None = None
-    actor_ids: tuple[str, ...] | None = None
-    runner_environment: str | None = None
-    visibility: str | None = None
-    events: tuple[str, ...] | None = None
+    branch: str | None = _declared(
+        Condition(
+            actual="branch",
+            claims=("ref", "ref_type"),
+            fault=policy_syntax.branch,
+            matches=patterns.matches,
+            hint=_branch_hint,
+        )
+    )
+    tag: str | None = _declared(
+        Condition(
+            actual="tag",
+            claims=("ref", "ref_type"),
+            fault=policy_syntax.tag,
+            matches=patterns.matches,
+            hint=_tag_hint,
+        )
+    )
+    # Absent is not empty: a job without an environment never went through its protection rules (A11).
+    environment: str | None = _declared(
+        Condition(
+            actual="environment",
+            fault=policy_syntax.environment,
+            matches=lambda wanted, actual: ascii_lower(wanted) == ascii_lower(actual),
+            canonical=ascii_lower,
+            hint=_environment_hint,
+        )
+    )
+    workflow: str | None = _declared(
+        Condition(
+            actual="workflow_file",
+            claims=("workflow_ref",),
+            fault=policy_syntax.workflow,
+            hint=_workflow_hint,
+        )
+    )
+    called_workflow: str | None = _declared(
+        Condition(actual="job_workflow_ref", fault=policy_syntax.called_workflow, hint=_called_workflow_hint)
+    )
+    actor_ids: tuple[str, ...] | None = _declared(
+        Listed(
+            actual="actor_id",
+            fault=policy_syntax.numeric_id,
+            hint=lambda *_: (
+                "The policy lists who may start the run, by numeric id (claim `actor_id`), not by login; "
+                "add the id if it may."
+            ),
+        )
+    )
+    runner_environment: str | None = _declared(
+        choice(
+            "github-hosted",
+            "self-hosted",
+            actual="runner_environment",
+            hint=lambda wanted, _: f"Run the job on a {wanted} runner (`runs-on`).",
+        )
+    )
+    visibility: str | None = _declared(
+        choice(
+            "public",
+            "private",
+            "internal",
+            actual="repository_visibility",
+            hint=lambda wanted, _: (
+                f"The policy holds only while the repository is {wanted}; "
+                "change `visibility` in it if the new one is meant."
+            ),
+        )
+    )
+    events: tuple[str, ...] | None = _declared(
+        Listed(
+            actual="event_name",
+            fault=policy_syntax.event,
+            hint=lambda _, run: (
+                f"Add {run.event_name} to the policy's `events`, or start the run by one of the listed events."
+            ),
+        )
+    )
 
     @property
     def names_ref(self) -> bool:
@@ -32,142 +201,63 @@ class Conditions:
         return self.branch is not None or self.tag is not None
 
 
-JSON_NAMES = {
-    "branch": "branch",
-    "tag": "tag",
-    "environment": "environment",
-    "workflow": "workflow",
-    "called_workflow": "calledWorkflow",
-    "actor_ids": "actorIds",
-    "runner_environment": "runnerEnvironment",
-    "visibility": "visibility",
-    "events": "events",
+def json_name(name: str) -> str:
+    """A field as the API spells it: in camelCase."""
+    head, *rest = name.split("_")
+    return head + "".join(map(str.title, rest))
+
+
+DECLARED: Mapping[str, Condition] = {
+    it.name: replace(it.metadata["condition"], json_name=json_name(it.name)) for it in fields(Conditions)
 }
-"""The members of `Conditions` as the API spells them."""
+"""All conditions, by their fields."""
 
 
-@dataclass(frozen=True, slots=True)
-class FailedCondition:
-    """What a policy wants, what the run has, and what to do about the difference."""
-
-    condition: str
-    expected: str | bool | datetime | tuple[str, ...] | None
-    actual: str | bool | datetime | None
-    hint: str
-
-
-def members(conditions: Conditions) -> dict[str, str | tuple[str, ...]]:
+def members(conditions: Conditions) -> dict[str, Any]:
     """The conditions that are set, by their JSON names."""
-    values = {json_name: getattr(conditions, name) for name, json_name in JSON_NAMES.items()}
-    return {json_name: value for json_name, value in values.items() if value is not None}
+    return {
+        it.json_name: value
+        for name, it in DECLARED.items()
+        if (value := getattr(conditions, name)) is not None
+    }
 
 
-def canonical(conditions: Conditions) -> dict[str, str | list[str]]:
+def canonical(conditions: Conditions) -> dict[str, Any]:
     """The conditions that are set, in the one form that all equal ones have."""
-    return {name: _canonical(name, value) for name, value in members(conditions).items()}
-
-
-def _canonical(name: str, value: str | tuple[str, ...]) -> str | list[str]:
-    if isinstance(value, tuple):
-        return sorted(set(value))
-    return ascii_lower(value) if name == "environment" else value
+    return {
+        it.json_name: it.canonical(value)
+        for name, it in DECLARED.items()
+        if (value := getattr(conditions, name)) is not None
+    }
 
 
 def failures(conditions: Conditions, run: WorkflowIdentity) -> tuple[FailedCondition, ...]:
-    """The conditions that the run does not fulfil, the implicit ones about its ref and its event included."""
-    return tuple(failed for check in _CHECKS if (failed := check(conditions, run)) is not None)
+    """The conditions that the run does not meet, the implicit ones about its ref and its event included."""
+    failed = [_ref_failure(conditions, run)]
+    for name, it in DECLARED.items():
+        wanted = getattr(conditions, name)
+        if wanted is not None:
+            failed.append(it.failure(wanted, run))
+    failed.append(_event_failure(conditions, run))
+    return tuple(failure for failure in failed if failure is not None)
 
 
-def _branch(conditions: Conditions, run: WorkflowIdentity) -> FailedCondition | None:
-    wanted = conditions.branch
-    if wanted is None or (run.branch is not None and patterns.matches(wanted, run.branch)):
-        return None
-    return FailedCondition("branch", wanted, run.branch or run.ref, hints.branch(wanted, run))
-
-
-def _tag(conditions: Conditions, run: WorkflowIdentity) -> FailedCondition | None:
-    wanted = conditions.tag
-    if wanted is None or (run.tag is not None and patterns.matches(wanted, run.tag)):
-        return None
-    return FailedCondition("tag", wanted, run.tag or run.ref, hints.tag(wanted, run))
-
-
-def _ref(conditions: Conditions, run: WorkflowIdentity) -> FailedCondition | None:
+def _ref_failure(conditions: Conditions, run: WorkflowIdentity) -> FailedCondition | None:
     """A policy without branch and tag covers all of these, and a pull request only where it is named as an event."""
     if conditions.names_ref or run.ref.startswith(("refs/heads/", "refs/tags/")):
         return None
     if run.ref.startswith("refs/pull/") and "pull_request" in (conditions.events or ()):
         return None
-    return FailedCondition("ref", "a branch or a tag", run.ref, hints.ref(run))
+    return FailedCondition("ref", "a branch or a tag", run.ref, _ref_hint(run))
 
 
-def _environment(conditions: Conditions, run: WorkflowIdentity) -> FailedCondition | None:
-    wanted = conditions.environment
-    # Absent is not empty: a job without an environment never went through its protection rules (A11).
-    if wanted is None or (
-        run.environment is not None and ascii_lower(run.environment) == ascii_lower(wanted)
-    ):
-        return None
-    return FailedCondition("environment", wanted, run.environment, hints.environment(wanted, run))
-
-
-def _workflow(conditions: Conditions, run: WorkflowIdentity) -> FailedCondition | None:
-    wanted = conditions.workflow
-    if wanted is None or run.workflow_file == wanted:
-        return None
-    return FailedCondition(
-        "workflow", wanted, run.workflow_file or run.workflow_ref, hints.workflow(wanted, run)
-    )
-
-
-def _called_workflow(conditions: Conditions, run: WorkflowIdentity) -> FailedCondition | None:
-    wanted = conditions.called_workflow
-    if wanted is None or run.job_workflow_ref == wanted:
-        return None
-    return FailedCondition("calledWorkflow", wanted, run.job_workflow_ref, hints.called_workflow(wanted, run))
-
-
-def _actor(conditions: Conditions, run: WorkflowIdentity) -> FailedCondition | None:
-    wanted = conditions.actor_ids
-    if wanted is None or run.actor_id in wanted:
-        return None
-    return FailedCondition("actorIds", wanted, run.actor_id, hints.ACTOR)
-
-
-def _runner(conditions: Conditions, run: WorkflowIdentity) -> FailedCondition | None:
-    wanted = conditions.runner_environment
-    if wanted is None or run.runner_environment == wanted:
-        return None
-    return FailedCondition("runnerEnvironment", wanted, run.runner_environment, hints.runner(wanted))
-
-
-def _visibility(conditions: Conditions, run: WorkflowIdentity) -> FailedCondition | None:
-    wanted = conditions.visibility
-    if wanted is None or run.repository_visibility == wanted:
-        return None
-    return FailedCondition("visibility", wanted, run.repository_visibility, hints.visibility(wanted))
-
-
-def _event(conditions: Conditions, run: WorkflowIdentity) -> FailedCondition | None:
-    wanted = conditions.events
-    if wanted is not None:
-        listed = run.event_name in wanted
-        return None if listed else FailedCondition("events", wanted, run.event_name, hints.event(run))
-    if run.event_name not in DEFAULT_DENIED_EVENTS:
+def _event_failure(conditions: Conditions, run: WorkflowIdentity) -> FailedCondition | None:
+    """A policy without events covers all but those that a stranger can cause."""
+    if conditions.events is not None or run.event_name not in DEFAULT_DENIED_EVENTS:
         return None
     expected = f"any event but {', '.join(DEFAULT_DENIED_EVENTS)}"
-    return FailedCondition("events", expected, run.event_name, hints.default_denied_event(run))
-
-
-_CHECKS: tuple[Callable[[Conditions, WorkflowIdentity], FailedCondition | None], ...] = (
-    _branch,
-    _tag,
-    _ref,
-    _environment,
-    _workflow,
-    _called_workflow,
-    _actor,
-    _runner,
-    _visibility,
-    _event,
-)
+    hint = (
+        f"Somebody without write access can cause {run.event_name}, so a policy covers it only where its `events` "
+        "lists it by name; list it if this workflow runs no code of theirs."
+    )
+    return FailedCondition("events", expected, run.event_name, hint)

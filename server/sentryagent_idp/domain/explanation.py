@@ -5,27 +5,18 @@ All of it concerns the caller's own repository, which it has proven to be (feder
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sentryagent_idp.domain.conditions import FailedCondition
+from sentryagent_idp.domain.condition_kinds import FailedCondition
 from sentryagent_idp.domain.identity import WorkflowIdentity
-from sentryagent_idp.domain.records import timestamp
+from sentryagent_idp.domain.records import json_value
 from sentryagent_idp.domain.suggestion import nearest_first, suggested_policy
 from sentryagent_idp.domain.trust_policy import DenialReason, Denied, Evaluation
 
 MAX_NEAREST = 3
 
 _ALWAYS_SHOWN = ("repository", "repository_id", "repository_owner_id", "ref", "ref_type", "event_name")
-_CLAIM_OF = {
-    "environment": "environment",
-    "workflow": "workflow_ref",
-    "calledWorkflow": "job_workflow_ref",
-    "actorIds": "actor_id",
-    "runnerEnvironment": "runner_environment",
-    "visibility": "repository_visibility",
-}
 _REF_CONDITIONS = frozenset({"branch", "tag", "ref"})
 
 
@@ -113,9 +104,9 @@ def cause(denied: Denied, agent_id: UUID | None) -> str:
 
 
 def _claims(evaluations: Iterable[Evaluation], identity: WorkflowIdentity) -> dict[str, str | None]:
-    failed = {failure.condition for it in evaluations for failure in it.failed}
-    names = (*_ALWAYS_SHOWN, *(claim for name, claim in _CLAIM_OF.items() if name in failed))
-    return {name: getattr(identity, name) for name in names}
+    compared = (claim for it in evaluations for failure in it.failed for claim in failure.claims)
+    claims = identity.claims()
+    return {name: claims.get(name) for name in (*_ALWAYS_SHOWN, *compared)}
 
 
 def _with_notes(evaluation: Evaluation, identity: WorkflowIdentity) -> dict[str, Any]:
@@ -137,16 +128,10 @@ def _entry(id_name: str, evaluation: Evaluation, failed: Sequence[FailedConditio
         "failed": [
             {
                 "condition": it.condition,
-                "expected": _json(it.expected),
-                "actual": _json(it.actual),
+                "expected": json_value(it.expected),
+                "actual": json_value(it.actual),
                 "hint": it.hint,
             }
             for it in failed
         ],
     }
-
-
-def _json(value: str | bool | datetime | tuple[str, ...] | None) -> str | bool | list[str] | None:
-    if isinstance(value, datetime):
-        return timestamp(value)
-    return list(value) if isinstance(value, tuple) else value

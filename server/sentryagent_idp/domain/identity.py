@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, Self
 
 from sentryagent_idp.domain.claims import SignedClaims
@@ -76,13 +77,12 @@ class WorkflowIdentity:
     @classmethod
     def from_claims(cls, claims: SignedClaims) -> Self:
         """The identity in claims that were verified; the required ones are there and of the right type."""
-        names = [name for name in cls.__dataclass_fields__ if name not in {"issuer", "provider"}]
-        return cls(issuer=claims["iss"], **{name: claims[name] for name in names if name in claims})
+        return cls(issuer=claims["iss"], **_read(claims))
 
     @classmethod
     def hypothetical(cls, issuer: str, claims: Mapping[str, Any]) -> Self:
         """A run that might be, for simulations: its claims are nobody's word, and no token is issued to it."""
-        return cls(issuer=issuer, sub="", jti="", iat=0, exp=0, **claims)
+        return cls(**{**_read(claims), "issuer": issuer, "sub": "", "jti": "", "iat": 0, "exp": 0})
 
     @property
     def repository_key(self) -> str:
@@ -118,7 +118,38 @@ class WorkflowIdentity:
             return None
         return name if is_workflow_file(name) else None
 
+    def claims(self) -> dict[str, str]:
+        """The texts among the run's claims, by GitHub's names; without those that it lacks."""
+        named = zip(TEXT_CLAIMS, _texts(self), strict=True)
+        texts = {name: value for name, value in named if value is not None}
+        for attribute, prefix in CLAIM_PREFIXES.items():
+            texts |= {f"{prefix}{name}": value for name, value in getattr(self, attribute).items()}
+        return texts
+
     def _ref_name(self, prefix: str, ref_type: str) -> str | None:
         if self.ref_type != ref_type or not self.ref.startswith(prefix):
             return None
         return self.ref.removeprefix(prefix)
+
+
+_FIELDS = [it for it in fields(WorkflowIdentity) if it.name not in {"issuer", "provider"}]
+
+CLAIM_PREFIXES = {it.name: it.metadata["prefix"] for it in _FIELDS if it.metadata}
+"""Attributes that hold all claims with a prefix, by the rest of their names."""
+
+TEXT_CLAIMS = tuple(it.name for it in _FIELDS if it.type in {str, str | None})
+OPTIONAL_CLAIMS = tuple(it.name for it in _FIELDS if it.default is None)
+"""What a token may lack."""
+
+_NAMES = tuple(it.name for it in _FIELDS if it.name not in CLAIM_PREFIXES)
+_texts = attrgetter(*TEXT_CLAIMS)
+
+
+def _read(claims: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that claims give; claims that no attribute is for are left unread: GitHub adds some every year."""
+    read = {name: claims[name] for name in _NAMES if name in claims}
+    for attribute, prefix in CLAIM_PREFIXES.items():
+        read[attribute] = {
+            name.removeprefix(prefix): value for name, value in claims.items() if name.startswith(prefix)
+        }
+    return read

@@ -4,13 +4,10 @@ A condition that can never match is refused when it is written, not found out at
 """
 
 import re
-from typing import Literal, get_args
+from collections.abc import Callable
 
 from sentryagent_idp.domain.identity import is_repository, is_workflow_file
 from sentryagent_idp.domain.text import has_bidi, has_unprintable
-
-RunnerEnvironment = Literal["github-hosted", "self-hosted"]
-Visibility = Literal["public", "private", "internal"]
 
 MAX_NAME_BYTES = 255
 """Of a branch, a tag, an environment or a workflow file: what GitHub and its file systems take."""
@@ -50,12 +47,12 @@ def branch_and_tag(branch_name: str | None, tag_name: str | None) -> str | None:
 
 def environment(name: str) -> str | None:
     """The fault of an environment's name."""
-    return _text("environment", name)
+    return text("environment", name)
 
 
 def workflow(name: str) -> str | None:
     """The fault of the caller's workflow file name."""
-    if (fault := _text("workflow", name)) is not None:
+    if (fault := text("workflow", name)) is not None:
         return fault
     if is_workflow_file(name):
         return None
@@ -80,14 +77,9 @@ def _is_workflow_reference(reference: str) -> bool:
     return is_repository(name) and has_file_and_ref and not _is_deceptive(reference)
 
 
-def runner_environment(kind: str) -> str | None:
-    """The fault of a kind of runner."""
-    return _one_of(get_args(RunnerEnvironment), kind)
-
-
-def visibility(kind: str) -> str | None:
-    """The fault of a repository's visibility."""
-    return _one_of(get_args(Visibility), kind)
+def one_of(*words: str) -> Callable[[str], str | None]:
+    """The fault of what is not one of these words."""
+    return lambda word: None if word in words else f"it must be one of {', '.join(words)}"
 
 
 def event(name: str) -> str | None:
@@ -102,13 +94,14 @@ def numeric_id(value: str) -> str | None:
     return None if _ID.fullmatch(value) else "it must be GitHub's numeric id, as a string of digits"
 
 
-def _one_of(words: tuple[str, ...], word: str) -> str | None:
-    return None if word in words else f"it must be one of {', '.join(words)}"
+def flag(value: object) -> str | None:
+    """The fault of a flag: `False` might be read as the opposite condition, which there is not."""
+    return None if value is True else "write true, or leave it out: false would ask for nothing"
 
 
 def _ref_name(kind: str, prefix: str, name: str) -> str | None:
     """By git-check-ref-format(1), for what follows `prefix`; `*` is not git's there, but our wildcard."""
-    if (fault := _text(kind, name)) is not None:
+    if (fault := text(kind, name)) is not None:
         return fault
     if name.startswith(prefix):
         return f"write the {kind} without {prefix}, such as {name.removeprefix(prefix) or 'main'}"
@@ -119,12 +112,13 @@ def _ref_name(kind: str, prefix: str, name: str) -> str | None:
     return None
 
 
-def _text(kind: str, text: str) -> str | None:
-    if not text:
+def text(kind: str, value: str) -> str | None:
+    """The fault of a text of this kind."""
+    if not value:
         return f"it must not be empty; leave it out where any {kind} will do"
-    if _is_deceptive(text):
+    if _is_deceptive(value):
         return "it has control characters, or such as change the direction of the text"
-    if len(text.encode()) > MAX_NAME_BYTES:
+    if len(value.encode()) > MAX_NAME_BYTES:
         return f"it is longer than {MAX_NAME_BYTES} bytes"
     return None
 

@@ -1,11 +1,16 @@
 """The JSON form of what the provider knows: one source for responses and for the audit."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
+from uuid import UUID
 
 from sentryagent_idp.domain.agent import Agent, Credential
 from sentryagent_idp.domain.audit import AuditRecord
+from sentryagent_idp.domain.condition_kinds import Condition
+from sentryagent_idp.domain.conditions import DECLARED, json_name
 from sentryagent_idp.domain.trust_policy import TrustPolicy
 
 
@@ -14,38 +19,37 @@ def timestamp(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+def json_value(value: Any) -> Any:
+    """A value of a field as answers and audit have it."""
+    convert = _JSON.get(type(value))
+    return value if convert is None else convert(value)
+
+
+_JSON: Mapping[type, Callable[[Any], Any]] = {
+    datetime: timestamp,
+    UUID: str,
+    tuple: list,
+    dict: lambda members: {name: json_value(value) for name, value in members.items()},
+}
+
+
+def policy_fields() -> Iterator[tuple[str, Condition | None]]:
+    """The fields of a policy in the order of an answer, the conditions in their place with their declarations."""
+    for it in fields(TrustPolicy):
+        if it.name == "conditions":
+            yield from DECLARED.items()
+        else:
+            yield it.name, None
+
+
+_POLICY_FIELDS = list(policy_fields())
+_POLICY_NAMES = [json_name(name) for name, _ in _POLICY_FIELDS]
+_policy_values = attrgetter(*(f"conditions.{name}" if it else name for name, it in _POLICY_FIELDS))
+
+
 def policy_record(policy: TrustPolicy) -> dict[str, Any]:
     """A trust policy, with every field that an admin may set and those that the server sets."""
-    conditions = policy.conditions
-    return {
-        "id": str(policy.id),
-        "provider": policy.provider,
-        "issuer": policy.issuer,
-        "repository": policy.repository,
-        "repositoryId": policy.repository_id,
-        "repositoryOwnerId": policy.repository_owner_id,
-        "agentId": _text(policy.agent_id),
-        "branch": conditions.branch,
-        "tag": conditions.tag,
-        "environment": conditions.environment,
-        "workflow": conditions.workflow,
-        "calledWorkflow": conditions.called_workflow,
-        "actorIds": _list(conditions.actor_ids),
-        "runnerEnvironment": conditions.runner_environment,
-        "visibility": conditions.visibility,
-        "events": _list(conditions.events),
-        "scopes": list(policy.scopes),
-        "maxTtl": policy.max_ttl,
-        "trustRegistered": policy.trust_registered,
-        "derivedFrom": _text(policy.derived_from),
-        "enabled": policy.enabled,
-        "expiresAt": timestamp(policy.expires_at),
-        "description": policy.description,
-        "createdAt": timestamp(policy.created_at),
-        "updatedAt": timestamp(policy.updated_at),
-        "lastUsedAt": timestamp(policy.last_used_at),
-        "version": policy.version,
-    }
+    return dict(zip(_POLICY_NAMES, map(json_value, _policy_values(policy)), strict=True))
 
 
 def agent_record(agent: Agent) -> dict[str, Any]:
@@ -111,7 +115,3 @@ def changes(
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
-
-
-def _list(values: tuple[str, ...] | None) -> list[str] | None:
-    return None if values is None else list(values)

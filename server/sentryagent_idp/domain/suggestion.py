@@ -5,30 +5,18 @@ one that the run fails takes the run's own value, and where the run has none the
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import replace
-from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 from sentryagent_idp.domain import conditions, patterns, policy_syntax
-from sentryagent_idp.domain.conditions import DEFAULT_DENIED_EVENTS, JSON_NAMES, Conditions
+from sentryagent_idp.domain.conditions import DECLARED, DEFAULT_DENIED_EVENTS, Conditions
 from sentryagent_idp.domain.identity import WorkflowIdentity
 from sentryagent_idp.domain.records import timestamp
 from sentryagent_idp.domain.trust_policy import Denied, Evaluation, TrustPolicy
 
-_OF_RUN: Mapping[str, tuple[Callable[[WorkflowIdentity], str | None], Callable[[str], str | None]]] = {
-    "environment": (attrgetter("environment"), policy_syntax.environment),
-    "workflow": (attrgetter("workflow_file"), policy_syntax.workflow),
-    "called_workflow": (attrgetter("job_workflow_ref"), policy_syntax.called_workflow),
-    "actor_ids": (attrgetter("actor_id"), policy_syntax.numeric_id),
-    "runner_environment": (attrgetter("runner_environment"), policy_syntax.runner_environment),
-    "visibility": (attrgetter("repository_visibility"), policy_syntax.visibility),
-    "events": (attrgetter("event_name"), policy_syntax.event),
-}
-"""The conditions but the ref's: what the run has for each, and what a policy cannot say of it."""
-
-_LISTS = frozenset({"actor_ids", "events"})
+_REF = frozenset({"branch", "tag"})
 _MERGE_QUEUE = re.compile(r"(gh-readonly-queue/.+)/pr-[0-9]+-[0-9a-f]+")
 
 
@@ -69,29 +57,20 @@ def suggested_policy(
 
 def _conditions(template: Conditions, failed: Collection[str], run: WorkflowIdentity) -> Conditions | None:
     """The template with the run's values where it fails; `None` where the run has none to put there."""
+    set_ones = {name: value for name in DECLARED if (value := getattr(template, name)) is not None}
     # Of several events always the run's own: among the others may be such that strangers can cause (A6).
-    replaced = [
-        name
-        for name in _OF_RUN
-        if getattr(template, name) is not None and (JSON_NAMES[name] in failed or name == "events")
-    ]
-    own: dict[str, Any] = {name: _of_run(name, run) for name in replaced}
+    own = {
+        name: DECLARED[name].suggested(value, run)
+        for name, value in set_ones.items()
+        if name not in _REF and (DECLARED[name].json_name in failed or name == "events")
+    }
     if None in own.values() or not _can_be_named(run):
         return None
     if template.environment is None:
-        own["environment"] = _of_run("environment", run)
-    if not template.names_ref or {"branch", "tag"} & set(failed):
+        own["environment"] = DECLARED["environment"].suggested(None, run)
+    if not template.names_ref or _REF & set(failed):
         own |= {"branch": run.branch and _lasting(run.branch), "tag": run.tag}
     return replace(template, **own)
-
-
-def _of_run(name: str, run: WorkflowIdentity) -> str | tuple[str, ...] | None:
-    """What the run has for a condition, as a policy would say it; `None` where none can."""
-    value_of, fault_of = _OF_RUN[name]
-    value = value_of(run)
-    if value is None or fault_of(value) is not None:
-        return None
-    return (value,) if name in _LISTS else value
 
 
 def _lasting(branch: str) -> str:

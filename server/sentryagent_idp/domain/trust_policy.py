@@ -8,8 +8,9 @@ from enum import StrEnum
 from uuid import UUID
 
 from sentryagent_idp.domain import conditions as condition
-from sentryagent_idp.domain import hints, patterns, scopes
-from sentryagent_idp.domain.conditions import Conditions, FailedCondition
+from sentryagent_idp.domain import patterns, scopes
+from sentryagent_idp.domain.condition_kinds import FailedCondition
+from sentryagent_idp.domain.conditions import Conditions
 from sentryagent_idp.domain.identity import GITHUB, WorkflowIdentity, repository_key
 from sentryagent_idp.domain.scopes import BOOTSTRAP_SCOPES, DEFAULT_POLICY_SCOPES
 
@@ -34,30 +35,36 @@ __all__ = [
 USE_IS_NOTED_EVERY = timedelta(minutes=1)
 """How exact `last_used_at` is: exchanges of one policy must not queue for its row."""
 
+_DISABLED = "The policy is switched off; set `enabled` to true to let it count."
+_EXPIRED = "The policy's `expiresAt` is past; set a later one, or remove it."
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrustPolicy:
-    """One policy. Without `agent_id` it is a bootstrap policy; the ids pin the repository's identity."""
+    """One policy. Without `agent_id` it is a bootstrap policy; the ids pin the repository's identity.
+
+    An answer of the API has these fields in this order, in camelCase, with the conditions in their place.
+    """
 
     id: UUID
+    provider: str = GITHUB
     issuer: str
     repository: str
-    created_at: datetime
-    updated_at: datetime
-    agent_id: UUID | None = None
-    conditions: Conditions = field(default_factory=Conditions)
     repository_id: str | None = None
     repository_owner_id: str | None = None
+    agent_id: UUID | None = None
+    conditions: Conditions = field(default_factory=Conditions)
     scopes: tuple[str, ...] = DEFAULT_POLICY_SCOPES
     max_ttl: int | None = None
     trust_registered: bool = False
+    derived_from: UUID | None = None
     enabled: bool = True
     expires_at: datetime | None = None
     description: str | None = None
-    provider: str = GITHUB
-    version: int = 1
+    created_at: datetime
+    updated_at: datetime
     last_used_at: datetime | None = None
-    derived_from: UUID | None = None
+    version: int = 1
 
     @property
     def repository_key(self) -> str:
@@ -183,11 +190,20 @@ def _administrative_failures(
 ) -> Iterable[FailedCondition]:
     if policy.agent_id != agent_id:
         expected, actual = (str(it) if it else None for it in (policy.agent_id, agent_id))
-        yield FailedCondition("agentId", expected, actual, hints.agent(policy.agent_id, agent_id))
+        yield FailedCondition("agentId", expected, actual, _agent_hint(policy.agent_id, agent_id))
     if not policy.enabled:
-        yield FailedCondition("enabled", expected=True, actual=False, hint=hints.DISABLED)
+        yield FailedCondition("enabled", True, False, _DISABLED)
     if policy.expires_at is not None and now >= policy.expires_at:
-        yield FailedCondition("expiresAt", policy.expires_at, now, hints.EXPIRED)
+        yield FailedCondition("expiresAt", policy.expires_at, now, _EXPIRED)
+
+
+def _agent_hint(policys: UUID | None, asked: UUID | None) -> str:
+    """Why a policy of the same repository is no candidate."""
+    if policys is None:
+        return "This is a bootstrap policy, for registering agents; add a policy with this `agentId`."
+    if asked is None:
+        return "This policy is for one agent; ask with its `agentId`, or add a bootstrap policy without one."
+    return "This policy is for another agent; correct the `agentId` that you ask with, or add a policy for this one."
 
 
 def _precedence(policy: TrustPolicy) -> tuple[int, bool, datetime, UUID]:

@@ -11,7 +11,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from sentryagent_idp.domain.claims import SignedClaims
-from sentryagent_idp.domain.identity import CLOCK_LEEWAY_SECONDS
+from sentryagent_idp.domain.identity import CLAIM_PREFIXES, CLOCK_LEEWAY_SECONDS, OPTIONAL_CLAIMS
 from sentryagent_idp.errors import InvalidOidcToken
 from sentryagent_idp.jose import compact_jws
 from sentryagent_idp.jose.compact_jws import UnverifiedJwt
@@ -27,22 +27,8 @@ REQUIRED_STRINGS = (
     "ref",
     "event_name",
 )
-OPTIONAL_STRINGS = (
-    "ref_type",
-    "sha",
-    "environment",
-    "workflow_ref",
-    "workflow_sha",
-    "job_workflow_ref",
-    "job_workflow_sha",
-    "actor_id",
-    "runner_environment",
-    "repository_visibility",
-    "run_id",
-    "run_attempt",
-    "check_run_id",
-)
-"""What else `WorkflowIdentity` reads. All other claims are let through unread: GitHub adds some every year."""
+OPTIONAL_STRINGS = OPTIONAL_CLAIMS
+"""What else `WorkflowIdentity` reads, besides claims with a prefix of its. All others are let through unread."""
 
 _MAX_TIME = 253_402_300_709
 """90 s before the end of the year 9999, where the calendar ends: how long a used `jti` is kept after `exp` fits in."""
@@ -50,6 +36,7 @@ _MAX_TIME = 253_402_300_709
 _MAY_BE_EMPTY = frozenset({"ref"})
 """A deployment of a commit has no ref."""
 
+_PREFIXES = tuple(CLAIM_PREFIXES.values())
 _RS256 = jwt.get_algorithm_by_name("RS256")
 
 
@@ -96,6 +83,9 @@ def read(unverified_token: str) -> UnverifiedJwt:
         _check_time_type(name, token.claims.get(name, 0))
     for name in ("iss", *REQUIRED_STRINGS, *OPTIONAL_STRINGS):
         _check_string_type(name, token.claims.get(name, ""))
+    for name, value in token.claims.items():
+        if name.startswith(_PREFIXES):
+            _check_string_type(name, value)
     return token
 
 

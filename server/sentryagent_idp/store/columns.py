@@ -80,6 +80,17 @@ class Words(Json):
         return None if value is None else tuple(super().process_result_value(value, dialect))
 
 
+class WordLists(Json):
+    """A map of tuples of strings as a JSON object of lists."""
+
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> dict[str, tuple[str, ...]] | None:
+        """The map."""
+        lists = super().process_result_value(value, dialect)
+        return None if lists is None else {name: tuple(words) for name, words in lists.items()}
+
+
 def word_of(kind: type[Word]) -> Enum:
     """The type of a column that holds one of the values of `kind`; the migrations check the words."""
     return Enum(

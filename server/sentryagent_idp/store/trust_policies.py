@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -28,14 +28,24 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection, Row
 
+from sentryagent_idp.domain import condition_kinds
+from sentryagent_idp.domain.conditions import DECLARED
 from sentryagent_idp.domain.text import ascii_lower
 from sentryagent_idp.domain.trust_policy import USE_IS_NOTED_EVERY, Conditions, TrustPolicy, conditions_key
 from sentryagent_idp.errors import TrustPolicyAlreadyExists
 from sentryagent_idp.ports import Page, PolicyFilter
 from sentryagent_idp.store import driver
-from sentryagent_idp.store.columns import METADATA, Id, Moment, Words
+from sentryagent_idp.store.columns import METADATA, Id, Moment, WordLists, Words
 from sentryagent_idp.store.failures import unique
 from sentryagent_idp.store.paging import fetch_page
+
+_TYPES = {
+    condition_kinds.Condition: Text,
+    condition_kinds.Listed: Words,
+    condition_kinds.Flag: Boolean,
+    condition_kinds.Mapped: WordLists,
+}
+"""The type of the column of each kind of condition."""
 
 OIDC_TRUST_POLICIES = Table(
     "oidc_trust_policies",
@@ -48,15 +58,7 @@ OIDC_TRUST_POLICIES = Table(
     Column("repository_id", Text),
     Column("repository_owner_id", Text),
     Column("agent_id", Id, ForeignKey("agents.agent_id")),
-    Column("branch", Text),
-    Column("tag", Text),
-    Column("environment", Text),
-    Column("workflow", Text),
-    Column("called_workflow", Text),
-    Column("actor_ids", Words),
-    Column("runner_environment", Text),
-    Column("visibility", Text),
-    Column("events", Words),
+    *(Column(name, _TYPES[type(it)]) for name, it in DECLARED.items()),
     Column("conditions_key", Text, nullable=False),
     Column("scopes", Words, nullable=False),
     Column("max_ttl", Integer),
@@ -76,7 +78,6 @@ OIDC_TRUST_POLICIES = Table(
     Index(None, "created_at", "id"),
 )
 
-_CONDITIONS = tuple(condition.name for condition in fields(Conditions))
 _DERIVED = frozenset({"repository_key", "conditions_key"})
 
 _T = OIDC_TRUST_POLICIES.c
@@ -260,7 +261,7 @@ def _digest(policy: TrustPolicy) -> str:
 def _policy(row: Row[Any]) -> TrustPolicy:
     """The policy of a row."""
     values = {name: value for name, value in row._asdict().items() if name not in _DERIVED}
-    conditions = Conditions(**{name: values.pop(name) for name in _CONDITIONS})
+    conditions = Conditions(**{name: values.pop(name) for name in DECLARED})
     if values["agent_id"] is None:
         values["derived_from"] = None
     return TrustPolicy(conditions=conditions, **values)

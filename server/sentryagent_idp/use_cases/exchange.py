@@ -46,28 +46,6 @@ from sentryagent_idp.use_cases.key_ring import KeyRing
 from sentryagent_idp.use_cases.rejections import RefusalAudit, RejectionCounter
 from sentryagent_idp.use_cases.used_tokens import check_unused, use_up, used
 
-_AUDITED_CLAIMS = (
-    "sub",
-    "repository_id",
-    "repository_owner_id",
-    "ref",
-    "ref_type",
-    "sha",
-    "event_name",
-    "environment",
-    "workflow_ref",
-    "workflow_sha",
-    "job_workflow_ref",
-    "job_workflow_sha",
-    "actor_id",
-    "runner_environment",
-    "repository_visibility",
-    "run_id",
-    "run_attempt",
-    "check_run_id",
-    "jti",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class ExchangeRequest:
@@ -354,6 +332,7 @@ def _provenance(identity: WorkflowIdentity, policy: TrustPolicy) -> dict[str, st
 
 
 def _audited(identity: WorkflowIdentity) -> dict[str, str]:
-    """The claims that an auditor asks for; an allow-list, so that nothing new slips into the database."""
-    claims = {name: getattr(identity, name) for name in _AUDITED_CLAIMS}
-    return {name: value for name, value in claims.items() if value is not None}
+    """All claims that the identity reads, the repository's name has a column; nothing else slips into the database."""
+    claims = identity.claims()
+    del claims["repository"]
+    return claims

@@ -139,10 +139,16 @@ def test_the_members_of_a_body_are_those_that_are_read(name, provider, invalid):
     )
 
 
+def _below(model):
+    """The subclasses of a model, and theirs."""
+    return {it for child in model.__subclasses__() for it in ({child} | _below(child))}
+
+
 def test_every_model_of_a_body_is_in_the_document():
     """A body that is validated is a body that is described."""
-    bodies = {model.__name__ for model in models.Body.__subclasses__()} | {"StoredPolicyBody"}
+    bodies = {model.__name__ for model in _below(models.Body) if not model.__name__.startswith("_")}
 
+    assert "StoredPolicyBody" in bodies
     assert bodies <= DOCUMENT["components"]["schemas"].keys()
 
 

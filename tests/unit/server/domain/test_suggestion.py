@@ -9,7 +9,7 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from sentryagent_idp.api.models import PolicyBody
-from sentryagent_idp.domain.conditions import JSON_NAMES, failures, members
+from sentryagent_idp.domain.conditions import DECLARED, failures, members
 from sentryagent_idp.domain.suggestion import nearest_first, suggested_policy
 from sentryagent_idp.domain.trust_policy import Allowed, Denied, conditions_key, decide
 
@@ -31,6 +31,17 @@ def suggest(now):
     return suggest
 
 
+CONDITION_NAMES = [
+    "branch",
+    "tag",
+    "environment",
+    "workflow",
+    "calledWorkflow",
+    "actorIds",
+    "runnerEnvironment",
+    "visibility",
+    "events",
+]
 REPLACED = [
     # conditions of the nearest policy, claims of a run on the branch dev, conditions of the suggestion
     ({"branch": "main"}, {}, {"branch": "dev"}),
@@ -91,7 +102,7 @@ def test_what_fails_takes_the_runs_value(policy, run, wanted, suggest, make_poli
     """Every condition of the nearest policy is there: fulfilled ones as they are, the others with the run's claim."""
     run = make_run(**{"ref": "refs/heads/dev", **run})
     suggested = suggest([make_policy(**policy)], run, agent)
-    assert {name: suggested[name] for name in JSON_NAMES.values() if name in suggested} == wanted
+    assert {name: suggested[name] for name in CONDITION_NAMES if name in suggested} == wanted
     assert suggested["agentId"] == str(agent)
     assert (suggested["repositoryId"], suggested["repositoryOwnerId"]) == ("101", "7")
 
@@ -324,7 +335,7 @@ def as_policy(suggested, make_policy):
         {name: list(value) if isinstance(value, tuple) else value for name, value in suggested.items()}
     )
     terms = ("agent_id", "repository_id", "repository_owner_id", "scopes", "max_ttl", "expires_at")
-    values = {name: getattr(body, name) for name in (*JSON_NAMES, *terms)}
+    values = {name: getattr(body, name) for name in (*DECLARED, *terms)}
     return make_policy(
         id=UUID(int=99), **{name: tuple(it) if isinstance(it, list) else it for name, it in values.items()}
     )

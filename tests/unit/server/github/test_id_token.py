@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentryagent_idp.domain.identity import WorkflowIdentity
+from sentryagent_idp.domain.identity import CLAIM_PREFIXES, WorkflowIdentity
 from sentryagent_idp.errors import InvalidOidcToken
 from sentryagent_idp.github import id_token
 from sentryagent_idp.tokens import access_token
@@ -261,9 +261,37 @@ def test_a_token_of_16_kib_is_the_largest(mint):
         id_token.read(f"{token}A")
 
 
+OPTIONAL = [
+    "ref_type",
+    "sha",
+    "environment",
+    "workflow_ref",
+    "workflow_sha",
+    "job_workflow_ref",
+    "job_workflow_sha",
+    "actor_id",
+    "runner_environment",
+    "repository_visibility",
+    "run_id",
+    "run_attempt",
+    "check_run_id",
+]
+
+
+def test_optional_claims_are_all_there():
+    """What `WorkflowIdentity` reads besides the required claims, by hand."""
+    assert sorted(id_token.OPTIONAL_STRINGS) == sorted(OPTIONAL)
+
+
+@pytest.mark.parametrize("name", [*id_token.REQUIRED_STRINGS, *OPTIONAL])
+def test_claims_that_are_read_are_strings(name, reason, mint):
+    """A claim of another type is no claim of GitHub's, and is never compared."""
+    assert reason(mint(claims={name: 42})) == "malformed"
+
+
 def test_claims_are_accounted_for():
     """What `WorkflowIdentity` reads is what was checked here, neither more nor less."""
-    fields = set(WorkflowIdentity.__dataclass_fields__) - {"issuer", "provider"}
+    fields = set(WorkflowIdentity.__dataclass_fields__) - {"issuer", "provider", *CLAIM_PREFIXES}
     checked = {
         *id_token.REQUIRED_STRINGS,
         *id_token.REQUIRED_TIMES,

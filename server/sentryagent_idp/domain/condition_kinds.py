@@ -1,0 +1,129 @@
+"""What a condition of a policy is, and the kinds of value that it may have: a text, a list, a flag, a map of lists."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from operator import contains, eq
+from typing import Any, ClassVar, Literal
+
+from sentryagent_idp.domain import policy_syntax
+from sentryagent_idp.domain.identity import CLAIM_PREFIXES, WorkflowIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCondition:
+    """What a policy wants, what the run has, what to do about the difference, and the claims that were compared."""
+
+    condition: str
+    expected: Any
+    actual: Any
+    hint: str
+    claims: tuple[str, ...] = ()
+
+
+def _canonical(value: Any) -> Any:
+    """The one form of all lists with the same entries, and of maps of such."""
+    if isinstance(value, Mapping):
+        return {name: _canonical(entries) for name, entries in value.items()}
+    return sorted(set(value)) if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """How a condition is written, compared and explained; its kind of value is a text, those of subclasses are others.
+
+    `actual` is the attribute of `WorkflowIdentity` that it is compared with; `claims` are the claims that the attribute
+    is made of, if it is not a claim itself. `fault` says what is wrong with a value (of a list, with an entry): a
+    sentence without its full stop, or `None`. `words` are all values that there are, if they can be listed. `matches`
+    compares the policy's value with the run's, `canonical` gives the one form of all equal values, and `hint` says what
+    to do if policy and run differ. `json_name` is the field as the API spells it.
+    """
+
+    actual: str
+    hint: Callable[[Any, WorkflowIdentity], str]
+    fault: Callable[[Any], str | None]
+    words: tuple[str, ...] = ()
+    matches: Callable[[Any, Any], bool] = eq
+    canonical: Callable[[Any], Any] = _canonical
+    claims: tuple[str, ...] = ()
+    json_name: str = ""
+    json_type: ClassVar[Any] = str
+
+    def failure(self, wanted: Any, run: WorkflowIdentity) -> FailedCondition | None:
+        """Why the run does not meet the condition, or `None`; an absent claim meets nothing."""
+        actual = getattr(run, self.actual)
+        if actual is not None and self.matches(wanted, actual):
+            return None
+        claims = self.claims or (self.actual,)
+        shown = actual or getattr(run, claims[0])
+        return FailedCondition(self.json_name, wanted, shown, self.hint(wanted, run), claims)
+
+    def suggested(self, wanted: Any, run: WorkflowIdentity) -> Any:  # noqa: ARG002 - a map keeps a part of it
+        """The value that lets this run in, or `None` if a policy cannot have one."""
+        actual = getattr(run, self.actual)
+        return None if actual is None or self.fault(actual) is not None else self.value_of(actual)
+
+    def value_of(self, actual: str) -> Any:
+        """The policy's value that is met by `actual` alone."""
+        return actual
+
+
+def choice(*words: str, actual: str, hint: Callable[[Any, WorkflowIdentity], str]) -> Condition:
+    """A text that is one of these words."""
+    return Condition(actual=actual, hint=hint, fault=policy_syntax.one_of(*words), words=words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed(Condition):
+    """A list, one entry of which the run must have."""
+
+    matches: Callable[[Any, Any], bool] = contains
+    json_type: ClassVar[Any] = list[str]
+
+    def value_of(self, actual: str) -> Any:
+        """A list of one."""
+        return (actual,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag(Condition):
+    """`True`, which the claim must say as GitHub writes it; there is no other value, and so nothing to suggest."""
+
+    fault: Callable[[Any], str | None] = policy_syntax.flag
+    matches: Callable[[Any, Any], bool] = lambda _, actual: actual == "true"
+    json_type: ClassVar[Any] = Literal[True]
+
+    def suggested(self, wanted: Any, run: WorkflowIdentity) -> Any:  # noqa: ARG002 - the other kinds' signature
+        """Nothing."""
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapped(Condition):
+    """A list for each of some claims with one prefix, which `actual` has by the rest of their names.
+
+    A claim may join several values with commas: each of them must be in the list. Whole values are compared, so
+    that `prod` is not met by `nonprod` or by `prod,evil` (federation-security A19).
+    """
+
+    matches: Callable[[Any, Any], bool] = lambda listed, claim: set(claim.split(",")) <= set(listed)
+    json_type: ClassVar[Any] = dict[str, list[str]]
+
+    def failure(self, wanted: Any, run: WorkflowIdentity) -> FailedCondition | None:
+        """Why the run does not meet the condition, or `None`; all claims that the policy names are shown."""
+        given = getattr(run, self.actual)
+        if all(name in given and self.matches(listed, given[name]) for name, listed in wanted.items()):
+            return None
+        actual = {name: given.get(name) for name in wanted}
+        claims = tuple(f"{CLAIM_PREFIXES[self.actual]}{name}" for name in wanted)
+        return FailedCondition(self.json_name, wanted, actual, self.hint(wanted, run), claims)
+
+    def suggested(self, wanted: Any, run: WorkflowIdentity) -> Any:
+        """The policy's own lists, and the run's values in place of those that it does not meet."""
+        given = getattr(run, self.actual)
+        if not wanted.keys() <= given.keys():
+            return None
+        value = {
+            name: listed if self.matches(listed, given[name]) else tuple(given[name].split(","))
+            for name, listed in wanted.items()
+        }
+        return None if self.fault(value) is not None else value
