@@ -30,6 +30,9 @@ REQUIRED_STRINGS = (
 OPTIONAL_STRINGS = OPTIONAL_CLAIMS
 """What else `WorkflowIdentity` reads, besides claims with a prefix of its. All others are let through unread."""
 
+_MAX_STRING_LENGTH = 4 * 1024
+"""Characters of a claim that is compared or is a key; a ref has up to 700. `sub`, which may be made of others, is neither."""
+
 _MAX_TIME = 253_402_300_709
 """90 s before the end of the year 9999, where the calendar ends: how long a used `jti` is kept after `exp` fits in."""
 
@@ -99,6 +102,9 @@ def _check_string_type(name: str, value: Any) -> None:
     # An audience list is well-formed by RFC 7519, 4.1.3; that it is refused is for _check_audience to say.
     if not isinstance(value, str) and not (name == "aud" and isinstance(value, list)):
         raise _malformed(f"its claim {name} is not a string")
+    is_compared = name != "sub" and not name.startswith(_PREFIXES)
+    if is_compared and isinstance(value, str) and len(value) > _MAX_STRING_LENGTH:
+        raise _malformed(f"its claim {name} has more than {_MAX_STRING_LENGTH} characters")
 
 
 def _malformed(fault: str) -> InvalidOidcToken:

@@ -12,13 +12,13 @@ from sentryagent_idp.jose import strict_json
 MAX_TOKEN_LENGTH = 16 * 1024
 """Characters. GitHub's tokens have about 1 800."""
 
-MAX_STRING_LENGTH = 4 * 1024
-"""Characters of one claim. A customised `sub` joins several refs of up to 700 each."""
-
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
 _KID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
-_LIMITS = strict_json.Limits(depth=8, members=100, string_length=MAX_STRING_LENGTH)
+_HEADER_LIMITS = strict_json.Limits(depth=8, members=100, string_length=4 * 1024)
+_PAYLOAD_LIMITS = strict_json.Limits(depth=8, members=MAX_TOKEN_LENGTH, string_length=MAX_TOKEN_LENGTH)
+"""The size of the token bounds number and length: an organisation may add any number of custom properties."""
+
 _LAST = {2: "AQgw", 3: "AEIMQUYcgkosw048"}
 """By the number of characters over fours: the last one, where those of its bits that mean nothing are zero."""
 
@@ -54,7 +54,7 @@ def read(unverified_token: str) -> UnverifiedJwt:
     parts = _COMPACT.fullmatch(unverified_token)
     if parts is None:
         raise MalformedToken("it is not three base64url parts with a dot between them")
-    header = _object(_decode(parts[1], "header"), "header")
+    header = _object(parts[1], "header", _HEADER_LIMITS)
     _check_header(header)
     signature = _decode(parts[3], "signature")
     if not signature:
@@ -63,7 +63,7 @@ def read(unverified_token: str) -> UnverifiedJwt:
         kid=header["kid"],
         alg=header.get("alg"),
         typ=header.get("typ", "JWT"),
-        claims=_object(_decode(parts[2], "payload"), "payload"),
+        claims=_object(parts[2], "payload", _PAYLOAD_LIMITS),
         signing_input=f"{parts[1]}.{parts[2]}".encode("ascii"),
         signature=signature,
     )
@@ -89,9 +89,10 @@ def _decode(part: str, name: str) -> bytes:
     return base64.urlsafe_b64decode(part + "=" * (-over % 4))
 
 
-def _object(text: bytes, name: str) -> dict[str, Any]:
+def _object(part: str, name: str, limits: strict_json.Limits) -> dict[str, Any]:
+    text = _decode(part, name)
     try:
-        value = strict_json.parse(text, _LIMITS)
+        value = strict_json.parse(text, limits)
     except strict_json.StrictJsonError as error:
         raise MalformedToken(f"its {name} is not acceptable: {error.reason}") from error
     if not isinstance(value, dict):

@@ -79,6 +79,12 @@ ACCEPTED = [
     ({}, {"exp": NOW + 21_600}),
     ({}, {"nbf": NOW - 600}),
     ({}, {f"claim_{number}": "x" for number in range(60)}),
+    # The size of the token alone bounds what is not compared.
+    ({}, {f"repo_property_{number}": "x" * 20 for number in range(200)}),
+    ({}, {"repo_property_regions": "x" * 9000}),
+    ({}, {"list": [1] * 1000}),
+    ({}, {"workflow": "x" * 9000}),
+    ({}, {"sub": "repo:acme/api:repo_property_regions:" + "x" * 9000}),
 ]
 
 
