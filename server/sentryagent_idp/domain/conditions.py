@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from sentryagent_idp.domain import patterns, policy_syntax
-from sentryagent_idp.domain.condition_kinds import Condition, FailedCondition, Listed, choice
+from sentryagent_idp.domain.condition_kinds import Condition, FailedCondition, Flag, Listed, choice
 from sentryagent_idp.domain.identity import WorkflowIdentity
 from sentryagent_idp.domain.text import ascii_lower
 
@@ -108,6 +108,13 @@ def _called_workflow_hint(wanted: str, run: WorkflowIdentity) -> str:
     return "The claim `job_workflow_ref` must be equal, character for character; call the workflow that the policy names."
 
 
+def _ref_protected_hint(_wanted: bool, run: WorkflowIdentity) -> str:
+    """Why the ref does not count as protected."""
+    if run.ref_protected is None:
+        return "The token has no claim `ref_protected`, as of an older GitHub Enterprise Server; remove `refProtected`."
+    return f"Protect {run.ref or 'the ref'} by a branch protection rule or a ruleset on GitHub, or run from a protected ref."
+
+
 def _declared(condition: Condition) -> Any:
     return field(default=None, metadata={"condition": condition})
 
@@ -185,6 +192,7 @@ class Conditions:
             ),
         )
     )
+    ref_protected: bool | None = _declared(Flag(actual="ref_protected", hint=_ref_protected_hint))
     events: tuple[str, ...] | None = _declared(
         Listed(
             actual="event_name",

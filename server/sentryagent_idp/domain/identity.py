@@ -60,6 +60,7 @@ class WorkflowIdentity:
     ref: str
     event_name: str
     ref_type: str | None = None
+    ref_protected: str | None = None
     sha: str | None = None
     environment: str | None = None
     workflow_ref: str | None = None

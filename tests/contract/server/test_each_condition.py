@@ -90,6 +90,14 @@ ROWS = [
         {"repository_visibility": "public"},
     ),
     Row(
+        "ref_protected",
+        "refProtected",
+        True,
+        "ref_protected",
+        {"ref_protected": "true"},
+        {"ref_protected": "false"},
+    ),
+    Row(
         "events",
         "events",
         ["push", "schedule"],
@@ -218,6 +226,7 @@ AUDITED = {
     "repository_owner_id": "40000001",
     "ref": "refs/heads/dev",
     "ref_type": "branch",
+    "ref_protected": "true",
     "sha": "1" * 40,
     "event_name": "workflow_dispatch",
     "environment": "production",

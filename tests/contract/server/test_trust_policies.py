@@ -57,6 +57,7 @@ def test_created_policy_has_every_field(provider):
         "actorIds": None,
         "runnerEnvironment": None,
         "visibility": None,
+        "refProtected": None,
         "events": None,
         "scopes": ["agents:read"],
         "maxTtl": None,
@@ -86,6 +87,7 @@ def test_created_policy_keeps_what_was_written(provider):
         "actorIds": ["1", "22"],
         "runnerEnvironment": "self-hosted",
         "visibility": "internal",
+        "refProtected": True,
         "events": ["push", "workflow_dispatch"],
         "repositoryId": "123",
         "repositoryOwnerId": "456",
@@ -170,6 +172,7 @@ def test_created_policy_keeps_what_was_written(provider):
         ("actorIds", [[], ["octocat"], [1], [""], ["1", "x"], "1", ["1"] * 101, ["-1"]]),
         ("runnerEnvironment", ["", "any", "Self-Hosted", 1]),
         ("visibility", ["", "secret", "Public", 1]),
+        ("refProtected", [False, "true", 1, 0, [True]]),
         ("events", [[], ["Push"], ["*"], [""], "push", [1], ["push\n"]]),
         ("repositoryId", ["", "x", "-1", "1.0", "\u0661", 1]),
         ("repositoryOwnerId", ["", "x", "0x1", 1]),
@@ -204,6 +207,11 @@ def test_field_rules(still_provider, invalid, field, values):
 def test_fields_that_exclude_each_other(still_provider, invalid, body, field):
     """A run is of a branch or of a tag, and only bootstrap policies register."""
     assert invalid(post(still_provider, **body), field)
+
+
+def test_a_flag_that_is_false_is_refused_with_advice(still_provider, invalid):
+    """`false` asks for nothing and reads as if it asked for the opposite, so it is not written at all."""
+    assert "leave it out" in invalid(post(still_provider, refProtected=False), "refProtected")
 
 
 def test_branch_hint(still_provider, invalid):
@@ -364,6 +372,7 @@ def test_same_agent_repository_and_conditions_are_one_policy(provider, refused, 
         {"actorIds": ["1"]},
         {"runnerEnvironment": "self-hosted"},
         {"visibility": "public"},
+        {"refProtected": True},
         {"events": ["push"]},
         {"repository": "octo-org/other"},
     ],

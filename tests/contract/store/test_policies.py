@@ -44,6 +44,7 @@ def test_every_member_comes_back_as_it_was_stored(database, make_policy, make_ag
             actor_ids=("1", "22"),
             runner_environment="github-hosted",
             visibility="private",
+            ref_protected=True,
             events=("push", "pull_request"),
         ),
         repository_id="123",

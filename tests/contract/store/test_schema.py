@@ -98,6 +98,21 @@ def test_going_back_keeps_the_other_tables(url, run_alembic, make_agent, make_po
         assert tx.policies.page(PolicyFilter(), page=1, limit=20).total == 0
 
 
+@pytest.mark.parametrize(("step", "condition"), [("024", {"ref_protected": True})])
+def test_no_policy_outlives_its_condition(url, run_alembic, make_policy, step, condition):
+    """Taking a condition back removes the policies that have it: without it they would be wider."""
+    from alembic import command
+
+    kept = make_policy(conditions=Conditions(branch="main"))
+    with Database(url) as database, database.write() as tx:
+        tx.policies.add(kept)
+        tx.policies.add(make_policy(conditions=Conditions(branch="main", **condition)))
+    run_alembic(url, command.downgrade, step)
+    schema.migrate(url)
+    with Database(url) as database, database.read() as tx:
+        assert tx.policies.page(PolicyFilter(), page=1, limit=20).data == [kept]
+
+
 def test_every_step_can_be_taken_back(empty_url, run_alembic):
     """Down to nothing and up again."""
     from alembic import command

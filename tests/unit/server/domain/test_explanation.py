@@ -53,6 +53,8 @@ HINTS = [
     ({"actor_ids": ("1",)}, {}, "actorIds", "not by login"),
     ({"runner_environment": "self-hosted"}, {}, "runnerEnvironment", "self-hosted runner"),
     ({"visibility": "public"}, {}, "visibility", "while the repository is public"),
+    ({"ref_protected": True}, {"ref_protected": "false"}, "refProtected", "Protect refs/heads/main by"),
+    ({"ref_protected": True}, {}, "refProtected", "no claim `ref_protected`"),
     ({"events": ("push",)}, {"event_name": "schedule"}, "events", "Add schedule"),
     *[({}, {"event_name": event}, "events", f"can cause {event}") for event in STRANGERS_EVENTS],
     ({"agent_id": None}, {}, "agentId", "bootstrap policy"),
@@ -140,6 +142,15 @@ def test_claims_are_those_that_mattered(make_policy, make_run, agent, now):
     assert claims["environment"] is None
     assert claims["actor_id"] == "42"
     assert "job_workflow_ref" not in claims
+
+
+def test_a_protected_ref_is_expected_as_a_policy_says_it(make_policy, make_run, agent, now):
+    """`true` in the policy, and the claim as the token has it."""
+    run = make_run(ref_protected="false")
+    explanation = explain(decide([make_policy(ref_protected=True)], run, agent, now), run, agent)
+    (failed,) = explanation["nearestPolicies"][0]["failed"]
+    assert (failed["expected"], failed["actual"]) == (True, "false")
+    assert explanation["claims"]["ref_protected"] == "false"
 
 
 def test_nearest_policies_are_three_at_most(make_policy, make_run, agent, now):

@@ -38,6 +38,7 @@ def test_a_policy_has_all_its_members(make_policy, now):
         "lastUsedAt",
         "maxTtl",
         "provider",
+        "refProtected",
         "repository",
         "repositoryId",
         "repositoryOwnerId",

@@ -40,6 +40,7 @@ CONDITION_NAMES = [
     "actorIds",
     "runnerEnvironment",
     "visibility",
+    "refProtected",
     "events",
 ]
 REPLACED = [
@@ -77,6 +78,11 @@ REPLACED = [
         {"branch": "main", "environment": "PROD"},
         {"environment": "prod"},
         {"branch": "dev", "environment": "PROD"},
+    ),
+    (
+        {"branch": "main", "ref_protected": True},
+        {"ref_protected": "true"},
+        {"branch": "dev", "refProtected": True},
     ),
     # A policy of another agent, or for registering, is a template only where the agent has none.
     ({"workflow": "cd.yml", "agent_id": OTHER}, {}, {"branch": "dev", "workflow": "ci.yml"}),
@@ -123,6 +129,9 @@ NO_VALUE = [
     ({"runner_environment": "self-hosted"}, {"runner_environment": "elsewhere"}),
     ({"visibility": "public"}, {"repository_visibility": None}),
     ({"visibility": "public"}, {"repository_visibility": "secret"}),
+    ({"ref_protected": True}, {"ref_protected": "false"}),
+    ({"ref_protected": True}, {"ref_protected": None}),
+    ({"branch": "main", "ref_protected": True}, {"ref": "refs/heads/dev", "ref_protected": "false"}),
     ({"events": ("schedule",)}, {"event_name": "Push"}),
     ({"environment": "prod", "agent_id": OTHER}, {}),
     ({"environment": "prod", "agent_id": None}, {}),
@@ -283,6 +292,7 @@ CLAIMS = {
     "actor_id": st.sampled_from(["1", "2", "42", None]),
     "runner_environment": st.sampled_from(["github-hosted", "self-hosted", "github-hosted", None]),
     "repository_visibility": st.sampled_from(["public", "private", "private", None]),
+    "ref_protected": st.sampled_from(["true", "true", "false", None]),
 }
 RUNS = st.fixed_dictionaries(CLAIMS)
 CHANGES = st.lists(
@@ -295,6 +305,7 @@ CONDITIONS = {
     "actor_ids": st.sampled_from([("1",), ("1", "42")]),
     "runner_environment": st.sampled_from(["github-hosted", "self-hosted"]),
     "visibility": st.sampled_from(["private", "public"]),
+    "ref_protected": st.just(True),
     "events": st.sampled_from([("push",), ("push", "pull_request_target"), ("schedule",), ("pull_request",)]),
 }
 REF_CONDITIONS = st.sampled_from(
@@ -359,6 +370,7 @@ def like(run):
         "actorIds": run.actor_id,
         "runnerEnvironment": run.runner_environment,
         "visibility": run.repository_visibility,
+        "refProtected": run.ref_protected,
         "events": run.event_name,
     }
 

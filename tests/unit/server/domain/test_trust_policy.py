@@ -143,6 +143,17 @@ TABLE = [
     ({"visibility": "private"}, {}, ALLOWED),
     ({"visibility": "private"}, {"repository_visibility": "public"}, VIOLATION),
     ({"visibility": "private"}, {"repository_visibility": None}, VIOLATION),
+    # Protected ref: the claim says so in the one word that GitHub writes; absent is not protected.
+    ({"ref_protected": True}, {"ref_protected": "true"}, ALLOWED),
+    ({"ref_protected": True}, {"ref_protected": "false"}, VIOLATION),
+    ({"ref_protected": True}, {"ref_protected": None}, VIOLATION),
+    ({"ref_protected": True}, {"ref_protected": ""}, VIOLATION),
+    ({"ref_protected": True}, {"ref_protected": "True"}, VIOLATION),
+    ({"ref_protected": True}, {"ref_protected": "true "}, VIOLATION),
+    ({"ref_protected": True}, {"ref_protected": "1"}, VIOLATION),
+    ({}, {"ref_protected": "false"}, ALLOWED),
+    ({"branch": "main", "ref_protected": True}, {"ref_protected": "false"}, VIOLATION),
+    ({"branch": "dev", "ref_protected": True}, {"ref_protected": "true"}, BRANCH),
     # All conditions are ANDed; the branch is named only where nothing else fails.
     ({"branch": "main", "environment": "prod"}, {"environment": "prod"}, ALLOWED),
     ({"branch": "main", "environment": "prod"}, {"ref": "refs/heads/x", "environment": "prod"}, BRANCH),
@@ -242,6 +253,7 @@ PRECEDENCE = [
     ({"branch": "*", "actor_ids": ("42",)}, {"branch": "main"}),
     ({"branch": "main"}, {"branch": "ma*"}),
     ({"branch": "main"}, {"environment": "prod"}),
+    ({"branch": "*", "ref_protected": True}, {"branch": "main"}),
     ({"branch": "main"}, {}),
     ({"branch": "m*", "created_at": -1}, {"branch": "*n"}),
     ({"environment": "prod", "created_at": -1}, {"branch": "*"}),
@@ -260,7 +272,9 @@ def test_most_specific_policy_decides(winner, loser, make_policy, make_run, agen
         for it in ({**winner}, {"id": UUID(int=1500), **loser})
     ]
     for policies in permutations(pair):
-        assert decide(policies, make_run(environment="prod"), agent, now).policy == pair[0]
+        assert (
+            decide(policies, make_run(environment="prod", ref_protected="true"), agent, now).policy == pair[0]
+        )
 
 
 def _moment(members, now):
@@ -283,6 +297,7 @@ def test_evaluation_names_every_difference(make_policy, make_run, agent, now):
         actor_ids=("1",),
         runner_environment="self-hosted",
         visibility="public",
+        ref_protected=True,
         events=("push",),
         enabled=False,
         expires_at=now,
@@ -300,6 +315,7 @@ def test_evaluation_names_every_difference(make_policy, make_run, agent, now):
         "actorIds",
         "runnerEnvironment",
         "visibility",
+        "refProtected",
     ]
     assert all(failure.hint.endswith((".", ")")) for failure in evaluation.failed)
 
@@ -324,6 +340,7 @@ CONDITION_SETS = st.fixed_dictionaries(
         "actor_ids": st.sampled_from([("42",), ("1", "42"), ("1",)]),
         "runner_environment": st.sampled_from(["github-hosted", "self-hosted"]),
         "visibility": st.sampled_from(["public", "private"]),
+        "ref_protected": st.just(True),
         "events": st.sampled_from([("push",), ("pull_request",), ("pull_request", "push"), ()]),
     },
 )
@@ -345,6 +362,7 @@ RUNS = st.fixed_dictionaries(
         "job_workflow_ref": st.sampled_from([None, REUSED]),
         "actor_id": st.sampled_from([None, "1", "42"]),
         "repository_visibility": st.sampled_from(["public", "private"]),
+        "ref_protected": st.sampled_from(["true", "false", None]),
     }
 )
 
@@ -452,6 +470,7 @@ def test_conditions_key_ignores_what_does_not_count(same, make_policy):
         {"branch": "Main"},
         {"branch": None, "tag": "main"},
         {"workflow": None},
+        {"ref_protected": True},
         {"actor_ids": ("2",)},
         {"events": ("push", "schedule")},
     ],

@@ -269,6 +269,7 @@ def test_a_token_of_16_kib_is_the_largest(mint):
 
 OPTIONAL = [
     "ref_type",
+    "ref_protected",
     "sha",
     "environment",
     "workflow_ref",
