@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from sentryagent_idp.domain.identity import CLAIM_PREFIXES
+
 
 class Action(StrEnum):
     """What a record is about."""
@@ -80,6 +82,7 @@ class AuditRecord:
 MAX_REFUSAL_BYTES = 8 * 1024
 """The details of a refused run, as JSON: strangers write them, and names in a token may be long."""
 _LENGTHS = (512, 256, 128, 64, 32, 16)
+_PREFIXES = tuple(CLAIM_PREFIXES.values())
 _CHARACTERS_AN_ITEM = 16
 """Where strings are cut to so many characters times ten, lists are cut to ten items."""
 
@@ -87,10 +90,12 @@ _CHARACTERS_AN_ITEM = 16
 def cut_to_size(details: Mapping[str, Any], most: int = MAX_REFUSAL_BYTES) -> dict[str, Any]:
     """The details in at most so many bytes of JSON, cut no more than it takes, with `truncated` where they are cut.
 
-    `trace` goes where even short names do not do. The number of members and their names must be the provider's own.
+    Claims that are named by a prefix go first, because an organisation may have any number of them; `trace` goes if
+    even short names do not do. The number of the other members and their names must be the provider's own.
     """
     if _size(details) <= most:
         return dict(details)
+    details = {name: value for name, value in details.items() if not name.startswith(_PREFIXES)}
     for length in _LENGTHS:
         cut = {**_cut(details, length), "truncated": True}
         if _size(cut) <= most:
