@@ -5,17 +5,22 @@ explanation of a refusal and the suggested policy. A new condition is a field he
 for its claim, and a migration for its column.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from sentryagent_idp.domain import patterns, policy_syntax
-from sentryagent_idp.domain.condition_kinds import Condition, FailedCondition, Flag, Listed, choice
+from sentryagent_idp.domain.condition_kinds import Condition, FailedCondition, Flag, Listed, Mapped, choice
 from sentryagent_idp.domain.identity import WorkflowIdentity
 from sentryagent_idp.domain.text import ascii_lower
 
 DEFAULT_DENIED_EVENTS = ("pull_request", "pull_request_target", "workflow_run", "issue_comment")
 """Events that a stranger can cause, some of them with the default branch as their ref (federation-security A6)."""
+
+_MAX_PROPERTIES = 20
+_MAX_VALUES = 100
+_PROPERTY = re.compile(r"(?!repo_property_)[A-Za-z0-9_$#-]{1,75}", re.ASCII)
 
 _PULL_REQUEST = (
     "The run is of a pull request (refs/pull/…), which `branch` and `tag` never cover; where pull requests shall be "
@@ -115,6 +120,36 @@ def _ref_protected_hint(_wanted: bool, run: WorkflowIdentity) -> str:
     return f"Protect {run.ref or 'the ref'} by a branch protection rule or a ruleset on GitHub, or run from a protected ref."
 
 
+def _properties_fault(wanted: Mapping[str, Sequence[str]]) -> str | None:
+    """The fault of custom properties and their values."""
+    if not 1 <= len(wanted) <= _MAX_PROPERTIES:
+        return f"write 1 to {_MAX_PROPERTIES} properties, or leave it out"
+    if not all(map(_PROPERTY.fullmatch, wanted)):
+        return (
+            "write a property by its name on GitHub, without repo_property_: 1 to 75 of A-Z a-z 0-9 _ - $ #"
+        )
+    if not all(1 <= len(values) <= _MAX_VALUES for values in wanted.values()):
+        return f"write 1 to {_MAX_VALUES} values for each property"
+    if any("," in value for values in wanted.values() for value in values):
+        return "a value has a comma, which in a claim stands between the values of a multi-select; list each of them"
+    faults = (policy_syntax.text("value", value) for values in wanted.values() for value in values)
+    return next(filter(None, faults), None)
+
+
+def _properties_hint(wanted: Mapping[str, Sequence[str]], run: WorkflowIdentity) -> str:
+    """Why the custom properties are not those that the policy wants."""
+    missing = next((name for name in wanted if name not in run.properties), None)
+    if missing is not None:
+        return (
+            f"The token has no claim repo_property_{missing}; give the repository a value for this property, "
+            "and let the organisation add the property to its OIDC tokens."
+        )
+    return (
+        "Each property must have a listed value, and of a multi-select every value must be listed; "
+        "correct the properties of the repository on GitHub, or add their values to the policy."
+    )
+
+
 def _declared(condition: Condition) -> Any:
     return field(default=None, metadata={"condition": condition})
 
@@ -193,6 +228,9 @@ class Conditions:
         )
     )
     ref_protected: bool | None = _declared(Flag(actual="ref_protected", hint=_ref_protected_hint))
+    properties: Mapping[str, tuple[str, ...]] | None = _declared(
+        Mapped(actual="properties", fault=_properties_fault, hint=_properties_hint)
+    )
     events: tuple[str, ...] | None = _declared(
         Listed(
             actual="event_name",

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Self
 
@@ -44,7 +44,8 @@ def repository_key(name: str) -> str:
 class WorkflowIdentity:
     """One run of a workflow, as GitHub's token describes it.
 
-    Attributes are GitHub's claims of the same name; `None` means that the claim is absent.
+    Attributes are GitHub's claims of the same name; `None` means that the claim is absent. `properties` are the
+    repository's custom properties, whose claims have a prefix before their names.
     `sub` is kept for the audit record only: its form changed in 2026 and repositories may customise it,
     so nothing is ever decided on it.
     """
@@ -73,6 +74,7 @@ class WorkflowIdentity:
     run_id: str | None = None
     run_attempt: str | None = None
     check_run_id: str | None = None
+    properties: Mapping[str, str] = field(default_factory=dict, metadata={"prefix": "repo_property_"})
     provider: str = GITHUB
 
     @classmethod

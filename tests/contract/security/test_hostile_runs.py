@@ -18,6 +18,7 @@ def _run_of(file, ref="refs/heads/main", repository="acme/api"):
     return {"ref": ref, "workflow_ref": f"{repository}/.github/workflows/{file}@{ref}"}
 
 
+CORE = {"properties": {"team": ["core"]}}
 RUNS = [
     # attack, policy, claims, code
     ("A1 any other repository", MAIN, {"repository": "evil/api"}, VIOLATION),
@@ -78,6 +79,16 @@ RUNS = [
     ("A16 another actor", {"actorIds": ["42"]}, {"actor_id": "4"}, VIOLATION),
     ("A16 the actor's name in place of the id", {"actorIds": ["42"]}, {"actor": "octocat", "actor_id": "43"}, VIOLATION),
     ("A19 a property that names the repository", MAIN, {"repository": "evil/x", "repo_property_repository": "acme/api"}, VIOLATION),
+    ("A19 a value among others", CORE, {"repo_property_team": "core,evil"}, VIOLATION),
+    ("A19 a value behind others", CORE, {"repo_property_team": "evil,core"}, VIOLATION),
+    ("A19 a value within another", CORE, {"repo_property_team": "hardcore"}, VIOLATION),
+    ("A19 a value with another case", CORE, {"repo_property_team": "Core"}, VIOLATION),
+    ("A19 a value and an empty one", CORE, {"repo_property_team": "core,"}, VIOLATION),
+    ("A19 another property with the value", CORE, {"repo_property_teams": "core"}, VIOLATION),
+    ("A19 a claim with the property's bare name", CORE, {"team": "core", "properties": {"team": "core"}}, VIOLATION),
+    ("A19 no property at all", CORE, {}, VIOLATION),
+    ("a ref that is not protected", {"refProtected": True}, {"ref_protected": "false"}, VIOLATION),
+    ("a ref of which nobody says that it is protected", {"refProtected": True}, {"ref_protected": ...}, VIOLATION),
     ("B22 a Cyrillic letter", MAIN, {"repository": "acme/\u0430pi"}, VIOLATION),
     ("B22 a newline", MAIN, {"repository": "acme/api\n"}, VIOLATION),
     ("B22 a blank", MAIN, {"repository": " acme/api"}, VIOLATION),

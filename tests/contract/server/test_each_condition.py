@@ -3,6 +3,7 @@
 A condition lives in a dozen places, and a place that is forgotten makes the policies that use it wider without a word.
 """
 
+import json
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -96,6 +97,14 @@ ROWS = [
         "ref_protected",
         {"ref_protected": "true"},
         {"ref_protected": "false"},
+    ),
+    Row(
+        "properties",
+        "properties",
+        {"team": ["core", "web"]},
+        "repo_property_team",
+        {"repo_property_team": "core,web"},
+        {"repo_property_team": "core,ops"},
     ),
     Row(
         "events",
@@ -219,6 +228,20 @@ def test_two_policies_that_differ_in_it_alone_are_two(row, provider):
     assert provider.http.post(POLICIES, json=twin, headers=provider.admin).status_code == 409
 
 
+@each_condition
+def test_a_derived_policy_inherits_it(row, provider):
+    """An agent that was registered under a bootstrap policy is trusted under the same condition, no wider."""
+    provider.policy(trustRegistered=True, **{row.member: row.value})
+    agent = provider.agent(headers=provider.bootstrap_headers(**row.meets))["agentId"]
+
+    (derived,) = provider.http.get(f"{POLICIES}?agentId={agent}", headers=provider.admin).json["data"]
+    meets, fails = (
+        provider.exchange(provider.github_token(**claims), agentId=agent) for claims in (row.meets, row.fails)
+    )
+
+    assert (derived[row.member], meets.status_code, fails.status_code) == (row.value, 200, 403)
+
+
 AUDITED = {
     "sub": "repo:octo-org/hello-agent:environment:production",
     "jti": "a71fccd5-a254-47bc-8e4b-d652c9d5233f",
@@ -237,6 +260,8 @@ AUDITED = {
     "actor_id": "42",
     "runner_environment": "self-hosted",
     "repository_visibility": "private",
+    "repo_property_team": "core",
+    "repo_property_regions": "eu,us",
     "run_id": "30000000043",
     "run_attempt": "2",
     "check_run_id": "113475122442",
@@ -254,3 +279,36 @@ def test_the_audit_has_the_whole_run(branch, action, provider):
     (record,) = provider.audit(action=action)
     assert {name: record["details"].get(name) for name in AUDITED} == AUDITED
     assert record["repository"] == REPOSITORY
+
+
+MANY = {f"repo_property_{'n' * 20}{number}": "v" * 20 for number in range(120)}
+"""More than GitHub lets an organisation define."""
+
+
+def test_any_number_of_custom_properties_gets_in(provider):
+    """Properties that no policy names keep nobody out; the record of the exchange has them all the same."""
+    policy = provider.policy(branch="main", properties={f"{'n' * 20}7": ["v" * 20]})
+
+    answer = provider.exchange(provider.github_token(**MANY))
+
+    assert answer.status_code == 200, answer.text
+    (record,) = provider.audit(action="token.issued")
+    assert record["policyId"] == policy["id"]
+    assert MANY.items() <= record["details"].items()
+
+
+def test_many_custom_properties_leave_room_for_the_reason(provider):
+    """The record of a refusal is at most 8 KiB: the properties go, the trace with the one that failed stays."""
+    provider.policy(properties={f"{'n' * 20}7": ["other"]})
+
+    answer = provider.exchange(provider.github_token(**MANY))
+
+    assert answer.status_code == 403
+    claims = answer.json["details"]["claims"]
+    assert {name for name in claims if "property" in name} == {f"repo_property_{'n' * 20}7"}
+    (record,) = provider.audit(action="token.refused")
+    details = record["details"]
+    assert len(json.dumps(details)) <= 8 * 1024
+    assert not MANY.keys() & details.keys()
+    assert (details["truncated"], details["ref"]) == (True, "refs/heads/main")
+    assert details["trace"][0]["failed"][0]["actual"] == {f"{'n' * 20}7": "v" * 20}

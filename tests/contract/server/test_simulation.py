@@ -55,6 +55,17 @@ def test_simulate_claims_that_no_policy_covers(provider, changed, code, failed):
     assert [it["condition"] for entry in answer["trace"] for it in entry["failed"]] == failed
 
 
+def test_simulate_ignores_claims_that_nothing_is_decided_on(provider):
+    """The claims of a whole token may be sent, whatever type they have and whatever GitHub adds next."""
+    provider.policy(properties={"team": ["core"]})
+    others = {"iat": 1, "sub": "x", "run_number": "7", "new": {"a": [1]}, "properties": {"team": "core"}}
+
+    run = {**CLAIMS, **others, "repo_property_tier": None}
+
+    assert simulate(provider, claims={**run, "repo_property_team": "core"}).json["allowed"] is True
+    assert simulate(provider, claims=run).json["allowed"] is False
+
+
 def test_simulate_token_leaves_it_good(provider):
     """A simulated token can still be exchanged, and pins nothing before it is."""
     policy = provider.policy()
@@ -83,6 +94,7 @@ def test_simulate_token_that_is_not_acceptable(provider):
         ({"claims": CLAIMS, "token": "x"}, "claims"),
         ({"claims": {**CLAIMS, "ref": 1}}, "claims.ref"),
         ({"claims": {"repository": "octo-org/x"}}, "claims.repository_id"),
+        ({"claims": {**CLAIMS, "repo_property_team": 1}}, "claims.repo_property_team"),
         ({"claims": CLAIMS, "agentId": "x"}, "agentId"),
     ],
 )

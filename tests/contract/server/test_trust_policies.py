@@ -58,6 +58,7 @@ def test_created_policy_has_every_field(provider):
         "runnerEnvironment": None,
         "visibility": None,
         "refProtected": None,
+        "properties": None,
         "events": None,
         "scopes": ["agents:read"],
         "maxTtl": None,
@@ -88,6 +89,7 @@ def test_created_policy_keeps_what_was_written(provider):
         "runnerEnvironment": "self-hosted",
         "visibility": "internal",
         "refProtected": True,
+        "properties": {"team": ["core", "web"], "Cost_center-$#": ["ü 1"]},
         "events": ["push", "workflow_dispatch"],
         "repositoryId": "123",
         "repositoryOwnerId": "456",
@@ -109,122 +111,6 @@ def test_created_policy_keeps_what_was_written(provider):
 
     assert answer.status_code == 201, answer.text
     assert {name: answer.json[name] for name in body} == body
-
-
-@pytest.mark.parametrize(
-    ("field", "values"),
-    [
-        (
-            "repository",
-            [
-                None,
-                "",
-                "octo-org",
-                "octo-org/",
-                "/x",
-                "octo-org/*",
-                "octo-*/x",
-                "a/b/c",
-                "octo org/x",
-                "octo-org/x\n",
-                "https://github.com/a/b",
-                "octö/x",
-                "octo-org/.",
-                "octo-org/..",
-                "-x/y",
-                "x" * 40 + "/y",
-                "\u212a/x",
-                1,
-            ],
-        ),
-        ("provider", ["gitlab", "", "GitHub", 1]),
-        (
-            "branch",
-            [
-                "",
-                "refs/heads/main",
-                "refs/tags/v1",
-                "a b",
-                "a..b",
-                "/a",
-                "a/",
-                "a~1",
-                "a?",
-                "a[b]",
-                "a\\b",
-                "@{x",
-                "a\x00",
-                "a\n",
-                "a\u202eb",
-                "x" * 256,
-                ["main"],
-                1,
-            ],
-        ),
-        ("tag", ["", "refs/tags/v1", "refs/heads/v1", "v 1", "v\x7f", "x" * 256, 1]),
-        ("agentId", ["", "x", NOBODY.replace("-", ""), f"urn:uuid:{NOBODY}", 1]),
-        ("environment", ["", "a\x00", "a\n", "x" * 256, 1]),
-        (
-            "workflow",
-            ["", "deploy", ".github/workflows/deploy.yml", "a/b.yml", "deploy.yml\n", "deploy.json", 1],
-        ),
-        ("calledWorkflow", ["", "deploy.yml", CALLED.partition("@")[0], CALLED + "\x00", "x" * 1025, 1]),
-        ("actorIds", [[], ["octocat"], [1], [""], ["1", "x"], "1", ["1"] * 101, ["-1"]]),
-        ("runnerEnvironment", ["", "any", "Self-Hosted", 1]),
-        ("visibility", ["", "secret", "Public", 1]),
-        ("refProtected", [False, "true", 1, 0, [True]]),
-        ("events", [[], ["Push"], ["*"], [""], "push", [1], ["push\n"]]),
-        ("repositoryId", ["", "x", "-1", "1.0", "\u0661", 1]),
-        ("repositoryOwnerId", ["", "x", "0x1", 1]),
-        ("scopes", [[], ["agents:*"], ["nothing"], "agents:read", [1], ["agents:read agents:write"]]),
-        ("maxTtl", [0, -1, "60", True, 1.0, 2**31, 10**19]),
-        ("trustRegistered", [1, "true", "on", []]),
-        ("enabled", [0, "false", []]),
-        ("expiresAt", ["2027-01-01", 1, ""]),
-        ("description", ["x" * 1025, "a\x00b", "a\x1bb", "a\u2028b", 1]),
-        ("id", [NOBODY]),
-        ("issuer", ["https://octo-evil.example"]),
-        ("createdAt", ["2027-01-01T00:00:00Z"]),
-        ("version", [1]),
-        ("derivedFrom", [NOBODY]),
-        ("subject", ["repo:*"]),
-    ],
-)
-def test_field_rules(still_provider, invalid, field, values):
-    """What a field may not be is refused by its name; none of it is stored."""
-    for value in values:
-        assert invalid(post(still_provider, **{field: value}), field), value
-    assert listed(still_provider) == []
-
-
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
-        ({"branch": "main", "tag": "v1"}, "tag"),
-        ({"agentId": NOBODY, "trustRegistered": True}, "trustRegistered"),
-    ],
-)
-def test_fields_that_exclude_each_other(still_provider, invalid, body, field):
-    """A run is of a branch or of a tag, and only bootstrap policies register."""
-    assert invalid(post(still_provider, **body), field)
-
-
-def test_a_flag_that_is_false_is_refused_with_advice(still_provider, invalid):
-    """`false` asks for nothing and reads as if it asked for the opposite, so it is not written at all."""
-    assert "leave it out" in invalid(post(still_provider, refProtected=False), "refProtected")
-
-
-def test_branch_hint(still_provider, invalid):
-    """Who writes refs/heads/main is told to write main."""
-    assert "main" in invalid(post(still_provider, branch="refs/heads/main"), "branch")
-
-
-@pytest.mark.parametrize(
-    "branch", ["*", "**", "main", "release/*", "a/**/b", "fix#1", "é", "x" * 255, "{a,b}", "a|b"]
-)
-def test_branch_patterns(provider, branch):
-    """`*` and `**` are wildcards, every other character that git takes is itself."""
-    assert post(provider, branch=branch).json["branch"] == branch
 
 
 def test_agent_must_be_there_and_not_decommissioned(provider, refused):
@@ -342,6 +228,7 @@ def test_freely_granted_scopes(provider):
         {"environment": "PROD"},
         {"events": ["schedule", "push"]},
         {"actorIds": ["2", "1", "1"]},
+        {"properties": {"tier": ["1"], "team": ["web", "core", "web"]}},
     ],
 )
 def test_same_agent_repository_and_conditions_are_one_policy(provider, refused, same):
@@ -351,6 +238,7 @@ def test_same_agent_repository_and_conditions_are_one_policy(provider, refused, 
         "environment": "prod",
         "events": ["push", "schedule"],
         "actorIds": ["1", "2"],
+        "properties": {"team": ["core", "web"], "tier": ["1"]},
     }
     first = put(provider, post(provider, **conditions).json, **conditions).json
 
@@ -373,6 +261,7 @@ def test_same_agent_repository_and_conditions_are_one_policy(provider, refused, 
         {"runnerEnvironment": "self-hosted"},
         {"visibility": "public"},
         {"refProtected": True},
+        {"properties": {"team": ["core"]}},
         {"events": ["push"]},
         {"repository": "octo-org/other"},
     ],

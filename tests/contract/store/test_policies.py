@@ -45,6 +45,7 @@ def test_every_member_comes_back_as_it_was_stored(database, make_policy, make_ag
             runner_environment="github-hosted",
             visibility="private",
             ref_protected=True,
+            properties={"team": ("core", "web"), "größe": ("1",)},
             events=("push", "pull_request"),
         ),
         repository_id="123",

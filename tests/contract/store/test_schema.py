@@ -98,7 +98,9 @@ def test_going_back_keeps_the_other_tables(url, run_alembic, make_agent, make_po
         assert tx.policies.page(PolicyFilter(), page=1, limit=20).total == 0
 
 
-@pytest.mark.parametrize(("step", "condition"), [("024", {"ref_protected": True})])
+@pytest.mark.parametrize(
+    ("step", "condition"), [("024", {"ref_protected": True}), ("025", {"properties": {"team": ("core",)}})]
+)
 def test_no_policy_outlives_its_condition(url, run_alembic, make_policy, step, condition):
     """Taking a condition back removes the policies that have it: without it they would be wider."""
     from alembic import command

@@ -60,3 +60,12 @@ def test_the_trace_goes_if_nothing_else_helps():
     details = {"code": "TRUST_POLICY_VIOLATION", "trace": [_policy(10, 3)] * 3}
 
     assert cut_to_size(details, most=100) == {"code": "TRUST_POLICY_VIO…", "trace": [], "truncated": True}
+
+
+def test_custom_properties_go_first():
+    """An organisation may have any number of properties; they never cost the record its reason."""
+    properties = {f"repo_property_{'n' * 70}{number}": "v" * 75 for number in range(100)}
+    details = {**CLAIMS, "code": "TRUST_POLICY_VIOLATION", "trace": [_policy(10, 3)] * 3}
+
+    assert cut_to_size({**details, "repo_property_team": "core"}) == {**details, "repo_property_team": "core"}
+    assert cut_to_size({**details, **properties}) == {**details, "truncated": True}

@@ -55,6 +55,13 @@ HINTS = [
     ({"visibility": "public"}, {}, "visibility", "while the repository is public"),
     ({"ref_protected": True}, {"ref_protected": "false"}, "refProtected", "Protect refs/heads/main by"),
     ({"ref_protected": True}, {}, "refProtected", "no claim `ref_protected`"),
+    ({"properties": {"team": ("core",)}}, {}, "properties", "no claim repo_property_team"),
+    (
+        {"properties": {"team": ("core",)}},
+        {"properties": {"team": "core,web"}},
+        "properties",
+        "of a multi-select every value must be listed",
+    ),
     ({"events": ("push",)}, {"event_name": "schedule"}, "events", "Add schedule"),
     *[({}, {"event_name": event}, "events", f"can cause {event}") for event in STRANGERS_EVENTS],
     ({"agent_id": None}, {}, "agentId", "bootstrap policy"),
@@ -151,6 +158,21 @@ def test_a_protected_ref_is_expected_as_a_policy_says_it(make_policy, make_run, 
     (failed,) = explanation["nearestPolicies"][0]["failed"]
     assert (failed["expected"], failed["actual"]) == (True, "false")
     assert explanation["claims"]["ref_protected"] == "false"
+
+
+def test_properties_are_shown_as_far_as_a_policy_names_them(make_policy, make_run, agent, now):
+    """Expected lists, the run's values, and the claims by GitHub's names; no other property of the repository."""
+    run = make_run(properties={"team": "core,web", "tier": "1", "secret": "x"})
+    policy = make_policy(properties={"team": ("core",), "tier": ("1", "2"), "size": ("xl",)})
+    explanation = explain(decide([policy], run, agent, now), run, agent)
+    (failed,) = explanation["nearestPolicies"][0]["failed"]
+    assert failed["expected"] == {"team": ["core"], "tier": ["1", "2"], "size": ["xl"]}
+    assert failed["actual"] == {"team": "core,web", "tier": "1", "size": None}
+    assert {name: it for name, it in explanation["claims"].items() if "property" in name} == {
+        "repo_property_team": "core,web",
+        "repo_property_tier": "1",
+        "repo_property_size": None,
+    }
 
 
 def test_nearest_policies_are_three_at_most(make_policy, make_run, agent, now):

@@ -37,6 +37,7 @@ def test_a_policy_has_all_its_members(make_policy, now):
         "issuer",
         "lastUsedAt",
         "maxTtl",
+        "properties",
         "provider",
         "refProtected",
         "repository",

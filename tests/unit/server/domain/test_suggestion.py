@@ -1,5 +1,6 @@
 """The policy that a refused run is offered: it lets the run in, and drops no gate that kept it out."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -41,6 +42,7 @@ CONDITION_NAMES = [
     "runnerEnvironment",
     "visibility",
     "refProtected",
+    "properties",
     "events",
 ]
 REPLACED = [
@@ -83,6 +85,21 @@ REPLACED = [
         {"branch": "main", "ref_protected": True},
         {"ref_protected": "true"},
         {"branch": "dev", "refProtected": True},
+    ),
+    (
+        {"properties": {"team": ("core",)}},
+        {"properties": {"team": "web", "tier": "1"}},
+        {"branch": "dev", "properties": {"team": ("web",)}},
+    ),
+    (
+        {"properties": {"team": ("core",), "tier": ("1", "2")}},
+        {"properties": {"team": "web,ops", "tier": "1"}},
+        {"branch": "dev", "properties": {"team": ("web", "ops"), "tier": ("1", "2")}},
+    ),
+    (
+        {"branch": "main", "properties": {"team": ("core", "web")}},
+        {"properties": {"team": "core"}},
+        {"branch": "dev", "properties": {"team": ("core", "web")}},
     ),
     # A policy of another agent, or for registering, is a template only where the agent has none.
     ({"workflow": "cd.yml", "agent_id": OTHER}, {}, {"branch": "dev", "workflow": "ci.yml"}),
@@ -132,6 +149,11 @@ NO_VALUE = [
     ({"ref_protected": True}, {"ref_protected": "false"}),
     ({"ref_protected": True}, {"ref_protected": None}),
     ({"branch": "main", "ref_protected": True}, {"ref": "refs/heads/dev", "ref_protected": "false"}),
+    ({"properties": {"team": ("core",)}}, {}),
+    ({"properties": {"team": ("core",), "tier": ("1",)}}, {"properties": {"team": "web"}}),
+    ({"properties": {"team": ("core",)}}, {"properties": {"team": ""}}),
+    ({"properties": {"team": ("core",)}}, {"properties": {"team": "web,"}}),
+    ({"properties": {"team": ("core",)}}, {"properties": {"team": "a\u202eb"}}),
     ({"events": ("schedule",)}, {"event_name": "Push"}),
     ({"environment": "prod", "agent_id": OTHER}, {}),
     ({"environment": "prod", "agent_id": None}, {}),
@@ -293,6 +315,7 @@ CLAIMS = {
     "runner_environment": st.sampled_from(["github-hosted", "self-hosted", "github-hosted", None]),
     "repository_visibility": st.sampled_from(["public", "private", "private", None]),
     "ref_protected": st.sampled_from(["true", "true", "false", None]),
+    "properties": st.sampled_from([{"team": "core"}, {"team": "core"}, {"team": "web"}, {}]),
 }
 RUNS = st.fixed_dictionaries(CLAIMS)
 CHANGES = st.lists(
@@ -306,6 +329,7 @@ CONDITIONS = {
     "runner_environment": st.sampled_from(["github-hosted", "self-hosted"]),
     "visibility": st.sampled_from(["private", "public"]),
     "ref_protected": st.just(True),
+    "properties": st.sampled_from([{"team": ("core",)}, {"team": ("core", "ops")}]),
     "events": st.sampled_from([("push",), ("push", "pull_request_target"), ("schedule",), ("pull_request",)]),
 }
 REF_CONDITIONS = st.sampled_from(
@@ -342,11 +366,11 @@ def make_any_run(make_run):
 
 def as_policy(suggested, make_policy):
     """The policy that a POST of the body makes; the API's own rules read it."""
-    body = PolicyBody.model_validate(
-        {name: list(value) if isinstance(value, tuple) else value for name, value in suggested.items()}
-    )
+    body = PolicyBody.model_validate(json.loads(json.dumps(suggested)))
     terms = ("agent_id", "repository_id", "repository_owner_id", "scopes", "max_ttl", "expires_at")
     values = {name: getattr(body, name) for name in (*DECLARED, *terms)}
+    if values["properties"]:
+        values["properties"] = {name: tuple(it) for name, it in values["properties"].items()}
     return make_policy(
         id=UUID(int=99), **{name: tuple(it) if isinstance(it, list) else it for name, it in values.items()}
     )
@@ -371,6 +395,7 @@ def like(run):
         "runnerEnvironment": run.runner_environment,
         "visibility": run.repository_visibility,
         "refProtected": run.ref_protected,
+        "properties": run.properties.get("team"),
         "events": run.event_name,
     }
 

@@ -154,6 +154,38 @@ TABLE = [
     ({}, {"ref_protected": "false"}, ALLOWED),
     ({"branch": "main", "ref_protected": True}, {"ref_protected": "false"}, VIOLATION),
     ({"branch": "dev", "ref_protected": True}, {"ref_protected": "true"}, BRANCH),
+    # Custom properties (A19): whole values, with case; of a multi-select every value must be listed.
+    ({"properties": {"team": ("core",)}}, {"properties": {"team": "core"}}, ALLOWED),
+    ({"properties": {"team": ("core", "web")}}, {"properties": {"team": "web"}}, ALLOWED),
+    ({"properties": {"team": ("core",)}}, {"properties": {}}, VIOLATION),
+    ({"properties": {"team": ("core",)}}, {"properties": {"team": ""}}, VIOLATION),
+    ({"properties": {"team": ("core",)}}, {"properties": {"team": "Core"}}, VIOLATION),
+    ({"properties": {"team": ("core",)}}, {"properties": {"Team": "core"}}, VIOLATION),
+    ({"properties": {"team": ("core",)}}, {"properties": {"team": "hardcore"}}, VIOLATION),
+    ({"properties": {"team": ("core",)}}, {"properties": {"team": "core2"}}, VIOLATION),
+    ({"properties": {"team": ("core",)}}, {"properties": {"team": " core"}}, VIOLATION),
+    ({"properties": {"team": ("core",)}}, {"properties": {"team": "core,evil"}}, VIOLATION),
+    ({"properties": {"team": ("core",)}}, {"properties": {"team": "evil,core"}}, VIOLATION),
+    ({"properties": {"team": ("core",)}}, {"properties": {"team": "core,"}}, VIOLATION),
+    ({"properties": {"team": ("core",)}}, {"properties": {"team": ","}}, VIOLATION),
+    ({"properties": {"team": ("c*",)}}, {"properties": {"team": "core"}}, VIOLATION),
+    ({"properties": {"team": ("core", "web")}}, {"properties": {"team": "core,web"}}, ALLOWED),
+    ({"properties": {"team": ("core", "web")}}, {"properties": {"team": "web,core"}}, ALLOWED),
+    ({"properties": {"team": ("core", "web")}}, {"properties": {"team": "web, core"}}, VIOLATION),
+    ({"properties": {"team": ("core", "web")}}, {"properties": {"team": "core,web,ops"}}, VIOLATION),
+    ({"properties": {"team": ()}}, {"properties": {"team": "core"}}, VIOLATION),
+    (
+        {"properties": {"team": ("core",), "tier": ("1", "2")}},
+        {"properties": {"team": "core", "tier": "2", "other": "x"}},
+        ALLOWED,
+    ),
+    (
+        {"properties": {"team": ("core",), "tier": ("1", "2")}},
+        {"properties": {"team": "core", "tier": "3"}},
+        VIOLATION,
+    ),
+    ({"properties": {"team": ("core",), "tier": ("1",)}}, {"properties": {"team": "core"}}, VIOLATION),
+    ({}, {"properties": {"team": "core"}}, ALLOWED),
     # All conditions are ANDed; the branch is named only where nothing else fails.
     ({"branch": "main", "environment": "prod"}, {"environment": "prod"}, ALLOWED),
     ({"branch": "main", "environment": "prod"}, {"ref": "refs/heads/x", "environment": "prod"}, BRANCH),
@@ -254,6 +286,9 @@ PRECEDENCE = [
     ({"branch": "main"}, {"branch": "ma*"}),
     ({"branch": "main"}, {"environment": "prod"}),
     ({"branch": "*", "ref_protected": True}, {"branch": "main"}),
+    ({"branch": "*", "properties": {"team": ("core",)}}, {"branch": "main"}),
+    # However many properties: they are one condition.
+    ({"branch": "main"}, {"properties": {"team": ("core",), "tier": ("1",)}}),
     ({"branch": "main"}, {}),
     ({"branch": "m*", "created_at": -1}, {"branch": "*n"}),
     ({"environment": "prod", "created_at": -1}, {"branch": "*"}),
@@ -271,10 +306,9 @@ def test_most_specific_policy_decides(winner, loser, make_policy, make_run, agen
         make_policy(**{"created_at": now, **it, **_moment(it, now)})
         for it in ({**winner}, {"id": UUID(int=1500), **loser})
     ]
+    run = make_run(environment="prod", ref_protected="true", properties={"team": "core", "tier": "1"})
     for policies in permutations(pair):
-        assert (
-            decide(policies, make_run(environment="prod", ref_protected="true"), agent, now).policy == pair[0]
-        )
+        assert decide(policies, run, agent, now).policy == pair[0]
 
 
 def _moment(members, now):
@@ -298,6 +332,7 @@ def test_evaluation_names_every_difference(make_policy, make_run, agent, now):
         runner_environment="self-hosted",
         visibility="public",
         ref_protected=True,
+        properties={"team": ("core",)},
         events=("push",),
         enabled=False,
         expires_at=now,
@@ -316,6 +351,7 @@ def test_evaluation_names_every_difference(make_policy, make_run, agent, now):
         "runnerEnvironment",
         "visibility",
         "refProtected",
+        "properties",
     ]
     assert all(failure.hint.endswith((".", ")")) for failure in evaluation.failed)
 
@@ -341,6 +377,7 @@ CONDITION_SETS = st.fixed_dictionaries(
         "runner_environment": st.sampled_from(["github-hosted", "self-hosted"]),
         "visibility": st.sampled_from(["public", "private"]),
         "ref_protected": st.just(True),
+        "properties": st.just({"team": ("core", "web")}),
         "events": st.sampled_from([("push",), ("pull_request",), ("pull_request", "push"), ()]),
     },
 )
@@ -363,6 +400,7 @@ RUNS = st.fixed_dictionaries(
         "actor_id": st.sampled_from([None, "1", "42"]),
         "repository_visibility": st.sampled_from(["public", "private"]),
         "ref_protected": st.sampled_from(["true", "false", None]),
+        "properties": st.sampled_from([{}, {"team": "core,web"}, {"team": "ops"}]),
     }
 )
 
@@ -436,6 +474,7 @@ CONDITIONS = {
     "actor_ids": ("1",),
     "runner_environment": "self-hosted",
     "visibility": "public",
+    "properties": {"team": ("core", "web"), "tier": ("1",)},
     "events": ("push",),
 }
 
@@ -452,6 +491,7 @@ CONDITIONS = {
         {"repository": "ACME/Api"},
         {"environment": "PROD"},
         {"events": ("push", "push")},
+        {"properties": {"tier": ("1",), "team": ("web", "core", "web")}},
         {"version": 7},
     ],
 )
@@ -471,6 +511,11 @@ def test_conditions_key_ignores_what_does_not_count(same, make_policy):
         {"branch": None, "tag": "main"},
         {"workflow": None},
         {"ref_protected": True},
+        {"properties": None},
+        {"properties": {"team": ("core", "web")}},
+        {"properties": {"team": ("core", "web"), "tier": ("2",)}},
+        {"properties": {"team": ("core", "web", "ops"), "tier": ("1",)}},
+        {"properties": {"Team": ("core", "web"), "tier": ("1",)}},
         {"actor_ids": ("2",)},
         {"events": ("push", "schedule")},
     ],

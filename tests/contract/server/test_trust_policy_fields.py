@@ -1,0 +1,161 @@
+"""The rules of a trust policy's fields: what cannot be written is refused by its name, with advice."""
+
+import pytest
+
+PATH = "/api/v1/oidc/trust-policies"
+REPOSITORY = "octo-org/hello-agent"
+NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+CALLED = "octo-org/automation/.github/workflows/deploy.yml@refs/heads/main"
+
+
+def post(provider, /, **body):
+    return provider.http.post(PATH, json={"repository": REPOSITORY, **body}, headers=provider.admin)
+
+
+def listed(provider):
+    return provider.http.get(f"{PATH}?limit=100", headers=provider.admin).json["data"]
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        (
+            "repository",
+            [
+                None,
+                "",
+                "octo-org",
+                "octo-org/",
+                "/x",
+                "octo-org/*",
+                "octo-*/x",
+                "a/b/c",
+                "octo org/x",
+                "octo-org/x\n",
+                "https://github.com/a/b",
+                "octö/x",
+                "octo-org/.",
+                "octo-org/..",
+                "-x/y",
+                "x" * 40 + "/y",
+                "\u212a/x",
+                1,
+            ],
+        ),
+        ("provider", ["gitlab", "", "GitHub", 1]),
+        (
+            "branch",
+            [
+                "",
+                "refs/heads/main",
+                "refs/tags/v1",
+                "a b",
+                "a..b",
+                "/a",
+                "a/",
+                "a~1",
+                "a?",
+                "a[b]",
+                "a\\b",
+                "@{x",
+                "a\x00",
+                "a\n",
+                "a\u202eb",
+                "x" * 256,
+                ["main"],
+                1,
+            ],
+        ),
+        ("tag", ["", "refs/tags/v1", "refs/heads/v1", "v 1", "v\x7f", "x" * 256, 1]),
+        ("agentId", ["", "x", NOBODY.replace("-", ""), f"urn:uuid:{NOBODY}", 1]),
+        ("environment", ["", "a\x00", "a\n", "x" * 256, 1]),
+        (
+            "workflow",
+            ["", "deploy", ".github/workflows/deploy.yml", "a/b.yml", "deploy.yml\n", "deploy.json", 1],
+        ),
+        ("calledWorkflow", ["", "deploy.yml", CALLED.partition("@")[0], CALLED + "\x00", "x" * 1025, 1]),
+        ("actorIds", [[], ["octocat"], [1], [""], ["1", "x"], "1", ["1"] * 101, ["-1"]]),
+        ("runnerEnvironment", ["", "any", "Self-Hosted", 1]),
+        ("visibility", ["", "secret", "Public", 1]),
+        ("refProtected", [False, "true", 1, 0, [True]]),
+        (
+            "properties",
+            [
+                {},
+                [],
+                "team",
+                {"": ["x"]},
+                {"te am": ["x"]},
+                {"repo_property_team": ["x"]},
+                {"team": "core"},
+                {"team": None},
+                {"team": []},
+                {"team": [1]},
+                {"team": [""]},
+                {"team": ["a,b"]},
+                {"team": ["a\x00"]},
+                {"team": ["x" * 256]},
+                {"team": ["x"] * 101},
+                {f"p{number}": ["x"] for number in range(21)},
+            ],
+        ),
+        ("events", [[], ["Push"], ["*"], [""], "push", [1], ["push\n"]]),
+        ("repositoryId", ["", "x", "-1", "1.0", "\u0661", 1]),
+        ("repositoryOwnerId", ["", "x", "0x1", 1]),
+        ("scopes", [[], ["agents:*"], ["nothing"], "agents:read", [1], ["agents:read agents:write"]]),
+        ("maxTtl", [0, -1, "60", True, 1.0, 2**31, 10**19]),
+        ("trustRegistered", [1, "true", "on", []]),
+        ("enabled", [0, "false", []]),
+        ("expiresAt", ["2027-01-01", 1, ""]),
+        ("description", ["x" * 1025, "a\x00b", "a\x1bb", "a\u2028b", 1]),
+        ("id", [NOBODY]),
+        ("issuer", ["https://octo-evil.example"]),
+        ("createdAt", ["2027-01-01T00:00:00Z"]),
+        ("version", [1]),
+        ("derivedFrom", [NOBODY]),
+        ("subject", ["repo:*"]),
+    ],
+)
+def test_field_rules(still_provider, invalid, field, values):
+    """What a field may not be is refused by its name; none of it is stored."""
+    for value in values:
+        assert invalid(post(still_provider, **{field: value}), field), value
+    assert listed(still_provider) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"branch": "main", "tag": "v1"}, "tag"),
+        ({"agentId": NOBODY, "trustRegistered": True}, "trustRegistered"),
+    ],
+)
+def test_fields_that_exclude_each_other(still_provider, invalid, body, field):
+    """A run is of a branch or of a tag, and only bootstrap policies register."""
+    assert invalid(post(still_provider, **body), field)
+
+
+def test_a_flag_that_is_false_is_refused_with_advice(still_provider, invalid):
+    """`false` asks for nothing and reads as if it asked for the opposite, so it is not written at all."""
+    assert "leave it out" in invalid(post(still_provider, refProtected=False), "refProtected")
+
+
+def test_a_token_that_came_as_the_name_of_a_property_is_not_repeated(still_provider, invalid):
+    """A refusal names the field, and of a name that is not ours its beginning alone (B19)."""
+    answer = post(still_provider, properties={"x" * 2000: "core"})
+
+    assert invalid(answer, "properties")
+    assert "x" * 65 not in answer.text
+
+
+def test_branch_hint(still_provider, invalid):
+    """Who writes refs/heads/main is told to write main."""
+    assert "main" in invalid(post(still_provider, branch="refs/heads/main"), "branch")
+
+
+@pytest.mark.parametrize(
+    "branch", ["*", "**", "main", "release/*", "a/**/b", "fix#1", "é", "x" * 255, "{a,b}", "a|b"]
+)
+def test_branch_patterns(provider, branch):
+    """`*` and `**` are wildcards, every other character that git takes is itself."""
+    assert post(provider, branch=branch).json["branch"] == branch
