@@ -212,7 +212,6 @@ def _fields(types: Mapping[str, Any]) -> Any:
 _ON_REF = {name: _written(it) for name, it in DECLARED.items() if "ref" in it.claims}
 _OTHERS = {name: _written(it) for name, it in DECLARED.items() if "ref" not in it.claims}
 
-
 _PUBLISHED_ORDER: Any = {
     "provider": (Literal["github"], "github"),
     "repository": (Repository, ...),
@@ -268,7 +267,7 @@ _PREFIXES = tuple(CLAIM_PREFIXES.values())
 
 
 def _show_prefixes(schema: dict[str, Any]) -> None:
-    """Claims are named by a prefix, too; all others are ignored."""
+    """Show the claims that are named by a prefix; other ones are ignored, and so not shown."""
     schema.pop("additionalProperties", None)
     if _PREFIXES:
         schema["patternProperties"] = {f"^{prefix}": {"type": "string"} for prefix in _PREFIXES}

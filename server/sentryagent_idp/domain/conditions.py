@@ -116,7 +116,10 @@ def _called_workflow_hint(wanted: str, run: WorkflowIdentity) -> str:
 def _ref_protected_hint(_wanted: bool, run: WorkflowIdentity) -> str:
     """Why the ref does not count as protected."""
     if run.ref_protected is None:
-        return "The token has no claim `ref_protected`, as of an older GitHub Enterprise Server; remove `refProtected`."
+        return (
+            "The token has no claim `ref_protected`, so nothing says that the ref is protected; "
+            "ask for it only where GitHub sends this claim."
+        )
     return f"Protect {run.ref or 'the ref'} by a branch protection rule or a ruleset on GitHub, or run from a protected ref."
 
 

@@ -332,7 +332,7 @@ def _provenance(identity: WorkflowIdentity, policy: TrustPolicy) -> dict[str, st
 
 
 def _audited(identity: WorkflowIdentity) -> dict[str, str]:
-    """All claims that the identity reads, the repository's name has a column; nothing else slips into the database."""
+    """The claims that the identity reads, and no others; the repository's name has a column of its own."""
     claims = identity.claims()
     del claims["repository"]
     return claims
