@@ -33,6 +33,7 @@ def _issuer(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
 
 
 @click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sentryagent-mock-idp")
 def cli() -> None:
     """GitHub's OIDC issuer and Actions runner on this machine."""
 

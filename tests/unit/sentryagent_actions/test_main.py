@@ -15,7 +15,7 @@ def test_unknown_action_is_a_usage_error(arguments):
     assert entry.main(arguments, {}, stdout) == 2
     assert (
         stdout.getvalue()
-        == "usage: python -m sentryagent_actions issue-token|register-agent|toolkit|revoke\n"
+        == "usage: sentryagent-actions issue-token|register-agent|toolkit|revoke\n"
     )
 
 
