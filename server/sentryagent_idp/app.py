@@ -9,8 +9,7 @@ from functools import partial
 from typing import Protocol
 
 import structlog
-from flask import Flask, Request
-from werkzeug.routing import MapAdapter
+from flask import Flask
 
 from sentryagent_idp.api import (
     API,
@@ -85,24 +84,6 @@ def new_token_id() -> str:
     return secrets.token_urlsafe(16)
 
 
-class _App(Flask):
-    """Flask, without its work on host names, which is a twentieth of an exchange: no route of ours has one."""
-
-    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """What finds a request's route: its path and method alone."""
-        if request is None:
-            return super().create_url_adapter(request)
-        return MapAdapter(
-            self.url_map,
-            server_name="",
-            script_name=request.root_path,
-            subdomain="",
-            url_scheme=request.scheme,
-            path_info=request.path,
-            default_method=request.method,
-        )
-
-
 def create_app(settings: Settings, world: World) -> Flask:
     """The application; nothing is read from the environment, and nothing is asked of the database yet."""
     app = bare_app()
@@ -112,7 +93,7 @@ def create_app(settings: Settings, world: World) -> Flask:
 
 def bare_app() -> Flask:
     """The application's routes without what they call: enough to describe them."""
-    app = _App("sentryagent", static_folder=None)
+    app = Flask("sentryagent", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # `sentryagent_idp.api.requests` says why
     # A redirect would repeat a POST with its token elsewhere: a wrong path is a 404 and nothing more.
     app.url_map.merge_slashes = False
