@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SERVER_IMAGE ?= sentryagent-idp:local
+DISTRIBUTIONS := server mock_idp sentryagent_actions
 EXAMPLES := $(wildcard examples/workflows/*.yml)
 
 .PHONY: help
@@ -20,10 +21,10 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 # A stamp for each lock file: nothing is installed twice, and `make demo` does not wait for the test tools.
-$(VENV)/.run: requirements/run.txt pyproject.toml | $(BIN)/python
+$(VENV)/.run: requirements/run.txt pyproject.toml $(DISTRIBUTIONS:%=%/pyproject.toml) | $(BIN)/python
 	@echo 'installing what the programs need (requirements/run.txt)'
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/run.txt
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation $(DISTRIBUTIONS:%=-e ./%)
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
@@ -62,14 +63,14 @@ bench: $(VENV)/.dev ## the provider raced against its peers, in under ten minute
 actions-dist: $(VENV)/.run ## what is pushed to the actions' repositories, in dist/actions/; IMAGE=docker://…@sha256:… names a published image
 	@$(BIN)/python release/actions_dist.py $(if $(IMAGE),--image '$(IMAGE)')
 
-.PHONY: wheel
-wheel: $(VENV)/.run ## the wheel that a release publishes, in dist/wheel/
-	@$(BIN)/hatchling build --target wheel --directory dist/wheel
+.PHONY: wheels
+wheels: $(VENV)/.run ## the distributions that a release publishes, in dist/wheels/
+	@rm -rf dist/wheels
+	@$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation --no-index --wheel-dir dist/wheels $(DISTRIBUTIONS:%=./%)
 
 .PHONY: server-image
 server-image: ## the provider's image, from the last commit, as sentryagent-idp:local or SERVER_IMAGE=…
-	@git archive HEAD requirements/run.txt requirements/server.txt pyproject.toml README.md LICENSE server deploy/server \
-	  | docker build -q -t $(SERVER_IMAGE) -f deploy/server/Dockerfile -
+	@git archive HEAD | docker build -q -t $(SERVER_IMAGE) -f deploy/server/Dockerfile -
 
 .PHONY: openapi
 openapi: $(VENV)/.run ## docs/openapi.json anew, after a change of the HTTP interface

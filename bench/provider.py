@@ -114,7 +114,7 @@ def _provider(database: _Database, workers: int, around: Surroundings) -> Runnin
             kind=TokenKind.GITHUB,
             request=lambda token: _request(port, token, agent_id),
             roots=[process.pid, *database.roots],
-            version=f"{version('sentryagent-toolkit')}, {database.name}",
+            version=f"{version('sentryagent-idp')}, {database.name}",
             issued=books.issued,
             size=database.size,
             check=books.check,

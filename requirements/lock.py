@@ -1,6 +1,6 @@
 """Write the lock files: one set of versions with hashes for Python 3.11 to 3.14, and no registry's host name.
 
-`run.txt` is what the programs need, `server.txt` and `mock.txt` are the provider's and the mock's part of it, `dev.txt` adds the test tools, and
+`run.txt` is what the programs need and what builds their distributions, `build.txt`, `server.txt` and `mock.txt` are parts of it for the images, `dev.txt` adds the test tools, and
 `action.txt` is the part of `run.txt` that the image of the actions needs: PyGithub and requests (asked for by actions-toolkit) and anyio (by httpx) are not imported there.
 """
 
@@ -10,37 +10,33 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+ALL = ("server", "mock_idp", "sentryagent_actions", ".")
 IN_THE_IMAGE = ("actions-toolkit", "certifi", "h11", "httpcore", "httpx", "idna")
 
 
 def main() -> None:
     """Resolve, then cut the image's list out of the result."""
-    compile_lock("run.txt", "--extra=actions", "--extra=build", "--extra=mock", "--extra=server")
-    compile_lock("server.txt", "--extra=server", f"--constraint={HERE / 'run.txt'}")
-    compile_lock("mock.txt", "--extra=mock", f"--constraint={HERE / 'run.txt'}")
-    compile_lock("dev.txt", "--extra=dev", f"--constraint={HERE / 'run.txt'}")
+    within_run = f"--constraint={HERE / 'run.txt'}"
+    compile_lock("run.txt", ALL, "--extra=build")
+    compile_lock("build.txt", (".",), "--extra=build", within_run)
+    compile_lock("server.txt", ("server",), within_run)
+    compile_lock("mock.txt", ("mock_idp",), within_run)
+    compile_lock("dev.txt", ALL, "--extra=build", "--extra=dev", within_run)
     (HERE / "action.txt").write_text(entries((HERE / "run.txt").read_text(), IN_THE_IMAGE))
 
 
-def compile_lock(name: str, *options: str) -> None:
-    """Resolve pyproject.toml's extras into one file."""
+def compile_lock(name: str, folders: tuple[str, ...], *options: str) -> None:
+    """Resolve what the pyproject.toml of these folders need into one file."""
     arguments = ["pip", "compile", "--upgrade", "--universal", "--python-version=3.11", "--generate-hashes"]
     # pip takes `coverage` for another requirement than `coverage[toml]`: without the extra in the lock it looks for the
     # newest release, and fails on the day there is one.
     arguments.append("--no-strip-extras")
     quiet = ["--quiet", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
     output = f"--output-file={HERE / name}"
-    subprocess.run(
-        [
-            Path(sys.executable).parent / "uv",
-            *arguments,
-            *quiet,
-            *options,
-            output,
-            HERE.parent / "pyproject.toml",
-        ],
-        check=True,
-    )
+    projects = [ROOT / folder / "pyproject.toml" for folder in folders]
+    uv = Path(sys.executable).parent / "uv"
+    subprocess.run([uv, *arguments, *quiet, *options, output, *projects], check=True)
 
 
 def entries(lock: str, names: tuple[str, ...]) -> str:

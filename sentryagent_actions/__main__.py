@@ -1,4 +1,4 @@
-"""`python -I -u -m sentryagent_actions ACTION`: the only place that touches the process."""
+"""`python -I -u -m sentryagent_actions ACTION`, or `sentryagent-actions ACTION`: the only place that touches the process."""
 
 import os
 import random
@@ -20,13 +20,14 @@ _ACTIONS: Mapping[str, Callable[[Step], int]] = {
     "toolkit": one_step.run,
     "revoke": revoke.run,
 }
+_USAGE = f"usage: sentryagent-actions {'|'.join(_ACTIONS)}\n"
 _CLOCK = Clock(time.time, time.monotonic, time.sleep, random.random)
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str], stdout: TextIO) -> int:
     """Run the action that `arguments` names; return the exit code (2: no such action)."""
     if len(arguments) != 1 or arguments[0] not in _ACTIONS:
-        stdout.write(f"usage: python -m sentryagent_actions {'|'.join(_ACTIONS)}\n")
+        stdout.write(_USAGE)
         return 2
     workflow = Workflow(environ, stdout)
     try:
@@ -53,9 +54,23 @@ def start(arguments: Sequence[str]) -> NoReturn:
     # As Ctrl-C: what is cancelled still keeps or revokes its token. Without a handler, the first process of a
     # container never sees the signal.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # A character that the runner's locale lacks must not end the step.
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text stream of the process
+    # A character that the runner's locale lacks must not end the step; a mask must be out before what it masks, without
+    # -u as well.
+    sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]  # a text stream of the process
     sys.exit(main(arguments, os.environ, sys.stdout))
+
+
+def command() -> NoReturn:
+    """The command `sentryagent-actions`: as `start`, and answers `--version` and `--help`."""
+    if sys.argv[1:] == ["--version"]:
+        from importlib.metadata import version  # takes 10 ms, and the image has no metadata
+
+        sys.stdout.write(f"sentryagent-actions, version {version('sentryagent-actions')}\n")
+    elif sys.argv[1:] in (["-h"], ["--help"]):
+        sys.stdout.write(_USAGE)
+    else:
+        start(sys.argv[1:])
+    sys.exit()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from mock_idp.cli.serve import serve
 
 
 @click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sentryagent-mock-idp")
 def cli() -> None:
     """GitHub's OIDC issuer and Actions runner on this machine."""
 

@@ -25,7 +25,7 @@ from sentryagent_idp.domain.caller import ADMIN_CLI
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="sentryagent-toolkit")
+@click.version_option(package_name="sentryagent-idp")
 def main() -> None:
     """The SentryAgent identity provider. Every setting is also a variable SENTRYAGENT_…; a flag wins."""
 

@@ -234,7 +234,7 @@ def test_each_job_has_the_least_that_it_needs(workflow):
         "plan": read,
         "image": read | {"packages": "write"},
         "index": {"attestations": "write", "id-token": "write", "packages": "write"},
-        "wheel": read,
+        "wheels": read,
         "pypi": {"id-token": "write"},
         "actions": read,
         "toolkit": {"contents": "write"},
@@ -249,7 +249,7 @@ def test_what_is_published_waits_for_a_reviewer(workflow):
     assert environments == {
         "image": "release",
         "index": "release",
-        "pypi": {"name": "pypi", "url": "https://pypi.org/p/sentryagent-toolkit"},
+        "pypi": "pypi",
         "actions": "${{ matrix.action }}",
         "toolkit": "release",
     }
@@ -279,7 +279,7 @@ def test_the_workflow_runs_what_is_here(workflow):
     targets = re.findall(r"^make (\S+)", scripts, re.MULTILINE)
     assert targets
     assert all(f"\n{target}: " in (ROOT / "Makefile").read_text() for target in targets)
-    assert f"usage: python -m sentryagent_actions {'|'.join(entry._ACTIONS)}" in scripts
+    assert f"usage: sentryagent-actions {'|'.join(entry._ACTIONS)}" in scripts
 
 
 def test_an_image_carries_what_the_manual_promises(workflow):

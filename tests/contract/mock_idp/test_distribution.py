@@ -1,4 +1,4 @@
-"""What a stranger installs: the wheel with the extra `mock` alone, in an environment of its own."""
+"""What a stranger installs: the wheel alone, in an environment of its own."""
 
 import re
 import signal
@@ -23,9 +23,10 @@ def _run(*words, **options):
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """A clean environment with the wheel and the locked entries of its extra; its folder of programs."""
+    """A clean environment with the wheel and what is locked for it; its folder of programs."""
     folder = tmp_path_factory.mktemp("wheel")
-    _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=ROOT)
+    offline = ("--no-deps", "--no-index", "--no-build-isolation")
+    _run(sys.executable, "-m", "pip", "wheel", "-q", *offline, "-w", folder, ROOT / "mock_idp")
     [wheel] = folder.glob("*.whl")
     venv.create(folder / "venv", symlinks=True)
     python = folder / "venv" / "bin" / "python"

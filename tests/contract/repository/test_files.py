@@ -74,8 +74,10 @@ def is_asked_for(requirement, extras):
 
 
 def test_there_are_lock_files():
-    """The programs, the tests and each image have one."""
-    assert {lock.name for lock in LOCKS} == {"run.txt", "server.txt", "mock.txt", "dev.txt", "action.txt"}
+    """The programs, their build, the tests and each image have one."""
+    assert {lock.name for lock in LOCKS} == {
+        f"{it}.txt" for it in ("run", "build", "server", "mock", "dev", "action")
+    }
 
 
 def test_no_file_names_a_path_of_a_machine():

@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -13,10 +15,7 @@ def test_unknown_action_is_a_usage_error(arguments):
     """Without the name of an action there is one line of usage and exit code 2."""
     stdout = io.StringIO()
     assert entry.main(arguments, {}, stdout) == 2
-    assert (
-        stdout.getvalue()
-        == "usage: python -m sentryagent_actions issue-token|register-agent|toolkit|revoke\n"
-    )
+    assert stdout.getvalue() == "usage: sentryagent-actions issue-token|register-agent|toolkit|revoke\n"
 
 
 @pytest.mark.parametrize("action", ["issue-token", "register-agent", "toolkit"])
@@ -70,3 +69,19 @@ def test_cancellation_is_quiet(monkeypatch):
     stdout = io.StringIO()
     assert entry.main(["issue-token"], os.environ, stdout) == 130
     assert stdout.getvalue() == "Cancelled.\n"
+
+
+def test_what_is_printed_is_out_at_once():
+    """A mask that waits in a buffer masks nothing when the step is killed; the command runs without Python's -u."""
+    code = (
+        "import os, signal\n"
+        "from sentryagent_actions import __main__ as entry\n"
+        "def main(arguments, environ, stdout):\n"
+        "    stdout.write('::add-mask::secret\\n')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "entry.main = main\n"
+        "entry.start([])\n"
+    )
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    killed = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
+    assert (killed.returncode, killed.stdout) == (-9, "::add-mask::secret\n")
