@@ -7,8 +7,8 @@ import pytest
 
 PARENT = """
 import gc, multiprocessing
-from sentryagent_idp import serve
-serve._share_what_is_loaded()
+from sentryagent_idp.runtime import granian_workarounds
+granian_workarounds.share_what_is_loaded()
 worker = multiprocessing.Process(target=lambda: print(gc.get_freeze_count()))
 worker.start()
 worker.join()
