@@ -50,15 +50,17 @@ def run(folder: Path, json_file: Path | None, url: str, **options: Any) -> int:
     """Run one action folder as GitHub's runner would; exit 1 if it fails."""
     from mock_idp.runner.errors import ActionError
     from mock_idp.runner.local_run import Runner, RunOptions
+    from mock_idp.runner.step import StepOptions
 
     signal.signal(signal.SIGTERM, _terminate)
+    step = StepOptions(options.pop("inputs"), options.pop("step_env"))
     settings = RunOptions(**{item.name: options.pop(item.name) for item in dataclasses.fields(RunOptions)})
     if json_file:
         # Before the run: a report that cannot be written must not cost its result.
         write_private(json_file, "")
     try:
         with running_job(url, options) as job:
-            result = Runner(os.environ, _show()).run_action(folder, job, settings)
+            result = Runner(os.environ, _show()).run_action(folder, job, settings, lambda: step)
     except ActionError as error:
         raise click.UsageError(str(error)) from error
     if json_file:

@@ -18,21 +18,20 @@ from mock_idp.runner.engine import Folders
 from mock_idp.runner.masks import SecretMasker
 from mock_idp.runner.process_engine import ProcessEngine
 from mock_idp.runner.stage import StepContext, proxy_variables
-from mock_idp.runner.step import ActionStep, StepOptions, StepResult
+from mock_idp.runner.step import ActionStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from mock_idp.runner.action import Action
     from mock_idp.runner.engine import Engine
+    from mock_idp.runner.step import StepOptions, StepResult
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the author of a workflow (`inputs` is the step's `with:`, `step_env` its `env:`) and the user decide."""
+    """What the user of this machine decides: engine, network of a container, workspace, debug logging."""
 
-    inputs: Mapping[str, str]
-    step_env: Mapping[str, str]
     engine: str = "process"
     network: str = "host"
     workspace: Path | None = None
@@ -52,17 +51,19 @@ class Runner:
     environment: Mapping[str, str] = field(repr=False)
     show: Callable[[str], None]
 
-    def run_action(self, folder: Path, job: Mapping[str, Any], options: RunOptions) -> StepResult:
+    def run_action(
+        self, folder: Path, job: Mapping[str, Any], options: RunOptions, step: Callable[[], StepOptions]
+    ) -> StepResult:
         """Run the action in `folder` as the one step of `job` (the response of `POST /_mock/jobs`).
 
-        Raises ActionError where the action cannot be run as it is.
+        `step` gives what the author of the workflow wrote, as it is before the main and before the post stage. Raises
+        ActionError where the action cannot be run as it is.
         """
         action = load_action(folder)
         engine = options.engine_for(action, self.environment)
         with self._context(job, options) as context:
             contexts = expression_contexts(context, prepare(context))
-            given = StepOptions(options.inputs, options.step_env)
-            return ActionStep(action, engine, context, lambda: given, contexts).run()
+            return ActionStep(action, engine, context, step, contexts).run()
 
     @contextlib.contextmanager
     def _context(self, job: Mapping[str, Any], options: RunOptions) -> Iterator[StepContext]:

@@ -1,12 +1,15 @@
 """What becomes of a token after the step that issued it, and runs that issue none on purpose."""
 
-import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from mock_idp.client import MockClient
+from mock_idp.runner.local_run import Runner, RunOptions
+from mock_idp.runner.step import StepOptions
 
 ROOT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
@@ -41,49 +44,38 @@ def test_a_token_to_be_kept_is_in_no_state(provider, trusted_agent, run_action):
     assert "Nothing to revoke: `revoke` is false." in run.log
 
 
-WORKFLOW = """\
-on: push
-jobs:
-  job:
-    runs-on: ubuntu-latest
-    permissions: {{id-token: write}}
-    env: {{IDP: "{url}", AGENT: {agent}, SECONDS_LEFT: 60, REVOKE: true}}
-    steps:
-      - uses: sentryagent/issue-token@v1
-        id: token
-        with:
-          api-url: ${{{{ env.IDP }}}}
-          agent-id: ${{{{ env.AGENT }}}}
-          timeout: ${{{{ env.SECONDS_LEFT }}}}
-          revoke: ${{{{ env.REVOKE }}}}
-          ca-certificate: ${{{{ env.CERTIFICATE }}}}
-      - run: |
-          printf '%s\\n' "{change}" >> "$GITHUB_ENV"
-"""
-
-
 @pytest.mark.parametrize(
-    "change", ["IDP=", "IDP=https://evil.example", "AGENT=", "SECONDS_LEFT=never", "REVOKE=", "CERTIFICATE=x"]
+    "change",
+    [
+        {"api-url": ""},
+        {"api-url": "https://evil.example"},
+        {"agent-id": ""},
+        {"timeout": "never"},
+        {"revoke": ""},
+        {"ca-certificate": "x"},
+    ],
+    ids=str,
 )
 def test_what_inputs_are_by_the_end_does_not_keep_a_token_alive(
-    change, provider, github, repository, trusted_agent, environment, transcript, tmp_path
+    change, provider, github, repository, trusted_agent, environment, transcript
 ):
     """GitHub evaluates `with:` again for the post step; in nested composite actions it is then empty or another value."""
-    file, report = tmp_path / "workflow.yml", tmp_path / "report.json"
-    file.write_text(WORKFLOW.format(url=provider.url, agent=trusted_agent, change=change))
-    options = {"url": github.url, "repository": repository, "json": report}
-    options["action"] = f"sentryagent/issue-token@v1={ROOT / 'issue-token'}"
-    words = [f"--{name}={value}" for name, value in options.items()]
+    inputs = {"api-url": provider.url, "agent-id": trusted_agent, "timeout": "60", "revoke": "true"}
+    evaluations = iter([inputs, inputs | change])
+    log = []
 
-    done = subprocess.run(
-        [BIN / "mock-idp", "run", file, *words], env=environment, capture_output=True, text=True
+    result = Runner(environment, log.append).run_action(
+        ROOT / "issue-token",
+        MockClient(github.url).job(repository=repository),
+        RunOptions(),
+        lambda: StepOptions(next(evaluations)),
     )
 
-    transcript.add("the runner's log", done.stdout + done.stderr)
-    assert done.returncode == 0, done.stdout + done.stderr
-    token = json.loads(report.read_text())["steps"][0]["outputs"]["access-token"]
-    assert not provider.is_active(token)
-    assert "The access token is revoked." in done.stdout
+    transcript.add("the runner's log", "\n".join(log))
+    assert result.outcome == "success", log
+    assert next(evaluations, None) is None
+    assert not provider.is_active(result.record.outputs["access-token"])
+    assert any("The access token is revoked." in line for line in log)
 
 
 @pytest.mark.parametrize("expires_at", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
