@@ -3,13 +3,11 @@
 import json
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
-BIN = Path(sys.executable).parent
+from kit.processes import BIN, ROOT
+
 AGENT = "00000000-0000-4000-8000-000000000000"
 EXCHANGE, REVOKE = "/api/v1/oidc/token", "/api/v1/token/revoke"
 ISSUED = {
@@ -75,11 +73,8 @@ def test_what_inputs_are_by_the_end_does_not_keep_a_token_alive(
     options["action"] = f"sentryagent/issue-token@v1={ROOT / 'issue-token'}"
     words = [f"--{name}={value}" for name, value in options.items()]
 
-    done = subprocess.run(
-        [BIN / "mock-idp", "run", file, *words], env=environment, capture_output=True, text=True
-    )
+    done = transcript.run(BIN / "mock-idp", "run", file, *words, env=environment)
 
-    transcript.add("the runner's log", done.stdout + done.stderr)
     assert done.returncode == 0, done.stdout + done.stderr
     token = json.loads(report.read_text())["steps"][0]["outputs"]["access-token"]
     assert not provider.is_active(token)
