@@ -5,6 +5,7 @@ from threading import Event
 
 import pytest
 
+from kit.processes import wait_until
 from sentryagent_idp.concurrency import run_lock
 from sentryagent_idp.concurrency.run_lock import Baton
 
@@ -37,11 +38,8 @@ def queue_up(pool, shared, note):
 
     before = len(shared._line)
     call = pool.submit(compute)
-    for _ in range(10_000):
-        if call.done() or len(shared._line) > before:
-            return call
-        Event().wait(0.001)
-    pytest.fail("the other thread does not queue up")
+    wait_until(lambda: call.done() or len(shared._line) > before, "the other thread", pause=0.001)
+    return call
 
 
 @pytest.mark.usefixtures("patient")

@@ -9,6 +9,8 @@ from uuid import UUID
 
 import pytest
 
+from kit.processes import wait_until
+from kit.threads import outcome_of
 from sentryagent_idp.concurrency import run_lock
 from sentryagent_idp.concurrency.run_lock import Baton
 from sentryagent_idp.errors import DatabaseUnavailable, ValidationFailed
@@ -53,15 +55,6 @@ class Database:
         self.records += records
 
 
-def until(condition):
-    """Wait for other threads to get there."""
-    for _ in range(10_000):
-        if condition():
-            return
-        Event().wait(0.001)
-    pytest.fail("the other threads did not get there")
-
-
 @pytest.fixture
 def database():
     """An empty database that is still shut."""
@@ -73,19 +66,13 @@ def settle(database):
     """Settles all, the first one alone and the others together behind it; what each call ended with."""
     ledger = Ledger(database, lambda: NOW, Baton())
 
-    def ended(settlement):
-        try:
-            return ledger.settle(settlement)
-        except Exception as error:  # noqa: BLE001 - the test looks at what each call ended with
-            return error
-
     def settle(*settlements):
         with ThreadPoolExecutor(len(settlements)) as pool:
             calls = []
             for number, settlement in enumerate(settlements):
-                calls.append(pool.submit(ended, settlement))
+                calls.append(pool.submit(outcome_of, ledger.settle, settlement))
                 assert database.entered.wait(10)
-                until(lambda number=number: len(ledger._waiting) == number)
+                wait_until(lambda number=number: len(ledger._waiting) == number, "the others", pause=0.001)
             database.is_open.set()
             return [call.result(10) for call in calls]
 
@@ -125,7 +112,7 @@ def test_those_that_are_still_deciding_join(database, monkeypatch):
     with ThreadPoolExecutor(5) as pool:
         with shared.hold():
             calls = [pool.submit(exchange, number) for number in range(5)]
-            until(lambda: len(shared._line) == 5)
+            wait_until(lambda: len(shared._line) == 5, "the others", pause=0.001)
         assert [call.result(10) for call in calls] == [True] * 5
     assert database.sizes == [5]
 

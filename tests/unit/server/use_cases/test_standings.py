@@ -6,8 +6,8 @@ from uuid import UUID
 
 import pytest
 
+from kit import records
 from sentryagent_idp.domain.identity import WorkflowIdentity
-from sentryagent_idp.domain.trust_policy import TrustPolicy
 from sentryagent_idp.use_cases import standings
 from sentryagent_idp.use_cases.decision import Standing
 from sentryagent_idp.use_cases.standings import Standings
@@ -18,16 +18,7 @@ AGENT = UUID("3f2504e0-4f89-41d3-9a0c-0305e82c3301")
 
 
 def _policy(number=0, **members):
-    return TrustPolicy(
-        **{
-            "id": UUID(int=number),
-            "issuer": ISSUER,
-            "repository": "octo/repo",
-            "created_at": NOW,
-            "updated_at": NOW,
-        }
-        | members
-    )
+    return records.policy(NOW, id=UUID(int=number), repository="octo/repo", **members)
 
 
 def _standing(repository="octo/repo", agent_id=AGENT, policies=1, fingerprint="1"):
