@@ -1,10 +1,9 @@
 """The provider's Dockerfile: what the classic builder asks of it, and that its two lists of files agree."""
 
 import re
-import subprocess
-from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+from kit.processes import ROOT, output_of
+
 FOLDER = ROOT / "deploy" / "server"
 
 
@@ -52,9 +51,7 @@ def test_both_builders_get_the_same_files():
     """What BuildKit may see and what `make server-image` hands over is what the Dockerfile copies."""
     ignore = (FOLDER / "Dockerfile.dockerignore").read_text().splitlines()
     seen = {line[1:] for line in ignore if line.startswith("!")}
-    recipe = subprocess.run(
-        ["make", "-n", "server-image"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    recipe = output_of("make", "-n", "server-image", cwd=ROOT)
     (handed,) = re.findall(r"git archive HEAD (.+?) \\?\s*\|", recipe, re.DOTALL)
 
     assert _copied() == seen
