@@ -16,7 +16,7 @@ from itertools import chain
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from mock_idp.github import id_token_claims
+from mock_idp.claims import id_token_claims
 from mock_idp.job import Job
 from mock_idp.signing_keys import SigningKey, base64url, compact_json
 

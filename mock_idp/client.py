@@ -23,7 +23,7 @@ class MockUnavailableError(Exception):
 
 
 class RefusedError(Exception):
-    """The mock refuses a member of a request; `field` is the JSON member, `reason` says what would be right."""
+    """The mock refuses a field of a request; `field` is its JSON name, `reason` says what would be right."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field} {reason}")
@@ -55,26 +55,26 @@ class MockClient(RequestLog):
         **claims: object,
     ) -> str:
         """A token for `job`; keyword claims override its own, `None` removes one; `fault` is a name of the catalogue."""
-        body = {"job": job.members() if job else None, "audience": audience, "header": header}
-        answer = self._call("POST", "/_mock/token", body | {"claims": claims, "fault": fault or None})
-        return str(answer["token"])
+        body = {"job": job.as_json() if job else None, "audience": audience, "header": header}
+        response = self._call("POST", "/_mock/token", body | {"claims": claims, "fault": fault or None})
+        return str(response["token"])
 
     def job(self, **options: Any) -> dict[str, Any]:
         """Start a job with the fields of `mock_idp.job.Job`: `requestUrl`, `requestToken`, `variables`, `event`."""
         from mock_idp.job import Job
 
-        return self.start_job(Job(**options).members())
+        return self.start_job(Job(**options).as_json())
 
-    def start_job(self, members: Mapping[str, Any]) -> dict[str, Any]:
-        """Start a job from JSON members: `POST /_mock/jobs`."""
-        return self._call("POST", "/_mock/jobs", dict(members))
+    def start_job(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a job from JSON fields: `POST /_mock/jobs`."""
+        return self._call("POST", "/_mock/jobs", dict(fields))
 
     def end_job(self, job_id: str) -> None:
         """End a job; its request token is expired from then on."""
         self._call("DELETE", f"/_mock/jobs/{job_id}")
 
     def plan_fault(self, endpoint: str, **how: Any) -> None:
-        """Let an endpoint fail; see `mock_idp.fault_plan.PlannedFault`."""
+        """Let an endpoint fail; see `mock_idp.faults.plan.PlannedFault`."""
         self._call("POST", "/_mock/faults", {"endpoint": endpoint, **how})
 
     def clear_faults(self) -> None:
@@ -118,13 +118,13 @@ class MockClient(RequestLog):
         self._call("POST", "/_mock/restore")
 
     def _call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        status, answer = self._send(method, path, body)
-        if status == http.client.BAD_REQUEST and "details" in answer:
-            raise RefusedError(**answer["details"])
+        status, content = self._send(method, path, body)
+        if status == http.client.BAD_REQUEST and "details" in content:
+            raise RefusedError(**content["details"])
         if not http.client.OK <= status < http.client.MULTIPLE_CHOICES:
             message = f"{self.url} answered {status} to {method} {path}; is it a mock-idp of this version?"
             raise MockUnavailableError(message)
-        return answer
+        return content
 
     def _unavailable(self) -> MockUnavailableError:
         return MockUnavailableError(

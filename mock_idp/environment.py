@@ -1,7 +1,7 @@
 """The variables and the event payload that the runner gives to a job. Pure.
 
 Source: actions/runner, GitHubContext.cs (the `GITHUB_*` allow-list) and RunnerContext.cs; GitHub's page "Variables
-reference". Paths and files belong to one step and are set by whoever runs it.
+reference". Paths and files belong to one step and are set by the runner.
 """
 
 from __future__ import annotations

@@ -12,12 +12,12 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from mock_idp.claims import id_token_claims, server_url
 from mock_idp.environment import REQUEST_TOKEN, REQUEST_URL, event_payload, job_variables
-from mock_idp.fault_plan import FaultPlan, PlannedFault
-from mock_idp.forgeries import FORGERIES
-from mock_idp.github import id_token_claims, server_url
+from mock_idp.faults.jws import GOOD_TOKEN, Keys, encode_jws
+from mock_idp.faults.plan import FaultPlan, PlannedFault
+from mock_idp.faults.tokens import TOKEN_FAULTS
 from mock_idp.signing_keys import KeyRing, SigningKey, make_key, make_ring
-from mock_idp.token_faults import GOOD_TOKEN, TOKEN_FAULTS, Keys, TokenFault, seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ class StartedJob:
         return f"{RUN_SERVICE_PATH}/{self.plan_id}/{self.job_id}?api-version={API_VERSION}"
 
     def describe(self, origin: str, issuer: str) -> dict[str, Any]:
-        """The answer of `POST /_mock/jobs` to a caller who reaches the mock at `origin`.
+        """The response of `POST /_mock/jobs` to a caller who reaches the mock at `origin`.
 
         Only a job with `id-token: write` has the two variables of the request.
         """
@@ -121,13 +121,13 @@ class Issuer:
         header: Mapping[str, object] | None = None,
         fault: str = "",
     ) -> str:
-        """A token for `job`. A given claim or header member overrides what job and fault say; `None` removes it."""
-        spoil = _spoil(fault)
+        """A token for `job`. A given claim or header field overrides what job and fault say; `None` removes it."""
+        planned = TOKEN_FAULTS[fault] if fault else GOOD_TOKEN
         keys = self._keys()
         now, jti = self.clock.now(), str(uuid.uuid4())
-        payload = spoil.claims(id_token_claims(job, issuer=self.url, audience=audience, now=now, jti=jti))
-        head = spoil.header(keys.signing.header(), keys)
-        return seal(_overridden(payload, claims), _overridden(head, header), keys, spoil)
+        payload = planned.claims(id_token_claims(job, issuer=self.url, audience=audience, now=now, jti=jti))
+        head = planned.header(keys.signing.header(), keys)
+        return encode_jws(_overridden(payload, claims), _overridden(head, header), keys, planned)
 
     def _keys(self) -> Keys:
         ring = self.ring
@@ -247,12 +247,6 @@ class Issuer:
             return list(self._jobs.values())
 
 
-def _spoil(fault: str) -> TokenFault:
-    if not fault:
-        return GOOD_TOKEN
-    return TOKEN_FAULTS[fault] if fault in TOKEN_FAULTS else FORGERIES[fault]
-
-
-def _overridden(members: dict[str, Any], given: Mapping[str, object] | None) -> dict[str, Any]:
-    merged = members | dict(given or {})
+def _overridden(fields: dict[str, Any], given: Mapping[str, object] | None) -> dict[str, Any]:
+    merged = fields | dict(given or {})
     return {name: value for name, value in merged.items() if value is not None}

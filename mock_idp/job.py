@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
-from mock_idp.github import CLAIMS_SUPPORTED, stable_id, stable_sha
-from mock_idp.members import InvalidMemberError, read_members
+from mock_idp.strict_fields import InvalidFieldError, read_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ID_TOKEN_MODES: Final = ("write", "none", "fork")
-VISIBILITIES: Final = ("public", "private", "internal")
-RUNNER_ENVIRONMENTS: Final = ("github-hosted", "self-hosted")
-MERGE_REF_EVENTS: Final = ("pull_request", "pull_request_review", "pull_request_review_comment")
-PULL_REQUEST_EVENTS: Final = (*MERGE_REF_EVENTS, "pull_request_target")
+PULL_REQUEST_EVENTS: Final = (
+    "pull_request", "pull_request_review", "pull_request_review_comment", "pull_request_target",
+)  # fmt: skip
+# In the order of GitHub's discovery document.
+CLAIMS_SUPPORTED: Final = (
+    "sub", "aud", "exp", "iat", "iss", "jti", "nbf", "ref", "sha", "repository", "repository_id", "repository_owner",
+    "repository_owner_id", "enterprise", "enterprise_id", "run_id", "run_number", "run_attempt", "actor", "actor_id",
+    "workflow", "workflow_ref", "workflow_sha", "head_ref", "base_ref", "event_name", "ref_type", "ref_protected",
+    "environment", "environment_node_id", "job_workflow_ref", "job_workflow_sha", "repository_visibility",
+    "runner_environment", "check_run_id",
+)  # fmt: skip
 
 # Stands for "the event decides"; no git reference can be spelled so, while an empty ref is a real one.
 REF_OF_EVENT: Final = "?"
@@ -24,45 +30,65 @@ _DEFAULT_REFS: Final = {
     "merge_group": "refs/heads/gh-readonly-queue/main/pr-1-0123456789abcdef0123456789abcdef01234567",
     "release": "refs/tags/v1.0.0",
 }
-_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?"
-# No blanks anywhere: these values become words of `$(mock-idp env --format act)`.
-_PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
-    "repository": (rf"{_NAME}/[A-Za-z0-9._-]+", "must be OWNER/REPO"),
-    "ref": (
-        rf"[^\s?*\[\\~^:]*|{re.escape(REF_OF_EVENT)}",
-        "must be a git reference such as refs/heads/main, or a branch name",
-    ),
-    **dict.fromkeys(("head_ref", "base_ref"), (r"[^\s?*\[\\~^:]*", "must be a branch name")),
-    **dict.fromkeys(("environment", "workflow_name"), (r"[^\x00-\x1f\x7f]*", "must be one line of text")),
-    **dict.fromkeys(("run_number", "run_attempt"), (r"[1-9][0-9]*", "must be a positive number as a string")),
-    "event": (r"[a-z_]*", "must be the name of an event such as push or workflow_dispatch"),
-    "actor": (r"[A-Za-z0-9_-]+(\[bot\])?", "must be the login of a user or app"),
-    "workflow": (r"[^\s/@:]+\.ya?ml", "must be a file name under .github/workflows such as ci.yml"),
-    "called_workflow": (
-        r"([^\s/@]+/[^\s/@]+/\.github/workflows/[^\s/@]+\.ya?ml@[^\s@]+)?",
-        "must be OWNER/REPO/.github/workflows/FILE.yml@REF",
-    ),
-    **dict.fromkeys(("sha", "called_workflow_sha"), (r"([0-9a-f]{40})?", "must be 40 hex digits")),
-    "enterprise": (r"[A-Za-z0-9-]*", "must be the slug of an enterprise"),
-    **dict.fromkeys(
-        (
-            "repository_id", "repository_owner_id", "actor_id", "enterprise_id", "run_id", "check_run_id",
-            "pull_request",
-        ),
-        (r"([1-9][0-9]*)?", "must be a decimal number as a string"),
-    ),
-}  # fmt: skip
-_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
-    "visibility": VISIBILITIES,
-    "runner_environment": RUNNER_ENVIRONMENTS,
-    "id_token": ID_TOKEN_MODES,
-}
+
+# A pattern, and the reason for a value that does not match. Most allow no spaces: these values become words of
+# `$(mock-idp env --format act)`.
+_Syntax = tuple[str, str]
+_NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?"
+_REPOSITORY: Final = (rf"{_NAME}/[A-Za-z0-9._-]+", "must be OWNER/REPO")
+_REF: Final = (
+    rf"[^\s?*\[\\~^:]*|{re.escape(REF_OF_EVENT)}",
+    "must be a git reference such as refs/heads/main, or a branch name",
+)
+_BRANCH: Final = (r"[^\s?*\[\\~^:]*", "must be a branch name")
+_LINE: Final = (r"[^\x00-\x1f\x7f]*", "must be one line of text")
+_NUMBER: Final = (r"[1-9][0-9]*", "must be a positive number as a string")
+_ID: Final = (r"([1-9][0-9]*)?", "must be a decimal number as a string")
+_SHA: Final = (r"([0-9a-f]{40})?", "must be 40 hex digits")
+_EVENT: Final = (r"[a-z_]*", "must be the name of an event such as push or workflow_dispatch")
+_ACTOR: Final = (r"[A-Za-z0-9_-]+(\[bot\])?", "must be the login of a user or app")
+_WORKFLOW: Final = (r"[^\s/@:]+\.ya?ml", "must be a file name under .github/workflows such as ci.yml")
+_CALLED_WORKFLOW: Final = (
+    r"([^\s/@]+/[^\s/@]+/\.github/workflows/[^\s/@]+\.ya?ml@[^\s@]+)?",
+    "must be OWNER/REPO/.github/workflows/FILE.yml@REF",
+)
+_ENTERPRISE: Final = (r"[A-Za-z0-9-]*", "must be the slug of an enterprise")
+
+
+def stable_id(name: str) -> str:
+    """A decimal id that is always the same for one name, as GitHub's are for one repository or account."""
+    return str(10_000_000 + int(hashlib.sha256(name.lower().encode()).hexdigest(), 16) % 990_000_000)
+
+
+def stable_sha(text: str) -> str:
+    """A commit id (40 hex digits) that is always the same for one text."""
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def camel(name: str) -> str:
-    """The JSON member of a field: `id_token` is `idToken`."""
+    """The JSON name of a field: `id_token` is `idToken`."""
     head, *rest = name.split("_")
     return head + "".join(word.title() for word in rest)
+
+
+def _option(
+    help_text: str,
+    default: Any = "",
+    syntax: _Syntax | None = None,
+    *,
+    choices: tuple[str, ...] = (),
+    flag: str = "",
+) -> Any:
+    """One option of a job: the text of `--help`, the default, and what GitHub could have.
+
+    `flag` is the name on the command line where it is not the field's own.
+    """
+    if choices:
+        syntax = "|".join(map(re.escape, choices)), f"must be one of {', '.join(choices)}"
+    metadata = {"help": help_text, "syntax": syntax, "choices": choices, "flag": flag}
+    if default is dict:
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -71,46 +97,62 @@ class Job:
 
     Ids follow from names and stay the same for one name. `ref` may be a plain branch name; for events of pull
     requests a branch is the head branch, and the job's own ref becomes `refs/pull/N/merge`.
-    Raises InvalidMemberError for a value that GitHub could not have.
+    Raises InvalidFieldError for a value that GitHub could not have.
     """
 
-    repository: str = "octo-org/hello-agent"
-    ref: str = REF_OF_EVENT
-    event: str = ""
-    environment: str = ""
-    actor: str = "octocat"
-    workflow: str = "ci.yml"
-    workflow_name: str = ""
-    sha: str = ""
-    id_token: str = "write"
-    repository_id: str = ""
-    repository_owner_id: str = ""
-    actor_id: str = ""
-    run_id: str = ""
-    run_number: str = "1"
-    run_attempt: str = "1"
-    check_run_id: str = ""
-    visibility: str = "public"
-    runner_environment: str = "github-hosted"
-    ref_protected: bool = False
-    pull_request: str = ""
-    head_ref: str = ""
-    base_ref: str = ""
-    called_workflow: str = ""
-    called_workflow_sha: str = ""
-    enterprise: str = ""
-    enterprise_id: str = ""
-    immutable_sub: bool = False
-    include_claim_keys: tuple[str, ...] = ()
-    repository_properties: Mapping[str, str] = field(default_factory=dict)
+    repository: str = _option("OWNER/REPO", "octo-org/hello-agent", _REPOSITORY)
+    ref: str = _option(
+        "git reference or branch name [default: what the event has, else refs/heads/main]", REF_OF_EVENT, _REF
+    )
+    event: str = _option("name of the event [default: push]", "", _EVENT)
+    environment: str = _option("deployment environment of the job", "", _LINE)
+    actor: str = _option("login of who started the run", "octocat", _ACTOR)
+    workflow: str = _option("file name under .github/workflows", "ci.yml", _WORKFLOW)
+    workflow_name: str = _option("the workflow's `name:`", "", _LINE)
+    sha: str = _option("commit, 40 hex digits", "", _SHA)
+    id_token: str = _option(
+        "permission: write; none; fork = a pull request from a fork, which never has it",
+        "write",
+        choices=("write", "none", "fork"),
+    )
+    repository_id: str = _option("instead of the id that follows from the name", "", _ID)
+    repository_owner_id: str = _option("instead of the id that follows from the name", "", _ID)
+    actor_id: str = _option("instead of the id that follows from the login", "", _ID)
+    run_id: str = _option("id of the workflow run", "", _ID)
+    run_number: str = _option("number of the run", "1", _NUMBER)
+    run_attempt: str = _option("number of the attempt", "1", _NUMBER)
+    check_run_id: str = _option("id of the job's check run", "", _ID)
+    visibility: str = _option("of the repository", "public", choices=("public", "private", "internal"))
+    runner_environment: str = _option(
+        "who owns the machine", "github-hosted", choices=("github-hosted", "self-hosted")
+    )
+    ref_protected: bool = _option("the ref has branch protection or a ruleset", default=False)
+    pull_request: str = _option("number of the pull request [default: 1]", "", _ID)
+    head_ref: str = _option("head branch of the pull request [default: feature]", "", _BRANCH)
+    base_ref: str = _option("base branch of the pull request [default: main]", "", _BRANCH)
+    called_workflow: str = _option(
+        "reusable workflow: OWNER/REPO/.github/workflows/FILE.yml@REF", "", _CALLED_WORKFLOW
+    )
+    called_workflow_sha: str = _option("commit of the reusable workflow", "", _SHA)
+    enterprise: str = _option("slug of the enterprise that the repository belongs to", "", _ENTERPRISE)
+    enterprise_id: str = _option("instead of the id that follows from the slug", "", _ID)
+    immutable_sub: bool = _option("`sub` with ids, as repositories since July 2026 have it", default=False)
+    include_claim_keys: tuple[str, ...] = _option(
+        "key of a customised `sub`, such as repo, context or job_workflow_ref; repeatable, in order",
+        (),
+        flag="include-claim-key",
+    )
+    repository_properties: Mapping[str, str] = _option(
+        "custom property of the repository, becomes `repo_property_NAME`; repeatable",
+        dict,
+        flag="repository-property",
+    )
 
     def __post_init__(self) -> None:
-        for name, (pattern, reason) in _PATTERNS.items():
-            if not re.fullmatch(pattern, getattr(self, name)):
-                raise InvalidMemberError(camel(name), reason)
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise InvalidMemberError(camel(name), f"must be one of {', '.join(choices)}")
+        for item in fields(self):
+            syntax = item.metadata["syntax"]
+            if syntax and not re.fullmatch(syntax[0], getattr(self, item.name)):
+                raise InvalidFieldError(camel(item.name), syntax[1])
         self._settle_event()
         self._settle_names()
 
@@ -121,19 +163,19 @@ class Job:
     def _settle_event(self) -> None:
         if self.event == "workflow_call":
             # A called workflow's token carries the event of its caller.
-            raise InvalidMemberError(
+            raise InvalidFieldError(
                 "event",
                 "is the caller's in a called workflow, such as push; the called workflow is an option of its own",
             )
         if self.id_token == "fork" and self.event not in {"", "pull_request"}:
-            raise InvalidMemberError("idToken", "is fork only for the event pull_request")
+            raise InvalidFieldError("idToken", "is fork only for the event pull_request")
         event = self.event or ("pull_request" if self.id_token == "fork" else "push")
         self._set(event=event)
         ref = self.ref if self.ref.startswith("refs/") or not self.ref else f"refs/heads/{self.ref}"
         if event in PULL_REQUEST_EVENTS:
             self._settle_pull_request("" if self.ref == REF_OF_EVENT else ref)
         else:
-            self._refuse_pull_request_members()
+            self._refuse_pull_request_fields()
             self._set(ref=_DEFAULT_REFS.get(event, "refs/heads/main") if self.ref == REF_OF_EVENT else ref)
 
     def _settle_pull_request(self, ref: str) -> None:
@@ -141,22 +183,22 @@ class Job:
         merge = re.fullmatch(r"refs/pull/([1-9][0-9]*)/merge", ref)
         branch = ref.removeprefix("refs/heads/")
         if ref and not merge and branch == ref:
-            raise InvalidMemberError("ref", "of a pull request must be a branch or refs/pull/N/merge")
+            raise InvalidFieldError("ref", "of a pull request must be a branch or refs/pull/N/merge")
         number = self.pull_request or (merge[1] if merge else "1")
         if merge and merge[1] != number:
-            raise InvalidMemberError("pullRequest", "must be the number in `ref`")
+            raise InvalidFieldError("pullRequest", "must be the number in `ref`")
         on_base = self.event == "pull_request_target"
         if on_base and merge:
-            raise InvalidMemberError("ref", "of pull_request_target is the base branch")
+            raise InvalidFieldError("ref", "of pull_request_target is the base branch")
         base_ref = self.base_ref or (branch if on_base and branch else "main")
         head_ref = self.head_ref or (branch if branch and not merge and not on_base else "feature")
         ref = f"refs/heads/{base_ref}" if on_base else f"refs/pull/{number}/merge"
         self._set(pull_request=number, base_ref=base_ref, head_ref=head_ref, ref=ref)
 
-    def _refuse_pull_request_members(self) -> None:
+    def _refuse_pull_request_fields(self) -> None:
         for name in ("pull_request", "head_ref", "base_ref"):
             if getattr(self, name):
-                raise InvalidMemberError(
+                raise InvalidFieldError(
                     camel(name), f"belongs to a pull request, not to the event {self.event}"
                 )
 
@@ -166,7 +208,7 @@ class Job:
             self.enterprise_id and not self.enterprise
         ):
             lone = "called_workflow_sha" if self.called_workflow_sha else "enterprise_id"
-            raise InvalidMemberError(camel(lone), f"needs `{camel(lone.rsplit('_', 1)[0])}`")
+            raise InvalidFieldError(camel(lone), f"needs `{camel(lone.rsplit('_', 1)[0])}`")
         sha = self.sha or stable_sha(f"{self.repository}@{self.ref}")
         called = stable_sha(self.called_workflow) if self.called_workflow else sha
         self._set(
@@ -184,9 +226,9 @@ class Job:
     def _check_claim_keys(self) -> None:
         for key in self.include_claim_keys:
             if key not in {"repo", "context", *CLAIMS_SUPPORTED} and not key.startswith("repo_property_"):
-                raise InvalidMemberError("includeClaimKeys", f"has {key!r}, which is no claim")
+                raise InvalidFieldError("includeClaimKeys", f"has {key!r}, which is not a claim")
         if "environment" in self.include_claim_keys and not self.environment:
-            raise InvalidMemberError("environment", "is required, since `includeClaimKeys` has it")
+            raise InvalidFieldError("environment", "is required, since `includeClaimKeys` has it")
 
     @property
     def owner(self) -> str:
@@ -218,37 +260,37 @@ class Job:
         """Whether the job has `permissions: id-token: write`; pull requests from forks never do."""
         return self.id_token == "write"
 
-    def members(self) -> dict[str, Any]:
-        """The JSON members from which `read_job` makes an equal job."""
+    def as_json(self) -> dict[str, Any]:
+        """The JSON fields from which `read_job` makes an equal job."""
         values = {camel(item.name): getattr(self, item.name) for item in fields(self)}
         if not self.called_workflow:
             # It is this commit then, and cannot be chosen.
             del values["calledWorkflowSha"]
         if self.event not in PULL_REQUEST_EVENTS:
-            values = {name: value for name, value in values.items() if name not in _PULL_REQUEST_MEMBERS}
+            values = {name: value for name, value in values.items() if name not in _PULL_REQUEST_FIELDS}
         return values | {
             "includeClaimKeys": list(self.include_claim_keys),
             "repositoryProperties": dict(self.repository_properties),
         }
 
 
-_PULL_REQUEST_MEMBERS: Final = ("pullRequest", "headRef", "baseRef")
-_KIND_OF_TYPE: Final = {"bool": "true or false", "tuple[str, ...]": "an array of strings"}
-JOB_MEMBERS: Final[Mapping[str, str]] = {
-    camel(item.name): "an object of strings"
-    if item.name == "repository_properties"
-    else _KIND_OF_TYPE.get(str(item.type), "a string")
-    for item in fields(Job)
+_PULL_REQUEST_FIELDS: Final = ("pullRequest", "headRef", "baseRef")
+_KINDS: Final = {
+    "str": "a string",
+    "bool": "true or false",
+    "tuple[str, ...]": "an array of strings",
+    "Mapping[str, str]": "an object of strings",
 }
-_FIELD_OF_MEMBER: Final = {camel(item.name): item.name for item in fields(Job)}
+JOB_FIELDS: Final[Mapping[str, str]] = {camel(item.name): _KINDS[str(item.type)] for item in fields(Job)}
+_NAME_OF_FIELD: Final = {camel(item.name): item.name for item in fields(Job)}
 
 
 def read_job(body: object) -> Job:
-    """A job from the JSON members of `JOB_MEMBERS`. Raises InvalidMemberError."""
+    """A job from the JSON fields of `JOB_FIELDS`. Raises InvalidFieldError."""
     values: dict[str, Any] = {
-        _FIELD_OF_MEMBER[name]: tuple(value) if isinstance(value, list) else value
-        for name, value in read_members(body, JOB_MEMBERS).items()
+        _NAME_OF_FIELD[name]: tuple(value) if isinstance(value, list) else value
+        for name, value in read_fields(body, JOB_FIELDS).items()
     }
     if values.get("ref") == REF_OF_EVENT:
-        raise InvalidMemberError("ref", _PATTERNS["ref"][1])
+        raise InvalidFieldError("ref", _REF[1])
     return Job(**values)

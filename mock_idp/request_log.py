@@ -50,23 +50,23 @@ def _line(entry: Entry) -> str:
 
 
 class RequestLog(ABC):
-    """Questions to the request log; whoever has one gives `requests`."""
+    """Questions to the request log; a subclass implements `requests`."""
 
     @abstractmethod
     def requests(self) -> list[Entry]:
         """The logged requests, oldest first: `{at, endpoint, method, status, repository, audience}`."""
 
-    def asked(self, endpoint: str, **members: Any) -> Requests:
-        """The requests to an endpoint (`token`, `discovery`, `jwks`) whose entries have these members."""
+    def asked(self, endpoint: str, **fields: Any) -> Requests:
+        """The requests to an endpoint (`token`, `discovery`, `jwks`) whose entries have these fields."""
         log = tuple(self.requests())
-        wanted = {"endpoint": endpoint, **members}
+        wanted = {"endpoint": endpoint, **fields}
         found = tuple(entry for entry in log if wanted.items() <= entry.items())
-        conditions = "".join(f", {name} {value!r}" for name, value in members.items())
+        conditions = "".join(f", {name} {value!r}" for name, value in fields.items())
         return Requests(f"requests for {endpoint}{conditions}", found, log)
 
-    def minted(self, **members: Any) -> Requests:
+    def minted(self, **fields: Any) -> Requests:
         """The ID tokens that jobs were given, for example `minted(audience="https://id.example.com").once()`."""
-        return self.asked("token", status=200, **members)
+        return self.asked("token", status=200, **fields)
 
     @property
     def jwks_fetches(self) -> int:

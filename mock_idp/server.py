@@ -7,9 +7,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from mock_idp.app import create_app
-from mock_idp.control import read_fault
-from mock_idp.http_server import HttpServer
+from mock_idp.faults.plan import read_planned_fault
+from mock_idp.http.app import create_app
+from mock_idp.http.wsgi_server import HttpServer
 from mock_idp.issuer import Issuer
 from mock_idp.job import Job
 from mock_idp.request_log import RequestLog
@@ -33,7 +33,7 @@ class MockIdp(RequestLog):
     `with MockIdp() as idp:` serves until the block ends. `issuer` is the `iss` of its tokens: a URL, a path below the
     server's own URL such as `/_services/token`, or nothing for that URL itself. Port 0 takes a free port. `ring` saves
     many mocks the making of keys, which is the slow part (`mock_idp.signing_keys.make_ring`). With `tls` it speaks
-    HTTPS (`mock_idp.tls.make_certificate`). Raises OSError where it cannot bind.
+    HTTPS (`mock_idp.http.tls.make_certificate`). Raises OSError where it cannot bind.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class MockIdp(RequestLog):
         self.state.end_job(job_id)
 
     def plan_fault(self, endpoint: str, **how: Any) -> None:
-        """Let an endpoint fail; see `mock_idp.fault_plan.PlannedFault`. Raises InvalidMemberError."""
-        self.state.plan_fault(read_fault({"endpoint": endpoint, **how}))
+        """Let an endpoint fail; see `mock_idp.faults.plan.PlannedFault`. Raises InvalidFieldError."""
+        self.state.plan_fault(read_planned_fault({"endpoint": endpoint, **how}))
 
     def clear_faults(self) -> None:
         """Behave again."""

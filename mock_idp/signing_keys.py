@@ -25,7 +25,7 @@ def base64url(data: bytes) -> str:
 
 
 def compact_json(value: object) -> str:
-    """JSON as GitHub serialises headers and payloads: members in alphabetical order, no blanks."""
+    """JSON as GitHub serialises headers and payloads: fields in alphabetical order, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -71,7 +71,7 @@ class SigningKey:
         return key
 
     def header(self) -> dict[str, Any]:
-        """The JOSE header of a token signed with this key: GitHub's four members."""
+        """The JOSE header of a token signed with this key: GitHub's four fields."""
         header = {"alg": "RS256", "kid": self.kid, "typ": "JWT"}
         return header | {"x5t": self.x5t} if self.certificate else header
 

@@ -56,7 +56,7 @@ class DockerEngine:
     def prepare(self, show: Callable[[str], None]) -> None:
         """Build the image; the context is the Dockerfile's own folder. A predecessor with other content is removed."""
         if self._dockerfile is None:
-            # As with GitHub's local actions: `docker run` pulls what is not there.
+            # As with GitHub's local actions: `docker run` pulls a missing image.
             return
         before = self._image_id()
         command = ["build", "-t", self._image, "-f", str(self._dockerfile), str(self._dockerfile.parent)]

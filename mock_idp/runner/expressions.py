@@ -1,4 +1,4 @@
-"""The expressions of GitHub Actions, as far as one job on this machine needs them: no functions, no operators.
+"""The expressions of GitHub Actions, as far as the metadata of an action needs them: no functions, no operators.
 
 Source: GitHub's "Evaluate expressions in workflows and actions"; actions/runner, Expressions/ (names without case, a
 missing property is empty).
@@ -40,14 +40,14 @@ def _value(expression: str, contexts: Contexts, where: str) -> str:
     if not found:
         raise ActionError(
             f"{where}: mock-idp cannot evaluate ${{{{ {expression} }}}}, only context.name and 'text'; "
-            "for functions and operators run the workflow with act."
+            "for functions and operators run the action with act."
         )
     if found[1].lower() not in contexts:
         raise ActionError(f"{where}: Unrecognized named-value: '{found[1]}'; here are {', '.join(contexts)}.")
     value: Any = contexts[found[1].lower()]
     for name in found[2][1:].split("."):
         value = _property(value, name)
-    # GitHub's own text for what is no scalar.
+    # GitHub's own text for a value that is not a scalar.
     return "Object" if isinstance(value, Mapping) else str(value)
 
 

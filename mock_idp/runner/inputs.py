@@ -48,7 +48,7 @@ def resolve_inputs(
 
 
 def input_variables(inputs: Mapping[str, str]) -> dict[str, str]:
-    """`INPUT_` and the name in upper case with blanks as `_`; hyphens and dots stay: `INPUT_API-URL`."""
+    """`INPUT_` and the name in upper case with spaces as `_`; hyphens and dots stay: `INPUT_API-URL`."""
     return {f"INPUT_{name.replace(' ', '_').upper()}": value for name, value in inputs.items()}
 
 

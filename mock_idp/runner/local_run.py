@@ -1,36 +1,35 @@
-"""What `mock-idp run` does after its options are read: one action folder, or one job of a workflow file."""
+"""One action folder as the only step of a job on this machine: what `mock-idp run` does after its options are read."""
 
 from __future__ import annotations
 
-import _thread
+import base64
 import contextlib
-import signal
+import json
 import tempfile
-import threading
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from mock_idp.runner.action import load_action
+from mock_idp.runner.docker_engine import DockerEngine
 from mock_idp.runner.engine import Folders
-from mock_idp.runner.job_run import JobResult, JobRun, Machine, contexts_of, prepare, run_stages
 from mock_idp.runner.masks import SecretMasker
-from mock_idp.runner.stage import StepContext
+from mock_idp.runner.process_engine import ProcessEngine
+from mock_idp.runner.stage import StepContext, proxy_variables
 from mock_idp.runner.step import ActionStep, StepOptions, StepResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from mock_idp.runner.workflow_file import JobSource
+    from mock_idp.runner.action import Action
+    from mock_idp.runner.engine import Engine
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a workflow author, and the machine, decide.
-
-    `inputs` are the step's `with:`, or the workflow's inputs; `step_env` the step's `env:`, or what wins over the
-    job's; `configuration` and `actions` concern workflow files.
-    """
+    """What the author of a workflow (`inputs` is the step's `with:`, `step_env` its `env:`) and the user decide."""
 
     inputs: Mapping[str, str]
     step_env: Mapping[str, str]
@@ -38,13 +37,12 @@ class RunOptions:
     network: str = "host"
     workspace: Path | None = None
     debug: bool = False
-    configuration: Mapping[str, str] = field(default_factory=dict)
-    actions: Mapping[str, Path] = field(default_factory=dict)
 
-    @property
-    def on_machine(self) -> Machine:
-        """What the machine offers."""
-        return Machine(self.engine, self.network, self.actions, self.workspace is not None)
+    def engine_for(self, action: Action, environment: Mapping[str, str]) -> Engine:
+        """The chosen engine. Raises ActionError where it cannot run this action."""
+        if self.engine == "docker":
+            return DockerEngine(action, environment, self.network)
+        return ProcessEngine(action, environment)
 
 
 @dataclass(frozen=True)
@@ -55,47 +53,19 @@ class Runner:
     show: Callable[[str], None]
 
     def run_action(self, folder: Path, job: Mapping[str, Any], options: RunOptions) -> StepResult:
-        """Run the action in `folder` as the one step of `job` (the answer of `POST /_mock/jobs`).
+        """Run the action in `folder` as the one step of `job` (the response of `POST /_mock/jobs`).
 
         Raises ActionError where the action cannot be run as it is.
         """
         action = load_action(folder)
-        engine = options.on_machine.engine_for(action, self.environment)
-        with self._context(job, options, {}) as context:
-            contexts = contexts_of(context, prepare(context))
+        engine = options.engine_for(action, self.environment)
+        with self._context(job, options) as context:
+            contexts = expression_contexts(context, prepare(context))
             given = StepOptions(options.inputs, options.step_env)
-            step = ActionStep(action, engine, context, lambda: given, contexts)
-            [outcome] = run_stages([step], context)
-            return StepResult(outcome, step.record)
-
-    def run_job(self, source: JobSource, job: Mapping[str, Any], options: RunOptions) -> JobResult:
-        """Run the steps of a workflow file's job as `job`. Raises ActionError where one cannot be run as it is."""
-        with self._context(job, options, options.step_env) as context, self._limit(source.timeout_minutes):
-            return JobRun(source, context, options.on_machine, options.inputs, options.configuration).run()
+            return ActionStep(action, engine, context, lambda: given, contexts).run()
 
     @contextlib.contextmanager
-    def _limit(self, minutes: float) -> Iterator[None]:
-        """Cancel the block, as Ctrl-C does, when its time is over."""
-
-        def cancel() -> None:
-            self.show(f"##[error]The job has exceeded the maximum execution time of {minutes:g} minutes.")
-            _thread.interrupt_main()
-
-        timer = threading.Timer(minutes * 60, cancel)
-        timer.daemon = True
-        # What a shell starts in the background ignores SIGINT, and then nothing would be interrupted.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            signal.signal(signal.SIGINT, before)
-
-    @contextlib.contextmanager
-    def _context(
-        self, job: Mapping[str, Any], options: RunOptions, environment: Mapping[str, str]
-    ) -> Iterator[StepContext]:
+    def _context(self, job: Mapping[str, Any], options: RunOptions) -> Iterator[StepContext]:
         # A container leaves files of root behind, which a user without that right cannot remove.
         with tempfile.TemporaryDirectory(prefix="mock-idp-", ignore_cleanup_errors=True) as root:
             work = Path(root).resolve()
@@ -108,5 +78,28 @@ class Runner:
                 masker=SecretMasker(),
                 show=self.show,
                 debug=options.debug,
-                job_environment=dict(environment),
             )
+
+
+def prepare(context: StepContext) -> str:
+    """Make the runner's folders and files, mask the job's credentials; the `github.token`."""
+    context.folders.create()
+    (context.folders.workflow / "event.json").write_text(json.dumps(context.event), "utf-8")
+    token = f"ghs_{uuid.uuid4().hex}"
+    basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
+    passwords = [urlsplit(url).password or "" for url in proxy_variables(context.machine).values()]
+    request_token = context.variables.get("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "")
+    for secret in (token, basic, request_token, *passwords):
+        context.masker.add(secret)
+    return token
+
+
+def expression_contexts(context: StepContext, token: str) -> dict[str, dict[str, Any]]:
+    """The contexts `github` and `runner`."""
+    variables = context.variables
+    github: dict[str, Any] = {
+        name[7:].lower(): value for name, value in variables.items() if name.startswith("GITHUB_")
+    }
+    github |= {"token": token, "workspace": str(context.folders.workspace), "event": context.event}
+    runner = {name[7:].lower(): value for name, value in variables.items() if name.startswith("RUNNER_")}
+    return {"github": github, "runner": runner | {"temp": str(context.folders.temp)}}

@@ -21,7 +21,7 @@ _STYLES: Final[Mapping[str, tuple[str, str]]] = {
 
 
 def is_wanted(environment: Mapping[str, str], *, is_terminal: bool) -> bool:
-    """Whether colours are for somebody: a terminal that can show them, and no NO_COLOR (no-color.org)."""
+    """Whether to use colours: on a terminal that can show them, unless NO_COLOR is set (no-color.org)."""
     return is_terminal and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
 
 

@@ -72,7 +72,7 @@ class SecretMasker:
         self._forms: set[str] = set()
 
     def add(self, secret: str) -> None:
-        """Mask the whole value, and each of its lines without surrounding blanks, in every encoding."""
+        """Mask the whole value, and each of its lines without surrounding spaces, in every encoding."""
         for value in {secret, *(line.strip() for line in re.split(r"[\r\n]", secret))}:
             if value.strip():
                 self._forms |= {value, *(encode(value) for encode in ENCODERS)} - {""}

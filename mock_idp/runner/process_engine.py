@@ -41,7 +41,7 @@ class ProcessEngine:
         self._stages = [
             word for word in (action.pre_entrypoint, action.entrypoint, action.post_entrypoint) if word
         ]
-        self._base = machine_variables(machine)
+        self._base = {name: machine[name] for name in (*_OF_THIS_MACHINE, *_TLS) if name in machine}
 
     def prepare(self, show: Callable[[str], None]) -> None:
         """Nothing is built; a stage that could not start later, after the others, is refused now."""
@@ -75,7 +75,12 @@ class ProcessEngine:
 
     def stop(self, process: subprocess.Popen[bytes]) -> None:
         """Ask it to end, as the runner does, and insist after 2.5 s."""
-        stop_process(process)
+        process.terminate()
+        try:
+            process.wait(_TERMINATION_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def _image_entry(self) -> list[str]:
         words = self._dockerfile.entrypoint
@@ -95,21 +100,6 @@ class ProcessEngine:
         if script:
             return _command_of(script)
         return [_beside_this_python(word, self._dockerfile)]
-
-
-def machine_variables(machine: Mapping[str, str]) -> dict[str, str]:
-    """The few variables of this machine that a process without a container has."""
-    return {name: machine[name] for name in (*_OF_THIS_MACHINE, *_TLS) if name in machine}
-
-
-def stop_process(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to end, as the runner does, and insist after 2.5 s."""
-    process.terminate()
-    try:
-        process.wait(_TERMINATION_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _this_python() -> list[str]:

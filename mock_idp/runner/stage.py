@@ -34,8 +34,7 @@ class StepContext:
     """What surrounds a step: the job's variables and event, the runner's folders, the log.
 
     `machine` is the environment of this program: nothing but its proxies reaches the step. `show` takes one masked
-    log line. `job_environment` and `path` are the job's: what one step writes to GITHUB_ENV and GITHUB_PATH, the
-    next ones have.
+    log line. `job_environment` is what a stage writes to GITHUB_ENV: the next one has it.
     """
 
     variables: Mapping[str, str] = field(repr=False)
@@ -46,7 +45,6 @@ class StepContext:
     show: Callable[[str], None]
     debug: bool = False
     job_environment: dict[str, str] = field(default_factory=dict, repr=False)
-    path: list[str] = field(default_factory=list)
 
     def show_masked(self, lines: Sequence[str]) -> None:
         """Show lines of one piece; masked before they are split, since a secret of several lines is one value."""
@@ -83,25 +81,24 @@ class Stage:
         self,
         env: Mapping[str, str],
         defaults: Mapping[str, str],
-        variables: Mapping[str, str],
         warnings: Sequence[str],
     ) -> int:
         """Run the process, its files read at the end; the exit code, and `failed` in the record.
 
-        `env` is the step's own environment, `defaults` what it may override, `variables` what nothing overrides.
+        `env` is the step's own environment, `defaults` what it may override.
         """
         self._record.failed = False
         files = self._fresh_files()
         for warning in warnings:
-            self._show(self._commands.annotate("warning", warning))
+            self._annotate("warning", warning)
         try:
-            return self._execute(self._environment(files, env, defaults, variables))
+            return self._execute(self._environment(files, env, defaults))
         finally:
             # Also of a process that was cancelled: its post stage needs the state that it saved.
             self._read_files(files)
 
-    def annotate(self, level: str, message: str) -> None:
-        """Say something in the runner's own name."""
+    def _annotate(self, level: str, message: str) -> None:
+        """Log a line in the runner's own name."""
         self._show(self._commands.annotate(level, message))
 
     def _execute(self, env: Mapping[str, str]) -> int:
@@ -127,19 +124,18 @@ class Stage:
         files: Mapping[str, Path],
         own: Mapping[str, str],
         defaults: Mapping[str, str],
-        variables: Mapping[str, str],
     ) -> dict[str, str]:
         """The step's environment; later ones win, in the runner's order. Nothing of this machine but proxies."""
         folders = self._context.folders
         env = {**defaults, **proxy_variables(self._context.machine), **self._context.job_environment, **own}
         env |= {"HOME": str(folders.home), **self._context.variables}
         env |= {
+            "GITHUB_ACTION": "__self",
             "GITHUB_EVENT_PATH": str(folders.workflow / "event.json"),
             "GITHUB_WORKSPACE": str(folders.workspace),
             "RUNNER_TEMP": str(folders.temp),
             "RUNNER_TOOL_CACHE": str(folders.work / "_tool"),
             "RUNNER_WORKSPACE": str(folders.workspace.parent),
-            **variables,
         }
         env |= {variable: str(files[command]) for command, variable in _FILES.items()}
         env |= {"RUNNER_DEBUG": "1"} if self._context.debug else {}
@@ -153,7 +149,6 @@ class Stage:
         return value
 
     def _read_files(self, files: Mapping[str, Path]) -> None:
-        self._context.path.extend(line for line in _content(files["add_path"]).splitlines() if line)
         self._read_pairs(files["set_env"], "env", self._context.job_environment.__setitem__)
         self._read_summary(files["step_summary"])
         self._read_pairs(files["save_state"], "state", self._record.state.__setitem__)
@@ -163,15 +158,15 @@ class Stage:
         try:
             for name, value in parse_pairs(_content(file)):
                 if command == "env" and name.upper() == "NODE_OPTIONS":
-                    self.annotate(
+                    self._annotate(
                         "error", f"Can't store {name} output parameter using '$GITHUB_ENV' command."
                     )
                 else:
                     keep(name, value)
         except FileCommandError as error:
             self._record.failed = True
-            self.annotate("error", f"Unable to process file command '{command}' successfully.")
-            self.annotate("error", str(error))
+            self._annotate("error", f"Unable to process file command '{command}' successfully.")
+            self._annotate("error", str(error))
 
     def _read_summary(self, file: Path) -> None:
         content = _content(file)
@@ -179,7 +174,7 @@ class Stage:
         if size > MAX_SUMMARY_BYTES:
             limit, actual = MAX_SUMMARY_BYTES // 1024, size // 1024
             message = f"$GITHUB_STEP_SUMMARY upload aborted, supports content up to a size of {limit}k, got {actual}k."
-            self.annotate("error", message)
+            self._annotate("error", message)
             return
         self._record.summary += "\n".join(self._context.masker.mask(line) for line in content.split("\n"))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mock_idp.runner.errors import ActionError
 from mock_idp.runner.expressions import evaluate, runs_after
 from mock_idp.runner.inputs import entry_and_arguments, input_variables, resolve_inputs
 from mock_idp.runner.stage import Process, Stage, StepContext
@@ -21,20 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepOptions:
-    """What the author of a workflow writes about a step that uses an action.
-
-    `variables` are those that tell the action about itself, such as `GITHUB_ACTION_REPOSITORY`; `name` heads its log.
-    """
+    """What the author of a workflow writes about a step that uses an action: `with` and `env`."""
 
     inputs: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
-    variables: Mapping[str, str] = field(default_factory=lambda: {"GITHUB_ACTION": "__self"})
-    name: str = ""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """How a step ended: `outcome` is `success`, `failure` or `skipped`; outputs are in clear, as in the `steps` context."""
+    """How a step ended: `outcome` is `success` or `failure`; outputs are in clear, as in the `steps` context."""
 
     outcome: str
     record: StepRecord
@@ -73,16 +69,28 @@ class ActionStep:
         self._evaluated_options = options
         self._contexts = contexts
         self._evaluate()
-        self._name = self._options.name or action.name
 
-    def main(self) -> bool:
+    def run(self) -> StepResult:
+        """Run all stages. Cancellation and ActionError propagate, after the stage post has run for them too."""
+        try:
+            status = "failure" if self._main() else "success"
+        except (SystemExit, KeyboardInterrupt):
+            self._context.show("##[error]The operation was canceled.")
+            self._post("cancelled")
+            raise
+        except ActionError:
+            self._post("failure")
+            raise
+        return StepResult("failure" if self._post(status) else status, self.record)
+
+    def _main(self) -> bool:
         """Run the stages pre and main; True where one failed."""
         self._context.show_masked(self._header())
         self._engine.prepare(lambda line: self._context.show_masked([line]))
         failed = self._stage_if("Pre", self._action.pre_entrypoint, self._action.pre_if, "success")
         return failed or self._stage(self._entrypoint, self._warnings)
 
-    def post(self, status: str) -> bool:
+    def _post(self, status: str) -> bool:
         """Run the stage post where the job's status (`success`, `failure`, `cancelled`) lets it; True where it failed."""
         self._evaluate()
         return self._stage_if("Post", self._action.post_entrypoint, self._action.post_if, status)
@@ -99,18 +107,18 @@ class ActionStep:
     def _stage_if(self, name: str, entrypoint: str, condition: str, status: str) -> bool:
         if not (entrypoint and runs_after(condition, status, f"{name.lower()}-if")):
             return False
-        self._context.show_masked([f"##[group]{name} {self._name}", "##[endgroup]"])
+        self._context.show_masked([f"##[group]{name} {self._action.name}", "##[endgroup]"])
         return self._stage(entrypoint, [])
 
     def _stage(self, entrypoint: str, warnings: Sequence[str]) -> bool:
-        """Run one stage; True where it failed, which a container's exit code does without a word of its own."""
+        """Run one stage; True where it failed, as a container's exit code says without a log line."""
         folders = self._context.folders
         start = partial(self._engine.start, entrypoint, self._args, folders=folders)
         process = Process(start, self._engine.stop, self._engine.seen(folders))
         states = {f"STATE_{key}": value for key, value in self.record.state.items()}
         env = {**self._options.env, **states, **input_variables(self._inputs)}
         stage = Stage(self._context, self.record, process)
-        code = stage.run(env, self._image_env, self._options.variables, warnings)
+        code = stage.run(env, self._image_env, warnings)
         return self.record.failed or code != 0
 
     def _header(self) -> list[str]:
@@ -120,4 +128,4 @@ class ActionStep:
             *(["with:", *with_values] if with_values else []),
             *(["env:", *env_values] if env_values else []),
         ]
-        return [f"##[group]Run {self._name}", *shown, "##[endgroup]"]
+        return [f"##[group]Run {self._action.name}", *shown, "##[endgroup]"]

@@ -53,7 +53,7 @@ def _pump(stream: IO[bytes], arrived: queue.SimpleQueue[bytes | None]) -> None:
             for line in stream:
                 arrived.put(line)
     except ValueError:
-        # Closed by whoever started the process, who does not wait for the grandchild that still holds it.
+        # Closed by the code that started the process, which does not wait for the grandchild that still holds it.
         return
     finally:
         arrived.put(None)

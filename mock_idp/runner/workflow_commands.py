@@ -75,7 +75,7 @@ def _properties(text: str, separator: str, escapes: tuple[tuple[str, str], ...])
 def parse_command(line: str, extra: str = "") -> Command | None:
     """The command in a line, or None. `extra` is the token that resumes stopped commands.
 
-    `::name key=value::data` after leading blanks; the legacy `##[name key=value]data` anywhere in the line, so
+    `::name key=value::data` after leading spaces; the legacy `##[name key=value]data` anywhere in the line, so
     untrusted text can carry a command even mid-line.
     """
     registered = REGISTERED | {extra.lower()} if extra else REGISTERED

@@ -5,11 +5,11 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 import structlog
-from flask import Flask, Request
-from werkzeug.routing import MapAdapter
+from flask import Flask
 
 from sentryagent_idp.api import (
     API,
@@ -26,11 +26,13 @@ from sentryagent_idp.api import (
 )
 from sentryagent_idp.api.client_addresses import ClientAddresses
 from sentryagent_idp.api.use_cases import Services, install
+from sentryagent_idp.concurrency.group_commit import GroupCommit
 from sentryagent_idp.concurrency.loop import MAX_BODY_BYTES
-from sentryagent_idp.concurrency.run_lock import Baton
+from sentryagent_idp.concurrency.policy_snapshot import SnapshotCache
 from sentryagent_idp.config import Settings
+from sentryagent_idp.github import id_token
 from sentryagent_idp.github.id_token import IssuerKeys
-from sentryagent_idp.ports import Clock, Store
+from sentryagent_idp.ports import Clock, Store, VerifyIdToken
 from sentryagent_idp.runtime.ids import uuid7
 from sentryagent_idp.runtime.metrics import Metrics
 from sentryagent_idp.runtime.rate_limit import PerMinute, WrongSecretsPerMinute
@@ -42,13 +44,11 @@ from sentryagent_idp.use_cases.clients import ClientAuthentication
 from sentryagent_idp.use_cases.credentials import CredentialAdmin
 from sentryagent_idp.use_cases.exchange import Exchange
 from sentryagent_idp.use_cases.key_ring import KeyRing, PublishedKeys
-from sentryagent_idp.use_cases.ledger import Ledger
 from sentryagent_idp.use_cases.readiness import ObservableKeys, Readiness
 from sentryagent_idp.use_cases.rejections import RefusalAudit, RejectionCounter
 from sentryagent_idp.use_cases.sealing import AuditChain
 from sentryagent_idp.use_cases.secret_hashing import SecretHashing
 from sentryagent_idp.use_cases.simulation import Simulation
-from sentryagent_idp.use_cases.standings import Standings
 from sentryagent_idp.use_cases.tokens import TokenService
 from sentryagent_idp.use_cases.trust_policies import PolicyAdmin
 
@@ -72,7 +72,6 @@ class World:
     clock: Clock
     rejections: RejectionCounter = field(default_factory=RejectionCounter)
     metrics: Metrics = field(default_factory=Metrics)
-    baton: Baton = field(default_factory=Baton)
 
 
 def utc_now() -> datetime:
@@ -85,35 +84,16 @@ def new_token_id() -> str:
     return secrets.token_urlsafe(16)
 
 
-class _App(Flask):
-    """Flask, without its work on host names, which is a twentieth of an exchange: no route of ours has one."""
-
-    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """What finds a request's route: its path and method alone."""
-        if request is None:
-            return super().create_url_adapter(request)
-        return MapAdapter(
-            self.url_map,
-            server_name="",
-            script_name=request.root_path,
-            subdomain="",
-            url_scheme=request.scheme,
-            path_info=request.path,
-            default_method=request.method,
-        )
-
-
 def create_app(settings: Settings, world: World) -> Flask:
     """The application; nothing is read from the environment, and nothing is asked of the database yet."""
     app = bare_app()
     install(app, _services(settings, world))
-    app.wsgi_app = world.baton.around(app.wsgi_app)  # type: ignore[assignment,method-assign]  # Flask's own way to add a middleware
     return app
 
 
 def bare_app() -> Flask:
     """The application's routes without what they call: enough to describe them."""
-    app = _App("sentryagent", static_folder=None)
+    app = Flask("sentryagent", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # `sentryagent_idp.api.requests` says why
     # A redirect would repeat a POST with its token elsewhere: a wrong path is a 404 and nothing more.
     app.url_map.merge_slashes = False
@@ -154,22 +134,29 @@ def _authentication(
     return Authentication(store, keys, rejections, settings.public_url, settings.token_audience, clock)
 
 
+def _verify_id_token(settings: Settings, world: World) -> VerifyIdToken:
+    return partial(
+        id_token.verify,
+        issuer=settings.github_issuer,
+        audience=settings.oidc_audience,
+        keys=world.issuer_keys,
+        max_age_seconds=settings.oidc_max_age,
+    )
+
+
 def _exchange(settings: Settings, world: World, keys: KeyRing, auditor: Auditor) -> Exchange:
     return Exchange(
         store=world.store,
-        issuer_keys=world.issuer_keys,
+        verify_id_token=_verify_id_token(settings, world),
         signing_keys=keys,
-        standings=Standings(),
-        ledger=Ledger(world.store, world.clock, world.baton),
+        snapshots=SnapshotCache(),
+        group_commit=GroupCommit(world.store, world.clock),
         repository_limit=PerMinute(settings.rate_limit, what="repository"),
         rejections=world.rejections,
         refusals=RefusalAudit(world.store, auditor, world.rejections),
         auditor=auditor,
         clock=world.clock,
         new_token_id=new_token_id,
-        github_issuer=settings.github_issuer,
-        oidc_audience=settings.oidc_audience,
-        oidc_max_age=settings.oidc_max_age,
         issuer=settings.public_url,
         token_audience=settings.token_audience,
         token_ttl=settings.token_ttl,
@@ -180,7 +167,7 @@ def _services(settings: Settings, world: World) -> Services:
     store, clock = world.store, world.clock
     keys = KeyRing(settings.passphrases, _leave_out)
     auditor = Auditor(clock, uuid7)
-    hashing = SecretHashing(world.baton)
+    hashing = SecretHashing()
     return Services(
         key_sets=PublishedKeys(store, keys),
         authentication=_authentication(settings, store, keys, world.rejections, clock),
@@ -188,11 +175,9 @@ def _services(settings: Settings, world: World) -> Services:
         policies=PolicyAdmin(store, auditor, clock, uuid.uuid4, settings.github_issuer),
         simulation=Simulation(
             store=store,
-            issuer_keys=world.issuer_keys,
+            verify_id_token=_verify_id_token(settings, world),
             clock=clock,
             github_issuer=settings.github_issuer,
-            oidc_audience=settings.oidc_audience,
-            oidc_max_age=settings.oidc_max_age,
         ),
         registration=Registration(store, auditor, clock, uuid.uuid4),
         credentials=CredentialAdmin(store, auditor, clock, uuid.uuid4, hashing),

@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from threading import Lock
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from sentryagent_idp.domain.agent import Agent, AgentStatus, Credential
 from sentryagent_idp.domain.audit import AuditRecord
 from sentryagent_idp.domain.audit_chain import Row, Seal, SealedRecord
+from sentryagent_idp.domain.claims import SignedClaims
 from sentryagent_idp.domain.client import AdminClient
 from sentryagent_idp.domain.trust_policy import TrustPolicy
 
@@ -380,8 +380,16 @@ class Transaction(Protocol):
     def facts(self) -> Facts: ...
 
 
+class WriterBusy(Exception):
+    """Another transaction writes at the moment; try again soon."""
+
+
 class Store(Protocol):
-    """The database. Both methods raise `DatabaseUnavailable` where it does not answer."""
+    """The database. All transactions raise `DatabaseUnavailable` where it does not answer."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a transaction runs in this process, without a network, so that a short one takes a millisecond."""
 
     def read(self) -> AbstractContextManager[Transaction]:
         """A transaction that only reads."""
@@ -389,27 +397,18 @@ class Store(Protocol):
     def write(self) -> AbstractContextManager[Transaction]:
         """A transaction that may write; on SQLite it holds the write lock from its beginning."""
 
+    def write_at_once(self) -> AbstractContextManager[Transaction]:
+        """As `write`, of a local database, and without waiting: raises `WriterBusy` if another transaction writes."""
 
-class Baton(Protocol):
-    """Held by the one thread of a process that computes; a matter of speed alone."""
 
-    def hold(self) -> AbstractContextManager[None]:
-        """Compute in the block."""
+class VerifyIdToken(Protocol):
+    """The one way from what a caller sends to `SignedClaims`."""
 
-    def step_back(self) -> None:
-        """Let all who wait at this moment compute first."""
+    def __call__(self, unverified_token: str, *, now: int) -> SignedClaims:
+        """The claims of a token that GitHub signed for this provider, at `now` (seconds since the epoch).
 
-    def aside(self) -> AbstractContextManager[None]:
-        """Let others compute during the block, which waits for something else or needs no interpreter."""
-
-    def turn(self) -> Lock:
-        """A turn of one thread, which comes after it was called."""
-
-    def call(self, turn: Lock) -> None:
-        """Make a turn the next one."""
-
-    def wait(self, turn: Lock) -> None:
-        """Let others compute until the turn has come."""
+        Raises `InvalidOidcToken`, and `IssuerUnavailable` if there is no key to check with.
+        """
 
 
 class RateLimit(Protocol):

@@ -15,12 +15,13 @@ PROGRAM = """
 import os, sys
 from sentryagent_idp import serve
 from sentryagent_idp.config import Settings
+from sentryagent_idp.runtime import granian_workarounds
 
 def load(settings):
     raise RuntimeError("this worker cannot start")
 
 serve.load = load
-serve._PAUSE_SECONDS = float(sys.argv[1])
+granian_workarounds._PAUSE_SECONDS = float(sys.argv[1])
 serve.serve(Settings.from_environ(os.environ, {"workers": "2"}))
 """
 

@@ -8,6 +8,9 @@ from typing import Any, Self
 
 from sentryagent_idp.domain.claims import SignedClaims
 
+CLOCK_LEEWAY_SECONDS = 30
+"""How far GitHub's clock and ours may be apart; the replay store keeps a `jti` at least this long after `exp`."""
+
 GITHUB = "github"
 
 # `_` stands before the short code in the names of Enterprise Managed Users.

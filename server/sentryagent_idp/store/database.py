@@ -66,6 +66,20 @@ class Database:
         with outages(), self._engines.turn(), self._engines.writer.begin() as connection:
             yield Transaction(connection, lock=True)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a file of this machine."""
+        return self._engines.is_local
+
+    @contextmanager
+    def write_at_once(self) -> Iterator[Transaction]:
+        """A transaction of a local database that may write, and does not wait for other writers.
+
+        Raises `WriterBusy`, `DatabaseUnavailable`.
+        """
+        with outages(), self._engines.committer.begin() as connection:
+            yield Transaction(connection, lock=True)
+
     def is_prepared(self) -> bool:
         """Whether the schema has every step of this version.
 

@@ -1,10 +1,9 @@
 """Who calls our API: the check of a Bearer token of ours (RFC 6750, RFC 9068)."""
 
 from dataclasses import dataclass
-from uuid import UUID
 
+from sentryagent_idp.concurrency.policy_snapshot import agent_is_active
 from sentryagent_idp.domain import scopes
-from sentryagent_idp.domain.agent import AgentStatus
 from sentryagent_idp.domain.audit import RequestContext
 from sentryagent_idp.domain.caller import Caller
 from sentryagent_idp.errors import Unauthorized
@@ -77,11 +76,6 @@ def withdrawn(tx: Transaction, caller: Caller) -> str | None:
     if not agent_is_active(tx, caller.agent_id):
         return "agent_not_active"
     return None if _client_is_live(tx, caller.admin_client_id) else "client_revoked"
-
-
-def agent_is_active(tx: Transaction, agent_id: UUID | None) -> bool:
-    """Whether tokens of this agent count; trivially so where a token speaks for none."""
-    return agent_id is None or tx.agents.status(agent_id) is AgentStatus.ACTIVE
 
 
 def _client_is_live(tx: Transaction, client_id: str | None) -> bool:

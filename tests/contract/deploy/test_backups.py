@@ -11,7 +11,6 @@ import pytest
 from kit.processes import BIN, ROOT, clean_environment, output_of
 from kit.provider import prepare
 from kit.records import audit_record
-from sentryagent_idp.concurrency.run_lock import Baton
 from sentryagent_idp.ports import UsedToken
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
@@ -49,7 +48,7 @@ def in_use():
         with store.write() as tx:
             assert tx.used_tokens.claim(UsedToken("issuer", "used", NOW))
             tx.audit.append(audit_record(NOW))
-        Sealer(store, lambda: NOW, Baton()).run()
+        Sealer(store, lambda: NOW).run()
         return store
 
     return make

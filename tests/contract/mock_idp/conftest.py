@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mock_idp import cli
+from mock_idp.cli.main import main
+from mock_idp.http.tls import make_certificate
 from mock_idp.server import MockIdp
 from mock_idp.signing_keys import make_ring
-from mock_idp.tls import make_certificate
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +47,7 @@ def command(monkeypatch, capsys):
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(sys, "argv", ["mock-idp", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         captured = capsys.readouterr()
         return ended.value.code, captured.out, captured.err
 

@@ -142,7 +142,7 @@ def test_a_clean_run_is_silent_on_stderr_and_ends_with_success(command, idp, ser
         (["ftp://127.0.0.1/", "--send", "bearer"], "must be an http(s) URL"),
         (["http://127.0.0.1:1/", "--send", "cookie"], "bearer, json:FIELD or form:FIELD"),
         (["http://127.0.0.1:1/", "--send", "json:"], "bearer, json:FIELD or form:FIELD"),
-        (["http://127.0.0.1:1/", "--send", "bearer", "--member", "a=b"], "--member stands in a body"),
+        (["http://127.0.0.1:1/", "--send", "bearer", "--member", "a=b"], "--member needs a body"),
         (["http://127.0.0.1:1/", "--send", "bearer", "--id-token", "none"], "such a job has no token"),
         (["http://127.0.0.1:1/", "--send", "bearer", "--skip", "fly"], "no attack is called 'fly'"),
         (["http://127.0.0.1:1/", "--send", "bearer", "--repository", "x"], "--repository must be OWNER/REPO"),

@@ -9,7 +9,7 @@ import sys
 import httpx
 import pytest
 
-MOCK_IDP = [sys.executable, "-c", "from mock_idp.cli import main; main()"]
+MOCK_IDP = [sys.executable, "-c", "from mock_idp.cli.main import main; main()"]
 LISTENING = re.compile(r"mock-idp: listening on (http://127\.0\.0\.1:\d+) \(issuer (\S+)\)\n")
 
 
@@ -66,7 +66,7 @@ def test_a_port_in_use_is_explained(command, idp):
 
 
 def test_a_refused_option_is_named_as_the_flag_that_was_typed(command, idp):
-    """The mock speaks of members, the command line of flags."""
+    """The mock speaks of fields, the command line of flags."""
     code, out, err = command("env", "--url", idp.url, "--called-workflow", "deploy.yml")
 
     assert (code, out) == (2, "")
@@ -136,6 +136,6 @@ def test_every_option_of_a_job_reaches_it(command, idp):
 
 def test_importing_the_command_line_is_light():
     """`env` must not wait for Flask or cryptography."""
-    code = "import sys, mock_idp.cli; print({'flask', 'cryptography', 'yaml', 'jwt'} & set(sys.modules))"
+    code = "import sys, mock_idp.cli.main; print({'flask', 'cryptography', 'yaml', 'jwt'} & set(sys.modules))"
 
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"

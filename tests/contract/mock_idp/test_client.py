@@ -9,9 +9,9 @@ import pytest
 
 from mock_idp.client import MockClient, MockUnavailableError, RefusedError
 from mock_idp.job import Job
-from mock_idp.members import InvalidMemberError
 from mock_idp.request_log import RequestLog
 from mock_idp.server import MockIdp
+from mock_idp.strict_fields import InvalidFieldError
 
 AUDIENCE = "https://id.example.com"
 
@@ -142,7 +142,7 @@ def test_faults_are_planned_and_cleared(mock):
     mock.plan_fault("jwks", status=500)
     mock.clear_faults()
     assert httpx.get(url).status_code == 200
-    with pytest.raises((RefusedError, InvalidMemberError), match="fault"):
+    with pytest.raises((RefusedError, InvalidFieldError), match="fault"):
         mock.plan_fault("jwks", fault="no-such-fault")
 
 

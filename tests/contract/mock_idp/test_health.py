@@ -2,7 +2,7 @@
 
 import pytest
 
-from mock_idp.health import is_healthy
+from mock_idp.http.health import is_healthy
 from mock_idp.server import MockIdp
 
 

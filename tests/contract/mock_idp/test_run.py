@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-MOCK_IDP = [sys.executable, "-c", "from mock_idp.cli import main; main()"]
+MOCK_IDP = [sys.executable, "-c", "from mock_idp.cli.main import main; main()"]
 JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
 ENGINES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
 
@@ -158,6 +158,18 @@ def test_an_action_that_cannot_be_run_is_one_line(command, idp, tmp_path):
 
     assert (code, out) == (2, "")
     assert err == f"mock-idp: Can't find 'action.yml', 'action.yaml' or 'Dockerfile' under '{tmp_path}'.\n"
+
+
+def test_a_workflow_file_is_sent_to_act(command, idp, tmp_path):
+    """Exit 2, and one line that says what runs workflows."""
+    file = tmp_path / "ci.yml"
+    file.write_text("on: push\njobs: {}\n")
+
+    code, out, err = command("run", file, "--url", idp.url)
+
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"run a workflow with act: act -W {file} $(mock-idp env --format act)" in err
+    assert idp.state.jobs() == []
 
 
 def test_a_report_that_cannot_be_written_is_told_before_the_run(command, idp, sample_action, tmp_path):

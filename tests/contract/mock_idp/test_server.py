@@ -9,6 +9,7 @@ import httpx
 import jwt
 import pytest
 
+import mock_idp
 from mock_idp.server import MockIdp
 
 AUDIENCE = "https://id.example.com"
@@ -143,3 +144,10 @@ def test_the_discovery_document_is_plain_json(idp):
 
     assert answer.headers["Content-Type"] == "application/json"
     assert json.loads(answer.text)["issuer"] == idp.url
+
+
+def test_the_package_itself_has_the_class():
+    """`from mock_idp import MockIdp`, and nothing else by a wrong name."""
+    assert mock_idp.MockIdp is MockIdp
+    with pytest.raises(AttributeError, match="has no attribute 'MockIdb'"):
+        _ = mock_idp.MockIdb

@@ -2,19 +2,22 @@
 
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
+import time
+from urllib.parse import urlsplit
 
 import httpx
 import jwt
 import pytest
 from cryptography import x509
 
+from mock_idp.http.tls import CA_FILE_NAME, make_certificate, recipe
 from mock_idp.server import MockIdp
-from mock_idp.tls import CA_FILE_NAME, make_certificate, recipe
 
-MOCK_IDP = [sys.executable, "-c", "from mock_idp.cli import main; main()"]
+MOCK_IDP = [sys.executable, "-c", "from mock_idp.cli.main import main; main()"]
 GITHUB = "https://token.actions.githubusercontent.com"
 
 
@@ -67,7 +70,7 @@ def test_githubs_own_issuer_can_be_played(ring, certificate, trusted):
 
 
 def test_no_private_key_stays(tmp_path):
-    """The folder has the authority's certificate alone, which may sign no further authority and not for long."""
+    """The folder has the authority's certificate alone, which allows no authority below it."""
     certificate = make_certificate(["mock"], tmp_path / "new")
 
     assert [file.name for file in (tmp_path / "new").iterdir()] == [CA_FILE_NAME]
@@ -75,8 +78,26 @@ def test_no_private_key_stays(tmp_path):
     assert b"PRIVATE" not in text
     authority = x509.load_pem_x509_certificate(text)
     assert authority.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0
-    assert (authority.not_valid_after_utc - authority.not_valid_before_utc).days <= 7
     assert certificate.names == ("localhost", "127.0.0.1", "::1", "mock")
+
+
+def test_the_certificate_is_good_for_a_week(ring, certificate, trusted):
+    """It names this machine and the host that was asked for, and ends by itself."""
+    with (
+        MockIdp(ring=ring, tls=certificate.context) as idp,
+        socket.create_connection(("127.0.0.1", urlsplit(idp.url).port), timeout=10) as connection,
+        trusted.wrap_socket(connection, server_hostname="localhost") as secure,
+    ):
+        shown = secure.getpeercert()
+
+    days_left = (ssl.cert_time_to_seconds(shown["notAfter"]) - time.time()) / 86_400
+    assert 6 < days_left <= 7
+    assert shown["subjectAltName"] == (
+        ("DNS", "localhost"),
+        ("IP Address", "127.0.0.1"),
+        ("IP Address", "0:0:0:0:0:0:0:1"),
+        ("DNS", "token.actions.githubusercontent.com"),
+    )
 
 
 @pytest.mark.parametrize(

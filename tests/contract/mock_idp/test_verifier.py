@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from mock_idp.verifier import UnsendableError, Verifier
+from mock_idp.attack.verifier import UnsendableError, Verifier
 
 REFUSAL = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 9\r\n\r\nnot  you\n"
 
@@ -49,19 +49,19 @@ def listen():
         ({"place": "bearer"}, "GET /a?b=1 HTTP/1.1", "Authorization: Bearer e.y.j", ""),
         ({"place": "bearer", "method": "PUT"}, "PUT /a?b=1 HTTP/1.1", "Authorization: Bearer e.y.j", ""),
         (
-            {"place": "json", "member": "t", "others": {"x": "1"}},
+            {"place": "json", "token_field": "t", "others": {"x": "1"}},
             "POST /a?b=1 HTTP/1.1",
             "Content-Type: application/json",
             '{"x": "1", "t": "e.y.j"}',
         ),
         (
-            {"place": "form", "member": "t", "others": {"x": "a b"}},
+            {"place": "form", "token_field": "t", "others": {"x": "a b"}},
             "POST /a?b=1 HTTP/1.1",
             "Content-Type: application/x-www-form-urlencoded",
             "x=a+b&t=e.y.j",
         ),
         (
-            {"place": "json", "member": "t", "headers": {"X-Key": "k"}},
+            {"place": "json", "token_field": "t", "headers": {"X-Key": "k"}},
             "POST /a?b=1 HTTP/1.1",
             "X-Key: k",
             '{"t": "e.y.j"}',

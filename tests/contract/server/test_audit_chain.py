@@ -9,7 +9,6 @@ from sqlalchemy import text
 
 from kit.processes import ROOT, Served, clean_environment, run, wait_until
 from kit.provider import good
-from sentryagent_idp.concurrency.run_lock import Baton
 from sentryagent_idp.use_cases.housekeeping import Housekeeping
 from sentryagent_idp.use_cases.sealing import AuditChain, Sealer
 
@@ -19,7 +18,7 @@ MANUAL = ROOT / "docs" / "audit.md"
 @pytest.fixture
 def seal(provider):
     """Seals all that waits."""
-    return Sealer(provider.store, provider.clock, Baton()).run
+    return Sealer(provider.store, provider.clock).run
 
 
 def verify(provider):

@@ -7,7 +7,9 @@ import httpx
 import pytest
 
 from kit.clock import RunningClock
-from mock_idp.faults import ANSWER_FAULTS, DISCOVERY_FAULTS, KEY_SET_FAULTS, TOKEN_FAULTS
+from mock_idp.faults.documents import DISCOVERY_FAULTS, KEY_SET_FAULTS
+from mock_idp.faults.responses import RESPONSE_FAULTS
+from mock_idp.faults.tokens import TOKEN_FAULTS
 from sentryagent_idp.errors import InvalidOidcToken, IssuerUnavailable
 from sentryagent_idp.github import id_token
 from sentryagent_idp.github.issuer_keys import GithubIssuerKeys
@@ -100,12 +102,23 @@ REASONS = {
 }
 
 
-@pytest.mark.parametrize("fault", sorted({*TOKEN_FAULTS, *REASONS}))
-def test_every_faulty_token_of_the_mock_is_refused_for_its_own_reason(fault, verify, control):
-    """What the mock can do wrong, the provider has an answer to; a fault that only one of them knows fails here."""
+@pytest.mark.parametrize("fault", REASONS)
+def test_a_faulty_token_of_the_mock_is_refused_for_its_own_reason(fault, verify, control):
+    """The first check that fails names the reason."""
     with pytest.raises(InvalidOidcToken) as caught:
         verify(_token(control, fault=fault))
     assert caught.value.reason == REASONS[fault]
+
+
+# A policy refuses it: the token is whole, and its repository is another one.
+OF_A_POLICY = {"repository-homoglyph"}
+
+
+@pytest.mark.parametrize("fault", sorted(TOKEN_FAULTS.keys() - OF_A_POLICY))
+def test_every_faulty_token_of_the_mock_is_refused(fault, verify, control):
+    """Whatever is in the mock's catalogue, before any policy is asked."""
+    with pytest.raises(InvalidOidcToken):
+        verify(_token(control, fault=fault))
 
 
 HARMLESS = {("discovery", "wrong-content-type"), ("jwks", "wrong-content-type"), ("jwks", "wrong-keys")}
@@ -113,8 +126,8 @@ HARMLESS = {("discovery", "wrong-content-type"), ("jwks", "wrong-content-type"),
 
 DOCUMENT_FAULTS = sorted(
     {
-        *(("discovery", fault) for fault in (*ANSWER_FAULTS, *DISCOVERY_FAULTS)),
-        *(("jwks", fault) for fault in (*ANSWER_FAULTS, *KEY_SET_FAULTS)),
+        *(("discovery", fault) for fault in (*RESPONSE_FAULTS, *DISCOVERY_FAULTS)),
+        *(("jwks", fault) for fault in (*RESPONSE_FAULTS, *KEY_SET_FAULTS)),
     }
     - HARMLESS
 )

@@ -7,7 +7,6 @@ import pytest
 
 from kit.records import keep
 from kit.threads import at_once
-from sentryagent_idp.concurrency.run_lock import Baton
 from sentryagent_idp.domain.audit import RequestContext
 from sentryagent_idp.domain.caller import Caller
 from sentryagent_idp.domain.scopes import ALL_SCOPES
@@ -34,7 +33,7 @@ def admin_of(monkeypatch, now):
     monkeypatch.setattr(client_secret, "fingerprint", lambda _: "a hash")
 
     def make(store):
-        return CredentialAdmin(store, Auditor(lambda: now, uuid4), lambda: now, uuid4, SecretHashing(Baton()))
+        return CredentialAdmin(store, Auditor(lambda: now, uuid4), lambda: now, uuid4, SecretHashing())
 
     return make
 

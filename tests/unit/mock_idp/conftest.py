@@ -2,10 +2,10 @@
 
 import pytest
 
-from mock_idp.app import create_app
+from mock_idp.faults.jws import Keys
+from mock_idp.http.app import create_app
 from mock_idp.issuer import Clock, Issuer
 from mock_idp.signing_keys import make_key, make_ring
-from mock_idp.token_faults import Keys
 
 NOW = 1_790_000_000
 

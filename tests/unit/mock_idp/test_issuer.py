@@ -4,7 +4,7 @@ import json
 import jwt
 import pytest
 
-from mock_idp.fault_plan import PlannedFault
+from mock_idp.faults.plan import PlannedFault
 from mock_idp.issuer import Clock
 from mock_idp.job import Job
 

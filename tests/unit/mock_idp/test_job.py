@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from mock_idp.job import JOB_MEMBERS, Job, read_job
-from mock_idp.members import InvalidMemberError
+from mock_idp.job import JOB_FIELDS, Job, read_job
+from mock_idp.strict_fields import InvalidFieldError
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_workflow_ref_has_the_commit_where_the_ref_is_empty():
 )
 def test_what_github_could_not_have_is_refused(body, field):
     """A value that no job has is refused under its own name, before a token could carry it."""
-    with pytest.raises(InvalidMemberError) as caught:
+    with pytest.raises(InvalidFieldError) as caught:
         read_job(body)
 
     assert caught.value.field == field
@@ -114,7 +114,7 @@ def test_every_field_can_be_given_as_a_member():
 
     job = read_job(body)
 
-    assert body.keys() <= JOB_MEMBERS.keys()
+    assert body.keys() <= JOB_FIELDS.keys()
     assert job == Job(
         repository="Octo/Agent",
         immutable_sub=True,
@@ -145,4 +145,4 @@ def test_a_job_survives_the_way_over_http(options):
     """Its members give an equal job, whatever follows from what."""
     job = Job(**options)
 
-    assert read_job(json.loads(json.dumps(job.members()))) == job
+    assert read_job(json.loads(json.dumps(job.as_json()))) == job

@@ -82,7 +82,7 @@ def test_stages_and_arguments_are_read(folder):
     ],
 )
 def test_what_cannot_be_run_is_refused(folder, text, message):
-    """The message names the member."""
+    """The message names the field."""
     with pytest.raises(ActionError, match=message):
         _load(folder, text)
 

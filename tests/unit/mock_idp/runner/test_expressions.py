@@ -36,12 +36,12 @@ def test_expressions_are_replaced(text, value):
     [
         ("${{ secrets.X }}", "here: Unrecognized named-value: 'secrets'; here are github, inputs, steps"),
         ("${{ github.a || 'b' }}", "here: mock-idp cannot evaluate ${{ github.a || 'b' }}"),
-        ("${{ toJSON(github) }}", "run the workflow with act"),
+        ("${{ toJSON(github) }}", "run the action with act"),
         ("${{ github }}", "only context.name and 'text'"),
     ],
 )
 def test_expressions_that_are_not_known_are_refused(text, message):
-    """Better no value than a wrong one; the sentence says where such a workflow runs."""
+    """Better no value than a wrong one; the sentence says what can evaluate it."""
     with pytest.raises(ActionError) as caught:
         evaluate(text, CONTEXTS, "here")
     assert message in str(caught.value)

@@ -9,10 +9,10 @@ from mock_idp.environment import event_payload, job_variables
 from mock_idp.job import Job
 from mock_idp.runner.action import Action, Input
 from mock_idp.runner.engine import Folders
-from mock_idp.runner.job_run import contexts_of, prepare, run_stages
+from mock_idp.runner.local_run import expression_contexts, prepare
 from mock_idp.runner.masks import SecretMasker
 from mock_idp.runner.stage import StepContext, proxy_variables
-from mock_idp.runner.step import ActionStep, StepOptions, StepResult
+from mock_idp.runner.step import ActionStep, StepOptions
 
 
 class _Finished:
@@ -82,11 +82,9 @@ def run(tmp_path, log):
             show,
             debug,
         )
-        contexts = contexts_of(context, prepare(context))
+        contexts = expression_contexts(context, prepare(context))
         given = StepOptions(inputs or {}, step_env or {})
-        step = ActionStep(action, engine, context, options or (lambda: given), contexts)
-        [outcome] = run_stages([step], context)
-        return StepResult(outcome, step.record)
+        return ActionStep(action, engine, context, options or (lambda: given), contexts).run()
 
     return run
 
@@ -149,13 +147,13 @@ def test_state_and_environment_reach_the_post_stage(run):
 
 
 def test_the_post_stage_has_inputs_environment_and_arguments_of_its_own_time(run, log):
-    """The runner evaluates them again for it, by when other steps have run."""
+    """The runner evaluates them again for it; the state of the main stage stays."""
     engine = PretendEngine(main=_write("GITHUB_STATE", b"kept=1\n"))
     evaluations = iter(["before", "after"])
 
     def options():
         word = next(evaluations)
-        return StepOptions({"where": word}, {"OWN": word}, name=word)
+        return StepOptions({"where": word}, {"OWN": word})
 
     action = {
         "post_entrypoint": "post",
@@ -171,7 +169,7 @@ def test_the_post_stage_has_inputs_environment_and_arguments_of_its_own_time(run
     assert [post[name] for name in names] == ["after"] * 3
     assert engine.started == [("", ["before"]), ("post", ["after"])]
     assert post["STATE_kept"] == "1"
-    assert "##[group]Post before" in log
+    assert "##[group]Post Sample" in log
 
 
 def test_every_stage_has_fresh_files(run):

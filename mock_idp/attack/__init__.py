@@ -1,0 +1,1 @@
+"""The attack pack for verifiers: the catalogue, the run, the report."""

@@ -1,0 +1,151 @@
+"""What GitHub says about a job: claims, `sub` in both forms, audiences. Pure, no clock and no keys.
+
+Source: GitHub's OIDC reference ("OpenID Connect reference", "Immutable subject claims") and tokens that were
+published. Every custom claim is a string, also ids, numbers and booleans.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from mock_idp.job import CLAIMS_SUPPORTED, stable_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mock_idp.job import Job
+
+TOKEN_LIFETIME_SECONDS: Final = 300
+NOT_BEFORE_SKEW_SECONDS: Final = 300
+GHES_ISSUER_PATH: Final = "/_services/token"
+
+
+def discovery_document(issuer: str) -> dict[str, Any]:
+    """The discovery document, fields in GitHub's order; it has no authorization or token endpoint."""
+    return {
+        "issuer": issuer,
+        "jwks_uri": f"{issuer}/.well-known/jwks",
+        "subject_types_supported": ["public", "pairwise"],
+        "response_types_supported": ["id_token"],
+        "claims_supported": list(CLAIMS_SUPPORTED),
+        "id_token_signing_alg_values_supported": ["RS256"],
+        "scopes_supported": ["openid"],
+    }
+
+
+def server_url(issuer: str) -> str:
+    """The GitHub server that an issuer belongs to: github.com, a GHE.com tenant or a GHES host."""
+    parts = urlsplit(issuer)
+    if parts.path == GHES_ISSUER_PATH:
+        return f"{parts.scheme}://{parts.netloc}"
+    tenant = re.fullmatch(r"token\.actions\.([a-z0-9-]+\.ghe\.com)", parts.hostname or "")
+    return f"https://{tenant[1]}" if tenant else "https://github.com"
+
+
+def default_audience(job: Job, issuer: str) -> str:
+    """The `aud` of a token that was asked for without one: the owner's page on the issuer's server."""
+    return f"{server_url(issuer)}/{job.owner}"
+
+
+def is_audience_issuable(audience: str, job: Job) -> bool:
+    """GitHub's rule: what follows the first "github.com" names this owner or repository, or nothing does.
+
+    A substring rule, not a URL rule: `https://notgithub.com/OWNER` is issued, `https://github.com.example`
+    is not. An audience without "github.com" is always issued.
+    """
+    _, found, rest = audience.lower().partition("github.com")
+    owner, repository = f"/{job.owner.lower()}", f"/{job.repository.lower()}"
+    return not found or rest in {"", "/", owner, f"{owner}/", repository} or rest.startswith(f"{repository}/")
+
+
+def escaped(value: str) -> str:
+    """A metadata value as it stands in `sub`: a colon in it may not look like a separator."""
+    return value.replace(":", "%3A")
+
+
+def subject(job: Job, claims: Mapping[str, str]) -> str:
+    """The `sub` of a job: by the default template, or by the job's `include_claim_keys`.
+
+    Documented: environment before everything, `pull_request`, `ref`, the templates, `%3A`, the form with ids. Inferred:
+    every other event, such as merge_group, schedule or pull_request_target, has its `ref`.
+    """
+    if not job.include_claim_keys:
+        return f"repo:{_repository_segment(job)}:{_context_segment(job)}"
+    return ":".join(_template_segment(job, claims, key) for key in job.include_claim_keys)
+
+
+def _template_segment(job: Job, claims: Mapping[str, str], key: str) -> str:
+    if key == "repo":
+        return f"repo:{_repository_segment(job)}"
+    if key == "context":
+        return _context_segment(job)
+    return f"{key}:{escaped(claims.get(key, ''))}"
+
+
+def _repository_segment(job: Job) -> str:
+    if not job.immutable_sub:
+        return job.repository
+    return f"{job.owner}@{job.repository_owner_id}/{job.name}@{job.repository_id}"
+
+
+def _context_segment(job: Job) -> str:
+    if job.environment:
+        return f"environment:{escaped(job.environment)}"
+    return "pull_request" if job.event == "pull_request" else f"ref:{escaped(job.ref)}"
+
+
+def job_claims(job: Job) -> dict[str, str]:
+    """The claims of a job that do not depend on the request: all of GitHub's but iss, aud, jti and times."""
+    claims = {
+        "actor": job.actor,
+        "actor_id": job.actor_id,
+        "base_ref": job.base_ref,
+        "check_run_id": job.check_run_id,
+        "event_name": job.event,
+        "head_ref": job.head_ref,
+        "job_workflow_ref": job.called_workflow or job.workflow_ref,
+        "job_workflow_sha": job.called_workflow_sha,
+        "ref": job.ref,
+        "ref_protected": str(job.ref_protected).lower(),
+        "ref_type": job.ref_type,
+        "repository": job.repository,
+        "repository_id": job.repository_id,
+        "repository_owner": job.owner,
+        "repository_owner_id": job.repository_owner_id,
+        "repository_visibility": job.visibility,
+        "run_attempt": job.run_attempt,
+        "run_id": job.run_id,
+        "run_number": job.run_number,
+        "runner_environment": job.runner_environment,
+        "sha": job.sha,
+        "workflow": job.workflow_name,
+        "workflow_ref": job.workflow_ref,
+        "workflow_sha": job.sha,
+        **_conditional_claims(job),
+    }
+    return claims | {"sub": subject(job, claims)}
+
+
+def _conditional_claims(job: Job) -> dict[str, str]:
+    claims = {f"repo_property_{name}": value for name, value in job.repository_properties.items()}
+    if job.environment:
+        node = stable_id(f"{job.repository}/{job.environment}")
+        claims |= {"environment": job.environment, "environment_node_id": f"EN_{node}"}
+    if job.enterprise:
+        claims |= {"enterprise": job.enterprise, "enterprise_id": job.enterprise_id}
+    return claims
+
+
+def id_token_claims(job: Job, *, issuer: str, audience: str | None, now: int, jti: str) -> dict[str, Any]:
+    """The whole payload of one ID token. `now` is in seconds since the epoch; no or empty audience: the default."""
+    return {
+        **job_claims(job),
+        "iss": issuer,
+        "aud": audience or default_audience(job, issuer),
+        "jti": jti,
+        "iat": now,
+        "nbf": now - NOT_BEFORE_SKEW_SECONDS,
+        "exp": now + TOKEN_LIFETIME_SECONDS,
+    }

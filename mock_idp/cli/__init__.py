@@ -1,0 +1,1 @@
+"""The command line: `mock-idp serve`, `env`, `run` and `attack`."""

@@ -1,0 +1,98 @@
+"""The options of a job on the command line: the same for `env`, `run` and `attack`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from mock_idp.client import MockClient, MockUnavailableError, RefusedError
+from mock_idp.job import JOB_FIELDS, REF_OF_EVENT, Job, camel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+
+def _flag(item: dataclasses.Field[Any]) -> str:
+    return f"--{item.metadata['flag'] or item.name.replace('_', '-')}"
+
+
+def pairs(_ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Read `NAME=VALUE` words."""
+    pairs = [value.partition("=") for value in values]
+    for value, (name, equals, _) in zip(values, pairs, strict=True):
+        if not (name and equals):
+            raise click.BadParameter(f"{value!r} is not NAME=VALUE", param=parameter)
+    return {name: value for name, _, value in pairs}
+
+
+def pairs_option(flag: str, name: str, help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A repeatable option whose words are `NAME=VALUE`."""
+    about = f"{help_text}; repeatable"
+    return click.option(flag, name, multiple=True, callback=pairs, metavar="NAME=VALUE", help=about)
+
+
+_OF_KIND: Final[Mapping[str, dict[str, Any]]] = {
+    "true or false": {"is_flag": True},
+    "an array of strings": {"multiple": True},
+    "an object of strings": {"multiple": True, "callback": pairs, "metavar": "NAME=VALUE"},
+}
+
+
+def _settings(item: dataclasses.Field[Any]) -> dict[str, Any]:
+    is_shown = isinstance(item.default, str) and item.default not in {"", REF_OF_EVENT}
+    default = f" [default: {item.default}]" if is_shown else ""
+    settings = {"help": item.metadata["help"] + default, "show_envvar": True}
+    settings["envvar"] = f"MOCK_IDP_{item.name.upper()}"
+    if item.metadata["choices"]:
+        settings["type"] = click.Choice(item.metadata["choices"])
+    return settings | _OF_KIND.get(JOB_FIELDS[camel(item.name)], {})
+
+
+def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--url` and an option for each field of a job."""
+    for item in reversed(dataclasses.fields(Job)):
+        command = click.option(_flag(item), item.name, **_settings(item))(command)
+    return click.option(
+        "--url",
+        envvar="MOCK_IDP_URL",
+        show_envvar=True,
+        default="http://127.0.0.1:3001",
+        show_default=True,
+        help="where the mock listens",
+    )(command)
+
+
+def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a job that were given: fields of `Job`."""
+    return {name: value for name, value in options.items() if value not in (None, False, (), {})}
+
+
+def flag_of(field: str) -> str:
+    """The flag that a user types for a JSON field of a job; other names stay as they are."""
+    return {camel(item.name): _flag(item) for item in dataclasses.fields(Job)}.get(field, field)
+
+
+def start_job(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Start a job at the mock. Raises click.UsageError, which speaks of flags, for what it refuses."""
+    given = {camel(name): value for name, value in given_options(options).items()}
+    try:
+        return MockClient(url).start_job(given)
+    except MockUnavailableError as error:
+        raise click.UsageError(str(error)) from error
+    except RefusedError as error:
+        raise click.UsageError(f"{flag_of(error.field)} {error.reason}") from error
+
+
+@contextlib.contextmanager
+def running_job(url: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A job that ends with the block, as a request token of GitHub's ends with its job."""
+    job = start_job(url, options)
+    try:
+        yield job
+    finally:
+        # A mock that has gone has ended its jobs too.
+        with contextlib.suppress(MockUnavailableError):
+            MockClient(url).end_job(job["jobId"])

@@ -1,0 +1,95 @@
+"""`mock-idp run`: an action's folder as GitHub's runner runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from mock_idp.cli.job_options import job_options, pairs_option, running_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _folder(_ctx: click.Context, _parameter: click.Parameter, value: Path) -> Path:
+    if not value.is_dir():
+        raise click.UsageError(
+            f"{value} is a file, and `run` runs the folder of one action; run a workflow with act: "
+            f"act -W {value} $(mock-idp env --format act)"
+        )
+    return value
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, path_type=Path), callback=_folder)
+@pairs_option("--input", "inputs", "as under `with:`")
+@pairs_option("--env", "step_env", "as under `env:`")
+@job_options
+@click.option("--engine", type=click.Choice(("process", "docker")), default="process", show_default=True)
+@click.option("--network", default="host", show_default=True, help="of the container (engine docker)")
+@click.option(
+    "--workspace",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="[default: an empty folder]",
+)
+@click.option("--debug", is_flag=True, help="step debug logging, as ACTIONS_STEP_DEBUG gives")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="write outcome, outputs … (mode 0600)",
+)
+def run(folder: Path, json_file: Path | None, url: str, **options: Any) -> int:
+    """Run one action folder as GitHub's runner would; exit 1 if it fails."""
+    from mock_idp.runner.errors import ActionError
+    from mock_idp.runner.local_run import Runner, RunOptions
+
+    signal.signal(signal.SIGTERM, _terminate)
+    settings = RunOptions(**{item.name: options.pop(item.name) for item in dataclasses.fields(RunOptions)})
+    if json_file:
+        # Before the run: a report that cannot be written must not cost its result.
+        write_private(json_file, "")
+    try:
+        with running_job(url, options) as job:
+            result = Runner(os.environ, _show()).run_action(folder, job, settings)
+    except ActionError as error:
+        raise click.UsageError(str(error)) from error
+    if json_file:
+        write_private(json_file, f"{json.dumps(result.as_json(), indent=2)}\n")
+    return 0 if result.outcome == "success" else 1
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    # An exception, so that the action's process and the job are ended on the way out.
+    raise SystemExit(143)
+
+
+def _show() -> Callable[[str], None]:
+    """Print log lines, in colour on a terminal."""
+    from mock_idp.runner.log_style import is_wanted, styled
+
+    if not is_wanted(os.environ, is_terminal=sys.stdout.isatty()):
+        return click.echo
+
+    def show(line: str) -> None:
+        for shown in styled(line):
+            click.echo(shown)
+
+    return show
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write outputs, which are secrets, for this user alone, also over a file that others could read."""
+    try:
+        file.touch(mode=0o600)
+        file.chmod(0o600)
+        file.write_text(text, "utf-8")
+    except OSError as error:
+        raise click.UsageError(f"--json: cannot write {file}: {error.strerror}") from error

@@ -1,0 +1,118 @@
+"""`mock-idp serve`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import urlsplit
+
+import click
+
+if TYPE_CHECKING:
+    from mock_idp.http.tls import Certificate
+
+
+def _issuer(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    """An issuer is compared byte by byte, so what would never match is refused here."""
+    parts = urlsplit(value)
+    is_url = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    is_path = value.startswith("/") and not parts.netloc
+    if value and (not (is_url or is_path) or value.endswith("/") or parts.query or parts.fragment):
+        raise click.BadParameter(
+            f"{value!r} must be an http(s) URL, or a path such as /_services/token, without slash at its end and query",
+            param=parameter,
+        )
+    return value
+
+
+@click.command()
+@click.option("--host", envvar="MOCK_IDP_HOST", show_envvar=True, default="127.0.0.1", show_default=True)
+@click.option(
+    "--port",
+    envvar="MOCK_IDP_PORT",
+    show_envvar=True,
+    default=3001,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="0 takes a free one",
+)
+@click.option(
+    "--issuer",
+    envvar="MOCK_IDP_ISSUER",
+    show_envvar=True,
+    default="",
+    callback=_issuer,
+    help="`iss` of the tokens: a URL, or a path such as /_services/token [default: this server's URL]",
+)
+@click.option(
+    "--tls",
+    "is_tls",
+    is_flag=True,
+    envvar="MOCK_IDP_TLS",
+    show_envvar=True,
+    help="serve HTTPS, by a throw-away authority",
+)
+@click.option(
+    "--tls-folder",
+    envvar="MOCK_IDP_TLS_FOLDER",
+    show_envvar=True,
+    default="mock-idp-tls",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="where the authority's certificate is written",
+)
+@click.option(
+    "--tls-name",
+    "tls_names",
+    multiple=True,
+    envvar="MOCK_IDP_TLS_NAME",
+    show_envvar=True,
+    help="one more host name in the certificate; repeatable",
+)
+def serve(
+    host: str, port: int, issuer: str, is_tls: bool, tls_folder: Path, tls_names: tuple[str, ...]
+) -> None:
+    """Serve the issuer, the ID-token request endpoint and the control API."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    # Flask and cryptography are most of the start-up time, and `env` needs neither.
+    from mock_idp.server import MockIdp
+
+    certificate = (
+        _certificate(tls_folder, (host, urlsplit(issuer).hostname or host, *tls_names)) if is_tls else None
+    )
+    try:
+        idp = MockIdp(host, port, issuer, tls=certificate.context if certificate else None)
+    except OSError as error:
+        # `create_server` repeats the address in the text of the error.
+        reason = (error.strerror or str(error)).partition(" (while")[0]
+        message = f"cannot listen on {host}:{port} ({reason}); choose another --host or --port (0 takes a free port)"
+        raise click.UsageError(message) from error
+    print(f"mock-idp: listening on {idp.url} (issuer {idp.issuer})", flush=True)
+    if certificate:
+        from mock_idp.http.tls import recipe
+
+        where = urlsplit(idp.url)
+        print(
+            recipe(certificate, urlsplit(idp.issuer).hostname or "", where.port or port),
+            file=sys.stderr,
+            flush=True,
+        )
+    idp.serve_forever()
+
+
+def _certificate(folder: Path, names: tuple[str, ...]) -> Certificate:
+    from mock_idp.http.tls import make_certificate
+
+    try:
+        return make_certificate(names, folder)
+    except (OSError, ValueError) as error:
+        raise click.UsageError(
+            f"--tls: no certificate for {', '.join(names)} in {folder}: {error}"
+        ) from error
+
+
+def _stop(_number: int, _frame: object) -> NoReturn:
+    raise SystemExit(0)

@@ -1,0 +1,209 @@
+"""The control API under `/_mock`: mint, plan faults, move the clock, rotate keys, start jobs, read the log."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from mock_idp.faults.plan import read_planned_fault
+from mock_idp.faults.tokens import TOKEN_FAULTS
+from mock_idp.http.page import add_page
+from mock_idp.job import read_job
+from mock_idp.strict_fields import InvalidFieldError, read_fields, require_known
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mock_idp.issuer import Issuer
+
+_TOKEN_FIELDS: Final = {
+    "claims": "an object",
+    "header": "an object",
+    "fault": "a string",
+    "job": "an object",
+    "audience": "a string",
+}
+
+
+def blueprint(issuer: Issuer) -> Blueprint:
+    """The control API of one issuer."""
+    routes = Blueprint("control", __name__, url_prefix="/_mock")
+    _add_tokens_and_keys(routes, issuer)
+    _add_jobs(routes, issuer)
+    _add_faults(routes, issuer)
+    _add_clock_and_log(routes, issuer)
+    _add_state(routes, issuer)
+    add_page(routes, issuer, lambda: describe(issuer))
+    routes.before_request(_refuse_other_origins)
+    return routes
+
+
+def _refuse_other_origins() -> tuple[Response, int] | None:
+    """Fend off web pages: any page that a developer opens can send a form to a server on 127.0.0.1."""
+    origin = request.headers.get("Origin")
+    if origin is None or urlsplit(origin).netloc == request.host:
+        return None
+    return _error(403, "FORBIDDEN", f"A web page of {origin} may not control this mock; open its own page.")
+
+
+def _add_tokens_and_keys(routes: Blueprint, issuer: Issuer) -> None:
+    @routes.post("/token")
+    def mint() -> Response:
+        fields = read_fields(_body(), _TOKEN_FIELDS)
+        require_known("fault", fields.get("fault"), TOKEN_FAULTS)
+        job = read_job(fields.pop("job", {}))
+        return jsonify(token=issuer.mint(job, **fields))
+
+    @routes.post("/keys/rotate")
+    def rotate() -> Response:
+        fields = read_fields(_body(), {"publish": "true or false", "keepOld": "true or false"})
+        key = issuer.rotate(publish=fields.get("publish", True), keep_old=fields.get("keepOld", True))
+        return jsonify(kid=key.kid)
+
+    @routes.post("/keys/publish")
+    def publish() -> Response:
+        read_fields(_body(), {})
+        return jsonify(kid=issuer.publish().kid)
+
+    @routes.post("/keys/retire")
+    def retire() -> Response:
+        read_fields(_body(), {})
+        return jsonify(retired=issuer.retire())
+
+
+def _add_jobs(routes: Blueprint, issuer: Issuer) -> None:
+    @routes.post("/jobs")
+    def start_job() -> tuple[Response, int]:
+        started = issuer.start_job(read_job(_body()))
+        # Under the address that this caller reached: a container and its host may know the mock by different names.
+        return jsonify(started.describe(request.host_url.rstrip("/"), issuer.url)), 201
+
+    @routes.delete("/jobs/<job_id>")
+    def end_job(job_id: str) -> tuple[Response, int]:
+        if not issuer.end_job(job_id):
+            return _error(404, "NOT_FOUND", f"No job {job_id} is in progress; it has ended or never was.")
+        return Response(), 204
+
+
+def _add_faults(routes: Blueprint, issuer: Issuer) -> None:
+    @routes.post("/faults")
+    def plan_fault() -> tuple[Response, int]:
+        issuer.plan_fault(read_planned_fault(_body()))
+        return Response(), 204
+
+    @routes.delete("/faults")
+    def clear_faults() -> tuple[Response, int]:
+        issuer.clear_faults()
+        return Response(), 204
+
+
+def _add_clock_and_log(routes: Blueprint, issuer: Issuer) -> None:
+    @routes.post("/clock")
+    def set_clock() -> Response:
+        verbs = {"offset": issuer.clock.shift, "freeze": issuer.clock.freeze, "travel": issuer.clock.travel}
+        fields = read_fields(_body(), dict.fromkeys(verbs, "a number"))
+        if len(fields) != 1:
+            raise InvalidFieldError("offset", "or `freeze` or `travel` must be given, one of the three")
+        [(verb, seconds)] = fields.items()
+        verbs[verb](seconds)
+        return jsonify(now=issuer.clock.now())
+
+    @routes.get("/requests")
+    def requests() -> Response:
+        return jsonify(data=issuer.requests())
+
+    @routes.post("/reset")
+    def reset() -> tuple[Response, int]:
+        read_fields(_body(), {})
+        issuer.reset()
+        return Response(), 204
+
+    @routes.post("/restore")
+    def restore() -> tuple[Response, int]:
+        read_fields(_body(), {})
+        issuer.restore()
+        return Response(), 204
+
+
+def _add_state(routes: Blueprint, issuer: Issuer) -> None:
+    @routes.get("/health")
+    def health() -> Response:
+        return jsonify(status="ok")
+
+    @routes.get("/state")
+    def state() -> Response:
+        return jsonify(describe(issuer))
+
+
+def describe(issuer: Issuer) -> dict[str, Any]:
+    """The state that `GET /_mock/state` and the page show: no secret is in it."""
+    clock = issuer.clock
+    return {
+        "issuer": issuer.url,
+        "clock": {
+            "now": clock.now(),
+            "time": _utc(clock.now()),
+            "offset": round(clock.offset),
+            "frozen": clock.is_frozen,
+        },
+        "keys": {
+            "signing": issuer.ring.signing.kid,
+            "published": [key.kid for key in issuer.ring.published],
+        },
+        "jobs": [
+            {"jobId": started.job_id, "repository": started.job.repository, "ref": started.job.ref}
+            for started in issuer.jobs()
+        ],
+        "faults": [
+            {name: value for name, value in vars(fault).items() if value not in ("", None)} | {"left": left}
+            for fault, left in issuer.pending_faults()
+        ],
+    }
+
+
+def _utc(epoch: int) -> str | None:
+    """The time as people read it; none for an epoch beyond the years that calendars have."""
+    try:
+        return f"{datetime.fromtimestamp(epoch, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"  # noqa: UP017 (one spelling for every supported Python)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _body() -> object:
+    """The JSON body whatever its content type says (curl's default is a form); no body is an empty object."""
+    try:
+        return json.loads(request.get_data() or b"{}", object_pairs_hook=_unique)
+    except ValueError as error:
+        if isinstance(error, InvalidFieldError):
+            raise
+        raise InvalidFieldError("body", "must be JSON") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        name = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
+        raise InvalidFieldError(name, "is given twice")
+    return fields
+
+
+def _error(status: int, code: str, message: str, **details: str) -> tuple[Response, int]:
+    return jsonify(code=code, message=message, details=details), status
+
+
+def add_error_handlers(app: Flask) -> None:
+    """Answer every error as JSON with a code and a sentence."""
+
+    @app.errorhandler(InvalidFieldError)
+    def invalid(error: InvalidFieldError) -> tuple[Response, int]:
+        return _error(400, "VALIDATION_ERROR", str(error), field=error.field, reason=error.reason)
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> tuple[Response, int]:
+        code = error.name.upper().replace(" ", "_")
+        return _error(error.code or 500, code, f"{request.method} {request.path}: {error.description}")

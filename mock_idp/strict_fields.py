@@ -1,0 +1,64 @@
+"""Strict reading of JSON fields: unknown names and wrong types are refused, nothing is coerced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+
+class InvalidFieldError(ValueError):
+    """One field of a request is not acceptable; `field` names it, `reason` says what would be."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"`{field}` {reason}.")
+        self.field = field
+        self.reason = reason
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is a finite JSON number: `true` is not 1, and Python's parser lets NaN in."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def is_text_map(value: object) -> bool:
+    """Whether `value` is an object whose values are all strings."""
+    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+
+
+def is_text_list(value: object) -> bool:
+    """Whether `value` is an array of strings."""
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+KINDS: Mapping[str, Callable[[object], bool]] = {
+    "a string": lambda value: isinstance(value, str),
+    "true or false": lambda value: isinstance(value, bool),
+    "a number": is_number,
+    "a positive integer": lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
+    "an object": lambda value: isinstance(value, dict),
+    "an object of strings": is_text_map,
+    "an array of strings": is_text_list,
+}
+
+
+def require_known(field: str, value: str | None, known: Iterable[str]) -> None:
+    """Raises InvalidFieldError for a value, if there is one, that is not among the known ones."""
+    if value is not None and value not in known:
+        raise InvalidFieldError(field, f"must be one of {', '.join(known)}")
+
+
+def read_fields(body: object, kinds: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a JSON object, checked against `kinds` (field -> key of `KINDS`); `null` is absent.
+
+    Raises InvalidFieldError for a body that is not an object, an unknown field or a wrong type.
+    """
+    if not isinstance(body, dict):
+        raise InvalidFieldError("body", "must be a JSON object")
+    for name, value in body.items():
+        if name not in kinds:
+            raise InvalidFieldError(name, f"is an unknown field; allowed fields are {', '.join(kinds)}")
+        if value is not None and not KINDS[kinds[name]](value):
+            raise InvalidFieldError(name, f"must be {kinds[name]}")
+    return {name: value for name, value in body.items() if value is not None}

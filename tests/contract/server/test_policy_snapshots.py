@@ -1,0 +1,229 @@
+"""An exchange by a snapshot of the policies: fast, and never by what is no longer true.
+
+Each change is made by another replica, which this one hears nothing of.
+"""
+
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from kit.policies import delete, post, put
+from kit.provider import AGENTS, GITHUB, HERE, POLICIES, key_admin
+from kit.refusals import assert_refused
+from kit.tokens import claims_of, kid_of
+from mock_idp.job import Job
+from sentryagent_idp.store.trust_policies import PolicyTable
+
+
+@pytest.fixture
+def trusted(provider):
+    """An agent, its policy, and a replica that has exchanged for it and holds what it read."""
+    agent = provider.agent()["agentId"]
+    policy = provider.policy(
+        branch="main",
+        agentId=agent,
+        repositoryId=Job().repository_id,
+        repositoryOwnerId=Job().repository_owner_id,
+    )
+    assert provider.exchange(agentId=agent).status_code == 200
+    return agent, policy
+
+
+@pytest.fixture
+def other(provider):
+    """Another replica on the same database."""
+    return provider.with_settings()
+
+
+@pytest.fixture
+def reads(provider, monkeypatch):
+    """Counts the times that policies are read whole."""
+    seen = []
+    original = PolicyTable.for_repository
+
+    def counted(self, *args):
+        seen.append(args)
+        return original(self, *args)
+
+    monkeypatch.setattr(PolicyTable, "for_repository", counted)
+    return seen
+
+
+def test_nothing_is_read_twice(provider, trusted, reads):
+    """From the second exchange on the policies are not read, and each has its own token, record and used `jti`."""
+    agent, policy = trusted
+    answers = [provider.exchange(agentId=agent) for _ in range(3)]
+
+    assert reads == []
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert len({answer.json["access_token"] for answer in answers}) == 3
+    records = provider.audit(action="token.issued", policyId=policy["id"])
+    assert len(records) == 4
+    assert len({record["details"]["jti"] for record in records}) == 4
+
+
+def test_what_is_new_here_is_read_once_and_kept_with_others(provider, other, trusted, reads):
+    """A repository's first exchange in a process, and the first after a change, go the short way, too."""
+    agent, policy = trusted
+    kept = kept_by(other)
+
+    assert other.exchange(agentId=agent).status_code == 200
+    provider.put(f"{POLICIES}/{policy['id']}", json=policy | {"maxTtl": 60})
+    assert other.exchange(agentId=agent).json["expires_in"] == 60
+    assert other.exchange(agentId=agent).status_code == 200
+
+    assert kept == [True, False, True, True]
+    assert len(reads) == 2
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_change_after_the_reading_counts(provider, other, trusted, held, monkeypatch):
+    """A policy that goes while the token is made lets nobody in any more."""
+    agent, policy = trusted
+    replica = provider if held else other
+    group_commit = replica.exchange_use_case.group_commit
+    keep = group_commit.keep
+
+    def too_late(exchange):
+        _delete(provider, agent, policy)
+        return keep(exchange)
+
+    monkeypatch.setattr(group_commit, "keep", too_late)
+    assert_refused(replica.exchange(agentId=agent), 403, "TRUST_POLICY_VIOLATION")
+
+
+def test_who_is_refused_leaves_nothing_in_memory(provider, other, trusted):
+    """Else strangers could fill it, and push out those who are let in."""
+    agent, _ = trusted
+    dev = provider.github_token(ref="refs/heads/dev")
+    assert_refused(other.exchange(dev, agentId=agent), 403, "BRANCH_NOT_PERMITTED")
+    assert_refused(
+        other.exchange(provider.github_token(repository="octo-org/x")), 403, "TRUST_POLICY_VIOLATION"
+    )
+
+    assert other.exchange_use_case.snapshots._held == {}
+
+
+def kept_by(provider):
+    """Which exchanges this replica's group commits kept."""
+    group_commit, outcomes = provider.exchange_use_case.group_commit, []
+    keep = group_commit.keep
+
+    def recorded(exchange):
+        outcomes.append(keep(exchange))
+        return outcomes[-1]
+
+    group_commit.keep = recorded
+    return outcomes
+
+
+def test_a_policy_is_pinned_at_its_first_use(provider, trusted):
+    """Also where it was read with another one that is pinned: whoever takes the name over later has other ids (A8)."""
+    agent, policy = trusted
+    other = UUID(provider.policy(branch="dev", agentId=agent)["id"])
+    with provider.store.write() as tx:
+        tx.policies.replace(replace(tx.policies.get(other), repository_id=None, repository_owner_id=None))
+    assert provider.exchange(agentId=agent).status_code == 200
+    assert provider.exchange(provider.github_token(ref="refs/heads/dev"), agentId=agent).status_code == 200
+
+    stored = provider.get(f"{POLICIES}/{other}").json
+    assert stored["repositoryId"] == policy["repositoryId"]
+    assert [it["policyId"] for it in provider.audit(action="policy.pinned")] == [str(other)]
+
+
+def test_a_used_token_is_refused(provider, trusted):
+    """A replay meets the same refusal as before, is audited once, and is not tried again by the same knowledge."""
+    token = provider.github_token()
+    kept = kept_by(provider)
+    assert provider.exchange(token, agentId=trusted[0]).status_code == 200
+
+    assert_refused(
+        provider.exchange(token, agentId=trusted[0]), 401, "INVALID_OIDC_TOKEN", {"reason": "replayed"}
+    )
+    assert kept == [True, False]
+    assert len(provider.audit(action="token.refused")) == 1
+
+
+def _delete(other, _agent, policy):
+    return delete(other, policy)
+
+
+def _narrow(other, agent, policy):
+    return put(other, policy, branch="release", agentId=agent)
+
+
+def _disable(other, agent, policy):
+    return put(other, policy, branch="main", agentId=agent, enabled=False)
+
+
+def _pin_to_others(other, _agent, _policy):
+    return post(other, branch="x", repositoryId="1", repositoryOwnerId="2")
+
+
+def _suspend(other, agent, _policy):
+    return other.patch(f"{AGENTS}/{agent}", json={"status": "suspended"})
+
+
+CHANGES = [
+    (_delete, "TRUST_POLICY_VIOLATION"),
+    (_narrow, "BRANCH_NOT_PERMITTED"),
+    (_disable, "TRUST_POLICY_VIOLATION"),
+    (_pin_to_others, "IDENTITY_CHANGED"),
+    (_suspend, "TRUST_POLICY_VIOLATION"),
+]
+
+
+@pytest.mark.parametrize(("change", "code"), CHANGES, ids=lambda it: getattr(it, "__name__", it))
+def test_a_change_counts_at_once(provider, other, trusted, change, code):
+    """What another replica forbids, this one refuses with its next answer; the token stays unused."""
+    assert change(other, *trusted).status_code in {200, 201, 204}
+    token = provider.github_token()
+
+    assert_refused(provider.exchange(token, agentId=trusted[0]), 403, code)
+    with provider.store.read() as tx:
+        assert not tx.used_tokens.contains(GITHUB, claims_of(token)["jti"])
+
+
+def test_an_expired_policy_counts_no_more(provider):
+    """The end of a policy needs no change in the database."""
+    agent = provider.agent()["agentId"]
+    provider.policy(branch="main", agentId=agent, expiresAt="2026-11-24T12:01:00Z")
+    for seconds in (0, 1, 58):
+        provider.clock.advance(seconds)
+        assert provider.exchange(agentId=agent).status_code == 200
+    provider.clock.advance(1)
+
+    assert_refused(provider.exchange(agentId=agent), 403, "TRUST_POLICY_VIOLATION")
+
+
+def test_a_permission_counts_at_once(provider, other, trusted):
+    """What another replica allows is not refused by what this one still holds."""
+    agent, policy = trusted
+    assert _narrow(other, agent, policy).status_code == 200
+    assert (
+        provider.exchange(provider.github_token(ref="refs/heads/release"), agentId=agent).status_code == 200
+    )
+
+
+def test_less_scope_counts_at_once(provider, other, trusted):
+    """A token never has a scope that the policy gave only before."""
+    agent, policy = trusted
+    assert "agents:read" in provider.exchange(agentId=agent).json["scope"]
+    assert put(other, policy, branch="main", agentId=agent, scopes=["tokens:read"]).status_code == 200
+
+    assert provider.exchange(agentId=agent).json["scope"] == "tokens:read"
+
+
+def test_a_revoked_key_signs_no_more(provider, trusted):
+    """After another process revoked the active key, the next token is signed by the one that took its place."""
+    agent, _ = trusted
+    before = _kid(provider.exchange(agentId=agent))
+    signing = key_admin(provider.store, provider.clock).revoke("admin-cli", before, HERE)
+
+    assert before != signing.kid
+    assert _kid(provider.exchange(agentId=agent)) == signing.kid
+
+
+def _kid(answer):
+    return kid_of(answer.json["access_token"])

@@ -1,0 +1,254 @@
+from pathlib import Path
+
+import pytest
+
+import mock_idp
+from mock_idp.claims import (
+    default_audience,
+    discovery_document,
+    id_token_claims,
+    is_audience_issuable,
+    job_claims,
+    server_url,
+)
+from mock_idp.job import CLAIMS_SUPPORTED, Job
+from mock_idp.strict_fields import InvalidFieldError
+
+GITHUB = "https://token.actions.githubusercontent.com"
+ALWAYS_PRESENT = {
+    "actor", "actor_id", "aud", "base_ref", "check_run_id", "event_name", "exp", "head_ref", "iat", "iss",
+    "job_workflow_ref", "job_workflow_sha", "jti", "nbf", "ref", "ref_protected", "ref_type", "repository",
+    "repository_id", "repository_owner", "repository_owner_id", "repository_visibility", "run_attempt", "run_id",
+    "run_number", "runner_environment", "sha", "sub", "workflow", "workflow_ref", "workflow_sha",
+}  # fmt: skip
+
+
+def _claims(**options):
+    return id_token_claims(Job(**options), issuer=GITHUB, audience=None, now=1000, jti="j")
+
+
+def test_a_plain_job_has_exactly_the_claims_that_are_always_there():
+    """Nothing is missing, nothing conditional is there."""
+    assert _claims().keys() == ALWAYS_PRESENT
+
+
+def test_every_claim_but_the_times_is_a_string():
+    """GitHub sends ids, numbers and booleans as strings; only the times are integers."""
+    claims = _claims(environment="production", enterprise="octo", repository_properties={"team": "blue"})
+
+    assert {name for name, value in claims.items() if not isinstance(value, str)} == {"exp", "iat", "nbf"}
+
+
+def test_times_are_githubs():
+    """Five minutes of life, and valid from five minutes before."""
+    claims = _claims()
+
+    assert (claims["nbf"], claims["iat"], claims["exp"]) == (700, 1000, 1300)
+
+
+@pytest.mark.parametrize(
+    ("options", "context"),
+    [
+        ({}, "ref:refs/heads/main"),
+        ({"ref": "refs/tags/v1"}, "ref:refs/tags/v1"),
+        ({"event": "pull_request"}, "pull_request"),
+        ({"event": "pull_request_target"}, "ref:refs/heads/main"),
+        ({"environment": "production"}, "environment:production"),
+        ({"environment": "Production:V1"}, "environment:Production%3AV1"),
+        ({"environment": "a/b"}, "environment:a/b"),
+        # The environment wins over everything, also on pull requests.
+        ({"environment": "production", "event": "pull_request"}, "environment:production"),
+        # A reusable workflow does not change the subject.
+        ({"called_workflow": "octo-org/ci/.github/workflows/deploy.yml@refs/tags/v1"}, "ref:refs/heads/main"),
+    ],
+)
+def test_both_forms_of_sub_have_the_same_context(options, context):
+    """The classic subject names the repository, the immutable one adds both ids."""
+    classic, immutable = _claims(**options)["sub"], _claims(immutable_sub=True, **options)["sub"]
+
+    job = Job()
+    assert classic == f"repo:octo-org/hello-agent:{context}"
+    owner, repository = f"octo-org@{job.repository_owner_id}", f"hello-agent@{job.repository_id}"
+    assert immutable == f"repo:{owner}/{repository}:{context}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "sub"),
+    [
+        (
+            ("repository_owner", "repository_visibility"),
+            "repository_owner:octo-org:repository_visibility:public",
+        ),
+        (
+            ("repo", "context", "job_workflow_ref"),
+            (
+                "repo:octo-org/hello-agent:environment:a%3Ab:"
+                "job_workflow_ref:octo-org/hello-agent/.github/workflows/ci.yml@refs/heads/main"
+            ),
+        ),
+        (("environment", "repository_owner"), "environment:a%3Ab:repository_owner:octo-org"),
+        (("repo_property_team",), "repo_property_team:blue"),
+        (("head_ref",), "head_ref:"),
+    ],
+)
+def test_a_custom_template_is_rendered_in_order(keys, sub):
+    """`include_claim_keys` gives key and value; repo and context stand for their own segments."""
+    options = {"environment": "a:b", "repository_properties": {"team": "blue"}}
+
+    assert _claims(include_claim_keys=keys, **options)["sub"] == sub
+
+
+def test_conditional_claims_come_with_their_cause():
+    """Environment, enterprise and custom properties add their claims."""
+    claims = job_claims(
+        Job(environment="production", enterprise="octo", repository_properties={"team": "blue"})
+    )
+
+    assert (claims["environment"], claims["enterprise"], claims["repo_property_team"]) == (
+        "production",
+        "octo",
+        "blue",
+    )
+    assert claims["environment_node_id"].startswith("EN_")
+    assert claims["enterprise_id"].isdecimal()
+
+
+def test_a_reusable_workflow_shows_in_the_job_workflow_claims_alone():
+    """The caller stays in workflow_ref, the called file stands in job_workflow_ref."""
+    called = "octo-org/ci/.github/workflows/deploy.yml@refs/tags/v1"
+    claims = job_claims(Job(called_workflow=called, called_workflow_sha="a" * 40))
+
+    assert (claims["job_workflow_ref"], claims["job_workflow_sha"]) == (called, "a" * 40)
+    assert claims["workflow_ref"] == "octo-org/hello-agent/.github/workflows/ci.yml@refs/heads/main"
+
+
+def test_an_unnamed_workflow_is_named_by_its_file():
+    """`workflow` is the name where there is one, else the path."""
+    assert job_claims(Job())["workflow"] == ".github/workflows/ci.yml"
+    assert job_claims(Job(workflow_name="Nightly — all"))["workflow"] == "Nightly — all"
+
+
+@pytest.mark.parametrize(
+    ("issuer", "server"),
+    [
+        (GITHUB, "https://github.com"),
+        (f"{GITHUB}/octo-enterprise", "https://github.com"),
+        ("http://127.0.0.1:3001", "https://github.com"),
+        ("https://token.actions.octo.ghe.com", "https://octo.ghe.com"),
+        ("https://ghes.example.com/_services/token", "https://ghes.example.com"),
+    ],
+)
+def test_the_default_audience_follows_the_server(issuer, server):
+    """Each product's issuer belongs to a server, whose owner page is the default audience."""
+    assert server_url(issuer) == server
+    assert default_audience(Job(), issuer) == f"{server}/octo-org"
+
+
+@pytest.mark.parametrize(
+    ("audience", "issued"),
+    [
+        ("", True),
+        ("sts.amazonaws.com", True),
+        ("api://AzureADTokenExchange", True),
+        ('["a","b"]', True),
+        ("x" * 20000, True),
+        ("github.com", True),
+        ("https://github.com/", True),
+        ("https://github.com/octo-org", True),
+        ("https://GitHub.com/Octo-Org/", True),
+        ("https://notgithub.com/octo-org", True),
+        ("https://github.com/octo-org/hello-agent", True),
+        ("https://github.com/octo-org/hello-agent/anything/at?all", True),
+        ("https://github.com/octo-org/other", False),
+        ("https://github.com/octo-org/hello-agent-evil", False),
+        ("https://github.com/octo-org//", False),
+        ("https://github.com/apps/cyspbot", False),
+        ("https://github.com.example.com", False),
+        ("https://api.github.com/repos/octo-org/hello-agent", False),
+        ("git@github.com:octo-org/hello-agent", False),
+        ("https://github.com:443/octo-org", False),
+    ],
+)
+def test_audiences_are_refused_by_githubs_substring_rule(audience, issued):
+    """Only what follows the first "github.com" counts."""
+    assert is_audience_issuable(audience, Job()) is issued
+
+
+def test_the_discovery_document_is_githubs():
+    """Fields in GitHub's order, no endpoint for authorization or tokens."""
+    document = discovery_document(f"{GITHUB}/octo")
+
+    assert list(document) == [
+        "issuer",
+        "jwks_uri",
+        "subject_types_supported",
+        "response_types_supported",
+        "claims_supported",
+        "id_token_signing_alg_values_supported",
+        "scopes_supported",
+    ]
+    assert document["jwks_uri"] == f"{GITHUB}/octo/.well-known/jwks"
+    assert set(CLAIMS_SUPPORTED) >= ALWAYS_PRESENT
+
+
+@pytest.mark.parametrize(
+    ("options", "event_name", "ref", "ref_type", "context"),
+    [
+        ({"event": "push"}, "push", "refs/heads/main", "branch", "ref:refs/heads/main"),
+        ({"ref": "refs/tags/v1"}, "push", "refs/tags/v1", "tag", "ref:refs/tags/v1"),
+        ({"event": "pull_request"}, "pull_request", "refs/pull/1/merge", "branch", "pull_request"),
+        ({"id_token": "fork"}, "pull_request", "refs/pull/1/merge", "branch", "pull_request"),
+        (
+            {"event": "pull_request_target"},
+            "pull_request_target",
+            "refs/heads/main",
+            "branch",
+            "ref:refs/heads/main",
+        ),
+        (
+            {"event": "merge_group"},
+            "merge_group",
+            "refs/heads/gh-readonly-queue/main/pr-1-0123456789abcdef0123456789abcdef01234567",
+            "branch",
+            "ref:refs/heads/gh-readonly-queue/main/pr-1-0123456789abcdef0123456789abcdef01234567",
+        ),
+        ({"event": "schedule"}, "schedule", "refs/heads/main", "branch", "ref:refs/heads/main"),
+        (
+            {"event": "workflow_dispatch", "ref": "topic"},
+            "workflow_dispatch",
+            "refs/heads/topic",
+            "branch",
+            "ref:refs/heads/topic",
+        ),
+        ({"event": "release"}, "release", "refs/tags/v1.0.0", "tag", "ref:refs/tags/v1.0.0"),
+        ({"event": "deployment", "ref": ""}, "deployment", "", "branch", "ref:"),
+        (
+            {"event": "pull_request", "environment": "a:b"},
+            "pull_request",
+            "refs/pull/1/merge",
+            "branch",
+            "environment:a%3Ab",
+        ),
+    ],
+)
+def test_each_event_has_its_ref_and_its_subject(options, event_name, ref, ref_type, context):
+    """What triggers a workflow decides what its token says."""
+    claims = job_claims(Job(**options))
+
+    assert (claims["event_name"], claims["ref"], claims["ref_type"]) == (event_name, ref, ref_type)
+    assert claims["sub"] == f"repo:octo-org/hello-agent:{context}"
+
+
+def test_a_called_workflow_has_its_callers_event():
+    """`workflow_call` is no event of a token; the refusal says what to give instead."""
+    with pytest.raises(InvalidFieldError, match="is the caller's in a called workflow"):
+        Job(event="workflow_call")
+
+
+def test_every_claim_is_githubs_and_in_the_manual():
+    """The mock's claims are those of the discovery document, and the manual says how each is known."""
+    everything = Job(environment="e", enterprise="x", called_workflow="o/r/.github/workflows/x.yml@v1")
+    manual = (Path(mock_idp.__file__).parent / "README.md").read_text("utf-8")
+
+    assert job_claims(everything).keys() <= set(CLAIMS_SUPPORTED)
+    assert [name for name in CLAIMS_SUPPORTED if f"`{name}`" not in manual] == []
