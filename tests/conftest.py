@@ -7,7 +7,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +17,8 @@ from uuid import uuid4
 
 import pytest
 from hypothesis import settings
+
+from kit.processes import free_port
 
 REQUIRE = "SENTRYAGENT_TEST_REQUIRE"
 EXAMPLES = "SENTRYAGENT_PROPERTY_EXAMPLES"
@@ -116,7 +117,7 @@ class PostgresCluster:
         if os.geteuid() == 0:
             shutil.chown(self.folder, "postgres", "postgres")
             self._prefix = ["runuser", "-u", "postgres", "--"]
-        self.port = _free_port()
+        self.port = free_port()
         self._run(
             "initdb",
             "--auth=trust",
@@ -203,12 +204,6 @@ def _is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,9 @@ import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,17 +22,8 @@ import httpx
 import jwt
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
-START_SECONDS = 30
-STOP_SECONDS = 15
-JWT = re.compile(r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}")
-
-
-def clean_environment() -> dict[str, str]:
-    """This process' environment without anybody's settings of a provider, a mock or a job."""
-    settings = ("SENTRYAGENT_", "MOCK_IDP_", "ACTIONS_", "GITHUB_", "INPUT_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(settings)}
+from kit.processes import BIN, ROOT, Served, clean_environment, output_of, program, run, wait_until
+from kit.tokens import JWT, kid_of
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +40,13 @@ class Transcript:
 
     def add(self, source: str, text: str) -> None:
         self.texts.append((source, text))
+
+    def run(self, *command: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end; what it prints belongs to the transcript."""
+        done = run(*command, **options)
+        self.add(f"stdout of {command[0]}", done.stdout)
+        self.add(f"stderr of {command[0]}", done.stderr)
+        return done
 
     def leaks(self) -> list[str]:
         """Where something in the shape of a JWT stands; not the thing itself."""
@@ -126,55 +120,21 @@ class Provider:
         """The claims of a token of ours, as a service verifies it: RFC 9068 with the published keys."""
         assert jwt.get_unverified_header(token)["typ"] == "at+jwt"
         published = httpx.get(f"{self.url}/.well-known/jwks.json", trust_env=False).raise_for_status()
-        key = jwt.PyJWKSet.from_dict(published.json())[jwt.get_unverified_header(token)["kid"]]
+        key = jwt.PyJWKSet.from_dict(published.json())[kid_of(token)]
         return jwt.decode(token, key, algorithms=["ES256"], issuer=self.url, audience=self.url)
-
-
-@contextlib.contextmanager
-def program(log: Path, environ: Mapping[str, str], *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A program of this environment that logs to a file and is stopped as an operator would."""
-    with log.open("ab") as out:
-        command = [str(BIN / str(arguments[0])), *map(str, arguments[1:])]
-        process = subprocess.Popen(command, env=environ, stdout=out, stderr=subprocess.STDOUT)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
-
-
-def wait_for(what: str, log: Path, process: subprocess.Popen[bytes], ask: Callable[[], Any]) -> Any:
-    """The first true answer of `ask`, from a service that starts."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        answer = ask()
-        if answer:
-            return answer
-        time.sleep(0.05)
-    raise AssertionError(f"{what} did not start:\n{log.read_text()[-2000:]}")
 
 
 @pytest.fixture(scope="session")
 def services(tmp_path_factory):
     """The running pair: GitHub and the provider that trusts it."""
     folder = tmp_path_factory.mktemp("services")
-    log = folder / "sentryagent-idp.log"
-    settings = {"SENTRYAGENT_DATABASE_URL": f"sqlite:///{folder / 'provider.db'}"}
+    database = f"sqlite:///{folder / 'provider.db'}"
     with (
         start_github(folder / "mock-idp.log") as github,
-        start_provider(log, settings, github.url) as (url, admin_token),
-        httpx.Client(base_url=f"{url}/api/v1", headers=bearer(admin_token), trust_env=False) as admin,
+        start_provider(folder / "sentryagent-idp.log", github.url, DATABASE_URL=database) as served,
+        served.client("/api/v1", headers=served.admin) as admin,
     ):
-        yield github, Provider(url, log, admin)
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
+        yield github, Provider(served.url, served.log, admin)
 
 
 @contextlib.contextmanager
@@ -184,46 +144,19 @@ def start_github(log: Path) -> Iterator[Github]:
         def address() -> re.Match[str] | None:
             return re.search(r"listening on (http://127\.0\.0\.1:\d+)", log.read_text())
 
-        yield Github(wait_for("mock-idp", log, process, address)[1], log)
+        yield Github(wait_until(address, "mock-idp", process=process, log=log.read_text)[1], log)
 
 
-@contextlib.contextmanager
-def start_provider(
-    log: Path, settings: Mapping[str, str], issuer: str, workers: int = 1
-) -> Iterator[tuple[str, str]]:
-    """A running provider that trusts an issuer: its URL, and an admin's token."""
-    environ = clean_environment() | {"SENTRYAGENT_GITHUB_ISSUER": issuer, "SENTRYAGENT_LOG_LEVEL": "debug"}
-    environ |= settings
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    serve = ("sentryagent-idp", "serve", "--port", port, "--workers", workers)
-    with program(log, environ, *serve) as process:
-        wait_for("sentryagent-idp", log, process, lambda: is_ready(url))
-        yield url, mint_admin_token(environ)
+def start_provider(log: Path, issuer: str, workers: int = 1, **settings: object) -> Served:
+    """A provider that trusts an issuer; it runs for the body of a `with`."""
+    environ = clean_environment(GITHUB_ISSUER=issuer, LOG_LEVEL="debug", **settings)
+    return Served(log, environ, "--workers", workers)
 
 
 @pytest.fixture(scope="session")
 def provider_program():
     """What starts a provider of the test's own; see `start_provider`."""
     return start_provider
-
-
-def mint_admin_token(environ: Mapping[str, str]) -> str:
-    command = [BIN / "sentryagent-idp", "admin-token"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def is_ready(url: str) -> bool:
-    with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"{url}/ready", trust_env=False).is_success
-    return False
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="session")
@@ -290,22 +223,19 @@ class ActionRun:
 def run_action(environment, github, provider, repository, tmp_path, transcript):
     """Run an action's folder (the empty name is the root action) as a job of the test's repository."""
 
-    def run(action: str, inputs: Mapping[str, str], **job: str) -> ActionRun:
+    def run_action(action: str, inputs: Mapping[str, str], **job: str) -> ActionRun:
         report = tmp_path / f"{uuid4().hex}.json"
         options = {"url": github.url, "repository": repository, "json": report} | job
         words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         words += [f"--input={name}={value}" for name, value in ({"api-url": provider.url} | inputs).items()]
-        command = [BIN / "mock-idp", "run", ROOT / action, *words]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        done = transcript.run(BIN / "mock-idp", "run", ROOT / action, *words, env=environment)
         assert report.exists(), f"mock-idp run exited with {done.returncode}: {done.stderr}"
         result = json.loads(report.read_text())
-        transcript.add("the runner's log", done.stdout)
-        transcript.add("stderr of mock-idp run", done.stderr)
         transcript.add("the summary", result["summary"])
         transcript.add("the annotations", json.dumps(result["annotations"]))
         return ActionRun(done.returncode, done.stdout, **result)
 
-    return run
+    return run_action
 
 
 @pytest.fixture(scope="module")
@@ -326,13 +256,7 @@ def git(environment):
     identity = ("-c", "user.name=octocat", "-c", "user.email=octocat@octo-org.example")
     environ = environment | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
-    def run(folder: Path, *arguments: str) -> str:
-        command = ["git", *identity, *arguments]
-        done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
+    return lambda folder, *arguments: output_of("git", *identity, *arguments, cwd=folder, env=environ)
 
 
 @pytest.fixture(scope="session")
@@ -361,4 +285,4 @@ def run_in_docker(run_action):
         return result
 
     yield run
-    subprocess.run(["docker", "rmi", *tags], check=True, capture_output=True)
+    output_of("docker", "rmi", *tags)

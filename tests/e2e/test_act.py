@@ -5,16 +5,17 @@ act names its images after the actions, so that two runs at once would disturb e
 
 import json
 import re
-import subprocess
 import sys
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import jwt
 import pytest
+
+from kit.docker import docker
+from kit.http import serving
+from kit.processes import BIN, ROOT, output_of, run
+from kit.tokens import token_of
 
 pytestmark = [
     pytest.mark.docker,
@@ -22,8 +23,6 @@ pytestmark = [
     pytest.mark.usefixtures("docker_engine"),
 ]
 
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
 EXAMPLES = ROOT / "examples" / "workflows"
 PUBLISHED = ("issue-token", "register-agent")
 SECONDS = 180
@@ -55,30 +54,17 @@ def service(provider):
     """A protected service on 127.0.0.1 that knows of the provider nothing but its URL."""
     service = Service()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status = 200
-            try:
-                token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-                service.seen.append(provider.verify(token))
-            except jwt.PyJWTError as error:
-                service.refused.append(str(error))
-                status = 401
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def answer(_path: str, headers: Any, _body: bytes) -> tuple[int, Any]:
+        try:
+            service.seen.append(provider.verify(token_of(headers)))
+        except jwt.PyJWTError as error:
+            service.refused.append(str(error))
+            return 401, {}
+        return 200, {}
 
-        do_POST = do_GET  # noqa: N815 - the name that http.server calls
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: what was seen is remembered."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        service.url = f"http://127.0.0.1:{server.server_port}/"
-        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    with serving(answer) as url:
+        service.url = f"{url}/"
         yield service
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -86,36 +72,20 @@ def actions(checkout, tmp_path_factory):
     """Where act finds each `uses:`: the published repositories as `make actions-dist` writes them, and the toolkit."""
     folder = tmp_path_factory.mktemp("dist")
     script = checkout / "release" / "actions_dist.py"
-    subprocess.run([sys.executable, "-B", script, "--to", folder], check=True, capture_output=True)
+    output_of(sys.executable, "-B", script, "--to", folder)
     yield {f"sentryagent/{name}@v1": folder / name for name in PUBLISHED} | {
         "sentryagent/toolkit@v1": checkout
     }
-    built = subprocess.run(
-        [
-            "docker",
-            "images",
-            "--filter",
-            "reference=act-sentryagent-*-dockeraction",
-            "--format",
-            "{{.Repository}}",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    subprocess.run(["docker", "rmi", *built.stdout.split()], check=True, capture_output=True)
+    ours = ("--filter", "reference=act-sentryagent-*-dockeraction")
+    docker("rmi", *docker("images", *ours, "--format", "{{.Repository}}").split())
 
 
 @pytest.fixture(scope="module")
 def machine():
     """The image for `runs-on: ubuntu-latest`; built where there is none of that name."""
     tag = "act-runner:local"
-    if subprocess.run(["docker", "image", "inspect", tag], capture_output=True).returncode:
-        dockerfile = (ROOT / "tests" / "e2e" / "act-runner.Dockerfile").read_text()
-        built = subprocess.run(
-            ["docker", "build", "-t", tag, "-"], input=dockerfile, text=True, capture_output=True
-        )
-        assert built.returncode == 0, built.stderr
+    if run("docker", "image", "inspect", tag).returncode:
+        docker("build", "-t", tag, "-", input=(ROOT / "tests" / "e2e" / "act-runner.Dockerfile").read_text())
     return tag
 
 
@@ -123,7 +93,7 @@ def machine():
 def act(machine, actions, environment, git, github, repository, tmp_path, transcript):
     """Run a workflow's text; `job` are the options of `mock-idp env`, or None for act as it is: without OIDC."""
 
-    def run(workflow: str, job: dict[str, str] | None, **variables: str) -> ActRun:
+    def act(workflow: str, job: dict[str, str] | None, **variables: str) -> ActRun:
         folder = tmp_path / "repository"
         file = folder / ".github" / "workflows" / "ci.yml"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -141,21 +111,16 @@ def act(machine, actions, environment, git, github, repository, tmp_path, transc
         # Neither the settings nor the cache of this machine's user.
         folders = ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")
         environ = environment | dict.fromkeys(folders, str(tmp_path))
-        done = subprocess.run(
-            command, cwd=folder, env=environ, capture_output=True, text=True, timeout=SECONDS
-        )
-        transcript.add("the log of act", done.stdout)
-        transcript.add("stderr of act", done.stderr)
+        done = transcript.run(*command, cwd=folder, env=environ, timeout=SECONDS)
         return ActRun(done.returncode, done.stdout)
 
-    return run
+    return act
 
 
 def oidc_arguments(github: Any, job: dict[str, str]) -> list[str]:
     """What `act $(mock-idp env --format act)` adds to act's command line."""
     options = [f"--{name.replace('_', '-')}={value}" for name, value in job.items()]
-    command = [BIN / "mock-idp", "env", "--url", github.url, "--format", "act", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return output_of(BIN / "mock-idp", "env", "--url", github.url, "--format", "act", *options).split()
 
 
 def example(name: str) -> str:

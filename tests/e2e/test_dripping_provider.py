@@ -1,41 +1,17 @@
 """A server that answers without ever ending: each byte comes within every limit on a read."""
 
-import socket
-from threading import Event, Thread
-
 import pytest
 
+from kit.http import drip, listening
+
 AGENT = "00000000-0000-4000-8000-000000000000"
-PAUSE_SECONDS = 0.1
 
 
 @pytest.fixture
 def dripping():
     """The URL of a server that sends a status line and then header bytes for ever."""
-    over = Event()
-
-    def drip(client: socket.socket) -> None:
-        with client:
-            client.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-            while not over.wait(PAUSE_SECONDS):
-                try:
-                    client.sendall(b"x")
-                except OSError:
-                    return
-
-    def accept() -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            Thread(target=drip, args=(client,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        Thread(target=accept, daemon=True).start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        over.set()
-        listener.shutdown(socket.SHUT_RDWR)
+    with listening(lambda connection: drip(connection, b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x")) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize(("choice", "exit_code"), [("fail", 1), ("skip", 0)])

@@ -5,13 +5,13 @@ sends its own credentials. The same in a container is shown with the image.
 """
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from kit.processes import BIN, ROOT, output_of, run
+
 PLANTED = ("json", "ssl", "httpx", "actions_toolkit", "sentryagent_actions", "sitecustomize", "usercustomize")
 
 
@@ -65,19 +65,10 @@ def hostile(workspace):
 @pytest.fixture
 def job(environment, github, repository, tmp_path):
     """The variables of a job, with the runner's files."""
-    mock_idp = Path(sys.executable).with_name("mock-idp")
     options = ("--url", github.url, "--repository", repository, "--format", "json")
-    variables = subprocess.check_output([mock_idp, "env", *options], env=environment, text=True)
+    variables = output_of(BIN / "mock-idp", "env", *options, env=environment)
     files = {name: str(tmp_path / name) for name in ("GITHUB_OUTPUT", "GITHUB_STATE", "GITHUB_STEP_SUMMARY")}
     return json.loads(variables) | files
-
-
-@pytest.fixture
-def trusted(provider, repository, agent_name):
-    """An agent that the test's repository may act as; its id."""
-    agent_id = provider.agent(agent_name)
-    provider.policy(repository, agentId=agent_id)
-    return agent_id
 
 
 def entry_point(action: str) -> list[str]:
@@ -88,16 +79,16 @@ def entry_point(action: str) -> list[str]:
 
 
 def start(command, environ, workspace, transcript):
-    done = subprocess.run(command, env=environ, cwd=workspace, capture_output=True, text=True)
+    done = run(*command, env=environ, cwd=workspace)
     # A process of its own has no runner that would obey the masks.
     lines = [line for line in done.stdout.splitlines() if not line.startswith("::add-mask::")]
     transcript.add("the action", "\n".join(lines) + done.stderr)
     return done
 
 
-def test_nothing_planted_is_run_or_sent(provider, trusted, hostile, job, workspace, trap, transcript):
+def test_nothing_planted_is_run_or_sent(provider, trusted_agent, hostile, job, workspace, trap, transcript):
     """The action gets its token as in a clean job, and nothing that was planted ran."""
-    inputs = {"INPUT_API-URL": provider.url, "INPUT_AGENT-ID": trusted, "INPUT_REVOKE": "false"}
+    inputs = {"INPUT_API-URL": provider.url, "INPUT_AGENT-ID": trusted_agent, "INPUT_REVOKE": "false"}
 
     done = start(entry_point("issue-token"), job | hostile | inputs, workspace, transcript)
 
@@ -118,10 +109,12 @@ def test_the_traps_would_spring_without_isolation(variable, hostile, job, worksp
     assert trap.exists()
 
 
-def test_files_of_the_workspace_stay_as_they_were(provider, trusted, hostile, job, workspace, transcript):
+def test_files_of_the_workspace_stay_as_they_were(
+    provider, trusted_agent, hostile, job, workspace, transcript
+):
     """The action leaves nothing in the checkout: no bytecode, no credential file."""
     before = sorted(str(path) for path in workspace.rglob("*"))
-    inputs = {"INPUT_API-URL": provider.url, "INPUT_AGENT-ID": trusted, "INPUT_REVOKE": "false"}
+    inputs = {"INPUT_API-URL": provider.url, "INPUT_AGENT-ID": trusted_agent, "INPUT_REVOKE": "false"}
 
     start(entry_point("issue-token"), job | hostile | inputs, workspace, transcript)
 

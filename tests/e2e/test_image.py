@@ -1,15 +1,15 @@
 """The image of the actions in the real Docker engine: what is in it, and that its surroundings cannot subvert it."""
 
 import json
-import os
 import re
-import subprocess
-import sys
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
+
+from kit.docker import CLASSIC, docker, new_tag
+from kit.processes import BIN, output_of, run
 
 pytestmark = [
     pytest.mark.docker,
@@ -17,7 +17,6 @@ pytestmark = [
     pytest.mark.usefixtures("docker_engine"),
 ]
 
-BIN = Path(sys.executable).parent
 MEGABYTE = 1_000_000
 FILES = {"output": "GITHUB_OUTPUT", "state": "GITHUB_STATE", "summary": "GITHUB_STEP_SUMMARY"}
 PLANTED = "open('/github/workspace/planted', 'a').write(__name__)\nraise SystemExit('planted code ran')\n"
@@ -37,19 +36,12 @@ HOSTILE = {
 }
 
 
-def docker(*arguments, **options):
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, **options)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.strip()
-
-
 @pytest.fixture(scope="module")
 def image(checkout):
     """The image, built once by the classic builder, as act and older engines have it."""
-    tag = f"sentryagent-actions-test:{uuid4().hex}"
-    docker("build", "-q", "-t", tag, str(checkout), env=os.environ | {"DOCKER_BUILDKIT": "0"})
-    yield tag
-    docker("rmi", tag)
+    with new_tag("sentryagent-actions-test") as tag:
+        docker("build", "-q", "-t", tag, checkout, env=CLASSIC)
+        yield tag
 
 
 def in_image(image, code):
@@ -118,28 +110,19 @@ def test_a_hostile_environment_changes_nothing(
 ):
     """Read-only, with planted modules and variables that steer Python, shells and the loader, it issues a token."""
     job = ["--url", github.url, "--repository", repository, "--format", "json"]
-    variables = json.loads(subprocess.check_output([BIN / "mock-idp", "env", *job]))
+    variables = json.loads(output_of(BIN / "mock-idp", "env", *job))
     inputs = {"INPUT_API-URL": provider.url, "INPUT_AGENT-ID": trusted_agent, "INPUT_REVOKE": "false"}
     environ = variables | inputs | runner.variables() | HOSTILE
     names = [word for name in environ for word in ("-e", name)]
     options = ["--rm", "--read-only", "--network=host", "--workdir=/github/workspace", *runner.mounts()]
     # The engine's client is found by its path and gets the container's variables as values, as the runner does it.
-    done = subprocess.run(
-        [docker_client(), "run", *options, *names, image, "issue-token"],
-        env=environ,
-        capture_output=True,
-        text=True,
-    )
+    done = run(shutil.which("docker"), "run", *options, *names, image, "issue-token", env=environ)
     transcript.add("stderr of the container", done.stderr)
 
     assert done.returncode == 0, done.stderr
     assert not (runner.workspace / "planted").exists()
     assert provider.verify(runner.output("access-token"))["sub"] == trusted_agent
     assert re.fullmatch(r"revoke<<(\S+)\nfalse\n\1\n", (runner.commands / "state").read_text())
-
-
-def docker_client():
-    return subprocess.check_output(["which", "docker"], text=True).strip()
 
 
 def test_the_process_engine_shows_what_the_image_does(
@@ -149,7 +132,7 @@ def test_the_process_engine_shows_what_the_image_does(
     provider.policy(repository, trustRegistered=True)
     run_action("", {"agent-name": agent_name})
 
-    process, container = (run("", {"agent-name": agent_name}) for run in (run_action, run_in_docker))
+    process, container = (it("", {"agent-name": agent_name}) for it in (run_action, run_in_docker))
 
     assert container.outcome == process.outcome == "success", container.log
     changing = {"access-token", "expires-at"}
@@ -159,21 +142,21 @@ def test_the_process_engine_shows_what_the_image_does(
     )
     assert not provider.is_active(container.outputs["access-token"])
     assert container.state.keys() == process.state.keys()
-    for run in (process, container):
-        assert "The access token is revoked." in run.log
+    for step in (process, container):
+        assert "The access token is revoked." in step.log
 
 
 def test_a_refusal_reads_the_same_in_a_container(trusted_agent, run_action, run_in_docker):
     """The annotation and the outputs of a failure do not depend on the engine; only the request differs."""
     inputs = {"agent-id": trusted_agent, "scope": "agents:write"}
 
-    process, container = (run("issue-token", inputs) for run in (run_action, run_in_docker))
+    process, container = (it("issue-token", inputs) for it in (run_action, run_in_docker))
 
     assert container.exit_code == process.exit_code == 1
-    request_ids = [run.outputs.pop("request-id") for run in (process, container)]
+    request_ids = [it.outputs.pop("request-id") for it in (process, container)]
     assert container.outputs == process.outputs
     messages = [
-        run.only_annotation()["message"].replace(request_id, "")
-        for run, request_id in zip((process, container), request_ids, strict=True)
+        it.only_annotation()["message"].replace(request_id, "")
+        for it, request_id in zip((process, container), request_ids, strict=True)
     ]
     assert messages[0] == messages[1]

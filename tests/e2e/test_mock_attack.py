@@ -1,32 +1,24 @@
 """`mock-idp attack` against our own provider: every hostile token is refused, in each form of the exchange."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(sys.executable).parent / "mock-idp"
+from kit.processes import BIN
+
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT_TYPE = "urn:ietf:params:oauth:token-type:jwt"
 
 
 @pytest.fixture
-def attack(github, provider, repository, tmp_path, transcript):
+def attack(environment, github, provider, repository, tmp_path, transcript):
     """Attack the exchange as the test's repository; exit code and the results by name."""
 
     def attack(*words):
         report = tmp_path / "report.json"
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("MOCK_IDP_")}
-        command = [PROGRAM, "attack", f"{provider.url}/api/v1/oidc/token", "--url", github.url]
+        command = [BIN / "mock-idp", "attack", f"{provider.url}/api/v1/oidc/token", "--url", github.url]
         command += ["--audience", provider.url, "--repository", repository, "--json", report, *words]
-        done = subprocess.run(
-            list(map(str, command)), env=environ, capture_output=True, text=True, timeout=150
-        )
-        transcript.add("the table", done.stdout)
-        transcript.add("stderr of mock-idp attack", done.stderr)
+        done = transcript.run(*command, env=environment, timeout=150)
         assert done.stderr == ""
         transcript.add("the report", report.read_text())
         return done.returncode, {it["name"]: it for it in json.loads(report.read_text())["results"]}

@@ -1,34 +1,28 @@
 """The mock's container image in the real Docker engine, built by the classic builder."""
 
-import os
 import ssl
 import subprocess
-import time
 from uuid import uuid4
 
 import httpx
 import pytest
+
+from kit.docker import CLASSIC, docker, new_tag
+from kit.processes import run, wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
 
 HEALTHY_SECONDS = 15
 
 
-def docker(*arguments, **options):
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, **options)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.strip()
-
-
 @pytest.fixture(scope="module")
 def image(checkout):
     """The image, built as its manual says."""
-    tag = f"mock-idp-test:{uuid4().hex}"
-    with subprocess.Popen(["git", "archive", "HEAD"], cwd=checkout, stdout=subprocess.PIPE) as archive:
-        words = ("build", "-q", "-t", tag, "-f", "deploy/mock/Dockerfile", "-")
-        docker(*words, stdin=archive.stdout, env=os.environ | {"DOCKER_BUILDKIT": "0"})
-    yield tag
-    docker("rmi", "-f", tag)
+    with new_tag("mock-idp-test") as tag:
+        with subprocess.Popen(["git", "archive", "HEAD"], cwd=checkout, stdout=subprocess.PIPE) as archive:
+            words = ("build", "-q", "-t", tag, "-f", "deploy/mock/Dockerfile", "-")
+            docker(*words, stdin=archive.stdout, env=CLASSIC)
+        yield tag
 
 
 @pytest.fixture
@@ -39,33 +33,18 @@ def container(image):
     def start(*words):
         name = f"mock-idp-test-{uuid4().hex[:12]}"
         names.append(name)
-        docker(
-            "run",
-            "-d",
-            "--rm",
-            "--read-only",
-            "--cap-drop=ALL",
-            "--name",
-            name,
-            "-p",
-            "127.0.0.1::3001",
-            *words,
-            image,
-        )
+        options = ("-d", "--rm", "--read-only", "--cap-drop=ALL", "--name", name, "-p", "127.0.0.1::3001")
+        docker("run", *options, *words, image)
         return name, docker("port", name, "3001").splitlines()[0]
 
     yield start
     for name in names:
-        subprocess.run(["docker", "rm", "-f", name], capture_output=True)
+        run("docker", "rm", "-f", name)
 
 
 def _wait_until_healthy(name):
-    deadline = time.monotonic() + HEALTHY_SECONDS
-    status = ""
-    while status != "healthy":
-        assert time.monotonic() < deadline, f"still {status}: {docker('logs', name)}"
-        status = docker("inspect", "-f", "{{.State.Health.Status}}", name)
-        time.sleep(0.1)
+    status = ("inspect", "-f", "{{.State.Health.Status}}", name)
+    wait_until(lambda: docker(*status) == "healthy", "the container", log=lambda: docker("logs", name))
 
 
 def test_one_issuer_for_the_host_and_for_other_containers(container):

@@ -10,7 +10,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -19,6 +18,8 @@ from urllib.parse import urlsplit
 
 import pytest
 import trustme
+
+from kit.processes import free_port, wait_until
 
 NAME = "idp.example.test"
 # Loopback, and not one of the addresses that the actions keep away from every proxy.
@@ -156,43 +157,27 @@ def tinyproxy(tmp_path):
     program = shutil.which("tinyproxy")
     if program is None:
         pytest.skip("no tinyproxy on PATH (Debian: tinyproxy-bin)")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = tmp_path / "tinyproxy.conf"
     settings.write_text(f"Port {port}\nListen 127.0.0.1\nTimeout 30\nAllow 127.0.0.1\n")
     running = subprocess.Popen([program, "-d", "-c", settings], stdout=subprocess.DEVNULL)
     try:
-        wait_until_open(port, running)
+        wait_until(
+            lambda: socket.create_connection(("127.0.0.1", port)), "tinyproxy", process=running
+        ).close()
         yield f"http://127.0.0.1:{port}"
     finally:
         running.terminate()
         running.wait()
 
 
-def wait_until_open(port: int, running: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and running.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            return
-        time.sleep(0.02)
-    raise AssertionError("the proxy did not start")
-
-
 @pytest.fixture
-def agent(provider, repository, agent_name):
-    """An agent that the test's repository may act as; its id."""
-    agent_id = provider.agent(agent_name)
-    provider.policy(repository, agentId=agent_id)
-    return agent_id
-
-
-@pytest.fixture
-def issue(run_action, provider, agent):
+def issue(run_action, provider, trusted_agent):
     """Run issue-token against a URL; the audience is given, since the provider's own name is another one."""
 
     def issue(api_url: str, **inputs: str):
         named = {name.replace("_", "-"): value for name, value in inputs.items()}
-        given = {"api-url": api_url, "agent-id": agent, "audience": provider.url, "timeout": "20"}
+        given = {"api-url": api_url, "agent-id": trusted_agent, "audience": provider.url, "timeout": "20"}
         return run_action("issue-token", given | named)
 
     return issue

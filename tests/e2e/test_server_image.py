@@ -1,15 +1,13 @@
 """The provider's image in the real Docker engine: read-only, without root, without privileges, and it does its work."""
 
-import contextlib
 import json
-import os
-import socket
-import subprocess
-import threading
-from uuid import uuid4
 
 import httpx
 import pytest
+
+from kit.docker import CLASSIC, docker, new_tag
+from kit.processes import free_port, output_of, wait_until
+from kit.tokens import bearer
 
 pytestmark = [
     pytest.mark.docker,
@@ -18,46 +16,14 @@ pytestmark = [
 ]
 
 LIB = "/var/lib/sentryagent"
-PATIENCE = 30
-
-
-def docker(*arguments, **options):
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, **options)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.strip()
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def wait_until(ask):
-    """Ask until the answer is true; connections that are refused meanwhile are part of a start."""
-    pause = threading.Event()
-    for _ in range(PATIENCE * 10):
-        with contextlib.suppress(httpx.TransportError):
-            if ask():
-                return
-        pause.wait(0.1)
-    pytest.fail("the container did not get there")
 
 
 @pytest.fixture(scope="module")
 def image(checkout):
     """The image as `make server-image` builds it with the classic builder."""
-    tag = f"sentryagent-idp-test:{uuid4().hex}"
-    environ = os.environ | {"DOCKER_BUILDKIT": "0"}
-    done = subprocess.run(
-        ["make", "server-image", f"SERVER_IMAGE={tag}"],
-        cwd=checkout,
-        env=environ,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    yield tag
-    docker("rmi", tag)
+    with new_tag("sentryagent-idp-test") as tag:
+        output_of("make", "server-image", f"SERVER_IMAGE={tag}", cwd=checkout, env=CLASSIC)
+        yield tag
 
 
 @pytest.fixture
@@ -79,7 +45,7 @@ def container(image, github):
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: httpx.get(f"{url}/ready", trust_env=False).is_success)
+        wait_until(lambda: httpx.get(f"{url}/ready", trust_env=False).is_success, "the provider")
         yield container, url
     finally:
         docker("rm", "--force", container)
@@ -88,7 +54,7 @@ def container(image, github):
 def test_it_exchanges_a_token_and_stops_in_order(container, github, repository, transcript):
     """Ready, healthy, an admin's token from inside, a policy, an exchange; SIGTERM ends it with code 0."""
     container, url = container
-    admin = {"Authorization": f"Bearer {docker('exec', container, 'sentryagent-idp', 'admin-token')}"}
+    admin = bearer(docker("exec", container, "sentryagent-idp", "admin-token"))
     token = github.control("POST", "token", claims={"repository": repository, "aud": url}).json()["token"]
 
     with httpx.Client(base_url=f"{url}/api/v1", trust_env=False) as client:
@@ -98,13 +64,14 @@ def test_it_exchanges_a_token_and_stops_in_order(container, github, repository, 
     assert (policy.status_code, issued.status_code) == (201, 200), issued.text
     assert b"agentidp_tokens_issued_total" in httpx.get(f"{url}/metrics", trust_env=False).content
     assert httpx.get(f"{url}/docs", trust_env=False).is_success
-    state = "{{json .State}}"
-    wait_until(lambda: json.loads(docker("inspect", "-f", state, container))["Health"]["Status"] == "healthy")
+
+    def state():
+        return json.loads(docker("inspect", "-f", "{{json .State}}", container))
+
+    wait_until(lambda: state()["Health"]["Status"] == "healthy", "the container")
     docker("stop", "--time=35", container)
-    assert json.loads(docker("inspect", "-f", state, container))["ExitCode"] == 0
-    logs = subprocess.run(["docker", "logs", container], capture_output=True, text=True)
-    transcript.add("the container", logs.stdout + logs.stderr)
-    assert "issuer" in logs.stderr
+    assert state()["ExitCode"] == 0
+    assert "issuer" in transcript.run("docker", "logs", container).stderr
 
 
 def test_what_is_in_it(image):

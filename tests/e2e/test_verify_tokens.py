@@ -3,29 +3,24 @@
 import base64
 import json
 import re
-import shutil
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 
-ROOT = Path(__file__).resolve().parents[2]
+from kit.node import beside_jose
+from kit.processes import ROOT
+from kit.tokens import claims_of, token_of
+
 EXAMPLES = ROOT / "examples" / "verify"
 
 
 @pytest.fixture(scope="session")
 def jose(tmp_path_factory):
     """The example for Node beside its one dependency."""
-    folder = tmp_path_factory.mktemp("node")
-    shutil.copy(EXAMPLES / "verify-with-jose.mjs", folder)
-    install = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "jose@6"]
-    done = subprocess.run(install, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return ["node", folder / "verify-with-jose.mjs"]
+    return ["node", beside_jose(EXAMPLES / "verify-with-jose.mjs", tmp_path_factory.mktemp("node"))]
 
 
 @pytest.fixture(params=["pyjwt", pytest.param("jose", marks=pytest.mark.node)])
@@ -36,34 +31,23 @@ def verify(request, environment, transcript):
 
     def verify(token, issuer, audience=None, scope="agents:read"):
         arguments = [*command, issuer, audience or issuer, scope]
-        done = subprocess.run(arguments, input=token, env=environment, capture_output=True, text=True)
-        transcript.add("the verifier", done.stdout + done.stderr)
-        return done
+        return transcript.run(*arguments, input=token, env=environment)
 
     return verify
 
 
 @pytest.fixture
-def agent(provider, repository, agent_name):
-    """An agent that the test's repository may act as; its id."""
-    agent_id = provider.agent(agent_name)
-    provider.policy(repository, agentId=agent_id, scopes=["agents:read"])
-    return agent_id
-
-
-@pytest.fixture
-def token(agent, repository, github, provider):
+def token(trusted_agent, repository, github, provider):
     """A token of that agent, issued to a job of the test's repository."""
     claims = {"repository": repository, "aud": provider.url}
     id_token = github.control("POST", "token", claims=claims).json()["token"]
-    exchange = provider.admin.post("/oidc/token", json={"token": id_token, "agentId": agent})
+    exchange = provider.admin.post("/oidc/token", json={"token": id_token, "agentId": trusted_agent})
     return exchange.raise_for_status().json()["access_token"]
 
 
 def forged(token, key, **changes):
     """The same token with other claims, signed by a key of ours under the provider's key id."""
-    claims = jwt.decode(token, options={"verify_signature": False})
-    return jwt.encode(claims | changes, key, "ES256", headers=jwt.get_unverified_header(token))
+    return jwt.encode(claims_of(token) | changes, key, "ES256", headers=jwt.get_unverified_header(token))
 
 
 def with_header(token, **changes):
@@ -73,10 +57,10 @@ def with_header(token, **changes):
     return f"{encoded}.{token.partition('.')[2]}"
 
 
-def test_a_good_token_names_its_agent(verify, token, agent, provider):
+def test_a_good_token_names_its_agent(verify, token, trusted_agent, provider):
     """The programs accept what the action issued."""
     done = verify(token, provider.url)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"200: agent {agent}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"200: agent {trusted_agent}\n", "")
 
 
 def test_a_scope_that_was_not_granted_is_refused(verify, token, provider):
@@ -125,22 +109,19 @@ def test_githubs_own_token_is_no_access_token(verify, github, provider):
     assert verify(id_token, provider.url).stderr.startswith("401: ")
 
 
-def test_introspection_knows_what_was_revoked(token, agent, provider, environment, transcript):
+def test_introspection_knows_what_was_revoked(token, trusted_agent, provider, environment, transcript):
     """A revoked token is not active, though its signature is as good as before."""
-    service_token = provider.admin.headers["Authorization"].removeprefix("Bearer ")
+    environ = environment | {"SERVICE_TOKEN": token_of(provider.admin.headers)}
 
     def introspect():
-        command = [sys.executable, EXAMPLES / "introspect.py", provider.url]
-        environ = environment | {"SERVICE_TOKEN": service_token}
-        done = subprocess.run(command, input=token, env=environ, capture_output=True, text=True)
-        transcript.add("introspect.py", done.stdout + done.stderr)
-        return done
+        command = (sys.executable, EXAMPLES / "introspect.py", provider.url)
+        return transcript.run(*command, input=token, env=environ)
 
     before = introspect()
     provider.admin.post("/token/revoke", data={"token": token}).raise_for_status()
     after = introspect()
 
-    assert (before.returncode, before.stdout) == (0, f"200: agent {agent}\n")
+    assert (before.returncode, before.stdout) == (0, f"200: agent {trusted_agent}\n")
     assert (after.returncode, after.stderr) == (1, "401: the token is not active\n")
 
 

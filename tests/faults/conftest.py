@@ -10,29 +10,24 @@ import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
-import jwt
 import pytest
 from sqlalchemy import NullPool, create_engine, text
 
+from kit.processes import PATIENCE_SECONDS, Served, clean_environment, output_of, run, wait_until
+from kit.tokens import claims_of
 from mock_idp.server import MockIdp
 
-PROGRAM = Path(sys.executable).parent / "sentryagent-idp"
 REPOSITORY = "octo-org/hello-agent"
-PATIENCE_SECONDS = 60
+ISSUER = "https://idp.example.com"
 CLIENTS = 8
 SCALE = int(os.environ.get("SENTRYAGENT_FAULT_LOAD", "1"))
 LATELY = "timestamp > (SELECT MAX(timestamp) FROM audit_log) - 240000000"
@@ -59,7 +54,7 @@ class Job:
 
     @property
     def jti(self):
-        return jwt.decode(self.token, options={"verify_signature": False})["jti"]
+        return claims_of(self.token)["jti"]
 
 
 class Load:
@@ -160,37 +155,8 @@ class Load:
         return status not in {0, 503} or self._stopping.is_set()
 
 
-def ask(url):
-    """One GET; without TLS there is no use in loading certificates, which takes longer than the answer."""
-    return httpx.get(url, trust_env=False, verify=False, timeout=20)
-
-
-class Replica:
-    """One `sentryagent-idp serve` on a port of its own, in a process group of its own."""
-
-    def __init__(self, folder, environ, *, workers):
-        self.port = _free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = folder / f"{self.port}.log"
-        self._environ = environ
-        self._command = [PROGRAM, "serve", "--port", str(self.port), "--workers", str(workers)]
-        self.process = None
-
-    def start(self):
-        with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                self._command, env=self._environ, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-            )
-
-    def wait_until_ready(self):
-        pause = threading.Event()
-        for _ in range(PATIENCE_SECONDS * 20):
-            assert self.process.poll() is None, self.log.read_text()[-2000:]
-            with contextlib.suppress(httpx.TransportError):
-                if ask(f"{self.url}/ready").is_success:
-                    return
-            pause.wait(0.05)
-        pytest.fail(self.log.read_text()[-2000:])
+class Replica(Served):
+    """One of the provider's replicas."""
 
     def workers(self):
         """The worker processes, the oldest first."""
@@ -201,13 +167,13 @@ class Replica:
         """Kill a worker; gives the one that takes its place."""
         before = self.workers()
         os.kill(victim, signal.SIGKILL)
-        pause = threading.Event()
-        for _ in range(PATIENCE_SECONDS * 100):
-            new = [pid for pid in self.workers() if pid not in before]
-            if new:
-                return new[0]
-            pause.wait(0.01)
-        return pytest.fail(self.log.read_text()[-2000:])
+        new = wait_until(
+            lambda: [pid for pid in self.workers() if pid not in before],
+            "its successor",
+            log=self.log.read_text,
+            pause=0.01,
+        )
+        return new[0]
 
     def kill(self):
         """End all its processes at once, as a machine that loses its power, and its memory with it."""
@@ -217,16 +183,6 @@ class Replica:
         for folder in Path("/dev/shm").glob("sentryagent-metrics-*"):
             if any(list(folder.glob(f"*_{worker}.db")) for worker in workers):
                 shutil.rmtree(folder)
-
-    def stop(self):
-        if self.process is None or self.process.poll() is not None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(PATIENCE_SECONDS)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
 
     def megabytes(self):
         """The memory of all workers that is theirs alone."""
@@ -244,11 +200,6 @@ def _private_kilobytes(pid):
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
 
 
-def _free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 @dataclass
 class Provider:
     """Replicas that are one provider: one database, one issuer."""
@@ -256,35 +207,22 @@ class Provider:
     database_url: str
     github: MockIdp
     replicas: list[Replica]
-    environ: dict[str, str]
-
-    @property
-    def issuer(self):
-        return self.environ["SENTRYAGENT_PUBLIC_URL"]
+    issuer: str = ISSUER
 
     def command(self, *words):
-        """Run `sentryagent-idp` as the admin at the machine; gives what it prints."""
-        done = subprocess.run([PROGRAM, *words], env=self.environ, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    @cached_property
-    def _admin(self):
-        return {"Authorization": f"Bearer {self.command('admin-token')}"}
+        return self.replicas[0].command(*words)
 
     def api(self, replica=0):
         """A client for the admin's requests to one replica."""
-        url = f"{self.replicas[replica].url}/api/v1"
-        return httpx.Client(
-            base_url=url, headers=self._admin, trust_env=False, verify=False, timeout=PATIENCE_SECONDS
-        )
+        return self.replicas[replica].client("/api/v1", headers=self.replicas[0].admin)
 
     def load(self):
         return Load([it.url for it in self.replicas], lambda: self.github.mint(audience=self.issuer))
 
     def numbers(self, replica=0):
         """The counters of one replica, by name and labels."""
-        page = ask(f"{self.replicas[replica].url}/metrics").raise_for_status().text
+        with self.replicas[replica].client() as client:
+            page = client.get("/metrics").raise_for_status().text
         lines = [line for line in page.splitlines() if not line.startswith("#")]
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
@@ -299,7 +237,7 @@ class Provider:
         with engine.begin() as connection:
             connection.execute(text(statement))
 
-    def check(self, load, title, reasons=()):
+    def assert_sound(self, load, title, reasons=()):
         """Whatever happened: what was handed out is audited and used up, and no client saw worse than a 503.
 
         A refusal of a token for one of `reasons` was expected.
@@ -308,8 +246,7 @@ class Provider:
         audited = self._audited()
         digests = {bytes(digest) for (digest,) in self.rows("SELECT token_digest FROM used_tokens")}
         for job in handed_out:
-            claims = jwt.decode(job.issued, options={"verify_signature": False})
-            assert audited.get(claims["jti"]) == job.jti
+            assert audited.get(claims_of(job.issued)["jti"]) == job.jti
             assert self._digest(job.jti) in digests
         assert len({job.issued for job in handed_out}) == len(handed_out)
         assert digests <= set(map(self._digest, audited.values())), "a token was used up without its record"
@@ -332,11 +269,8 @@ class Provider:
         return sha256(f"{self.github.issuer}\0{jti}".encode()).digest()
 
     def _check_replays(self, jobs):
-        with httpx.Client(trust_env=False, verify=False) as client:
-            answers = [
-                client.post(f"{self.replicas[0].url}/api/v1/oidc/token", json={"token": job.token})
-                for job in jobs
-            ]
+        with self.replicas[0].client() as client:
+            answers = [client.post("/api/v1/oidc/token", json={"token": job.token}) for job in jobs]
         for answer in answers:
             assert answer.json()["details"]["reason"] in {"replayed", "expired", "not_yet_valid"}, answer.text
 
@@ -367,42 +301,29 @@ def _tell(title, load, handed_out):
     )
 
 
-@pytest.fixture(scope="session")
-def ring():
-    """The mock's keys, made once."""
-    with MockIdp() as idp:
-        return idp.state.ring
-
-
 @pytest.fixture
-def github(ring):
-    with MockIdp(ring=ring) as running:
-        yield running
-
-
-@pytest.fixture
-def provide(github, tmp_path):
+def provide(mock_idp, tmp_path):
     """Start a provider: `provide(database_url, replicas=1, workers=2)`; all replicas start at the same moment."""
     with contextlib.ExitStack() as running:
 
         def start(database_url, *, replicas=1, workers=2):
-            environ = {
-                name: value for name, value in os.environ.items() if not name.startswith("SENTRYAGENT_")
-            }
-            environ |= {
-                "SENTRYAGENT_DATABASE_URL": database_url,
-                "SENTRYAGENT_GITHUB_ISSUER": github.issuer,
-                "SENTRYAGENT_RATE_LIMIT": "0",
-                "SENTRYAGENT_PUBLIC_URL": "https://idp.example.com",
-                "SENTRYAGENT_LOG_LEVEL": "warning",
-            }
-            started = [Replica(tmp_path, environ, workers=workers) for _ in range(replicas)]
+            environ = clean_environment(
+                DATABASE_URL=database_url,
+                GITHUB_ISSUER=mock_idp.issuer,
+                RATE_LIMIT="0",
+                PUBLIC_URL=ISSUER,
+                LOG_LEVEL="warning",
+            )
+            started = [
+                Replica(tmp_path / f"{number}.log", environ, "--workers", workers)
+                for number in range(replicas)
+            ]
             for replica in started:
                 running.callback(replica.stop)
                 replica.start()
             for replica in started:
                 replica.wait_until_ready()
-            provider = Provider(database_url, github, started, environ)
+            provider = Provider(database_url, mock_idp, started)
             with provider.api() as api:
                 api.post("/oidc/trust-policies", json={"repository": REPOSITORY}).raise_for_status()
             return provider
@@ -423,16 +344,14 @@ def small_disk():
     """A folder with room for 24 MB; `fill()` takes all of it, `free()` gives it back."""
     # Not pytest's temporary folder: under root it is closed to the user that PostgreSQL runs as.
     folder = Path(tempfile.mkdtemp(prefix="small-disk-", dir="/tmp"))
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0755", "tmpfs", folder], capture_output=True, text=True
-    )
+    mounted = run("mount", "-t", "tmpfs", "-o", "size=24m,mode=0755", "tmpfs", folder)
     if mounted.returncode:
         folder.rmdir()
         pytest.skip(f"no small file system can be mounted: {mounted.stderr.strip()}")
     try:
         yield SmallDisk(folder)
     finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+        output_of("umount", "--lazy", folder)
         folder.rmdir()
 
 

@@ -25,7 +25,7 @@ def test_a_worker_is_killed(provider, request):
 
     assert provider.numbers()[ISSUED] >= before > 0
     assert victim not in provider.replicas[0].workers()
-    provider.check(load, request.node.name)
+    provider.assert_sound(load, request.node.name)
 
 
 def test_the_same_worker_is_killed_twice(provider, request):
@@ -43,7 +43,7 @@ def test_the_same_worker_is_killed_twice(provider, request):
     assert down < 10
     assert replica.process.poll() is None
     assert "starting all of them again" in replica.log.read_text()
-    provider.check(load, f"{request.node.name}, ready after {down:.1f} s")
+    provider.assert_sound(load, f"{request.node.name}, ready after {down:.1f} s")
 
 
 def test_a_replica_is_killed(provider, request):
@@ -58,7 +58,7 @@ def test_a_replica_is_killed(provider, request):
         replica.wait_until_ready()
         load.run(MORE)
 
-    provider.check(load, request.node.name)
+    provider.assert_sound(load, request.node.name)
 
 
 @pytest.mark.postgres
@@ -81,20 +81,24 @@ def test_postgresql_is_killed(provide, postgres_cluster, postgres_url, request):
     assert max(it.seconds for it in load.attempts(gone)) < 10
     assert [replica.process.pid for replica in provider.replicas] == processes
     assert all(replica.process.poll() is None for replica in provider.replicas)
-    provider.check(load, request.node.name)
+    provider.assert_sound(load, request.node.name)
 
 
 def test_the_disk_is_full(provide, small_disk, request):
     """SQLite has no room: 503 and no token without its record; with room again it goes on by itself."""
     provider = provide(f"sqlite:///{small_disk.folder}/provider.db")
+    provider.assert_sound(_filled(provider, small_disk), request.node.name)
+
+
+def _filled(provider, disk):
+    """The load on a provider whose disk is full for a while."""
     with provider.load() as load:
         load.run(SOME)
-        small_disk.fill()
+        disk.fill()
         load.wait_for(20, since=time.monotonic(), statuses=(503,))
-        small_disk.free()
+        disk.free()
         load.run(SOME)
-
-    provider.check(load, request.node.name)
+    return load
 
 
 @pytest.mark.postgres
@@ -102,26 +106,20 @@ def test_the_disk_of_postgresql_is_full(provide, small_disk, postgres_cluster, r
     """The same where a table cannot grow."""
     with postgres_cluster.database_in(small_disk.folder) as url:
         provider = provide(url, workers=1)
-        with provider.load() as load:
-            load.run(SOME)
-            small_disk.fill()
-            load.wait_for(20, since=time.monotonic(), statuses=(503,))
-            small_disk.free()
-            load.run(SOME)
-        provider.check(load, request.node.name)
+        provider.assert_sound(_filled(provider, small_disk), request.node.name)
         for replica in provider.replicas:
             replica.stop()
 
 
 @pytest.mark.parametrize("offset", [3600, -3600])
-def test_githubs_clock_jumps(provider, github, offset, request):
+def test_githubs_clock_jumps(provider, mock_idp, offset, request):
     """Tokens of another hour are refused while it lasts; the next good one is good."""
     reason = "not_yet_valid" if offset > 0 else "expired"
     with provider.load() as load:
         load.run(SOME)
-        github.state.clock.shift(offset)
+        mock_idp.state.clock.shift(offset)
         load.wait_for(20, since=time.monotonic(), statuses=(401,))
-        github.state.clock.shift(0)
+        mock_idp.state.clock.shift(0)
         load.run(SOME)
 
-    provider.check(load, request.node.name, reasons={reason})
+    provider.assert_sound(load, request.node.name, reasons={reason})

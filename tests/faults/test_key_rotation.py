@@ -2,7 +2,6 @@
 
 import json
 import runpy
-import shutil
 import subprocess
 import threading
 import time
@@ -18,10 +17,13 @@ import pytest
 from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import KeySet
 
+from kit.node import beside_jose
+from kit.processes import ROOT
+from kit.tokens import kid_of
+
 pytestmark = pytest.mark.xdist_group("faults")
 
-HERE = Path(__file__).parent
-PYJWT_EXAMPLE = HERE.parents[1] / "examples" / "verify" / "verify_with_pyjwt.py"
+PYJWT_EXAMPLE = ROOT / "examples" / "verify" / "verify_with_pyjwt.py"
 JWKS = "/.well-known/jwks.json"
 SOME = 40
 ROTATIONS = 2
@@ -60,7 +62,7 @@ class Joserfc:
         self._fetch()
 
     def verify(self, token):
-        if jwt.get_unverified_header(token)["kid"] not in self._kids:
+        if kid_of(token) not in self._kids:
             self._fetch()
         self._claims.validate(joserfc_jwt.decode(token, self._keys, algorithms=["ES256"]).claims)
 
@@ -74,9 +76,9 @@ class Joserfc:
 class Jose:
     """npm jose in a process of Node."""
 
-    def __init__(self, folder, url, issuer):
+    def __init__(self, program, url, issuer):
         self.fetches = 0
-        command = ["node", folder / "verify-with-jose.mjs", url, issuer]
+        command = ["node", program, url, issuer]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def verify(self, token):
@@ -87,14 +89,9 @@ class Jose:
 
 
 @pytest.fixture(scope="session")
-def jose_folder(tmp_path_factory):
+def jose_program(tmp_path_factory):
     """The program for Node beside its one dependency."""
-    folder = tmp_path_factory.mktemp("jose")
-    shutil.copy(HERE / "verify-with-jose.mjs", folder)
-    install = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "jose@6"]
-    done = subprocess.run(install, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
+    return beside_jose(Path(__file__).with_name("verify-with-jose.mjs"), tmp_path_factory.mktemp("jose"))
 
 
 @pytest.fixture(params=["python", pytest.param("node", marks=pytest.mark.node)])
@@ -104,7 +101,7 @@ def verifiers(request, provider):
     if request.param == "python":
         yield [PyJwt(url, provider.issuer), Joserfc(url, provider.issuer)]
         return
-    jose = Jose(request.getfixturevalue("jose_folder"), url, provider.issuer)
+    jose = Jose(request.getfixturevalue("jose_program"), url, provider.issuer)
     with jose.process:
         yield [jose]
         jose.process.stdin.close()
@@ -141,10 +138,7 @@ def _watched(replicas):
     """What each of the replicas publishes meanwhile."""
     ended = threading.Event()
     with ExitStack() as clients, ThreadPoolExecutor(len(replicas)) as pool:
-        published = [
-            Published(clients.enter_context(httpx.Client(base_url=it.url, trust_env=False, verify=False)))
-            for it in replicas
-        ]
+        published = [Published(clients.enter_context(it.client())) for it in replicas]
         for one in published:
             one.look()
         watching = [pool.submit(one.watch, ended) for one in published]
@@ -161,7 +155,7 @@ def _follow(load, verifier):
     accepted = defaultdict(list)
     for job in load.issued():
         verifier.verify(job.issued)
-        accepted[jwt.get_unverified_header(job.issued)["kid"]].append(job)
+        accepted[kid_of(job.issued)].append(job)
     return accepted
 
 
@@ -187,7 +181,7 @@ def test_no_token_fails_while_keys_rotate(provider, verifiers, request):
             for job in jobs:
                 _check(job, kid, *replica.around(job.attempts[-1]))
     fetches = ", ".join(f"{type(it).__name__} fetched {it.fetches} times" for it in verifiers)
-    provider.check(load, f"{request.node.name}: {len(accepted)} keys, {fetches}")
+    provider.assert_sound(load, f"{request.node.name}: {len(accepted)} keys, {fetches}")
 
 
 def _check(job, kid, before, after):

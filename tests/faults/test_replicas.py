@@ -1,11 +1,11 @@
 """Several replicas on one PostgreSQL, several workers on one SQLite file: one provider all the same."""
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from functools import partial
 
-import httpx
 import pytest
+
+from kit.threads import at_once
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -30,17 +30,19 @@ def three(provide, postgres_url):
 
 def _exchange(provider, replica, token=None, **body):
     token = token or provider.github.mint(audience=provider.issuer)
-    url = f"{provider.replicas[replica].url}/api/v1/oidc/token"
-    return httpx.post(url, json={"token": token, **body}, trust_env=False, verify=False, timeout=30)
+    with provider.replicas[replica].client("/api/v1") as client:
+        return client.post("/oidc/token", json={"token": token, **body})
+
+
+def _get(replica, path):
+    with replica.client() as client:
+        return client.get(path).json()
 
 
 @pytest.mark.postgres
 def test_replicas_that_start_together_agree(three):
     """One of them migrates and makes the keys; all publish the same."""
-    published = [
-        httpx.get(f"{replica.url}/.well-known/jwks.json", trust_env=False).json()
-        for replica in three.replicas
-    ]
+    published = [_get(replica, "/.well-known/jwks.json") for replica in three.replicas]
 
     assert published[0] == published[1] == published[2]
     assert len(three.rows("SELECT version_num FROM alembic_version")) == 1
@@ -54,14 +56,8 @@ def test_replicas_that_start_together_agree(three):
 def test_one_token_is_exchanged_once_in_all_replicas(three):
     """Forty clients at the same moment, spread over the replicas: one 200, and 401 `replayed` for the others."""
     token = three.github.mint(audience=three.issuer)
-    barrier = Barrier(RACERS)
 
-    def race(number):
-        barrier.wait(30)
-        return _exchange(three, number % 3, token)
-
-    with ThreadPoolExecutor(RACERS) as pool:
-        answers = list(pool.map(race, range(RACERS)))
+    answers = at_once(*(partial(_exchange, three, number % 3, token) for number in range(RACERS)))
 
     outcomes = Counter((it.status_code, it.json().get("details", {}).get("reason")) for it in answers)
     assert outcomes == {(200, None): 1, (401, "replayed"): RACERS - 1}
@@ -101,7 +97,7 @@ def test_four_workers_on_sqlite_never_find_it_locked(provide, tmp_path, request)
 
     assert load.outcomes().keys() == {(200, None)}
     assert "locked" not in provider.replicas[0].log.read_text()
-    provider.check(load, request.node.name)
+    provider.assert_sound(load, request.node.name)
 
 
 def test_replicas_go_on_with_the_schema_of_a_later_version(provider, request):
@@ -115,5 +111,5 @@ def test_replicas_go_on_with_the_schema_of_a_later_version(provider, request):
 
     assert load.outcomes().keys() == {(200, None)}
     for replica in provider.replicas:
-        assert httpx.get(f"{replica.url}/ready", trust_env=False, verify=False).json()["migrations"] == "ok"
-    provider.check(load, request.node.name)
+        assert _get(replica, "/ready")["migrations"] == "ok"
+    provider.assert_sound(load, request.node.name)

@@ -27,7 +27,7 @@ def test_nothing_grows_and_nothing_fails(engine, request, provide, tmp_path):
     grown = provider.replicas[0].megabytes() - before
     assert rounds > 0
     assert grown < MOST_MEGABYTES, f"{grown:.1f} MB after {rounds * ROUND} exchanges"
-    provider.check(
+    provider.assert_sound(
         load, f"{request.node.name}: {rounds * ROUND} exchanges, {grown:+.1f} MB; the last {ROUND}"
     )
 

@@ -1,12 +1,12 @@
 """Workers that cannot start: no fault that passes, so `serve` tries a few times and then says so and ends."""
 
-import os
 import signal
-import socket
 import subprocess
 import sys
 
 import pytest
+
+from kit.processes import clean_environment, free_port
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -29,10 +29,7 @@ serve.serve(Settings.from_environ(os.environ, {"workers": "2"}))
 @pytest.fixture
 def serve(tmp_path):
     """Start a provider whose workers cannot start, with so many seconds between two starts."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("SENTRYAGENT_")}
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        environ["SENTRYAGENT_PORT"] = str(listener.getsockname()[1])
-    environ["SENTRYAGENT_DATABASE_URL"] = f"sqlite:///{tmp_path}/provider.db"
+    environ = clean_environment(PORT=free_port(), DATABASE_URL=f"sqlite:///{tmp_path}/provider.db")
 
     def start(pause):
         command = [sys.executable, "-c", PROGRAM, str(pause)]

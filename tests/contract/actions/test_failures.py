@@ -3,11 +3,11 @@
 import json
 import re
 import ssl
-from pathlib import Path
 
 import httpx
 import pytest
 
+from kit.processes import ROOT
 from sentryagent_actions import errors
 from sentryagent_actions.errors import (
     MANUALS,
@@ -23,7 +23,6 @@ from sentryagent_actions.network import Clock, Network, Reply, open_client
 from sentryagent_actions.origin import Origin
 from sentryagent_actions.refusal import read_refusal
 
-ROOT = Path(__file__).parents[3]
 URL = Origin.from_base_url("https://idp.example.com")
 AGENT = "0b7c1a52-6f0e-4f6a-9d39-5b1f6ad0c1de"
 WORDS = "(The provider's own sentence, which says what to do.)"

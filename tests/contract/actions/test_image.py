@@ -5,9 +5,9 @@ import json
 import re
 import stat
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+from kit.processes import ROOT
+
 PACKAGE = ROOT / "sentryagent_actions"
 DISTRIBUTION_OF = {"httpx": "httpx", "actions_toolkit": "actions-toolkit"}
 

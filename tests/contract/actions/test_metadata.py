@@ -5,16 +5,15 @@ A search that finds nothing would pass silently: every one here asserts that it 
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 import yaml
 
+from kit.processes import ROOT
 from sentryagent_actions import __main__ as entry
 from sentryagent_actions.errors import MANUALS
 from sentryagent_actions.inputs import IssueTokenInputs, OneStepInputs, RegisterAgentInputs
 
-ROOT = Path(__file__).parents[3]
 AGENT_ID = "0b7c1a52-6f0e-4f6a-9d39-5b1f6ad0c1de"
 ERROR_OUTPUTS = {"error-code", "http-status", "retryable", "request-id"}
 TOKEN_OUTPUTS = {"access-token", "expires-at", "expires-in", "scope", "authenticated"}

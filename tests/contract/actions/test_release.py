@@ -4,23 +4,22 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 import yaml
 
+from kit import processes
+from kit.processes import ROOT, output_of
 from sentryagent_actions import __main__ as entry
 
-ROOT = Path(__file__).parents[3]
 IMAGE = f"docker://ghcr.io/sentryagent/actions@sha256:{'0' * 64}"
 METADATA = ("action.yml", "issue-token/action.yml", "register-agent/action.yml")
 
 
 def run(script, *arguments):
-    return subprocess.run([sys.executable, "-B", script, *arguments], capture_output=True, text=True)
+    return processes.run(sys.executable, "-B", script, *arguments)
 
 
 @pytest.fixture
@@ -88,10 +87,7 @@ def test_metadata_that_is_not_understood_changes_no_file(checkout):
 
 def git(folder, *arguments):
     identity = ("-c", "user.name=octocat", "-c", "user.email=octocat@octo-org.example")
-    command = ["git", *identity, "-C", folder, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return output_of("git", *identity, "-C", folder, *arguments).strip()
 
 
 class Mirror:
@@ -356,9 +352,7 @@ def test_the_tag_of_an_image_is_never_moved(built_from, says, code, creates, wor
         "SAYS": says,
     }
 
-    done = subprocess.run(
-        ["bash", "-e", "-c", step["run"]], cwd=tmp_path, env=environ, capture_output=True, text=True
-    )
+    done = processes.run("bash", "-e", "-c", step["run"], cwd=tmp_path, env=environ)
 
     assert done.returncode == code, done.stdout + done.stderr
     assert ("create" in (tmp_path / "asked").read_text().split()) is creates
@@ -372,7 +366,7 @@ def test_all_images_stand_on_one_base(workflow):
     """`plan` resolves one digest, which each FROM line of each Dockerfile then means."""
     script = step_of(workflow, "plan", "plan")["run"]
     [command] = re.findall(r"base=\$\((.+)\)", script)
-    base = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    base = output_of("sh", "-c", command, cwd=ROOT)
     for name in dockerfiles(workflow).values():
         lines = re.findall(r"^FROM .*", (ROOT / name).read_text(), re.MULTILINE)
         assert lines

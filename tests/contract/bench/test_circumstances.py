@@ -14,7 +14,6 @@ from sqlalchemy import create_engine
 from bench import growth, machine
 from bench.disturbance import issuer_down, repeated
 from bench.workload import REPOSITORIES
-from mock_idp.server import MockIdp
 from sentryagent_idp.store.used_tokens import USED_TOKENS
 
 LONG = 20.0
@@ -67,23 +66,22 @@ def test_used_tokens_are_digests_that_nobody_purges(database):
     assert row.keep_until == datetime(2099, 1, 1, tzinfo=UTC)
 
 
-def test_the_issuer_is_down_during_the_block_and_each_refusal_is_counted():
+def test_the_issuer_is_down_during_the_block_and_each_refusal_is_counted(mock_idp):
     """The provider is made to ask, sees the endpoint fail, and finds it well again afterwards."""
     asked = Event()
-    with MockIdp() as github:
-        jwks = f"{github.issuer}/.well-known/jwks"
+    jwks = f"{mock_idp.issuer}/.well-known/jwks"
 
-        def fetch():
-            answer = httpx.get(jwks, trust_env=False)
-            assert answer.status_code == 503
-            asked.set()
+    def fetch():
+        answer = httpx.get(jwks, trust_env=False)
+        assert answer.status_code == 503
+        asked.set()
 
-        with issuer_down(github, fetch).during() as count:
-            assert asked.wait(LONG)
-            refused = count()
+    with issuer_down(mock_idp, fetch).during() as count:
+        assert asked.wait(LONG)
+        refused = count()
 
-        assert refused >= 1
-        assert httpx.get(jwks, trust_env=False).status_code == 200
+    assert refused >= 1
+    assert httpx.get(jwks, trust_env=False).status_code == 200
 
 
 def test_an_act_is_repeated_until_the_block_ends():

@@ -3,22 +3,21 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome
+from kit.processes import BIN, ROOT, clean_environment, output_of
+from kit.provider import prepare
+from kit.records import audit_record
 from sentryagent_idp.ports import UsedToken
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
-from sentryagent_idp.use_cases.key_ring import KeyRing, ensure_signing_key
+from sentryagent_idp.use_cases.key_ring import KeyRing
 from sentryagent_idp.use_cases.sealing import AuditChain, Sealer
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "operations.md"
+DOCUMENT = ROOT / "docs" / "operations.md"
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
@@ -30,16 +29,9 @@ def _commands(program):
 
 
 def _run(commands, folder, **variables):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("SENTRYAGENT_")}
-    done = subprocess.run(
-        ["sh", "-eu", "-c", commands],
-        cwd=folder,
-        env=environ | variables | {"PATH": path},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    environ = clean_environment() | variables | {"PATH": path}
+    output_of("sh", "-eu", "-c", commands, cwd=folder, env=environ)
 
 
 def _modes(folder, *names):
@@ -52,14 +44,10 @@ def in_use():
     """Make a database with a used token, a key and an audit that is sealed; its last write is not checkpointed."""
 
     def make(url):
-        schema.migrate(url)
-        store = Database(url)
-        ensure_signing_key(store, "ES256", (), lambda: NOW)
+        store = Database(prepare(url))
         with store.write() as tx:
             assert tx.used_tokens.claim(UsedToken("issuer", "used", NOW))
-            tx.audit.append(
-                AuditRecord(uuid4(), NOW, Action.TOKEN_ISSUED, Outcome.SUCCESS, "repo:octo/repo", "id", None)
-            )
+            tx.audit.append(audit_record(NOW))
         Sealer(store, lambda: NOW).run()
         return store
 

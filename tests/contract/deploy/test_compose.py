@@ -1,13 +1,12 @@
 """`deploy/compose.yaml`: one command for a laptop, and nothing of it reachable from elsewhere."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
+from kit.processes import ROOT
 from sentryagent_idp.config import Settings
 
-DEPLOY = Path(__file__).parents[3] / "deploy"
+DEPLOY = ROOT / "deploy"
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 """The provider's Dockerfile: what the classic builder asks of it."""
 
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+from kit.processes import ROOT
+
 FOLDER = ROOT / "deploy" / "server"
 
 

@@ -1,14 +1,13 @@
 """The Kubernetes manifests, as `kubectl kustomize` would give them: valid, complete, and true to the program."""
 
-from pathlib import Path
-
 import kubernetes_validate
 import pytest
 import yaml
 
+from kit.processes import ROOT
 from sentryagent_idp.config import Settings
 
-KUBERNETES = Path(__file__).parents[3] / "deploy" / "kubernetes"
+KUBERNETES = ROOT / "deploy" / "kubernetes"
 VERSION = "1.34"
 KNOWN = {"apiVersion", "kind", "namespace", "labels", "resources", "images", "patches"}
 OVERLAYS = sorted((KUBERNETES / "overlays").iterdir())

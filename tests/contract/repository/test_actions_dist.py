@@ -1,22 +1,19 @@
 """What `make actions-dist` writes: repositories that need nothing but themselves."""
 
 import re
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[3]
+from kit.processes import ROOT, run
+
 ACTIONS = ("issue-token", "register-agent")
 DIGEST = f"docker://ghcr.io/sentryagent/actions@sha256:{'0' * 64}"
 
 
 def write(folder, *options):
-    script = ROOT / "release" / "actions_dist.py"
-    command = [sys.executable, "-B", script, "--to", folder, *options]
-    return subprocess.run(command, capture_output=True, text=True)
+    return run(sys.executable, "-B", ROOT / "release" / "actions_dist.py", "--to", folder, *options)
 
 
 def content(folder):

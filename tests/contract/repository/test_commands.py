@@ -1,13 +1,12 @@
 """The commands of the repository: what the README names exists, and what exists is run."""
 
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[3]
+from kit.processes import ROOT, output_of, tracked_files
+
 MAKEFILE = (ROOT / "Makefile").read_text()
 MANUALS = sorted(
     {ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")}
@@ -15,11 +14,7 @@ MANUALS = sorted(
 
 
 def make(*arguments):
-    done = subprocess.run(
-        ["make", "--no-print-directory", *arguments], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return output_of("make", "--no-print-directory", *arguments, cwd=ROOT)
 
 
 def targets():
@@ -74,11 +69,8 @@ def test_lint_covers_code_types_imports_workflows_and_scripts():
 
 def test_lint_covers_every_shell_script():
     """A file with a shell's shebang is checked by shellcheck."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     scripts = {
-        name
-        for name in listed.splitlines()
-        if (ROOT / name).is_file() and re.match(rb"#!.*\b(ba|da)?sh\b", (ROOT / name).read_bytes()[:80])
+        name for name in tracked_files() if re.match(rb"#!.*\b(ba|da)?sh\b", (ROOT / name).read_bytes()[:80])
     }
     assert scripts
     assert scripts == set(re.search(r"shellcheck (.*)", recipe("lint"))[1].split())

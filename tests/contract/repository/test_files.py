@@ -2,15 +2,14 @@
 
 import importlib.metadata
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[3]
+from kit.processes import ROOT, tracked_files
+
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 REGISTRY = re.compile(r"https?://|--(?:extra-)?index-url|--find-links|--trusted-host")
 # A folder in somebody's home, or a checkout of a build machine.
@@ -20,9 +19,7 @@ JWT = re.compile(r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}")
 
 def tracked():
     """The text of every file that git knows, by its name."""
-    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    files = {name: ROOT / name for name in names.splitlines()}
-    texts = {name: path.read_text("utf-8") for name, path in files.items() if path.is_file()}
+    texts = {name: (ROOT / name).read_text("utf-8") for name in tracked_files()}
     assert len(texts) > 100
     return texts
 

@@ -1,10 +1,9 @@
 """The recipes in the documents: a copy of the database, or a secret in a file, is for its owner alone."""
 
 import re
-import subprocess
-from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+from kit.processes import ROOT, tracked_files
+
 FENCE = re.compile(r"^```\w*\n.*?^```", re.DOTALL | re.MULTILINE)
 SECRET_FILE = re.compile(
     r"pg_dump -|sqlite3 .*(?:\.backup|\.dump)|\bcp \S*\.db|VACUUM INTO"
@@ -16,14 +15,7 @@ PASSWORD_IN_AN_ARGUMENT = re.compile(r"--(?:to|from|database-url|dbname)[ =]\S*:
 
 def texts():
     """Manuals, manifests and scripts by name."""
-    listed = subprocess.run(
-        ["git", "ls-files", "*.md", "*.yaml", "*.yml", "*.sh"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    return {name: (ROOT / name).read_text() for name in listed if (ROOT / name).is_file()}
+    return {name: (ROOT / name).read_text() for name in tracked_files("*.md", "*.yaml", "*.yml", "*.sh")}
 
 
 def recipes(text):

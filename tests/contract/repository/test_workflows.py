@@ -1,11 +1,10 @@
 """What the repository's own workflows may do, and after whose consent."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[3]
+from kit.processes import ROOT
+
 # What a job can publish with: packages, tags and releases, and signatures and uploads in the name of this workflow.
 PUBLISHING = {"packages", "contents", "id-token", "attestations", "deployments", "pages", "artifact-metadata"}
 

@@ -5,12 +5,11 @@ from uuid import uuid4
 
 import pytest
 
+from kit.provider import AGENTS, NOBODY, good
 from sentryagent_idp.domain.audit import RequestContext
 from sentryagent_idp.tokens import client_secret
 from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.clients import ClientAdmin
-
-NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 REFUSALS = [
     # what is asked for, as members of the body and claims
@@ -79,10 +78,7 @@ def test_a_wrong_secret_costs_one_hash(client, target, hashed, clients):
     for wrong in ("sk_live_x", UNKNOWN, secrets["revoked"], *near):
         hashed.clear()
 
-        answer = target.http.post(
-            "/api/v1/token",
-            data={"grant_type": "client_credentials", "client_id": ids[client], "client_secret": wrong},
-        )
+        answer = target.grant((ids[client], wrong))
 
         assert (answer.status_code, answer.json["error"]) == (401, "invalid_client")
         assert len(hashed) == 1, wrong
@@ -106,12 +102,12 @@ def clients(target):
     client, _ = admin.create("admin-cli", "ops", ("agents:read",), RequestContext("test", None))
     made = []
     for _ in range(8):
-        made.append(target.admin_call("POST", f"/agents/{agents['busy']}/credentials"))
+        made.append(good(target.post(f"{AGENTS}/{agents['busy']}/credentials"), 201))
         if len(made) <= 3:
             path = f"/api/v1/agents/{agents['busy']}/credentials/{made[-1]['credentialId']}"
-            assert target.http.delete(path, headers=target.admin).status_code == 204
-    target.admin_call("POST", f"/agents/{agents['suspended']}/credentials")
-    target.admin_call("PATCH", f"/agents/{agents['suspended']}", status="suspended")
+            assert target.delete(path).status_code == 204
+    target.client(agents["suspended"])
+    good(target.patch(f"{AGENTS}/{agents['suspended']}", json={"status": "suspended"}))
     ids = {
         "unknown agent": NOBODY,
         "unknown admin": f"admin-{NOBODY}",
@@ -128,8 +124,7 @@ def test_a_guess_asks_the_same_of_agents_known_and_unknown(target, asked, client
     ids, secrets = clients
 
     def guess(client, secret):
-        form = {"grant_type": "client_credentials", "client_id": ids[client], "client_secret": secret}
-        assert target.http.post("/api/v1/token", data=form).status_code == 401
+        assert target.grant((ids[client], secret)).status_code == 401
 
     for secret in (UNKNOWN, secrets["first"][:-1] + "x", secrets["revoked"]):
         seen = [

@@ -9,10 +9,10 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-EXCHANGE = "/api/v1/oidc/token"
+from kit.provider import EXCHANGE, FORM, NOBODY
+from kit.tokens import bearer, token_of
+
 JSON = "application/json"
-FORM = "application/x-www-form-urlencoded"
-AGENT = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 
 def _json(**members):
@@ -107,12 +107,12 @@ BODIES = [
     ("B18 another provider", JSON, _json(provider="gitlab"), 400, "VALIDATION_ERROR", "provider"),
     ("B23 SQL as agent", JSON, _json(agentId="' OR '1'='1"), 400, "VALIDATION_ERROR", "agentId"),
     ("B23 a wildcard as agent", JSON, _json(agentId="%"), 400, "VALIDATION_ERROR", "agentId"),
-    ("B22 agent in other digits", JSON, _json(agentId=AGENT.replace("0", "\u0660")), 400, "VALIDATION_ERROR", "agentId"),
-    ("B22 agent with a newline", JSON, _json(agentId=f"{AGENT}\n"), 400, "VALIDATION_ERROR", "agentId"),
+    ("B22 agent in other digits", JSON, _json(agentId=NOBODY.replace("0", "\u0660")), 400, "VALIDATION_ERROR", "agentId"),
+    ("B22 agent with a newline", JSON, _json(agentId=f"{NOBODY}\n"), 400, "VALIDATION_ERROR", "agentId"),
     ("R-ISS-1 scope with a newline", JSON, _json(scope="agents:write\n"), 400, "VALIDATION_ERROR", "scope"),
     ("R-ISS-1 every scope", JSON, _json(scope="agents:write policies:write"), 403, "SCOPE_NOT_PERMITTED", None),
     ("R-ISS-2 a lifetime below one", JSON, _json(expiresIn=-1), 400, "VALIDATION_ERROR", "expiresIn"),
-    ("R-POL-9 an agent that nobody trusts", JSON, _json(agentId=AGENT), 403, "TRUST_POLICY_VIOLATION", None),
+    ("R-POL-9 an agent that nobody trusts", JSON, _json(agentId=NOBODY), 403, "TRUST_POLICY_VIOLATION", None),
     ("R-IN-5 JSON called text", "text/plain", _json(), 415, "UNSUPPORTED_MEDIA_TYPE", None),
     ("R-IN-5 JSON called nothing", None, _json(), 415, "UNSUPPORTED_MEDIA_TYPE", None),
     ("R-IN-5 JSON called a JWT", "application/jwt", _json(), 415, "UNSUPPORTED_MEDIA_TYPE", None),
@@ -140,7 +140,7 @@ FORMS = [
     ("RFC 8693 on behalf of another", lambda it: _form(it, actor_token=it, actor_token_type="urn:ietf:params:oauth:token-type:jwt"), "invalid_request", "VALIDATION_ERROR"),
     ("RFC 8693 another audience", lambda it: _form(it, audience="https://api.other.example"), "invalid_target", "INVALID_TARGET"),
     ("RFC 8693 a resource of others", lambda it: _form(it, resource="https://other.example"), "invalid_target", "INVALID_TARGET"),
-    ("R-POL-9 an agent that nobody trusts", lambda it: _form(it, resource=f"urn:sentryagent:agent:{AGENT}"), "invalid_target", "TRUST_POLICY_VIOLATION"),
+    ("R-POL-9 an agent that nobody trusts", lambda it: _form(it, resource=f"urn:sentryagent:agent:{NOBODY}"), "invalid_target", "TRUST_POLICY_VIOLATION"),
     ("R-ISS-1 every scope", lambda it: _form(it, scope="agents:write policies:write"), "invalid_scope", "SCOPE_NOT_PERMITTED"),
     ("RFC 6749 a password", lambda it: _form(it, grant_type="password"), "unsupported_grant_type", "UNSUPPORTED_GRANT_TYPE"),
     ("RFC 6749 a client's own grant", lambda it: _form(it, grant_type="client_credentials"), "unsupported_grant_type", "UNSUPPORTED_GRANT_TYPE"),
@@ -171,7 +171,7 @@ def test_hostile_form(attack, body, error, code, guarded, unchanged_but_for_refu
 
 QUERIES = [
     ("B19 the token in the address", lambda token: {"token": token}, "token"),
-    ("B32 an agent in the address", lambda _: {"agentId": AGENT}, "agentId"),
+    ("B32 an agent in the address", lambda _: {"agentId": NOBODY}, "agentId"),
     ("B32 a dry run in the address", lambda _: {"dryRun": "true"}, "dryRun"),
     ("B19 a bearer in the address", lambda token: {"access_token": token}, "access_token"),
 ]
@@ -215,7 +215,7 @@ def test_hostile_headers_change_nothing(attack, headers, target):
 
     assert answer.status_code == 200, answer.text
     assert refused.status_code == 401
-    (record,) = target.admin_call("GET", "/audit?action=token.issued")["data"]
+    (record,) = target.audit(action="token.issued")
     assert record["address"] == "127.0.0.1"
     assert record["requestId"] == answer.headers["X-Request-Id"] != headers.get("X-Request-Id")
     assert "evil.example" not in answer.text + str(answer.headers)
@@ -268,15 +268,15 @@ BEARERS = [
 @pytest.mark.parametrize(("attack", "header"), BEARERS, ids=[row[0] for row in BEARERS])
 def test_hostile_bearer(attack, header, guarded):
     """An admin's token opens the API in one spelling only."""
-    headers = {"Authorization": header(guarded.admin_token)}
+    headers = {"Authorization": header(token_of(guarded.admin))}
     answer = guarded.http.get("/api/v1/audit", headers=headers)
     assert (answer.status_code, answer.json["code"]) == (401, "UNAUTHORIZED")
-    assert guarded.admin_token not in answer.text
+    assert token_of(guarded.admin) not in answer.text
 
 
 def test_a_bearer_is_taken_from_the_header_only(guarded):
     """Neither the address, nor a form, nor a cookie carries an access token (RFC 6750, 2.2 and 2.3; B19)."""
-    token = guarded.admin_token
+    token = token_of(guarded.admin)
     answers = [
         guarded.http.get("/api/v1/audit", query_string={"access_token": token}),
         guarded.http.post("/api/v1/agents", data={"access_token": token}),
@@ -297,7 +297,7 @@ def test_our_own_token_is_no_identity(kind, target):
     token = {
         "bootstrap": lambda: target.exchange().json["access_token"],
         "agent": lambda: target.exchange(agentId=agent).json["access_token"],
-        "admin": lambda: target.admin_token,
+        "admin": lambda: token_of(target.admin),
     }[kind]()
 
     answer = target.exchange(token)
@@ -317,7 +317,5 @@ def test_githubs_token_is_no_bearer(guarded, unchanged):
     }
     for token in (guarded.github_token(), guarded.github_token({"typ": "at+jwt"}, **claims)):
         for method, path in (("GET", "audit"), ("POST", "oidc/trust-policies"), ("GET", "agents")):
-            answer = guarded.http.open(
-                f"/api/v1/{path}", method=method, headers={"Authorization": f"Bearer {token}"}
-            )
+            answer = guarded.http.open(f"/api/v1/{path}", method=method, headers=bearer(token))
             assert answer.status_code == 401, answer.text

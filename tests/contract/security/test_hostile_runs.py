@@ -130,9 +130,7 @@ def test_the_run_that_is_meant_is_let_in(policy, target):
 )
 def test_no_policy_is_for_everybody(repository, target):
     """There is no catch-all: a policy names one repository (A1)."""
-    answer = target.http.post(
-        "/api/v1/oidc/trust-policies", json={"repository": repository, "branch": "main"}, headers=target.admin
-    )
+    answer = target.post("/api/v1/oidc/trust-policies", json={"repository": repository, "branch": "main"})
     assert (answer.status_code, answer.json["details"]["field"]) == (400, "repository")
 
 
@@ -158,7 +156,7 @@ def test_a_stolen_token_is_worth_one_exchange(target):
 
     assert (first.status_code, second.status_code) == (200, 401)
     assert second.json["details"] == {"reason": "replayed"}
-    records = target.admin_call("GET", "/audit")["data"]
+    records = target.audit()
     by_request = {
         record["requestId"]: record["details"]["jti"] for record in records if "jti" in record["details"]
     }

@@ -4,15 +4,12 @@ That the same tokens without their one fault are accepted is shown first: a prov
 """
 
 import json
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-CATALOGUE = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "hostile_tokens.py")))
-NOW, AUDIENCE, mint = CATALOGUE.NOW, CATALOGUE.AUDIENCE, CATALOGUE.mint
+from kit.hostile_tokens import AUDIENCE, MALFORMED_PARTS, MALFORMED_TEXT, NOW, OTHER_REASONS, TIMES, mint
 
 
 def _spliced(genuine, other):
@@ -50,14 +47,14 @@ SIGNATURES = [
 RFC_TOKENS = json.loads((Path(__file__).parents[2] / "vectors" / "rfc_tokens.json").read_text())["tokens"]
 
 HOSTILE = [
-    *[(row[0], lambda key, _, edit=row[1]: edit(mint(key)), "malformed") for row in CATALOGUE.MALFORMED_TEXT],
+    *[(row[0], lambda key, _, edit=row[1]: edit(mint(key)), "malformed") for row in MALFORMED_TEXT],
     *[
         (attack, lambda key, _, header=header, claims=claims: mint(key, header, claims), "malformed")
-        for attack, header, claims in CATALOGUE.MALFORMED_PARTS
+        for attack, header, claims in MALFORMED_PARTS
     ],
     *[
         (attack, lambda key, _, header=header, claims=claims: mint(key, header, claims), reason)
-        for attack, header, claims, reason in CATALOGUE.OTHER_REASONS
+        for attack, header, claims, reason in OTHER_REASONS
     ],
     *[
         (
@@ -65,7 +62,7 @@ HOSTILE = [
             lambda key, _, offsets=offsets: mint(key, None, {it: NOW + by for it, by in offsets.items()}),
             reason,
         )
-        for offsets, reason in CATALOGUE.TIMES
+        for offsets, reason in TIMES
         if reason
     ],
     *SIGNATURES,
@@ -89,15 +86,15 @@ def test_the_catalogue_is_large():
 def test_the_token_without_a_fault_is_accepted(target):
     """What every row spoils is good for a token in both forms, so each refusal is for its own fault."""
     target.policy(branch="main")
-    in_json = target.exchange(mint(target.github_key))
-    in_form = target.exchange_form(mint(target.github_key, None, {"jti": "another"}))
+    in_json = target.exchange(mint(target.github))
+    in_form = target.exchange_form(mint(target.github, None, {"jti": "another"}))
     assert (in_json.status_code, in_form.status_code) == (200, 200)
 
 
 @pytest.mark.parametrize(("attack", "make", "reason"), SENT, ids=[row[0] for row in SENT])
 def test_hostile_token_in_json(attack, make, reason, guarded, stranger_key, unchanged):
     """A hostile token is 401 for its own reason, is not repeated to anybody, and leaves no row behind."""
-    token = make(guarded.github_key, stranger_key)
+    token = make(guarded.github, stranger_key)
 
     answer = guarded.http.post("/api/v1/oidc/token", json={"token": token})
 
@@ -114,7 +111,7 @@ def test_hostile_token_in_json(attack, make, reason, guarded, stranger_key, unch
 )
 def test_hostile_token_in_the_form(attack, make, reason, guarded, stranger_key, unchanged):
     """In the form of RFC 8693 the same tokens are `invalid_request`, in the same words."""
-    token = make(guarded.github_key, stranger_key)
+    token = make(guarded.github, stranger_key)
 
     answer = guarded.exchange_form(token)
 
@@ -126,7 +123,7 @@ def test_hostile_token_in_the_form(attack, make, reason, guarded, stranger_key, 
 @pytest.mark.parametrize(("attack", "make", "reason"), SENT[::8], ids=[row[0] for row in SENT[::8]])
 def test_hostile_token_as_a_bearer(attack, make, reason, guarded, stranger_key, unchanged):
     """What is no identity is no permission either (B15)."""
-    token = make(guarded.github_key, stranger_key).encode("ascii", "ignore").decode()
+    token = make(guarded.github, stranger_key).encode("ascii", "ignore").decode()
     headers = {"Authorization": "Bearer " + token.replace("\n", "").replace("\0", "")}
 
     answer = guarded.http.get("/api/v1/agents", headers=headers)
@@ -138,6 +135,6 @@ def test_rejections_are_counted_by_reason(guarded, stranger_key):
     """What is refused before anybody is known is counted for the audit, once for each request."""
     guarded.rejections.drain()
     for _, make, _ in SIGNATURES:
-        guarded.exchange(make(guarded.github_key, stranger_key))
+        guarded.exchange(make(guarded.github, stranger_key))
     counts = {kind.reason: count for kind, count in guarded.rejections.drain().items()}
     assert counts == {"bad_signature": 6, "algorithm_not_allowed": 1}

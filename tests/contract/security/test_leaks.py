@@ -1,16 +1,15 @@
 """After exchanges good and bad, no token stands anywhere but in the answer that gives it (B19, R-LOG-1)."""
 
-import re
 import sqlite3
 from contextlib import closing
 
 import pytest
 from structlog.testing import capture_logs
 
+from kit.tokens import JWT, bearer, token_of
+
 SECRET_PART = 24
 """So many characters of a signature in a row are no accident."""
-
-JWT = re.compile(r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}")
 
 
 class Recorder:
@@ -18,7 +17,7 @@ class Recorder:
 
     def __init__(self, target):
         self.target = target
-        self.tokens = [target.admin_token]
+        self.tokens = [token_of(target.admin)]
         self.texts = []
 
     def token(self, header=None, **claims):
@@ -98,32 +97,20 @@ def misplaced(recorder, token, issued):
     keep(post("/api/v1/oidc/token", json={"token": token}, query_string={"token": token}))
     keep(post("/api/v1/oidc/token", json={"token": token}, query_string={token: "x"}))
     for kept in (token, issued):
-        bearer = {"Authorization": f"Bearer {kept}"}
-        keep(target.http.get("/api/v1/agents", headers=bearer))
-        keep(target.http.get("/api/v1/audit", headers=bearer))
-        keep(target.http.get(f"/api/v1/agents/{kept}", headers=target.admin))
-        keep(target.http.get(f"/{kept}", headers=target.admin))
-        keep(target.http.get("/api/v1/agents", query_string={"owner": kept, kept: "x"}, headers=target.admin))
-        keep(target.http.get("/api/v1/audit", query_string={"action": kept}, headers=target.admin))
+        keep(target.http.get("/api/v1/agents", headers=bearer(kept)))
+        keep(target.http.get("/api/v1/audit", headers=bearer(kept)))
+        keep(target.get(f"/api/v1/agents/{kept}"))
+        keep(target.get(f"/{kept}"))
+        keep(target.get("/api/v1/agents", query_string={"owner": kept, kept: "x"}))
+        keep(target.get("/api/v1/audit", query_string={"action": kept}))
         keep(post("/api/v1/token/introspect", data={"token": kept}, headers=target.admin))
-        keep(
-            post(
-                "/api/v1/token",
-                data={"grant_type": "client_credentials", "client_id": kept, "client_secret": kept},
-            )
-        )
-        keep(
-            post(
-                "/api/v1/token",
-                headers={"Authorization": f"Basic {kept}"},
-                data={"grant_type": "client_credentials"},
-            )
-        )
+        keep(target.grant((kept, kept)))
+        keep(target.grant((None, None), {"Authorization": f"Basic {kept}"}))
         keep(post("/api/v1/oidc/trust-policies", json={"repository": kept}, headers=target.admin))
         keep(post("/api/v1/oidc/trust-policies/simulate", json={"token": kept}, headers=target.admin))
-    keep(post("/api/v1/token/revoke", data={"token": issued}, headers={"Authorization": f"Bearer {issued}"}))
-    keep(post("/api/v1/token/revoke", data={"token": token}, headers={"Authorization": f"Bearer {token}"}))
-    keep(target.http.get("/api/v1/agents", headers={"Authorization": f"Bearer {issued}"}))
+    keep(post("/api/v1/token/revoke", data={"token": issued}, headers=bearer(issued)))
+    keep(post("/api/v1/token/revoke", data={"token": token}, headers=bearer(token)))
+    keep(target.http.get("/api/v1/agents", headers=bearer(issued)))
 
 
 def stored(file):
@@ -150,7 +137,7 @@ def test_no_token_in_any_answer_log_metric_or_row(recorder):
         exchanges(recorder)
     recorder.keep(target.http.get("/metrics"))
     recorder.keep(target.http.get("/ready"))
-    recorder.keep(target.http.get("/api/v1/audit", query_string={"limit": 100}, headers=target.admin))
+    recorder.keep(target.get("/api/v1/audit", query_string={"limit": 100}))
     lines = [str(line) for line in logged]
 
     assert len(recorder.texts) > 60

@@ -1,11 +1,11 @@
 """`docs/threat-model.md` promises a defence and a test for each attack: neither may be missing."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from kit.processes import ROOT
+
 DOCUMENT = (ROOT / "docs" / "threat-model.md").read_text()
 ROWS = [
     [cell.strip() for cell in line.strip("|").split(" | ")]

@@ -2,8 +2,9 @@
 
 import pytest
 
-PATH = "/api/v1/audit"
-NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+from kit.provider import AUDIT, NOBODY
+from kit.refusals import assert_invalid, assert_refused
+
 MEMBERS = {
     "eventId",
     "timestamp",
@@ -43,7 +44,7 @@ def actions_of(records):
 
 
 def page(provider, query=""):
-    return provider.http.get(f"{PATH}?{query}", headers=provider.admin).json
+    return provider.get(f"{AUDIT}?{query}").json
 
 
 def test_records_have_their_members(history):
@@ -171,9 +172,9 @@ def test_after_gives_what_came_since(provider, history):
         ("metadata=x", "metadata"),
     ],
 )
-def test_wrong_filters(still_provider, invalid, query, field):
+def test_wrong_filters(still_provider, query, field):
     """A filter of the wrong form is named, and never ignored."""
-    assert invalid(still_provider.http.get(f"{PATH}?{query}", headers=still_provider.admin), field)
+    assert_invalid(still_provider.get(f"{AUDIT}?{query}"), field)
 
 
 @pytest.mark.parametrize(
@@ -185,8 +186,8 @@ def test_filters_that_match_nothing(provider, history, query):
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_nobody_writes(provider, refused, method):
+def test_nobody_writes(provider, method):
     """The audit has no way in but the events themselves."""
-    answer = provider.http.open(PATH, method=method, json={}, headers=provider.admin)
+    answer = provider.call(method, AUDIT, json={})
 
-    refused(answer, 405, "METHOD_NOT_ALLOWED", {})
+    assert_refused(answer, 405, "METHOD_NOT_ALLOWED", {})

@@ -1,23 +1,18 @@
 """`GET /audit/verify`: the chain over what really happens; and the proof that anybody can make of an export."""
 
-import contextlib
 import json
-import os
 import re
-import socket
-import subprocess
 import sys
-import threading
-from pathlib import Path
 
-import httpx
 import pytest
 from sqlalchemy import text
 
+from kit.processes import ROOT, Served, clean_environment, run, wait_until
+from kit.provider import good
 from sentryagent_idp.use_cases.housekeeping import Housekeeping
 from sentryagent_idp.use_cases.sealing import AuditChain, Sealer
 
-MANUAL = Path(__file__).parents[3] / "docs" / "audit.md"
+MANUAL = ROOT / "docs" / "audit.md"
 
 
 @pytest.fixture
@@ -27,9 +22,7 @@ def seal(provider):
 
 
 def verify(provider):
-    answer = provider.http.get("/api/v1/audit/verify", headers=provider.admin)
-    assert answer.status_code == 200, answer.text
-    return answer.json
+    return good(provider.get("/api/v1/audit/verify"))
 
 
 def sql(provider, statement, **parameters):
@@ -49,7 +42,7 @@ def busy(provider, seal):
 
 def test_sound_chain(busy):
     """All that happened is confirmed, and nothing waits."""
-    total = busy.http.get("/api/v1/audit", headers=busy.admin).json["total"]
+    total = busy.get("/api/v1/audit").json["total"]
     last = list(AuditChain(busy.store).sealed(None, None))[-1]
 
     assert verify(busy) == {
@@ -137,14 +130,14 @@ def test_verification_needs_its_scope_and_takes_no_parameters(provider):
 
     assert provider.http.get(path, headers=provider.admin_headers("agents:read")).status_code == 403
     assert provider.http.get(path).status_code == 401
-    assert provider.http.get(f"{path}?from=x", headers=provider.admin).status_code == 400
+    assert provider.get(f"{path}?from=x").status_code == 400
 
 
 def test_one_check_at_a_time(busy):
     """A check of a long chain takes a while: a second one in the same process is told to wait, and then works."""
     chain = busy.app.extensions["sentryagent"].chain
     with chain._checking:
-        answer = busy.http.get("/api/v1/audit/verify", headers=busy.admin)
+        answer = busy.get("/api/v1/audit/verify")
         assert (answer.status_code, answer.json["code"]) == (429, "RATE_LIMITED")
         assert answer.headers["Retry-After"] == "5"
 
@@ -181,7 +174,7 @@ def check(tmp_path, program):
     def check(lines):
         export = tmp_path / "audit.jsonl"
         export.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-        return subprocess.run([sys.executable, "-c", program, str(export)], capture_output=True, text=True)
+        return run(sys.executable, "-c", program, export)
 
     return check
 
@@ -220,56 +213,16 @@ def test_anybody_finds_what_was_changed(busy, check, tamper):
     assert re.fullmatch(r"broken at seal [34]\n", done.stderr)
 
 
-@pytest.fixture
-def served(tmp_path):
-    """A provider in processes of its own: its URL and the variables of its commands."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("SENTRYAGENT_")}
-    environ |= {
-        "SENTRYAGENT_DATABASE_URL": f"sqlite:///{tmp_path / 'served.db'}",
-        "SENTRYAGENT_GITHUB_ISSUER": "http://127.0.0.1:9",
-        "SENTRYAGENT_PORT": str(port),
-    }
-    command = [sys.executable, "-m", "sentryagent_idp.cli.main", "serve", "--workers", "1"]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environ, stdout=log, stderr=log)
-    try:
-        yield f"http://127.0.0.1:{port}", environ
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def first(ask):
-    """The first true answer of a process that nothing else tells about."""
-    pause = threading.Event()
-    for _ in range(600):
-        answer = ask()
-        if answer:
-            return answer
-        pause.wait(0.05)
-    return pytest.fail("no answer within 30 s")
-
-
-def test_a_served_provider_seals_by_itself(served):
+def test_a_served_provider_seals_by_itself(tmp_path):
     """What a command writes into the database is sealed by the running provider, without being asked."""
-    url, environ = served
-    with httpx.Client(base_url=url, trust_env=False, timeout=30) as http:
-
-        def is_ready():
-            with contextlib.suppress(httpx.TransportError):
-                return http.get("/ready").is_success
-            return False
-
-        first(is_ready)
-        command = [sys.executable, "-m", "sentryagent_idp.cli.main", "admin-token"]
-        minted = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30)
-        headers = {"Authorization": f"Bearer {minted.stdout.strip()}"}
+    database = f"sqlite:///{tmp_path / 'served.db'}"
+    environ = clean_environment(DATABASE_URL=database, GITHUB_ISSUER="http://127.0.0.1:9")
+    with Served(tmp_path / "log", environ, "--workers", "1") as served, served.client("/api/v1") as http:
 
         def sealed():
-            report = http.get("/api/v1/audit/verify", headers=headers).json()
+            report = http.get("/audit/verify", headers=served.admin).json()
             return report if report["unsealed"] == 0 else None
 
-        assert first(sealed)["valid"] is True
-        assert first(sealed)["checked"] == 2
+        report = wait_until(sealed, "the seal")
+        assert report["valid"] is True
+        assert report["checked"] == 2

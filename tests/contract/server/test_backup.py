@@ -4,29 +4,16 @@ import os
 import signal
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
-from shutil import copyfile
-from uuid import uuid4
 
 import pytest
-from click.testing import CliRunner
 
-from sentryagent_idp.cli.main import main
-from sentryagent_idp.domain.audit import RequestContext
+from kit import cli
+from kit.cli import assert_fails
+from kit.provider import HERE, NOW, key_admin
 from sentryagent_idp.store import backup as copying
 from sentryagent_idp.store.database import Database
-from sentryagent_idp.use_cases.audit import Auditor
-from sentryagent_idp.use_cases.signing_keys import KeyAdmin
 
-NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-HERE = RequestContext("test", None)
 UNPREPARED = {"missing": None, "empty": b"", "no database": b"this is a text of some length " * 100}
-
-
-@pytest.fixture
-def database(tmp_path, prepared_database):
-    """The file of a provider that was served before."""
-    return copyfile(prepared_database, tmp_path / "provider.db")
 
 
 @pytest.fixture
@@ -35,7 +22,7 @@ def run(database, tmp_path):
 
     def run(*arguments, url=f"sqlite:///{database}"):
         arguments = arguments or (str(tmp_path / "backup.db"),)
-        return CliRunner().invoke(main, ["backup", *arguments, "--database-url", url], env={})
+        return cli.run("backup", *arguments, "--database-url", url)
 
     return run
 
@@ -57,8 +44,7 @@ def umask_0():
 def rotate(url):
     """Change two tables in one transaction, as a running provider does."""
     with Database(url) as store:
-        auditor = Auditor(lambda: NOW, uuid4)
-        return KeyAdmin(store, auditor, lambda: NOW, ()).rotate("admin-cli", HERE)
+        return key_admin(store, lambda: NOW).rotate("admin-cli", HERE)
 
 
 def query(path, statement):
@@ -69,14 +55,6 @@ def query(path, statement):
 def content(path):
     with closing(sqlite3.connect(path)) as connection:
         return list(connection.iterdump())
-
-
-def fails(result, cause):
-    """Exit code 2, nothing on stdout, one line on stderr that has the cause."""
-    assert (result.exit_code, result.stdout) == (2, ""), result.output
-    assert result.stderr.startswith("sentryagent-idp: ")
-    assert result.stderr.count("\n") == 1
-    assert cause in result.stderr
 
 
 def test_backup(run, database, target, umask_0):
@@ -173,14 +151,14 @@ def test_what_exists_is_not_touched(run, database, target, make):
     before = {it.name: it.read_bytes() for it in target.parent.iterdir() if it.is_file()}
     path = database if make == "the database" else target
 
-    fails(run(str(path)), f"{path} exists")
+    assert_fails(run(str(path)), f"{path} exists")
 
     assert {it.name: it.read_bytes() for it in target.parent.iterdir() if it.is_file()} == before
 
 
 def test_a_file_that_cannot_be_made(run, tmp_path):
     """One line says why."""
-    fails(run(str(tmp_path / "no" / "backup.db")), "cannot be made: No such file or directory")
+    assert_fails(run(str(tmp_path / "no" / "backup.db")), "cannot be made: No such file or directory")
 
 
 @pytest.mark.parametrize("content", UNPREPARED.values(), ids=UNPREPARED.keys())
@@ -199,7 +177,7 @@ def test_a_database_that_is_not_prepared(run, tmp_path, target, content):
 
 def test_postgresql(run, target):
     """PostgreSQL has a program of its own, and is not asked."""
-    fails(run(url="postgresql+psycopg://idp@127.0.0.1:1/idp"), "`pg_dump`")
+    assert_fails(run(url="postgresql+psycopg://idp@127.0.0.1:1/idp"), "`pg_dump`")
     assert not target.exists()
 
 
@@ -211,7 +189,7 @@ def test_a_damaged_copy_is_no_backup(run, database, target):
         file.seek((root - 1) * size)
         file.write(b"\xff" * size)
 
-    fails(run(), "no file is left of it")
+    assert_fails(run(), "no file is left of it")
 
     assert list(target.parent.glob("backup*")) == []
 
@@ -244,5 +222,5 @@ def test_a_full_disk(run, target, monkeypatch):
 
     monkeypatch.setattr(copying, "_copy", full)
 
-    fails(run(), "database or disk is full")
+    assert_fails(run(), "database or disk is full")
     assert not target.exists()

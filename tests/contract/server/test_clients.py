@@ -1,17 +1,15 @@
 """Admin clients: programs that get admin tokens by a secret of their own."""
 
 import uuid
-from base64 import b64encode
 
 import pytest
 
-from sentryagent_idp.domain.audit import RequestContext
+from kit.provider import HERE, INTROSPECT, REVOKE, TOKEN, issued_by
+from kit.tokens import basic, bearer, token_of
 from sentryagent_idp.errors import AdminRefused
 from sentryagent_idp.tokens import client_secret
 from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.clients import ClientAdmin
-
-HERE = RequestContext("test", None)
 
 
 @pytest.fixture
@@ -27,35 +25,22 @@ def client(admin):
     return made.client_id, secret
 
 
-def basic(client_id, secret):
-    return {"Authorization": "Basic " + b64encode(f"{client_id}:{secret}".encode()).decode()}
-
-
 def grant(provider, client, **form):
     form = {"grant_type": "client_credentials", **form}
-    return provider.http.post("/api/v1/token", data=form, headers=basic(*client))
-
-
-def bearer(answer):
-    assert answer.status_code == 200, answer.text
-    return {"Authorization": f"Bearer {answer.json['access_token']}"}
+    return provider.http.post(TOKEN, data=form, headers=basic(*client))
 
 
 def test_token_of_a_client(provider, client):
     """A client gets an admin token with the scopes that it was made with, by Basic or by the form."""
-    by_form = provider.http.post(
-        "/api/v1/token",
-        data={"grant_type": "client_credentials", "client_id": client[0], "client_secret": client[1]},
-    )
-    for answer in (grant(provider, client), by_form):
+    for answer in (grant(provider, client), provider.grant(client)):
         assert answer.json["scope"] == "agents:write policies:read"
         assert answer.json["expires_in"] == 3600
         assert answer.headers["Cache-Control"] == "no-store"
-        assert provider.http.get("/api/v1/oidc/trust-policies", headers=bearer(answer)).status_code == 200
-        assert provider.http.get("/api/v1/audit", headers=bearer(answer)).status_code == 403
-        agent = provider.agent(f"{uuid.uuid4()}@example.com", headers=bearer(answer))
+        assert provider.http.get("/api/v1/oidc/trust-policies", headers=issued_by(answer)).status_code == 200
+        assert provider.http.get("/api/v1/audit", headers=issued_by(answer)).status_code == 403
+        agent = provider.agent(f"{uuid.uuid4()}@example.com", headers=issued_by(answer))
         credentials = f"/api/v1/agents/{agent['agentId']}/credentials"
-        assert provider.http.post(credentials, headers=bearer(answer)).status_code == 201
+        assert provider.http.post(credentials, headers=issued_by(answer)).status_code == 201
 
 
 @pytest.mark.parametrize("scope", ["policies:read", "agents:read", "agents:write policies:read"])
@@ -83,7 +68,7 @@ def test_ids_fit_into_basic_credentials(client):
 
 def test_new_secret(provider, admin, client):
     """After a rotation the old secret is refused at once and the new one works; tokens stay good."""
-    token = bearer(grant(provider, client))
+    token = issued_by(grant(provider, client))
     _, secret = admin.rotate("admin-cli", client[0], HERE)
 
     assert grant(provider, client).status_code == 401
@@ -94,7 +79,7 @@ def test_new_secret(provider, admin, client):
 def test_revoked_client(provider, admin, client):
     """A revoked client's secret and its tokens are refused at once, in every process and by introspection."""
     other = provider.with_settings()
-    token = bearer(grant(provider, client))
+    token = issued_by(grant(provider, client))
     assert other.http.get("/api/v1/agents", headers=token).status_code == 200
 
     admin.revoke("admin-cli", client[0], HERE)
@@ -104,10 +89,8 @@ def test_revoked_client(provider, admin, client):
         assert answer.status_code == 401
         assert "admin client was revoked" in answer.json["message"]
         assert grant(process, client).status_code == 401
-    text = token["Authorization"].removeprefix("Bearer ")
-    introspected = provider.http.post(
-        "/api/v1/token/introspect", data={"token": text}, headers=provider.admin
-    )
+    text = token_of(token)
+    introspected = provider.post(INTROSPECT, data={"token": text})
     assert introspected.json == {"active": False}
 
 
@@ -123,12 +106,12 @@ def test_unknown_and_revoked_clients_have_no_second_life(admin, client):
 
 def test_client_revokes_its_own_tokens_by_its_secret(provider, client):
     """A client's credentials end its own token, and nobody else's, whatever scopes it has."""
-    token = bearer(grant(provider, client))
-    text = token["Authorization"].removeprefix("Bearer ")
-    foreign = provider.admin["Authorization"].removeprefix("Bearer ")
+    token = issued_by(grant(provider, client))
+    text = token_of(token)
+    foreign = token_of(provider.admin)
 
-    own = provider.http.post("/api/v1/token/revoke", data={"token": text}, headers=basic(*client))
-    others = provider.http.post("/api/v1/token/revoke", data={"token": foreign}, headers=basic(*client))
+    own = provider.http.post(REVOKE, data={"token": text}, headers=basic(*client))
+    others = provider.http.post(REVOKE, data={"token": foreign}, headers=basic(*client))
 
     assert (own.status_code, others.status_code) == (200, 403)
     assert provider.http.get("/api/v1/agents", headers=token).status_code == 401
@@ -184,13 +167,13 @@ def test_unproven_clients(provider, client, monkeypatch, credentials, known):
 
 def test_failed_authentications_are_audited_by_their_number(provider, admin, client):
     """Guesses, and tokens of a revoked client, leave one record for each kind, and no more."""
-    token = bearer(grant(provider, client))
+    token = issued_by(grant(provider, client))
     for _ in range(3):
         grant(provider, (client[0], "guess"))
     admin.revoke("admin-cli", client[0], HERE)
     for _ in range(2):
         provider.http.get("/api/v1/agents", headers=token)
-    provider.http.get("/api/v1/agents", headers={"Authorization": "Bearer made-up"})
+    provider.http.get("/api/v1/agents", headers=bearer("made-up"))
     assert provider.audit(action="auth.failed") == []
 
     provider.end_minute()

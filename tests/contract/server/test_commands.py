@@ -4,12 +4,13 @@ import os
 import socket
 from pathlib import Path
 
-import jwt
 import pytest
 import structlog
-from click.testing import CliRunner
 from structlog.testing import capture_logs
 
+from kit.cli import assert_fails, run
+from kit.processes import free_port
+from kit.tokens import bearer, claims_of
 from sentryagent_idp.cli.main import main
 from sentryagent_idp.config import Settings
 from sentryagent_idp.published_settings import remember
@@ -28,20 +29,6 @@ def folder(tmp_path, monkeypatch):
     structlog.reset_defaults()  # `serve` configures logging to the runner's own stderr
 
 
-def run(*arguments, **variables):
-    environ = {f"SENTRYAGENT_{name}": value for name, value in variables.items()}
-    return CliRunner().invoke(main, arguments, env=environ, catch_exceptions=False)
-
-
-def fails(result, cause):
-    """Exit code 2, nothing on stdout, one line on stderr that has the cause."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("sentryagent-idp: ")
-    assert cause in line
-
-
 @pytest.mark.parametrize("command", ["serve", "migrate", "admin-token"])
 @pytest.mark.parametrize(
     ("variables", "name"),
@@ -58,7 +45,7 @@ def fails(result, cause):
 )
 def test_wrong_settings_end_a_command(folder, command, variables, name):
     """One line that names the variable, exit code 2, and no file made."""
-    fails(run(command, **variables), f"SENTRYAGENT_{name}")
+    assert_fails(run(command, **variables), f"SENTRYAGENT_{name}")
     assert list(folder.iterdir()) == []
 
 
@@ -77,7 +64,9 @@ def test_wrong_settings_end_a_command(folder, command, variables, name):
 )
 def test_wrong_flags_name_their_variable(folder, flags, name):
     """A flag wins over its good variable, and is refused under the variable's name."""
-    fails(run("serve", *flags, PORT="3999", PUBLIC_URL="https://idp.example.com"), f"SENTRYAGENT_{name}")
+    assert_fails(
+        run("serve", *flags, PORT="3999", PUBLIC_URL="https://idp.example.com"), f"SENTRYAGENT_{name}"
+    )
     assert list(folder.iterdir()) == []
 
 
@@ -90,7 +79,9 @@ def test_port_in_use(folder, listening):
             other.listen()
         port = other.getsockname()[1]
 
-        fails(run("serve", "--port", str(port)), f"SENTRYAGENT_PORT: cannot listen on 127.0.0.1:{port}")
+        assert_fails(
+            run("serve", "--port", str(port)), f"SENTRYAGENT_PORT: cannot listen on 127.0.0.1:{port}"
+        )
     assert list(folder.iterdir()) == []
 
 
@@ -112,7 +103,7 @@ def test_admin_token_makes_no_database(folder, content):
     if content is not None:
         file.write_bytes(content)
 
-    fails(run("admin-token"), "SENTRYAGENT_DATABASE_URL")
+    assert_fails(run("admin-token"), "SENTRYAGENT_DATABASE_URL")
 
     assert (file.read_bytes() if file.exists() else None) == content
     assert {it.name for it in folder.iterdir()} <= {"sentryagent.db"}
@@ -135,7 +126,7 @@ def _mint(provider, *arguments, **variables):
 def _claims(result):
     assert result.exit_code == 0, result.output
     assert result.stdout.count("\n") == 1
-    return jwt.decode(result.stdout.strip(), options={"verify_signature": False})
+    return claims_of(result.stdout.strip())
 
 
 @pytest.fixture
@@ -172,7 +163,7 @@ def test_admin_token_is_good_at_the_api(served):
     narrow = _mint(served, "--scope", "audit:read policies:read").stdout.strip()
 
     def status(path):
-        return served.http.get(path, headers={"Authorization": f"Bearer {narrow}"}).status_code
+        return served.http.get(path, headers=bearer(narrow)).status_code
 
     served.clock.advance(2)
     assert (status("/api/v1/audit"), status("/api/v1/oidc/trust-policies"), status("/api/v1/agents")) == (
@@ -195,7 +186,7 @@ def test_admin_token_lives_no_longer_than_others(served, ttl, variables, lifetim
 @pytest.mark.parametrize("scope", ["", "everything", "agents:read agents:delete"])
 def test_admin_token_knows_its_scopes(served, scope):
     """An unknown scope is refused with those that there are."""
-    fails(_mint(served, "--scope", scope), "--scope: unknown")
+    assert_fails(_mint(served, "--scope", scope), "--scope: unknown")
 
 
 @pytest.mark.parametrize("ttl", ["0", "-1", "1h"])
@@ -225,8 +216,10 @@ def test_wrong_encryption_key(folder):
     )
 
     assert run("admin-token", DATABASE_URL=url, **key).exit_code == 0
-    fails(run("admin-token", DATABASE_URL=url, KEY_ENCRYPTION_KEY="l" * 32), "SENTRYAGENT_KEY_ENCRYPTION_KEY")
-    fails(run("admin-token", DATABASE_URL=url), "SENTRYAGENT_KEY_ENCRYPTION_KEY")
+    assert_fails(
+        run("admin-token", DATABASE_URL=url, KEY_ENCRYPTION_KEY="l" * 32), "SENTRYAGENT_KEY_ENCRYPTION_KEY"
+    )
+    assert_fails(run("admin-token", DATABASE_URL=url), "SENTRYAGENT_KEY_ENCRYPTION_KEY")
 
 
 def test_serve_with_keys_in_clear_under_an_encryption_key(folder):
@@ -235,9 +228,9 @@ def test_serve_with_keys_in_clear_under_an_encryption_key(folder):
     prepare(Settings.from_environ({"SENTRYAGENT_DATABASE_URL": url}))
     before = (folder / "x.db").read_bytes()
 
-    served = run("serve", DATABASE_URL=url, PORT=_free_port(), KEY_ENCRYPTION_KEY="k" * 32)
+    served = run("serve", DATABASE_URL=url, PORT=str(free_port()), KEY_ENCRYPTION_KEY="k" * 32)
 
-    fails(served, "`sentryagent-idp keys rewrap`")
+    assert_fails(served, "`sentryagent-idp keys rewrap`")
     assert (folder / "x.db").read_bytes() == before
 
 
@@ -291,14 +284,8 @@ def test_database_of_a_newer_version(folder):
     before = Path(folder / "x.db").read_bytes()
 
     for command in EVERY_COMMAND:
-        fails(run(*command, DATABASE_URL=url, PORT=_free_port()), "The database is at step")
+        assert_fails(run(*command, DATABASE_URL=url, PORT=str(free_port())), "The database is at step")
     copied = run("copy-database", "--from", url, DATABASE_URL=f"sqlite:///{folder / 'y.db'}")
-    fails(copied, "--from: The database is at step")
+    assert_fails(copied, "--from: The database is at step")
     assert not (folder / "y.db").exists()
     assert Path(folder / "x.db").read_bytes() == before
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])

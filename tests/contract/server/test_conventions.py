@@ -6,11 +6,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-EXCHANGE = "/api/v1/oidc/token"
-POLICIES = "/api/v1/oidc/trust-policies"
-AGENTS = "/api/v1/agents"
+from kit.provider import AGENTS, EXCHANGE, NOBODY, POLICIES
+from kit.refusals import assert_invalid, assert_refused
+
 LIMIT = 32 * 1024
-NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 
 @pytest.mark.parametrize(
@@ -48,7 +47,7 @@ def test_request_id_is_new_for_each_request(provider):
 
 def test_request_id_leads_to_the_audit_record(provider):
     """The record of an audited request has the id that the caller was given."""
-    answer = provider.http.post(AGENTS, json={"email": "a@octo-org.example"}, headers=provider.admin)
+    answer = provider.post(AGENTS, json={"email": "a@octo-org.example"})
 
     records = provider.audit(requestId=answer.headers["X-Request-Id"])
 
@@ -58,9 +57,9 @@ def test_request_id_leads_to_the_audit_record(provider):
 @pytest.mark.parametrize(
     "path", ["/", "/api/v1", "/api/v2/agents", f"{AGENTS}/", "/api/v1//agents", "//health"]
 )
-def test_unknown_path_is_404_and_never_a_redirect(still_provider, refused, path):
+def test_unknown_path_is_404_and_never_a_redirect(still_provider, path):
     """A redirect would carry a POST with its token elsewhere."""
-    refused(still_provider.http.post(path, json={}, headers=still_provider.admin), 404, "NOT_FOUND", {})
+    assert_refused(still_provider.post(path, json={}), 404, "NOT_FOUND", {})
 
 
 @pytest.mark.parametrize(
@@ -73,11 +72,11 @@ def test_unknown_path_is_404_and_never_a_redirect(still_provider, refused, path)
         ("POST", "/health", {"GET", "HEAD", "OPTIONS"}),
     ],
 )
-def test_wrong_method_says_which_are_right(still_provider, refused, method, path, allowed):
+def test_wrong_method_says_which_are_right(still_provider, method, path, allowed):
     """A 405 lists in Allow what the path takes."""
-    answer = still_provider.http.open(path, method=method, headers=still_provider.admin)
+    answer = still_provider.call(method, path)
 
-    refused(answer, 405, "METHOD_NOT_ALLOWED", {})
+    assert_refused(answer, 405, "METHOD_NOT_ALLOWED", {})
     assert set(answer.headers["Allow"].split(", ")) == allowed
 
 
@@ -96,9 +95,9 @@ def test_wrong_method_says_which_are_right(still_provider, refused, method, path
         )
     ],
 )
-def test_unknown_id_is_the_resources_own_404(still_provider, refused, method, path, code):
+def test_unknown_id_is_the_resources_own_404(still_provider, method, path, code):
     """An id that is no UUID is as unknown as a UUID that nothing has."""
-    refused(still_provider.http.open(path, method=method, headers=still_provider.admin), 404, code, {})
+    assert_refused(still_provider.call(method, path), 404, code, {})
 
 
 WRONG_TEXTS = [
@@ -139,25 +138,23 @@ WRONG_TEXTS = [
     ("method", "path", "required"),
     [("POST", EXCHANGE, "token"), ("POST", AGENTS, "email"), ("POST", POLICIES, "repository")],
 )
-def test_json_means_one_thing_only(still_provider, invalid, method, path, required, text, field):
+def test_json_means_one_thing_only(still_provider, method, path, required, text, field):
     """What two parsers could read differently, or what is of the wrong type, is refused with its field."""
     body = text.replace(b"FIELD", required.encode()).replace(
         "FIELD".encode("utf-16-le"), required.encode("utf-16-le")
     )
 
-    answer = still_provider.http.open(
-        path, method=method, data=body, content_type="application/json", headers=still_provider.admin
-    )
+    answer = still_provider.call(method, path, data=body, content_type="application/json")
 
-    assert invalid(answer, field.replace("FIELD", required))
+    assert_invalid(answer, field.replace("FIELD", required))
 
 
 @pytest.mark.parametrize("name", ["x" * 65, "eyJhbGciOiJSUzI1NiJ9." * 20])
-def test_a_long_unknown_name_is_cut(still_provider, refused, name):
+def test_a_long_unknown_name_is_cut(still_provider, name):
     """A token that was sent as a member's name does not reach the answer, and with it the log, in whole."""
-    answer = still_provider.http.post(AGENTS, json={name: 1}, headers=still_provider.admin)
+    answer = still_provider.post(AGENTS, json={name: 1})
 
-    assert refused(answer, 400, "VALIDATION_ERROR")["details"]["field"] == f"{name[:64]}…"
+    assert assert_refused(answer, 400, "VALIDATION_ERROR")["details"]["field"] == f"{name[:64]}…"
 
 
 @pytest.mark.parametrize(
@@ -169,7 +166,7 @@ def test_a_long_unknown_name_is_cut(still_provider, refused, name):
 )
 def test_null_is_the_same_as_absent(provider, path, body):
     """All optional members as null make the same record as none of them."""
-    plain = provider.http.post(path, json=body, headers=provider.admin).json
+    plain = provider.post(path, json=body).json
     optional = {
         name: None
         for name in plain.keys() - body.keys()
@@ -191,7 +188,7 @@ def test_null_is_the_same_as_absent(provider, path, body):
         {"repository": "octo-org/other"} if "repository" in body else {"email": "other@octo-org.example"}
     )
 
-    answer = provider.http.post(path, json={**optional, **different}, headers=provider.admin)
+    answer = provider.post(path, json={**optional, **different})
 
     assert answer.status_code == 201, answer.text
     unequal = {name for name in plain if plain[name] != answer.json[name]}
@@ -210,13 +207,11 @@ def test_null_is_the_same_as_absent(provider, path, body):
     ],
 )
 @pytest.mark.parametrize("path", [EXCHANGE, POLICIES, AGENTS])
-def test_other_content_types_are_415(still_provider, refused, path, content_type):
+def test_other_content_types_are_415(still_provider, path, content_type):
     """JSON must be called JSON: a browser's form or text from a foreign page is not read."""
-    answer = still_provider.http.post(
-        path, data=b"{}", content_type=content_type, headers=still_provider.admin
-    )
+    answer = still_provider.post(path, data=b"{}", content_type=content_type)
 
-    refused(answer, 415, "UNSUPPORTED_MEDIA_TYPE", {})
+    assert_refused(answer, 415, "UNSUPPORTED_MEDIA_TYPE", {})
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
@@ -224,7 +219,7 @@ def test_json_with_parameters_is_json(provider, content_type):
     """Parameters and case of the media type do not matter (RFC 9110, 8.3.1)."""
     body = json.dumps({"email": "bot@octo-org.example"})
 
-    answer = provider.http.post(AGENTS, data=body, content_type=content_type, headers=provider.admin)
+    answer = provider.post(AGENTS, data=body, content_type=content_type)
 
     assert answer.status_code == 201
 
@@ -248,7 +243,7 @@ def test_body_of_32_kib_is_the_largest(provider, size, status, chunked):
         else {"data": body}
     )
 
-    answer = provider.http.post(AGENTS, content_type="application/json", headers=provider.admin, **transfer)
+    answer = provider.post(AGENTS, content_type="application/json", **transfer)
 
     assert answer.status_code == status, answer.text
     if status == 413:
@@ -275,11 +270,11 @@ def test_body_of_32_kib_is_the_largest(provider, size, status, chunked):
         ("page=1%00", "page"),
     ],
 )
-def test_lists_refuse_other_pages(still_provider, invalid, path, query, field):
+def test_lists_refuse_other_pages(still_provider, path, query, field):
     """Page and limit are numbers in their range; unknown and repeated parameters are named."""
-    answer = still_provider.http.get(f"{path}?{query}", headers=still_provider.admin)
+    answer = still_provider.get(f"{path}?{query}")
 
-    assert invalid(answer, field)
+    assert_invalid(answer, field)
 
 
 @pytest.mark.parametrize(
@@ -297,9 +292,9 @@ def test_lists_refuse_other_pages(still_provider, invalid, path, query, field):
     ],
 )
 @pytest.mark.parametrize("value", ["%00", "a%00b", "%0A", "%1b[31m", "%C2%85", "%E2%80%A8"])
-def test_filters_refuse_control_characters(still_provider, invalid, path, name, value):
+def test_filters_refuse_control_characters(still_provider, path, name, value):
     """A control character in a filter is refused, before PostgreSQL would choke on a NUL."""
-    assert invalid(still_provider.http.get(f"{path}?{name}={value}", headers=still_provider.admin), name)
+    assert_invalid(still_provider.get(f"{path}?{name}={value}"), name)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +308,7 @@ def test_filters_are_values_not_patterns(provider, path, name, value):
     provider.policy()
     provider.agent()
 
-    answer = provider.http.get(f"{path}?{name}={value}", headers=provider.admin)
+    answer = provider.get(f"{path}?{name}={value}")
 
     assert (answer.status_code, answer.json["total"]) == (200, 0), answer.text
 
@@ -329,9 +324,7 @@ def test_lists_are_in_order_of_creation(provider, path):
             provider.policy(repository=f"octo-org/{name}")
         provider.clock.advance(1)
 
-    pages = [
-        provider.http.get(f"{path}?page={page}&limit=2", headers=provider.admin).json for page in (1, 2, 3, 4)
-    ]
+    pages = [provider.get(f"{path}?page={page}&limit=2").json for page in (1, 2, 3, 4)]
 
     member = "email" if path == AGENTS else "repository"
     found = [item[member] for page in pages for item in page["data"]]
@@ -346,7 +339,7 @@ def test_items_of_one_moment_are_in_order_of_their_ids(provider):
     """The id settles the order where the time does not."""
     ids = [provider.agent(f"{name}@octo-org.example")["agentId"] for name in "abcde"]
 
-    answer = provider.http.get(AGENTS, headers=provider.admin).json
+    answer = provider.get(AGENTS).json
 
     assert [agent["agentId"] for agent in answer["data"]] == sorted(ids)
     assert answer["limit"] == 20
@@ -374,17 +367,17 @@ def test_times_are_utc_with_z(provider):
         True,
     ],
 )
-def test_times_without_zone_or_calendar_are_refused(still_provider, invalid, moment):
+def test_times_without_zone_or_calendar_are_refused(still_provider, moment):
     """A time needs its zone, and must exist in UTC."""
     body = {"repository": "octo-org/hello-agent", "expiresAt": moment}
 
-    assert invalid(still_provider.http.post(POLICIES, json=body, headers=still_provider.admin), "expiresAt")
+    assert_invalid(still_provider.post(POLICIES, json=body), "expiresAt")
 
 
-def test_unexpected_error_tells_nothing_but_its_request_id(provider, refused, monkeypatch):
+def test_unexpected_error_tells_nothing_but_its_request_id(provider, monkeypatch):
     """A defect of ours is a 500 without its cause, in the usual shape."""
     monkeypatch.setattr(provider.store, "read", lambda: 1 / 0)
 
-    answer = provider.http.get(POLICIES, headers=provider.admin)
+    answer = provider.get(POLICIES)
 
-    assert "division" not in refused(answer, 500, "INTERNAL_SERVER_ERROR", {})["message"]
+    assert "division" not in assert_refused(answer, 500, "INTERNAL_SERVER_ERROR", {})["message"]

@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 import pytest
 from argon2 import PasswordHasher
 
+from kit.provider import NOBODY, made
+from kit.refusals import assert_invalid, assert_refused
 from sentryagent_idp.domain.agent import Credential
 from sentryagent_idp.tokens import client_secret
-
-NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 
 @pytest.fixture
@@ -26,21 +26,18 @@ def path(agent, credential="", action=""):
 
 
 def generate(provider, agent, **body):
-    answer = provider.http.post(path(agent), json=body, headers=provider.admin)
-    assert answer.status_code == 201, answer.text
-    return answer.json
+    return made(provider.post(path(agent), json=body))
 
 
 def token_status(provider, agent, secret):
     """What the token endpoint says to this secret."""
-    body = {"grant_type": "client_credentials", "client_id": agent, "client_secret": secret}
-    return provider.http.post("/api/v1/token", data=body).status_code
+    return provider.grant((agent, secret)).status_code
 
 
 @pytest.mark.parametrize("sent", [{}, {"json": {}}, {"json": {"expiresAt": None}}])
 def test_secret_is_shown_once(provider, agent, sent):
     """A new credential shows its secret; nothing shows it again. A body is not needed."""
-    answer = provider.http.post(path(agent), headers=provider.admin, **sent)
+    answer = provider.post(path(agent), **sent)
 
     assert answer.status_code == 201
     assert answer.headers["Cache-Control"] == "no-store"
@@ -56,7 +53,7 @@ def test_secret_is_shown_once(provider, agent, sent):
     }
     assert answer.json == {**record, "clientSecret": secret}
     assert UUID(record["credentialId"])
-    listed = provider.http.get(path(agent), headers=provider.admin)
+    listed = provider.get(path(agent))
     assert listed.json == {"data": [record], "total": 1, "page": 1, "limit": 20}
 
 
@@ -79,7 +76,7 @@ def test_rotation_ends_the_old_secret(provider, agent):
     """A rotated credential keeps its id and has a new secret; the old one is refused at once."""
     old = generate(provider, agent)
 
-    answer = provider.http.post(path(agent, old["credentialId"], "rotate"), headers=provider.admin)
+    answer = provider.post(path(agent, old["credentialId"], "rotate"))
 
     assert answer.status_code == 200
     assert answer.headers["Cache-Control"] == "no-store"
@@ -88,18 +85,18 @@ def test_rotation_ends_the_old_secret(provider, agent):
     assert token_status(provider, agent, answer.json["clientSecret"]) == 200
 
 
-def test_revocation_ends_a_secret(provider, agent, refused):
+def test_revocation_ends_a_secret(provider, agent):
     """A revoked credential stays in the list, and is neither accepted, rotated nor revoked again."""
     credential = generate(provider, agent)
     one = path(agent, credential["credentialId"])
 
-    assert provider.http.delete(one, headers=provider.admin).status_code == 204
+    assert provider.delete(one).status_code == 204
 
     assert token_status(provider, agent, credential["clientSecret"]) == 401
-    (listed,) = provider.http.get(path(agent), headers=provider.admin).json["data"]
+    (listed,) = provider.get(path(agent)).json["data"]
     assert (listed["status"], listed["revokedAt"]) == ("revoked", "2026-11-24T12:00:00Z")
-    refused(provider.http.delete(one, headers=provider.admin), 404, "CREDENTIAL_NOT_FOUND", {})
-    refused(provider.http.post(f"{one}/rotate", headers=provider.admin), 404, "CREDENTIAL_NOT_FOUND", {})
+    assert_refused(provider.delete(one), 404, "CREDENTIAL_NOT_FOUND", {})
+    assert_refused(provider.post(f"{one}/rotate"), 404, "CREDENTIAL_NOT_FOUND", {})
 
 
 def test_secret_expires(provider, agent):
@@ -113,26 +110,26 @@ def test_secret_expires(provider, agent):
     assert statuses == [200, 401]
 
 
-def test_five_may_live(provider, agent, refused):
+def test_five_may_live(provider, agent):
     """The sixth is refused; what is revoked or expired makes room, and another agent has its own five."""
     made = [generate(provider, agent) for _ in range(4)]
     generate(provider, agent, expiresAt="2026-11-24T12:01:00Z")
 
     def attempt():
-        return provider.http.post(path(agent), json={}, headers=provider.admin)
+        return provider.post(path(agent), json={})
 
-    answer = refused(attempt(), 409, "TOO_MANY_CREDENTIALS", {})
+    answer = assert_refused(attempt(), 409, "TOO_MANY_CREDENTIALS", {})
     assert "revoke one" in answer["message"]
-    assert provider.http.get(path(agent), headers=provider.admin).json["total"] == 5
+    assert provider.get(path(agent)).json["total"] == 5
     assert len(provider.audit(action="credential.generated")) == 5
-    rotated = provider.http.post(path(agent, made[0]["credentialId"], "rotate"), headers=provider.admin)
+    rotated = provider.post(path(agent, made[0]["credentialId"], "rotate"))
     assert rotated.status_code == 200
     provider.clock.advance(60)
     assert attempt().status_code == 201
-    refused(attempt(), 409, "TOO_MANY_CREDENTIALS", {})
-    provider.http.delete(path(agent, made[1]["credentialId"]), headers=provider.admin)
+    assert_refused(attempt(), 409, "TOO_MANY_CREDENTIALS", {})
+    provider.delete(path(agent, made[1]["credentialId"]))
     assert attempt().status_code == 201
-    refused(attempt(), 409, "TOO_MANY_CREDENTIALS", {})
+    assert_refused(attempt(), 409, "TOO_MANY_CREDENTIALS", {})
     generate(provider, provider.agent("other@octo-org.example")["agentId"])
 
 
@@ -179,7 +176,7 @@ def test_rotation_gives_a_secret_of_today(provider, agent, earlier):
     """Who rotates has no secret of an earlier version left."""
     old = earlier(credential_id=UUID(int=1))
 
-    answer = provider.http.post(path(agent, str(UUID(int=1)), "rotate"), headers=provider.admin)
+    answer = provider.post(path(agent, str(UUID(int=1)), "rotate"))
 
     assert token_status(provider, agent, old) == 401
     assert token_status(provider, agent, answer.json["clientSecret"]) == 200
@@ -194,48 +191,48 @@ def test_rotation_gives_a_secret_of_today(provider, agent, earlier):
         ([], "body"),
     ],
 )
-def test_body_rules(provider, agent, invalid, body, field):
+def test_body_rules(provider, agent, body, field):
     """The expiry is a time with its zone; nothing else may be said."""
-    assert invalid(provider.http.post(path(agent), json=body, headers=provider.admin), field)
+    assert_invalid(provider.post(path(agent), json=body), field)
 
 
-def test_body_of_another_type(provider, agent, refused):
+def test_body_of_another_type(provider, agent):
     """A body is not ignored because none is needed."""
-    answer = provider.http.post(path(agent), data=b"expiresAt=x", headers=provider.admin)
+    answer = provider.post(path(agent), data=b"expiresAt=x")
 
-    refused(answer, 415, "UNSUPPORTED_MEDIA_TYPE", {})
+    assert_refused(answer, 415, "UNSUPPORTED_MEDIA_TYPE", {})
 
 
 @pytest.mark.parametrize("credential", [NOBODY, "x", "%00"])
 @pytest.mark.parametrize(("method", "action"), [("POST", "rotate"), ("DELETE", "")])
-def test_unknown_credential(provider, agent, refused, credential, method, action):
+def test_unknown_credential(provider, agent, credential, method, action):
     """What names no credential of this agent is 404 with its own code, also another agent's."""
     other = provider.agent("other@octo-org.example")["agentId"]
     strange = generate(provider, other)["credentialId"]
 
     for one in (credential, strange):
-        answer = provider.http.open(path(agent, one, action), method=method, headers=provider.admin)
-        refused(answer, 404, "CREDENTIAL_NOT_FOUND", {})
+        answer = provider.call(method, path(agent, one, action))
+        assert_refused(answer, 404, "CREDENTIAL_NOT_FOUND", {})
 
 
-def test_unknown_agent(provider, refused):
+def test_unknown_agent(provider):
     """Without the agent there are no credentials."""
     for method, action in (("GET", ()), ("POST", ()), ("POST", (NOBODY, "rotate")), ("DELETE", (NOBODY,))):
-        answer = provider.http.open(path(NOBODY, *action), method=method, headers=provider.admin)
-        refused(answer, 404, "AGENT_NOT_FOUND", {})
+        answer = provider.call(method, path(NOBODY, *action))
+        assert_refused(answer, 404, "AGENT_NOT_FOUND", {})
 
 
-def test_decommissioned_agent(provider, agent, refused):
+def test_decommissioned_agent(provider, agent):
     """A decommissioned agent gets no new secret, and its old ones can still be listed and revoked."""
     credential = generate(provider, agent)
-    provider.http.delete(f"/api/v1/agents/{agent}", headers=provider.admin)
+    provider.delete(f"/api/v1/agents/{agent}")
     one = path(agent, credential["credentialId"])
 
     assert token_status(provider, agent, credential["clientSecret"]) == 401
-    refused(provider.http.post(path(agent), json={}, headers=provider.admin), 409, "AGENT_DECOMMISSIONED", {})
-    refused(provider.http.post(f"{one}/rotate", headers=provider.admin), 409, "AGENT_DECOMMISSIONED", {})
-    assert provider.http.get(path(agent), headers=provider.admin).json["total"] == 1
-    assert provider.http.delete(one, headers=provider.admin).status_code == 204
+    assert_refused(provider.post(path(agent), json={}), 409, "AGENT_DECOMMISSIONED", {})
+    assert_refused(provider.post(f"{one}/rotate"), 409, "AGENT_DECOMMISSIONED", {})
+    assert provider.get(path(agent)).json["total"] == 1
+    assert provider.delete(one).status_code == 204
 
 
 def test_suspension_pauses_secrets(provider, agent):
@@ -243,7 +240,7 @@ def test_suspension_pauses_secrets(provider, agent):
     secret = generate(provider, agent)["clientSecret"]
     statuses = []
     for status in ("suspended", "active"):
-        provider.http.patch(f"/api/v1/agents/{agent}", json={"status": status}, headers=provider.admin)
+        provider.patch(f"/api/v1/agents/{agent}", json={"status": status})
         statuses.append(token_status(provider, agent, secret))
 
     assert statuses == [401, 200]
@@ -256,10 +253,7 @@ def test_list_is_paged(provider, agent):
         ids.append(generate(provider, agent)["credentialId"])
         provider.clock.advance(1)
 
-    pages = [
-        provider.http.get(f"{path(agent)}?limit=2&page={page}", headers=provider.admin).json
-        for page in (1, 2)
-    ]
+    pages = [provider.get(f"{path(agent)}?limit=2&page={page}").json for page in (1, 2)]
 
     assert [it["credentialId"] for page in pages for it in page["data"]] == ids
     assert [(page["total"], page["limit"]) for page in pages] == [(3, 2), (3, 2)]
@@ -269,8 +263,8 @@ def test_changes_are_audited(provider, agent):
     """Generate, rotate and revoke leave the credential's id and never its secret."""
     credential = generate(provider, agent)
     one = path(agent, credential["credentialId"])
-    rotated = provider.http.post(f"{one}/rotate", headers=provider.admin).json
-    provider.http.delete(one, headers=provider.admin)
+    rotated = provider.post(f"{one}/rotate").json
+    provider.delete(one)
 
     records = [it for it in provider.audit(agentId=agent) if it["action"].startswith("credential.")][::-1]
 

@@ -2,27 +2,9 @@
 
 import pytest
 
+from kit.policies import delete, get, listed, put
+from kit.refusals import assert_invalid, assert_refused
 from mock_idp.job import Job
-
-PATH = "/api/v1/oidc/trust-policies"
-REPOSITORY = "octo-org/hello-agent"
-
-
-def put(provider, policy, headers=None, /, *, if_match=None, **body):
-    extra = {} if if_match is None else {"If-Match": if_match}
-    return provider.http.put(
-        f"{PATH}/{policy['id']}",
-        json={"repository": REPOSITORY, **body},
-        headers={**(headers or provider.admin), **extra},
-    )
-
-
-def get(provider, policy_id):
-    return provider.http.get(f"{PATH}/{policy_id}", headers=provider.admin)
-
-
-def listed(provider, query=""):
-    return provider.http.get(f"{PATH}?limit=100&{query}", headers=provider.admin).json["data"]
 
 
 def _registered(provider, **policy):
@@ -66,11 +48,11 @@ def test_derivation_is_audited_with_the_registration(provider):
     assert created["agentId"] == policy["agentId"] == agent
 
 
-def test_no_policy_is_derived_on_conflict_or_without_trust(provider, refused):
+def test_no_policy_is_derived_on_conflict_or_without_trust(provider):
     """A 409 derives nothing, nor does an admin's registration or a policy that is not trustRegistered."""
     bootstrap, _, _ = _registered(provider)
     headers = provider.bootstrap_headers()
-    refused(
+    assert_refused(
         provider.http.post("/api/v1/agents", json={"email": "bot@octo-org.example"}, headers=headers),
         409,
         "AGENT_ALREADY_EXISTS",
@@ -130,7 +112,7 @@ def test_derived_policies_end_with_their_origin(provider, end):
     """DELETE, and a PUT without trustRegistered or with an agentId, remove the derived policies, audited each."""
     bootstrap, agent, derived = _registered(provider)
     if end == "delete":
-        provider.http.delete(f"{PATH}/{bootstrap['id']}", headers=provider.admin)
+        delete(provider, bootstrap)
     else:
         other = provider.agent("other@octo-org.example")["agentId"]
         put(provider, bootstrap, **({"agentId": other} if end == "agent" else {}))
@@ -145,7 +127,7 @@ def test_a_derived_policy_can_be_deleted_alone(provider):
     """Without its derived policy an agent gets no token; the bootstrap policy stays."""
     bootstrap, agent, derived = _registered(provider)
 
-    provider.http.delete(f"{PATH}/{derived['id']}", headers=provider.admin)
+    delete(provider, derived)
 
     assert provider.exchange(agentId=agent).status_code == 403
     assert get(provider, bootstrap["id"]).status_code == 200
@@ -164,23 +146,23 @@ def test_a_derived_policy_can_be_deleted_alone(provider):
         {"agentId": None, "trustRegistered": True},
     ],
 )
-def test_a_derived_policy_is_changed_through_its_origin(provider, refused, body):
+def test_a_derived_policy_is_changed_through_its_origin(provider, body):
     """A PUT of it would last until the next of its origin: what an admin closed would be open again."""
     bootstrap, agent, derived = _registered(provider, branch="main")
 
     answer = put(provider, derived, **{"agentId": agent, **body})
     returned = put(provider, derived, **derived)
 
-    refused(answer, 409, "TRUST_POLICY_DERIVED", {"derivedFrom": bootstrap["id"]})
-    refused(returned, 409, "TRUST_POLICY_DERIVED", {"derivedFrom": bootstrap["id"]})
+    assert_refused(answer, 409, "TRUST_POLICY_DERIVED", {"derivedFrom": bootstrap["id"]})
+    assert_refused(returned, 409, "TRUST_POLICY_DERIVED", {"derivedFrom": bootstrap["id"]})
     assert get(provider, derived["id"]).json == derived
 
 
-def test_a_version_that_is_gone_is_told_first(provider, refused):
+def test_a_version_that_is_gone_is_told_first(provider):
     """412 comes before the 409: who reads again sees the origin."""
     _, agent, derived = _registered(provider)
 
-    refused(put(provider, derived, if_match='"99"', agentId=agent), 412, "PRECONDITION_FAILED", {})
+    assert_refused(put(provider, derived, if_match='"99"', agentId=agent), 412, "PRECONDITION_FAILED", {})
 
 
 def test_a_detached_policy_stays_as_it_was_closed(provider):
@@ -197,11 +179,11 @@ def test_a_detached_policy_stays_as_it_was_closed(provider):
     (record,) = provider.audit(action="policy.updated", policyId=derived["id"])
     assert record["details"]["changed"]["derivedFrom"] == {"before": bootstrap["id"], "after": None}
     put(provider, bootstrap)
-    provider.http.delete(f"{PATH}/{bootstrap['id']}", headers=provider.admin)
+    delete(provider, bootstrap)
     assert get(provider, derived["id"]).json == detached
 
 
-def test_detaching_obeys_the_rules_of_any_policy(provider, refused, invalid):
+def test_detaching_obeys_the_rules_of_any_policy(provider):
     """Another agent, no agent, more scopes: a PUT that detaches is judged as every PUT."""
     bootstrap, agent, derived = _registered(provider, branch="main")
     poor = provider.admin_headers("policies:write")
@@ -210,13 +192,13 @@ def test_detaching_obeys_the_rules_of_any_policy(provider, refused, invalid):
     def detach(headers=provider.admin, **body):
         return put(provider, derived, headers, **{"branch": "main", "derivedFrom": None, **body})
 
-    refused(detach(poor), 403, "FORBIDDEN", {"requiredScope": "agents:write"})
-    refused(
+    assert_refused(detach(poor), 403, "FORBIDDEN", {"requiredScope": "agents:write"})
+    assert_refused(
         detach(poor, agentId=agent, scopes=["audit:read"]), 403, "FORBIDDEN", {"requiredScope": "audit:read"}
     )
-    assert invalid(detach(agentId=agent, trustRegistered=True), "trustRegistered")
+    assert_invalid(detach(agentId=agent, trustRegistered=True), "trustRegistered")
     twin = {"policyId": bootstrap["id"], "version": bootstrap["version"]}
-    refused(detach(), 409, "TRUST_POLICY_ALREADY_EXISTS", twin)
+    assert_refused(detach(), 409, "TRUST_POLICY_ALREADY_EXISTS", twin)
     assert get(provider, derived["id"]).json == derived
     assert detach(poor, agentId=other).json["agentId"] == other
     assert detach(branch="dev", trustRegistered=True).json["trustRegistered"] is True
@@ -248,7 +230,7 @@ def test_an_agent_registered_late_gets_no_policy(provider, end):
     bootstrap = provider.policy(trustRegistered=True)
     headers = provider.bootstrap_headers()
     if end == "deleted":
-        provider.http.delete(f"{PATH}/{bootstrap['id']}", headers=provider.admin)
+        delete(provider, bootstrap)
     else:
         pins = {"other-repository-id": "22", "no-repository-id": None}
         put(provider, bootstrap, trustRegistered=True, repositoryId=pins[end], repositoryOwnerId=pins[end])

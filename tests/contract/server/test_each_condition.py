@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
+from kit.provider import POLICIES, REPOSITORY
 from sentryagent_idp.domain.conditions import Conditions
 
-POLICIES = "/api/v1/oidc/trust-policies"
-REPOSITORY = "octo-org/hello-agent"
 WORKFLOWS = "octo-org/hello-agent/.github/workflows"
 CALLED = "octo-org/automation/.github/workflows/deploy.yml"
 
@@ -130,8 +129,8 @@ def test_it_is_stored_and_shown_as_it_was_written(row, provider):
     policy = provider.policy(**{row.member: row.value})
     agents = provider.trusted_agent(**{row.member: row.value})[1]
 
-    read = provider.http.get(f"{POLICIES}/{policy['id']}", headers=provider.admin).json
-    listed = provider.http.get(POLICIES, headers=provider.admin).json["data"]
+    read = provider.get(f"{POLICIES}/{policy['id']}").json
+    listed = provider.get(POLICIES).json["data"]
     created = provider.audit(action="policy.created", policyId=policy["id"])
 
     assert policy[row.member] == read[row.member] == agents[row.member] == row.value
@@ -192,9 +191,7 @@ def test_a_simulation_decides_as_the_exchange(row, provider):
     }
 
     meets, fails = (
-        provider.http.post(
-            f"{POLICIES}/simulate", json={"claims": {**run, **claims}}, headers=provider.admin
-        ).json
+        provider.post(f"{POLICIES}/simulate", json={"claims": {**run, **claims}}).json
         for claims in (row.meets, row.fails)
     )
 
@@ -225,7 +222,7 @@ def test_two_policies_that_differ_in_it_alone_are_two(row, provider):
 
     assert answer.json["policyId"] == policy["id"]
     twin = {"repository": REPOSITORY, row.member: row.value}
-    assert provider.http.post(POLICIES, json=twin, headers=provider.admin).status_code == 409
+    assert provider.post(POLICIES, json=twin).status_code == 409
 
 
 @each_condition

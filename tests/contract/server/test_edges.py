@@ -2,9 +2,8 @@
 
 import pytest
 
-POLICIES = "/api/v1/oidc/trust-policies"
-AGENTS = "/api/v1/agents"
-AUDIT = "/api/v1/audit"
+from kit.provider import AGENTS, AUDIT, POLICIES
+
 LAST = "9999-12-31T23:59:59.999999Z"
 FIRST = "0001-01-01T00:00:00Z"
 
@@ -143,7 +142,7 @@ def test_longest_lifetimes_of_policies(each_provider, max_ttl, status):
     """`maxTtl` is a number that the database holds."""
     body = {"repository": "octo-org/max-ttl", "maxTtl": max_ttl}
 
-    answer = each_provider.http.post(POLICIES, json=body, headers=each_provider.admin)
+    answer = each_provider.post(POLICIES, json=body)
 
     assert answer.status_code == status, answer.text
 
@@ -175,7 +174,7 @@ def test_queries(each_provider, agent, path, query, status):
     """Filters and pages at their ends."""
     url = path.replace("AGENT", agent)
 
-    answer = each_provider.http.get(url, query_string=query, headers=each_provider.admin)
+    answer = each_provider.get(url, query_string=query)
 
     assert answer.status_code == status, answer.text
 

@@ -6,16 +6,16 @@ from uuid import UUID
 import jwt
 import pytest
 
+from kit.provider import POLICIES, PROVIDER, REPOSITORY
+from kit.refusals import assert_refused
+from kit.tokens import claims_of, kid_of
 from mock_idp.job import Job
 
-PROVIDER = "https://idp.example.com"
-REPOSITORY = "octo-org/hello-agent"
-POLICIES = "/api/v1/oidc/trust-policies"
 NOON = int(datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp())
 
 
-def claims_of(answer):
-    return jwt.decode(answer.json["access_token"], options={"verify_signature": False})
+def issued_claims(answer):
+    return claims_of(answer.json["access_token"])
 
 
 def test_bootstrap_token(provider):
@@ -34,7 +34,7 @@ def test_bootstrap_token(provider):
         "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
     }
     assert answer.headers["Cache-Control"] == "no-store"
-    claims = claims_of(answer)
+    claims = issued_claims(answer)
     assert claims["sub"] == claims["client_id"] == f"repo:{REPOSITORY}"
     assert claims["provenance"]["policy_id"] == policy["id"]
 
@@ -47,7 +47,7 @@ def test_agent_token_is_as_rfc_9068_says(provider):
     answer = provider.exchange(provider.github_token(job=job), agentId=agent)
 
     header = jwt.get_unverified_header(answer.json["access_token"])
-    claims = claims_of(answer)
+    claims = issued_claims(answer)
     assert header.keys() == {"alg", "typ", "kid"}
     assert (header["alg"], header["typ"]) == ("ES256", "at+jwt")
     assert len(claims.pop("jti")) >= 22
@@ -80,7 +80,7 @@ def test_token_verifies_with_the_published_keys(provider):
     token = provider.exchange(agentId=agent).json["access_token"]
     key_set = jwt.PyJWKSet.from_dict(provider.http.get("/.well-known/jwks.json").json)
 
-    key = key_set[jwt.get_unverified_header(token)["kid"]]
+    key = key_set[kid_of(token)]
 
     options = {"verify_exp": False, "verify_iat": False, "verify_nbf": False}
     claims = jwt.decode(
@@ -99,8 +99,8 @@ def test_token_audience_is_the_configured_one(provider):
     given = other.exchange(provider.github_token(aud="https://hello.example.com"))
     refused = other.exchange(provider.github_token())
 
-    assert claims_of(given)["aud"] == "https://api.example.com"
-    assert claims_of(given)["iss"] == PROVIDER
+    assert issued_claims(given)["aud"] == "https://api.example.com"
+    assert issued_claims(given)["iss"] == PROVIDER
     assert refused.json["details"] == {
         "reason": "wrong_audience",
         "expectedAudience": "https://hello.example.com",
@@ -133,7 +133,7 @@ def test_lifetime_is_the_shortest_of_three(provider, token_ttl, max_ttl, expires
 
     answer = process.exchange(agentId=agent, expiresIn=expires_in)
 
-    claims = claims_of(answer)
+    claims = issued_claims(answer)
     assert claims["exp"] - claims["iat"] == answer.json["expires_in"] == lifetime
     assert datetime.fromisoformat(answer.json["expires_at"]).timestamp() == claims["exp"]
 
@@ -155,16 +155,16 @@ def test_scope_is_the_policys_or_the_part_asked_for(provider, scopes, asked, giv
 
     answer = provider.exchange(agentId=agent, scope=asked)
 
-    assert answer.json["scope"] == claims_of(answer)["scope"] == given
+    assert answer.json["scope"] == issued_claims(answer)["scope"] == given
 
 
 @pytest.mark.parametrize("asked", ["agents:write", "agents:read audit:read", "nothing", "AGENTS:READ"])
-def test_scope_beyond_the_policy_is_refused(provider, refused, asked):
+def test_scope_beyond_the_policy_is_refused(provider, asked):
     """More than the policy gives is 403 with what it does give, and burns nothing."""
     agent, _ = provider.trusted_agent()
     token = provider.github_token()
 
-    refused(
+    assert_refused(
         provider.exchange(token, agentId=agent, scope=asked),
         403,
         "SCOPE_NOT_PERMITTED",
@@ -173,12 +173,12 @@ def test_scope_beyond_the_policy_is_refused(provider, refused, asked):
     assert provider.exchange(token, agentId=agent).status_code == 200
 
 
-def test_scopes_of_a_bootstrap_policy_do_not_reach_its_tokens(provider, refused):
+def test_scopes_of_a_bootstrap_policy_do_not_reach_its_tokens(provider):
     """A bootstrap token has agents:write, whatever the policy lists."""
     provider.policy(scopes=["agents:read", "tokens:read"])
 
     assert provider.exchange().json["scope"] == "agents:write"
-    refused(
+    assert_refused(
         provider.exchange(scope="tokens:read"), 403, "SCOPE_NOT_PERMITTED", {"permitted": ["agents:write"]}
     )
 
@@ -198,7 +198,7 @@ def test_dry_run_tells_and_changes_nothing(provider):
         "expires_in": 60,
         "policyId": policy["id"],
     }
-    assert provider.http.get(f"{POLICIES}/{policy['id']}", headers=provider.admin).json == policy
+    assert provider.get(f"{POLICIES}/{policy['id']}").json == policy
     assert provider.exchange(token, agentId=agent, dryRun=False).status_code == 200
 
 
@@ -209,7 +209,7 @@ def test_last_use_is_noted_once_a_minute(provider):
     for seconds in (0, 59, 1, 60):
         provider.clock.advance(seconds)
         assert provider.exchange().status_code == 200
-        stored = provider.http.get(f"{POLICIES}/{policy['id']}", headers=provider.admin)
+        stored = provider.get(f"{POLICIES}/{policy['id']}")
         noted.append(stored.json["lastUsedAt"])
         assert (stored.json["version"], stored.headers["ETag"]) == (1, '"1"')
         assert stored.json["updatedAt"] == policy["updatedAt"]
@@ -238,8 +238,8 @@ def test_issue_is_audited_with_both_jtis(provider):
     assert record["requestId"] == answer.headers["X-Request-Id"]
     assert record["address"] == "127.0.0.1"
     details = record["details"]
-    assert details["jti"] == jwt.decode(token, options={"verify_signature": False})["jti"]
-    assert details["issuedJti"] == claims_of(answer)["jti"]
+    assert details["jti"] == claims_of(token)["jti"]
+    assert details["issuedJti"] == issued_claims(answer)["jti"]
     assert (details["scope"], details["expiresIn"], details["ref"]) == ("agents:read", 60, "refs/heads/main")
     assert UUID(record["eventId"])
 
@@ -258,7 +258,7 @@ def test_refusal_is_audited_with_its_trace(provider):
     assert record["details"]["trace"][0]["failed"][0]["condition"] == "branch"
 
 
-def test_no_token_without_its_audit_record(provider, refused, monkeypatch):
+def test_no_token_without_its_audit_record(provider, monkeypatch):
     """Where the record cannot be written, no token leaves and the GitHub token stays good (R-AUD-2)."""
     provider.policy()
     token = provider.github_token()
@@ -268,6 +268,6 @@ def test_no_token_without_its_audit_record(provider, refused, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr("sentryagent_idp.store.audit.AuditTable.append", fail)
-        refused(provider.exchange(token), 500, "INTERNAL_SERVER_ERROR", {})
+        assert_refused(provider.exchange(token), 500, "INTERNAL_SERVER_ERROR", {})
 
     assert provider.exchange(token).status_code == 200

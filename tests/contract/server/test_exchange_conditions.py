@@ -2,10 +2,10 @@
 
 import pytest
 
+from kit.provider import NOBODY, POLICIES
+from kit.refusals import assert_refused
 from mock_idp.job import Job
 
-NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
-POLICIES = "/api/v1/oidc/trust-policies"
 CALLED = "octo-org/automation/.github/workflows/deploy.yml@refs/heads/main"
 
 
@@ -83,7 +83,7 @@ def test_both_forms_of_sub_and_none_that_is_known_decide_alike(provider):
         assert provider.exchange(provider.github_token(sub=sub)).status_code == 200
 
 
-def test_missing_ref_type_matters_only_where_a_condition_needs_it(provider, refused):
+def test_missing_ref_type_matters_only_where_a_condition_needs_it(provider):
     """Without ref_type a policy for any branch lets in; one that names a branch makes it a missing claim."""
     policy = provider.policy()
     assert provider.exchange(provider.github_token(ref_type=None)).status_code == 200
@@ -91,18 +91,18 @@ def test_missing_ref_type_matters_only_where_a_condition_needs_it(provider, refu
 
     answer = provider.exchange(provider.github_token(ref_type=None))
 
-    refused(answer, 401, "INVALID_OIDC_TOKEN", {"reason": "missing_claim"})
+    assert_refused(answer, 401, "INVALID_OIDC_TOKEN", {"reason": "missing_claim"})
 
 
 @pytest.mark.parametrize("change", [{"enabled": False}, {"expiresAt": "2026-11-24T12:00:00Z"}])
-def test_a_policy_that_is_off_or_over_lets_nobody_in(provider, refused, change):
+def test_a_policy_that_is_off_or_over_lets_nobody_in(provider, change):
     """Disabled and expired policies are no candidates, from the next exchange on."""
     policy = provider.policy()
     provider.replace_policy(policy, **change)
 
-    failed = refused(provider.exchange(), 403, "TRUST_POLICY_VIOLATION")["details"]["nearestPolicies"][0][
-        "failed"
-    ]
+    failed = assert_refused(provider.exchange(), 403, "TRUST_POLICY_VIOLATION")["details"]["nearestPolicies"][
+        0
+    ]["failed"]
     assert [it["condition"] for it in failed] == list(change)
 
 
@@ -122,10 +122,10 @@ def test_changes_hold_for_the_next_exchange_in_every_process(provider):
     policy = provider.policy()
     other = provider.with_settings()
     assert other.exchange().status_code == 200
-    pinned = provider.http.get(f"{POLICIES}/{policy['id']}", headers=provider.admin).json
+    pinned = provider.get(f"{POLICIES}/{policy['id']}").json
     provider.replace_policy(pinned, branch="dev")
     assert other.exchange().status_code == 403
-    provider.http.delete(f"{POLICIES}/{policy['id']}", headers=provider.admin)
+    provider.delete(f"{POLICIES}/{policy['id']}")
     assert other.exchange().json["details"]["nearestPolicies"] == []
 
 
@@ -148,21 +148,21 @@ def test_the_most_specific_policy_decides(provider):
         answer = provider.exchange(agentId=agent, dryRun=True).json
         decided.append(ids[answer["policyId"]])
         assert answer["scope"] == ("agents:read tokens:read" if decided[-1] == "any" else "agents:read")
-        provider.http.delete(f"{POLICIES}/{answer['policyId']}", headers=provider.admin)
+        provider.delete(f"{POLICIES}/{answer['policyId']}")
     assert decided == ["two", "exact", "wildcard", "event", "any"]
 
 
-def test_a_policy_is_for_exactly_one_agent_or_for_none(provider, refused):
+def test_a_policy_is_for_exactly_one_agent_or_for_none(provider):
     """A bootstrap policy gives no agent's token, and an agent's policy neither a bootstrap nor another's."""
     agent = provider.agent()["agentId"]
     other = provider.agent("other@octo-org.example")["agentId"]
     policy = provider.policy()
-    refused(provider.exchange(agentId=agent), 403, "TRUST_POLICY_VIOLATION")
-    provider.http.delete(f"{POLICIES}/{policy['id']}", headers=provider.admin)
+    assert_refused(provider.exchange(agentId=agent), 403, "TRUST_POLICY_VIOLATION")
+    provider.delete(f"{POLICIES}/{policy['id']}")
     provider.policy(agentId=agent)
 
-    refused(provider.exchange(), 403, "TRUST_POLICY_VIOLATION")
-    refused(provider.exchange(agentId=other), 403, "TRUST_POLICY_VIOLATION")
+    assert_refused(provider.exchange(), 403, "TRUST_POLICY_VIOLATION")
+    assert_refused(provider.exchange(agentId=other), 403, "TRUST_POLICY_VIOLATION")
     assert provider.exchange(agentId=agent.upper()).status_code == 200
 
 
@@ -176,7 +176,7 @@ def test_first_exchange_pins_the_ids(provider):
     answer = provider.exchange(provider.github_token(job=job))
 
     for stored in (policy, unused):
-        pinned = provider.http.get(f"{POLICIES}/{stored['id']}", headers=provider.admin)
+        pinned = provider.get(f"{POLICIES}/{stored['id']}")
         assert pinned.json["repositoryId"] == job.repository_id
         assert pinned.json["repositoryOwnerId"] == job.repository_owner_id
         assert pinned.json["version"] == 2
@@ -187,7 +187,7 @@ def test_first_exchange_pins_the_ids(provider):
 
 
 @pytest.mark.parametrize("given", ["repositoryId", "repositoryOwnerId"])
-def test_the_id_that_an_admin_left_out_is_pinned(provider, refused, given):
+def test_the_id_that_an_admin_left_out_is_pinned(provider, given):
     """A policy with one of the two ids gets the other at its first exchange, and an owner that changes is noticed (A8)."""
     job = Job()
     ids = {"repositoryId": job.repository_id, "repositoryOwnerId": job.repository_owner_id}
@@ -195,10 +195,10 @@ def test_the_id_that_an_admin_left_out_is_pinned(provider, refused, given):
 
     assert provider.exchange().status_code == 200
 
-    stored = provider.http.get(f"{POLICIES}/{policy['id']}", headers=provider.admin).json
+    stored = provider.get(f"{POLICIES}/{policy['id']}").json
     assert {name: stored[name] for name in ids} == ids
     for claim in ("repository_id", "repository_owner_id"):
-        refused(provider.exchange(provider.github_token(**{claim: "9"})), 403, "IDENTITY_CHANGED", {})
+        assert_refused(provider.exchange(provider.github_token(**{claim: "9"})), 403, "IDENTITY_CHANGED", {})
 
 
 @pytest.mark.parametrize("pin", [{"repositoryId": "1"}, {"repositoryOwnerId": "1"}])
@@ -212,33 +212,33 @@ def test_the_id_that_an_admin_left_out_is_pinned(provider, refused, given):
         ({}, {"scope": "audit:read"}),
     ],
 )
-def test_other_ids_outrank_every_other_refusal(provider, refused, pin, changes, body):
+def test_other_ids_outrank_every_other_refusal(provider, pin, changes, body):
     """A name under other ids is IDENTITY_CHANGED, whatever else would fail, and shows nothing."""
     provider.policy(branch="main", **pin)
 
     answer = provider.exchange(provider.github_token(**changes), **body)
 
-    refused(answer, 403, "IDENTITY_CHANGED", {})
+    assert_refused(answer, 403, "IDENTITY_CHANGED", {})
 
 
-def test_one_pinned_policy_guards_all_of_its_name(provider, refused):
+def test_one_pinned_policy_guards_all_of_its_name(provider):
     """A second policy without ids is no way around the first one's."""
     policy = provider.policy(branch="main", repositoryId="1", repositoryOwnerId="2")
     other = provider.policy(branch="**")
     assert (other["repositoryId"], other["repositoryOwnerId"]) == ("1", "2")
 
-    refused(provider.exchange(), 403, "IDENTITY_CHANGED", {})
+    assert_refused(provider.exchange(), 403, "IDENTITY_CHANGED", {})
     provider.replace_policy(policy, enabled=False)
     provider.replace_policy(other, repositoryId=None, repositoryOwnerId=None)
     assert provider.exchange().status_code == 200
 
 
-def test_a_resurrected_repository_is_refused_until_an_admin_agrees(provider, refused):
+def test_a_resurrected_repository_is_refused_until_an_admin_agrees(provider):
     """Same name, new ids: nothing heals by itself; a PUT with null removes the pin, and it is audited."""
     policy = provider.policy()
     assert provider.exchange().status_code == 200
     stranger = {"repository_id": "999", "repository_owner_id": "998"}
-    refused(provider.exchange(provider.github_token(**stranger)), 403, "IDENTITY_CHANGED", {})
+    assert_refused(provider.exchange(provider.github_token(**stranger)), 403, "IDENTITY_CHANGED", {})
 
     provider.replace_policy(policy, repositoryId=None, repositoryOwnerId=None)
 
@@ -256,7 +256,7 @@ def test_a_derived_policy_keeps_its_age_and_its_use_when_its_origin_changes(prov
     assert provider.exchange(agentId=agent["agentId"]).status_code == 200
 
     def derived():
-        listed = provider.http.get(f"{POLICIES}?agentId={agent['agentId']}", headers=provider.admin).json
+        listed = provider.get(f"{POLICIES}?agentId={agent['agentId']}").json
         (policy,) = listed["data"]
         return policy
 

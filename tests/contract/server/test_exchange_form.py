@@ -5,12 +5,10 @@ from urllib.parse import urlencode
 
 import pytest
 
+from kit.provider import EXCHANGE, FORM, NOBODY, PROVIDER
+from kit.refusals import assert_oauth_refused
 from mock_idp.job import Job
 
-PATH = "/api/v1/oidc/token"
-NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
-PROVIDER = "https://idp.example.com"
-FORM = "application/x-www-form-urlencoded"
 JWT_TYPE = "urn:ietf:params:oauth:token-type:jwt"
 DESCRIPTION = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+")
 
@@ -27,7 +25,7 @@ def form(provider, **changes):
 
 
 def post(provider, **changes):
-    return provider.http.post(PATH, data=form(provider, **changes))
+    return provider.http.post(EXCHANGE, data=form(provider, **changes))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +100,7 @@ def test_resource_names_the_agent(provider):
         ({"scope": "x" * 65}, "invalid_request", "VALIDATION_ERROR"),
     ],
 )
-def test_form_refusals(still_provider, oauth_refused, changes, error, code):
+def test_form_refusals(still_provider, changes, error, code):
     """Each refusal is a 400 in OAuth's words, whose description starts with our code."""
     if not still_provider.audit(action="policy.created"):
         still_provider.policy()
@@ -114,9 +112,9 @@ def test_form_refusals(still_provider, oauth_refused, changes, error, code):
     if token:
         body.pop("subject_token")
 
-    answer = still_provider.http.post(PATH, data=body)
+    answer = still_provider.http.post(EXCHANGE, data=body)
 
-    oauth_refused(answer, 400, error, code)
+    assert_oauth_refused(answer, 400, error, code)
     assert DESCRIPTION.fullmatch(answer.json["error_description"])
     assert "WWW-Authenticate" not in answer.headers
 
@@ -131,34 +129,36 @@ def test_form_refusals(still_provider, oauth_refused, changes, error, code):
         ({"repository_id": "1"}, "IDENTITY_CHANGED"),
     ],
 )
-def test_policy_refusals_are_invalid_request(provider, oauth_refused, changes, code):
+def test_policy_refusals_are_invalid_request(provider, changes, code):
     """The run's own text in a description is kept to the characters that OAuth allows."""
     provider.policy(branch="main", repositoryId=Job().repository_id)
 
     answer = post(provider, subject_token=provider.github_token(**changes))
 
-    oauth_refused(answer, 400, "invalid_request", code)
+    assert_oauth_refused(answer, 400, "invalid_request", code)
     assert DESCRIPTION.fullmatch(answer.json["error_description"])
 
 
 @pytest.mark.parametrize("name", ["subject_token", "grant_type", "scope", "resource", "nothing"])
-def test_a_parameter_is_given_once(still_provider, oauth_refused, name):
+def test_a_parameter_is_given_once(still_provider, name):
     """Of a repeated parameter two parsers could take different ones (federation-security B32)."""
     body = urlencode([*form(still_provider, **{name: "x"}).items(), (name, "y")])
 
-    answer = still_provider.http.post(PATH, data=body, content_type=FORM)
+    answer = still_provider.http.post(EXCHANGE, data=body, content_type=FORM)
 
-    assert name in oauth_refused(answer, 400, "invalid_request", "VALIDATION_ERROR")["error_description"]
+    assert (
+        name in assert_oauth_refused(answer, 400, "invalid_request", "VALIDATION_ERROR")["error_description"]
+    )
 
 
 @pytest.mark.parametrize(
     "body",
     [b"", b"\xff", b"grant_type=%FF", "grant_type=é".encode(), b"&".join(b"a%d=1" % n for n in range(40))],
 )
-def test_malformed_form(still_provider, oauth_refused, body):
+def test_malformed_form(still_provider, body):
     """Text that is no form is refused as such."""
-    oauth_refused(
-        still_provider.http.post(PATH, data=body, content_type=FORM),
+    assert_oauth_refused(
+        still_provider.http.post(EXCHANGE, data=body, content_type=FORM),
         400,
         "invalid_request",
         "VALIDATION_ERROR",
@@ -170,22 +170,22 @@ def test_form_of_32_kib_is_the_largest(still_provider, size, status):
     """A form that is too large is 413 in the form's own shape."""
     body = b"grant_type=" + b"x" * (size - len(b"grant_type="))
 
-    answer = still_provider.http.post(PATH, data=body, content_type=FORM)
+    answer = still_provider.http.post(EXCHANGE, data=body, content_type=FORM)
 
     assert answer.status_code == status
     assert answer.json["error"] == ("unsupported_grant_type" if status == 400 else "invalid_request")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_wrong_method_with_a_form(still_provider, oauth_refused, method):
+def test_wrong_method_with_a_form(still_provider, method):
     """A form gets its own shape also where the method is wrong."""
-    answer = still_provider.http.open(PATH, method=method, content_type=FORM)
+    answer = still_provider.http.open(EXCHANGE, method=method, content_type=FORM)
 
-    oauth_refused(answer, 405, "invalid_request", "METHOD_NOT_ALLOWED")
+    assert_oauth_refused(answer, 405, "invalid_request", "METHOD_NOT_ALLOWED")
     assert "POST" in answer.headers["Allow"]
 
 
-def test_temporary_troubles(provider, oauth_refused):
+def test_temporary_troubles(provider):
     """Limits and an unreachable issuer are `temporarily_unavailable`, with Retry-After."""
     provider.policy()
     limited = provider.with_settings(RATE_LIMIT="1")
@@ -196,11 +196,11 @@ def test_temporary_troubles(provider, oauth_refused):
     answers.append((503, "ISSUER_UNAVAILABLE", post(provider)))
 
     for status, code, answer in answers:
-        oauth_refused(answer, status, "temporarily_unavailable", code)
+        assert_oauth_refused(answer, status, "temporarily_unavailable", code)
         assert int(answer.headers["Retry-After"]) > 0
 
 
-def test_explain_off_silences_the_form(provider, oauth_refused):
+def test_explain_off_silences_the_form(provider):
     """The description is the constant sentence."""
     provider.policy(branch="release-secret")
 
@@ -208,5 +208,7 @@ def test_explain_off_silences_the_form(provider, oauth_refused):
 
     assert (
         "secret"
-        not in oauth_refused(answer, 400, "invalid_request", "BRANCH_NOT_PERMITTED")["error_description"]
+        not in assert_oauth_refused(answer, 400, "invalid_request", "BRANCH_NOT_PERMITTED")[
+            "error_description"
+        ]
     )

@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-PROVIDER = "https://idp.example.com"
+from kit.provider import PROVIDER
+from kit.refusals import assert_refused
+
 NOON = int(datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp())
 
 
@@ -54,33 +56,36 @@ NOON = int(datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp())
         ("too_old", {"iat": NOON - 601}),
     ],
 )
-def test_unacceptable_token_is_401_with_its_reason(still_provider, refused, reason, changes):
+def test_unacceptable_token_is_401_with_its_reason(still_provider, reason, changes):
     """The first failing check names the reason, in the contract's order."""
     answer = still_provider.exchange(still_provider.github_token(**changes))
 
     details = {"reason": reason} | ({"expectedAudience": PROVIDER} if reason == "wrong_audience" else {})
-    refused(answer, 401, "INVALID_OIDC_TOKEN", details)
+    assert_refused(answer, 401, "INVALID_OIDC_TOKEN", details)
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="sentryagent"'
 
 
 @pytest.mark.parametrize(
     "token", ["", "x", "a.b", "a.b.c.d.e", " ", "a.b.c ", "é.b.c", "x" * 16_385, "x" * 32_000]
 )
-def test_text_that_is_no_token_is_malformed(still_provider, refused, token):
+def test_text_that_is_no_token_is_malformed(still_provider, token):
     """Whatever text stands for the token, the refusal is a 401 for its reason."""
     answer = still_provider.http.post("/api/v1/oidc/token", json={"token": token})
 
-    refused(answer, 401, "INVALID_OIDC_TOKEN", {"reason": "malformed"})
+    assert_refused(answer, 401, "INVALID_OIDC_TOKEN", {"reason": "malformed"})
 
 
-def test_own_token_is_no_identity(provider, refused):
+def test_own_token_is_no_identity(provider):
     """A token of ours cannot be exchanged for another (federation-security B15)."""
     provider.policy()
     ours = provider.exchange().json["access_token"]
 
     answer = provider.exchange(ours)
 
-    assert refused(answer, 401, "INVALID_OIDC_TOKEN")["details"]["reason"] in {"wrong_type", "wrong_issuer"}
+    assert assert_refused(answer, 401, "INVALID_OIDC_TOKEN")["details"]["reason"] in {
+        "wrong_type",
+        "wrong_issuer",
+    }
 
 
 @pytest.mark.parametrize(
@@ -94,13 +99,13 @@ def test_times_within_leeway_are_good(provider, changes):
     assert provider.exchange(provider.github_token(**changes)).status_code == 200
 
 
-def test_max_age_is_configurable(provider, refused):
+def test_max_age_is_configurable(provider):
     """`SENTRYAGENT_OIDC_MAX_AGE` says how old a token may be."""
     provider.policy()
     strict = provider.with_settings(OIDC_MAX_AGE="60")
 
     assert strict.exchange(provider.github_token(iat=NOON - 60)).status_code == 200
-    refused(
+    assert_refused(
         strict.exchange(provider.github_token(iat=NOON - 61)),
         401,
         "INVALID_OIDC_TOKEN",
@@ -108,7 +113,7 @@ def test_max_age_is_configurable(provider, refused):
     )
 
 
-def test_a_token_is_exchanged_once(provider, refused):
+def test_a_token_is_exchanged_once(provider):
     """The second use is a replay, also in a dry run, for another agent, and in another process."""
     agent, _ = provider.trusted_agent()
     provider.policy()
@@ -121,7 +126,7 @@ def test_a_token_is_exchanged_once(provider, refused):
         provider.exchange(token, dryRun=True),
         provider.with_settings().exchange(token),
     ):
-        refused(again, 401, "INVALID_OIDC_TOKEN", {"reason": "replayed"})
+        assert_refused(again, 401, "INVALID_OIDC_TOKEN", {"reason": "replayed"})
 
 
 def test_of_many_at_one_moment_one_wins(provider):
@@ -151,12 +156,12 @@ def test_a_refusal_burns_nothing(provider):
     assert provider.exchange(token).status_code == 200
 
 
-def test_unreachable_issuer_is_503(provider, refused):
+def test_unreachable_issuer_is_503(provider):
     """Without any key to check with, the client is told to try again."""
     provider.policy()
     provider.keys.reachable = False
 
     answer = provider.exchange()
 
-    refused(answer, 503, "ISSUER_UNAVAILABLE", {})
+    assert_refused(answer, 503, "ISSUER_UNAVAILABLE", {})
     assert int(answer.headers["Retry-After"]) > 0

@@ -4,11 +4,9 @@ import re
 
 import pytest
 
+from kit.provider import NOBODY, POLICIES, REPOSITORY
+from kit.refusals import assert_invalid, assert_refused
 from mock_idp.job import Job
-
-NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
-REPOSITORY = "octo-org/hello-agent"
-POLICIES = "/api/v1/oidc/trust-policies"
 
 
 @pytest.mark.parametrize(
@@ -46,23 +44,25 @@ POLICIES = "/api/v1/oidc/trust-policies"
         ({"token": "x", "subject_token": "x"}, "subject_token"),
     ],
 )
-def test_malformed_body_is_400(still_provider, invalid, body, field):
+def test_malformed_body_is_400(still_provider, body, field):
     """A member of the wrong type or form is named, before the token is looked at."""
-    assert invalid(still_provider.http.post("/api/v1/oidc/token", json=body), field)
+    assert_invalid(still_provider.http.post("/api/v1/oidc/token", json=body), field)
 
 
 @pytest.mark.parametrize("status", ["unknown", "suspended", "decommissioned"])
-def test_an_agent_that_is_not_active_gets_no_token(provider, refused, status):
+def test_an_agent_that_is_not_active_gets_no_token(provider, status):
     """Unknown, suspended and decommissioned agents are a trust policy violation."""
     agent, _ = provider.trusted_agent()
     if status == "suspended":
-        provider.http.patch(f"/api/v1/agents/{agent}", json={"status": status}, headers=provider.admin)
+        provider.patch(f"/api/v1/agents/{agent}", json={"status": status})
     elif status == "decommissioned":
-        provider.http.delete(f"/api/v1/agents/{agent}", headers=provider.admin)
+        provider.delete(f"/api/v1/agents/{agent}")
 
     answer = provider.exchange(agentId=NOBODY if status == "unknown" else agent)
 
-    assert refused(answer, 403, "TRUST_POLICY_VIOLATION")["message"].startswith("Trust policy violation")
+    assert assert_refused(answer, 403, "TRUST_POLICY_VIOLATION")["message"].startswith(
+        "Trust policy violation"
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,31 +74,33 @@ def test_an_agent_that_is_not_active_gets_no_token(provider, refused, status):
         ({"fault": "bad-signature"}, {}, 401, "INVALID_OIDC_TOKEN"),
     ],
 )
-def test_dry_run_refuses_as_the_exchange_does(provider, refused, changes, body, status, code):
+def test_dry_run_refuses_as_the_exchange_does(provider, changes, body, status, code):
     """What the exchange would refuse, a dry run refuses alike."""
     provider.policy(branch="main")
 
     for dry_run in (True, False):
-        refused(provider.exchange(provider.github_token(**changes), dryRun=dry_run, **body), status, code)
+        assert_refused(
+            provider.exchange(provider.github_token(**changes), dryRun=dry_run, **body), status, code
+        )
 
 
-def test_branch_alone_outranks_other_failures(provider, refused):
+def test_branch_alone_outranks_other_failures(provider):
     """One candidate that fails on its branch alone makes it BRANCH_NOT_PERMITTED, whatever the others fail on."""
     provider.policy(environment="production")
-    refused(provider.exchange(), 403, "TRUST_POLICY_VIOLATION")
+    assert_refused(provider.exchange(), 403, "TRUST_POLICY_VIOLATION")
     provider.policy(branch="dev", environment="production")
-    refused(provider.exchange(), 403, "TRUST_POLICY_VIOLATION")
+    assert_refused(provider.exchange(), 403, "TRUST_POLICY_VIOLATION")
     provider.policy(branch="dev")
-    refused(provider.exchange(), 403, "BRANCH_NOT_PERMITTED")
+    assert_refused(provider.exchange(), 403, "BRANCH_NOT_PERMITTED")
 
 
-def test_branch_not_permitted_explains_itself(provider, refused):
+def test_branch_not_permitted_explains_itself(provider):
     """The refusal shows the claims, the nearest policy with its hint, and the policy that would let the run in."""
     policy = provider.policy(branch="main", workflow="ci.yml")
     token = provider.github_token(ref="refs/heads/dev", job=Job(ref="dev"))
     job = Job(ref="dev")
 
-    refusal = refused(provider.exchange(token), 403, "BRANCH_NOT_PERMITTED")
+    refusal = assert_refused(provider.exchange(token), 403, "BRANCH_NOT_PERMITTED")
 
     assert refusal["message"].startswith("Branch not permitted")
     details = refusal["details"]
@@ -121,7 +123,7 @@ def test_branch_not_permitted_explains_itself(provider, refused):
     }
 
 
-def test_explanations_hold_three_policies_of_the_own_repository(provider, refused):
+def test_explanations_hold_three_policies_of_the_own_repository(provider):
     """At most the three nearest are shown, and never another repository's."""
     provider.policy(repository="octo-org/secret", branch="main")
     for branch in "abcde":
@@ -130,7 +132,7 @@ def test_explanations_hold_three_policies_of_the_own_repository(provider, refuse
 
     answer = provider.exchange()
 
-    nearest = refused(answer, 403, "BRANCH_NOT_PERMITTED")["details"]["nearestPolicies"]
+    nearest = assert_refused(answer, 403, "BRANCH_NOT_PERMITTED")["details"]["nearestPolicies"]
     assert [it["failed"][0]["expected"] for it in nearest] == ["a", "b", "c"]
     assert "secret" not in answer.text
 
@@ -154,7 +156,7 @@ def test_the_suggested_policy_lets_the_run_in(provider, changes, with_agent):
     token = provider.github_token(**changes)
     suggestion = provider.exchange(token, agentId=agent).json["details"]["suggestedPolicy"]
 
-    created = provider.http.post(POLICIES, json=suggestion, headers=provider.admin)
+    created = provider.post(POLICIES, json=suggestion)
 
     assert created.status_code == 201, created.text
     assert provider.exchange(token, agentId=agent).status_code == 200
@@ -179,7 +181,7 @@ def test_the_suggested_policy_gives_what_the_nearest_gives(provider):
     refusal = provider.exchange(token, agentId=agent, scope="agents:write").json
     suggestion = refusal["details"]["suggestedPolicy"]
 
-    created = provider.http.post(POLICIES, json=suggestion, headers=provider.admin)
+    created = provider.post(POLICIES, json=suggestion)
     granted = provider.exchange(token, agentId=agent, scope="agents:write")
 
     assert {name: created.json[name] for name in terms} == terms
@@ -198,7 +200,7 @@ def test_the_suggested_policy_of_a_merge_queue_lets_the_next_entry_in(provider):
     suggestion = provider.exchange(first).json["details"]["suggestedPolicy"]
 
     assert suggestion["branch"] == "gh-readonly-queue/main/**"
-    assert provider.http.post(POLICIES, json=suggestion, headers=provider.admin).status_code == 201
+    assert provider.post(POLICIES, json=suggestion).status_code == 201
     assert provider.exchange(second).status_code == 200
 
 
@@ -225,7 +227,7 @@ def test_no_policy_is_suggested_for_what_none_should_let_in(provider, changes, w
 
 
 @pytest.mark.parametrize("case", ["branch", "violation", "scope", "identity"])
-def test_explain_off_says_the_code_and_no_more(provider, refused, case):
+def test_explain_off_says_the_code_and_no_more(provider, case):
     """With SENTRYAGENT_EXPLAIN=off a 403 is a constant sentence, which names nothing of the policies."""
     provider.policy(branch="main", repositoryId="1" if case == "identity" else None)
     silent = provider.with_settings(EXPLAIN="off")
@@ -238,8 +240,8 @@ def test_explain_off_says_the_code_and_no_more(provider, refused, case):
         "identity": "IDENTITY_CHANGED",
     }[case]
 
-    loud = refused(provider.exchange(provider.github_token(**changes), **body), 403, code)
-    quiet = refused(silent.exchange(provider.github_token(**changes), **body), 403, code, {})
+    loud = assert_refused(provider.exchange(provider.github_token(**changes), **body), 403, code)
+    quiet = assert_refused(silent.exchange(provider.github_token(**changes), **body), 403, code, {})
 
     assert quiet["message"] != loud["message"]
     assert not re.search(r"main|dev|octo|audit|agents:", quiet["message"])

@@ -4,6 +4,10 @@ import re
 
 import pytest
 
+from kit.provider import AGENTS, NOBODY, POLICIES
+from kit.refusals import assert_refused
+from kit.tokens import bearer, token_of
+
 INCLUDED_IN = {
     "agents:read": {"agents:read", "agents:write"},
     "agents:write": {"agents:write"},
@@ -14,9 +18,6 @@ INCLUDED_IN = {
 }
 """For each scope of the API those that allow what it stands for, written out."""
 
-NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
-POLICIES = "/api/v1/oidc/trust-policies"
-AGENTS = "/api/v1/agents"
 
 OPEN = {
     ("POST", "/api/v1/oidc/token"),
@@ -93,11 +94,11 @@ def test_every_guarded_route_needs_a_token_and_its_scope(provider):
         (f"Bearer {'x' * 20_000}", 'Bearer realm="sentryagent", error="invalid_token"'),
     ],
 )
-def test_what_is_no_token_is_401(still_provider, refused, header, challenge):
+def test_what_is_no_token_is_401(still_provider, header, challenge):
     """The challenge names an error only where something was presented (RFC 6750, 3)."""
     answer = still_provider.http.get(POLICIES, headers={} if header is None else {"Authorization": header})
 
-    refused(answer, 401, "UNAUTHORIZED", {})
+    assert_refused(answer, 401, "UNAUTHORIZED", {})
     assert answer.headers["WWW-Authenticate"] == challenge
 
 
@@ -108,12 +109,15 @@ def test_scheme_is_compared_without_case(provider):
     assert provider.http.get(POLICIES, headers=headers).status_code == 200
 
 
-def test_githubs_own_token_opens_nothing(provider, refused):
+def test_githubs_own_token_opens_nothing(provider):
     """An ID token is an identity to exchange, not a permission (RFC 8725, 3.11)."""
     provider.policy()
-    headers = {"Authorization": f"Bearer {provider.github_token()}"}
+    headers = bearer(provider.github_token())
 
-    assert "exchange" in refused(provider.http.get(AGENTS, headers=headers), 401, "UNAUTHORIZED")["message"]
+    assert (
+        "exchange"
+        in assert_refused(provider.http.get(AGENTS, headers=headers), 401, "UNAUTHORIZED")["message"]
+    )
 
 
 @pytest.mark.parametrize("seconds", [3599, 3600])
@@ -121,10 +125,10 @@ def test_a_token_ends_to_the_second(provider, seconds):
     """An access token is good until its `exp` and not a second longer."""
     provider.clock.advance(seconds)
 
-    assert (provider.http.get(POLICIES, headers=provider.admin).status_code == 200) is (seconds < 3600)
+    assert (provider.get(POLICIES).status_code == 200) is (seconds < 3600)
 
 
-def test_a_token_of_another_issuer_or_audience_is_401(provider, refused):
+def test_a_token_of_another_issuer_or_audience_is_401(provider):
     """Tokens of a provider with the same keys but another name are not ours."""
     for variables in (
         {"PUBLIC_URL": "https://other.example.com"},
@@ -132,15 +136,17 @@ def test_a_token_of_another_issuer_or_audience_is_401(provider, refused):
     ):
         other = provider.with_settings(**{"OIDC_AUDIENCE": "https://idp.example.com", **variables})
 
-        refused(other.http.get(POLICIES, headers=provider.admin), 401, "UNAUTHORIZED", {})
-        refused(provider.http.get(POLICIES, headers=other.admin), 401, "UNAUTHORIZED", {})
+        assert_refused(other.http.get(POLICIES, headers=provider.admin), 401, "UNAUTHORIZED", {})
+        assert_refused(provider.http.get(POLICIES, headers=other.admin), 401, "UNAUTHORIZED", {})
 
 
-def test_a_changed_token_is_401(provider, refused):
+def test_a_changed_token_is_401(provider):
     """Neither a claim nor a character of the signature can be changed."""
     head, payload, signature = provider.admin["Authorization"].split(".")
     for changed in (f"{head}.{payload[:-2]}AA.{signature}", f"{head}.{payload}.{'A' * len(signature)}"):
-        refused(provider.http.get(POLICIES, headers={"Authorization": changed}), 401, "UNAUTHORIZED", {})
+        assert_refused(
+            provider.http.get(POLICIES, headers={"Authorization": changed}), 401, "UNAUTHORIZED", {}
+        )
 
 
 def _world(provider):
@@ -196,7 +202,7 @@ def test_what_bootstrap_and_agent_tokens_reach(provider, method, path, body, boo
     assert [answer.status_code for answer in answers] == [agent, bootstrap], [it.text for it in answers]
 
 
-def test_agents_read_alone_changes_nothing(provider, refused):
+def test_agents_read_alone_changes_nothing(provider):
     """An agent whose policy gives `agents:read` reads itself, and cannot PATCH."""
     agent = provider.agent()["agentId"]
     provider.policy(agentId=agent)
@@ -204,7 +210,7 @@ def test_agents_read_alone_changes_nothing(provider, refused):
 
     assert provider.http.get(f"{AGENTS}/{agent}", headers=headers).status_code == 200
     answer = provider.http.patch(f"{AGENTS}/{agent}", json={"description": "x"}, headers=headers)
-    refused(answer, 403, "FORBIDDEN", {"requiredScope": "agents:write"})
+    assert_refused(answer, 403, "FORBIDDEN", {"requiredScope": "agents:write"})
 
 
 def test_lists_hold_what_the_caller_may_see(provider):
@@ -227,7 +233,7 @@ def test_another_repository_of_the_same_name_sees_nothing(provider):
     policy = provider.policy()
     own = provider.agent("own@octo-org.example", headers=provider.bootstrap_headers())["agentId"]
     unpinned = {"repository": policy["repository"], "repositoryId": None, "repositoryOwnerId": None}
-    provider.http.put(f"{POLICIES}/{policy['id']}", json=unpinned, headers=provider.admin)
+    provider.put(f"{POLICIES}/{policy['id']}", json=unpinned)
 
     other = provider.bootstrap_headers(repository_id="999")
 
@@ -247,26 +253,26 @@ def test_a_renamed_repository_keeps_its_agents(provider):
 
 
 @pytest.mark.parametrize("end", ["suspended", "decommissioned", "revoked"])
-def test_a_token_stops_counting_at_once(provider, refused, end):
+def test_a_token_stops_counting_at_once(provider, end):
     """Suspension, decommissioning and revocation hold for the next request, in every process."""
     _, headers, own, _ = _world(provider)
     other_process = provider.with_settings()
     if end == "suspended":
-        provider.http.patch(f"{AGENTS}/{own}", json={"status": "suspended"}, headers=provider.admin)
+        provider.patch(f"{AGENTS}/{own}", json={"status": "suspended"})
     elif end == "decommissioned":
-        provider.http.delete(f"{AGENTS}/{own}", headers=provider.admin)
+        provider.delete(f"{AGENTS}/{own}")
     else:
-        token = headers["Authorization"].removeprefix("Bearer ")
+        token = token_of(headers)
         provider.http.post("/api/v1/token/revoke", data={"token": token}, headers=headers)
 
     for process in (provider, other_process):
-        refused(process.http.get(f"{AGENTS}/{own}", headers=headers), 401, "UNAUTHORIZED", {})
+        assert_refused(process.http.get(f"{AGENTS}/{own}", headers=headers), 401, "UNAUTHORIZED", {})
 
 
 def test_a_lifted_suspension_revives_the_token(provider):
     """Suspension is a pause: the same token counts again once an admin lifts it."""
     _, headers, own, _ = _world(provider)
     for status in ("suspended", "active"):
-        provider.http.patch(f"{AGENTS}/{own}", json={"status": status}, headers=provider.admin)
+        provider.patch(f"{AGENTS}/{own}", json={"status": status})
 
     assert provider.http.get(f"{AGENTS}/{own}", headers=headers).status_code == 200

@@ -4,6 +4,8 @@ from datetime import timedelta
 
 import pytest
 
+from kit.refusals import assert_refused
+from kit.tokens import bearer
 from mock_idp.job import Job
 from sentryagent_idp.ports import UsedToken
 from sentryagent_idp.runtime.periodic import start
@@ -17,7 +19,7 @@ def keeper(provider, days=None):
     return Housekeeping(provider.store, provider.clock, days)
 
 
-def test_a_used_token_is_remembered_as_long_as_it_verifies(provider, refused):
+def test_a_used_token_is_remembered_as_long_as_it_verifies(provider):
     """To the last second of its leeway a used token is a replay, whatever was cleaned up (federation-security B7)."""
     provider.policy()
     token = provider.github_token()
@@ -25,9 +27,9 @@ def test_a_used_token_is_remembered_as_long_as_it_verifies(provider, refused):
 
     provider.clock.advance(LIFETIME + LEEWAY - 1)
     assert keeper(provider).run() == 0
-    refused(provider.exchange(token), 401, "INVALID_OIDC_TOKEN", {"reason": "replayed"})
+    assert_refused(provider.exchange(token), 401, "INVALID_OIDC_TOKEN", {"reason": "replayed"})
     provider.clock.advance(1)
-    refused(provider.exchange(token), 401, "INVALID_OIDC_TOKEN", {"reason": "expired"})
+    assert_refused(provider.exchange(token), 401, "INVALID_OIDC_TOKEN", {"reason": "expired"})
     assert keeper(provider).run() == 0
     provider.clock.advance(61)
     assert keeper(provider).run() == 1
@@ -37,7 +39,7 @@ def test_a_revoked_token_is_remembered_as_long_as_it_lives(provider):
     """A revocation outlives its token, and goes afterwards."""
     provider.policy(repositoryId=Job().repository_id, repositoryOwnerId=Job().repository_owner_id)
     answer = provider.exchange(provider.github_token(), expiresIn=3600)
-    headers = {"Authorization": f"Bearer {answer.json['access_token']}"}
+    headers = bearer(answer.json["access_token"])
     provider.http.post("/api/v1/token/revoke", data={"token": answer.json["access_token"]}, headers=headers)
 
     provider.clock.advance(3599)

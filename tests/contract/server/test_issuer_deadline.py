@@ -3,14 +3,15 @@
 import queue
 import socket
 import threading
-import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 
 import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from mock_idp.server import MockIdp
+from kit.clock import RunningClock, Schedule
+from kit.http import drip, listening
+from kit.processes import free_port
 from sentryagent_idp.errors import InvalidOidcToken, IssuerUnavailable
 from sentryagent_idp.github.issuer_keys import GithubIssuerKeys, in_daemon_thread
 
@@ -21,45 +22,14 @@ BUDGET = 0.4
 """Seconds of a fetch that is meant to run out."""
 
 
-class Clock:
-    """The real clock, which can be moved on."""
-
-    def __init__(self):
-        self.offset = 0.0
-
-    def __call__(self):
-        return time.monotonic() + self.offset
-
-
-class Schedule:
-    """Runs at once what is due at once, and keeps the rest for the test to run."""
-
-    def __init__(self):
-        self.later = []
-
-    def __call__(self, delay, task):
-        if delay:
-            self.later.append((delay, task))
-        else:
-            task()
-
-    def run_next(self, clock):
-        """Move the clock to the next task and run it; returns how many seconds that was."""
-        ((delay, task),) = self.later
-        self.later.clear()
-        clock.offset += delay
-        task()
-        return delay
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return RunningClock()
 
 
 @pytest.fixture
-def schedule():
-    return Schedule()
+def schedule(clock):
+    return Schedule(clock)
 
 
 @pytest.fixture
@@ -74,28 +44,6 @@ def make_keys(clock, schedule):
         yield make
 
 
-@contextmanager
-def listening(serve):
-    """A server on 127.0.0.1 that hands each connection to `serve(connection)`; gives its port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def run():
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    serve(connection)
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-    thread.join(PATIENCE)
-    assert not thread.is_alive()
-
-
 def wait_for_fetches():
     """Wait until no fetch has a thread."""
     for thread in threading.enumerate():
@@ -108,22 +56,10 @@ def dripping(begin, drop, ended):
     """Serves a connection with `begin` and then `drop` again and again, until the other end shuts it down."""
 
     def serve(connection):
-        with suppress(ConnectionError):  # the other end is gone, which is what is waited for
-            connection.recv(65536)
-            connection.sendall(begin)
-            connection.settimeout(0.01)
-            while not _is_shut(connection):
-                connection.sendall(drop)
+        drip(connection, begin, drop)
         ended.set()
 
     return serve
-
-
-def _is_shut(connection):
-    try:
-        return connection.recv(65536) == b""
-    except TimeoutError:
-        return False
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -162,12 +98,6 @@ def test_an_issuer_that_drips_fails_in_time(scheme, begin, drop, is_proxy, make_
         wait_for_fetches()
 
 
-@pytest.fixture
-def mock(github_keys):
-    with MockIdp(ring=github_keys) as running:
-        yield running
-
-
 class Resolver:
     """Name look-ups that hang until they are let go; counts them."""
 
@@ -192,16 +122,16 @@ def resolver(monkeypatch):
     wait_for_fetches()
 
 
-def test_a_resolver_that_hangs_costs_two_threads_and_no_more(make_keys, mock, resolver, schedule, clock):
+def test_a_resolver_that_hangs_costs_two_threads_and_no_more(make_keys, mock_idp, resolver, schedule, clock):
     """The refresh fails and is tried every 30 s; while two look-ups hang no third begins; when they end, all is well."""
-    keys = make_keys(mock.issuer)
+    keys = make_keys(mock_idp.issuer)
     resolver.is_free.clear()
     keys.warm_up()
     first = keys.status()["lastError"]
     assert first.startswith(
-        f"no connection to {mock.issuer.removeprefix('http://')} in time; check its name look-up"
+        f"no connection to {mock_idp.issuer.removeprefix('http://')} in time; check its name look-up"
     )
-    assert [schedule.run_next(clock) for _ in range(10)] == [30] * 10
+    assert [schedule.run_next() for _ in range(10)] == [30] * 10
     assert resolver.count == 2
     assert sum(it.name == "issuer-keys" for it in threading.enumerate()) == 2
     assert keys.status()["lastError"] == (
@@ -209,20 +139,20 @@ def test_a_resolver_that_hangs_costs_two_threads_and_no_more(make_keys, mock, re
     )
     resolver.is_free.set()
     wait_for_fetches()
-    keys = make_keys(mock.issuer, budget=PATIENCE)
+    keys = make_keys(mock_idp.issuer, budget=PATIENCE)
     keys.warm_up()
     assert keys.status() == {"state": "fresh", "ageSeconds": 0, "lastError": None}
 
 
-def test_a_fetch_can_begin_again_when_hung_ones_have_ended(make_keys, mock, resolver, schedule, clock):
+def test_a_fetch_can_begin_again_when_hung_ones_have_ended(make_keys, mock_idp, resolver, schedule, clock):
     """A slot that a hung fetch had is free when its thread is over."""
-    keys = make_keys(mock.issuer)
+    keys = make_keys(mock_idp.issuer)
     resolver.is_free.clear()
     keys.warm_up()
-    schedule.run_next(clock)
+    schedule.run_next()
     resolver.is_free.set()
     wait_for_fetches()
-    schedule.run_next(clock)
+    schedule.run_next()
     assert resolver.count >= 3
 
 
@@ -239,11 +169,11 @@ def test_a_connection_that_comes_after_the_deadline_is_cut(make_keys, resolver):
     assert keys.status()["lastError"].startswith(f"no connection to 127.0.0.1:{port} in time")
 
 
-def test_held_keys_serve_while_a_look_up_hangs(make_keys, mock, resolver, clock, schedule):
+def test_held_keys_serve_while_a_look_up_hangs(make_keys, mock_idp, resolver, clock, schedule):
     """Known keys are found, unknown ones refused in time and without further refreshes, and what comes late is dropped."""
-    keys = make_keys(mock.issuer, budget=PATIENCE)
+    keys = make_keys(mock_idp.issuer, budget=PATIENCE)
     keys.warm_up()
-    kid = mock.state.ring.published[0].kid
+    kid = mock_idp.state.ring.published[0].kid
     keys._fetch_seconds = BUDGET
     resolver.is_free.clear()
     before = resolver.count
@@ -265,11 +195,6 @@ def test_held_keys_serve_while_a_look_up_hangs(make_keys, mock, resolver, clock,
     assert keys.status() == {"state": "fresh", "ageSeconds": 0, "lastError": None}
 
 
-def _closed_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 def _answer(content):
     def serve(connection):
         connection.recv(65536)
@@ -285,7 +210,7 @@ def _last_error(keys):
 
 def test_errors_name_the_place_and_the_cause(make_keys):
     """A port where nobody listens, a proxy that refuses, TLS that is none: each in words, with where it happened."""
-    port = _closed_port()
+    port = free_port()
     refused = f"no connection to 127.0.0.1:{port}: Connection refused"
     assert _last_error(make_keys(f"http://127.0.0.1:{port}", budget=PATIENCE)) == refused
     proxy = f"http://user:secret@127.0.0.1:{port}"

@@ -6,10 +6,10 @@ import time
 import httpx
 import pytest
 
+from kit.clock import RunningClock
 from mock_idp.faults.documents import DISCOVERY_FAULTS, KEY_SET_FAULTS
 from mock_idp.faults.responses import RESPONSE_FAULTS
 from mock_idp.faults.tokens import TOKEN_FAULTS
-from mock_idp.server import MockIdp
 from sentryagent_idp.errors import InvalidOidcToken, IssuerUnavailable
 from sentryagent_idp.github import id_token
 from sentryagent_idp.github.issuer_keys import GithubIssuerKeys
@@ -18,18 +18,12 @@ PATIENCE = 5
 
 
 @pytest.fixture
-def mock(github_keys):
-    with MockIdp(ring=github_keys) as running:
-        yield running
-
-
-@pytest.fixture
-def control(mock):
+def control(mock_idp):
     """The mock's control API: `control(path, body)`."""
-    with httpx.Client(base_url=mock.url, trust_env=False) as client:
+    with httpx.Client(base_url=f"{mock_idp.url}/_mock", trust_env=False) as client:
 
         def post(path, body):
-            response = client.post(f"/_mock/{path}", json=body)
+            response = client.post(path, json=body)
             assert response.is_success, response.text
             return response.json() if response.content else None
 
@@ -37,46 +31,32 @@ def control(mock):
 
 
 @pytest.fixture
-def requests(mock):
-    """How often an endpoint of the mock was asked."""
-
-    def count(endpoint):
-        data = httpx.get(f"{mock.url}/_mock/requests", trust_env=False).json()["data"]
-        return sum(entry["endpoint"] == endpoint for entry in data)
-
-    return count
-
-
-class Clock:
-    def __init__(self):
-        self.offset = 0.0
-
-    def __call__(self):
-        return time.monotonic() + self.offset
-
-
-@pytest.fixture
 def clock():
-    return Clock()
+    return RunningClock()
 
 
 @pytest.fixture
-def keys(mock, clock):
+def keys(mock_idp, clock):
     """The cache as the provider makes it, but for a clock that can be moved on; refreshes run where they are asked for."""
     with httpx.Client(trust_env=False) as client:
         yield GithubIssuerKeys(
-            mock.issuer, client, monotonic=clock, schedule=lambda delay, task: None if delay else task()
+            mock_idp.issuer, client, monotonic=clock, schedule=lambda delay, task: None if delay else task()
         )
 
 
 @pytest.fixture
-def verify(mock, keys, control):
+def verify(mock_idp, keys, control):
     """Verify a token for the audience that the mock puts in where a job asks for none."""
     audience = id_token.read(_token(control)).claims["aud"]
 
     def run(token):
         return id_token.verify(
-            token, issuer=mock.issuer, audience=audience, keys=keys, now=int(time.time()), max_age_seconds=600
+            token,
+            issuer=mock_idp.issuer,
+            audience=audience,
+            keys=keys,
+            now=int(time.time()),
+            max_age_seconds=600,
         )
 
     return run
@@ -194,7 +174,7 @@ def test_a_rotated_key_is_taken_and_a_withdrawn_one_dropped(keys, verify, contro
     assert caught.value.reason == "unknown_key"
 
 
-def test_an_unpublished_key_is_looked_for_once(keys, verify, control, requests):
+def test_an_unpublished_key_is_looked_for_once(keys, verify, control, mock_idp):
     """A key that signs before it is published costs one refresh, and is refused until it is there."""
     keys.warm_up()
     control("keys/rotate", {"publish": False})
@@ -202,18 +182,18 @@ def test_an_unpublished_key_is_looked_for_once(keys, verify, control, requests):
     for _ in range(20):
         with pytest.raises(InvalidOidcToken, match="does not publish"):
             verify(token)
-    assert requests("jwks") == 2
+    assert mock_idp.jwks_fetches == 2
 
 
-def test_in_threads_of_its_own(mock, control, requests):
+def test_in_threads_of_its_own(mock_idp, control):
     """As the provider starts it: the warm-up returns at once, and the first token finds or awaits the keys."""
     with httpx.Client(trust_env=False) as client:
-        keys = GithubIssuerKeys(mock.issuer, client)
+        keys = GithubIssuerKeys(mock_idp.issuer, client)
         keys.warm_up()
         token = id_token.read(_token(control))
         assert keys.find(token.kid).key_size >= 2048
         assert keys.status()["state"] == "fresh"
-        assert requests("jwks") == 1
+        assert mock_idp.jwks_fetches == 1
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
             thread.cancel()

@@ -1,27 +1,25 @@
 """Signing keys through their life: next, active, retired, gone; over HTTP and in several processes."""
 
 import uuid
-from threading import Barrier, Thread
 
 import jwt
 import pytest
 
-from sentryagent_idp.domain.audit import RequestContext
+from kit.provider import HERE, key_admin
+from kit.threads import at_once
+from kit.tokens import kid_of
 from sentryagent_idp.errors import AdminRefused
 from sentryagent_idp.ports import KeyStatus
-from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.key_ring import ensure_signing_key
-from sentryagent_idp.use_cases.signing_keys import KeyAdmin, RetiredKeys
-
-HERE = RequestContext("test", None)
+from sentryagent_idp.use_cases.signing_keys import RetiredKeys
 
 
 @pytest.fixture
 def admin(provider):
     """The key admin of the provider's database."""
-    return KeyAdmin(provider.store, Auditor(provider.clock, uuid.uuid4), provider.clock, ())
+    return key_admin(provider.store, provider.clock)
 
 
 @pytest.fixture
@@ -44,7 +42,7 @@ def published(provider):
 
 def signer(headers):
     """The kid of the key that signed a token."""
-    return jwt.get_unverified_header(headers["Authorization"].partition(" ")[2])["kid"]
+    return kid_of(headers["Authorization"].partition(" ")[2])
 
 
 def status_of(provider, headers):
@@ -210,30 +208,14 @@ def test_lately_published_key_is_told(provider, admin):
     assert admin.unseen_for(admin.rotate("admin-cli", HERE)) == 0
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def empty_url(request, tmp_path):
-    """A migrated database without keys."""
-    url = f"sqlite:///{tmp_path / 'empty.db'}"
-    url = url if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    schema.migrate(url)
-    return url
-
-
 def test_replicas_that_start_together_make_one_pair_of_keys(empty_url, provider):
     """Of starts at one moment, one makes the keys and the others find them."""
-    barrier = Barrier(4)
 
     def start():
         with Database(empty_url) as store:
-            barrier.wait(timeout=10)
             ensure_signing_key(store, "ES256", (), provider.clock)
 
-    threads = [Thread(target=start) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
+    assert at_once(*[start] * 4) == [None] * 4
     with Database(empty_url) as store:
         assert [len(kids) for kids in by_status(store).values()] == [1, 1, 0]
 
@@ -241,7 +223,7 @@ def test_replicas_that_start_together_make_one_pair_of_keys(empty_url, provider)
 def test_no_key_to_rotate(empty_url, provider):
     """A provider that was never served has nothing to rotate or revoke, and gets no key by the way."""
     with Database(empty_url) as store:
-        admin = KeyAdmin(store, Auditor(provider.clock, uuid.uuid4), provider.clock, ())
+        admin = key_admin(store, provider.clock)
         for attempt in (
             lambda: admin.rotate("admin-cli", HERE),
             lambda: admin.revoke("admin-cli", "x", HERE),

@@ -1,27 +1,21 @@
 """Private keys in the database: encrypted under a key that can be changed, and trusted only if they are ours."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from sentryagent_idp.domain.audit import RequestContext
+from kit.provider import HERE, NOW, key_admin
+from kit.tokens import bearer
 from sentryagent_idp.errors import AdminRefused
 from sentryagent_idp.ports import AuditFilter, KeyStatus, StoredKey
-from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.tokens import access_token, signing_key
 from sentryagent_idp.tokens.access_token import AccessTokenClaims
 from sentryagent_idp.tokens.signing_key import UnreadableKey
-from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.key_ring import KeyRing, ensure_signing_key
-from sentryagent_idp.use_cases.signing_keys import KeyAdmin
 
-HERE = RequestContext("test", None)
-NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 OLD = "the old encryption key, of more than thirty-two characters"
 NEW = "the new encryption key, of more than thirty-two characters"
 LATER = NOW.replace(year=2030)
@@ -35,7 +29,7 @@ def clock():
 
 
 def admin_of(store, *passphrases):
-    return KeyAdmin(store, Auditor(clock, uuid4), clock, passphrases)
+    return key_admin(store, clock, *passphrases)
 
 
 def stored_in(store):
@@ -59,13 +53,10 @@ def actions(store):
     return [it for it in records if it.action.startswith("key.")]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def store(request, tmp_path):
+@pytest.fixture
+def store(empty_url):
     """A database without keys."""
-    url = f"sqlite:///{tmp_path / 'idp.db'}"
-    url = url if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    schema.migrate(url)
-    with Database(url) as opened:
+    with Database(empty_url) as opened:
         yield opened
 
 
@@ -247,7 +238,7 @@ def forged_by(row, provider):
         exp=now + 300,
         jti="forged",
     )
-    return {"Authorization": f"Bearer {access_token.issue(key, claims)}"}
+    return bearer(access_token.issue(key, claims))
 
 
 @pytest.mark.parametrize("planted", PLANTED)
@@ -267,7 +258,7 @@ def test_a_planted_key_is_worth_nothing(encrypted, planted):
 
     assert after == published
     assert exchanged.status_code == 200
-    assert provider.http.get("/api/v1/agents", headers=provider.admin).status_code == 200
+    assert provider.get("/api/v1/agents").status_code == 200
     (entry,) = [it for it in logged if it["log_level"] == "error"]
     assert row.kid in entry["reason"]
 

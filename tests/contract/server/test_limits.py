@@ -3,12 +3,12 @@
 import pytest
 from structlog.testing import capture_logs
 
+from kit.provider import EXCHANGE, grant_form
+from kit.refusals import assert_oauth_refused, assert_refused
 from sentryagent_idp.tokens import client_secret
 
-PATH = "/api/v1/oidc/token"
 
-
-def test_repository_limit_counts_verified_tokens_only(provider, refused):
+def test_repository_limit_counts_verified_tokens_only(provider):
     """So many exchanges a minute for one repository; the next is 429, burns nothing, and others go on."""
     provider.policy()
     provider.policy(repository="octo-org/other")
@@ -20,7 +20,7 @@ def test_repository_limit_counts_verified_tokens_only(provider, refused):
 
     answer = limited.exchange(token)
 
-    assert "repository" in refused(answer, 429, "RATE_LIMITED", {})["message"]
+    assert "repository" in assert_refused(answer, 429, "RATE_LIMITED", {})["message"]
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
     assert provider.exchange(token).status_code == 200
     other = provider.github_token(repository="octo-org/other", repository_id="77", repository_owner_id="78")
@@ -52,17 +52,17 @@ def test_dry_runs_and_refusals_count(provider):
     assert limited.exchange().status_code == 429
 
 
-def test_address_limit_comes_before_parsing(provider, refused):
+def test_address_limit_comes_before_parsing(provider):
     """Ten times the repository's allowance for one address, whatever it sends."""
     limited = provider.with_settings(RATE_LIMIT="1")
     bodies = [b"", b"{", b"\xff", b"x" * 40_000]
     for index in range(10):
-        answer = limited.http.post(PATH, data=bodies[index % 4], content_type="application/json")
+        answer = limited.http.post(EXCHANGE, data=bodies[index % 4], content_type="application/json")
         assert answer.status_code in {400, 413}
 
-    answer = limited.http.post(PATH, data=b"x" * 40_000, content_type="text/plain")
+    answer = limited.http.post(EXCHANGE, data=b"x" * 40_000, content_type="text/plain")
 
-    assert "address" in refused(answer, 429, "RATE_LIMITED", {})["message"]
+    assert "address" in assert_refused(answer, 429, "RATE_LIMITED", {})["message"]
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
     assert limited.http.get("/health").status_code == 200
 
@@ -71,7 +71,7 @@ def test_limit_of_zero_is_off(provider):
     """`SENTRYAGENT_RATE_LIMIT=0` counts nothing."""
     unlimited = provider.with_settings(RATE_LIMIT="0")
 
-    assert {unlimited.http.post(PATH, json={}).status_code for _ in range(30)} == {400}
+    assert {unlimited.http.post(EXCHANGE, json={}).status_code for _ in range(30)} == {400}
 
 
 TAKE_SECRETS = ["/api/v1/token", "/api/v1/token/revoke"]
@@ -93,51 +93,41 @@ def stilled(provider):
 
 def guess(process, path, address="192.0.2.1", client="x", secret="x"):
     """Send one client secret from an address."""
-    form = {"grant_type": "client_credentials", "token": "x", "client_id": client, "client_secret": secret}
+    form = grant_form(client, secret, token="x")
     return process.http.post(path, data=form, environ_base={"REMOTE_ADDR": address})
 
 
 @pytest.mark.parametrize("path", TAKE_SECRETS)
-def test_guesses_of_secrets_spend_the_address_limit(stilled, oauth_refused, path):
+def test_guesses_of_secrets_spend_the_address_limit(stilled, path):
     """Whoever sends client secrets is counted wherever a secret is taken, before the guess is looked at."""
     limited = stilled(RATE_LIMIT="1")
     for number in range(10):
         answer = guess(limited, path, client=f"client {number}")
-        oauth_refused(answer, 401, "invalid_client", "INVALID_CLIENT")
+        assert_oauth_refused(answer, 401, "invalid_client", "INVALID_CLIENT")
 
     answer = guess(limited, path, client="another")
 
     assert (
         "requests"
-        in oauth_refused(answer, 429, "temporarily_unavailable", "RATE_LIMITED")["error_description"]
+        in assert_oauth_refused(answer, 429, "temporarily_unavailable", "RATE_LIMITED")["error_description"]
     )
-
-
-@pytest.fixture
-def client(provider):
-    """An agent's id and client secret."""
-    agent = provider.agent()["agentId"]
-    answer = provider.http.post(f"/api/v1/agents/{agent}/credentials", headers=provider.admin)
-    return agent, answer.json["clientSecret"]
 
 
 @pytest.mark.parametrize("path", TAKE_SECRETS)
 @pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("general", ["0", "600"])
-def test_wrong_secrets_have_a_limit_of_their_own(
-    stilled, client, oauth_refused, monkeypatch, general, is_known, path
-):
+def test_wrong_secrets_have_a_limit_of_their_own(stilled, client, monkeypatch, general, is_known, path):
     """Ten a minute for a client from one address, whether it exists or not; the eleventh costs no hash."""
     process, hashed = stilled(RATE_LIMIT=general), []
     matches = client_secret.matches
     monkeypatch.setattr(client_secret, "matches", lambda *args: hashed.append(args) or matches(*args))
     target = client[0] if is_known else "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
     for _ in range(10):
-        oauth_refused(guess(process, path, client=target), 401, "invalid_client", "INVALID_CLIENT")
+        assert_oauth_refused(guess(process, path, client=target), 401, "invalid_client", "INVALID_CLIENT")
 
     answer = guess(process, path, client=target)
 
-    oauth_refused(answer, 429, "temporarily_unavailable", "RATE_LIMITED")
+    assert_oauth_refused(answer, 429, "temporarily_unavailable", "RATE_LIMITED")
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
     assert len(hashed) == 10
     assert guess(process, path, client=client[0] + "x").status_code == 401
@@ -198,7 +188,7 @@ def test_address_behind_proxies(provider, proxies, peer, forwarded, address):
     headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
 
     process.http.post(
-        PATH, json={"token": provider.github_token()}, headers=headers, environ_base={"REMOTE_ADDR": peer}
+        EXCHANGE, json={"token": provider.github_token()}, headers=headers, environ_base={"REMOTE_ADDR": peer}
     )
 
     (record,) = provider.audit(action="token.refused")
@@ -211,7 +201,7 @@ def test_a_forged_header_buys_no_allowance(provider):
 
     statuses = [
         limited.http.post(
-            PATH, json={}, headers={"X-Forwarded-For": f"192.0.2.{n}, 198.51.100.1"}
+            EXCHANGE, json={}, headers={"X-Forwarded-For": f"192.0.2.{n}, 198.51.100.1"}
         ).status_code
         for n in range(12)
     ]
@@ -224,7 +214,7 @@ def test_ipv4_clients_of_a_dual_stack_socket_have_their_own_allowance(provider):
     limited = provider.with_settings(RATE_LIMIT="1")
 
     def ask(peer):
-        return limited.http.post(PATH, json={}, environ_base={"REMOTE_ADDR": peer}).status_code
+        return limited.http.post(EXCHANGE, json={}, environ_base={"REMOTE_ADDR": peer}).status_code
 
     assert [ask("::ffff:192.0.2.1") for _ in range(11)] == [400] * 10 + [429]
     assert ask("::ffff:192.0.2.2") == 400

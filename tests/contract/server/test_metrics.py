@@ -1,13 +1,12 @@
 """`/metrics`: names that operators know from AgentIdP, numbers that agree with what happened, labels that are bounded."""
 
 import re
-from pathlib import Path
 
 import pytest
 
+from kit.processes import ROOT
+from kit.provider import NOBODY
 from sentryagent_idp.runtime.metrics import Metrics
-
-NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 
 @pytest.fixture
@@ -54,8 +53,8 @@ def test_the_reason_of_an_unacceptable_token_is_a_label(provider, scrape):
 def test_registrations_are_counted_by_outcome(provider, scrape):
     """The same address twice is one success and one failure; reading agents counts as neither."""
     provider.agent("bot@octo-org.example")
-    provider.http.post("/api/v1/agents", json={"email": "bot@octo-org.example"}, headers=provider.admin)
-    provider.http.get("/api/v1/agents", headers=provider.admin)
+    provider.post("/api/v1/agents", json={"email": "bot@octo-org.example"})
+    provider.get("/api/v1/agents")
 
     samples = scrape(provider)
 
@@ -65,7 +64,7 @@ def test_registrations_are_counted_by_outcome(provider, scrape):
 
 def test_requests_are_counted_by_route(provider, scrape):
     """Method, template and status, each with its time."""
-    provider.http.get(f"/api/v1/agents/{NOBODY}", headers=provider.admin)
+    provider.get(f"/api/v1/agents/{NOBODY}")
     provider.http.get("/health")
 
     samples = scrape(provider)
@@ -95,7 +94,7 @@ def test_no_client_can_make_a_label(provider, scrape):
     def send(word):
         provider.http.get(f"/{word}")
         provider.http.open("/health", method=word)
-        provider.http.get(f"/api/v1/agents/{word}", headers=provider.admin)
+        provider.get(f"/api/v1/agents/{word}")
         provider.exchange(provider.github_token(repository=f"octo-org/{word}", repository_id="7"))
         provider.exchange(provider.github_token(header={"kid": word}))
         provider.exchange(agentId=word)
@@ -120,7 +119,7 @@ def test_the_age_of_githubs_keys(provider, scrape, age, shown):
 
 def test_every_name_is_documented():
     """What stands on the page stands in docs/operations.md, and nothing else does."""
-    document = Path(__file__).parents[3] / "docs" / "operations.md"
+    document = ROOT / "docs" / "operations.md"
     published = set(re.findall(rb"^# TYPE (\w+)", Metrics().page(), re.MULTILINE))
     documented = set(re.findall(r"^\| `(agentidp_\w+)", document.read_text(), re.MULTILINE))
 

@@ -3,7 +3,6 @@
 import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -22,6 +21,9 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from kit.processes import ROOT
+from kit.provider import NOBODY
+from kit.refusals import assert_invalid
 from sentryagent_idp import errors
 from sentryagent_idp.api import models
 from sentryagent_idp.api.descriptions import DESCRIPTIONS
@@ -29,8 +31,6 @@ from sentryagent_idp.api.openapi import document
 from sentryagent_idp.api.problems import PROBLEMS
 from sentryagent_idp.app import bare_app
 
-ROOT = Path(__file__).parents[3]
-NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 DOCUMENT = document(bare_app())
 OPERATIONS = {
     operation["operationId"]: (method.upper(), path, operation)
@@ -113,29 +113,30 @@ def test_an_operation_says_what_it_needs(name, provider):
         if any(p["in"] == "query" for p in it.get("parameters", ()))
     ),
 )
-def test_the_query_parameters_are_those_that_are_read(name, provider, invalid):
+def test_the_query_parameters_are_those_that_are_read(name, provider):
     """The refusal of an unknown parameter lists the known ones: they are the documented ones."""
     _, path, operation = OPERATIONS[name]
     path = re.sub(r"\{\w+\}", NOBODY, path)
     documented = {it["name"] for it in operation["parameters"] if it["in"] == "query"}
 
-    reason = invalid(provider.http.get(f"{path}?nonsense=1", headers=provider.admin), "nonsense")
+    reason = assert_invalid(provider.get(f"{path}?nonsense=1"), "nonsense")
 
     assert set(reason.partition("known are ")[2].split(", ")) == documented
 
 
 @pytest.mark.parametrize("name", sorted(name for name, about in DESCRIPTIONS.items() if about.body))
-def test_the_members_of_a_body_are_those_that_are_read(name, provider, invalid):
+def test_the_members_of_a_body_are_those_that_are_read(name, provider):
     """The refusal of an unknown member lists the known ones: they are those of the schema."""
     about = DESCRIPTIONS[name]
     method, path, _ = OPERATIONS[name.replace(".", "_")]
     path = re.sub(r"\{\w+\}", NOBODY, path)
     schema = DOCUMENT["components"]["schemas"][about.body.__name__]
 
-    answer = provider.http.open(path, method=method, json={"nonsense": 1}, headers=provider.admin)
+    answer = provider.call(method, path, json={"nonsense": 1})
 
     assert (
-        set(invalid(answer, "nonsense").partition("known are ")[2].split(", ")) == schema["properties"].keys()
+        set(assert_invalid(answer, "nonsense").partition("known are ")[2].split(", "))
+        == schema["properties"].keys()
     )
 
 

@@ -2,13 +2,13 @@
 
 import sqlite3
 
-import jwt
 import pytest
 
+from kit.provider import PROVIDER
+from kit.refusals import assert_refused
+from kit.tokens import kid_of, token_of
 from sentryagent_idp.errors import DatabaseUnavailable
 from sentryagent_idp.store import schema
-
-PROVIDER = "https://idp.example.com"
 
 
 def test_audience_is_open(provider):
@@ -28,7 +28,7 @@ def test_published_keys(provider):
     for key in answer.json["keys"]:
         assert key.keys() <= {"kty", "crv", "x", "y", "kid", "use", "alg"}
         assert (key["kty"], key["alg"], key["use"]) == ("EC", "ES256", "sig")
-    signing = jwt.get_unverified_header(provider.admin["Authorization"].removeprefix("Bearer "))["kid"]
+    signing = kid_of(token_of(provider.admin))
     assert signing in {key["kid"] for key in answer.json["keys"]}
 
 
@@ -78,7 +78,7 @@ def _database(provider):
     return provider.url.removeprefix("sqlite:///")
 
 
-def test_missing_signing_key(provider, refused):
+def test_missing_signing_key(provider):
     """Without a signing key nothing can be issued: 503, and /ready says why."""
     process = provider.with_settings()
     with sqlite3.connect(_database(provider)) as connection:
@@ -89,7 +89,7 @@ def test_missing_signing_key(provider, refused):
 
     assert answer.status_code == 503
     assert (answer.json["status"], answer.json["signingKey"]) == ("unavailable", "missing")
-    refused(process.http.get("/.well-known/jwks.json"), 503, "SERVICE_UNAVAILABLE", {})
+    assert_refused(process.http.get("/.well-known/jwks.json"), 503, "SERVICE_UNAVAILABLE", {})
     assert process.http.get("/health").status_code == 200
 
 
@@ -130,13 +130,13 @@ def test_ready_while_the_database_is_away(provider, monkeypatch):
         ("GET", "/.well-known/jwks.json", None),
     ],
 )
-def test_database_outage(provider, refused, monkeypatch, method, path, body):
+def test_database_outage(provider, monkeypatch, method, path, body):
     """While the database is away every request that needs it is 503 with Retry-After, and good again afterwards."""
     provider.policy()
     body = {"token": provider.github_token()} if body == {"token": ""} else body
 
     def ask():
-        return provider.http.open(path, method=method, json=body, headers=provider.admin)
+        return provider.call(method, path, json=body)
 
     def fail(*_):
         raise DatabaseUnavailable("The database does not answer; try again in 2 s.", retry_after=2)
@@ -146,6 +146,6 @@ def test_database_outage(provider, refused, monkeypatch, method, path, body):
         patched.setattr(provider.store, "write", fail)
         answer = ask()
 
-    refused(answer, 503, "SERVICE_UNAVAILABLE", {})
+    assert_refused(answer, 503, "SERVICE_UNAVAILABLE", {})
     assert answer.headers["Retry-After"] == "2"
     assert ask().status_code in {200, 201}

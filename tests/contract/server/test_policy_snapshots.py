@@ -4,19 +4,16 @@ Each change is made by another replica, which this one hears nothing of.
 """
 
 from dataclasses import replace
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import jwt
 import pytest
 
+from kit.policies import delete, post, put
+from kit.provider import AGENTS, GITHUB, HERE, POLICIES, key_admin
+from kit.refusals import assert_refused
+from kit.tokens import claims_of, kid_of
 from mock_idp.job import Job
-from sentryagent_idp.domain.audit import RequestContext
 from sentryagent_idp.store.trust_policies import PolicyTable
-from sentryagent_idp.use_cases.audit import Auditor
-from sentryagent_idp.use_cases.signing_keys import KeyAdmin
-
-GITHUB = "https://token.actions.githubusercontent.com"
-POLICIES = "/api/v1/oidc/trust-policies"
 
 
 @pytest.fixture
@@ -72,7 +69,7 @@ def test_what_is_new_here_is_read_once_and_kept_with_others(provider, other, tru
     kept = kept_by(other)
 
     assert other.exchange(agentId=agent).status_code == 200
-    provider.http.put(f"{POLICIES}/{policy['id']}", json=policy | {"maxTtl": 60}, headers=provider.admin)
+    provider.put(f"{POLICIES}/{policy['id']}", json=policy | {"maxTtl": 60})
     assert other.exchange(agentId=agent).json["expires_in"] == 60
     assert other.exchange(agentId=agent).status_code == 200
 
@@ -81,7 +78,7 @@ def test_what_is_new_here_is_read_once_and_kept_with_others(provider, other, tru
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_a_change_after_the_reading_counts(provider, other, trusted, refused, held, monkeypatch):
+def test_a_change_after_the_reading_counts(provider, other, trusted, held, monkeypatch):
     """A policy that goes while the token is made lets nobody in any more."""
     agent, policy = trusted
     replica = provider if held else other
@@ -93,15 +90,17 @@ def test_a_change_after_the_reading_counts(provider, other, trusted, refused, he
         return keep(exchange)
 
     monkeypatch.setattr(group_commit, "keep", too_late)
-    refused(replica.exchange(agentId=agent), 403, "TRUST_POLICY_VIOLATION")
+    assert_refused(replica.exchange(agentId=agent), 403, "TRUST_POLICY_VIOLATION")
 
 
-def test_who_is_refused_leaves_nothing_in_memory(provider, other, trusted, refused):
+def test_who_is_refused_leaves_nothing_in_memory(provider, other, trusted):
     """Else strangers could fill it, and push out those who are let in."""
     agent, _ = trusted
     dev = provider.github_token(ref="refs/heads/dev")
-    refused(other.exchange(dev, agentId=agent), 403, "BRANCH_NOT_PERMITTED")
-    refused(other.exchange(provider.github_token(repository="octo-org/x")), 403, "TRUST_POLICY_VIOLATION")
+    assert_refused(other.exchange(dev, agentId=agent), 403, "BRANCH_NOT_PERMITTED")
+    assert_refused(
+        other.exchange(provider.github_token(repository="octo-org/x")), 403, "TRUST_POLICY_VIOLATION"
+    )
 
     assert other.exchange_use_case.snapshots._held == {}
 
@@ -128,48 +127,42 @@ def test_a_policy_is_pinned_at_its_first_use(provider, trusted):
     assert provider.exchange(agentId=agent).status_code == 200
     assert provider.exchange(provider.github_token(ref="refs/heads/dev"), agentId=agent).status_code == 200
 
-    stored = provider.http.get(f"{POLICIES}/{other}", headers=provider.admin).json
+    stored = provider.get(f"{POLICIES}/{other}").json
     assert stored["repositoryId"] == policy["repositoryId"]
     assert [it["policyId"] for it in provider.audit(action="policy.pinned")] == [str(other)]
 
 
-def test_a_used_token_is_refused(provider, trusted, refused):
+def test_a_used_token_is_refused(provider, trusted):
     """A replay meets the same refusal as before, is audited once, and is not tried again by the same knowledge."""
     token = provider.github_token()
     kept = kept_by(provider)
     assert provider.exchange(token, agentId=trusted[0]).status_code == 200
 
-    refused(provider.exchange(token, agentId=trusted[0]), 401, "INVALID_OIDC_TOKEN", {"reason": "replayed"})
+    assert_refused(
+        provider.exchange(token, agentId=trusted[0]), 401, "INVALID_OIDC_TOKEN", {"reason": "replayed"}
+    )
     assert kept == [True, False]
     assert len(provider.audit(action="token.refused")) == 1
 
 
 def _delete(other, _agent, policy):
-    return other.http.delete(f"{POLICIES}/{policy['id']}", headers=other.admin)
+    return delete(other, policy)
 
 
 def _narrow(other, agent, policy):
-    body = {"repository": policy["repository"], "branch": "release", "agentId": agent}
-    return other.http.put(f"{POLICIES}/{policy['id']}", json=body, headers=other.admin)
+    return put(other, policy, branch="release", agentId=agent)
 
 
 def _disable(other, agent, policy):
-    body = {"repository": policy["repository"], "branch": "main", "agentId": agent, "enabled": False}
-    return other.http.put(f"{POLICIES}/{policy['id']}", json=body, headers=other.admin)
+    return put(other, policy, branch="main", agentId=agent, enabled=False)
 
 
 def _pin_to_others(other, _agent, _policy):
-    body = {
-        "repository": "octo-org/hello-agent",
-        "branch": "x",
-        "repositoryId": "1",
-        "repositoryOwnerId": "2",
-    }
-    return other.http.post(POLICIES, json=body, headers=other.admin)
+    return post(other, branch="x", repositoryId="1", repositoryOwnerId="2")
 
 
 def _suspend(other, agent, _policy):
-    return other.http.patch(f"/api/v1/agents/{agent}", json={"status": "suspended"}, headers=other.admin)
+    return other.patch(f"{AGENTS}/{agent}", json={"status": "suspended"})
 
 
 CHANGES = [
@@ -182,17 +175,17 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("change", "code"), CHANGES, ids=lambda it: getattr(it, "__name__", it))
-def test_a_change_counts_at_once(provider, other, trusted, refused, change, code):
+def test_a_change_counts_at_once(provider, other, trusted, change, code):
     """What another replica forbids, this one refuses with its next answer; the token stays unused."""
     assert change(other, *trusted).status_code in {200, 201, 204}
     token = provider.github_token()
 
-    refused(provider.exchange(token, agentId=trusted[0]), 403, code)
+    assert_refused(provider.exchange(token, agentId=trusted[0]), 403, code)
     with provider.store.read() as tx:
-        assert not tx.used_tokens.contains(GITHUB, _jti(token))
+        assert not tx.used_tokens.contains(GITHUB, claims_of(token)["jti"])
 
 
-def test_an_expired_policy_counts_no_more(provider, refused):
+def test_an_expired_policy_counts_no_more(provider):
     """The end of a policy needs no change in the database."""
     agent = provider.agent()["agentId"]
     provider.policy(branch="main", agentId=agent, expiresAt="2026-11-24T12:01:00Z")
@@ -201,7 +194,7 @@ def test_an_expired_policy_counts_no_more(provider, refused):
         assert provider.exchange(agentId=agent).status_code == 200
     provider.clock.advance(1)
 
-    refused(provider.exchange(agentId=agent), 403, "TRUST_POLICY_VIOLATION")
+    assert_refused(provider.exchange(agentId=agent), 403, "TRUST_POLICY_VIOLATION")
 
 
 def test_a_permission_counts_at_once(provider, other, trusted):
@@ -217,8 +210,7 @@ def test_less_scope_counts_at_once(provider, other, trusted):
     """A token never has a scope that the policy gave only before."""
     agent, policy = trusted
     assert "agents:read" in provider.exchange(agentId=agent).json["scope"]
-    body = {"repository": policy["repository"], "branch": "main", "agentId": agent, "scopes": ["tokens:read"]}
-    assert other.http.put(f"{POLICIES}/{policy['id']}", json=body, headers=other.admin).status_code == 200
+    assert put(other, policy, branch="main", agentId=agent, scopes=["tokens:read"]).status_code == 200
 
     assert provider.exchange(agentId=agent).json["scope"] == "tokens:read"
 
@@ -226,17 +218,12 @@ def test_less_scope_counts_at_once(provider, other, trusted):
 def test_a_revoked_key_signs_no_more(provider, trusted):
     """After another process revoked the active key, the next token is signed by the one that took its place."""
     agent, _ = trusted
-    admin = KeyAdmin(provider.store, Auditor(provider.clock, uuid4), provider.clock, ())
     before = _kid(provider.exchange(agentId=agent))
-    signing = admin.revoke("admin-cli", before, RequestContext("test", None))
+    signing = key_admin(provider.store, provider.clock).revoke("admin-cli", before, HERE)
 
     assert before != signing.kid
     assert _kid(provider.exchange(agentId=agent)) == signing.kid
 
 
 def _kid(answer):
-    return jwt.get_unverified_header(answer.json["access_token"])["kid"]
-
-
-def _jti(token):
-    return jwt.decode(token, options={"verify_signature": False})["jti"]
+    return kid_of(answer.json["access_token"])

@@ -6,10 +6,10 @@ from contextlib import closing, contextmanager
 
 import pytest
 
+from kit.provider import NOBODY
+from kit.refusals import assert_refused
 from sentryagent_idp.errors import DatabaseUnavailable
 
-TOKEN = "/api/v1/oidc/token"
-NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 KIB_8 = 8 * 1024
 
 
@@ -258,10 +258,10 @@ def test_counts_outlast_an_outage(any_provider, outage):
     assert counted(provider, "token.rejected") == [("expired", 2)]
 
 
-def test_a_first_record_that_fails_is_made_up_for(provider, refused):
+def test_a_first_record_that_fails_is_made_up_for(provider):
     """Where it cannot be written the answer is 503, and the next refusal is the first."""
     with away(provider):
-        refused(provider.exchange(), 503, "SERVICE_UNAVAILABLE", {})
+        assert_refused(provider.exchange(), 503, "SERVICE_UNAVAILABLE", {})
 
     answers = [provider.exchange() for _ in range(2)]
 

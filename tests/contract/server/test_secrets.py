@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import structlog
 
+from kit.tokens import token_of
+
 JWT = re.compile(rb"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}")
 SECRET = re.compile(rb"sk_live_[0-9a-f]{8}")
 PRIVATE_KEY = re.compile(rb"BEGIN (ENCRYPTED )?PRIVATE KEY")
@@ -52,8 +54,8 @@ def _exchanges(provider, agent):
 def _misplaced_tokens(provider, agent, secret):
     """Tokens where no token belongs: names, scopes, ids, paths, queries, headers, forms."""
     token, post = provider.github_token(), provider.http.post
-    own = provider.admin["Authorization"].removeprefix("Bearer ")
-    grant = {"grant_type": "client_credentials", "client_id": agent, "client_secret": secret}
+    own = token_of(provider.admin)
+    client = (agent, secret)
     for text in (token, own):
         yield post("/api/v1/oidc/token", json={text: text})
         yield post("/api/v1/oidc/token", json={"token": provider.github_token(), "scope": text})
@@ -64,13 +66,13 @@ def _misplaced_tokens(provider, agent, secret):
         yield post(
             "/api/v1/oidc/token", data=f"{text}=1&{text}=2", content_type="application/x-www-form-urlencoded"
         )
-        yield post("/api/v1/token", data={**grant, "scope": text})
-        yield post("/api/v1/token", data={**grant, "client_id": text})
-        yield post("/api/v1/token", data={**grant, "client_secret": text})
+        yield provider.grant(client, scope=text)
+        yield provider.grant(client, client_id=text)
+        yield provider.grant(client, client_secret=text)
         yield post("/api/v1/token/revoke", data={"token": text}, headers={"Authorization": f"Basic {text}"})
-        yield provider.http.get(f"/api/v1/agents/{text}", headers=provider.admin)
-        yield provider.http.get(f"/api/v1/audit?{text}={text}", headers=provider.admin)
-        yield provider.http.get(f"/api/v1/audit?agentId={text}", headers=provider.admin)
+        yield provider.get(f"/api/v1/agents/{text}")
+        yield provider.get(f"/api/v1/audit?{text}={text}")
+        yield provider.get(f"/api/v1/audit?agentId={text}")
         yield provider.http.get("/api/v1/agents", headers={"Authorization": f"Bearer {text}x"})
         yield provider.http.get("/api/v1/agents", headers={"X-Request-Id": text, "X-Forwarded-For": text})
         yield post("/api/v1/oidc/trust-policies", json={"repository": text}, headers=provider.admin)
@@ -82,15 +84,10 @@ def test_no_token_stays_anywhere(provider, logs):
     agent = provider.agent()["agentId"]
     provider.policy(branch="main")
     provider.policy(branch="main", agentId=agent)
-    secret = provider.http.post(f"/api/v1/agents/{agent}/credentials", headers=provider.admin).json[
-        "clientSecret"
-    ]
+    _, secret = provider.client(agent)
 
     answers = [*_exchanges(provider, agent), *_misplaced_tokens(provider, agent, secret)]
-    provider.http.post(
-        "/api/v1/token",
-        data={"grant_type": "client_credentials", "client_id": agent, "client_secret": secret},
-    )
+    provider.grant((agent, secret))
 
     tokens = [answer for answer in answers if JWT.search(answer.data)]
     assert len(tokens) == 2  # the two exchanges that succeeded, and no refusal

@@ -1,95 +1,29 @@
 """`sentryagent-idp serve` as a real process: ready, answering, drained, gone."""
 
 import json
-import os
-import signal
 import socket
 import sqlite3
-import subprocess
-import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
-import httpx
 import pytest
 
-from mock_idp.job import Job
-from mock_idp.server import MockIdp
+from kit.http import raw
+from kit.processes import BIN, Served, clean_environment, run, wait_until
+from kit.provider import AGENTS, EXCHANGE, POLICIES, REPOSITORY
 
-COMMAND = [sys.executable, "-m", "sentryagent_idp.cli.main"]
 PATIENCE = 30
 
 
-class Served:
-    """A provider in processes of its own, on a free port."""
+class Process(Served):
+    """A provider in processes of its own, as `serve` starts it in a folder."""
 
     def __init__(self, folder, issuer, *flags):
+        environ = clean_environment(GITHUB_ISSUER=issuer, TRUSTED_PROXIES="127.0.0.1")
+        super().__init__(folder / "log", environ, *flags, cwd=folder)
         self.folder = folder
-        self.port = _free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("SENTRYAGENT_")}
-        self.environ = {
-            **environ,
-            "SENTRYAGENT_GITHUB_ISSUER": issuer,
-            "SENTRYAGENT_TRUSTED_PROXIES": "127.0.0.1",
-        }
-        self.log = (folder / "log").open("w+b")
-        self.terminated = False
-        self.process = subprocess.Popen(
-            [*COMMAND, "serve", "--port", str(self.port), *flags],
-            cwd=folder,
-            env=self.environ,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            start_new_session=True,
-        )
-        self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=PATIENCE)
-        self._wait_until_ready()
-
-    def _wait_until_ready(self):
-        transport = httpx.HTTPTransport(retries=0)
-        with httpx.Client(base_url=self.url, transport=transport, trust_env=False) as client:
-            pause = threading.Event()
-            for _ in range(PATIENCE * 20):
-                assert self.process.poll() is None, self.logged()
-                try:
-                    if client.get("/ready").status_code == 200:
-                        return
-                except httpx.TransportError:
-                    pause.wait(0.05)  # for a process, not for time: nothing else tells that it listens
-        pytest.fail(self.logged())
-
-    def command(self, *arguments, port=None):
-        environ = {**self.environ, **({"SENTRYAGENT_PORT": str(port)} if port else {})}
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            cwd=self.folder,
-            env=environ,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-
-    def admin(self):
-        # Another port than the server's: the issuer is what `serve` wrote down.
-        minted = self.command("admin-token", port=3999)
-        assert minted.returncode == 0, minted.stderr
-        return {"Authorization": f"Bearer {minted.stdout.strip()}"}
-
-    def logged(self):
-        return (self.folder / "log").read_text()
-
-    def raw(self, *parts):
-        """Send these bytes over a connection of its own, and read until the other side ends it."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
-            for part in parts:
-                connection.sendall(part)
-            received = b""
-            while chunk := connection.recv(65536):
-                received += chunk
-        return received
+        self.http = self.client()
 
     def members(self):
         """The process ids of the whole group, the dead left out."""
@@ -103,60 +37,15 @@ class Served:
                 found.append(int(stat.parent.name))
         return found
 
-    def terminate(self):
-        """Send SIGTERM, once: a second one could meet the interpreter when it has taken its handlers down."""
-        if not self.terminated:
-            self.terminated = True
-            self.process.send_signal(signal.SIGTERM)
-
-    def stop(self):
-        """End it whatever happens; returns its exit code."""
-        self.http.close()
-        self.terminate()
-        try:
-            return self.process.wait(PATIENCE)
-        finally:
-            for pid in self.members():
-                os.kill(pid, signal.SIGKILL)
-            self.process.wait()
-            self.process.stdout.close()
-            self.log.close()
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
 
 @pytest.fixture
-def mock(github_keys):
-    with MockIdp(ring=github_keys) as running:
-        yield running
+def serve(tmp_path, mock_idp):
+    with ExitStack() as running:
+        yield lambda *flags: running.enter_context(Process(tmp_path, mock_idp.issuer, *flags))
 
 
-@pytest.fixture
-def serve(tmp_path, mock):
-    started = []
-
-    def start(*flags):
-        started.append(Served(tmp_path, mock.issuer, *flags))
-        return started[-1]
-
-    yield start
-    for served in started:
-        if served.process.poll() is None:
-            served.stop()
-
-
-def _github_token(served, mock):
-    answer = httpx.post(f"{mock.url}/_mock/token", json={"claims": {"aud": served.url}}, trust_env=False)
-    return answer.json()["token"]
-
-
-def _exchange(served, mock, **body):
-    token = _github_token(served, mock)
-    return served.http.post("/api/v1/oidc/token", json={"token": token, **body})
+def _exchange(served, mock_idp):
+    return served.http.post(EXCHANGE, json={"token": mock_idp.mint(audience=served.url)})
 
 
 def _head(method, path, *headers):
@@ -168,19 +57,17 @@ def _chunk(data):
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-CHUNKED = _head("POST", "/api/v1/oidc/token", "Content-Type: application/json", "Transfer-Encoding: chunked")
+CHUNKED = _head("POST", EXCHANGE, "Content-Type: application/json", "Transfer-Encoding: chunked")
 
 
-def test_whole_life_with_two_workers_on_sqlite(serve, mock):
+def test_whole_life_with_two_workers_on_sqlite(serve, mock_idp):
     """It gets ready, answers the main job in both workers, shrugs off garbage, and leaves nothing behind."""
     served = serve("--workers", "2")
-    admin = served.admin()
-    repository = Job().repository
-    created = served.http.post("/api/v1/oidc/trust-policies", json={"repository": repository}, headers=admin)
+    created = served.http.post(POLICIES, json={"repository": REPOSITORY}, headers=served.admin)
     assert created.status_code == 201, created.text
 
     with ThreadPoolExecutor(8) as pool:
-        statuses = list(pool.map(lambda _: _exchange(served, mock).status_code, range(24)))
+        statuses = list(pool.map(lambda _: _exchange(served, mock_idp).status_code, range(24)))
     assert statuses == [200] * 24
     assert len(served.members()) >= 3
     # Workers are copies of their parent, with which they share what is loaded.
@@ -188,7 +75,8 @@ def test_whole_life_with_two_workers_on_sqlite(serve, mock):
 
     _check_bodies(served)
     _check_oddities(served)
-    again = served.command("serve", "--port", str(served.port))
+    command = (BIN / "sentryagent-idp", "serve", "--port", served.port)
+    again = run(*command, env=served.environ, cwd=served.folder)
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr.startswith("sentryagent-idp: SENTRYAGENT_PORT")
     assert again.stderr.count("\n") == 1
@@ -204,19 +92,19 @@ def _check_bodies(served):
     good = _chunk(b'{"token":') + _chunk(b'"x"}') + b"0\r\n\r\n"
     cut = _chunk(b'{"token":"x"}') + _chunk(b" " * 40_000) + b"0\r\n\r\n"
 
-    assert b" 401 " in served.raw(CHUNKED, good).split(b"\r\n")[0]
-    assert b'"PAYLOAD_TOO_LARGE"' in served.raw(CHUNKED, cut)
+    assert b" 401 " in raw(served.url, CHUNKED, good).split(b"\r\n")[0]
+    assert b'"PAYLOAD_TOO_LARGE"' in raw(served.url, CHUNKED, cut)
 
 
 def _check_oddities(served):
     """Heads, halves and garbage get an answer or an end, and do no harm."""
-    head = served.raw(_head("HEAD", "/health"))
+    head = raw(served.url, _head("HEAD", "/health"))
     assert head.startswith(b"HTTP/1.1 200")
     assert head.endswith(b"\r\n\r\n")
     for garbage in (
         b"\x16\x03\x01\x00\xff\x01\x00",
         b"GET\r\n\r\n",
-        _head("POST", "/api/v1/oidc/token", "Content-Length: x"),
+        _head("POST", EXCHANGE, "Content-Length: x"),
         _head("GET", "/health", "A: " + "x" * 600_000),
     ):
         with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE) as connection:
@@ -231,72 +119,63 @@ def _check_oddities(served):
 
 def _check_log(served):
     """The log is JSON lines, without a token and without an unexpected error."""
-    entries = [json.loads(line) for line in served.logged().splitlines()]
+    entries = [json.loads(line) for line in served.log.read_text().splitlines()]
     assert {"listening", "refused"} <= {entry["event"] for entry in entries}
     assert not [entry for entry in entries if entry["level"] == "error"], entries
-    assert "eyJ" not in served.logged()
+    assert "eyJ" not in served.log.read_text()
 
 
-def test_sigterm_lets_a_request_in_flight_finish(serve, mock):
+def test_sigterm_lets_a_request_in_flight_finish(serve):
     """A registration that waits for the database when SIGTERM comes is answered 201, and is there."""
     served = serve("--workers", "1")
-    admin = served.admin()
+    admin = served.admin
     database = sqlite3.connect(
         served.folder / "sentryagent.db", isolation_level=None, check_same_thread=False
     )
     database.execute("BEGIN IMMEDIATE")
 
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(
-            served.http.post, "/api/v1/agents", json={"email": "bot@octo-org.example"}, headers=admin
-        )
-        _wait_until_busy(served)
-        served.terminate()
-        _wait_until_closed(served)
+        body = {"email": "bot@octo-org.example"}
+        waiting = pool.submit(served.http.post, AGENTS, json=body, headers=admin)
+        wait_until(lambda: _is_busy(served), "the request")
+        served.process.terminate()
+        wait_until(lambda: _is_closed(served), "the end of the port")
         assert not waiting.done()
         database.execute("ROLLBACK")
         answer = waiting.result(PATIENCE)
 
     assert answer.status_code == 201
-    assert served.stop() == 0
+    # A second SIGTERM could meet the interpreter when it has taken its handlers down.
+    assert served.process.wait(PATIENCE) == 0
     assert served.members() == []
     assert database.execute("SELECT email FROM agents").fetchall() == [("bot@octo-org.example",)]
     database.close()
 
 
-def _wait_until_busy(served):
-    """Wait until the request has arrived: the connection is accepted and its bytes are read."""
-    pause = threading.Event()
-    port = f"{served.port:04X}"
-    for _ in range(PATIENCE * 20):
-        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        established = [row for row in rows if row[1].endswith(f":{port}") and row[3] == "01"]
-        if established and all(row[4].endswith(":00000000") for row in established):
-            return
-        pause.wait(0.05)
-    pytest.fail("the request did not arrive")
+def _is_busy(served):
+    """Whether the request has arrived: the connection is accepted and its bytes are read."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = [row for row in rows if row[1].endswith(f":{served.port:04X}") and row[3] == "01"]
+    return established and all(row[4].endswith(":00000000") for row in established)
 
 
-def _wait_until_closed(served):
-    """Wait until the port takes no connection any more."""
-    pause = threading.Event()
-    for _ in range(PATIENCE * 20):
-        try:
-            socket.create_connection(("127.0.0.1", served.port), timeout=1).close()
-        except OSError:
-            return
-        pause.wait(0.05)
-    pytest.fail("the port is still open")
+def _is_closed(served):
+    """Whether the port takes no connection any more."""
+    try:
+        socket.create_connection(("127.0.0.1", served.port), timeout=1).close()
+    except OSError:
+        return True
+    return False
 
 
-def test_sigterm_writes_what_was_counted(serve, mock):
+def test_sigterm_writes_what_was_counted(serve, mock_idp):
     """Refusals of a minute that is not over are in the audit when the process has ended."""
     served = serve("--workers", "1")
-    token = _github_token(served, mock)
+    token = mock_idp.mint(audience=served.url)
     for _ in range(5):
-        assert served.http.post("/api/v1/oidc/token", json={"token": token}).status_code == 403
+        assert served.http.post(EXCHANGE, json={"token": token}).status_code == 403
     for _ in range(3):
-        assert served.http.post("/api/v1/oidc/token", json={"token": "x"}).status_code == 401
+        assert served.http.post(EXCHANGE, json={"token": "x"}).status_code == 401
 
     assert served.stop() == 0
 

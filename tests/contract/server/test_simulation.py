@@ -14,7 +14,7 @@ CLAIMS = {
 
 
 def simulate(provider, **body):
-    return provider.http.post(PATH, json=body, headers=provider.admin)
+    return provider.post(PATH, json=body)
 
 
 def test_simulate_claims_that_a_policy_covers(provider):
@@ -73,7 +73,7 @@ def test_simulate_token_leaves_it_good(provider):
 
     assert simulate(provider, token=token).json["allowed"] is True
     assert simulate(provider, token=token).json["allowed"] is True
-    stored = provider.http.get(f"/api/v1/oidc/trust-policies/{policy['id']}", headers=provider.admin).json
+    stored = provider.get(f"/api/v1/oidc/trust-policies/{policy['id']}").json
     assert stored["repositoryId"] is None
     assert stored["lastUsedAt"] is None
     assert provider.exchange(token).status_code == 200

@@ -7,12 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kit.provider import AGENTS, FORM, NOBODY, POLICIES
 from sentryagent_idp.api import models
-
-NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
-POLICIES = "/api/v1/oidc/trust-policies"
-AGENTS = "/api/v1/agents"
-FORM = "application/x-www-form-urlencoded"
 
 TEXTS = st.one_of(
     st.text(max_size=40),
@@ -91,7 +87,7 @@ generated = settings(
 
 
 @pytest.fixture(scope="module")
-def swept(still_provider):
+def assert_in_shape(still_provider):
     """A provider with a policy and an agent to aim at, and no limit in the way."""
     provider = still_provider.with_settings(RATE_LIMIT="0")
     ids = {"POLICY": provider.policy()["id"], "AGENT": provider.agent()["agentId"]}
@@ -117,7 +113,7 @@ def _names(model):
 
 
 @pytest.mark.parametrize(("method", "path", "model", "good"), JSON_ENDPOINTS)
-def test_generated_json(swept, method, path, model, good):
+def test_generated_json(assert_in_shape, method, path, model, good):
     """Known members with any value, unknown ones, and good bodies with one thing wrong."""
 
     @generated
@@ -129,26 +125,30 @@ def test_generated_json(swept, method, path, model, good):
     def sweep(known, unknown, ensure_ascii):
         body = {**good, **known, **unknown}
         data = json.dumps(body, ensure_ascii=ensure_ascii).encode("utf-8", "surrogatepass")
-        swept(method, path, data=data, content_type="application/json", headers=swept.admin)
+        assert_in_shape(
+            method, path, data=data, content_type="application/json", headers=assert_in_shape.admin
+        )
 
     sweep()
 
 
 @pytest.mark.parametrize(("method", "path", "model", "good"), JSON_ENDPOINTS)
-def test_generated_bytes(swept, method, path, model, good):
+def test_generated_bytes(assert_in_shape, method, path, model, good):
     """Any bytes, and any bytes inside a string of a known member."""
 
     @generated
     @given(data=st.binary(max_size=60), inside=st.booleans())
     def sweep(data, inside):
         body = b'{"%s": "%s"}' % (_names(model)[0].encode(), data) if inside else data
-        swept(method, path, data=body, content_type="application/json", headers=swept.admin)
+        assert_in_shape(
+            method, path, data=body, content_type="application/json", headers=assert_in_shape.admin
+        )
 
     sweep()
 
 
 @pytest.mark.parametrize(("path", "members"), FORM_ENDPOINTS)
-def test_generated_forms(swept, path, members):
+def test_generated_forms(assert_in_shape, path, members):
     """Any parameters, repeated and unknown ones, in any bytes."""
 
     @generated
@@ -160,13 +160,13 @@ def test_generated_forms(swept, path, members):
     def sweep(pairs, raw, good):
         given_pairs = [*(GOOD_FORM.items() if good else ()), *pairs]
         data = "&".join(f"{quote(name)}={quote(value)}" for name, value in given_pairs).encode() + raw
-        swept("POST", path, data=data, content_type=FORM, headers=swept.admin)
+        assert_in_shape("POST", path, data=data, content_type=FORM, headers=assert_in_shape.admin)
 
     sweep()
 
 
 @pytest.mark.parametrize(("path", "names"), LISTS)
-def test_generated_queries(swept, path, names):
+def test_generated_queries(assert_in_shape, path, names):
     """Any query, also with bytes that are no text."""
 
     @generated
@@ -176,7 +176,7 @@ def test_generated_queries(swept, path, names):
     )
     def sweep(pairs, raw):
         query = "&".join(f"{quote(name)}={quote(value)}" for name, value in pairs)
-        swept("GET", f"{path}?{query}{quote(raw)}", headers=swept.admin)
+        assert_in_shape("GET", f"{path}?{query}{quote(raw)}", headers=assert_in_shape.admin)
 
     sweep()
 
@@ -192,7 +192,7 @@ def test_generated_queries(swept, path, names):
         ("GET", "/ready"),
     ],
 )
-def test_generated_headers(swept, method, path):
+def test_generated_headers(assert_in_shape, method, path):
     """Any values in the headers that the provider reads."""
     text = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\x00"), max_size=40)
     schemes = st.sampled_from(["", "Bearer ", "bearer ", "Basic ", "Basic OjphOg==", "Bearer a.b.c"])
@@ -207,12 +207,12 @@ def test_generated_headers(swept, method, path):
     )
     def sweep(authorization, if_match, content_type, forwarded, keep):
         headers = {
-            "Authorization": swept.admin["Authorization"] if keep else authorization,
+            "Authorization": assert_in_shape.admin["Authorization"] if keep else authorization,
             "If-Match": if_match,
             "X-Forwarded-For": forwarded,
             "X-Request-Id": forwarded,
         }
-        swept(method, path, data=b"{}", content_type=content_type, headers=headers)
+        assert_in_shape(method, path, data=b"{}", content_type=content_type, headers=headers)
 
     sweep()
 
@@ -222,8 +222,8 @@ def test_generated_headers(swept, method, path):
     segment=st.text(min_size=1, max_size=20),
     method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE"]),
 )
-def test_generated_paths(swept, segment, method):
+def test_generated_paths(assert_in_shape, segment, method):
     """Any id in any place of a path."""
     one = quote(segment, safe="")
     for path in (f"{POLICIES}/{one}", f"{AGENTS}/{one}/credentials/{one}", f"/{one}", f"/api/v1/token/{one}"):
-        swept(method, path, json={}, headers=swept.admin)
+        assert_in_shape(method, path, json={}, headers=assert_in_shape.admin)

@@ -1,50 +1,14 @@
 """Section 6 of the contract: `/token`, introspection and revocation."""
 
-import base64
-from urllib.parse import quote_plus
-
-import jwt
 import pytest
 
-TOKEN = "/api/v1/token"
-INTROSPECT = "/api/v1/token/introspect"
-REVOKE = "/api/v1/token/revoke"
-PROVIDER = "https://idp.example.com"
-NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
-FORM = "application/x-www-form-urlencoded"
-
-
-@pytest.fixture
-def client(provider):
-    """An agent's id and client secret."""
-    agent = provider.agent()["agentId"]
-    answer = provider.http.post(f"/api/v1/agents/{agent}/credentials", json={}, headers=provider.admin)
-    return agent, answer.json["clientSecret"]
-
-
-def basic(client_id, secret):
-    encoded = base64.b64encode(f"{quote_plus(client_id)}:{quote_plus(secret)}".encode()).decode()
-    return {"Authorization": f"Basic {encoded}"}
-
-
-def grant(client, **changes):
-    agent, secret = client
-    members = {"grant_type": "client_credentials", "client_id": agent, "client_secret": secret, **changes}
-    return {name: value for name, value in members.items() if value is not None}
-
-
-def bearer(token):
-    return {"Authorization": f"Bearer {token}"}
-
-
-def text_of(headers):
-    return headers["Authorization"].removeprefix("Bearer ")
+from kit.provider import FORM, INTROSPECT, NOBODY, PROVIDER, REVOKE, TOKEN, good, grant_form
+from kit.refusals import assert_oauth_refused
+from kit.tokens import basic, bearer, claims_of, token_of
 
 
 def introspect(provider, token):
-    answer = provider.http.post(INTROSPECT, data={"token": token}, headers=provider.admin)
-    assert answer.status_code == 200, answer.text
-    return answer.json
+    return good(provider.post(INTROSPECT, data={"token": token}))
 
 
 # --- POST /token
@@ -55,7 +19,9 @@ def test_client_credentials(provider, client, by):
     """An agent's secret gets `agents:read` on itself, by HTTP Basic or by the form (RFC 6749, 4.4)."""
     agent, secret = client
     headers = {} if by == "form" else basic(agent, secret)
-    body = grant(client) if by == "form" else {"grant_type": "client_credentials", "scope": "agents:read"}
+    body = (
+        grant_form(*client) if by == "form" else {"grant_type": "client_credentials", "scope": "agents:read"}
+    )
     body |= {"client_id": agent} if by == "both" else {}
 
     answer = provider.http.post(TOKEN, data=body, headers=headers)
@@ -68,7 +34,7 @@ def test_client_credentials(provider, client, by):
         "scope": "agents:read",
     }
     assert (answer.headers["Cache-Control"], answer.headers["Pragma"]) == ("no-store", "no-cache")
-    claims = jwt.decode(answer.json["access_token"], options={"verify_signature": False})
+    claims = claims_of(answer.json["access_token"])
     assert claims["sub"] == claims["client_id"] == agent
     own = provider.http.get("/api/v1/agents", headers=bearer(answer.json["access_token"])).json
     assert [it["agentId"] for it in own["data"]] == [agent]
@@ -91,58 +57,58 @@ def test_client_credentials(provider, client, by):
         ({"scope": "a\x00"}, 400, "invalid_request", "VALIDATION_ERROR"),
     ],
 )
-def test_refusals_of_a_grant(provider, client, oauth_refused, changes, status, error, code):
+def test_refusals_of_a_grant(provider, client, changes, status, error, code):
     """Each refusal of RFC 6749, 5.2, with our code first in the description."""
-    answer = provider.http.post(TOKEN, data=grant(client, **changes))
+    answer = provider.grant(client, **changes)
 
-    oauth_refused(answer, status, error, code)
+    assert_oauth_refused(answer, status, error, code)
     assert answer.headers.get("WWW-Authenticate") == ('Basic realm="sentryagent"' if status == 401 else None)
 
 
 @pytest.mark.parametrize(
     "header", ["Basic", "Basic ", "Basic %%%", "Basic é", "Basic YWJj", "Basic /w==", "basic Og=="]
 )
-def test_malformed_basic_credentials(provider, oauth_refused, header):
+def test_malformed_basic_credentials(provider, header):
     """What is no `client_id:client_secret` in base64 is an invalid client."""
     answer = provider.http.post(
         TOKEN, data={"grant_type": "client_credentials"}, headers={"Authorization": header}
     )
 
-    oauth_refused(answer, 401, "invalid_client", "INVALID_CLIENT")
+    assert_oauth_refused(answer, 401, "invalid_client", "INVALID_CLIENT")
 
 
-def test_two_clients_in_one_request(provider, client, oauth_refused):
+def test_two_clients_in_one_request(provider, client):
     """Header and form may not name different clients (RFC 6749, 2.3)."""
-    answer = provider.http.post(TOKEN, data=grant(client, client_id=NOBODY), headers=basic(*client))
+    answer = provider.grant(client, basic(*client), client_id=NOBODY)
 
-    oauth_refused(answer, 401, "invalid_client", "INVALID_CLIENT")
+    assert_oauth_refused(answer, 401, "invalid_client", "INVALID_CLIENT")
 
 
 @pytest.mark.parametrize("path", [TOKEN, INTROSPECT, REVOKE])
-def test_shape_of_errors_under_token(provider, oauth_refused, path):
+def test_shape_of_errors_under_token(provider, path):
     """All that goes wrong under /token has OAuth's shape, whatever goes wrong."""
     post = provider.http.post
 
-    oauth_refused(provider.http.get(path), 405, "invalid_request", "METHOD_NOT_ALLOWED")
-    oauth_refused(
+    assert_oauth_refused(provider.http.get(path), 405, "invalid_request", "METHOD_NOT_ALLOWED")
+    assert_oauth_refused(
         post(path, json={"token": "x"}, headers=provider.admin),
         415,
         "invalid_request",
         "UNSUPPORTED_MEDIA_TYPE",
     )
-    oauth_refused(
+    assert_oauth_refused(
         post(path, data=b"x" * 32_769, content_type=FORM, headers=provider.admin),
         413,
         "invalid_request",
         "PAYLOAD_TOO_LARGE",
     )
-    oauth_refused(
+    assert_oauth_refused(
         post(path, data="token=a&token=b", content_type=FORM, headers=provider.admin),
         400,
         "invalid_request",
         "VALIDATION_ERROR",
     )
-    oauth_refused(provider.http.post(f"{path}/x"), 404, "invalid_request", "NOT_FOUND")
+    assert_oauth_refused(provider.http.post(f"{path}/x"), 404, "invalid_request", "NOT_FOUND")
 
 
 # --- POST /token/introspect
@@ -151,8 +117,8 @@ def test_shape_of_errors_under_token(provider, oauth_refused, path):
 def test_introspection_of_an_exchanged_token(provider):
     """An active token is described as RFC 7662 says, with the run it was issued to."""
     policy = provider.policy()
-    token = text_of(provider.bootstrap_headers())
-    claims = jwt.decode(token, options={"verify_signature": False})
+    token = token_of(provider.bootstrap_headers())
+    claims = claims_of(token)
 
     assert introspect(provider, token) == {
         "active": True,
@@ -178,43 +144,46 @@ def test_inactive_tokens(provider, end):
     """Of a token that does not count nothing else is told (RFC 7662, 2.2)."""
     agent = provider.agent()["agentId"]
     provider.policy(agentId=agent)
-    token = text_of(provider.agent_headers(agent, jti="1"))
+    token = token_of(provider.agent_headers(agent, jti="1"))
     assert introspect(provider, token)["active"] is True
     if end == "revoked":
-        provider.http.post(REVOKE, data={"token": token}, headers=provider.admin)
+        provider.post(REVOKE, data={"token": token})
     elif end == "expired":
         provider.clock.advance(3600)
         provider.admin = provider.admin_headers()
     elif end == "suspended":
-        provider.http.patch(f"/api/v1/agents/{agent}", json={"status": end}, headers=provider.admin)
+        provider.patch(f"/api/v1/agents/{agent}", json={"status": end})
     elif end == "decommissioned":
-        provider.http.delete(f"/api/v1/agents/{agent}", headers=provider.admin)
+        provider.delete(f"/api/v1/agents/{agent}")
     else:
         token = {
             "unknown": "x",
             "github": provider.github_token(),
-            "other issuer": text_of(provider.with_settings(PUBLIC_URL="https://other.example.com").admin),
+            "other issuer": token_of(provider.with_settings(PUBLIC_URL="https://other.example.com").admin),
             "changed": f"{token[:-4]}AAAA",
         }[end]
 
     assert introspect(provider, token) == {"active": False}
 
 
-def test_introspection_needs_its_scope_and_a_token(provider, oauth_refused):
+def test_introspection_needs_its_scope_and_a_token(provider):
     """`tokens:read` is asked for; without the parameter the request is malformed."""
     weak = provider.admin_headers("agents:read", "audit:read")
 
-    oauth_refused(provider.http.post(INTROSPECT, data={"token": "x"}), 401, "invalid_token", "UNAUTHORIZED")
-    oauth_refused(
+    assert_oauth_refused(
+        provider.http.post(INTROSPECT, data={"token": "x"}), 401, "invalid_token", "UNAUTHORIZED"
+    )
+    assert_oauth_refused(
         provider.http.post(INTROSPECT, data={"token": "x"}, headers=weak),
         403,
         "insufficient_scope",
         "FORBIDDEN",
     )
     for body in ({}, {"token": ""}, {"tokens": "x"}):
-        answer = provider.http.post(INTROSPECT, data=body, headers=provider.admin, content_type=FORM)
+        answer = provider.post(INTROSPECT, data=body, content_type=FORM)
         assert (
-            "token" in oauth_refused(answer, 400, "invalid_request", "VALIDATION_ERROR")["error_description"]
+            "token"
+            in assert_oauth_refused(answer, 400, "invalid_request", "VALIDATION_ERROR")["error_description"]
         )
 
 
@@ -224,7 +193,7 @@ def test_introspection_needs_its_scope_and_a_token(provider, oauth_refused):
 @pytest.fixture
 def issued(provider, client):
     """An agent's token by its secret."""
-    return provider.http.post(TOKEN, data=grant(client)).json["access_token"]
+    return provider.grant(client).json["access_token"]
 
 
 @pytest.mark.parametrize("by", ["itself", "admin", "basic", "form"])
@@ -245,7 +214,7 @@ def test_who_may_revoke(provider, client, issued, by):
         assert process.http.get("/api/v1/agents", headers=bearer(issued)).status_code == 401
         assert introspect(process, issued) == {"active": False}
     (record,) = provider.audit(action="token.revoked")
-    assert record["details"]["revokedJti"] == jwt.decode(issued, options={"verify_signature": False})["jti"]
+    assert record["details"]["revokedJti"] == claims_of(issued)["jti"]
     assert record["agentId"] == client[0]
 
 
@@ -254,11 +223,11 @@ def test_bootstrap_token_revokes_itself(provider):
     provider.policy()
     headers = provider.bootstrap_headers()
 
-    assert provider.http.post(REVOKE, data={"token": text_of(headers)}, headers=headers).status_code == 200
+    assert provider.http.post(REVOKE, data={"token": token_of(headers)}, headers=headers).status_code == 200
     assert provider.http.get("/api/v1/agents", headers=headers).status_code == 401
 
 
-def test_a_sister_token_does_not_revoke(provider, client, oauth_refused):
+def test_a_sister_token_does_not_revoke(provider, client):
     """Another token of the same subject ends none: a bootstrap token's is a name, which can change hands."""
     agent, _ = client
     provider.policy()
@@ -270,11 +239,11 @@ def test_a_sister_token_does_not_revoke(provider, client, oauth_refused):
         weak,
     ]
     for mine, sisters in pairs:
-        answer = provider.http.post(REVOKE, data={"token": text_of(sisters)}, headers=mine)
-        refusal = oauth_refused(answer, 403, "insufficient_scope", "FORBIDDEN")
+        answer = provider.http.post(REVOKE, data={"token": token_of(sisters)}, headers=mine)
+        refusal = assert_oauth_refused(answer, 403, "insufficient_scope", "FORBIDDEN")
         assert "not yours" in refusal["error_description"]
         for headers in (mine, sisters):
-            assert introspect(provider, text_of(headers))["active"] is True
+            assert introspect(provider, token_of(headers))["active"] is True
 
     assert provider.audit(action="token.revoked") == []
 
@@ -282,7 +251,7 @@ def test_a_sister_token_does_not_revoke(provider, client, oauth_refused):
 def test_a_client_revokes_whatever_was_issued_to_it(provider, client):
     """The agent's own secret ends also the token that a run of a repository got for the agent."""
     provider.policy(agentId=client[0])
-    token = text_of(provider.agent_headers(client[0]))
+    token = token_of(provider.agent_headers(client[0]))
 
     assert provider.http.post(REVOKE, data={"token": token}, headers=basic(*client)).status_code == 200
     assert introspect(provider, token) == {"active": False}
@@ -291,7 +260,7 @@ def test_a_client_revokes_whatever_was_issued_to_it(provider, client):
 @pytest.mark.parametrize("sent", ["junk", "github", "changed"])
 def test_strangers_tokens_lock_nothing(provider, sent):
     """What is no token of ours is answered while another request writes; it takes no lock itself."""
-    text = text_of(provider.admin)
+    text = token_of(provider.admin)
     token = {"junk": "x", "github": provider.github_token(), "changed": f"{text[:-4]}AAAA"}[sent]
 
     with provider.store.write():
@@ -305,21 +274,19 @@ def test_revocation_is_idempotent(provider, issued):
     for token, headers in ((issued, bearer(issued)), (issued, bearer(issued)), (issued, provider.admin)):
         assert provider.http.post(REVOKE, data={"token": token}, headers=headers).status_code == 200
     assert provider.http.post(REVOKE, data={"token": "unknown"}, headers=bearer("unknown")).status_code == 200
-    assert provider.http.post(REVOKE, data={"token": "unknown"}, headers=provider.admin).status_code == 200
+    assert provider.post(REVOKE, data={"token": "unknown"}).status_code == 200
     hinted = {"token": issued, "token_type_hint": "access_token"}
-    assert provider.http.post(REVOKE, data=hinted, headers=provider.admin).status_code == 200
+    assert provider.post(REVOKE, data=hinted).status_code == 200
 
     assert len(provider.audit(action="token.revoked")) == 1
 
 
-def test_somebody_elses_token_is_not_revoked(provider, client, issued, oauth_refused):
+def test_somebody_elses_token_is_not_revoked(provider, client, issued):
     """Neither another agent, nor a repository, nor an admin without agents:write ends a token; it stays good."""
     provider.policy()
     other = provider.agent("other@octo-org.example")["agentId"]
     provider.policy(agentId=other, scopes=["agents:read", "agents:write", "tokens:read"])
-    secret = provider.http.post(f"/api/v1/agents/{other}/credentials", headers=provider.admin).json[
-        "clientSecret"
-    ]
+    secret = provider.post(f"/api/v1/agents/{other}/credentials").json["clientSecret"]
     for headers in (
         provider.bootstrap_headers(),
         provider.agent_headers(other),
@@ -327,12 +294,12 @@ def test_somebody_elses_token_is_not_revoked(provider, client, issued, oauth_ref
         provider.admin_headers("agents:read", "tokens:read"),
     ):
         answer = provider.http.post(REVOKE, data={"token": issued}, headers=headers)
-        oauth_refused(answer, 403, "insufficient_scope", "FORBIDDEN")
+        assert_oauth_refused(answer, 403, "insufficient_scope", "FORBIDDEN")
 
     assert introspect(provider, issued)["active"] is True
 
 
-def test_nobody_revokes(provider, client, issued, oauth_refused):
+def test_nobody_revokes(provider, client, issued):
     """Without credentials, or with wrong ones, nothing is revoked."""
     cases = [
         ({}, {}, "invalid_token"),
@@ -343,9 +310,9 @@ def test_nobody_revokes(provider, client, issued, oauth_refused):
     for extra, headers, error in cases:
         answer = provider.http.post(REVOKE, data={"token": issued, **extra}, headers=headers)
         code = "UNAUTHORIZED" if error == "invalid_token" else "INVALID_CLIENT"
-        oauth_refused(answer, 401, error, code)
-    answer = provider.http.post(REVOKE, data={}, headers=provider.admin, content_type=FORM)
-    oauth_refused(answer, 400, "invalid_request", "VALIDATION_ERROR")
+        assert_oauth_refused(answer, 401, error, code)
+    answer = provider.post(REVOKE, data={}, content_type=FORM)
+    assert_oauth_refused(answer, 400, "invalid_request", "VALIDATION_ERROR")
 
     assert introspect(provider, issued)["active"] is True
 
@@ -354,6 +321,6 @@ def test_secrets_of_tokens_are_audited_by_id(provider, client, issued):
     """The grant leaves the token's id, and nobody's text."""
     (record,) = provider.audit(action="token.issued")
 
-    assert record["details"]["issuedJti"] == jwt.decode(issued, options={"verify_signature": False})["jti"]
+    assert record["details"]["issuedJti"] == claims_of(issued)["jti"]
     assert record["agentId"] == client[0]
     assert client[1] not in str(provider.audit())

@@ -2,36 +2,14 @@
 
 from operator import itemgetter
 
-import jwt
 import pytest
 
-PATH = "/api/v1/oidc/trust-policies"
-NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
-REPOSITORY = "octo-org/hello-agent"
+from kit.policies import delete, get, listed, post, put
+from kit.provider import NOBODY, POLICIES, REPOSITORY
+from kit.refusals import assert_invalid, assert_refused
+from kit.tokens import claims_of, token_of
+
 CALLED = "octo-org/automation/.github/workflows/deploy.yml@refs/heads/main"
-
-
-def post(provider, headers=None, /, **body):
-    return provider.http.post(
-        PATH, json={"repository": REPOSITORY, **body}, headers=headers or provider.admin
-    )
-
-
-def put(provider, policy, headers=None, /, *, if_match=None, **body):
-    extra = {} if if_match is None else {"If-Match": if_match}
-    return provider.http.put(
-        f"{PATH}/{policy['id']}",
-        json={"repository": REPOSITORY, **body},
-        headers={**(headers or provider.admin), **extra},
-    )
-
-
-def get(provider, policy_id):
-    return provider.http.get(f"{PATH}/{policy_id}", headers=provider.admin)
-
-
-def listed(provider, query=""):
-    return provider.http.get(f"{PATH}?limit=100&{query}", headers=provider.admin).json["data"]
 
 
 def test_created_policy_has_every_field(provider):
@@ -40,7 +18,7 @@ def test_created_policy_has_every_field(provider):
 
     assert answer.status_code == 201
     record = dict(answer.json)
-    assert answer.headers["Location"] == f"{PATH}/{record.pop('id')}"
+    assert answer.headers["Location"] == f"{POLICIES}/{record.pop('id')}"
     assert answer.headers["ETag"] == '"1"'
     assert record == {
         "provider": "github",
@@ -113,22 +91,22 @@ def test_created_policy_keeps_what_was_written(provider):
     assert {name: answer.json[name] for name in body} == body
 
 
-def test_agent_must_be_there_and_not_decommissioned(provider, refused):
+def test_agent_must_be_there_and_not_decommissioned(provider):
     """A policy names an agent that exists; a suspended one will do, a decommissioned one never."""
     agent = provider.agent()["agentId"]
-    refused(post(provider, agentId=NOBODY), 404, "AGENT_NOT_FOUND", {})
-    provider.http.patch(f"/api/v1/agents/{agent}", json={"status": "suspended"}, headers=provider.admin)
+    assert_refused(post(provider, agentId=NOBODY), 404, "AGENT_NOT_FOUND", {})
+    provider.patch(f"/api/v1/agents/{agent}", json={"status": "suspended"})
     policy = post(provider, agentId=agent).json
-    provider.http.delete(f"/api/v1/agents/{agent}", headers=provider.admin)
+    provider.delete(f"/api/v1/agents/{agent}")
 
-    refused(post(provider, agentId=agent, branch="x"), 409, "AGENT_DECOMMISSIONED", {})
-    refused(put(provider, policy, agentId=NOBODY), 404, "AGENT_NOT_FOUND", {})
-    refused(put(provider, policy, agentId=agent), 409, "AGENT_DECOMMISSIONED", {})
+    assert_refused(post(provider, agentId=agent, branch="x"), 409, "AGENT_DECOMMISSIONED", {})
+    assert_refused(put(provider, policy, agentId=NOBODY), 404, "AGENT_NOT_FOUND", {})
+    assert_refused(put(provider, policy, agentId=agent), 409, "AGENT_DECOMMISSIONED", {})
 
 
 @pytest.mark.parametrize("scope", ["agents:write", "audit:read", "policies:read", "policies:write"])
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_nobody_gives_away_what_they_do_not_hold(provider, refused, scope, method):
+def test_nobody_gives_away_what_they_do_not_hold(provider, scope, method):
     """Beyond agents:read and tokens:read an author gives only scopes of their own (federation-security R-ADM-1)."""
     agent = provider.agent()["agentId"]
     policy = provider.policy(agentId=agent)
@@ -142,12 +120,12 @@ def test_nobody_gives_away_what_they_do_not_hold(provider, refused, scope, metho
         return post(provider, headers, agentId=agent, scopes=scopes, branch=scope.replace(":", "-"))
 
     if scope not in held:
-        refused(write(poor, ["agents:read", scope]), 403, "FORBIDDEN", {"requiredScope": scope})
+        assert_refused(write(poor, ["agents:read", scope]), 403, "FORBIDDEN", {"requiredScope": scope})
     assert write(rich, ["agents:read", scope]).status_code in {200, 201}
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_only_an_admin_gives_policies_write(provider, refused, method):
+def test_only_an_admin_gives_policies_write(provider, method):
     """An agent that may write policies makes no second one that may: that is for an admin to decide."""
     agent, policy = provider.trusted_agent(scopes=["policies:write"])
     headers = provider.agent_headers(agent)
@@ -157,36 +135,36 @@ def test_only_an_admin_gives_policies_write(provider, refused, method):
             return put(provider, policy, headers, agentId=agent, scopes=scopes)
         return post(provider, headers, agentId=agent, scopes=scopes, branch="dev")
 
-    refused(write(headers, ["policies:write"]), 403, "FORBIDDEN", {"requiredScope": "policies:write"})
+    assert_refused(write(headers, ["policies:write"]), 403, "FORBIDDEN", {"requiredScope": "policies:write"})
     assert write(headers, ["policies:read"]).status_code in {200, 201}
     assert write(provider.admin_headers("policies:write"), ["policies:write"]).status_code in {200, 201, 409}
 
 
-def test_writing_a_bootstrap_policy_needs_what_it_gives(provider, refused):
+def test_writing_a_bootstrap_policy_needs_what_it_gives(provider):
     """A policy without agentId gives agents:write, whatever its scopes: POST and PUT need it, a DELETE gives nothing."""
     agent, own = provider.trusted_agent(branch="dev")
     poor = provider.admin_headers("policies:write", "agents:read")
     needed = {"requiredScope": "agents:write"}
-    refused(post(provider, poor), 403, "FORBIDDEN", needed)
-    refused(post(provider, poor, trustRegistered=True, enabled=False), 403, "FORBIDDEN", needed)
-    refused(put(provider, own, poor, branch="dev"), 403, "FORBIDDEN", needed)
+    assert_refused(post(provider, poor), 403, "FORBIDDEN", needed)
+    assert_refused(post(provider, poor, trustRegistered=True, enabled=False), 403, "FORBIDDEN", needed)
+    assert_refused(put(provider, own, poor, branch="dev"), 403, "FORBIDDEN", needed)
     bootstrap = post(provider, provider.admin_headers("policies:write", "agents:write")).json
-    refused(put(provider, bootstrap, poor, branch="main"), 403, "FORBIDDEN", needed)
+    assert_refused(put(provider, bootstrap, poor, branch="main"), 403, "FORBIDDEN", needed)
 
     assert sorted(listed(provider), key=itemgetter("id")) == sorted([own, bootstrap], key=itemgetter("id"))
     assert post(provider, poor, agentId=agent, branch="main").status_code == 201
-    deleted = provider.http.delete(f"{PATH}/{bootstrap['id']}", headers=poor)
+    deleted = provider.http.delete(f"{POLICIES}/{bootstrap['id']}", headers=poor)
     assert deleted.status_code == 204
 
 
-def test_an_agent_that_writes_policies_registers_none(provider, refused):
+def test_an_agent_that_writes_policies_registers_none(provider):
     """The way from policies:write to agents:write, as it was: a bootstrap policy for the own repository (C6)."""
     agent, _ = provider.trusted_agent(scopes=["policies:read", "policies:write"])
     headers = provider.agent_headers(agent)
 
-    refused(post(provider, headers), 403, "FORBIDDEN", {"requiredScope": "agents:write"})
+    assert_refused(post(provider, headers), 403, "FORBIDDEN", {"requiredScope": "agents:write"})
 
-    refused(provider.exchange(), 403, "TRUST_POLICY_VIOLATION")
+    assert_refused(provider.exchange(), 403, "TRUST_POLICY_VIOLATION")
 
 
 def test_writing_policies_includes_reading_them(provider):
@@ -194,7 +172,7 @@ def test_writing_policies_includes_reading_them(provider):
     policy = post(provider).json
     writer = provider.admin_headers("policies:write")
 
-    assert provider.http.get(PATH, headers=writer).json["data"] == [policy]
+    assert provider.http.get(POLICIES, headers=writer).json["data"] == [policy]
 
 
 def test_freely_granted_scopes(provider):
@@ -231,7 +209,7 @@ def test_freely_granted_scopes(provider):
         {"properties": {"tier": ["1"], "team": ["web", "core", "web"]}},
     ],
 )
-def test_same_agent_repository_and_conditions_are_one_policy(provider, refused, same):
+def test_same_agent_repository_and_conditions_are_one_policy(provider, same):
     """What does not count for uniqueness, and the order and case of what does, makes no second policy."""
     conditions = {
         "branch": "main",
@@ -244,7 +222,7 @@ def test_same_agent_repository_and_conditions_are_one_policy(provider, refused, 
 
     answer = post(provider, **{**conditions, **same})
 
-    refused(answer, 409, "TRUST_POLICY_ALREADY_EXISTS", {"policyId": first["id"], "version": 2})
+    assert_refused(answer, 409, "TRUST_POLICY_ALREADY_EXISTS", {"policyId": first["id"], "version": 2})
     assert len(listed(provider)) == 1
 
 
@@ -273,14 +251,14 @@ def test_other_conditions_are_another_policy(provider, other):
     assert post(provider, **{"branch": "main", "environment": "prod", **other}).status_code == 201
 
 
-def test_put_keeps_uniqueness(provider, refused):
+def test_put_keeps_uniqueness(provider):
     """A PUT that would make a policy equal to another is 409 and changes nothing."""
     first = post(provider, branch="main").json
     other = post(provider, branch="dev").json
 
     answer = put(provider, other, branch="main")
 
-    refused(answer, 409, "TRUST_POLICY_ALREADY_EXISTS", {"policyId": first["id"], "version": 1})
+    assert_refused(answer, 409, "TRUST_POLICY_ALREADY_EXISTS", {"policyId": first["id"], "version": 1})
     assert get(provider, other["id"]).json == other
 
 
@@ -288,7 +266,7 @@ def test_delete_frees_the_conditions(provider):
     """After a DELETE the same conditions can be written again."""
     policy = post(provider, branch="main").json
 
-    answer = provider.http.delete(f"{PATH}/{policy['id']}", headers=provider.admin)
+    answer = delete(provider, policy)
 
     assert (answer.status_code, answer.data) == (204, b"")
     assert get(provider, policy["id"]).status_code == 404
@@ -348,11 +326,11 @@ def test_put_of_what_a_get_gave(provider):
     assert answer.json == {**policy, "version": 2}
 
 
-def test_put_keeps_its_id(provider, invalid):
+def test_put_keeps_its_id(provider):
     """Another id than the path's is refused; the same one, in either case of letters, is not."""
     policy = post(provider).json
 
-    assert invalid(put(provider, policy, id=NOBODY), "id")
+    assert_invalid(put(provider, policy, id=NOBODY), "id")
     assert put(provider, policy, id=policy["id"].upper()).status_code == 200
 
 
@@ -373,7 +351,7 @@ def test_put_keeps_its_id(provider, invalid):
         ('"0002x"', 412),
     ],
 )
-def test_if_match(provider, refused, method, if_match, status):
+def test_if_match(provider, method, if_match, status):
     """With If-Match only the version that its author read is changed or removed (RFC 9110, 13.1.1)."""
     policy = put(provider, post(provider).json, description="second").json
 
@@ -381,11 +359,11 @@ def test_if_match(provider, refused, method, if_match, status):
         answer = put(provider, policy, if_match=if_match, description="third")
     else:
         headers = provider.admin if if_match is None else {**provider.admin, "If-Match": if_match}
-        answer = provider.http.delete(f"{PATH}/{policy['id']}", headers=headers)
+        answer = provider.http.delete(f"{POLICIES}/{policy['id']}", headers=headers)
 
     assert answer.status_code == (204 if (method, status) == ("DELETE", 200) else status)
     if status == 412:
-        refused(answer, 412, "PRECONDITION_FAILED", {})
+        assert_refused(answer, 412, "PRECONDITION_FAILED", {})
         assert get(provider, policy["id"]).json == policy
 
 
@@ -412,8 +390,8 @@ def test_removed_pin_is_audited(provider):
 
     (record,) = provider.audit(action="policy.updated")
     assert record["details"]["changed"] == {"repositoryId": {"before": "1", "after": None}}
-    token = provider.admin["Authorization"].removeprefix("Bearer ")
-    assert record["actor"] == jwt.decode(token, options={"verify_signature": False})["sub"]
+    token = token_of(provider.admin)
+    assert record["actor"] == claims_of(token)["sub"]
     assert (record["policyId"], record["policyVersion"]) == (policy["id"], 2)
     assert record["requestId"] == answer.headers["X-Request-Id"]
 
@@ -437,7 +415,7 @@ def test_issuer_is_the_configured_one_at_the_time_of_writing(provider):
     token = moved.github_token()
     assert moved.exchange(token).status_code == 403
 
-    answer = moved.http.put(f"{PATH}/{policy['id']}", json={"repository": REPOSITORY}, headers=moved.admin)
+    answer = moved.put(f"{POLICIES}/{policy['id']}", json={"repository": REPOSITORY})
 
     assert answer.json["issuer"] == moved.settings.github_issuer
     assert moved.exchange(token).status_code == 200
@@ -445,19 +423,19 @@ def test_issuer_is_the_configured_one_at_the_time_of_writing(provider):
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_unknown_policy(provider, refused, method):
+def test_unknown_policy(provider, method):
     """All that names no policy is 404 with the resource's own code."""
     body = {"repository": REPOSITORY} if method == "PUT" else None
 
-    answer = provider.http.open(f"{PATH}/{NOBODY}", method=method, json=body, headers=provider.admin)
+    answer = provider.call(method, f"{POLICIES}/{NOBODY}", json=body)
 
-    refused(answer, 404, "TRUST_POLICY_NOT_FOUND", {})
+    assert_refused(answer, 404, "TRUST_POLICY_NOT_FOUND", {})
 
 
 # --- lists
 
 
-def test_list_filters(provider, invalid):
+def test_list_filters(provider):
     """Lists are narrowed by provider, repository (without case) and agent."""
     agent = provider.agent()["agentId"]
     first = post(provider).json["id"]
@@ -472,7 +450,7 @@ def test_list_filters(provider, invalid):
     assert ids("repository=OCTO-org/hello-agent") == {first, second}
     assert ids(f"agentId={agent}") == {second}
     assert ids(f"agentId={agent}&repository=octo-org/other") == set()
-    assert invalid(provider.http.get(f"{PATH}?agentId=x", headers=provider.admin), "agentId")
+    assert_invalid(provider.get(f"{POLICIES}?agentId=x"), "agentId")
 
 
 # --- the audit of changes
@@ -482,7 +460,7 @@ def test_changes_are_audited(provider):
     """Create, replace and delete leave who, which policy and version, and what it was or became."""
     policy = post(provider, branch="main").json
     put(provider, policy, branch="dev")
-    provider.http.delete(f"{PATH}/{policy['id']}", headers=provider.admin)
+    delete(provider, policy)
 
     deleted, updated, created = provider.audit(policyId=policy["id"])
 

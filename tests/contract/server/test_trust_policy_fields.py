@@ -2,18 +2,11 @@
 
 import pytest
 
-PATH = "/api/v1/oidc/trust-policies"
-REPOSITORY = "octo-org/hello-agent"
-NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+from kit.policies import listed, post
+from kit.provider import NOBODY
+from kit.refusals import assert_invalid
+
 CALLED = "octo-org/automation/.github/workflows/deploy.yml@refs/heads/main"
-
-
-def post(provider, /, **body):
-    return provider.http.post(PATH, json={"repository": REPOSITORY, **body}, headers=provider.admin)
-
-
-def listed(provider):
-    return provider.http.get(f"{PATH}?limit=100", headers=provider.admin).json["data"]
 
 
 @pytest.mark.parametrize(
@@ -116,10 +109,10 @@ def listed(provider):
         ("subject", ["repo:*"]),
     ],
 )
-def test_field_rules(still_provider, invalid, field, values):
+def test_field_rules(still_provider, field, values):
     """What a field may not be is refused by its name; none of it is stored."""
     for value in values:
-        assert invalid(post(still_provider, **{field: value}), field), value
+        assert_invalid(post(still_provider, **{field: value}), field)
     assert listed(still_provider) == []
 
 
@@ -130,27 +123,27 @@ def test_field_rules(still_provider, invalid, field, values):
         ({"agentId": NOBODY, "trustRegistered": True}, "trustRegistered"),
     ],
 )
-def test_fields_that_exclude_each_other(still_provider, invalid, body, field):
+def test_fields_that_exclude_each_other(still_provider, body, field):
     """A run is of a branch or of a tag, and only bootstrap policies register."""
-    assert invalid(post(still_provider, **body), field)
+    assert_invalid(post(still_provider, **body), field)
 
 
-def test_a_flag_that_is_false_is_refused_with_advice(still_provider, invalid):
+def test_a_flag_that_is_false_is_refused_with_advice(still_provider):
     """`false` asks for nothing and reads as if it asked for the opposite, so it is not written at all."""
-    assert "leave it out" in invalid(post(still_provider, refProtected=False), "refProtected")
+    assert "leave it out" in assert_invalid(post(still_provider, refProtected=False), "refProtected")
 
 
-def test_a_token_that_came_as_the_name_of_a_property_is_not_repeated(still_provider, invalid):
+def test_a_token_that_came_as_the_name_of_a_property_is_not_repeated(still_provider):
     """A refusal names the field, and of a name that is not ours its beginning alone (B19)."""
     answer = post(still_provider, properties={"x" * 2000: "core"})
 
-    assert invalid(answer, "properties")
+    assert_invalid(answer, "properties")
     assert "x" * 65 not in answer.text
 
 
-def test_branch_hint(still_provider, invalid):
+def test_branch_hint(still_provider):
     """Who writes refs/heads/main is told to write main."""
-    assert "main" in invalid(post(still_provider, branch="refs/heads/main"), "branch")
+    assert "main" in assert_invalid(post(still_provider, branch="refs/heads/main"), "branch")
 
 
 @pytest.mark.parametrize(

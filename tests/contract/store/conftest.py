@@ -1,20 +1,15 @@
 """One suite for both engines: `url` and `database` are given once on SQLite and once on PostgreSQL."""
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from threading import Barrier
-from uuid import uuid4
+from functools import partial
 
 import pytest
 
-from sentryagent_idp.domain.agent import Agent, AgentStatus, Credential
-from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome
-from sentryagent_idp.domain.trust_policy import TrustPolicy
+from kit import records
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.columns import METADATA
 from sentryagent_idp.store.database import Database
 
-ISSUER = "https://token.actions.githubusercontent.com"
 NOW = datetime(2026, 5, 4, 12, 0, 0, 123456, tzinfo=UTC)
 
 
@@ -83,105 +78,22 @@ def other_database(url):
 @pytest.fixture
 def make_agent():
     """Makes agents of different addresses."""
-
-    def make(**members):
-        agent_id = uuid4()
-        return Agent(
-            **{
-                "agent_id": agent_id,
-                "email": f"{agent_id}@example.com",
-                "description": None,
-                "agent_type": "custom",
-                "version": "1.0.0",
-                "capabilities": ("ci:run",),
-                "owner": "octo",
-                "deployment_env": "production",
-                "status": AgentStatus.ACTIVE,
-                "registered_by": None,
-                "created_at": NOW,
-                "updated_at": NOW,
-            }
-            | members
-        )
-
-    return make
+    return partial(records.agent, NOW)
 
 
 @pytest.fixture
 def make_policy():
     """Makes bootstrap policies of `octo/repo`."""
-
-    def make(**members):
-        return TrustPolicy(
-            **{
-                "id": uuid4(),
-                "issuer": ISSUER,
-                "repository": "Octo/Repo",
-                "created_at": NOW,
-                "updated_at": NOW,
-            }
-            | members
-        )
-
-    return make
+    return partial(records.policy, NOW)
 
 
 @pytest.fixture
 def make_credential():
     """Makes credentials."""
-
-    def make(agent_id, **members):
-        return Credential(
-            **{
-                "credential_id": uuid4(),
-                "agent_id": agent_id,
-                "secret_hash": "$argon2id$…",
-                "created_at": NOW,
-                "expires_at": None,
-                "revoked_at": None,
-            }
-            | members
-        )
-
-    return make
+    return partial(records.credential, NOW)
 
 
 @pytest.fixture
 def make_record():
     """Makes audit records."""
-
-    def make(**members):
-        return AuditRecord(
-            **{
-                "event_id": uuid4(),
-                "timestamp": NOW,
-                "action": Action.TOKEN_ISSUED,
-                "outcome": Outcome.SUCCESS,
-                "actor": "admin:root",
-                "request_id": str(uuid4()),
-                "address": "192.0.2.7",
-            }
-            | members
-        )
-
-    return make
-
-
-@pytest.fixture
-def at_once():
-    """Calls functions in threads that all begin at the same moment; returns results and exceptions."""
-
-    def run(*calls):
-        barrier = Barrier(len(calls))
-
-        def started(call):
-            barrier.wait(timeout=10)
-            try:
-                return call()
-            except Exception as error:  # noqa: BLE001 - the test looks at what each call ended with
-                return error
-
-        with ThreadPoolExecutor(len(calls)) as pool:
-            return list(pool.map(started, calls))
-
-    return run
+    return partial(records.audit_record, NOW)

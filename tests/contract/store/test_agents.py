@@ -6,6 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from kit.records import keep
+from kit.threads import at_once, writing
 from sentryagent_idp.domain.agent import AgentStatus, RegisteredBy
 from sentryagent_idp.errors import AgentAlreadyExists
 from sentryagent_idp.ports import AgentFilter
@@ -19,8 +21,7 @@ def add(database, make_agent):
 
     def add(**members):
         agent = make_agent(**members)
-        with database.write() as tx:
-            tx.agents.add(agent)
+        keep(database, agent)
         return agent
 
     return add
@@ -76,17 +77,13 @@ def test_an_address_is_taken_once(database, add, make_agent):
         assert [tx.agents.get(it.agent_id) for it in (taken, other, third)] == [taken, other, third]
 
 
-def test_of_equal_addresses_that_register_at_once_one_wins(database, other_database, make_agent, at_once):
+def test_of_equal_addresses_that_register_at_once_one_wins(database, other_database, make_agent):
     """Two replicas register one address at one moment: one agent is made."""
 
-    def registering(replica):
-        def register():
-            with replica.write() as tx:
-                tx.agents.add(make_agent(email="same@example.com"))
+    def register(tx):
+        tx.agents.add(make_agent(email="same@example.com"))
 
-        return register
-
-    outcomes = at_once(*[registering(replica) for replica in (database, other_database) * 4])
+    outcomes = at_once(*[writing(replica, register) for replica in (database, other_database) * 4])
     assert [type(it) for it in outcomes if it is not None] == [AgentAlreadyExists] * 7
 
 

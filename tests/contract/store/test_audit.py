@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from kit.records import keep
 from sentryagent_idp.domain.audit import Action, Outcome
 from sentryagent_idp.ports import AuditFilter
 
@@ -23,8 +24,7 @@ def append(database, make_record):
 
     def append(**members):
         record = make_record(**members)
-        with database.write() as tx:
-            tx.audit.append(record)
+        keep(database, record)
         return record
 
     return append

@@ -6,6 +6,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from kit.records import keep
+from kit.threads import at_once
 from sentryagent_idp.domain.audit_chain import GENESIS
 from sentryagent_idp.ports import AuditFilter
 from sentryagent_idp.store.audit_seals import AuditSealTable
@@ -26,8 +28,7 @@ def write(database, make_record):
 
     def write(*numbers, **members):
         for number in numbers:
-            with database.write() as tx:
-                tx.audit.append(make_record(event_id=UUID(int=number), **members))
+            keep(database, make_record(event_id=UUID(int=number), **members))
 
     return write
 
@@ -105,9 +106,7 @@ def test_many_records(database, make_record, seal, verify):
     assert verify().checked == 600
 
 
-def test_replicas_that_seal_at_once_make_one_chain(
-    database, other_database, make_record, clock, at_once, verify
-):
+def test_replicas_that_seal_at_once_make_one_chain(database, other_database, make_record, clock, verify):
     """Of sealers at the same moment each record gets one seal from one of them."""
     with database.write() as tx:
         for number in range(300):
@@ -149,8 +148,7 @@ def test_a_record_that_commits_late_is_sealed_when_it_appears(migrated_postgres_
         sealer, chain = Sealer(database, clock), AuditChain(database)
         with slow.write() as late:
             late.audit.append(make_record(event_id=UUID(int=1)))
-            with database.write() as tx:
-                tx.audit.append(make_record(event_id=UUID(int=2)))
+            keep(database, make_record(event_id=UUID(int=2)))
             assert sealer.run() == 1
             assert chain.verify().fault is None
         assert (chain.verify().fault, chain.verify().unsealed) == (None, 1)
@@ -169,8 +167,7 @@ def test_a_record_that_commits_minutes_late_is_no_fault(migrated_postgres_url, m
         with slow.write() as late:
             late.audit.append(make_record(event_id=UUID(int=1)))
             for number, minutes in ((2, 0), (3, 5), (4, 9)):
-                with database.write() as tx:
-                    tx.audit.append(make_record(event_id=UUID(int=number)))
+                keep(database, make_record(event_id=UUID(int=number)))
                 assert Sealer(database, lambda at=minutes: now + timedelta(minutes=at)).run() == 1
         assert (chain.verify().fault, chain.verify().unsealed) == (None, 1)
         assert Sealer(database, lambda: now + timedelta(minutes=9)).run() == 1
@@ -183,15 +180,13 @@ def test_a_number_that_was_rolled_back_is_no_fault(migrated_postgres_url, make_r
     with Database(migrated_postgres_url) as database:
         sealer, chain = Sealer(database, clock), AuditChain(database)
         _roll_back(database, make_record())
-        with database.write() as tx:
-            tx.audit.append(make_record())
+        keep(database, make_record())
         assert chain.verify().fault is None
         assert sealer.run() == 1
         assert chain.verify().fault is None
         assert _gaps(database) > 0
 
-        with database.write() as tx:
-            tx.audit.append(make_record())
+        keep(database, make_record())
         Sealer(database, lambda: now + timedelta(minutes=11)).run()
         assert _gaps(database) == 0
         assert chain.verify().checked == 2

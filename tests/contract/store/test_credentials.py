@@ -5,6 +5,8 @@ from uuid import uuid4
 
 import pytest
 
+from kit.records import keep
+from kit.threads import at_once
 from sentryagent_idp.domain.audit import RequestContext
 from sentryagent_idp.domain.caller import Caller
 from sentryagent_idp.domain.scopes import ALL_SCOPES
@@ -21,8 +23,7 @@ HERE = RequestContext("test", None)
 @pytest.fixture
 def agent(database, make_agent):
     agent = make_agent()
-    with database.write() as tx:
-        tx.agents.add(agent)
+    keep(database, agent)
     return agent.agent_id
 
 
@@ -37,7 +38,7 @@ def admin_of(monkeypatch, now):
     return make
 
 
-def test_at_one_moment_five_are_made(database, other_database, agent, admin_of, at_once, now):
+def test_at_one_moment_five_are_made(database, other_database, agent, admin_of, now):
     """Of eight requests at two replicas five succeed: the agent's row is locked while they are counted."""
     replicas = [admin_of(database), admin_of(other_database)] * 4
 

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import create_engine, select, update
 
+from kit.threads import at_once
 from sentryagent_idp.domain.audit import Action, RequestContext
 from sentryagent_idp.domain.caller import Caller
 from sentryagent_idp.domain.scopes import ALL_SCOPES
@@ -242,7 +243,7 @@ def test_a_change_that_leaves_the_ids_leaves_the_trust(provider, trusted):
     assert derived.conditions == Conditions(branch="main")
 
 
-def test_detaching_and_changing_the_origin_at_once(provider, trusted, other_database, now, at_once):
+def test_detaching_and_changing_the_origin_at_once(provider, trusted, other_database, now):
     """On two replicas at one moment: whichever is first, the detached policy is as its author wrote it."""
     other = Provider(other_database, now)
 

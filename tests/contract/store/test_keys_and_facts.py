@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from kit.threads import at_once, writing
 from sentryagent_idp.ports import KeyStatus, StoredKey
 
 
@@ -76,19 +77,13 @@ def test_a_fact_is_any_json_value(database, value):
         assert tx.facts.get("Issuer") is None
 
 
-def test_a_fact_that_is_put_at_once_has_one_of_the_values(database, other_database, at_once):
+def test_a_fact_that_is_put_at_once_has_one_of_the_values(database, other_database):
     """Two replicas that put a new fact at one moment both succeed."""
+    calls = [
+        writing(it, lambda tx, number=number: tx.facts.put("issuer", number))
+        for number, it in enumerate((database, other_database) * 4)
+    ]
 
-    def putting(replica, value):
-        def put():
-            with replica.write() as tx:
-                tx.facts.put("issuer", value)
-
-        return put
-
-    assert (
-        at_once(*[putting(it, number) for number, it in enumerate((database, other_database) * 4)])
-        == [None] * 8
-    )
+    assert at_once(*calls) == [None] * 8
     with database.read() as tx:
         assert tx.facts.get("issuer") in range(8)

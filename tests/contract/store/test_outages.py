@@ -9,6 +9,7 @@ from threading import Thread
 import psycopg
 import pytest
 
+from kit.records import keep
 from sentryagent_idp.errors import DatabaseUnavailable
 from sentryagent_idp.ports import AuditFilter
 from sentryagent_idp.store import postgresql, schema, sqlite
@@ -155,8 +156,7 @@ def test_a_row_that_stays_locked_is_an_outage(
     monkeypatch.setattr(postgresql, "_SERVER_TIMEOUTS", "-c lock_timeout=50")
     agent = make_agent()
     with Database(migrated_postgres_url) as database:
-        with database.write() as tx:
-            tx.agents.add(agent)
+        keep(database, agent)
         with database.write() as holder:
             holder.agents.get(agent.agent_id)
             with pytest.raises(DatabaseUnavailable), database.write() as tx:
@@ -173,8 +173,7 @@ def test_a_database_in_another_encoding_holds_text(postgres_cluster, make_record
     schema.migrate(url)
     record = make_record(actor="Grüße", details={"sub": "ü"})
     with Database(url) as database:
-        with database.write() as tx:
-            tx.audit.append(record)
+        keep(database, record)
         with database.read() as tx:
             assert tx.audit.page(AuditFilter(), page=1, limit=1).data == [record]
 

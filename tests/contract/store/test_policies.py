@@ -6,6 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from kit.records import keep
+from kit.threads import at_once, writing
 from sentryagent_idp.domain.agent import AgentStatus
 from sentryagent_idp.domain.trust_policy import Conditions
 from sentryagent_idp.errors import TrustPolicyAlreadyExists, ValidationFailed
@@ -22,8 +24,7 @@ def add(database, make_policy):
 
     def add(**members):
         policy = make_policy(**members)
-        with database.write() as tx:
-            tx.policies.add(policy)
+        keep(database, policy)
         return policy
 
     return add
@@ -59,10 +60,7 @@ def test_every_member_comes_back_as_it_was_stored(database, make_policy, make_ag
         last_used_at=now + MICROSECOND,
         derived_from=source.id,
     )
-    with database.write() as tx:
-        tx.agents.add(agent)
-        tx.policies.add(source)
-        tx.policies.add(policy)
+    keep(database, agent, source, policy)
     with database.read() as tx:
         assert tx.policies.get(policy.id) == policy
         assert tx.policies.get(source.id) == source
@@ -107,8 +105,7 @@ def test_a_repository_finds_its_own_policies_oldest_first(database, add, now):
 )
 def test_a_filter_is_taken_literally(database, add, make_agent, wanted, found):
     """Filters compare whole values, repositories without ASCII case; wildcards and quotes mean themselves."""
-    with database.write() as tx:
-        tx.agents.add(make_agent(agent_id=UUID(int=7)))
+    keep(database, make_agent(agent_id=UUID(int=7)))
     add()
     add(agent_id=UUID(int=7))
     add(repository="octo/other")
@@ -147,17 +144,13 @@ def test_the_same_conditions_are_refused_once_more(database, add, make_policy):
         assert tx.policies.page(PolicyFilter(), page=1, limit=20).total == 2
 
 
-def test_of_twins_that_are_added_at_once_one_is_stored(database, other_database, make_policy, at_once):
+def test_of_twins_that_are_added_at_once_one_is_stored(database, other_database, make_policy):
     """Two replicas add the same policy at one moment: exactly one of them is told that it exists."""
 
-    def adding(replica):
-        def add():
-            with replica.write() as tx:
-                tx.policies.add(make_policy())
+    def add(tx):
+        tx.policies.add(make_policy())
 
-        return add
-
-    outcomes = at_once(*[adding(replica) for replica in (database, other_database) * 4])
+    outcomes = at_once(*[writing(replica, add) for replica in (database, other_database) * 4])
     assert [type(it) for it in outcomes if it is not None] == [TrustPolicyAlreadyExists] * 7
 
 
@@ -182,8 +175,7 @@ def test_replacing_changes_every_member(database, add, now):
 def test_derived_policies_go_with_their_source(database, add, make_agent, now):
     """Deleting a bootstrap policy deletes what was derived from it, and nothing else."""
     agent = make_agent()
-    with database.write() as tx:
-        tx.agents.add(agent)
+    keep(database, agent)
     source = add(trust_registered=True)
     derived = {"derived_from": source.id, "agent_id": agent.agent_id}
     second = add(**derived, conditions=Conditions(branch="b"), created_at=now + MICROSECOND)
@@ -230,19 +222,15 @@ def test_use_is_noted_once_a_minute(database, add, now, seconds, noted):
         assert tx.policies.get(policy.id) == replace(policy, last_used_at=now + timedelta(seconds=noted))
 
 
-def test_changes_at_once_are_not_lost(database, other_database, add, at_once):
+def test_changes_at_once_are_not_lost(database, other_database, add):
     """`get` in a write transaction locks: eight read-and-replace changes all count."""
     policy = add()
 
-    def raising(replica):
-        def raise_version():
-            with replica.write() as tx:
-                held = tx.policies.get(policy.id)
-                tx.policies.replace(replace(held, version=held.version + 1))
+    def raise_version(tx):
+        held = tx.policies.get(policy.id)
+        tx.policies.replace(replace(held, version=held.version + 1))
 
-        return raise_version
-
-    assert at_once(*[raising(replica) for replica in (database, other_database) * 4]) == [None] * 8
+    assert at_once(*[writing(it, raise_version) for it in (database, other_database) * 4]) == [None] * 8
     with database.read() as tx:
         assert tx.policies.get(policy.id).version == 9
 
@@ -274,8 +262,7 @@ def test_the_schema_is_a_second_line(database, make_agent, make_policy, members)
     """A policy that no API would let through is refused by the tables too."""
     from sqlalchemy.exc import IntegrityError
 
-    with database.write() as tx:
-        tx.agents.add(make_agent(agent_id=UUID(int=7)))
+    keep(database, make_agent(agent_id=UUID(int=7)))
     with pytest.raises(IntegrityError), database.write() as tx:
         tx.policies.add(make_policy(**members))
 
@@ -295,9 +282,7 @@ def test_nul_is_the_requests_fault(migrated_postgres_url, make_policy):
 def _agent_with_policy(database, make_agent, make_policy):
     agent = make_agent()
     policy = make_policy(agent_id=agent.agent_id)
-    with database.write() as tx:
-        tx.agents.add(agent)
-        tx.policies.add(policy)
+    keep(database, agent, policy)
     return agent, policy
 
 

@@ -1,12 +1,12 @@
 """The schema's history, on both engines."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 
+from kit.processes import output_of
 from sentryagent_idp.domain.trust_policy import Conditions
 from sentryagent_idp.errors import DatabaseUnavailable
 from sentryagent_idp.ports import AuditFilter, KeyStatus, PolicyFilter, StoredKey
@@ -187,7 +187,7 @@ def test_the_command_line_starts_without_alembic():
     loaded = (
         "import sentryagent_idp.store.database, sys; print(sorted({'alembic', 'psycopg'} & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True).stdout == "[]\n"
+    assert output_of(sys.executable, "-c", loaded) == "[]\n"
 
 
 def test_a_files_name_may_have_any_character(tmp_path):

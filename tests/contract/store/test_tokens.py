@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from kit.threads import at_once, writing
 from sentryagent_idp.ports import UsedToken
 from sentryagent_idp.store.database import Database
 
@@ -24,7 +25,7 @@ def test_a_token_is_used_up_by_the_first_claim(database, now):
         assert not tx.used_tokens.contains(ISSUER, "A")
 
 
-def test_of_claims_at_once_one_wins(database, other_database, at_once, now):
+def test_of_claims_at_once_one_wins(database, other_database, now):
     """Sixteen claims of one token at one moment, in two replicas: one winner (R-RPL-1)."""
 
     def claiming(replica):
@@ -105,20 +106,16 @@ def test_a_token_is_kept_until_its_time_is_past(database, now):
         assert tx.used_tokens.contains(ISSUER, "0")
 
 
-def test_replicas_that_purge_at_once_take_each_row_once(database, other_database, at_once, now):
+def test_replicas_that_purge_at_once_take_each_row_once(database, other_database, now):
     """Purges at the same moment neither fail nor count a row twice."""
     with database.write() as tx:
         for number in range(40):
             tx.used_tokens.claim(UsedToken(ISSUER, str(number), now))
 
-    def purging(replica):
-        def purge():
-            with replica.write() as tx:
-                return tx.used_tokens.purge(now + timedelta(seconds=1), limit=10)
+    def purge(tx):
+        return tx.used_tokens.purge(now + timedelta(seconds=1), limit=10)
 
-        return purge
-
-    assert at_once(*[purging(replica) for replica in (database, other_database) * 2]) == [10] * 4
+    assert at_once(*[writing(it, purge) for it in (database, other_database) * 2]) == [10] * 4
 
 
 @pytest.mark.postgres

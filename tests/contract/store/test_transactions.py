@@ -7,6 +7,8 @@ from threading import Event
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from kit.records import keep
+from kit.threads import at_once
 from sentryagent_idp.errors import AgentNotFound, DatabaseUnavailable
 from sentryagent_idp.ports import AuditFilter, UsedToken
 from sentryagent_idp.store import schema
@@ -65,11 +67,10 @@ def test_what_is_committed_is_seen_at_once(database, other_database):
         assert tx.facts.get("issuer") == "new"
 
 
-def test_a_read_agent_is_not_locked(database, other_database, make_agent, at_once):
+def test_a_read_agent_is_not_locked(database, other_database, make_agent):
     """Reading an agent, or its status while another transaction holds its row, does not wait."""
     agent = make_agent()
-    with database.write() as tx:
-        tx.agents.add(agent)
+    keep(database, agent)
     with database.write() as tx:
         tx.agents.get(agent.agent_id)
         with other_database.read() as reading:
@@ -82,9 +83,7 @@ def test_exchanges_of_one_agent_do_not_queue(migrated_postgres_url, make_agent, 
     agent = make_agent()
     policy = make_policy(agent_id=agent.agent_id, last_used_at=now)
     with Database(migrated_postgres_url) as database:
-        with database.write() as tx:
-            tx.agents.add(agent)
-            tx.policies.add(policy)
+        keep(database, agent, policy)
 
         def exchange(tx, jti):
             assert tx.agents.status(agent.agent_id) is agent.status
@@ -97,13 +96,12 @@ def test_exchanges_of_one_agent_do_not_queue(migrated_postgres_url, make_agent, 
             exchange(second, "b")
 
 
-def test_many_threads_share_a_database(database, at_once, make_record):
+def test_many_threads_share_a_database(database, make_record):
     """Thirty threads of one process write at one moment; each waits its turn and none fails."""
     done = Event()
 
     def write():
-        with database.write() as tx:
-            tx.audit.append(make_record())
+        keep(database, make_record())
         done.set()
 
     assert at_once(*[write] * 30) == [None] * 30

@@ -5,12 +5,12 @@ import json
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from threading import Event
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
+
+from kit.http import serving
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def nobody():
 class Stranger:
     """An HTTP server that is no provider: answers by path, the last answer for ever, and remembers what it was asked."""
 
-    url: str
+    url: str = ""
     answers: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
     requests: list[tuple[str, bytes]] = field(default_factory=list)
     holds: dict[str, tuple[Event, Event]] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Stranger:
         finally:
             release.set()
 
-    def take(self, path: str, body: bytes) -> tuple[int, Any]:
+    def take(self, path: str, _headers: Any, body: bytes) -> tuple[int, Any]:
         self.requests.append((path, body))
         if path in self.holds:
             asked, release = self.holds[path]
@@ -69,25 +69,6 @@ class Stranger:
 @pytest.fixture
 def stranger():
     """A server that answers what the test says, and 404 to all else."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, answer = stranger.take(urlsplit(self.path).path, body)
-            text = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-        do_POST = do_GET  # noqa: N815 - the name that http.server calls
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: the requests are remembered."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        stranger = Stranger(f"http://127.0.0.1:{server.server_port}")
-        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    stranger = Stranger()
+    with serving(stranger.take) as stranger.url:
         yield stranger
-        server.shutdown()

@@ -1,19 +1,13 @@
 """Partners that are down, slow or hostile."""
 
-import base64
-import json
-
 import pytest
+
+from kit.tokens import claims_of
 
 AGENT = "00000000-0000-4000-8000-000000000000"
 EXCHANGE = "/api/v1/oidc/token"
 AUDIENCE = "/api/v1/oidc/audience"
 BUSY = (503, {"code": "SERVICE_UNAVAILABLE", "message": "The database cannot be reached; try again."})
-
-
-def claims_of(token):
-    payload = token.split(".")[1]
-    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
 
 
 @pytest.mark.parametrize(("choice", "exit_code", "level"), [("skip", 0, "warning"), ("fail", 1, "error")])

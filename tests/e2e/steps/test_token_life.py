@@ -2,17 +2,14 @@
 
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from kit.processes import BIN, ROOT
 from mock_idp.client import MockClient
 from mock_idp.runner.local_run import Runner, RunOptions
 from mock_idp.runner.step import StepOptions
 
-ROOT = Path(__file__).resolve().parents[3]
-BIN = Path(sys.executable).parent
 AGENT = "00000000-0000-4000-8000-000000000000"
 EXCHANGE, REVOKE = "/api/v1/oidc/token", "/api/v1/token/revoke"
 ISSUED = {

@@ -2,6 +2,8 @@
 
 import httpx
 
+from kit.tokens import bearer
+
 
 def test_a_workflow_registers_its_agent_and_acts_as_it(provider, repository, register, run_action):
     """The manual's flow: policy, register-agent, policy, issue-token, a call with the token that a service verifies."""
@@ -23,11 +25,8 @@ def test_a_workflow_registers_its_agent_and_acts_as_it(provider, repository, reg
     assert claims["exp"] - claims["iat"] == int(issued.outputs["expires-in"]) == 3600
     assert claims["provenance"]["repository"] == repository
     assert issued.outputs["authenticated"] == "true"
-    answer = httpx.get(
-        f"{provider.url}/api/v1/agents/{agent_id}",
-        headers={"Authorization": f"Bearer {token}"},
-        trust_env=False,
-    )
+    agent = f"{provider.url}/api/v1/agents/{agent_id}"
+    answer = httpx.get(agent, headers=bearer(token), trust_env=False)
     assert answer.status_code == 200
     assert answer.json()["registeredBy"]["repository"] == repository
 
@@ -40,8 +39,7 @@ def test_a_policy_of_one_agent_opens_no_other(provider, repository, trusted_agen
     token = run_action("issue-token", {"agent-id": trusted_agent, "revoke": "false"}).token()
 
     assert refused.outputs["error-code"] == "TRUST_POLICY_VIOLATION"
-    headers = {"Authorization": f"Bearer {token}"}
-    answer = httpx.get(f"{provider.url}/api/v1/agents/{other}", headers=headers, trust_env=False)
+    answer = httpx.get(f"{provider.url}/api/v1/agents/{other}", headers=bearer(token), trust_env=False)
     assert answer.status_code == 404
 
 

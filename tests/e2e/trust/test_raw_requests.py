@@ -3,15 +3,12 @@
 A genuine token is in each body, so that a request which got through would be answered 200.
 """
 
-import contextlib
 import json
 import re
-import socket
 
-import pytest
+from kit.http import raw
 
 PATH = "/api/v1/oidc/token"
-PATIENCE_SECONDS = 10
 
 # name; the request's head from its body's length, with a CRLF after each line; TOKEN stands for the body
 RAW = {
@@ -37,22 +34,9 @@ RAW = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def send():
-    """Send bytes and read until the server closes; gives the statuses of its answers in order."""
-
-    def run(url, octets):
-        host, _, port = url.removeprefix("http://").partition(":")
-        with socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS) as connection:
-            received = b""
-            # A server that has seen enough resets the connection; what it said before is what counts.
-            with contextlib.suppress(OSError):
-                connection.sendall(octets)
-                while more := connection.recv(65_536):
-                    received += more
-        return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3})", received)]
-
-    return run
+def send(url, octets):
+    """The statuses of the answers, in order."""
+    return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3})", raw(url, octets))]
 
 
 def request(lines, body):
@@ -60,7 +44,7 @@ def request(lines, body):
     return head.format(path=PATH, length=len(body)).encode() + body
 
 
-def test_ambiguous_requests_are_not_exchanged(serve, send, errors_in):
+def test_ambiguous_requests_are_not_exchanged(serve, errors_in):
     """Each is refused with a 4xx or a closed connection; the same bytes without the fault are exchanged."""
     server = serve()
     good = ["POST {path} HTTP/1.1", "Host: x", "Content-Length: {length}"]
@@ -81,7 +65,7 @@ def test_ambiguous_requests_are_not_exchanged(serve, send, errors_in):
     assert not errors_in()
 
 
-def test_a_request_hidden_behind_chunks_is_not_run(serve, send):
+def test_a_request_hidden_behind_chunks_is_not_run(serve):
     """With both a length and chunks the chunks count (RFC 9112, 6.3), and what follows them is no second exchange."""
     server = serve()
     first, hidden = (json.dumps({"token": server.token()}).encode() for _ in range(2))

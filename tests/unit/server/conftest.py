@@ -1,31 +1,12 @@
 """Keys, and a mint that signs whatever it is given, right or wrong."""
 
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
-
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from sentryagent_idp.errors import InvalidOidcToken
+from kit import hostile_tokens
+from kit.github import GithubKeys
+from kit.hostile_tokens import HEADER
 from sentryagent_idp.tokens import signing_key
-
-CATALOGUE = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "hostile_tokens.py")))
-HEADER, CLAIMS = CATALOGUE.HEADER, CATALOGUE.CLAIMS
-
-
-class IssuerKeysDouble:
-    """One published key, and a count of how often it was asked for."""
-
-    def __init__(self, key):
-        self.keys = {HEADER["kid"]: key.public_key()}
-        self.asked = 0
-
-    def find(self, kid):
-        self.asked += 1
-        if kid not in self.keys:
-            raise InvalidOidcToken("unknown_key", "There is no such key; send a token of the issuer.")
-        return self.keys[kid]
 
 
 @pytest.fixture(scope="session")
@@ -40,27 +21,16 @@ def stranger_key():
 
 @pytest.fixture
 def issuer_keys(issuer_key):
-    return IssuerKeysDouble(issuer_key)
-
-
-@pytest.fixture(scope="session")
-def github():
-    """What a token of GitHub's looks like: its header, its claims, its moment, its issuer and our audience."""
-    return {
-        "header": HEADER,
-        "claims": CLAIMS,
-        "now": CATALOGUE.NOW,
-        "issuer": CATALOGUE.ISSUER,
-        "audience": CATALOGUE.AUDIENCE,
-    }
+    """One published key."""
+    return GithubKeys(lambda: {HEADER["kid"]: issuer_key.public_key()})
 
 
 @pytest.fixture(scope="session")
 def mint(issuer_key):
-    """Sign a token, by default with the published key; see `mint` in `tests/hostile_tokens.py`."""
+    """Sign a token, by default with the published key; see `mint` in `kit.hostile_tokens`."""
 
     def make(header=None, claims=None, *, key=issuer_key, alg="RS256"):
-        return CATALOGUE.mint(key, header, claims, alg=alg)
+        return hostile_tokens.mint(key, header, claims, alg=alg)
 
     return make
 

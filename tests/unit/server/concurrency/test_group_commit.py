@@ -9,11 +9,12 @@ from uuid import UUID
 
 import pytest
 
+from kit import records
+from kit.threads import outcome_of
 from sentryagent_idp.concurrency import group_commit
 from sentryagent_idp.concurrency.group_commit import GroupCommit, PendingExchange
 from sentryagent_idp.concurrency.policy_snapshot import PolicySnapshot
 from sentryagent_idp.concurrency.request_greenlet import RequestGreenlet
-from sentryagent_idp.domain.trust_policy import TrustPolicy
 from sentryagent_idp.errors import DatabaseUnavailable, ValidationFailed
 from sentryagent_idp.ports import UsedToken, WriterBusy
 
@@ -75,10 +76,7 @@ def keep(database):
         outcomes = {}
 
         def handle(number, exchange, all_ended):
-            try:
-                outcomes[number] = commits.keep(exchange)
-            except Exception as error:  # noqa: BLE001 - the test looks at what each call ended with
-                outcomes[number] = error
+            outcomes[number] = outcome_of(commits.keep, exchange)
             if len(outcomes) == len(exchanges):
                 all_ended.set()
 
@@ -99,14 +97,7 @@ def _exchange(jti, *, repository="octo/repo", fingerprint=None, keys_version=1, 
     return PendingExchange(
         snapshot=PolicySnapshot(ISSUER, repository, None, fingerprint or f"{repository} now", [], True),
         keys_version=keys_version,
-        policy=TrustPolicy(
-            id=UUID(int=policy),
-            issuer=ISSUER,
-            repository=repository,
-            created_at=NOW,
-            updated_at=NOW,
-            last_used_at=last_used_at,
-        ),
+        policy=records.policy(NOW, id=UUID(int=policy), repository=repository, last_used_at=last_used_at),
         used=UsedToken(ISSUER, jti, NOW),
         record=f"record of {jti}",
     )

@@ -4,31 +4,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
+from kit import records
 from sentryagent_idp.concurrency import policy_snapshot
 from sentryagent_idp.concurrency.policy_snapshot import PolicySnapshot, SnapshotCache
 from sentryagent_idp.domain.identity import WorkflowIdentity
-from sentryagent_idp.domain.trust_policy import TrustPolicy
 
 ISSUER = "https://token.actions.githubusercontent.com"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 AGENT = UUID("3f2504e0-4f89-41d3-9a0c-0305e82c3301")
 
 
-def _policy(number=0, **members):
-    return TrustPolicy(
-        **{
-            "id": UUID(int=number),
-            "issuer": ISSUER,
-            "repository": "octo/repo",
-            "created_at": NOW,
-            "updated_at": NOW,
-        }
-        | members
-    )
-
-
 def _snapshot(repository="octo/repo", agent_id=AGENT, policies=1, fingerprint="1"):
-    held = [_policy(number) for number in range(policies)]
+    held = [records.policy(NOW, id=UUID(int=number)) for number in range(policies)]
     return PolicySnapshot(ISSUER, repository, agent_id, fingerprint, held, agent_is_active=True)
 
 

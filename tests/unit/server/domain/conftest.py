@@ -1,12 +1,13 @@
 """The run and the policy that the tests of the domain change one fact at a time."""
 
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 import pytest
 
+from kit import records
 from sentryagent_idp.domain.identity import WorkflowIdentity
-from sentryagent_idp.domain.trust_policy import Conditions, TrustPolicy
 
 AGENT = UUID(int=1)
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -29,7 +30,6 @@ RUN = {
     "runner_environment": "github-hosted",
     "repository_visibility": "private",
 }
-CONDITIONS = set(Conditions.__dataclass_fields__)
 
 
 @pytest.fixture(scope="session")
@@ -60,18 +60,4 @@ def make_run():
 @pytest.fixture(scope="session")
 def make_policy():
     """A policy of acme/api for the agent that asks for nothing more, with the given members changed."""
-
-    def make(**changes):
-        conditions = Conditions(**{name: changes.pop(name) for name in CONDITIONS & set(changes)})
-        members = {
-            "id": UUID(int=1000),
-            "issuer": RUN["issuer"],
-            "repository": "acme/api",
-            "agent_id": AGENT,
-            "created_at": NOW,
-            "updated_at": NOW,
-            "conditions": conditions,
-        }
-        return TrustPolicy(**(members | changes))
-
-    return make
+    return partial(records.policy, NOW, id=UUID(int=1000), repository="acme/api", agent_id=AGENT)

@@ -6,14 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from sentryagent_idp.domain.agent import (
-    Agent,
-    AgentStatus,
-    Credential,
-    RegisteredBy,
-    may_see,
-    unchangeable_member,
-)
+from kit import records
+from sentryagent_idp.domain.agent import AgentStatus, RegisteredBy, may_see, unchangeable_member
 from sentryagent_idp.domain.caller import Caller
 
 AGENT = UUID(int=1)
@@ -22,20 +16,7 @@ REPOSITORY = {"repository_id": "101"}
 
 @pytest.fixture
 def record(now):
-    return Agent(
-        agent_id=AGENT,
-        email="screener@acme.example",
-        description=None,
-        agent_type="custom",
-        version="1.0.0",
-        capabilities=("ci:run",),
-        owner="acme",
-        deployment_env="production",
-        status=AgentStatus.ACTIVE,
-        registered_by=RegisteredBy("github", "acme/api", "101"),
-        created_at=now,
-        updated_at=now,
-    )
+    return records.agent(now, agent_id=AGENT, registered_by=RegisteredBy("github", "acme/api", "101"))
 
 
 def _caller(subject, *scopes, provenance=None):
@@ -111,5 +92,5 @@ def test_when_a_credential_is_live(expires, revoked, is_live, now):
     expires_at, revoked_at = (
         None if it is None else now + timedelta(seconds=it) for it in (expires, revoked)
     )
-    credential = Credential(UUID(int=5), AGENT, "hash", now, expires_at, revoked_at)
+    credential = records.credential(now, AGENT, expires_at=expires_at, revoked_at=revoked_at)
     assert credential.is_live(now) is is_live

@@ -3,9 +3,9 @@
 from datetime import datetime, timedelta, timezone
 from uuid import UUID
 
+import kit.records
 from sentryagent_idp.domain import records
-from sentryagent_idp.domain.agent import Agent, AgentStatus, Credential, RegisteredBy
-from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome
+from sentryagent_idp.domain.agent import Credential, RegisteredBy
 
 
 def test_timestamps_are_utc_with_z():
@@ -67,14 +67,13 @@ def test_a_policy_has_all_its_members(make_policy, now):
 
 def test_an_agent_and_who_registered_it(now):
     """An agent names its repository, or nobody."""
-    members = ("a@b.example", None, "custom", "1.0.0", ("ci:run",), "acme", "production", AgentStatus.ACTIVE)
-    by_repository = Agent(UUID(int=1), *members, RegisteredBy("github", "acme/api", "101"), now, now)
+    by_repository = kit.records.agent(now, registered_by=RegisteredBy("github", "acme/api", "101"))
     assert records.agent_record(by_repository)["registeredBy"] == {
         "provider": "github",
         "repository": "acme/api",
         "repositoryId": "101",
     }
-    by_admin = records.agent_record(Agent(UUID(int=1), *members, None, now, now))
+    by_admin = records.agent_record(kit.records.agent(now))
     assert by_admin["registeredBy"] is None
     assert (by_admin["capabilities"], by_admin["status"]) == (["ci:run"], "active")
 
@@ -90,18 +89,7 @@ def test_a_credential_hides_its_secret(now):
 
 def test_an_audit_entry(now):
     """A line of the audit has all its members, also those that are absent."""
-    record = AuditRecord(
-        UUID(int=9),
-        now,
-        Action.TOKEN_ISSUED,
-        Outcome.SUCCESS,
-        "x",
-        "r",
-        None,
-        agent_id=UUID(int=1),
-        details={"a": 1},
-    )
-    entry = records.audit_entry(record)
+    entry = records.audit_entry(kit.records.audit_record(now, agent_id=UUID(int=1), details={"a": 1}))
     assert (entry["action"], entry["outcome"], entry["timestamp"]) == (
         "token.issued",
         "success",

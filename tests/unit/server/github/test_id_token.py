@@ -2,9 +2,6 @@
 
 import base64
 import json
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
 import jwt
 import pytest
@@ -12,30 +9,34 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.github import OneKey
+from kit.hostile_tokens import (
+    AUDIENCE,
+    CLAIMS,
+    HEADER,
+    ISSUER,
+    MALFORMED_PARTS,
+    MALFORMED_TEXT,
+    NOW,
+    OTHER_REASONS,
+    TIMES,
+)
 from sentryagent_idp.domain.identity import CLAIM_PREFIXES, WorkflowIdentity
 from sentryagent_idp.errors import InvalidOidcToken
 from sentryagent_idp.github import id_token
 from sentryagent_idp.tokens import access_token
 from sentryagent_idp.tokens.access_token import AccessTokenClaims
 
-CATALOGUE = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[3] / "hostile_tokens.py")))
-NOW, KID = CATALOGUE.NOW, CATALOGUE.HEADER["kid"]
-MAX_AGE = 600
+KID = HEADER["kid"]
+
+
+def _verify(token, keys, now=NOW):
+    return id_token.verify(token, issuer=ISSUER, audience=AUDIENCE, keys=keys, now=now, max_age_seconds=600)
 
 
 @pytest.fixture
-def verify(github, issuer_keys):
-    def run(token, now=NOW):
-        return id_token.verify(
-            token,
-            issuer=github["issuer"],
-            audience=github["audience"],
-            keys=issuer_keys,
-            now=now,
-            max_age_seconds=MAX_AGE,
-        )
-
-    return run
+def verify(issuer_keys):
+    return lambda token, now=NOW: _verify(token, issuer_keys, now)
 
 
 @pytest.fixture
@@ -48,12 +49,12 @@ def reason(verify):
     return run
 
 
-def test_a_token_as_github_sends_it(verify, mint, github):
+def test_a_token_as_github_sends_it(verify, mint):
     """A genuine token gives its claims, and the identity has each of them."""
     claims = verify(mint())
-    assert dict(claims) == github["claims"]
+    assert dict(claims) == CLAIMS
     identity = WorkflowIdentity.from_claims(claims)
-    assert identity.issuer == github["issuer"]
+    assert identity.issuer == ISSUER
     assert {name: getattr(identity, name) for name in ("repository", "ref", "sha", "environment")} == {
         "repository": "acme/api",
         "ref": "refs/heads/main",
@@ -94,9 +95,7 @@ def test_what_github_may_send(header, claims, verify, mint):
     assert verify(mint(header, claims))["repository"] == "acme/api"
 
 
-@pytest.mark.parametrize(
-    ("attack", "edit"), CATALOGUE.MALFORMED_TEXT, ids=[row[0] for row in CATALOGUE.MALFORMED_TEXT]
-)
+@pytest.mark.parametrize(("attack", "edit"), MALFORMED_TEXT, ids=[row[0] for row in MALFORMED_TEXT])
 def test_malformed_text(attack, edit, reason, mint, issuer_keys):
     """A text that is not exactly a compact JWS never gets as far as a key."""
     assert reason(edit(mint())) == "malformed"
@@ -105,8 +104,8 @@ def test_malformed_text(attack, edit, reason, mint, issuer_keys):
 
 @pytest.mark.parametrize(
     ("attack", "header", "claims"),
-    CATALOGUE.MALFORMED_PARTS,
-    ids=[row[0] for row in CATALOGUE.MALFORMED_PARTS],
+    MALFORMED_PARTS,
+    ids=[row[0] for row in MALFORMED_PARTS],
 )
 def test_malformed_parts(attack, header, claims, reason, mint, issuer_keys):
     """A part that one reader could take differently from another is refused, although it is signed."""
@@ -116,15 +115,15 @@ def test_malformed_parts(attack, header, claims, reason, mint, issuer_keys):
 
 @pytest.mark.parametrize(
     ("attack", "header", "claims", "expected"),
-    CATALOGUE.OTHER_REASONS,
-    ids=[row[0] for row in CATALOGUE.OTHER_REASONS],
+    OTHER_REASONS,
+    ids=[row[0] for row in OTHER_REASONS],
 )
 def test_reason(attack, header, claims, expected, reason, mint):
     """A well-formed token of the wrong kind, source or purpose is refused for just that."""
     assert reason(mint(header, claims)) == expected
 
 
-@pytest.mark.parametrize(("offsets", "expected"), CATALOGUE.TIMES)
+@pytest.mark.parametrize(("offsets", "expected"), TIMES)
 def test_times_to_the_second(offsets, expected, verify, reason, mint):
     """Each boundary holds on its second and not one beside it (B12, B27, R-CLM-1)."""
     token = mint(claims={name: NOW + offset for name, offset in offsets.items()})
@@ -192,12 +191,12 @@ def test_public_key_as_a_secret(reason, mint, issuer_key):
     assert reason(token) == "algorithm_not_allowed"
 
 
-def test_our_own_access_token(reason, our_keys, github):
+def test_our_own_access_token(reason, our_keys):
     """What we issued never comes back in as an identity (B15)."""
     claims = AccessTokenClaims(
-        iss=github["issuer"],
+        iss=ISSUER,
         sub="x",
-        aud=github["audience"],
+        aud=AUDIENCE,
         client_id="x",
         scope="",
         iat=NOW,
@@ -207,11 +206,11 @@ def test_our_own_access_token(reason, our_keys, github):
     assert reason(access_token.issue(our_keys["RS256"], claims)) == "wrong_type"
 
 
-def test_wrong_audience_says_which_is_expected(verify, mint, github):
+def test_wrong_audience_says_which_is_expected(verify, mint):
     """The one fault that a workflow's author can mend at once comes with the value to use."""
     with pytest.raises(InvalidOidcToken) as caught:
         verify(mint(claims={"aud": "x"}))
-    assert caught.value.details == {"reason": "wrong_audience", "expectedAudience": github["audience"]}
+    assert caught.value.details == {"reason": "wrong_audience", "expectedAudience": AUDIENCE}
 
 
 def test_missing_claim_names_the_claim(verify, mint):
@@ -327,7 +326,7 @@ def test_peers_accept_what_is_refused_here(mint, issuer_key, reason):
 
 
 @given(data=st.data())
-def test_no_changed_byte_gets_in(data, mint, github, issuer_key):
+def test_no_changed_byte_gets_in(data, mint, issuer_key):
     """A genuine token with any one character replaced, removed or added is refused (R-IN-2)."""
     token = mint()
     index = data.draw(st.integers(0, len(token) - 1))
@@ -344,7 +343,7 @@ def test_no_changed_byte_gets_in(data, mint, github, issuer_key):
     if edited == token:
         return
     with pytest.raises(InvalidOidcToken):
-        _verify(edited, github, issuer_key)
+        _verify(edited, OneKey(issuer_key.public_key()))
 
 
 @given(
@@ -352,10 +351,10 @@ def test_no_changed_byte_gets_in(data, mint, github, issuer_key):
     | st.text('AZaz09-_.={}"[]', max_size=200)
     | st.binary().map(lambda octets: octets.decode("latin-1"))
 )
-def test_no_text_is_an_error_of_ours(github, issuer_key, text):
+def test_no_text_is_an_error_of_ours(issuer_key, text):
     """Whatever is sent is refused as a token, and never as a fault of the program (R-ERR-1)."""
     with pytest.raises(InvalidOidcToken):
-        _verify(text, github, issuer_key)
+        _verify(text, OneKey(issuer_key.public_key()))
 
 
 JSON = st.recursive(
@@ -371,30 +370,14 @@ JSON = st.recursive(
         st.sampled_from(["iss", "aud", "exp", "iat", "sub", "ref", "environment"]), JSON, min_size=1
     ),
 )
-def test_no_json_is_an_error_of_ours(header, claims, mint, github, issuer_key):
+def test_no_json_is_an_error_of_ours(header, claims, mint, issuer_key):
     """Any JSON in any member is accepted or refused; nothing else comes out (B10, B12)."""
     try:
-        verified = _verify(mint(header, claims), github, issuer_key)
+        verified = _verify(mint(header, claims), OneKey(issuer_key.public_key()))
     except InvalidOidcToken:
         return
-    assert verified["iss"] == github["issuer"]
-    assert verified["aud"] == github["audience"]
-
-
-class _OneKey:
-    def __init__(self, key):
-        self.find = lambda kid: key
-
-
-def _verify(token, github, issuer_key):
-    return id_token.verify(
-        token,
-        issuer=github["issuer"],
-        audience=github["audience"],
-        keys=_OneKey(issuer_key.public_key()),
-        now=NOW,
-        max_age_seconds=MAX_AGE,
-    )
+    assert verified["iss"] == ISSUER
+    assert verified["aud"] == AUDIENCE
 
 
 def test_read_does_not_verify(mint, stranger_key):

@@ -10,6 +10,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from kit.clock import Clock, Schedule
 from sentryagent_idp.errors import InvalidOidcToken, IssuerUnavailable
 from sentryagent_idp.github import issuer_keys
 from sentryagent_idp.github.issuer_keys import GithubIssuerKeys
@@ -17,14 +18,6 @@ from sentryagent_idp.github.issuer_keys import GithubIssuerKeys
 ISSUER = "https://token.actions.githubusercontent.com"
 PATIENCE = 5
 """Seconds (real ones) after which a thread that should have come is given up."""
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 class Issuer:
@@ -56,18 +49,11 @@ class Issuer:
         return answer or httpx.Response(200, json={"keys": [{**JWK, "kid": kid} for kid in self.kids]})
 
 
-class Schedule:
-    """Runs at once what is due at once, and keeps the rest for the test to run."""
-
-    def __init__(self, clock):
-        self.clock = clock
-        self.later = []
+class Timetable(Schedule):
+    """Keeps the moment of each task."""
 
     def __call__(self, delay, task):
-        if delay:
-            self.later.append((self.clock.now + delay, task))
-        else:
-            task()
+        super().__call__(delay and self.clock.now + delay, task)
 
     def advance(self, seconds):
         """Move the clock on, running each task at its time."""
@@ -91,7 +77,7 @@ JWK = {
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture
@@ -101,7 +87,7 @@ def issuer(clock):
 
 @pytest.fixture
 def schedule(clock):
-    return Schedule(clock)
+    return Timetable(clock)
 
 
 @pytest.fixture

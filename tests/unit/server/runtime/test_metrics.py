@@ -1,8 +1,9 @@
 """Gauges of processes that end: each process here is a real one, since the library counts by process."""
 
 import os
-import subprocess
 import sys
+
+from kit.processes import output_of
 
 WORKER = """
 import sys
@@ -18,14 +19,9 @@ def test_a_dead_worker_leaves_its_counts_and_not_its_state(tmp_path):
     """The age of the keys that a dead worker held would fire an alert for ever; what it counted stays counted."""
 
     def worker(age):
-        answer = subprocess.run(
-            [sys.executable, "-c", WORKER, age],
-            env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return [line for line in answer.stdout.splitlines() if not line.startswith("#")]
+        environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+        page = output_of(sys.executable, "-c", WORKER, age, env=environ)
+        return [line for line in page.splitlines() if not line.startswith("#")]
 
     assert "agentidp_issuer_keys_age_seconds 90000.0" in worker("90000")
     page = worker("5")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.clock import Clock
 from sentryagent_idp.errors import InvalidClient, RateLimited
 from sentryagent_idp.runtime import rate_limit
 from sentryagent_idp.runtime.rate_limit import PerMinute, WrongSecretsPerMinute
@@ -15,17 +16,9 @@ BEGIN = 6_000.0
 """The first moment of a window."""
 
 
-class Clock:
-    def __init__(self):
-        self.now = BEGIN
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(BEGIN)
 
 
 def passes(limit, key="key"):
@@ -104,7 +97,7 @@ def test_silence_gives_all_of_it_back(clock):
 )
 def test_the_wait_is_as_long_as_it_must_be(allowance, steps):
     """What is refused passes after the seconds that the refusal names, and did not a second and more before."""
-    clock = Clock()
+    clock = Clock(BEGIN)
     limit = PerMinute(allowance, what="address", clock=clock)
     for seconds, tries in steps:
         clock.now += seconds

@@ -1,7 +1,4 @@
-"""Hostile and broken ID tokens, each with the attack it stands for: one catalogue for the token reader and for the API.
-
-Not a test module: tests load it by its path (`runpy`), since test modules are no package.
-"""
+"""Hostile and broken ID tokens, each with the attack it stands for: one catalogue for the token reader and for the API."""
 
 import base64
 import json

@@ -1,0 +1,171 @@
+"""The provider's application without sockets: a real database, GitHub's tokens, a clock to turn."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partialmethod
+from typing import Any, ClassVar, Self
+from uuid import uuid4
+
+from kit.clock import Clock
+from kit.github import GithubKeys
+from kit.tokens import bearer
+from mock_idp.job import Job
+from sentryagent_idp.app import World, create_app, token_service
+from sentryagent_idp.config import Settings
+from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.domain.scopes import ALL_SCOPES
+from sentryagent_idp.store import schema
+from sentryagent_idp.store.database import Database
+from sentryagent_idp.use_cases.audit import Auditor
+from sentryagent_idp.use_cases.key_ring import KeyRing, ensure_signing_key
+from sentryagent_idp.use_cases.rejections import RejectionAudit
+from sentryagent_idp.use_cases.signing_keys import KeyAdmin
+
+PROVIDER = "https://idp.example.com"
+GITHUB = "https://token.actions.githubusercontent.com"
+REPOSITORY = "octo-org/hello-agent"
+NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+"""An id that nothing has."""
+
+EXCHANGE = "/api/v1/oidc/token"
+POLICIES = "/api/v1/oidc/trust-policies"
+AGENTS = "/api/v1/agents"
+AUDIT = "/api/v1/audit"
+TOKEN = "/api/v1/token"
+INTROSPECT = "/api/v1/token/introspect"
+REVOKE = "/api/v1/token/revoke"
+FORM = "application/x-www-form-urlencoded"
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+HERE = RequestContext("test", None)
+
+
+def prepare(url: str, alg: str = "ES256") -> str:
+    """Make the tables of a database and a signing key, as of noon; gives its URL."""
+    schema.migrate(url)
+    with Database(url) as store:
+        ensure_signing_key(store, alg, (), Clock(NOW))
+    return url
+
+
+def key_admin(store: Database, clock: Callable[[], datetime], *passphrases: str) -> KeyAdmin:
+    """Who administers the keys of a database."""
+    return KeyAdmin(store, Auditor(clock, uuid4), clock, passphrases)
+
+
+def grant_form(client_id: str, secret: str, /, **changes: Any) -> dict[str, str]:
+    """The form in which a client asks for a token (RFC 6749, 4.4), with members changed, or left out if `None`."""
+    form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret, **changes}
+    return {name: value for name, value in form.items() if value is not None}
+
+
+def good(answer: Any, status: int = 200) -> Any:
+    """The JSON of an answer that must have this status."""
+    assert answer.status_code == status, answer.text
+    return answer.json
+
+
+def made(answer: Any) -> Any:
+    """The JSON of what was created."""
+    return good(answer, 201)
+
+
+def issued_by(answer: Any) -> dict[str, str]:
+    """The header that presents the token of an answer."""
+    return bearer(good(answer)["access_token"])
+
+
+@dataclass
+class Provider:
+    """The application and its surroundings, with short ways to say what tests say often."""
+
+    url: str
+    github: Any
+    clock: Clock
+    keys: GithubKeys
+    store: Database
+    environ: dict[str, str] = field(default_factory=dict)
+    repository: ClassVar[str] = REPOSITORY
+    usual: ClassVar[dict[str, str]] = {"SENTRYAGENT_PUBLIC_URL": PROVIDER}
+    """The settings of every provider of the class, unless `environ` has others."""
+
+    def __post_init__(self) -> None:
+        database = {"SENTRYAGENT_DATABASE_URL": self.url}
+        self.settings = Settings.from_environ(self.usual | database | self.environ)
+        world = World(self.store, self.keys, lambda: not schema.is_prepared(self.url), self.clock)
+        self.rejections = world.rejections
+        self.metrics = world.metrics
+        self.app = create_app(self.settings, world)
+        self.exchange_use_case = self.app.extensions["sentryagent"].exchange
+        self.http = self.app.test_client()
+        self.admin = self.admin_headers()
+
+    def with_settings(self, **variables: str) -> Self:
+        """A second process on the same database, with `SENTRYAGENT_<NAME>` variables."""
+        return replace(self, environ={f"SENTRYAGENT_{name}": value for name, value in variables.items()})
+
+    def admin_headers(self, *scopes: str) -> dict[str, str]:
+        tokens = token_service(self.settings, self.store, KeyRing(self.settings.passphrases), self.clock)
+        return bearer(tokens.issue_to_admin("admin-cli", scopes or ALL_SCOPES, 3600, HERE).access_token)
+
+    def call(self, method: str, path: str, headers: dict[str, str] | None = None, **request: Any) -> Any:
+        """Ask the API, as an admin who may do everything unless other headers are given."""
+        return self.http.open(
+            path, method=method, headers=self.admin if headers is None else headers, **request
+        )
+
+    get = partialmethod(call, "GET")
+    post = partialmethod(call, "POST")
+    put = partialmethod(call, "PUT")
+    patch = partialmethod(call, "PATCH")
+    delete = partialmethod(call, "DELETE")
+
+    def github_token(self, fault: str = "", header: dict[str, Any] | None = None, **claims: Any) -> str:
+        """A token for a push to main of octo-org/hello-agent, made now; claims override, `None` removes."""
+        self.github.clock.freeze(self.clock.now.timestamp())
+        job = claims.pop("job", None) or Job()
+        return self.github.mint(job, audience=PROVIDER, claims=claims, header=header, fault=fault)
+
+    def exchange(self, token: str | None = None, **body: Any) -> Any:
+        return self.http.post(EXCHANGE, json={"token": token or self.github_token(), **body})
+
+    def policy(self, **members: Any) -> dict[str, Any]:
+        """Create a policy, by default the bootstrap policy of the repository."""
+        return made(self.post(POLICIES, json={"repository": self.repository, **members}))
+
+    def replace_policy(self, policy: dict[str, Any], **members: Any) -> dict[str, Any]:
+        """PUT the policy as it was given, with these members changed."""
+        return good(self.put(f"{POLICIES}/{policy['id']}", json={**policy, **members}))
+
+    def agent(self, email: str = "bot@octo-org.example", headers: Any = None, **members: Any) -> Any:
+        return made(self.post(AGENTS, json={"email": email, **members}, headers=headers))
+
+    def client(self, agent_id: str = "") -> tuple[str, str]:
+        """An agent's id and a new secret of it; of a new agent, if none is given."""
+        agent_id = agent_id or self.agent()["agentId"]
+        return agent_id, made(self.post(f"{AGENTS}/{agent_id}/credentials"))["clientSecret"]
+
+    def grant(self, client: tuple[str, str], headers: Any = None, **form: Any) -> Any:
+        """Ask for a token by a client's id and secret."""
+        return self.http.post(TOKEN, data=grant_form(*client, **form), headers=headers)
+
+    def trusted_agent(self, **policy: Any) -> tuple[str, dict[str, Any]]:
+        """A new agent's id, and a policy for it with these members."""
+        agent_id = self.agent()["agentId"]
+        return agent_id, self.policy(agentId=agent_id, **policy)
+
+    def bootstrap_headers(self, **claims: Any) -> dict[str, str]:
+        """A bootstrap token; its policy must exist."""
+        return issued_by(self.exchange(self.github_token(**claims)))
+
+    def agent_headers(self, agent_id: str, **claims: Any) -> dict[str, str]:
+        """An agent-scoped token; its policy must exist."""
+        return issued_by(self.exchange(self.github_token(**claims), agentId=agent_id))
+
+    def end_minute(self) -> int:
+        """Write the counts of refusals, as the background does once a minute; how many records that were."""
+        auditor = Auditor(self.clock, uuid4)
+        return RejectionAudit(self.store, auditor, self.rejections, uuid4).run()
+
+    def audit(self, **filters: Any) -> list[dict[str, Any]]:
+        return good(self.get(AUDIT, query_string={"limit": 100, **filters}))["data"]
