@@ -5,20 +5,18 @@ A `Transaction` is one database transaction: all of it is committed when its blo
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from threading import Lock
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 from uuid import UUID
 
-from sentryagent_idp.domain.agent import Agent, AgentStatus, Credential
-from sentryagent_idp.domain.audit import AuditRecord
-from sentryagent_idp.domain.audit_chain import Row, Seal, SealedRecord
+from sentryagent_idp.domain.agent import Agent, AgentFilter, AgentStatus, Credential
+from sentryagent_idp.domain.audit import AuditFilter, AuditRecord
+from sentryagent_idp.domain.audit_chain import AuditTail, AuditWindow, Row, Seal, SealedRecord
 from sentryagent_idp.domain.client import AdminClient
-from sentryagent_idp.domain.trust_policy import TrustPolicy
-
-Item = TypeVar("Item")
+from sentryagent_idp.domain.records import Page
+from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
+from sentryagent_idp.domain.trust_policy import PolicyFilter, TrustPolicy
+from sentryagent_idp.domain.used_token import UsedToken
 
 Clock = Callable[[], datetime]
 """The present, in UTC."""
@@ -27,104 +25,6 @@ NewId = Callable[[], UUID]
 
 NewTokenId = Callable[[], str]
 """A fresh `jti` of at least 128 random bits (RFC 7519, 4.1.7)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[Item]):
-    """One page of a list, and how many items there are in all."""
-
-    data: Sequence[Item]
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyFilter:
-    """What a list of policies is narrowed to; `repository` is compared without case."""
-
-    provider: str | None = None
-    repository: str | None = None
-    agent_id: UUID | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AgentFilter:
-    """What a list of agents is narrowed to.
-
-    `email` is compared without case. The last two are the caller's own limits, never a client's wish:
-    a repository sees the agents that it registered, an agent sees itself.
-    """
-
-    owner: str | None = None
-    agent_type: str | None = None
-    status: AgentStatus | None = None
-    email: str | None = None
-    registered_by_repository_id: str | None = None
-    agent_id: UUID | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AuditFilter:
-    """What the audit is narrowed to; `start` is inclusive, `end` exclusive, `after` is the last event already seen."""
-
-    action: str | None = None
-    outcome: str | None = None
-    actor: str | None = None
-    agent_id: UUID | None = None
-    policy_id: UUID | None = None
-    policy_version: int | None = None
-    repository: str | None = None
-    request_id: str | None = None
-    address: str | None = None
-    event_id: UUID | None = None
-    start: datetime | None = None
-    end: datetime | None = None
-    after: UUID | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class UsedToken:
-    """A GitHub token that was exchanged, and how long its name is kept."""
-
-    issuer: str
-    jti: str
-    keep_until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class AuditWindow:
-    """Some records by sequence number: the last number, how many there are, and how many of them are sealed."""
-
-    last: int
-    records: int
-    sealed: int
-
-
-@dataclass(frozen=True, slots=True)
-class AuditTail:
-    """The records after the last sealed one, and how many numbers among them no record has."""
-
-    records: int
-    missing: int
-
-
-class KeyStatus(StrEnum):
-    """A signing key is published before it signs, signs while it is active, and still verifies when it is retired."""
-
-    NEXT = "next"
-    ACTIVE = "active"
-    RETIRED = "retired"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredKey:
-    """One signing key as the database has it: PKCS #8 in PEM, encrypted where an encryption key is configured."""
-
-    kid: str
-    alg: str
-    private_pem: bytes = field(repr=False)
-    status: KeyStatus
-    created_at: datetime
-    retired_at: datetime | None = None
 
 
 class Policies(Protocol):
@@ -388,39 +288,3 @@ class Store(Protocol):
 
     def write(self) -> AbstractContextManager[Transaction]:
         """A transaction that may write; on SQLite it holds the write lock from its beginning."""
-
-
-class Baton(Protocol):
-    """Held by the one thread of a process that computes; a matter of speed alone."""
-
-    def hold(self) -> AbstractContextManager[None]:
-        """Compute in the block."""
-
-    def step_back(self) -> None:
-        """Let all who wait at this moment compute first."""
-
-    def aside(self) -> AbstractContextManager[None]:
-        """Let others compute during the block, which waits for something else or needs no interpreter."""
-
-    def turn(self) -> Lock:
-        """A turn of one thread, which comes after it was called."""
-
-    def call(self, turn: Lock) -> None:
-        """Make a turn the next one."""
-
-    def wait(self, turn: Lock) -> None:
-        """Let others compute until the turn has come."""
-
-
-class RateLimit(Protocol):
-    """Counts requests by a name, in this process."""
-
-    def check(self, key: str) -> None:
-        """Count one request for `key`; raises `RateLimited` where it is one too many."""
-
-
-class WrongSecretLimit(Protocol):
-    """Counts the wrong client secrets of an address, in this process."""
-
-    def watch(self, address: str, unverified_client_id: str) -> AbstractContextManager[None]:
-        """Check a secret in the block; raises `RateLimited` before it, and counts its `InvalidClient`."""

@@ -273,3 +273,48 @@ class SimulationBody(Body):
     claims: Claims | None = None
     token: str | None = Field(None, repr=False)
     agent_id: Uuid | None = None
+
+
+class Form(BaseModel):
+    """A body in application/x-www-form-urlencoded; what is empty counts as absent (RFC 6749, 3.2)."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ExchangeForm(Form):
+    """RFC 8693, section 2.1; `resource` is `urn:sentryagent:agent:<agentId>`, absent for a bootstrap token."""
+
+    grant_type: Literal["urn:ietf:params:oauth:grant-type:token-exchange"]
+    subject_token: str
+    subject_token_type: Literal[
+        "urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token"
+    ]
+    requested_token_type: Literal["urn:ietf:params:oauth:token-type:access_token"] | None = None
+    resource: str | None = None
+    audience: str | None = None
+    scope: str | None = None
+
+
+class ClientForm(Form):
+    """RFC 6749, section 4.4.2; the two members of the client only without an Authorization header."""
+
+    grant_type: Literal["client_credentials"]
+    client_id: str | None = None
+    client_secret: str | None = None
+    scope: str | None = None
+
+
+class IntrospectionForm(Form):
+    """RFC 7662, section 2.1."""
+
+    token: str
+    token_type_hint: str | None = None
+
+
+class RevocationForm(Form):
+    """RFC 7009, section 2.1; the two members of the client only without an Authorization header."""
+
+    token: str
+    token_type_hint: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = None

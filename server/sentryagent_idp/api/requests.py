@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
 
-from flask import g, request
+from flask import current_app, g, request
 from pydantic import BaseModel, ValidationError
 
+from sentryagent_idp.api.description import description_of
 from sentryagent_idp.api.models import UUID_FORM, has_unprintable, parse_moment, scope_fault
-from sentryagent_idp.api.use_cases import services
+from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.concurrency.loop import MAX_BODY_BYTES, TOO_LARGE
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.audit import RequestContext
@@ -46,7 +47,7 @@ def context() -> RequestContext:
 def client_address() -> str | None:
     """The address that asks: the peer's, or what trusted proxies say of it."""
     forwarded = request.headers.get("X-Forwarded-For", "")
-    return services().client_addresses.of(request.remote_addr or "", forwarded)
+    return use_cases().client_addresses.of(request.remote_addr or "", forwarded)
 
 
 def limit_key() -> str:
@@ -181,8 +182,9 @@ def scope_of(form: Mapping[str, str]) -> tuple[str, ...] | None:
     return scopes.parse(text)
 
 
-def read_query(known: Collection[str]) -> dict[str, str]:
-    """The query's parameters; raises `ValidationFailed` for an unknown, repeated or unprintable one."""
+def read_query() -> dict[str, str]:
+    """The query's parameters; raises `ValidationFailed` for one that is not in the view's description, repeated or unprintable."""
+    known = description_of(current_app, request.endpoint or "").query
     query = _once(list(request.args.items(multi=True)))
     for name, value in query.items():
         if name not in known:

@@ -28,7 +28,7 @@ from sentryagent_idp.domain.scopes import render
 from sentryagent_idp.runtime.ids import uuid7
 
 if TYPE_CHECKING:
-    from sentryagent_idp.ports import StoredKey
+    from sentryagent_idp.domain.signing_key import StoredKey
     from sentryagent_idp.use_cases.clients import ClientAdmin
     from sentryagent_idp.use_cases.signing_keys import KeyAdmin
 

@@ -79,6 +79,22 @@ class Credential:
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
+@dataclass(frozen=True, slots=True)
+class AgentFilter:
+    """What a list of agents is narrowed to.
+
+    `email` is compared without case. The last two are the caller's own limits, never a client's wish:
+    a repository sees the agents that it registered, an agent sees itself.
+    """
+
+    owner: str | None = None
+    agent_type: str | None = None
+    status: AgentStatus | None = None
+    email: str | None = None
+    registered_by_repository_id: str | None = None
+    agent_id: UUID | None = None
+
+
 _UNCHANGEABLE: dict[CallerKind, frozenset[str]] = {
     CallerKind.ADMIN: frozenset(),
     CallerKind.BOOTSTRAP: frozenset({"status", "email"}),

@@ -77,6 +77,25 @@ class AuditRecord:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """What the audit is narrowed to; `start` is inclusive, `end` exclusive, `after` is the last event already seen."""
+
+    action: str | None = None
+    outcome: str | None = None
+    actor: str | None = None
+    agent_id: UUID | None = None
+    policy_id: UUID | None = None
+    policy_version: int | None = None
+    repository: str | None = None
+    request_id: str | None = None
+    address: str | None = None
+    event_id: UUID | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    after: UUID | None = None
+
+
 MAX_REFUSAL_BYTES = 8 * 1024
 """The details of a refused run, as JSON: strangers write them, and names in a token may be long."""
 _LENGTHS = (512, 256, 128, 64, 32, 16)

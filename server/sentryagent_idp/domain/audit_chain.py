@@ -53,6 +53,23 @@ class Gap:
     last: int
 
 
+@dataclass(frozen=True, slots=True)
+class AuditWindow:
+    """Some records by sequence number: the last number, how many there are, and how many of them are sealed."""
+
+    last: int
+    records: int
+    sealed: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditTail:
+    """The records after the last sealed one, and how many numbers among them no record has."""
+
+    records: int
+    missing: int
+
+
 def canonical(record: Row) -> bytes:
     """The record as RFC 8785 (JSON Canonicalization Scheme) writes it; text and whole numbers need no more than this."""
     return _CANONICAL.encode(record).encode(errors="surrogatepass")

@@ -25,7 +25,7 @@ class AdminClient:
 
 
 @dataclass(frozen=True, slots=True)
-class ProvenClient:
+class AuthenticatedClient:
     """Who proved a client secret: `scopes` are the most that its tokens may have, `agent_id` is an agent's."""
 
     client_id: str

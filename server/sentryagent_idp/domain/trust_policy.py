@@ -69,6 +69,15 @@ class TrustPolicy:
         return self.enabled and (self.expires_at is None or now < self.expires_at)
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyFilter:
+    """What a list of policies is narrowed to; `repository` is compared without case."""
+
+    provider: str | None = None
+    repository: str | None = None
+    agent_id: UUID | None = None
+
+
 def is_use_due(last_used_at: datetime | None, now: datetime) -> bool:
     """Whether a use at `now` is to be noted, after the one that was noted last."""
     return last_used_at is None or now - last_used_at >= USE_IS_NOTED_EVERY

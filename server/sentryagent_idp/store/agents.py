@@ -7,9 +7,9 @@ from uuid import UUID
 from sqlalchemy import Column, Index, Table, Text, UniqueConstraint, bindparam, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
-from sentryagent_idp.domain.agent import Agent, AgentStatus, RegisteredBy
+from sentryagent_idp.domain.agent import Agent, AgentFilter, AgentStatus, RegisteredBy
+from sentryagent_idp.domain.records import Page
 from sentryagent_idp.errors import AgentAlreadyExists
-from sentryagent_idp.ports import AgentFilter, Page
 from sentryagent_idp.store.columns import METADATA, Id, Moment, Words, ascii_lower, word_of
 from sentryagent_idp.store.failures import unique
 from sentryagent_idp.store.paging import fetch_page

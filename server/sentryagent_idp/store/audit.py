@@ -18,8 +18,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection, Row
 
-from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome
-from sentryagent_idp.ports import AuditFilter, Page
+from sentryagent_idp.domain.audit import Action, AuditFilter, AuditRecord, Outcome
+from sentryagent_idp.domain.records import Page
 from sentryagent_idp.store.columns import METADATA, Id, Json, Moment, ascii_lower, word_of
 from sentryagent_idp.store.driver import InsertMany
 from sentryagent_idp.store.paging import fetch_page

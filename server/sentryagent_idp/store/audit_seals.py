@@ -32,8 +32,7 @@ from sqlalchemy.engine import Connection, Row
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sentryagent_idp.domain import audit_chain
-from sentryagent_idp.domain.audit_chain import Gap, Seal, SealedRecord
-from sentryagent_idp.ports import AuditTail, AuditWindow
+from sentryagent_idp.domain.audit_chain import AuditTail, AuditWindow, Gap, Seal, SealedRecord
 from sentryagent_idp.store import locks
 from sentryagent_idp.store.audit import AUDIT_LOG
 from sentryagent_idp.store.columns import METADATA, Moment

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Column, LargeBinary, Table, Text, bindparam, delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
-from sentryagent_idp.ports import KeyStatus, StoredKey
+from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
 from sentryagent_idp.store import driver, locks
 from sentryagent_idp.store.columns import METADATA, Moment, word_of
 

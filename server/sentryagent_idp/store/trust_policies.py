@@ -28,9 +28,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection, Row
 
-from sentryagent_idp.domain.trust_policy import USE_IS_NOTED_EVERY, Conditions, TrustPolicy, conditions_key
+from sentryagent_idp.domain.records import Page
+from sentryagent_idp.domain.trust_policy import (
+    USE_IS_NOTED_EVERY,
+    Conditions,
+    PolicyFilter,
+    TrustPolicy,
+    conditions_key,
+)
 from sentryagent_idp.errors import TrustPolicyAlreadyExists
-from sentryagent_idp.ports import Page, PolicyFilter
 from sentryagent_idp.store import driver
 from sentryagent_idp.store.columns import METADATA, Id, Moment, Words, ascii_lower
 from sentryagent_idp.store.failures import unique

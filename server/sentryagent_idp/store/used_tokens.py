@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Column, Index, LargeBinary, Table, bindparam, select
 from sqlalchemy.engine import Connection
 
-from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.store.columns import METADATA, Moment
 from sentryagent_idp.store.driver import InsertMany
 from sentryagent_idp.store.expiring import purge

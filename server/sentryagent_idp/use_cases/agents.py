@@ -5,14 +5,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from sentryagent_idp.domain.agent import Agent, AgentStatus, RegisteredBy, may_see, unchangeable_member
+from sentryagent_idp.domain.agent import (
+    Agent,
+    AgentFilter,
+    AgentStatus,
+    RegisteredBy,
+    may_see,
+    unchangeable_member,
+)
 from sentryagent_idp.domain.audit import Action, RequestContext
 from sentryagent_idp.domain.caller import Caller, CallerKind
 from sentryagent_idp.domain.identity import repository_key
-from sentryagent_idp.domain.records import agent_record, changes
+from sentryagent_idp.domain.records import Page, agent_record, changes
 from sentryagent_idp.domain.trust_policy import TrustPolicy
 from sentryagent_idp.errors import AgentAlreadyExists, AgentDecommissioned, AgentNotFound, Forbidden
-from sentryagent_idp.ports import AgentFilter, Clock, NewId, Page, Store, Transaction
+from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 from sentryagent_idp.use_cases.audit import Auditor
 
 

@@ -39,13 +39,13 @@ class Authentication:
         try:
             with self.store.read() as tx:
                 caller = self.verify(tx, unverified_token)
-                fault = withdrawn(tx, caller)
+                reason = revocation_reason(tx, caller)
         except Unauthorized:
             self.rejections.note(Unauthorized.code, "token_refused", context.address)
             raise
-        if fault:
-            self.rejections.note(Unauthorized.code, fault, context.address, caller.subject)
-            raise Unauthorized(_REMEDIES[fault])
+        if reason:
+            self.rejections.note(Unauthorized.code, reason, context.address, caller.subject)
+            raise Unauthorized(_REMEDIES[reason])
         return caller
 
     def verify(self, tx: Transaction, unverified_token: str) -> Caller:
@@ -70,7 +70,7 @@ class Authentication:
         )
 
 
-def withdrawn(tx: Transaction, caller: Caller) -> str | None:
+def revocation_reason(tx: Transaction, caller: Caller) -> str | None:
     """Why a genuine token counts no more, in a word of `_REMEDIES`, or `None`."""
     if tx.revoked_tokens.contains(caller.jti):
         return "token_revoked"

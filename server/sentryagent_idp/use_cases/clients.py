@@ -8,7 +8,7 @@ from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.agent import MAX_LIVE_CREDENTIALS
 from sentryagent_idp.domain.audit import Action, RequestContext
 from sentryagent_idp.domain.caller import ADMIN_PREFIX
-from sentryagent_idp.domain.client import AdminClient, ProvenClient
+from sentryagent_idp.domain.client import AdminClient, AuthenticatedClient
 from sentryagent_idp.errors import AdminRefused, InvalidClient
 from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 from sentryagent_idp.tokens import client_secret
@@ -102,7 +102,9 @@ class ClientAuthentication:
     rejections: RejectionCounter
     hashing: SecretHashing
 
-    def authenticate(self, client_id: str, unverified_secret: str, context: RequestContext) -> ProvenClient:
+    def authenticate(
+        self, client_id: str, unverified_secret: str, context: RequestContext
+    ) -> AuthenticatedClient:
         """The client that the secret belongs to.
 
         One hash is checked, also where there is no such client, so that the time does not tell (federation-security
@@ -118,7 +120,7 @@ class ClientAuthentication:
 
     def _look_up(
         self, tx: Transaction, client_id: str, unverified_secret: str
-    ) -> tuple[ProvenClient | None, list[str]]:
+    ) -> tuple[AuthenticatedClient | None, list[str]]:
         """The client that an id names, if it is active, and the hashes that the secret may match."""
         number = _uuid(client_id.removeprefix(ADMIN_PREFIX))
         if number is None:
@@ -127,11 +129,11 @@ class ClientAuthentication:
             admin = tx.clients.get(client_id)
             if admin is None or not admin.is_live:
                 return None, []
-            return ProvenClient(admin.client_id, admin.scopes), [admin.secret_hash]
+            return AuthenticatedClient(admin.client_id, admin.scopes), [admin.secret_hash]
         agent, hashes = tx.agents.get(number), self._hashes(tx, number, unverified_secret)
         if agent is None or not agent.is_active:
             return None, []
-        return ProvenClient(str(number), AGENT_SCOPES, number), hashes
+        return AuthenticatedClient(str(number), AGENT_SCOPES, number), hashes
 
     def _hashes(self, tx: Transaction, agent_id: UUID, unverified_secret: str) -> list[str]:
         """The hash of a live credential that the secret can match.
@@ -144,7 +146,7 @@ class ClientAuthentication:
         undigested = [stored for stored in live if not client_secret.has_digest(stored)]
         return found or undigested[-MAX_LIVE_CREDENTIALS:]
 
-    def _count(self, client: ProvenClient | None, context: RequestContext) -> None:
+    def _count(self, client: AuthenticatedClient | None, context: RequestContext) -> None:
         """Counted, not audited one by one: anybody can guess for ever."""
         actor = client.client_id if client else NOBODY
         self.rejections.note(InvalidClient.code, "secret_refused", context.address, actor)

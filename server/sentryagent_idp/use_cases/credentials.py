@@ -7,6 +7,7 @@ from uuid import UUID
 from sentryagent_idp.domain.agent import MAX_LIVE_CREDENTIALS, Agent, AgentStatus, Credential
 from sentryagent_idp.domain.audit import Action, RequestContext
 from sentryagent_idp.domain.caller import Caller
+from sentryagent_idp.domain.records import Page
 from sentryagent_idp.errors import (
     AgentDecommissioned,
     AgentNotFound,
@@ -14,7 +15,7 @@ from sentryagent_idp.errors import (
     Forbidden,
     TooManyCredentials,
 )
-from sentryagent_idp.ports import Clock, NewId, Page, Store, Transaction
+from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 from sentryagent_idp.tokens import client_secret
 from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.secret_hashing import SecretHashing

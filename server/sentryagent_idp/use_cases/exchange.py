@@ -21,6 +21,7 @@ from sentryagent_idp.domain.trust_policy import (
     granted_scopes,
     is_use_due,
 )
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.errors import (
     AgentNotTrusted,
     BranchNotPermitted,
@@ -33,7 +34,8 @@ from sentryagent_idp.errors import (
 )
 from sentryagent_idp.github import id_token
 from sentryagent_idp.github.id_token import IssuerKeys
-from sentryagent_idp.ports import Clock, NewTokenId, RateLimit, Store, Transaction, UsedToken
+from sentryagent_idp.ports import Clock, NewTokenId, Store, Transaction
+from sentryagent_idp.runtime.rate_limit import PerMinute
 from sentryagent_idp.tokens import access_token
 from sentryagent_idp.tokens.access_token import AccessTokenClaims
 from sentryagent_idp.tokens.signing_key import SigningKey
@@ -106,7 +108,7 @@ class Exchange:
     signing_keys: KeyRing
     standings: Standings
     ledger: Ledger
-    repository_limit: RateLimit
+    repository_limit: PerMinute
     rejections: RejectionCounter
     refusals: RefusalAudit
     auditor: Auditor

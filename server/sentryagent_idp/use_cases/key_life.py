@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sentryagent_idp.ports import KeyStatus, SigningKeys, StoredKey
+from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
+from sentryagent_idp.ports import SigningKeys
 from sentryagent_idp.tokens import signing_key
 from sentryagent_idp.tokens.signing_key import Passphrases, SigningKey, UnreadableKey
 

@@ -7,8 +7,9 @@ from typing import NoReturn
 from uuid import uuid4
 
 from sentryagent_idp.domain.audit import PROVIDER, Action, RequestContext
+from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
 from sentryagent_idp.errors import DatabaseUnavailable
-from sentryagent_idp.ports import Clock, KeyStatus, NewId, Store, StoredKey, Transaction
+from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 from sentryagent_idp.tokens.signing_key import Passphrases, SigningKey, UnreadableKey
 from sentryagent_idp.use_cases import key_life
 from sentryagent_idp.use_cases.audit import Auditor

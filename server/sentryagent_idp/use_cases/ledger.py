@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from threading import Lock
 from uuid import UUID
 
+from sentryagent_idp.concurrency.run_lock import Baton
 from sentryagent_idp.domain.audit import AuditRecord
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.errors import DatabaseUnavailable, ServiceError
-from sentryagent_idp.ports import Baton, Clock, Store, Transaction, UsedToken
+from sentryagent_idp.ports import Clock, Store, Transaction
 from sentryagent_idp.use_cases.decision import Standing
 
 

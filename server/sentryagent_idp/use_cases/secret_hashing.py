@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from threading import Semaphore
 from typing import TypeVar
 
+from sentryagent_idp.concurrency.run_lock import Baton
 from sentryagent_idp.errors import RateLimited
-from sentryagent_idp.ports import Baton
 from sentryagent_idp.tokens import client_secret
 
 Result = TypeVar("Result")

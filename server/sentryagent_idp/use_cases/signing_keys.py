@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from sentryagent_idp.domain.audit import PROVIDER, Action, RequestContext
+from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
 from sentryagent_idp.errors import AdminRefused
-from sentryagent_idp.ports import Clock, KeyStatus, NewId, Store, StoredKey, Transaction
+from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 from sentryagent_idp.tokens import access_token, signing_key
 from sentryagent_idp.tokens.signing_key import Passphrases
 from sentryagent_idp.use_cases import key_life

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from typing_extensions import TypedDict
+
 from sentryagent_idp.domain import explanation, scopes
 from sentryagent_idp.domain.identity import WorkflowIdentity
+from sentryagent_idp.domain.records import IdText, TracedPolicy
 from sentryagent_idp.domain.trust_policy import Allowed, DenialReason, permitted_scopes
 from sentryagent_idp.errors import (
     BranchNotPermitted,
@@ -27,6 +30,17 @@ _CODES = {
 }
 
 
+class Simulated(TypedDict):
+    """What the exchange would decide."""
+
+    allowed: bool
+    code: str | None
+    reason: str | None
+    policyId: IdText | None
+    scope: str | None
+    trace: list[TracedPolicy]
+
+
 @dataclass(frozen=True, slots=True)
 class Simulation:
     """Decides on hypothetical claims, or on a token of GitHub's, for those who write policies."""
@@ -38,12 +52,12 @@ class Simulation:
     oidc_audience: str
     oidc_max_age: int
 
-    def of_claims(self, claims: Mapping[str, Any], agent_id: UUID | None) -> dict[str, Any]:
+    def of_claims(self, claims: Mapping[str, Any], agent_id: UUID | None) -> Simulated:
         """The decision on a run that might be; the claims are nobody's word and open no door here."""
         with self.store.read() as tx:
             return self._decide(tx, WorkflowIdentity.hypothetical(self.github_issuer, claims), agent_id)
 
-    def of_token(self, unverified_token: str, agent_id: UUID | None) -> dict[str, Any]:
+    def of_token(self, unverified_token: str, agent_id: UUID | None) -> Simulated:
         """The decision on a token, which stays good; raises `IssuerUnavailable`."""
         try:
             claims = id_token.verify(
@@ -61,7 +75,7 @@ class Simulation:
         except InvalidOidcToken as refusal:
             return _result(code=refusal.code, reason=refusal.reason)
 
-    def _decide(self, tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None) -> dict[str, Any]:
+    def _decide(self, tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None) -> Simulated:
         decision = standing_in(tx, identity, agent_id).decide(identity, self.clock())
         trace = explanation.trace(decision.evaluations)
         if isinstance(decision, Allowed):
@@ -77,8 +91,8 @@ def _result(
     reason: str | None = None,
     policy_id: str | None = None,
     scope: str | None = None,
-    trace: list[dict[str, Any]] | None = None,
-) -> dict[str, Any]:
+    trace: list[TracedPolicy] | None = None,
+) -> Simulated:
     return {
         "allowed": code is None,
         "code": code,

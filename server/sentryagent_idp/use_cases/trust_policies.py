@@ -10,9 +10,9 @@ from sentryagent_idp.domain.agent import AgentStatus
 from sentryagent_idp.domain.audit import Action, RequestContext
 from sentryagent_idp.domain.caller import Caller
 from sentryagent_idp.domain.identity import repository_key
-from sentryagent_idp.domain.records import changes, policy_record
+from sentryagent_idp.domain.records import Page, changes, policy_record
 from sentryagent_idp.domain.scopes import AGENTS_WRITE, FREELY_GRANTED, ONLY_ADMINS_GRANT
-from sentryagent_idp.domain.trust_policy import Conditions, TrustPolicy
+from sentryagent_idp.domain.trust_policy import Conditions, PolicyFilter, TrustPolicy
 from sentryagent_idp.errors import (
     AgentDecommissioned,
     AgentNotFound,
@@ -22,7 +22,7 @@ from sentryagent_idp.errors import (
     TrustPolicyDerived,
     TrustPolicyNotFound,
 )
-from sentryagent_idp.ports import Clock, NewId, Page, PolicyFilter, Store, Transaction
+from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 from sentryagent_idp.use_cases.audit import Auditor
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from sentryagent_idp.concurrency.run_lock import Baton
 from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome
-from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.use_cases.key_ring import KeyRing, ensure_signing_key
@@ -75,8 +75,8 @@ def _check(url):
             assert not tx.used_tokens.claim(UsedToken("issuer", "used", NOW))
             assert KeyRing(()).current(tx).active
         report = AuditChain(store).verify()
-        assert (report.fault, report.unsealed) == (None, 0)
-        assert report.checked > 0
+        assert (report["reason"], report["unsealed"]) == (None, 0)
+        assert report["checked"] > 0
 
 
 def test_sqlite(tmp_path, in_use):

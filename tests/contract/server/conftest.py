@@ -101,7 +101,7 @@ class Provider:
         tokens = token_service(self.settings, self.store, KeyRing(self.settings.passphrases), self.clock)
         here = RequestContext("test", None)
         issued = tokens.issue_to_admin("admin-cli", scopes or ALL_SCOPES, 3600, here)
-        return {"Authorization": f"Bearer {issued.access_token}"}
+        return {"Authorization": f"Bearer {issued['access_token']}"}
 
     def github_token(self, fault: str = "", header: dict[str, Any] | None = None, **claims: Any) -> str:
         """A token for a push to main of octo-org/hello-agent, made now; claims override, `None` removes."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from mock_idp.job import Job
-from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.runtime.periodic import start
 from sentryagent_idp.use_cases.housekeeping import Housekeeping
 

@@ -7,8 +7,8 @@ import jwt
 import pytest
 
 from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.domain.signing_key import KeyStatus
 from sentryagent_idp.errors import AdminRefused
-from sentryagent_idp.ports import KeyStatus
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.use_cases.audit import Auditor

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.domain.audit import AuditFilter, RequestContext
+from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
 from sentryagent_idp.errors import AdminRefused
-from sentryagent_idp.ports import AuditFilter, KeyStatus, StoredKey
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.tokens import access_token, signing_key

@@ -6,9 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from sentryagent_idp.domain.agent import AgentStatus, RegisteredBy
+from sentryagent_idp.domain.agent import AgentFilter, AgentStatus, RegisteredBy
 from sentryagent_idp.errors import AgentAlreadyExists
-from sentryagent_idp.ports import AgentFilter
 
 BY_REPOSITORY = RegisteredBy("github", "Octo/Repo", "123")
 

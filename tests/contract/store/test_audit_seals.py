@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from sentryagent_idp.concurrency.run_lock import Baton
+from sentryagent_idp.domain.audit import AuditFilter
 from sentryagent_idp.domain.audit_chain import GENESIS
-from sentryagent_idp.ports import AuditFilter
 from sentryagent_idp.store.audit_seals import AuditSealTable
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.use_cases import sealing
@@ -76,14 +76,14 @@ def seals(database):
 
 
 def told(report):
-    """A report, its head by number."""
+    """The fields of a proof, its head by number."""
     return (
-        report.checked,
-        report.head.number,
-        report.fault,
-        report.first_broken,
-        report.unsealed,
-        report.missing,
+        report["checked"],
+        report["head"]["seal"],
+        report["reason"],
+        report["firstBroken"],
+        report["unsealed"],
+        report["missing"],
     )
 
 
@@ -117,7 +117,7 @@ def test_many_records(database, make_record, seal, verify):
             tx.audit.append(make_record(event_id=UUID(int=number + 1)))
 
     assert seal() == 600
-    assert verify().checked == 600
+    assert verify()["checked"] == 600
 
 
 def test_replicas_that_seal_at_once_make_one_chain(
@@ -133,7 +133,7 @@ def test_replicas_that_seal_at_once_make_one_chain(
     assert sum(sealed) <= 300
     Sealer(database, clock, Baton()).run()
     assert [it.number for it in seals(database)] == list(range(1, 301))
-    assert verify().fault is None
+    assert verify()["reason"] is None
 
 
 def test_a_sealer_that_dies_leaves_the_chain_as_it_was(database, write, seal, verify):
@@ -145,9 +145,9 @@ def test_a_sealer_that_dies_leaves_the_chain_as_it_was(database, write, seal, ve
     with pytest.raises(KeyboardInterrupt):
         _seal_and_die(database)
 
-    assert (verify().checked, verify().unsealed) == (1, 2)
+    assert (verify()["checked"], verify()["unsealed"]) == (1, 2)
     assert seal() == 2
-    assert verify().checked == 3
+    assert verify()["checked"] == 3
 
 
 def _seal_and_die(database):
@@ -167,13 +167,13 @@ def test_a_record_that_commits_late_is_sealed_when_it_appears(migrated_postgres_
             with database.write() as tx:
                 tx.audit.append(make_record(event_id=UUID(int=2)))
             assert sealer.run() == 1
-            assert chain.verify().fault is None
-        assert (chain.verify().fault, chain.verify().unsealed) == (None, 1)
+            assert chain.verify()["reason"] is None
+        assert (chain.verify()["reason"], chain.verify()["unsealed"]) == (None, 1)
         assert sealer.run() == 1
 
         assert [it.event_id for it in seals(database)] == [str(UUID(int=2)), str(UUID(int=1))]
         assert told(chain.verify()) == (2, 2, None, None, 0, 0)
-        assert chain.verify().head == seals(database)[-1]
+        assert chain.verify()["head"]["hash"] == seals(database)[-1].hash
 
 
 @pytest.mark.postgres
@@ -187,7 +187,7 @@ def test_a_record_that_commits_minutes_late_is_no_fault(migrated_postgres_url, m
                 with database.write() as tx:
                     tx.audit.append(make_record(event_id=UUID(int=number)))
                 assert Sealer(database, lambda at=minutes: now + timedelta(minutes=at), Baton()).run() == 1
-        assert (chain.verify().fault, chain.verify().unsealed) == (None, 1)
+        assert (chain.verify()["reason"], chain.verify()["unsealed"]) == (None, 1)
         assert Sealer(database, lambda: now + timedelta(minutes=9), Baton()).run() == 1
         assert told(chain.verify()) == (4, 4, None, None, 0, 0)
 
@@ -200,16 +200,16 @@ def test_a_number_that_was_rolled_back_is_no_fault(migrated_postgres_url, make_r
         _roll_back(database, make_record())
         with database.write() as tx:
             tx.audit.append(make_record())
-        assert chain.verify().fault is None
+        assert chain.verify()["reason"] is None
         assert sealer.run() == 1
-        assert chain.verify().fault is None
+        assert chain.verify()["reason"] is None
         assert _gaps(database) > 0
 
         with database.write() as tx:
             tx.audit.append(make_record())
         Sealer(database, lambda: now + timedelta(minutes=11), Baton()).run()
         assert _gaps(database) == 0
-        assert chain.verify().checked == 2
+        assert chain.verify()["checked"] == 2
 
 
 def _roll_back(database, record):
@@ -264,7 +264,7 @@ def test_tampering_is_found(write, seal, sql, verify, statement, event, fault):
 
     report = verify()
 
-    assert (report.fault, report.first_broken) == (fault, str(UUID(int=event)))
+    assert (report["reason"], report["firstBroken"]) == (fault, str(UUID(int=event)))
 
 
 def test_swapped_records_are_found(write, seal, sql, verify):
@@ -274,7 +274,7 @@ def test_swapped_records_are_found(write, seal, sql, verify):
     seal()
     sql("UPDATE audit_log SET actor = CASE actor WHEN 'a' THEN 'b' ELSE 'a' END")
 
-    assert verify().first_broken == str(UUID(int=1))
+    assert verify()["firstBroken"] == str(UUID(int=1))
 
 
 def test_records_that_wait_are_counted(write, seal, verify):
@@ -298,15 +298,15 @@ def test_a_record_removed_from_the_tail(database, write, seal, sql, verify):
 
     with database.read() as tx:
         gapless = tx.seals.is_gapless
-    assert (holes.unsealed, holes.missing) == (2, 1)
-    assert (end.unsealed, end.missing) == ((1, 2) if gapless else (1, 0))
-    assert [it.fault for it in (holes, end)] == [
+    assert (holes["unsealed"], holes["missing"]) == (2, 1)
+    assert (end["unsealed"], end["missing"]) == ((1, 2) if gapless else (1, 0))
+    assert [it["reason"] for it in (holes, end)] == [
         "a record after the last seal was removed" if gapless else None
     ] * 2
     if gapless:  # also after the next record was sealed
         write(5)
         seal()
-        assert verify().fault == "a record before seal 3 was removed"
+        assert verify()["reason"] == "a record before seal 3 was removed"
 
 
 @pytest.mark.parametrize("number", [-(2**62), 0])
@@ -324,7 +324,7 @@ def test_a_record_slipped_in_is_found(database, write, seal, sql, verify, number
 
     report = verify()
 
-    assert (report.fault, report.first_broken) == (
+    assert (report["reason"], report["firstBroken"]) == (
         "a record was written where the chain had passed",
         "forged",
     )
@@ -340,7 +340,7 @@ def test_retention_removes_the_beginning_and_the_chain_stays_sound(database, wri
     write(5, timestamp=now - timedelta(days=9))
 
     assert purge(database, now - timedelta(days=1), 1) == 1
-    assert verify().checked == 3
+    assert verify()["checked"] == 3
     assert purge(database, now - timedelta(days=1), 10) == 1
     assert purge(database, now - timedelta(days=1), 10) == 0
     assert told(verify()) == (2, 4, None, None, 1, 0)
@@ -398,7 +398,7 @@ def test_retention_between_two_statements_of_a_check(
 
     monkeypatch.setattr(AuditSealTable, "after", after)
 
-    assert verify().fault is None
+    assert verify()["reason"] is None
     assert purged == [2]
 
 

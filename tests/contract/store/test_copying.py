@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from sentryagent_idp.cli.main import main
 from sentryagent_idp.concurrency.run_lock import Baton
 from sentryagent_idp.domain.audit import Action
-from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.store import copying, schema
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.use_cases.key_ring import KeyRing, ensure_signing_key
@@ -72,7 +72,7 @@ def test_every_row_arrives_as_it_was(source, target):
     assert everything(target) == before
     with Database(target) as store:
         report = AuditChain(store).verify()
-        assert (report.fault, report.checked, report.unsealed) == (None, copied["audit_seals"] - 1, 0)
+        assert (report["reason"], report["checked"], report["unsealed"]) == (None, copied["audit_seals"] - 1, 0)
 
 
 def test_the_new_database_goes_on(source, target, now, make_record):
@@ -85,7 +85,7 @@ def test_the_new_database_goes_on(source, target, now, make_record):
             assert KeyRing(()).current(tx).active
             tx.audit.append(make_record())
         Sealer(store, lambda: now, Baton()).run()
-        assert AuditChain(store).verify().fault is None
+        assert AuditChain(store).verify()["reason"] is None
 
 
 def test_a_database_that_was_served_is_no_target(source, target, now):

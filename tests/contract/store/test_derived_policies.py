@@ -7,12 +7,11 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import create_engine, select, update
 
-from sentryagent_idp.domain.audit import Action, RequestContext
+from sentryagent_idp.domain.audit import Action, AuditFilter, RequestContext
 from sentryagent_idp.domain.caller import Caller
 from sentryagent_idp.domain.scopes import ALL_SCOPES
-from sentryagent_idp.domain.trust_policy import Conditions
+from sentryagent_idp.domain.trust_policy import Conditions, PolicyFilter
 from sentryagent_idp.errors import TrustPolicyAlreadyExists, TrustPolicyDerived
-from sentryagent_idp.ports import AuditFilter, PolicyFilter
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.store.trust_policies import OIDC_TRUST_POLICIES
 from sentryagent_idp.use_cases.agents import AgentDraft, Registration

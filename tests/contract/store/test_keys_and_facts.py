@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from sentryagent_idp.ports import KeyStatus, StoredKey
+from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from threading import Thread
 import psycopg
 import pytest
 
+from sentryagent_idp.domain.audit import AuditFilter
 from sentryagent_idp.errors import DatabaseUnavailable
-from sentryagent_idp.ports import AuditFilter
 from sentryagent_idp.store import postgresql, schema, sqlite
 from sentryagent_idp.store.database import Database
 

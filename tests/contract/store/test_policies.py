@@ -7,9 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from sentryagent_idp.domain.agent import AgentStatus
-from sentryagent_idp.domain.trust_policy import Conditions
+from sentryagent_idp.domain.trust_policy import Conditions, PolicyFilter
 from sentryagent_idp.errors import TrustPolicyAlreadyExists, ValidationFailed
-from sentryagent_idp.ports import PolicyFilter
 
 ISSUER = "https://token.actions.githubusercontent.com"
 MICROSECOND = timedelta(microseconds=1)

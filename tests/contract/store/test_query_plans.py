@@ -5,7 +5,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import insert
 
-from sentryagent_idp.ports import AuditFilter, PolicyFilter
+from sentryagent_idp.domain.audit import AuditFilter
+from sentryagent_idp.domain.trust_policy import PolicyFilter
 from sentryagent_idp.store import trust_policies
 from sentryagent_idp.store.audit import AUDIT_LOG
 from sentryagent_idp.store.used_tokens import USED_TOKENS

@@ -7,8 +7,9 @@ from threading import Event
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from sentryagent_idp.domain.audit import AuditFilter
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.errors import AgentNotFound, DatabaseUnavailable
-from sentryagent_idp.ports import AuditFilter, UsedToken
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
 
@@ -115,7 +116,7 @@ def test_many_threads_share_a_database(database, at_once, make_record):
 WORKER = """
 import sys
 from datetime import UTC, datetime
-from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
 url, name = sys.argv[1:]

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
 from sentryagent_idp.errors import DatabaseUnavailable
-from sentryagent_idp.ports import KeyStatus, StoredKey
 from sentryagent_idp.tokens import signing_key
 from sentryagent_idp.tokens.signing_key import UnreadableKey
 from sentryagent_idp.use_cases.key_life import opened

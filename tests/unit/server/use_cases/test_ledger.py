@@ -11,8 +11,8 @@ import pytest
 
 from sentryagent_idp.concurrency import run_lock
 from sentryagent_idp.concurrency.run_lock import Baton
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.errors import DatabaseUnavailable, ValidationFailed
-from sentryagent_idp.ports import UsedToken
 from sentryagent_idp.use_cases.decision import Standing
 from sentryagent_idp.use_cases.ledger import Ledger, Settlement
 
