@@ -37,8 +37,7 @@ from sentryagent_idp.runtime.rate_limit import PerMinute, WrongSecretsPerMinute
 from sentryagent_idp.tokens.signing_key import UnreadableKey
 from sentryagent_idp.use_cases.agents import Registration
 from sentryagent_idp.use_cases.audit import Auditor, AuditReader
-from sentryagent_idp.use_cases.authentication import Authentication
-from sentryagent_idp.use_cases.clients import ClientAuthentication
+from sentryagent_idp.use_cases.authentication import Authentication, ClientAuthentication
 from sentryagent_idp.use_cases.credentials import CredentialAdmin
 from sentryagent_idp.use_cases.exchange import Exchange
 from sentryagent_idp.use_cases.key_ring import KeyRing, PublishedKeys

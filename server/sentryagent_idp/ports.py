@@ -1,4 +1,4 @@
-"""What the use cases ask of the world: the database, in protocols that `sentryagent_idp.store` fulfils.
+"""What the use cases require of the database, in protocols that `sentryagent_idp.store` fulfils.
 
 A `Transaction` is one database transaction: all of it is committed when its block ends, none of it when it raises.
 """
@@ -39,7 +39,7 @@ class Policies(Protocol):
     def fingerprints(self, repository_keys: Collection[str]) -> Mapping[tuple[str, str], Hashable]:
         """A value for each of these repositories, by issuer and repository, that has policies; nothing is locked.
 
-        It is another one as soon as a policy is added, changed, pinned or removed, or the agent of one changes its
+        There must be one repository at least. The value is another one as soon as a policy is added, changed, pinned or removed, or the agent of one changes its
         status.
         """
 
@@ -47,9 +47,10 @@ class Policies(Protocol):
         """One page by `created_at`, then `id`."""
 
     def derived_from(self, policy_id: UUID) -> Sequence[TrustPolicy]:
-        """The policies that were written for agents registered under this bootstrap policy.
+        """The policies that were written for agents registered under this bootstrap policy, oldest first.
 
-        Inside a write transaction their rows stay locked until the end.
+        Inside a write transaction their rows stay locked until the end: one that is detached at the same moment must
+        not be changed or removed after that.
         """
 
     def add(self, policy: TrustPolicy) -> None:
@@ -125,7 +126,7 @@ class AdminClients(Protocol):
         """The client; inside a write transaction its row stays locked until the end."""
 
     def all(self) -> Sequence[AdminClient]:
-        """Every client, revoked ones too, oldest first."""
+        """All clients, revoked ones too, oldest first."""
 
     def add(self, client: AdminClient) -> None:
         """Store a new client."""
@@ -202,7 +203,7 @@ class AuditSeals(Protocol):
         """Store the next seals, and which sequence numbers they leave open."""
 
     def close_gaps(self, before: datetime) -> None:
-        """Wait no longer for numbers that were left open before."""
+        """Wait no longer for numbers that were left open before: no transaction that took them can still be open."""
 
     def after(self, number: int, *, limit: int) -> Sequence[SealedRecord]:
         """The next seals with their records."""
@@ -217,7 +218,10 @@ class AuditSeals(Protocol):
         """What was written after the last sealed record."""
 
     def purge(self, before: datetime, *, limit: int) -> int:
-        """Delete at most `limit` of the first sealed records, as far as they are older; returns how many went."""
+        """Delete at most `limit` of the first sealed records, as far as they are older; returns how many went.
+
+        The last of their seals stays as the new anchor.
+        """
 
 
 class SigningKeys(Protocol):
@@ -227,7 +231,7 @@ class SigningKeys(Protocol):
         """Wait until nobody else changes the keys, and keep it so until the transaction ends."""
 
     def all(self) -> Sequence[StoredKey]:
-        """Every key, oldest first."""
+        """All keys, oldest first."""
 
     def add(self, key: StoredKey) -> None:
         """Store a new key."""
@@ -245,8 +249,8 @@ class SigningKeys(Protocol):
         """A number that changes with every change of the keys: caches compare it."""
 
 
-class Facts(Protocol):
-    """Facts about this provider that the command line must share with `serve`, such as its issuer."""
+class PublishedSettings(Protocol):
+    """Settings of the running provider that the command line must share, such as its issuer."""
 
     def get(self, name: str) -> Any:
         """The JSON value stored under `name`, or `None`."""
@@ -277,14 +281,14 @@ class Transaction(Protocol):
     @property
     def signing_keys(self) -> SigningKeys: ...
     @property
-    def facts(self) -> Facts: ...
+    def settings(self) -> PublishedSettings: ...
 
 
 class Store(Protocol):
     """The database. Both methods raise `DatabaseUnavailable` where it does not answer."""
 
     def read(self) -> AbstractContextManager[Transaction]:
-        """A transaction that only reads."""
+        """A transaction that only reads: the database refuses to write in it."""
 
     def write(self) -> AbstractContextManager[Transaction]:
         """A transaction that may write; on SQLite it holds the write lock from its beginning."""

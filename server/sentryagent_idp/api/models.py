@@ -1,4 +1,4 @@
-"""Request bodies: strict types, no unknown members, each rule with a sentence."""
+"""Request bodies: strict types, no unknown fields, each rule with a sentence."""
 
 import re
 import unicodedata
@@ -62,10 +62,10 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def scope_fault(text: str) -> str | None:
-    """The fault of a list of scopes (RFC 6749, 3.3), or `None`.
+def scope_problem(text: str) -> str | None:
+    """The problem with a list of scopes (RFC 6749, 3.3), or `None`.
 
-    The length of each is bounded: what is longer than any scope may be a token in the wrong member, and a refusal
+    The length of each is bounded: what is longer than any scope may be a token in the wrong field, and a refusal
     that repeats the scope would carry it into log and audit (federation-security B19).
     """
     if len(text) <= _MAX_SCOPE_LENGTH and _SCOPE.fullmatch(text):
@@ -91,13 +91,13 @@ def _matching(pattern: re.Pattern[str], advice: str) -> tuple[AfterValidator, Fi
     return AfterValidator(check), Field(json_schema_extra={"pattern": f"^({pattern.pattern})$"})
 
 
-def _rule(fault_of: Callable[[str], str | None]) -> AfterValidator:
-    """A rule of the domain, which gives the fault as a sentence."""
+def _rule(problem_of: Callable[[str], str | None]) -> AfterValidator:
+    """A rule of the domain, which gives the problem as a sentence."""
 
     def check(text: str) -> str:
-        fault = fault_of(text)
-        if fault is not None:
-            raise ValueError(fault)
+        problem = problem_of(text)
+        if problem is not None:
+            raise ValueError(problem)
         return text
 
     return AfterValidator(check)
@@ -120,7 +120,7 @@ Uuid = Annotated[UUID, BeforeValidator(_uuid)]
 Moment = Annotated[datetime, BeforeValidator(parse_moment)]
 Line = Annotated[str, _rule(_unprintable_but(""))]
 Text = Annotated[str, _rule(_unprintable_but("\n\t"))]
-ScopeText = Annotated[str, _rule(scope_fault)]
+ScopeText = Annotated[str, _rule(scope_problem)]
 Email = Annotated[
     str, Field(max_length=255), *_matching(_EMAIL, "write an e-mail address such as agent@example.com")
 ]
@@ -137,7 +137,7 @@ Scope = Annotated[str, *_one_of(scopes.ALL_SCOPES)]
 
 
 class Body(BaseModel):
-    """A request body: members in camelCase, no coercion, nothing unknown."""
+    """A request body: fields in camelCase, no coercion, nothing unknown."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, extra="forbid", frozen=True, hide_input_in_errors=True, strict=True

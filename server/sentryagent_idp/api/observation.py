@@ -68,7 +68,7 @@ def _count(method: str, route: str | None, status: int, seconds: float) -> None:
     outcome = g.get("outcome") or ("success" if status < 400 else "failure")
     endpoint = request.endpoint
     if endpoint in {"exchange.exchange", "tokens.issue"}:
-        metrics.token_asked_for(outcome)
+        metrics.token_requested(outcome)
     elif endpoint == "agents.register":
         metrics.agent_registered(outcome)
 

@@ -13,7 +13,7 @@ from flask import current_app, g, request
 from pydantic import BaseModel, ValidationError
 
 from sentryagent_idp.api.description import description_of
-from sentryagent_idp.api.models import UUID_FORM, has_unprintable, parse_moment, scope_fault
+from sentryagent_idp.api.models import UUID_FORM, has_unprintable, parse_moment, scope_problem
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.concurrency.loop import MAX_BODY_BYTES, TOO_LARGE
 from sentryagent_idp.domain import scopes
@@ -65,7 +65,7 @@ def parse_uuid(text: str, absent: ServiceError) -> UUID:
 def read_json(model: type[Model], *, explicit_nulls: Collection[str] = ()) -> tuple[Model, frozenset[str]]:
     """The JSON body as `model`, and which of `explicit_nulls` were written as `null`.
 
-    A `null` is otherwise the same as an absent member. Raises `ValidationFailed` naming the field,
+    A `null` is otherwise the same as an absent field. Raises `ValidationFailed` naming the field,
     `UnsupportedMediaType`.
     """
     if request.mimetype != JSON:
@@ -99,21 +99,21 @@ def _object(text: bytes) -> dict[str, Any]:
     try:
         body = parse(text, _LIMITS)
     except StrictJsonError as error:
-        raise ValidationFailed(_shown(error.field or "body"), error.reason) from error
+        raise ValidationFailed(_shortened(error.field or "body"), error.reason) from error
     if not isinstance(body, dict):
         raise ValidationFailed("body", "it must be a JSON object")
     return body
 
 
-def _shown(name: str) -> str:
+def _shortened(name: str) -> str:
     """The name as a refusal repeats it: a token that came as a name must not reach the log (B19)."""
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
 
 
-def validate(model: type[Model], members: Mapping[str, Any]) -> Model:
-    """The members as `model`; raises `ValidationFailed` for the first that is wrong."""
+def validate(model: type[Model], fields: Mapping[str, Any]) -> Model:
+    """The fields as `model`; raises `ValidationFailed` for the first that is wrong."""
     try:
-        return model.model_validate(members)
+        return model.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "body"
@@ -122,16 +122,16 @@ def validate(model: type[Model], members: Mapping[str, Any]) -> Model:
 
 
 def _refuse_unknown(body: Mapping[str, Any], model: type[BaseModel]) -> None:
-    known = _members(model)
+    known = _field_names(model)
     unknown = next((name for name in body if name not in known), None)
     if unknown is not None:
         raise ValidationFailed(
-            _shown(unknown), f"there is no such member; known are {', '.join(sorted(known))}"
+            _shortened(unknown), f"there is no such member; known are {', '.join(sorted(known))}"
         )
 
 
 @cache
-def _members(model: type[BaseModel]) -> frozenset[str]:
+def _field_names(model: type[BaseModel]) -> frozenset[str]:
     """The names that a body of this kind may have."""
     return frozenset(field.alias or name for name, field in model.model_fields.items())
 
@@ -160,7 +160,7 @@ def _refuse_query() -> None:
     """
     name = next(iter(request.args), None) if request.query_string else None
     if name is not None:
-        raise ValidationFailed(_shown(name), "it stands in the address; send it in the body only")
+        raise ValidationFailed(_shortened(name), "it stands in the address; send it in the body only")
 
 
 def check_grant_type(form: Mapping[str, str], given: str) -> None:
@@ -176,9 +176,9 @@ def scope_of(form: Mapping[str, str]) -> tuple[str, ...] | None:
     text = form.get("scope")
     if text is None:
         return None
-    fault = scope_fault(text)
-    if fault:
-        raise ValidationFailed("scope", fault)
+    problem = scope_problem(text)
+    if problem:
+        raise ValidationFailed("scope", problem)
     return scopes.parse(text)
 
 
@@ -189,7 +189,7 @@ def read_query() -> dict[str, str]:
     for name, value in query.items():
         if name not in known:
             raise ValidationFailed(
-                _shown(name), f"there is no such parameter; known are {', '.join(sorted(known))}"
+                _shortened(name), f"there is no such parameter; known are {', '.join(sorted(known))}"
             )
         if has_unprintable(value):
             raise ValidationFailed(name, "it holds control characters")
@@ -235,5 +235,5 @@ def _number(query: dict[str, str], name: str, default: int, most: int) -> int:
 def _once(pairs: list[tuple[str, str]]) -> dict[str, str]:
     twice = repeated(name for name, _ in pairs)
     if twice is not None:
-        raise ValidationFailed(_shown(twice), "it is given more than once")
+        raise ValidationFailed(_shortened(twice), "it is given more than once")
     return dict(pairs)

@@ -113,6 +113,6 @@ def may_see(caller: Caller, agent: Agent) -> bool:
     return True
 
 
-def unchangeable_member(caller: Caller, members: Iterable[str]) -> str | None:
-    """The first of the record's `members` (JSON names) that `caller` may not change, if there is one."""
-    return next((member for member in members if member in _UNCHANGEABLE[caller.kind]), None)
+def unchangeable_field(caller: Caller, fields: Iterable[str]) -> str | None:
+    """The first of the record's `fields` (JSON names) that `caller` may not change, if there is one."""
+    return next((field for field in fields if field in _UNCHANGEABLE[caller.kind]), None)

@@ -106,7 +106,7 @@ _CHARACTERS_AN_ITEM = 16
 def cut_to_size(details: Mapping[str, Any], most: int = MAX_REFUSAL_BYTES) -> dict[str, Any]:
     """The details in at most so many bytes of JSON, cut no more than it takes, with `truncated` where they are cut.
 
-    `trace` goes where even short names do not do. The number of members and their names must be the provider's own.
+    `trace` goes where even short names do not do. The number of fields and their names must be the provider's own.
     """
     if _size(details) <= most:
         return dict(details)
@@ -126,7 +126,7 @@ def _cut(value: Any, length: int) -> Any:
     if isinstance(value, str):
         return value if len(value) <= length else f"{value[:length]}…"
     if isinstance(value, Mapping):
-        return {name: _cut(member, length) for name, member in value.items()}
+        return {name: _cut(field, length) for name, field in value.items()}
     if isinstance(value, list | tuple):
         return [_cut(item, length) for item in value[: length // _CHARACTERS_AN_ITEM]]
     return value

@@ -4,9 +4,10 @@ import re
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NewType, Self
 
-from sentryagent_idp.domain.claims import SignedClaims
+SignedClaims = NewType("SignedClaims", Mapping[str, Any])
+"""Claims whose signature, issuer, audience and times were checked; made only by `github.id_token` and `tokens.access_token`."""
 
 GITHUB = "github"
 

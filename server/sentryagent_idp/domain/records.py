@@ -162,7 +162,7 @@ def policy_record(policy: TrustPolicy) -> dict[str, Any]:
 
 def agent_record(agent: agents.Agent) -> Agent:
     """An agent."""
-    by = agent.registered_by
+    repository = agent.registered_by
     return {
         "agentId": str(agent.agent_id),
         "email": agent.email,
@@ -174,8 +174,12 @@ def agent_record(agent: agents.Agent) -> Agent:
         "deploymentEnv": agent.deployment_env,
         "status": agent.status,
         "registeredBy": None
-        if by is None
-        else {"provider": by.provider, "repository": by.repository, "repositoryId": by.repository_id},
+        if repository is None
+        else {
+            "provider": repository.provider,
+            "repository": repository.repository,
+            "repositoryId": repository.repository_id,
+        },
         "createdAt": timestamp(agent.created_at),
         "updatedAt": timestamp(agent.updated_at),
     }

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from sentryagent_idp.domain.claims import SignedClaims
+from sentryagent_idp.domain.identity import SignedClaims
 from sentryagent_idp.errors import InvalidOidcToken
 from sentryagent_idp.jose import compact_jws
 from sentryagent_idp.jose.compact_jws import UnverifiedJwt

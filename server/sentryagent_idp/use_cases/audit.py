@@ -18,7 +18,7 @@ class Auditor:
     def success(
         self, tx: Transaction, context: RequestContext, action: Action, actor: str, **about: Any
     ) -> None:
-        """Record that `actor` did `action`; `about` holds the other members of `AuditRecord`."""
+        """Record that `actor` did `action`; `about` holds the other fields of `AuditRecord`."""
         tx.audit.append(self.record(context, action, Outcome.SUCCESS, actor, **about))
 
     def failure(

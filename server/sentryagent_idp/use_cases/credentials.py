@@ -60,8 +60,8 @@ class CredentialAdmin:
         _check_admin(caller)
         with self.store.read() as tx:
             _existing(tx, agent_id)
-            every = tx.credentials.of_agent(agent_id)
-        return Page(every[(page - 1) * limit : page * limit], len(every))
+            credentials = tx.credentials.of_agent(agent_id)
+        return Page(credentials[(page - 1) * limit : page * limit], len(credentials))
 
     def rotate(
         self, caller: Caller, agent_id: UUID, credential_id: UUID, context: RequestContext

@@ -1,4 +1,4 @@
-"""Whether the provider can serve: the facts behind `/ready`."""
+"""Whether the provider can serve: the state behind `/ready`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ commit in all replicas. One sealer at a time works, in batches; one that is kill
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from threading import Lock
 from typing import Any
 
@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from sentryagent_idp.concurrency.run_lock import Baton
 from sentryagent_idp.domain import audit_chain
-from sentryagent_idp.domain.audit_chain import GENESIS, Row, Seal, SealedRecord
+from sentryagent_idp.domain.audit_chain import GENESIS, Row, Seal, SealedRecord, microseconds
 from sentryagent_idp.errors import RateLimited
 from sentryagent_idp.ports import Clock, Store, Transaction
 
@@ -36,8 +36,6 @@ _READ_BATCH = 1000
 _WINDOW = 10_000
 _BEFORE_ALL = -(2**63)
 """Records of ours have positive numbers; a forged one may have any."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +217,7 @@ def _is_within(record: Row | None, start: datetime | None, end: datetime | None)
     written = record["timestamp"] if record else None
     if not isinstance(written, int):
         return True
-    return (start is None or written >= _stored(start)) and (end is None or written < _stored(end))
-
-
-def _stored(moment: datetime) -> int:
-    """A time as a record has it."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return (start is None or written >= microseconds(start)) and (end is None or written < microseconds(end))
 
 
 def _line(previous: Seal, sealed: SealedRecord) -> dict[str, Any]:

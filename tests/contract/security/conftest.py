@@ -80,8 +80,8 @@ class Target:
         self.http = self.app.test_client()
         tokens = token_service(self.settings, self.store, KeyRing(()), self.clock)
         issued = tokens.issue_to_admin("admin-cli", ALL_SCOPES, 3600, RequestContext("test", None))
-        self.admin_token = issued.access_token
-        self.admin = {"Authorization": f"Bearer {issued.access_token}"}
+        self.admin_token = issued["access_token"]
+        self.admin = {"Authorization": f"Bearer {self.admin_token}"}
 
     def with_settings(self, **variables):
         """Another process on the same database."""

@@ -279,7 +279,7 @@ def test_a_key_that_lies_as_text_stops_nobody(encrypted):
     with provider.store.write() as tx:
         tx.signing_keys.add(row)
         statement = text("UPDATE signing_keys SET private_pem = CAST(private_pem AS TEXT) WHERE kid = :kid")
-        tx.facts._connection.execute(statement, {"kid": row.kid})
+        tx.settings._connection.execute(statement, {"kid": row.kid})
 
     published = provider.http.get("/.well-known/jwks.json").json["keys"]
 

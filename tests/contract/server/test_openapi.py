@@ -21,10 +21,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
     unsupported_method,
 )
-from sentryagent_idp.api.description import description_of
 
 from sentryagent_idp import errors
 from sentryagent_idp.api import models
+from sentryagent_idp.api.description import description_of
 from sentryagent_idp.api.openapi import document
 from sentryagent_idp.api.problems import PROBLEMS
 from sentryagent_idp.app import bare_app

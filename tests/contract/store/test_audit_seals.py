@@ -52,7 +52,7 @@ def sql(database):
 
     def run(statement, **parameters):
         with database.write() as tx:
-            tx.facts._connection.execute(text(statement), parameters)
+            tx.settings._connection.execute(text(statement), parameters)
 
     return run
 
@@ -224,7 +224,7 @@ def _roll_back(database, record):
 
 def _gaps(database):
     with database.read() as tx:
-        return tx.facts._connection.execute(text("SELECT count(*) FROM audit_gaps")).scalar_one()
+        return tx.settings._connection.execute(text("SELECT count(*) FROM audit_gaps")).scalar_one()
 
 
 TAMPERINGS = [

@@ -25,7 +25,7 @@ def source(migrated_sqlite_url, now, make_agent, make_policy, make_credential, m
         agent, origin = make_agent(), make_policy()
         derived = make_policy(agent_id=agent.agent_id, derived_from=origin.id, repository="octo/other")
         with store.write() as tx:
-            tx.facts.put("provider", {"public_url": "https://idp.example.com", "ünïcode": [1, None]})
+            tx.settings.put("provider", {"public_url": "https://idp.example.com", "ünïcode": [1, None]})
             tx.agents.add(agent)
             tx.policies.add(origin)
             tx.policies.add(derived)
@@ -72,7 +72,11 @@ def test_every_row_arrives_as_it_was(source, target):
     assert everything(target) == before
     with Database(target) as store:
         report = AuditChain(store).verify()
-        assert (report["reason"], report["checked"], report["unsealed"]) == (None, copied["audit_seals"] - 1, 0)
+        assert (report["reason"], report["checked"], report["unsealed"]) == (
+            None,
+            copied["audit_seals"] - 1,
+            0,
+        )
 
 
 def test_the_new_database_goes_on(source, target, now, make_record):

@@ -66,7 +66,8 @@ class Provider:
         run = {"repository": "octo/repo", "repository_id": "21", **run}
         token = {"provider": "github", "policy_id": str(bootstrap.id), **run}
         caller = Caller("repo:octo/repo", ("agents:write",), "jti", 0, 1, token)
-        return self.agents.register(caller, AgentDraft(f"{name}@octo.example"), HERE)
+        draft = AgentDraft(f"{name}@octo.example", None, "custom", "1.0.0", ("ci:run",), None, "production")
+        return self.agents.register(caller, draft, HERE)
 
     def of(self, agent):
         return self.policies.page(PolicyFilter(agent_id=agent.agent_id), page=1, limit=100).data

@@ -68,12 +68,12 @@ def test_a_removed_key_is_gone(database, key):
 def test_a_fact_is_any_json_value(database, value):
     """A fact is read back equal; putting it again replaces it; an unknown one is `None`."""
     with database.write() as tx:
-        assert tx.facts.get("issuer") is None
-        tx.facts.put("issuer", "old")
-        tx.facts.put("issuer", value)
+        assert tx.settings.get("issuer") is None
+        tx.settings.put("issuer", "old")
+        tx.settings.put("issuer", value)
     with database.read() as tx:
-        assert tx.facts.get("issuer") == value
-        assert tx.facts.get("Issuer") is None
+        assert tx.settings.get("issuer") == value
+        assert tx.settings.get("Issuer") is None
 
 
 def test_a_fact_that_is_put_at_once_has_one_of_the_values(database, other_database, at_once):
@@ -82,7 +82,7 @@ def test_a_fact_that_is_put_at_once_has_one_of_the_values(database, other_databa
     def putting(replica, value):
         def put():
             with replica.write() as tx:
-                tx.facts.put("issuer", value)
+                tx.settings.put("issuer", value)
 
         return put
 
@@ -91,4 +91,4 @@ def test_a_fact_that_is_put_at_once_has_one_of_the_values(database, other_databa
         == [None] * 8
     )
     with database.read() as tx:
-        assert tx.facts.get("issuer") in range(8)
+        assert tx.settings.get("issuer") in range(8)

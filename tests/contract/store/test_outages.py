@@ -25,13 +25,13 @@ def path_of(url):
 def read_issuer(database):
     """The least that a request asks of a database."""
     with database.read() as tx:
-        return tx.facts.get("issuer")
+        return tx.settings.get("issuer")
 
 
 def write_issuer(database, value="new"):
     """The least that a request changes in a database."""
     with database.write() as tx:
-        tx.facts.put("issuer", value)
+        tx.settings.put("issuer", value)
 
 
 def test_the_bounds_add_up_to_less_than_ten_seconds():
@@ -79,10 +79,10 @@ def test_a_server_that_goes_away_in_a_transaction_keeps_none_of_it(postgres_clus
 
         def broken():
             with database.write() as tx:
-                tx.facts.put("issuer", "lost")
+                tx.settings.put("issuer", "lost")
                 postgres_cluster.stop()
                 postgres_cluster.start()
-                tx.facts.put("other", "lost")
+                tx.settings.put("other", "lost")
 
         with pytest.raises(DatabaseUnavailable):
             broken()
@@ -95,7 +95,7 @@ def freeze():
     frozen = []
 
     def freeze(tx):
-        process = tx.facts._connection.connection.driver_connection.info.backend_pid
+        process = tx.settings._connection.connection.driver_connection.info.backend_pid
         os.kill(process, signal.SIGSTOP)
         frozen.append(process)
 
@@ -128,7 +128,7 @@ def test_a_server_that_freezes_in_a_transaction_is_an_outage(migrated_postgres_u
     def freeze_and_read(database):
         with database.read() as tx:
             freeze(tx)
-            tx.facts.get("issuer")
+            tx.settings.get("issuer")
 
     with Database(migrated_postgres_url) as database:
         with pytest.raises(DatabaseUnavailable):
@@ -183,7 +183,7 @@ def test_a_database_in_another_encoding_holds_text(postgres_cluster, make_record
 def test_the_servers_own_bounds_are_set(migrated_postgres_url):
     """Each connection has the server's timeouts, and options of the URL are added to them."""
     with Database(f"{migrated_postgres_url}?options=-c%20work_mem%3D5MB") as database, database.read() as tx:
-        show = tx.facts._connection.exec_driver_sql
+        show = tx.settings._connection.exec_driver_sql
         values = [show(f"SHOW {name}").scalar() for name in ("statement_timeout", "lock_timeout", "work_mem")]
         assert values == ["3500ms", "3s", "5MB"]
         assert show("SHOW transaction_isolation").scalar() == "read committed"
@@ -240,13 +240,13 @@ def test_a_full_disk_is_an_outage(migrated_sqlite_url, make_record, monkeypatch)
     """What does not fit is not kept, and what fits afterwards is."""
     with Database(migrated_sqlite_url) as database:
         with database.write() as tx:
-            limit = tx.facts._connection.exec_driver_sql("PRAGMA max_page_count=1").scalar()
+            limit = tx.settings._connection.exec_driver_sql("PRAGMA max_page_count=1").scalar()
         with pytest.raises(DatabaseUnavailable) as raised:
             write_issuer(database, "x" * 4096 * limit)
         assert "full" in str(raised.value.__cause__)
         assert read_issuer(database) is None
         with database.write() as tx:
-            tx.facts._connection.exec_driver_sql("PRAGMA max_page_count=1000000")
+            tx.settings._connection.exec_driver_sql("PRAGMA max_page_count=1000000")
         write_issuer(database)
 
 
@@ -275,7 +275,7 @@ def test_a_file_that_is_no_database_is_an_outage(sqlite_url):
 def test_sqlite_is_durable(migrated_sqlite_url):
     """A commit is on the disk before it is answered, and foreign keys hold."""
     with Database(migrated_sqlite_url) as database, database.write() as tx:
-        value = tx.facts._connection.exec_driver_sql
+        value = tx.settings._connection.exec_driver_sql
         pragmas = [
             value(f"PRAGMA {name}").scalar() for name in ("synchronous", "journal_mode", "foreign_keys")
         ]

@@ -36,8 +36,8 @@ def _rows(database, make_policy, now):
                 lambda it: audit | {"event_id": UUID(int=it), "repository_key": f"octo/r{it}", "details": {}},
             ),
         ):
-            tx.facts._connection.execute(insert(table), [row(number) for number in range(ROWS)])
-        tx.facts._connection.exec_driver_sql("ANALYZE")
+            tx.settings._connection.execute(insert(table), [row(number) for number in range(ROWS)])
+        tx.settings._connection.exec_driver_sql("ANALYZE")
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def plans(database, statements, _rows):
         with database.write() as tx:
             statements.clear()
             call(tx)
-            return [explain(tx.facts._connection, *statement) for statement in tuple(statements)]
+            return [explain(tx.settings._connection, *statement) for statement in tuple(statements)]
 
     def explain(connection, statement, parameters):
         keyword = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"

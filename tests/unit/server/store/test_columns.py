@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects.sqlite import dialect
 
-from sentryagent_idp.store.columns import Id, Json, Moment, Words, ascii_lower
+from sentryagent_idp.store.columns import Id, Json, Moment, Words
 
 SQLITE = dialect()
 MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(9999, 1, 1), timezones=st.timezones())  # noqa: DTZ001 - the strategy adds the zone
@@ -62,13 +62,3 @@ def test_words_come_back_as_a_tuple(words):
     """Order and absence are kept."""
     kind = Words()
     assert kind.process_result_value(kind.process_bind_param(words, SQLITE), SQLITE) == words
-
-
-@given(st.text())
-def test_lowering_changes_ascii_letters_only(text):
-    """Every character outside A to Z stays itself."""
-    lowered = ascii_lower(text)
-    assert [
-        a for a, b in zip(text, lowered, strict=True) if a != b and not ("A" <= a <= "Z" and b == a.lower())
-    ] == []
-    assert not any("A" <= character <= "Z" for character in lowered)
