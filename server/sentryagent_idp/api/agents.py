@@ -15,8 +15,6 @@ from sentryagent_idp.api.responses import created, listed
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import records, scopes
 from sentryagent_idp.domain.agent import AGENT_TYPES, AgentFilter, AgentStatus, Credential
-from sentryagent_idp.domain.records import agent_record, credential_record
-from sentryagent_idp.errors import AgentNotFound, CredentialNotFound, ValidationFailed
 from sentryagent_idp.use_cases.agents import AgentDraft
 
 bp = Blueprint("agents", __name__)
@@ -48,7 +46,7 @@ def register() -> Response:
     body, _ = read_json(NewAgent)
     draft = AgentDraft(**{**dict(body), "capabilities": tuple(body.capabilities)})
     agent = use_cases().registration.register(caller(), draft, context())
-    return created(agent_record(agent), url_for("agents.read", agent_id=agent.agent_id))
+    return created(records.agent_record(agent), url_for("agents.read", agent_id=agent.agent_id))
 
 
 @bp.get("/agents")
@@ -74,7 +72,7 @@ def list_agents() -> dict[str, Any]:
         email=query.get("email"),
     )
     found = use_cases().registration.page(caller(), wanted, page=page, limit=limit)
-    return listed(found, agent_record, page, limit)
+    return listed(found, records.agent_record, page, limit)
 
 
 @bp.get(_ITEM)
@@ -82,7 +80,7 @@ def list_agents() -> dict[str, Any]:
 @requires(scopes.AGENTS_READ)
 def read(agent_id: str) -> records.Agent:
     """One agent."""
-    return agent_record(use_cases().registration.get(caller(), _agent_id(agent_id)))
+    return records.agent_record(use_cases().registration.get(caller(), _agent_id(agent_id)))
 
 
 @bp.patch(_ITEM)
@@ -97,12 +95,12 @@ def update(agent_id: str) -> records.Agent:
     """Change some members of an agent."""
     identifier = _agent_id(agent_id)
     body, _ = read_json(AgentChanges)
-    fields = body.model_dump(by_alias=True, exclude_none=True)
+    fields = body.model_dump(exclude_none=True)
     if "capabilities" in fields:
         fields["capabilities"] = tuple(fields["capabilities"])
     if "status" in fields:
         fields["status"] = AgentStatus(fields["status"])
-    return agent_record(use_cases().registration.update(caller(), identifier, fields, context()))
+    return records.agent_record(use_cases().registration.update(caller(), identifier, fields, context()))
 
 
 @bp.delete(_ITEM)
@@ -139,7 +137,7 @@ def list_credentials(agent_id: str) -> dict[str, Any]:
     """The agent's credentials, without secrets."""
     page, limit = page_and_limit(read_query())
     found = use_cases().credentials.page(caller(), _agent_id(agent_id), page=page, limit=limit)
-    return listed(found, credential_record, page, limit)
+    return listed(found, records.credential_record, page, limit)
 
 
 @bp.post(f"{_CREDENTIAL}/rotate")
@@ -163,7 +161,7 @@ def revoke_credential(agent_id: str, credential_id: str) -> tuple[str, int]:
 
 
 def _with_secret(credential: Credential, secret: str, status: int) -> Response:
-    record: records.NewSecret = {**credential_record(credential), "clientSecret": secret}
+    record: records.NewSecret = {**records.credential_record(credential), "clientSecret": secret}
     response = jsonify(record)
     response.status_code = status
     response.headers["Cache-Control"] = "no-store"
@@ -171,11 +169,11 @@ def _with_secret(credential: Credential, secret: str, status: int) -> Response:
 
 
 def _agent_id(text: str) -> UUID:
-    return parse_uuid(text, AgentNotFound("There is no agent with this id that this token may see."))
+    return parse_uuid(text, errors.AgentNotFound("There is no agent with this id that this token may see."))
 
 
 def _credential_id(text: str) -> UUID:
-    return parse_uuid(text, CredentialNotFound("The agent has no live credential with this id."))
+    return parse_uuid(text, errors.CredentialNotFound("The agent has no live credential with this id."))
 
 
 def _status(query: dict[str, str]) -> AgentStatus | None:
@@ -186,5 +184,5 @@ def _status(query: dict[str, str]) -> AgentStatus | None:
 def _word(query: dict[str, str], name: str, allowed: tuple[str, ...]) -> str | None:
     word = query.get(name)
     if word is not None and word not in allowed:
-        raise ValidationFailed(name, f"it must be one of {', '.join(allowed)}")
+        raise errors.ValidationFailed(name, f"it must be one of {', '.join(allowed)}")
     return word

@@ -24,7 +24,6 @@ from sentryagent_idp.api.responses import with_token
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.records import IdText, Positive, TimeText, timestamp
-from sentryagent_idp.errors import InvalidTarget, ValidationFailed
 from sentryagent_idp.use_cases.exchange import ExchangeRequest, Grant
 
 bp = Blueprint("exchange", __name__)
@@ -115,7 +114,7 @@ def _from_form(form: dict[str, str]) -> ExchangeRequest:
     _check_tokens(form)
     audience = use_cases().tokens.token_audience
     if form.get("audience", audience) != audience:
-        raise InvalidTarget(f"Tokens are issued for the audience {audience} only; leave audience out.")
+        raise errors.InvalidTarget(f"Tokens are issued for the audience {audience} only; leave audience out.")
     return ExchangeRequest(
         unverified_token=form["subject_token"],
         agent_id=_agent_of(form.get("resource")),
@@ -125,20 +124,22 @@ def _from_form(form: dict[str, str]) -> ExchangeRequest:
 
 def _check_tokens(form: dict[str, str]) -> None:
     if "subject_token" not in form:
-        raise ValidationFailed("subject_token", "it is missing; send the GitHub token")
+        raise errors.ValidationFailed("subject_token", "it is missing; send the GitHub token")
     if form.get("subject_token_type") not in SUBJECT_TOKEN_TYPES:
-        raise ValidationFailed("subject_token_type", f"it must be one of {', '.join(SUBJECT_TOKEN_TYPES)}")
+        raise errors.ValidationFailed(
+            "subject_token_type", f"it must be one of {', '.join(SUBJECT_TOKEN_TYPES)}"
+        )
     # Ignored, it would turn the delegation that was asked for into an impersonation (RFC 8693, 1.1).
     if "actor_token" in form:
-        raise ValidationFailed("actor_token", "nobody can act for an agent; leave it out")
+        raise errors.ValidationFailed("actor_token", "nobody can act for an agent; leave it out")
     if form.get("requested_token_type", ACCESS_TOKEN_TYPE) != ACCESS_TOKEN_TYPE:
-        raise ValidationFailed("requested_token_type", f"only {ACCESS_TOKEN_TYPE} is issued")
+        raise errors.ValidationFailed("requested_token_type", f"only {ACCESS_TOKEN_TYPE} is issued")
 
 
 def _agent_of(resource: str | None) -> UUID | None:
     if resource is None:
         return None
-    absent = InvalidTarget(
+    absent = errors.InvalidTarget(
         f"resource must be {AGENT_RESOURCE_PREFIX}<agentId>; leave it out for a bootstrap token."
     )
     if not resource.startswith(AGENT_RESOURCE_PREFIX):

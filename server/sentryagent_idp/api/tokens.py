@@ -14,7 +14,6 @@ from sentryagent_idp.api.responses import with_token
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.client import AuthenticatedClient
-from sentryagent_idp.errors import InvalidClient, ValidationFailed
 from sentryagent_idp.use_cases.tokens import Active, ClientToken, Inactive
 
 bp = Blueprint("tokens", __name__)
@@ -87,7 +86,7 @@ def _names_client(form: dict[str, str]) -> bool:
 
 def _token(form: dict[str, str]) -> str:
     if "token" not in form:
-        raise ValidationFailed("token", "it is missing")
+        raise errors.ValidationFailed("token", "it is missing")
     return form["token"]
 
 
@@ -95,7 +94,7 @@ def _client(form: dict[str, str]) -> AuthenticatedClient:
     """The client that proves itself by HTTP Basic or by the form (RFC 6749, 2.3.1)."""
     client_id, secret = _basic() or (form.get("client_id", ""), form.get("client_secret", ""))
     if "client_id" in form and form["client_id"] != client_id:
-        raise InvalidClient(
+        raise errors.InvalidClient(
             "The form names another client_id than the Authorization header; send one of them."
         )
     with use_cases().wrong_secrets.watch(limit_key(), client_id):
@@ -115,5 +114,7 @@ def _basic() -> tuple[str, str] | None:
     return unquote_plus(client_id), unquote_plus(secret)
 
 
-def _malformed_basic() -> InvalidClient:
-    return InvalidClient("The Basic credentials are malformed; send base64 of client_id:client_secret.")
+def _malformed_basic() -> errors.InvalidClient:
+    return errors.InvalidClient(
+        "The Basic credentials are malformed; send base64 of client_id:client_secret."
+    )

@@ -26,7 +26,6 @@ from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.conditions import Conditions
 from sentryagent_idp.domain.records import policy_record
 from sentryagent_idp.domain.trust_policy import PolicyFilter, TrustPolicy
-from sentryagent_idp.errors import TrustPolicyNotFound, ValidationFailed
 from sentryagent_idp.use_cases.simulation import Simulated
 from sentryagent_idp.use_cases.trust_policies import PolicyDraft
 
@@ -87,7 +86,7 @@ def simulate() -> Simulated:
     """What the exchange would decide, with nothing burnt or issued."""
     body, _ = read_json(SimulationBody)
     if (body.claims is None) == (body.token is None):
-        raise ValidationFailed("claims", "send either claims or a token")
+        raise errors.ValidationFailed("claims", "send either claims or a token")
     if body.claims is not None:
         return use_cases().simulation.of_claims(body.claims.model_dump(exclude_none=True), body.agent_id)
     return use_cases().simulation.of_token(body.token or "", body.agent_id)
@@ -136,7 +135,7 @@ def replace(policy_id: str) -> Response:
     identifier = _policy_id(policy_id)
     body, nulls = read_json(StoredPolicyBody, explicit_nulls=_EXPLICIT_NULLS)
     if body.id not in {None, identifier}:
-        raise ValidationFailed("id", "it differs from the id in the path; a policy keeps its id")
+        raise errors.ValidationFailed("id", "it differs from the id in the path; a policy keeps its id")
     draft = _draft(body, nulls)
     policy = use_cases().policies.replace(
         caller(), identifier, draft, context(), expected_versions=_expected_versions()
@@ -185,7 +184,7 @@ def _condition(value: Any) -> Any:
 
 
 def _policy_id(text: str) -> UUID:
-    return parse_uuid(text, TrustPolicyNotFound("There is no trust policy with this id."))
+    return parse_uuid(text, errors.TrustPolicyNotFound("There is no trust policy with this id."))
 
 
 def _response(policy: TrustPolicy) -> Response:

@@ -114,5 +114,5 @@ def may_see(caller: Caller, agent: Agent) -> bool:
 
 
 def unchangeable_field(caller: Caller, fields: Iterable[str]) -> str | None:
-    """The first of the record's `fields` (JSON names) that `caller` may not change, if there is one."""
+    """The first of the agent's `fields` that `caller` may not change, if there is one."""
     return next((field for field in fields if field in _UNCHANGEABLE[caller.kind]), None)

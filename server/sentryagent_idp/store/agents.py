@@ -39,6 +39,8 @@ AGENTS = Table(
     Index(None, "registered_by_repository_id"),
 )
 
+_REGISTERED_BY = ("provider", "repository", "repository_id")
+
 _T = AGENTS.c
 _BY_ID = select(AGENTS).where(_T.agent_id == bindparam("agent_id"))
 _BY_ID_LOCKED = _BY_ID.with_for_update(key_share=True)
@@ -99,33 +101,15 @@ def _taken() -> AgentAlreadyExists:
 def _values(agent: Agent) -> dict[str, Any]:
     """The row of an agent."""
     values = asdict(agent)
-    registered_by = values.pop("registered_by") or dict.fromkeys(("provider", "repository", "repository_id"))
+    registered_by = values.pop("registered_by") or dict.fromkeys(_REGISTERED_BY)
     registration = {f"registered_by_{name}": value for name, value in registered_by.items()}
     return values | registration | {"email_key": ascii_lower(agent.email)}
 
 
 def _agent(row: Row[Any]) -> Agent:
     """The agent of a row."""
-    return Agent(
-        agent_id=row.agent_id,
-        email=row.email,
-        description=row.description,
-        agent_type=row.agent_type,
-        version=row.version,
-        capabilities=row.capabilities,
-        owner=row.owner,
-        deployment_env=row.deployment_env,
-        status=row.status,
-        registered_by=_registered_by(row),
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-    )
-
-
-def _registered_by(row: Row[Any]) -> RegisteredBy | None:
-    """The repository that registered the agent, if one did."""
-    if row.registered_by_repository_id is None:
-        return None
-    return RegisteredBy(
-        row.registered_by_provider, row.registered_by_repository, row.registered_by_repository_id
-    )
+    values = row._asdict()
+    del values["email_key"]
+    provider, repository, repository_id = (values.pop(f"registered_by_{name}") for name in _REGISTERED_BY)
+    registered_by = None if repository_id is None else RegisteredBy(provider, repository, repository_id)
+    return Agent(**values, registered_by=registered_by)

@@ -36,18 +36,6 @@ class AgentDraft:
     deployment_env: str
 
 
-_FIELDS = {
-    "email": "email",
-    "description": "description",
-    "agentType": "agent_type",
-    "version": "version",
-    "capabilities": "capabilities",
-    "owner": "owner",
-    "deploymentEnv": "deployment_env",
-    "status": "status",
-}
-"""The record's fields that a PATCH may name, and the attributes that hold them."""
-
 _STATUS_ACTIONS = {
     AgentStatus.SUSPENDED: Action.AGENT_SUSPENDED,
     AgentStatus.ACTIVE: Action.AGENT_REACTIVATED,
@@ -106,7 +94,7 @@ class Registration:
     def update(
         self, caller: Caller, agent_id: UUID, fields: Mapping[str, Any], context: RequestContext
     ) -> Agent:
-        """Change the named fields (JSON names); the others stay.
+        """Change the named fields of the agent; the others stay.
 
         Raises `AgentNotFound`, `AgentDecommissioned`, `Forbidden`, `AgentAlreadyExists`.
         """
@@ -115,7 +103,7 @@ class Registration:
             field = unchangeable_field(caller, fields)
             if field:
                 raise Forbidden(f"This token may not change {field}; an admin can.", {"field": field})
-            changed = replace(agent, **{_FIELDS[name]: value for name, value in fields.items()})
+            changed = replace(agent, **fields)
             if changed == agent:
                 return agent
             changed = replace(changed, updated_at=self.clock())
