@@ -34,11 +34,7 @@ _NO_CREDENTIAL = (*_NO_AGENT, errors.CredentialNotFound)
     body=NewAgent,
     response_headers=("Location",),
     refusals=(errors.AgentAlreadyExists,),
-    example={
-        "email": "release-bot@octo-org.example",
-        "agentType": "custom",
-        "capabilities": ["ci:run"],
-    },
+    example={"email": "release-bot@octo-org.example", "agentType": "custom", "capabilities": ["ci:run"]},
 )
 @requires(scopes.AGENTS_WRITE)
 def register() -> Response:

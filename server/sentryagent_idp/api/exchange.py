@@ -116,9 +116,7 @@ def _from_form(form: dict[str, str]) -> ExchangeRequest:
     if form.get("audience", audience) != audience:
         raise errors.InvalidTarget(f"Tokens are issued for the audience {audience} only; leave audience out.")
     return ExchangeRequest(
-        unverified_token=form["subject_token"],
-        agent_id=_agent_of(form.get("resource")),
-        scope=scope_of(form),
+        unverified_token=form["subject_token"], agent_id=_agent_of(form.get("resource")), scope=scope_of(form)
     )
 
 
