@@ -17,7 +17,7 @@ _NAP_SECONDS = 0.005
 
 
 class Baton:
-    """Held by the one thread of a process that computes (`sentryagent_idp.ports.Baton`).
+    """Held by the one thread of a process that computes.
 
     Python runs one thread at a time anyway, but lets another one in wherever a call leaves the interpreter: a
     signature, a random number, each step of the database. With sixteen threads an exchange was interrupted twenty
