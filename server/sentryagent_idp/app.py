@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -26,11 +27,13 @@ from sentryagent_idp.api import (
 )
 from sentryagent_idp.api.client_addresses import ClientAddresses
 from sentryagent_idp.api.use_cases import UseCases, install
+from sentryagent_idp.concurrency.group_commit import GroupCommit
 from sentryagent_idp.concurrency.loop import MAX_BODY_BYTES
-from sentryagent_idp.concurrency.run_lock import Baton
+from sentryagent_idp.concurrency.policy_snapshot import SnapshotCache
 from sentryagent_idp.config import Settings
+from sentryagent_idp.github import id_token
 from sentryagent_idp.github.id_token import IssuerKeys
-from sentryagent_idp.ports import Clock, Store
+from sentryagent_idp.ports import Clock, Store, VerifyIdToken
 from sentryagent_idp.runtime.ids import uuid7
 from sentryagent_idp.runtime.metrics import Metrics
 from sentryagent_idp.runtime.rate_limit import PerMinute, WrongSecretsPerMinute
@@ -41,13 +44,11 @@ from sentryagent_idp.use_cases.authentication import Authentication, ClientAuthe
 from sentryagent_idp.use_cases.credentials import CredentialAdmin
 from sentryagent_idp.use_cases.exchange import Exchange
 from sentryagent_idp.use_cases.key_ring import KeyRing, PublishedKeys
-from sentryagent_idp.use_cases.ledger import Ledger
 from sentryagent_idp.use_cases.readiness import ObservableKeys, ReadinessCheck
 from sentryagent_idp.use_cases.rejections import RefusalAudit, RejectionCounter
 from sentryagent_idp.use_cases.sealing import AuditChain
 from sentryagent_idp.use_cases.secret_hashing import SecretHashing
 from sentryagent_idp.use_cases.simulation import Simulation
-from sentryagent_idp.use_cases.standings import Standings
 from sentryagent_idp.use_cases.tokens import TokenService
 from sentryagent_idp.use_cases.trust_policies import PolicyAdmin
 
@@ -71,7 +72,6 @@ class World:
     clock: Clock
     rejections: RejectionCounter = field(default_factory=RejectionCounter)
     metrics: Metrics = field(default_factory=Metrics)
-    baton: Baton = field(default_factory=Baton)
 
 
 def utc_now() -> datetime:
@@ -106,7 +106,6 @@ def create_app(settings: Settings, world: World) -> Flask:
     """The application; nothing is read from the environment, and nothing is asked of the database yet."""
     app = bare_app()
     install(app, _use_cases(settings, world))
-    app.wsgi_app = world.baton.around(app.wsgi_app)  # type: ignore[assignment,method-assign]  # Flask's own way to add a middleware
     return app
 
 
@@ -153,22 +152,29 @@ def _authentication(
     return Authentication(store, keys, rejections, settings.public_url, settings.token_audience, clock)
 
 
+def _verify_id_token(settings: Settings, world: World) -> VerifyIdToken:
+    return partial(
+        id_token.verify,
+        issuer=settings.github_issuer,
+        audience=settings.oidc_audience,
+        keys=world.issuer_keys,
+        max_age_seconds=settings.oidc_max_age,
+    )
+
+
 def _exchange(settings: Settings, world: World, keys: KeyRing, auditor: Auditor) -> Exchange:
     return Exchange(
         store=world.store,
-        issuer_keys=world.issuer_keys,
+        verify_id_token=_verify_id_token(settings, world),
         signing_keys=keys,
-        standings=Standings(),
-        ledger=Ledger(world.store, world.clock, world.baton),
+        snapshots=SnapshotCache(),
+        group_commit=GroupCommit(world.store, world.clock),
         repository_limit=PerMinute(settings.rate_limit, what="repository"),
         rejections=world.rejections,
         refusals=RefusalAudit(world.store, auditor, world.rejections),
         auditor=auditor,
         clock=world.clock,
         new_token_id=new_token_id,
-        github_issuer=settings.github_issuer,
-        oidc_audience=settings.oidc_audience,
-        oidc_max_age=settings.oidc_max_age,
         issuer=settings.public_url,
         token_audience=settings.token_audience,
         token_ttl=settings.token_ttl,
@@ -179,7 +185,7 @@ def _use_cases(settings: Settings, world: World) -> UseCases:
     store, clock = world.store, world.clock
     keys = KeyRing(settings.passphrases, _leave_out)
     auditor = Auditor(clock, uuid7)
-    hashing = SecretHashing(world.baton)
+    hashing = SecretHashing()
     return UseCases(
         key_sets=PublishedKeys(store, keys),
         authentication=_authentication(settings, store, keys, world.rejections, clock),
@@ -187,11 +193,9 @@ def _use_cases(settings: Settings, world: World) -> UseCases:
         policies=PolicyAdmin(store, auditor, clock, uuid.uuid4, settings.github_issuer),
         simulation=Simulation(
             store=store,
-            issuer_keys=world.issuer_keys,
+            verify_id_token=_verify_id_token(settings, world),
             clock=clock,
             github_issuer=settings.github_issuer,
-            oidc_audience=settings.oidc_audience,
-            oidc_max_age=settings.oidc_max_age,
         ),
         registration=Registration(store, auditor, clock, uuid.uuid4),
         credentials=CredentialAdmin(store, auditor, clock, uuid.uuid4, hashing),
@@ -201,6 +205,7 @@ def _use_cases(settings: Settings, world: World) -> UseCases:
         chain=AuditChain(store),
         address_limit=PerMinute(settings.rate_limit * _ADDRESS_ALLOWANCE, what="address"),
         wrong_secrets=WrongSecretsPerMinute(),
+        oidc_audience=settings.oidc_audience,
         explain=settings.explain,
         client_addresses=ClientAddresses(settings.trusted_proxies, PerMinute(1, what="header")),
         metrics=world.metrics,

@@ -13,6 +13,7 @@ from sentryagent_idp.domain.agent import Agent, AgentFilter, AgentStatus, Creden
 from sentryagent_idp.domain.audit import AuditFilter, AuditRecord
 from sentryagent_idp.domain.audit_chain import AuditTail, AuditWindow, Row, Seal, SealedRecord
 from sentryagent_idp.domain.client import AdminClient
+from sentryagent_idp.domain.identity import SignedClaims
 from sentryagent_idp.domain.records import Page
 from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
 from sentryagent_idp.domain.trust_policy import PolicyFilter, TrustPolicy
@@ -39,8 +40,8 @@ class Policies(Protocol):
     def fingerprints(self, repository_keys: Collection[str]) -> Mapping[tuple[str, str], Hashable]:
         """A value for each of these repositories, by issuer and repository, that has policies; nothing is locked.
 
-        There must be one repository at least. The value is another one as soon as a policy is added, changed, pinned or removed, or the agent of one changes its
-        status.
+        There must be one repository at least. The value is another one as soon as a policy is added, changed, pinned
+        or removed, or the agent of one changes its status.
         """
 
     def page(self, wanted: PolicyFilter, *, page: int, limit: int) -> Page[TrustPolicy]:
@@ -284,11 +285,32 @@ class Transaction(Protocol):
     def settings(self) -> PublishedSettings: ...
 
 
+class WriterBusy(Exception):
+    """Another transaction writes at the moment; try again soon."""
+
+
 class Store(Protocol):
-    """The database. Both methods raise `DatabaseUnavailable` where it does not answer."""
+    """The database. All transactions raise `DatabaseUnavailable` where it does not answer."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a transaction runs in this process, without a network, so that a short one takes a millisecond."""
 
     def read(self) -> AbstractContextManager[Transaction]:
         """A transaction that only reads: the database refuses to write in it."""
 
     def write(self) -> AbstractContextManager[Transaction]:
         """A transaction that may write; on SQLite it holds the write lock from its beginning."""
+
+    def write_at_once(self) -> AbstractContextManager[Transaction]:
+        """As `write`, of a local database, and without waiting: raises `WriterBusy` if another transaction writes."""
+
+
+class VerifyIdToken(Protocol):
+    """The one way from what a caller sends to `SignedClaims`."""
+
+    def __call__(self, unverified_token: str, *, now: int) -> SignedClaims:
+        """The claims of a token that GitHub signed for this provider, at `now` (seconds since the epoch).
+
+        Raises `InvalidOidcToken`, and `IssuerUnavailable` if there is no key to check with.
+        """

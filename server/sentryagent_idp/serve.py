@@ -24,7 +24,7 @@ from granian.server.common import AbstractServer
 
 from sentryagent_idp.app import World, create_app, utc_now
 from sentryagent_idp.concurrency.loop import RsgiApplication
-from sentryagent_idp.concurrency.run_lock import Baton
+from sentryagent_idp.concurrency.request_greenlet import off_loop
 from sentryagent_idp.config import Settings
 from sentryagent_idp.github.issuer_keys import GithubIssuerKeys
 from sentryagent_idp.runtime import logs, metrics, periodic
@@ -42,7 +42,8 @@ from sentryagent_idp.use_cases.signing_keys import RetiredKeys
 log = structlog.get_logger()
 
 _THREADS = 16
-"""Requests that one worker handles at a time: as many exchanges can be kept by one commit (`sentryagent_idp.use_cases.ledger`)."""
+"""For the requests that are not answered on the loop, and for what makes one that is wait."""
+_ON_LOOP = (("POST", "/api/v1/oidc/token"), ("GET", "/health"))
 _CONNECTIONS = 4096
 """Connections that one worker holds at a time; further ones wait in the kernel's queue."""
 _OTHER_FILES = 256
@@ -197,10 +198,9 @@ def load(settings: Settings) -> RsgiApplication:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     logs.configure(settings.log_level)
     store = Database(settings.database_url)
-    baton = Baton()
-    issuer_keys = GithubIssuerKeys(settings.github_issuer, httpx.Client(), aside=baton.aside)
+    issuer_keys = GithubIssuerKeys(settings.github_issuer, httpx.Client(), off_loop=off_loop)
     issuer_keys.warm_up()
-    world = World(store, issuer_keys, lambda: not store.is_prepared(), utc_now, baton=baton)
+    world = World(store, issuer_keys, lambda: not store.is_prepared(), utc_now)
     keeper = Housekeeping(store, utc_now, settings.audit_retention)
     auditor = Auditor(utc_now, uuid7)
     rejections = RejectionAudit(store, auditor, world.rejections, uuid7)
@@ -210,13 +210,13 @@ def load(settings: Settings) -> RsgiApplication:
     periodic.start([rejections.run, retired.run], wait)
     periodic.at_the_end(rejections.run)
     periodic.start(
-        [sealing.Sealer(store, utc_now, baton).run],
+        [sealing.Sealer(store, utc_now).run],
         wait,
         every=sealing.INTERVAL_SECONDS,
         after_work=sealing.BUSY_INTERVAL_SECONDS,
     )
     periodic.start([partial(_note_issuer_keys, world)], wait, every=_GAUGE_SECONDS)
-    return RsgiApplication(create_app(settings, world), _THREADS)
+    return RsgiApplication(create_app(settings, world), _THREADS, _ON_LOOP)
 
 
 def _note_issuer_keys(world: World) -> None:

@@ -23,7 +23,7 @@ def clone(checkout, git, tmp_path_factory):
     python = environment / "bin" / "python"
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = environment / "lib" / version / "site-packages"
-    (packages / "toolkit.pth").write_text(f"{clone}\n{sysconfig.get_path('purelib')}\n")
+    (packages / "toolkit.pth").write_text(f"{clone}\n{clone / 'server'}\n{sysconfig.get_path('purelib')}\n")
     for program in PROGRAMS:
         [entry] = entry_points(group="console_scripts", name=program)
         script = environment / "bin" / program

@@ -95,7 +95,7 @@ def exchange() -> Response:
 @Description((Audience,), needs_database=False)
 def audience() -> Audience:
     """The `aud` that a GitHub token must carry, so that clients need not be told."""
-    return {"audience": use_cases().exchange.oidc_audience}
+    return {"audience": use_cases().oidc_audience}
 
 
 def _from_json(body: ExchangeBody) -> ExchangeRequest:

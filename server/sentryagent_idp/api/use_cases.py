@@ -40,6 +40,7 @@ class UseCases:
     chain: AuditChain
     address_limit: PerMinute
     wrong_secrets: WrongSecretsPerMinute
+    oidc_audience: str
     explain: bool
     client_addresses: ClientAddresses
     metrics: Metrics

@@ -20,7 +20,6 @@ from sentryagent_idp.cli.common import (
     scope_option,
     table,
 )
-from sentryagent_idp.concurrency.run_lock import Baton
 from sentryagent_idp.domain.caller import ADMIN_CLI
 from sentryagent_idp.domain.client import AdminClient, name_problem
 from sentryagent_idp.domain.records import timestamp
@@ -164,7 +163,7 @@ def export_audit(start: datetime | None, end: datetime | None, database_url: str
     with one_line_errors(), prepared(database_url) as (_, store):
         from sentryagent_idp.use_cases.sealing import AuditChain, Sealer
 
-        Sealer(store, _NOW, Baton()).run()
+        Sealer(store, _NOW).run()
         for line in AuditChain(store).sealed(start, end):
             click.echo(json.dumps(line))
 

@@ -1,6 +1,7 @@
-"""The event loop of a worker: it reads each request whole, within limits and deadlines, and then a thread answers it.
+"""The event loop of a worker: it reads each request whole, within limits and deadlines, and then has it answered.
 
-No thread waits for a client. A stranger who sends slowly, or stops half way, holds a connection for seconds and nothing
+Requests of a few routes are answered on the loop, in a greenlet each; all others in a thread. No thread waits for a
+client. A stranger who sends slowly, or stops half way, holds a connection for seconds and nothing
 else. Source: RSGI 1.5, https://github.com/emmett-framework/granian/blob/master/docs/spec/RSGI.md
 """
 
@@ -10,18 +11,17 @@ import os
 import socket
 import stat
 import sys
-from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # it is RSGI's own name for it
 
+from sentryagent_idp.concurrency.request_greenlet import RequestGreenlet
 from sentryagent_idp.errors import PayloadTooLarge, RequestTimeout, ServiceError, ValidationFailed
 
 if TYPE_CHECKING:
@@ -101,27 +101,29 @@ class HttpProtocol(Protocol):
         """Answer the request; from any thread."""
 
 
-_Request = tuple["WSGIEnvironment", HttpProtocol, asyncio.Future[None]]
-
-
 class RsgiApplication:
-    """A WSGI application as granian's RSGI calls it; `threads` requests are answered at a time."""
+    """A WSGI application as granian's RSGI calls it.
 
-    def __init__(self, application: "WSGIApplication", threads: int) -> None:
+    Requests for `on_loop`, pairs of method and path, are answered on the loop, which they must never make wait; the
+    others by `threads` threads.
+    """
+
+    def __init__(
+        self, application: "WSGIApplication", threads: int, on_loop: Collection[tuple[str, str]] = ()
+    ) -> None:
         self._application = application
-        self._waiting: SimpleQueue[_Request] = SimpleQueue()
-        self._answered: deque[asyncio.Future[None]] = deque()
+        self._threads = threads
+        self._on_loop = frozenset(on_loop)
         self._arriving: dict[asyncio.Future[bytes], float] = {}
-        for _ in range(threads):
-            Thread(target=self._answer_all, name="request", daemon=True).start()
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Called before the worker listens, with the loop that will run then."""
+        loop.set_default_executor(ThreadPoolExecutor(self._threads, "request"))
         loop.call_soon(_limit_unread_answers)
         loop.call_soon(self._look_after, loop)
 
     async def __rsgi__(self, scope: Scope, protocol: HttpProtocol) -> None:
-        """Read one request, and wait until a thread has answered it."""
+        """Read one request, and return when it is answered."""
         environ = _head(scope)
         try:
             body = await self._body(scope.headers, protocol)
@@ -129,10 +131,13 @@ class RsgiApplication:
             environ[REFUSAL], body = refusal, b""
         environ["CONTENT_LENGTH"] = str(len(body))
         environ["wsgi.input"] = io.BytesIO(body)
-        answered = asyncio.get_running_loop().create_future()
-        self._waiting.put((environ, protocol, answered))
-        self._forget_answered()
-        await answered
+        loop = asyncio.get_running_loop()
+        if (scope.method, scope.path) in self._on_loop:
+            answered = loop.create_future()
+            RequestGreenlet(self._answer_on_loop).switch(environ, protocol, answered)
+            await answered
+        else:
+            await loop.run_in_executor(None, self._answer, environ, protocol)
 
     async def _body(self, headers: Headers, protocol: HttpProtocol) -> bytes:
         """The whole body.
@@ -165,41 +170,42 @@ class RsgiApplication:
         finally:
             self._arriving.pop(body, None)
 
-    def _answer_all(self) -> None:
-        while True:
-            environ, protocol, answered = self._waiting.get()
-            try:
-                self._answer(environ, protocol)
-            except BaseException:  # a thread that ended would be missed for ever; the client gets a plain 500
-                log.exception("request not answered")
-            self._answered.append(answered)
+    def _answer_on_loop(
+        self, environ: "WSGIEnvironment", protocol: HttpProtocol, answered: asyncio.Future[None]
+    ) -> None:
+        self._answer(environ, protocol)
+        if not answered.done():
+            answered.set_result(None)
 
     def _answer(self, environ: "WSGIEnvironment", protocol: HttpProtocol) -> None:
+        try:
+            status, headers, body = self._asked(environ)
+        except BaseException:  # on the loop it would end other requests, too
+            log.exception("request not answered")
+            status, headers, body = 500, [], b""
+        if REFUSAL in environ:
+            # What is left of this request must not be read as the next one.
+            headers.append(("Connection", "close"))
+        protocol.response_bytes(status, headers, body)
+
+    def _asked(self, environ: "WSGIEnvironment") -> tuple[int, list[tuple[str, str]], bytes]:
+        """What the application answers: status, header fields and body."""
         status, headers = 500, list[tuple[str, str]]()
 
         def start_response(line: str, given: list[tuple[str, str]], *_: object) -> None:
             nonlocal status, headers
             status, headers = int(line[:3]), given
 
-        body = b"".join(self._application(environ, start_response))  # type: ignore[arg-type]  # nobody calls `write`
-        if REFUSAL in environ:
-            # What is left of this request must not be read as the next one.
-            headers.append(("Connection", "close"))
-        protocol.response_bytes(status, headers, body)
-
-    def _forget_answered(self) -> None:
-        """End the tasks of requests that are answered: later than they could, but nobody waits for them.
-
-        A thread that woke the loop for each would make it compete for the interpreter with those that compute.
-        """
-        while self._answered:
-            answered = self._answered.popleft()
-            if not answered.done():
-                answered.set_result(None)
+        parts = self._application(environ, start_response)  # type: ignore[arg-type]  # nobody calls `write`
+        try:
+            body = b"".join(parts)
+        finally:
+            if hasattr(parts, "close"):
+                parts.close()
+        return status, headers, body
 
     def _look_after(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End, now and then, what nobody waits for: answered requests, and bodies that take too long."""
-        self._forget_answered()
+        """End, now and then, the wait for bodies that take too long."""
         self._give_up_late(loop.time())
         loop.call_later(_LOOK_SECONDS, self._look_after, loop)
 

@@ -9,6 +9,9 @@ from typing import Any, NewType, Self
 SignedClaims = NewType("SignedClaims", Mapping[str, Any])
 """Claims whose signature, issuer, audience and times were checked; made only by `github.id_token` and `tokens.access_token`."""
 
+CLOCK_LEEWAY_SECONDS = 30
+"""How far GitHub's clock and ours may be apart; the replay store keeps a `jti` at least this long after `exp`."""
+
 GITHUB = "github"
 
 # `_` stands before the short code in the names of Enterprise Managed Users.

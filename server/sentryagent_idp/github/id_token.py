@@ -10,13 +10,10 @@ from typing import Any, Protocol
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from sentryagent_idp.domain.identity import SignedClaims
+from sentryagent_idp.domain.identity import CLOCK_LEEWAY_SECONDS, SignedClaims
 from sentryagent_idp.errors import InvalidOidcToken
 from sentryagent_idp.jose import compact_jws
 from sentryagent_idp.jose.compact_jws import UnverifiedJwt
-
-LEEWAY_SECONDS = 30
-"""How far GitHub's clock and ours may be apart; the replay store keeps a `jti` at least this long after `exp`."""
 
 REQUIRED_TIMES = ("exp", "iat", "nbf")
 REQUIRED_STRINGS = (
@@ -179,9 +176,9 @@ def _check_audience(token: UnverifiedJwt, audience: str) -> None:
 def _check_times(token: UnverifiedJwt, now: int, max_age_seconds: int) -> None:
     exp, iat, nbf = (token.claims[name] for name in REQUIRED_TIMES)
     # "On or after" exp a token must not be accepted (RFC 7519, 4.1.4).
-    if now >= exp + LEEWAY_SECONDS:
+    if now >= exp + CLOCK_LEEWAY_SECONDS:
         raise InvalidOidcToken("expired", "The token is expired; request a fresh ID token for each exchange.")
-    if max(iat, nbf) > now + LEEWAY_SECONDS:
+    if max(iat, nbf) > now + CLOCK_LEEWAY_SECONDS:
         raise InvalidOidcToken(
             "not_yet_valid",
             "The token is from the future; compare the clocks of this provider and of the issuer.",

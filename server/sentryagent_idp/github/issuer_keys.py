@@ -8,7 +8,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -79,7 +78,7 @@ class _Refresh:
 class GithubIssuerKeys:
     """The keys of one issuer (`sentryagent_idp.github.id_token.IssuerKeys`), safe to use from many threads.
 
-    `monotonic` gives seconds of a clock that never jumps; a request waits within `aside`. Call `warm_up` once in each process.
+    `monotonic` gives seconds of a clock that never jumps; `off_loop` calls what makes a request wait. Call `warm_up` once in each process.
     Raises `ValueError` for an issuer that is neither https nor on loopback.
     """
 
@@ -90,14 +89,14 @@ class GithubIssuerKeys:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         schedule: Schedule = in_daemon_thread,
-        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+        off_loop: Callable[[Callable[[], object]], object] = lambda wait: wait(),
         fetch_seconds: float = FETCH_SECONDS,
     ) -> None:
         self._issuer = issuer
         self._client = client
         self._monotonic = monotonic
         self._schedule = schedule
-        self._aside = aside
+        self._off_loop = off_loop
         self._fetch_seconds = fetch_seconds
         self._fetches = threading.BoundedSemaphore(MAX_FETCHES)
         _check_address(httpx.URL(issuer))
@@ -176,8 +175,8 @@ class GithubIssuerKeys:
             refresh.waiting += 1
         if started is not None:
             self._schedule(0, partial(self._run, started))
-        with self._aside():
-            refresh.done.wait(timeout=max(0.0, refresh.started_at + self._fetch_seconds - now))
+        patience = max(0.0, refresh.started_at + self._fetch_seconds - now)
+        self._off_loop(partial(refresh.done.wait, timeout=patience))
 
     def _begin_refresh(self) -> _Refresh | None:
         """A new refresh, unless one is going on; one whose thread died is given up. Needs the lock."""

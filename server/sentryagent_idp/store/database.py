@@ -58,6 +58,15 @@ class Database:
         with outages(), self._engines.turn(), self._engines.writer.begin() as connection:
             yield Transaction(connection, lock=True)
 
+    @property
+    def is_local(self) -> bool:
+        return self._engines.is_local
+
+    @contextmanager
+    def write_at_once(self) -> Iterator[Transaction]:
+        with outages(), self._engines.committer.begin() as connection:
+            yield Transaction(connection, lock=True)
+
     def is_prepared(self) -> bool:
         """Whether the schema has every step of this version.
 

@@ -1,4 +1,4 @@
-"""The two engines of a database: one that reads, one that writes."""
+"""The engines of a database: one that reads, one that writes, and on SQLite one that commits without waiting."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +13,7 @@ from sentryagent_idp.store.url import sqlite_file
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """Connections for reading, connections for writing, and whose turn it is to write.
+    """Connections for reading, connections for writing, whose turn it is to write; `committer` never waits for a turn.
 
     Nothing is connected before the first transaction. Connections do not survive a fork: each process needs
     engines of its own.
@@ -21,12 +21,15 @@ class Engines:
 
     reader: Engine
     writer: Engine
+    committer: Engine
+    is_local: bool
     turn: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def close(self) -> None:
         """Close the connections that are not in use."""
         self.reader.dispose()
         self.writer.dispose()
+        self.committer.dispose()
 
 
 def open_engines(parts: URL) -> Engines:
@@ -36,10 +39,12 @@ def open_engines(parts: URL) -> Engines:
         return Engines(
             sqlite.reading_engine(parts, path),
             sqlite.writing_engine(parts, path),
-            Turns(sqlite.BUSY_SECONDS).take,
+            sqlite.committing_engine(parts, path),
+            is_local=True,
+            turn=Turns(sqlite.BUSY_SECONDS).take,
         )
     # Loaded only here: psycopg takes 75 ms to load, and a start on SQLite needs none of it.
     from sentryagent_idp.store import postgresql
 
     engine = postgresql.engine(parts)
-    return Engines(engine.execution_options(postgresql_readonly=True), engine)
+    return Engines(engine.execution_options(postgresql_readonly=True), engine, engine, is_local=False)

@@ -7,6 +7,8 @@ from time import monotonic, sleep
 from sqlalchemy import URL, Engine, NullPool, create_engine, event
 from sqlalchemy.engine import Connection
 
+from sentryagent_idp.ports import WriterBusy
+
 BUSY_SECONDS = 4.0
 """How long a thread waits for its turn, and then for other processes: together below the contract's 10 s."""
 
@@ -32,6 +34,15 @@ def writing_engine(parts: URL, path: Path) -> Engine:
         parts, creator=lambda: connect(path, _ASK_ONCE, _CHECKPOINT), pool_size=1, max_overflow=0
     )
     event.listen(engine, "begin", lambda connection: _begin_writing(connection, BUSY_SECONDS))
+    return engine
+
+
+def committing_engine(parts: URL, path: Path) -> Engine:
+    """An engine of one connection that never waits: `WriterBusy` if another connection writes."""
+    engine = create_engine(
+        parts, creator=lambda: connect(path, _ASK_ONCE, _CHECKPOINT), pool_size=1, max_overflow=0
+    )
+    event.listen(engine, "begin", _begin_at_once)
     return engine
 
 
@@ -75,14 +86,19 @@ def _begin_writing(connection: Connection, seconds: float) -> None:
 
     SQLite's own waiting asks every 100 ms in the end: beside a busy process it would hardly ever find a gap.
     """
-    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment] # creator made it
     deadline = monotonic() + seconds
-    while not _is_begun(driver, is_last_try=monotonic() >= deadline):
+    while not _is_begun(connection, is_last_try=monotonic() >= deadline):
         sleep(_RETRY_SECONDS)
 
 
-def _is_begun(driver: sqlite3.Connection, *, is_last_try: bool) -> bool:
+def _begin_at_once(connection: Connection) -> None:
+    if not _is_begun(connection, is_last_try=False):
+        raise WriterBusy
+
+
+def _is_begun(connection: Connection, *, is_last_try: bool) -> bool:
     """Whether the transaction has begun; the last try says why not."""
+    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment] # creator made it
     try:
         driver.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:

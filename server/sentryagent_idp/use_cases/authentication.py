@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from sentryagent_idp.concurrency.policy_snapshot import agent_is_active
 from sentryagent_idp.domain import scopes
-from sentryagent_idp.domain.agent import MAX_LIVE_CREDENTIALS, AgentStatus
+from sentryagent_idp.domain.agent import MAX_LIVE_CREDENTIALS
 from sentryagent_idp.domain.audit import RequestContext
 from sentryagent_idp.domain.caller import ADMIN_PREFIX, Caller
 from sentryagent_idp.domain.client import AuthenticatedClient
@@ -82,11 +83,6 @@ def revocation_reason(tx: Transaction, caller: Caller) -> str | None:
     if not agent_is_active(tx, caller.agent_id):
         return "agent_not_active"
     return None if _client_is_live(tx, caller.admin_client_id) else "client_revoked"
-
-
-def agent_is_active(tx: Transaction, agent_id: UUID | None) -> bool:
-    """Whether tokens of this agent count; trivially so where a token speaks for none."""
-    return agent_id is None or tx.agents.status(agent_id) is AgentStatus.ACTIVE
 
 
 def _client_is_live(tx: Transaction, client_id: str | None) -> bool:

@@ -1,14 +1,20 @@
 """The exchange: a GitHub token goes in, an access token of ours comes out (RFC 8693).
 
-Read `Exchange.run` from top to bottom: verify, decide, issue, audit. The used `jti`, the audit record and the issue
-commit together, or no token leaves; a refusal burns nothing. What lets a run in is held from one exchange to the next,
-or read, and confirmed by the transaction that keeps it; what does not is always decided by the database alone.
+Read `Exchange.run` from top to bottom: verify, decide, issue, keep. There are two ways of keeping. The first decides on
+a snapshot of the policies, which the transaction that keeps the exchange confirms, together with others. The second does
+all of it in one transaction. The used `jti`, the audit record and the issue commit together, or no token leaves; a
+refusal burns nothing, and rests on what the database says at that moment.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
+from sentryagent_idp.concurrency.group_commit import GroupCommit, PendingExchange
+from sentryagent_idp.concurrency.policy_snapshot import PolicySnapshot, SnapshotCache, read_snapshot
+from sentryagent_idp.concurrency.request_greenlet import off_loop
 from sentryagent_idp.domain import explanation, scopes
 from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome, RequestContext
 from sentryagent_idp.domain.identity import WorkflowIdentity
@@ -21,7 +27,6 @@ from sentryagent_idp.domain.trust_policy import (
     granted_scopes,
     is_use_due,
 )
-from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.errors import (
     AgentNotTrusted,
     BranchNotPermitted,
@@ -32,22 +37,15 @@ from sentryagent_idp.errors import (
     ServiceError,
     TrustPolicyViolation,
 )
-from sentryagent_idp.github import id_token
-from sentryagent_idp.github.id_token import IssuerKeys
-from sentryagent_idp.ports import Clock, NewTokenId, Store, Transaction
+from sentryagent_idp.ports import Clock, NewTokenId, Store, Transaction, VerifyIdToken
 from sentryagent_idp.runtime.rate_limit import PerMinute
 from sentryagent_idp.tokens import access_token
 from sentryagent_idp.tokens.access_token import AccessTokenClaims
 from sentryagent_idp.tokens.signing_key import SigningKey
 from sentryagent_idp.use_cases.audit import Auditor
-from sentryagent_idp.use_cases.decision import Standing, check_unused, replayed, standing_in
-from sentryagent_idp.use_cases.key_ring import KeyRing, KeySet
-from sentryagent_idp.use_cases.ledger import Ledger, Settlement
+from sentryagent_idp.use_cases.key_ring import KeyRing
 from sentryagent_idp.use_cases.rejections import RefusalAudit, RejectionCounter
-from sentryagent_idp.use_cases.standings import Standings
-
-_REPLAY_MARGIN = timedelta(seconds=id_token.LEEWAY_SECONDS + 60)
-"""The used `jti` outlives the last moment at which its token verifies (federation-security B7)."""
+from sentryagent_idp.use_cases.used_tokens import check_unused, use_up, used
 
 _AUDITED_CLAIMS = (
     "sub",
@@ -104,19 +102,16 @@ class Exchange:
     """The use case, with all that it needs handed in; times are in seconds."""
 
     store: Store
-    issuer_keys: IssuerKeys
+    verify_id_token: VerifyIdToken
     signing_keys: KeyRing
-    standings: Standings
-    ledger: Ledger
+    snapshots: SnapshotCache
+    group_commit: GroupCommit
     repository_limit: PerMinute
     rejections: RejectionCounter
     refusals: RefusalAudit
     auditor: Auditor
     clock: Clock
     new_token_id: NewTokenId
-    github_issuer: str
-    oidc_audience: str
-    oidc_max_age: int
     issuer: str
     token_audience: str
     token_ttl: int
@@ -131,25 +126,18 @@ class Exchange:
         # Only now: a forged token must not spend the allowance of the repository that it names.
         self.repository_limit.check(f"{identity.issuer} {identity.repository_id}")
         try:
-            return (
-                self._try(identity, request)
-                if request.dry_run
-                else self._exchange(identity, request, context)
+            if request.dry_run:
+                return off_loop(partial(self._try, identity, request))
+            return self._by_snapshot(identity, request, context) or off_loop(
+                partial(self._in_one_transaction, identity, request, context)
             )
         except (InvalidOidcToken, ExchangeRefused) as refusal:
-            self._audit_refusal(identity, request, refusal, context)
+            off_loop(partial(self._audit_refusal, identity, request, refusal, context))
             raise
 
     def _verify(self, unverified_token: str, context: RequestContext) -> WorkflowIdentity:
         try:
-            claims = id_token.verify(
-                unverified_token,
-                issuer=self.github_issuer,
-                audience=self.oidc_audience,
-                keys=self.issuer_keys,
-                now=int(self.clock().timestamp()),
-                max_age_seconds=self.oidc_max_age,
-            )
+            claims = self.verify_id_token(unverified_token, now=int(self.clock().timestamp()))
         except InvalidOidcToken as refusal:
             # Counted, never audited in full: anybody can send these for ever, an expired token included.
             self.rejections.note(refusal.code, refusal.reason, context.address)
@@ -158,100 +146,73 @@ class Exchange:
 
     def _try(self, identity: WorkflowIdentity, request: ExchangeRequest) -> Grant:
         """Everything up to the decision: nothing is burnt, pinned or issued."""
-        with self.store.read() as tx:
-            check_unused(tx, identity)
-            policy = self._decide(standing_in(tx, identity, request.agent_id), identity)
-            return self._grant(policy, request)
+        return self._grant(self._decide(self._read(identity, request.agent_id), identity), request)
 
-    def _exchange(
-        self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
-    ) -> Grant:
-        return (
-            self._by_what_is_held(identity, request, context)
-            or self._by_what_is_read(identity, request, context)
-            or self._by_the_database(identity, request, context)
-        )
-
-    def _by_what_is_held(
+    def _by_snapshot(
         self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
     ) -> Grant | None:
-        """The exchange without reading anything; `None` where that does not do."""
-        standing, keys = self.standings.held(identity, request.agent_id), self.signing_keys.held
-        if standing is None or keys is None:
-            return None
-        return self._confirmed(standing, keys, identity, request, context)
+        """The exchange by the policies that are held, else by those that are read now.
 
-    def _by_what_is_read(
-        self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
-    ) -> Grant | None:
-        """The exchange of a repository that is new here, and of all that a change overtook; `None` where nothing is new.
-
-        Readers do not wait for each other, and what follows shares a transaction with others.
+        `None` if the policy must be pinned first, or something changed once more. What is read refuses.
         """
-        held, held_keys = self.standings.held(identity, request.agent_id), self.signing_keys.held
-        with self.store.read() as tx:
-            standing, keys = standing_in(tx, identity, request.agent_id), self.signing_keys.current(tx)
-        if held and held.fingerprint == standing.fingerprint and held_keys is keys:
-            return None
-        grant = self._confirmed(standing, keys, identity, request, context)
+        held = self.snapshots.held(identity, request.agent_id)
+        if held is not None:
+            with suppress(InvalidOidcToken, ExchangeRefused):  # it may be outdated
+                grant = self._kept(held, identity, request, context)
+                if grant:
+                    return grant
+        current = off_loop(partial(self._read, identity, request.agent_id))
+        grant = self._kept(current, identity, request, context)
         if grant:
-            self.standings.hold(standing)
+            self.snapshots.hold(current)
         return grant
 
-    def _confirmed(
+    def _read(self, identity: WorkflowIdentity, agent_id: UUID | None) -> PolicySnapshot:
+        with self.store.read() as tx:
+            check_unused(tx, identity)
+            self.signing_keys.current(tx)
+            return read_snapshot(tx, identity, agent_id)
+
+    def _kept(
         self,
-        standing: Standing,
-        keys: KeySet,
+        snapshot: PolicySnapshot,
         identity: WorkflowIdentity,
         request: ExchangeRequest,
         context: RequestContext,
     ) -> Grant | None:
-        """The exchange by what was read before, as far as the transaction that keeps it finds the same.
-
-        It may be outdated, so nobody is refused by it: `None` where it does not let the run in.
-        """
-        try:
-            policy = self._decide(standing, identity)
-            grant = self._grant(policy, request)
-        except (InvalidOidcToken, ExchangeRefused):
-            return None
-        if not _is_pinned(policy):
+        """Decide, issue and keep; `None` if the transaction that keeps it finds something else."""
+        keys = self.signing_keys.held
+        policy = self._decide(snapshot, identity)
+        grant = self._grant(policy, request)
+        if keys is None or not _is_pinned(policy):
             return None
         grant, record = self._issue(keys.active, identity, policy, request, grant, context)
-        now = self.clock()
-        note_use_of = policy.id if self.standings.is_use_due(policy, now) else None
-        is_kept = self.ledger.settle(Settlement(standing, keys.version, _used(identity), record, note_use_of))
-        if is_kept and note_use_of:
-            self.standings.note_use(note_use_of, now)
-        return grant if is_kept else None
+        pending = PendingExchange(snapshot, keys.version, policy, used(identity), record)
+        return grant if self.group_commit.keep(pending) else None
 
-    def _by_the_database(
+    def _in_one_transaction(
         self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
     ) -> Grant:
-        """The exchange by what the database says within its own transaction."""
+        """Decide, issue and keep by what the database says within one transaction, and pin the policy."""
         with self.store.write() as tx:
             check_unused(tx, identity)
-            standing = standing_in(tx, identity, request.agent_id)
-            policy = self._decide(standing, identity)
+            snapshot = read_snapshot(tx, identity, request.agent_id)
+            policy = self._decide(snapshot, identity)
             grant = self._grant(policy, request)
-            self._use_up(tx, identity)
+            use_up(tx, identity)
             policy = self._pin(tx, identity, policy, context)
-            now = self.clock()
-            notes_use = is_use_due(policy.last_used_at, now)
-            if notes_use:
-                tx.policies.mark_used([policy.id], now)
+            if is_use_due(policy.last_used_at, self.clock()):
+                tx.policies.mark_used([policy.id], self.clock())
             key = self.signing_keys.current(tx).active
             grant, record = self._issue(key, identity, policy, request, grant, context)
             tx.audit.append(record)
-        self.standings.hold(standing)
-        if notes_use:
-            self.standings.note_use(policy.id, now)
+        self.snapshots.hold(snapshot)
         return grant
 
-    def _decide(self, standing: Standing, identity: WorkflowIdentity) -> TrustPolicy:
-        decision = standing.decide(identity, self.clock())
+    def _decide(self, snapshot: PolicySnapshot, identity: WorkflowIdentity) -> TrustPolicy:
+        decision = snapshot.decide(identity, self.clock())
         if isinstance(decision, Denied):
-            raise _refusal(decision, identity, standing.agent_id)
+            raise _refusal(decision, identity, snapshot.agent_id)
         return decision.policy
 
     def _grant(self, policy: TrustPolicy, request: ExchangeRequest) -> Grant:
@@ -264,11 +225,6 @@ class Exchange:
             issued_at=int(self.clock().timestamp()),
             expires_in=effective_ttl(policy, request.expires_in, self.token_ttl),
         )
-
-    def _use_up(self, tx: Transaction, identity: WorkflowIdentity) -> None:
-        """Claim the `jti`: of several at the same moment one wins (federation-security B6)."""
-        if not tx.used_tokens.claim(_used(identity)):
-            raise replayed()
 
     def _pin(
         self, tx: Transaction, identity: WorkflowIdentity, policy: TrustPolicy, context: RequestContext
@@ -363,11 +319,6 @@ class Exchange:
 
 def _is_pinned(policy: TrustPolicy) -> bool:
     return bool(policy.repository_id and policy.repository_owner_id)
-
-
-def _used(identity: WorkflowIdentity) -> UsedToken:
-    keep_until = datetime.fromtimestamp(identity.exp, UTC) + _REPLAY_MARGIN
-    return UsedToken(identity.issuer, identity.jti, keep_until)
 
 
 def _refusal(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> ServiceError:

@@ -13,7 +13,6 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from sentryagent_idp.concurrency.run_lock import Baton
 from sentryagent_idp.domain import audit_chain
 from sentryagent_idp.domain.audit_chain import GENESIS, Row, Seal, SealedRecord, microseconds
 from sentryagent_idp.errors import RateLimited
@@ -44,7 +43,6 @@ class Sealer:
 
     store: Store
     clock: Clock
-    baton: Baton
     rest: Callable[[float], object] = time.sleep
 
     def run(self) -> int:
@@ -61,8 +59,7 @@ class Sealer:
             self.rest(_REST_SECONDS)
 
     def _batch(self) -> int:
-        # Alone, since it has what all exchanges wait for: with others computing beside it, a batch takes five times as long.
-        with self.baton.hold(), self.store.write() as tx:
+        with self.store.write() as tx:
             if not tx.seals.try_lock():
                 return 0
             records = tx.seals.unsealed(limit=_SEAL_BATCH)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from threading import Semaphore
 from typing import TypeVar
 
-from sentryagent_idp.concurrency.run_lock import Baton
 from sentryagent_idp.errors import RateLimited
 from sentryagent_idp.tokens import client_secret
 
@@ -30,7 +29,6 @@ class SecretHashing:
     Both methods raise `RateLimited` where too many wait already, or the hash was not there in time.
     """
 
-    baton: Baton
     _pool: ThreadPoolExecutor = field(default_factory=_threads)
     _line: Semaphore = field(default_factory=lambda: Semaphore(_AT_A_TIME + _WAITING))
 
@@ -48,9 +46,7 @@ class SecretHashing:
         if not self._line.acquire(blocking=False):
             raise _busy()
         try:
-            # A hash is slow on purpose; exchanges need not wait for it.
-            with self.baton.aside():
-                return _result(self._pool.submit(work))
+            return _result(self._pool.submit(work))
         finally:
             self._line.release()
 

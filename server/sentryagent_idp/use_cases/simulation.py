@@ -7,6 +7,7 @@ from uuid import UUID
 
 from typing_extensions import TypedDict
 
+from sentryagent_idp.concurrency.policy_snapshot import read_snapshot
 from sentryagent_idp.domain import explanation, scopes
 from sentryagent_idp.domain.identity import WorkflowIdentity
 from sentryagent_idp.domain.records import IdText, TracedPolicy
@@ -17,10 +18,8 @@ from sentryagent_idp.errors import (
     InvalidOidcToken,
     TrustPolicyViolation,
 )
-from sentryagent_idp.github import id_token
-from sentryagent_idp.github.id_token import IssuerKeys
-from sentryagent_idp.ports import Clock, Store, Transaction
-from sentryagent_idp.use_cases.decision import check_unused, standing_in
+from sentryagent_idp.ports import Clock, Store, Transaction, VerifyIdToken
+from sentryagent_idp.use_cases.used_tokens import check_unused
 
 _CODES = {
     DenialReason.IDENTITY_CHANGED: IdentityChanged.code,
@@ -46,11 +45,9 @@ class Simulation:
     """Decides on hypothetical claims, or on a token of GitHub's, for those who write policies."""
 
     store: Store
-    issuer_keys: IssuerKeys
+    verify_id_token: VerifyIdToken
     clock: Clock
     github_issuer: str
-    oidc_audience: str
-    oidc_max_age: int
 
     def of_claims(self, claims: Mapping[str, Any], agent_id: UUID | None) -> Simulated:
         """The decision on a run that might be; the claims are nobody's word and open no door here."""
@@ -60,14 +57,7 @@ class Simulation:
     def of_token(self, unverified_token: str, agent_id: UUID | None) -> Simulated:
         """The decision on a token, which stays good; raises `IssuerUnavailable`."""
         try:
-            claims = id_token.verify(
-                unverified_token,
-                issuer=self.github_issuer,
-                audience=self.oidc_audience,
-                keys=self.issuer_keys,
-                now=int(self.clock().timestamp()),
-                max_age_seconds=self.oidc_max_age,
-            )
+            claims = self.verify_id_token(unverified_token, now=int(self.clock().timestamp()))
             identity = WorkflowIdentity.from_claims(claims)
             with self.store.read() as tx:
                 check_unused(tx, identity)
@@ -76,7 +66,7 @@ class Simulation:
             return _result(code=refusal.code, reason=refusal.reason)
 
     def _decide(self, tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None) -> Simulated:
-        decision = standing_in(tx, identity, agent_id).decide(identity, self.clock())
+        decision = read_snapshot(tx, identity, agent_id).decide(identity, self.clock())
         trace = explanation.trace(decision.evaluations)
         if isinstance(decision, Allowed):
             scope = scopes.render(permitted_scopes(decision.policy))

@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import pytest
 
-from sentryagent_idp.concurrency.run_lock import Baton
 from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome
 from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.store import schema
@@ -61,7 +60,7 @@ def in_use():
             tx.audit.append(
                 AuditRecord(uuid4(), NOW, Action.TOKEN_ISSUED, Outcome.SUCCESS, "repo:octo/repo", "id", None)
             )
-        Sealer(store, lambda: NOW, Baton()).run()
+        Sealer(store, lambda: NOW).run()
         return store
 
     return make

@@ -86,7 +86,6 @@ class Provider:
         world = World(self.store, self.keys, lambda: not schema.is_prepared(self.url), self.clock)
         self.rejections = world.rejections
         self.metrics = world.metrics
-        self.baton = world.baton
         self.app = create_app(self.settings, world)
         self.exchange_use_case = self.app.extensions["sentryagent"].exchange
         self.http = self.app.test_client()

@@ -14,7 +14,6 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from sentryagent_idp.concurrency.run_lock import Baton
 from sentryagent_idp.use_cases.housekeeping import Housekeeping
 from sentryagent_idp.use_cases.sealing import AuditChain, Sealer
 
@@ -24,7 +23,7 @@ MANUAL = Path(__file__).parents[3] / "docs" / "audit.md"
 @pytest.fixture
 def seal(provider):
     """Seals all that waits."""
-    return Sealer(provider.store, provider.clock, Baton()).run
+    return Sealer(provider.store, provider.clock).run
 
 
 def verify(provider):

@@ -182,19 +182,6 @@ def test_unproven_clients(provider, client, monkeypatch, credentials, known):
     )
 
 
-def test_exchanges_need_not_wait_for_a_hash(provider, client, monkeypatch):
-    """It takes long on purpose: meanwhile another request may compute."""
-    matches, taken = client_secret.matches, []
-
-    def noted(*args):
-        taken.append(provider.baton._is_taken)
-        return matches(*args)
-
-    monkeypatch.setattr(client_secret, "matches", noted)
-    assert grant(provider, client).status_code == 200
-    assert taken == [False]
-
-
 def test_failed_authentications_are_audited_by_their_number(provider, admin, client):
     """Guesses, and tokens of a revoked client, leave one record for each kind, and no more."""
     token = bearer(grant(provider, client))

@@ -8,7 +8,6 @@ import pytest
 from click.testing import CliRunner
 
 from sentryagent_idp.cli.main import main
-from sentryagent_idp.concurrency.run_lock import Baton
 from sentryagent_idp.domain.audit import Action
 from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.store import copying, schema
@@ -34,7 +33,7 @@ def source(migrated_sqlite_url, now, make_agent, make_policy, make_credential, m
             tx.revoked_tokens.add("revoked", keep_until=now)
             for number in range(3):
                 tx.audit.append(make_record(action=Action.TOKEN_ISSUED, details={"n": number, "x": "\0é"}))
-        Sealer(store, lambda: now, Baton()).run()
+        Sealer(store, lambda: now).run()
     with closing(sqlite3.connect(migrated_sqlite_url.removeprefix("sqlite:///"))) as file, file:
         file.execute("UPDATE oidc_trust_policies SET rowid = -1 WHERE derived_from IS NOT NULL")
     return migrated_sqlite_url
@@ -88,7 +87,7 @@ def test_the_new_database_goes_on(source, target, now, make_record):
             assert not tx.used_tokens.claim(UsedToken("issuer", "used", now))
             assert KeyRing(()).current(tx).active
             tx.audit.append(make_record())
-        Sealer(store, lambda: now, Baton()).run()
+        Sealer(store, lambda: now).run()
         assert AuditChain(store).verify()["reason"] is None
 
 

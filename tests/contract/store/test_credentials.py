@@ -5,7 +5,6 @@ from uuid import uuid4
 
 import pytest
 
-from sentryagent_idp.concurrency.run_lock import Baton
 from sentryagent_idp.domain.audit import RequestContext
 from sentryagent_idp.domain.caller import Caller
 from sentryagent_idp.domain.scopes import ALL_SCOPES
@@ -33,7 +32,7 @@ def admin_of(monkeypatch, now):
     monkeypatch.setattr(client_secret, "fingerprint", lambda _: "a hash")
 
     def make(store):
-        return CredentialAdmin(store, Auditor(lambda: now, uuid4), lambda: now, uuid4, SecretHashing(Baton()))
+        return CredentialAdmin(store, Auditor(lambda: now, uuid4), lambda: now, uuid4, SecretHashing())
 
     return make
 

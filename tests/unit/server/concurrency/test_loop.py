@@ -1,11 +1,13 @@
 """Requests as they come from the wire: read whole or refused, and never a reason for a thread to wait."""
 
 import asyncio
+import threading
 
 import pytest
 from granian.rsgi import ProtocolClosed
 
 from sentryagent_idp.concurrency import loop
+from sentryagent_idp.concurrency.request_greenlet import current_request
 from sentryagent_idp.errors import PayloadTooLarge, RequestTimeout, ValidationFailed
 
 KIB = 1024
@@ -80,6 +82,7 @@ class Application:
 
     def __call__(self, environ, start_response):
         self.environ, self.body = environ, environ["wsgi.input"].read()
+        self.greenlet, self.thread = current_request(), threading.get_ident()
         if environ["PATH_INFO"] == "/broken":
             raise SystemExit("broken")
         start_response("200 OK", [("X-A", "b")])
@@ -92,9 +95,10 @@ def ask(monkeypatch):
     monkeypatch.setattr(loop, "_LOOK_SECONDS", 0.01)
     monkeypatch.setattr(loop, "_BODY_SECONDS", 0.05)
     application = Application()
-    rsgi = loop.RsgiApplication(application, threads=1)
 
-    def run(scope, client):
+    def run(scope, client, on_loop=()):
+        rsgi = loop.RsgiApplication(application, 1, on_loop)
+
         async def one():
             rsgi.__rsgi_init__(asyncio.get_running_loop())
             await asyncio.wait_for(rsgi.__rsgi__(scope, client), 10)
@@ -212,13 +216,26 @@ def test_the_largest_body_is_taken(ask, field):
     assert loop.REFUSAL not in application.environ
 
 
-def test_a_thread_outlives_what_an_application_raises(ask):
-    """Of one thread, the next request needs it."""
-    _, broken = ask(Scope(path="/broken"), Client())
-    _, sound = ask(Scope(), Client())
+@pytest.mark.parametrize("on_loop", [[], [("POST", "/broken")]], ids=["thread", "loop"])
+def test_what_an_application_raises_is_a_500(ask, on_loop):
+    """The next request finds everything as before."""
+    _, broken = ask(Scope(path="/broken"), Client(), on_loop)
+    _, sound = ask(Scope(), Client(), on_loop)
 
-    assert broken.answer is None
+    assert broken.answer == (500, [], b"")
     assert sound.answer[0] == 200
+
+
+def test_requests_of_some_routes_are_answered_on_the_loop(ask):
+    """Each in a greenlet of its own, so that it can wait without holding up the others."""
+    application, client = ask(Scope(path="/x"), Client(), [("POST", "/x")])
+    assert client.answer == (200, [("X-A", "b")], b"answer")
+    assert application.greenlet is not None
+    assert application.thread == threading.get_ident()
+
+    application, _ = ask(Scope(path="/y"), Client(), [("POST", "/x")])
+    assert application.greenlet is None
+    assert application.thread != threading.get_ident()
 
 
 def test_no_thread_waits_for_a_client(ask, monkeypatch):

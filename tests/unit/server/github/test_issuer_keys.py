@@ -4,7 +4,6 @@ import json
 import queue
 import threading
 import time
-from contextlib import contextmanager
 
 import httpx
 import jwt
@@ -146,21 +145,19 @@ def test_warm_up_fetches_before_the_first_token(keys, issuer):
     assert issuer.fetches == 1
 
 
-def test_only_who_waits_steps_aside(client, clock, schedule):
-    """Others may compute while a request waits for a refresh; one whose key is held neither waits nor steps aside."""
-    steps = []
+def test_only_a_request_that_waits_leaves_the_loop(client, clock, schedule):
+    """One whose key is held waits for nothing."""
+    waits = []
 
-    @contextmanager
-    def aside():
-        steps.append("aside")
-        yield
-        steps.append("back")
+    def off_loop(wait):
+        waits.append(wait)
+        return wait()
 
-    keys = GithubIssuerKeys(ISSUER, client, monotonic=clock, schedule=schedule, aside=aside)
+    keys = GithubIssuerKeys(ISSUER, client, monotonic=clock, schedule=schedule, off_loop=off_loop)
     keys.find("k1")
-    assert steps == ["aside", "back"]
+    assert len(waits) == 1
     keys.find("k1")
-    assert steps == ["aside", "back"]
+    assert len(waits) == 1
 
 
 def test_documents_are_asked_for_uncompressed_and_one_by_one(client, clock, schedule, issuer):

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import pytest
 
-from sentryagent_idp.concurrency.run_lock import Baton
 from sentryagent_idp.errors import RateLimited
 from sentryagent_idp.tokens import client_secret
 from sentryagent_idp.use_cases import secret_hashing
@@ -48,7 +47,7 @@ def slow(monkeypatch):
 
 @pytest.fixture
 def hashing():
-    return SecretHashing(Baton())
+    return SecretHashing()
 
 
 def outcome(call):

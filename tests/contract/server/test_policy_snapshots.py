@@ -1,4 +1,4 @@
-"""An exchange by what the process holds: as fast as it gets, and never by what is true no more.
+"""An exchange by a snapshot of the policies: fast, and never by what is no longer true.
 
 Each change is made by another replica, which this one hears nothing of.
 """
@@ -69,7 +69,7 @@ def test_nothing_is_read_twice(provider, trusted, reads):
 def test_what_is_new_here_is_read_once_and_kept_with_others(provider, other, trusted, reads):
     """A repository's first exchange in a process, and the first after a change, go the short way, too."""
     agent, policy = trusted
-    kept = settled(other)
+    kept = kept_by(other)
 
     assert other.exchange(agentId=agent).status_code == 200
     provider.http.put(f"{POLICIES}/{policy['id']}", json=policy | {"maxTtl": 60}, headers=provider.admin)
@@ -85,14 +85,14 @@ def test_a_change_after_the_reading_counts(provider, other, trusted, refused, he
     """A policy that goes while the token is made lets nobody in any more."""
     agent, policy = trusted
     replica = provider if held else other
-    ledger = replica.exchange_use_case.ledger
-    settle = ledger.settle
+    group_commit = replica.exchange_use_case.group_commit
+    keep = group_commit.keep
 
-    def too_late(settlement):
+    def too_late(exchange):
         _delete(provider, agent, policy)
-        return settle(settlement)
+        return keep(exchange)
 
-    monkeypatch.setattr(ledger, "settle", too_late)
+    monkeypatch.setattr(group_commit, "keep", too_late)
     refused(replica.exchange(agentId=agent), 403, "TRUST_POLICY_VIOLATION")
 
 
@@ -103,19 +103,19 @@ def test_who_is_refused_leaves_nothing_in_memory(provider, other, trusted, refus
     refused(other.exchange(dev, agentId=agent), 403, "BRANCH_NOT_PERMITTED")
     refused(other.exchange(provider.github_token(repository="octo-org/x")), 403, "TRUST_POLICY_VIOLATION")
 
-    assert other.exchange_use_case.standings._held == {}
+    assert other.exchange_use_case.snapshots._held == {}
 
 
-def settled(provider):
-    """What comes of each settlement of this replica."""
-    ledger, outcomes = provider.exchange_use_case.ledger, []
-    settle = ledger.settle
+def kept_by(provider):
+    """Which exchanges this replica's group commits kept."""
+    group_commit, outcomes = provider.exchange_use_case.group_commit, []
+    keep = group_commit.keep
 
-    def noted(settlement):
-        outcomes.append(settle(settlement))
+    def recorded(exchange):
+        outcomes.append(keep(exchange))
         return outcomes[-1]
 
-    ledger.settle = noted
+    group_commit.keep = recorded
     return outcomes
 
 
@@ -136,7 +136,7 @@ def test_a_policy_is_pinned_at_its_first_use(provider, trusted):
 def test_a_used_token_is_refused(provider, trusted, refused):
     """A replay meets the same refusal as before, is audited once, and is not tried again by the same knowledge."""
     token = provider.github_token()
-    kept = settled(provider)
+    kept = kept_by(provider)
     assert provider.exchange(token, agentId=trusted[0]).status_code == 200
 
     refused(provider.exchange(token, agentId=trusted[0]), 401, "INVALID_OIDC_TOKEN", {"reason": "replayed"})

@@ -1,0 +1,183 @@
+"""Exchanges that the loop handles at the same moment, kept in one transaction: a commit costs the same for one as for ten.
+
+An exchange is decided beforehand, on a snapshot of the policies. The transaction that keeps it first makes sure that
+the database still says the same; if it does not, nothing of that exchange is kept.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sentryagent_idp.concurrency.policy_snapshot import PolicySnapshot
+from sentryagent_idp.concurrency.request_greenlet import RequestGreenlet, current_request
+from sentryagent_idp.domain.audit import AuditRecord
+from sentryagent_idp.domain.trust_policy import TrustPolicy, is_use_due
+from sentryagent_idp.domain.used_token import UsedToken
+from sentryagent_idp.errors import DatabaseUnavailable, ServiceError
+from sentryagent_idp.ports import Clock, Store, Transaction, WriterBusy
+
+_LARGEST = 64
+"""Exchanges in one transaction: each number of rows is a statement of its own, which the driver keeps."""
+_RETRY_SECONDS = 0.0003
+_PATIENCE_SECONDS = 4.0
+"""How long a group waits for other writers, so that an outage is answered well within 10 s."""
+_MOST_USES = 10_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PendingExchange:
+    """One exchange: what it rests on, and what must be kept before its token may leave."""
+
+    snapshot: PolicySnapshot
+    keys_version: int
+    policy: TrustPolicy
+    used: UsedToken
+    record: AuditRecord
+
+
+_Waiting = tuple[PendingExchange, RequestGreenlet]
+_Uses = dict[UUID, datetime]
+"""By policy, the time of its use that was recorded last."""
+_Outcome = Collection[PendingExchange] | BaseException
+"""Those that were kept, or what stopped all of them."""
+
+
+class GroupCommit:
+    """Keeps exchanges; one for each process.
+
+    On SQLite a commit takes about a millisecond and runs on the loop, but never waits there for another writer. On
+    PostgreSQL it runs in a thread, one at a time. Everything here but a commit in a thread runs on the loop, so there
+    is no lock.
+    """
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._waiting: list[_Waiting] = []
+        self._is_committing = False
+        self._give_up_at = 0.0
+        self._used_at = _Uses()
+
+    def keep(self, exchange: PendingExchange) -> bool:
+        """Keep the exchange, and return when it is committed.
+
+        `False` if nothing was kept: its token is used up, or the database no longer says what it rests on.
+        Raises `DatabaseUnavailable`.
+        """
+        request = current_request()
+        outcome = (
+            self._kept([exchange], self._store.write) if request is None else self._queue(exchange, request)
+        )
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return exchange in outcome
+
+    def _queue(self, exchange: PendingExchange, request: RequestGreenlet) -> _Outcome:
+        self._waiting.append((exchange, request))
+        if not self._is_committing:
+            self._is_committing = True
+            loop = asyncio.get_running_loop()
+            self._give_up_at = loop.time() + _PATIENCE_SECONDS
+            # Requests that are whole by now are decided first, and join.
+            loop.call_soon(self._commit)
+        outcome: _Outcome = request.pause()
+        return outcome
+
+    def _commit(self) -> None:
+        """Keep the next group."""
+        group = self._waiting[:_LARGEST]
+        exchanges = [exchange for exchange, _ in group]
+        if not self._store.is_local:
+            work = asyncio.get_running_loop().run_in_executor(None, self._kept, exchanges, self._store.write)
+            work.add_done_callback(lambda done: self._end(group, done.result()))
+            return
+        outcome = self._kept(exchanges, self._store.write_at_once)
+        if isinstance(outcome, WriterBusy):
+            self._try_again(group)
+        else:
+            self._end(group, outcome)
+
+    def _try_again(self, group: Sequence[_Waiting]) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._give_up_at:
+            loop.call_later(_RETRY_SECONDS, self._commit)
+        else:
+            self._end(
+                group,
+                DatabaseUnavailable("Other writers kept the database busy; try again in 2 s.", retry_after=2),
+            )
+
+    def _end(self, group: Sequence[_Waiting], outcome: _Outcome) -> None:
+        """Let the requests of a group go on, and begin the next one."""
+        if isinstance(outcome, DatabaseUnavailable):
+            # Requests that came meanwhile waited for the same database, and must not wait as long once more.
+            group = self._waiting[:]
+        del self._waiting[: len(group)]
+        self._is_committing = bool(self._waiting)
+        if self._waiting:
+            loop = asyncio.get_running_loop()
+            self._give_up_at = loop.time() + _PATIENCE_SECONDS
+            loop.call_soon(self._commit)
+        for _, request in group:
+            request.switch(outcome)
+
+    def _kept(
+        self,
+        exchanges: Sequence[PendingExchange],
+        transaction: Callable[[], AbstractContextManager[Transaction]],
+    ) -> _Outcome:
+        """Those of the exchanges that one transaction kept, or the error that stopped it."""
+        try:
+            with transaction() as tx:
+                return self._keep(tx, exchanges)
+        except (DatabaseUnavailable, WriterBusy) as error:
+            return error
+        except ServiceError:
+            # What the database refuses to store of one must not fail the others: none is kept, each may try alone.
+            return ()
+        except BaseException as error:  # noqa: BLE001 - it is raised in each of the requests
+            return error
+
+    def _keep(self, tx: Transaction, exchanges: Sequence[PendingExchange]) -> Sequence[PendingExchange]:
+        kept = _claim(tx, _current(tx, exchanges))
+        if kept:
+            tx.audit.append_all([exchange.record for exchange in kept])
+            self._record_use(tx, kept)
+        return kept
+
+    def _record_use(self, tx: Transaction, kept: Sequence[PendingExchange]) -> None:
+        """Set `last_used_at` of the policies where that is due."""
+        now = self._clock()
+        policies = {exchange.policy.id: exchange.policy for exchange in kept}
+        due = [
+            policy.id
+            for policy in policies.values()
+            if is_use_due(self._used_at.get(policy.id, policy.last_used_at), now)
+        ]
+        if due:
+            tx.policies.mark_used(due, now)
+            if len(self._used_at) >= _MOST_USES:
+                self._used_at.clear()
+            self._used_at.update(dict.fromkeys(due, now))
+
+
+def _current(tx: Transaction, exchanges: Sequence[PendingExchange]) -> Sequence[PendingExchange]:
+    """Those that rest on what the database says now."""
+    keys_version = tx.signing_keys.version()
+    fingerprints = tx.policies.fingerprints({exchange.snapshot.repository_key for exchange in exchanges})
+    return [
+        exchange
+        for exchange in exchanges
+        if exchange.keys_version == keys_version and exchange.snapshot.is_current(fingerprints)
+    ]
+
+
+def _claim(tx: Transaction, exchanges: Sequence[PendingExchange]) -> Sequence[PendingExchange]:
+    """Those whose token was unused; of several at the same moment one (federation-security B6)."""
+    if not exchanges:
+        return []
+    are_unused = tx.used_tokens.claim_all([exchange.used for exchange in exchanges])
+    return [exchange for exchange, is_unused in zip(exchanges, are_unused, strict=True) if is_unused]

@@ -1,0 +1,42 @@
+"""Requests that run on the event loop, each in a greenlet: one that must wait lets the loop go on with the others.
+
+The rule about what may run on the loop is in this folder's README.md.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any, TypeVar, cast
+
+from greenlet import getcurrent, greenlet
+
+Result = TypeVar("Result")
+
+
+class RequestGreenlet(greenlet):
+    """One request on the loop; its parent is the loop."""
+
+    def pause(self) -> Any:
+        """Let the loop go on until it switches back to this request; what it then hands over."""
+        return cast("greenlet", self.parent).switch()
+
+
+def current_request() -> RequestGreenlet | None:
+    """The request that runs on the loop at the moment; `None` in any other thread."""
+    current = getcurrent()
+    return current if isinstance(current, RequestGreenlet) else None
+
+
+def off_loop(work: Callable[[], Result]) -> Result:
+    """The result of `work`, which may wait: of a request on the loop a thread does it, while the loop goes on.
+
+    In any other thread it is simply called. Raises what `work` raises.
+    """
+    request = current_request()
+    if request is None:
+        return work()
+    # The context has the id of the request, which log lines name.
+    future = asyncio.get_running_loop().run_in_executor(None, copy_context().run, work)
+    future.add_done_callback(request.switch)
+    request.pause()
+    return future.result()

@@ -1,0 +1,34 @@
+"""Each GitHub token is exchanged once (federation-security B6)."""
+
+from datetime import UTC, datetime, timedelta
+
+from sentryagent_idp.domain.identity import CLOCK_LEEWAY_SECONDS, WorkflowIdentity
+from sentryagent_idp.domain.used_token import UsedToken
+from sentryagent_idp.errors import InvalidOidcToken
+from sentryagent_idp.ports import Transaction
+
+_MARGIN = timedelta(seconds=CLOCK_LEEWAY_SECONDS + 60)
+"""The used `jti` outlives the last moment at which its token verifies (federation-security B7)."""
+
+
+def used(identity: WorkflowIdentity) -> UsedToken:
+    """The run's token, as the database keeps that it was exchanged."""
+    return UsedToken(identity.issuer, identity.jti, datetime.fromtimestamp(identity.exp, UTC) + _MARGIN)
+
+
+def check_unused(tx: Transaction, identity: WorkflowIdentity) -> None:
+    """Raise `InvalidOidcToken` (`replayed`) if the run's token was exchanged already."""
+    if tx.used_tokens.contains(identity.issuer, identity.jti):
+        raise _replayed()
+
+
+def use_up(tx: Transaction, identity: WorkflowIdentity) -> None:
+    """Use the run's token; of several requests at the same moment one succeeds. Raises as `check_unused`."""
+    if not tx.used_tokens.claim(used(identity)):
+        raise _replayed()
+
+
+def _replayed() -> InvalidOidcToken:
+    return InvalidOidcToken(
+        "replayed", "This GitHub token was exchanged already; request a new one for each exchange."
+    )

@@ -1,0 +1,236 @@
+"""Exchanges that are kept together, and what one of them cannot do to the others."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+
+from sentryagent_idp.concurrency import group_commit
+from sentryagent_idp.concurrency.group_commit import GroupCommit, PendingExchange
+from sentryagent_idp.concurrency.policy_snapshot import PolicySnapshot
+from sentryagent_idp.concurrency.request_greenlet import RequestGreenlet
+from sentryagent_idp.domain.trust_policy import TrustPolicy
+from sentryagent_idp.domain.used_token import UsedToken
+from sentryagent_idp.errors import DatabaseUnavailable, ValidationFailed
+from sentryagent_idp.ports import WriterBusy
+
+ISSUER = "https://token.actions.githubusercontent.com"
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+class Database:
+    """A store of lists; `busy` times another writer is at it."""
+
+    def __init__(self, *, is_local):
+        self.is_local = is_local
+        self.used, self.records, self.uses, self.sizes = set(), [], [], []
+        self.busy = 0
+        self.failure = None
+
+    @contextmanager
+    def write(self):
+        yield SimpleNamespace(
+            signing_keys=SimpleNamespace(version=lambda: 1),
+            policies=SimpleNamespace(
+                fingerprints=lambda keys: {(ISSUER, key): f"{key} now" for key in keys},
+                mark_used=lambda ids, _now: self.uses.append(sorted(ids)),
+            ),
+            used_tokens=SimpleNamespace(claim_all=self._claim_all),
+            audit=SimpleNamespace(append_all=self._append_all),
+        )
+
+    @contextmanager
+    def write_at_once(self):
+        if self.busy:
+            self.busy -= 1
+            raise WriterBusy
+        with self.write() as tx:
+            yield tx
+
+    def _claim_all(self, tokens):
+        self.sizes.append(len(tokens))
+        return [token.jti not in self.used and not self.used.add(token.jti) for token in tokens]
+
+    def _append_all(self, records):
+        if self.failure:
+            raise self.failure
+        self.records += records
+
+
+@pytest.fixture(params=[True, False], ids=["on the loop", "in a thread"])
+def database(request):
+    """An empty database, local or not."""
+    return Database(is_local=request.param)
+
+
+@pytest.fixture
+def keep(database):
+    """Keeps exchanges that a loop handles at the same moment; what each call ended with."""
+    commits = GroupCommit(database, lambda: NOW)
+
+    def keep(*exchanges):
+        outcomes = {}
+
+        def handle(number, exchange, all_ended):
+            try:
+                outcomes[number] = commits.keep(exchange)
+            except Exception as error:  # noqa: BLE001 - the test looks at what each call ended with
+                outcomes[number] = error
+            if len(outcomes) == len(exchanges):
+                all_ended.set()
+
+        async def handle_all():
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+            all_ended = asyncio.Event()
+            for number, exchange in enumerate(exchanges):
+                RequestGreenlet(handle).switch(number, exchange, all_ended)
+            await asyncio.wait_for(all_ended.wait(), 10)
+
+        asyncio.run(handle_all())
+        return [outcomes[number] for number in range(len(exchanges))]
+
+    return keep
+
+
+def _exchange(jti, *, repository="octo/repo", fingerprint=None, keys_version=1, policy=0, last_used_at=NOW):
+    return PendingExchange(
+        snapshot=PolicySnapshot(ISSUER, repository, None, fingerprint or f"{repository} now", [], True),
+        keys_version=keys_version,
+        policy=TrustPolicy(
+            id=UUID(int=policy),
+            issuer=ISSUER,
+            repository=repository,
+            created_at=NOW,
+            updated_at=NOW,
+            last_used_at=last_used_at,
+        ),
+        used=UsedToken(ISSUER, jti, NOW),
+        record=f"record of {jti}",
+    )
+
+
+def test_exchanges_of_one_moment_are_kept_together(database, keep):
+    """One transaction for all, and each has its record."""
+    outcomes = keep(*(_exchange(f"jti-{number}") for number in range(9)))
+
+    assert outcomes == [True] * 9
+    assert database.sizes == [9]
+    assert database.records == [f"record of jti-{number}" for number in range(9)]
+
+
+def test_a_group_is_bounded(database, keep, monkeypatch):
+    """The exchanges beyond the bound follow in the next groups."""
+    monkeypatch.setattr(group_commit, "_LARGEST", 4)
+
+    assert keep(*(_exchange(f"jti-{number}") for number in range(10))) == [True] * 10
+    assert database.sizes == [4, 4, 2]
+
+
+def test_outside_of_a_loop_an_exchange_is_kept_alone(database):
+    """As in a thread: there is nobody to wait for."""
+    assert GroupCommit(database, lambda: NOW).keep(_exchange("a"))
+    assert database.records == ["record of a"]
+
+
+def test_only_what_is_still_true_is_kept(database, keep):
+    """Of outdated exchanges, and of a used token, nothing is kept; the others do not notice."""
+    assert keep(_exchange("first")) == [True]
+    outcomes = keep(
+        _exchange("first"),
+        _exchange("other policies", fingerprint="before"),
+        _exchange("other keys", keys_version=2),
+        _exchange("good", repository="octo/other"),
+        _exchange("twin"),
+        _exchange("twin"),
+    )
+
+    assert outcomes == [False, False, False, True, True, False]
+    assert sorted(database.records) == ["record of first", "record of good", "record of twin"]
+    assert database.used == {"first", "good", "twin"}
+
+
+def test_nothing_is_asked_of_the_database_for_nothing(database, keep):
+    """If all are outdated, no token is claimed and no record written."""
+    assert keep(_exchange("a", fingerprint="before")) == [False]
+    assert (database.sizes, database.records) == ([], [])
+
+
+def test_use_of_a_policy_is_recorded_once_for_a_group(database, keep):
+    """And not for an exchange that is not kept."""
+    keep(
+        _exchange("a", policy=1, last_used_at=None),
+        _exchange("b", policy=2, last_used_at=None),
+        _exchange("c", policy=2, last_used_at=None),
+        _exchange("d", policy=3, last_used_at=None, fingerprint="before"),
+    )
+
+    assert database.uses == [[UUID(int=1), UUID(int=2)]]
+
+
+@pytest.mark.parametrize(("age", "is_recorded"), [(None, True), (60, True), (59, False)])
+def test_use_is_recorded_once_a_minute(database, keep, age, is_recorded):
+    """By what the database said, and then by what this process recorded; ages in seconds."""
+    last_used_at = None if age is None else NOW - timedelta(seconds=age)
+    keep(_exchange("a", last_used_at=last_used_at))
+    keep(_exchange("b", last_used_at=last_used_at))
+
+    assert database.uses == ([[UUID(int=0)]] if is_recorded else [])
+
+
+def test_recorded_uses_are_bounded(database, keep, monkeypatch):
+    """Too many are forgotten together; the statement itself keeps to the minute then."""
+    monkeypatch.setattr(group_commit, "_MOST_USES", 2)
+    for number in range(3):
+        keep(_exchange(f"a{number}", policy=number, last_used_at=None))
+    keep(_exchange("b", policy=0, last_used_at=None))
+
+    assert database.uses == [[UUID(int=number)] for number in (0, 1, 2, 0)]
+
+
+def test_an_outage_meets_all_that_wait(database, keep, monkeypatch):
+    """Also those of later groups: one outage is waited for once."""
+    monkeypatch.setattr(group_commit, "_LARGEST", 2)
+    database.failure = DatabaseUnavailable("The database does not answer; try again in 2 s.", retry_after=2)
+
+    assert keep(_exchange("a"), _exchange("b"), _exchange("c")) == [database.failure] * 3
+    assert database.sizes == [2]
+
+
+def test_what_cannot_be_stored_of_one_does_not_fail_the_others(database, keep):
+    """None of the transaction is kept, so that each may try alone."""
+    database.failure = ValidationFailed("request", "a value cannot be stored")
+
+    assert keep(_exchange("a"), _exchange("b")) == [False, False]
+
+
+def test_a_defect_reaches_those_who_wait(database, keep):
+    """Nobody waits for ever for a commit that failed, and the next group is served."""
+    database.failure = RuntimeError("a defect")
+    assert keep(_exchange("a"), _exchange("b")) == [database.failure] * 2
+
+    database.failure = None
+    assert keep(_exchange("c")) == [True]
+
+
+def test_another_writer_is_waited_for_without_stopping_the_loop(keep, database):
+    """The group tries again, and others join it meanwhile."""
+    database.is_local, database.busy = True, 3
+
+    assert keep(_exchange("a"), _exchange("b")) == [True, True]
+    assert (database.busy, database.sizes) == (0, [2])
+
+
+def test_a_writer_that_never_ends_is_an_outage(keep, database, monkeypatch):
+    """It is answered in time, and the next group is served."""
+    monkeypatch.setattr(group_commit, "_PATIENCE_SECONDS", 0.01)
+    database.is_local, database.busy = True, 1_000_000
+
+    (outcome,) = keep(_exchange("a"))
+
+    assert isinstance(outcome, DatabaseUnavailable)
+    database.busy = 0
+    assert keep(_exchange("b")) == [True]

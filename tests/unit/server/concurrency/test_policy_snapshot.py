@@ -1,0 +1,73 @@
+"""What a process holds of repositories and agents."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sentryagent_idp.concurrency import policy_snapshot
+from sentryagent_idp.concurrency.policy_snapshot import PolicySnapshot, SnapshotCache
+from sentryagent_idp.domain.identity import WorkflowIdentity
+from sentryagent_idp.domain.trust_policy import TrustPolicy
+
+ISSUER = "https://token.actions.githubusercontent.com"
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+AGENT = UUID("3f2504e0-4f89-41d3-9a0c-0305e82c3301")
+
+
+def _policy(number=0, **members):
+    return TrustPolicy(
+        **{
+            "id": UUID(int=number),
+            "issuer": ISSUER,
+            "repository": "octo/repo",
+            "created_at": NOW,
+            "updated_at": NOW,
+        }
+        | members
+    )
+
+
+def _snapshot(repository="octo/repo", agent_id=AGENT, policies=1, fingerprint="1"):
+    held = [_policy(number) for number in range(policies)]
+    return PolicySnapshot(ISSUER, repository, agent_id, fingerprint, held, agent_is_active=True)
+
+
+def _run(repository="octo/repo"):
+    return replace(WorkflowIdentity.hypothetical(ISSUER, _CLAIMS), repository=repository)
+
+
+_CLAIMS = {
+    "repository": "octo/repo",
+    "repository_id": "1",
+    "repository_owner_id": "2",
+    "ref": "refs/heads/main",
+    "event_name": "push",
+}
+
+
+def test_what_was_read_last_is_held():
+    """By issuer, repository without case, and agent; the latest reading replaces the one before."""
+    cache = SnapshotCache()
+    cache.hold(_snapshot())
+    latest = _snapshot(fingerprint="2")
+    cache.hold(latest)
+
+    assert cache.held(_run("Octo/Repo"), AGENT) is latest
+    assert cache.held(_run(), None) is None
+    assert cache.held(_run("octo/other"), AGENT) is None
+    assert cache.held(replace(_run(), issuer="https://other.example"), AGENT) is None
+
+
+def test_cache_is_bounded(monkeypatch):
+    """The oldest go when too many policies are held; a repository that alone has too many is never held."""
+    monkeypatch.setattr(policy_snapshot, "_MOST_POLICIES", 10)
+    cache = SnapshotCache()
+    for name in ("a", "b", "b", "c"):
+        cache.hold(_snapshot(f"octo/{name}", policies=4))
+    held = [cache.held(_run(f"octo/{name}"), AGENT) is not None for name in "abc"]
+    cache.hold(_snapshot("octo/large", policies=11))
+
+    assert held == [False, True, True]
+    assert cache.held(_run("octo/large"), AGENT) is None
+    cache.hold(_snapshot("octo/d", policies=10))
+    assert cache.held(_run("octo/d"), AGENT) is not None
