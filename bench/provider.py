@@ -25,7 +25,8 @@ from bench.workload import AUDIENCE, REPOSITORIES, TokenKind
 from mock_idp.server import MockIdp
 from sentryagent_idp.app import utc_now
 from sentryagent_idp.domain.audit import RequestContext
-from sentryagent_idp.ports import Store, UsedToken
+from sentryagent_idp.domain.used_token import UsedToken
+from sentryagent_idp.ports import Store
 from sentryagent_idp.runtime.ids import uuid7
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.use_cases.audit import Auditor

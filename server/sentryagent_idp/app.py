@@ -25,7 +25,7 @@ from sentryagent_idp.api import (
     well_known,
 )
 from sentryagent_idp.api.client_addresses import ClientAddresses
-from sentryagent_idp.api.use_cases import Services, install
+from sentryagent_idp.api.use_cases import UseCases, install
 from sentryagent_idp.concurrency.group_commit import GroupCommit
 from sentryagent_idp.concurrency.loop import MAX_BODY_BYTES
 from sentryagent_idp.concurrency.policy_snapshot import SnapshotCache
@@ -39,12 +39,11 @@ from sentryagent_idp.runtime.rate_limit import PerMinute, WrongSecretsPerMinute
 from sentryagent_idp.tokens.signing_key import UnreadableKey
 from sentryagent_idp.use_cases.agents import Registration
 from sentryagent_idp.use_cases.audit import Auditor, AuditReader
-from sentryagent_idp.use_cases.authentication import Authentication
-from sentryagent_idp.use_cases.clients import ClientAuthentication
+from sentryagent_idp.use_cases.authentication import Authentication, ClientAuthentication
 from sentryagent_idp.use_cases.credentials import CredentialAdmin
 from sentryagent_idp.use_cases.exchange import Exchange
 from sentryagent_idp.use_cases.key_ring import KeyRing, PublishedKeys
-from sentryagent_idp.use_cases.readiness import ObservableKeys, Readiness
+from sentryagent_idp.use_cases.readiness import ObservableKeys, ReadinessCheck
 from sentryagent_idp.use_cases.rejections import RefusalAudit, RejectionCounter
 from sentryagent_idp.use_cases.sealing import AuditChain
 from sentryagent_idp.use_cases.secret_hashing import SecretHashing
@@ -87,7 +86,7 @@ def new_token_id() -> str:
 def create_app(settings: Settings, world: World) -> Flask:
     """The application; nothing is read from the environment, and nothing is asked of the database yet."""
     app = bare_app()
-    install(app, _services(settings, world))
+    install(app, _use_cases(settings, world))
     return app
 
 
@@ -163,12 +162,12 @@ def _exchange(settings: Settings, world: World, keys: KeyRing, auditor: Auditor)
     )
 
 
-def _services(settings: Settings, world: World) -> Services:
+def _use_cases(settings: Settings, world: World) -> UseCases:
     store, clock = world.store, world.clock
     keys = KeyRing(settings.passphrases, _leave_out)
     auditor = Auditor(clock, uuid7)
     hashing = SecretHashing()
-    return Services(
+    return UseCases(
         key_sets=PublishedKeys(store, keys),
         authentication=_authentication(settings, store, keys, world.rejections, clock),
         exchange=_exchange(settings, world, keys, auditor),
@@ -187,11 +186,9 @@ def _services(settings: Settings, world: World) -> Services:
         chain=AuditChain(store),
         address_limit=PerMinute(settings.rate_limit * _ADDRESS_ALLOWANCE, what="address"),
         wrong_secrets=WrongSecretsPerMinute(),
-        issuer=settings.public_url,
-        token_audience=settings.token_audience,
         oidc_audience=settings.oidc_audience,
         explain=settings.explain,
         client_addresses=ClientAddresses(settings.trusted_proxies, PerMinute(1, what="header")),
         metrics=world.metrics,
-        readiness=Readiness(store, keys, world.issuer_keys, world.migrations_pending),
+        readiness=ReadinessCheck(store, keys, world.issuer_keys, world.migrations_pending),
     )

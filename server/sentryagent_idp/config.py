@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -19,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from sentryagent_idp.runtime.addresses import Network, network
+from sentryagent_idp.runtime.addresses import Network, is_loopback, network
 
 PREFIX = "SENTRYAGENT_"
 
@@ -45,16 +44,6 @@ _MIN_ENCRYPTION_KEY_LENGTH = 32
 
 class ConfigurationError(Exception):
     """A setting is wrong; the message is one line that names the variable and what to write instead."""
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether a URL's host is this machine: `localhost`, 127.0.0.0/8 or ::1."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host or "").is_loopback
-    except ValueError:
-        return False
 
 
 def _web_url(text: str) -> str:

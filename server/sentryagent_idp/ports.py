@@ -1,24 +1,23 @@
-"""What the use cases ask of the world: the database, in protocols that `sentryagent_idp.store` fulfils.
+"""What the use cases require of the database, in protocols that `sentryagent_idp.store` fulfils.
 
 A `Transaction` is one database transaction: all of it is committed when its block ends, none of it when it raises.
 """
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 from uuid import UUID
 
-from sentryagent_idp.domain.agent import Agent, AgentStatus, Credential
-from sentryagent_idp.domain.audit import AuditRecord
-from sentryagent_idp.domain.audit_chain import Row, Seal, SealedRecord
-from sentryagent_idp.domain.claims import SignedClaims
+from sentryagent_idp.domain.agent import Agent, AgentFilter, AgentStatus, Credential
+from sentryagent_idp.domain.audit import AuditFilter, AuditRecord
+from sentryagent_idp.domain.audit_chain import AuditTail, AuditWindow, Row, Seal, SealedRecord
 from sentryagent_idp.domain.client import AdminClient
-from sentryagent_idp.domain.trust_policy import TrustPolicy
-
-Item = TypeVar("Item")
+from sentryagent_idp.domain.identity import SignedClaims
+from sentryagent_idp.domain.records import Page
+from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
+from sentryagent_idp.domain.trust_policy import PolicyFilter, TrustPolicy
+from sentryagent_idp.domain.used_token import UsedToken
 
 Clock = Callable[[], datetime]
 """The present, in UTC."""
@@ -27,104 +26,6 @@ NewId = Callable[[], UUID]
 
 NewTokenId = Callable[[], str]
 """A fresh `jti` of at least 128 random bits (RFC 7519, 4.1.7)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[Item]):
-    """One page of a list, and how many items there are in all."""
-
-    data: Sequence[Item]
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyFilter:
-    """What a list of policies is narrowed to; `repository` is compared without case."""
-
-    provider: str | None = None
-    repository: str | None = None
-    agent_id: UUID | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AgentFilter:
-    """What a list of agents is narrowed to.
-
-    `email` is compared without case. The last two are the caller's own limits, never a client's wish:
-    a repository sees the agents that it registered, an agent sees itself.
-    """
-
-    owner: str | None = None
-    agent_type: str | None = None
-    status: AgentStatus | None = None
-    email: str | None = None
-    registered_by_repository_id: str | None = None
-    agent_id: UUID | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AuditFilter:
-    """What the audit is narrowed to; `start` is inclusive, `end` exclusive, `after` is the last event already seen."""
-
-    action: str | None = None
-    outcome: str | None = None
-    actor: str | None = None
-    agent_id: UUID | None = None
-    policy_id: UUID | None = None
-    policy_version: int | None = None
-    repository: str | None = None
-    request_id: str | None = None
-    address: str | None = None
-    event_id: UUID | None = None
-    start: datetime | None = None
-    end: datetime | None = None
-    after: UUID | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class UsedToken:
-    """A GitHub token that was exchanged, and how long its name is kept."""
-
-    issuer: str
-    jti: str
-    keep_until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class AuditWindow:
-    """Some records by sequence number: the last number, how many there are, and how many of them are sealed."""
-
-    last: int
-    records: int
-    sealed: int
-
-
-@dataclass(frozen=True, slots=True)
-class AuditTail:
-    """The records after the last sealed one, and how many numbers among them no record has."""
-
-    records: int
-    missing: int
-
-
-class KeyStatus(StrEnum):
-    """A signing key is published before it signs, signs while it is active, and still verifies when it is retired."""
-
-    NEXT = "next"
-    ACTIVE = "active"
-    RETIRED = "retired"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredKey:
-    """One signing key as the database has it: PKCS #8 in PEM, encrypted where an encryption key is configured."""
-
-    kid: str
-    alg: str
-    private_pem: bytes = field(repr=False)
-    status: KeyStatus
-    created_at: datetime
-    retired_at: datetime | None = None
 
 
 class Policies(Protocol):
@@ -139,17 +40,18 @@ class Policies(Protocol):
     def fingerprints(self, repository_keys: Collection[str]) -> Mapping[tuple[str, str], Hashable]:
         """A value for each of these repositories, by issuer and repository, that has policies; nothing is locked.
 
-        It is another one as soon as a policy is added, changed, pinned or removed, or the agent of one changes its
-        status.
+        There must be one repository at least. The value is another one as soon as a policy is added, changed, pinned
+        or removed, or the agent of one changes its status.
         """
 
     def page(self, wanted: PolicyFilter, *, page: int, limit: int) -> Page[TrustPolicy]:
         """One page by `created_at`, then `id`."""
 
     def derived_from(self, policy_id: UUID) -> Sequence[TrustPolicy]:
-        """The policies that were written for agents registered under this bootstrap policy.
+        """The policies that were written for agents registered under this bootstrap policy, oldest first.
 
-        Inside a write transaction their rows stay locked until the end.
+        Inside a write transaction their rows stay locked until the end: one that is detached at the same moment must
+        not be changed or removed after that.
         """
 
     def add(self, policy: TrustPolicy) -> None:
@@ -225,7 +127,7 @@ class AdminClients(Protocol):
         """The client; inside a write transaction its row stays locked until the end."""
 
     def all(self) -> Sequence[AdminClient]:
-        """Every client, revoked ones too, oldest first."""
+        """All clients, revoked ones too, oldest first."""
 
     def add(self, client: AdminClient) -> None:
         """Store a new client."""
@@ -302,7 +204,7 @@ class AuditSeals(Protocol):
         """Store the next seals, and which sequence numbers they leave open."""
 
     def close_gaps(self, before: datetime) -> None:
-        """Wait no longer for numbers that were left open before."""
+        """Wait no longer for numbers that were left open before: no transaction that took them can still be open."""
 
     def after(self, number: int, *, limit: int) -> Sequence[SealedRecord]:
         """The next seals with their records."""
@@ -317,7 +219,10 @@ class AuditSeals(Protocol):
         """What was written after the last sealed record."""
 
     def purge(self, before: datetime, *, limit: int) -> int:
-        """Delete at most `limit` of the first sealed records, as far as they are older; returns how many went."""
+        """Delete at most `limit` of the first sealed records, as far as they are older; returns how many went.
+
+        The last of their seals stays as the new anchor.
+        """
 
 
 class SigningKeys(Protocol):
@@ -327,7 +232,7 @@ class SigningKeys(Protocol):
         """Wait until nobody else changes the keys, and keep it so until the transaction ends."""
 
     def all(self) -> Sequence[StoredKey]:
-        """Every key, oldest first."""
+        """All keys, oldest first."""
 
     def add(self, key: StoredKey) -> None:
         """Store a new key."""
@@ -345,8 +250,8 @@ class SigningKeys(Protocol):
         """A number that changes with every change of the keys: caches compare it."""
 
 
-class Facts(Protocol):
-    """Facts about this provider that the command line must share with `serve`, such as its issuer."""
+class PublishedSettings(Protocol):
+    """Settings of the running provider that the command line must share, such as its issuer."""
 
     def get(self, name: str) -> Any:
         """The JSON value stored under `name`, or `None`."""
@@ -377,7 +282,7 @@ class Transaction(Protocol):
     @property
     def signing_keys(self) -> SigningKeys: ...
     @property
-    def facts(self) -> Facts: ...
+    def settings(self) -> PublishedSettings: ...
 
 
 class WriterBusy(Exception):
@@ -392,7 +297,7 @@ class Store(Protocol):
         """Whether a transaction runs in this process, without a network, so that a short one takes a millisecond."""
 
     def read(self) -> AbstractContextManager[Transaction]:
-        """A transaction that only reads."""
+        """A transaction that only reads: the database refuses to write in it."""
 
     def write(self) -> AbstractContextManager[Transaction]:
         """A transaction that may write; on SQLite it holds the write lock from its beginning."""
@@ -409,17 +314,3 @@ class VerifyIdToken(Protocol):
 
         Raises `InvalidOidcToken`, and `IssuerUnavailable` if there is no key to check with.
         """
-
-
-class RateLimit(Protocol):
-    """Counts requests by a name, in this process."""
-
-    def check(self, key: str) -> None:
-        """Count one request for `key`; raises `RateLimited` where it is one too many."""
-
-
-class WrongSecretLimit(Protocol):
-    """Counts the wrong client secrets of an address, in this process."""
-
-    def watch(self, address: str, unverified_client_id: str) -> AbstractContextManager[None]:
-        """Check a secret in the block; raises `RateLimited` before it, and counts its `InvalidClient`."""

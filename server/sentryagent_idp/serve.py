@@ -18,13 +18,12 @@ from sentryagent_idp.concurrency.loop import RsgiApplication
 from sentryagent_idp.concurrency.request_greenlet import off_loop
 from sentryagent_idp.config import Settings
 from sentryagent_idp.github.issuer_keys import GithubIssuerKeys
-from sentryagent_idp.published_settings import remember
 from sentryagent_idp.runtime import granian_workarounds, logs, metrics, periodic
 from sentryagent_idp.runtime.ids import uuid7
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.store.url import parse, sqlite_file
-from sentryagent_idp.use_cases import sealing
+from sentryagent_idp.use_cases import published_settings, sealing
 from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.housekeeping import Housekeeping
 from sentryagent_idp.use_cases.key_ring import ensure_signing_key
@@ -107,7 +106,7 @@ def prepare(settings: Settings) -> None:
     _warn_of_other_readers(settings.database_url)
     with Database(settings.database_url) as store:
         ensure_signing_key(store, settings.signing_alg, settings.passphrases, utc_now)
-        remember(store, settings)
+        published_settings.save(store, public_url=settings.public_url, token_audience=settings.token_audience)
     if not settings.passphrases:
         log.warning(
             "private keys are stored in clear, also in backups of the database; "

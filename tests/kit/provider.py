@@ -106,7 +106,7 @@ class Provider:
 
     def admin_headers(self, *scopes: str) -> dict[str, str]:
         tokens = token_service(self.settings, self.store, KeyRing(self.settings.passphrases), self.clock)
-        return bearer(tokens.issue_to_admin("admin-cli", scopes or ALL_SCOPES, 3600, HERE).access_token)
+        return bearer(tokens.issue_to_admin("admin-cli", scopes or ALL_SCOPES, 3600, HERE)["access_token"])
 
     def call(self, method: str, path: str, headers: dict[str, str] | None = None, **request: Any) -> Any:
         """Ask the API, as an admin who may do everything unless other headers are given."""

@@ -5,16 +5,16 @@ from uuid import UUID
 
 from flask import Blueprint, Response, jsonify, url_for
 
+from sentryagent_idp import errors
+from sentryagent_idp.api import responses
+from sentryagent_idp.api.description import PAGING, TEXT, Description
 from sentryagent_idp.api.guards import caller, requires
 from sentryagent_idp.api.models import AgentChanges, NewAgent, NewCredential
 from sentryagent_idp.api.requests import context, has_body, page_and_limit, parse_uuid, read_json, read_query
 from sentryagent_idp.api.responses import created, listed
-from sentryagent_idp.api.use_cases import services
-from sentryagent_idp.domain import scopes
-from sentryagent_idp.domain.agent import AGENT_TYPES, AgentStatus, Credential
-from sentryagent_idp.domain.records import agent_record, credential_record
-from sentryagent_idp.errors import AgentNotFound, CredentialNotFound, ValidationFailed
-from sentryagent_idp.ports import AgentFilter
+from sentryagent_idp.api.use_cases import use_cases
+from sentryagent_idp.domain import records, scopes
+from sentryagent_idp.domain.agent import AGENT_TYPES, AgentFilter, AgentStatus, Credential
 from sentryagent_idp.use_cases.agents import AgentDraft
 
 bp = Blueprint("agents", __name__)
@@ -23,22 +23,43 @@ _ITEM = "/agents/<agent_id>"
 _CREDENTIALS = f"{_ITEM}/credentials"
 _CREDENTIAL = f"{_CREDENTIALS}/<credential_id>"
 
+_NO_AGENT = (errors.AgentNotFound, errors.AgentDecommissioned)
+_NO_CREDENTIAL = (*_NO_AGENT, errors.CredentialNotFound)
+
 
 @bp.post("/agents")
+@Description(
+    (records.Agent,),
+    statuses=(201,),
+    body=NewAgent,
+    response_headers=("Location",),
+    refusals=(errors.AgentAlreadyExists,),
+    example={"email": "release-bot@octo-org.example", "agentType": "custom", "capabilities": ["ci:run"]},
+)
 @requires(scopes.AGENTS_WRITE)
 def register() -> Response:
     """Register an agent."""
     body, _ = read_json(NewAgent)
     draft = AgentDraft(**{**dict(body), "capabilities": tuple(body.capabilities)})
-    agent = services().registration.register(caller(), draft, context())
-    return created(agent_record(agent), url_for("agents.read", agent_id=agent.agent_id))
+    agent = use_cases().registration.register(caller(), draft, context())
+    return created(records.agent_record(agent), url_for("agents.read", agent_id=agent.agent_id))
 
 
 @bp.get("/agents")
+@Description(
+    (responses.Agents,),
+    query={
+        "owner": TEXT,
+        "agentType": {"type": "string", "enum": list(AGENT_TYPES)},
+        "status": {"type": "string", "enum": list(AgentStatus)},
+        "email": TEXT,
+        **PAGING,
+    },
+)
 @requires(scopes.AGENTS_READ)
 def list_agents() -> dict[str, Any]:
     """The agents that the caller may see."""
-    query = read_query({"page", "limit", "owner", "agentType", "status", "email"})
+    query = read_query()
     page, limit = page_and_limit(query)
     wanted = AgentFilter(
         owner=query.get("owner"),
@@ -46,90 +67,109 @@ def list_agents() -> dict[str, Any]:
         status=_status(query),
         email=query.get("email"),
     )
-    found = services().registration.page(caller(), wanted, page=page, limit=limit)
-    return listed(found, agent_record, page, limit)
+    found = use_cases().registration.page(caller(), wanted, page=page, limit=limit)
+    return listed(found, records.agent_record, page, limit)
 
 
 @bp.get(_ITEM)
+@Description((records.Agent,), refusals=(errors.AgentNotFound,))
 @requires(scopes.AGENTS_READ)
-def read(agent_id: str) -> dict[str, Any]:
+def read(agent_id: str) -> records.Agent:
     """One agent."""
-    return agent_record(services().registration.get(caller(), _agent_id(agent_id)))
+    return records.agent_record(use_cases().registration.get(caller(), _agent_id(agent_id)))
 
 
 @bp.patch(_ITEM)
+@Description(
+    (records.Agent,),
+    body=AgentChanges,
+    refusals=(*_NO_AGENT, errors.AgentAlreadyExists),
+    example={"version": "1.1.0"},
+)
 @requires(scopes.AGENTS_WRITE)
-def update(agent_id: str) -> dict[str, Any]:
+def update(agent_id: str) -> records.Agent:
     """Change some members of an agent."""
     identifier = _agent_id(agent_id)
     body, _ = read_json(AgentChanges)
-    members = body.model_dump(by_alias=True, exclude_none=True)
-    if "capabilities" in members:
-        members["capabilities"] = tuple(members["capabilities"])
-    if "status" in members:
-        members["status"] = AgentStatus(members["status"])
-    return agent_record(services().registration.update(caller(), identifier, members, context()))
+    fields = body.model_dump(exclude_none=True)
+    if "capabilities" in fields:
+        fields["capabilities"] = tuple(fields["capabilities"])
+    if "status" in fields:
+        fields["status"] = AgentStatus(fields["status"])
+    return records.agent_record(use_cases().registration.update(caller(), identifier, fields, context()))
 
 
 @bp.delete(_ITEM)
+@Description(statuses=(204,), media_type="", refusals=_NO_AGENT)
 @requires(scopes.AGENTS_WRITE)
 def decommission(agent_id: str) -> tuple[str, int]:
     """Decommission an agent, for ever."""
-    services().registration.decommission(caller(), _agent_id(agent_id), context())
+    use_cases().registration.decommission(caller(), _agent_id(agent_id), context())
     return "", 204
 
 
 @bp.post(_CREDENTIALS)
+@Description(
+    (records.NewSecret,),
+    statuses=(201,),
+    body=NewCredential,
+    body_is_optional=True,
+    refusals=(*_NO_AGENT, errors.TooManyCredentials, errors.RateLimited),
+    example={"expiresAt": "2027-01-31T12:00:00Z"},
+)
 @requires(scopes.AGENTS_WRITE)
 def generate_credential(agent_id: str) -> Response:
     """A new client secret, shown once."""
     identifier = _agent_id(agent_id)
     expires_at = read_json(NewCredential)[0].expires_at if has_body() else None
-    credential, secret = services().credentials.generate(caller(), identifier, expires_at, context())
+    credential, secret = use_cases().credentials.generate(caller(), identifier, expires_at, context())
     return _with_secret(credential, secret, 201)
 
 
 @bp.get(_CREDENTIALS)
+@Description((responses.Credentials,), query=PAGING, refusals=(errors.AgentNotFound,))
 @requires(scopes.AGENTS_WRITE)
 def list_credentials(agent_id: str) -> dict[str, Any]:
     """The agent's credentials, without secrets."""
-    query = read_query({"page", "limit"})
-    page, limit = page_and_limit(query)
-    found = services().credentials.page(caller(), _agent_id(agent_id), page=page, limit=limit)
-    return listed(found, credential_record, page, limit)
+    page, limit = page_and_limit(read_query())
+    found = use_cases().credentials.page(caller(), _agent_id(agent_id), page=page, limit=limit)
+    return listed(found, records.credential_record, page, limit)
 
 
 @bp.post(f"{_CREDENTIAL}/rotate")
+@Description((records.NewSecret,), refusals=(*_NO_CREDENTIAL, errors.RateLimited))
 @requires(scopes.AGENTS_WRITE)
 def rotate_credential(agent_id: str, credential_id: str) -> Response:
     """A new secret for a credential; the old one ends."""
-    credential, secret = services().credentials.rotate(
+    credential, secret = use_cases().credentials.rotate(
         caller(), _agent_id(agent_id), _credential_id(credential_id), context()
     )
     return _with_secret(credential, secret, 200)
 
 
 @bp.delete(_CREDENTIAL)
+@Description(statuses=(204,), media_type="", refusals=_NO_CREDENTIAL)
 @requires(scopes.AGENTS_WRITE)
 def revoke_credential(agent_id: str, credential_id: str) -> tuple[str, int]:
     """End a credential."""
-    services().credentials.revoke(caller(), _agent_id(agent_id), _credential_id(credential_id), context())
+    use_cases().credentials.revoke(caller(), _agent_id(agent_id), _credential_id(credential_id), context())
     return "", 204
 
 
 def _with_secret(credential: Credential, secret: str, status: int) -> Response:
-    response = jsonify({**credential_record(credential), "clientSecret": secret})
+    record: records.NewSecret = {**records.credential_record(credential), "clientSecret": secret}
+    response = jsonify(record)
     response.status_code = status
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 def _agent_id(text: str) -> UUID:
-    return parse_uuid(text, AgentNotFound("There is no agent with this id that this token may see."))
+    return parse_uuid(text, errors.AgentNotFound("There is no agent with this id that this token may see."))
 
 
 def _credential_id(text: str) -> UUID:
-    return parse_uuid(text, CredentialNotFound("The agent has no live credential with this id."))
+    return parse_uuid(text, errors.CredentialNotFound("The agent has no live credential with this id."))
 
 
 def _status(query: dict[str, str]) -> AgentStatus | None:
@@ -140,5 +180,5 @@ def _status(query: dict[str, str]) -> AgentStatus | None:
 def _word(query: dict[str, str], name: str, allowed: tuple[str, ...]) -> str | None:
     word = query.get(name)
     if word is not None and word not in allowed:
-        raise ValidationFailed(name, f"it must be one of {', '.join(allowed)}")
+        raise errors.ValidationFailed(name, f"it must be one of {', '.join(allowed)}")
     return word

@@ -6,8 +6,8 @@ from functools import lru_cache
 import structlog
 
 from sentryagent_idp.errors import RateLimited
-from sentryagent_idp.ports import RateLimit
 from sentryagent_idp.runtime.addresses import Network, read_hop
+from sentryagent_idp.runtime.rate_limit import PerMinute
 
 log = structlog.get_logger()
 
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 class ClientAddresses:
     """Reads the client's address of a request; `warnings` says how often an unreadable header is logged."""
 
-    def __init__(self, proxies: Sequence[Network], warnings: RateLimit) -> None:
+    def __init__(self, proxies: Sequence[Network], warnings: PerMinute) -> None:
         self._proxies = proxies
         self._warnings = warnings
         self._look_up = lru_cache(maxsize=1024)(self._read)

@@ -9,6 +9,7 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, render_template
 
+from sentryagent_idp.api.description import Description
 from sentryagent_idp.api.openapi import Json, document
 from sentryagent_idp.api.requests import JSON
 
@@ -20,12 +21,14 @@ _POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none
 
 
 @bp.get("/openapi.json")
+@Description(needs_database=False)
 def openapi() -> Response:
     """This document (OpenAPI 3.1)."""
     return Response(_json(_app()), content_type=JSON)
 
 
 @bp.get("/docs")
+@Description(media_type="text/html", needs_database=False)
 def docs() -> Response:
     """This document as a page for people."""
     response = Response(_page(_app()), content_type="text/html; charset=utf-8")

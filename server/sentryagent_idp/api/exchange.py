@@ -1,12 +1,15 @@
 """`POST /oidc/token`: the exchange, in JSON and in the form of RFC 8693; `GET /oidc/audience`."""
 
-from typing import Any
+from typing import Literal
 from uuid import UUID
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, request
+from typing_extensions import TypedDict
 
-from sentryagent_idp.api.models import ExchangeBody
-from sentryagent_idp.api.observation import note_dry_run
+from sentryagent_idp import errors
+from sentryagent_idp.api.description import EXAMPLE_AGENT, Description
+from sentryagent_idp.api.models import ExchangeBody, ExchangeForm
+from sentryagent_idp.api.observation import mark_dry_run
 from sentryagent_idp.api.requests import (
     FORM,
     check_grant_type,
@@ -17,38 +20,82 @@ from sentryagent_idp.api.requests import (
     read_json,
     scope_of,
 )
-from sentryagent_idp.api.use_cases import services
+from sentryagent_idp.api.responses import with_token
+from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import scopes
-from sentryagent_idp.domain.records import timestamp
-from sentryagent_idp.errors import InvalidTarget, ValidationFailed
+from sentryagent_idp.domain.records import IdText, Positive, TimeText, timestamp
 from sentryagent_idp.use_cases.exchange import ExchangeRequest, Grant
 
 bp = Blueprint("exchange", __name__)
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
-ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
+AccessTokenType = Literal["urn:ietf:params:oauth:token-type:access_token"]
+ACCESS_TOKEN_TYPE: AccessTokenType = "urn:ietf:params:oauth:token-type:access_token"
 SUBJECT_TOKEN_TYPES = ("urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token")
 AGENT_RESOURCE_PREFIX = "urn:sentryagent:agent:"
 
 
+class ExchangedToken(TypedDict):
+    """RFC 8693, section 2.2.1; `expires_in` is in seconds."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: Positive
+    expires_at: TimeText
+    scope: str
+    issued_token_type: AccessTokenType
+
+
+class DryRun(TypedDict):
+    """What an exchange would have given; nothing was burnt, pinned or issued."""
+
+    dryRun: Literal[True]
+    allowed: Literal[True]
+    scope: str
+    expires_in: Positive
+    policyId: IdText
+
+
+class Audience(TypedDict):
+    """The `aud` to request a GitHub token for."""
+
+    audience: str
+
+
 @bp.post("/oidc/token")
+@Description(
+    (ExchangedToken, DryRun),
+    body=ExchangeBody,
+    form=ExchangeForm,
+    example={"token": "<GitHub's ID token>", "agentId": EXAMPLE_AGENT, "expiresIn": 600},
+    refusals=(
+        errors.InvalidOidcToken,
+        errors.IdentityChanged,
+        errors.BranchNotPermitted,
+        errors.TrustPolicyViolation,
+        errors.AgentNotTrusted,
+        errors.ScopeNotPermitted,
+        errors.RateLimited,
+        errors.IssuerUnavailable,
+        errors.UnsupportedGrantType,
+        errors.InvalidTarget,
+    ),
+)
 def exchange() -> Response:
     """Exchange a GitHub token; the token itself is the credential."""
     # Before any parsing: an address that floods costs us one look-up a request.
-    services().address_limit.check(limit_key())
+    use_cases().address_limit.check(limit_key())
     wanted = _from_form(read_form()) if request.mimetype == FORM else _from_json(read_json(ExchangeBody)[0])
     if wanted.dry_run:
-        note_dry_run()
-    response = jsonify(_answer(services().exchange.run(wanted, context())))
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["Pragma"] = "no-cache"
-    return response
+        mark_dry_run()
+    return with_token(_response(use_cases().exchange.run(wanted, context())))
 
 
 @bp.get("/oidc/audience")
-def audience() -> dict[str, str]:
+@Description((Audience,), needs_database=False)
+def audience() -> Audience:
     """The `aud` that a GitHub token must carry, so that clients need not be told."""
-    return {"audience": services().oidc_audience}
+    return {"audience": use_cases().oidc_audience}
 
 
 def _from_json(body: ExchangeBody) -> ExchangeRequest:
@@ -65,33 +112,32 @@ def _from_form(form: dict[str, str]) -> ExchangeRequest:
     """RFC 8693, section 2.1."""
     check_grant_type(form, GRANT_TYPE)
     _check_tokens(form)
-    if form.get("audience", services().token_audience) != services().token_audience:
-        raise InvalidTarget(
-            f"Tokens are issued for the audience {services().token_audience} only; leave audience out."
-        )
+    audience = use_cases().tokens.token_audience
+    if form.get("audience", audience) != audience:
+        raise errors.InvalidTarget(f"Tokens are issued for the audience {audience} only; leave audience out.")
     return ExchangeRequest(
-        unverified_token=form["subject_token"],
-        agent_id=_agent_of(form.get("resource")),
-        scope=scope_of(form),
+        unverified_token=form["subject_token"], agent_id=_agent_of(form.get("resource")), scope=scope_of(form)
     )
 
 
 def _check_tokens(form: dict[str, str]) -> None:
     if "subject_token" not in form:
-        raise ValidationFailed("subject_token", "it is missing; send the GitHub token")
+        raise errors.ValidationFailed("subject_token", "it is missing; send the GitHub token")
     if form.get("subject_token_type") not in SUBJECT_TOKEN_TYPES:
-        raise ValidationFailed("subject_token_type", f"it must be one of {', '.join(SUBJECT_TOKEN_TYPES)}")
+        raise errors.ValidationFailed(
+            "subject_token_type", f"it must be one of {', '.join(SUBJECT_TOKEN_TYPES)}"
+        )
     # Ignored, it would turn the delegation that was asked for into an impersonation (RFC 8693, 1.1).
     if "actor_token" in form:
-        raise ValidationFailed("actor_token", "nobody can act for an agent; leave it out")
+        raise errors.ValidationFailed("actor_token", "nobody can act for an agent; leave it out")
     if form.get("requested_token_type", ACCESS_TOKEN_TYPE) != ACCESS_TOKEN_TYPE:
-        raise ValidationFailed("requested_token_type", f"only {ACCESS_TOKEN_TYPE} is issued")
+        raise errors.ValidationFailed("requested_token_type", f"only {ACCESS_TOKEN_TYPE} is issued")
 
 
 def _agent_of(resource: str | None) -> UUID | None:
     if resource is None:
         return None
-    absent = InvalidTarget(
+    absent = errors.InvalidTarget(
         f"resource must be {AGENT_RESOURCE_PREFIX}<agentId>; leave it out for a bootstrap token."
     )
     if not resource.startswith(AGENT_RESOURCE_PREFIX):
@@ -99,7 +145,7 @@ def _agent_of(resource: str | None) -> UUID | None:
     return parse_uuid(resource.removeprefix(AGENT_RESOURCE_PREFIX), absent)
 
 
-def _answer(grant: Grant) -> dict[str, Any]:
+def _response(grant: Grant) -> ExchangedToken | DryRun:
     scope = scopes.render(grant.scope)
     if grant.access_token is None:
         return {

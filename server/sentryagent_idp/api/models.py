@@ -1,4 +1,4 @@
-"""Request bodies: strict types, no unknown members, each rule with a sentence."""
+"""Request bodies: strict types, no unknown fields, each rule with a sentence."""
 
 import re
 import uuid
@@ -67,10 +67,10 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def scope_fault(text: str) -> str | None:
-    """The fault of a list of scopes (RFC 6749, 3.3), or `None`.
+def scope_problem(text: str) -> str | None:
+    """The problem with a list of scopes (RFC 6749, 3.3), or `None`.
 
-    The length of each is bounded: what is longer than any scope may be a token in the wrong member, and a refusal
+    The length of each is bounded: what is longer than any scope may be a token in the wrong field, and a refusal
     that repeats the scope would carry it into log and audit (federation-security B19).
     """
     if len(text) <= _MAX_SCOPE_LENGTH and _SCOPE.fullmatch(text):
@@ -89,13 +89,13 @@ def _matching(pattern: re.Pattern[str], advice: str) -> tuple[AfterValidator, Fi
     return AfterValidator(check), Field(json_schema_extra={"pattern": f"^({pattern.pattern})$"})
 
 
-def _rule(fault_of: Callable[[Any], str | None]) -> AfterValidator:
-    """A rule of the domain, which gives the fault as a sentence."""
+def _rule(problem_of: Callable[[Any], str | None]) -> AfterValidator:
+    """A rule of the domain, which gives the problem as a sentence."""
 
     def check(value: Any) -> Any:
-        fault = fault_of(value)
-        if fault is not None:
-            raise ValueError(fault)
+        problem = problem_of(value)
+        if problem is not None:
+            raise ValueError(problem)
         return value
 
     return AfterValidator(check)
@@ -118,7 +118,7 @@ Uuid = Annotated[UUID, BeforeValidator(_uuid)]
 Moment = Annotated[datetime, BeforeValidator(parse_moment)]
 Line = Annotated[str, _rule(_unprintable_but(""))]
 Text = Annotated[str, _rule(_unprintable_but("\n\t"))]
-ScopeText = Annotated[str, _rule(scope_fault)]
+ScopeText = Annotated[str, _rule(scope_problem)]
 Email = Annotated[
     str, Field(max_length=255), *_matching(_EMAIL, "write an e-mail address such as agent@example.com")
 ]
@@ -135,7 +135,7 @@ Scope = Annotated[str, *_one_of(scopes.ALL_SCOPES)]
 
 
 class Body(BaseModel):
-    """A request body: members in camelCase, no coercion, nothing unknown."""
+    """A request body: fields in camelCase, no coercion, nothing unknown."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, extra="forbid", frozen=True, hide_input_in_errors=True, strict=True
@@ -325,3 +325,48 @@ class SimulationBody(Body):
     claims: Claims | None = None
     token: str | None = Field(None, repr=False)
     agent_id: Uuid | None = None
+
+
+class Form(BaseModel):
+    """A body in application/x-www-form-urlencoded; what is empty counts as absent (RFC 6749, 3.2)."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ExchangeForm(Form):
+    """RFC 8693, section 2.1; `resource` is `urn:sentryagent:agent:<agentId>`, absent for a bootstrap token."""
+
+    grant_type: Literal["urn:ietf:params:oauth:grant-type:token-exchange"]
+    subject_token: str
+    subject_token_type: Literal[
+        "urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token"
+    ]
+    requested_token_type: Literal["urn:ietf:params:oauth:token-type:access_token"] | None = None
+    resource: str | None = None
+    audience: str | None = None
+    scope: str | None = None
+
+
+class ClientForm(Form):
+    """RFC 6749, section 4.4.2; the two members of the client only without an Authorization header."""
+
+    grant_type: Literal["client_credentials"]
+    client_id: str | None = None
+    client_secret: str | None = None
+    scope: str | None = None
+
+
+class IntrospectionForm(Form):
+    """RFC 7662, section 2.1."""
+
+    token: str
+    token_type_hint: str | None = None
+
+
+class RevocationForm(Form):
+    """RFC 7009, section 2.1; the two members of the client only without an Authorization header."""
+
+    token: str
+    token_type_hint: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = None

@@ -7,7 +7,7 @@ from flask import Flask, Response, g, request
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from sentryagent_idp.api.requests import client_address
-from sentryagent_idp.api.use_cases import services
+from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.concurrency.loop import REFUSAL
 from sentryagent_idp.errors import InvalidOidcToken, RateLimited, ServiceError
 from sentryagent_idp.runtime.ids import uuid7
@@ -24,16 +24,16 @@ def register(app: Flask) -> None:
     app.after_request(_end)
 
 
-def note_refusal(error: ServiceError) -> None:
+def record_refusal(error: ServiceError) -> None:
     """Let the request's line in the log say why it was refused."""
     g.refusal = error
     reason = error.reason if isinstance(error, InvalidOidcToken) else ""
-    services().metrics.refused(error.code, reason)
+    use_cases().metrics.refused(error.code, reason)
     if isinstance(error, RateLimited):
-        services().metrics.limited()
+        use_cases().metrics.limited()
 
 
-def note_dry_run() -> None:
+def mark_dry_run() -> None:
     """Let the request not count as one for a token."""
     g.outcome = "dry_run"
 
@@ -63,12 +63,12 @@ def _end(response: Response) -> Response:
 
 
 def _count(method: str, route: str | None, status: int, seconds: float) -> None:
-    metrics = services().metrics
+    metrics = use_cases().metrics
     metrics.answered(method, route or UNMATCHED, status, seconds)
     outcome = g.get("outcome") or ("success" if status < 400 else "failure")
     endpoint = request.endpoint
     if endpoint in {"exchange.exchange", "tokens.issue"}:
-        metrics.token_asked_for(outcome)
+        metrics.token_requested(outcome)
     elif endpoint == "agents.register":
         metrics.agent_registered(outcome)
 

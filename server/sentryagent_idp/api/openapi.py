@@ -2,20 +2,20 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from flask import Flask
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 from pydantic.alias_generators import to_camel
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from werkzeug.routing import Rule
 
 from sentryagent_idp import errors
-from sentryagent_idp.api import answers
-from sentryagent_idp.api.descriptions import DESCRIPTIONS, Description, Refusal
+from sentryagent_idp.api.description import Description, Refusal, description_of
 from sentryagent_idp.api.problems import PROBLEMS
 from sentryagent_idp.api.requests import FORM, JSON
+from sentryagent_idp.api.responses import OauthError, Problem
 
 API_VERSION = "1.0.0"
 """Of the interface, not of the program: it moves when the interface does."""
@@ -65,7 +65,7 @@ def document(app: Flask) -> Json:
         "tags": [{"name": _tag(name)} for name in app.blueprints],
         "paths": _paths(app),
         "components": {
-            "schemas": _schemas(),
+            "schemas": _schemas(app),
             "headers": {
                 name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()
             },
@@ -85,7 +85,7 @@ def _paths(app: Flask) -> Json:
 
 
 def _operation(app: Flask, rule: Rule) -> Json:
-    view, about = app.view_functions[rule.endpoint], DESCRIPTIONS[rule.endpoint]
+    view, about = app.view_functions[rule.endpoint], description_of(app, rule.endpoint)
     scope: str | None = getattr(view, "required_scope", None)
     summary, _, more = (view.__doc__ or "").partition("\n")
     operation = {
@@ -134,7 +134,7 @@ def _body(about: Description) -> Json:
     return {"required": not about.body_is_optional, "content": content} if content else {}
 
 
-def _reference(model: type[BaseModel]) -> Json:
+def _reference(model: type) -> Json:
     return {"$ref": f"{_SCHEMAS}{model.__name__}"}
 
 
@@ -158,38 +158,37 @@ def refusals(about: Description, scope: str | None) -> set[Refusal]:
 
 
 def _responses(about: Description, refused: set[Refusal]) -> Json:
-    words: dict[int, dict[type[BaseModel], set[str]]] = defaultdict(lambda: defaultdict(set))
+    words: dict[int, dict[type, set[str]]] = defaultdict(lambda: defaultdict(set))
     for error in refused:
         problem = PROBLEMS[error]
         if about.body or not about.form:
-            words[problem.status][answers.Problem].add(error.code)
+            words[problem.status][Problem].add(error.code)
         if about.form:
-            words[problem.oauth_status][answers.OauthError].add(problem.oauth_error)
+            words[problem.oauth_status][OauthError].add(problem.oauth_error)
     return {
         **{str(status): _refusal(status, shapes) for status, shapes in sorted(words.items())},
-        **{str(status): _answer(about) for status in about.statuses},
+        **{str(status): _response(about) for status in about.statuses},
     }
 
 
-def _answer(about: Description) -> Json:
-    references = [_reference(model) for model in about.answer]
+def _response(about: Description) -> Json:
+    references = [_reference(model) for model in about.response]
     content: Json = {"schema": _one_of(references)} if references else {}
     return {
-        "description": (about.answer[0].__doc__ or "").splitlines()[0] if about.answer else "Done.",
-        "headers": _headers(*about.answer_headers),
+        "description": (about.response[0].__doc__ or "").splitlines()[0] if about.response else "Done.",
+        "headers": _headers(*about.response_headers),
         **({"content": {about.media_type: content}} if about.media_type else {}),
     }
 
 
-def _refusal(status: int, shapes: Mapping[type[BaseModel], set[str]]) -> Json:
-    """The answer of one status: in each shape, the words that a program may find in it."""
+def _refusal(status: int, shapes: Mapping[type, set[str]]) -> Json:
+    """The response of one status: in each shape, the words that a program may find in it."""
     schemas = []
-    for shape, words in sorted(shapes.items(), key=lambda it: it[0].__name__, reverse=True):
-        member = "code" if shape is answers.Problem else "error"
-        schemas.append({"allOf": [_reference(shape), {"properties": {member: {"enum": sorted(words)}}}]})
-    every_word = sorted(set().union(*shapes.values()))
+    for shape, words in sorted(shapes.items(), key=lambda shape: shape[0].__name__, reverse=True):
+        field = "code" if shape is Problem else "error"
+        schemas.append({"allOf": [_reference(shape), {"properties": {field: {"enum": sorted(words)}}}]})
     return {
-        "description": f"Refused: {', '.join(every_word)}.",
+        "description": f"Refused: {', '.join(sorted(set().union(*shapes.values())))}.",
         "headers": _headers(*_HEADERS_OF_REFUSALS.get(status, ())),
         "content": {JSON: {"schema": _one_of(schemas)}},
     }
@@ -203,48 +202,50 @@ def _headers(*names: str) -> Json:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *names)}
 
 
-class _WithoutTitles(GenerateJsonSchema):
-    """Pydantic's titles would only repeat the members' names, spelled worse."""
+class _Schema(GenerateJsonSchema):
+    """Without pydantic's titles, which repeat the fields' names; a TypedDict has no other fields than its own."""
+
+    def typed_dict_schema(self, schema: Any) -> Json:
+        return {"additionalProperties": False, **super().typed_dict_schema(schema)}
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
         return False
 
 
-def _schemas() -> Json:
-    """The schemas of all models: of bodies as they are read, of answers as they are written."""
-    asked: set[type[BaseModel]] = {
-        model for about in DESCRIPTIONS.values() for model in (about.body, about.form) if model
-    }
-    told = {model for about in DESCRIPTIONS.values() for model in about.answer}
+def _schemas(app: Flask) -> Json:
+    """The schemas of all models: of bodies as they are read, of responses as they are written."""
+    about = [description_of(app, endpoint) for endpoint in app.view_functions]
+    requests = {model for each in about for model in (each.body, each.form) if model}
+    responses = {model for each in about for model in each.response}
     return {
-        **{name: _with_nulls(schema) for name, schema in _definitions(asked, "validation").items()},
-        **_definitions({*told, answers.Problem, answers.OauthError}, "serialization"),
+        **{name: _with_nulls(schema) for name, schema in _definitions(requests, "validation").items()},
+        **_definitions({*responses, Problem, OauthError}, "serialization"),
     }
 
 
-def _definitions(models: set[type[BaseModel]], mode: JsonSchemaMode) -> Json:
+def _definitions(models: Iterable[type], mode: JsonSchemaMode) -> Json:
     ordered = sorted(models, key=lambda model: model.__name__)
-    _, schema = models_json_schema(
-        [(model, mode) for model in ordered],
+    _, schema = TypeAdapter.json_schemas(
+        [(model, mode, TypeAdapter(model)) for model in ordered],
         ref_template=f"{_SCHEMAS}{{model}}",
-        schema_generator=_WithoutTitles,
+        schema_generator=_Schema,
     )
     definitions: Json = schema["$defs"]
     return definitions
 
 
 def _with_nulls(schema: Json) -> Json:
-    """The schema of a body, in which `null` is the same as an absent member."""
+    """The schema of a body, in which `null` is the same as an absent field."""
     optional = schema.get("properties", {}).keys() - schema.get("required", ())
-    members = {
-        name: _or_null(member) if name in optional else member
-        for name, member in schema.get("properties", {}).items()
+    fields = {
+        name: _or_null(field) if name in optional else field
+        for name, field in schema.get("properties", {}).items()
     }
-    return {**schema, **({"properties": members} if members else {})}
+    return {**schema, **({"properties": fields} if fields else {})}
 
 
-def _or_null(member: Json) -> Json:
-    rule = {name: value for name, value in member.items() if name != "default"}
+def _or_null(field: Json) -> Json:
+    rule = {name: value for name, value in field.items() if name != "default"}
     if not rule or {"type": "null"} in rule.get("anyOf", ()):
-        return member
-    return {"anyOf": [rule, {"type": "null"}], "default": member.get("default")}
+        return field
+    return {"anyOf": [rule, {"type": "null"}], "default": field.get("default")}

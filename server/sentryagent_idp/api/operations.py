@@ -1,32 +1,46 @@
 """`/health`, `/ready` and `/metrics`: for the machines that run the provider."""
 
-from flask import Blueprint, Response, jsonify
+from typing import Literal
 
-from sentryagent_idp.api.use_cases import services
+from flask import Blueprint, Response, jsonify
+from typing_extensions import TypedDict
+
+from sentryagent_idp.api.description import Description
+from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.runtime.metrics import CONTENT_TYPE
+from sentryagent_idp.use_cases.readiness import Readiness
 
 bp = Blueprint("operations", __name__)
 
 
+class Health(TypedDict):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
 @bp.get("/health")
-def health() -> dict[str, str]:
+@Description((Health,), needs_database=False)
+def health() -> Health:
     """Whether the process answers; nothing else is asked."""
     return {"status": "ok"}
 
 
 @bp.get("/ready")
+@Description((Readiness,), statuses=(200, 503), needs_database=False)
 def ready() -> Response:
     """Whether requests can be served: database, migrations, signing key.
 
     GitHub's keys are shown, but never make it 503: exchanges with a held key go on while GitHub is down.
     """
-    report = services().readiness.report()
-    response = jsonify(report.as_json())
-    response.status_code = 200 if report.is_ready else 503
+    readiness = use_cases().readiness.run()
+    response = jsonify(readiness)
+    response.status_code = 200 if readiness["status"] == "ready" else 503
     return response
 
 
 @bp.get("/metrics")
+@Description(media_type="text/plain", needs_database=False)
 def metrics() -> Response:
     """The numbers of all workers of this replica, for Prometheus."""
-    return Response(services().metrics.page(), content_type=CONTENT_TYPE)
+    return Response(use_cases().metrics.page(), content_type=CONTENT_TYPE)

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 from flask import Flask, Response, g, jsonify, request
@@ -12,52 +11,53 @@ from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 from sentryagent_idp import errors
 from sentryagent_idp.api import API, observation
 from sentryagent_idp.api.requests import FORM
-from sentryagent_idp.api.use_cases import services
+from sentryagent_idp.api.responses import OauthError, Problem
+from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.concurrency.loop import TOO_LARGE
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """How a refusal is told: its status, and error code and status where the answer has OAuth's shape."""
+class ErrorResponse:
+    """The response to an error: its status, and error code and status if it has OAuth's shape."""
 
     status: int
     oauth_error: str
     oauth_status: int
 
 
-PROBLEMS: dict[type[errors.ServiceError], Problem] = {
-    errors.ValidationFailed: Problem(400, "invalid_request", 400),
-    errors.Unauthorized: Problem(401, "invalid_token", 401),
-    errors.Forbidden: Problem(403, "insufficient_scope", 403),
-    errors.NotFound: Problem(404, "invalid_request", 404),
-    errors.MethodNotAllowed: Problem(405, "invalid_request", 405),
-    errors.RequestTimeout: Problem(408, "invalid_request", 408),
-    errors.PreconditionFailed: Problem(412, "invalid_request", 412),
-    errors.PayloadTooLarge: Problem(413, "invalid_request", 413),
-    errors.UnsupportedMediaType: Problem(415, "invalid_request", 415),
-    errors.RateLimited: Problem(429, "temporarily_unavailable", 429),
-    errors.InternalError: Problem(500, "server_error", 500),
-    errors.DatabaseUnavailable: Problem(503, "temporarily_unavailable", 503),
-    errors.IssuerUnavailable: Problem(503, "temporarily_unavailable", 503),
-    errors.InvalidClient: Problem(401, "invalid_client", 401),
-    errors.UnsupportedGrantType: Problem(400, "unsupported_grant_type", 400),
-    errors.InvalidTarget: Problem(400, "invalid_target", 400),
-    errors.InvalidOidcToken: Problem(401, "invalid_request", 400),
-    errors.IdentityChanged: Problem(403, "invalid_request", 400),
-    errors.BranchNotPermitted: Problem(403, "invalid_request", 400),
-    errors.TrustPolicyViolation: Problem(403, "invalid_request", 400),
-    errors.AgentNotTrusted: Problem(403, "invalid_target", 400),
-    errors.ScopeNotPermitted: Problem(403, "invalid_scope", 400),
-    errors.TrustPolicyNotFound: Problem(404, "invalid_request", 404),
-    errors.TrustPolicyAlreadyExists: Problem(409, "invalid_request", 409),
-    errors.TrustPolicyDerived: Problem(409, "invalid_request", 409),
-    errors.AgentNotFound: Problem(404, "invalid_request", 404),
-    errors.AgentAlreadyExists: Problem(409, "invalid_request", 409),
-    errors.AgentDecommissioned: Problem(409, "invalid_request", 409),
-    errors.CredentialNotFound: Problem(404, "invalid_request", 404),
-    errors.TooManyCredentials: Problem(409, "invalid_request", 409),
+PROBLEMS: dict[type[errors.ServiceError], ErrorResponse] = {
+    errors.ValidationFailed: ErrorResponse(400, "invalid_request", 400),
+    errors.Unauthorized: ErrorResponse(401, "invalid_token", 401),
+    errors.Forbidden: ErrorResponse(403, "insufficient_scope", 403),
+    errors.NotFound: ErrorResponse(404, "invalid_request", 404),
+    errors.MethodNotAllowed: ErrorResponse(405, "invalid_request", 405),
+    errors.RequestTimeout: ErrorResponse(408, "invalid_request", 408),
+    errors.PreconditionFailed: ErrorResponse(412, "invalid_request", 412),
+    errors.PayloadTooLarge: ErrorResponse(413, "invalid_request", 413),
+    errors.UnsupportedMediaType: ErrorResponse(415, "invalid_request", 415),
+    errors.RateLimited: ErrorResponse(429, "temporarily_unavailable", 429),
+    errors.InternalError: ErrorResponse(500, "server_error", 500),
+    errors.DatabaseUnavailable: ErrorResponse(503, "temporarily_unavailable", 503),
+    errors.IssuerUnavailable: ErrorResponse(503, "temporarily_unavailable", 503),
+    errors.InvalidClient: ErrorResponse(401, "invalid_client", 401),
+    errors.UnsupportedGrantType: ErrorResponse(400, "unsupported_grant_type", 400),
+    errors.InvalidTarget: ErrorResponse(400, "invalid_target", 400),
+    errors.InvalidOidcToken: ErrorResponse(401, "invalid_request", 400),
+    errors.IdentityChanged: ErrorResponse(403, "invalid_request", 400),
+    errors.BranchNotPermitted: ErrorResponse(403, "invalid_request", 400),
+    errors.TrustPolicyViolation: ErrorResponse(403, "invalid_request", 400),
+    errors.AgentNotTrusted: ErrorResponse(403, "invalid_target", 400),
+    errors.ScopeNotPermitted: ErrorResponse(403, "invalid_scope", 400),
+    errors.TrustPolicyNotFound: ErrorResponse(404, "invalid_request", 404),
+    errors.TrustPolicyAlreadyExists: ErrorResponse(409, "invalid_request", 409),
+    errors.TrustPolicyDerived: ErrorResponse(409, "invalid_request", 409),
+    errors.AgentNotFound: ErrorResponse(404, "invalid_request", 404),
+    errors.AgentAlreadyExists: ErrorResponse(409, "invalid_request", 409),
+    errors.AgentDecommissioned: ErrorResponse(409, "invalid_request", 409),
+    errors.CredentialNotFound: ErrorResponse(404, "invalid_request", 404),
+    errors.TooManyCredentials: ErrorResponse(409, "invalid_request", 409),
 }
 
 _REALM = 'Bearer realm="sentryagent"'
@@ -80,22 +80,22 @@ def _speaks_oauth() -> bool:
 
 
 def _refused(error: errors.ServiceError) -> Response:
-    if isinstance(error, errors.ExchangeRefused) and not services().explain:
+    if isinstance(error, errors.ExchangeRefused) and not use_cases().explain:
         error = error.without_explanation()
-    problem = PROBLEMS[type(error)]
+    refusal = PROBLEMS[type(error)]
     oauth = _speaks_oauth()
-    status = problem.oauth_status if oauth else problem.status
-    response = jsonify(_oauth_body(error, problem) if oauth else _body(error))
+    status = refusal.oauth_status if oauth else refusal.status
+    response = jsonify(_oauth_body(error, refusal) if oauth else _body(error))
     response.status_code = status
     if isinstance(error, errors.RetryableError):
         response.headers["Retry-After"] = str(error.retry_after)
     if status == 401:
         response.headers["WWW-Authenticate"] = _challenge(error)
-    observation.note_refusal(error)
+    observation.record_refusal(error)
     return response
 
 
-def _body(error: errors.ServiceError) -> dict[str, Any]:
+def _body(error: errors.ServiceError) -> Problem:
     return {
         "code": error.code,
         "message": error.message,
@@ -104,9 +104,9 @@ def _body(error: errors.ServiceError) -> dict[str, Any]:
     }
 
 
-def _oauth_body(error: errors.ServiceError, problem: Problem) -> dict[str, Any]:
+def _oauth_body(error: errors.ServiceError, refusal: ErrorResponse) -> OauthError:
     description = _NOT_IN_DESCRIPTION.sub("?", f"{error.code}: {error.message}")
-    return {"error": problem.oauth_error, "error_description": description}
+    return {"error": refusal.oauth_error, "error_description": description}
 
 
 def _challenge(error: errors.ServiceError) -> str:

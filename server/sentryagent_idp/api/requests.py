@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
 
-from flask import g, request
+from flask import current_app, g, request
 from pydantic import BaseModel, ValidationError
 
-from sentryagent_idp.api.models import UUID_FORM, parse_moment, scope_fault
-from sentryagent_idp.api.use_cases import services
+from sentryagent_idp.api.description import description_of
+from sentryagent_idp.api.models import UUID_FORM, parse_moment, scope_problem
+from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.concurrency.loop import MAX_BODY_BYTES, TOO_LARGE
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.audit import RequestContext
@@ -47,7 +48,7 @@ def context() -> RequestContext:
 def client_address() -> str | None:
     """The address that asks: the peer's, or what trusted proxies say of it."""
     forwarded = request.headers.get("X-Forwarded-For", "")
-    return services().client_addresses.of(request.remote_addr or "", forwarded)
+    return use_cases().client_addresses.of(request.remote_addr or "", forwarded)
 
 
 def limit_key() -> str:
@@ -65,7 +66,7 @@ def parse_uuid(text: str, absent: ServiceError) -> UUID:
 def read_json(model: type[Model], *, explicit_nulls: Collection[str] = ()) -> tuple[Model, frozenset[str]]:
     """The JSON body as `model`, and which of `explicit_nulls` were written as `null`.
 
-    A `null` is otherwise the same as an absent member. Raises `ValidationFailed` naming the field,
+    A `null` is otherwise the same as an absent field. Raises `ValidationFailed` naming the field,
     `UnsupportedMediaType`.
     """
     if request.mimetype != JSON:
@@ -99,39 +100,39 @@ def _object(text: bytes) -> dict[str, Any]:
     try:
         body = parse(text, _LIMITS)
     except StrictJsonError as error:
-        raise ValidationFailed(_shown(error.field or "body"), error.reason) from error
+        raise ValidationFailed(_shortened(error.field or "body"), error.reason) from error
     if not isinstance(body, dict):
         raise ValidationFailed("body", "it must be a JSON object")
     return body
 
 
-def _shown(name: str) -> str:
+def _shortened(name: str) -> str:
     """The name as a refusal repeats it: a token that came as a name must not reach the log (B19)."""
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
 
 
-def validate(model: type[Model], members: Mapping[str, Any]) -> Model:
-    """The members as `model`; raises `ValidationFailed` for the first that is wrong."""
+def validate(model: type[Model], fields: Mapping[str, Any]) -> Model:
+    """The fields as `model`; raises `ValidationFailed` for the first that is wrong."""
     try:
-        return model.model_validate(members)
+        return model.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = ".".join(_shown(str(part)) for part in first["loc"]) or "body"
+        field = ".".join(_shortened(str(part)) for part in first["loc"]) or "body"
         reason = "it is missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
         raise ValidationFailed(field, reason) from error
 
 
 def _refuse_unknown(body: Mapping[str, Any], model: type[BaseModel]) -> None:
-    known = _members(model)
+    known = _field_names(model)
     unknown = next((name for name in body if name not in known), None)
     if unknown is not None:
         raise ValidationFailed(
-            _shown(unknown), f"there is no such member; known are {', '.join(sorted(known))}"
+            _shortened(unknown), f"there is no such member; known are {', '.join(sorted(known))}"
         )
 
 
 @cache
-def _members(model: type[BaseModel]) -> frozenset[str]:
+def _field_names(model: type[BaseModel]) -> frozenset[str]:
     """The names that a body of this kind may have."""
     return frozenset(field.alias or name for name, field in model.model_fields.items())
 
@@ -160,7 +161,7 @@ def _refuse_query() -> None:
     """
     name = next(iter(request.args), None) if request.query_string else None
     if name is not None:
-        raise ValidationFailed(_shown(name), "it stands in the address; send it in the body only")
+        raise ValidationFailed(_shortened(name), "it stands in the address; send it in the body only")
 
 
 def check_grant_type(form: Mapping[str, str], given: str) -> None:
@@ -176,19 +177,20 @@ def scope_of(form: Mapping[str, str]) -> tuple[str, ...] | None:
     text = form.get("scope")
     if text is None:
         return None
-    fault = scope_fault(text)
-    if fault:
-        raise ValidationFailed("scope", fault)
+    problem = scope_problem(text)
+    if problem:
+        raise ValidationFailed("scope", problem)
     return scopes.parse(text)
 
 
-def read_query(known: Collection[str]) -> dict[str, str]:
-    """The query's parameters; raises `ValidationFailed` for an unknown, repeated or unprintable one."""
+def read_query() -> dict[str, str]:
+    """The query's parameters; raises `ValidationFailed` for one that is not in the view's description, repeated or unprintable."""
+    known = description_of(current_app, request.endpoint or "").query
     query = _once(list(request.args.items(multi=True)))
     for name, value in query.items():
         if name not in known:
             raise ValidationFailed(
-                _shown(name), f"there is no such parameter; known are {', '.join(sorted(known))}"
+                _shortened(name), f"there is no such parameter; known are {', '.join(sorted(known))}"
             )
         if has_unprintable(value):
             raise ValidationFailed(name, "it holds control characters")
@@ -234,5 +236,5 @@ def _number(query: dict[str, str], name: str, default: int, most: int) -> int:
 def _once(pairs: list[tuple[str, str]]) -> dict[str, str]:
     twice = repeated(name for name, _ in pairs)
     if twice is not None:
-        raise ValidationFailed(_shown(twice), "it is given more than once")
+        raise ValidationFailed(_shortened(twice), "it is given more than once")
     return dict(pairs)

@@ -1,16 +1,88 @@
-"""The forms of answers that resources share."""
+"""The forms of responses that resources share; the others stand beside the functions that make them.
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+Nothing is validated by these on its way out: tests hold every response against them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_type_hints
 
 from flask import Response, jsonify
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.alias_generators import to_camel
+from typing_extensions import TypedDict
 
-from sentryagent_idp.ports import Page
+from sentryagent_idp.api.models import Scope, json_type
+from sentryagent_idp.domain import records
+from sentryagent_idp.domain.conditions import DECLARED
+from sentryagent_idp.domain.records import IdText, Page, policy_fields
+from sentryagent_idp.domain.trust_policy import TrustPolicy
 
 Item = TypeVar("Item")
 
 
-def created(record: dict[str, Any], location: str) -> Response:
+class Problem(TypedDict):
+    """A refusal: a code for programs, a sentence that tells what to do, and the id of the audit record and the log."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+    requestId: IdText
+
+
+class OauthError(TypedDict):
+    """A refusal in the shape of RFC 6749, section 5.2; the description starts with the code of the other shape."""
+
+    error: str
+    error_description: str
+
+
+class Model(BaseModel):
+    """The schema of a response that is made as a plain `dict`: fields in camelCase, each of them always there."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
+
+
+_TYPES = {
+    **get_type_hints(TrustPolicy),
+    **{name: json_type(condition) | None for name, condition in DECLARED.items()},
+    "provider": Literal["github"],
+    "scopes": list[Scope],
+    "version": Annotated[int, Field(ge=1)],
+}
+_FIELDS: Any = {name: (_TYPES[name], ...) for name, _ in policy_fields()}
+_Policy: Any = create_model("_Policy", __base__=Model, **_FIELDS)
+
+
+class Policy(_Policy):  # type: ignore[misc]  # made of the policy's fields and the conditions' declarations
+    """A trust policy."""
+
+
+class Listed(Model, Generic[Item]):
+    """One page of a list."""
+
+    data: list[Item]
+    total: int = Field(ge=0)
+    page: int = Field(ge=1)
+    limit: int = Field(ge=1, le=100)
+
+
+class Policies(Listed[Policy]):
+    """One page of the policies."""
+
+
+class Agents(Listed[records.Agent]):
+    """One page of the agents that the caller may see."""
+
+
+class Credentials(Listed[records.Credential]):
+    """One page of an agent's credentials."""
+
+
+class Audit(Listed[records.AuditEntry]):
+    """One page of the audit, newest first."""
+
+
+def created(record: Mapping[str, Any], location: str) -> Response:
     """201 with the record and where it can be read."""
     response = jsonify(record)
     response.status_code = 201
@@ -19,7 +91,15 @@ def created(record: dict[str, Any], location: str) -> Response:
 
 
 def listed(
-    found: Page[Item], record: Callable[[Item], dict[str, Any]], page: int, limit: int
+    found: Page[Item], record: Callable[[Item], Mapping[str, Any]], page: int, limit: int
 ) -> dict[str, Any]:
     """One page of a list."""
     return {"data": [record(item) for item in found.data], "total": found.total, "page": page, "limit": limit}
+
+
+def with_token(body: Mapping[str, Any]) -> Response:
+    """A response that issues a token, which no cache may keep (RFC 6749, 5.1)."""
+    response = jsonify(body)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Pragma"] = "no-cache"
+    return response

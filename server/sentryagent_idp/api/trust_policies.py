@@ -6,6 +6,9 @@ from uuid import UUID
 
 from flask import Blueprint, Response, jsonify, request, url_for
 
+from sentryagent_idp import errors
+from sentryagent_idp.api import responses
+from sentryagent_idp.api.description import EXAMPLE_AGENT, ID, PAGING, TEXT, Description
 from sentryagent_idp.api.guards import caller, requires
 from sentryagent_idp.api.models import PolicyBody, SimulationBody, StoredPolicyBody
 from sentryagent_idp.api.requests import (
@@ -17,13 +20,12 @@ from sentryagent_idp.api.requests import (
     uuid_filter,
 )
 from sentryagent_idp.api.responses import created, listed
-from sentryagent_idp.api.use_cases import services
+from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.conditions import DECLARED, Conditions
 from sentryagent_idp.domain.records import policy_record
-from sentryagent_idp.domain.trust_policy import TrustPolicy
-from sentryagent_idp.errors import TrustPolicyNotFound, ValidationFailed
-from sentryagent_idp.ports import PolicyFilter
+from sentryagent_idp.domain.trust_policy import PolicyFilter, TrustPolicy
+from sentryagent_idp.use_cases.simulation import Simulated
 from sentryagent_idp.use_cases.trust_policies import PolicyDraft
 
 bp = Blueprint("trust_policies", __name__)
@@ -33,8 +35,32 @@ _ITEM = f"{_COLLECTION}/<policy_id>"
 _EXPLICIT_NULLS = ("repositoryId", "repositoryOwnerId", "derivedFrom")
 _ETAG = re.compile(r'"([0-9]{1,10})"', re.ASCII)
 
+_NO_AGENT = (errors.AgentNotFound, errors.AgentDecommissioned)
+_POLICY_EXAMPLE = {
+    "repository": "octo-org/hello-agent",
+    "branch": "main",
+    "agentId": EXAMPLE_AGENT,
+    "scopes": ["agents:read"],
+}
+_CLAIMS_EXAMPLE = {
+    "repository": "octo-org/hello-agent",
+    "repository_id": "123456789",
+    "repository_owner_id": "1234567",
+    "ref": "refs/heads/main",
+    "ref_type": "branch",
+    "event_name": "push",
+}
+
 
 @bp.post(_COLLECTION)
+@Description(
+    (responses.Policy,),
+    statuses=(201,),
+    body=PolicyBody,
+    response_headers=("Location", "ETag"),
+    refusals=(*_NO_AGENT, errors.TrustPolicyAlreadyExists),
+    example=_POLICY_EXAMPLE,
+)
 @requires(scopes.POLICIES_WRITE)
 def create() -> Response:
     """Create a policy.
@@ -42,41 +68,63 @@ def create() -> Response:
     Without `agentId` it is a bootstrap policy, which gives `agents:write`: writing one needs that scope too.
     """
     body, _ = read_json(PolicyBody)
-    policy = services().policies.create(caller(), _draft(body), context())
+    policy = use_cases().policies.create(caller(), _draft(body), context())
     response = created(policy_record(policy), url_for("trust_policies.read", policy_id=policy.id))
     return _tagged(response, policy)
 
 
 @bp.post(f"{_COLLECTION}/simulate")
+@Description(
+    (Simulated,),
+    body=SimulationBody,
+    refusals=(errors.IssuerUnavailable,),
+    example={"claims": _CLAIMS_EXAMPLE, "agentId": EXAMPLE_AGENT},
+)
 @requires(scopes.POLICIES_READ)
-def simulate() -> dict[str, Any]:
+def simulate() -> Simulated:
     """What the exchange would decide, with nothing burnt or issued."""
     body, _ = read_json(SimulationBody)
     if (body.claims is None) == (body.token is None):
-        raise ValidationFailed("claims", "send either claims or a token")
+        raise errors.ValidationFailed("claims", "send either claims or a token")
     if body.claims is not None:
-        return services().simulation.of_claims(body.claims.model_dump(exclude_none=True), body.agent_id)
-    return services().simulation.of_token(body.token or "", body.agent_id)
+        return use_cases().simulation.of_claims(body.claims.model_dump(exclude_none=True), body.agent_id)
+    return use_cases().simulation.of_token(body.token or "", body.agent_id)
 
 
 @bp.get(_COLLECTION)
+@Description((responses.Policies,), query={"provider": TEXT, "repository": TEXT, "agentId": ID, **PAGING})
 @requires(scopes.POLICIES_READ)
 def list_policies() -> dict[str, Any]:
     """The policies."""
-    query = read_query({"page", "limit", "provider", "repository", "agentId"})
+    query = read_query()
     page, limit = page_and_limit(query)
     wanted = PolicyFilter(query.get("provider"), query.get("repository"), uuid_filter(query, "agentId"))
-    return listed(services().policies.page(wanted, page=page, limit=limit), policy_record, page, limit)
+    return listed(use_cases().policies.page(wanted, page=page, limit=limit), policy_record, page, limit)
 
 
 @bp.get(_ITEM)
+@Description((responses.Policy,), response_headers=("ETag",), refusals=(errors.TrustPolicyNotFound,))
 @requires(scopes.POLICIES_READ)
 def read(policy_id: str) -> Response:
     """One policy."""
-    return _answer(services().policies.get(_policy_id(policy_id)))
+    return _response(use_cases().policies.get(_policy_id(policy_id)))
 
 
 @bp.put(_ITEM)
+@Description(
+    (responses.Policy,),
+    body=StoredPolicyBody,
+    headers=("If-Match",),
+    response_headers=("ETag",),
+    refusals=(
+        *_NO_AGENT,
+        errors.TrustPolicyNotFound,
+        errors.TrustPolicyAlreadyExists,
+        errors.TrustPolicyDerived,
+        errors.PreconditionFailed,
+    ),
+    example=_POLICY_EXAMPLE,
+)
 @requires(scopes.POLICIES_WRITE)
 def replace(policy_id: str) -> Response:
     """Replace a policy whole.
@@ -86,19 +134,25 @@ def replace(policy_id: str) -> Response:
     identifier = _policy_id(policy_id)
     body, nulls = read_json(StoredPolicyBody, explicit_nulls=_EXPLICIT_NULLS)
     if body.id not in {None, identifier}:
-        raise ValidationFailed("id", "it differs from the id in the path; a policy keeps its id")
+        raise errors.ValidationFailed("id", "it differs from the id in the path; a policy keeps its id")
     draft = _draft(body, nulls)
-    policy = services().policies.replace(
+    policy = use_cases().policies.replace(
         caller(), identifier, draft, context(), expected_versions=_expected_versions()
     )
-    return _answer(policy)
+    return _response(policy)
 
 
 @bp.delete(_ITEM)
+@Description(
+    statuses=(204,),
+    media_type="",
+    headers=("If-Match",),
+    refusals=(errors.TrustPolicyNotFound, errors.PreconditionFailed),
+)
 @requires(scopes.POLICIES_WRITE)
 def delete(policy_id: str) -> tuple[str, int]:
     """Delete a policy and those derived from it."""
-    services().policies.delete(
+    use_cases().policies.delete(
         caller(), _policy_id(policy_id), context(), expected_versions=_expected_versions()
     )
     return "", 204
@@ -130,10 +184,10 @@ def _condition(value: Any) -> Any:
 
 
 def _policy_id(text: str) -> UUID:
-    return parse_uuid(text, TrustPolicyNotFound("There is no trust policy with this id."))
+    return parse_uuid(text, errors.TrustPolicyNotFound("There is no trust policy with this id."))
 
 
-def _answer(policy: TrustPolicy) -> Response:
+def _response(policy: TrustPolicy) -> Response:
     return _tagged(jsonify(policy_record(policy)), policy)
 
 

@@ -6,16 +6,15 @@ from typing import Any, cast
 from flask import current_app
 
 from sentryagent_idp.api.client_addresses import ClientAddresses
-from sentryagent_idp.ports import RateLimit, WrongSecretLimit
 from sentryagent_idp.runtime.metrics import Metrics
+from sentryagent_idp.runtime.rate_limit import PerMinute, WrongSecretsPerMinute
 from sentryagent_idp.use_cases.agents import Registration
 from sentryagent_idp.use_cases.audit import AuditReader
-from sentryagent_idp.use_cases.authentication import Authentication
-from sentryagent_idp.use_cases.clients import ClientAuthentication
+from sentryagent_idp.use_cases.authentication import Authentication, ClientAuthentication
 from sentryagent_idp.use_cases.credentials import CredentialAdmin
 from sentryagent_idp.use_cases.exchange import Exchange
 from sentryagent_idp.use_cases.key_ring import PublishedKeys
-from sentryagent_idp.use_cases.readiness import Readiness
+from sentryagent_idp.use_cases.readiness import ReadinessCheck
 from sentryagent_idp.use_cases.sealing import AuditChain
 from sentryagent_idp.use_cases.simulation import Simulation
 from sentryagent_idp.use_cases.tokens import TokenService
@@ -25,8 +24,8 @@ _EXTENSION = "sentryagent"
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
-    """The use cases and the few settings that the HTTP face itself needs; made by `sentryagent_idp.app`."""
+class UseCases:
+    """The use cases, and what else the HTTP face needs; made by `sentryagent_idp.app`."""
 
     key_sets: PublishedKeys
     authentication: Authentication
@@ -39,22 +38,20 @@ class Services:
     tokens: TokenService
     audit: AuditReader
     chain: AuditChain
-    address_limit: RateLimit
-    wrong_secrets: WrongSecretLimit
-    issuer: str
-    token_audience: str
+    address_limit: PerMinute
+    wrong_secrets: WrongSecretsPerMinute
     oidc_audience: str
     explain: bool
     client_addresses: ClientAddresses
     metrics: Metrics
-    readiness: Readiness
+    readiness: ReadinessCheck
 
 
-def install(app: Any, services: Services) -> None:
+def install(app: Any, use_cases: UseCases) -> None:
     """Give the application its use cases."""
-    app.extensions[_EXTENSION] = services
+    app.extensions[_EXTENSION] = use_cases
 
 
-def services() -> Services:
+def use_cases() -> UseCases:
     """The use cases of the application that handles this request."""
-    return cast("Services", current_app.extensions[_EXTENSION])
+    return cast("UseCases", current_app.extensions[_EXTENSION])

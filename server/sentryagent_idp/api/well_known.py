@@ -3,34 +3,51 @@
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
+from pydantic import BaseModel
 
 from sentryagent_idp.api import API
-from sentryagent_idp.api.use_cases import services
+from sentryagent_idp.api.description import Description
+from sentryagent_idp.api.models import Scope
+from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import scopes
-from sentryagent_idp.tokens.signing_key import JWKS_MAX_AGE_SECONDS, jwks
+from sentryagent_idp.tokens.signing_key import JWKS_MAX_AGE_SECONDS, KeySet, jwks
 
 bp = Blueprint("well_known", __name__)
 
 
+class Metadata(BaseModel, extra="allow"):
+    """Where things are (RFC 8414)."""
+
+    issuer: str
+    token_endpoint: str
+    jwks_uri: str
+    introspection_endpoint: str
+    revocation_endpoint: str
+    scopes_supported: list[Scope]
+
+
 @bp.get("/.well-known/jwks.json")
+@Description((KeySet,))
 def keys() -> Response:
     """The public keys of our tokens."""
-    held = services().key_sets.current()
+    held = use_cases().key_sets.current()
     response = jsonify(jwks(held.by_kid.values()))
     response.headers["Cache-Control"] = f"public, max-age={JWKS_MAX_AGE_SECONDS}"
     return response
 
 
 @bp.get("/.well-known/oauth-authorization-server")
+@Description((Metadata,), needs_database=False)
 def authorization_server() -> dict[str, Any]:
     """The metadata of RFC 8414."""
     return _metadata()
 
 
 @bp.get("/.well-known/openid-configuration")
+@Description((Metadata,))
 def openid_configuration() -> dict[str, Any]:
     """The same facts where OpenID clients look; there is no authorization endpoint, for no user ever logs in here."""
-    held = services().key_sets.current()
+    held = use_cases().key_sets.current()
     return {
         **_metadata(),
         "subject_types_supported": ["public"],
@@ -51,7 +68,7 @@ def openid_configuration() -> dict[str, Any]:
 
 
 def _metadata() -> dict[str, Any]:
-    issuer = services().issuer
+    issuer = use_cases().tokens.issuer
     client_methods = ["client_secret_basic", "client_secret_post"]
     return {
         "issuer": issuer,

@@ -21,13 +21,13 @@ from sentryagent_idp.cli.common import (
     table,
 )
 from sentryagent_idp.domain.caller import ADMIN_CLI
-from sentryagent_idp.domain.client import AdminClient, name_fault
+from sentryagent_idp.domain.client import AdminClient, name_problem
 from sentryagent_idp.domain.records import timestamp
 from sentryagent_idp.domain.scopes import render
 from sentryagent_idp.runtime.ids import uuid7
 
 if TYPE_CHECKING:
-    from sentryagent_idp.ports import StoredKey
+    from sentryagent_idp.domain.signing_key import StoredKey
     from sentryagent_idp.use_cases.clients import ClientAdmin
     from sentryagent_idp.use_cases.signing_keys import KeyAdmin
 
@@ -95,9 +95,9 @@ def clients() -> None:
 @database_option
 def create_client(name: str, scope: str | None, as_json: bool, database_url: str | None) -> None:
     """Make a client; its secret is shown this once."""
-    fault = name_fault(name)
-    if fault:
-        fail(f"NAME: {fault}")
+    problem = name_problem(name)
+    if problem:
+        fail(f"NAME: {problem}")
     with _client_admin(database_url) as admin:
         _show_secret(*admin.create(ADMIN_CLI, name, admin_scopes(scope), here()), as_json=as_json)
 
@@ -198,9 +198,9 @@ def _tell(admin: "KeyAdmin", signing: "StoredKey") -> None:
 
 
 def _stored(key: "StoredKey") -> str:
-    from sentryagent_idp.use_cases import key_life
+    from sentryagent_idp.use_cases.signing_keys import is_encrypted
 
-    return "under the previous encryption key" if key_life.is_encrypted(key) else "in clear"
+    return "under the previous encryption key" if is_encrypted(key) else "in clear"
 
 
 def _show_secret(client: AdminClient, secret: str, *, as_json: bool) -> None:

@@ -42,9 +42,9 @@ def admin_scopes(scope: str | None) -> tuple[str, ...]:
 @contextmanager
 def prepared(database_url: str | None) -> Iterator[tuple[Settings, Store]]:
     """The settings and the database of a provider that was served before: nothing is created here."""
-    from sentryagent_idp.published_settings import recall
     from sentryagent_idp.store import schema
     from sentryagent_idp.store.database import Database
+    from sentryagent_idp.use_cases import published_settings
 
     settings = Settings.from_environ(os.environ, {"database_url": database_url})
     if not schema.is_prepared(settings.database_url):
@@ -54,7 +54,7 @@ def prepared(database_url: str | None) -> Iterator[tuple[Settings, Store]]:
     with Database(settings.database_url) as store:
         # Under which URL the provider serves is its own fact: asking for it again would only invite tokens
         # with an issuer that it does not accept.
-        known = recall(store)
+        known = published_settings.load(store)
         given = {name: None if _is_set(name) else value for name, value in known.items()}
         yield Settings.from_environ(os.environ, {"database_url": database_url, **given}), store
 

@@ -106,7 +106,7 @@ def admin_token(scope: str | None, ttl: int | None, database_url: str | None) ->
 
         tokens = token_service(settings, store, KeyRing(settings.passphrases), utc_now)
         issued = tokens.issue_to_admin(ADMIN_CLI, admin_scopes(scope), ttl or settings.token_ttl, here())
-    click.echo(issued.access_token)
+    click.echo(issued["access_token"])
 
 
 @contextmanager

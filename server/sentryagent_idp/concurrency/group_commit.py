@@ -15,8 +15,9 @@ from sentryagent_idp.concurrency.policy_snapshot import PolicySnapshot
 from sentryagent_idp.concurrency.request_greenlet import RequestGreenlet, current_request
 from sentryagent_idp.domain.audit import AuditRecord
 from sentryagent_idp.domain.trust_policy import TrustPolicy, is_use_due
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.errors import DatabaseUnavailable, ServiceError
-from sentryagent_idp.ports import Clock, Store, Transaction, UsedToken, WriterBusy
+from sentryagent_idp.ports import Clock, Store, Transaction, WriterBusy
 
 _LARGEST = 64
 """Exchanges in one transaction: each number of rows is a statement of its own, which the driver keeps."""

@@ -79,6 +79,22 @@ class Credential:
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
+@dataclass(frozen=True, slots=True)
+class AgentFilter:
+    """What a list of agents is narrowed to.
+
+    `email` is compared without case. The last two are the caller's own limits, never a client's wish:
+    a repository sees the agents that it registered, an agent sees itself.
+    """
+
+    owner: str | None = None
+    agent_type: str | None = None
+    status: AgentStatus | None = None
+    email: str | None = None
+    registered_by_repository_id: str | None = None
+    agent_id: UUID | None = None
+
+
 _UNCHANGEABLE: dict[CallerKind, frozenset[str]] = {
     CallerKind.ADMIN: frozenset(),
     CallerKind.BOOTSTRAP: frozenset({"status", "email"}),
@@ -97,6 +113,6 @@ def may_see(caller: Caller, agent: Agent) -> bool:
     return True
 
 
-def unchangeable_member(caller: Caller, members: Iterable[str]) -> str | None:
-    """The first of the record's `members` (JSON names) that `caller` may not change, if there is one."""
-    return next((member for member in members if member in _UNCHANGEABLE[caller.kind]), None)
+def unchangeable_field(caller: Caller, fields: Iterable[str]) -> str | None:
+    """The first of the agent's `fields` that `caller` may not change, if there is one."""
+    return next((field for field in fields if field in _UNCHANGEABLE[caller.kind]), None)

@@ -79,6 +79,25 @@ class AuditRecord:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """What the audit is narrowed to; `start` is inclusive, `end` exclusive, `after` is the last event already seen."""
+
+    action: str | None = None
+    outcome: str | None = None
+    actor: str | None = None
+    agent_id: UUID | None = None
+    policy_id: UUID | None = None
+    policy_version: int | None = None
+    repository: str | None = None
+    request_id: str | None = None
+    address: str | None = None
+    event_id: UUID | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    after: UUID | None = None
+
+
 MAX_REFUSAL_BYTES = 8 * 1024
 """The details of a refused run, as JSON: strangers write them, and names in a token may be long."""
 _LENGTHS = (512, 256, 128, 64, 32, 16)
@@ -91,7 +110,7 @@ def cut_to_size(details: Mapping[str, Any], most: int = MAX_REFUSAL_BYTES) -> di
     """The details in at most so many bytes of JSON, cut no more than it takes, with `truncated` where they are cut.
 
     Claims that are named by a prefix go first, because an organisation may have any number of them; `trace` goes if
-    even short names do not do. The number of the other members and their names must be the provider's own.
+    even short names do not do. The number of the other fields and their names must be the provider's own.
     """
     if _size(details) <= most:
         return dict(details)
@@ -112,7 +131,7 @@ def _cut(value: Any, length: int) -> Any:
     if isinstance(value, str):
         return value if len(value) <= length else f"{value[:length]}…"
     if isinstance(value, Mapping):
-        return {name: _cut(member, length) for name, member in value.items()}
+        return {name: _cut(field, length) for name, field in value.items()}
     if isinstance(value, list | tuple):
         return [_cut(item, length) for item in value[: length // _CHARACTERS_AN_ITEM]]
     return value

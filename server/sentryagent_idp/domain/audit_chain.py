@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 Row = Mapping[str, str | int | None]
@@ -15,6 +16,7 @@ Row = Mapping[str, str | int | None]
 `timestamp` is in microseconds since the epoch, `details` is JSON text.
 """
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # What a record of ours never holds, such as bytes, gets some hash, too: a forged row must be found, not crash.
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, default=repr)
@@ -51,6 +53,28 @@ class Gap:
 
     first: int
     last: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditWindow:
+    """Some records by sequence number: the last number, how many there are, and how many of them are sealed."""
+
+    last: int
+    records: int
+    sealed: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditTail:
+    """The records after the last sealed one, and how many numbers among them no record has."""
+
+    records: int
+    missing: int
+
+
+def microseconds(moment: datetime) -> int:
+    """A time as a row has it: whole microseconds since the epoch."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def canonical(record: Row) -> bytes:

@@ -25,15 +25,15 @@ class AdminClient:
 
 
 @dataclass(frozen=True, slots=True)
-class ProvenClient:
-    """Who proved a client secret: `scopes` are the most that its tokens may have, `agent_id` is an agent's."""
+class AuthenticatedClient:
+    """A client that authenticated by its secret: `scopes` are the most that its tokens may have, `agent_id` is an agent's."""
 
     client_id: str
     scopes: tuple[str, ...]
     agent_id: UUID | None = None
 
 
-def name_fault(name: str) -> str | None:
+def name_problem(name: str) -> str | None:
     """What is wrong with a name for an admin client, or `None`."""
     if name.strip() == name and name.isprintable() and 1 <= len(name) <= MAX_NAME_LENGTH:
         return None

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from sentryagent_idp.domain import records
 from sentryagent_idp.domain.condition_kinds import FailedCondition
 from sentryagent_idp.domain.identity import WorkflowIdentity
-from sentryagent_idp.domain.records import json_value
 from sentryagent_idp.domain.suggestion import nearest_first, suggested_policy
 from sentryagent_idp.domain.trust_policy import DenialReason, Denied, Evaluation
 
@@ -79,12 +79,19 @@ def explain(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -
     }
 
 
-def trace(evaluations: Iterable[Evaluation]) -> list[dict[str, Any]]:
+def trace(evaluations: Iterable[Evaluation]) -> list[records.TracedPolicy]:
     """Every policy that was looked at, for simulations."""
-    return [_entry("policyId", evaluation, evaluation.failed) for evaluation in evaluations]
+    return [
+        {
+            "policyId": str(evaluation.policy.id),
+            "matched": list(evaluation.matched),
+            "failed": _failed(evaluation.failed),
+        }
+        for evaluation in evaluations
+    ]
 
 
-def nearest_trace(denied: Denied, agent_id: UUID | None) -> list[dict[str, Any]]:
+def nearest_trace(denied: Denied, agent_id: UUID | None) -> list[records.TracedPolicy]:
     """The policies that came nearest, for the audit."""
     return trace(nearest_first(denied.evaluations, agent_id)[:MAX_NEAREST])
 
@@ -110,28 +117,30 @@ def _claims(evaluations: Iterable[Evaluation], identity: WorkflowIdentity) -> di
 
 
 def _with_notes(evaluation: Evaluation, identity: WorkflowIdentity) -> dict[str, Any]:
+    failed = evaluation.failed
     # People who trusted other clouds by `sub` look for the cause there; since 2026 it even has ids in it (A9).
-    if "@" not in identity.sub.removeprefix("repo:").partition(":")[0]:
-        return _entry("id", evaluation, evaluation.failed)
-    note = " (GitHub's new form of `sub`, with ids, is not the cause: policies compare claims, never `sub`.)"
-    failed = [
-        replace(failure, hint=failure.hint + note) if failure.condition in _REF_CONDITIONS else failure
-        for failure in evaluation.failed
-    ]
-    return _entry("id", evaluation, failed)
-
-
-def _entry(id_name: str, evaluation: Evaluation, failed: Sequence[FailedCondition]) -> dict[str, Any]:
+    if "@" in identity.sub.removeprefix("repo:").partition(":")[0]:
+        note = (
+            " (GitHub's new form of `sub`, with ids, is not the cause: policies compare claims, never `sub`.)"
+        )
+        failed = tuple(
+            replace(failure, hint=failure.hint + note) if failure.condition in _REF_CONDITIONS else failure
+            for failure in failed
+        )
     return {
-        id_name: str(evaluation.policy.id),
+        "id": str(evaluation.policy.id),
         "matched": list(evaluation.matched),
-        "failed": [
-            {
-                "condition": it.condition,
-                "expected": json_value(it.expected),
-                "actual": json_value(it.actual),
-                "hint": it.hint,
-            }
-            for it in failed
-        ],
+        "failed": _failed(failed),
     }
+
+
+def _failed(conditions: Sequence[FailedCondition]) -> list[records.FailedCondition]:
+    return [
+        {
+            "condition": failed.condition,
+            "expected": records.json_value(failed.expected),
+            "actual": records.json_value(failed.actual),
+            "hint": failed.hint,
+        }
+        for failed in conditions
+    ]

@@ -4,10 +4,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Any, Self
+from typing import Any, NewType, Self
 
-from sentryagent_idp.domain.claims import SignedClaims
 from sentryagent_idp.domain.text import ascii_lower
+
+SignedClaims = NewType("SignedClaims", Mapping[str, Any])
+"""Claims whose signature, issuer, audience and times were checked; made only by `github.id_token` and `tokens.access_token`."""
 
 CLOCK_LEEWAY_SECONDS = 30
 """How far GitHub's clock and ours may be apart; the replay store keeps a `jti` at least this long after `exp`."""

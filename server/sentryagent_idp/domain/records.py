@@ -1,17 +1,128 @@
-"""The JSON form of what the provider knows: one source for responses and for the audit."""
+"""The JSON form of what the provider knows: one source for responses, their schemas and the audit."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any
+from typing import Annotated, Any, Generic, Literal, TypeVar, overload
 from uuid import UUID
 
-from sentryagent_idp.domain.agent import Agent, Credential
-from sentryagent_idp.domain.audit import AuditRecord
+# Not `typing`'s: before Python 3.12 pydantic makes schemas of these only.
+from typing_extensions import TypedDict
+
+from sentryagent_idp.domain import agent as agents
+from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome
 from sentryagent_idp.domain.condition_kinds import Condition
 from sentryagent_idp.domain.conditions import DECLARED, json_name
 from sentryagent_idp.domain.trust_policy import TrustPolicy
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """One page of a list, and how many items there are in all."""
+
+    data: Sequence[Item]
+    total: int
+
+
+@dataclass(frozen=True, eq=False)
+class Schema:
+    """Keywords of JSON Schema for the text or number that it annotates."""
+
+    keywords: Mapping[str, Any]
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Callable[[Any], dict[str, Any]]) -> Any:
+        """The schema with these keywords, as pydantic asks for it."""
+        return {**handler(core_schema), **self.keywords}
+
+
+IdText = Annotated[str, Schema({"format": "uuid"})]
+TimeText = Annotated[str, Schema({"format": "date-time"})]
+Positive = Annotated[int, Schema({"minimum": 1})]
+
+
+class RegisteredBy(TypedDict):
+    """The repository that registered an agent."""
+
+    provider: str
+    repository: str
+    repositoryId: str
+
+
+class Agent(TypedDict):
+    """An agent."""
+
+    agentId: IdText
+    email: str
+    description: str | None
+    agentType: Annotated[str, Schema({"enum": list(agents.AGENT_TYPES)})]
+    version: str
+    capabilities: list[str]
+    owner: str
+    deploymentEnv: Annotated[str, Schema({"enum": list(agents.DEPLOYMENT_ENVS)})]
+    status: agents.AgentStatus
+    registeredBy: RegisteredBy | None
+    createdAt: TimeText
+    updatedAt: TimeText
+
+
+class Credential(TypedDict):
+    """A client secret's record, without the secret."""
+
+    credentialId: IdText
+    clientId: IdText
+    status: Literal["active", "revoked"]
+    createdAt: TimeText
+    expiresAt: TimeText | None
+    revokedAt: TimeText | None
+
+
+class NewSecret(Credential):
+    """A client secret, shown this once."""
+
+    clientSecret: str
+
+
+class AuditEntry(TypedDict):
+    """One line of the audit."""
+
+    eventId: IdText
+    timestamp: TimeText
+    action: Action
+    outcome: Outcome
+    actor: str
+    agentId: IdText | None
+    policyId: IdText | None
+    policyVersion: int | None
+    repository: str | None
+    requestId: str
+    address: str | None
+    details: dict[str, Any]
+
+
+class FailedCondition(TypedDict):
+    """A condition of a policy that the run does not meet, and what to change."""
+
+    condition: str
+    expected: Any
+    actual: Any
+    hint: str
+
+
+class TracedPolicy(TypedDict):
+    """A policy that was looked at."""
+
+    policyId: IdText
+    matched: list[str]
+    failed: list[FailedCondition]
+
+
+@overload
+def timestamp(moment: datetime) -> str: ...
+@overload
+def timestamp(moment: datetime | None) -> str | None: ...
 
 
 def timestamp(moment: datetime | None) -> str | None:
@@ -52,9 +163,9 @@ def policy_record(policy: TrustPolicy) -> dict[str, Any]:
     return dict(zip(_POLICY_NAMES, map(json_value, _policy_values(policy)), strict=True))
 
 
-def agent_record(agent: Agent) -> dict[str, Any]:
+def agent_record(agent: agents.Agent) -> Agent:
     """An agent."""
-    by = agent.registered_by
+    repository = agent.registered_by
     return {
         "agentId": str(agent.agent_id),
         "email": agent.email,
@@ -64,15 +175,20 @@ def agent_record(agent: Agent) -> dict[str, Any]:
         "capabilities": list(agent.capabilities),
         "owner": agent.owner,
         "deploymentEnv": agent.deployment_env,
-        "status": agent.status.value,
-        "registeredBy": by
-        and {"provider": by.provider, "repository": by.repository, "repositoryId": by.repository_id},
+        "status": agent.status,
+        "registeredBy": None
+        if repository is None
+        else {
+            "provider": repository.provider,
+            "repository": repository.repository,
+            "repositoryId": repository.repository_id,
+        },
         "createdAt": timestamp(agent.created_at),
         "updatedAt": timestamp(agent.updated_at),
     }
 
 
-def credential_record(credential: Credential) -> dict[str, Any]:
+def credential_record(credential: agents.Credential) -> Credential:
     """A credential without its secret, which nobody can read again."""
     return {
         "credentialId": str(credential.credential_id),
@@ -84,13 +200,13 @@ def credential_record(credential: Credential) -> dict[str, Any]:
     }
 
 
-def audit_entry(record: AuditRecord) -> dict[str, Any]:
+def audit_entry(record: AuditRecord) -> AuditEntry:
     """One line of the audit."""
     return {
         "eventId": str(record.event_id),
         "timestamp": timestamp(record.timestamp),
-        "action": record.action.value,
-        "outcome": record.outcome.value,
+        "action": record.action,
+        "outcome": record.outcome,
         "actor": record.actor,
         "agentId": _text(record.agent_id),
         "policyId": _text(record.policy_id),
@@ -103,9 +219,12 @@ def audit_entry(record: AuditRecord) -> dict[str, Any]:
 
 
 def changes(
-    before: dict[str, Any], after: dict[str, Any], *, bookkeeping: Collection[str] = ("updatedAt", "version")
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    *,
+    bookkeeping: Collection[str] = ("updatedAt", "version"),
 ) -> dict[str, Any]:
-    """The members whose values differ, each with what it was and what it is; `bookkeeping` changes with every write."""
+    """The fields whose values differ, each with what it was and what it is; `bookkeeping` changes with every write."""
     return {
         name: {"before": before[name], "after": value}
         for name, value in after.items()

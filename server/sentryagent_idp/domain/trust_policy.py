@@ -15,7 +15,7 @@ from sentryagent_idp.domain.identity import GITHUB, WorkflowIdentity, repository
 from sentryagent_idp.domain.scopes import BOOTSTRAP_SCOPES, DEFAULT_POLICY_SCOPES
 
 __all__ = [
-    "USE_IS_NOTED_EVERY",
+    "USE_IS_RECORDED_EVERY",
     "Allowed",
     "Conditions",
     "Decision",
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-USE_IS_NOTED_EVERY = timedelta(minutes=1)
+USE_IS_RECORDED_EVERY = timedelta(minutes=1)
 """How exact `last_used_at` is: exchanges of one policy must not queue for its row."""
 
 _DISABLED = "The policy is switched off; set `enabled` to true to let it count."
@@ -76,9 +76,18 @@ class TrustPolicy:
         return self.enabled and (self.expires_at is None or now < self.expires_at)
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyFilter:
+    """What a list of policies is narrowed to; `repository` is compared without case."""
+
+    provider: str | None = None
+    repository: str | None = None
+    agent_id: UUID | None = None
+
+
 def is_use_due(last_used_at: datetime | None, now: datetime) -> bool:
     """Whether a use at `now` is to be noted, after the one that was noted last."""
-    return last_used_at is None or now - last_used_at >= USE_IS_NOTED_EVERY
+    return last_used_at is None or now - last_used_at >= USE_IS_RECORDED_EVERY
 
 
 class DenialReason(StrEnum):

@@ -10,8 +10,12 @@ from typing import Any, Protocol
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from sentryagent_idp.domain.claims import SignedClaims
-from sentryagent_idp.domain.identity import CLAIM_PREFIXES, CLOCK_LEEWAY_SECONDS, OPTIONAL_CLAIMS
+from sentryagent_idp.domain.identity import (
+    CLAIM_PREFIXES,
+    CLOCK_LEEWAY_SECONDS,
+    OPTIONAL_CLAIMS,
+    SignedClaims,
+)
 from sentryagent_idp.errors import InvalidOidcToken
 from sentryagent_idp.jose import compact_jws
 from sentryagent_idp.jose.compact_jws import UnverifiedJwt

@@ -4,7 +4,6 @@ A thread of ours fetches; requests read what is held. No lock is held while the 
 not over in time has failed, whatever its thread still waits for.
 """
 
-import ipaddress
 import math
 import threading
 import time
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from sentryagent_idp.errors import InvalidOidcToken, IssuerUnavailable
 from sentryagent_idp.github.issuer_documents import Fetch, FetchFailed
+from sentryagent_idp.runtime.addresses import is_loopback
 
 FETCH_SECONDS = 5.0
 """For name look-up, connections and both documents together. With the pause below, a published key is taken in 35 s."""
@@ -247,13 +247,6 @@ class GithubIssuerKeys:
 
 
 def _check_address(issuer: httpx.URL) -> None:
-    if issuer.scheme == "https" or (issuer.scheme == "http" and _is_loopback(issuer.host)):
+    if issuer.scheme == "https" or (issuer.scheme == "http" and is_loopback(issuer.host)):
         return
     raise ValueError(f"The issuer {issuer} must be an https address; http is for loopback only.")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

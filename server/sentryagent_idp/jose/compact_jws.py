@@ -1,13 +1,12 @@
 """The compact form of a signed token (RFC 7515, 7.1): written, and read but not believed."""
 
-import base64
 import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sentryagent_idp.jose import strict_json
+from sentryagent_idp.jose import base64url, strict_json
 
 MAX_TOKEN_LENGTH = 16 * 1024
 """Characters. GitHub's tokens have about 1 800."""
@@ -18,9 +17,6 @@ _JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _HEADER_LIMITS = strict_json.Limits(depth=8, members=100, string_length=4 * 1024)
 _PAYLOAD_LIMITS = strict_json.Limits(depth=8, members=MAX_TOKEN_LENGTH, string_length=MAX_TOKEN_LENGTH)
 """The size of the token bounds number and length: an organisation may add any number of custom properties."""
-
-_LAST = {2: "AQgw", 3: "AEIMQUYcgkosw048"}
-"""By the number of characters over fours: the last one, where those of its bits that mean nothing are zero."""
 
 _FORBIDDEN_HEADERS = ("jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc")
 """Each lets the sender choose the key (B2) or the meaning of the rest (B13, B14); libraries pass most of them."""
@@ -71,22 +67,19 @@ def read(unverified_token: str) -> UnverifiedJwt:
 
 def write(header: Mapping[str, Any], claims: Mapping[str, Any], sign: Callable[[bytes], bytes]) -> str:
     """A compact JWS of a header and claims, with the signature that `sign` makes of their bytes."""
-    signing_input = b".".join(_encode(_JSON.encode(part).encode()) for part in (header, claims))
-    return b".".join((signing_input, _encode(sign(signing_input)))).decode("ascii")
-
-
-def _encode(part: bytes) -> bytes:
-    return base64.urlsafe_b64encode(part).rstrip(b"=")
+    signing_input = ".".join(base64url.encode(_JSON.encode(part).encode()) for part in (header, claims))
+    return f"{signing_input}.{base64url.encode(sign(signing_input.encode()))}"
 
 
 def _decode(part: str, name: str) -> bytes:
-    over = len(part) % 4
-    if over == 1:
-        raise MalformedToken(f"its {name} is not base64url")
+    try:
+        data = base64url.decode(part)
+    except ValueError as error:
+        raise MalformedToken(f"its {name} is not base64url") from error
     # Else there would be sixteen spellings of one token, of which fifteen are nobody's (B8).
-    if over and part[-1] not in _LAST[over]:
+    if base64url.encode(data) != part:
         raise MalformedToken(f"its {name} is not canonical base64url")
-    return base64.urlsafe_b64decode(part + "=" * (-over % 4))
+    return data
 
 
 def _object(part: str, name: str, limits: strict_json.Limits) -> dict[str, Any]:

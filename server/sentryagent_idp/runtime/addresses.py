@@ -43,6 +43,14 @@ def network(text: str) -> Network:
     return found
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a URL's host is this machine: `localhost`, 127.0.0.0/8 or ::1."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def canonical(text: str) -> str:
     """The address or network as it is stored, whatever its spelling; any other text as it is."""
     for form in (read, network):

@@ -109,7 +109,7 @@ class Metrics:
         """Count one request that the rate limit refused."""
         self._limited.inc()
 
-    def token_asked_for(self, outcome: str) -> None:
+    def token_requested(self, outcome: str) -> None:
         """Count a token that was issued, refused or only tried: `success`, `failure`, `dry_run`."""
         self._tokens.labels(outcome).inc()
 

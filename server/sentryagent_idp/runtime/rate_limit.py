@@ -18,7 +18,7 @@ _LONGEST_CLIENT_ID = 64
 
 
 class PerMinute:
-    """A `RateLimit` of so many requests a minute for each key; 0 switches it off.
+    """Allows so many requests a minute for each key; 0 switches it off.
 
     A sliding window of two counters: what came in the minute before counts as far as the last sixty seconds reach into
     it, so there is no burst at the turn of a minute. Older counts are dropped all at once: whoever comes with ever new
@@ -91,7 +91,7 @@ class PerMinute:
 
 
 class WrongSecretsPerMinute:
-    """A `WrongSecretLimit` for one process: 10 wrong secrets a minute for a client from one address, 20 from the address.
+    """Allows, in one process, 10 wrong secrets a minute for a client from one address, 20 from the address.
 
     Nothing is counted for a client alone: strangers who guess its secret elsewhere could lock it out.
     """

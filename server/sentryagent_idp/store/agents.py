@@ -7,10 +7,10 @@ from uuid import UUID
 from sqlalchemy import Column, Index, Table, Text, UniqueConstraint, bindparam, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
-from sentryagent_idp.domain.agent import Agent, AgentStatus, RegisteredBy
+from sentryagent_idp.domain.agent import Agent, AgentFilter, AgentStatus, RegisteredBy
+from sentryagent_idp.domain.records import Page
 from sentryagent_idp.domain.text import ascii_lower
 from sentryagent_idp.errors import AgentAlreadyExists
-from sentryagent_idp.ports import AgentFilter, Page
 from sentryagent_idp.store.columns import METADATA, Id, Moment, Words, word_of
 from sentryagent_idp.store.failures import unique
 from sentryagent_idp.store.paging import fetch_page
@@ -39,6 +39,8 @@ AGENTS = Table(
     Index(None, "registered_by_repository_id"),
 )
 
+_REGISTERED_BY = ("provider", "repository", "repository_id")
+
 _T = AGENTS.c
 _BY_ID = select(AGENTS).where(_T.agent_id == bindparam("agent_id"))
 _BY_ID_LOCKED = _BY_ID.with_for_update(key_share=True)
@@ -54,21 +56,17 @@ class AgentTable:
         self._by_id = _BY_ID_LOCKED if lock else _BY_ID
 
     def get(self, agent_id: UUID) -> Agent | None:
-        """The agent; inside a write transaction its row stays locked until the end."""
         row = self._connection.execute(self._by_id, {"agent_id": agent_id}).one_or_none()
         return None if row is None else _agent(row)
 
     def status(self, agent_id: UUID) -> AgentStatus | None:
-        """The agent's status, never locked: exchanges of one agent must not queue for its row."""
         return self._connection.execute(_STATUS, {"agent_id": agent_id}).scalar_one_or_none()
 
     def by_email(self, email: str) -> Agent | None:
-        """The agent with this address, compared without case, whatever its status."""
         row = self._connection.execute(_BY_EMAIL, {"email_key": ascii_lower(email)}).one_or_none()
         return None if row is None else _agent(row)
 
     def page(self, wanted: AgentFilter, *, page: int, limit: int) -> Page[Agent]:
-        """One page by `created_at`, then `agent_id`."""
         conditions = [
             column == value
             for column, value in (
@@ -86,12 +84,10 @@ class AgentTable:
         return Page([_agent(row) for row in rows], total)
 
     def add(self, agent: Agent) -> None:
-        """Store a new agent; raises `AgentAlreadyExists`."""
         with unique(self._connection, "email_key", _taken()):
             self._connection.execute(insert(AGENTS), _values(agent))
 
     def replace(self, agent: Agent) -> None:
-        """Store the agent's new content under its id; raises `AgentAlreadyExists`."""
         with unique(self._connection, "email_key", _taken()):
             self._connection.execute(
                 update(AGENTS).where(_T.agent_id == agent.agent_id).values(_values(agent))
@@ -105,33 +101,15 @@ def _taken() -> AgentAlreadyExists:
 def _values(agent: Agent) -> dict[str, Any]:
     """The row of an agent."""
     values = asdict(agent)
-    by = values.pop("registered_by") or dict.fromkeys(("provider", "repository", "repository_id"))
-    registration = {f"registered_by_{name}": value for name, value in by.items()}
+    registered_by = values.pop("registered_by") or dict.fromkeys(_REGISTERED_BY)
+    registration = {f"registered_by_{name}": value for name, value in registered_by.items()}
     return values | registration | {"email_key": ascii_lower(agent.email)}
 
 
 def _agent(row: Row[Any]) -> Agent:
     """The agent of a row."""
-    return Agent(
-        agent_id=row.agent_id,
-        email=row.email,
-        description=row.description,
-        agent_type=row.agent_type,
-        version=row.version,
-        capabilities=row.capabilities,
-        owner=row.owner,
-        deployment_env=row.deployment_env,
-        status=row.status,
-        registered_by=_registered_by(row),
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-    )
-
-
-def _registered_by(row: Row[Any]) -> RegisteredBy | None:
-    """The repository that registered the agent, if one did."""
-    if row.registered_by_repository_id is None:
-        return None
-    return RegisteredBy(
-        row.registered_by_provider, row.registered_by_repository, row.registered_by_repository_id
-    )
+    values = row._asdict()
+    del values["email_key"]
+    provider, repository, repository_id = (values.pop(f"registered_by_{name}") for name in _REGISTERED_BY)
+    registered_by = None if repository_id is None else RegisteredBy(provider, repository, repository_id)
+    return Agent(**values, registered_by=registered_by)

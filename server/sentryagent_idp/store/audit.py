@@ -18,9 +18,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection, Row
 
-from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome
+from sentryagent_idp.domain.audit import Action, AuditFilter, AuditRecord, Outcome
+from sentryagent_idp.domain.records import Page
 from sentryagent_idp.domain.text import ascii_lower
-from sentryagent_idp.ports import AuditFilter, Page
 from sentryagent_idp.store.columns import METADATA, Id, Json, Moment, word_of
 from sentryagent_idp.store.driver import InsertMany
 from sentryagent_idp.store.paging import fetch_page
@@ -81,15 +81,12 @@ class AuditTable:
         self._connection = connection
 
     def append(self, record: AuditRecord) -> None:
-        """Write one record, in the transaction of what it records."""
         self.append_all([record])
 
     def append_all(self, records: Sequence[AuditRecord]) -> None:
-        """Write several records, in their order."""
         _APPEND(self._connection, [_values(record) for record in records])
 
     def page(self, wanted: AuditFilter, *, page: int, limit: int) -> Page[AuditRecord]:
-        """One page, newest first."""
         order = (_T.sequence.desc(),)
         total, rows = fetch_page(
             self._connection, AUDIT_LOG, _conditions(wanted), order, page=page, limit=limit

@@ -32,8 +32,7 @@ from sqlalchemy.engine import Connection, Row
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sentryagent_idp.domain import audit_chain
-from sentryagent_idp.domain.audit_chain import Gap, Seal, SealedRecord
-from sentryagent_idp.ports import AuditTail, AuditWindow
+from sentryagent_idp.domain.audit_chain import AuditTail, AuditWindow, Gap, Seal, SealedRecord
 from sentryagent_idp.store import locks
 from sentryagent_idp.store.audit import AUDIT_LOG
 from sentryagent_idp.store.columns import METADATA, Moment
@@ -152,27 +151,22 @@ class AuditSealTable:
 
     @property
     def is_gapless(self) -> bool:
-        """Whether this database never leaves a sequence number out: SQLite takes a number back with its record."""
+        # SQLite takes a number back with its record.
         return self._connection.dialect.name == "sqlite"
 
     def has_work(self) -> bool:
-        """Whether a record waits for its seal; a few index look-ups."""
         return bool(self._connection.execute(_HAS_WORK).scalar_one())
 
     def try_lock(self) -> bool:
-        """Become the only one that seals until the transaction ends; `False` where another is."""
         return locks.try_take(self._connection, locks.Lock.AUDIT_SEALS)
 
     def head(self) -> Seal | None:
-        """The last seal."""
         return self._one(_HEAD)
 
     def anchor(self) -> Seal | None:
-        """The lowest seal: what the chain begins with."""
         return self._one(_ANCHOR)
 
     def unsealed(self, *, limit: int) -> Sequence[audit_chain.Row]:
-        """The next records to seal: those that appeared in a gap, then the others by sequence number."""
         found: list[audit_chain.Row] = []
         for first, last in [] if self.is_gapless else self._connection.execute(_GAPS_WITH_RECORDS).all():
             if len(found) < limit:
@@ -180,43 +174,33 @@ class AuditSealTable:
         return found + (self._rows(_NEW, limit=limit - len(found)) if len(found) < limit else [])
 
     def append(self, seals: Sequence[Seal], now: datetime) -> None:
-        """Store the next seals, and which numbers they leave open."""
         if not self.is_gapless:
             sealed_up_to = self._connection.execute(select(_SEALED_UP_TO)).scalar_one()
-            self._note(audit_chain.gaps(sealed_up_to, (seal.sequence for seal in seals)), now)
+            self._record_gaps(audit_chain.gaps(sealed_up_to, (seal.sequence for seal in seals)), now)
         _APPEND(self._connection, [_values(seal) for seal in seals])
 
     def close_gaps(self, before: datetime) -> None:
-        """Give up the gaps that were seen before: no transaction that took their numbers can still be open."""
         if not self.is_gapless:
             self._connection.execute(delete(AUDIT_GAPS).where(_G.seen_at < before))
 
     def after(self, number: int, *, limit: int) -> Sequence[SealedRecord]:
-        """The next seals with their records."""
         rows = self._connection.execute(_AFTER, {"after": number, "limit": limit})
         return [SealedRecord(_seal(row), _record_of(row)) for row in rows]
 
     def window(self, after: int, *, limit: int) -> AuditWindow | None:
-        """The next records by sequence number, counted; `None` at the end."""
         row = self._connection.execute(_WINDOW, {"after": after, "limit": limit}).one()
         return None if row[0] is None else AuditWindow(*row)
 
     def slipped_in(self, after: int, up_to: int) -> str | None:
-        """The event id of a record whose number was passed over, and that nobody waits for."""
         return self._connection.execute(_SLIPPED_IN, {"after": after, "up_to": up_to}).scalar_one_or_none()
 
     def tail(self) -> AuditTail:
-        """What was written after the last sealed record."""
         newest = func.coalesce(_NEWEST[self._connection.dialect.name], 0)
         row = self._connection.execute(select(_SEALED_UP_TO, _TAIL_COUNT, newest)).one()
         sealed_up_to, records, last = row
         return AuditTail(records=records, missing=max(0, last - sealed_up_to - records))
 
     def purge(self, before: datetime, *, limit: int) -> int:
-        """Delete at most `limit` of the first sealed records, as far as they are older than `before`.
-
-        The last of their seals stays as the new anchor. Returns how many records went.
-        """
         locks.take(self._connection, locks.Lock.AUDIT_SEALS)
         anchor = self.anchor()
         if anchor is None:
@@ -237,7 +221,7 @@ class AuditSealTable:
     def _rows(self, statement: Any, **parameters: int) -> list[audit_chain.Row]:
         return [row._asdict() for row in self._connection.execute(statement, parameters)]
 
-    def _note(self, open_numbers: Sequence[Gap], now: datetime) -> None:
+    def _record_gaps(self, open_numbers: Sequence[Gap], now: datetime) -> None:
         rows = [
             {"first_sequence": gap.first, "last_sequence": gap.last, "seen_at": now} for gap in open_numbers
         ]

@@ -33,20 +33,16 @@ class AdminClientTable:
         self._one = _ONE.with_for_update() if lock else _ONE
 
     def get(self, client_id: str) -> AdminClient | None:
-        """The client; inside a write transaction its row stays locked until the end."""
         row = self._connection.execute(self._one, {"client_id": client_id}).one_or_none()
         return None if row is None else AdminClient(**row._asdict())
 
     def all(self) -> Sequence[AdminClient]:
-        """Every client, revoked ones too, oldest first."""
         return [AdminClient(**row._asdict()) for row in self._connection.execute(_ALL)]
 
     def add(self, client: AdminClient) -> None:
-        """Store a new client."""
         self._connection.execute(insert(ADMIN_CLIENTS), asdict(client))
 
     def replace(self, client: AdminClient) -> None:
-        """Store the client's new content under its id."""
         self._connection.execute(
             update(ADMIN_CLIENTS).where(_T.client_id == client.client_id).values(asdict(client))
         )

@@ -1,13 +1,15 @@
 """How the domain's values lie in columns: the same text and numbers on SQLite and on PostgreSQL."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Dialect, Enum, MetaData, String, Text
 from sqlalchemy.types import TypeDecorator
+
+from sentryagent_idp.domain.audit_chain import EPOCH, microseconds
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -21,8 +23,6 @@ METADATA = MetaData(
 )
 
 _JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Moment(TypeDecorator[datetime]):
@@ -33,11 +33,11 @@ class Moment(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - SQLAlchemy's signature
         """The number that is stored."""
-        return None if value is None else (value - _EPOCH) // _MICROSECOND
+        return None if value is None else microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
         """The time in UTC."""
-        return None if value is None else _EPOCH + timedelta(microseconds=value)
+        return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
 class Id(TypeDecorator[UUID]):

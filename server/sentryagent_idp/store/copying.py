@@ -134,8 +134,8 @@ def _copy_table(source: Connection, target: Connection, table: Table) -> None:
 
 def _in_order(table: Table) -> Select[Any]:
     """All rows, first those that refer to no other row of the table: a derived policy comes after its origin."""
-    own = [key.parent for key in table.foreign_keys if key.column.table is table]
-    return select(table).order_by(*(column.is_not(None) for column in own))
+    references = [key.parent for key in table.foreign_keys if key.column.table is table]
+    return select(table).order_by(*(column.is_not(None) for column in references))
 
 
 @contextmanager

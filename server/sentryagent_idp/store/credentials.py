@@ -42,27 +42,22 @@ class CredentialTable:
         self._connection = connection
 
     def get(self, agent_id: UUID, credential_id: UUID) -> Credential | None:
-        """The agent's credential with this id."""
         keys = {"agent_id": agent_id, "credential_id": credential_id}
         row = self._connection.execute(_ONE, keys).one_or_none()
         return None if row is None else Credential(**row._asdict())
 
     def of_agent(self, agent_id: UUID) -> Sequence[Credential]:
-        """All of the agent's credentials, revoked ones too, oldest first."""
         rows = self._connection.execute(_OF_AGENT, {"agent_id": agent_id})
         return [Credential(**row._asdict()) for row in rows]
 
     def live(self, agent_id: UUID, now: datetime) -> Sequence[Credential]:
-        """The agent's credentials whose secret is accepted at `now`, oldest first."""
         rows = self._connection.execute(_LIVE, {"agent_id": agent_id, "now": now})
         return [Credential(**row._asdict()) for row in rows]
 
     def add(self, credential: Credential) -> None:
-        """Store a new credential."""
         self._connection.execute(insert(CREDENTIALS), asdict(credential))
 
     def replace(self, credential: Credential) -> None:
-        """Store the credential's new content under its id."""
         self._connection.execute(
             update(CREDENTIALS).where(_T.credential_id == credential.credential_id).values(asdict(credential))
         )

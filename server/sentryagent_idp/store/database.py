@@ -15,7 +15,7 @@ from sentryagent_idp.store.engines import open_engines
 from sentryagent_idp.store.failures import outages
 from sentryagent_idp.store.revoked_tokens import RevokedTokenTable
 from sentryagent_idp.store.schema import pending
-from sentryagent_idp.store.settings import FactTable
+from sentryagent_idp.store.settings import PublishedSettingTable
 from sentryagent_idp.store.signing_keys import SigningKeyTable
 from sentryagent_idp.store.trust_policies import PolicyTable
 from sentryagent_idp.store.url import parse
@@ -35,7 +35,7 @@ class Transaction:
         self.audit = AuditTable(connection)
         self.seals = AuditSealTable(connection)
         self.signing_keys = SigningKeyTable(connection)
-        self.facts = FactTable(connection)
+        self.settings = PublishedSettingTable(connection)
 
 
 class Database:
@@ -50,33 +50,20 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        """A transaction that only reads: the database refuses to write in it.
-
-        Raises `DatabaseUnavailable`.
-        """
         with outages(), self._engines.reader.begin() as connection:
             yield Transaction(connection, lock=False)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
-        """A transaction that may write; all of it is kept when the block ends, none when it raises.
-
-        Raises `DatabaseUnavailable`.
-        """
         with outages(), self._engines.turn(), self._engines.writer.begin() as connection:
             yield Transaction(connection, lock=True)
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a file of this machine."""
         return self._engines.is_local
 
     @contextmanager
     def write_at_once(self) -> Iterator[Transaction]:
-        """A transaction of a local database that may write, and does not wait for other writers.
-
-        Raises `WriterBusy`, `DatabaseUnavailable`.
-        """
         with outages(), self._engines.committer.begin() as connection:
             yield Transaction(connection, lock=True)
 

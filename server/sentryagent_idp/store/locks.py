@@ -15,6 +15,7 @@ _TRY = text("SELECT pg_try_advisory_xact_lock(:lock)")
 class Lock(IntEnum):
     """What is locked; the numbers begin with "Sentry" in ASCII, to keep apart from other programs' locks."""
 
+    MIGRATIONS = 0x53656E747279
     SIGNING_KEYS = 0x53656E74727901
     AUDIT_SEALS = 0x53656E74727902
 

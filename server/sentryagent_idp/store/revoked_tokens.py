@@ -28,13 +28,10 @@ class RevokedTokenTable:
         self._connection = connection
 
     def contains(self, jti: str) -> bool:
-        """Whether the token was revoked."""
         return self._connection.execute(_ONE, {"jti": jti}).first() is not None
 
     def add(self, jti: str, *, keep_until: datetime) -> None:
-        """Revoke the token; once more changes nothing."""
         _INSERT_ONCE(self._connection, {"jti": jti, "keep_until": keep_until})
 
     def purge(self, now: datetime, *, limit: int) -> int:
-        """Delete at most `limit` rows whose `keep_until` is past; returns how many went."""
         return purge(self._connection, REVOKED_TOKENS, _T.keep_until, now, limit=limit)

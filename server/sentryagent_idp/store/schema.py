@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import URL, Engine, inspect, text
 from sqlalchemy.engine import Connection
 
-from sentryagent_idp.store import migrations, sqlite
+from sentryagent_idp.store import locks, migrations, sqlite
 from sentryagent_idp.store.engines import open_engines
 from sentryagent_idp.store.failures import outages
 from sentryagent_idp.store.url import DatabaseUrlError, parse, sqlite_file
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 _FOLDER = Path(migrations.__file__).parent
-_ADVISORY_LOCK = 0x53656E747279
-"""PostgreSQL is migrated under this lock: "Sentry" in ASCII."""
 
 
 class SchemaError(Exception):
@@ -38,8 +36,7 @@ def migrate(url: str) -> Sequence[str]:
     engine = _migrating_engine(parts, path)
     try:
         with outages(to_operator=True), engine.begin() as connection:
-            if path is None:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+            locks.take(connection, locks.Lock.MIGRATIONS)
             return _upgrade(connection)
     finally:
         engine.dispose()

@@ -1,4 +1,4 @@
-"""The table of facts that the command line shares with the running provider."""
+"""The table of settings that the command line shares with the running provider."""
 
 from typing import Any
 
@@ -8,29 +8,27 @@ from sqlalchemy.engine import Connection
 from sentryagent_idp.store.columns import METADATA, Json
 from sentryagent_idp.store.expiring import InsertOnce
 
-FACTS = Table(
+SETTINGS = Table(
     "facts",
     METADATA,
     Column("name", Text, primary_key=True),
     Column("value", Json),
 )
 
-_INSERT_ONCE = InsertOnce(FACTS)
-_T = FACTS.c
+_INSERT_ONCE = InsertOnce(SETTINGS)
+_T = SETTINGS.c
 _ONE = select(_T.value).where(_T.name == bindparam("name"))
 
 
-class FactTable:
-    """Facts in one transaction (`sentryagent_idp.ports.Facts`)."""
+class PublishedSettingTable:
+    """Settings in one transaction (`sentryagent_idp.ports.PublishedSettings`)."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def get(self, name: str) -> Any:
-        """The JSON value stored under `name`, or `None`."""
         return self._connection.execute(_ONE, {"name": name}).scalar_one_or_none()
 
     def put(self, name: str, value: Any) -> None:
-        """Store a JSON value under `name`."""
         if not _INSERT_ONCE(self._connection, {"name": name, "value": value}):
-            self._connection.execute(update(FACTS).where(_T.name == name).values(value=value))
+            self._connection.execute(update(SETTINGS).where(_T.name == name).values(value=value))

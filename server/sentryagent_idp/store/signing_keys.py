@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Column, LargeBinary, Table, Text, bindparam, delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
-from sentryagent_idp.ports import KeyStatus, StoredKey
+from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
 from sentryagent_idp.store import driver, locks
 from sentryagent_idp.store.columns import METADATA, Moment, word_of
 
@@ -44,34 +44,25 @@ class SigningKeyTable:
         self._connection = connection
 
     def lock(self) -> None:
-        """Wait until nobody else changes the keys, and keep it so until the transaction ends."""
         locks.take(self._connection, locks.Lock.SIGNING_KEYS)
 
     def all(self) -> Sequence[StoredKey]:
-        """Every key, oldest first."""
         return [_key(row) for row in self._connection.execute(_ALL)]
 
     def add(self, key: StoredKey) -> None:
-        """Store a new key."""
         self._connection.execute(insert(SIGNING_KEYS), asdict(key))
 
     def set_pem(self, kid: str, private_pem: bytes) -> None:
-        """Store the same key in another form, such as encrypted."""
         self._connection.execute(update(SIGNING_KEYS).where(_T.kid == kid).values(private_pem=private_pem))
 
     def set_status(self, kid: str, status: KeyStatus, *, retired_at: datetime | None) -> None:
-        """Let a key sign, or let it only verify."""
         self._connection.execute(_SET_STATUS, {"of_kid": kid, "new_status": status, "moment": retired_at})
 
     def remove(self, kid: str) -> None:
-        """Forget a key: what it signed is refused from the next request on."""
         self._connection.execute(delete(SIGNING_KEYS).where(_T.kid == kid))
 
     def version(self) -> int:
-        """A number that changes with every change of the keys.
-
-        It is computed from the few rows themselves: a counter beside them could be forgotten.
-        """
+        # Computed from the few rows themselves: a counter beside them could be forgotten.
         state = repr(driver.run(self._connection, _STATE))
         return int.from_bytes(sha256(state.encode()).digest()[:8])
 

@@ -30,10 +30,16 @@ from sqlalchemy.engine import Connection, Row
 
 from sentryagent_idp.domain import condition_kinds
 from sentryagent_idp.domain.conditions import DECLARED
+from sentryagent_idp.domain.records import Page
 from sentryagent_idp.domain.text import ascii_lower
-from sentryagent_idp.domain.trust_policy import USE_IS_NOTED_EVERY, Conditions, TrustPolicy, conditions_key
+from sentryagent_idp.domain.trust_policy import (
+    USE_IS_RECORDED_EVERY,
+    Conditions,
+    PolicyFilter,
+    TrustPolicy,
+    conditions_key,
+)
 from sentryagent_idp.errors import TrustPolicyAlreadyExists
-from sentryagent_idp.ports import Page, PolicyFilter
 from sentryagent_idp.store import driver
 from sentryagent_idp.store.columns import METADATA, Id, Moment, WordLists, Words
 from sentryagent_idp.store.failures import unique
@@ -111,7 +117,7 @@ _MARK_USED = (
     update(OIDC_TRUST_POLICIES)
     .where(
         _T.id == bindparam("policy_id"),
-        or_(_T.last_used_at.is_(None), _T.last_used_at <= bindparam("noted_before", type_=Moment)),
+        or_(_T.last_used_at.is_(None), _T.last_used_at <= bindparam("used_before", type_=Moment)),
     )
     .values(last_used_at=bindparam("now", type_=Moment))
 )
@@ -141,17 +147,14 @@ class PolicyTable:
         self._derived_from = _DERIVED_FROM_LOCKED if lock else _DERIVED_FROM
 
     def get(self, policy_id: UUID) -> TrustPolicy | None:
-        """The policy; inside a write transaction its row stays locked until the end."""
         row = self._connection.execute(self._by_id, {"policy_id": policy_id}).one_or_none()
         return None if row is None else _policy(row)
 
     def for_repository(self, issuer: str, repository_key: str) -> Sequence[TrustPolicy]:
-        """All policies of a repository under one issuer, oldest first."""
         rows = self._connection.execute(_OF_REPOSITORY, {"issuer": issuer, "key": repository_key})
         return [_policy(row) for row in rows]
 
     def fingerprints(self, repository_keys: Collection[str]) -> Mapping[tuple[str, str], Hashable]:
-        """What identifies the policies of these repositories, at least one, and the state of their agents."""
         found = defaultdict[tuple[str, str], set[Any]](set)
         statement = _FINGERPRINTS.format(driver.places(self._connection, len(repository_keys)))
         for row in driver.run(self._connection, statement, tuple(repository_keys)):
@@ -160,7 +163,6 @@ class PolicyTable:
         return {repository: frozenset(rows) for repository, rows in found.items()}
 
     def page(self, wanted: PolicyFilter, *, page: int, limit: int) -> Page[TrustPolicy]:
-        """One page by `created_at`, then `id`."""
         conditions = [
             column == value
             for column, value in (
@@ -176,35 +178,27 @@ class PolicyTable:
         return Page([_policy(row) for row in rows], total)
 
     def derived_from(self, policy_id: UUID) -> Sequence[TrustPolicy]:
-        """The policies that were written for agents registered under this bootstrap policy, oldest first.
-
-        Locked as by `get`: one that is detached at the same moment must not be changed or removed after that.
-        """
         return [
             _policy(row) for row in self._connection.execute(self._derived_from, {"policy_id": policy_id})
         ]
 
     def add(self, policy: TrustPolicy) -> None:
-        """Store a new policy; raises `TrustPolicyAlreadyExists`."""
         with self._unique(policy):
             self._connection.execute(insert(OIDC_TRUST_POLICIES), _values(policy))
 
     def replace(self, policy: TrustPolicy) -> None:
-        """Store the policy's new content under its id; raises `TrustPolicyAlreadyExists`."""
         with self._unique(policy):
             self._connection.execute(
                 update(OIDC_TRUST_POLICIES).where(_T.id == policy.id).values(_values(policy))
             )
 
     def delete(self, policy_id: UUID) -> None:
-        """Remove a policy; the database removes those derived from it."""
         self._connection.execute(_UNLINK_BOOTSTRAP, {"policy_id": policy_id})
         self._connection.execute(delete(OIDC_TRUST_POLICIES).where(_T.id == policy_id))
 
     def pin(
         self, *, issuer: str, repository_key: str, repository_id: str, owner_id: str, now: datetime
     ) -> Sequence[UUID]:
-        """Write the ids where one is missing, and raise `version`; returns the ids of the changed policies."""
         return (
             self._connection.execute(
                 _PIN,
@@ -221,11 +215,10 @@ class PolicyTable:
         )
 
     def mark_used(self, policy_ids: Collection[UUID], now: datetime) -> None:
-        """Set `last_used_at`, at most once a minute; in one order, so that no two replicas wait for each other."""
-        noted = {"now": now, "noted_before": now - USE_IS_NOTED_EVERY}
-        self._connection.execute(
-            _MARK_USED, [{"policy_id": policy_id, **noted} for policy_id in sorted(policy_ids)]
-        )
+        times = {"now": now, "used_before": now - USE_IS_RECORDED_EVERY}
+        # In one order, so that no two replicas wait for each other.
+        rows = [{"policy_id": policy_id, **times} for policy_id in sorted(policy_ids)]
+        self._connection.execute(_MARK_USED, rows)
 
     @contextmanager
     def _unique(self, policy: TrustPolicy) -> Iterator[None]:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Column, Index, LargeBinary, Table, bindparam, select
 from sqlalchemy.engine import Connection
 
-from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.store.columns import METADATA, Moment
 from sentryagent_idp.store.driver import InsertMany
 from sentryagent_idp.store.expiring import purge
@@ -33,15 +33,12 @@ class UsedTokenTable:
         self._connection = connection
 
     def contains(self, issuer: str, jti: str) -> bool:
-        """Whether the token was exchanged already."""
         return self._connection.execute(_ONE, {"digest": _digest(issuer, jti)}).first() is not None
 
     def claim(self, token: UsedToken) -> bool:
-        """Use the token up; `False` where somebody, perhaps at the same moment, was first."""
         return self.claim_all([token])[0]
 
     def claim_all(self, tokens: Sequence[UsedToken]) -> Sequence[bool]:
-        """Use each token up; which of them were unused. Of the same token twice, the first counts."""
         rows = [_row(token) for token in tokens]
         first = {row["token_digest"]: row for row in reversed(rows)}
         # In one order everywhere: two replicas with the same two tokens must not wait for each other.
@@ -49,7 +46,6 @@ class UsedTokenTable:
         return [row is first[row["token_digest"]] and row["token_digest"] in unused for row in rows]
 
     def purge(self, now: datetime, *, limit: int) -> int:
-        """Delete at most `limit` rows whose `keep_until` is past; returns how many went."""
         return purge(self._connection, USED_TOKENS, _T.keep_until, now, limit=limit)
 
 

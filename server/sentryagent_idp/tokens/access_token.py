@@ -7,7 +7,7 @@ from typing import Any
 
 import jwt
 
-from sentryagent_idp.domain.claims import SignedClaims
+from sentryagent_idp.domain.identity import SignedClaims
 from sentryagent_idp.errors import Unauthorized
 from sentryagent_idp.jose import compact_jws
 from sentryagent_idp.jose.compact_jws import UnverifiedJwt

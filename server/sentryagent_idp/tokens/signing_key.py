@@ -1,6 +1,5 @@
 """The keys of our own tokens: made, stored as PEM, published as JWK."""
 
-import base64
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,9 @@ import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from typing_extensions import TypedDict
+
+from sentryagent_idp.jose import base64url
 
 ALGORITHMS = ("ES256", "RS256", "EdDSA")
 
@@ -27,6 +29,12 @@ Passphrases = tuple[str, ...]
 
 _THUMBPRINT_MEMBERS = {"EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n"), "OKP": ("crv", "kty", "x")}
 """The required members of each key type, in the order of RFC 7638, 3.2 (RFC 8037, 2 for OKP): all public."""
+
+
+class KeySet(TypedDict):
+    """A JWK Set (RFC 7517, section 5)."""
+
+    keys: list[dict[str, str]]
 
 
 class UnreadableKey(ValueError):
@@ -120,7 +128,7 @@ def public_jwk(key: SigningKey) -> dict[str, str]:
     return {"kid": key.kid, "alg": key.alg, "use": "sig", **_public_members(key.alg, key.public_key)}
 
 
-def jwks(keys: Iterable[SigningKey]) -> dict[str, list[dict[str, str]]]:
+def jwks(keys: Iterable[SigningKey]) -> KeySet:
     """The JWK Set of some keys (RFC 7517, 5)."""
     return {"keys": [public_jwk(key) for key in keys]}
 
@@ -140,4 +148,4 @@ def _public_members(alg: str, key: PublicKey) -> dict[str, str]:
 
 def _thumbprint(members: Mapping[str, str]) -> str:
     digest = hashlib.sha256(json.dumps(members, separators=(",", ":"), sort_keys=True).encode()).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return base64url.encode(digest)

@@ -5,41 +5,36 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from sentryagent_idp.domain.agent import Agent, AgentStatus, RegisteredBy, may_see, unchangeable_member
+from sentryagent_idp.domain.agent import (
+    Agent,
+    AgentFilter,
+    AgentStatus,
+    RegisteredBy,
+    may_see,
+    unchangeable_field,
+)
 from sentryagent_idp.domain.audit import Action, RequestContext
 from sentryagent_idp.domain.caller import Caller, CallerKind
 from sentryagent_idp.domain.identity import repository_key
-from sentryagent_idp.domain.records import agent_record, changes
+from sentryagent_idp.domain.records import Page, agent_record, changes
 from sentryagent_idp.domain.trust_policy import TrustPolicy
 from sentryagent_idp.errors import AgentAlreadyExists, AgentDecommissioned, AgentNotFound, Forbidden
-from sentryagent_idp.ports import AgentFilter, Clock, NewId, Page, Store, Transaction
+from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 from sentryagent_idp.use_cases.audit import Auditor
 
 
 @dataclass(frozen=True, slots=True)
 class AgentDraft:
-    """A new agent as its caller describes it; the defaults are the contract's."""
+    """A new agent as its caller describes it."""
 
     email: str
-    description: str | None = None
-    agent_type: str = "custom"
-    version: str = "1.0.0"
-    capabilities: tuple[str, ...] = ("ci:run",)
-    owner: str | None = None
-    deployment_env: str = "production"
+    description: str | None
+    agent_type: str
+    version: str
+    capabilities: tuple[str, ...]
+    owner: str | None
+    deployment_env: str
 
-
-_MEMBERS = {
-    "email": "email",
-    "description": "description",
-    "agentType": "agent_type",
-    "version": "version",
-    "capabilities": "capabilities",
-    "owner": "owner",
-    "deploymentEnv": "deployment_env",
-    "status": "status",
-}
-"""The record's members that a PATCH may name, and the attributes that hold them."""
 
 _STATUS_ACTIONS = {
     AgentStatus.SUSPENDED: Action.AGENT_SUSPENDED,
@@ -92,23 +87,23 @@ class Registration:
 
     def page(self, caller: Caller, wanted: AgentFilter, *, page: int, limit: int) -> Page[Agent]:
         """One page of the agents that the caller may see."""
-        own = replace(wanted, registered_by_repository_id=caller.repository_id, agent_id=caller.agent_id)
+        visible = replace(wanted, registered_by_repository_id=caller.repository_id, agent_id=caller.agent_id)
         with self.store.read() as tx:
-            return tx.agents.page(own, page=page, limit=limit)
+            return tx.agents.page(visible, page=page, limit=limit)
 
     def update(
-        self, caller: Caller, agent_id: UUID, members: Mapping[str, Any], context: RequestContext
+        self, caller: Caller, agent_id: UUID, fields: Mapping[str, Any], context: RequestContext
     ) -> Agent:
-        """Change the named members (JSON names); the others stay.
+        """Change the named fields of the agent; the others stay.
 
         Raises `AgentNotFound`, `AgentDecommissioned`, `Forbidden`, `AgentAlreadyExists`.
         """
         with self.store.write() as tx:
             agent = _living(tx, caller, agent_id)
-            member = unchangeable_member(caller, members)
-            if member:
-                raise Forbidden(f"This token may not change {member}; an admin can.", {"field": member})
-            changed = replace(agent, **{_MEMBERS[name]: value for name, value in members.items()})
+            field = unchangeable_field(caller, fields)
+            if field:
+                raise Forbidden(f"This token may not change {field}; an admin can.", {"field": field})
+            changed = replace(agent, **fields)
             if changed == agent:
                 return agent
             changed = replace(changed, updated_at=self.clock())
@@ -139,7 +134,7 @@ class Registration:
 
     def _new_agent(self, caller: Caller, draft: AgentDraft) -> Agent:
         now = self.clock()
-        by = _registered_by(caller)
+        repository = _registered_by(caller)
         return Agent(
             agent_id=self.new_id(),
             email=draft.email,
@@ -147,10 +142,10 @@ class Registration:
             agent_type=draft.agent_type,
             version=draft.version,
             capabilities=draft.capabilities,
-            owner=draft.owner or (by.repository.partition("/")[0] if by else caller.subject),
+            owner=draft.owner or (repository.repository.partition("/")[0] if repository else caller.subject),
             deployment_env=draft.deployment_env,
             status=AgentStatus.ACTIVE,
-            registered_by=by,
+            registered_by=repository,
             created_at=now,
             updated_at=now,
         )

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome, RequestContext
-from sentryagent_idp.ports import AuditFilter, Clock, NewId, Page, Store, Transaction
+from sentryagent_idp.domain.audit import Action, AuditFilter, AuditRecord, Outcome, RequestContext
+from sentryagent_idp.domain.records import Page
+from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Auditor:
     def success(
         self, tx: Transaction, context: RequestContext, action: Action, actor: str, **about: Any
     ) -> None:
-        """Record that `actor` did `action`; `about` holds the other members of `AuditRecord`."""
+        """Record that `actor` did `action`; `about` holds the other fields of `AuditRecord`."""
         tx.audit.append(self.record(context, action, Outcome.SUCCESS, actor, **about))
 
     def failure(

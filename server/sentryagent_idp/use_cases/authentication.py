@@ -1,16 +1,23 @@
-"""Who calls our API: the check of a Bearer token of ours (RFC 6750, RFC 9068)."""
+"""Who calls our API: by a Bearer token of ours (RFC 6750, RFC 9068), or by a client's id and secret (RFC 6749, 2.3.1)."""
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from sentryagent_idp.concurrency.policy_snapshot import agent_is_active
 from sentryagent_idp.domain import scopes
+from sentryagent_idp.domain.agent import MAX_LIVE_CREDENTIALS
 from sentryagent_idp.domain.audit import RequestContext
-from sentryagent_idp.domain.caller import Caller
-from sentryagent_idp.errors import Unauthorized
+from sentryagent_idp.domain.caller import ADMIN_PREFIX, Caller
+from sentryagent_idp.domain.client import AuthenticatedClient
+from sentryagent_idp.errors import InvalidClient, Unauthorized
 from sentryagent_idp.ports import Clock, Store, Transaction
-from sentryagent_idp.tokens import access_token
+from sentryagent_idp.tokens import access_token, client_secret
 from sentryagent_idp.use_cases.key_ring import KeyRing
-from sentryagent_idp.use_cases.rejections import RejectionCounter
+from sentryagent_idp.use_cases.rejections import NOBODY, RejectionCounter
+from sentryagent_idp.use_cases.secret_hashing import SecretHashing
+
+AGENT_SCOPES = (scopes.AGENTS_READ,)
+"""What an agent gets by its client secret: to read itself."""
 
 _REMEDIES = {
     "token_revoked": "The token was revoked; get a new one.",
@@ -38,13 +45,13 @@ class Authentication:
         try:
             with self.store.read() as tx:
                 caller = self.verify(tx, unverified_token)
-                fault = withdrawn(tx, caller)
+                reason = revocation_reason(tx, caller)
         except Unauthorized:
             self.rejections.note(Unauthorized.code, "token_refused", context.address)
             raise
-        if fault:
-            self.rejections.note(Unauthorized.code, fault, context.address, caller.subject)
-            raise Unauthorized(_REMEDIES[fault])
+        if reason:
+            self.rejections.note(Unauthorized.code, reason, context.address, caller.subject)
+            raise Unauthorized(_REMEDIES[reason])
         return caller
 
     def verify(self, tx: Transaction, unverified_token: str) -> Caller:
@@ -69,7 +76,7 @@ class Authentication:
         )
 
 
-def withdrawn(tx: Transaction, caller: Caller) -> str | None:
+def revocation_reason(tx: Transaction, caller: Caller) -> str | None:
     """Why a genuine token counts no more, in a word of `_REMEDIES`, or `None`."""
     if tx.revoked_tokens.contains(caller.jti):
         return "token_revoked"
@@ -81,3 +88,71 @@ def withdrawn(tx: Transaction, caller: Caller) -> str | None:
 def _client_is_live(tx: Transaction, client_id: str | None) -> bool:
     client = None if client_id is None else tx.clients.get(client_id)
     return client_id is None or (client is not None and client.is_live)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAuthentication:
+    """Checks a client's id and secret (RFC 6749, 2.3.1); what fails is counted for the audit."""
+
+    store: Store
+    clock: Clock
+    rejections: RejectionCounter
+    hashing: SecretHashing
+
+    def authenticate(
+        self, client_id: str, unverified_secret: str, context: RequestContext
+    ) -> AuthenticatedClient:
+        """The client that the secret belongs to.
+
+        One hash is checked, also where there is no such client, so that the time does not tell (federation-security
+        B21). Raises `InvalidClient`, `RateLimited`, `DatabaseUnavailable`.
+        """
+        with self.store.read() as tx:
+            client, hashes = self._look_up(tx, client_id, unverified_secret)
+        matches = self.hashing.matches_any(hashes or [client_secret.decoy()], unverified_secret)
+        if client is None or not matches:
+            self._count(client, context)
+            raise InvalidClient("The client_id or the client_secret is wrong, or the client is not active.")
+        return client
+
+    def _look_up(
+        self, tx: Transaction, client_id: str, unverified_secret: str
+    ) -> tuple[AuthenticatedClient | None, list[str]]:
+        """The client that an id names, if it is active, and the hashes that the secret may match."""
+        number = _uuid(client_id.removeprefix(ADMIN_PREFIX))
+        if number is None:
+            return None, []
+        if client_id.startswith(ADMIN_PREFIX):
+            admin = tx.clients.get(client_id)
+            if admin is None or not admin.is_live:
+                return None, []
+            return AuthenticatedClient(admin.client_id, admin.scopes), [admin.secret_hash]
+        agent, hashes = tx.agents.get(number), self._hashes(tx, number, unverified_secret)
+        if agent is None or not agent.is_active:
+            return None, []
+        return AuthenticatedClient(str(number), AGENT_SCOPES, number), hashes
+
+    def _hashes(self, tx: Transaction, agent_id: UUID, unverified_secret: str) -> list[str]:
+        """The hash of a live credential that the secret can match.
+
+        Hashes that were stored without a digest cannot be told apart, so an agent that still has some costs more than
+        one, and never more than an agent may have now.
+        """
+        live = [credential.secret_hash for credential in tx.credentials.live(agent_id, self.clock())]
+        found = [stored for stored in live if client_secret.is_of(stored, unverified_secret)][:1]
+        undigested = [stored for stored in live if not client_secret.has_digest(stored)]
+        return found or undigested[-MAX_LIVE_CREDENTIALS:]
+
+    def _count(self, client: AuthenticatedClient | None, context: RequestContext) -> None:
+        """Counted, not audited one by one: anybody can guess for ever."""
+        actor = client.client_id if client else NOBODY
+        self.rejections.note(InvalidClient.code, "secret_refused", context.address, actor)
+
+
+def _uuid(text: str) -> UUID | None:
+    """The id in its usual form; `uuid.UUID` alone would read others, such as one in braces."""
+    try:
+        number = UUID(text)
+    except ValueError:
+        return None
+    return number if str(number) == text.lower() else None

@@ -7,6 +7,7 @@ from uuid import UUID
 from sentryagent_idp.domain.agent import MAX_LIVE_CREDENTIALS, Agent, AgentStatus, Credential
 from sentryagent_idp.domain.audit import Action, RequestContext
 from sentryagent_idp.domain.caller import Caller
+from sentryagent_idp.domain.records import Page
 from sentryagent_idp.errors import (
     AgentDecommissioned,
     AgentNotFound,
@@ -14,7 +15,7 @@ from sentryagent_idp.errors import (
     Forbidden,
     TooManyCredentials,
 )
-from sentryagent_idp.ports import Clock, NewId, Page, Store, Transaction
+from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 from sentryagent_idp.tokens import client_secret
 from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.secret_hashing import SecretHashing
@@ -59,8 +60,8 @@ class CredentialAdmin:
         _check_admin(caller)
         with self.store.read() as tx:
             _existing(tx, agent_id)
-            every = tx.credentials.of_agent(agent_id)
-        return Page(every[(page - 1) * limit : page * limit], len(every))
+            credentials = tx.credentials.of_agent(agent_id)
+        return Page(credentials[(page - 1) * limit : page * limit], len(credentials))
 
     def rotate(
         self, caller: Caller, agent_id: UUID, credential_id: UUID, context: RequestContext

@@ -37,7 +37,8 @@ from sentryagent_idp.errors import (
     ServiceError,
     TrustPolicyViolation,
 )
-from sentryagent_idp.ports import Clock, NewTokenId, RateLimit, Store, Transaction, VerifyIdToken
+from sentryagent_idp.ports import Clock, NewTokenId, Store, Transaction, VerifyIdToken
+from sentryagent_idp.runtime.rate_limit import PerMinute
 from sentryagent_idp.tokens import access_token
 from sentryagent_idp.tokens.access_token import AccessTokenClaims
 from sentryagent_idp.tokens.signing_key import SigningKey
@@ -83,7 +84,7 @@ class Exchange:
     signing_keys: KeyRing
     snapshots: SnapshotCache
     group_commit: GroupCommit
-    repository_limit: RateLimit
+    repository_limit: PerMinute
     rejections: RejectionCounter
     refusals: RefusalAudit
     auditor: Auditor

@@ -7,10 +7,11 @@ from typing import NoReturn
 from uuid import uuid4
 
 from sentryagent_idp.domain.audit import PROVIDER, Action, RequestContext
+from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
 from sentryagent_idp.errors import DatabaseUnavailable
-from sentryagent_idp.ports import Clock, KeyStatus, NewId, Store, StoredKey, Transaction
+from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 from sentryagent_idp.tokens.signing_key import Passphrases, SigningKey, UnreadableKey
-from sentryagent_idp.use_cases import key_life
+from sentryagent_idp.use_cases import signing_keys
 from sentryagent_idp.use_cases.audit import Auditor
 
 
@@ -82,7 +83,7 @@ class KeyRing:
         if stored in self._unreadable:
             return None
         try:
-            return key_life.opened(stored, self.passphrases)
+            return signing_keys.opened(stored, self.passphrases)
         except UnreadableKey as error:
             self.on_unreadable(error)
             return None
@@ -111,9 +112,9 @@ def ensure_signing_key(
     """
     with store.write() as tx:
         tx.signing_keys.lock()
-        before = key_life.stages(tx.signing_keys)
-        key_life.ensure(tx.signing_keys, alg, passphrases, clock())
-        after = key_life.stages(tx.signing_keys)
+        before = signing_keys.stages(tx.signing_keys)
+        signing_keys.ensure(tx.signing_keys, alg, passphrases, clock())
+        after = signing_keys.stages(tx.signing_keys)
         if after != before:
             at_start = RequestContext(request_id=str(new_id()), address=None)
             Auditor(clock, new_id).success(

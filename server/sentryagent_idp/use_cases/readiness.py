@@ -1,8 +1,10 @@
-"""Whether the provider can serve: the facts behind `/ready`."""
+"""Whether the provider can serve: the state behind `/ready`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+from typing_extensions import TypedDict
 
 from sentryagent_idp.errors import DatabaseUnavailable
 from sentryagent_idp.ports import Store
@@ -16,33 +18,18 @@ class ObservableKeys(Protocol):
         """`state` (fresh, stale or missing), `ageSeconds`, `lastError`; asks nobody."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The state of each part; `ok`, or what is wrong."""
+class Readiness(TypedDict):
+    """The state of each part: `ok`, or what is wrong."""
 
+    status: Literal["ready", "unavailable"]
     database: str
     migrations: str
-    signing_key: str
-    issuer_keys: Mapping[str, Any]
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether every part that an exchange needs is there."""
-        return {self.database, self.migrations, self.signing_key} == {"ok"}
-
-    def as_json(self) -> dict[str, Any]:
-        """The body of `/ready`."""
-        return {
-            "status": "ready" if self.is_ready else "unavailable",
-            "database": self.database,
-            "migrations": self.migrations,
-            "signingKey": self.signing_key,
-            "issuerKeys": dict(self.issuer_keys),
-        }
+    signingKey: str
+    issuerKeys: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Readiness:
+class ReadinessCheck:
     """Asks each part in turn."""
 
     store: Store
@@ -50,8 +37,8 @@ class Readiness:
     issuer_keys: ObservableKeys
     migrations_pending: Callable[[], bool]
 
-    def report(self) -> Report:
-        """The present state; raises nothing."""
+    def run(self) -> Readiness:
+        """The present state, `ready` if every part that an exchange needs is there; raises nothing."""
         database, migrations, signing_key = "ok", "ok", "ok"
         try:
             if self.migrations_pending():
@@ -60,7 +47,13 @@ class Readiness:
             database = migrations = signing_key = "unavailable"
         else:
             signing_key = self._signing_key(migrations)
-        return Report(database, migrations, signing_key, self.issuer_keys.status())
+        return {
+            "status": "ready" if {database, migrations, signing_key} == {"ok"} else "unavailable",
+            "database": database,
+            "migrations": migrations,
+            "signingKey": signing_key,
+            "issuerKeys": dict(self.issuer_keys.status()),
+        }
 
     def _signing_key(self, migrations: str) -> str:
         if migrations != "ok":

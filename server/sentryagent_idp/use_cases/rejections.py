@@ -19,7 +19,7 @@ from sentryagent_idp.runtime.addresses import allowance
 from sentryagent_idp.use_cases.audit import Auditor
 
 NOBODY = "unverified"
-"""The actor where nobody has proven an identity."""
+"""The actor of a request without an authenticated identity."""
 
 _OTHERS = "others"
 _MAX_KINDS = 100
@@ -58,7 +58,7 @@ class Rejection:
         return Rejection(self.code, self.reason, _OTHERS, NOBODY)
 
     def record(self) -> dict[str, Any]:
-        """What a record of it says, as members of `AuditRecord`."""
+        """What a record of it says, as fields of `AuditRecord`."""
         action = Action.TOKEN_REJECTED if self.code == InvalidOidcToken.code else Action.AUTH_FAILED
         return {"action": action, "actor": self.actor, "details": {"code": self.code, "reason": self.reason}}
 
@@ -103,7 +103,7 @@ class Refusal:
         )
 
     def record(self) -> dict[str, Any]:
-        """What a record of it says, as members of `AuditRecord`."""
+        """What a record of it says, as fields of `AuditRecord`."""
         details = {"code": self.code, "reason": self.reason, "repository_id": self.repository_id}
         return {
             "action": Action.TOKEN_REFUSED,

@@ -7,12 +7,14 @@ commit in all replicas. One sealer at a time works, in batches; one that is kill
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from threading import Lock
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from sentryagent_idp.domain import audit_chain
-from sentryagent_idp.domain.audit_chain import GENESIS, Row, Seal, SealedRecord
+from sentryagent_idp.domain.audit_chain import GENESIS, Row, Seal, SealedRecord, microseconds
 from sentryagent_idp.errors import RateLimited
 from sentryagent_idp.ports import Clock, Store, Transaction
 
@@ -33,8 +35,6 @@ _READ_BATCH = 1000
 _WINDOW = 10_000
 _BEFORE_ALL = -(2**63)
 """Records of ours have positive numbers; a forged one may have any."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,32 +72,26 @@ class Sealer:
         return len(records)
 
 
-@dataclass(frozen=True, slots=True)
-class ChainReport:
-    """What a check of the chain found; `first_broken` is the event id of the first record that it does not confirm.
+class SealedUpTo(TypedDict):
+    """A seal's number and hash; 0 and 64 zeros where nothing is sealed yet."""
 
-    `checked` seals were in order, `head` is the last of them, or what the first one follows where none is there;
-    `unsealed` records wait for their seal, and among them `missing` numbers have none.
+    seal: int
+    hash: str
+
+
+class AuditProof(TypedDict):
+    """Whether the hash chain confirms every record; `unsealed` ones wait for their seal, at most a second or so.
+
+    `head` is the last seal that was in order: keep it outside, and a removed end of the chain can be found.
     """
 
+    valid: bool
     checked: int
-    head: Seal
-    fault: str | None = None
-    first_broken: str | None = None
-    unsealed: int = 0
-    missing: int = 0
-
-    def as_json(self) -> dict[str, Any]:
-        """The body of `GET /audit/verify`."""
-        return {
-            "valid": self.fault is None,
-            "checked": self.checked,
-            "firstBroken": self.first_broken,
-            "head": {"seal": self.head.number, "hash": self.head.hash},
-            "reason": self.fault,
-            "unsealed": self.unsealed,
-            "missing": self.missing,
-        }
+    firstBroken: str | None
+    head: SealedUpTo
+    reason: str | None
+    unsealed: int
+    missing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +101,8 @@ class AuditChain:
     store: Store
     _checking: Lock = field(default_factory=Lock)
 
-    def verify(self) -> ChainReport:
-        """Check every seal and every record.
+    def verify(self) -> AuditProof:
+        """Check every seal and every record; `firstBroken` is the event id of the first one that is not confirmed.
 
         Raises `RateLimited` where this process is at it already: checks of a long chain must not take every thread.
         Raises `DatabaseUnavailable`.
@@ -120,13 +114,13 @@ class AuditChain:
         finally:
             self._checking.release()
 
-    def _verify(self) -> ChainReport:
+    def _verify(self) -> AuditProof:
         checked, head = 0, None
         for previous, batch, gapless in self._batches():
-            good, fault = audit_chain.first_fault(previous, batch, gapless=gapless)
+            good, reason = audit_chain.first_fault(previous, batch, gapless=gapless)
             checked, head = checked + good, batch[good - 1].seal if good else previous
-            if fault:
-                return ChainReport(checked, head, fault, _event_id(batch[good]))
+            if reason:
+                return _proof(checked, head, reason, _event_id(batch[good]))
         return self._with_the_rest(checked, head or self._anchor())
 
     def sealed(self, start: datetime | None, end: datetime | None) -> Iterator[dict[str, Any]]:
@@ -159,7 +153,7 @@ class AuditChain:
         with self.store.read() as tx:
             return tx.seals.anchor() or GENESIS
 
-    def _with_the_rest(self, checked: int, head: Seal) -> ChainReport:
+    def _with_the_rest(self, checked: int, head: Seal) -> AuditProof:
         """The report on a sound chain, with what is beside it and behind its end."""
         unsealed, after = 0, _BEFORE_ALL
         while True:
@@ -170,7 +164,7 @@ class AuditChain:
                 waiting = window.records - window.sealed
                 intruder = tx.seals.slipped_in(after, window.last) if waiting else None
             if intruder:
-                return ChainReport(checked, head, "a record was written where the chain had passed", intruder)
+                return _proof(checked, head, "a record was written where the chain had passed", intruder)
             unsealed, after = unsealed + waiting, window.last
 
 
@@ -184,11 +178,31 @@ def _next(tx: Transaction, previous: Seal | None) -> tuple[Seal, Sequence[Sealed
             return start, batch
 
 
-def _end(tx: Transaction, checked: int, head: Seal, unsealed: int) -> ChainReport:
+def _end(tx: Transaction, checked: int, head: Seal, unsealed: int) -> AuditProof:
     tail = tx.seals.tail()
     removed = tail.missing and tx.seals.is_gapless
-    fault = "a record after the last seal was removed" if removed else None
-    return ChainReport(checked, head, fault, unsealed=unsealed, missing=tail.missing)
+    reason = "a record after the last seal was removed" if removed else None
+    return _proof(checked, head, reason, unsealed=unsealed, missing=tail.missing)
+
+
+def _proof(
+    checked: int,
+    head: Seal,
+    reason: str | None,
+    first_broken: str | None = None,
+    *,
+    unsealed: int = 0,
+    missing: int = 0,
+) -> AuditProof:
+    return {
+        "valid": reason is None,
+        "checked": checked,
+        "firstBroken": first_broken,
+        "head": {"seal": head.number, "hash": head.hash},
+        "reason": reason,
+        "unsealed": unsealed,
+        "missing": missing,
+    }
 
 
 def _event_id(sealed: SealedRecord) -> str:
@@ -200,12 +214,7 @@ def _is_within(record: Row | None, start: datetime | None, end: datetime | None)
     written = record["timestamp"] if record else None
     if not isinstance(written, int):
         return True
-    return (start is None or written >= _stored(start)) and (end is None or written < _stored(end))
-
-
-def _stored(moment: datetime) -> int:
-    """A time as a record has it."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return (start is None or written >= microseconds(start)) and (end is None or written < microseconds(end))
 
 
 def _line(previous: Seal, sealed: SealedRecord) -> dict[str, Any]:

@@ -38,7 +38,9 @@ class SecretHashing:
 
     def matches_any(self, stored_hashes: Sequence[str], unverified_secret: str) -> bool:
         """Whether the secret is that of one of the hashes."""
-        return self._run(lambda: any(client_secret.matches(it, unverified_secret) for it in stored_hashes))
+        return self._run(
+            lambda: any(client_secret.matches(stored, unverified_secret) for stored in stored_hashes)
+        )
 
     def _run(self, work: Callable[[], Result]) -> Result:
         if not self._line.acquire(blocking=False):

@@ -1,15 +1,20 @@
-"""Signing keys as their admins see them: listed, rotated, revoked; old ones are removed in time."""
+"""Our signing keys: their life (next, active, retired, gone), and what their admins see and do.
+
+The next key is published from the beginning, so that verifiers hold it before it signs (federation-security B30).
+Every function here needs `SigningKeys.lock`, or replicas that start together would each make a key.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from sentryagent_idp.domain.audit import PROVIDER, Action, RequestContext
+from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
 from sentryagent_idp.errors import AdminRefused
-from sentryagent_idp.ports import Clock, KeyStatus, NewId, Store, StoredKey, Transaction
+from sentryagent_idp.ports import Clock, NewId, SigningKeys, Store, Transaction
 from sentryagent_idp.tokens import access_token, signing_key
-from sentryagent_idp.tokens.signing_key import Passphrases
-from sentryagent_idp.use_cases import key_life
+from sentryagent_idp.tokens.signing_key import Passphrases, SigningKey, UnreadableKey
 from sentryagent_idp.use_cases.audit import Auditor
 
 
@@ -30,7 +35,7 @@ class KeyAdmin:
         with self.store.read() as tx:
             stored = tx.signing_keys.all()
         if self.passphrases:
-            key_life.check(stored, self.passphrases)
+            _check(stored, self.passphrases)
         return stored
 
     def rotate(self, actor: str, context: RequestContext) -> StoredKey:
@@ -40,9 +45,9 @@ class KeyAdmin:
         """
         with self.store.write() as tx:
             active = self._active(tx)
-            key_life.check(tx.signing_keys.all(), self.passphrases)
+            _check(tx.signing_keys.all(), self.passphrases)
             tx.signing_keys.set_status(active.kid, KeyStatus.RETIRED, retired_at=self.clock())
-            self._complete(tx, active.alg)
+            _complete(tx.signing_keys, active.alg, self.passphrases, self.clock())
             self._audit(tx, context, Action.KEY_ROTATED, actor, active)
             return self._active(tx)
 
@@ -59,7 +64,7 @@ class KeyAdmin:
                 raise AdminRefused(f"There is no signing key {kid}; `sentryagent-idp keys list` shows them.")
             model = self._model(stored, gone)
             tx.signing_keys.remove(kid)
-            self._complete(tx, model.alg)
+            _complete(tx.signing_keys, model.alg, self.passphrases, self.clock())
             self._audit(tx, context, Action.KEY_REVOKED, actor, gone)
             return self._active(tx)
 
@@ -74,9 +79,9 @@ class KeyAdmin:
             )
         with self.store.write() as tx:
             tx.signing_keys.lock()
-            before = key_life.rewrap(tx.signing_keys, self.passphrases)
+            before = _rewrap(tx.signing_keys, self.passphrases)
             if before:
-                clear = [key.kid for key in before if not key_life.is_encrypted(key)]
+                clear = [key.kid for key in before if not is_encrypted(key)]
                 details = {"kids": [key.kid for key in before], "clearKids": clear}
                 self.auditor.success(tx, context, Action.KEY_REWRAPPED, actor, details=details)
         return before
@@ -88,7 +93,7 @@ class KeyAdmin:
 
     def _active(self, tx: Transaction) -> StoredKey:
         tx.signing_keys.lock()
-        active = key_life.of(tx.signing_keys, KeyStatus.ACTIVE)
+        active = _with_status(tx.signing_keys, KeyStatus.ACTIVE)
         if not active:
             raise AdminRefused("The provider has no signing key yet; `sentryagent-idp serve` makes it.")
         return active[-1]
@@ -99,19 +104,19 @@ class KeyAdmin:
         Raises `UnreadableKey` if any key cannot be read: what is made now, the running provider might not read. Only a
         key that cannot be read itself may go anyway, if another one shows that the passphrase is right.
         """
-        readable = [key for key in stored if key_life.is_readable(key, self.passphrases)]
+        readable = [key for key in stored if _is_readable(key, self.passphrases)]
         if gone in readable or not readable:
-            key_life.check(stored, self.passphrases)
+            _check(stored, self.passphrases)
         return readable[-1]
 
     def _complete(self, tx: Transaction, alg: str) -> None:
-        key_life.complete(tx.signing_keys, alg, self.passphrases, self.clock())
+        _complete(tx.signing_keys, alg, self.passphrases, self.clock())
 
     def _audit(
         self, tx: Transaction, context: RequestContext, action: Action, actor: str, key: StoredKey
     ) -> None:
-        stages = key_life.stages(tx.signing_keys)
-        self.auditor.success(tx, context, action, actor, details={"kid": key.kid, "alg": key.alg, **stages})
+        details = {"kid": key.kid, "alg": key.alg, **stages(tx.signing_keys)}
+        self.auditor.success(tx, context, action, actor, details=details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,5 +146,92 @@ class RetiredKeys:
 
     def _due(self, tx: Transaction) -> Sequence[StoredKey]:
         last = self.clock() - timedelta(seconds=self.token_ttl + access_token.LEEWAY_SECONDS)
-        retired = key_life.of(tx.signing_keys, KeyStatus.RETIRED)
+        retired = _with_status(tx.signing_keys, KeyStatus.RETIRED)
         return [key for key in retired if key.retired_at is not None and key.retired_at < last]
+
+
+def ensure(keys: SigningKeys, alg: str, passphrases: Passphrases, now: datetime) -> None:
+    """Let a key of `alg` sign and another stand ready; an active one of another algorithm retires.
+
+    Raises `UnreadableKey` before anything changes.
+    """
+    _check(keys.all(), passphrases)
+    for key in _with_status(keys, KeyStatus.ACTIVE):
+        if key.alg != alg:
+            keys.set_status(key.kid, KeyStatus.RETIRED, retired_at=now)
+    for key in _with_status(keys, KeyStatus.NEXT):
+        if key.alg != alg:
+            keys.remove(key.kid)  # it never signed, so nobody misses it
+    _complete(keys, alg, passphrases, now)
+
+
+def _complete(keys: SigningKeys, alg: str, passphrases: Passphrases, now: datetime) -> None:
+    """Promote the next key where none is active, and make the ones that are missing."""
+    if not _with_status(keys, KeyStatus.ACTIVE):
+        ready = _with_status(keys, KeyStatus.NEXT)
+        if ready:
+            keys.set_status(ready[0].kid, KeyStatus.ACTIVE, retired_at=None)
+        else:
+            keys.add(_fresh(alg, passphrases, KeyStatus.ACTIVE, now))
+    if not _with_status(keys, KeyStatus.NEXT):
+        keys.add(_fresh(alg, passphrases, KeyStatus.NEXT, now))
+
+
+def _with_status(keys: SigningKeys, status: KeyStatus) -> Sequence[StoredKey]:
+    """The keys that are in one stage of their life, oldest first."""
+    return [key for key in keys.all() if key.status is status]
+
+
+def stages(keys: SigningKeys) -> dict[str, Any]:
+    """Which key is in which stage, for the audit."""
+    return {f"{status.value}Kids": [key.kid for key in _with_status(keys, status)] for status in KeyStatus}
+
+
+def opened(stored: StoredKey, passphrases: Passphrases) -> SigningKey:
+    """The key of a row. Raises `UnreadableKey`, also if the row has the id or the algorithm of another key."""
+    try:
+        key = signing_key.from_pem(stored.private_pem, passphrases)
+    except UnreadableKey as error:
+        raise UnreadableKey(f"Signing key {stored.kid}: {error}") from error
+    if (key.kid, key.alg) != (stored.kid, stored.alg):
+        raise UnreadableKey(
+            f"Signing key {stored.kid}: its row holds another key; remove it with `sentryagent-idp keys revoke`."
+        )
+    return key
+
+
+def _check(stored: Sequence[StoredKey], passphrases: Passphrases) -> None:
+    """Raise `UnreadableKey` for the first key that cannot be read or trusted."""
+    for key in stored:
+        opened(key, passphrases)
+
+
+def _is_readable(stored: StoredKey, passphrases: Passphrases) -> bool:
+    """Whether the key can be read and trusted."""
+    try:
+        opened(stored, passphrases)
+    except UnreadableKey:
+        return False
+    return True
+
+
+def _rewrap(keys: SigningKeys, passphrases: Passphrases) -> Sequence[StoredKey]:
+    """Store each key again that is not under the first passphrase; returns those, as they were.
+
+    A key in clear is trusted here, and nowhere else. Raises `UnreadableKey`.
+    """
+    before = [key for key in keys.all() if not _is_readable(key, passphrases[:1])]
+    for stored in before:
+        key = opened(stored, passphrases if is_encrypted(stored) else ())
+        keys.set_pem(stored.kid, signing_key.to_pem(key, passphrases))
+    return before
+
+
+def is_encrypted(key: StoredKey) -> bool:
+    """Whether the private key is stored under a passphrase."""
+    return signing_key.is_encrypted(key.private_pem)
+
+
+def _fresh(alg: str, passphrases: Passphrases, status: KeyStatus, now: datetime) -> StoredKey:
+    key = signing_key.generate(alg)
+    return StoredKey(key.kid, alg, signing_key.to_pem(key, passphrases), status, created_at=now)

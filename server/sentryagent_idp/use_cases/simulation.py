@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from typing_extensions import TypedDict
+
 from sentryagent_idp.concurrency.policy_snapshot import read_snapshot
 from sentryagent_idp.domain import explanation, scopes
 from sentryagent_idp.domain.identity import WorkflowIdentity
+from sentryagent_idp.domain.records import IdText, TracedPolicy
 from sentryagent_idp.domain.trust_policy import Allowed, DenialReason, permitted_scopes
 from sentryagent_idp.errors import (
     BranchNotPermitted,
@@ -26,6 +29,17 @@ _CODES = {
 }
 
 
+class Simulated(TypedDict):
+    """What the exchange would decide."""
+
+    allowed: bool
+    code: str | None
+    reason: str | None
+    policyId: IdText | None
+    scope: str | None
+    trace: list[TracedPolicy]
+
+
 @dataclass(frozen=True, slots=True)
 class Simulation:
     """Decides on hypothetical claims, or on a token of GitHub's, for those who write policies."""
@@ -35,12 +49,12 @@ class Simulation:
     clock: Clock
     github_issuer: str
 
-    def of_claims(self, claims: Mapping[str, Any], agent_id: UUID | None) -> dict[str, Any]:
+    def of_claims(self, claims: Mapping[str, Any], agent_id: UUID | None) -> Simulated:
         """The decision on a run that might be; the claims are nobody's word and open no door here."""
         with self.store.read() as tx:
             return self._decide(tx, WorkflowIdentity.hypothetical(self.github_issuer, claims), agent_id)
 
-    def of_token(self, unverified_token: str, agent_id: UUID | None) -> dict[str, Any]:
+    def of_token(self, unverified_token: str, agent_id: UUID | None) -> Simulated:
         """The decision on a token, which stays good; raises `IssuerUnavailable`."""
         try:
             claims = self.verify_id_token(unverified_token, now=int(self.clock().timestamp()))
@@ -51,7 +65,7 @@ class Simulation:
         except InvalidOidcToken as refusal:
             return _result(code=refusal.code, reason=refusal.reason)
 
-    def _decide(self, tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None) -> dict[str, Any]:
+    def _decide(self, tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None) -> Simulated:
         decision = read_snapshot(tx, identity, agent_id).decide(identity, self.clock())
         trace = explanation.trace(decision.evaluations)
         if isinstance(decision, Allowed):
@@ -67,8 +81,8 @@ def _result(
     reason: str | None = None,
     policy_id: str | None = None,
     scope: str | None = None,
-    trace: list[dict[str, Any]] | None = None,
-) -> dict[str, Any]:
+    trace: list[TracedPolicy] | None = None,
+) -> Simulated:
     return {
         "allowed": code is None,
         "code": code,

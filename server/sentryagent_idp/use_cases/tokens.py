@@ -3,29 +3,54 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, NotRequired
 from uuid import UUID
+
+from typing_extensions import TypedDict
 
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.audit import Action, RequestContext
 from sentryagent_idp.domain.caller import Caller
-from sentryagent_idp.domain.client import ProvenClient
+from sentryagent_idp.domain.client import AuthenticatedClient
+from sentryagent_idp.domain.records import Positive
 from sentryagent_idp.errors import Forbidden, ScopeNotPermitted, Unauthorized
 from sentryagent_idp.ports import Clock, NewTokenId, Store, Transaction
 from sentryagent_idp.tokens import access_token
 from sentryagent_idp.tokens.access_token import AccessTokenClaims
 from sentryagent_idp.use_cases.audit import Auditor
-from sentryagent_idp.use_cases.authentication import Authentication, withdrawn
+from sentryagent_idp.use_cases.authentication import Authentication, revocation_reason
 from sentryagent_idp.use_cases.key_ring import KeyRing
 
 
-@dataclass(frozen=True, slots=True)
-class IssuedToken:
-    """An access token and its lifetime in seconds."""
+class ClientToken(TypedDict):
+    """RFC 6749, section 5.1."""
 
     access_token: str
-    scope: tuple[str, ...]
-    expires_in: int
+    token_type: Literal["Bearer"]
+    expires_in: Positive
+    scope: str
+
+
+class Inactive(TypedDict):
+    """RFC 7662: the token does not count."""
+
+    active: Literal[False]
+
+
+class Active(TypedDict):
+    """RFC 7662: the token counts; `provenance` is the run that it was issued to."""
+
+    active: Literal[True]
+    scope: str
+    client_id: str
+    sub: str
+    token_type: Literal["Bearer"]
+    iss: str
+    aud: str
+    iat: int
+    exp: int
+    jti: str
+    provenance: NotRequired[dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +67,13 @@ class TokenService:
     token_audience: str
     token_ttl: int
 
-    def introspect(self, unverified_token: str) -> dict[str, Any]:
+    def introspect(self, unverified_token: str) -> Active | Inactive:
         """What RFC 7662 says about the token: inactive where it is revoked, expired, unknown, or its agent or client is not active."""
         with self.store.read() as tx:
             caller = self._active(tx, unverified_token)
         if caller is None:
             return {"active": False}
-        return {
+        active: Active = {
             "active": True,
             "scope": scopes.render(caller.scopes),
             "client_id": caller.subject,
@@ -59,8 +84,10 @@ class TokenService:
             "iat": caller.iat,
             "exp": caller.exp,
             "jti": caller.jti,
-            **({"provenance": dict(caller.provenance)} if caller.provenance else {}),
         }
+        if caller.provenance:
+            active["provenance"] = dict(caller.provenance)
+        return active
 
     def revoke_own(self, unverified_token: str, context: RequestContext) -> None:
         """Revoke a token that its own bearer gives back; one that does not count any more is left as it is."""
@@ -68,7 +95,9 @@ class TokenService:
         if caller:
             self._revoke(caller, caller.subject, context)
 
-    def revoke_of_client(self, client: ProvenClient, unverified_token: str, context: RequestContext) -> None:
+    def revoke_of_client(
+        self, client: AuthenticatedClient, unverified_token: str, context: RequestContext
+    ) -> None:
         """Revoke a token as the client that it was issued to, which proved its secret; raises as `revoke`."""
         caller = self._read(unverified_token)
         if caller is None:
@@ -92,20 +121,20 @@ class TokenService:
         self._revoke(caller, actor.subject, context)
 
     def issue_to_client(
-        self, client: ProvenClient, wanted: tuple[str, ...] | None, context: RequestContext
-    ) -> IssuedToken:
-        """A token for a client that proved its secret: with all its scopes, or those asked for.
+        self, client: AuthenticatedClient, wanted: tuple[str, ...] | None, context: RequestContext
+    ) -> ClientToken:
+        """A token for a client that proved its secret: with all its scopes, or the requested ones.
 
         Raises `ScopeNotPermitted`, `DatabaseUnavailable`.
         """
-        asked = wanted or client.scopes
-        excess = [scope for scope in asked if not scopes.satisfies(client.scopes, scope)]
+        requested = wanted or client.scopes
+        excess = [scope for scope in requested if not scopes.satisfies(client.scopes, scope)]
         if excess:
             raise ScopeNotPermitted(scopes.render(excess), client.scopes, giver="client")
         action = Action.TOKEN_ISSUED if client.agent_id else Action.ADMIN_TOKEN_ISSUED
         return self._issue(
             client.client_id,
-            asked,
+            requested,
             self.token_ttl,
             context,
             action,
@@ -115,7 +144,7 @@ class TokenService:
 
     def issue_to_admin(
         self, subject: str, wanted: tuple[str, ...], ttl: int, context: RequestContext
-    ) -> IssuedToken:
+    ) -> ClientToken:
         """A token for the command line; `ttl` is cut to the provider's own."""
         lifetime = min(ttl, self.token_ttl)
         return self._issue(subject, wanted, lifetime, context, Action.ADMIN_TOKEN_ISSUED, details={})
@@ -130,23 +159,24 @@ class TokenService:
         *,
         details: Mapping[str, Any],
         agent_id: UUID | None = None,
-    ) -> IssuedToken:
+    ) -> ClientToken:
+        scope = scopes.render(granted)
         with self.store.write() as tx:
-            token, jti = self._sign(tx, subject, granted, lifetime)
-            issue = {"issuedJti": jti, "scope": scopes.render(granted), "expiresIn": lifetime}
+            token, jti = self._sign(tx, subject, scope, lifetime)
+            issue = {"issuedJti": jti, "scope": scope, "expiresIn": lifetime}
             self.auditor.success(
                 tx, context, action, subject, agent_id=agent_id, details={**details, **issue}
             )
-        return IssuedToken(token, granted, lifetime)
+        return {"access_token": token, "token_type": "Bearer", "expires_in": lifetime, "scope": scope}
 
-    def _sign(self, tx: Transaction, subject: str, wanted: tuple[str, ...], lifetime: int) -> tuple[str, str]:
+    def _sign(self, tx: Transaction, subject: str, scope: str, lifetime: int) -> tuple[str, str]:
         now = int(self.clock().timestamp())
         claims = AccessTokenClaims(
             iss=self.issuer,
             sub=subject,
             aud=self.token_audience,
             client_id=subject,
-            scope=scopes.render(wanted),
+            scope=scope,
             iat=now,
             exp=now + lifetime,
             jti=self.new_token_id(),
@@ -155,7 +185,7 @@ class TokenService:
 
     def _active(self, tx: Transaction, unverified_token: str) -> Caller | None:
         caller = self._known(tx, unverified_token)
-        return None if caller is None or withdrawn(tx, caller) else caller
+        return None if caller is None or revocation_reason(tx, caller) else caller
 
     def _read(self, unverified_token: str) -> Caller | None:
         """The token's claims; read before anything is locked, since strangers send tokens to revoke, too."""

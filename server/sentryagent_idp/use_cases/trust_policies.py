@@ -10,9 +10,9 @@ from sentryagent_idp.domain.agent import AgentStatus
 from sentryagent_idp.domain.audit import Action, RequestContext
 from sentryagent_idp.domain.caller import Caller
 from sentryagent_idp.domain.identity import repository_key
-from sentryagent_idp.domain.records import changes, policy_record
+from sentryagent_idp.domain.records import Page, changes, policy_record
 from sentryagent_idp.domain.scopes import AGENTS_WRITE, FREELY_GRANTED, ONLY_ADMINS_GRANT
-from sentryagent_idp.domain.trust_policy import Conditions, TrustPolicy
+from sentryagent_idp.domain.trust_policy import Conditions, PolicyFilter, TrustPolicy
 from sentryagent_idp.errors import (
     AgentDecommissioned,
     AgentNotFound,
@@ -22,7 +22,7 @@ from sentryagent_idp.errors import (
     TrustPolicyDerived,
     TrustPolicyNotFound,
 )
-from sentryagent_idp.ports import Clock, NewId, Page, PolicyFilter, Store, Transaction
+from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 from sentryagent_idp.use_cases.audit import Auditor
 
 
@@ -30,7 +30,7 @@ from sentryagent_idp.use_cases.audit import Auditor
 class PolicyDraft:
     """A policy as its admin writes it.
 
-    `nulls` names the members that were written as `null` where that means more than leaving them out: the two ids
+    `nulls` names the fields that were written as `null` where that means more than leaving them out: the two ids
     (remove the pin) and `derivedFrom` (detach the policy from its origin).
     """
 
@@ -161,8 +161,8 @@ class PolicyAdmin:
         self, tx: Transaction, draft: PolicyDraft, before: TrustPolicy | None
     ) -> tuple[str | None, str | None]:
         """The ids that pin the name: the draft's, else those already known for the name, unless written as `null`."""
-        here = (self.github_issuer, repository_key(draft.repository))
-        known = [before] if before and (before.issuer, before.repository_key) == here else []
+        name = (self.github_issuer, repository_key(draft.repository))
+        known = [before] if before and (before.issuer, before.repository_key) == name else []
         known += [] if known else self._pinned(tx, draft.repository)
         wanted = (
             ("repositoryId", draft.repository_id, [policy.repository_id for policy in known]),
@@ -173,8 +173,8 @@ class PolicyAdmin:
             ),
         )
         chosen = [
-            None if name in draft.nulls else given or next(filter(None, others), None)
-            for name, given, others in wanted
+            None if field in draft.nulls else given or next(filter(None, others), None)
+            for field, given, others in wanted
         ]
         return chosen[0], chosen[1]
 

@@ -3,8 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 from sentryagent_idp.domain.identity import CLOCK_LEEWAY_SECONDS, WorkflowIdentity
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.errors import InvalidOidcToken
-from sentryagent_idp.ports import Transaction, UsedToken
+from sentryagent_idp.ports import Transaction
 
 _MARGIN = timedelta(seconds=CLOCK_LEEWAY_SECONDS + 60)
 """The used `jti` outlives the last moment at which its token verifies (federation-security B7)."""

@@ -5,7 +5,7 @@ The policy of each row is the one that its author took for safe; the claims are 
 
 import pytest
 
-from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.domain.used_token import UsedToken
 
 MAIN = {"branch": "main"}
 CALLED = "acme/automation/.github/workflows/deploy.yml@refs/heads/main"

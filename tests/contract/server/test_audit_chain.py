@@ -27,7 +27,7 @@ def verify(provider):
 
 def sql(provider, statement, **parameters):
     with provider.store.write() as tx:
-        tx.facts._connection.execute(text(statement), parameters)
+        tx.settings._connection.execute(text(statement), parameters)
 
 
 @pytest.fixture

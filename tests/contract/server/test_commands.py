@@ -13,10 +13,10 @@ from kit.processes import free_port
 from kit.tokens import bearer, claims_of
 from sentryagent_idp.cli.main import main
 from sentryagent_idp.config import Settings
-from sentryagent_idp.published_settings import remember
 from sentryagent_idp.serve import prepare
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
+from sentryagent_idp.use_cases.published_settings import save
 
 
 @pytest.fixture
@@ -129,10 +129,14 @@ def _claims(result):
     return claims_of(result.stdout.strip())
 
 
+def _publish(store, settings):
+    save(store, public_url=settings.public_url, token_audience=settings.token_audience)
+
+
 @pytest.fixture
 def served(provider, folder):
-    """A provider whose facts `serve` has written down, in a world whose clock runs."""
-    remember(provider.store, provider.settings)
+    """A provider whose settings `serve` has written down, in a world whose clock runs."""
+    _publish(provider.store, provider.settings)
     return provider
 
 
@@ -148,7 +152,7 @@ def test_admin_token_is_the_token_alone(served):
 def test_admin_token_is_for_the_provider_as_it_was_served(served):
     """Issuer and audience are those that `serve` used on this database; the caller's port does not matter."""
     other = served.with_settings(PUBLIC_URL="http://127.0.0.1:4711", TOKEN_AUDIENCE="https://api.example.com")
-    remember(served.store, other.settings)
+    _publish(served.store, other.settings)
 
     claims = _claims(_mint(served, PORT="3000"))
     explicit = _claims(_mint(served, PUBLIC_URL="https://else.example.com"))
@@ -280,7 +284,7 @@ def test_database_of_a_newer_version(folder):
     url = f"sqlite:///{folder / 'x.db'}"
     schema.migrate(url)
     with Database(url) as store, store.write() as tx:
-        tx.facts._connection.exec_driver_sql("UPDATE alembic_version SET version_num = '999'")
+        tx.settings._connection.exec_driver_sql("UPDATE alembic_version SET version_num = '999'")
     before = Path(folder / "x.db").read_bytes()
 
     for command in EVERY_COMMAND:

@@ -7,7 +7,7 @@ import pytest
 from kit.refusals import assert_refused
 from kit.tokens import bearer
 from mock_idp.job import Job
-from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.runtime.periodic import start
 from sentryagent_idp.use_cases.housekeeping import Housekeeping
 

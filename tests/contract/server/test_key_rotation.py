@@ -8,8 +8,8 @@ import pytest
 from kit.provider import HERE, key_admin
 from kit.threads import at_once
 from kit.tokens import kid_of
+from sentryagent_idp.domain.signing_key import KeyStatus
 from sentryagent_idp.errors import AdminRefused
-from sentryagent_idp.ports import KeyStatus
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.key_ring import ensure_signing_key

@@ -8,8 +8,9 @@ from structlog.testing import capture_logs
 
 from kit.provider import HERE, NOW, key_admin
 from kit.tokens import bearer
+from sentryagent_idp.domain.audit import AuditFilter
+from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
 from sentryagent_idp.errors import AdminRefused
-from sentryagent_idp.ports import AuditFilter, KeyStatus, StoredKey
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.tokens import access_token, signing_key
 from sentryagent_idp.tokens.access_token import AccessTokenClaims
@@ -270,7 +271,7 @@ def test_a_key_that_lies_as_text_stops_nobody(encrypted):
     with provider.store.write() as tx:
         tx.signing_keys.add(row)
         statement = text("UPDATE signing_keys SET private_pem = CAST(private_pem AS TEXT) WHERE kid = :kid")
-        tx.facts._connection.execute(statement, {"kid": row.kid})
+        tx.settings._connection.execute(statement, {"kid": row.kid})
 
     published = provider.http.get("/.well-known/jwks.json").json["keys"]
 

@@ -26,17 +26,19 @@ from kit.provider import NOBODY
 from kit.refusals import assert_invalid
 from sentryagent_idp import errors
 from sentryagent_idp.api import models
-from sentryagent_idp.api.descriptions import DESCRIPTIONS
+from sentryagent_idp.api.description import description_of
 from sentryagent_idp.api.openapi import document
 from sentryagent_idp.api.problems import PROBLEMS
 from sentryagent_idp.app import bare_app
 
-DOCUMENT = document(bare_app())
+APP = bare_app()
+DOCUMENT = document(APP)
 OPERATIONS = {
     operation["operationId"]: (method.upper(), path, operation)
     for path, operations in DOCUMENT["paths"].items()
     for method, operation in operations.items()
 }
+DESCRIPTIONS = {endpoint: description_of(APP, endpoint) for endpoint in APP.view_functions}
 NAMED = {endpoint.replace(".", "_"): about for endpoint, about in DESCRIPTIONS.items()}
 CHECKS = [
     not_a_server_error,
@@ -72,11 +74,14 @@ def test_the_document_is_served(provider):
 
 
 def test_every_route_is_described():
-    """No route without a description, and no description without a route."""
-    routes = {rule.endpoint for rule in bare_app().url_map.iter_rules()}
+    """Each route is an operation of the document, and a view without a description makes no document."""
+    routes = {rule.endpoint for rule in APP.url_map.iter_rules()}
+    assert OPERATIONS.keys() == {route.replace(".", "_") for route in routes}
 
-    assert routes == DESCRIPTIONS.keys()
-    assert len(OPERATIONS) == len(routes)
+    app = bare_app()
+    app.add_url_rule("/new", "new", lambda: "")
+    with pytest.raises(AttributeError, match="description"):
+        document(app)
 
 
 def test_every_refusal_stands_where_it_can_happen():

@@ -8,9 +8,8 @@ import pytest
 
 from kit.records import keep
 from kit.threads import at_once, writing
-from sentryagent_idp.domain.agent import AgentStatus, RegisteredBy
+from sentryagent_idp.domain.agent import AgentFilter, AgentStatus, RegisteredBy
 from sentryagent_idp.errors import AgentAlreadyExists
-from sentryagent_idp.ports import AgentFilter
 
 BY_REPOSITORY = RegisteredBy("github", "Octo/Repo", "123")
 

@@ -7,8 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from kit.records import keep
-from sentryagent_idp.domain.audit import Action, Outcome
-from sentryagent_idp.ports import AuditFilter
+from sentryagent_idp.domain.audit import Action, AuditFilter, Outcome
 
 
 def event_ids(database, wanted, *, page=1, limit=100):

@@ -8,8 +8,8 @@ from sqlalchemy import text
 
 from kit.records import keep
 from kit.threads import at_once
+from sentryagent_idp.domain.audit import AuditFilter
 from sentryagent_idp.domain.audit_chain import GENESIS
-from sentryagent_idp.ports import AuditFilter
 from sentryagent_idp.store.audit_seals import AuditSealTable
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.use_cases import sealing
@@ -51,7 +51,7 @@ def sql(database):
 
     def run(statement, **parameters):
         with database.write() as tx:
-            tx.facts._connection.execute(text(statement), parameters)
+            tx.settings._connection.execute(text(statement), parameters)
 
     return run
 
@@ -62,14 +62,14 @@ def seals(database):
 
 
 def told(report):
-    """A report, its head by number."""
+    """The fields of a proof, its head by number."""
     return (
-        report.checked,
-        report.head.number,
-        report.fault,
-        report.first_broken,
-        report.unsealed,
-        report.missing,
+        report["checked"],
+        report["head"]["seal"],
+        report["reason"],
+        report["firstBroken"],
+        report["unsealed"],
+        report["missing"],
     )
 
 
@@ -103,7 +103,7 @@ def test_many_records(database, make_record, seal, verify):
             tx.audit.append(make_record(event_id=UUID(int=number + 1)))
 
     assert seal() == 600
-    assert verify().checked == 600
+    assert verify()["checked"] == 600
 
 
 def test_replicas_that_seal_at_once_make_one_chain(database, other_database, make_record, clock, verify):
@@ -117,7 +117,7 @@ def test_replicas_that_seal_at_once_make_one_chain(database, other_database, mak
     assert sum(sealed) <= 300
     Sealer(database, clock).run()
     assert [it.number for it in seals(database)] == list(range(1, 301))
-    assert verify().fault is None
+    assert verify()["reason"] is None
 
 
 def test_a_sealer_that_dies_leaves_the_chain_as_it_was(database, write, seal, verify):
@@ -129,9 +129,9 @@ def test_a_sealer_that_dies_leaves_the_chain_as_it_was(database, write, seal, ve
     with pytest.raises(KeyboardInterrupt):
         _seal_and_die(database)
 
-    assert (verify().checked, verify().unsealed) == (1, 2)
+    assert (verify()["checked"], verify()["unsealed"]) == (1, 2)
     assert seal() == 2
-    assert verify().checked == 3
+    assert verify()["checked"] == 3
 
 
 def _seal_and_die(database):
@@ -150,13 +150,13 @@ def test_a_record_that_commits_late_is_sealed_when_it_appears(migrated_postgres_
             late.audit.append(make_record(event_id=UUID(int=1)))
             keep(database, make_record(event_id=UUID(int=2)))
             assert sealer.run() == 1
-            assert chain.verify().fault is None
-        assert (chain.verify().fault, chain.verify().unsealed) == (None, 1)
+            assert chain.verify()["reason"] is None
+        assert (chain.verify()["reason"], chain.verify()["unsealed"]) == (None, 1)
         assert sealer.run() == 1
 
         assert [it.event_id for it in seals(database)] == [str(UUID(int=2)), str(UUID(int=1))]
         assert told(chain.verify()) == (2, 2, None, None, 0, 0)
-        assert chain.verify().head == seals(database)[-1]
+        assert chain.verify()["head"]["hash"] == seals(database)[-1].hash
 
 
 @pytest.mark.postgres
@@ -169,7 +169,7 @@ def test_a_record_that_commits_minutes_late_is_no_fault(migrated_postgres_url, m
             for number, minutes in ((2, 0), (3, 5), (4, 9)):
                 keep(database, make_record(event_id=UUID(int=number)))
                 assert Sealer(database, lambda at=minutes: now + timedelta(minutes=at)).run() == 1
-        assert (chain.verify().fault, chain.verify().unsealed) == (None, 1)
+        assert (chain.verify()["reason"], chain.verify()["unsealed"]) == (None, 1)
         assert Sealer(database, lambda: now + timedelta(minutes=9)).run() == 1
         assert told(chain.verify()) == (4, 4, None, None, 0, 0)
 
@@ -181,15 +181,15 @@ def test_a_number_that_was_rolled_back_is_no_fault(migrated_postgres_url, make_r
         sealer, chain = Sealer(database, clock), AuditChain(database)
         _roll_back(database, make_record())
         keep(database, make_record())
-        assert chain.verify().fault is None
+        assert chain.verify()["reason"] is None
         assert sealer.run() == 1
-        assert chain.verify().fault is None
+        assert chain.verify()["reason"] is None
         assert _gaps(database) > 0
 
         keep(database, make_record())
         Sealer(database, lambda: now + timedelta(minutes=11)).run()
         assert _gaps(database) == 0
-        assert chain.verify().checked == 2
+        assert chain.verify()["checked"] == 2
 
 
 def _roll_back(database, record):
@@ -204,7 +204,7 @@ def _roll_back(database, record):
 
 def _gaps(database):
     with database.read() as tx:
-        return tx.facts._connection.execute(text("SELECT count(*) FROM audit_gaps")).scalar_one()
+        return tx.settings._connection.execute(text("SELECT count(*) FROM audit_gaps")).scalar_one()
 
 
 TAMPERINGS = [
@@ -244,7 +244,7 @@ def test_tampering_is_found(write, seal, sql, verify, statement, event, fault):
 
     report = verify()
 
-    assert (report.fault, report.first_broken) == (fault, str(UUID(int=event)))
+    assert (report["reason"], report["firstBroken"]) == (fault, str(UUID(int=event)))
 
 
 def test_swapped_records_are_found(write, seal, sql, verify):
@@ -254,7 +254,7 @@ def test_swapped_records_are_found(write, seal, sql, verify):
     seal()
     sql("UPDATE audit_log SET actor = CASE actor WHEN 'a' THEN 'b' ELSE 'a' END")
 
-    assert verify().first_broken == str(UUID(int=1))
+    assert verify()["firstBroken"] == str(UUID(int=1))
 
 
 def test_records_that_wait_are_counted(write, seal, verify):
@@ -278,15 +278,15 @@ def test_a_record_removed_from_the_tail(database, write, seal, sql, verify):
 
     with database.read() as tx:
         gapless = tx.seals.is_gapless
-    assert (holes.unsealed, holes.missing) == (2, 1)
-    assert (end.unsealed, end.missing) == ((1, 2) if gapless else (1, 0))
-    assert [it.fault for it in (holes, end)] == [
+    assert (holes["unsealed"], holes["missing"]) == (2, 1)
+    assert (end["unsealed"], end["missing"]) == ((1, 2) if gapless else (1, 0))
+    assert [it["reason"] for it in (holes, end)] == [
         "a record after the last seal was removed" if gapless else None
     ] * 2
     if gapless:  # also after the next record was sealed
         write(5)
         seal()
-        assert verify().fault == "a record before seal 3 was removed"
+        assert verify()["reason"] == "a record before seal 3 was removed"
 
 
 @pytest.mark.parametrize("number", [-(2**62), 0])
@@ -304,7 +304,7 @@ def test_a_record_slipped_in_is_found(database, write, seal, sql, verify, number
 
     report = verify()
 
-    assert (report.fault, report.first_broken) == (
+    assert (report["reason"], report["firstBroken"]) == (
         "a record was written where the chain had passed",
         "forged",
     )
@@ -320,7 +320,7 @@ def test_retention_removes_the_beginning_and_the_chain_stays_sound(database, wri
     write(5, timestamp=now - timedelta(days=9))
 
     assert purge(database, now - timedelta(days=1), 1) == 1
-    assert verify().checked == 3
+    assert verify()["checked"] == 3
     assert purge(database, now - timedelta(days=1), 10) == 1
     assert purge(database, now - timedelta(days=1), 10) == 0
     assert told(verify()) == (2, 4, None, None, 1, 0)
@@ -378,7 +378,7 @@ def test_retention_between_two_statements_of_a_check(
 
     monkeypatch.setattr(AuditSealTable, "after", after)
 
-    assert verify().fault is None
+    assert verify()["reason"] is None
     assert purged == [2]
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from sentryagent_idp.cli.main import main
 from sentryagent_idp.domain.audit import Action
-from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.store import copying, schema
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.use_cases.key_ring import KeyRing, ensure_signing_key
@@ -24,7 +24,7 @@ def source(migrated_sqlite_url, now, make_agent, make_policy, make_credential, m
         agent, origin = make_agent(), make_policy()
         derived = make_policy(agent_id=agent.agent_id, derived_from=origin.id, repository="octo/other")
         with store.write() as tx:
-            tx.facts.put("provider", {"public_url": "https://idp.example.com", "ünïcode": [1, None]})
+            tx.settings.put("provider", {"public_url": "https://idp.example.com", "ünïcode": [1, None]})
             tx.agents.add(agent)
             tx.policies.add(origin)
             tx.policies.add(derived)
@@ -71,7 +71,11 @@ def test_every_row_arrives_as_it_was(source, target):
     assert everything(target) == before
     with Database(target) as store:
         report = AuditChain(store).verify()
-        assert (report.fault, report.checked, report.unsealed) == (None, copied["audit_seals"] - 1, 0)
+        assert (report["reason"], report["checked"], report["unsealed"]) == (
+            None,
+            copied["audit_seals"] - 1,
+            0,
+        )
 
 
 def test_the_new_database_goes_on(source, target, now, make_record):
@@ -84,7 +88,7 @@ def test_the_new_database_goes_on(source, target, now, make_record):
             assert KeyRing(()).current(tx).active
             tx.audit.append(make_record())
         Sealer(store, lambda: now).run()
-        assert AuditChain(store).verify().fault is None
+        assert AuditChain(store).verify()["reason"] is None
 
 
 def test_a_database_that_was_served_is_no_target(source, target, now):

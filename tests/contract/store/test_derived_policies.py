@@ -8,12 +8,11 @@ import pytest
 from sqlalchemy import create_engine, select, update
 
 from kit.threads import at_once
-from sentryagent_idp.domain.audit import Action, RequestContext
+from sentryagent_idp.domain.audit import Action, AuditFilter, RequestContext
 from sentryagent_idp.domain.caller import Caller
 from sentryagent_idp.domain.scopes import ALL_SCOPES
-from sentryagent_idp.domain.trust_policy import Conditions
+from sentryagent_idp.domain.trust_policy import Conditions, PolicyFilter
 from sentryagent_idp.errors import TrustPolicyAlreadyExists, TrustPolicyDerived
-from sentryagent_idp.ports import AuditFilter, PolicyFilter
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.store.trust_policies import OIDC_TRUST_POLICIES
 from sentryagent_idp.use_cases.agents import AgentDraft, Registration
@@ -68,7 +67,8 @@ class Provider:
         run = {"repository": "octo/repo", "repository_id": "21", **run}
         token = {"provider": "github", "policy_id": str(bootstrap.id), **run}
         caller = Caller("repo:octo/repo", ("agents:write",), "jti", 0, 1, token)
-        return self.agents.register(caller, AgentDraft(f"{name}@octo.example"), HERE)
+        draft = AgentDraft(f"{name}@octo.example", None, "custom", "1.0.0", ("ci:run",), None, "production")
+        return self.agents.register(caller, draft, HERE)
 
     def of(self, agent):
         return self.policies.page(PolicyFilter(agent_id=agent.agent_id), page=1, limit=100).data

@@ -6,7 +6,7 @@ from sqlalchemy.exc import IntegrityError
 from sentryagent_idp.errors import DatabaseUnavailable, ValidationFailed
 from sentryagent_idp.store import driver
 from sentryagent_idp.store.database import Database
-from sentryagent_idp.store.settings import FACTS
+from sentryagent_idp.store.settings import SETTINGS
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def run(database):
 
     def run(statement, values=()):
         with database.write() as tx:
-            return driver.run(tx.facts._connection, statement, values)
+            return driver.run(tx.settings._connection, statement, values)
 
     return run
 
@@ -46,7 +46,7 @@ def test_a_value_that_postgresql_cannot_hold_is_the_requests_fault(migrated_post
         pytest.raises(ValidationFailed),
         database.write() as tx,
     ):
-        driver.run(tx.facts._connection, "INSERT INTO facts (name, value) VALUES (%s, %s)", ("nul\0", "b"))
+        driver.run(tx.settings._connection, "INSERT INTO facts (name, value) VALUES (%s, %s)", ("nul\0", "b"))
 
 
 @pytest.mark.postgres
@@ -55,22 +55,22 @@ def test_a_connection_that_broke_is_not_used_again(migrated_postgres_url):
     broken = []
 
     def end_the_connection(tx):
-        broken.append(tx.facts._connection.connection.dbapi_connection)
-        driver.run(tx.facts._connection, "SELECT pg_terminate_backend(pg_backend_pid())")
+        broken.append(tx.settings._connection.connection.dbapi_connection)
+        driver.run(tx.settings._connection, "SELECT pg_terminate_backend(pg_backend_pid())")
 
     with Database(migrated_postgres_url) as database:
         with pytest.raises(DatabaseUnavailable), database.write() as tx:
             end_the_connection(tx)
         with database.write() as tx:
-            assert list(driver.run(tx.facts._connection, "SELECT 1")) == [(1,)]
-            assert tx.facts._connection.connection.dbapi_connection is not broken[0]
+            assert list(driver.run(tx.settings._connection, "SELECT 1")) == [(1,)]
+            assert tx.settings._connection.connection.dbapi_connection is not broken[0]
 
 
 def test_some_rows_are_new_and_the_others_are_left_as_they_are(database):
     """`InsertMany.new` answers for each row by its key."""
-    insert = driver.InsertMany(FACTS, ("name", "value"))
+    insert = driver.InsertMany(SETTINGS, ("name", "value"))
     with database.write() as tx:
-        connection = tx.facts._connection
+        connection = tx.settings._connection
         insert(connection, [{"name": "a", "value": "first"}])
         assert insert.new(connection, [{"name": name, "value": "second"} for name in "abc"]) == {"b", "c"}
-        assert {name: tx.facts.get(name) for name in "abc"} == {"a": "first", "b": "second", "c": "second"}
+        assert {name: tx.settings.get(name) for name in "abc"} == {"a": "first", "b": "second", "c": "second"}

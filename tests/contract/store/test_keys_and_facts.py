@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from kit.threads import at_once, writing
-from sentryagent_idp.ports import KeyStatus, StoredKey
+from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
 
 
 @pytest.fixture
@@ -69,21 +69,21 @@ def test_a_removed_key_is_gone(database, key):
 def test_a_fact_is_any_json_value(database, value):
     """A fact is read back equal; putting it again replaces it; an unknown one is `None`."""
     with database.write() as tx:
-        assert tx.facts.get("issuer") is None
-        tx.facts.put("issuer", "old")
-        tx.facts.put("issuer", value)
+        assert tx.settings.get("issuer") is None
+        tx.settings.put("issuer", "old")
+        tx.settings.put("issuer", value)
     with database.read() as tx:
-        assert tx.facts.get("issuer") == value
-        assert tx.facts.get("Issuer") is None
+        assert tx.settings.get("issuer") == value
+        assert tx.settings.get("Issuer") is None
 
 
 def test_a_fact_that_is_put_at_once_has_one_of_the_values(database, other_database):
     """Two replicas that put a new fact at one moment both succeed."""
     calls = [
-        writing(it, lambda tx, number=number: tx.facts.put("issuer", number))
+        writing(it, lambda tx, number=number: tx.settings.put("issuer", number))
         for number, it in enumerate((database, other_database) * 4)
     ]
 
     assert at_once(*calls) == [None] * 8
     with database.read() as tx:
-        assert tx.facts.get("issuer") in range(8)
+        assert tx.settings.get("issuer") in range(8)

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from kit.records import keep
+from sentryagent_idp.domain.audit import AuditFilter
 from sentryagent_idp.errors import DatabaseUnavailable
-from sentryagent_idp.ports import AuditFilter
 from sentryagent_idp.store import postgresql, schema, sqlite
 from sentryagent_idp.store.database import Database
 
@@ -26,13 +26,13 @@ def path_of(url):
 def read_issuer(database):
     """The least that a request asks of a database."""
     with database.read() as tx:
-        return tx.facts.get("issuer")
+        return tx.settings.get("issuer")
 
 
 def write_issuer(database, value="new"):
     """The least that a request changes in a database."""
     with database.write() as tx:
-        tx.facts.put("issuer", value)
+        tx.settings.put("issuer", value)
 
 
 def test_the_bounds_add_up_to_less_than_ten_seconds():
@@ -80,10 +80,10 @@ def test_a_server_that_goes_away_in_a_transaction_keeps_none_of_it(postgres_clus
 
         def broken():
             with database.write() as tx:
-                tx.facts.put("issuer", "lost")
+                tx.settings.put("issuer", "lost")
                 postgres_cluster.stop()
                 postgres_cluster.start()
-                tx.facts.put("other", "lost")
+                tx.settings.put("other", "lost")
 
         with pytest.raises(DatabaseUnavailable):
             broken()
@@ -96,7 +96,7 @@ def freeze():
     frozen = []
 
     def freeze(tx):
-        process = tx.facts._connection.connection.driver_connection.info.backend_pid
+        process = tx.settings._connection.connection.driver_connection.info.backend_pid
         os.kill(process, signal.SIGSTOP)
         frozen.append(process)
 
@@ -129,7 +129,7 @@ def test_a_server_that_freezes_in_a_transaction_is_an_outage(migrated_postgres_u
     def freeze_and_read(database):
         with database.read() as tx:
             freeze(tx)
-            tx.facts.get("issuer")
+            tx.settings.get("issuer")
 
     with Database(migrated_postgres_url) as database:
         with pytest.raises(DatabaseUnavailable):
@@ -182,7 +182,7 @@ def test_a_database_in_another_encoding_holds_text(postgres_cluster, make_record
 def test_the_servers_own_bounds_are_set(migrated_postgres_url):
     """Each connection has the server's timeouts, and options of the URL are added to them."""
     with Database(f"{migrated_postgres_url}?options=-c%20work_mem%3D5MB") as database, database.read() as tx:
-        show = tx.facts._connection.exec_driver_sql
+        show = tx.settings._connection.exec_driver_sql
         values = [show(f"SHOW {name}").scalar() for name in ("statement_timeout", "lock_timeout", "work_mem")]
         assert values == ["3500ms", "3s", "5MB"]
         assert show("SHOW transaction_isolation").scalar() == "read committed"
@@ -239,13 +239,13 @@ def test_a_full_disk_is_an_outage(migrated_sqlite_url, make_record, monkeypatch)
     """What does not fit is not kept, and what fits afterwards is."""
     with Database(migrated_sqlite_url) as database:
         with database.write() as tx:
-            limit = tx.facts._connection.exec_driver_sql("PRAGMA max_page_count=1").scalar()
+            limit = tx.settings._connection.exec_driver_sql("PRAGMA max_page_count=1").scalar()
         with pytest.raises(DatabaseUnavailable) as raised:
             write_issuer(database, "x" * 4096 * limit)
         assert "full" in str(raised.value.__cause__)
         assert read_issuer(database) is None
         with database.write() as tx:
-            tx.facts._connection.exec_driver_sql("PRAGMA max_page_count=1000000")
+            tx.settings._connection.exec_driver_sql("PRAGMA max_page_count=1000000")
         write_issuer(database)
 
 
@@ -274,7 +274,7 @@ def test_a_file_that_is_no_database_is_an_outage(sqlite_url):
 def test_sqlite_is_durable(migrated_sqlite_url):
     """A commit is on the disk before it is answered, and foreign keys hold."""
     with Database(migrated_sqlite_url) as database, database.write() as tx:
-        value = tx.facts._connection.exec_driver_sql
+        value = tx.settings._connection.exec_driver_sql
         pragmas = [
             value(f"PRAGMA {name}").scalar() for name in ("synchronous", "journal_mode", "foreign_keys")
         ]

@@ -9,9 +9,8 @@ import pytest
 from kit.records import keep
 from kit.threads import at_once, writing
 from sentryagent_idp.domain.agent import AgentStatus
-from sentryagent_idp.domain.trust_policy import Conditions
+from sentryagent_idp.domain.trust_policy import Conditions, PolicyFilter
 from sentryagent_idp.errors import TrustPolicyAlreadyExists, ValidationFailed
-from sentryagent_idp.ports import PolicyFilter
 
 ISSUER = "https://token.actions.githubusercontent.com"
 MICROSECOND = timedelta(microseconds=1)

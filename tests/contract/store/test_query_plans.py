@@ -5,7 +5,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import insert
 
-from sentryagent_idp.ports import AuditFilter, PolicyFilter
+from sentryagent_idp.domain.audit import AuditFilter
+from sentryagent_idp.domain.trust_policy import PolicyFilter
 from sentryagent_idp.store import trust_policies
 from sentryagent_idp.store.audit import AUDIT_LOG
 from sentryagent_idp.store.used_tokens import USED_TOKENS
@@ -35,8 +36,8 @@ def _rows(database, make_policy, now):
                 lambda it: audit | {"event_id": UUID(int=it), "repository_key": f"octo/r{it}", "details": {}},
             ),
         ):
-            tx.facts._connection.execute(insert(table), [row(number) for number in range(ROWS)])
-        tx.facts._connection.exec_driver_sql("ANALYZE")
+            tx.settings._connection.execute(insert(table), [row(number) for number in range(ROWS)])
+        tx.settings._connection.exec_driver_sql("ANALYZE")
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def plans(database, statements, _rows):
         with database.write() as tx:
             statements.clear()
             call(tx)
-            return [explain(tx.facts._connection, *statement) for statement in tuple(statements)]
+            return [explain(tx.settings._connection, *statement) for statement in tuple(statements)]
 
     def explain(connection, statement, parameters):
         keyword = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"

@@ -7,9 +7,10 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from kit.processes import output_of
-from sentryagent_idp.domain.trust_policy import Conditions
+from sentryagent_idp.domain.audit import AuditFilter
+from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
+from sentryagent_idp.domain.trust_policy import Conditions, PolicyFilter
 from sentryagent_idp.errors import DatabaseUnavailable
-from sentryagent_idp.ports import AuditFilter, KeyStatus, PolicyFilter, StoredKey
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.columns import METADATA
 from sentryagent_idp.store.database import Database

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from kit.threads import at_once, writing
-from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.store.database import Database
 
 ISSUER = "https://token.actions.githubusercontent.com"

@@ -9,8 +9,9 @@ from sqlalchemy.exc import DBAPIError
 
 from kit.records import keep
 from kit.threads import at_once
+from sentryagent_idp.domain.audit import AuditFilter
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.errors import AgentNotFound, DatabaseUnavailable
-from sentryagent_idp.ports import AuditFilter, UsedToken
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
 
@@ -29,7 +30,7 @@ def test_all_of_a_transaction_is_kept_or_none(
             tx.policies.add(policy)
             tx.used_tokens.claim(UsedToken(ISSUER, "a", now))
             tx.audit.append(make_record())
-            tx.facts.put("issuer", 1)
+            tx.settings.put("issuer", 1)
             raise refusal
 
     with pytest.raises(AgentNotFound) as raised:
@@ -40,7 +41,7 @@ def test_all_of_a_transaction_is_kept_or_none(
         assert tx.policies.get(policy.id) is None
         assert not tx.used_tokens.contains(ISSUER, "a")
         assert tx.audit.page(AuditFilter(), page=1, limit=20).total == 0
-        assert tx.facts.get("issuer") is None
+        assert tx.settings.get("issuer") is None
 
 
 def test_a_reading_transaction_cannot_write(database, now):
@@ -54,17 +55,17 @@ def test_a_reading_transaction_cannot_write(database, now):
 def test_reading_does_not_wait_for_writing(database, other_database, now):
     """While one transaction writes, others read what was committed before."""
     with database.write() as writing:
-        writing.facts.put("issuer", "new")
+        writing.settings.put("issuer", "new")
         with database.read() as tx, other_database.read() as elsewhere:
-            assert (tx.facts.get("issuer"), elsewhere.facts.get("issuer")) == (None, None)
+            assert (tx.settings.get("issuer"), elsewhere.settings.get("issuer")) == (None, None)
 
 
 def test_what_is_committed_is_seen_at_once(database, other_database):
     """The next transaction of any replica sees a change."""
     with database.write() as tx:
-        tx.facts.put("issuer", "new")
+        tx.settings.put("issuer", "new")
     with other_database.read() as tx:
-        assert tx.facts.get("issuer") == "new"
+        assert tx.settings.get("issuer") == "new"
 
 
 def test_a_read_agent_is_not_locked(database, other_database, make_agent):
@@ -113,7 +114,7 @@ def test_many_threads_share_a_database(database, make_record):
 WORKER = """
 import sys
 from datetime import UTC, datetime
-from sentryagent_idp.ports import UsedToken
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
 url, name = sys.argv[1:]

@@ -15,8 +15,9 @@ from sentryagent_idp.concurrency import group_commit
 from sentryagent_idp.concurrency.group_commit import GroupCommit, PendingExchange
 from sentryagent_idp.concurrency.policy_snapshot import PolicySnapshot
 from sentryagent_idp.concurrency.request_greenlet import RequestGreenlet
+from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.errors import DatabaseUnavailable, ValidationFailed
-from sentryagent_idp.ports import UsedToken, WriterBusy
+from sentryagent_idp.ports import WriterBusy
 
 ISSUER = "https://token.actions.githubusercontent.com"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

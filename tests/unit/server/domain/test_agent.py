@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from kit import records
-from sentryagent_idp.domain.agent import AgentStatus, RegisteredBy, may_see, unchangeable_member
+from sentryagent_idp.domain.agent import AgentStatus, RegisteredBy, may_see, unchangeable_field
 from sentryagent_idp.domain.caller import Caller
 
 AGENT = UUID(int=1)
@@ -73,7 +73,7 @@ def test_an_agent_of_no_repository_is_seen_by_none(record):
 )
 def test_who_changes_what(subject, members, expected):
     """Status and e-mail are an admin's, the owner is also a repository's to change."""
-    assert unchangeable_member(_caller(subject, "agents:write"), members) == expected
+    assert unchangeable_field(_caller(subject, "agents:write"), members) == expected
 
 
 @pytest.mark.parametrize(

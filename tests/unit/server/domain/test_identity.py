@@ -1,6 +1,8 @@
 """What the claims say about a run: its branch, its tag, its workflow's file."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sentryagent_idp.domain.identity import (
     WorkflowIdentity,
@@ -8,6 +10,7 @@ from sentryagent_idp.domain.identity import (
     is_workflow_file,
     repository_key,
 )
+from sentryagent_idp.domain.text import ascii_lower
 
 WORKFLOW_FILES = [
     # What stands before the ref is the file's name, however much it looks like something else (A14).
@@ -156,3 +159,13 @@ def test_subject_keeps_githubs_spelling(make_run):
     """The subject of a bootstrap token is the repository as GitHub writes it."""
     run = make_run(repository="Acme/API")
     assert (run.subject, run.repository_key) == ("repo:Acme/API", "acme/api")
+
+
+@given(st.text())
+def test_lowering_changes_ascii_letters_only(text):
+    """Every character outside A to Z stays itself."""
+    lowered = ascii_lower(text)
+    assert [
+        a for a, b in zip(text, lowered, strict=True) if a != b and not ("A" <= a <= "Z" and b == a.lower())
+    ] == []
+    assert not any("A" <= character <= "Z" for character in lowered)

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
 from sentryagent_idp.errors import DatabaseUnavailable
-from sentryagent_idp.ports import KeyStatus, StoredKey
 from sentryagent_idp.tokens import signing_key
 from sentryagent_idp.tokens.signing_key import UnreadableKey
-from sentryagent_idp.use_cases.key_life import opened
 from sentryagent_idp.use_cases.key_ring import KeyRing
+from sentryagent_idp.use_cases.signing_keys import opened
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 THREADS = 8
@@ -78,7 +78,7 @@ def test_a_key_that_is_known_is_not_read_again(make_key, monkeypatch):
     before = current(ring, Keys(1, gone, old))
     read = []
     monkeypatch.setattr(
-        "sentryagent_idp.use_cases.key_life.opened",
+        "sentryagent_idp.use_cases.signing_keys.opened",
         lambda stored, passphrases: read.append(stored.private_pem) or opened(stored, passphrases),
     )
 

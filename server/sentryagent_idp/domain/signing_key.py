@@ -1,0 +1,25 @@
+"""Our signing keys as the database has them."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class KeyStatus(StrEnum):
+    """A signing key is published before it signs, signs while it is active, and still verifies when it is retired."""
+
+    NEXT = "next"
+    ACTIVE = "active"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """One signing key as the database has it: PKCS #8 in PEM, encrypted where an encryption key is configured."""
+
+    kid: str
+    alg: str
+    private_pem: bytes = field(repr=False)
+    status: KeyStatus
+    created_at: datetime
+    retired_at: datetime | None = None

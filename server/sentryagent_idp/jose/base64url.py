@@ -1,0 +1,18 @@
+"""base64url without padding (RFC 7515, 2; RFC 4648, 5)."""
+
+import base64
+import re
+
+_ALPHABET = re.compile(r"[A-Za-z0-9_-]*")
+
+
+def encode(data: bytes) -> str:
+    """The text of some bytes."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def decode(text: str) -> bytes:
+    """The bytes of a text, whatever the unused bits of its last character are; raises `ValueError`."""
+    if _ALPHABET.fullmatch(text) is None:
+        raise ValueError("not base64url")
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
