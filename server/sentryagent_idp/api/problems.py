@@ -81,7 +81,7 @@ def _speaks_oauth() -> bool:
 
 def _refused(error: errors.ServiceError) -> Response:
     if isinstance(error, errors.ExchangeRefused) and not use_cases().explain:
-        error = error.without_explanation()
+        error.remove_explanation()
     refusal = PROBLEMS[type(error)]
     oauth = _speaks_oauth()
     status = refusal.oauth_status if oauth else refusal.status
