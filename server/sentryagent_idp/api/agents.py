@@ -7,10 +7,10 @@ from flask import Blueprint, Response, jsonify, url_for
 
 from sentryagent_idp import errors
 from sentryagent_idp.api import responses
-from sentryagent_idp.api.description import PAGING, TEXT, Description
+from sentryagent_idp.api.description import PAGING, TEXT, Description, choice
 from sentryagent_idp.api.guards import caller, requires
 from sentryagent_idp.api.models import AgentChanges, NewAgent, NewCredential
-from sentryagent_idp.api.requests import context, has_body, page_and_limit, parse_uuid, read_json, read_query
+from sentryagent_idp.api.requests import context, has_body, parse_uuid, read_json, read_query
 from sentryagent_idp.api.responses import created, listed
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import records, scopes
@@ -50,8 +50,8 @@ def register() -> Response:
     (responses.Agents,),
     query={
         "owner": TEXT,
-        "agentType": {"type": "string", "enum": list(AGENT_TYPES)},
-        "status": {"type": "string", "enum": list(AgentStatus)},
+        "agentType": choice(AGENT_TYPES),
+        "status": choice(tuple(AgentStatus)),
         "email": TEXT,
         **PAGING,
     },
@@ -59,16 +59,9 @@ def register() -> Response:
 @requires(scopes.AGENTS_READ)
 def list_agents() -> dict[str, Any]:
     """The agents that the caller may see."""
-    query = read_query()
-    page, limit = page_and_limit(query)
-    wanted = AgentFilter(
-        owner=query.get("owner"),
-        agent_type=_word(query, "agentType", AGENT_TYPES),
-        status=_status(query),
-        email=query.get("email"),
-    )
-    found = use_cases().registration.page(caller(), wanted, page=page, limit=limit)
-    return listed(found, records.agent_record, page, limit)
+    query, paging = read_query()
+    found = use_cases().registration.page(caller(), AgentFilter(**query), **paging)
+    return listed(found, records.agent_record, **paging)
 
 
 @bp.get(_ITEM)
@@ -131,9 +124,9 @@ def generate_credential(agent_id: str) -> Response:
 @requires(scopes.AGENTS_WRITE)
 def list_credentials(agent_id: str) -> dict[str, Any]:
     """The agent's credentials, without secrets."""
-    page, limit = page_and_limit(read_query())
-    found = use_cases().credentials.page(caller(), _agent_id(agent_id), page=page, limit=limit)
-    return listed(found, records.credential_record, page, limit)
+    _, paging = read_query()
+    found = use_cases().credentials.page(caller(), _agent_id(agent_id), **paging)
+    return listed(found, records.credential_record, **paging)
 
 
 @bp.post(f"{_CREDENTIAL}/rotate")
@@ -170,15 +163,3 @@ def _agent_id(text: str) -> UUID:
 
 def _credential_id(text: str) -> UUID:
     return parse_uuid(text, errors.CredentialNotFound("The agent has no live credential with this id."))
-
-
-def _status(query: dict[str, str]) -> AgentStatus | None:
-    word = _word(query, "status", tuple(AgentStatus))
-    return None if word is None else AgentStatus(word)
-
-
-def _word(query: dict[str, str], name: str, allowed: tuple[str, ...]) -> str | None:
-    word = query.get(name)
-    if word is not None and word not in allowed:
-        raise errors.ValidationFailed(name, f"it must be one of {', '.join(allowed)}")
-    return word

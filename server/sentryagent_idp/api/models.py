@@ -80,13 +80,8 @@ def scope_problem(text: str) -> str | None:
 
 def _matching(pattern: re.Pattern[str], advice: str) -> tuple[AfterValidator, FieldInfo]:
     """A rule by a pattern, which the schema shows as well."""
-
-    def check(text: str) -> str:
-        if not pattern.fullmatch(text):
-            raise ValueError(advice)
-        return text
-
-    return AfterValidator(check), Field(json_schema_extra={"pattern": f"^({pattern.pattern})$"})
+    rule = _rule(lambda text: None if pattern.fullmatch(text) else advice)
+    return rule, Field(json_schema_extra={"pattern": f"^({pattern.pattern})$"})
 
 
 def _rule(problem_of: Callable[[Any], str | None]) -> AfterValidator:
@@ -102,12 +97,8 @@ def _rule(problem_of: Callable[[Any], str | None]) -> AfterValidator:
 
 
 def _one_of(words: Sequence[str]) -> tuple[AfterValidator, FieldInfo]:
-    def check(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"it must be one of {', '.join(words)}")
-        return text
-
-    return AfterValidator(check), Field(json_schema_extra={"enum": list(words)})
+    rule = _rule(lambda text: None if text in words else f"it must be one of {', '.join(words)}")
+    return rule, Field(json_schema_extra={"enum": list(words)})
 
 
 def _unprintable_but(besides: str) -> Callable[[str], str | None]:

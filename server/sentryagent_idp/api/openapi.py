@@ -114,8 +114,8 @@ def _security(about: Description, scope: str | None) -> list[Json]:
 def _parameters(rule: Rule, about: Description) -> Iterator[Json]:
     for name in sorted(rule.arguments):
         yield {"name": to_camel(name), "in": "path", "required": True, "schema": _uuid()}
-    for name, schema in about.query.items():
-        yield {"name": name, "in": "query", "schema": dict(schema)}
+    for name, parameter in about.query.items():
+        yield {"name": name, "in": "query", "schema": dict(parameter.schema)}
     for name in about.headers:
         yield {"name": name, "in": "header", "schema": {"type": "string"}}
 

@@ -91,7 +91,7 @@ def created(record: Mapping[str, Any], location: str) -> Response:
 
 
 def listed(
-    found: Page[Item], record: Callable[[Item], Mapping[str, Any]], page: int, limit: int
+    found: Page[Item], record: Callable[[Item], Mapping[str, Any]], *, page: int, limit: int
 ) -> dict[str, Any]:
     """One page of a list."""
     return {"data": [record(item) for item in found.data], "total": found.total, "page": page, "limit": limit}

@@ -11,14 +11,7 @@ from sentryagent_idp.api import responses
 from sentryagent_idp.api.description import EXAMPLE_AGENT, ID, PAGING, TEXT, Description
 from sentryagent_idp.api.guards import caller, requires
 from sentryagent_idp.api.models import PolicyBody, SimulationBody, StoredPolicyBody
-from sentryagent_idp.api.requests import (
-    context,
-    page_and_limit,
-    parse_uuid,
-    read_json,
-    read_query,
-    uuid_filter,
-)
+from sentryagent_idp.api.requests import context, parse_uuid, read_json, read_query
 from sentryagent_idp.api.responses import created, listed
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import scopes
@@ -96,10 +89,8 @@ def simulate() -> Simulated:
 @requires(scopes.POLICIES_READ)
 def list_policies() -> dict[str, Any]:
     """The policies."""
-    query = read_query()
-    page, limit = page_and_limit(query)
-    wanted = PolicyFilter(query.get("provider"), query.get("repository"), uuid_filter(query, "agentId"))
-    return listed(use_cases().policies.page(wanted, page=page, limit=limit), policy_record, page, limit)
+    query, paging = read_query()
+    return listed(use_cases().policies.page(PolicyFilter(**query), **paging), policy_record, **paging)
 
 
 @bp.get(_ITEM)
