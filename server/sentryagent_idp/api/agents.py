@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from flask import Blueprint, Response, jsonify, url_for
+from flask import Blueprint, url_for
 
 from sentryagent_idp import errors
 from sentryagent_idp.api import responses
@@ -11,7 +11,7 @@ from sentryagent_idp.api.description import PAGING, TEXT, Description, choice
 from sentryagent_idp.api.guards import caller, requires
 from sentryagent_idp.api.models import AgentChanges, NewAgent, NewCredential
 from sentryagent_idp.api.requests import context, has_body, parse_uuid, read_json, read_query
-from sentryagent_idp.api.responses import created, listed
+from sentryagent_idp.api.responses import listed
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import records, scopes
 from sentryagent_idp.domain.agent import AGENT_TYPES, AgentFilter, AgentStatus, Credential
@@ -24,6 +24,7 @@ _CREDENTIALS = f"{_ITEM}/credentials"
 _CREDENTIAL = f"{_CREDENTIALS}/<credential_id>"
 
 _NO_AGENT = (errors.AgentNotFound, errors.AgentDecommissioned)
+_Secret = tuple[records.NewSecret, int, dict[str, str]]
 _NO_CREDENTIAL = (*_NO_AGENT, errors.CredentialNotFound)
 
 
@@ -37,12 +38,13 @@ _NO_CREDENTIAL = (*_NO_AGENT, errors.CredentialNotFound)
     example={"email": "release-bot@octo-org.example", "agentType": "custom", "capabilities": ["ci:run"]},
 )
 @requires(scopes.AGENTS_WRITE)
-def register() -> Response:
+def register() -> tuple[records.Agent, int, dict[str, str]]:
     """Register an agent."""
     body, _ = read_json(NewAgent)
     draft = AgentDraft(**{**dict(body), "capabilities": tuple(body.capabilities)})
     agent = use_cases().registration.register(caller(), draft, context())
-    return created(records.agent_record(agent), url_for("agents.read", agent_id=agent.agent_id))
+    location = url_for("agents.read", agent_id=agent.agent_id)
+    return records.agent_record(agent), 201, {"Location": location}
 
 
 @bp.get("/agents")
@@ -111,7 +113,7 @@ def decommission(agent_id: str) -> tuple[str, int]:
     example={"expiresAt": "2027-01-31T12:00:00Z"},
 )
 @requires(scopes.AGENTS_WRITE)
-def generate_credential(agent_id: str) -> Response:
+def generate_credential(agent_id: str) -> _Secret:
     """A new client secret, shown once."""
     identifier = _agent_id(agent_id)
     expires_at = read_json(NewCredential)[0].expires_at if has_body() else None
@@ -132,7 +134,7 @@ def list_credentials(agent_id: str) -> dict[str, Any]:
 @bp.post(f"{_CREDENTIAL}/rotate")
 @Description((records.NewSecret,), refusals=(*_NO_CREDENTIAL, errors.RateLimited))
 @requires(scopes.AGENTS_WRITE)
-def rotate_credential(agent_id: str, credential_id: str) -> Response:
+def rotate_credential(agent_id: str, credential_id: str) -> _Secret:
     """A new secret for a credential; the old one ends."""
     credential, secret = use_cases().credentials.rotate(
         caller(), _agent_id(agent_id), _credential_id(credential_id), context()
@@ -149,12 +151,9 @@ def revoke_credential(agent_id: str, credential_id: str) -> tuple[str, int]:
     return "", 204
 
 
-def _with_secret(credential: Credential, secret: str, status: int) -> Response:
+def _with_secret(credential: Credential, secret: str, status: int) -> _Secret:
     record: records.NewSecret = {**records.credential_record(credential), "clientSecret": secret}
-    response = jsonify(record)
-    response.status_code = status
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return record, status, {"Cache-Control": "no-store"}
 
 
 def _agent_id(text: str) -> UUID:
