@@ -1,6 +1,6 @@
 """Who asks, where proxies stand in between."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import structlog
@@ -27,9 +27,10 @@ class ClientAddresses:
         it itself stands further left and counts for nothing. A hop that is not an address ends the walk.
         """
         address = None
-        for hop in _hops(peer, forwarded):
+        hops = [peer, *reversed(forwarded.split(","))] if forwarded.strip() else [peer]
+        for hop in hops:
             try:
-                address, is_proxy = self._look_up(hop)
+                address, is_proxy = self._look_up(hop.strip(" \t"))
             except ValueError:
                 self._warn(address)
                 return address
@@ -52,11 +53,3 @@ class ClientAddresses:
             "X-Forwarded-For cannot be read: the requests count as those of the proxy that sent it",
             proxy=proxy,
         )
-
-
-def _hops(peer: str, forwarded: str) -> Iterator[str]:
-    """Who passed the request on, the last one first."""
-    yield peer
-    if forwarded.strip():
-        for hop in reversed(forwarded.split(",")):
-            yield hop.strip(" \t")
