@@ -41,8 +41,7 @@ _NO_CREDENTIAL = (*_NO_AGENT, errors.CredentialNotFound)
 def register() -> tuple[records.Agent, int, dict[str, str]]:
     """Register an agent."""
     body, _ = read_json(NewAgent)
-    draft = AgentDraft(**{**dict(body), "capabilities": tuple(body.capabilities)})
-    agent = use_cases().registration.register(caller(), draft, context())
+    agent = use_cases().registration.register(caller(), AgentDraft(**dict(body)), context())
     location = url_for("agents.read", agent_id=agent.agent_id)
     return records.agent_record(agent), 201, {"Location": location}
 
@@ -86,11 +85,7 @@ def update(agent_id: str) -> records.Agent:
     """Change some members of an agent."""
     identifier = _agent_id(agent_id)
     body, _ = read_json(AgentChanges)
-    fields = body.model_dump(exclude_none=True)
-    if "capabilities" in fields:
-        fields["capabilities"] = tuple(fields["capabilities"])
-    if "status" in fields:
-        fields["status"] = AgentStatus(fields["status"])
+    fields = {name: value for name, value in body if value is not None}
     return records.agent_record(use_cases().registration.update(caller(), identifier, fields, context()))
 
 

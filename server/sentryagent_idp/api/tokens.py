@@ -79,7 +79,6 @@ def _gives_back(token: str) -> bool:
 
 
 def _names_client(form: dict[str, str]) -> bool:
-    """Whether the request comes with a client's credentials instead of a Bearer token."""
     scheme = request.headers.get("Authorization", "").partition(" ")[0].lower()
     return scheme == "basic" or (not scheme and "client_id" in form)
 
@@ -106,15 +105,9 @@ def _basic() -> tuple[str, str] | None:
     if scheme.lower() != "basic":
         return None
     try:
-        client_id, found, secret = b64decode(encoded, validate=True).decode().partition(":")
-    except ValueError as error:
-        raise _malformed_basic() from error
-    if not found:
-        raise _malformed_basic()
+        client_id, secret = b64decode(encoded, validate=True).decode().split(":", 1)
+    except ValueError as error:  # not base64, not UTF-8, or without a colon
+        raise errors.InvalidClient(
+            "The Basic credentials are malformed; send base64 of client_id:client_secret."
+        ) from error
     return unquote_plus(client_id), unquote_plus(secret)
-
-
-def _malformed_basic() -> errors.InvalidClient:
-    return errors.InvalidClient(
-        "The Basic credentials are malformed; send base64 of client_id:client_secret."
-    )
