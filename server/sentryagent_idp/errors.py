@@ -35,8 +35,8 @@ class ServiceError(Exception):
 class RetryableError(ServiceError):
     """A refusal that will pass; `retry_after` is in whole seconds (RFC 9110, 10.2.3)."""
 
-    def __init__(self, message: str, *, retry_after: int, details: Mapping[str, Any] | None = None) -> None:
-        super().__init__(message, details)
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
         self.retry_after = retry_after
 
 

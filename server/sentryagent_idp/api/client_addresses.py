@@ -5,7 +5,6 @@ from functools import lru_cache
 
 import structlog
 
-from sentryagent_idp.errors import RateLimited
 from sentryagent_idp.runtime.addresses import Network, read_hop
 from sentryagent_idp.runtime.rate_limit import PerMinute
 
@@ -45,11 +44,8 @@ class ClientAddresses:
 
     def _warn(self, proxy: str | None) -> None:
         """Say that clients share the proxy's address. The hop itself is not repeated: a client may have written it."""
-        try:
-            self._warnings.check("X-Forwarded-For")
-        except RateLimited:
-            return
-        log.warning(
-            "X-Forwarded-For cannot be read: the requests count as those of the proxy that sent it",
-            proxy=proxy,
-        )
+        if self._warnings.count("X-Forwarded-For") is None:
+            log.warning(
+                "X-Forwarded-For cannot be read: the requests count as those of the proxy that sent it",
+                proxy=proxy,
+            )
