@@ -20,19 +20,19 @@ from sentryagent_idp.api import (
     observation,
     operations,
     problems,
-    tokens,
     trust_policies,
     well_known,
 )
+from sentryagent_idp.api import tokens as token_views
 from sentryagent_idp.api.client_addresses import ClientAddresses
-from sentryagent_idp.api.use_cases import UseCases, install
+from sentryagent_idp.api.use_cases import EXTENSION, UseCases
 from sentryagent_idp.concurrency.group_commit import GroupCommit
 from sentryagent_idp.concurrency.loop import MAX_BODY_BYTES
 from sentryagent_idp.concurrency.policy_snapshot import SnapshotCache
 from sentryagent_idp.config import Settings
 from sentryagent_idp.github import id_token
 from sentryagent_idp.github.id_token import IssuerKeys
-from sentryagent_idp.ports import Clock, Store, VerifyIdToken
+from sentryagent_idp.ports import Clock, Store
 from sentryagent_idp.runtime.ids import uuid7
 from sentryagent_idp.runtime.metrics import Metrics
 from sentryagent_idp.runtime.rate_limit import PerMinute, WrongSecretsPerMinute
@@ -52,6 +52,10 @@ from sentryagent_idp.use_cases.tokens import TokenService
 from sentryagent_idp.use_cases.trust_policies import PolicyAdmin
 
 log = structlog.get_logger()
+
+utc_now = partial(datetime.now, UTC)
+_new_token_id = partial(secrets.token_urlsafe, 16)
+"""128 random bits (RFC 7519, 4.1.7: collisions must be negligible)."""
 
 _ADDRESS_ALLOWANCE = 10
 """One address may ask this many times more than one repository: runners share addresses."""
@@ -73,20 +77,10 @@ class World:
     metrics: Metrics = field(default_factory=Metrics)
 
 
-def utc_now() -> datetime:
-    """The present."""
-    return datetime.now(UTC)
-
-
-def new_token_id() -> str:
-    """128 random bits (RFC 7519, 4.1.7: collisions must be negligible)."""
-    return secrets.token_urlsafe(16)
-
-
 def create_app(settings: Settings, world: World) -> Flask:
     """The application; nothing is read from the environment, and nothing is asked of the database yet."""
     app = bare_app()
-    install(app, _use_cases(settings, world))
+    app.extensions[EXTENSION] = _use_cases(settings, world)
     return app
 
 
@@ -100,23 +94,27 @@ def bare_app() -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
     problems.register(app)
     observation.register(app)
-    for blueprint in (exchange.bp, tokens.bp, trust_policies.bp, agents.bp, audit.bp):
+    for blueprint in (exchange.bp, token_views.bp, trust_policies.bp, agents.bp, audit.bp):
         app.register_blueprint(blueprint, url_prefix=API)
     for blueprint in (well_known.bp, operations.bp, documentation.bp):
         app.register_blueprint(blueprint)
     return app
 
 
-def token_service(settings: Settings, store: Store, keys: KeyRing, clock: Clock) -> TokenService:
-    """The token service; the command line uses it without an application."""
+def token_service(
+    settings: Settings, store: Store, keys: KeyRing, clock: Clock, rejections: RejectionCounter | None = None
+) -> TokenService:
+    """The token service; the command line uses it without an application, and has no rejections to count."""
+    counter = rejections or RejectionCounter()
     return TokenService(
         store=store,
-        # Introspection and revocation refuse nobody, and the command line has no callers: nothing is counted here.
-        authentication=_authentication(settings, store, keys, RejectionCounter(), clock),
+        authentication=Authentication(
+            store, keys, counter, settings.public_url, settings.token_audience, clock
+        ),
         signing_keys=keys,
         auditor=Auditor(clock, uuid7),
         clock=clock,
-        new_token_id=new_token_id,
+        new_token_id=_new_token_id,
         issuer=settings.public_url,
         token_audience=settings.token_audience,
         token_ttl=settings.token_ttl,
@@ -127,61 +125,45 @@ def _leave_out(error: UnreadableKey) -> None:
     log.error("a signing key is left out: its tokens are refused and it is not published", reason=str(error))
 
 
-def _authentication(
-    settings: Settings, store: Store, keys: KeyRing, rejections: RejectionCounter, clock: Clock
-) -> Authentication:
-    return Authentication(store, keys, rejections, settings.public_url, settings.token_audience, clock)
-
-
-def _verify_id_token(settings: Settings, world: World) -> VerifyIdToken:
-    return partial(
+def _use_cases(settings: Settings, world: World) -> UseCases:
+    store, clock, rejections = world.store, world.clock, world.rejections
+    keys = KeyRing(settings.passphrases, _leave_out)
+    auditor = Auditor(clock, uuid7)
+    hashing = SecretHashing()
+    tokens = token_service(settings, store, keys, clock, rejections)
+    verify_id_token = partial(
         id_token.verify,
         issuer=settings.github_issuer,
         audience=settings.oidc_audience,
         keys=world.issuer_keys,
         max_age_seconds=settings.oidc_max_age,
     )
-
-
-def _exchange(settings: Settings, world: World, keys: KeyRing, auditor: Auditor) -> Exchange:
-    return Exchange(
-        store=world.store,
-        verify_id_token=_verify_id_token(settings, world),
+    exchange = Exchange(
+        store=store,
+        verify_id_token=verify_id_token,
         signing_keys=keys,
         snapshots=SnapshotCache(),
-        group_commit=GroupCommit(world.store, world.clock),
+        group_commit=GroupCommit(store, clock),
         repository_limit=PerMinute(settings.rate_limit, what="repository"),
-        rejections=world.rejections,
-        refusals=RefusalAudit(world.store, auditor, world.rejections),
+        rejections=rejections,
+        refusals=RefusalAudit(store, auditor, rejections),
         auditor=auditor,
-        clock=world.clock,
-        new_token_id=new_token_id,
+        clock=clock,
+        new_token_id=_new_token_id,
         issuer=settings.public_url,
         token_audience=settings.token_audience,
         token_ttl=settings.token_ttl,
     )
-
-
-def _use_cases(settings: Settings, world: World) -> UseCases:
-    store, clock = world.store, world.clock
-    keys = KeyRing(settings.passphrases, _leave_out)
-    auditor = Auditor(clock, uuid7)
-    hashing = SecretHashing()
     return UseCases(
         key_sets=PublishedKeys(store, keys),
-        authentication=_authentication(settings, store, keys, world.rejections, clock),
-        exchange=_exchange(settings, world, keys, auditor),
+        authentication=tokens.authentication,
+        exchange=exchange,
         policies=PolicyAdmin(store, auditor, clock, uuid.uuid4, settings.github_issuer),
-        simulation=Simulation(
-            store=store,
-            verify_id_token=_verify_id_token(settings, world),
-            clock=clock,
-            github_issuer=settings.github_issuer,
-        ),
+        simulation=Simulation(store, verify_id_token, clock, settings.github_issuer),
         registration=Registration(store, auditor, clock, uuid.uuid4),
         credentials=CredentialAdmin(store, auditor, clock, uuid.uuid4, hashing),
-        clients=ClientAuthentication(store, clock, world.rejections, hashing),
-        tokens=token_service(settings, store, keys, clock),
+        clients=ClientAuthentication(store, clock, rejections, hashing),
+        tokens=tokens,
         audit=AuditReader(store),
         chain=AuditChain(store),
         address_limit=PerMinute(settings.rate_limit * _ADDRESS_ALLOWANCE, what="address"),

@@ -39,8 +39,6 @@ _AUDIENCES_OF_OTHERS = frozenset(
 _HOSTS_OF_OTHERS = (".github.com", ".iam.googleapis.com")
 """GitHub's default audience is `https://github.com/OWNER`; Google's are paths under its IAM host."""
 
-_MIN_ENCRYPTION_KEY_LENGTH = 32
-
 
 class ConfigurationError(Exception):
     """A setting is wrong; the message is one line that names the variable and what to write instead."""
@@ -67,14 +65,14 @@ def _unpadded(text: str) -> str:
     return text
 
 
-def _digits(text: object) -> object:
+def _digits(text: str) -> str:
     # Python reads 3_000, 3000.0 and " 3000" as numbers, too; what is written into a URL must be read in one way.
-    if isinstance(text, str) and not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+    if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
         raise ValueError("write a whole number")
     return text
 
 
-def _own_audience(audience: str) -> str:
+def _unshared(audience: str) -> str:
     """An audience that no other service trusts: a token meant for one of those could be replayed here (A3)."""
     lowered = audience.lower()
     host = urlsplit(lowered).hostname or lowered.partition("/")[0]
@@ -83,27 +81,22 @@ def _own_audience(audience: str) -> str:
     return audience
 
 
-def _networks(text: object) -> object:
-    if not isinstance(text, str):
-        return text
+def _networks(text: str) -> tuple[Network, ...]:
     try:
         return tuple(network(part.strip()) for part in text.split(","))
     except ValueError as error:
         raise ValueError(f"{error}; write networks such as 10.0.0.0/8, separated by commas") from error
 
 
-def _switch(text: object) -> object:
-    try:
-        return {"on": True, "off": False}[text] if isinstance(text, str) else text
-    except KeyError as error:
-        raise ValueError("write on or off") from error
+def _switch(text: str) -> bool:
+    if text not in {"on", "off"}:
+        raise ValueError("write on or off")
+    return text == "on"
 
 
 def _encryption_key(secret: SecretStr) -> SecretStr:
-    if len(secret.get_secret_value()) < _MIN_ENCRYPTION_KEY_LENGTH:
-        raise ValueError(
-            f"use at least {_MIN_ENCRYPTION_KEY_LENGTH} characters, such as from `openssl rand -hex 32`"
-        )
+    if len(secret.get_secret_value()) < 32:
+        raise ValueError("use at least 32 characters, such as from `openssl rand -hex 32`")
     return secret
 
 
@@ -133,7 +126,7 @@ class Settings(BaseModel):
     )
     public_url: WebUrl = ""
     token_audience: Unpadded = Field("", validate_default=False)
-    oidc_audience: Annotated[Unpadded, AfterValidator(_own_audience)] = ""
+    oidc_audience: Annotated[Unpadded, AfterValidator(_unshared)] = ""
     github_issuer: WebUrl = "https://token.actions.githubusercontent.com"
     oidc_max_age: Number = Field(600, ge=1)
     token_ttl: Number = Field(3600, ge=1, le=86_400)
@@ -162,12 +155,12 @@ class Settings(BaseModel):
 
     @field_validator("key_encryption_key_previous")
     @classmethod
-    def _has_a_successor(cls, previous: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    def _has_a_successor(cls, previous: SecretStr, info: ValidationInfo) -> SecretStr:
         """Without the current key, or equal to it, the previous one would only hide a mistake."""
         current = info.data.get("key_encryption_key")
-        if previous is not None and current is None:
+        if current is None:
             raise ValueError("set SENTRYAGENT_KEY_ENCRYPTION_KEY too: this one is only read with")
-        if previous is not None and previous == current:
+        if previous == current:
             raise ValueError("it equals SENTRYAGENT_KEY_ENCRYPTION_KEY; unset it, or write the other key")
         return previous
 
@@ -183,23 +176,17 @@ class Settings(BaseModel):
 
         Raises `ConfigurationError` for the first wrong value.
         """
-        given = {
-            name: environ[PREFIX + name.upper()]
-            for name in cls.model_fields
-            if PREFIX + name.upper() in environ
-        }
+        variables = {name: PREFIX + name.upper() for name in cls.model_fields}
+        given = {name: environ[variable] for name, variable in variables.items() if variable in environ}
         given |= {name: str(value) for name, value in (flags or {}).items() if value is not None}
         empty = next((name for name, value in given.items() if not value), None)
         if empty:
-            raise ConfigurationError(f"{PREFIX}{empty.upper()} is empty: give it a value, or unset it")
+            raise ConfigurationError(f"{variables[empty]} is empty: give it a value, or unset it")
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            raise ConfigurationError(_first_line(error, given)) from error
-
-
-def _first_line(error: ValidationError, given: Mapping[str, str]) -> str:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    name = str(first["loc"][0]) if first["loc"] else "public_url"
-    name = name if name in given else "public_url"  # from which what was not given is derived
-    return f"{PREFIX}{name.upper()}: {first['msg'].removeprefix('Value error, ')}"
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            # What was not given is derived from the public URL.
+            name = next((field for field in given if field in first["loc"]), "public_url")
+            reason = first["msg"].removeprefix("Value error, ")
+            raise ConfigurationError(f"{variables[name]}: {reason}") from error

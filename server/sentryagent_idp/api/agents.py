@@ -3,15 +3,15 @@
 from typing import Any
 from uuid import UUID
 
-from flask import Blueprint, Response, jsonify, url_for
+from flask import Blueprint, url_for
 
 from sentryagent_idp import errors
 from sentryagent_idp.api import responses
-from sentryagent_idp.api.description import PAGING, TEXT, Description
+from sentryagent_idp.api.description import PAGING, TEXT, Description, choice
 from sentryagent_idp.api.guards import caller, requires
 from sentryagent_idp.api.models import AgentChanges, NewAgent, NewCredential
-from sentryagent_idp.api.requests import context, has_body, page_and_limit, parse_uuid, read_json, read_query
-from sentryagent_idp.api.responses import created, listed
+from sentryagent_idp.api.requests import context, has_body, parse_uuid, read_json, read_query
+from sentryagent_idp.api.responses import listed
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import records, scopes
 from sentryagent_idp.domain.agent import AGENT_TYPES, AgentFilter, AgentStatus, Credential
@@ -24,6 +24,7 @@ _CREDENTIALS = f"{_ITEM}/credentials"
 _CREDENTIAL = f"{_CREDENTIALS}/<credential_id>"
 
 _NO_AGENT = (errors.AgentNotFound, errors.AgentDecommissioned)
+_Secret = tuple[records.NewSecret, int, dict[str, str]]
 _NO_CREDENTIAL = (*_NO_AGENT, errors.CredentialNotFound)
 
 
@@ -37,12 +38,12 @@ _NO_CREDENTIAL = (*_NO_AGENT, errors.CredentialNotFound)
     example={"email": "release-bot@octo-org.example", "agentType": "custom", "capabilities": ["ci:run"]},
 )
 @requires(scopes.AGENTS_WRITE)
-def register() -> Response:
+def register() -> tuple[records.Agent, int, dict[str, str]]:
     """Register an agent."""
     body, _ = read_json(NewAgent)
-    draft = AgentDraft(**{**dict(body), "capabilities": tuple(body.capabilities)})
-    agent = use_cases().registration.register(caller(), draft, context())
-    return created(records.agent_record(agent), url_for("agents.read", agent_id=agent.agent_id))
+    agent = use_cases().registration.register(caller(), AgentDraft(**dict(body)), context())
+    location = url_for("agents.read", agent_id=agent.agent_id)
+    return records.agent_record(agent), 201, {"Location": location}
 
 
 @bp.get("/agents")
@@ -50,8 +51,8 @@ def register() -> Response:
     (responses.Agents,),
     query={
         "owner": TEXT,
-        "agentType": {"type": "string", "enum": list(AGENT_TYPES)},
-        "status": {"type": "string", "enum": list(AgentStatus)},
+        "agentType": choice(AGENT_TYPES),
+        "status": choice(tuple(AgentStatus)),
         "email": TEXT,
         **PAGING,
     },
@@ -59,16 +60,9 @@ def register() -> Response:
 @requires(scopes.AGENTS_READ)
 def list_agents() -> dict[str, Any]:
     """The agents that the caller may see."""
-    query = read_query()
-    page, limit = page_and_limit(query)
-    wanted = AgentFilter(
-        owner=query.get("owner"),
-        agent_type=_word(query, "agentType", AGENT_TYPES),
-        status=_status(query),
-        email=query.get("email"),
-    )
-    found = use_cases().registration.page(caller(), wanted, page=page, limit=limit)
-    return listed(found, records.agent_record, page, limit)
+    query, paging = read_query()
+    found = use_cases().registration.page(caller(), AgentFilter(**query), **paging)
+    return listed(found, records.agent_record, **paging)
 
 
 @bp.get(_ITEM)
@@ -91,11 +85,7 @@ def update(agent_id: str) -> records.Agent:
     """Change some members of an agent."""
     identifier = _agent_id(agent_id)
     body, _ = read_json(AgentChanges)
-    fields = body.model_dump(exclude_none=True)
-    if "capabilities" in fields:
-        fields["capabilities"] = tuple(fields["capabilities"])
-    if "status" in fields:
-        fields["status"] = AgentStatus(fields["status"])
+    fields = {name: value for name, value in body if value is not None}
     return records.agent_record(use_cases().registration.update(caller(), identifier, fields, context()))
 
 
@@ -118,7 +108,7 @@ def decommission(agent_id: str) -> tuple[str, int]:
     example={"expiresAt": "2027-01-31T12:00:00Z"},
 )
 @requires(scopes.AGENTS_WRITE)
-def generate_credential(agent_id: str) -> Response:
+def generate_credential(agent_id: str) -> _Secret:
     """A new client secret, shown once."""
     identifier = _agent_id(agent_id)
     expires_at = read_json(NewCredential)[0].expires_at if has_body() else None
@@ -131,15 +121,15 @@ def generate_credential(agent_id: str) -> Response:
 @requires(scopes.AGENTS_WRITE)
 def list_credentials(agent_id: str) -> dict[str, Any]:
     """The agent's credentials, without secrets."""
-    page, limit = page_and_limit(read_query())
-    found = use_cases().credentials.page(caller(), _agent_id(agent_id), page=page, limit=limit)
-    return listed(found, records.credential_record, page, limit)
+    _, paging = read_query()
+    found = use_cases().credentials.page(caller(), _agent_id(agent_id), **paging)
+    return listed(found, records.credential_record, **paging)
 
 
 @bp.post(f"{_CREDENTIAL}/rotate")
 @Description((records.NewSecret,), refusals=(*_NO_CREDENTIAL, errors.RateLimited))
 @requires(scopes.AGENTS_WRITE)
-def rotate_credential(agent_id: str, credential_id: str) -> Response:
+def rotate_credential(agent_id: str, credential_id: str) -> _Secret:
     """A new secret for a credential; the old one ends."""
     credential, secret = use_cases().credentials.rotate(
         caller(), _agent_id(agent_id), _credential_id(credential_id), context()
@@ -156,12 +146,9 @@ def revoke_credential(agent_id: str, credential_id: str) -> tuple[str, int]:
     return "", 204
 
 
-def _with_secret(credential: Credential, secret: str, status: int) -> Response:
+def _with_secret(credential: Credential, secret: str, status: int) -> _Secret:
     record: records.NewSecret = {**records.credential_record(credential), "clientSecret": secret}
-    response = jsonify(record)
-    response.status_code = status
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return record, status, {"Cache-Control": "no-store"}
 
 
 def _agent_id(text: str) -> UUID:
@@ -170,15 +157,3 @@ def _agent_id(text: str) -> UUID:
 
 def _credential_id(text: str) -> UUID:
     return parse_uuid(text, errors.CredentialNotFound("The agent has no live credential with this id."))
-
-
-def _status(query: dict[str, str]) -> AgentStatus | None:
-    word = _word(query, "status", tuple(AgentStatus))
-    return None if word is None else AgentStatus(word)
-
-
-def _word(query: dict[str, str], name: str, allowed: tuple[str, ...]) -> str | None:
-    word = query.get(name)
-    if word is not None and word not in allowed:
-        raise errors.ValidationFailed(name, f"it must be one of {', '.join(allowed)}")
-    return word

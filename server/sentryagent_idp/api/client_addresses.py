@@ -1,11 +1,10 @@
 """Who asks, where proxies stand in between."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import structlog
 
-from sentryagent_idp.errors import RateLimited
 from sentryagent_idp.runtime.addresses import Network, read_hop
 from sentryagent_idp.runtime.rate_limit import PerMinute
 
@@ -27,9 +26,10 @@ class ClientAddresses:
         it itself stands further left and counts for nothing. A hop that is not an address ends the walk.
         """
         address = None
-        for hop in _hops(peer, forwarded):
+        hops = [peer, *reversed(forwarded.split(","))] if forwarded.strip() else [peer]
+        for hop in hops:
             try:
-                address, is_proxy = self._look_up(hop)
+                address, is_proxy = self._look_up(hop.strip(" \t"))
             except ValueError:
                 self._warn(address)
                 return address
@@ -44,19 +44,8 @@ class ClientAddresses:
 
     def _warn(self, proxy: str | None) -> None:
         """Say that clients share the proxy's address. The hop itself is not repeated: a client may have written it."""
-        try:
-            self._warnings.check("X-Forwarded-For")
-        except RateLimited:
-            return
-        log.warning(
-            "X-Forwarded-For cannot be read: the requests count as those of the proxy that sent it",
-            proxy=proxy,
-        )
-
-
-def _hops(peer: str, forwarded: str) -> Iterator[str]:
-    """Who passed the request on, the last one first."""
-    yield peer
-    if forwarded.strip():
-        for hop in reversed(forwarded.split(",")):
-            yield hop.strip(" \t")
+        if self._warnings.count("X-Forwarded-For") is None:
+            log.warning(
+                "X-Forwarded-For cannot be read: the requests count as those of the proxy that sent it",
+                proxy=proxy,
+            )

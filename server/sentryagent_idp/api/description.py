@@ -1,26 +1,68 @@
-"""The description of an operation in `/openapi.json`, as the decorator of its view."""
+"""The description of an operation, as the decorator of its view: `/openapi.json` shows it, queries are read by it."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from uuid import UUID
 
 from flask import Flask
 from pydantic import BaseModel
 
+from sentryagent_idp.api.models import UUID_FORM, parse_moment
 from sentryagent_idp.errors import ServiceError
 
 View = TypeVar("View", bound=Callable[..., Any])
-Schema = Mapping[str, Any]
 Refusal = type[ServiceError]
 
-ID: Schema = {"type": "string", "format": "uuid"}
-TEXT: Schema = {"type": "string"}
-TIME: Schema = {"type": "string", "format": "date-time"}
-PAGING: Mapping[str, Schema] = {
-    "page": {"type": "integer", "minimum": 1, "maximum": 1_000_000, "default": 1},
-    "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
-}
 EXAMPLE_AGENT = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a query: its schema, and how its text is read; `read` raises `ValueError` with the reason."""
+
+    schema: Mapping[str, Any]
+    read: Callable[[str], Any] = str
+
+
+def integer(least: int, most: int, reason: str, **default: int) -> Parameter:
+    """A whole number in a range; `reason` is what a refusal says."""
+
+    def read(text: str) -> int:
+        value = int(text) if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) else -1
+        if not least <= value <= most:
+            raise ValueError(reason)
+        return value
+
+    return Parameter({"type": "integer", "minimum": least, "maximum": most, **default}, read)
+
+
+def choice(words: Sequence[str]) -> Parameter:
+    """One of these words."""
+
+    def read(text: str) -> str:
+        for word in words:
+            if word == text:
+                return word
+        raise ValueError(f"it must be one of {', '.join(words)}")
+
+    return Parameter({"type": "string", "enum": list(words)}, read)
+
+
+def _uuid(text: str) -> UUID:
+    if not UUID_FORM.fullmatch(text):
+        raise ValueError("it must be a UUID")
+    return UUID(text)
+
+
+ID = Parameter({"type": "string", "format": "uuid"}, _uuid)
+TEXT = Parameter({"type": "string"})
+TIME = Parameter({"type": "string", "format": "date-time"}, parse_moment)
+PAGING = {
+    "page": integer(1, 1_000_000, "it must be a number from 1 to 1000000", default=1),
+    "limit": integer(1, 100, "it must be a number from 1 to 100", default=20),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +78,7 @@ class Description:
     body: type[BaseModel] | None = None
     body_is_optional: bool = False
     form: type[BaseModel] | None = None
-    query: Mapping[str, Schema] = field(default_factory=dict)
+    query: Mapping[str, Parameter] = field(default_factory=dict)
     headers: Sequence[str] = ()
     response_headers: Sequence[str] = ()
     refusals: Sequence[Refusal] = ()

@@ -7,53 +7,42 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, render_template
+from flask import Blueprint, Response, current_app, render_template
 
 from sentryagent_idp.api.description import Description
-from sentryagent_idp.api.openapi import Json, document
+from sentryagent_idp.api.openapi import document
 from sentryagent_idp.api.requests import JSON
 
 bp = Blueprint("documentation", __name__, template_folder="templates")
 
 _STYLE = (Path(__file__).parent / "templates" / "docs.css").read_text("utf-8")
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_POLICY = {
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+}
 
 
 @bp.get("/openapi.json")
 @Description(needs_database=False)
 def openapi() -> Response:
     """This document (OpenAPI 3.1)."""
-    return Response(_json(_app()), content_type=JSON)
+    return Response(_forms()[0], content_type=JSON)
 
 
 @bp.get("/docs")
 @Description(media_type="text/html", needs_database=False)
 def docs() -> Response:
     """This document as a page for people."""
-    response = Response(_page(_app()), content_type="text/html; charset=utf-8")
-    response.headers["Content-Security-Policy"] = _POLICY
-    return response
-
-
-def _app() -> Flask:
-    return current_app._get_current_object()  # type: ignore[attr-defined,no-any-return]  # noqa: SLF001 - Flask's own way to the object behind the proxy
+    return Response(_forms()[1], content_type="text/html; charset=utf-8", headers=_POLICY)
 
 
 @cache
-def _document(app: Flask) -> Json:
-    """The document, and below its two forms: made once, since anybody may ask for them as often as they like."""
-    return document(app)
-
-
-@cache
-def _json(app: Flask) -> str:
-    return _as_json(_document(app))
-
-
-@cache
-def _page(app: Flask) -> str:
-    return render_template("docs.html", api=_document(app), style=_STYLE, as_json=_as_json)
+def _forms() -> tuple[str, str]:
+    """The document as JSON and as a page: made once, since anybody may ask for them as often as they like."""
+    api = document(current_app)
+    page = render_template("docs.html", api=api, style=_STYLE, as_json=_as_json)
+    return _as_json(api), page
 
 
 def _as_json(value: Any) -> str:

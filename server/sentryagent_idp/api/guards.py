@@ -37,10 +37,16 @@ def caller() -> Caller:
     return checked
 
 
+def authorization() -> tuple[str, str]:
+    """The scheme of the Authorization header in lower case, and the credentials; both are empty without it."""
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    return scheme.lower(), credentials
+
+
 def bearer_token() -> str:
     """The token of the Authorization header (RFC 6750, 2.1); raises `Unauthorized` where there is none."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    scheme, token = authorization()
+    if scheme != "bearer" or not token.strip():
         raise Unauthorized(
             "Send an access token of this provider in the header `Authorization: Bearer TOKEN`."
         )

@@ -22,7 +22,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from sentryagent_idp.domain import policy_syntax, scopes
-from sentryagent_idp.domain.agent import AGENT_TYPES, DEPLOYMENT_ENVS
+from sentryagent_idp.domain.agent import AGENT_TYPES, DEPLOYMENT_ENVS, AgentStatus
 from sentryagent_idp.domain.condition_kinds import Condition, Flag, Listed
 from sentryagent_idp.domain.conditions import DECLARED
 from sentryagent_idp.domain.identity import CLAIM_PREFIXES
@@ -80,13 +80,8 @@ def scope_problem(text: str) -> str | None:
 
 def _matching(pattern: re.Pattern[str], advice: str) -> tuple[AfterValidator, FieldInfo]:
     """A rule by a pattern, which the schema shows as well."""
-
-    def check(text: str) -> str:
-        if not pattern.fullmatch(text):
-            raise ValueError(advice)
-        return text
-
-    return AfterValidator(check), Field(json_schema_extra={"pattern": f"^({pattern.pattern})$"})
+    rule = _rule(lambda text: None if pattern.fullmatch(text) else advice)
+    return rule, Field(json_schema_extra={"pattern": f"^({pattern.pattern})$"})
 
 
 def _rule(problem_of: Callable[[Any], str | None]) -> AfterValidator:
@@ -102,12 +97,8 @@ def _rule(problem_of: Callable[[Any], str | None]) -> AfterValidator:
 
 
 def _one_of(words: Sequence[str]) -> tuple[AfterValidator, FieldInfo]:
-    def check(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"it must be one of {', '.join(words)}")
-        return text
-
-    return AfterValidator(check), Field(json_schema_extra={"enum": list(words)})
+    rule = _rule(lambda text: None if text in words else f"it must be one of {', '.join(words)}")
+    return rule, Field(json_schema_extra={"enum": list(words)})
 
 
 def _unprintable_but(besides: str) -> Callable[[str], str | None]:
@@ -126,7 +117,7 @@ Version = Annotated[str, Field(max_length=64), *_matching(_SEMVER, "write a sema
 Capability = Annotated[
     str, Field(max_length=128), *_matching(_CAPABILITY, "write resource:action, such as ci:run")
 ]
-Capabilities = Annotated[list[Capability], Field(min_length=1, max_length=100)]
+Capabilities = Annotated[list[Capability], Field(min_length=1, max_length=100), AfterValidator(tuple)]
 Owner = Annotated[Line, Field(min_length=1, max_length=128)]
 Description = Annotated[Text, Field(max_length=1024)]
 AgentType = Annotated[str, *_one_of(AGENT_TYPES)]
@@ -160,7 +151,7 @@ class NewAgent(Body):
     description: Description | None = None
     agent_type: AgentType = "custom"
     version: Version = "1.0.0"
-    capabilities: Capabilities = ["ci:run"]
+    capabilities: Capabilities = Field(["ci:run"], validate_default=True)
     owner: Owner | None = None
     deployment_env: DeploymentEnv = "production"
 
@@ -175,7 +166,7 @@ class AgentChanges(Body):
     capabilities: Capabilities | None = None
     owner: Owner | None = None
     deployment_env: DeploymentEnv | None = None
-    status: Literal["active", "suspended"] | None = None
+    status: Annotated[Literal["active", "suspended"], AfterValidator(AgentStatus)] | None = None
 
 
 class NewCredential(Body):
@@ -209,8 +200,8 @@ def _fields(types: Mapping[str, Any]) -> Any:
     return {name: (kind | None, None) for name, kind in types.items()}
 
 
-_ON_REF = {name: _written(it) for name, it in DECLARED.items() if "ref" in it.claims}
-_OTHERS = {name: _written(it) for name, it in DECLARED.items() if "ref" not in it.claims}
+_ON_REF = {name: _written(row) for name, row in DECLARED.items() if "ref" in row.claims}
+_OTHERS = {name: _written(row) for name, row in DECLARED.items() if "ref" not in row.claims}
 
 _PUBLISHED_ORDER: Any = {
     "provider": (Literal["github"], "github"),
@@ -235,9 +226,9 @@ class PolicyBody(_PolicyConditions):  # type: ignore[misc]  # made of the condit
     @field_validator("tag")
     @classmethod
     def _not_beside_a_branch(cls, tag: str | None, info: ValidationInfo) -> str | None:
-        fault = policy_syntax.branch_and_tag(info.data.get("branch"), tag)
-        if fault:
-            raise ValueError(fault)
+        problem = policy_syntax.branch_and_tag(info.data.get("branch"), tag)
+        if problem:
+            raise ValueError(problem)
         return tag
 
     @field_validator("trust_registered")
@@ -269,8 +260,7 @@ _PREFIXES = tuple(CLAIM_PREFIXES.values())
 def _show_prefixes(schema: dict[str, Any]) -> None:
     """Show the claims that are named by a prefix; other ones are ignored, and so not shown."""
     schema.pop("additionalProperties", None)
-    if _PREFIXES:
-        schema["patternProperties"] = {f"^{prefix}": {"type": "string"} for prefix in _PREFIXES}
+    schema["patternProperties"] = {f"^{prefix}": {"type": "string"} for prefix in _PREFIXES}
 
 
 class RunClaims(BaseModel):
@@ -307,8 +297,8 @@ _ConditionClaims: Any = create_model(
     **_fields(
         {
             claim: str
-            for it in DECLARED.values()
-            for claim in it.claims or (it.actual,)
+            for condition in DECLARED.values()
+            for claim in condition.claims or (condition.actual,)
             if claim not in RunClaims.model_fields and claim not in CLAIM_PREFIXES
         }
     ),
@@ -327,13 +317,7 @@ class SimulationBody(Body):
     agent_id: Uuid | None = None
 
 
-class Form(BaseModel):
-    """A body in application/x-www-form-urlencoded; what is empty counts as absent (RFC 6749, 3.2)."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class ExchangeForm(Form):
+class ExchangeForm(BaseModel):
     """RFC 8693, section 2.1; `resource` is `urn:sentryagent:agent:<agentId>`, absent for a bootstrap token."""
 
     grant_type: Literal["urn:ietf:params:oauth:grant-type:token-exchange"]
@@ -347,7 +331,7 @@ class ExchangeForm(Form):
     scope: str | None = None
 
 
-class ClientForm(Form):
+class ClientForm(BaseModel):
     """RFC 6749, section 4.4.2; the two members of the client only without an Authorization header."""
 
     grant_type: Literal["client_credentials"]
@@ -356,14 +340,14 @@ class ClientForm(Form):
     scope: str | None = None
 
 
-class IntrospectionForm(Form):
+class IntrospectionForm(BaseModel):
     """RFC 7662, section 2.1."""
 
     token: str
     token_type_hint: str | None = None
 
 
-class RevocationForm(Form):
+class RevocationForm(BaseModel):
     """RFC 7009, section 2.1; the two members of the client only without an Authorization header."""
 
     token: str

@@ -56,7 +56,9 @@ def _end(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     seconds = time.perf_counter() - g.began
-    method, route = _method(), _route()
+    # Any method that HTTP does not have is the client's word, and as likely to be a secret as a path.
+    method = request.method if request.method in _METHODS else "other"
+    route = request.url_rule.rule if request.url_rule else None
     _count(method, route, response.status_code, seconds)
     _log(method, route, response.status_code, seconds)
     return response
@@ -87,14 +89,3 @@ def _log(method: str, route: str | None, status: int, seconds: float) -> None:
         address=client_address(),
         **why,
     )
-
-
-def _method() -> str:
-    """The method, if HTTP has it: any other word is the client's, and as likely to be a secret as a path."""
-    method = request.method
-    return method if method in _METHODS else "other"
-
-
-def _route() -> str | None:
-    rule = request.url_rule
-    return rule.rule if rule else None

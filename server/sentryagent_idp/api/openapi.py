@@ -12,13 +12,10 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from werkzeug.routing import Rule
 
 from sentryagent_idp import errors
-from sentryagent_idp.api.description import Description, Refusal, description_of
+from sentryagent_idp.api.description import ID, Description, Refusal, description_of
 from sentryagent_idp.api.problems import PROBLEMS
 from sentryagent_idp.api.requests import FORM, JSON
 from sentryagent_idp.api.responses import OauthError, Problem
-
-API_VERSION = "1.0.0"
-"""Of the interface, not of the program: it moves when the interface does."""
 
 _SCHEMAS = "#/components/schemas/"
 _SECURITY = {
@@ -42,11 +39,7 @@ _HEADERS: Mapping[str, str] = {
     "WWW-Authenticate": "What to authenticate with (RFC 6750, RFC 7617).",
 }
 
-_HEADERS_OF_REFUSALS: Mapping[int, tuple[str, ...]] = {
-    401: ("WWW-Authenticate",),
-    429: ("Retry-After",),
-    503: ("Retry-After",),
-}
+_REFUSAL_HEADER = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 
 Json = dict[str, Any]
 
@@ -57,7 +50,7 @@ def document(app: Flask) -> Json:
         "openapi": "3.1.0",
         "info": {
             "title": "SentryAgent identity provider",
-            "version": API_VERSION,
+            "version": "1.0.0",  # of the interface, not of the program: it moves when the interface does
             "description": "Exchanges the OIDC tokens of GitHub Actions for access tokens of AI agents.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -113,15 +106,11 @@ def _security(about: Description, scope: str | None) -> list[Json]:
 
 def _parameters(rule: Rule, about: Description) -> Iterator[Json]:
     for name in sorted(rule.arguments):
-        yield {"name": to_camel(name), "in": "path", "required": True, "schema": _uuid()}
-    for name, schema in about.query.items():
-        yield {"name": name, "in": "query", "schema": dict(schema)}
+        yield {"name": to_camel(name), "in": "path", "required": True, "schema": dict(ID.schema)}
+    for name, parameter in about.query.items():
+        yield {"name": name, "in": "query", "schema": dict(parameter.schema)}
     for name in about.headers:
         yield {"name": name, "in": "header", "schema": {"type": "string"}}
-
-
-def _uuid() -> Json:
-    return {"type": "string", "format": "uuid"}
 
 
 def _body(about: Description) -> Json:
@@ -189,7 +178,7 @@ def _refusal(status: int, shapes: Mapping[type, set[str]]) -> Json:
         schemas.append({"allOf": [_reference(shape), {"properties": {field: {"enum": sorted(words)}}}]})
     return {
         "description": f"Refused: {', '.join(sorted(set().union(*shapes.values())))}.",
-        "headers": _headers(*_HEADERS_OF_REFUSALS.get(status, ())),
+        "headers": _headers(*([_REFUSAL_HEADER[status]] if status in _REFUSAL_HEADER else [])),
         "content": {JSON: {"schema": _one_of(schemas)}},
     }
 
@@ -214,9 +203,9 @@ class _Schema(GenerateJsonSchema):
 
 def _schemas(app: Flask) -> Json:
     """The schemas of all models: of bodies as they are read, of responses as they are written."""
-    about = [description_of(app, endpoint) for endpoint in app.view_functions]
-    requests = {model for each in about for model in (each.body, each.form) if model}
-    responses = {model for each in about for model in each.response}
+    descriptions = [description_of(app, endpoint) for endpoint in app.view_functions]
+    requests = {model for about in descriptions for model in (about.body, about.form) if model}
+    responses = {model for about in descriptions for model in about.response}
     return {
         **{name: _with_nulls(schema) for name, schema in _definitions(requests, "validation").items()},
         **_definitions({*responses, Problem, OauthError}, "serialization"),

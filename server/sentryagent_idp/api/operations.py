@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response
 from typing_extensions import TypedDict
 
 from sentryagent_idp.api.description import Description
@@ -28,15 +28,13 @@ def health() -> Health:
 
 @bp.get("/ready")
 @Description((Readiness,), statuses=(200, 503), needs_database=False)
-def ready() -> Response:
+def ready() -> tuple[Readiness, int]:
     """Whether requests can be served: database, migrations, signing key.
 
     GitHub's keys are shown, but never make it 503: exchanges with a held key go on while GitHub is down.
     """
     readiness = use_cases().readiness.run()
-    response = jsonify(readiness)
-    response.status_code = 200 if readiness["status"] == "ready" else 503
-    return response
+    return readiness, 200 if readiness["status"] == "ready" else 503
 
 
 @bp.get("/metrics")

@@ -60,6 +60,7 @@ PROBLEMS: dict[type[errors.ServiceError], ErrorResponse] = {
     errors.TooManyCredentials: ErrorResponse(409, "invalid_request", 409),
 }
 
+_INTERNAL = "Something went wrong on our side; tell us the requestId."
 _REALM = 'Bearer realm="sentryagent"'
 _NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 """RFC 6749, 5.2 allows ASCII without quotes and backslashes."""
@@ -81,7 +82,7 @@ def _speaks_oauth() -> bool:
 
 def _refused(error: errors.ServiceError) -> Response:
     if isinstance(error, errors.ExchangeRefused) and not use_cases().explain:
-        error = error.without_explanation()
+        error.remove_explanation()
     refusal = PROBLEMS[type(error)]
     oauth = _speaks_oauth()
     status = refusal.oauth_status if oauth else refusal.status
@@ -96,12 +97,7 @@ def _refused(error: errors.ServiceError) -> Response:
 
 
 def _body(error: errors.ServiceError) -> Problem:
-    return {
-        "code": error.code,
-        "message": error.message,
-        "details": error.details,
-        "requestId": g.request_id,
-    }
+    return Problem(code=error.code, message=error.message, details=error.details, requestId=g.request_id)
 
 
 def _oauth_body(error: errors.ServiceError, refusal: ErrorResponse) -> OauthError:
@@ -120,7 +116,6 @@ def _challenge(error: errors.ServiceError) -> str:
 
 
 def _http_exception(error: HTTPException) -> Response:
-    """What Flask and Werkzeug refuse by themselves."""
     response = _refused(_translated(error))
     if isinstance(error, WerkzeugMethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
@@ -140,10 +135,10 @@ def _translated(error: HTTPException) -> errors.ServiceError:
         case code if code is not None and code < 500:
             return errors.ValidationFailed("request", error.description or "it is malformed")
         case _:
-            return errors.InternalError("Something went wrong on our side; tell us the requestId.")
+            return errors.InternalError(_INTERNAL)
 
 
 def _unexpected(error: Exception) -> Response:
-    """A defect of ours: logged under the request id, and nothing of it told."""
+    """A defect of ours: logged under the request id, and nothing of it in the response."""
     log.error("unexpected error", exc_info=error)
-    return _refused(errors.InternalError("Something went wrong on our side; tell us the requestId."))
+    return _refused(errors.InternalError(_INTERNAL))

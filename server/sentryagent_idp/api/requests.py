@@ -1,19 +1,17 @@
 """Reading requests: who asks, from where, and what the body, the form or the query says. Nothing is coerced."""
 
-import re
 import uuid
-from collections.abc import Collection, Mapping
-from datetime import datetime
-from functools import cache
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
 
 from flask import current_app, g, request
 from pydantic import BaseModel, ValidationError
+from pydantic.alias_generators import to_snake
 
-from sentryagent_idp.api.description import description_of
-from sentryagent_idp.api.models import UUID_FORM, parse_moment, scope_problem
+from sentryagent_idp.api.description import PAGING, description_of
+from sentryagent_idp.api.models import UUID_FORM, scope_problem
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.concurrency.loop import MAX_BODY_BYTES, TOO_LARGE
 from sentryagent_idp.domain import scopes
@@ -36,8 +34,6 @@ FORM = "application/x-www-form-urlencoded"
 
 _LIMITS = Limits(members=1000, string_length=MAX_BODY_BYTES)
 _LONGEST_NAME = 64
-_MAX_PAGE = 1_000_000
-_MAX_LIMIT = 100
 
 
 def context() -> RequestContext:
@@ -74,7 +70,7 @@ def read_json(model: type[Model], *, explicit_nulls: Collection[str] = ()) -> tu
     _refuse_query()
     body = _object(_body())
     nulls = {name for name, value in body.items() if value is None}
-    _refuse_unknown(body, model)
+    _refuse_unknown(body, {field.alias or name for name, field in model.model_fields.items()}, "member")
     present = {name: value for name, value in body.items() if value is not None}
     return validate(model, present), frozenset(nulls & set(explicit_nulls))
 
@@ -122,19 +118,11 @@ def validate(model: type[Model], fields: Mapping[str, Any]) -> Model:
         raise ValidationFailed(field, reason) from error
 
 
-def _refuse_unknown(body: Mapping[str, Any], model: type[BaseModel]) -> None:
-    known = _field_names(model)
-    unknown = next((name for name in body if name not in known), None)
-    if unknown is not None:
-        raise ValidationFailed(
-            _shortened(unknown), f"there is no such member; known are {', '.join(sorted(known))}"
-        )
-
-
-@cache
-def _field_names(model: type[BaseModel]) -> frozenset[str]:
-    """The names that a body of this kind may have."""
-    return frozenset(field.alias or name for name, field in model.model_fields.items())
+def _refuse_unknown(names: Iterable[str], known: Collection[str], kind: str) -> None:
+    for name in names:
+        if name not in known:
+            reason = f"there is no such {kind}; known are {', '.join(sorted(known))}"
+            raise ValidationFailed(_shortened(name), reason)
 
 
 def read_form() -> dict[str, str]:
@@ -183,54 +171,25 @@ def scope_of(form: Mapping[str, str]) -> tuple[str, ...] | None:
     return scopes.parse(text)
 
 
-def read_query() -> dict[str, str]:
-    """The query's parameters; raises `ValidationFailed` for one that is not in the view's description, repeated or unprintable."""
+def read_query() -> tuple[dict[str, Any], dict[str, int]]:
+    """The query as the view's description reads it: filters by field name, and `page` and `limit` if it has pages.
+
+    Raises `ValidationFailed` for one that is not described there, repeated, unprintable or malformed.
+    """
     known = description_of(current_app, request.endpoint or "").query
+    paging = {name: known[name].schema["default"] for name in PAGING if name in known}
     query = _once(list(request.args.items(multi=True)))
-    for name, value in query.items():
-        if name not in known:
-            raise ValidationFailed(
-                _shortened(name), f"there is no such parameter; known are {', '.join(sorted(known))}"
-            )
-        if has_unprintable(value):
+    _refuse_unknown(query, known, "parameter")
+    values = {}
+    for name, text in query.items():
+        if has_unprintable(text):
             raise ValidationFailed(name, "it holds control characters")
-    return query
-
-
-def page_and_limit(query: dict[str, str]) -> tuple[int, int]:
-    """The page asked for, taken out of the query; raises `ValidationFailed` where it is out of range."""
-    return _number(query, "page", 1, _MAX_PAGE), _number(query, "limit", 20, _MAX_LIMIT)
-
-
-def uuid_filter(query: Mapping[str, str], name: str) -> UUID | None:
-    """A filter by id; raises `ValidationFailed` where it is none."""
-    text = query.get(name)
-    return None if text is None else parse_uuid(text, ValidationFailed(name, "it must be a UUID"))
-
-
-def number_filter(query: Mapping[str, str], name: str) -> int | None:
-    """A filter by a whole number; raises `ValidationFailed` where it is none."""
-    text = query.get(name)
-    if text is not None and not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
-        raise ValidationFailed(name, "it must be a whole number")
-    return None if text is None else int(text)
-
-
-def moment_filter(query: Mapping[str, str], name: str) -> datetime | None:
-    """A filter by time; raises `ValidationFailed` where it is none."""
-    text = query.get(name)
-    try:
-        return None if text is None else parse_moment(text)
-    except ValueError as error:
-        raise ValidationFailed(name, str(error)) from error
-
-
-def _number(query: dict[str, str], name: str, default: int, most: int) -> int:
-    text = query.pop(name, str(default))
-    value = int(text) if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) else 0
-    if not 1 <= value <= most:
-        raise ValidationFailed(name, f"it must be a number from 1 to {most}")
-    return value
+        try:
+            values[name] = known[name].read(text)
+        except ValueError as error:
+            raise ValidationFailed(name, str(error)) from error
+    filters = {to_snake(name): value for name, value in values.items() if name not in paging}
+    return filters, {name: values.get(name, default) for name, default in paging.items()}
 
 
 def _once(pairs: list[tuple[str, str]]) -> dict[str, str]:

@@ -82,16 +82,8 @@ class Audit(Listed[records.AuditEntry]):
     """One page of the audit, newest first."""
 
 
-def created(record: Mapping[str, Any], location: str) -> Response:
-    """201 with the record and where it can be read."""
-    response = jsonify(record)
-    response.status_code = 201
-    response.headers["Location"] = location
-    return response
-
-
 def listed(
-    found: Page[Item], record: Callable[[Item], Mapping[str, Any]], page: int, limit: int
+    found: Page[Item], record: Callable[[Item], Mapping[str, Any]], *, page: int, limit: int
 ) -> dict[str, Any]:
     """One page of a list."""
     return {"data": [record(item) for item in found.data], "total": found.total, "page": page, "limit": limit}

@@ -3,11 +3,11 @@
 from base64 import b64decode
 from urllib.parse import unquote_plus
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from sentryagent_idp import errors
 from sentryagent_idp.api.description import Description
-from sentryagent_idp.api.guards import bearer_token, requires
+from sentryagent_idp.api.guards import authorization, bearer_token, requires
 from sentryagent_idp.api.models import ClientForm, IntrospectionForm, RevocationForm
 from sentryagent_idp.api.requests import check_grant_type, context, limit_key, read_form, scope_of
 from sentryagent_idp.api.responses import with_token
@@ -61,27 +61,17 @@ def revoke() -> tuple[str, int]:
     """End a token: with itself as the Bearer, as an admin, or as the client to which it was issued (RFC 7009)."""
     form = read_form()
     token, tokens = _token(form), use_cases().tokens
-    if _gives_back(token):
+    scheme, credentials = authorization()
+    if scheme == "bearer" and credentials.strip() == token:
+        # The request itself proves that its sender holds the token.
         tokens.revoke_own(token, context())
-    elif _names_client(form):
+    elif scheme == "basic" or (not scheme and "client_id" in form):
         # Each guess of a secret costs an Argon2 hash, and /token counts them, too.
         use_cases().address_limit.check(limit_key())
         tokens.revoke_of_client(_client(form), token, context())
     else:
         tokens.revoke(use_cases().authentication.authenticate(bearer_token(), context()), token, context())
     return "", 200
-
-
-def _gives_back(token: str) -> bool:
-    """Whether the bearer and the token are one: then the request itself proves that its sender holds it."""
-    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and bearer.strip() == token
-
-
-def _names_client(form: dict[str, str]) -> bool:
-    """Whether the request comes with a client's credentials instead of a Bearer token."""
-    scheme = request.headers.get("Authorization", "").partition(" ")[0].lower()
-    return scheme == "basic" or (not scheme and "client_id" in form)
 
 
 def _token(form: dict[str, str]) -> str:
@@ -102,19 +92,13 @@ def _client(form: dict[str, str]) -> AuthenticatedClient:
 
 
 def _basic() -> tuple[str, str] | None:
-    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "basic":
+    scheme, encoded = authorization()
+    if scheme != "basic":
         return None
     try:
-        client_id, found, secret = b64decode(encoded, validate=True).decode().partition(":")
-    except ValueError as error:
-        raise _malformed_basic() from error
-    if not found:
-        raise _malformed_basic()
+        client_id, secret = b64decode(encoded, validate=True).decode().split(":", 1)
+    except ValueError as error:  # not base64, not UTF-8, or without a colon
+        raise errors.InvalidClient(
+            "The Basic credentials are malformed; send base64 of client_id:client_secret."
+        ) from error
     return unquote_plus(client_id), unquote_plus(secret)
-
-
-def _malformed_basic() -> errors.InvalidClient:
-    return errors.InvalidClient(
-        "The Basic credentials are malformed; send base64 of client_id:client_secret."
-    )

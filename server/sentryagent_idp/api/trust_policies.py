@@ -4,22 +4,15 @@ import re
 from typing import Any
 from uuid import UUID
 
-from flask import Blueprint, Response, jsonify, request, url_for
+from flask import Blueprint, request, url_for
 
 from sentryagent_idp import errors
 from sentryagent_idp.api import responses
 from sentryagent_idp.api.description import EXAMPLE_AGENT, ID, PAGING, TEXT, Description
 from sentryagent_idp.api.guards import caller, requires
 from sentryagent_idp.api.models import PolicyBody, SimulationBody, StoredPolicyBody
-from sentryagent_idp.api.requests import (
-    context,
-    page_and_limit,
-    parse_uuid,
-    read_json,
-    read_query,
-    uuid_filter,
-)
-from sentryagent_idp.api.responses import created, listed
+from sentryagent_idp.api.requests import context, parse_uuid, read_json, read_query
+from sentryagent_idp.api.responses import listed
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.conditions import DECLARED, Conditions
@@ -33,6 +26,7 @@ bp = Blueprint("trust_policies", __name__)
 _COLLECTION = "/oidc/trust-policies"
 _ITEM = f"{_COLLECTION}/<policy_id>"
 _EXPLICIT_NULLS = ("repositoryId", "repositoryOwnerId", "derivedFrom")
+_Tagged = tuple[dict[str, Any], int, dict[str, str]]
 _ETAG = re.compile(r'"([0-9]{1,10})"', re.ASCII)
 
 _NO_AGENT = (errors.AgentNotFound, errors.AgentDecommissioned)
@@ -62,15 +56,14 @@ _CLAIMS_EXAMPLE = {
     example=_POLICY_EXAMPLE,
 )
 @requires(scopes.POLICIES_WRITE)
-def create() -> Response:
+def create() -> _Tagged:
     """Create a policy.
 
     Without `agentId` it is a bootstrap policy, which gives `agents:write`: writing one needs that scope too.
     """
     body, _ = read_json(PolicyBody)
     policy = use_cases().policies.create(caller(), _draft(body), context())
-    response = created(policy_record(policy), url_for("trust_policies.read", policy_id=policy.id))
-    return _tagged(response, policy)
+    return _tagged(policy, 201, Location=url_for("trust_policies.read", policy_id=policy.id))
 
 
 @bp.post(f"{_COLLECTION}/simulate")
@@ -96,18 +89,16 @@ def simulate() -> Simulated:
 @requires(scopes.POLICIES_READ)
 def list_policies() -> dict[str, Any]:
     """The policies."""
-    query = read_query()
-    page, limit = page_and_limit(query)
-    wanted = PolicyFilter(query.get("provider"), query.get("repository"), uuid_filter(query, "agentId"))
-    return listed(use_cases().policies.page(wanted, page=page, limit=limit), policy_record, page, limit)
+    query, paging = read_query()
+    return listed(use_cases().policies.page(PolicyFilter(**query), **paging), policy_record, **paging)
 
 
 @bp.get(_ITEM)
 @Description((responses.Policy,), response_headers=("ETag",), refusals=(errors.TrustPolicyNotFound,))
 @requires(scopes.POLICIES_READ)
-def read(policy_id: str) -> Response:
+def read(policy_id: str) -> _Tagged:
     """One policy."""
-    return _response(use_cases().policies.get(_policy_id(policy_id)))
+    return _tagged(use_cases().policies.get(_policy_id(policy_id)))
 
 
 @bp.put(_ITEM)
@@ -126,7 +117,7 @@ def read(policy_id: str) -> Response:
     example=_POLICY_EXAMPLE,
 )
 @requires(scopes.POLICIES_WRITE)
-def replace(policy_id: str) -> Response:
+def replace(policy_id: str) -> _Tagged:
     """Replace a policy whole.
 
     A derived policy is changed through its origin; `derivedFrom: null` detaches it. Rights as for a new policy.
@@ -139,7 +130,7 @@ def replace(policy_id: str) -> Response:
     policy = use_cases().policies.replace(
         caller(), identifier, draft, context(), expected_versions=_expected_versions()
     )
-    return _response(policy)
+    return _tagged(policy)
 
 
 @bp.delete(_ITEM)
@@ -159,27 +150,15 @@ def delete(policy_id: str) -> tuple[str, int]:
 
 
 def _draft(body: PolicyBody, nulls: frozenset[str] = frozenset()) -> PolicyDraft:
-    return PolicyDraft(
-        provider=body.provider,
-        repository=body.repository,
-        conditions=Conditions(**{name: _condition(getattr(body, name)) for name in DECLARED}),
-        agent_id=body.agent_id,
-        repository_id=body.repository_id,
-        repository_owner_id=body.repository_owner_id,
-        scopes=tuple(dict.fromkeys(body.scopes)),
-        max_ttl=body.max_ttl,
-        trust_registered=body.trust_registered,
-        enabled=body.enabled,
-        expires_at=body.expires_at,
-        description=body.description,
-        nulls=nulls,
-    )
+    values = {name: _plain(getattr(body, name)) for name in PolicyBody.model_fields}
+    conditions = Conditions(**{name: values.pop(name) for name in DECLARED})
+    return PolicyDraft(conditions=conditions, nulls=nulls, **values)
 
 
-def _condition(value: Any) -> Any:
-    """The value of a condition as the domain has it: of a list each entry once."""
+def _plain(value: Any) -> Any:
+    """The value as the domain has it: of a list each entry once."""
     if isinstance(value, dict):
-        return {name: _condition(entries) for name, entries in value.items()}
+        return {name: _plain(entries) for name, entries in value.items()}
     return tuple(dict.fromkeys(value)) if isinstance(value, list) else value
 
 
@@ -187,13 +166,8 @@ def _policy_id(text: str) -> UUID:
     return parse_uuid(text, errors.TrustPolicyNotFound("There is no trust policy with this id."))
 
 
-def _response(policy: TrustPolicy) -> Response:
-    return _tagged(jsonify(policy_record(policy)), policy)
-
-
-def _tagged(response: Response, policy: TrustPolicy) -> Response:
-    response.headers["ETag"] = f'"{policy.version}"'
-    return response
+def _tagged(policy: TrustPolicy, status: int = 200, **headers: str) -> _Tagged:
+    return policy_record(policy), status, {"ETag": f'"{policy.version}"', **headers}
 
 
 def _expected_versions() -> list[int] | None:

@@ -1,7 +1,7 @@
 """What the blueprints may call: the use cases of one application."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from flask import current_app
 
@@ -20,7 +20,7 @@ from sentryagent_idp.use_cases.simulation import Simulation
 from sentryagent_idp.use_cases.tokens import TokenService
 from sentryagent_idp.use_cases.trust_policies import PolicyAdmin
 
-_EXTENSION = "sentryagent"
+EXTENSION = "sentryagent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,6 @@ class UseCases:
     readiness: ReadinessCheck
 
 
-def install(app: Any, use_cases: UseCases) -> None:
-    """Give the application its use cases."""
-    app.extensions[_EXTENSION] = use_cases
-
-
 def use_cases() -> UseCases:
     """The use cases of the application that handles this request."""
-    return cast("UseCases", current_app.extensions[_EXTENSION])
+    return cast("UseCases", current_app.extensions[EXTENSION])

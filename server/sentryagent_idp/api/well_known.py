@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint
 from pydantic import BaseModel
 
 from sentryagent_idp.api import API
@@ -13,6 +13,8 @@ from sentryagent_idp.domain import scopes
 from sentryagent_idp.tokens.signing_key import JWKS_MAX_AGE_SECONDS, KeySet, jwks
 
 bp = Blueprint("well_known", __name__)
+
+_CLAIMS = ("iss", "sub", "aud", "client_id", "scope", "iat", "nbf", "exp", "jti", "provenance")
 
 
 class Metadata(BaseModel, extra="allow"):
@@ -28,46 +30,16 @@ class Metadata(BaseModel, extra="allow"):
 
 @bp.get("/.well-known/jwks.json")
 @Description((KeySet,))
-def keys() -> Response:
+def keys() -> tuple[KeySet, dict[str, str]]:
     """The public keys of our tokens."""
-    held = use_cases().key_sets.current()
-    response = jsonify(jwks(held.by_kid.values()))
-    response.headers["Cache-Control"] = f"public, max-age={JWKS_MAX_AGE_SECONDS}"
-    return response
+    current = use_cases().key_sets.current()
+    return jwks(current.by_kid.values()), {"Cache-Control": f"public, max-age={JWKS_MAX_AGE_SECONDS}"}
 
 
 @bp.get("/.well-known/oauth-authorization-server")
 @Description((Metadata,), needs_database=False)
 def authorization_server() -> dict[str, Any]:
     """The metadata of RFC 8414."""
-    return _metadata()
-
-
-@bp.get("/.well-known/openid-configuration")
-@Description((Metadata,))
-def openid_configuration() -> dict[str, Any]:
-    """The same facts where OpenID clients look; there is no authorization endpoint, for no user ever logs in here."""
-    held = use_cases().key_sets.current()
-    return {
-        **_metadata(),
-        "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": sorted({key.alg for key in held.by_kid.values()}),
-        "claims_supported": [
-            "iss",
-            "sub",
-            "aud",
-            "client_id",
-            "scope",
-            "iat",
-            "nbf",
-            "exp",
-            "jti",
-            "provenance",
-        ],
-    }
-
-
-def _metadata() -> dict[str, Any]:
     issuer = use_cases().tokens.issuer
     client_methods = ["client_secret_basic", "client_secret_post"]
     return {
@@ -81,4 +53,17 @@ def _metadata() -> dict[str, Any]:
         "token_endpoint_auth_methods_supported": client_methods,
         "revocation_endpoint_auth_methods_supported": client_methods,
         "scopes_supported": list(scopes.ALL_SCOPES),
+    }
+
+
+@bp.get("/.well-known/openid-configuration")
+@Description((Metadata,))
+def openid_configuration() -> dict[str, Any]:
+    """The same facts where OpenID clients look; there is no authorization endpoint, for no user ever logs in here."""
+    current = use_cases().key_sets.current()
+    return {
+        **authorization_server(),
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": sorted({key.alg for key in current.by_kid.values()}),
+        "claims_supported": _CLAIMS,
     }

@@ -2,20 +2,19 @@
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 import click
 
+from sentryagent_idp.api.models import parse_moment
 from sentryagent_idp.cli.common import (
     admin_scopes,
+    command_context,
     database_option,
     fail,
-    here,
-    one_line_errors,
     prepared,
     scope_option,
     table,
@@ -24,12 +23,12 @@ from sentryagent_idp.domain.caller import ADMIN_CLI
 from sentryagent_idp.domain.client import AdminClient, name_problem
 from sentryagent_idp.domain.records import timestamp
 from sentryagent_idp.domain.scopes import render
+from sentryagent_idp.domain.signing_key import StoredKey
 from sentryagent_idp.runtime.ids import uuid7
-
-if TYPE_CHECKING:
-    from sentryagent_idp.domain.signing_key import StoredKey
-    from sentryagent_idp.use_cases.clients import ClientAdmin
-    from sentryagent_idp.use_cases.signing_keys import KeyAdmin
+from sentryagent_idp.use_cases.audit import Auditor
+from sentryagent_idp.use_cases.clients import ClientAdmin
+from sentryagent_idp.use_cases.sealing import AuditChain, Sealer
+from sentryagent_idp.use_cases.signing_keys import KeyAdmin, is_encrypted
 
 _NOW = partial(datetime.now, UTC)
 
@@ -48,7 +47,7 @@ def list_keys(database_url: str | None) -> None:
     with _key_admin(database_url) as admin:
         stored = admin.all()
     rows = [
-        (key.kid, key.alg, key.status.value, _moment(key.created_at), _moment(key.retired_at))
+        (key.kid, key.alg, key.status.value, _seconds(key.created_at), _seconds(key.retired_at))
         for key in stored
     ]
     click.echo(table(("kid", "alg", "status", "created", "retired"), rows))
@@ -59,7 +58,7 @@ def list_keys(database_url: str | None) -> None:
 def rotate_keys(database_url: str | None) -> None:
     """Let the next key sign; the active one retires, and a new next one is published."""
     with _key_admin(database_url) as admin:
-        _tell(admin, admin.rotate(ADMIN_CLI, here()))
+        _show_signing_key(admin, admin.rotate(ADMIN_CLI, command_context()))
 
 
 @keys.command("revoke", context_settings={"ignore_unknown_options": True})  # a kid may begin with a hyphen
@@ -68,7 +67,7 @@ def rotate_keys(database_url: str | None) -> None:
 def revoke_key(kid: str, database_url: str | None) -> None:
     """Drop a key from the JWKS, and refuse its tokens at once."""
     with _key_admin(database_url) as admin:
-        _tell(admin, admin.revoke(ADMIN_CLI, kid, here()))
+        _show_signing_key(admin, admin.revoke(ADMIN_CLI, kid, command_context()))
 
 
 @keys.command("rewrap")
@@ -76,9 +75,10 @@ def revoke_key(kid: str, database_url: str | None) -> None:
 def rewrap_keys(database_url: str | None) -> None:
     """Store every private key again under SENTRYAGENT_KEY_ENCRYPTION_KEY, also one that is stored in clear."""
     with _key_admin(database_url) as admin:
-        before = admin.rewrap(ADMIN_CLI, here())
+        before = admin.rewrap(ADMIN_CLI, command_context())
     for key in before:
-        click.echo(f"{key.kid} is encrypted now; it was {_stored(key)}")
+        stored = "under the previous encryption key" if is_encrypted(key) else "in clear"
+        click.echo(f"{key.kid} is encrypted now; it was {stored}")
     if not before:
         click.echo("nothing to do: every key is stored under the current encryption key")
 
@@ -99,7 +99,7 @@ def create_client(name: str, scope: str | None, as_json: bool, database_url: str
     if problem:
         fail(f"NAME: {problem}")
     with _client_admin(database_url) as admin:
-        _show_secret(*admin.create(ADMIN_CLI, name, admin_scopes(scope), here()), as_json=as_json)
+        _show_secret(*admin.create(ADMIN_CLI, name, admin_scopes(scope), command_context()), as_json=as_json)
 
 
 @clients.command("list")
@@ -109,7 +109,14 @@ def list_clients(database_url: str | None) -> None:
     with _client_admin(database_url) as admin:
         stored = admin.all()
     rows = [
-        (one.client_id, one.name, _status(one), _moment(one.created_at), render(one.scopes)) for one in stored
+        (
+            client.client_id,
+            client.name,
+            "active" if client.is_live else "revoked",
+            _seconds(client.created_at),
+            render(client.scopes),
+        )
+        for client in stored
     ]
     click.echo(table(("client_id", "name", "status", "created", "scope"), rows))
 
@@ -121,7 +128,7 @@ def list_clients(database_url: str | None) -> None:
 def rotate_client(client_id: str, as_json: bool, database_url: str | None) -> None:
     """Give a client a new secret, shown this once; the old one ends at once."""
     with _client_admin(database_url) as admin:
-        _show_secret(*admin.rotate(ADMIN_CLI, client_id, here()), as_json=as_json)
+        _show_secret(*admin.rotate(ADMIN_CLI, client_id, command_context()), as_json=as_json)
 
 
 @clients.command("revoke")
@@ -130,7 +137,7 @@ def rotate_client(client_id: str, as_json: bool, database_url: str | None) -> No
 def revoke_client(client_id: str, database_url: str | None) -> None:
     """End a client, its secret and its tokens, for ever and at once."""
     with _client_admin(database_url) as admin:
-        admin.revoke(ADMIN_CLI, client_id, here())
+        admin.revoke(ADMIN_CLI, client_id, command_context())
     click.echo(f"revoked {client_id}")
 
 
@@ -139,55 +146,41 @@ def audit() -> None:
     """The audit, with its hash chain."""
 
 
-def _moment_option(flag: str, name: str, text: str) -> Callable[..., Any]:
-    return click.option(flag, name, metavar="TIME", callback=_parse_moment, help=text)
-
-
-def _parse_moment(_context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
-    from sentryagent_idp.api.models import (
-        parse_moment,
-    )  # costs a web framework's start, which other commands do not need
-
+def _time(_context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
     try:
         return None if text is None else parse_moment(text)
     except ValueError as error:
         fail(f"{parameter.opts[0]}: {error}")
 
 
+_time_option = partial(click.option, metavar="TIME", callback=_time)
+
+
 @audit.command("export")
-@_moment_option("--from", "start", "Records from then on, such as 2027-01-31T00:00:00Z.")
-@_moment_option("--to", "end", "Records before then.")
+@_time_option("--from", "start", help="Records from then on, such as 2027-01-31T00:00:00Z.")
+@_time_option("--to", "end", help="Records before then.")
 @database_option
 def export_audit(start: datetime | None, end: datetime | None, database_url: str | None) -> None:
     """Print the records as JSON lines, each with the seal that chains it to the one before."""
-    with one_line_errors(), prepared(database_url) as (_, store):
-        from sentryagent_idp.use_cases.sealing import AuditChain, Sealer
-
+    with prepared(database_url) as (_, store):
         Sealer(store, _NOW).run()
         for line in AuditChain(store).sealed(start, end):
             click.echo(json.dumps(line))
 
 
 @contextmanager
-def _key_admin(database_url: str | None) -> Iterator["KeyAdmin"]:
-    with one_line_errors(), prepared(database_url) as (settings, store):
-        from sentryagent_idp.use_cases.audit import Auditor
-        from sentryagent_idp.use_cases.signing_keys import KeyAdmin
-
+def _key_admin(database_url: str | None) -> Iterator[KeyAdmin]:
+    with prepared(database_url) as (settings, store):
         yield KeyAdmin(store, Auditor(_NOW, uuid7), _NOW, settings.passphrases)
 
 
 @contextmanager
-def _client_admin(database_url: str | None) -> Iterator["ClientAdmin"]:
-    with one_line_errors(), prepared(database_url) as (_, store):
-        from sentryagent_idp.use_cases.audit import Auditor
-        from sentryagent_idp.use_cases.clients import ClientAdmin
-
+def _client_admin(database_url: str | None) -> Iterator[ClientAdmin]:
+    with prepared(database_url) as (_, store):
         yield ClientAdmin(store, Auditor(_NOW, uuid7), _NOW, uuid.uuid4)
 
 
-def _tell(admin: "KeyAdmin", signing: "StoredKey") -> None:
-    """Say which key signs now, and for how long verifiers may not know it."""
+def _show_signing_key(admin: KeyAdmin, signing: StoredKey) -> None:
     click.echo(f"{signing.kid} signs now")
     seconds = admin.unseen_for(signing)
     if seconds:
@@ -197,23 +190,11 @@ def _tell(admin: "KeyAdmin", signing: "StoredKey") -> None:
         )
 
 
-def _stored(key: "StoredKey") -> str:
-    from sentryagent_idp.use_cases.signing_keys import is_encrypted
-
-    return "under the previous encryption key" if is_encrypted(key) else "in clear"
-
-
 def _show_secret(client: AdminClient, secret: str, *, as_json: bool) -> None:
-    shown = {"client_id": client.client_id, "client_secret": secret}
-    click.echo(
-        json.dumps(shown) if as_json else "\n".join(f"{name}={value}" for name, value in shown.items())
-    )
+    credentials = {"client_id": client.client_id, "client_secret": secret}
+    lines = "\n".join(f"{name}={value}" for name, value in credentials.items())
+    click.echo(json.dumps(credentials) if as_json else lines)
 
 
-def _status(client: AdminClient) -> str:
-    return "active" if client.is_live else "revoked"
-
-
-def _moment(moment: datetime | None) -> str:
-    """To the second, as a table wants it."""
-    return timestamp(moment.replace(microsecond=0)) or "-" if moment else "-"
+def _seconds(time: datetime | None) -> str:
+    return timestamp(time.replace(microsecond=0)) if time else "-"

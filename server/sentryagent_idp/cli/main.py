@@ -12,9 +12,9 @@ import click
 from sentryagent_idp.cli import admin
 from sentryagent_idp.cli.common import (
     admin_scopes,
+    command_context,
     database_option,
     fail,
-    here,
     one_line_errors,
     prepared,
     scope_option,
@@ -100,12 +100,13 @@ def backup(file: Path, database_url: str | None) -> None:
 @database_option
 def admin_token(scope: str | None, ttl: int | None, database_url: str | None) -> None:
     """Mint an admin access token straight from the database; the token alone goes to stdout."""
-    with one_line_errors(), prepared(database_url) as (settings, store):
+    with prepared(database_url) as (settings, store):
         from sentryagent_idp.app import token_service, utc_now
         from sentryagent_idp.use_cases.key_ring import KeyRing
 
         tokens = token_service(settings, store, KeyRing(settings.passphrases), utc_now)
-        issued = tokens.issue_to_admin(ADMIN_CLI, admin_scopes(scope), ttl or settings.token_ttl, here())
+        lifetime = ttl or settings.token_ttl
+        issued = tokens.issue_to_admin(ADMIN_CLI, admin_scopes(scope), lifetime, command_context())
     click.echo(issued["access_token"])
 
 
@@ -119,10 +120,5 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-main.add_command(admin.keys)
-main.add_command(admin.clients)
-main.add_command(admin.audit)
-
-
-if __name__ == "__main__":
-    main()
+for group in (admin.keys, admin.clients, admin.audit):
+    main.add_command(group)
