@@ -15,7 +15,6 @@ from sentryagent_idp.api.responses import created, listed
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import records, scopes
 from sentryagent_idp.domain.agent import AGENT_TYPES, AgentFilter, AgentStatus, Credential
-from sentryagent_idp.use_cases.agents import AgentDraft
 
 bp = Blueprint("agents", __name__)
 
@@ -40,8 +39,8 @@ _NO_CREDENTIAL = (*_NO_AGENT, errors.CredentialNotFound)
 def register() -> Response:
     """Register an agent."""
     body, _ = read_json(NewAgent)
-    draft = AgentDraft(**{**dict(body), "capabilities": tuple(body.capabilities)})
-    agent = use_cases().registration.register(caller(), draft, context())
+    fields = {**dict(body), "capabilities": tuple(body.capabilities)}
+    agent = use_cases().registration.register(caller(), fields, context())
     return created(records.agent_record(agent), url_for("agents.read", agent_id=agent.agent_id))
 
 

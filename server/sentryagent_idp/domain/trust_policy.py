@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from sentryagent_idp.domain import conditions as condition
@@ -74,6 +75,10 @@ class TrustPolicy:
     def is_live(self, now: datetime) -> bool:
         """Whether the policy counts at `now`: enabled and not expired."""
         return self.enabled and (self.expires_at is None or now < self.expires_at)
+
+    def derived(self, **fields: Any) -> "TrustPolicy":
+        """The policy that an agent gets if it registers under this one; `fields` are those that do not follow it."""
+        return replace(self, trust_registered=False, derived_from=self.id, **fields)
 
 
 @dataclass(frozen=True, slots=True)

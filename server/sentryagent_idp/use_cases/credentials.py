@@ -52,7 +52,7 @@ class CredentialAdmin:
             _living(tx, agent_id)
             _check_number(tx, agent_id, credential.created_at)
             tx.credentials.add(credential)
-            self._audit(tx, context, Action.CREDENTIAL_GENERATED, caller, credential)
+            self.auditor.change(tx, context, Action.CREDENTIAL_GENERATED, caller, credential)
         return credential, secret
 
     def page(self, caller: Caller, agent_id: UUID, *, page: int, limit: int) -> Page[Credential]:
@@ -78,7 +78,7 @@ class CredentialAdmin:
             _living(tx, agent_id)
             rotated = replace(_unrevoked(tx, agent_id, credential_id), secret_hash=secret_hash)
             tx.credentials.replace(rotated)
-            self._audit(tx, context, Action.CREDENTIAL_ROTATED, caller, rotated)
+            self.auditor.change(tx, context, Action.CREDENTIAL_ROTATED, caller, rotated)
         return rotated, secret
 
     def revoke(self, caller: Caller, agent_id: UUID, credential_id: UUID, context: RequestContext) -> None:
@@ -88,19 +88,7 @@ class CredentialAdmin:
             _existing(tx, agent_id)
             revoked = replace(_unrevoked(tx, agent_id, credential_id), revoked_at=self.clock())
             tx.credentials.replace(revoked)
-            self._audit(tx, context, Action.CREDENTIAL_REVOKED, caller, revoked)
-
-    def _audit(
-        self, tx: Transaction, context: RequestContext, action: Action, caller: Caller, credential: Credential
-    ) -> None:
-        self.auditor.success(
-            tx,
-            context,
-            action,
-            caller.subject,
-            agent_id=credential.agent_id,
-            details={"tokenJti": caller.jti, "credentialId": str(credential.credential_id)},
-        )
+            self.auditor.change(tx, context, Action.CREDENTIAL_REVOKED, caller, revoked)
 
 
 def _check_admin(caller: Caller) -> None:

@@ -9,10 +9,11 @@ from uuid import UUID
 from sentryagent_idp.domain.agent import AgentStatus
 from sentryagent_idp.domain.audit import Action, RequestContext
 from sentryagent_idp.domain.caller import Caller
+from sentryagent_idp.domain.conditions import Conditions, json_name
 from sentryagent_idp.domain.identity import repository_key
 from sentryagent_idp.domain.records import Page, changes, policy_record
 from sentryagent_idp.domain.scopes import AGENTS_WRITE, FREELY_GRANTED, ONLY_ADMINS_GRANT
-from sentryagent_idp.domain.trust_policy import Conditions, PolicyFilter, TrustPolicy
+from sentryagent_idp.domain.trust_policy import PolicyFilter, TrustPolicy
 from sentryagent_idp.errors import (
     AgentDecommissioned,
     AgentNotFound,
@@ -50,9 +51,8 @@ class PolicyDraft:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What the draft says about the policy, without the ids of its repository."""
-        ids = {"repository_id", "repository_owner_id", "nulls"}
-        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ids}
+        """The fields of the policy."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "nulls"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +74,17 @@ class PolicyAdmin:
         now = self.clock()
         with self.store.write() as tx:
             _check_agent(tx, draft.agent_id)
-            repository_id, owner_id = self._ids(tx, draft, None)
             policy = TrustPolicy(
                 id=self.new_id(),
                 issuer=self.github_issuer,
                 created_at=now,
                 updated_at=now,
-                repository_id=repository_id,
-                repository_owner_id=owner_id,
-                **draft.content,
+                **{**draft.content, **self._ids(tx, draft, None)},
             )
             tx.policies.add(policy)
-            self._audit(tx, context, Action.POLICY_CREATED, caller, policy, after=policy_record(policy))
+            self.auditor.change(
+                tx, context, Action.POLICY_CREATED, caller, policy, after=policy_record(policy)
+            )
         return policy
 
     def get(self, policy_id: UUID) -> TrustPolicy:
@@ -118,23 +117,20 @@ class PolicyAdmin:
             before = _existing(tx, policy_id, expected_versions)
             _check_origin(before, draft)
             _check_agent(tx, draft.agent_id)
-            repository_id, owner_id = self._ids(tx, draft, before)
             after = replace(
                 before,
                 issuer=self.github_issuer,
-                repository_id=repository_id,
-                repository_owner_id=owner_id,
                 updated_at=self.clock(),
                 version=before.version + 1,
                 derived_from=None,
-                **draft.content,
+                **{**draft.content, **self._ids(tx, draft, before)},
             )
             if not after.trust_registered:
                 # First: the policy may become what one of them is.
                 self._remove_derived_from(tx, context, caller, after)
             tx.policies.replace(after)
             difference = changes(policy_record(before), policy_record(after))
-            self._audit(tx, context, Action.POLICY_UPDATED, caller, after, changed=difference)
+            self.auditor.change(tx, context, Action.POLICY_UPDATED, caller, after, changed=difference)
             self._carry_over(tx, context, caller, after)
         return after
 
@@ -155,28 +151,20 @@ class PolicyAdmin:
             policy = _existing(tx, policy_id, expected_versions)
             self._remove_derived_from(tx, context, caller, policy)
             tx.policies.delete(policy.id)
-            self._audit(tx, context, Action.POLICY_DELETED, caller, policy, before=policy_record(policy))
+            self.auditor.change(
+                tx, context, Action.POLICY_DELETED, caller, policy, before=policy_record(policy)
+            )
 
-    def _ids(
-        self, tx: Transaction, draft: PolicyDraft, before: TrustPolicy | None
-    ) -> tuple[str | None, str | None]:
+    def _ids(self, tx: Transaction, draft: PolicyDraft, before: TrustPolicy | None) -> dict[str, str | None]:
         """The ids that pin the name: the draft's, else those already known for the name, unless written as `null`."""
-        name = (self.github_issuer, repository_key(draft.repository))
-        known = [before] if before and (before.issuer, before.repository_key) == name else []
+        repository = (self.github_issuer, repository_key(draft.repository))
+        known = [before] if before and (before.issuer, before.repository_key) == repository else []
         known += [] if known else self._pinned(tx, draft.repository)
-        wanted = (
-            ("repositoryId", draft.repository_id, [policy.repository_id for policy in known]),
-            (
-                "repositoryOwnerId",
-                draft.repository_owner_id,
-                [policy.repository_owner_id for policy in known],
-            ),
-        )
-        chosen = [
-            None if field in draft.nulls else given or next(filter(None, others), None)
-            for field, given, others in wanted
-        ]
-        return chosen[0], chosen[1]
+        ids: dict[str, str | None] = {}
+        for name in ("repository_id", "repository_owner_id"):
+            candidates = [getattr(source, name) for source in (draft, *known)]
+            ids[name] = None if json_name(name) in draft.nulls else next(filter(None, candidates), None)
+        return ids
 
     def _pinned(self, tx: Transaction, repository: str) -> list[TrustPolicy]:
         now = self.clock()
@@ -191,7 +179,13 @@ class PolicyAdmin:
         One whose agent has an equal policy goes instead: nothing may keep an admin from changing the origin.
         """
         for derived in tx.policies.derived_from(bootstrap.id):
-            carried = _carried(bootstrap, derived)
+            carried = bootstrap.derived(
+                id=derived.id,
+                agent_id=derived.agent_id,
+                created_at=derived.created_at,
+                last_used_at=derived.last_used_at,
+                version=derived.version + 1,
+            )
             try:
                 tx.policies.replace(carried)
             except TrustPolicyAlreadyExists as taken:
@@ -199,7 +193,7 @@ class PolicyAdmin:
                 self._remove_derived(tx, context, caller, derived, equalTo=equal)
             else:
                 difference = changes(policy_record(derived), policy_record(carried))
-                self._audit(tx, context, Action.POLICY_UPDATED, caller, carried, changed=difference)
+                self.auditor.change(tx, context, Action.POLICY_UPDATED, caller, carried, changed=difference)
 
     def _remove_derived_from(
         self, tx: Transaction, context: RequestContext, caller: Caller, origin: TrustPolicy
@@ -212,27 +206,8 @@ class PolicyAdmin:
     ) -> None:
         tx.policies.delete(derived.id)
         origin = str(derived.derived_from)
-        self._audit(tx, context, Action.POLICY_DELETED, caller, derived, derivedFrom=origin, **details)
-
-    def _audit(
-        self,
-        tx: Transaction,
-        context: RequestContext,
-        action: Action,
-        caller: Caller,
-        policy: TrustPolicy,
-        **details: Any,
-    ) -> None:
-        self.auditor.success(
-            tx,
-            context,
-            action,
-            caller.subject,
-            agent_id=policy.agent_id,
-            policy_id=policy.id,
-            policy_version=policy.version,
-            repository=policy.repository,
-            details={"tokenJti": caller.jti, **details},
+        self.auditor.change(
+            tx, context, Action.POLICY_DELETED, caller, derived, derivedFrom=origin, **details
         )
 
 
@@ -276,20 +251,6 @@ def _check_origin(policy: TrustPolicy, draft: PolicyDraft) -> None:
             "`derivedFrom` as null to make this a policy of its own.",
             {"derivedFrom": str(policy.derived_from)},
         )
-
-
-def _carried(bootstrap: TrustPolicy, derived: TrustPolicy) -> TrustPolicy:
-    """The derived policy as its origin now is."""
-    return replace(
-        bootstrap,
-        id=derived.id,
-        agent_id=derived.agent_id,
-        trust_registered=False,
-        derived_from=bootstrap.id,
-        created_at=derived.created_at,
-        last_used_at=derived.last_used_at,
-        version=derived.version + 1,
-    )
 
 
 def _check_agent(tx: Transaction, agent_id: UUID | None) -> None:
