@@ -15,24 +15,6 @@ from sentryagent_idp.domain.conditions import Conditions
 from sentryagent_idp.domain.identity import GITHUB, WorkflowIdentity, repository_key
 from sentryagent_idp.domain.scopes import BOOTSTRAP_SCOPES, DEFAULT_POLICY_SCOPES
 
-__all__ = [
-    "USE_IS_RECORDED_EVERY",
-    "Allowed",
-    "Conditions",
-    "Decision",
-    "DenialReason",
-    "Denied",
-    "Evaluation",
-    "FailedCondition",
-    "ScopeRefused",
-    "TrustPolicy",
-    "conditions_key",
-    "decide",
-    "effective_ttl",
-    "granted_scopes",
-]
-
-
 USE_IS_RECORDED_EVERY = timedelta(minutes=1)
 """How exact `last_used_at` is: exchanges of one policy must not queue for its row."""
 

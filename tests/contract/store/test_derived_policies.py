@@ -10,8 +10,9 @@ from sqlalchemy import create_engine, select, update
 from kit.threads import at_once
 from sentryagent_idp.domain.audit import Action, AuditFilter, RequestContext
 from sentryagent_idp.domain.caller import Caller
+from sentryagent_idp.domain.conditions import Conditions
 from sentryagent_idp.domain.scopes import ALL_SCOPES
-from sentryagent_idp.domain.trust_policy import Conditions, PolicyFilter
+from sentryagent_idp.domain.trust_policy import PolicyFilter
 from sentryagent_idp.errors import TrustPolicyAlreadyExists, TrustPolicyDerived
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.store.trust_policies import OIDC_TRUST_POLICIES
