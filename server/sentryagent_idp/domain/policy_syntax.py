@@ -6,6 +6,7 @@ A condition that can never match is refused when it is written, not found out at
 import re
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from sentryagent_idp.domain.identity import is_repository, is_workflow_file
 from sentryagent_idp.domain.text import has_bidi, has_unprintable
@@ -18,15 +19,27 @@ _MAX_REFERENCE_LENGTH = 1024
 
 _FORBIDDEN_IN_REF = re.compile(r"[ ~^:?\[\\]|\.\.|@\{|//|^/|/$|\.$")
 _FORBIDDEN_COMPONENT = re.compile(r"(?:\A|/)\.|\.lock(?:\Z|/)")
-_EVENT = re.compile(r"[a-z_]+")
-_ID = re.compile(r"[0-9]{1,20}")
 
 
-def repository(name: str) -> str | None:
-    """The problem of a repository's name."""
-    if is_repository(name):
-        return None
-    return "it must be one repository as owner/repo, in ASCII and without wildcards"
+def _rule(is_valid: Callable[[Any], object], problem: str) -> Callable[[Any], str | None]:
+    return lambda value: None if is_valid(value) else problem
+
+
+def one_of(*words: str) -> Callable[[str], str | None]:
+    """The problem of what is not one of these words."""
+    return _rule(words.__contains__, f"it must be one of {', '.join(words)}")
+
+
+repository = _rule(is_repository, "it must be one repository as owner/repo, in ASCII and without wildcards")
+event = _rule(
+    re.compile(r"[a-z_]+").fullmatch,
+    "it must be the name of an event as workflows write it, such as workflow_dispatch",
+)
+numeric_id = _rule(
+    re.compile(r"[0-9]{1,20}").fullmatch, "it must be GitHub's numeric id, as a string of digits"
+)
+# `False` might be read as the opposite condition, which there is not.
+flag = _rule(lambda value: value is True, "write true, or leave it out: false would ask for nothing")
 
 
 def text(kind: str, value: str) -> str | None:
@@ -74,16 +87,6 @@ def workflow(name: str) -> str | None:
     return "it must be the file's name under .github/workflows/ alone, such as deploy.yml"
 
 
-def called_workflow(reference: str) -> str | None:
-    """The problem of a `job_workflow_ref`."""
-    if len(reference) <= _MAX_REFERENCE_LENGTH and _is_workflow_reference(reference):
-        return None
-    return (
-        "it must be the whole claim job_workflow_ref, such as "
-        "octo-org/automation/.github/workflows/deploy.yml@refs/heads/main"
-    )
-
-
 def _is_workflow_reference(reference: str) -> bool:
     name, _, rest = reference.partition("/.github/workflows/")
     # File and ref may both contain an `@`: any that ends a workflow file's name will do.
@@ -92,26 +95,12 @@ def _is_workflow_reference(reference: str) -> bool:
     return is_repository(name) and has_file_and_ref and not _is_deceptive(reference)
 
 
-def one_of(*words: str) -> Callable[[str], str | None]:
-    """The problem of what is not one of these words."""
-    return lambda word: None if word in words else f"it must be one of {', '.join(words)}"
-
-
-def event(name: str) -> str | None:
-    """The problem of an event's name."""
-    if _EVENT.fullmatch(name):
-        return None
-    return "it must be the name of an event as workflows write it, such as workflow_dispatch"
-
-
-def numeric_id(value: str) -> str | None:
-    """The problem of an actor's, a repository's or an owner's id."""
-    return None if _ID.fullmatch(value) else "it must be GitHub's numeric id, as a string of digits"
-
-
-def flag(value: object) -> str | None:
-    """The problem of a flag: `False` might be read as the opposite condition, which there is not."""
-    return None if value is True else "write true, or leave it out: false would ask for nothing"
+called_workflow = _rule(
+    # The length first: the rest takes the square of it.
+    lambda reference: len(reference) <= _MAX_REFERENCE_LENGTH and _is_workflow_reference(reference),
+    "it must be the whole claim job_workflow_ref, such as "
+    "octo-org/automation/.github/workflows/deploy.yml@refs/heads/main",
+)
 
 
 def _is_deceptive(text: str) -> bool:
