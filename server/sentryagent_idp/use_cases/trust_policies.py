@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sentryagent_idp import errors
 from sentryagent_idp.domain.agent import AgentStatus
 from sentryagent_idp.domain.audit import Action, RequestContext
 from sentryagent_idp.domain.caller import Caller
@@ -14,15 +15,6 @@ from sentryagent_idp.domain.identity import repository_key
 from sentryagent_idp.domain.records import Page, changes, policy_record
 from sentryagent_idp.domain.scopes import AGENTS_WRITE, FREELY_GRANTED, ONLY_ADMINS_GRANT
 from sentryagent_idp.domain.trust_policy import PolicyFilter, TrustPolicy
-from sentryagent_idp.errors import (
-    AgentDecommissioned,
-    AgentNotFound,
-    Forbidden,
-    PreconditionFailed,
-    TrustPolicyAlreadyExists,
-    TrustPolicyDerived,
-    TrustPolicyNotFound,
-)
 from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 from sentryagent_idp.use_cases.audit import Auditor
 
@@ -188,7 +180,7 @@ class PolicyAdmin:
             )
             try:
                 tx.policies.replace(carried)
-            except TrustPolicyAlreadyExists as taken:
+            except errors.TrustPolicyAlreadyExists as taken:
                 equal = taken.details.get("policyId")
                 self._remove_derived(tx, context, caller, derived, equalTo=equal)
             else:
@@ -216,9 +208,9 @@ def _existing(
 ) -> TrustPolicy:
     policy = tx.policies.get(policy_id)
     if policy is None:
-        raise TrustPolicyNotFound("There is no trust policy with this id.")
+        raise errors.TrustPolicyNotFound("There is no trust policy with this id.")
     if expected_versions is not None and policy.version not in expected_versions:
-        raise PreconditionFailed(
+        raise errors.PreconditionFailed(
             f"The policy is at version {policy.version} by now; read it again before you change it."
         )
     return policy
@@ -228,17 +220,17 @@ def _check_rights(caller: Caller, draft: PolicyDraft) -> None:
     """Nobody gives away what they do not hold: a policy is a way to get a token (federation-security R-ADM-1)."""
     for scope in draft.scopes:
         if scope not in FREELY_GRANTED and not caller.holds(scope):
-            raise Forbidden(
+            raise errors.Forbidden(
                 f"A policy can give {scope} only if its author holds it.", {"requiredScope": scope}
             )
         if scope in ONLY_ADMINS_GRANT and not caller.is_admin:
-            raise Forbidden(
+            raise errors.Forbidden(
                 f"Only an admin can give {scope}: who holds it can become every agent.",
                 {"requiredScope": scope},
             )
     # Whatever its `scopes` are: a bootstrap token registers, changes and decommissions agents.
     if draft.agent_id is None and not caller.holds(AGENTS_WRITE):
-        raise Forbidden(
+        raise errors.Forbidden(
             f"A bootstrap policy, without agentId, gives {AGENTS_WRITE}, so its author must hold it.",
             {"requiredScope": AGENTS_WRITE},
         )
@@ -246,7 +238,7 @@ def _check_rights(caller: Caller, draft: PolicyDraft) -> None:
 
 def _check_origin(policy: TrustPolicy, draft: PolicyDraft) -> None:
     if policy.derived_from and "derivedFrom" not in draft.nulls:
-        raise TrustPolicyDerived(
+        raise errors.TrustPolicyDerived(
             "This policy follows the bootstrap policy that it was derived from; change that one, or send "
             "`derivedFrom` as null to make this a policy of its own.",
             {"derivedFrom": str(policy.derived_from)},
@@ -258,8 +250,8 @@ def _check_agent(tx: Transaction, agent_id: UUID | None) -> None:
         return
     agent = tx.agents.get(agent_id)
     if agent is None:
-        raise AgentNotFound(
+        raise errors.AgentNotFound(
             "There is no agent with this agentId; register it first, or leave agentId out for a bootstrap policy."
         )
     if agent.status is AgentStatus.DECOMMISSIONED:
-        raise AgentDecommissioned("The agent was decommissioned, which is final; name another one.")
+        raise errors.AgentDecommissioned("The agent was decommissioned, which is final; name another one.")
