@@ -54,8 +54,8 @@ class Condition:
         if actual is not None and self.matches(wanted, actual):
             return None
         claims = self.claims or (self.actual,)
-        shown = actual or getattr(run, claims[0])
-        return FailedCondition(self.json_name, wanted, shown, self.hint(wanted, run), claims)
+        actual = actual or getattr(run, claims[0])
+        return FailedCondition(self.json_name, wanted, actual, self.hint(wanted, run), claims)
 
     def suggested(self, wanted: Any, run: WorkflowIdentity) -> Any:  # noqa: ARG002 - a map keeps a part of it
         """The value that lets this run in, or `None` if a policy cannot have one."""

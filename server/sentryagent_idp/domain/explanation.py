@@ -1,6 +1,6 @@
-"""What a refused run is told: which claims mattered, how close each policy was, and the policy that would do.
+"""The explanation of a refusal: which claims mattered, how close each policy was, and the policy that would do.
 
-All of it concerns the caller's own repository, which it has proven to be (federation-security B20, R-EXP-1).
+All of it concerns the caller's own repository, whose token is verified (federation-security B20, R-EXP-1).
 """
 
 from collections.abc import Iterable

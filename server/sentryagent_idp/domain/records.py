@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import cache, partial
 from operator import attrgetter
-from typing import Annotated, Any, Generic, Literal, TypeVar, overload
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 # Not `typing`'s: before Python 3.12 pydantic makes schemas of these only.
@@ -123,15 +123,9 @@ class TracedPolicy(TypedDict):
     failed: list[FailedCondition]
 
 
-@overload
-def timestamp(moment: datetime) -> str: ...
-@overload
-def timestamp(moment: datetime | None) -> str | None: ...
-
-
-def timestamp(moment: datetime | None) -> str | None:
+def timestamp(moment: datetime) -> str:
     """ISO 8601 in UTC with `Z`; the fraction is left out where it is zero."""
-    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _record(kind: type[Record], source: object) -> Record:
@@ -192,8 +186,8 @@ def credential_record(credential: agents.Credential) -> Credential:
         "clientId": str(credential.agent_id),
         "status": "active" if credential.revoked_at is None else "revoked",
         "createdAt": timestamp(credential.created_at),
-        "expiresAt": timestamp(credential.expires_at),
-        "revokedAt": timestamp(credential.revoked_at),
+        "expiresAt": _json_value(credential.expires_at),
+        "revokedAt": _json_value(credential.revoked_at),
     }
 
 

@@ -103,7 +103,7 @@ def _terms(nearest: TrustPolicy, agent_id: UUID | None) -> dict[str, Any]:
     terms = {
         "scopes": nearest.scopes if nearest.agent_id in {None, agent_id} else None,
         "maxTtl": nearest.max_ttl,
-        "expiresAt": timestamp(nearest.expires_at),
+        "expiresAt": nearest.expires_at and timestamp(nearest.expires_at),
         "trustRegistered": nearest.trust_registered if agent_id is None else None,
     }
     return {name: value for name, value in terms.items() if value is not None}

@@ -73,7 +73,7 @@ class PolicyFilter:
 
 
 def is_use_due(last_used_at: datetime | None, now: datetime) -> bool:
-    """Whether a use at `now` is to be noted, after the one that was noted last."""
+    """Whether a use at `now` is to be recorded, after the last one that was."""
     return last_used_at is None or now - last_used_at >= USE_IS_RECORDED_EVERY
 
 

@@ -176,10 +176,8 @@ class RefusalAudit:
             identity.repository,
             identity.subject,
         )
-        if self.counter.is_first(kind):
-            self._write(kind, context, details)
-
-    def _write(self, kind: Refusal, context: RequestContext, details: Mapping[str, Any]) -> None:
+        if not self.counter.is_first(kind):
+            return
         record = kind.record()
         record["details"] = cut_to_size(record["details"] | details)
         try:
