@@ -63,11 +63,6 @@ class Condition:
         return None if actual is None or self.problem(actual) is not None else actual
 
 
-def choice(*words: str, actual: str, hint: Callable[[Any, WorkflowIdentity], str]) -> Condition:
-    """A text that is one of these words."""
-    return Condition(actual=actual, hint=hint, problem=policy_syntax.one_of(*words), words=words)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed(Condition):
     """A list, one entry of which the run must have."""

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from sentryagent_idp.domain import patterns, policy_syntax
-from sentryagent_idp.domain.condition_kinds import Condition, FailedCondition, Flag, Listed, Mapped, choice
+from sentryagent_idp.domain.condition_kinds import Condition, FailedCondition, Flag, Listed, Mapped
 from sentryagent_idp.domain.identity import WorkflowIdentity
 from sentryagent_idp.domain.text import ascii_lower
 
 DEFAULT_DENIED_EVENTS = ("pull_request", "pull_request_target", "workflow_run", "issue_comment")
 """Events that a stranger can cause, some of them with the default branch as their ref (federation-security A6)."""
 
+_RUNNERS = ("github-hosted", "self-hosted")
+_VISIBILITIES = ("public", "private", "internal")
 _MAX_PROPERTIES = 20
 _MAX_VALUES = 100
 _PROPERTY = re.compile(r"(?!repo_property_)[A-Za-z0-9_$#-]{1,75}", re.ASCII)
@@ -205,19 +207,18 @@ class Conditions:
         )
     )
     runner_environment: str | None = _declared(
-        choice(
-            "github-hosted",
-            "self-hosted",
+        Condition(
             actual="runner_environment",
+            problem=policy_syntax.one_of(*_RUNNERS),
+            words=_RUNNERS,
             hint=lambda wanted, _: f"Run the job on a {wanted} runner (`runs-on`).",
         )
     )
     visibility: str | None = _declared(
-        choice(
-            "public",
-            "private",
-            "internal",
+        Condition(
             actual="repository_visibility",
+            problem=policy_syntax.one_of(*_VISIBILITIES),
+            words=_VISIBILITIES,
             hint=lambda wanted, _: (
                 f"The policy holds only while the repository is {wanted}; "
                 "change `visibility` in it if the new one is meant."

@@ -207,16 +207,13 @@ class RejectionAudit:
         if not counts:
             return 0
         try:
-            self._write(counts)
+            with self.store.write() as tx:
+                for kind, count in counts.items():
+                    context = RequestContext(request_id=str(self.new_id()), address=kind.address)
+                    record = kind.record()
+                    record["details"]["count"] = count
+                    tx.audit.append(self.auditor.record(context, outcome=Outcome.FAILURE, **record))
         except Exception:
             self.counter.put_back(counts)
             raise
         return len(counts)
-
-    def _write(self, counts: Mapping[Kind, int]) -> None:
-        with self.store.write() as tx:
-            for kind, count in counts.items():
-                context = RequestContext(request_id=str(self.new_id()), address=kind.address)
-                record = kind.record()
-                record["details"]["count"] = count
-                tx.audit.append(self.auditor.record(context, outcome=Outcome.FAILURE, **record))

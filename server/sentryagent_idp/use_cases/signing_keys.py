@@ -75,7 +75,11 @@ class KeyAdmin:
             )
         with self.store.write() as tx:
             tx.signing_keys.lock()
-            before = _rewrap(tx.signing_keys, self.passphrases)
+            # Only here is a key in clear trusted although there is a passphrase.
+            before = [key for key in tx.signing_keys.all() if not _is_readable(key, self.passphrases[:1])]
+            for stored in before:
+                key = opened(stored, self.passphrases if is_encrypted(stored) else ())
+                tx.signing_keys.set_pem(stored.kid, signing_key.to_pem(key, self.passphrases))
             if before:
                 clear = [key.kid for key in before if not is_encrypted(key)]
                 details = {"kids": [key.kid for key in before], "clearKids": clear}
@@ -206,18 +210,6 @@ def _is_readable(stored: StoredKey, passphrases: Passphrases) -> bool:
     except UnreadableKey:
         return False
     return True
-
-
-def _rewrap(keys: SigningKeys, passphrases: Passphrases) -> Sequence[StoredKey]:
-    """Store each key again that is not under the first passphrase; returns those, as they were.
-
-    A key in clear is trusted here, and nowhere else. Raises `UnreadableKey`.
-    """
-    before = [key for key in keys.all() if not _is_readable(key, passphrases[:1])]
-    for stored in before:
-        key = opened(stored, passphrases if is_encrypted(stored) else ())
-        keys.set_pem(stored.kid, signing_key.to_pem(key, passphrases))
-    return before
 
 
 def is_encrypted(key: StoredKey) -> bool:

@@ -220,20 +220,19 @@ def _check_rights(caller: Caller, draft: PolicyDraft) -> None:
     """Nobody gives away what they do not hold: a policy is a way to get a token (federation-security R-ADM-1)."""
     for scope in draft.scopes:
         if scope not in FREELY_GRANTED and not caller.holds(scope):
-            raise errors.Forbidden(
-                f"A policy can give {scope} only if its author holds it.", {"requiredScope": scope}
-            )
+            raise _needs(scope, f"A policy can give {scope} only if its author holds it.")
         if scope in ONLY_ADMINS_GRANT and not caller.is_admin:
-            raise errors.Forbidden(
-                f"Only an admin can give {scope}: who holds it can become every agent.",
-                {"requiredScope": scope},
-            )
+            raise _needs(scope, f"Only an admin can give {scope}: who holds it can become every agent.")
     # Whatever its `scopes` are: a bootstrap token registers, changes and decommissions agents.
     if draft.agent_id is None and not caller.holds(AGENTS_WRITE):
-        raise errors.Forbidden(
+        raise _needs(
+            AGENTS_WRITE,
             f"A bootstrap policy, without agentId, gives {AGENTS_WRITE}, so its author must hold it.",
-            {"requiredScope": AGENTS_WRITE},
         )
+
+
+def _needs(scope: str, message: str) -> errors.Forbidden:
+    return errors.Forbidden(message, {"requiredScope": scope})
 
 
 def _check_origin(policy: TrustPolicy, draft: PolicyDraft) -> None:
