@@ -6,9 +6,11 @@ the database still says the same; if it does not, nothing of that exchange is ke
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from sentryagent_idp.concurrency.policy_snapshot import PolicySnapshot
@@ -24,6 +26,7 @@ _LARGEST = 64
 _RETRY_SECONDS = 0.0003
 _PATIENCE_SECONDS = 4.0
 """How long a group waits for other writers, so that an outage is answered well within 10 s."""
+_BUSY = "Other writers kept the database busy; try again in 2 s."
 _MOST_USES = 10_000
 
 
@@ -48,9 +51,8 @@ _Outcome = Collection[PendingExchange] | BaseException
 class GroupCommit:
     """Keeps exchanges; one for each process.
 
-    On SQLite a commit takes about a millisecond and runs on the loop, but never waits there for another writer. On
-    PostgreSQL it runs in a thread, one at a time. Everything here but a commit in a thread runs on the loop, so there
-    is no lock.
+    On SQLite the statements run on the loop, which never waits there for another writer, and only `COMMIT`, which waits
+    for the disk, runs in a thread. On PostgreSQL the whole transaction does. One transaction is under way at a time.
     """
 
     def __init__(self, store: Store, clock: Clock) -> None:
@@ -60,6 +62,8 @@ class GroupCommit:
         self._is_committing = False
         self._give_up_at = 0.0
         self._used_at = _Uses()
+        # A thread of its own: all others may wait for the very lock that a commit gives back.
+        self._thread = ThreadPoolExecutor(1, "group-commit")
 
     def keep(self, exchange: PendingExchange) -> bool:
         """Keep the exchange, and return when it is committed.
@@ -68,47 +72,68 @@ class GroupCommit:
         Raises `DatabaseUnavailable`.
         """
         request = current_request()
-        outcome = (
-            self._kept([exchange], self._store.write) if request is None else self._queue(exchange, request)
-        )
+        outcome = self._alone(exchange) if request is None else self._queue(exchange, request)
         if isinstance(outcome, BaseException):
             raise outcome
         return exchange in outcome
 
+    def _alone(self, exchange: PendingExchange) -> _Outcome:
+        try:
+            return self._kept([exchange])
+        except ServiceError as error:
+            return _outcome_of(error)
+
     def _queue(self, exchange: PendingExchange, request: RequestGreenlet) -> _Outcome:
         self._waiting.append((exchange, request))
         if not self._is_committing:
-            self._is_committing = True
+            self._begin_next()
+        outcome: _Outcome = request.pause()
+        return outcome
+
+    def _begin_next(self) -> None:
+        self._is_committing = bool(self._waiting)
+        if self._waiting:
             loop = asyncio.get_running_loop()
             self._give_up_at = loop.time() + _PATIENCE_SECONDS
             # Requests that are whole by now are decided first, and join.
             loop.call_soon(self._commit)
-        outcome: _Outcome = request.pause()
-        return outcome
 
     def _commit(self) -> None:
         """Keep the next group."""
         group = self._waiting[:_LARGEST]
         exchanges = [exchange for exchange, _ in group]
-        if not self._store.is_local:
-            work = asyncio.get_running_loop().run_in_executor(None, self._kept, exchanges, self._store.write)
-            work.add_done_callback(lambda done: self._end(group, done.result()))
-            return
-        outcome = self._kept(exchanges, self._store.write_at_once)
-        if isinstance(outcome, WriterBusy):
-            self._try_again(group)
-        else:
-            self._end(group, outcome)
-
-    def _try_again(self, group: Sequence[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
-        if loop.time() < self._give_up_at:
-            loop.call_later(_RETRY_SECONDS, self._commit)
+        try:
+            rest = self._written(exchanges) if self._store.is_local else partial(self._kept, exchanges)
+        except WriterBusy:
+            if loop.time() < self._give_up_at:
+                loop.call_later(_RETRY_SECONDS, self._commit)
+            else:
+                self._end(group, DatabaseUnavailable(_BUSY, retry_after=2))
+        except BaseException as error:  # noqa: BLE001 - it is raised in each of the requests
+            self._end(group, _outcome_of(error))
         else:
-            self._end(
-                group,
-                DatabaseUnavailable("Other writers kept the database busy; try again in 2 s.", retry_after=2),
-            )
+            loop.run_in_executor(self._thread, rest).add_done_callback(partial(self._committed, group))
+
+    def _written(self, exchanges: Sequence[PendingExchange]) -> Callable[[], _Outcome]:
+        """Write the exchanges without waiting for anybody; what is returned commits them. Raises `WriterBusy`."""
+        with ExitStack() as stack:
+            kept = self._keep(stack.enter_context(self._store.write_at_once()), exchanges)
+            commit = stack.pop_all().close
+
+        def committed() -> _Outcome:
+            commit()
+            return kept
+
+        return committed
+
+    def _kept(self, exchanges: Sequence[PendingExchange]) -> _Outcome:
+        with self._store.write() as tx:
+            return self._keep(tx, exchanges)
+
+    def _committed(self, group: Sequence[_Waiting], future: asyncio.Future[_Outcome]) -> None:
+        error = future.exception()
+        self._end(group, future.result() if error is None else _outcome_of(error))
 
     def _end(self, group: Sequence[_Waiting], outcome: _Outcome) -> None:
         """Let the requests of a group go on, and begin the next one."""
@@ -116,30 +141,9 @@ class GroupCommit:
             # Requests that came meanwhile waited for the same database, and must not wait as long once more.
             group = self._waiting[:]
         del self._waiting[: len(group)]
-        self._is_committing = bool(self._waiting)
-        if self._waiting:
-            loop = asyncio.get_running_loop()
-            self._give_up_at = loop.time() + _PATIENCE_SECONDS
-            loop.call_soon(self._commit)
+        self._begin_next()
         for _, request in group:
             request.switch(outcome)
-
-    def _kept(
-        self,
-        exchanges: Sequence[PendingExchange],
-        transaction: Callable[[], AbstractContextManager[Transaction]],
-    ) -> _Outcome:
-        """Those of the exchanges that one transaction kept, or the error that stopped it."""
-        try:
-            with transaction() as tx:
-                return self._keep(tx, exchanges)
-        except (DatabaseUnavailable, WriterBusy) as error:
-            return error
-        except ServiceError:
-            # What the database refuses to store of one must not fail the others: none is kept, each may try alone.
-            return ()
-        except BaseException as error:  # noqa: BLE001 - it is raised in each of the requests
-            return error
 
     def _keep(self, tx: Transaction, exchanges: Sequence[PendingExchange]) -> Sequence[PendingExchange]:
         kept = _claim(tx, _current(tx, exchanges))
@@ -162,6 +166,14 @@ class GroupCommit:
             if len(self._used_at) >= _MOST_USES:
                 self._used_at.clear()
             self._used_at.update(dict.fromkeys(due, now))
+
+
+def _outcome_of(error: BaseException) -> _Outcome:
+    """What an error means for a group: what the database refuses to store of one exchange must not fail the others.
+
+    Then none is kept, and each may try alone.
+    """
+    return () if isinstance(error, ServiceError) and not isinstance(error, DatabaseUnavailable) else error
 
 
 def _current(tx: Transaction, exchanges: Sequence[PendingExchange]) -> Sequence[PendingExchange]:

@@ -1,10 +1,11 @@
 """The compact form of a signed token (RFC 7515, 7.1): written, and read but not believed."""
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from sentryagent_idp.jose import base64url, strict_json
 
@@ -13,7 +14,6 @@ MAX_TOKEN_LENGTH = 16 * 1024
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
 _KID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
-_JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _HEADER_LIMITS = strict_json.Limits(depth=8, members=100, string_length=4 * 1024)
 _PAYLOAD_LIMITS = strict_json.Limits(depth=8, members=MAX_TOKEN_LENGTH, string_length=MAX_TOKEN_LENGTH)
 """The size of the token bounds number and length: an organisation may add any number of custom properties."""
@@ -67,7 +67,7 @@ def read(unverified_token: str) -> UnverifiedJwt:
 
 def write(header: Mapping[str, Any], claims: Mapping[str, Any], sign: Callable[[bytes], bytes]) -> str:
     """A compact JWS of a header and claims, with the signature that `sign` makes of their bytes."""
-    signing_input = ".".join(base64url.encode(_JSON.encode(part).encode()) for part in (header, claims))
+    signing_input = ".".join(base64url.encode(msgspec.json.encode(part)) for part in (header, claims))
     return f"{signing_input}.{base64url.encode(sign(signing_input.encode()))}"
 
 

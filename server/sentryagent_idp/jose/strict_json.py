@@ -6,9 +6,12 @@ parsers that disagree about such a text can be played against each other (federa
 
 import json
 import re
+import string
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 _MAX_DIGITS = 19
 """A 64-bit integer has no more; a longer one costs Python quadratic time."""
@@ -43,12 +46,42 @@ class Limits:
     floats: bool = False
 
 
+_Flat = dict[str, str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]]
+_FLAT = msgspec.json.Decoder(_Flat)
+_BETWEEN_STRINGS = (string.digits + string.whitespace + "{}:,-").encode()
+
+
 def parse(text: bytes | str, limits: Limits) -> Any:
     """The value of a JSON text.
 
     The caller has limited the size of `text`; the time is linear in it.
     Raises `StrictJsonError`, and nothing else, for whatever is not acceptable.
     """
+    flat = _flat(text, limits) if isinstance(text, bytes) else None
+    return _value(text, limits) if flat is None else flat
+
+
+def _flat(text: bytes, limits: Limits) -> _Flat | None:
+    """The object, if it is one of strings and integers without an escape: a fast parser reads it in the same way.
+
+    `None` for every other text, and for whatever needs a reason why it is not acceptable. Nearly all tokens and bodies
+    are of this form, and a third of the time to read them goes.
+    """
+    if b"\\" in text or len(text) > limits.string_length:
+        return None
+    # Without escapes, each quote begins or ends a string.
+    between = b"".join(text.split(b'"')[::2])
+    if between.translate(None, _BETWEEN_STRINGS) or between.count(b"{") != 1:
+        return None
+    try:
+        members = _FLAT.decode(text)
+    except ValueError:
+        return None
+    # A parser keeps the last of several equal members (B11).
+    return members if len(members) == between.count(b":") <= limits.members else None
+
+
+def _value(text: bytes | str, limits: Limits) -> Any:
     decoded = _decoded(text)
     _check_depth(decoded, limits.depth)
     try:

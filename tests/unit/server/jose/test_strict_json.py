@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentryagent_idp.jose import strict_json
 from sentryagent_idp.jose.strict_json import Limits, StrictJsonError, parse
 
 LIMITS = Limits(depth=4, members=10, string_length=20)
@@ -148,3 +149,51 @@ def test_a_member_that_is_there_twice_is_found_in_linear_time():
         parse(f'{{{members},"last":0,"last":0}}', Limits(members=1))
 
     assert refusal.value.field == "last"
+
+
+JSON_TEXTS = st.one_of(
+    st.lists(
+        st.sampled_from([b"{", b"}", b'"', b":", b",", b"1", b"-", b"0", b"\\", b"\x00", b"\xff", b"e", b'"a":"b"', b'"a":1'])
+    ).map(b"".join),
+    st.lists(
+        st.tuples(
+            st.text(max_size=3),
+            st.one_of(st.text(max_size=5), st.integers(-(10**20), 10**20), st.floats(), st.booleans()),
+        ),
+        max_size=4,
+    ).map(lambda pairs: "{" + ",".join(f"{json.dumps(name, ensure_ascii=False)}:{json.dumps(value)}" for name, value in pairs) + "}").map(str.encode),
+)  # fmt: skip
+
+
+@given(JSON_TEXTS, st.sampled_from([Limits(), Limits(members=2), Limits(string_length=12)]))
+def test_what_is_read_fast_is_read_in_the_same_way(text, limits):
+    """The short way may give up on any text; what it reads has the value that the long way finds."""
+    fast = strict_json._flat(text, limits)
+
+    if fast is not None:
+        slow = strict_json._value(text, limits)
+        assert (list(fast.items()), [*map(type, fast.values())]) == (
+            list(slow.items()),
+            [*map(type, slow.values())],
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "is_flat"),
+    [
+        (b'{"a":"b", "c": -1}', True),
+        (b"{}", True),
+        ('{"\u00fc":"\u00e9"}'.encode(), True),
+        (b'{"a":true}', False),
+        (b'{"a":1.0}', False),
+        (b'{"a":1e2}', False),
+        (b'{"a":"\\u0061"}', False),
+        (b'{"a":1,"a":2}', False),
+        (b'{"a":{}}', False),
+        (b'{"a":9223372036854775808}', False),
+        (b"[]", False),
+    ],
+)
+def test_which_texts_are_read_fast(text, is_flat):
+    """Objects of strings and integers, without an escape or a repeated name."""
+    assert (strict_json._flat(text, Limits()) is not None) is is_flat
