@@ -276,8 +276,8 @@ def canonical(conditions: Conditions) -> dict[str, Any]:
 
 def failures(conditions: Conditions, run: WorkflowIdentity) -> tuple[FailedCondition, ...]:
     """The conditions that the run does not meet, the implicit ones about its ref and its event included."""
-    set_ones = (DECLARED[name].failure(wanted, run) for name, wanted in wanted_by(conditions).items())
-    failed = (_ref_failure(conditions, run), *set_ones, _event_failure(conditions, run))
+    compared = (DECLARED[name].failure(wanted, run) for name, wanted in wanted_by(conditions).items())
+    failed = (_ref_failure(conditions, run), *compared, _event_failure(conditions, run))
     return tuple(failure for failure in failed if failure is not None)
 
 

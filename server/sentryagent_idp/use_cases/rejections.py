@@ -29,7 +29,7 @@ _MAX_OF_REPOSITORY = 5
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A kind of refusal before the signature: its code and reason, whom it met, and the address or /64 that asked."""
+    """A kind of refusal before the signature: its code, reason and actor, and the address or /64 that sent the request."""
 
     code: str
     reason: str
@@ -48,7 +48,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A kind of refusal of a verified run: `reason` is in words of ours, the repository is told by its id.
+    """A kind of refusal of a verified run: `reason` is in words of ours, the repository is known by its id.
 
     `repository` and `actor` are those of the first run of the kind.
     """
