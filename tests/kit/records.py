@@ -6,7 +6,8 @@ from uuid import UUID, uuid4
 
 from sentryagent_idp.domain.agent import Agent, AgentStatus, Credential
 from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome
-from sentryagent_idp.domain.trust_policy import Conditions, TrustPolicy
+from sentryagent_idp.domain.conditions import Conditions
+from sentryagent_idp.domain.trust_policy import TrustPolicy
 
 GITHUB = "https://token.actions.githubusercontent.com"
 

@@ -15,7 +15,6 @@ from sentryagent_idp.api.responses import listed
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import records, scopes
 from sentryagent_idp.domain.agent import AGENT_TYPES, AgentFilter, AgentStatus, Credential
-from sentryagent_idp.use_cases.agents import AgentDraft
 
 bp = Blueprint("agents", __name__)
 
@@ -41,7 +40,8 @@ _NO_CREDENTIAL = (*_NO_AGENT, errors.CredentialNotFound)
 def register() -> tuple[records.Agent, int, dict[str, str]]:
     """Register an agent."""
     body, _ = read_json(NewAgent)
-    agent = use_cases().registration.register(caller(), AgentDraft(**dict(body)), context())
+    fields = {**dict(body), "capabilities": tuple(body.capabilities)}
+    agent = use_cases().registration.register(caller(), fields, context())
     location = url_for("agents.read", agent_id=agent.agent_id)
     return records.agent_record(agent), 201, {"Location": location}
 

@@ -187,7 +187,7 @@ def json_type(condition: Condition) -> Any:
 
 def _written(condition: Condition) -> Any:
     """The type of a condition's value in a body, with its rule."""
-    rule = _rule(condition.fault)
+    rule = _rule(condition.problem)
     if isinstance(condition, Listed):
         return Annotated[list[Annotated[str, rule]], Field(min_length=1, max_length=100)]
     if isinstance(condition, Flag):

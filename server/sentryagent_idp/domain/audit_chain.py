@@ -1,6 +1,6 @@
 """The audit's hash chain: each record is sealed by a hash over the hash before it and the whole record.
 
-Whoever changes, removes or swaps records must write every later hash anew, also those that others have noted down.
+Whoever changes, removes or swaps records must write every later hash again, also those that others have recorded.
 """
 
 import hashlib

@@ -24,13 +24,6 @@ class CallerKind(StrEnum):
     AGENT = "agent"
 
 
-def kind_of(subject: str) -> CallerKind:
-    """The kind of token that has this `sub`: `repo:…`, `admin-…`, or an agent's id."""
-    if subject.startswith(BOOTSTRAP_PREFIX):
-        return CallerKind.BOOTSTRAP
-    return CallerKind.ADMIN if subject.startswith(ADMIN_PREFIX) else CallerKind.AGENT
-
-
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The bearer of an access token of ours; `provenance` is the run it was issued to, empty for an admin."""
@@ -44,8 +37,10 @@ class Caller:
 
     @property
     def kind(self) -> CallerKind:
-        """Admin, bootstrap or agent."""
-        return kind_of(self.subject)
+        """The kind of token that has this `sub`: `repo:…`, `admin-…`, or an agent's id."""
+        if self.subject.startswith(BOOTSTRAP_PREFIX):
+            return CallerKind.BOOTSTRAP
+        return CallerKind.ADMIN if self.subject.startswith(ADMIN_PREFIX) else CallerKind.AGENT
 
     @property
     def is_admin(self) -> bool:

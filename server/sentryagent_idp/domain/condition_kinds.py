@@ -32,7 +32,7 @@ class Condition:
     """How a condition is written, compared and explained; its kind of value is a text, those of subclasses are others.
 
     `actual` is the attribute of `WorkflowIdentity` that it is compared with; `claims` are the claims that the attribute
-    is made of, if it is not a claim itself. `fault` says what is wrong with a value (of a list, with an entry): a
+    is made of, if it is not a claim itself. `problem` says what is wrong with a value (of a list, with an entry): a
     sentence without its full stop, or `None`. `words` are all values that there are, if they can be listed. `matches`
     compares the policy's value with the run's, `canonical` gives the one form of all equal values, and `hint` says what
     to do if policy and run differ. `json_name` is the field as the API spells it.
@@ -40,7 +40,7 @@ class Condition:
 
     actual: str
     hint: Callable[[Any, WorkflowIdentity], str]
-    fault: Callable[[Any], str | None]
+    problem: Callable[[Any], str | None]
     words: tuple[str, ...] = ()
     matches: Callable[[Any, Any], bool] = eq
     canonical: Callable[[Any], Any] = _canonical
@@ -54,22 +54,13 @@ class Condition:
         if actual is not None and self.matches(wanted, actual):
             return None
         claims = self.claims or (self.actual,)
-        shown = actual or getattr(run, claims[0])
-        return FailedCondition(self.json_name, wanted, shown, self.hint(wanted, run), claims)
+        actual = actual or getattr(run, claims[0])
+        return FailedCondition(self.json_name, wanted, actual, self.hint(wanted, run), claims)
 
     def suggested(self, wanted: Any, run: WorkflowIdentity) -> Any:  # noqa: ARG002 - a map keeps a part of it
         """The value that lets this run in, or `None` if a policy cannot have one."""
         actual = getattr(run, self.actual)
-        return None if actual is None or self.fault(actual) is not None else self.value_of(actual)
-
-    def value_of(self, actual: str) -> Any:
-        """The policy's value that is met by `actual` alone."""
-        return actual
-
-
-def choice(*words: str, actual: str, hint: Callable[[Any, WorkflowIdentity], str]) -> Condition:
-    """A text that is one of these words."""
-    return Condition(actual=actual, hint=hint, fault=policy_syntax.one_of(*words), words=words)
+        return None if actual is None or self.problem(actual) is not None else actual
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,16 +70,17 @@ class Listed(Condition):
     matches: Callable[[Any, Any], bool] = contains
     json_type: ClassVar[Any] = list[str]
 
-    def value_of(self, actual: str) -> Any:
+    def suggested(self, wanted: Any, run: WorkflowIdentity) -> Any:
         """A list of one."""
-        return (actual,)
+        actual = Condition.suggested(self, wanted, run)
+        return None if actual is None else (actual,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag(Condition):
     """`True`, which the claim must say as GitHub writes it; there is no other value, and so nothing to suggest."""
 
-    fault: Callable[[Any], str | None] = policy_syntax.flag
+    problem: Callable[[Any], str | None] = policy_syntax.flag
     matches: Callable[[Any, Any], bool] = lambda _, actual: actual == "true"
     json_type: ClassVar[Any] = Literal[True]
 
@@ -126,4 +118,4 @@ class Mapped(Condition):
             name: listed if self.matches(listed, given[name]) else tuple(given[name].split(","))
             for name, listed in wanted.items()
         }
-        return None if self.fault(value) is not None else value
+        return None if self.problem(value) is not None else value

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from sentryagent_idp.domain import patterns, policy_syntax
-from sentryagent_idp.domain.condition_kinds import Condition, FailedCondition, Flag, Listed, Mapped, choice
+from sentryagent_idp.domain.condition_kinds import Condition, FailedCondition, Flag, Listed, Mapped
 from sentryagent_idp.domain.identity import WorkflowIdentity
 from sentryagent_idp.domain.text import ascii_lower
 
 DEFAULT_DENIED_EVENTS = ("pull_request", "pull_request_target", "workflow_run", "issue_comment")
 """Events that a stranger can cause, some of them with the default branch as their ref (federation-security A6)."""
 
+_RUNNERS = ("github-hosted", "self-hosted")
+_VISIBILITIES = ("public", "private", "internal")
 _MAX_PROPERTIES = 20
 _MAX_VALUES = 100
 _PROPERTY = re.compile(r"(?!repo_property_)[A-Za-z0-9_$#-]{1,75}", re.ASCII)
@@ -30,7 +32,6 @@ _NO_REF = "The run has no ref, as a deployment of a commit has none; start it fr
 
 
 def _branch_hint(wanted: str, run: WorkflowIdentity) -> str:
-    """Why `branch` does not cover the run."""
     if run.branch is not None:
         return _other_name("branch", wanted, run.branch)
     if run.tag is not None and patterns.matches(wanted, run.tag):
@@ -41,7 +42,6 @@ def _branch_hint(wanted: str, run: WorkflowIdentity) -> str:
 
 
 def _tag_hint(wanted: str, run: WorkflowIdentity) -> str:
-    """Why `tag` does not cover the run."""
     if run.tag is not None:
         return _other_name("tag", wanted, run.tag)
     if run.branch is not None and patterns.matches(wanted, run.branch):
@@ -60,7 +60,6 @@ def _other_name(kind: str, wanted: str, actual: str) -> str:
 
 
 def _ref_hint(run: WorkflowIdentity) -> str:
-    """Why a ref that is no branch and no tag is not covered."""
     if run.ref.startswith("refs/pull/"):
         return _PULL_REQUEST
     if run.ref_type is None:
@@ -71,10 +70,10 @@ def _ref_hint(run: WorkflowIdentity) -> str:
 
 
 def _environment_hint(wanted: str, run: WorkflowIdentity) -> str:
-    """Why the environment is another; also what people see in `sub`, and take for the cause."""
     if run.environment is None:
         return (
             f"The job names no environment; add `environment: {wanted}` to it. "
+            # People see this in `sub`, and take it for the cause.
             "(It replaces the ref in `sub`, but the policy compares claims, not `sub`, so `branch` still holds.)"
         )
     if wanted.casefold() == run.environment.casefold():
@@ -85,7 +84,6 @@ def _environment_hint(wanted: str, run: WorkflowIdentity) -> str:
 
 
 def _workflow_hint(wanted: str, run: WorkflowIdentity) -> str:
-    """Why the workflow is another: most often the called one was meant."""
     if f"/.github/workflows/{wanted}@" in (run.job_workflow_ref or ""):
         return (
             f"`workflow` is the file that was started; {wanted} is the reusable workflow that it calls, "
@@ -97,7 +95,6 @@ def _workflow_hint(wanted: str, run: WorkflowIdentity) -> str:
 
 
 def _called_workflow_hint(wanted: str, run: WorkflowIdentity) -> str:
-    """Why the called workflow is another: most often the caller was meant, or another version is called."""
     actual = run.job_workflow_ref or ""
     if wanted == run.workflow_ref:
         return (
@@ -114,7 +111,6 @@ def _called_workflow_hint(wanted: str, run: WorkflowIdentity) -> str:
 
 
 def _ref_protected_hint(_wanted: bool, run: WorkflowIdentity) -> str:
-    """Why the ref does not count as protected."""
     if run.ref_protected is None:
         return (
             "The token has no claim `ref_protected`, so nothing says that the ref is protected; "
@@ -123,8 +119,7 @@ def _ref_protected_hint(_wanted: bool, run: WorkflowIdentity) -> str:
     return f"Protect {run.ref or 'the ref'} by a branch protection rule or a ruleset on GitHub, or run from a protected ref."
 
 
-def _properties_fault(wanted: Mapping[str, Sequence[str]]) -> str | None:
-    """The fault of custom properties and their values."""
+def _properties_problem(wanted: Mapping[str, Sequence[str]]) -> str | None:
     if not 1 <= len(wanted) <= _MAX_PROPERTIES:
         return f"write 1 to {_MAX_PROPERTIES} properties, or leave it out"
     if not all(map(_PROPERTY.fullmatch, wanted)):
@@ -135,12 +130,11 @@ def _properties_fault(wanted: Mapping[str, Sequence[str]]) -> str | None:
         return f"write 1 to {_MAX_VALUES} values for each property"
     if any("," in value for values in wanted.values() for value in values):
         return "a value has a comma, which in a claim stands between the values of a multi-select; list each of them"
-    faults = (policy_syntax.text("value", value) for values in wanted.values() for value in values)
-    return next(filter(None, faults), None)
+    problems = (policy_syntax.text("value", value) for values in wanted.values() for value in values)
+    return next(filter(None, problems), None)
 
 
 def _properties_hint(wanted: Mapping[str, Sequence[str]], run: WorkflowIdentity) -> str:
-    """Why the custom properties are not those that the policy wants."""
     missing = next((name for name in wanted if name not in run.properties), None)
     if missing is not None:
         return (
@@ -165,7 +159,7 @@ class Conditions:
         Condition(
             actual="branch",
             claims=("ref", "ref_type"),
-            fault=policy_syntax.branch,
+            problem=policy_syntax.branch,
             matches=patterns.matches,
             hint=_branch_hint,
         )
@@ -174,7 +168,7 @@ class Conditions:
         Condition(
             actual="tag",
             claims=("ref", "ref_type"),
-            fault=policy_syntax.tag,
+            problem=policy_syntax.tag,
             matches=patterns.matches,
             hint=_tag_hint,
         )
@@ -183,7 +177,7 @@ class Conditions:
     environment: str | None = _declared(
         Condition(
             actual="environment",
-            fault=policy_syntax.environment,
+            problem=policy_syntax.environment,
             matches=lambda wanted, actual: ascii_lower(wanted) == ascii_lower(actual),
             canonical=ascii_lower,
             hint=_environment_hint,
@@ -193,17 +187,19 @@ class Conditions:
         Condition(
             actual="workflow_file",
             claims=("workflow_ref",),
-            fault=policy_syntax.workflow,
+            problem=policy_syntax.workflow,
             hint=_workflow_hint,
         )
     )
     called_workflow: str | None = _declared(
-        Condition(actual="job_workflow_ref", fault=policy_syntax.called_workflow, hint=_called_workflow_hint)
+        Condition(
+            actual="job_workflow_ref", problem=policy_syntax.called_workflow, hint=_called_workflow_hint
+        )
     )
     actor_ids: tuple[str, ...] | None = _declared(
         Listed(
             actual="actor_id",
-            fault=policy_syntax.numeric_id,
+            problem=policy_syntax.numeric_id,
             hint=lambda *_: (
                 "The policy lists who may start the run, by numeric id (claim `actor_id`), not by login; "
                 "add the id if it may."
@@ -211,19 +207,18 @@ class Conditions:
         )
     )
     runner_environment: str | None = _declared(
-        choice(
-            "github-hosted",
-            "self-hosted",
+        Condition(
             actual="runner_environment",
+            problem=policy_syntax.one_of(*_RUNNERS),
+            words=_RUNNERS,
             hint=lambda wanted, _: f"Run the job on a {wanted} runner (`runs-on`).",
         )
     )
     visibility: str | None = _declared(
-        choice(
-            "public",
-            "private",
-            "internal",
+        Condition(
             actual="repository_visibility",
+            problem=policy_syntax.one_of(*_VISIBILITIES),
+            words=_VISIBILITIES,
             hint=lambda wanted, _: (
                 f"The policy holds only while the repository is {wanted}; "
                 "change `visibility` in it if the new one is meant."
@@ -232,12 +227,12 @@ class Conditions:
     )
     ref_protected: bool | None = _declared(Flag(actual="ref_protected", hint=_ref_protected_hint))
     properties: Mapping[str, tuple[str, ...]] | None = _declared(
-        Mapped(actual="properties", fault=_properties_fault, hint=_properties_hint)
+        Mapped(actual="properties", problem=_properties_problem, hint=_properties_hint)
     )
     events: tuple[str, ...] | None = _declared(
         Listed(
             actual="event_name",
-            fault=policy_syntax.event,
+            problem=policy_syntax.event,
             hint=lambda _, run: (
                 f"Add {run.event_name} to the policy's `events`, or start the run by one of the listed events."
             ),
@@ -257,37 +252,32 @@ def json_name(name: str) -> str:
 
 
 DECLARED: Mapping[str, Condition] = {
-    it.name: replace(it.metadata["condition"], json_name=json_name(it.name)) for it in fields(Conditions)
+    declared.name: replace(declared.metadata["condition"], json_name=json_name(declared.name))
+    for declared in fields(Conditions)
 }
 """All conditions, by their fields."""
 
 
-def members(conditions: Conditions) -> dict[str, Any]:
-    """The conditions that are set, by their JSON names."""
-    return {
-        it.json_name: value
-        for name, it in DECLARED.items()
-        if (value := getattr(conditions, name)) is not None
-    }
+def wanted_by(conditions: Conditions) -> dict[str, Any]:
+    """The values of the conditions that are set, by their fields."""
+    return {name: value for name in DECLARED if (value := getattr(conditions, name)) is not None}
+
+
+def by_json_name(conditions: Conditions) -> dict[str, Any]:
+    """The values of the conditions that are set, by their JSON names."""
+    return {DECLARED[name].json_name: value for name, value in wanted_by(conditions).items()}
 
 
 def canonical(conditions: Conditions) -> dict[str, Any]:
-    """The conditions that are set, in the one form that all equal ones have."""
-    return {
-        it.json_name: it.canonical(value)
-        for name, it in DECLARED.items()
-        if (value := getattr(conditions, name)) is not None
-    }
+    """The conditions that are set, by their JSON names, in the one form that all equal ones have."""
+    wanted = wanted_by(conditions).items()
+    return {DECLARED[name].json_name: DECLARED[name].canonical(value) for name, value in wanted}
 
 
 def failures(conditions: Conditions, run: WorkflowIdentity) -> tuple[FailedCondition, ...]:
     """The conditions that the run does not meet, the implicit ones about its ref and its event included."""
-    failed = [_ref_failure(conditions, run)]
-    for name, it in DECLARED.items():
-        wanted = getattr(conditions, name)
-        if wanted is not None:
-            failed.append(it.failure(wanted, run))
-    failed.append(_event_failure(conditions, run))
+    compared = (DECLARED[name].failure(wanted, run) for name, wanted in wanted_by(conditions).items())
+    failed = (_ref_failure(conditions, run), *compared, _event_failure(conditions, run))
     return tuple(failure for failure in failed if failure is not None)
 
 

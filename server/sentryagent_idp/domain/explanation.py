@@ -1,15 +1,14 @@
-"""What a refused run is told: which claims mattered, how close each policy was, and the policy that would do.
+"""The explanation of a refusal: which claims mattered, how close each policy was, and the policy that would do.
 
-All of it concerns the caller's own repository, which it has proven to be (federation-security B20, R-EXP-1).
+All of it concerns the caller's own repository, whose token is verified (federation-security B20, R-EXP-1).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from sentryagent_idp.domain import records
-from sentryagent_idp.domain.condition_kinds import FailedCondition
 from sentryagent_idp.domain.identity import WorkflowIdentity
 from sentryagent_idp.domain.suggestion import nearest_first, suggested_policy
 from sentryagent_idp.domain.trust_policy import DenialReason, Denied, Evaluation
@@ -43,13 +42,11 @@ def message(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -
 
 
 def _covered_refs(evaluations: Iterable[Evaluation]) -> str:
-    alone = (it.failed[0] for it in evaluations if len(it.failed) == 1)
-    names = {
-        f"{failed.condition} {failed.expected}": None
-        for failed in alone
-        if failed.condition in {"branch", "tag"}
-    }
-    return " or ".join(list(names)[:MAX_NEAREST])
+    alone = (evaluation.failed[0] for evaluation in evaluations if len(evaluation.failed) == 1)
+    refs = (
+        f"{failed.condition} {failed.expected}" for failed in alone if failed.condition in {"branch", "tag"}
+    )
+    return " or ".join(list(dict.fromkeys(refs))[:MAX_NEAREST])
 
 
 def _violation(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> str:
@@ -74,7 +71,7 @@ def explain(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -
     nearest = nearest_first(denied.evaluations, agent_id)[:MAX_NEAREST]
     return {
         "claims": _claims(nearest, identity),
-        "nearestPolicies": [_with_notes(policy, identity) for policy in nearest],
+        "nearestPolicies": [_with_hints(evaluation, identity) for evaluation in nearest],
         "suggestedPolicy": suggested_policy(denied, identity, agent_id),
     }
 
@@ -85,7 +82,7 @@ def trace(evaluations: Iterable[Evaluation]) -> list[records.TracedPolicy]:
         {
             "policyId": str(evaluation.policy.id),
             "matched": list(evaluation.matched),
-            "failed": _failed(evaluation.failed),
+            "failed": list(map(records.failed_condition, evaluation.failed)),
         }
         for evaluation in evaluations
     ]
@@ -111,36 +108,25 @@ def cause(denied: Denied, agent_id: UUID | None) -> str:
 
 
 def _claims(evaluations: Iterable[Evaluation], identity: WorkflowIdentity) -> dict[str, str | None]:
-    compared = (claim for it in evaluations for failure in it.failed for claim in failure.claims)
+    failed = (failure for evaluation in evaluations for failure in evaluation.failed)
+    compared = (claim for failure in failed for claim in failure.claims)
     claims = identity.claims()
     return {name: claims.get(name) for name in (*_ALWAYS_SHOWN, *compared)}
 
 
-def _with_notes(evaluation: Evaluation, identity: WorkflowIdentity) -> dict[str, Any]:
+def _with_hints(evaluation: Evaluation, identity: WorkflowIdentity) -> dict[str, Any]:
     failed = evaluation.failed
     # People who trusted other clouds by `sub` look for the cause there; since 2026 it even has ids in it (A9).
     if "@" in identity.sub.removeprefix("repo:").partition(":")[0]:
-        note = (
+        remark = (
             " (GitHub's new form of `sub`, with ids, is not the cause: policies compare claims, never `sub`.)"
         )
         failed = tuple(
-            replace(failure, hint=failure.hint + note) if failure.condition in _REF_CONDITIONS else failure
+            replace(failure, hint=failure.hint + remark) if failure.condition in _REF_CONDITIONS else failure
             for failure in failed
         )
     return {
         "id": str(evaluation.policy.id),
         "matched": list(evaluation.matched),
-        "failed": _failed(failed),
+        "failed": list(map(records.failed_condition, failed)),
     }
-
-
-def _failed(conditions: Sequence[FailedCondition]) -> list[records.FailedCondition]:
-    return [
-        {
-            "condition": failed.condition,
-            "expected": records.json_value(failed.expected),
-            "actual": records.json_value(failed.actual),
-            "hint": failed.hint,
-        }
-        for failed in conditions
-    ]

@@ -17,14 +17,8 @@ CLOCK_LEEWAY_SECONDS = 30
 GITHUB = "github"
 
 # `_` stands before the short code in the names of Enterprise Managed Users.
-_OWNER = r"[A-Za-z0-9][A-Za-z0-9_-]{0,38}"
-_NAME = r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}"
-_REPOSITORY = re.compile(rf"{_OWNER}/{_NAME}", re.ASCII)
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,38}/(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}", re.ASCII)
 _WORKFLOW_FILE = re.compile(r"[^/]+\.ya?ml", re.DOTALL)
-
-_BRANCHES = "refs/heads/"
-_TAGS = "refs/tags/"
-_WORKFLOWS = "/.github/workflows/"
 
 
 def is_repository(name: str) -> bool:
@@ -102,12 +96,12 @@ class WorkflowIdentity:
     @property
     def branch(self) -> str | None:
         """The branch that the run is of: both `ref` and `ref_type` must say so (federation-security A5)."""
-        return self._ref_name(_BRANCHES, "branch")
+        return self._ref_name("refs/heads/", "branch")
 
     @property
     def tag(self) -> str | None:
         """The tag that the run is of."""
-        return self._ref_name(_TAGS, "tag")
+        return self._ref_name("refs/tags/", "tag")
 
     @property
     def workflow_file(self) -> str | None:
@@ -116,7 +110,7 @@ class WorkflowIdentity:
         Branches and files may have `@` and `.yml` in their names, so `workflow_ref` is not searched for a
         separator: its head must be this repository and its tail this ref (federation-security A14).
         """
-        repository, _, rest = (self.workflow_ref or "").partition(_WORKFLOWS)
+        repository, _, rest = (self.workflow_ref or "").partition("/.github/workflows/")
         revision = self.ref or self.sha
         name = rest.removesuffix(f"@{revision}")
         if not revision or name == rest or repository_key(repository) != self.repository_key:
@@ -137,16 +131,16 @@ class WorkflowIdentity:
         return self.ref.removeprefix(prefix)
 
 
-_FIELDS = [it for it in fields(WorkflowIdentity) if it.name not in {"issuer", "provider"}]
+_CLAIMS = [claim for claim in fields(WorkflowIdentity) if claim.name not in {"issuer", "provider"}]
 
-CLAIM_PREFIXES = {it.name: it.metadata["prefix"] for it in _FIELDS if it.metadata}
+CLAIM_PREFIXES = {claim.name: claim.metadata["prefix"] for claim in _CLAIMS if claim.metadata}
 """Attributes that hold all claims with a prefix, by the rest of their names."""
 
-TEXT_CLAIMS = tuple(it.name for it in _FIELDS if it.type in {str, str | None})
-OPTIONAL_CLAIMS = tuple(it.name for it in _FIELDS if it.default is None)
+TEXT_CLAIMS = tuple(claim.name for claim in _CLAIMS if claim.type in {str, str | None})
+OPTIONAL_CLAIMS = tuple(claim.name for claim in _CLAIMS if claim.default is None)
 """What a token may lack."""
 
-_NAMES = tuple(it.name for it in _FIELDS if it.name not in CLAIM_PREFIXES)
+_NAMES = tuple(claim.name for claim in _CLAIMS if claim.name not in CLAIM_PREFIXES)
 _texts = attrgetter(*TEXT_CLAIMS)
 
 

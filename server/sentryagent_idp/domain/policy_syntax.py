@@ -1,10 +1,12 @@
-"""What the members of a policy may be: each function gives the fault as a sentence without its full stop, or `None`.
+"""What the fields of a policy may be: each function gives the problem as a sentence without its full stop, or `None`.
 
 A condition that can never match is refused when it is written, not found out at the first failing run.
 """
 
 import re
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from sentryagent_idp.domain.identity import is_repository, is_workflow_file
 from sentryagent_idp.domain.text import has_bidi, has_unprintable
@@ -17,56 +19,72 @@ _MAX_REFERENCE_LENGTH = 1024
 
 _FORBIDDEN_IN_REF = re.compile(r"[ ~^:?\[\\]|\.\.|@\{|//|^/|/$|\.$")
 _FORBIDDEN_COMPONENT = re.compile(r"(?:\A|/)\.|\.lock(?:\Z|/)")
-_EVENT = re.compile(r"[a-z_]+")
-_ID = re.compile(r"[0-9]{1,20}")
 
 
-def repository(name: str) -> str | None:
-    """The fault of a repository's name."""
-    if is_repository(name):
-        return None
-    return "it must be one repository as owner/repo, in ASCII and without wildcards"
+def _rule(is_valid: Callable[[Any], object], problem: str) -> Callable[[Any], str | None]:
+    return lambda value: None if is_valid(value) else problem
 
 
-def branch(name: str) -> str | None:
-    """The fault of a branch name, which may have `*` and `**` in it."""
-    return _ref_name("branch", "refs/heads/", name)
+def one_of(*words: str) -> Callable[[str], str | None]:
+    """The problem of what is not one of these words."""
+    return _rule(words.__contains__, f"it must be one of {', '.join(words)}")
 
 
-def tag(name: str) -> str | None:
-    """The fault of a tag name, which may have `*` and `**` in it."""
-    return _ref_name("tag", "refs/tags/", name)
+repository = _rule(is_repository, "it must be one repository as owner/repo, in ASCII and without wildcards")
+event = _rule(
+    re.compile(r"[a-z_]+").fullmatch,
+    "it must be the name of an event as workflows write it, such as workflow_dispatch",
+)
+numeric_id = _rule(
+    re.compile(r"[0-9]{1,20}").fullmatch, "it must be GitHub's numeric id, as a string of digits"
+)
+# `False` might be read as the opposite condition, which there is not.
+flag = _rule(lambda value: value is True, "write true, or leave it out: false would ask for nothing")
+
+
+def text(kind: str, value: str) -> str | None:
+    """The problem of a text of this kind."""
+    if not value:
+        return f"it must not be empty; leave it out where any {kind} will do"
+    if _is_deceptive(value):
+        return "it has control characters, or such as change the direction of the text"
+    if len(value.encode()) > MAX_NAME_BYTES:
+        return f"it is longer than {MAX_NAME_BYTES} bytes"
+    return None
+
+
+def _ref_name(kind: str, prefix: str, name: str) -> str | None:
+    """By git-check-ref-format(1), for what follows `prefix`; `*` is not git's there, but our wildcard."""
+    if (problem := text(kind, name)) is not None:
+        return problem
+    if name.startswith(prefix):
+        return f"write the {kind} without {prefix}, such as {name.removeprefix(prefix) or 'main'}"
+    if name.startswith("refs/"):
+        return f"no {kind} starts with refs/; branches belong in `branch`, tags in `tag`, pull requests in `events`"
+    if _FORBIDDEN_IN_REF.search(name) or _FORBIDDEN_COMPONENT.search(name):
+        return f"git allows no such {kind} name (git help check-ref-format); of the wildcards there are only * and **"
+    return None
+
+
+branch = partial(_ref_name, "branch", "refs/heads/")
+tag = partial(_ref_name, "tag", "refs/tags/")
+environment = partial(text, "environment")
 
 
 def branch_and_tag(branch_name: str | None, tag_name: str | None) -> str | None:
-    """The fault of asking for both."""
+    """The problem of asking for both."""
     if branch_name is None or tag_name is None:
         return None
     return "a run is of a branch or of a tag, never of both; write two policies"
 
 
-def environment(name: str) -> str | None:
-    """The fault of an environment's name."""
-    return text("environment", name)
-
-
 def workflow(name: str) -> str | None:
-    """The fault of the caller's workflow file name."""
-    if (fault := text("workflow", name)) is not None:
-        return fault
+    """The problem of the caller's workflow file name."""
+    if (problem := text("workflow", name)) is not None:
+        return problem
     if is_workflow_file(name):
         return None
     return "it must be the file's name under .github/workflows/ alone, such as deploy.yml"
-
-
-def called_workflow(reference: str) -> str | None:
-    """The fault of a `job_workflow_ref`."""
-    if len(reference) <= _MAX_REFERENCE_LENGTH and _is_workflow_reference(reference):
-        return None
-    return (
-        "it must be the whole claim job_workflow_ref, such as "
-        "octo-org/automation/.github/workflows/deploy.yml@refs/heads/main"
-    )
 
 
 def _is_workflow_reference(reference: str) -> bool:
@@ -77,50 +95,12 @@ def _is_workflow_reference(reference: str) -> bool:
     return is_repository(name) and has_file_and_ref and not _is_deceptive(reference)
 
 
-def one_of(*words: str) -> Callable[[str], str | None]:
-    """The fault of what is not one of these words."""
-    return lambda word: None if word in words else f"it must be one of {', '.join(words)}"
-
-
-def event(name: str) -> str | None:
-    """The fault of an event's name."""
-    if _EVENT.fullmatch(name):
-        return None
-    return "it must be the name of an event as workflows write it, such as workflow_dispatch"
-
-
-def numeric_id(value: str) -> str | None:
-    """The fault of an actor's, a repository's or an owner's id."""
-    return None if _ID.fullmatch(value) else "it must be GitHub's numeric id, as a string of digits"
-
-
-def flag(value: object) -> str | None:
-    """The fault of a flag: `False` might be read as the opposite condition, which there is not."""
-    return None if value is True else "write true, or leave it out: false would ask for nothing"
-
-
-def _ref_name(kind: str, prefix: str, name: str) -> str | None:
-    """By git-check-ref-format(1), for what follows `prefix`; `*` is not git's there, but our wildcard."""
-    if (fault := text(kind, name)) is not None:
-        return fault
-    if name.startswith(prefix):
-        return f"write the {kind} without {prefix}, such as {name.removeprefix(prefix) or 'main'}"
-    if name.startswith("refs/"):
-        return f"no {kind} starts with refs/; branches belong in `branch`, tags in `tag`, pull requests in `events`"
-    if _FORBIDDEN_IN_REF.search(name) or _FORBIDDEN_COMPONENT.search(name):
-        return f"git allows no such {kind} name (git help check-ref-format); of the wildcards there are only * and **"
-    return None
-
-
-def text(kind: str, value: str) -> str | None:
-    """The fault of a text of this kind."""
-    if not value:
-        return f"it must not be empty; leave it out where any {kind} will do"
-    if _is_deceptive(value):
-        return "it has control characters, or such as change the direction of the text"
-    if len(value.encode()) > MAX_NAME_BYTES:
-        return f"it is longer than {MAX_NAME_BYTES} bytes"
-    return None
+called_workflow = _rule(
+    # The length first: the rest takes the square of it.
+    lambda reference: len(reference) <= _MAX_REFERENCE_LENGTH and _is_workflow_reference(reference),
+    "it must be the whole claim job_workflow_ref, such as "
+    "octo-org/automation/.github/workflows/deploy.yml@refs/heads/main",
+)
 
 
 def _is_deceptive(text: str) -> bool:

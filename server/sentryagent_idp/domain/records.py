@@ -1,22 +1,26 @@
 """The JSON form of what the provider knows: one source for responses, their schemas and the audit."""
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import cache, partial
 from operator import attrgetter
-from typing import Annotated, Any, Generic, Literal, TypeVar, overload
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 # Not `typing`'s: before Python 3.12 pydantic makes schemas of these only.
 from typing_extensions import TypedDict
 
 from sentryagent_idp.domain import agent as agents
+from sentryagent_idp.domain import condition_kinds
 from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome
 from sentryagent_idp.domain.condition_kinds import Condition
 from sentryagent_idp.domain.conditions import DECLARED, json_name
 from sentryagent_idp.domain.trust_policy import TrustPolicy
 
 Item = TypeVar("Item")
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,19 +123,23 @@ class TracedPolicy(TypedDict):
     failed: list[FailedCondition]
 
 
-@overload
-def timestamp(moment: datetime) -> str: ...
-@overload
-def timestamp(moment: datetime | None) -> str | None: ...
-
-
-def timestamp(moment: datetime | None) -> str | None:
+def timestamp(moment: datetime) -> str:
     """ISO 8601 in UTC with `Z`; the fraction is left out where it is zero."""
-    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def json_value(value: Any) -> Any:
-    """A value of a field as answers and audit have it."""
+def _record(kind: type[Record], source: object) -> Record:
+    """The fields of `kind`, from the attributes with their names in snake case."""
+    names = kind.__annotations__
+    return kind(**{name: _json_value(getattr(source, _attribute(name))) for name in names})
+
+
+@cache
+def _attribute(name: str) -> str:
+    return re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", name)
+
+
+def _json_value(value: Any) -> Any:
     convert = _JSON.get(type(value))
     return value if convert is None else convert(value)
 
@@ -140,52 +148,35 @@ _JSON: Mapping[type, Callable[[Any], Any]] = {
     datetime: timestamp,
     UUID: str,
     tuple: list,
-    dict: lambda members: {name: json_value(value) for name, value in members.items()},
+    dict: lambda fields: {name: _json_value(value) for name, value in fields.items()},
+    agents.RegisteredBy: partial(_record, RegisteredBy),
 }
 
 
 def policy_fields() -> Iterator[tuple[str, Condition | None]]:
     """The fields of a policy in the order of an answer, the conditions in their place with their declarations."""
-    for it in fields(TrustPolicy):
-        if it.name == "conditions":
+    for field in fields(TrustPolicy):
+        if field.name == "conditions":
             yield from DECLARED.items()
         else:
-            yield it.name, None
+            yield field.name, None
 
 
 _POLICY_FIELDS = list(policy_fields())
 _POLICY_NAMES = [json_name(name) for name, _ in _POLICY_FIELDS]
-_policy_values = attrgetter(*(f"conditions.{name}" if it else name for name, it in _POLICY_FIELDS))
+_policy_values = attrgetter(
+    *(f"conditions.{name}" if condition else name for name, condition in _POLICY_FIELDS)
+)
 
 
 def policy_record(policy: TrustPolicy) -> dict[str, Any]:
     """A trust policy, with every field that an admin may set and those that the server sets."""
-    return dict(zip(_POLICY_NAMES, map(json_value, _policy_values(policy)), strict=True))
+    return dict(zip(_POLICY_NAMES, map(_json_value, _policy_values(policy)), strict=True))
 
 
 def agent_record(agent: agents.Agent) -> Agent:
     """An agent."""
-    repository = agent.registered_by
-    return {
-        "agentId": str(agent.agent_id),
-        "email": agent.email,
-        "description": agent.description,
-        "agentType": agent.agent_type,
-        "version": agent.version,
-        "capabilities": list(agent.capabilities),
-        "owner": agent.owner,
-        "deploymentEnv": agent.deployment_env,
-        "status": agent.status,
-        "registeredBy": None
-        if repository is None
-        else {
-            "provider": repository.provider,
-            "repository": repository.repository,
-            "repositoryId": repository.repository_id,
-        },
-        "createdAt": timestamp(agent.created_at),
-        "updatedAt": timestamp(agent.updated_at),
-    }
+    return _record(Agent, agent)
 
 
 def credential_record(credential: agents.Credential) -> Credential:
@@ -195,27 +186,19 @@ def credential_record(credential: agents.Credential) -> Credential:
         "clientId": str(credential.agent_id),
         "status": "active" if credential.revoked_at is None else "revoked",
         "createdAt": timestamp(credential.created_at),
-        "expiresAt": timestamp(credential.expires_at),
-        "revokedAt": timestamp(credential.revoked_at),
+        "expiresAt": _json_value(credential.expires_at),
+        "revokedAt": _json_value(credential.revoked_at),
     }
 
 
 def audit_entry(record: AuditRecord) -> AuditEntry:
     """One line of the audit."""
-    return {
-        "eventId": str(record.event_id),
-        "timestamp": timestamp(record.timestamp),
-        "action": record.action,
-        "outcome": record.outcome,
-        "actor": record.actor,
-        "agentId": _text(record.agent_id),
-        "policyId": _text(record.policy_id),
-        "policyVersion": record.policy_version,
-        "repository": record.repository,
-        "requestId": record.request_id,
-        "address": record.address,
-        "details": dict(record.details),
-    }
+    return _record(AuditEntry, record)
+
+
+def failed_condition(failed: condition_kinds.FailedCondition) -> FailedCondition:
+    """A condition that the run does not meet."""
+    return _record(FailedCondition, failed)
 
 
 def changes(
@@ -230,7 +213,3 @@ def changes(
         for name, value in after.items()
         if before[name] != value and name not in bookkeeping
     }
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)

@@ -17,16 +17,16 @@ from sentryagent_idp.domain.records import timestamp
 from sentryagent_idp.domain.trust_policy import Denied, Evaluation, TrustPolicy
 
 _REF = frozenset({"branch", "tag"})
+_OFF = frozenset({"enabled", "expiresAt"})
 _MERGE_QUEUE = re.compile(r"(gh-readonly-queue/.+)/pr-[0-9]+-[0-9a-f]+")
 
 
 def nearest_first(evaluations: Iterable[Evaluation], agent_id: UUID | None) -> list[Evaluation]:
     """The policies by how little keeps the run out: those for the agent that it asks for before all others."""
 
-    def distance(it: Evaluation) -> tuple[Any, ...]:
-        is_off = any(failure.condition in {"enabled", "expiresAt"} for failure in it.failed)
-        policy = it.policy
-        return policy.agent_id != agent_id, len(it.failed), is_off, policy.created_at, policy.id
+    def distance(evaluation: Evaluation) -> tuple[Any, ...]:
+        policy, is_off = evaluation.policy, bool(evaluation.failed_names & _OFF)
+        return policy.agent_id != agent_id, len(evaluation.failed), is_off, policy.created_at, policy.id
 
     return sorted(evaluations, key=distance)
 
@@ -38,17 +38,17 @@ def suggested_policy(
     if identity.event_name in DEFAULT_DENIED_EVENTS or not denied.agent_is_active:
         return None
     nearest = next(iter(nearest_first(denied.evaluations, agent_id)), None)
-    failed = {failure.condition for failure in nearest.failed} if nearest else set()
+    failed: set[str] = nearest.failed_names if nearest else set()
     wanted = _conditions(nearest.policy.conditions if nearest else Conditions(), failed, identity)
     # What was switched off must not come back by a paste, a copy of an expired policy would be born expired, and of one
     # that is there already a POST makes no second.
-    if wanted is None or failed & {"enabled", "expiresAt"} or _is_taken(wanted, denied, agent_id):
+    if wanted is None or failed & _OFF or _is_taken(wanted, denied, agent_id):
         return None
     return {
         "provider": identity.provider,
         "repository": identity.repository,
         **({"agentId": str(agent_id)} if agent_id else {}),
-        **conditions.members(wanted),
+        **conditions.by_json_name(wanted),
         "repositoryId": identity.repository_id,
         "repositoryOwnerId": identity.repository_owner_id,
         **(_terms(nearest.policy, agent_id) if nearest else {}),
@@ -57,20 +57,19 @@ def suggested_policy(
 
 def _conditions(template: Conditions, failed: Collection[str], run: WorkflowIdentity) -> Conditions | None:
     """The template with the run's values where it fails; `None` where the run has none to put there."""
-    set_ones = {name: value for name in DECLARED if (value := getattr(template, name)) is not None}
     # Of several events always the run's own: among the others may be such that strangers can cause (A6).
-    own = {
+    values = {
         name: DECLARED[name].suggested(value, run)
-        for name, value in set_ones.items()
+        for name, value in conditions.wanted_by(template).items()
         if name not in _REF and (DECLARED[name].json_name in failed or name == "events")
     }
-    if None in own.values() or not _can_be_named(run):
+    if None in values.values() or not _can_be_named(run):
         return None
     if template.environment is None:
-        own["environment"] = DECLARED["environment"].suggested(None, run)
+        values["environment"] = DECLARED["environment"].suggested(None, run)
     if not template.names_ref or _REF & set(failed):
-        own |= {"branch": run.branch and _lasting(run.branch), "tag": run.tag}
-    return replace(template, **own)
+        values |= {"branch": run.branch and _lasting(run.branch), "tag": run.tag}
+    return replace(template, **values)
 
 
 def _lasting(branch: str) -> str:
@@ -82,24 +81,21 @@ def _lasting(branch: str) -> str:
 def _can_be_named(run: WorkflowIdentity) -> bool:
     """Whether a policy can name the run's repository and ref."""
     # A name with a `*` in it would be read as a wildcard, and let in more than this run.
-    if run.branch is not None:
-        fault = policy_syntax.branch(run.branch)
-    else:
-        fault = "no branch, no tag" if run.tag is None else policy_syntax.tag(run.tag)
     name = run.branch or run.tag or ""
-    ids = (run.repository_id, run.repository_owner_id)
-    return (
-        fault is None
-        and patterns.is_exact(name)
-        and policy_syntax.repository(run.repository) is None
-        and all(policy_syntax.numeric_id(it) is None for it in ids)
+    problems = (
+        policy_syntax.branch(name) if run.tag is None else policy_syntax.tag(name),
+        policy_syntax.repository(run.repository),
+        policy_syntax.numeric_id(run.repository_id),
+        policy_syntax.numeric_id(run.repository_owner_id),
     )
+    return patterns.is_exact(name) and not any(problems)
 
 
 def _is_taken(wanted: Conditions, denied: Denied, agent_id: UUID | None) -> bool:
     """Whether the agent has a policy with these conditions: it is switched off or expired, so a PUT is the remedy."""
-    same = (it.policy.conditions for it in denied.evaluations if it.policy.agent_id == agent_id)
-    return any(conditions.canonical(it) == conditions.canonical(wanted) for it in same)
+    policies = (evaluation.policy for evaluation in denied.evaluations)
+    taken = (conditions.canonical(policy.conditions) for policy in policies if policy.agent_id == agent_id)
+    return conditions.canonical(wanted) in taken
 
 
 def _terms(nearest: TrustPolicy, agent_id: UUID | None) -> dict[str, Any]:
@@ -107,7 +103,7 @@ def _terms(nearest: TrustPolicy, agent_id: UUID | None) -> dict[str, Any]:
     terms = {
         "scopes": nearest.scopes if nearest.agent_id in {None, agent_id} else None,
         "maxTtl": nearest.max_ttl,
-        "expiresAt": timestamp(nearest.expires_at),
+        "expiresAt": nearest.expires_at and timestamp(nearest.expires_at),
         "trustRegistered": nearest.trust_registered if agent_id is None else None,
     }
     return {name: value for name, value in terms.items() if value is not None}

@@ -18,7 +18,7 @@ def ascii_lower(text: str) -> str:
 
 def has_unprintable(text: str, *, besides: str = "") -> bool:
     """Whether the text has control characters or line separators: they forge lines in logs, and PostgreSQL has no NUL."""
-    return any(unicodedata.category(it) in _UNPRINTABLE_CATEGORIES and it not in besides for it in text)
+    return any(unicodedata.category(char) in _UNPRINTABLE_CATEGORIES and char not in besides for char in text)
 
 
 def has_bidi(text: str) -> bool:

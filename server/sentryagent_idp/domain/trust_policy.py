@@ -2,41 +2,24 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
-from sentryagent_idp.domain import conditions as condition
-from sentryagent_idp.domain import patterns, scopes
+from sentryagent_idp.domain import conditions, patterns, scopes
 from sentryagent_idp.domain.condition_kinds import FailedCondition
 from sentryagent_idp.domain.conditions import Conditions
 from sentryagent_idp.domain.identity import GITHUB, WorkflowIdentity, repository_key
 from sentryagent_idp.domain.scopes import BOOTSTRAP_SCOPES, DEFAULT_POLICY_SCOPES
-
-__all__ = [
-    "USE_IS_RECORDED_EVERY",
-    "Allowed",
-    "Conditions",
-    "Decision",
-    "DenialReason",
-    "Denied",
-    "Evaluation",
-    "FailedCondition",
-    "ScopeRefused",
-    "TrustPolicy",
-    "conditions_key",
-    "decide",
-    "effective_ttl",
-    "granted_scopes",
-]
-
 
 USE_IS_RECORDED_EVERY = timedelta(minutes=1)
 """How exact `last_used_at` is: exchanges of one policy must not queue for its row."""
 
 _DISABLED = "The policy is switched off; set `enabled` to true to let it count."
 _EXPIRED = "The policy's `expiresAt` is past; set a later one, or remove it."
+_NOT_A_CANDIDATE = frozenset({"agentId", "enabled", "expiresAt"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +58,10 @@ class TrustPolicy:
         """Whether the policy counts at `now`: enabled and not expired."""
         return self.enabled and (self.expires_at is None or now < self.expires_at)
 
+    def derived(self, **fields: Any) -> "TrustPolicy":
+        """The policy that an agent gets if it registers under this one; `fields` are those that do not follow it."""
+        return replace(self, trust_registered=False, derived_from=self.id, **fields)
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyFilter:
@@ -86,7 +73,7 @@ class PolicyFilter:
 
 
 def is_use_due(last_used_at: datetime | None, now: datetime) -> bool:
-    """Whether a use at `now` is to be noted, after the one that was noted last."""
+    """Whether a use at `now` is to be recorded, after the last one that was."""
     return last_used_at is None or now - last_used_at >= USE_IS_RECORDED_EVERY
 
 
@@ -111,10 +98,15 @@ class Evaluation:
     failed: tuple[FailedCondition, ...]
 
     @property
+    def failed_names(self) -> set[str]:
+        """The conditions in `failed`."""
+        return {failure.condition for failure in self.failed}
+
+    @property
     def matched(self) -> tuple[str, ...]:
         """The conditions that the policy sets and the run fulfils, by their JSON names."""
-        failed = {failure.condition for failure in self.failed}
-        return tuple(name for name in condition.members(self.policy.conditions) if name not in failed)
+        failed = self.failed_names
+        return tuple(name for name in conditions.by_json_name(self.policy.conditions) if name not in failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,24 +147,21 @@ def decide(
         for policy in policies
         if _is_of_repository(policy, identity)
     )
-    if any(_has_other_ids(it.policy, identity) for it in evaluations if it.policy.is_live(now)):
+    live = (evaluation.policy for evaluation in evaluations if evaluation.policy.is_live(now))
+    if any(_has_other_ids(policy, identity) for policy in live):
         return Denied(DenialReason.IDENTITY_CHANGED, evaluations)
     if agent_id is not None and not agent_is_active:
         return Denied(DenialReason.TRUST_POLICY_VIOLATION, evaluations, agent_is_active=False)
-    matching = [it.policy for it in evaluations if not it.failed]
+    matching = [evaluation.policy for evaluation in evaluations if not evaluation.failed]
     if matching:
         return Allowed(min(matching, key=_precedence), evaluations)
-    candidates = [it for it in evaluations if _is_candidate(it.policy, agent_id, now)]
-    return Denied(_reason(candidates, identity), evaluations)
+    return Denied(_reason(evaluations, identity), evaluations)
 
 
 def _is_of_repository(policy: TrustPolicy, identity: WorkflowIdentity) -> bool:
     # The store was asked for these only. If that ever breaks, one issuer must not speak for another (B16).
-    return (policy.issuer, policy.provider, policy.repository_key) == (
-        identity.issuer,
-        identity.provider,
-        identity.repository_key,
-    )
+    repository = (identity.issuer, identity.provider, identity.repository_key)
+    return (policy.issuer, policy.provider, policy.repository_key) == repository
 
 
 def _has_other_ids(policy: TrustPolicy, identity: WorkflowIdentity) -> bool:
@@ -183,14 +172,10 @@ def _has_other_ids(policy: TrustPolicy, identity: WorkflowIdentity) -> bool:
     }
 
 
-def _is_candidate(policy: TrustPolicy, agent_id: UUID | None, now: datetime) -> bool:
-    return policy.agent_id == agent_id and policy.is_live(now)
-
-
 def _evaluate(
     policy: TrustPolicy, identity: WorkflowIdentity, agent_id: UUID | None, now: datetime
 ) -> Evaluation:
-    failed = condition.failures(policy.conditions, identity)
+    failed = conditions.failures(policy.conditions, identity)
     return Evaluation(policy, (*_administrative_failures(policy, agent_id, now), *failed))
 
 
@@ -198,35 +183,35 @@ def _administrative_failures(
     policy: TrustPolicy, agent_id: UUID | None, now: datetime
 ) -> Iterable[FailedCondition]:
     if policy.agent_id != agent_id:
-        expected, actual = (str(it) if it else None for it in (policy.agent_id, agent_id))
-        yield FailedCondition("agentId", expected, actual, _agent_hint(policy.agent_id, agent_id))
+        hint = _agent_hint(policy.agent_id, agent_id)
+        yield FailedCondition("agentId", policy.agent_id, agent_id, hint)
     if not policy.enabled:
         yield FailedCondition("enabled", True, False, _DISABLED)
     if policy.expires_at is not None and now >= policy.expires_at:
         yield FailedCondition("expiresAt", policy.expires_at, now, _EXPIRED)
 
 
-def _agent_hint(policys: UUID | None, asked: UUID | None) -> str:
-    """Why a policy of the same repository is no candidate."""
-    if policys is None:
+def _agent_hint(policy_agent: UUID | None, requested: UUID | None) -> str:
+    if policy_agent is None:
         return "This is a bootstrap policy, for registering agents; add a policy with this `agentId`."
-    if asked is None:
+    if requested is None:
         return "This policy is for one agent; ask with its `agentId`, or add a bootstrap policy without one."
     return "This policy is for another agent; correct the `agentId` that you ask with, or add a policy for this one."
 
 
 def _precedence(policy: TrustPolicy) -> tuple[int, bool, datetime, UUID]:
     """Smallest first: most conditions, then one exact branch or tag, then the oldest; the id settles the rest."""
-    conditions = policy.conditions
-    named = conditions.branch if conditions.branch is not None else conditions.tag
-    is_exact = named is not None and patterns.is_exact(named)
-    return (-len(condition.members(conditions)), not is_exact, policy.created_at, policy.id)
+    wanted = conditions.wanted_by(policy.conditions)
+    ref = wanted.get("branch", wanted.get("tag", "*"))
+    return (-len(wanted), not patterns.is_exact(ref), policy.created_at, policy.id)
 
 
-def _reason(candidates: Sequence[Evaluation], identity: WorkflowIdentity) -> DenialReason:
-    if identity.ref_type is None and any(it.policy.conditions.names_ref for it in candidates):
+def _reason(evaluations: Iterable[Evaluation], identity: WorkflowIdentity) -> DenialReason:
+    candidates = [evaluation for evaluation in evaluations if not evaluation.failed_names & _NOT_A_CANDIDATE]
+    names_ref = any(candidate.policy.conditions.names_ref for candidate in candidates)
+    if identity.ref_type is None and names_ref:
         return DenialReason.REF_TYPE_MISSING
-    failed = [{failure.condition for failure in it.failed} for it in candidates]
+    failed = [candidate.failed_names for candidate in candidates]
     if {"branch"} in failed or {"tag"} in failed:
         return DenialReason.BRANCH_NOT_PERMITTED
     return DenialReason.TRUST_POLICY_VIOLATION
@@ -239,7 +224,7 @@ def conditions_key(policy: TrustPolicy) -> str:
         "provider": policy.provider,
         "agentId": str(policy.agent_id) if policy.agent_id else None,
         "repository": policy.repository_key,
-        **condition.canonical(policy.conditions),
+        **conditions.canonical(policy.conditions),
     }
     return json.dumps(content, sort_keys=True, separators=(",", ":"))
 

@@ -29,12 +29,11 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection, Row
 
 from sentryagent_idp.domain import condition_kinds
-from sentryagent_idp.domain.conditions import DECLARED
+from sentryagent_idp.domain.conditions import DECLARED, Conditions
 from sentryagent_idp.domain.records import Page
 from sentryagent_idp.domain.text import ascii_lower
 from sentryagent_idp.domain.trust_policy import (
     USE_IS_RECORDED_EVERY,
-    Conditions,
     PolicyFilter,
     TrustPolicy,
     conditions_key,

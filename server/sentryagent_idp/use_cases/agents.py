@@ -20,21 +20,7 @@ from sentryagent_idp.domain.records import Page, agent_record, changes
 from sentryagent_idp.domain.trust_policy import TrustPolicy
 from sentryagent_idp.errors import AgentAlreadyExists, AgentDecommissioned, AgentNotFound, Forbidden
 from sentryagent_idp.ports import Clock, NewId, Store, Transaction
-from sentryagent_idp.use_cases.audit import Auditor
-
-
-@dataclass(frozen=True, slots=True)
-class AgentDraft:
-    """A new agent as its caller describes it."""
-
-    email: str
-    description: str | None
-    agent_type: str
-    version: str
-    capabilities: tuple[str, ...]
-    owner: str | None
-    deployment_env: str
-
+from sentryagent_idp.use_cases.audit import Auditor, of_policy
 
 _STATUS_ACTIONS = {
     AgentStatus.SUSPENDED: Action.AGENT_SUSPENDED,
@@ -51,32 +37,27 @@ class Registration:
     clock: Clock
     new_id: NewId
 
-    def register(self, caller: Caller, draft: AgentDraft, context: RequestContext) -> Agent:
+    def register(self, caller: Caller, fields: Mapping[str, Any], context: RequestContext) -> Agent:
         """Create an agent; under a policy with `trustRegistered`, the policy that lets it get tokens with it.
 
-        Raises `AgentAlreadyExists`, `Forbidden`, `DatabaseUnavailable`.
+        `fields` are those of `Agent` that its caller writes. Without an `owner`, its own repository's owner or the
+        caller owns it. Raises `AgentAlreadyExists`, `Forbidden`, `DatabaseUnavailable`.
         """
         if caller.kind is CallerKind.AGENT:
             raise Forbidden("An agent cannot register agents; use a bootstrap token or an admin token.")
-        agent = self._new_agent(caller, draft)
+        agent = self._new_agent(caller, fields)
         with self.store.write() as tx:
             try:
                 tx.agents.add(agent)
             except AgentAlreadyExists as taken:
-                raise _taken(caller, tx.agents.by_email(draft.email)) from taken
+                raise _taken(caller, tx.agents.by_email(agent.email)) from taken
             derived = self._trust(tx, caller, agent)
-            self._audit(tx, context, Action.AGENT_CREATED, caller, agent, after=agent_record(agent))
+            self.auditor.change(tx, context, Action.AGENT_CREATED, caller, agent, after=agent_record(agent))
             if derived:
+                details = {"derivedFrom": str(derived.derived_from)}
+                about = of_policy(derived)
                 self.auditor.success(
-                    tx,
-                    context,
-                    Action.POLICY_CREATED,
-                    caller.subject,
-                    agent_id=agent.agent_id,
-                    policy_id=derived.id,
-                    policy_version=derived.version,
-                    repository=derived.repository,
-                    details={"derivedFrom": str(derived.derived_from)},
+                    tx, context, Action.POLICY_CREATED, caller.subject, **about, details=details
                 )
         return agent
 
@@ -116,7 +97,7 @@ class Registration:
             )
             # An agent's `version` is its software's, unlike a policy's.
             difference = changes(agent_record(agent), agent_record(changed), bookkeeping=("updatedAt",))
-            self._audit(tx, context, action, caller, changed, changed=difference)
+            self.auditor.change(tx, context, action, caller, changed, changed=difference)
         return changed
 
     def decommission(self, caller: Caller, agent_id: UUID, context: RequestContext) -> None:
@@ -130,78 +111,44 @@ class Registration:
                 raise Forbidden("An agent cannot decommission itself; an admin or its repository can.")
             ended = replace(agent, status=AgentStatus.DECOMMISSIONED, updated_at=self.clock())
             tx.agents.replace(ended)
-            self._audit(tx, context, Action.AGENT_DECOMMISSIONED, caller, ended)
+            self.auditor.change(tx, context, Action.AGENT_DECOMMISSIONED, caller, ended)
 
-    def _new_agent(self, caller: Caller, draft: AgentDraft) -> Agent:
+    def _new_agent(self, caller: Caller, fields: Mapping[str, Any]) -> Agent:
         now = self.clock()
         repository = _registered_by(caller)
+        owner = repository.repository.partition("/")[0] if repository else caller.subject
         return Agent(
             agent_id=self.new_id(),
-            email=draft.email,
-            description=draft.description,
-            agent_type=draft.agent_type,
-            version=draft.version,
-            capabilities=draft.capabilities,
-            owner=draft.owner or (repository.repository.partition("/")[0] if repository else caller.subject),
-            deployment_env=draft.deployment_env,
             status=AgentStatus.ACTIVE,
             registered_by=repository,
             created_at=now,
             updated_at=now,
+            **{**fields, "owner": fields["owner"] or owner},
         )
 
     def _trust(self, tx: Transaction, caller: Caller, agent: Agent) -> TrustPolicy | None:
         """Write the agent's own policy where the bootstrap policy of this token says so."""
-        if caller.kind is not CallerKind.BOOTSTRAP:
+        run = agent.registered_by
+        if run is None:
             return None
         bootstrap = tx.policies.get(UUID(caller.provenance["policy_id"]))
         if bootstrap is None or not bootstrap.trust_registered or not bootstrap.is_live(agent.created_at):
             return None
         # Since the token was issued, the policy may have been turned to another repository, or pinned to another of
         # the same name: neither of them registered this agent. The exchange pins, so a missing id was removed since.
-        run = caller.provenance
-        if (bootstrap.repository_key, bootstrap.repository_id) != (
-            repository_key(run["repository"]),
-            run["repository_id"],
-        ):
+        registrar = (repository_key(run.repository), run.repository_id)
+        if (bootstrap.repository_key, bootstrap.repository_id) != registrar:
             return None
-        derived = derive(bootstrap, agent, self.new_id())
+        derived = bootstrap.derived(
+            id=self.new_id(),
+            agent_id=agent.agent_id,
+            created_at=agent.created_at,
+            updated_at=agent.created_at,
+            last_used_at=None,
+            version=1,
+        )
         tx.policies.add(derived)
         return derived
-
-    def _audit(
-        self,
-        tx: Transaction,
-        context: RequestContext,
-        action: Action,
-        caller: Caller,
-        agent: Agent,
-        **details: Any,
-    ) -> None:
-        self.auditor.success(
-            tx,
-            context,
-            action,
-            caller.subject,
-            agent_id=agent.agent_id,
-            repository=caller.provenance.get("repository"),
-            details={"tokenJti": caller.jti, **details},
-        )
-
-
-def derive(bootstrap: TrustPolicy, agent: Agent, policy_id: UUID) -> TrustPolicy:
-    """The agent-scoped policy that a bootstrap policy with `trustRegistered` gives to an agent."""
-    return replace(
-        bootstrap,
-        id=policy_id,
-        agent_id=agent.agent_id,
-        trust_registered=False,
-        derived_from=bootstrap.id,
-        created_at=agent.created_at,
-        updated_at=agent.created_at,
-        last_used_at=None,
-        version=1,
-    )
 
 
 def _registered_by(caller: Caller) -> RegisteredBy | None:

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+from sentryagent_idp.domain.agent import Agent, Credential
 from sentryagent_idp.domain.audit import Action, AuditFilter, AuditRecord, Outcome, RequestContext
+from sentryagent_idp.domain.caller import Caller
 from sentryagent_idp.domain.records import Page
+from sentryagent_idp.domain.trust_policy import TrustPolicy
 from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 
 
@@ -21,11 +24,24 @@ class Auditor:
         """Record that `actor` did `action`; `about` holds the other fields of `AuditRecord`."""
         tx.audit.append(self.record(context, action, Outcome.SUCCESS, actor, **about))
 
-    def failure(
-        self, tx: Transaction, context: RequestContext, action: Action, actor: str, **about: Any
+    def change(
+        self,
+        tx: Transaction,
+        context: RequestContext,
+        action: Action,
+        caller: Caller,
+        target: Agent | Credential | TrustPolicy,
+        **details: Any,
     ) -> None:
-        """Record that `actor` was refused `action`."""
-        tx.audit.append(self.record(context, action, Outcome.FAILURE, actor, **about))
+        """Record that `caller` did `action` to `target`, with the `jti` of its token among the details."""
+        about = {"agent_id": target.agent_id, "repository": caller.provenance.get("repository")}
+        if isinstance(target, TrustPolicy):
+            about |= of_policy(target)
+        if isinstance(target, Credential):
+            details["credentialId"] = str(target.credential_id)
+        self.success(
+            tx, context, action, caller.subject, **about, details={"tokenJti": caller.jti, **details}
+        )
 
     def record(
         self, context: RequestContext, action: Action, outcome: Outcome, actor: str, **about: Any
@@ -41,6 +57,16 @@ class Auditor:
             address=context.address,
             **about,
         )
+
+
+def of_policy(policy: TrustPolicy) -> dict[str, Any]:
+    """The fields of an `AuditRecord` that name a policy."""
+    return {
+        "agent_id": policy.agent_id,
+        "policy_id": policy.id,
+        "policy_version": policy.version,
+        "repository": policy.repository,
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,12 +82,10 @@ def revocation_reason(tx: Transaction, caller: Caller) -> str | None:
         return "token_revoked"
     if not agent_is_active(tx, caller.agent_id):
         return "agent_not_active"
-    return None if _client_is_live(tx, caller.admin_client_id) else "client_revoked"
-
-
-def _client_is_live(tx: Transaction, client_id: str | None) -> bool:
-    client = None if client_id is None else tx.clients.get(client_id)
-    return client_id is None or (client is not None and client.is_live)
+    if caller.admin_client_id is None:
+        return None
+    client = tx.clients.get(caller.admin_client_id)
+    return None if client and client.is_live else "client_revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +109,9 @@ class ClientAuthentication:
             client, hashes = self._look_up(tx, client_id, unverified_secret)
         matches = self.hashing.matches_any(hashes or [client_secret.decoy()], unverified_secret)
         if client is None or not matches:
-            self._count(client, context)
+            # Counted, not audited one by one: anybody can guess for ever.
+            actor = client.client_id if client else NOBODY
+            self.rejections.note(InvalidClient.code, "secret_refused", context.address, actor)
             raise InvalidClient("The client_id or the client_secret is wrong, or the client is not active.")
         return client
 
@@ -142,11 +142,6 @@ class ClientAuthentication:
         found = [stored for stored in live if client_secret.is_of(stored, unverified_secret)][:1]
         undigested = [stored for stored in live if not client_secret.has_digest(stored)]
         return found or undigested[-MAX_LIVE_CREDENTIALS:]
-
-    def _count(self, client: AuthenticatedClient | None, context: RequestContext) -> None:
-        """Counted, not audited one by one: anybody can guess for ever."""
-        actor = client.client_id if client else NOBODY
-        self.rejections.note(InvalidClient.code, "secret_refused", context.address, actor)
 
 
 def _uuid(text: str) -> UUID | None:

@@ -39,14 +39,10 @@ class KeyRing:
 
     passphrases: Passphrases = field(repr=False)
     on_unreadable: Callable[[UnreadableKey], None] = _raise
-    _held: KeySet | None = None
+    held: KeySet | None = field(default=None, init=False)
+    """The key set as it was read last."""
     _unreadable: frozenset[StoredKey] = frozenset()
     _lock: Lock = field(default_factory=Lock)
-
-    @property
-    def held(self) -> KeySet | None:
-        """The key set as it was read last."""
-        return self._held
 
     def current(self, tx: Transaction) -> KeySet:
         """The key set as the database has it now.
@@ -54,14 +50,14 @@ class KeyRing:
         Raises `DatabaseUnavailable` if the database has no key to sign with.
         """
         version = tx.signing_keys.version()
-        held = self._held
+        held = self.held
         if held is not None and held.version == version:
             return held
         with self._lock:
             # Meanwhile another thread may have read them: a change is seen by all at the same moment.
-            if self._held is None or self._held.version != version:
-                self._held = self._load(tx, version, self._held.by_kid if self._held else {})
-            return self._held
+            if self.held is None or self.held.version != version:
+                self.held = self._load(tx, version, self.held.by_kid if self.held else {})
+            return self.held
 
     def _load(self, tx: Transaction, version: int, known: Mapping[str, SigningKey]) -> KeySet:
         """The keys of the database that can be trusted; those that are known already are not read again."""

@@ -39,14 +39,14 @@ class ReadinessCheck:
 
     def run(self) -> Readiness:
         """The present state, `ready` if every part that an exchange needs is there; raises nothing."""
-        database, migrations, signing_key = "ok", "ok", "ok"
+        database = migrations = "ok"
         try:
             if self.migrations_pending():
-                migrations = "pending; run `sentryagent-idp migrate`"
+                migrations, signing_key = "pending; run `sentryagent-idp migrate`", "unknown"
+            else:
+                signing_key = self._signing_key()
         except DatabaseUnavailable:
             database = migrations = signing_key = "unavailable"
-        else:
-            signing_key = self._signing_key(migrations)
         return {
             "status": "ready" if {database, migrations, signing_key} == {"ok"} else "unavailable",
             "database": database,
@@ -55,9 +55,7 @@ class ReadinessCheck:
             "issuerKeys": dict(self.issuer_keys.status()),
         }
 
-    def _signing_key(self, migrations: str) -> str:
-        if migrations != "ok":
-            return "unknown"
+    def _signing_key(self) -> str:
         try:
             with self.store.read() as tx:
                 self.keys.current(tx)

@@ -5,13 +5,13 @@ refusal of its kind in a minute is audited at once and in full, the others of th
 """
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 from uuid import UUID
 
-from sentryagent_idp.domain.audit import Action, RequestContext, cut_to_size
+from sentryagent_idp.domain.audit import Action, Outcome, RequestContext, cut_to_size
 from sentryagent_idp.domain.identity import WorkflowIdentity
 from sentryagent_idp.errors import ExchangeRefused, InvalidOidcToken
 from sentryagent_idp.ports import NewId, Store
@@ -23,39 +23,22 @@ NOBODY = "unverified"
 
 _OTHERS = "others"
 _MAX_KINDS = 100
-"""Kinds of a group that are kept apart: what a stranger can add to the audit in a minute, in each process."""
-_MAX_OF_SOURCE = 5
-"""Kinds of one repository in a group: one that asks for ever new agents must not hide the refusals of others."""
+"""What a stranger can add to the audit in a minute, in each process."""
+_MAX_OF_REPOSITORY = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A kind of refusal before the signature: its code and reason, whom it met, and the address or /64 that asked."""
+    """A kind of refusal before the signature: its code, reason and actor, and the address or /64 that sent the request."""
 
     code: str
     reason: str
     address: str | None
     actor: str
 
-    @property
-    def group(self) -> Hashable:
-        """What shares a bound: all of these."""
-        return None
-
-    @property
-    def source(self) -> Hashable:
-        """Who has a bound within the group: nobody, for nobody has proven anything."""
-        return self
-
-    @property
-    def rest_of_source(self) -> "Rejection":
-        """The kind that stands for those of this source beyond its bound."""
-        return self
-
-    @property
-    def others(self) -> "Rejection":
-        """The kind that stands for those beyond the bound."""
-        return Rejection(self.code, self.reason, _OTHERS, NOBODY)
+    def bounds(self) -> Sequence["Bound"]:
+        """One for all of these."""
+        return [(None, _MAX_KINDS, Rejection(self.code, self.reason, _OTHERS, NOBODY))]
 
     def record(self) -> dict[str, Any]:
         """What a record of it says, as fields of `AuditRecord`."""
@@ -65,7 +48,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A kind of refusal of a verified run: `reason` is in words of ours, the repository is told by its id.
+    """A kind of refusal of a verified run: `reason` is in words of ours, the repository is known by its id.
 
     `repository` and `actor` are those of the first run of the kind.
     """
@@ -80,41 +63,31 @@ class Refusal:
     address: None = None
     """Runs of one repository come from many addresses."""
 
-    @property
-    def group(self) -> Hashable:
-        """What shares a bound: strangers, who all fail for the same few reasons, crowd out none with another one."""
-        return self.code, self.reason
+    def bounds(self) -> Sequence["Bound"]:
+        """One for each code and reason, and one for each repository within it.
 
-    @property
-    def source(self) -> Hashable:
-        """Who has a bound within the group: a repository."""
-        return self.code, self.reason, self.issuer, self.repository_id
-
-    @property
-    def rest_of_source(self) -> "Refusal":
-        """The kind that stands for those of this repository beyond its bound."""
-        return replace(self, agent_id=None, actor=_OTHERS)
-
-    @property
-    def others(self) -> "Refusal":
-        """The kind that stands for those beyond the bound."""
-        return replace(
-            self, issuer=_OTHERS, repository_id=_OTHERS, agent_id=None, repository=None, actor=_OTHERS
-        )
+        So strangers, who all fail for the same few reasons, crowd out no other reason, and a repository that asks for
+        ever new agents hides no other repository.
+        """
+        rest = replace(self, agent_id=None, actor=_OTHERS)
+        others = replace(rest, issuer=_OTHERS, repository_id=_OTHERS, repository=None)
+        cause = (self.code, self.reason)
+        return [
+            (cause, _MAX_KINDS, others),
+            ((*cause, self.issuer, self.repository_id), _MAX_OF_REPOSITORY, rest),
+        ]
 
     def record(self) -> dict[str, Any]:
         """What a record of it says, as fields of `AuditRecord`."""
         details = {"code": self.code, "reason": self.reason, "repository_id": self.repository_id}
-        return {
-            "action": Action.TOKEN_REFUSED,
-            "actor": self.actor,
-            "agent_id": self.agent_id,
-            "repository": self.repository,
-            "details": details,
-        }
+        about = {"agent_id": self.agent_id, "repository": self.repository}
+        return {"action": Action.TOKEN_REFUSED, "actor": self.actor, **about, "details": details}
 
 
 Kind = Rejection | Refusal
+
+Bound = tuple[Hashable, int, Kind]
+"""What shares a bound, how many kinds of it are kept apart, and the kind that stands for the others."""
 
 
 @dataclass(slots=True)
@@ -167,12 +140,11 @@ class RejectionCounter:
         """The kind under which it is counted: its own, or beyond the bound that of all others."""
         if kind in self._counts:
             return kind
-        if self._sizes[kind.group] >= _MAX_KINDS:
-            return kind.others
-        if self._sizes[kind.source] >= _MAX_OF_SOURCE:
-            return kind.rest_of_source
-        self._sizes[kind.group] += 1
-        self._sizes[kind.source] += 1
+        bounds = kind.bounds()
+        for shared, most, rest in bounds:
+            if self._sizes[shared] >= most:
+                return rest
+        self._sizes.update(shared for shared, _, _ in bounds)
         self._counts[kind] = 0
         self._due.add(kind)
         return kind
@@ -204,15 +176,13 @@ class RefusalAudit:
             identity.repository,
             identity.subject,
         )
-        if self.counter.is_first(kind):
-            self._write(kind, context, details)
-
-    def _write(self, kind: Refusal, context: RequestContext, details: Mapping[str, Any]) -> None:
+        if not self.counter.is_first(kind):
+            return
         record = kind.record()
         record["details"] = cut_to_size(record["details"] | details)
         try:
             with self.store.write() as tx:
-                self.auditor.failure(tx, context, **record)
+                tx.audit.append(self.auditor.record(context, outcome=Outcome.FAILURE, **record))
         except Exception:
             self.counter.is_not_written(kind)
             raise
@@ -237,16 +207,13 @@ class RejectionAudit:
         if not counts:
             return 0
         try:
-            self._write(counts)
+            with self.store.write() as tx:
+                for kind, count in counts.items():
+                    context = RequestContext(request_id=str(self.new_id()), address=kind.address)
+                    record = kind.record()
+                    record["details"]["count"] = count
+                    tx.audit.append(self.auditor.record(context, outcome=Outcome.FAILURE, **record))
         except Exception:
             self.counter.put_back(counts)
             raise
         return len(counts)
-
-    def _write(self, counts: Mapping[Kind, int]) -> None:
-        with self.store.write() as tx:
-            for kind, count in counts.items():
-                context = RequestContext(request_id=str(self.new_id()), address=kind.address)
-                record = kind.record()
-                record["details"]["count"] = count
-                self.auditor.failure(tx, context, **record)

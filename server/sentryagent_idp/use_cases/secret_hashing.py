@@ -1,7 +1,7 @@
 """Argon2 hashes of client secrets: two at a time, since each takes 19 MiB and strangers can ask for them."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Semaphore
 from typing import TypeVar
@@ -17,11 +17,6 @@ _WAITING = 8
 _PATIENCE_SECONDS = 2.0
 
 
-def _threads() -> ThreadPoolExecutor:
-    # Threads of their own: the C library keeps the memory of a hash for each thread that ever made one.
-    return ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="secret-hash")
-
-
 @dataclass(frozen=True, slots=True)
 class SecretHashing:
     """Makes and checks the hashes of client secrets, for one process.
@@ -29,7 +24,10 @@ class SecretHashing:
     Both methods raise `RateLimited` where too many wait already, or the hash was not there in time.
     """
 
-    _pool: ThreadPoolExecutor = field(default_factory=_threads)
+    # Threads of their own: the C library keeps the memory of a hash for each thread that ever made one.
+    _pool: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="secret-hash")
+    )
     _line: Semaphore = field(default_factory=lambda: Semaphore(_AT_A_TIME + _WAITING))
 
     def fingerprint(self, secret: str) -> str:
@@ -46,17 +44,13 @@ class SecretHashing:
         if not self._line.acquire(blocking=False):
             raise _busy()
         try:
-            return _result(self._pool.submit(work))
+            future = self._pool.submit(work)
+            return future.result(timeout=_PATIENCE_SECONDS)
+        except TimeoutError as error:
+            future.cancel()
+            raise _busy() from error
         finally:
             self._line.release()
-
-
-def _result(future: "Future[Result]") -> Result:
-    try:
-        return future.result(timeout=_PATIENCE_SECONDS)
-    except TimeoutError as error:
-        future.cancel()
-        raise _busy() from error
 
 
 def _busy() -> RateLimited:

@@ -47,9 +47,7 @@ class KeyAdmin:
             active = self._active(tx)
             _check(tx.signing_keys.all(), self.passphrases)
             tx.signing_keys.set_status(active.kid, KeyStatus.RETIRED, retired_at=self.clock())
-            _complete(tx.signing_keys, active.alg, self.passphrases, self.clock())
-            self._audit(tx, context, Action.KEY_ROTATED, actor, active)
-            return self._active(tx)
+            return self._succeed(tx, active.alg, context, Action.KEY_ROTATED, actor, active)
 
     def revoke(self, actor: str, kid: str, context: RequestContext) -> StoredKey:
         """Forget a key: what it signed is refused by the next request in every process; returns what signs now.
@@ -62,11 +60,9 @@ class KeyAdmin:
             gone = next((key for key in stored if key.kid == kid), None)
             if gone is None:
                 raise AdminRefused(f"There is no signing key {kid}; `sentryagent-idp keys list` shows them.")
-            model = self._model(stored, gone)
+            alg = self._model(stored, gone).alg
             tx.signing_keys.remove(kid)
-            _complete(tx.signing_keys, model.alg, self.passphrases, self.clock())
-            self._audit(tx, context, Action.KEY_REVOKED, actor, gone)
-            return self._active(tx)
+            return self._succeed(tx, alg, context, Action.KEY_REVOKED, actor, gone)
 
     def rewrap(self, actor: str, context: RequestContext) -> Sequence[StoredKey]:
         """Store every key under the current passphrase; returns those that were in clear or under the previous one.
@@ -79,7 +75,11 @@ class KeyAdmin:
             )
         with self.store.write() as tx:
             tx.signing_keys.lock()
-            before = _rewrap(tx.signing_keys, self.passphrases)
+            # Only here is a key in clear trusted although there is a passphrase.
+            before = [key for key in tx.signing_keys.all() if not _is_readable(key, self.passphrases[:1])]
+            for stored in before:
+                key = opened(stored, self.passphrases if is_encrypted(stored) else ())
+                tx.signing_keys.set_pem(stored.kid, signing_key.to_pem(key, self.passphrases))
             if before:
                 clear = [key.kid for key in before if not is_encrypted(key)]
                 details = {"kids": [key.kid for key in before], "clearKids": clear}
@@ -109,14 +109,14 @@ class KeyAdmin:
             _check(stored, self.passphrases)
         return readable[-1]
 
-    def _complete(self, tx: Transaction, alg: str) -> None:
+    def _succeed(
+        self, tx: Transaction, alg: str, context: RequestContext, action: Action, actor: str, key: StoredKey
+    ) -> StoredKey:
+        """Make the keys that are missing after `key` and record it; returns what signs now."""
         _complete(tx.signing_keys, alg, self.passphrases, self.clock())
-
-    def _audit(
-        self, tx: Transaction, context: RequestContext, action: Action, actor: str, key: StoredKey
-    ) -> None:
         details = {"kid": key.kid, "alg": key.alg, **stages(tx.signing_keys)}
         self.auditor.success(tx, context, action, actor, details=details)
+        return self._active(tx)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +155,12 @@ def ensure(keys: SigningKeys, alg: str, passphrases: Passphrases, now: datetime)
 
     Raises `UnreadableKey` before anything changes.
     """
-    _check(keys.all(), passphrases)
-    for key in _with_status(keys, KeyStatus.ACTIVE):
-        if key.alg != alg:
+    stored = keys.all()
+    _check(stored, passphrases)
+    for key in stored:
+        if key.alg != alg and key.status is KeyStatus.ACTIVE:
             keys.set_status(key.kid, KeyStatus.RETIRED, retired_at=now)
-    for key in _with_status(keys, KeyStatus.NEXT):
-        if key.alg != alg:
+        if key.alg != alg and key.status is KeyStatus.NEXT:
             keys.remove(key.kid)  # it never signed, so nobody misses it
     _complete(keys, alg, passphrases, now)
 
@@ -178,7 +178,6 @@ def _complete(keys: SigningKeys, alg: str, passphrases: Passphrases, now: dateti
 
 
 def _with_status(keys: SigningKeys, status: KeyStatus) -> Sequence[StoredKey]:
-    """The keys that are in one stage of their life, oldest first."""
     return [key for key in keys.all() if key.status is status]
 
 
@@ -201,30 +200,16 @@ def opened(stored: StoredKey, passphrases: Passphrases) -> SigningKey:
 
 
 def _check(stored: Sequence[StoredKey], passphrases: Passphrases) -> None:
-    """Raise `UnreadableKey` for the first key that cannot be read or trusted."""
     for key in stored:
         opened(key, passphrases)
 
 
 def _is_readable(stored: StoredKey, passphrases: Passphrases) -> bool:
-    """Whether the key can be read and trusted."""
     try:
         opened(stored, passphrases)
     except UnreadableKey:
         return False
     return True
-
-
-def _rewrap(keys: SigningKeys, passphrases: Passphrases) -> Sequence[StoredKey]:
-    """Store each key again that is not under the first passphrase; returns those, as they were.
-
-    A key in clear is trusted here, and nowhere else. Raises `UnreadableKey`.
-    """
-    before = [key for key in keys.all() if not _is_readable(key, passphrases[:1])]
-    for stored in before:
-        key = opened(stored, passphrases if is_encrypted(stored) else ())
-        keys.set_pem(stored.kid, signing_key.to_pem(key, passphrases))
-    return before
 
 
 def is_encrypted(key: StoredKey) -> bool:

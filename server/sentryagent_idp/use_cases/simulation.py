@@ -7,25 +7,20 @@ from uuid import UUID
 
 from typing_extensions import TypedDict
 
+from sentryagent_idp import errors
 from sentryagent_idp.concurrency.policy_snapshot import read_snapshot
 from sentryagent_idp.domain import explanation, scopes
 from sentryagent_idp.domain.identity import WorkflowIdentity
 from sentryagent_idp.domain.records import IdText, TracedPolicy
 from sentryagent_idp.domain.trust_policy import Allowed, DenialReason, permitted_scopes
-from sentryagent_idp.errors import (
-    BranchNotPermitted,
-    IdentityChanged,
-    InvalidOidcToken,
-    TrustPolicyViolation,
-)
 from sentryagent_idp.ports import Clock, Store, Transaction, VerifyIdToken
 from sentryagent_idp.use_cases.used_tokens import check_unused
 
 _CODES = {
-    DenialReason.IDENTITY_CHANGED: IdentityChanged.code,
-    DenialReason.BRANCH_NOT_PERMITTED: BranchNotPermitted.code,
-    DenialReason.TRUST_POLICY_VIOLATION: TrustPolicyViolation.code,
-    DenialReason.REF_TYPE_MISSING: InvalidOidcToken.code,
+    DenialReason.IDENTITY_CHANGED: errors.IdentityChanged.code,
+    DenialReason.BRANCH_NOT_PERMITTED: errors.BranchNotPermitted.code,
+    DenialReason.TRUST_POLICY_VIOLATION: errors.TrustPolicyViolation.code,
+    DenialReason.REF_TYPE_MISSING: errors.InvalidOidcToken.code,
 }
 
 
@@ -62,32 +57,21 @@ class Simulation:
             with self.store.read() as tx:
                 check_unused(tx, identity)
                 return self._decide(tx, identity, agent_id)
-        except InvalidOidcToken as refusal:
-            return _result(code=refusal.code, reason=refusal.reason)
+        except errors.InvalidOidcToken as refusal:
+            return _refused(refusal.code, refusal.reason, [])
 
     def _decide(self, tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None) -> Simulated:
         decision = read_snapshot(tx, identity, agent_id).decide(identity, self.clock())
         trace = explanation.trace(decision.evaluations)
         if isinstance(decision, Allowed):
-            scope = scopes.render(permitted_scopes(decision.policy))
-            return _result(policy_id=str(decision.policy.id), scope=scope, trace=trace)
+            policy = decision.policy
+            scope = scopes.render(permitted_scopes(policy))
+            return Simulated(
+                allowed=True, code=None, reason=None, policyId=str(policy.id), scope=scope, trace=trace
+            )
         reason = explanation.message(decision, identity, agent_id)
-        return _result(code=_CODES[decision.reason], reason=reason, trace=trace)
+        return _refused(_CODES[decision.reason], reason, trace)
 
 
-def _result(
-    *,
-    code: str | None = None,
-    reason: str | None = None,
-    policy_id: str | None = None,
-    scope: str | None = None,
-    trace: list[TracedPolicy] | None = None,
-) -> Simulated:
-    return {
-        "allowed": code is None,
-        "code": code,
-        "reason": reason,
-        "policyId": policy_id,
-        "scope": scope,
-        "trace": trace or [],
-    }
+def _refused(code: str, reason: str, trace: list[TracedPolicy]) -> Simulated:
+    return Simulated(allowed=False, code=code, reason=reason, policyId=None, scope=None, trace=trace)

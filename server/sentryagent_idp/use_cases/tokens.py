@@ -1,10 +1,9 @@
 """Our own tokens after their issue, and those of client secrets: RFC 7662, RFC 7009, RFC 6749 section 4.4."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, NotRequired
-from uuid import UUID
+from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -70,9 +69,9 @@ class TokenService:
     def introspect(self, unverified_token: str) -> Active | Inactive:
         """What RFC 7662 says about the token: inactive where it is revoked, expired, unknown, or its agent or client is not active."""
         with self.store.read() as tx:
-            caller = self._active(tx, unverified_token)
-        if caller is None:
-            return {"active": False}
+            caller = self._known(tx, unverified_token)
+            if caller is None or revocation_reason(tx, caller):
+                return {"active": False}
         active: Active = {
             "active": True,
             "scope": scopes.render(caller.scopes),
@@ -91,20 +90,15 @@ class TokenService:
 
     def revoke_own(self, unverified_token: str, context: RequestContext) -> None:
         """Revoke a token that its own bearer gives back; one that does not count any more is left as it is."""
-        caller = self._read(unverified_token)
-        if caller:
-            self._revoke(caller, caller.subject, context)
+        self._revoke(unverified_token, None, context, lambda _: True)
 
     def revoke_of_client(
         self, client: AuthenticatedClient, unverified_token: str, context: RequestContext
     ) -> None:
         """Revoke a token as the client that it was issued to, which proved its secret; raises as `revoke`."""
-        caller = self._read(unverified_token)
-        if caller is None:
-            return
-        if caller.subject != client.client_id:
-            raise _foreign()
-        self._revoke(caller, client.client_id, context)
+        self._revoke(
+            unverified_token, client.client_id, context, lambda caller: caller.subject == client.client_id
+        )
 
     def revoke(self, actor: Caller, unverified_token: str, context: RequestContext) -> None:
         """Revoke a token as an admin, or as the bearer of that very token.
@@ -112,13 +106,10 @@ class TokenService:
         Raises `Forbidden` for any other token, also one with the same subject: that of a bootstrap token is a name,
         and a name can change hands. An unknown token is no error (RFC 7009, 2.2).
         """
-        caller = self._read(unverified_token)
-        if caller is None:
-            return
         is_admin = actor.is_admin and actor.holds(scopes.AGENTS_WRITE)
-        if not is_admin and caller.jti != actor.jti:
-            raise _foreign()
-        self._revoke(caller, actor.subject, context)
+        self._revoke(
+            unverified_token, actor.subject, context, lambda caller: is_admin or caller.jti == actor.jti
+        )
 
     def issue_to_client(
         self, client: AuthenticatedClient, wanted: tuple[str, ...] | None, context: RequestContext
@@ -131,66 +122,36 @@ class TokenService:
         excess = [scope for scope in requested if not scopes.satisfies(client.scopes, scope)]
         if excess:
             raise ScopeNotPermitted(scopes.render(excess), client.scopes, giver="client")
-        action = Action.TOKEN_ISSUED if client.agent_id else Action.ADMIN_TOKEN_ISSUED
-        return self._issue(
-            client.client_id,
-            requested,
-            self.token_ttl,
-            context,
-            action,
-            details={"grant": "client_credentials"},
-            agent_id=client.agent_id,
-        )
+        granted = AuthenticatedClient(client.client_id, requested, client.agent_id)
+        return self._issue(granted, self.token_ttl, context, grant="client_credentials")
 
     def issue_to_admin(
         self, subject: str, wanted: tuple[str, ...], ttl: int, context: RequestContext
     ) -> ClientToken:
         """A token for the command line; `ttl` is cut to the provider's own."""
-        lifetime = min(ttl, self.token_ttl)
-        return self._issue(subject, wanted, lifetime, context, Action.ADMIN_TOKEN_ISSUED, details={})
+        return self._issue(AuthenticatedClient(subject, wanted), min(ttl, self.token_ttl), context)
 
     def _issue(
-        self,
-        subject: str,
-        granted: tuple[str, ...],
-        lifetime: int,
-        context: RequestContext,
-        action: Action,
-        *,
-        details: Mapping[str, Any],
-        agent_id: UUID | None = None,
+        self, client: AuthenticatedClient, lifetime: int, context: RequestContext, **details: str
     ) -> ClientToken:
-        scope = scopes.render(granted)
-        with self.store.write() as tx:
-            token, jti = self._sign(tx, subject, scope, lifetime)
-            issue = {"issuedJti": jti, "scope": scope, "expiresIn": lifetime}
-            self.auditor.success(
-                tx, context, action, subject, agent_id=agent_id, details={**details, **issue}
-            )
-        return {"access_token": token, "token_type": "Bearer", "expires_in": lifetime, "scope": scope}
-
-    def _sign(self, tx: Transaction, subject: str, scope: str, lifetime: int) -> tuple[str, str]:
+        """A token with all scopes of the client, and its record."""
         now = int(self.clock().timestamp())
         claims = AccessTokenClaims(
             iss=self.issuer,
-            sub=subject,
+            sub=client.client_id,
             aud=self.token_audience,
-            client_id=subject,
-            scope=scope,
+            client_id=client.client_id,
+            scope=scopes.render(client.scopes),
             iat=now,
             exp=now + lifetime,
             jti=self.new_token_id(),
         )
-        return access_token.issue(self.signing_keys.current(tx).active, claims), claims.jti
-
-    def _active(self, tx: Transaction, unverified_token: str) -> Caller | None:
-        caller = self._known(tx, unverified_token)
-        return None if caller is None or revocation_reason(tx, caller) else caller
-
-    def _read(self, unverified_token: str) -> Caller | None:
-        """The token's claims; read before anything is locked, since strangers send tokens to revoke, too."""
-        with self.store.read() as tx:
-            return self._known(tx, unverified_token)
+        action = Action.TOKEN_ISSUED if client.agent_id else Action.ADMIN_TOKEN_ISSUED
+        issue = {**details, "issuedJti": claims.jti, "scope": claims.scope, "expiresIn": lifetime}
+        with self.store.write() as tx:
+            token = access_token.issue(self.signing_keys.current(tx).active, claims)
+            self.auditor.success(tx, context, action, claims.sub, agent_id=client.agent_id, details=issue)
+        return {"access_token": token, "token_type": "Bearer", "expires_in": lifetime, "scope": claims.scope}
 
     def _known(self, tx: Transaction, unverified_token: str) -> Caller | None:
         try:
@@ -198,7 +159,22 @@ class TokenService:
         except Unauthorized:
             return None
 
-    def _revoke(self, caller: Caller, actor: str, context: RequestContext) -> None:
+    def _revoke(
+        self,
+        unverified_token: str,
+        actor: str | None,
+        context: RequestContext,
+        is_allowed: Callable[[Caller], bool],
+    ) -> None:
+        """Revoke a token whose claims are allowed, as `actor`, or as its own subject."""
+        with self.store.read() as tx:  # before anything is locked: strangers send tokens to revoke, too
+            caller = self._known(tx, unverified_token)
+        if caller is None:
+            return
+        if not is_allowed(caller):
+            raise Forbidden(
+                "The token is not yours; send it as its own Bearer, use its client's secret or an admin token."
+            )
         with self.store.write() as tx:
             if tx.revoked_tokens.contains(caller.jti):
                 return
@@ -207,14 +183,8 @@ class TokenService:
                 tx,
                 context,
                 Action.TOKEN_REVOKED,
-                actor,
+                actor or caller.subject,
                 agent_id=caller.agent_id,
                 repository=caller.provenance.get("repository"),
                 details={"revokedJti": caller.jti, "subject": caller.subject},
             )
-
-
-def _foreign() -> Forbidden:
-    return Forbidden(
-        "The token is not yours; send it as its own Bearer, use its client's secret or an admin token."
-    )

@@ -6,22 +6,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sentryagent_idp import errors
 from sentryagent_idp.domain.agent import AgentStatus
 from sentryagent_idp.domain.audit import Action, RequestContext
 from sentryagent_idp.domain.caller import Caller
+from sentryagent_idp.domain.conditions import Conditions, json_name
 from sentryagent_idp.domain.identity import repository_key
 from sentryagent_idp.domain.records import Page, changes, policy_record
 from sentryagent_idp.domain.scopes import AGENTS_WRITE, FREELY_GRANTED, ONLY_ADMINS_GRANT
-from sentryagent_idp.domain.trust_policy import Conditions, PolicyFilter, TrustPolicy
-from sentryagent_idp.errors import (
-    AgentDecommissioned,
-    AgentNotFound,
-    Forbidden,
-    PreconditionFailed,
-    TrustPolicyAlreadyExists,
-    TrustPolicyDerived,
-    TrustPolicyNotFound,
-)
+from sentryagent_idp.domain.trust_policy import PolicyFilter, TrustPolicy
 from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 from sentryagent_idp.use_cases.audit import Auditor
 
@@ -50,9 +43,8 @@ class PolicyDraft:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What the draft says about the policy, without the ids of its repository."""
-        ids = {"repository_id", "repository_owner_id", "nulls"}
-        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ids}
+        """The fields of the policy."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "nulls"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +66,17 @@ class PolicyAdmin:
         now = self.clock()
         with self.store.write() as tx:
             _check_agent(tx, draft.agent_id)
-            repository_id, owner_id = self._ids(tx, draft, None)
             policy = TrustPolicy(
                 id=self.new_id(),
                 issuer=self.github_issuer,
                 created_at=now,
                 updated_at=now,
-                repository_id=repository_id,
-                repository_owner_id=owner_id,
-                **draft.content,
+                **{**draft.content, **self._ids(tx, draft, None)},
             )
             tx.policies.add(policy)
-            self._audit(tx, context, Action.POLICY_CREATED, caller, policy, after=policy_record(policy))
+            self.auditor.change(
+                tx, context, Action.POLICY_CREATED, caller, policy, after=policy_record(policy)
+            )
         return policy
 
     def get(self, policy_id: UUID) -> TrustPolicy:
@@ -118,23 +109,20 @@ class PolicyAdmin:
             before = _existing(tx, policy_id, expected_versions)
             _check_origin(before, draft)
             _check_agent(tx, draft.agent_id)
-            repository_id, owner_id = self._ids(tx, draft, before)
             after = replace(
                 before,
                 issuer=self.github_issuer,
-                repository_id=repository_id,
-                repository_owner_id=owner_id,
                 updated_at=self.clock(),
                 version=before.version + 1,
                 derived_from=None,
-                **draft.content,
+                **{**draft.content, **self._ids(tx, draft, before)},
             )
             if not after.trust_registered:
                 # First: the policy may become what one of them is.
                 self._remove_derived_from(tx, context, caller, after)
             tx.policies.replace(after)
             difference = changes(policy_record(before), policy_record(after))
-            self._audit(tx, context, Action.POLICY_UPDATED, caller, after, changed=difference)
+            self.auditor.change(tx, context, Action.POLICY_UPDATED, caller, after, changed=difference)
             self._carry_over(tx, context, caller, after)
         return after
 
@@ -155,28 +143,20 @@ class PolicyAdmin:
             policy = _existing(tx, policy_id, expected_versions)
             self._remove_derived_from(tx, context, caller, policy)
             tx.policies.delete(policy.id)
-            self._audit(tx, context, Action.POLICY_DELETED, caller, policy, before=policy_record(policy))
+            self.auditor.change(
+                tx, context, Action.POLICY_DELETED, caller, policy, before=policy_record(policy)
+            )
 
-    def _ids(
-        self, tx: Transaction, draft: PolicyDraft, before: TrustPolicy | None
-    ) -> tuple[str | None, str | None]:
+    def _ids(self, tx: Transaction, draft: PolicyDraft, before: TrustPolicy | None) -> dict[str, str | None]:
         """The ids that pin the name: the draft's, else those already known for the name, unless written as `null`."""
-        name = (self.github_issuer, repository_key(draft.repository))
-        known = [before] if before and (before.issuer, before.repository_key) == name else []
+        repository = (self.github_issuer, repository_key(draft.repository))
+        known = [before] if before and (before.issuer, before.repository_key) == repository else []
         known += [] if known else self._pinned(tx, draft.repository)
-        wanted = (
-            ("repositoryId", draft.repository_id, [policy.repository_id for policy in known]),
-            (
-                "repositoryOwnerId",
-                draft.repository_owner_id,
-                [policy.repository_owner_id for policy in known],
-            ),
-        )
-        chosen = [
-            None if field in draft.nulls else given or next(filter(None, others), None)
-            for field, given, others in wanted
-        ]
-        return chosen[0], chosen[1]
+        ids: dict[str, str | None] = {}
+        for name in ("repository_id", "repository_owner_id"):
+            candidates = [getattr(source, name) for source in (draft, *known)]
+            ids[name] = None if json_name(name) in draft.nulls else next(filter(None, candidates), None)
+        return ids
 
     def _pinned(self, tx: Transaction, repository: str) -> list[TrustPolicy]:
         now = self.clock()
@@ -191,15 +171,21 @@ class PolicyAdmin:
         One whose agent has an equal policy goes instead: nothing may keep an admin from changing the origin.
         """
         for derived in tx.policies.derived_from(bootstrap.id):
-            carried = _carried(bootstrap, derived)
+            carried = bootstrap.derived(
+                id=derived.id,
+                agent_id=derived.agent_id,
+                created_at=derived.created_at,
+                last_used_at=derived.last_used_at,
+                version=derived.version + 1,
+            )
             try:
                 tx.policies.replace(carried)
-            except TrustPolicyAlreadyExists as taken:
+            except errors.TrustPolicyAlreadyExists as taken:
                 equal = taken.details.get("policyId")
                 self._remove_derived(tx, context, caller, derived, equalTo=equal)
             else:
                 difference = changes(policy_record(derived), policy_record(carried))
-                self._audit(tx, context, Action.POLICY_UPDATED, caller, carried, changed=difference)
+                self.auditor.change(tx, context, Action.POLICY_UPDATED, caller, carried, changed=difference)
 
     def _remove_derived_from(
         self, tx: Transaction, context: RequestContext, caller: Caller, origin: TrustPolicy
@@ -212,27 +198,8 @@ class PolicyAdmin:
     ) -> None:
         tx.policies.delete(derived.id)
         origin = str(derived.derived_from)
-        self._audit(tx, context, Action.POLICY_DELETED, caller, derived, derivedFrom=origin, **details)
-
-    def _audit(
-        self,
-        tx: Transaction,
-        context: RequestContext,
-        action: Action,
-        caller: Caller,
-        policy: TrustPolicy,
-        **details: Any,
-    ) -> None:
-        self.auditor.success(
-            tx,
-            context,
-            action,
-            caller.subject,
-            agent_id=policy.agent_id,
-            policy_id=policy.id,
-            policy_version=policy.version,
-            repository=policy.repository,
-            details={"tokenJti": caller.jti, **details},
+        self.auditor.change(
+            tx, context, Action.POLICY_DELETED, caller, derived, derivedFrom=origin, **details
         )
 
 
@@ -241,9 +208,9 @@ def _existing(
 ) -> TrustPolicy:
     policy = tx.policies.get(policy_id)
     if policy is None:
-        raise TrustPolicyNotFound("There is no trust policy with this id.")
+        raise errors.TrustPolicyNotFound("There is no trust policy with this id.")
     if expected_versions is not None and policy.version not in expected_versions:
-        raise PreconditionFailed(
+        raise errors.PreconditionFailed(
             f"The policy is at version {policy.version} by now; read it again before you change it."
         )
     return policy
@@ -253,43 +220,28 @@ def _check_rights(caller: Caller, draft: PolicyDraft) -> None:
     """Nobody gives away what they do not hold: a policy is a way to get a token (federation-security R-ADM-1)."""
     for scope in draft.scopes:
         if scope not in FREELY_GRANTED and not caller.holds(scope):
-            raise Forbidden(
-                f"A policy can give {scope} only if its author holds it.", {"requiredScope": scope}
-            )
+            raise _needs(scope, f"A policy can give {scope} only if its author holds it.")
         if scope in ONLY_ADMINS_GRANT and not caller.is_admin:
-            raise Forbidden(
-                f"Only an admin can give {scope}: who holds it can become every agent.",
-                {"requiredScope": scope},
-            )
+            raise _needs(scope, f"Only an admin can give {scope}: who holds it can become every agent.")
     # Whatever its `scopes` are: a bootstrap token registers, changes and decommissions agents.
     if draft.agent_id is None and not caller.holds(AGENTS_WRITE):
-        raise Forbidden(
+        raise _needs(
+            AGENTS_WRITE,
             f"A bootstrap policy, without agentId, gives {AGENTS_WRITE}, so its author must hold it.",
-            {"requiredScope": AGENTS_WRITE},
         )
+
+
+def _needs(scope: str, message: str) -> errors.Forbidden:
+    return errors.Forbidden(message, {"requiredScope": scope})
 
 
 def _check_origin(policy: TrustPolicy, draft: PolicyDraft) -> None:
     if policy.derived_from and "derivedFrom" not in draft.nulls:
-        raise TrustPolicyDerived(
+        raise errors.TrustPolicyDerived(
             "This policy follows the bootstrap policy that it was derived from; change that one, or send "
             "`derivedFrom` as null to make this a policy of its own.",
             {"derivedFrom": str(policy.derived_from)},
         )
-
-
-def _carried(bootstrap: TrustPolicy, derived: TrustPolicy) -> TrustPolicy:
-    """The derived policy as its origin now is."""
-    return replace(
-        bootstrap,
-        id=derived.id,
-        agent_id=derived.agent_id,
-        trust_registered=False,
-        derived_from=bootstrap.id,
-        created_at=derived.created_at,
-        last_used_at=derived.last_used_at,
-        version=derived.version + 1,
-    )
 
 
 def _check_agent(tx: Transaction, agent_id: UUID | None) -> None:
@@ -297,8 +249,8 @@ def _check_agent(tx: Transaction, agent_id: UUID | None) -> None:
         return
     agent = tx.agents.get(agent_id)
     if agent is None:
-        raise AgentNotFound(
+        raise errors.AgentNotFound(
             "There is no agent with this agentId; register it first, or leave agentId out for a bootstrap policy."
         )
     if agent.status is AgentStatus.DECOMMISSIONED:
-        raise AgentDecommissioned("The agent was decommissioned, which is final; name another one.")
+        raise errors.AgentDecommissioned("The agent was decommissioned, which is final; name another one.")

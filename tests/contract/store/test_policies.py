@@ -9,7 +9,8 @@ import pytest
 from kit.records import keep
 from kit.threads import at_once, writing
 from sentryagent_idp.domain.agent import AgentStatus
-from sentryagent_idp.domain.trust_policy import Conditions, PolicyFilter
+from sentryagent_idp.domain.conditions import Conditions
+from sentryagent_idp.domain.trust_policy import PolicyFilter
 from sentryagent_idp.errors import TrustPolicyAlreadyExists, ValidationFailed
 
 ISSUER = "https://token.actions.githubusercontent.com"

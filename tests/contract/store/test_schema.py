@@ -8,8 +8,9 @@ from sqlalchemy import create_engine, text
 
 from kit.processes import output_of
 from sentryagent_idp.domain.audit import AuditFilter
+from sentryagent_idp.domain.conditions import Conditions
 from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
-from sentryagent_idp.domain.trust_policy import Conditions, PolicyFilter
+from sentryagent_idp.domain.trust_policy import PolicyFilter
 from sentryagent_idp.errors import DatabaseUnavailable
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.columns import METADATA

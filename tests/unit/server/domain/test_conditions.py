@@ -31,7 +31,7 @@ PROPERTIES = [
 @pytest.mark.parametrize(("value", "fault"), PROPERTIES)
 def test_properties(value, fault):
     """Names as GitHub has them, whole values without a comma, and bounds on the number of both."""
-    found = DECLARED["properties"].fault(value)
+    found = DECLARED["properties"].problem(value)
     assert (found is None) if fault is None else (fault in found)
 
 

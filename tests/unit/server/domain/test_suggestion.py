@@ -10,7 +10,7 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from sentryagent_idp.api.models import PolicyBody
-from sentryagent_idp.domain.conditions import DECLARED, failures, members
+from sentryagent_idp.domain.conditions import DECLARED, by_json_name, failures
 from sentryagent_idp.domain.suggestion import nearest_first, suggested_policy
 from sentryagent_idp.domain.trust_policy import Allowed, Denied, conditions_key, decide
 
@@ -423,7 +423,7 @@ def test_the_suggestion_lets_the_run_in_and_little_else(
         _assert_no_more_than(nearest, posted, agent_id)
         if isinstance(decide([posted], other, agent_id, now), Allowed):
             event("another run is let in" if like(other) != like(run) else "the like of it is let in")
-            beyond = {it.condition for it in failures(nearest.conditions, other)} & members(
+            beyond = {it.condition for it in failures(nearest.conditions, other)} & by_json_name(
                 nearest.conditions
             ).keys()
             assert {name: like(other)[name] for name in beyond} == {name: like(run)[name] for name in beyond}
@@ -432,7 +432,9 @@ def test_the_suggestion_lets_the_run_in_and_little_else(
 def _assert_no_more_than(nearest, posted, agent_id):
     """It has all conditions of the nearest policy (a branch may have become a tag), and gives no more and no longer."""
     either = {"branch": "ref", "tag": "ref"}
-    asked, kept = ({either.get(name, name) for name in members(it.conditions)} for it in (nearest, posted))
+    asked, kept = (
+        {either.get(name, name) for name in by_json_name(it.conditions)} for it in (nearest, posted)
+    )
     assert kept >= asked
     own = nearest.agent_id in {None, agent_id}
     assert set(posted.scopes) == (set(nearest.scopes) if own else {"agents:read"})

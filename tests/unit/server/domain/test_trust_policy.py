@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentryagent_idp.domain.conditions import Conditions
 from sentryagent_idp.domain.trust_policy import (
     Allowed,
-    Conditions,
     DenialReason,
     Denied,
     ScopeRefused,
