@@ -5,6 +5,7 @@ A `Transaction` is one database transaction: all of it is committed when its blo
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -260,29 +261,20 @@ class PublishedSettings(Protocol):
         """Store a JSON value under `name`."""
 
 
-class Transaction(Protocol):
+@dataclass(frozen=True, slots=True)
+class Transaction:
     """One database transaction, by resource."""
 
-    @property
-    def policies(self) -> Policies: ...
-    @property
-    def agents(self) -> Agents: ...
-    @property
-    def credentials(self) -> Credentials: ...
-    @property
-    def clients(self) -> AdminClients: ...
-    @property
-    def used_tokens(self) -> UsedTokens: ...
-    @property
-    def revoked_tokens(self) -> RevokedTokens: ...
-    @property
-    def audit(self) -> AuditLog: ...
-    @property
-    def seals(self) -> AuditSeals: ...
-    @property
-    def signing_keys(self) -> SigningKeys: ...
-    @property
-    def settings(self) -> PublishedSettings: ...
+    policies: Policies
+    agents: Agents
+    credentials: Credentials
+    clients: AdminClients
+    used_tokens: UsedTokens
+    revoked_tokens: RevokedTokens
+    audit: AuditLog
+    seals: AuditSeals
+    signing_keys: SigningKeys
+    settings: PublishedSettings
 
 
 class WriterBusy(Exception):

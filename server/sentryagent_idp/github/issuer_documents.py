@@ -102,7 +102,7 @@ class Fetch:
         return bytes(body)
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Note where a connection goes, to the issuer or to a proxy, and keep a handle on its socket."""
+        """Record where a connection goes, to the issuer or to a proxy, and keep a handle on its socket."""
         if event.endswith("connect_tcp.started"):
             self._place, self._is_connecting = f"{info['host']}:{info['port']}", True
         if event.endswith("connect_tcp.complete"):
@@ -115,10 +115,10 @@ class Fetch:
 
     def _close(self) -> None:
         """Shut down what is connected, which ends a read in another thread. Needs the lock."""
-        for it in self._sockets:
+        for connected in self._sockets:
             with suppress(OSError):  # the other end closed it first
-                it.shutdown(socket.SHUT_RDWR)
-            it.close()
+                connected.shutdown(socket.SHUT_RDWR)
+            connected.close()
         self._sockets.clear()
 
 

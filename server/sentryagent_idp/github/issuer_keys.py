@@ -8,10 +8,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import partial
-from queue import Empty, SimpleQueue
 
 import httpx
 import structlog
@@ -41,6 +40,9 @@ MAX_WAITING = 2
 """Requests that wait for one refresh while a set is held, fewer than a process has threads: a flood of unknown kids
 must not keep those with a known one waiting (R-JWKS-1)."""
 
+Keys = Mapping[str, RSAPublicKey]
+"""Public keys by their ids."""
+
 Schedule = Callable[[float, Callable[[], None]], None]
 """Run a task in the background, after so many seconds."""
 
@@ -54,17 +56,9 @@ def in_daemon_thread(delay_seconds: float, task: Callable[[], None]) -> None:
     timer.start()
 
 
-class Freshness(StrEnum):
-    """The state of the held keys, as /ready shows it."""
-
-    FRESH = "fresh"
-    STALE = "stale"
-    MISSING = "missing"
-
-
 @dataclass(frozen=True, slots=True)
 class _Held:
-    keys: Mapping[str, RSAPublicKey]
+    keys: Keys
     as_of: float
 
 
@@ -103,7 +97,7 @@ class GithubIssuerKeys:
         self._lock = threading.Lock()
         self._held: _Held | None = None
         self._refresh: _Refresh | None = None
-        self._asked_at = -math.inf
+        self._requested_at = -math.inf
         self._last_error: str | None = None
 
     def find(self, kid: str) -> RSAPublicKey:
@@ -113,7 +107,7 @@ class GithubIssuerKeys:
         """
         held = self._usable()
         if held is None or kid not in held.keys:
-            self._ask_for_refresh()
+            self._request_refresh()
             held = self._usable()
         if held is None:
             raise self._unavailable()
@@ -131,21 +125,20 @@ class GithubIssuerKeys:
         self._schedule(0, self._keep_fresh)
 
     def status(self) -> dict[str, str | int | None]:
-        """For /ready: `state` (a `Freshness`), `ageSeconds` of what is held, `lastError` of a failing refresh."""
+        """For /ready: `state` (fresh, stale or missing), `ageSeconds` of the held keys, `lastError` of a refresh."""
         held = self._usable()
-        age = None if held is None else int(self._monotonic() - held.as_of)
-        if age is None:
-            state = Freshness.MISSING
-        else:
-            state = Freshness.FRESH if age <= REFRESH_SECONDS + PAUSE_SECONDS else Freshness.STALE
-        return {"state": state.value, "ageSeconds": age, "lastError": self._last_error}
+        if held is None:
+            return {"state": "missing", "ageSeconds": None, "lastError": self._last_error}
+        age = int(self._monotonic() - held.as_of)
+        state = "fresh" if age <= REFRESH_SECONDS + PAUSE_SECONDS else "stale"
+        return {"state": state, "ageSeconds": age, "lastError": self._last_error}
 
     def _usable(self) -> _Held | None:
         held = self._held
         return held if held is not None and self._monotonic() - held.as_of <= MAX_AGE_SECONDS else None
 
     def _unavailable(self) -> IssuerUnavailable:
-        wait = math.ceil(max(1.0, self._asked_at + PAUSE_SECONDS - self._monotonic()))
+        wait = math.ceil(max(1.0, self._requested_at + PAUSE_SECONDS - self._monotonic()))
         return IssuerUnavailable(
             f"The signing keys of {self._issuer} cannot be fetched at the moment; try again in {wait} s.",
             retry_after=wait,
@@ -162,13 +155,13 @@ class GithubIssuerKeys:
             is_fresh = refresh is not None and self._last_error is None
             self._schedule(REFRESH_SECONDS if is_fresh else PAUSE_SECONDS, self._keep_fresh)
 
-    def _ask_for_refresh(self) -> None:
+    def _request_refresh(self) -> None:
         """Wait for the refresh that is going on, or for a new one where one is due again."""
         now = self._monotonic()
         with self._lock:
-            started = self._begin_refresh() if now - self._asked_at >= PAUSE_SECONDS else None
+            started = self._begin_refresh() if now - self._requested_at >= PAUSE_SECONDS else None
             if started is not None:
-                self._asked_at = now
+                self._requested_at = now
             refresh = started or self._refresh
             if refresh is None or (self._held is not None and refresh.waiting >= MAX_WAITING):
                 return
@@ -188,50 +181,38 @@ class GithubIssuerKeys:
 
     def _run(self, refresh: _Refresh) -> None:
         """Fetch, and end the refresh; takes no longer than the fetch may."""
-        keys: Mapping[str, RSAPublicKey] | None = None
-        failure: str | None = "an error of the program; see the log"
+        held: _Held | None = None
+        problem: str | None = "an error of the program; see the log"
         try:
-            keys, failure = self._fetch(refresh), None
+            held, problem = _Held(self._fetch(refresh), as_of=refresh.started_at), None
         except FetchFailed as error:
-            failure = str(error)
-            _log.warning("issuer_keys_not_refreshed", issuer=self._issuer, error=failure)
+            problem = str(error)
+            _log.warning("issuer_keys_not_refreshed", issuer=self._issuer, error=problem)
         finally:
-            self._settle(refresh, keys, failure)
+            with self._lock:
+                # One that was given up must not replace what a later one brought.
+                if self._refresh is refresh:
+                    self._refresh, self._last_error = None, problem
+                    self._held = held or self._held
+            refresh.done.set()
 
-    def _settle(
-        self, refresh: _Refresh, keys: Mapping[str, RSAPublicKey] | None, failure: str | None
-    ) -> None:
-        with self._lock:
-            # One that was given up must not replace what a later one brought.
-            if self._refresh is refresh:
-                self._refresh = None
-                self._last_error = failure
-                if keys is not None:
-                    self._held = _Held(keys, as_of=refresh.started_at)
-        refresh.done.set()
-
-    def _fetch(self, refresh: _Refresh) -> Mapping[str, RSAPublicKey]:
+    def _fetch(self, refresh: _Refresh) -> Keys:
         """What a thread of its own fetches, which is left to itself when the time is over; raises `FetchFailed`."""
         deadline = refresh.started_at + self._fetch_seconds
         fetch = Fetch(self._issuer, self._client, deadline=deadline, monotonic=self._monotonic)
-        outcome: SimpleQueue[Mapping[str, RSAPublicKey] | BaseException] = SimpleQueue()
-        self._start(fetch, outcome)
         try:
-            result = outcome.get(timeout=max(0.0, deadline - self._monotonic()))
-        except Empty as error:
+            return self._start(fetch).result(max(0.0, deadline - self._monotonic()))
+        except TimeoutError as error:
             raise FetchFailed(fetch.cut()) from error
-        if isinstance(result, BaseException):
-            raise result
-        return result
 
-    def _start(
-        self, fetch: Fetch, outcome: "SimpleQueue[Mapping[str, RSAPublicKey] | BaseException]"
-    ) -> None:
+    def _start(self, fetch: Fetch) -> Future[Keys]:
+        outcome = Future[Keys]()
+
         def run() -> None:
             try:
-                outcome.put(fetch.run())
+                outcome.set_result(fetch.run())
             except BaseException as error:  # noqa: BLE001 - raised again, in the thread that waits
-                outcome.put(error)
+                outcome.set_exception(error)
             finally:
                 self._fetches.release()
 
@@ -244,6 +225,7 @@ class GithubIssuerKeys:
         except RuntimeError as error:
             self._fetches.release()
             raise FetchFailed("this machine gives no thread for the fetch") from error
+        return outcome
 
 
 def _check_address(issuer: httpx.URL) -> None:

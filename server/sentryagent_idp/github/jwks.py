@@ -67,7 +67,7 @@ def _is_for_rs256(entry: Mapping[str, Any]) -> bool:
 
 
 def _rsa_key(entry: Mapping[str, Any]) -> RSAPublicKey:
-    # Only n and e are looked at: neither x5c nor private members have a say in what the key is.
+    # Only n and e are looked at: neither x5c nor private fields have a say in what the key is.
     try:
         return rsa.RSAPublicNumbers(e=_number(entry.get("e")), n=_number(entry.get("n"))).public_key()
     except ValueError as error:

@@ -44,7 +44,7 @@ def keep_serving(new_server: Callable[[], AbstractServer[Any]], app: Callable[[]
     early = 0
     while True:
         began = time.monotonic()
-        if _was_told_to_end(new_server(), app):
+        if _ended_by_signal(new_server(), app):
             return
         early = early + 1 if time.monotonic() - began < _SETTLED_SECONDS else 0
         if early == _STARTS:
@@ -56,7 +56,7 @@ def keep_serving(new_server: Callable[[], AbstractServer[Any]], app: Callable[[]
         time.sleep(_PAUSE_SECONDS)
 
 
-def _was_told_to_end(server: AbstractServer[Any], app: Callable[[], object]) -> bool:
+def _ended_by_signal(server: AbstractServer[Any], app: Callable[[], object]) -> bool:
     """Serve once, and say whether a signal ended it and not the death of its workers."""
     try:
         server.serve(target_loader=app, wrap_loader=False)  # type: ignore[arg-type]  # a callable of an object, as RSGI has it

@@ -45,43 +45,45 @@ class Metrics:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
         self._routes: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        own = CollectorRegistry()
-        self._own = own
+        self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "agentidp_http_requests",
             "Requests, by the route that took them.",
             ("method", "path", "status_code"),
-            registry=own,
+            registry=registry,
         )
         self._duration = Histogram(
             "agentidp_http_request_duration_seconds",
             "Time from a request's arrival in a worker's thread to its answer.",
             ("method", "path"),
             buckets=_BUCKETS,
-            registry=own,
+            registry=registry,
         )
         self._refusals = Counter(
             "agentidp_refusals",
             "Requests that were refused, by error code; reason is that of INVALID_OIDC_TOKEN.",
             ("code", "reason"),
-            registry=own,
+            registry=registry,
         )
         self._limited = Counter(
-            "agentidp_rate_limit_rejections", "Requests that were one too many.", registry=own
+            "agentidp_rate_limit_rejections", "Requests that were one too many.", registry=registry
         )
         self._tokens = Counter(
             "agentidp_tokens_issued",
             "Access tokens asked for by exchange and by client credentials; a dry_run issues none.",
             ("outcome",),
-            registry=own,
+            registry=registry,
         )
         self._agents = Counter(
-            "agentidp_agents_registered", "Agents that were to be registered.", ("outcome",), registry=own
+            "agentidp_agents_registered",
+            "Agents that were to be registered.",
+            ("outcome",),
+            registry=registry,
         )
         self._issuer_keys_age = Gauge(
             "agentidp_issuer_keys_age_seconds",
             "Age of the oldest set of GitHub's keys that a worker holds; +Inf where one holds none.",
-            registry=own,
+            registry=registry,
             multiprocess_mode="livemax",
         )
 
@@ -118,7 +120,7 @@ class Metrics:
         self._agents.labels(outcome).inc()
 
     def issuer_keys(self, age_seconds: float | None) -> None:
-        """Note how old GitHub's keys are in this process; `None` where it holds none."""
+        """Record how old GitHub's keys are in this process; `None` where it holds none."""
         self._issuer_keys_age.set(float("inf") if age_seconds is None else age_seconds)
 
     def page(self) -> bytes:
@@ -128,7 +130,7 @@ class Metrics:
 
         folder = os.environ.get(_FOLDER)
         if folder is None:
-            return generate_latest(self._own)
+            return generate_latest(self._registry)
         _forget_the_dead(Path(folder))
         registry = CollectorRegistry()
         MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]  # the library leaves it untyped

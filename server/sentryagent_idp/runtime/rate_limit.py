@@ -48,11 +48,7 @@ class PerMinute:
 
     def check_room(self, key: str) -> None:
         """Raise as `check`, and count nothing."""
-        self._refuse(self._take(key, 0))
-
-    def count(self, key: str) -> float | None:
-        """Count one request if there is room for it, else say after how many seconds there is."""
-        return self._take(key, 1)
+        self._refuse(self.count(key, 0))
 
     def _refuse(self, wait: float | None) -> None:
         if wait is not None:
@@ -61,14 +57,14 @@ class PerMinute:
                 retry_after=max(1, math.ceil(wait)),
             )
 
-    def _take(self, key: str, requests: int) -> float | None:
-        """Count so many requests, or say after how many seconds there is room for one."""
+    def count(self, key: str, requests: int = 1) -> float | None:
+        """Count so many requests if there is room for one, else return the seconds until there is."""
         if not self._requests:
             return None
         with self._lock:
-            return self._taken(key, requests)
+            return self._count(key, requests)
 
-    def _taken(self, key: str, requests: int) -> float | None:
+    def _count(self, key: str, requests: int) -> float | None:
         window, elapsed = divmod(self._clock(), _WINDOW_SECONDS)
         self._turn_to(int(window))
         # Beyond the bound new keys share one allowance.

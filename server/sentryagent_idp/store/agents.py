@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Index, Table, Text, UniqueConstraint, bindparam, insert, select, update
+from sqlalchemy import Column, Index, Table, Text, UniqueConstraint, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
 from sentryagent_idp.domain.agent import Agent, AgentFilter, AgentStatus, RegisteredBy
@@ -13,7 +13,7 @@ from sentryagent_idp.domain.text import ascii_lower
 from sentryagent_idp.errors import AgentAlreadyExists
 from sentryagent_idp.store.columns import METADATA, Id, Moment, Words, word_of
 from sentryagent_idp.store.failures import unique
-from sentryagent_idp.store.paging import fetch_page
+from sentryagent_idp.store.paging import equal, fetch_page
 
 AGENTS = Table(
     "agents",
@@ -42,10 +42,6 @@ AGENTS = Table(
 _REGISTERED_BY = ("provider", "repository", "repository_id")
 
 _T = AGENTS.c
-_BY_ID = select(AGENTS).where(_T.agent_id == bindparam("agent_id"))
-_BY_ID_LOCKED = _BY_ID.with_for_update(key_share=True)
-_BY_EMAIL = select(AGENTS).where(_T.email_key == bindparam("email_key"))
-_STATUS = select(_T.status).where(_T.agent_id == bindparam("agent_id"))
 
 
 class AgentTable:
@@ -53,32 +49,25 @@ class AgentTable:
 
     def __init__(self, connection: Connection, *, lock: bool) -> None:
         self._connection = connection
-        self._by_id = _BY_ID_LOCKED if lock else _BY_ID
+        self._lock = lock
 
     def get(self, agent_id: UUID) -> Agent | None:
-        row = self._connection.execute(self._by_id, {"agent_id": agent_id}).one_or_none()
+        by_id = select(AGENTS).where(_T.agent_id == agent_id)
+        row = self._connection.execute(
+            by_id.with_for_update(key_share=True) if self._lock else by_id
+        ).one_or_none()
         return None if row is None else _agent(row)
 
     def status(self, agent_id: UUID) -> AgentStatus | None:
-        return self._connection.execute(_STATUS, {"agent_id": agent_id}).scalar_one_or_none()
+        return self._connection.scalar(select(_T.status).where(_T.agent_id == agent_id))
 
     def by_email(self, email: str) -> Agent | None:
-        row = self._connection.execute(_BY_EMAIL, {"email_key": ascii_lower(email)}).one_or_none()
+        by_email = select(AGENTS).where(_T.email_key == ascii_lower(email))
+        row = self._connection.execute(by_email).one_or_none()
         return None if row is None else _agent(row)
 
     def page(self, wanted: AgentFilter, *, page: int, limit: int) -> Page[Agent]:
-        conditions = [
-            column == value
-            for column, value in (
-                (_T.owner, wanted.owner),
-                (_T.agent_type, wanted.agent_type),
-                (_T.status, wanted.status),
-                (_T.email_key, None if wanted.email is None else ascii_lower(wanted.email)),
-                (_T.registered_by_repository_id, wanted.registered_by_repository_id),
-                (_T.agent_id, wanted.agent_id),
-            )
-            if value is not None
-        ]
+        conditions = equal(AGENTS, wanted, case_folded="email")
         order = (_T.created_at, _T.agent_id)
         total, rows = fetch_page(self._connection, AGENTS, conditions, order, page=page, limit=limit)
         return Page([_agent(row) for row in rows], total)
@@ -99,7 +88,6 @@ def _taken() -> AgentAlreadyExists:
 
 
 def _values(agent: Agent) -> dict[str, Any]:
-    """The row of an agent."""
     values = asdict(agent)
     registered_by = values.pop("registered_by") or dict.fromkeys(_REGISTERED_BY)
     registration = {f"registered_by_{name}": value for name, value in registered_by.items()}
@@ -107,7 +95,6 @@ def _values(agent: Agent) -> dict[str, Any]:
 
 
 def _agent(row: Row[Any]) -> Agent:
-    """The agent of a row."""
     values = row._asdict()
     del values["email_key"]
     provider, repository, repository_id = (values.pop(f"registered_by_{name}") for name in _REGISTERED_BY)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Column, Table, Text, bindparam, insert, select, update
+from sqlalchemy import Column, Table, Text, insert, select, update
 from sqlalchemy.engine import Connection
 
 from sentryagent_idp.domain.client import AdminClient
@@ -21,8 +21,6 @@ ADMIN_CLIENTS = Table(
 )
 
 _T = ADMIN_CLIENTS.c
-_ALL = select(ADMIN_CLIENTS).order_by(_T.created_at, _T.client_id)
-_ONE = select(ADMIN_CLIENTS).where(_T.client_id == bindparam("client_id"))
 
 
 class AdminClientTable:
@@ -30,14 +28,16 @@ class AdminClientTable:
 
     def __init__(self, connection: Connection, *, lock: bool) -> None:
         self._connection = connection
-        self._one = _ONE.with_for_update() if lock else _ONE
+        self._lock = lock
 
     def get(self, client_id: str) -> AdminClient | None:
-        row = self._connection.execute(self._one, {"client_id": client_id}).one_or_none()
+        by_id = select(ADMIN_CLIENTS).where(_T.client_id == client_id)
+        row = self._connection.execute(by_id.with_for_update() if self._lock else by_id).one_or_none()
         return None if row is None else AdminClient(**row._asdict())
 
     def all(self) -> Sequence[AdminClient]:
-        return [AdminClient(**row._asdict()) for row in self._connection.execute(_ALL)]
+        oldest_first = select(ADMIN_CLIENTS).order_by(_T.created_at, _T.client_id)
+        return [AdminClient(**row._asdict()) for row in self._connection.execute(oldest_first)]
 
     def add(self, client: AdminClient) -> None:
         self._connection.execute(insert(ADMIN_CLIENTS), asdict(client))

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sentryagent_idp.errors import AdminRefused, DatabaseUnavailable
 from sentryagent_idp.store import schema, sqlite
+from sentryagent_idp.store.engines import migrating_engine
 from sentryagent_idp.store.schema import SchemaError
 from sentryagent_idp.store.url import DatabaseUrlError, parse, sqlite_file
 
@@ -84,20 +85,15 @@ def _reader(parts: URL) -> Engine:
     """An engine whose transactions see the database as it was at one moment, for as long as they take."""
     path = sqlite_file(parts)
     if path is not None:
-        return sqlite.reading_engine(parts, path)
-    from sentryagent_idp.store import postgresql  # psycopg takes 75 ms to load, and SQLite needs none of it
-
-    engine = postgresql.migrating_engine(parts)
-    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        return sqlite.reading_engine(path)
+    return migrating_engine(parts).execution_options(
+        isolation_level="REPEATABLE READ", postgresql_readonly=True
+    )
 
 
 def _writer(parts: URL) -> Engine:
     path = sqlite_file(parts)
-    if path is not None:
-        return sqlite.writing_engine(parts, path)
-    from sentryagent_idp.store import postgresql  # as above
-
-    return postgresql.migrating_engine(parts)
+    return migrating_engine(parts) if path is None else sqlite.writing_engine(path)
 
 
 def _tables(connection: Connection) -> list[Table]:

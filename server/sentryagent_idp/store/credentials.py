@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Column, ForeignKey, Index, Table, Text, bindparam, insert, select, update
+from sqlalchemy import Column, ColumnElement, ForeignKey, Index, Table, Text, and_, insert, select, update
 from sqlalchemy.engine import Connection
 
 from sentryagent_idp.domain.agent import Credential
@@ -24,15 +24,6 @@ CREDENTIALS = Table(
 )
 
 _T = CREDENTIALS.c
-_OF_AGENT = (
-    select(CREDENTIALS).where(_T.agent_id == bindparam("agent_id")).order_by(_T.created_at, _T.credential_id)
-)
-_LIVE = _OF_AGENT.where(
-    _T.revoked_at.is_(None), _T.expires_at.is_(None) | (_T.expires_at > bindparam("now", type_=Moment))
-)
-_ONE = select(CREDENTIALS).where(
-    _T.agent_id == bindparam("agent_id"), _T.credential_id == bindparam("credential_id")
-)
 
 
 class CredentialTable:
@@ -42,17 +33,14 @@ class CredentialTable:
         self._connection = connection
 
     def get(self, agent_id: UUID, credential_id: UUID) -> Credential | None:
-        keys = {"agent_id": agent_id, "credential_id": credential_id}
-        row = self._connection.execute(_ONE, keys).one_or_none()
-        return None if row is None else Credential(**row._asdict())
+        return next(iter(self._where(_T.agent_id == agent_id, _T.credential_id == credential_id)), None)
 
     def of_agent(self, agent_id: UUID) -> Sequence[Credential]:
-        rows = self._connection.execute(_OF_AGENT, {"agent_id": agent_id})
-        return [Credential(**row._asdict()) for row in rows]
+        return self._where(_T.agent_id == agent_id)
 
     def live(self, agent_id: UUID, now: datetime) -> Sequence[Credential]:
-        rows = self._connection.execute(_LIVE, {"agent_id": agent_id, "now": now})
-        return [Credential(**row._asdict()) for row in rows]
+        is_live = and_(_T.revoked_at.is_(None), _T.expires_at.is_(None) | (_T.expires_at > now))
+        return self._where(_T.agent_id == agent_id, is_live)
 
     def add(self, credential: Credential) -> None:
         self._connection.execute(insert(CREDENTIALS), asdict(credential))
@@ -61,3 +49,8 @@ class CredentialTable:
         self._connection.execute(
             update(CREDENTIALS).where(_T.credential_id == credential.credential_id).values(asdict(credential))
         )
+
+    def _where(self, *conditions: ColumnElement[bool]) -> Sequence[Credential]:
+        """The credentials that fulfil the conditions, oldest first."""
+        oldest_first = select(CREDENTIALS).where(*conditions).order_by(_T.created_at, _T.credential_id)
+        return [Credential(**row._asdict()) for row in self._connection.execute(oldest_first)]

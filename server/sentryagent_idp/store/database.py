@@ -6,6 +6,7 @@ from typing import Self
 
 from sqlalchemy.engine import Connection
 
+from sentryagent_idp.ports import Transaction
 from sentryagent_idp.store.agents import AgentTable
 from sentryagent_idp.store.audit import AuditTable
 from sentryagent_idp.store.audit_seals import AuditSealTable
@@ -22,22 +23,6 @@ from sentryagent_idp.store.url import parse
 from sentryagent_idp.store.used_tokens import UsedTokenTable
 
 
-class Transaction:
-    """One transaction, by table (`sentryagent_idp.ports.Transaction`)."""
-
-    def __init__(self, connection: Connection, *, lock: bool) -> None:
-        self.policies = PolicyTable(connection, lock=lock)
-        self.agents = AgentTable(connection, lock=lock)
-        self.credentials = CredentialTable(connection)
-        self.clients = AdminClientTable(connection, lock=lock)
-        self.used_tokens = UsedTokenTable(connection)
-        self.revoked_tokens = RevokedTokenTable(connection)
-        self.audit = AuditTable(connection)
-        self.seals = AuditSealTable(connection)
-        self.signing_keys = SigningKeyTable(connection)
-        self.settings = PublishedSettingTable(connection)
-
-
 class Database:
     """An existing database (`sentryagent_idp.ports.Store`); `sentryagent_idp.store.schema.migrate` makes one.
 
@@ -51,12 +36,12 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         with outages(), self._engines.reader.begin() as connection:
-            yield Transaction(connection, lock=False)
+            yield _transaction(connection, lock=False)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         with outages(), self._engines.turn(), self._engines.writer.begin() as connection:
-            yield Transaction(connection, lock=True)
+            yield _transaction(connection, lock=True)
 
     @property
     def is_local(self) -> bool:
@@ -65,7 +50,7 @@ class Database:
     @contextmanager
     def write_at_once(self) -> Iterator[Transaction]:
         with outages(), self._engines.committer.begin() as connection:
-            yield Transaction(connection, lock=True)
+            yield _transaction(connection, lock=True)
 
     def is_prepared(self) -> bool:
         """Whether the schema has every step of this version.
@@ -84,3 +69,18 @@ class Database:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def _transaction(connection: Connection, *, lock: bool) -> Transaction:
+    return Transaction(
+        policies=PolicyTable(connection, lock=lock),
+        agents=AgentTable(connection, lock=lock),
+        credentials=CredentialTable(connection),
+        clients=AdminClientTable(connection, lock=lock),
+        used_tokens=UsedTokenTable(connection),
+        revoked_tokens=RevokedTokenTable(connection),
+        audit=AuditTable(connection),
+        seals=AuditSealTable(connection),
+        signing_keys=SigningKeyTable(connection),
+        settings=PublishedSettingTable(connection),
+    )

@@ -37,9 +37,9 @@ def open_engines(parts: URL) -> Engines:
     path = sqlite_file(parts)
     if path is not None:
         return Engines(
-            sqlite.reading_engine(parts, path),
-            sqlite.writing_engine(parts, path),
-            sqlite.committing_engine(parts, path),
+            sqlite.reading_engine(path),
+            sqlite.writing_engine(path),
+            sqlite.committing_engine(path),
             is_local=True,
             turn=Turns(sqlite.BUSY_SECONDS).take,
         )
@@ -48,3 +48,13 @@ def open_engines(parts: URL) -> Engines:
 
     engine = postgresql.engine(parts)
     return Engines(engine.execution_options(postgresql_readonly=True), engine, engine, is_local=False)
+
+
+def migrating_engine(parts: URL) -> Engine:
+    """An engine of one connection without the bounds of requests, for the schema's steps."""
+    path = sqlite_file(parts)
+    if path is not None:
+        return sqlite.migrating_engine(path)
+    from sentryagent_idp.store import postgresql  # as above
+
+    return postgresql.migrating_engine(parts)

@@ -5,25 +5,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import (
-    DatabaseError,
-    DataError,
-    IntegrityError,
-    InterfaceError,
-    OperationalError,
-)
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as WaitTimeout
 
 from sentryagent_idp.errors import DatabaseUnavailable, ServiceError, ValidationFailed
 
 RETRY_AFTER_SECONDS = 2
+_OUTAGES = (OperationalError, InterfaceError, WaitTimeout, sqlite3.OperationalError)
+"""Errors of the database itself and not of a statement."""
 
 
 @contextmanager
 def outages(*, to_operator: bool = False) -> Iterator[None]:
     """Turn every failure of the database itself into `DatabaseUnavailable`, with its cause.
 
-    Only an operator is told the driver's own words: they may name hosts and users.
+    Only an operator sees the driver's own words: they may name hosts and users.
     A value that no text column can hold, such as a NUL character on PostgreSQL, is the request's fault:
     `ValidationFailed`.
     """
@@ -33,19 +29,11 @@ def outages(*, to_operator: bool = False) -> Iterator[None]:
         raise ValidationFailed(
             "request", "a value cannot be stored; leave out NUL characters and numbers of ten digits or more"
         ) from error
-    except (DatabaseError, InterfaceError, WaitTimeout, sqlite3.OperationalError) as error:
-        if not _is_outage(error):
+    except (DatabaseError, *_OUTAGES) as error:
+        # SQLite reports a damaged file, or one that is not a database, by the base class alone.
+        if not isinstance(error, _OUTAGES) and type(error) is not DatabaseError:
             raise
         raise _unavailable(error, to_operator=to_operator) from error
-
-
-def _is_outage(error: Exception) -> bool:
-    """Whether the database failed, and not our statement.
-
-    SQLite reports a damaged file, or one that is no database, by the base class alone.
-    """
-    outages = (OperationalError, InterfaceError, WaitTimeout, sqlite3.OperationalError)
-    return isinstance(error, outages) or type(error) is DatabaseError
 
 
 def _unavailable(error: Exception, *, to_operator: bool) -> DatabaseUnavailable:

@@ -6,7 +6,8 @@ from sqlalchemy import Column, Index, Table, Text, bindparam, select
 from sqlalchemy.engine import Connection
 
 from sentryagent_idp.store.columns import METADATA, Moment
-from sentryagent_idp.store.expiring import InsertOnce, purge
+from sentryagent_idp.store.driver import InsertMany
+from sentryagent_idp.store.expiring import purge
 
 REVOKED_TOKENS = Table(
     "revoked_tokens",
@@ -16,7 +17,7 @@ REVOKED_TOKENS = Table(
     Index(None, "keep_until"),
 )
 
-_INSERT_ONCE = InsertOnce(REVOKED_TOKENS)
+_INSERT = InsertMany(REVOKED_TOKENS, ("jti", "keep_until"))
 _T = REVOKED_TOKENS.c
 _ONE = select(_T.jti).where(_T.jti == bindparam("jti"))
 
@@ -31,7 +32,7 @@ class RevokedTokenTable:
         return self._connection.execute(_ONE, {"jti": jti}).first() is not None
 
     def add(self, jti: str, *, keep_until: datetime) -> None:
-        _INSERT_ONCE(self._connection, {"jti": jti, "keep_until": keep_until})
+        _INSERT.new(self._connection, [{"jti": jti, "keep_until": keep_until}])
 
     def purge(self, now: datetime, *, limit: int) -> int:
         return purge(self._connection, REVOKED_TOKENS, _T.keep_until, now, limit=limit)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import URL, Engine, inspect, text
+from sqlalchemy import inspect, text
 from sqlalchemy.engine import Connection
 
-from sentryagent_idp.store import locks, migrations, sqlite
-from sentryagent_idp.store.engines import open_engines
+from sentryagent_idp.store import locks, migrations
+from sentryagent_idp.store.engines import migrating_engine, open_engines
 from sentryagent_idp.store.failures import outages
 from sentryagent_idp.store.url import DatabaseUrlError, parse, sqlite_file
 
@@ -33,7 +33,7 @@ def migrate(url: str) -> Sequence[str]:
     path = sqlite_file(parts)
     if path is not None:
         _make_file(path)
-    engine = _migrating_engine(parts, path)
+    engine = migrating_engine(parts)
     try:
         with outages(to_operator=True), engine.begin() as connection:
             locks.take(connection, locks.Lock.MIGRATIONS)
@@ -87,15 +87,6 @@ def _make_file(path: Path) -> None:
         path.touch(mode=0o600)
     except OSError as error:
         raise DatabaseUrlError(f"The SQLite database {path} cannot be made: {error.strerror}.") from error
-
-
-def _migrating_engine(parts: URL, path: Path | None) -> Engine:
-    if path is not None:
-        return sqlite.migrating_engine(parts, path)
-    # Loaded only here: psycopg takes 75 ms to load, and a start on SQLite needs none of it.
-    from sentryagent_idp.store import postgresql
-
-    return postgresql.migrating_engine(parts)
 
 
 def _upgrade(connection: Connection) -> Sequence[str]:

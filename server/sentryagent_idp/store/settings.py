@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import Column, Table, Text, bindparam, select, update
+from sqlalchemy import Column, Table, Text, select, update
 from sqlalchemy.engine import Connection
 
 from sentryagent_idp.store.columns import METADATA, Json
-from sentryagent_idp.store.expiring import InsertOnce
+from sentryagent_idp.store.driver import InsertMany
 
 SETTINGS = Table(
     "facts",
@@ -15,9 +15,8 @@ SETTINGS = Table(
     Column("value", Json),
 )
 
-_INSERT_ONCE = InsertOnce(SETTINGS)
+_INSERT = InsertMany(SETTINGS, ("name", "value"))
 _T = SETTINGS.c
-_ONE = select(_T.value).where(_T.name == bindparam("name"))
 
 
 class PublishedSettingTable:
@@ -27,8 +26,8 @@ class PublishedSettingTable:
         self._connection = connection
 
     def get(self, name: str) -> Any:
-        return self._connection.execute(_ONE, {"name": name}).scalar_one_or_none()
+        return self._connection.scalar(select(_T.value).where(_T.name == name))
 
     def put(self, name: str, value: Any) -> None:
-        if not _INSERT_ONCE(self._connection, {"name": name, "value": value}):
+        if not _INSERT.new(self._connection, [{"name": name, "value": value}]):
             self._connection.execute(update(SETTINGS).where(_T.name == name).values(value=value))

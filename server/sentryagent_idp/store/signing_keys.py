@@ -6,7 +6,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Column, LargeBinary, Table, Text, bindparam, delete, insert, select, update
+from sqlalchemy import Column, LargeBinary, Table, Text, delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
 from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
@@ -28,13 +28,6 @@ _T = SIGNING_KEYS.c
 _ALL = select(SIGNING_KEYS).order_by(_T.created_at, _T.kid)
 _STATE = "SELECT kid, status, retired_at, substr(private_pem, 1, 160) FROM signing_keys ORDER BY kid"
 """The first bytes of a key have its salt: one that is encrypted again is a change, too."""
-_SET_STATUS = (
-    update(SIGNING_KEYS)
-    .where(_T.kid == bindparam("of_kid"))
-    .values(
-        status=bindparam("new_status", type_=_T.status.type), retired_at=bindparam("moment", type_=Moment)
-    )
-)
 
 
 class SigningKeyTable:
@@ -53,10 +46,13 @@ class SigningKeyTable:
         self._connection.execute(insert(SIGNING_KEYS), asdict(key))
 
     def set_pem(self, kid: str, private_pem: bytes) -> None:
-        self._connection.execute(update(SIGNING_KEYS).where(_T.kid == kid).values(private_pem=private_pem))
+        self._update(kid, private_pem=private_pem)
 
     def set_status(self, kid: str, status: KeyStatus, *, retired_at: datetime | None) -> None:
-        self._connection.execute(_SET_STATUS, {"of_kid": kid, "new_status": status, "moment": retired_at})
+        self._update(kid, status=status, retired_at=retired_at)
+
+    def _update(self, kid: str, **values: Any) -> None:
+        self._connection.execute(update(SIGNING_KEYS).where(_T.kid == kid).values(values))
 
     def remove(self, kid: str) -> None:
         self._connection.execute(delete(SIGNING_KEYS).where(_T.kid == kid))

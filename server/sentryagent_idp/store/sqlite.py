@@ -1,10 +1,12 @@
 """Connections to a SQLite file: many readers beside one writer, which is how its WAL works."""
 
 import sqlite3
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 
-from sqlalchemy import URL, Engine, NullPool, create_engine, event
+from sqlalchemy import Engine, QueuePool, create_engine, event
 from sqlalchemy.engine import Connection
 
 from sentryagent_idp.ports import WriterBusy
@@ -14,49 +16,39 @@ BUSY_SECONDS = 4.0
 
 _MIGRATION_SECONDS = 60.0
 _RETRY_SECONDS = 0.0003
-_ASK_ONCE = "busy_timeout=0"
+_NEVER_WAIT = "busy_timeout=0"
 _CHECKPOINT = "wal_autocheckpoint=8000"
 """Pages of 4 KiB in the write-ahead log before they are copied into the file: most are written many times until then."""
 
 
-def reading_engine(parts: URL, path: Path) -> Engine:
+def reading_engine(path: Path) -> Engine:
     """An engine whose connections cannot write."""
-    engine = create_engine(
-        parts, creator=lambda: connect(path, "query_only=ON"), pool_size=10, max_overflow=-1
-    )
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-    return engine
+    return _engine(path, _begin_reading, "query_only=ON", pool_size=10, max_overflow=-1)
 
 
-def writing_engine(parts: URL, path: Path) -> Engine:
+def writing_engine(path: Path) -> Engine:
     """An engine of one connection: a process writes one transaction after the other."""
-    engine = create_engine(
-        parts, creator=lambda: connect(path, _ASK_ONCE, _CHECKPOINT), pool_size=1, max_overflow=0
-    )
-    event.listen(engine, "begin", lambda connection: _begin_writing(connection, BUSY_SECONDS))
-    return engine
+    begin = partial(_begin_writing, seconds=BUSY_SECONDS)
+    return _engine(path, begin, _NEVER_WAIT, _CHECKPOINT, pool_size=1, max_overflow=0)
 
 
-def committing_engine(parts: URL, path: Path) -> Engine:
+def committing_engine(path: Path) -> Engine:
     """An engine of one connection that never waits: `WriterBusy` if another connection writes."""
-    engine = create_engine(
-        parts, creator=lambda: connect(path, _ASK_ONCE, _CHECKPOINT), pool_size=1, max_overflow=0
-    )
-    event.listen(engine, "begin", _begin_at_once)
-    return engine
+    return _engine(path, _begin_at_once, _NEVER_WAIT, _CHECKPOINT, pool_size=1, max_overflow=0)
 
 
-def migrating_engine(parts: URL, path: Path) -> Engine:
+def migrating_engine(path: Path) -> Engine:
     """An engine that waits long for other processes, and makes the file one with a WAL.
 
     Foreign keys are off while steps run: a table that is rebuilt would take its dependents with it.
     """
-    engine = create_engine(
-        parts,
-        creator=lambda: connect(path, "foreign_keys=OFF", "journal_mode=WAL", _ASK_ONCE),
-        poolclass=NullPool,
-    )
-    event.listen(engine, "begin", lambda connection: _begin_writing(connection, _MIGRATION_SECONDS))
+    begin = partial(_begin_writing, seconds=_MIGRATION_SECONDS)
+    return _engine(path, begin, "foreign_keys=OFF", "journal_mode=WAL", _NEVER_WAIT, pool_size=1)
+
+
+def _engine(path: Path, begin: Callable[[Connection], object], *pragmas: str, **pool: int) -> Engine:
+    engine = create_engine("sqlite://", creator=lambda: connect(path, *pragmas), poolclass=QueuePool, **pool)
+    event.listen(engine, "begin", begin)
     return engine
 
 
@@ -79,6 +71,10 @@ def connect(path: Path, *pragmas: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _begin_reading(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
 
 
 def _begin_writing(connection: Connection, seconds: float) -> None:

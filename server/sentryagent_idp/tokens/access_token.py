@@ -20,7 +20,10 @@ LEEWAY_SECONDS = 30
 """How far the clocks of two replicas may differ: what one issued, the other takes at once."""
 
 _STRINGS = ("iss", "sub", "aud", "client_id", "scope", "jti")
-_TIMES = ("iat", "nbf", "exp")
+_TYPES: dict[str, tuple[type, str]] = {
+    **dict.fromkeys(_STRINGS, (str, "string")),
+    **dict.fromkeys(("iat", "nbf", "exp"), (int, "whole number")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +98,10 @@ def _check_signature(token: UnverifiedJwt, keys: Mapping[str, SigningKey]) -> No
 
 
 def _check_claims(claims: Mapping[str, Any], issuer: str, audience: str) -> None:
-    for name in _STRINGS:
-        if not isinstance(claims.get(name), str):
+    for name, (kind, noun) in _TYPES.items():
+        if type(claims.get(name)) is not kind:
             raise Unauthorized(
-                f"The access token's claim {name} is missing or no string; obtain a new token."
-            )
-    for name in _TIMES:
-        if type(claims.get(name)) is not int:
-            raise Unauthorized(
-                f"The access token's claim {name} is missing or no whole number; obtain a new token."
+                f"The access token's claim {name} is missing or no {noun}; obtain a new token."
             )
     if not isinstance(claims.get("provenance", {}), dict):
         raise Unauthorized("The access token's claim provenance is no object; obtain a new token.")

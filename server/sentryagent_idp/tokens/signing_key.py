@@ -27,8 +27,8 @@ PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519Public
 Passphrases = tuple[str, ...]
 """What private keys are encrypted with: they are stored under the first and read with each; without any, in clear."""
 
-_THUMBPRINT_MEMBERS = {"EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n"), "OKP": ("crv", "kty", "x")}
-"""The required members of each key type, in the order of RFC 7638, 3.2 (RFC 8037, 2 for OKP): all public."""
+_THUMBPRINT_FIELDS = {"EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n"), "OKP": ("crv", "kty", "x")}
+"""The required fields (JWK members) of each key type, in the order of RFC 7638, 3.2 (RFC 8037, 2 for OKP): all public."""
 
 
 class KeySet(TypedDict):
@@ -56,7 +56,7 @@ class SigningKey:
         public_key = private_key.public_key()
         alg = _algorithm_of(private_key)
         return cls(
-            kid=_thumbprint(_public_members(alg, public_key)),
+            kid=_thumbprint(_public_fields(alg, public_key)),
             alg=alg,
             private_key=private_key,
             public_key=public_key,
@@ -124,8 +124,8 @@ def _load(pem: bytes, passphrases: Sequence[str | None]) -> object:
 
 
 def public_jwk(key: SigningKey) -> dict[str, str]:
-    """The key for verifiers (RFC 7517, 4): its public members only."""
-    return {"kid": key.kid, "alg": key.alg, "use": "sig", **_public_members(key.alg, key.public_key)}
+    """The key for verifiers (RFC 7517, 4): its public fields only."""
+    return {"kid": key.kid, "alg": key.alg, "use": "sig", **_public_fields(key.alg, key.public_key)}
 
 
 def jwks(keys: Iterable[SigningKey]) -> KeySet:
@@ -141,11 +141,11 @@ def _algorithm_of(key: PrivateKey) -> str:
     return "RS256" if isinstance(key, rsa.RSAPrivateKey) else "EdDSA"
 
 
-def _public_members(alg: str, key: PublicKey) -> dict[str, str]:
-    members: Mapping[str, Any] = jwt.get_algorithm_by_name(alg).to_jwk(key, as_dict=True)
-    return {name: members[name] for name in _THUMBPRINT_MEMBERS[members["kty"]]}
+def _public_fields(alg: str, key: PublicKey) -> dict[str, str]:
+    fields: Mapping[str, Any] = jwt.get_algorithm_by_name(alg).to_jwk(key, as_dict=True)
+    return {name: fields[name] for name in _THUMBPRINT_FIELDS[fields["kty"]]}
 
 
-def _thumbprint(members: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(members, separators=(",", ":"), sort_keys=True).encode()).digest()
+def _thumbprint(fields: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(fields, separators=(",", ":"), sort_keys=True).encode()).digest()
     return base64url.encode(digest)

@@ -25,6 +25,10 @@ class Process(Served):
         self.folder = folder
         self.http = self.client()
 
+    def __exit__(self, *_):
+        super().__exit__()
+        self.http.close()
+
     def members(self):
         """The process ids of the whole group, the dead left out."""
         found = []

@@ -356,6 +356,22 @@ def test_an_error_of_ours_does_not_end_the_refreshes(keys, issuer, schedule):
     assert keys.status() == {"state": "fresh", "ageSeconds": 0, "lastError": None}
 
 
+def test_a_machine_that_has_no_thread_left(keys, issuer, schedule, monkeypatch):
+    """The refresh fails with the reason, and keeps no slot: any number may fail so before one succeeds."""
+
+    def fail(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as machine:
+        machine.setattr(threading.Thread, "start", fail)
+        keys.warm_up()
+        schedule.advance(90)
+    assert keys.status()["lastError"] == "this machine gives no thread for the fetch"
+    assert issuer.fetches == 0
+    schedule.advance(30)
+    assert keys.status() == {"state": "fresh", "ageSeconds": 0, "lastError": None}
+
+
 # Which addresses are asked: B2, B18, R-JWKS-4.
 
 

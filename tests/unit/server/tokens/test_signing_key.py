@@ -49,7 +49,7 @@ def test_thumbprint_of_the_standard():
         "kid": "2011-04-29",
     }
     public_key = jwt.PyJWK(example).key
-    members = signing_key._public_members("RS256", public_key)
+    members = signing_key._public_fields("RS256", public_key)
     assert signing_key._thumbprint(members) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
 
 
