@@ -66,7 +66,7 @@ class ObservableIssuerKeys(IssuerKeys, ObservableKeys, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Dependencies:
     """What an application needs of its surroundings; tests hand in their own."""
 
     store: Store
@@ -77,10 +77,10 @@ class World:
     metrics: Metrics = field(default_factory=Metrics)
 
 
-def create_app(settings: Settings, world: World) -> Flask:
+def create_app(settings: Settings, dependencies: Dependencies) -> Flask:
     """The application; nothing is read from the environment, and nothing is asked of the database yet."""
     app = bare_app()
-    app.extensions[EXTENSION] = _use_cases(settings, world)
+    app.extensions[EXTENSION] = _use_cases(settings, dependencies)
     return app
 
 
@@ -125,8 +125,8 @@ def _leave_out(error: UnreadableKey) -> None:
     log.error("a signing key is left out: its tokens are refused and it is not published", reason=str(error))
 
 
-def _use_cases(settings: Settings, world: World) -> UseCases:
-    store, clock, rejections = world.store, world.clock, world.rejections
+def _use_cases(settings: Settings, dependencies: Dependencies) -> UseCases:
+    store, clock, rejections = dependencies.store, dependencies.clock, dependencies.rejections
     keys = KeyRing(settings.passphrases, _leave_out)
     auditor = Auditor(clock, uuid7)
     hashing = SecretHashing()
@@ -135,7 +135,7 @@ def _use_cases(settings: Settings, world: World) -> UseCases:
         id_token.verify,
         issuer=settings.github_issuer,
         audience=settings.oidc_audience,
-        keys=world.issuer_keys,
+        keys=dependencies.issuer_keys,
         max_age_seconds=settings.oidc_max_age,
     )
     exchange = Exchange(
@@ -171,6 +171,6 @@ def _use_cases(settings: Settings, world: World) -> UseCases:
         oidc_audience=settings.oidc_audience,
         explain=settings.explain,
         client_addresses=ClientAddresses(settings.trusted_proxies, PerMinute(1, what="header")),
-        metrics=world.metrics,
-        readiness=ReadinessCheck(store, keys, world.issuer_keys, world.migrations_pending),
+        metrics=dependencies.metrics,
+        readiness=ReadinessCheck(store, keys, dependencies.issuer_keys, dependencies.migrations_pending),
     )

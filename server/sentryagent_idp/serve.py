@@ -13,7 +13,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server import Server
 
-from sentryagent_idp.app import World, create_app, utc_now
+from sentryagent_idp.app import Dependencies, create_app, utc_now
 from sentryagent_idp.concurrency.loop import RsgiApplication
 from sentryagent_idp.concurrency.request_greenlet import off_loop
 from sentryagent_idp.config import Settings
@@ -129,10 +129,10 @@ def load(settings: Settings) -> RsgiApplication:
     store = Database(settings.database_url)
     issuer_keys = GithubIssuerKeys(settings.github_issuer, httpx.Client(), off_loop=off_loop)
     issuer_keys.warm_up()
-    world = World(store, issuer_keys, lambda: not store.is_prepared(), utc_now)
+    dependencies = Dependencies(store, issuer_keys, lambda: not store.is_prepared(), utc_now)
     keeper = Housekeeping(store, utc_now, settings.audit_retention)
     auditor = Auditor(utc_now, uuid7)
-    rejections = RejectionAudit(store, auditor, world.rejections, uuid7)
+    rejections = RejectionAudit(store, auditor, dependencies.rejections, uuid7)
     retired = RetiredKeys(store, auditor, utc_now, uuid7, settings.token_ttl)
     wait = threading.Event().wait
     periodic.start([keeper.run], wait)
@@ -144,12 +144,12 @@ def load(settings: Settings) -> RsgiApplication:
         every=sealing.INTERVAL_SECONDS,
         after_work=sealing.BUSY_INTERVAL_SECONDS,
     )
-    periodic.start([partial(_note_issuer_keys, world)], wait, every=_GAUGE_SECONDS)
-    return RsgiApplication(create_app(settings, world), _THREADS, _ON_LOOP)
+    periodic.start([partial(_note_issuer_keys, dependencies)], wait, every=_GAUGE_SECONDS)
+    return RsgiApplication(create_app(settings, dependencies), _THREADS, _ON_LOOP)
 
 
-def _note_issuer_keys(world: World) -> None:
-    world.metrics.issuer_keys(world.issuer_keys.status()["ageSeconds"])
+def _note_issuer_keys(dependencies: Dependencies) -> None:
+    dependencies.metrics.issuer_keys(dependencies.issuer_keys.status()["ageSeconds"])
 
 
 def _address(host: str, port: int) -> str:

@@ -11,7 +11,7 @@ from kit.clock import Clock
 from kit.github import GithubKeys
 from kit.tokens import bearer
 from mock_idp.job import Job
-from sentryagent_idp.app import World, create_app, token_service
+from sentryagent_idp.app import Dependencies, create_app, token_service
 from sentryagent_idp.config import Settings
 from sentryagent_idp.domain.audit import RequestContext
 from sentryagent_idp.domain.scopes import ALL_SCOPES
@@ -92,10 +92,12 @@ class Provider:
     def __post_init__(self) -> None:
         database = {"SENTRYAGENT_DATABASE_URL": self.url}
         self.settings = Settings.from_environ(self.usual | database | self.environ)
-        world = World(self.store, self.keys, lambda: not schema.is_prepared(self.url), self.clock)
-        self.rejections = world.rejections
-        self.metrics = world.metrics
-        self.app = create_app(self.settings, world)
+        dependencies = Dependencies(
+            self.store, self.keys, lambda: not schema.is_prepared(self.url), self.clock
+        )
+        self.rejections = dependencies.rejections
+        self.metrics = dependencies.metrics
+        self.app = create_app(self.settings, dependencies)
         self.exchange_use_case = self.app.extensions["sentryagent"].exchange
         self.http = self.app.test_client()
         self.admin = self.admin_headers()
