@@ -412,7 +412,8 @@ def test_the_suggestion_lets_the_run_in_and_little_else(
     assume(isinstance(denied, Denied))
     suggested = suggested_policy(denied, run, agent_id)
     event("suggested" if suggested else "no suggestion")
-    assume(suggested is not None)
+    if suggested is None:
+        return
 
     posted = as_policy(suggested, make_policy)
     assert isinstance(decide([*policies, posted], run, agent_id, now), Allowed)
