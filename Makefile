@@ -76,6 +76,10 @@ server-image: ## the provider's image, from the last commit, as sentryagent-idp:
 openapi: $(VENV)/.run ## docs/openapi.json anew, after a change of the HTTP interface
 	@$(BIN)/python release/openapi.py
 
+.PHONY: one-step
+one-step: $(VENV)/.run ## `action.yml` and the tables of docs/one-step-action.md, after a change of the other two actions
+	@$(BIN)/python release/one_step.py
+
 .PHONY: lint
 lint: $(VENV)/.dev ## style, types, import rules, workflows
 	@$(BIN)/ruff format --check -q .

@@ -4,12 +4,14 @@ A search that finds nothing would pass silently: every one here asserts that it 
 """
 
 import re
+import shutil
+import sys
 from collections.abc import Mapping
 
 import pytest
 import yaml
 
-from kit.processes import ROOT
+from kit.processes import ROOT, output_of
 from sentryagent_actions import __main__ as entry
 from sentryagent_actions.errors import MANUALS
 from sentryagent_actions.inputs import IssueTokenInputs, OneStepInputs, RegisterAgentInputs
@@ -139,6 +141,53 @@ def test_action_runs_in_the_one_image(action):
     revokes = "revoke" in data["inputs"]
     assert runs.get("post-entrypoint") == ("/usr/local/bin/sentryagent-revoke" if revokes else None)
     assert data["branding"].keys() == {"icon", "color"}
+
+
+MADE = ("action.yml", "docs/one-step-action.md")
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """What `make one-step` reads, and what it writes without the parts that it makes."""
+    sources = [f"{folder}/{name}" for folder in MANUALS for name in ("action.yml", "README.md")]
+    for name in ("release/one_step.py", *sources, *MADE):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "action.yml").unlink()
+    manual = tmp_path / "docs" / "one-step-action.md"
+    manual.write_text(re.sub(r"^\| `.*\n", "", manual.read_text(), flags=re.MULTILINE))
+    return tmp_path
+
+
+def insert(path, text, before):
+    """Insert a line into a file, before the one that is given."""
+    content = path.read_text()
+    assert content.count(before) == 1
+    path.write_text(content.replace(before, text + before))
+
+
+def test_the_one_step_action_is_what_make_one_step_writes(checkout):
+    """What is committed follows from the other two actions: run `make one-step` if this fails."""
+    output_of(sys.executable, "-B", checkout / "release" / "one_step.py")
+
+    for name in MADE:
+        assert (checkout / name).read_text() == (ROOT / name).read_text(), name
+
+
+def test_a_new_input_of_issue_token_reaches_the_one_step_action(checkout):
+    """It is declared and explained as issue-token does it, at the same place."""
+    declared = "  colour:\n    description: Colour of the log\n    required: false\n    default: blue\n"
+    row = "| `colour` | `blue` | Colour of the log, see [limits]({}#limits) |\n"
+    insert(checkout / "issue-token" / "action.yml", declared, before="  ca-certificate:\n")
+    insert(checkout / "issue-token" / "README.md", row.format(""), before="| `ca-certificate` |")
+
+    output_of(sys.executable, "-B", checkout / "release" / "one_step.py")
+
+    for name, text, before in (
+        ("action.yml", declared, "  ca-certificate:\n"),
+        ("docs/one-step-action.md", row.format("../issue-token/README.md"), "| `ca-certificate` |"),
+    ):
+        assert (checkout / name).read_text() == (ROOT / name).read_text().replace(before, text + before)
 
 
 def steps_in(value):
