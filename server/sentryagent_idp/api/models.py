@@ -117,6 +117,12 @@ Version = Annotated[str, Field(max_length=64), *_matching(_SEMVER, "write a sema
 Capability = Annotated[
     str, Field(max_length=128), *_matching(_CAPABILITY, "write resource:action, such as ci:run")
 ]
+
+
+def _status(text: str) -> AgentStatus:
+    return AgentStatus(text)
+
+
 Capabilities = Annotated[list[Capability], Field(min_length=1, max_length=100), AfterValidator(tuple)]
 Owner = Annotated[Line, Field(min_length=1, max_length=128)]
 Description = Annotated[Text, Field(max_length=1024)]
@@ -166,7 +172,7 @@ class AgentChanges(Body):
     capabilities: Capabilities | None = None
     owner: Owner | None = None
     deployment_env: DeploymentEnv | None = None
-    status: Annotated[Literal["active", "suspended"], AfterValidator(AgentStatus)] | None = None
+    status: Annotated[Literal["active", "suspended"], AfterValidator(_status)] | None = None
 
 
 class NewCredential(Body):

@@ -32,7 +32,7 @@ Model = TypeVar("Model", bound=BaseModel)
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
-_LIMITS = Limits(members=1000, string_length=MAX_BODY_BYTES)
+_LIMITS = Limits(members=3000, string_length=MAX_BODY_BYTES)
 _LONGEST_NAME = 64
 
 

@@ -48,6 +48,10 @@ _Outcome = Collection[PendingExchange] | BaseException
 """Those that were kept, or what stopped all of them."""
 
 
+class CommitFailed(Exception):
+    """A defect stopped the transaction of a group; its cause says which."""
+
+
 class GroupCommit:
     """Keeps exchanges; one for each process.
 
@@ -73,8 +77,11 @@ class GroupCommit:
         """
         request = current_request()
         outcome = self._alone(exchange) if request is None else self._queue(exchange, request)
+        # All requests of a group get the same error, and each that raised it would add its frames to the next one's.
+        if isinstance(outcome, ServiceError):
+            raise outcome.with_traceback(None)
         if isinstance(outcome, BaseException):
-            raise outcome
+            raise CommitFailed from outcome
         return exchange in outcome
 
     def _alone(self, exchange: PendingExchange) -> _Outcome:

@@ -50,6 +50,7 @@ _CONSTANT: "WSGIEnvironment" = {
     "wsgi.multiprocess": True,
     "wsgi.run_once": False,
 }
+_OFF_LOOP_THREADS = 8
 _BODY_SECONDS = 10
 _UNKNOWN = MAX_BODY_BYTES + 1
 """Stands for the length of a body that comes in chunks."""
@@ -112,13 +113,14 @@ class RsgiApplication:
         self, application: "WSGIApplication", threads: int, on_loop: Collection[tuple[str, str]] = ()
     ) -> None:
         self._application = application
-        self._threads = threads
+        self._threads = ThreadPoolExecutor(threads, "request")
         self._on_loop = frozenset(on_loop)
         self._arriving: dict[asyncio.Future[bytes], float] = {}
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Called before the worker listens, with the loop that will run then."""
-        loop.set_default_executor(ThreadPoolExecutor(self._threads, "request"))
+        # Threads apart: slow requests must not hold up the exchanges on the loop that wait for one.
+        loop.set_default_executor(ThreadPoolExecutor(_OFF_LOOP_THREADS, "off-loop"))
         loop.call_soon(_limit_unread_answers)
         loop.call_soon(self._look_after, loop)
 
@@ -137,7 +139,7 @@ class RsgiApplication:
             RequestGreenlet(self._answer_on_loop).switch(environ, protocol, answered)
             await answered
         else:
-            await loop.run_in_executor(None, self._answer, environ, protocol)
+            await loop.run_in_executor(self._threads, self._answer, environ, protocol)
 
     async def _body(self, headers: Headers, protocol: HttpProtocol) -> bytes:
         """The whole body.

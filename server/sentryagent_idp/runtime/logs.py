@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -20,9 +21,23 @@ def configure(level: str) -> None:
             structlog.processors.JSONRenderer(_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.BytesLoggerFactory(file=sys.stderr.buffer),
+        logger_factory=lambda *_: _Lines(sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
+
+
+class _Lines(structlog.BytesLogger):
+    """Writes lines; one that cannot be written is lost, and the request that it is about goes on.
+
+    A full disk or a closed pipe must not take a token from a run after it was used up.
+    """
+
+    def msg(self, message: bytes) -> None:
+        """Write a line."""
+        with suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warning = error = critical = msg
 
 
 def _json(event: Any, default: Callable[[Any], Any]) -> bytes:

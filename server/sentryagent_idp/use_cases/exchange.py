@@ -19,6 +19,8 @@ from sentryagent_idp.domain import explanation, scopes
 from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome, RequestContext
 from sentryagent_idp.domain.identity import WorkflowIdentity
 from sentryagent_idp.domain.trust_policy import (
+    Allowed,
+    Decision,
     DenialReason,
     Denied,
     ScopeRefused,
@@ -46,6 +48,9 @@ from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.key_ring import KeyRing
 from sentryagent_idp.use_cases.rejections import RefusalAudit, RejectionCounter
 from sentryagent_idp.use_cases.used_tokens import check_unused, use_up, used
+
+_FEW_POLICIES = 20
+"""With more of them a decision leaves the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +139,14 @@ class Exchange:
         `None` if the policy must be pinned first, or something changed once more. What is read refuses.
         """
         held = self.snapshots.held(identity, request.agent_id)
-        if held is not None:
-            with suppress(InvalidOidcToken, ExchangeRefused):  # it may be outdated
-                grant = self._kept(held, identity, request, context)
+        decision = held and self._decision(held, identity)
+        if held is not None and isinstance(decision, Allowed):
+            with suppress(ScopeNotPermitted):  # it may be outdated
+                grant = self._kept(held, decision.policy, identity, request, context)
                 if grant:
                     return grant
         current = off_loop(partial(self._read, identity, request.agent_id))
-        grant = self._kept(current, identity, request, context)
+        grant = self._kept(current, self._decide(current, identity), identity, request, context)
         if grant:
             self.snapshots.hold(current)
         return grant
@@ -154,13 +160,13 @@ class Exchange:
     def _kept(
         self,
         snapshot: PolicySnapshot,
+        policy: TrustPolicy,
         identity: WorkflowIdentity,
         request: ExchangeRequest,
         context: RequestContext,
     ) -> Grant | None:
-        """Decide, issue and keep; `None` if the transaction that keeps it finds something else."""
+        """Issue and keep; `None` if the transaction that keeps it finds something else."""
         keys = self.signing_keys.held
-        policy = self._decide(snapshot, identity)
         grant = self._grant(policy, request)
         if keys is None or not _is_pinned(policy):
             return None
@@ -188,10 +194,16 @@ class Exchange:
         return grant
 
     def _decide(self, snapshot: PolicySnapshot, identity: WorkflowIdentity) -> TrustPolicy:
-        decision = snapshot.decide(identity, self.clock())
+        """The policy that lets the run in; raises the refusal."""
+        decision = self._decision(snapshot, identity)
         if isinstance(decision, Denied):
-            raise _refusal(decision, identity, snapshot.agent_id)
+            raise off_loop(partial(_refusal, decision, identity, snapshot.agent_id))
         return decision.policy
+
+    def _decision(self, snapshot: PolicySnapshot, identity: WorkflowIdentity) -> Decision:
+        decide = partial(snapshot.decide, identity, self.clock())
+        # Each policy may take a tenth of a millisecond, and a repository may have hundreds.
+        return decide() if len(snapshot.policies) <= _FEW_POLICIES else off_loop(decide)
 
     def _grant(self, policy: TrustPolicy, request: ExchangeRequest) -> Grant:
         scope = granted_scopes(policy, request.scope)

@@ -87,7 +87,7 @@ BODIES = [
     ("B10 nested", JSON, _nested(20), 400, "VALIDATION_ERROR", "body"),
     ("B10 nested deeply", JSON, _nested(10_000), 400, "VALIDATION_ERROR", "body"),
     ("B10 never closed", JSON, _text('{"token":"TOKEN","x":' + "[" * 20_000), 400, "VALIDATION_ERROR", "body"),
-    ("B10 many members", JSON, _json(**{f"a{it}": 1 for it in range(1_500)}), 400, "VALIDATION_ERROR", "body"),
+    ("B10 many members", JSON, _json(**{f"{it:x}": 1 for it in range(3_100)}), 400, "VALIDATION_ERROR", "body"),
     ("B9 32 KiB and one byte", JSON, lambda token: _padded(token, 32 * 1024 + 1), 413, "PAYLOAD_TOO_LARGE", None),
     ("B9 ten megabytes", JSON, lambda token: _padded(token, 10 * 2**20), 413, "PAYLOAD_TOO_LARGE", None),
     ("R-IN-4 byte order mark", JSON, lambda token: b"\xef\xbb\xbf" + _json()(token), 400, "VALIDATION_ERROR", "body"),

@@ -14,6 +14,7 @@ from kit.refusals import assert_refused
 from kit.tokens import claims_of, kid_of
 from mock_idp.job import Job
 from sentryagent_idp.store.trust_policies import PolicyTable
+from sentryagent_idp.use_cases import exchange
 
 
 @pytest.fixture
@@ -75,6 +76,20 @@ def test_what_is_new_here_is_read_once_and_kept_with_others(provider, other, tru
 
     assert kept == [True, False, True, True]
     assert len(reads) == 2
+
+
+@pytest.mark.parametrize(("others", "times"), [(0, 0), (19, 0), (20, 1)])
+def test_a_decision_on_many_policies_leaves_the_loop(provider, trusted, others, times, monkeypatch):
+    """Each takes some of the time in which the loop answers nobody else."""
+    agent, _ = trusted
+    for number in range(others):
+        provider.policy(branch=f"release/{number}", agentId=agent)
+    assert provider.exchange(agentId=agent).status_code == 200
+    left = []
+    monkeypatch.setattr(exchange, "off_loop", lambda work: left.append(work) or work())
+
+    assert provider.exchange(agentId=agent).status_code == 200
+    assert len(left) == times
 
 
 @pytest.mark.parametrize("held", [False, True])

@@ -1,6 +1,7 @@
 """Exchanges that are kept together, and what one of them cannot do to the others."""
 
 import asyncio
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ import pytest
 from kit import records
 from kit.threads import outcome_of
 from sentryagent_idp.concurrency import group_commit
-from sentryagent_idp.concurrency.group_commit import GroupCommit, PendingExchange
+from sentryagent_idp.concurrency.group_commit import CommitFailed, GroupCommit, PendingExchange
 from sentryagent_idp.concurrency.policy_snapshot import PolicySnapshot
 from sentryagent_idp.concurrency.request_greenlet import RequestGreenlet
 from sentryagent_idp.domain.used_token import UsedToken
@@ -191,6 +192,19 @@ def test_an_outage_meets_all_that_wait(database, keep, monkeypatch):
     assert database.sizes == [2]
 
 
+@pytest.mark.parametrize("failure", [DatabaseUnavailable("away", retry_after=2), RuntimeError("a defect")])
+def test_the_error_of_a_group_does_not_grow_with_its_requests(database, keep, failure):
+    """Each request has its own traceback: that of all of them, in each line of the log, would stop the loop."""
+    database.failure = failure
+    one, *_, last = (_frames(error) for error in keep(*(_exchange(f"jti-{number}") for number in range(30))))
+
+    assert last <= one
+
+
+def _frames(error):
+    return sum(1 for _ in traceback.walk_tb(error.__traceback__))
+
+
 def test_what_cannot_be_stored_of_one_does_not_fail_the_others(database, keep):
     """None of the transaction is kept, so that each may try alone."""
     database.failure = ValidationFailed("request", "a value cannot be stored")
@@ -201,7 +215,8 @@ def test_what_cannot_be_stored_of_one_does_not_fail_the_others(database, keep):
 def test_a_defect_reaches_those_who_wait(database, keep):
     """Nobody waits for ever for a commit that failed, and the next group is served."""
     database.failure = RuntimeError("a defect")
-    assert keep(_exchange("a"), _exchange("b")) == [database.failure] * 2
+    outcomes = keep(_exchange("a"), _exchange("b"))
+    assert [(type(error), error.__cause__) for error in outcomes] == [(CommitFailed, database.failure)] * 2
 
     database.failure = None
     assert keep(_exchange("c")) == [True]

@@ -1,0 +1,55 @@
+"""Log lines, and what a request is spared when one cannot be written."""
+
+import io
+import json
+
+import pytest
+import structlog
+
+from sentryagent_idp.runtime import logs
+
+
+class Stderr:
+    """Standard error, over a pipe or a disk."""
+
+    def __init__(self, buffer):
+        self.buffer = buffer
+
+
+class Full(io.BytesIO):
+    """A file on a disk that is full."""
+
+    def flush(self):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    """Write one line of each level to such a file, as it is configured."""
+
+    def write(buffer, level="info"):
+        monkeypatch.setattr("sys.stderr", Stderr(buffer))
+        logs.configure(level)
+        log = structlog.get_logger()
+        for name in ("debug", "info", "warning", "error"):
+            getattr(log, name)("answered", status=200)
+        log.log(20, "answered", status=200)
+        return [json.loads(line) for line in buffer.getvalue().splitlines()]
+
+    yield write
+    structlog.reset_defaults()
+
+
+def test_a_line_is_a_json_object(logged):
+    """From the configured level upwards."""
+    lines = logged(io.BytesIO(), "warning")
+
+    assert [(line["level"], line["event"], line["status"]) for line in lines] == [
+        ("warning", "answered", 200),
+        ("error", "answered", 200),
+    ]
+
+
+def test_a_line_that_cannot_be_written_stops_nothing(logged):
+    """The token of an exchange is used up by then: a full disk must not take the answer from the run."""
+    assert len(logged(Full())) == 4
