@@ -99,7 +99,7 @@ def test_the_image_has_what_the_action_needs_and_no_more(image):
     code = f"""
 import importlib.util, json, pathlib
 found = [name for name in {absent + present} if importlib.util.find_spec(name)]
-caches = [str(path) for path in map(pathlib.Path, ("/root/.cache", "/tmp/pip")) if path.exists()]
+caches = [str(path) for path in map(pathlib.Path, (pathlib.Path.home() / ".cache", "/tmp/pip")) if path.exists()]
 print(json.dumps([found, caches]))
 """
     assert json.loads(in_image(image, code)) == [list(present), []]

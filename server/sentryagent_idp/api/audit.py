@@ -1,4 +1,4 @@
-"""`GET /audit`: what happened, newest first; `GET /audit/verify`: whether somebody changed it since."""
+"""`GET /audit`: what happened, newest first; `GET /audit/verify`: whether it was changed since."""
 
 from typing import Any
 

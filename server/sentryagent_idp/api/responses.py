@@ -1,4 +1,4 @@
-"""The forms of responses that resources share; the others stand beside the functions that make them.
+"""The forms of responses that resources share; the others are next to the functions that make them.
 
 Nothing is validated by these on its way out: tests hold every response against them.
 """

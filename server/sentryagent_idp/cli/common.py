@@ -20,7 +20,7 @@ from sentryagent_idp.use_cases import published_settings
 database_option = click.option(
     "--database-url", metavar="URL", help="Where the data lies (SENTRYAGENT_DATABASE_URL)."
 )
-scope_option = click.option("--scope", metavar='"…"', help="Scopes, separated by blanks.  [default: all]")
+scope_option = click.option("--scope", metavar='"…"', help="Scopes, separated by spaces.  [default: all]")
 
 
 def admin_scopes(scope: str | None) -> tuple[str, ...]:
