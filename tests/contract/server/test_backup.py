@@ -194,6 +194,15 @@ def test_a_damaged_copy_is_no_backup(run, database, target):
     assert list(target.parent.glob("backup*")) == []
 
 
+@pytest.fixture
+def _interruptible():
+    """Hear SIGINT, which a shell lets its background jobs ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("moment", ["_copy", "_checked"])
 def test_an_interrupted_backup_leaves_nothing(run, target, monkeypatch, number, moment):
