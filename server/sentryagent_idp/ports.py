@@ -180,7 +180,7 @@ class AuditLog(Protocol):
 
 
 class AuditSeals(Protocol):
-    """The audit's hash chain (`sentryagent_idp.domain.audit_chain`), beside the records."""
+    """The audit's hash chain (`sentryagent_idp.domain.audit_chain`), next to the records."""
 
     @property
     def is_gapless(self) -> bool:

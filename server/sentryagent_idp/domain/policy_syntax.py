@@ -47,7 +47,7 @@ def text(kind: str, value: str) -> str | None:
     if not value:
         return f"it must not be empty; leave it out where any {kind} will do"
     if _is_deceptive(value):
-        return "it has control characters, or such as change the direction of the text"
+        return "it contains control characters or characters that change the direction of the text"
     if len(value.encode()) > MAX_NAME_BYTES:
         return f"it is longer than {MAX_NAME_BYTES} bytes"
     return None

@@ -27,7 +27,7 @@ _STARTS = 5
 def share_what_is_loaded() -> None:
     """Let workers be copies of this process, and its objects stay shared with them.
 
-    Python 3.14 by default starts a process that loads everything anew. And a full garbage collection writes to every
+    Python 3.14 by default starts a process that loads everything again. And a full garbage collection writes to every
     object: a worker would have 20 MB of copies after a while.
     """
     if sys.platform == "linux":
