@@ -8,10 +8,11 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from uuid import UUID
+
+import msgspec
 
 from sentryagent_idp.concurrency.policy_snapshot import PolicySnapshot
 from sentryagent_idp.concurrency.request_greenlet import RequestGreenlet, current_request
@@ -30,8 +31,7 @@ _BUSY = "Other writers kept the database busy; try again in 2 s."
 _MOST_USES = 10_000
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PendingExchange:
+class PendingExchange(msgspec.Struct, frozen=True, eq=False):
     """One exchange: what it rests on, and what must be kept before its token may leave."""
 
     snapshot: PolicySnapshot

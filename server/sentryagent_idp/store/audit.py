@@ -1,7 +1,6 @@
 """The table of the audit: append-only, in the order of `sequence`."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import (
@@ -58,7 +57,7 @@ AUDIT_LOG = Table(
 )
 
 _T = AUDIT_LOG.c
-_FIELDS = tuple(field.name for field in fields(AuditRecord))
+_FIELDS = AuditRecord.__struct_fields__
 _EXACT = (
     "action",
     "outcome",
