@@ -20,6 +20,7 @@ from sentryagent_idp.api import (
     observation,
     operations,
     problems,
+    responses,
     trust_policies,
     well_known,
 )
@@ -27,7 +28,6 @@ from sentryagent_idp.api import tokens as token_views
 from sentryagent_idp.api.client_addresses import ClientAddresses
 from sentryagent_idp.api.use_cases import EXTENSION, UseCases
 from sentryagent_idp.concurrency.group_commit import GroupCommit
-from sentryagent_idp.concurrency.loop import MAX_BODY_BYTES
 from sentryagent_idp.concurrency.policy_snapshot import SnapshotCache
 from sentryagent_idp.config import Settings
 from sentryagent_idp.github import id_token
@@ -87,11 +87,10 @@ def create_app(settings: Settings, dependencies: Dependencies) -> Flask:
 def bare_app() -> Flask:
     """The application's routes without what they call: enough to describe them."""
     app = Flask("sentryagent", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # `sentryagent_idp.api.requests` says why
     # A redirect would repeat a POST with its token elsewhere: a wrong path is a 404 and nothing more.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+    app.json = responses.Json(app)
     problems.register(app)
     observation.register(app)
     for blueprint in (exchange.bp, token_views.bp, trust_policies.bp, agents.bp, audit.bp):

@@ -51,6 +51,14 @@ _FLAT = msgspec.json.Decoder(_Flat)
 _BETWEEN_STRINGS = (string.digits + string.whitespace + "{}:,-").encode()
 
 
+def write(value: Any) -> str:
+    """The JSON text of a value, without spaces."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:  # half of a surrogate pair; RFC 8259, 8.2 lets it be written as an escape
+        return json.dumps(value, separators=(",", ":"))
+
+
 def parse(text: bytes | str, limits: Limits) -> Any:
     """The value of a JSON text.
 

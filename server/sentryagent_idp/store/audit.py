@@ -1,6 +1,6 @@
 """The table of the audit: append-only, in the order of `sequence`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -17,6 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection, Row
 
+from sentryagent_idp.domain import audit_chain
 from sentryagent_idp.domain.audit import Action, AuditFilter, AuditRecord, Outcome
 from sentryagent_idp.domain.records import Page
 from sentryagent_idp.domain.text import ascii_lower
@@ -73,17 +74,24 @@ _LONGEST_KEY = 150
 _APPEND = InsertMany(AUDIT_LOG, (*_FIELDS, "repository_key"))
 
 
-class AuditTable:
-    """The audit in one transaction (`sentryagent_idp.ports.AuditLog`)."""
+def _leave_unsealed(_rows: Sequence[audit_chain.Row]) -> None:
+    """Leave records to the sealer."""
 
-    def __init__(self, connection: Connection) -> None:
+
+class AuditTable:
+    """The audit in one transaction (`sentryagent_idp.ports.AuditLog`); `seal` gets the rows that were written."""
+
+    def __init__(
+        self, connection: Connection, seal: Callable[[Sequence[audit_chain.Row]], None] = _leave_unsealed
+    ) -> None:
         self._connection = connection
+        self._seal = seal
 
     def append(self, record: AuditRecord) -> None:
         self.append_all([record])
 
     def append_all(self, records: Sequence[AuditRecord]) -> None:
-        _APPEND(self._connection, [_values(record) for record in records])
+        self._seal(_APPEND(self._connection, [_values(record) for record in records]))
 
     def page(self, wanted: AuditFilter, *, page: int, limit: int) -> Page[AuditRecord]:
         order = (_T.sequence.desc(),)
