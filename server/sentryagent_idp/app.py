@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from flask import Flask
@@ -77,6 +77,14 @@ class Dependencies:
     metrics: Metrics = field(default_factory=Metrics)
 
 
+class _Application(Flask):
+    """Flask for views that are plain functions."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The function as it is: Flask asks of each view and hook, with each request, whether it is a coroutine."""
+        return func
+
+
 def create_app(settings: Settings, dependencies: Dependencies) -> Flask:
     """The application; nothing is read from the environment, and nothing is asked of the database yet."""
     app = bare_app()
@@ -86,7 +94,7 @@ def create_app(settings: Settings, dependencies: Dependencies) -> Flask:
 
 def bare_app() -> Flask:
     """The application's routes without what they call: enough to describe them."""
-    app = Flask("sentryagent", static_folder=None)
+    app = _Application("sentryagent", static_folder=None)
     # A redirect would repeat a POST with its token elsewhere: a wrong path is a 404 and nothing more.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True

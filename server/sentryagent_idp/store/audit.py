@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -103,8 +104,7 @@ class AuditTable:
 
 def _values(record: AuditRecord) -> dict[str, Any]:
     """The row of a record."""
-    row = {name: getattr(record, name) for name in _FIELDS}
-    return row | {"repository_key": _repository_key(record.repository)}
+    return {**msgspec.structs.asdict(record), "repository_key": _repository_key(record.repository)}
 
 
 def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:
