@@ -73,7 +73,7 @@ server-image: ## the provider's image, from the last commit, as sentryagent-idp:
 	@git archive HEAD | docker build -q -t $(SERVER_IMAGE) -f deploy/server/Dockerfile -
 
 .PHONY: openapi
-openapi: $(VENV)/.run ## docs/openapi.json anew, after a change of the HTTP interface
+openapi: $(VENV)/.run ## docs/openapi.json again, after a change of the HTTP interface
 	@$(BIN)/python release/openapi.py
 
 .PHONY: one-step
@@ -91,5 +91,5 @@ lint: $(VENV)/.dev ## style, types, import rules, workflows
 	@$(BIN)/shellcheck .ci/run .github/start-partners
 
 .PHONY: lock
-lock: $(VENV)/.dev ## the lock files anew, with the newest versions that pyproject.toml allows
+lock: $(VENV)/.dev ## the lock files again, with the newest versions that pyproject.toml allows
 	@$(BIN)/python requirements/lock.py
