@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from mock_idp.attack.catalogue import CONTROL, LAST_CONTROL, Attack, faults, probes
+from mock_idp.claims import GHES_ISSUER_PATH
 from mock_idp.job import REF_OF_EVENT, Job, stable_id
 
 if TYPE_CHECKING:
@@ -36,6 +38,12 @@ def catalogue(options: Mapping[str, Any], policy: Collection[str] | None = None)
     bound = default_policy(options) if policy is None else policy
     identities = (attack for attack in _identities(Job(**options)) if attack.binds in bound)
     return (CONTROL, *identities, *faults(), *probes(), LAST_CONTROL)
+
+
+def for_issuer(attacks: Collection[Attack], issuer: str) -> list[Attack]:
+    """Those whose jobs the GitHub of this issuer could have: GHES has no `sub` with ids."""
+    is_ghes = urlsplit(issuer).path == GHES_ISSUER_PATH
+    return [attack for attack in attacks if not (is_ghes and attack.changes.get("immutable_sub"))]
 
 
 def _identities(job: Job) -> Iterator[Attack]:

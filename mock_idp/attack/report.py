@@ -61,7 +61,9 @@ class Report:
 
     def with_new_baseline(self) -> Report:
         """The same results, and what was found wrong is known: no control, and nothing that was not judged."""
-        judged = (result for result in self.results if result.attack.risk and result.verdict not in _NOT_JUDGED)
+        judged = (
+            result for result in self.results if result.attack.risk and result.verdict not in _NOT_JUDGED
+        )
         return replace(self, baseline=frozenset(it.attack.name for it in judged if not it.is_as_expected))
 
     def table(self) -> str:

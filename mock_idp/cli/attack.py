@@ -86,7 +86,9 @@ _file = click.Path(dir_okay=False, path_type=Path)
 @click.option("--list", "is_listing", is_flag=True, help="print the attacks and end; needs no URL")
 @click.option("--strict", is_flag=True, help="fail also for tokens that GitHub alone can make")
 @click.option("--baseline", type=_file, help="names of rows that may fail, one a line")
-@click.option("--write-baseline", type=_file, help="write the names of the rows that fail, which are known from then on")
+@click.option(
+    "--write-baseline", type=_file, help="write the names of the rows that fail, which are known from then on"
+)
 @click.option("--timeout", default=10.0, show_default=True, type=click.FloatRange(0.1), help="seconds for one request")  # fmt: skip
 @click.option("--time-limit", default=120.0, show_default=True, type=click.FloatRange(1), help="seconds for all")  # fmt: skip
 @click.option("--json", "json_file", type=_file, help="write the report as JSON")
@@ -140,6 +142,7 @@ def _report(
     options: dict[str, Any],
     files: Iterable[Path | None],
 ) -> Report:
+    from mock_idp.attack.identities import for_issuer
     from mock_idp.attack.report import Report
 
     verifier = _verifier(target, options)
@@ -149,9 +152,11 @@ def _report(
     mock = MockClient(options.pop("url"))
     try:
         issuer = mock.issuer
-        results = _fire(_target(mock, verifier, options), attacks, options["time_limit"])
+        results = _fire(_target(mock, verifier, options), for_issuer(attacks, issuer), options["time_limit"])
     except MockUnavailableError as error:
         raise click.UsageError(str(error)) from error
+    except InvalidFieldError as error:
+        raise click.UsageError(f"{flag_of(error.field)} {error.reason}") from error
     return Report(target, issuer, results, baseline, strict)
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from mock_idp.attack.catalogue import ACCEPTED, CONTROL, LAST_CONTROL
-from mock_idp.attack.identities import POLICY, catalogue, chosen, default_policy
+from mock_idp.attack.identities import POLICY, catalogue, chosen, default_policy, for_issuer
 from mock_idp.job import Job
 
 CALLED = "acme/workflows/.github/workflows/deploy.yml@v1"
@@ -129,6 +129,22 @@ def test_neither_the_file_nor_the_called_one_is_the_right_workflow(
     job = Job(**{**options, **attack.changes})
     assert job.workflow_ref == workflow_ref
     assert (job.called_workflow or None) == job_workflow_ref
+
+
+@pytest.mark.parametrize(
+    ("issuer", "has_them"),
+    [
+        ("https://token.actions.githubusercontent.com", True),
+        ("https://token.actions.octocorp.ghe.com", True),
+        ("https://ghes.example.com/_services/token", False),
+    ],
+)
+def test_ghes_has_no_sub_with_ids(issuer, has_them):
+    """The mock refuses such jobs, as that GitHub has none."""
+    names = {attack.name for attack in for_issuer(catalogue({}), issuer)}
+
+    assert ({"namesake-in-other-sub-form", "recycled-name-in-other-sub-form"} <= names) is has_them
+    assert {"control", "namesake", "recycled-name", "expired"} <= names
 
 
 def test_attacks_are_chosen_by_name_and_controls_stay():
