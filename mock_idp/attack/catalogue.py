@@ -53,13 +53,17 @@ class Attack:
 
 @dataclass(frozen=True)
 class Result:
-    """What the verifier did; `status` is 0 if it gave no response. Duration in seconds."""
+    """What the verifier did; `status` is 0 if it gave no response. Duration in seconds.
+
+    `measured` is what a probe found: the accepted leeway in seconds, or the number of requests for keys.
+    """
 
     attack: Attack
     verdict: str
     status: int
     note: str
     seconds: float
+    measured: int | None = None
 
     @property
     def is_as_expected(self) -> bool:

@@ -61,7 +61,7 @@ def _leeway(times: Callable[[int, int], dict[str, int]], target: Target, attack:
     longest = _STEPS[accepted - 1] if accepted else 0
     ends = f"refuses {_STEPS[accepted]} s" if accepted < len(_STEPS) else "no end found"
     verdict = ACCEPTED if longest >= _MOST_LEEWAY_SECONDS else REFUSED
-    return Result(attack, verdict, 0, f"accepts {longest} s, {ends}", seconds)
+    return Result(attack, verdict, 0, f"accepts {longest} s, {ends}", seconds, longest)
 
 
 def _forged(target: Target, kid: str = "") -> str:
@@ -95,7 +95,7 @@ def _fetches(kid: Callable[[], str], target: Target, attack: Attack) -> Result:
             return result
     fetches = target.key_requests() - before
     verdict = FETCHED if fetches > _MOST_FETCHES else REFUSED
-    return Result(attack, verdict, 0, f"{_TOKENS} tokens, {fetches} requests for keys", seconds)
+    return Result(attack, verdict, 0, f"{_TOKENS} tokens, {fetches} requests for keys", seconds, fetches)
 
 
 def _followed(target: Target, attack: Attack) -> Result:

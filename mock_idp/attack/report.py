@@ -26,12 +26,14 @@ _NOT_JUDGED: Final = (NOT_SENT, LIMITED)
 class Report:
     """The results of a run against `target`, a URL.
 
-    `baseline` has the names of the rows that are known to fail. With `strict`, what GitHub alone can make counts, too.
+    `key_requests` is how often the mock was asked for keys meanwhile. `baseline` has the names of the rows that are
+    known to fail. With `strict`, what GitHub alone can make counts, too.
     """
 
     target: str
     issuer: str
     results: Sequence[Result]
+    key_requests: int = 0
     baseline: frozenset[str] = frozenset()
     strict: bool = False
 
@@ -90,6 +92,7 @@ class Report:
         unsent = sum(result.verdict == NOT_SENT for result in self.results)
         if unsent:
             lines.append(f"not sent: {unsent}")
+        lines.append(f"requests for keys in this run: {self.key_requests}")
         wrong = len(self.failing_names)
         return [*lines, f"{len(self.results) - wrong} of {len(self.results)} as expected"]
 
@@ -109,6 +112,7 @@ class Report:
             "issuer": self.issuer,
             "passed": not self.has_failed,
             "asExpected": not self.failing_names,
+            "keyRequests": self.key_requests,
             "results": [self._row(result) for result in self.rows],
         }
         return f"{json.dumps(report, indent=2, ensure_ascii=False)}\n"
@@ -128,6 +132,7 @@ class Report:
             "verdict": result.verdict,
             "status": result.status or None,
             "note": result.note,
+            "measured": result.measured,
             "seconds": round(result.seconds, 3),
         }
 

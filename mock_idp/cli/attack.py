@@ -152,12 +152,15 @@ def _report(
     mock = MockClient(options.pop("url"))
     try:
         issuer = mock.issuer
-        results = _fire(_target(mock, verifier, options), for_issuer(attacks, issuer), options["time_limit"])
+        attacked = _target(mock, verifier, options)
+        before = attacked.key_requests()
+        results = _fire(attacked, for_issuer(attacks, issuer), options["time_limit"])
+        key_requests = attacked.key_requests() - before
     except MockUnavailableError as error:
         raise click.UsageError(str(error)) from error
     except InvalidFieldError as error:
         raise click.UsageError(f"{flag_of(error.field)} {error.reason}") from error
-    return Report(target, issuer, results, baseline, strict)
+    return Report(target, issuer, results, key_requests, baseline, strict)
 
 
 def _write_reports(

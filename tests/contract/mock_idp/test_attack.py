@@ -246,11 +246,12 @@ def _fetched(idp):
     )
 
 
-def test_a_verifier_that_fetches_keys_for_each_token_is_found_out(attack, idp):
-    """Anyone makes it, and GitHub, busy with forged tokens."""
+def test_a_verifier_that_fetches_keys_for_each_token_is_found_out(attack, idp, tmp_path):
+    """Anyone makes it, and GitHub, busy with forged tokens; the sum has the two controls, too."""
     code, rows = attack(_careful(idp, keys=lambda: _fetched(idp)), "--only", "fetch-for-each-token")
 
     assert (code, rows["fetch-for-each-token"]["note"]) == (1, "10 tokens, 10 requests for keys")
+    assert json.loads((tmp_path / "report.json").read_text())["keyRequests"] == 12
 
 
 def _fetches_for_unknown_kids(idp):

@@ -1,6 +1,7 @@
 """How tokens are sent to a verifier, seen from the wire."""
 
 import socket
+import struct
 import threading
 
 import pytest
@@ -108,27 +109,43 @@ def test_a_yes_is_not_quoted(listen, body, answer):
     assert "secret" not in repr(response)
 
 
-def test_a_body_that_breaks_off_does_not_hide_the_status(listen):
-    """The verdict was there before."""
-    url, _ = listen(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nno")
-
-    assert Verifier(url, "bearer").send("t").status == 403
-
-
-def test_an_answer_that_comes_before_the_whole_request_is_read():
-    """A server that finds a body too large answers 413 and closes; we are still writing then."""
+@pytest.fixture
+def serve_once():
+    """Let a function have the one connection; gives the URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def refuse():
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(100)
-                connection.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
-                connection.shutdown(socket.SHUT_RD)
+        def serve(use):
+            def accept():
+                connection, _ = listener.accept()
+                with connection:
+                    use(connection)
 
-        threading.Thread(target=refuse, daemon=True).start()
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        assert Verifier(url, "form", "t").send("t" * (16 << 20)).status == 413
+            threading.Thread(target=accept, daemon=True).start()
+            return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        yield serve
+
+
+def test_a_body_that_breaks_off_does_not_hide_the_status(serve_once):
+    """The verdict was there before."""
+
+    def refuse(connection):
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nno")
+        # Closing then resets the connection.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    assert Verifier(serve_once(refuse), "bearer").send("t").status == 403
+
+
+def test_an_answer_that_comes_before_the_whole_request_is_read(serve_once):
+    """A server that finds a body too large answers 413 and closes; we are still writing then."""
+
+    def refuse(connection):
+        connection.recv(100)
+        connection.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+
+    assert Verifier(serve_once(refuse), "form", "t").send("t" * (16 << 20)).status == 413
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ def test_the_leeway_is_found_for_each_time(name, claim, sign, leeway, note, good
     result, target = _probe(name, judge)
 
     assert (result.note, result.is_as_expected) == (note, good)
+    assert result.measured == int(note.split()[1])
     assert len(target.sent) <= 5
 
 
@@ -179,6 +180,7 @@ def test_fetches_of_keys_are_counted(name, kids, fetches, verdict, note):
     result, target = _probe(name, judge)
 
     assert (result.verdict, result.note) == (verdict, note)
+    assert result.measured == sum(map(len, fetches.values()))
     assert len({token["header"]["kid"] for token in target.sent if token["header"]}) == kids
 
 

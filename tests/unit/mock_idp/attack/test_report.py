@@ -17,7 +17,7 @@ RESULTS = (
     Result(Attack("expired", "too late"), "broken", 0, "no answer: timed out", 1.0),
     Result(Attack("replay", "again", probe="replay"), "refused", 401, "", 0.0),
 )
-REPORT = Report("http://a/", "http://b", RESULTS)
+REPORT = Report("http://a/", "http://b", RESULTS, 3)
 
 
 def _with(*names, **changes):
@@ -50,6 +50,7 @@ def test_the_sums_stand_below():
         "anyone: 3 of 4 wrong",
         "a repository: 0 of 1 wrong",
         "GitHub only: 1 of 1 wrong (counted with --strict only)",
+        "requests for keys in this run: 3",
         "3 of 7 as expected",
     ]
 
@@ -74,7 +75,7 @@ def test_what_fails_a_run(names, baseline, strict, failed):
 def test_a_control_that_is_refused_at_the_end_fails_every_run():
     """All refusals before it may mean nothing, so no baseline excuses it."""
     last = Result(LAST_CONTROL, "refused", 403, "", 0.0)
-    report = Report("http://a/", "http://b", [last], frozenset({"control-again"}))
+    report = Report("http://a/", "http://b", [last], 0, frozenset({"control-again"}))
 
     assert report.has_failed
     assert report.with_new_baseline().has_failed
@@ -120,6 +121,7 @@ def test_the_json_report_is_complete():
         False,
         False,
     )
+    assert report["keyRequests"] == 3
     rows = {row["name"]: row for row in report["results"]}
     assert [row["asExpected"] for row in report["results"]] == [True, False, False, True, False, True, False]
     assert (
