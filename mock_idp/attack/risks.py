@@ -54,7 +54,7 @@ _CRITICAL: Final = (
     "RFC 7515 4.1.11",
     "Refuse a header with `crit`, unless you implement each extension that it names.",
 )
-_UNENCODED: Final = "RFC 7797 6", "Refuse `b64`: a JWT never has it."
+_UNENCODED: Final = "RFC 7797", "Refuse `b64`: a JWT never has it."
 _ENCRYPTED: Final = "RFC 7516 4.1", "Refuse `zip` and `enc`, which belong to encrypted tokens."
 _UNIQUE_HEADER: Final = "RFC 7515 4", "Refuse a header with duplicate names or that is not an object."
 _UNIQUE_CLAIMS: Final = (
@@ -141,7 +141,7 @@ _TABLE: Final[tuple[tuple[str, str, _Check, str], ...]] = (
     (A_REPOSITORY, HIGH, _ISSUER, "issuer-with-slug"),
     (GITHUB_ONLY, MEDIUM, _ISSUER, "wrong-issuer missing-issuer issuer-as-prefix"),
     (GITHUB_ONLY, LOW, _ISSUER, "issuer-with-slash issuer-in-capitals issuer-array"),
-    # Whoever runs the other service has such tokens of every job that logs in there.
+    # The operator of another service has such tokens of every job that logs in there.
     (ANYONE, HIGH, _AUDIENCE, "wrong-audience audience-as-prefix"),
     (A_REPOSITORY, LOW, _AUDIENCE, "audience-with-slash audience-in-capitals"),
     (GITHUB_ONLY, MEDIUM, _AUDIENCE, "missing-audience audience-empty audience-empty-array"),

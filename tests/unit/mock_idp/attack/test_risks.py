@@ -19,7 +19,7 @@ def test_every_row_has_its_judgement_and_no_judgement_lacks_its_row():
 @pytest.mark.parametrize(
     ("name", "who", "severity"),
     [
-        # Made by whoever can write a few bytes.
+        # Made by anyone who can write a few bytes.
         ("alg-none", "anyone", "high"),
         ("hs256-with-public-key", "anyone", "high"),
         ("foreign-kid", "anyone", "high"),
