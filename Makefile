@@ -80,6 +80,10 @@ openapi: $(VENV)/.run ## docs/openapi.json again, after a change of the HTTP int
 one-step: $(VENV)/.run ## `action.yml` and the tables of docs/one-step-action.md, after a change of the other two actions
 	@$(BIN)/python release/one_step.py
 
+.PHONY: attack-table
+attack-table: $(VENV)/.dev ## the table of mock_idp/README.md: the attack pack against well-known verifiers
+	@$(BIN)/python examples/attack/compare.py --write
+
 .PHONY: lint
 lint: $(VENV)/.dev ## style, types, import rules, workflows
 	@$(BIN)/ruff format --check -q .
