@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from mock_idp.issuer import Issuer
 
+# Gives the server one more issuer: the path below which it is served, and its state.
+AddIssuer = Callable[[str], tuple[str, "Issuer"]]
 _TOKEN_FIELDS: Final = {
     "claims": "an object",
     "header": "an object",
@@ -30,14 +33,16 @@ _TOKEN_FIELDS: Final = {
 }
 
 
-def blueprint(issuer: Issuer) -> Blueprint:
-    """The control API of one issuer."""
+def blueprint(issuer: Issuer, add_issuer: AddIssuer | None = None) -> Blueprint:
+    """The control API of one issuer; with `add_issuer` it can give the server one more."""
     routes = Blueprint("control", __name__, url_prefix="/_mock")
     _add_tokens_and_keys(routes, issuer)
     _add_jobs(routes, issuer)
     _add_faults(routes, issuer)
     _add_clock_and_log(routes, issuer)
     _add_state(routes, issuer)
+    if add_issuer:
+        _add_issuers(routes, add_issuer)
     add_page(routes, issuer, lambda: describe(issuer))
     routes.before_request(_refuse_other_origins)
     return routes
@@ -81,7 +86,7 @@ def _add_jobs(routes: Blueprint, issuer: Issuer) -> None:
     def start_job() -> tuple[Response, int]:
         started = issuer.start_job(read_job(_body()))
         # Under the address that this caller reached: a container and its host may know the mock by different names.
-        return jsonify(started.describe(request.host_url.rstrip("/"), issuer.url)), 201
+        return jsonify(started.describe(request.root_url.rstrip("/"), issuer.url)), 201
 
     @routes.delete("/jobs/<job_id>")
     def end_job(job_id: str) -> tuple[Response, int]:
@@ -128,6 +133,14 @@ def _add_clock_and_log(routes: Blueprint, issuer: Issuer) -> None:
         read_fields(_body(), {})
         issuer.restore()
         return Response(), 204
+
+
+def _add_issuers(routes: Blueprint, add_issuer: AddIssuer) -> None:
+    @routes.post("/issuers")
+    def add() -> tuple[Response, int]:
+        fields = read_fields(_body(), {"issuer": "a string"})
+        mount, added = add_issuer(fields.get("issuer", ""))
+        return jsonify(url=request.host_url.rstrip("/") + mount, issuer=added.url), 201
 
 
 def _add_state(routes: Blueprint, issuer: Issuer) -> None:

@@ -36,7 +36,7 @@ class PretendEngine:
         self.started = []
         self.environments = []
 
-    def prepare(self, show):
+    def prepare(self, show, entrypoint):
         show("prepared")
 
     def seen(self, folders):
