@@ -112,7 +112,7 @@ def serve(
     except ValueError as error:
         raise click.UsageError(f"--keys: {keys} is not a file of keys of mock-idp: {error}") from error
     except OSError as error:
-        raise click.UsageError(_not_started(host, port, error)) from error
+        raise click.UsageError(_not_started(host, port, keys, error)) from error
     print(f"mock-idp: listening on {idp.url} (issuer {', '.join(all_issuers)})", flush=True)
     if certificate:
         from mock_idp.http.tls import recipe
@@ -126,10 +126,10 @@ def serve(
     idp.serve_forever()
 
 
-def _not_started(host: str, port: int, error: OSError) -> str:
-    """Either the address is not to be had, or the file of keys, which the error names."""
+def _not_started(host: str, port: int, keys: Path | None, error: OSError) -> str:
+    """Either the address is not to be had, or the file of keys: only then the error names a file."""
     if error.filename:
-        return f"--keys: cannot use {error.filename}: {error.strerror}"
+        return f"--keys: cannot use {keys}: {error.strerror}"
     # `create_server` repeats the address in the text of the error.
     reason = (error.strerror or str(error)).partition(" (while")[0]
     return f"cannot listen on {host}:{port} ({reason}); choose another --host or --port (0 takes a free port)"

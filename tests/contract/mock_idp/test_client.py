@@ -92,12 +92,18 @@ def test_tokens_are_minted_with_all_options(mock):
                 "workflow_ref": "octo-org/hello-agent/.github/workflows/ci.yml@refs/heads/evil",
             },
         ),
-        ({"event": "pull_request"}, {"sub": "repo:octo-org/hello-agent:pull_request", "ref": "refs/pull/1/merge"}),
+        (
+            {"event": "pull_request"},
+            {"sub": "repo:octo-org/hello-agent:pull_request", "ref": "refs/pull/1/merge"},
+        ),
         ({"repository": "a/b"}, {"sub": "repo:a/b:ref:refs/heads/main", "repository_owner": "a"}),
         # A mapping, also with the names of JSON, and options on top of it.
         ({"job": {"environment": "e", "runId": "7"}}, {"environment": "e", "run_id": "7"}),
         ({"job": {"run_id": "7"}, "run_attempt": "2"}, {"run_id": "7", "run_attempt": "2"}),
-        ({"job": {"include_claim_keys": ("repo", "ref")}}, {"sub": "repo:octo-org/hello-agent:ref:refs/heads/main"}),
+        (
+            {"job": {"include_claim_keys": ("repo", "ref")}},
+            {"sub": "repo:octo-org/hello-agent:ref:refs/heads/main"},
+        ),
         # Raw overrides change their claim and no other.
         ({"claims": {"ref": "x"}}, {"ref": "x", "sub": "repo:octo-org/hello-agent:ref:refs/heads/main"}),
     ],
@@ -113,10 +119,16 @@ def test_options_of_a_job_make_the_token_that_github_would_issue(mock, given, cl
     ("ask", "message"),
     [
         (lambda mock: mock.mint(fault="exipred"), "`fault` must be one of .*; the nearest is expired"),
-        (lambda mock: mock.mint(enviroment="x"), "`enviroment` is an unknown field.*; the nearest is environment"),
+        (
+            lambda mock: mock.mint(enviroment="x"),
+            "`enviroment` is an unknown field.*; the nearest is environment",
+        ),
         (lambda mock: mock.mint(event_name="push"), "`event_name` is a claim, not an option of a job"),
         (lambda mock: mock.mint(sub="x"), "`sub` is a claim, not an option of a job"),
-        (lambda mock: mock.mint(event="pull_reqest"), "`event` must be the name of an event .*; the nearest is pull_request"),
+        (
+            lambda mock: mock.mint(event="pull_reqest"),
+            "`event` must be the name of an event .*; the nearest is pull_request",
+        ),
         (lambda mock: mock.mint(environment=3), "`environment` must be a string"),
         (lambda mock: mock.mint(job={"colour": 1}), "`colour` is an unknown field"),
         (lambda mock: mock.mint(job=Job(), ref="x"), "`job` is a Job already"),
@@ -125,10 +137,16 @@ def test_options_of_a_job_make_the_token_that_github_would_issue(mock, given, cl
         (lambda mock: mock.freeze("x"), "`freeze` must be a number"),
         (lambda mock: mock.travel(float("nan")), "`travel` must be a number"),
         (lambda mock: mock.skew(True), "`offset` must be a number"),
-        (lambda mock: mock.plan_fault("jwk", status=503), "`endpoint` must be one of .*; the nearest is jwks"),
+        (
+            lambda mock: mock.plan_fault("jwk", status=503),
+            "`endpoint` must be one of .*; the nearest is jwks",
+        ),
         (lambda mock: mock.asked("jwk"), "`endpoint` must be one of .*; the nearest is jwks"),
         (lambda mock: mock.asked("tokens"), "`endpoint` must be one of .*; the nearest is token"),
-        (lambda mock: mock.minted(audiense="x"), "`audiense` is not logged for token.*; the nearest is audience"),
+        (
+            lambda mock: mock.minted(audiense="x"),
+            "`audiense` is not logged for token.*; the nearest is audience",
+        ),
         (lambda mock: mock.minted(run_id=7), "`run_id` must be a string"),
         (lambda mock: mock.minted(iat="7"), "`iat` must be an integer"),
         # A claim belongs to a token: no fetch of the key set has one.
@@ -151,8 +169,14 @@ def test_the_log_has_the_claims_of_each_token_that_a_job_was_given(mock):
 
     entry = mock.minted(environment="production").once()
     token = _payload(_fetch(job).json()["value"])
-    assert entry["claims"] == {**token, "jti": entry["claims"]["jti"], **{n: entry["claims"][n] for n in TIMES}}
-    assert mock.minted(sub="repo:octo-org/hello-agent:environment:production", repo_property_team="blue").times(2)
+    assert entry["claims"] == {
+        **token,
+        "jti": entry["claims"]["jti"],
+        **{n: entry["claims"][n] for n in TIMES},
+    }
+    assert mock.minted(
+        sub="repo:octo-org/hello-agent:environment:production", repo_property_team="blue"
+    ).times(2)
     assert mock.minted(kid=entry["kid"], environment="production", run_attempt="1").times(2)
     for nothing in ({"environment": "staging"}, {"environment": "canary"}, {"environment": None}):
         mock.minted(**nothing).never()
@@ -176,7 +200,11 @@ def test_one_server_has_several_issuers_that_share_nothing(mock):
 
     claims = _payload(_fetch(job).json()["value"])
     document = httpx.get(f"{other.url}/.well-known/openid-configuration").json()
-    assert (claims["iss"], claims["iat"], claims["enterprise"]) == (other.issuer, 1_790_000_000, "my-enterprise")
+    assert (claims["iss"], claims["iat"], claims["enterprise"]) == (
+        other.issuer,
+        1_790_000_000,
+        "my-enterprise",
+    )
     assert document["issuer"] == other.issuer == f"{mock.url}/my-enterprise"
     assert [httpx.get(document["jwks_uri"]).status_code for _ in range(2)] == [503, 200]
     assert not set(_kids(mock)) & set(_kids(other))
@@ -184,7 +212,9 @@ def test_one_server_has_several_issuers_that_share_nothing(mock):
     assert "enterprise" not in _payload(mock.mint())
 
 
-@pytest.mark.parametrize("issuer", ["/my-enterprise", "", "https://octocorp.ghe.com", "/_mock/x", "octo", "/x/"])
+@pytest.mark.parametrize(
+    "issuer", ["/my-enterprise", "", "https://octocorp.ghe.com", "/_mock/x", "octo", "/x/"]
+)
 def test_a_further_issuer_needs_a_path_of_its_own(mock, issuer):
     """The path is what tells one issuer of a server from another."""
     mock.add_issuer("/my-enterprise")

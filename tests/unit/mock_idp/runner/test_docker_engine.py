@@ -76,7 +76,9 @@ def test_the_builder_is_that_of_githubs_runners_where_the_client_has_it(
 ):
     """BuildKit, unless the user or the machine says otherwise; a failure then says which builder it was."""
     program = Path(client["PATH"].partition(":")[0]) / "docker"
-    program.write_text(f'#!/bin/sh\ntest "$1" = buildx && {buildx}\necho "builder ${{DOCKER_BUILDKIT:-default}}"\nexit 1\n')
+    program.write_text(
+        f'#!/bin/sh\ntest "$1" = buildx && {buildx}\necho "builder ${{DOCKER_BUILDKIT:-default}}"\nexit 1\n'
+    )
     log = []
 
     with pytest.raises(ActionError) as caught:
