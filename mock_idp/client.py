@@ -108,7 +108,7 @@ class MockClient(RequestLog):
         return list(self._call("GET", "/_mock/requests")["data"])
 
     def add_issuer(self, issuer: str) -> MockClient:
-        """One more issuer on the mock's port: a path such as `/my-enterprise`, or a URL with a path."""
+        """One more issuer on the mock's port, or the same one again: a path such as `/my-enterprise`, or a URL."""
         return MockClient(self._call("POST", "/_mock/issuers", {"issuer": issuer})["url"])
 
     def reset(self) -> None:

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mock_idp.faults.plan import read_planned_fault
@@ -19,7 +20,6 @@ from mock_idp.signing_keys import keep_ring, kept_ring
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
-    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
@@ -135,7 +135,7 @@ class MockIdp(MockIssuer):
         issuer: str = "",
         ring: KeyRing | None = None,
         tls: ssl.SSLContext | None = None,
-        keys: Path | None = None,
+        keys: Path | str | None = None,
     ) -> None:
         listener = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128
@@ -143,17 +143,22 @@ class MockIdp(MockIssuer):
         name, scheme = _UNSPECIFIED.get(host, host), "https" if tls else "http"
         name = f"[{name}]" if ":" in name else name
         url = f"{scheme}://{name}:{listener.getsockname()[1]}"
-        self._sites = Sites(url, partial(_make_issuer, keys), issuer, ring)
+        self._sites = Sites(url, partial(_make_issuer, Path(keys) if keys else None), issuer, ring)
         super().__init__(url, self._sites.first)
         self._server = HttpServer(listener, self._sites, tls)
 
     def add_issuer(self, issuer: str) -> MockIssuer:
         """One more issuer on this port: a path such as `/my-enterprise`, or a URL with a path.
 
-        It answers below that path, its control API too. Raises InvalidFieldError where the path is taken or missing.
+        It answers below that path, its control API too; the same one again is the same issuer. Raises
+        InvalidFieldError where the path is missing, or belongs to another issuer.
         """
         mount, state = self._sites.add(issuer)
         return MockIssuer(self.url + mount, state)
+
+    def restore(self) -> None:
+        """As after the start: `reset`, the first keys, and every job ended; of all issuers."""
+        self._sites.restore()
 
     def serve_forever(self) -> None:
         """Serve in this thread until the process is told to end."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from mock_idp.cli.child import job_folders, mock_at, run_child
-from mock_idp.cli.job_options import as_job, job_of_this_machine, running_job
+from mock_idp.cli.job_options import as_job, git_options, job_of_this_machine, running_job
 from mock_idp.environment import ACT_TAKES
 
 if TYPE_CHECKING:
@@ -77,16 +77,19 @@ def _switches(program: str) -> frozenset[str]:
     try:
         return frozenset(option["name"] for option in json.loads(done.stdout) if option["type"] == "bool")
     except ValueError as error:
-        raise click.UsageError(
-            f"{program} does not know --list-options; install act 0.2.60 or later"
-        ) from error
+        raise click.UsageError(f"{program} does not know --list-options; install a newer act") from error
 
 
-def _followed(arguments: Arguments, options: Mapping[str, Any]) -> dict[str, str]:
+def _followed(arguments: Arguments, options: Mapping[str, Any]) -> dict[str, Any]:
     """What the token takes from act; an option that says something else is told to have no effect."""
     workflow = arguments.workflow
-    followed = {"sha": arguments.sha, "workflow": workflow.file.name, "workflow_name": workflow.name}
+    followed: dict[str, Any] = {
+        "sha": arguments.sha,
+        "workflow": workflow.file.name,
+        "workflow_name": workflow.name,
+    }
     for name, flag in _OF_ACT.items():
         if options[name] not in (None, "", followed[name]):
             click.echo(f"mock-idp: {flag} has no effect, since act says {followed[name]}", err=True)
-    return followed | {"event": arguments.event, **({"actor": arguments.actor} if arguments.actor else {})}
+    followed |= {"event": arguments.event, **({"actor": arguments.actor} if arguments.actor else {})}
+    return followed | git_options({**options, **followed}, arguments.folder)

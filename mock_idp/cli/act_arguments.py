@@ -47,6 +47,7 @@ class Arguments:
 
     positional: tuple[str, ...]
     given: dict[str, list[str]]
+    folder: Path = Path()
     event: str = ""
     sha: str = ""
     workflow: Workflow = Workflow(Path(), "", frozenset(), frozenset())
@@ -84,7 +85,7 @@ def read_arguments(words: Sequence[str], switches: Collection[str], event: str |
     started = _event(positional, event, workflows, given)
     workflow = _chosen(workflows, started, _last(given, "job"))
     sha = _sha_in_event(started, arguments.event_file) or commit_of(folder)
-    return Arguments(tuple(positional), given, started, sha, workflow)
+    return Arguments(tuple(positional), given, folder, started, sha, workflow)
 
 
 def _last(given: dict[str, list[str]], name: str) -> str:

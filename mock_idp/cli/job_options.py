@@ -95,11 +95,16 @@ def job_of_this_machine(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a job that were given, or that `--from-git` found: fields of `Job`."""
-    given = {name: value for name, value in options.items() if value not in (None, False, (), {})}
-    if given.pop("from_git", False):
-        given |= describe_checkout(Path.cwd(), {"repository", "ref", "sha"} - given.keys())
-    return given
+    """The options of a job that were given: fields of `Job`."""
+    return {name: value for name, value in options.items() if value not in (None, False, (), {})}
+
+
+def git_options(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What `--from-git`, if it is given, finds in the checkout for options that are not; `from_git` is done then."""
+    if not options.get("from_git"):
+        return {}
+    wanted = {"repository", "ref", "sha"} - given_options(options).keys()
+    return {**describe_checkout(folder, wanted), "from_git": None}
 
 
 def flag_of(field: str) -> str:
@@ -109,7 +114,8 @@ def flag_of(field: str) -> str:
 
 def start_job(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Start a job at the mock. Raises click.UsageError, which speaks of flags, for what it refuses."""
-    given = {camel(name): value for name, value in given_options(options).items()}
+    found = {**options, **git_options(options, Path.cwd())}
+    given = {camel(name): value for name, value in given_options(found).items()}
     try:
         return _when_started(lambda: MockClient(url).start_job(given))
     except MockUnavailableError as error:

@@ -30,11 +30,11 @@ _RESET: Final = "mock_idp.reset"
 
 
 def create_app(
-    issuer: Issuer, sleep: Callable[[float], None] = time.sleep, add_issuer: control.AddIssuer | None = None
+    issuer: Issuer, sleep: Callable[[float], None] = time.sleep, others: control.Others | None = None
 ) -> Flask:
     """The WSGI application over one issuer's state; `sleep` waits for the seconds of a planned delay.
 
-    With `add_issuer` the control API can give the server one more issuer.
+    Of a server's first issuer, `others` are those below paths of their own.
     """
     app = Flask(__name__, static_folder=None)
     # The request URL has a double slash, as GitHub's has: a client that normalises it must notice.
@@ -50,7 +50,7 @@ def create_app(
         rule = f"/<int:service>{slashes}idtoken/<path:rest>"
         app.add_url_rule(rule, f"token {slashes}", endpoints.token, defaults={"slashes": slashes})
     app.add_url_rule(FOREIGN_KEYS_PATH, "foreign keys", endpoints.foreign_keys)
-    app.register_blueprint(control.blueprint(issuer, add_issuer))
+    app.register_blueprint(control.blueprint(issuer, others))
     control.add_error_handlers(app)
     app.wsgi_app = _raising_resets(app.wsgi_app)  # type: ignore[method-assign, assignment]  # Flask documents this very assignment
     return app

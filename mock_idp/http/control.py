@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, jsonify, request
@@ -18,12 +17,10 @@ from mock_idp.job import read_job
 from mock_idp.strict_fields import InvalidFieldError, read_fields, require_known
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mock_idp.issuer import Issuer
 
-# Gives the server one more issuer: the path below which it is served, and its state.
-AddIssuer = Callable[[str], tuple[str, "Issuer"]]
 _TOKEN_FIELDS: Final = {
     "claims": "an object",
     "header": "an object",
@@ -33,16 +30,26 @@ _TOKEN_FIELDS: Final = {
 }
 
 
-def blueprint(issuer: Issuer, add_issuer: AddIssuer | None = None) -> Blueprint:
-    """The control API of one issuer; with `add_issuer` it can give the server one more."""
+class Others(Protocol):
+    """The issuers of a server next to its first one."""
+
+    def add(self, issuer: str) -> tuple[str, Issuer]:
+        """Serve one more; the path below which it is, and its state. Raises InvalidFieldError."""
+
+    def restore(self) -> None:
+        """All issuers, the first one too, as after their start."""
+
+
+def blueprint(issuer: Issuer, others: Others | None = None) -> Blueprint:
+    """The control API of one issuer; that of a server's first one also adds and restores the others."""
     routes = Blueprint("control", __name__, url_prefix="/_mock")
     _add_tokens_and_keys(routes, issuer)
     _add_jobs(routes, issuer)
     _add_faults(routes, issuer)
-    _add_clock_and_log(routes, issuer)
+    _add_clock_and_log(routes, issuer, others.restore if others else issuer.restore)
     _add_state(routes, issuer)
-    if add_issuer:
-        _add_issuers(routes, add_issuer)
+    if others:
+        _add_issuers(routes, others)
     add_page(routes, issuer, lambda: describe(issuer))
     routes.before_request(_refuse_other_origins)
     return routes
@@ -107,7 +114,7 @@ def _add_faults(routes: Blueprint, issuer: Issuer) -> None:
         return Response(), 204
 
 
-def _add_clock_and_log(routes: Blueprint, issuer: Issuer) -> None:
+def _add_clock_and_log(routes: Blueprint, issuer: Issuer, restore_all: Callable[[], None]) -> None:
     @routes.post("/clock")
     def set_clock() -> Response:
         verbs = {"offset": issuer.clock.shift, "freeze": issuer.clock.freeze, "travel": issuer.clock.travel}
@@ -131,15 +138,15 @@ def _add_clock_and_log(routes: Blueprint, issuer: Issuer) -> None:
     @routes.post("/restore")
     def restore() -> tuple[Response, int]:
         read_fields(_body(), {})
-        issuer.restore()
+        restore_all()
         return Response(), 204
 
 
-def _add_issuers(routes: Blueprint, add_issuer: AddIssuer) -> None:
+def _add_issuers(routes: Blueprint, others: Others) -> None:
     @routes.post("/issuers")
     def add() -> tuple[Response, int]:
         fields = read_fields(_body(), {"issuer": "a string"})
-        mount, added = add_issuer(fields.get("issuer", ""))
+        mount, added = others.add(fields.get("issuer", ""))
         return jsonify(url=request.host_url.rstrip("/") + mount, issuer=added.url), 201
 
 

@@ -32,25 +32,32 @@ class Sites:
         self._url = url
         self._make = make
         self.first = make(self._absolute(issuer), "", ring)
-        self._wsgi = DispatcherMiddleware(create_app(self.first, add_issuer=self.add))
+        self._others: dict[str, Issuer] = {}
+        self._wsgi = DispatcherMiddleware(create_app(self.first, others=self))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Let the issuer with the longest path answer (PEP 3333)."""
         return self._wsgi(environ, start_response)
 
     def add(self, issuer: str) -> tuple[str, Issuer]:
-        """Serve one more issuer; the path below which it is, and its state. Raises InvalidFieldError."""
+        """Serve one more issuer, or find it; the path below which it is, and its state. Raises InvalidFieldError."""
         url = self._absolute(issuer)
         mount = urlsplit(url).path
         if urlsplit(url).scheme not in {"http", "https"} or not mount.strip("/") or mount.endswith("/"):
             raise InvalidFieldError("issuer", "must be a path such as /my-enterprise, or a URL with one")
-        if mount in {*self._wsgi.mounts, urlsplit(self.first.url).path} or mount.startswith("/_mock"):
-            raise InvalidFieldError(
-                "issuer", f"needs a path that no other issuer of this server has: {mount}"
-            )
-        state = self._make(url, mount, None)
+        known = self._others.get(mount)
+        if known and known.url == url:
+            return mount, known
+        if known or mount == urlsplit(self.first.url).path or mount.startswith("/_mock"):
+            raise InvalidFieldError("issuer", f"needs a path that nothing else on this server has: {mount}")
+        state = self._others[mount] = self._make(url, mount, None)
         self._wsgi.mounts[mount] = create_app(state)
         return mount, state
+
+    def restore(self) -> None:
+        """Every issuer as after its start."""
+        for issuer in (self.first, *self._others.values()):
+            issuer.restore()
 
     def _absolute(self, issuer: str) -> str:
         return self._url + issuer if issuer.startswith("/") else issuer or self._url

@@ -164,6 +164,26 @@ def test_acts_own_settings_count(act):
     assert (token["workflow"], token["actor"], variables["GITHUB_ACTOR"]) == ("B", "mona", "mona")
 
 
+def test_the_checkout_is_that_of_acts_folder(act, tmp_path):
+    """`act -C` runs another folder than the one in which it is typed."""
+    settings = act.home / ".actrc"
+    settings.write_text(f"-C {act.folder}\n")
+    act("--", "--version")
+
+    code, log, err = _outside(act, tmp_path, "--from-git", "--", "push")
+
+    assert code == 0, log + err
+    token, variables = _token_and_variables(log)
+    assert token["repository"] == variables["GITHUB_REPOSITORY"] == "acme/rocket"
+    assert token["sha"] == act.git("rev-parse", "HEAD")
+
+
+def _outside(act, folder, *words):
+    environ = clean_environment() | {"HOME": str(act.home), "XDG_CONFIG_HOME": ""}
+    done = run(BIN / "mock-idp", "act", *words, cwd=folder, env=environ, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
 def test_the_commit_follows_the_event_file(act, tmp_path):
     """Act takes the commit of a deployment from the payload."""
     event = tmp_path / "event.json"

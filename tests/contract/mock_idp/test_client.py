@@ -213,7 +213,8 @@ def test_one_server_has_several_issuers_that_share_nothing(mock):
 
 
 @pytest.mark.parametrize(
-    "issuer", ["/my-enterprise", "", "https://octocorp.ghe.com", "/_mock/x", "octo", "/x/"]
+    "issuer",
+    ["https://ghe.example.com/my-enterprise", "", "https://octocorp.ghe.com", "/_mock/x", "octo", "/x/"],
 )
 def test_a_further_issuer_needs_a_path_of_its_own(mock, issuer):
     """The path is what tells one issuer of a server from another."""
@@ -221,6 +222,19 @@ def test_a_further_issuer_needs_a_path_of_its_own(mock, issuer):
 
     with pytest.raises(InvalidFieldError, match="`issuer` "):
         mock.add_issuer(issuer)
+
+
+def test_restoring_the_mock_restores_its_other_issuers(mock):
+    """A test finds none of what another one did to an issuer that both have added."""
+    other = mock.add_issuer("/my-enterprise")
+    first = _kids(other)
+    other.rotate(keep_old=False)
+    other.freeze(1)
+    mock.restore()
+
+    again = mock.add_issuer("/my-enterprise")
+    assert (again.url, _kids(again)) == (other.url, first)
+    assert _payload(again.mint())["iat"] > 1
 
 
 def test_what_clients_asked_for_can_be_asserted(mock):
