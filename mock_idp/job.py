@@ -20,7 +20,8 @@ EVENTS: Final = frozenset(
     {
         "branch_protection_rule", "check_run", "check_suite", "create", "delete", "deployment", "deployment_status",
         "discussion", "discussion_comment", "dynamic", "fork", "gollum", "image_version", "issue_comment", "issues",
-        "label", "merge_group", "milestone", "page_build", "public", "push", "registry_package", "release",
+        "label", "merge_group", "milestone", "page_build", "project", "project_card", "project_column", "public", "push",
+        "registry_package", "release",
         "repository_dispatch", "schedule", "status", "watch", "workflow_dispatch", "workflow_run", *PULL_REQUEST_EVENTS,
     }
 )  # fmt: skip

@@ -84,7 +84,8 @@ def read_arguments(words: Sequence[str], switches: Collection[str], event: str |
     workflows = _workflows(folder, given)
     started = _event(positional, event, workflows, given)
     workflow = _chosen(workflows, started, _last(given, "job"))
-    sha = _sha_in_event(started, arguments.event_file) or commit_of(folder)
+    event_file = arguments.event_file and folder / arguments.event_file
+    sha = (_sha_in_event(started, event_file) if event_file else "") or commit_of(folder)
     return Arguments(tuple(positional), given, folder, started, sha, workflow)
 
 
@@ -179,23 +180,26 @@ def _chosen(workflows: list[Workflow], event: str, job: str) -> Workflow:
     return started[0]
 
 
-def _sha_in_event(event: str, file: str) -> str:
+def _sha_in_event(event: str, file: Path) -> str:
     """The commit that act takes from a file in `--eventpath`; empty where it takes that of the checkout."""
-    if not file:
-        return ""
     try:
-        payload = json.loads(Path(file).read_text("utf-8"))
+        payload = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise click.UsageError(f"--eventpath: cannot read {file}: {error}") from error
     if event == "pull_request_target":
         return _text(payload, "pull_request", "base", "sha")
     if event in {"deployment", "deployment_status"}:
         return _text(payload, "deployment", "sha")
-    is_pushed = event in {"push", "create", "workflow_dispatch"} and payload.get("deleted") is False
+    is_pushed = event in {"push", "create", "workflow_dispatch"} and _value(payload, "deleted") is False
     return _text(payload, "after") if is_pushed else ""
 
 
 def _text(payload: Any, *path: str) -> str:
+    value = _value(payload, *path)
+    return value if isinstance(value, str) else ""
+
+
+def _value(payload: Any, *path: str) -> Any:
     for name in path:
         payload = payload.get(name) if isinstance(payload, dict) else None
-    return payload if isinstance(payload, str) else ""
+    return payload

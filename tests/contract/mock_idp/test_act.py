@@ -184,12 +184,19 @@ def _outside(act, folder, *words):
     return done.returncode, done.stdout, done.stderr
 
 
-def test_the_commit_follows_the_event_file(act, tmp_path):
-    """Act takes the commit of a deployment from the payload."""
-    event = tmp_path / "event.json"
-    event.write_text(json.dumps({"deployment": {"sha": "d" * 40, "ref": "refs/heads/x"}}))
+@pytest.mark.parametrize(
+    ("event", "payload"),
+    [
+        ("deployment", {"deployment": {"sha": "d" * 40, "ref": "refs/heads/x"}}),
+        ("push", {"ref": "refs/heads/x", "after": "d" * 40, "deleted": False}),
+        ("pull_request_target", {"number": 7, "pull_request": {"base": {"sha": "d" * 40, "ref": "x"}}}),
+    ],
+)
+def test_the_commit_follows_the_event_file(act, event, payload):
+    """Act takes the commit of these events from the payload, whose path is relative to act's folder."""
+    (act.folder / "event.json").write_text(json.dumps(payload))
 
-    code, log, err = act("--ref", "x", "--", "deployment", "-e", event)
+    code, log, err = act("--ref", "x", "--", event, "-e", "event.json")
 
     assert code == 0, log + err
     token, variables = _token_and_variables(log)
@@ -198,7 +205,7 @@ def test_the_commit_follows_the_event_file(act, tmp_path):
 
 
 def test_an_option_that_act_overrules_is_told(act):
-    """The token follows act, and nobody is left to wonder."""
+    """The token follows act, and the user is told."""
     code, _, err = act("--sha", "a" * 40, "--", "push")
 
     assert code == 0
