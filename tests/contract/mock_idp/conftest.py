@@ -71,8 +71,10 @@ def sample_action():
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(monkeypatch, capsys, tmp_path_factory):
     """Run `mock-idp` with words; exit code, stdout and stderr. Its signal handlers end with the test."""
+    # `env` leaves its folder behind.
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("temporary")))
     # A mock that is not there is not waited for.
     monkeypatch.setattr(job_options, "PATIENCE_SECONDS", 0)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

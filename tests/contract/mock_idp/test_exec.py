@@ -131,7 +131,17 @@ def test_a_job_from_git_is_that_of_the_checkout(checkout):
     seen = _shown("--from-git", cwd=folder)
     given = _shown("--from-git", "--repository", "a/b", "--ref", "topic", "--sha", "b" * 40, cwd=folder)
     printed = json.loads(
-        _mock_idp("exec", "--", BIN / "mock-idp", "env", "--from-git", "--format", "json", cwd=folder)[1]
+        _mock_idp(
+            "exec",
+            "--",
+            BIN / "mock-idp",
+            "env",
+            "--from-git",
+            "--format",
+            "json",
+            cwd=folder,
+            TMPDIR=str(folder.parent),
+        )[1]
     )
 
     expected = ("acme/rocket", "refs/heads/trunk", git("rev-parse", "HEAD"))
@@ -306,12 +316,14 @@ def test_a_file_of_keys_that_cannot_be_used_is_one_line(served, tmp_path, conten
 
 
 @pytest.mark.parametrize("words", [("run", "SAMPLE"), ("env",)])
-def test_no_code_page_kills_the_output(idp, sample_action, words):
+def test_no_code_page_kills_the_output(idp, sample_action, tmp_path, words):
     """On Windows redirected output has one; what it lacks is shown as an escape."""
     words = [str(sample_action) if word == "SAMPLE" else word for word in words]
     options = ("--url", idp.url, "--environment", "☃ prod")
 
-    code, out, err = _mock_idp(*words, *options, "--workflow-name", "☃", PYTHONIOENCODING="cp1252")
+    code, out, err = _mock_idp(
+        *words, *options, "--workflow-name", "☃", PYTHONIOENCODING="cp1252", TMPDIR=str(tmp_path)
+    )
 
     assert (code, err) == (0, "")
     assert "\\u2603" in out or words[0] == "run"

@@ -99,7 +99,9 @@ def paste(project, tmp_path):
 
     def paste(text, **environment):
         environ = (
-            clean_environment() | {"HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}"} | environment
+            clean_environment()
+            | {"HOME": str(home), "TMPDIR": str(tmp_path), "PATH": f"{BIN}:{os.environ['PATH']}"}
+            | environment
         )
         with subprocess.Popen(
             ["bash", "-e", "-c", text], cwd=project, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
