@@ -85,9 +85,11 @@ def simulate() -> Simulated:
     body, _ = read_json(SimulationBody)
     if (body.claims is None) == (body.token is None):
         raise errors.ValidationFailed("claims", "send either claims or a token")
+    check_has_agent(body.resource, body.agent_id)
+    simulation, wanted = use_cases().simulation, (body.agent_id, body.resource)
     if body.claims is not None:
-        return use_cases().simulation.of_claims(body.claims.model_dump(exclude_none=True), body.agent_id)
-    return use_cases().simulation.of_token(body.token or "", body.agent_id)
+        return simulation.of_claims(body.claims.model_dump(exclude_none=True), *wanted)
+    return simulation.of_token(body.token or "", *wanted)
 
 
 @bp.get(_COLLECTION)
