@@ -5,7 +5,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, select
 from sqlalchemy.exc import IntegrityError
 
 from kit.records import keep
@@ -20,6 +20,7 @@ from sentryagent_idp.domain.service import OwnNames, ServiceFilter, ServiceGrant
 from sentryagent_idp.domain.trust_policy import PolicyFilter
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
+from sentryagent_idp.store.services import SERVICES
 from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.clients import ClientAdmin
 from sentryagent_idp.use_cases.services import ServiceAdmin, ServiceDraft
@@ -29,6 +30,7 @@ ISSUER = "https://token.actions.githubusercontent.com"
 A = "https://a.example.com"
 ADMIN = Caller("admin-cli", ALL_SCOPES, "jti", 0, 1)
 HERE = RequestContext(str(uuid4()), None)
+HOW = ("share", "change")
 TO_A = (ServiceGrant(A, ("deploy", "read")),)
 
 
@@ -212,6 +214,34 @@ def test_a_service_that_is_being_deleted_gets_neither_grant_nor_client(
     with database.read() as tx:
         assert tx.policies.page(PolicyFilter(), page=1, limit=1).total == 0
         assert tx.clients.bound_to(A) == 0
+
+
+@pytest.mark.postgres
+def test_what_is_granted_stays_until_the_end(migrated_postgres_url, make_service):
+    """Who writes grants shares the service with others who do, and keeps out who changes it; SQLite has one writer anyway."""
+    service = make_service(identifier=A)
+    engine = create_engine(migrated_postgres_url)
+    by = {
+        how: select(SERVICES.c.identifier).with_for_update(skip_locked=True, read=how == "share")
+        for how in HOW
+    }
+
+    def free():
+        with engine.connect() as another:
+            return {how: another.scalars(by[how]).all() == [A] for how in HOW}
+
+    with Database(migrated_postgres_url) as database:
+        keep(database, service)
+        with database.write() as tx:
+            assert tx.services.named([A]) == [service]
+            assert free() == {"share": True, "change": False}
+        with database.write() as tx:
+            assert tx.services.get(service.service_id) == service
+            assert free() == {"share": False, "change": False}
+        with database.read() as tx:
+            assert (tx.services.named([A]), tx.services.get(service.service_id)) == ([service], service)
+            assert free() == {"share": True, "change": True}
+    engine.dispose()
 
 
 def test_live_clients_are_bound(database, make_service, admins):
