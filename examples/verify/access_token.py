@@ -32,7 +32,7 @@ def verify(token: str, keys: jwt.PyJWKClient, issuer: str, audience: str) -> dic
         issuer=issuer,
         audience=audience,
         leeway=LEEWAY_SECONDS,
-        options={"require": REQUIRED, "strict_aud": True},
+        options={"require": REQUIRED},
     )
     return claims
 

@@ -281,6 +281,14 @@ def test_nobody_but_nginx_asks_about_tokens(nginx, issuer):
     assert httpx.get(f"{nginx.url}/introspect", headers=headers, trust_env=False).status_code == 404
 
 
+@pytest.mark.ops
+def test_a_client_of_another_service_opens_nothing(issuer, tmp_path):
+    """Whoever configures it by mistake: its tokens are active, and are for another service."""
+    other = "https://other.example.com"
+    with serving_example("nginx", issuer.url, issuer.client_of(other), tmp_path) as service:
+        assert_refused(service.ask(issuer.token(other, READ), READ))
+
+
 @pytest.fixture(scope="module")
 def mcp_server(issuer, tmp_path_factory):
     """The MCP server."""
