@@ -41,8 +41,7 @@ def running(request, issuer, tmp_path_factory):
     """One of the five services."""
     name = request.param
     folder = tmp_path_factory.mktemp(name)
-    client = issuer.client_of(f"https://{name}.example.com")
-    with serving_example(name, issuer.url, client, folder) as service:
+    with serving_example(name, issuer.url, issuer.client_of, folder) as service:
         yield service
 
 
@@ -54,18 +53,17 @@ def service(running, transcript):
     transcript.add(running.log.name, running.log.read_bytes()[before:].decode())
 
 
-def other_services(service):
-    """The identifiers of the other services, and names that are nearly this one's."""
-    others = {f"https://{name}.example.com" for name in LAYERS} - {service.audience}
-    near = {
-        service.audience + "/",
-        service.audience[:-1],
-        service.audience.upper(),
-        service.audience.replace("example.com", "example.com:443"),
-        service.audience.replace("http://", "https://"),
-        service.audience + ".attacker.example",
-    } - {service.audience}
-    return sorted(others | near)
+def nearly(audience):
+    """Names that somebody may take for this one."""
+    names = {
+        audience + "/",
+        audience[:-1],
+        audience.upper(),
+        audience.replace("example.com", "example.com:443"),
+        audience.replace("http://", "https://"),
+        audience + ".attacker.example",
+    }
+    return sorted(names - {audience})
 
 
 def assert_refused(answer):
@@ -92,33 +90,45 @@ def test_the_scheme_is_read_without_case(service, issuer):
 
 
 @pytest.mark.parametrize(
-    "scopes",
+    "scope",
     [
-        (READ,),
-        (),
-        ("deploy:",),
-        ("deploy",),
-        ("deploy:production-eu",),
-        ("pre-deploy:production",),
-        ("DEPLOY:PRODUCTION",),
-        ("deploy:*",),
-        ("deploy:production,deploy:read",),
-        ("deploy:production\tdeploy:read",),
+        "",
+        "deploy:",
+        "deploy",
+        "deploy:production-eu",
+        "pre-deploy:production",
+        "DEPLOY:PRODUCTION",
+        "deploy:*",
+        "deploy:production,deploy:read",
+        "deploy:production\tdeploy:read",
     ],
 )
-def test_without_the_scope_the_answer_names_it(scopes, service, issuer):
-    """403 and the scope to ask for (RFC 6750, 3.1): scopes are words, compared whole, with their case."""
-    answer = service.ask(issuer.token(service.audience, *scopes), DEPLOY)
+def test_scopes_are_words(scope, service, issuer):
+    """Compared whole, with their case."""
+    answer = service.ask(issuer.sign({"aud": service.audience, "scope": scope}), DEPLOY)
+    assert (answer.status, answer.error) == (403, "insufficient_scope")
 
+
+def test_without_the_scope_the_answer_names_it(service, issuer):
+    """403 and the scope to ask for (RFC 6750, 3.1)."""
+    answer = service.ask(issuer.token(service.audience, READ), DEPLOY)
     assert (answer.status, answer.error) == (403, "insufficient_scope")
     assert answer.challenges[0].parameters["scope"] == DEPLOY
     assert "agent" not in answer.text
 
 
 def test_a_token_for_another_service_is_refused(service, issuer):
-    """Of every other service, of the provider itself, and of names that are nearly this service's."""
-    for audience in [*other_services(service), issuer.url, ""]:
+    """Of every other example's service, and of the provider itself."""
+    others = {f"https://{name}.example.com" for name in LAYERS} - {service.audience}
+    for audience in sorted(others):
         assert_refused(service.ask(issuer.token(audience, READ, DEPLOY), READ))
+    assert_refused(service.ask(issuer.sign({"aud": issuer.url, "scope": READ}), READ))
+
+
+def test_a_token_for_a_name_that_is_nearly_the_services_is_refused(service, issuer):
+    """Identifiers are compared by character: with their case, port and slash (RFC 8707, 2)."""
+    for audience in [*nearly(service.audience), ""]:
+        assert_refused(service.ask(issuer.sign({"aud": audience, "scope": READ}), READ))
 
 
 CHANGED_CLAIMS = {
@@ -243,7 +253,7 @@ def test_who_introspects_sees_a_revocation(service, issuer):
 def test_nobody_is_let_in_while_the_provider_is_away(name, issuer, tmp_path):
     """It is not the token's fault either: no 401, after which the agent would throw a good token away."""
     away = f"http://127.0.0.1:{free_port()}"
-    with serving_example(name, away, ("id", "secret"), tmp_path) as service:
+    with serving_example(name, away, lambda _: ("id", "secret"), tmp_path) as service:
         answer = service.ask(issuer.sign({"iss": away, "aud": service.audience, "scope": READ}), READ)
     assert answer.status == UNAVAILABLE[name]
     assert "agent" not in answer.text
@@ -252,8 +262,7 @@ def test_nobody_is_let_in_while_the_provider_is_away(name, issuer, tmp_path):
 @pytest.fixture(scope="module")
 def nginx(issuer, tmp_path_factory):
     """The service behind nginx; its backend says what reached it."""
-    client = issuer.client_of("https://nginx.example.com")
-    with serving_example("nginx", issuer.url, client, tmp_path_factory.mktemp("nginx")) as service:
+    with serving_example("nginx", issuer.url, issuer.client_of, tmp_path_factory.mktemp("nginx")) as service:
         yield service
 
 
@@ -285,14 +294,14 @@ def test_nobody_but_nginx_asks_about_tokens(nginx, issuer):
 def test_a_client_of_another_service_opens_nothing(issuer, tmp_path):
     """Whoever configures it by mistake: its tokens are active, and are for another service."""
     other = "https://other.example.com"
-    with serving_example("nginx", issuer.url, issuer.client_of(other), tmp_path) as service:
+    with serving_example("nginx", issuer.url, lambda _: issuer.client_of(other), tmp_path) as service:
         assert_refused(service.ask(issuer.token(other, READ), READ))
 
 
 @pytest.fixture(scope="module")
 def mcp_server(issuer, tmp_path_factory):
     """The MCP server."""
-    with serving_example("mcp", issuer.url, ("", ""), tmp_path_factory.mktemp("mcp")) as service:
+    with serving_example("mcp", issuer.url, issuer.client_of, tmp_path_factory.mktemp("mcp")) as service:
         yield service
 
 

@@ -1,7 +1,7 @@
 """The services of examples/verify as processes on free ports: started, asked with a token, and what they answer."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,9 @@ from kit.processes import clean_environment, free_port, start, stop, wait_until
 READ, DEPLOY = "deploy:read", "deploy:production"
 TOOLS = {READ: "list_deployments", DEPLOY: "deploy"}
 METHODS = {READ: "GET", DEPLOY: "POST"}
+
+ClientOf = Callable[[str], tuple[str, str]]
+"""What gives the id and the secret of a service's client."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ def call_of(tool: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def serving_example(name: str, issuer: str, client: tuple[str, str], folder: Path) -> Iterator[Service]:
-    """One of the services, which trusts an issuer; `client` is for the one that introspects."""
+def serving_example(name: str, issuer: str, client_of: ClientOf, folder: Path) -> Iterator[Service]:
+    """One of the services, which trusts an issuer; `client_of` is for the one that introspects."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     if name == "mcp":
@@ -85,7 +88,7 @@ def serving_example(name: str, issuer: str, client: tuple[str, str], folder: Pat
     }
     with ExitStack() as stack:
         if name == "nginx":
-            command = stack.enter_context(_behind_nginx(service, environ, port, client, folder))
+            command = stack.enter_context(_behind_nginx(service, environ, port, client_of, folder))
         else:
             command = _COMMANDS[name](port, folder)
         stack.enter_context(_running(service.log, environ, *command))
@@ -132,21 +135,20 @@ http {{
 
 @contextmanager
 def _behind_nginx(
-    service: Service, environ: Mapping[str, str], port: int, client: tuple[str, str], folder: Path
+    service: Service, environ: Mapping[str, str], port: int, client_of: ClientOf, folder: Path
 ) -> Iterator[tuple[object, ...]]:
     """What nginx needs next to it: introspect.py, and a backend that says what reached it; gives nginx' command."""
     introspect = free_port()
-    credentials = dict(zip(("CLIENT_ID", "CLIENT_SECRET"), client, strict=True))
+    credentials = dict(zip(("CLIENT_ID", "CLIENT_SECRET"), client_of(service.audience), strict=True))
     command = ("flask", "--app", "introspect", "run", "--port", introspect)
-    log = service.log.with_suffix(".introspect.log")
     with (
         serving(_what_arrived) as backend,
-        _running(log, {**environ, **credentials}, *command),
+        _running(service.log, {**environ, **credentials}, *command),
     ):
         wait_until(
             lambda: httpx.get(f"http://127.0.0.1:{introspect}", trust_env=False),
             "introspect.py",
-            log=log.read_text,
+            log=service.log.read_text,
         )
         places = {":8080": f":{port}", ":5000/": f":{introspect}/", ":9000": f":{httpx.URL(backend).port}"}
         site = (EXAMPLES / "nginx.conf").read_text()
