@@ -22,6 +22,9 @@ def run(database):
     return lambda *arguments, **variables: cli.run(*arguments, **{"DATABASE_URL": url} | variables)
 
 
+EVERY_SCOPE = "agents:read agents:write tokens:read audit:read policies:read policies:write services:read services:write"
+
+
 def cells(output):
     """The cells of a table, row by row, under its header."""
     header, *rows = [re.split(r"  +", line) for line in output.splitlines()]
@@ -91,7 +94,11 @@ def test_clients_create(run):
     rows = cells(listed)
     assert [(row["name"], row["status"], row["scope"]) for row in rows] == [
         ("CI bot", "active", "agents:read audit:read"),
-        ("other", "active", "agents:read agents:write tokens:read audit:read policies:read policies:write"),
+        (
+            "other",
+            "active",
+            EVERY_SCOPE,
+        ),
     ]
     assert rows[1]["client_id"] == shown["client_id"]
 
