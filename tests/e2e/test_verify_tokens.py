@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from kit.issuer import issuing
+from kit.issuer import Issuer
 from kit.node import EXAMPLES
 from kit.processes import ROOT, free_port
 from kit.tokens import claims_of
@@ -30,10 +30,19 @@ AFTER_REVOCATION = {"flask": 200, "fastapi": 200, "node": 200, "nginx": 401, "mc
 
 
 @pytest.fixture(scope="module")
-def issuer():
-    """The provider of the tokens, whose signing key is at hand for forgeries."""
-    with issuing() as issuer:
-        yield issuer
+def issuer(services, provider_program, tmp_path_factory):
+    """A provider with services, whose signing key is at hand for forgeries."""
+    github, _ = services
+    folder = tmp_path_factory.mktemp("issuer")
+    database = folder / "provider.db"
+
+    def id_token(repository, audience):
+        claims = {"repository": repository, "aud": audience}
+        return github.control("POST", "token", claims=claims).json()["token"]
+
+    url = f"sqlite:///{database}"
+    with provider_program(folder / "sentryagent-idp.log", github.url, DATABASE_URL=url) as served:
+        yield Issuer(served, database, id_token)
 
 
 @pytest.fixture(scope="module", params=EVERY)
@@ -100,7 +109,6 @@ def test_the_scheme_is_read_without_case(service, issuer):
         "DEPLOY:PRODUCTION",
         "deploy:*",
         "deploy:production,deploy:read",
-        "deploy:production\tdeploy:read",
     ],
 )
 def test_scopes_are_words(scope, service, issuer):
@@ -216,7 +224,9 @@ FORGERIES = {
 @pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES.keys())
 def test_forgeries_are_refused(forge, service, issuer):
     """What the provider's key did not sign as it stands."""
-    assert_refused(service.ask(forge(issuer.token(service.audience, READ, DEPLOY), issuer.key), READ))
+    genuine = issuer.sign({"aud": service.audience, "scope": f"{READ} {DEPLOY}"})
+    assert service.ask(genuine, READ).status == 200
+    assert_refused(service.ask(forge(genuine, issuer.key), READ))
 
 
 def test_githubs_own_token_is_refused(service, github):
@@ -235,10 +245,10 @@ def test_without_a_token_the_answer_asks_for_one(authorization, service):
 
 
 def test_clocks_may_differ_a_little(service, issuer):
-    """A token from a provider whose clock is 20 seconds ahead; the one that introspects has the provider's clock."""
+    """A token from a provider whose clock is 20 seconds ahead."""
     ahead = int(time.time()) + 20
     token = issuer.sign({"aud": service.audience, "scope": READ, "iat": ahead, "nbf": ahead})
-    assert service.ask(token, READ).status == (401 if service.name == "nginx" else 200)
+    assert service.ask(token, READ).status == 200
 
 
 def test_who_introspects_sees_a_revocation(service, issuer):

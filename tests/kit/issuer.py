@@ -1,81 +1,87 @@
-"""A provider for verifiers: its signing key is the test's, so that it signs whatever an attack needs."""
+"""A running provider that gives an agent tokens for services, and whose signing key signs what an attack needs."""
 
 import json
+import sqlite3
 import time
-from base64 import b64decode
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing
+from functools import cached_property
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 from uuid import uuid4
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from jwt.algorithms import ECAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from kit.http import serving
+from kit.processes import Served
+from kit.tokens import bearer
 
-SECRET = "sk_live_of_a_service"
+SCOPES = ("deploy:read", "deploy:production", "other")
+"""The scopes of every service here."""
 
 
 class Issuer:
-    """Access tokens for services (RFC 9068), their keys, and what introspection says about them (RFC 7662)."""
+    """Tokens of one agent for services. `id_token` gives GitHub's for a repository and an audience."""
 
-    def __init__(self) -> None:
-        self.url = ""
-        self.key = generate_private_key(SECP256R1())
-        self.kid = uuid4().hex
-        self._revoked: set[str] = set()
+    def __init__(self, served: Served, database: Path, id_token: Callable[[str, str], str]) -> None:
+        self.url = served.url
+        self._served, self._database, self._id_token = served, database, id_token
+        self._repositories: dict[str, str] = {}
 
-    def token(self, audience: str, *scopes: str) -> str:
-        """A token that an agent has for a service."""
-        return self.sign({"aud": audience, "scope": " ".join(scopes)})
+    def token(self, service: str, *scopes: str) -> str:
+        """The agent's token for a service, as a job exchanges it."""
+        id_token = self._id_token(self._repository_of(service), self.url)
+        wanted = {"agentId": self.agent, "resource": service, "scope": " ".join(scopes)}
+        return self._post("oidc/token", token=id_token, **wanted)["access_token"]
 
     def sign(self, claims: dict[str, Any], **header: Any) -> str:
-        """A token with these claims and header fields in place of the usual ones; `...` removes one."""
-        now, agent = int(time.time()), str(uuid4())
-        usual = {"iss": self.url, "sub": agent, "client_id": agent, "iat": now, "nbf": now, "exp": now + 300}
-        usual |= {"jti": str(uuid4()), "scope": ""} | claims
-        head = {"typ": "at+jwt", "kid": self.kid} | header
+        """A token of the agent with these claims and header fields in place of the usual ones; `...` removes one."""
+        now = int(time.time())
+        usual = {"iss": self.url, "sub": self.agent, "client_id": self.agent, "iat": now, "nbf": now}
+        usual |= {"exp": now + 300, "jti": str(uuid4()), "scope": ""} | claims
+        head = {"typ": "at+jwt", "kid": self._signing[0]} | header
         kept = {name: value for name, value in usual.items() if value is not ...}
         return jwt.encode(kept, self.key, "ES256", {k: None if v is ... else v for k, v in head.items()})
 
     def revoke(self, token: str) -> None:
-        """End a token; only introspection knows."""
-        self._revoked.add(token)
+        """End a token, as the action does at the end of a job."""
+        with self._served.client("/api/v1", headers=bearer(token)) as job:
+            job.post("/token/revoke", data={"token": token}).raise_for_status()
 
     def client_of(self, service: str) -> tuple[str, str]:
-        """The id and the secret of a service's client."""
-        return service, SECRET
+        """The id and the secret of a new client of a service."""
+        self._repository_of(service)
+        made = json.loads(self._served.command("clients", "create", "x", "--service", service, "--json"))
+        return made["client_id"], made["client_secret"]
 
-    def answer(self, path: str, headers: Any, body: bytes) -> tuple[int, Any]:
-        """What the provider says over HTTP."""
-        if path == "/.well-known/jwks.json":
-            public = json.loads(ECAlgorithm.to_jwk(self.key.public_key()))
-            return 200, {"keys": [public | {"kid": self.kid, "alg": "ES256", "use": "sig"}]}
-        assert path == "/api/v1/token/introspect"
-        scheme, _, pair = headers["Authorization"].partition(" ")
-        service, _, secret = b64decode(pair).decode().rpartition(":")
-        assert (scheme, secret) == ("Basic", SECRET)
-        return 200, self._introspect(parse_qs(body.decode())["token"][0], service)
+    @cached_property
+    def agent(self) -> str:
+        """The agent's id."""
+        return self._post("agents", email="deployer@octo-org.example")["agentId"]
 
-    def _introspect(self, token: str, service: str) -> dict[str, Any]:
-        rules = {"require": ["sub", "client_id", "scope", "iat", "exp", "jti"]}
-        try:
-            claims = jwt.decode(
-                token, self.key.public_key(), ["ES256"], rules, issuer=self.url, audience=service
-            )
-            kind = jwt.get_unverified_header(token).get("typ")
-        except jwt.PyJWTError:
-            return {"active": False}
-        if kind != "at+jwt" or token in self._revoked:
-            return {"active": False}
-        return {"active": True, **claims}
+    @property
+    def key(self) -> Any:
+        """The key that the provider signs with."""
+        return self._signing[1]
 
+    @cached_property
+    def _signing(self) -> tuple[str, Any]:
+        with closing(sqlite3.connect(self._database)) as database:
+            select = "SELECT kid, private_pem FROM signing_keys WHERE status = 'active'"
+            ((kid, pem),) = database.execute(select)
+        return kid, load_pem_private_key(pem, None)
 
-@contextmanager
-def issuing() -> Iterator[Issuer]:
-    """An issuer that answers on a free port."""
-    issuer = Issuer()
-    with serving(issuer.answer) as issuer.url:
-        yield issuer
+    def _repository_of(self, service: str) -> str:
+        """The repository that may ask for tokens for a service; both are created where they do not exist yet."""
+        if service not in self._repositories:
+            repository = self._repositories[service] = f"octo-org/{uuid4().hex}"
+            self._post("services", identifier=service, scopes=[{"name": scope} for scope in SCOPES])
+            grants = [{"service": service, "scopes": list(SCOPES)}]
+            self._post("oidc/trust-policies", repository=repository, agentId=self.agent, grants=grants)
+        return self._repositories[service]
+
+    def _post(self, path: str, **body: Any) -> dict[str, Any]:
+        with self._served.client("/api/v1", headers=self._served.admin) as admin:
+            answer = admin.post(f"/{path}", json=body)
+        assert answer.is_success, answer.text
+        return answer.json()
