@@ -47,7 +47,7 @@ def my_service(mock_idp):
     return SimpleNamespace(log_in=log_in)
 """
 # Run by other tests: the container's by tests/e2e/test_mock_image.py, the attack's by test_attack.py.
-ELSEWHERE = ("docker build", "mock-idp attack")
+ELSEWHERE = ("docker build", "mock-idp attack", "WRONG padded")
 
 
 # What each block is known by.
