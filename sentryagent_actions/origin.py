@@ -26,15 +26,14 @@ class Origin:
         Raises ValueError, with a sentence that says what to write instead.
         """
         parts = _split(url)
-        host = (parts.hostname or "").lower()
+        # A dot at the end only says that the name is whole.
+        host = (parts.hostname or "").lower().removesuffix(".")
         if not (_HOST.fullmatch(host) or _is_ip_address(host)):
             raise ValueError(
                 "has no host name in ASCII letters, digits, dots and hyphens; write it as https://idp.example.com"
             )
         if parts.scheme == "http" and not _is_loopback(host):
-            raise ValueError(
-                "is not encrypted; write https:// (http:// is only for this machine: localhost, 127.0.0.1, [::1])"
-            )
+            raise ValueError("must start with https:// (http:// only for localhost, 127.0.0.1 and [::1])")
         return cls(parts.scheme, host, _port(parts))
 
     @classmethod
@@ -51,6 +50,11 @@ class Origin:
             raise ValueError(f"has a query or a fragment; write the origin alone: {origin}")
         return origin
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is this machine, or this container."""
+        return _is_loopback(self.host)
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
@@ -61,7 +65,7 @@ def _split(url: str) -> SplitResult:
     # urlsplit drops tabs and newlines, and browsers read a backslash as a slash: one URL, two hosts.
     if not _VISIBLE_ASCII.fullmatch(url) or "\\" in url:
         raise ValueError(
-            "has a blank, a backslash or a character that is not ASCII; write it as https://idp.example.com"
+            "has a space, a backslash or a character that is not ASCII; write it as https://idp.example.com"
         )
     try:
         parts = urlsplit(url)

@@ -59,9 +59,10 @@ def test_rerun_tells_differences_in_one_notice(registering):
         registering, agent_version="2.0.0", capabilities="a:b", agent_description="new", owner="octo-org"
     )
     (notice,) = outcome.commands("notice")
-    assert "`agent-version` is 2.0.0 here and 1.0.0 there" in notice
-    assert '`capabilities` is ["a:b"] here and ["ci:run"] there' in notice
-    assert "`agent-description` is new here and absent there" in notice
+    assert '`agent-version`: the workflow says "2.0.0", the provider has "1.0.0"' in notice
+    assert '`capabilities`: the workflow says ["a:b"], the provider has ["ci:run"]' in notice
+    assert '`agent-description`: the workflow says "new", the provider has none' in notice
+    assert "set `update: true`" in notice
     assert "owner" not in notice
     assert outcome.exit_code == 0
     assert all(request.method != "PATCH" for request in registering.script.requests)
@@ -98,7 +99,7 @@ def test_somebody_elses_agent_fails(registering):
         "retryable": "false",
         "request-id": "req-1",
     }
-    assert "choose another `agent-name`" in outcome.commands("error")[0]
+    assert "Choose another `agent-name`" in outcome.commands("error")[0]
     assert "register-agent/README.md#agent_already_exists" in outcome.commands("error")[0]
 
 
@@ -125,7 +126,7 @@ def test_bootstrap_token_is_revoked_after_a_failure(registering):
     )
     outcome = register(registering, agent_type="wizard")
     assert registering.script.calls()[-1] == REVOKE
-    assert "the input `agent-type`: unknown type" in outcome.commands("error")[0]
+    assert "Input `agent-type`: unknown type." in outcome.commands("error")[0]
     assert outcome.exit_code == 1
 
 
@@ -136,7 +137,7 @@ def test_failed_revocation_is_a_warning(world):
     world.script.on(REVOKE, world.refusal(403, "FORBIDDEN"))
     outcome = register(world)
     assert (outcome.exit_code, outcome.outputs["created"]) == (0, "true")
-    assert "It expires by itself." in outcome.commands("warning")[0]
+    assert "The token expires by itself within 5 minutes." in outcome.commands("warning")[0]
 
 
 @pytest.mark.parametrize(
