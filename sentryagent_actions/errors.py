@@ -130,6 +130,12 @@ class IdTokenEndpointError(ActionError):
     speaker = "GitHub"
 
 
+class IdTokenProxyError(IdTokenEndpointError):
+    """The proxy on the way to GitHub's ID-token endpoint refused the connection (4xx)."""
+
+    speaker = "the proxy"
+
+
 class IdTokenEndpointDownError(IdTokenEndpointError):
     """GitHub's ID-token endpoint is overloaded: wait."""
 
@@ -194,7 +200,7 @@ _TLS: Mapping[TlsFault, tuple[str, str, str]] = {
     ),
     TlsFault.EXPIRED: (
         "The certificate of {who} has expired.",
-        "Its operator must renew it; by this runner's clock it is {now}.",
+        "The operator of that server must renew it; by this runner's clock it is {now}.",
         "",
     ),
     TlsFault.NOT_YET_VALID: (
@@ -209,7 +215,7 @@ _TLS: Mapping[TlsFault, tuple[str, str, str]] = {
     ),
     TlsFault.INVALID: (
         "The certificate of {who} is not acceptable: {words}.",
-        "Its operator must replace it; `ca-certificate` does not help here.",
+        "The operator of that server must replace it; `ca-certificate` does not help here.",
         "",
     ),
     TlsFault.NO_TLS: (
@@ -219,12 +225,12 @@ _TLS: Mapping[TlsFault, tuple[str, str, str]] = {
     ),
     TlsFault.CLIENT_CERTIFICATE: (
         "{who} asks for a client certificate ({words}), and this action has none.",
-        "Its operator must accept this runner without a client certificate (mTLS).",
+        "The operator of that server must accept this runner without a client certificate (mTLS).",
         "",
     ),
     TlsFault.OLD_VERSION: (
         "{who} offers no version of TLS that is still safe ({words}).",
-        "Its operator must enable TLS 1.2 or 1.3.",
+        "The operator of that server must enable TLS 1.2 or 1.3.",
         "",
     ),
 }

@@ -19,6 +19,7 @@ from sentryagent_actions.errors import (
     IdTokenEndpointError,
     IdTokenEndpointUnreachableError,
     IdTokenPermissionError,
+    IdTokenProxyError,
     TlsError,
 )
 from sentryagent_actions.network import (
@@ -218,7 +219,7 @@ def _network_error(error: NetworkError, now: float) -> ActionError:
         )
     cause = f"GitHub's ID-token endpoint cannot be reached: {error}."
     if isinstance(error, RefusedByProxyError):
-        return IdTokenEndpointError(cause, remedy="Let the proxy allow *.actions.githubusercontent.com.")
+        return IdTokenProxyError(cause, remedy="Let the proxy allow *.actions.githubusercontent.com.")
     return IdTokenEndpointUnreachableError(cause, remedy=_NO_GITHUB)
 
 

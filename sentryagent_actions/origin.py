@@ -33,7 +33,10 @@ class Origin:
                 "has no host name in ASCII letters, digits, dots and hyphens; write it as https://idp.example.com"
             )
         if parts.scheme == "http" and not _is_loopback(host):
-            raise ValueError("must start with https:// (http:// only for localhost, 127.0.0.1 and [::1])")
+            raise ValueError(
+                "must start with https:// (http:// only for localhost, 127.0.0.1 and [::1]); "
+                "write it as https://idp.example.com"
+            )
         return cls(parts.scheme, host, _port(parts))
 
     @classmethod
@@ -82,9 +85,9 @@ def _port(parts: SplitResult) -> int:
     try:
         port = parts.port
     except ValueError as error:
-        raise ValueError("has a port that is not a number from 1 to 65535") from error
+        raise ValueError("has a port that is not a number from 1 to 65535; write it as https://idp.example.com:8443") from error
     if port == 0 or parts.netloc.endswith(":"):
-        raise ValueError("has a port that is not a number from 1 to 65535")
+        raise ValueError("has a port that is not a number from 1 to 65535; write it as https://idp.example.com:8443")
     return port or _DEFAULT_PORTS[parts.scheme]
 
 

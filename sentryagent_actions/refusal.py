@@ -81,7 +81,7 @@ def _foreign(reply: Reply, api_url: Origin, now: float) -> ActionError:
         + (": a gateway or firewall in front of it probably refused the request." if refuses else "."),
         remedy="Ask who runs that gateway to let this runner through, or check `api-url`."
         if refuses
-        else "Is `api-url` its address?",
+        else "Check that `api-url` is the address of the provider.",
         http_status=reply.status,
     )
     error.answer = first_words(reply.body)
@@ -139,6 +139,7 @@ def _rejected_id_token(refusal: Refusal, cause: str) -> IdTokenRejectedError:
 def _invalid_value(refusal: Refusal, details: Mapping[str, object]) -> RefusedError:
     field = shown(details["field"], 60)
     reason = shown(details.get("reason") or refusal.message.removeprefix(f"{field}: "), 300).rstrip(".")
+    reason = re.sub("^Input should ", "must ", reason)
     source = INPUT_OF_FIELD.get(field.partition(".")[0])
     if source:
         return RefusedError(refusal, f"Input `{source}`: {reason}.", "Correct it under `with:`.")

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -39,7 +39,7 @@ class RefusedError(ActionError):
         "AGENT_NOT_FOUND": "Check `agent-id`, and that this repository registered that agent.",
         "AGENT_DECOMMISSIONED": "A decommissioned agent never comes back and keeps its name: choose another `agent-name`.",
         "RATE_LIMITED": "Start fewer jobs at once, or raise `timeout`.",
-        "ISSUER_UNAVAILABLE": "Its operator must let it reach GitHub's signing keys; its /ready shows their state.",
+        "ISSUER_UNAVAILABLE": "The provider's operator must let it reach GitHub's signing keys (see its /ready).",
         "SERVICE_UNAVAILABLE": "Run the job again later.",
         "INTERNAL_SERVER_ERROR": "Give the request id to the provider's operator.",
     }
@@ -69,11 +69,11 @@ class IdTokenRejectedError(RefusedError):
 
     remedies_by_reason: ClassVar[Mapping[str, str]] = {
         "wrong_audience": "Set the input `audience` to the value that the provider expects:",
-        "wrong_issuer": "Its operator must add this GitHub to SENTRYAGENT_GITHUB_ISSUER.",
-        "unknown_key": "Its operator must let it reach GitHub's signing keys; its /ready shows their state.",
-        "expired": "Its operator must synchronise its clock with GitHub's.",
-        "not_yet_valid": "Its operator must synchronise its clock, which is behind GitHub's.",
-        "too_old": "Its operator must synchronise its clock with GitHub's.",
+        "wrong_issuer": "The provider's operator must add this GitHub to SENTRYAGENT_GITHUB_ISSUER.",
+        "unknown_key": "The provider's operator must let it reach GitHub's signing keys (see its /ready).",
+        "expired": "The provider's operator must synchronise its clock with GitHub's.",
+        "not_yet_valid": "The provider's operator must synchronise its clock, which is behind GitHub's.",
+        "too_old": "The provider's operator must synchronise its clock with GitHub's.",
         "replayed": "Look for a proxy between the runner and the provider that sends requests twice.",
         "malformed": "Look for a proxy between the runner and the provider that changes requests.",
         "bad_signature": "Look for a proxy between the runner and the provider that changes requests.",
@@ -100,6 +100,8 @@ class IdTokenRejectedError(RefusedError):
     def tell_claims(self, claims: Mapping[str, str], *, audience_given: bool) -> None:
         """Add what the ID token says, as this action sent it."""
         self._claims = claims
+        if self.reason == "wrong_issuer" and claims.get("iss"):
+            self.remedy = f"The provider's operator must add {claims['iss']} to SENTRYAGENT_GITHUB_ISSUER."
         if self.reason == "wrong_audience" and self._expected and not audience_given:
             # The audience followed `api-url`: that is what differs.
             self.remedy = f"Set `api-url` to {self._expected}. If the provider must be reached as {self.speaker}, set instead:"
@@ -164,7 +166,9 @@ class PolicyRefusedError(RefusedError):
     """No trust policy allows this run (403): change the run or the policy."""
 
     def __init__(self, refusal: Refusal, *, cause: str, explanation: Explanation) -> None:
-        super().__init__(refusal, f"{cause.rstrip('.')}{_differences(explanation.nearest())}.")
+        if refusal.code == "IDENTITY_CHANGED":
+            cause = "The trust policies of this repository's name are pinned to other ids than GitHub's ids of this repository"
+        super().__init__(refusal, f"{cause.rstrip('.')}{_differences(explanation)}.")
         self._is_explained = bool(explanation.claims or explanation.unmet)
         self._tell(explanation)
 
@@ -208,8 +212,10 @@ class PolicyRefusedError(RefusedError):
         if self.code == "IDENTITY_CHANGED":
             return _LIFT_THE_PIN
         nearest, ref = self.explanation.nearest(), self.explanation.claim("ref")
-        if self.explanation.suggested_policy is not None:
+        if self.explanation.suggested_policy is not None and (nearest or not self.explanation.unmet):
             return _allow_remedy(nearest, ref)
+        if self.explanation.suggested_policy is not None:
+            return "If this run should be allowed, ask an admin to create this policy:"
         if ref.startswith("refs/pull/"):
             return _SKIP_PULL_REQUESTS
         hints = [it.hint for it in sorted(nearest, key=lambda it: it.actual != _ABSENT) if it.hint]
@@ -231,8 +237,10 @@ _CHECK_THE_AGENT = "Check `agent-id`, and ask an admin of the provider whether t
 _ASK_FOR_THE_CAUSE = "Ask an admin of the provider for the cause: the request id leads to it in the audit."
 
 
-def _differences(unmet: Iterable[UnmetCondition]) -> str:
-    told = [it.brief for it in unmet]
+def _differences(explanation: Explanation) -> str:
+    told = [it.brief for it in explanation.nearest()]
+    if not told and explanation.unmet:
+        return " (its policies are for registering agents, or for other agents)"
     more = f"; {len(told) - _MAX_ANNOTATED_CONDITIONS} more in the summary"
     shown = "; ".join(told[:_MAX_ANNOTATED_CONDITIONS])
     return f" ({shown}{more if len(told) > _MAX_ANNOTATED_CONDITIONS else ''})" if told else ""
@@ -248,8 +256,9 @@ def _allow_remedy(nearest: tuple[UnmetCondition, ...], ref: str) -> str:
         )
     if not nearest:
         return "Ask an admin to create this policy (if the repository was renamed, to update its old policies instead):"
-    hint = f"{nearest[0].hint} " if len(nearest) == 1 and nearest[0].hint else ""
-    return f"{hint}If this run should be allowed, ask an admin to create this policy:"
+    # The hint may end with what the command does.
+    hint = nearest[0].hint.partition(", or add a policy")[0].rstrip(".") if len(nearest) == 1 else ""
+    return f"{hint}. If this run should be allowed, ask an admin to create this policy:".removeprefix(". ")
 
 
 class AgentExistsError(RefusedError):

@@ -50,9 +50,14 @@ def find_failure(error: BaseException) -> tuple[TlsFault, str] | None:
         if isinstance(cause, ssl.SSLError) and not isinstance(
             cause, ssl.SSLEOFError | ssl.SSLZeroReturnError
         ):
-            return _fault(cause), one_line(getattr(cause, "verify_message", "") or str(cause)).rstrip(".")
+            return _fault(cause), _words(cause)
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def _words(error: ssl.SSLError) -> str:
+    reason = (getattr(error, "reason", None) or "").replace("_", " ").lower()
+    return one_line(getattr(error, "verify_message", "") or reason or str(error)).rstrip(".")
 
 
 def _fault(error: ssl.SSLError) -> TlsFault:

@@ -1,6 +1,7 @@
 """issue-token, one scenario a test."""
 
 import base64
+
 import httpx
 import pytest
 
