@@ -77,8 +77,9 @@ openapi: $(VENV)/.run ## docs/openapi.json anew, after a change of the HTTP inte
 	@$(BIN)/python release/openapi.py
 
 .PHONY: one-step
-one-step: $(VENV)/.run ## `action.yml` and the tables of docs/one-step-action.md, after a change of the other two actions
+one-step: $(VENV)/.run ## `action.yml`, the tables of docs/one-step-action.md and the actions without Docker, after a change of the other two actions
 	@$(BIN)/python release/one_step.py
+	@$(BIN)/python release/host_actions.py
 
 .PHONY: lint
 lint: $(VENV)/.dev ## style, types, import rules, workflows

@@ -28,13 +28,13 @@ INPUTS = {
     "agent-id": "    description: Id of an agent that exists. Give this or agent-name\n    required: false\n",
     "agent-name": "    description: E-mail address that names the agent; it is registered where it does not exist yet. "
     "Give this or agent-id\n    required: false\n",
-    "dry-run": "    description: Whether to see only if this run would be allowed; registers and issues nothing\n"
+    "dry-run": "    description: true only checks whether this run would be allowed; registers and issues nothing\n"
     '    required: false\n    default: "false"\n',
 }
 INPUT_ROWS = {
     "agent-id": "empty | Id of an agent that exists; nothing is registered",
     "agent-name": "empty | E-mail address that names the agent; it is registered where it does not exist yet",
-    "dry-run": "`false` | Whether to see only if this run would be allowed. With `agent-name` it tries the registration: "
+    "dry-run": "`false` | `true`: only check whether this run would be allowed. With `agent-name` it tries the registration: "
     "the agent's own token needs the id that a registration gives",
 }
 OUTPUT_ROWS = {"agent-id": "no | Id of the agent; also set where its token was refused afterwards"}
