@@ -233,7 +233,9 @@ class IdentityProvider:
             return TlsError(url, error.fault, str(error), utc(self._network.clock.now()))
         if isinstance(error, UnusableAnswerError):
             return InvalidResponseError(
-                f"{url} answered with {error}.", remedy="Check that `api-url` is the address of the provider.", http_status=error.status
+                f"{url} answered with {error}.",
+                remedy="Check that `api-url` is the address of the provider.",
+                http_status=error.status,
             )
         if isinstance(error, RefusedByProxyError):
             return ProxyRefusedError(
@@ -276,7 +278,9 @@ class IdentityProvider:
 
     def _invalid(self, problem: str) -> InvalidResponseError:
         return InvalidResponseError(
-            f"The answer of {self.api_url} {problem}.", remedy="Check that `api-url` is the address of the provider.", http_status=200
+            f"The answer of {self.api_url} {problem}.",
+            remedy="Check that `api-url` is the address of the provider.",
+            http_status=200,
         )
 
     def _object(self, reply: Reply) -> dict[str, object]:

@@ -14,8 +14,9 @@ from typing import TypeVar
 import httpx
 
 from sentryagent_actions.cancellation import Cancellation
-from sentryagent_actions.client import ProxyConnectError
 from sentryagent_actions.errors import ActionError
+from sentryagent_actions.proxies import Proxies
+from sentryagent_actions.route import ProxyConnectError, open_route
 from sentryagent_actions.tls import TlsFault, find_failure
 from sentryagent_actions.untrusted import one_line
 
@@ -350,3 +351,26 @@ def _origin_of(error: BaseException) -> BaseException:
     while cause := error.__cause__ or error.__context__:
         error = cause
     return error
+
+
+def open_client(
+    *,
+    transport: httpx.BaseTransport | None,
+    ca_certificate: str,
+    environ: Mapping[str, str] | None = None,
+    run: str = "",
+) -> httpx.Client:
+    """Return a client with the system's roots and `ca_certificate` (PEM), and the proxy that `environ` names.
+
+    `run` goes into the User-Agent. Raises UnusableProxyError, or OSError where OpenSSL cannot use a file.
+    """
+    return httpx.Client(
+        transport=transport or open_route(Proxies.from_environ(environ or {}), ca_certificate),
+        trust_env=False,
+        follow_redirects=False,
+        headers={
+            "User-Agent": f"sentryagent-actions (+https://github.com/sentryagent/toolkit{run})",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+        },
+    )

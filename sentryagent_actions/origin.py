@@ -85,9 +85,13 @@ def _port(parts: SplitResult) -> int:
     try:
         port = parts.port
     except ValueError as error:
-        raise ValueError("has a port that is not a number from 1 to 65535; write it as https://idp.example.com:8443") from error
+        raise ValueError(
+            "has a port that is not a number from 1 to 65535; write it as https://idp.example.com:8443"
+        ) from error
     if port == 0 or parts.netloc.endswith(":"):
-        raise ValueError("has a port that is not a number from 1 to 65535; write it as https://idp.example.com:8443")
+        raise ValueError(
+            "has a port that is not a number from 1 to 65535; write it as https://idp.example.com:8443"
+        )
     return port or _DEFAULT_PORTS[parts.scheme]
 
 

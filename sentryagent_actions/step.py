@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 import httpx
 
-from sentryagent_actions.client import open_client
 from sentryagent_actions.errors import ActionError, InvalidVariableError
 from sentryagent_actions.github_oidc import IdTokens, RequestEndpoint
 from sentryagent_actions.idp import IdentityProvider
 from sentryagent_actions.inputs import Connection
-from sentryagent_actions.network import Clock, Network
+from sentryagent_actions.network import Clock, Network, open_client
 from sentryagent_actions.proxies import UnusableProxyError
 from sentryagent_actions.workflow import Workflow
 

@@ -3,6 +3,8 @@
 import ssl
 from enum import Enum
 
+import httpx
+
 from sentryagent_actions.untrusted import one_line
 
 
@@ -75,9 +77,7 @@ def trust(ca_certificate: str) -> ssl.SSLContext:
     context = ssl.create_default_context()
     found = ssl.get_default_verify_paths()
     if not (found.cafile or found.capath or context.cert_store_stats()["x509_ca"]):
-        import certifi  # takes 10 ms, and most machines have roots
-
-        context.load_verify_locations(certifi.where())
+        context = httpx.create_ssl_context(trust_env=False)
     if ca_certificate:
         context.load_verify_locations(cadata=ca_certificate)
     return context

@@ -22,13 +22,13 @@ from kit.provider import GITHUB, NOW, PROVIDER, Provider, prepare
 from mock_idp.issuer import Issuer
 from mock_idp.job import Job
 from sentryagent_actions import errors, issue_token, one_step, refused, register_agent
-from sentryagent_actions.client import ProxyConnectError, open_client
 from sentryagent_actions.errors import MANUALS, ActionError, InternalError
 from sentryagent_actions.github_oidc import IdTokens, RequestEndpoint, diagnose
 from sentryagent_actions.idp import ExchangeRequest, IdentityProvider
-from sentryagent_actions.network import Clock, Network, Reply
+from sentryagent_actions.network import Clock, Network, Reply, open_client
 from sentryagent_actions.origin import Origin
 from sentryagent_actions.refusal import read_refusal
+from sentryagent_actions.route import ProxyConnectError
 from sentryagent_actions.step import Step
 from sentryagent_actions.workflow import Workflow
 from sentryagent_idp.store.database import Database
@@ -40,7 +40,7 @@ AGENT = "0b7c1a52-6f0e-4f6a-9d39-5b1f6ad0c1de"
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 MOST_LINES = 12
 SPEAKER = re.compile(
-    r"[A-Z][A-Z0-9_]+ from (this action|GitHub|the proxy|https://idp\.(internal\.)?example\.com): [A-Z`].*[.)]"
+    r"[A-Z][A-Z0-9_]+ from (this action|GitHub|the proxy|https://idp\.(internal\.)?example\.com): ([A-Z`]|http).*[.)]"
 )
 
 

@@ -13,8 +13,7 @@ import pytest
 
 from sentryagent_actions import issue_token, one_step, register_agent, revoke
 from sentryagent_actions.cancellation import Cancellation
-from sentryagent_actions.client import open_client
-from sentryagent_actions.network import Clock, Network
+from sentryagent_actions.network import Clock, Network, open_client
 from sentryagent_actions.step import Step
 from sentryagent_actions.workflow import Workflow
 

@@ -11,7 +11,6 @@ import certifi
 import httpx
 import pytest
 
-from sentryagent_actions.client import open_client
 from sentryagent_actions.errors import ActionError, ProviderUnknownError
 from sentryagent_actions.network import (
     Call,
@@ -22,6 +21,7 @@ from sentryagent_actions.network import (
     UnknownNameError,
     UnreachableError,
     UnusableAnswerError,
+    open_client,
 )
 from sentryagent_actions.tls import TlsFault
 

@@ -3,8 +3,9 @@
 import httpx
 import pytest
 
-from sentryagent_actions.client import ProxyConnectError, Route, open_client
+from sentryagent_actions.network import open_client
 from sentryagent_actions.proxies import Proxies, UnusableProxyError
+from sentryagent_actions.route import ProxyConnectError, Route
 
 PROXY = "http://proxy.example:3128"
 

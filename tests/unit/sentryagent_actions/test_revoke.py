@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from sentryagent_actions import client, step
+from sentryagent_actions import network, step
 
 REVOKE = "POST /token/revoke"
 
@@ -79,7 +79,7 @@ def test_certificate_of_the_state_is_trusted(issued, monkeypatch):
 
     def open_client(*, ca_certificate, **others):
         trusted.append(ca_certificate)
-        return client.open_client(ca_certificate="", **others)
+        return network.open_client(ca_certificate="", **others)
 
     monkeypatch.setattr(step, "open_client", open_client)
     issued.environ["STATE_ca_certificate"] = "of the main step"

@@ -1,6 +1,4 @@
-"""The HTTP client: its way to each host, its trust, and how it names itself."""
-
-from collections.abc import Mapping
+"""The way to each host: directly, or through the proxy of the environment."""
 
 import httpx
 
@@ -40,30 +38,8 @@ class Route(httpx.BaseTransport):
         self.through.close()
 
 
-def open_client(
-    *,
-    transport: httpx.BaseTransport | None,
-    ca_certificate: str,
-    environ: Mapping[str, str] | None = None,
-    run: str = "",
-) -> httpx.Client:
-    """Return a client with the system's roots and `ca_certificate` (PEM), and the proxy that `environ` names.
-
-    `run` goes into the User-Agent. Raises UnusableProxyError, or OSError where OpenSSL cannot use a file.
-    """
-    return httpx.Client(
-        transport=transport or _route(Proxies.from_environ(environ or {}), ca_certificate),
-        trust_env=False,
-        follow_redirects=False,
-        headers={
-            "User-Agent": f"sentryagent-actions (+https://github.com/sentryagent/toolkit{run})",
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-        },
-    )
-
-
-def _route(proxies: Proxies, ca_certificate: str) -> httpx.BaseTransport:
+def open_route(proxies: Proxies, ca_certificate: str) -> httpx.BaseTransport:
+    """Return the way to each host. Raises OSError where OpenSSL cannot use a file."""
     context = trust(ca_certificate)
     direct = httpx.HTTPTransport(verify=context)
     if proxies.proxy is None:
