@@ -268,8 +268,8 @@ class AgentExistsError(RefusedError):
         super().__init__(
             refusal,
             "Another repository or an admin has registered an agent of that name.",
-            "Choose another `agent-name`. To act as that agent, ask an admin for its id and for a trust policy that links "
-            "this repository with it, and use issue-token.",
+            "To register an agent of this repository, choose another `agent-name`. To act as that agent, ask an admin for "
+            "its id and for a trust policy that links this repository with it, and use issue-token.",
         )
         self.agent_id = agent_id
         self.refusal = refusal

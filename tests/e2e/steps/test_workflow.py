@@ -66,8 +66,8 @@ def test_inputs_that_differ_are_told_once_and_change_nothing(provider, repositor
     assert again.outputs["created"] == "false"
     notice = again.only_annotation()
     assert notice["level"] == "notice"
-    assert "`agent-type` is monitor here and router there" in notice["message"]
-    assert "`agent-version` is 2.0.0 here and 1.0.0 there" in notice["message"]
+    assert '`agent-type`: the workflow says "monitor", the provider has "router"' in notice["message"]
+    assert '`agent-version`: the workflow says "2.0.0", the provider has "1.0.0"' in notice["message"]
     assert "capabilities" not in notice["message"]
     assert provider.agents_named(agent_name) == [before]
 
@@ -106,3 +106,16 @@ def test_one_step_with_an_id_registers_nothing(provider, trusted_agent, run_acti
     assert provider.verify(issued.token())["sub"] == trusted_agent
     assert issued.outputs["agent-id"] == trusted_agent
     assert issued.outputs["created"] == "false"
+
+
+def test_update_makes_the_workflow_the_truth(provider, register, repository, agent_name):
+    """With `update: true` the stored agent becomes as the inputs say; the next run has nothing to tell."""
+    provider.policy(repository)
+    register(agent_type="router", agent_version="1.0.0")
+
+    updated = register(agent_type="monitor", agent_version="2.0.0", update="true")
+    again = register(agent_type="monitor", agent_version="2.0.0")
+
+    [agent] = provider.agents_named(agent_name)
+    assert (agent["agentType"], agent["version"]) == ("monitor", "2.0.0")
+    assert (updated.outputs["created"], updated.annotations, again.annotations) == ("false", [], [])

@@ -149,7 +149,7 @@ def test_long_policy_is_left_to_the_summary():
         ),
         ("INVALID_OIDC_TOKEN", {"reason": "wrong_issuer"}, "SENTRYAGENT_GITHUB_ISSUER"),
         ("INVALID_OIDC_TOKEN", {"reason": "too_old"}, "synchronise its clock"),
-        ("AGENT_ALREADY_EXISTS", {}, "Choose another `agent-name`"),
+        ("AGENT_ALREADY_EXISTS", {}, "choose another `agent-name`"),
     ],
 )
 def test_refusal_names_its_remedy(code, details, remedy):

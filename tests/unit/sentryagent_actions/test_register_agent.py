@@ -99,7 +99,7 @@ def test_somebody_elses_agent_fails(registering):
         "retryable": "false",
         "request-id": "req-1",
     }
-    assert "Choose another `agent-name`" in outcome.commands("error")[0]
+    assert "choose another `agent-name`" in outcome.commands("error")[0]
     assert "register-agent/README.md#agent_already_exists" in outcome.commands("error")[0]
 
 
