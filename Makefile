@@ -73,13 +73,17 @@ server-image: ## the provider's image, from the last commit, as sentryagent-idp:
 	@git archive HEAD | docker build -q -t $(SERVER_IMAGE) -f deploy/server/Dockerfile -
 
 .PHONY: openapi
-openapi: $(VENV)/.run ## docs/openapi.json anew, after a change of the HTTP interface
+openapi: $(VENV)/.run ## docs/openapi.json again, after a change of the HTTP interface
 	@$(BIN)/python release/openapi.py
 
 .PHONY: one-step
 one-step: $(VENV)/.run ## `action.yml`, the tables of docs/one-step-action.md and the actions without Docker, after a change of the other two actions
 	@$(BIN)/python release/one_step.py
 	@$(BIN)/python release/host_actions.py
+
+.PHONY: attack-table
+attack-table: $(VENV)/.dev ## the table of mock_idp/README.md: the attack pack against well-known verifiers
+	@$(BIN)/python examples/attack/compare.py --write
 
 .PHONY: lint
 lint: $(VENV)/.dev ## style, types, import rules, workflows
@@ -92,5 +96,5 @@ lint: $(VENV)/.dev ## style, types, import rules, workflows
 	@$(BIN)/shellcheck .ci/run .github/start-partners
 
 .PHONY: lock
-lock: $(VENV)/.dev ## the lock files anew, with the newest versions that pyproject.toml allows
+lock: $(VENV)/.dev ## the lock files again, with the newest versions that pyproject.toml allows
 	@$(BIN)/python requirements/lock.py

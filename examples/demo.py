@@ -1,6 +1,6 @@
 """The main job on this machine: an agent registered and a token issued from a workflow, without a stored secret.
 
-Starts the mock of GitHub and the identity provider on free ports of 127.0.0.1, creates the trust policies as an admin
+Starts the mock of GitHub and the identity provider on free ports of 127.0.0.1, creates a trust policy as an admin
 would, runs the two actions as GitHub's runner would, and calls a protected endpoint with the issued token.
 """
 
@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -49,29 +50,23 @@ def flow(folder: Path, github: str, provider: str, environ: dict[str, str]) -> N
     with httpx.Client(base_url=f"{provider}/api/v1", trust_env=False) as api:
         api.headers["Authorization"] = f"Bearer {token}"
 
-        say(f"3. An admin lets {REPOSITORY} register agents")
-        create_policy(api, {"repository": REPOSITORY, "branch": "main"})
+        say(f"3. An admin lets {REPOSITORY} register agents on main, and act as those that it registered")
+        create_policy(api, {"repository": REPOSITORY, "branch": "main", "trustRegistered": True})
 
         say("4. The workflow's first step: uses: sentryagent/register-agent@v1\n")
         inputs = {"api-url": provider, "agent-name": AGENT, "agent-description": "Cuts the releases"}
-        registered = step("register-agent", inputs, github, folder)
+        agent_id = step("register-agent", inputs, github, folder)["agent-id"]
 
-        say("5. The admin lets the agent have tokens, from the branch main only")
-        agent_id = registered["agent-id"]
-        create_policy(
-            api, {"repository": REPOSITORY, "branch": "main", "agentId": agent_id, "scopes": ["agents:read"]}
-        )
-
-        say("6. The workflow's second step: uses: sentryagent/issue-token@v1\n")
+        say("5. The second step: uses: sentryagent/issue-token@v1\n")
         inputs = {"api-url": provider, "agent-id": agent_id, "revoke": "false"}
         issued = step("issue-token", inputs, github, folder)
 
-        say("7. The third step calls a protected endpoint with the token")
+        say("6. The third step calls a protected endpoint with the token")
         api.headers["Authorization"] = f"Bearer {issued['access-token']}"
         answer = api.get(f"/agents/{agent_id}").raise_for_status().json()
         say(f"   GET /api/v1/agents/{agent_id} -> 200, {answer['email']} is {answer['status']}")
 
-        say("8. The token is given back (by default the action's post step does it)")
+        say("7. The token is revoked (by default the action's post step does this)")
         api.post("/token/revoke", data={"token": issued["access-token"]}).raise_for_status()
         refused = api.get(f"/agents/{agent_id}")
         say(f"   the same call again -> {refused.status_code}, {refused.json()['message']}")
@@ -90,9 +85,8 @@ def step(action: str, inputs: dict[str, str], github: str, folder: Path) -> dict
     if run.returncode:
         sys.exit(f"demo: the step {action} failed, see its log above\n{run.stderr}")
     outputs: dict[str, str] = json.loads(report.read_text())["outputs"]
-    say(
-        "   outputs: " + json.dumps({name: masked(value) for name, value in outputs.items()}, indent=2) + "\n"
-    )
+    shown = json.dumps({name: masked(value) for name, value in outputs.items()}, indent=2)
+    say("   outputs:\n" + textwrap.indent(shown, "   ") + "\n")
     return outputs
 
 

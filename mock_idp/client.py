@@ -45,6 +45,15 @@ class MockClient(RequestLog):
         """The `iss` of its tokens."""
         return str(self._call("GET", "/_mock/state")["issuer"])
 
+    @property
+    def now(self) -> int:
+        """The mock's time in whole seconds since the epoch."""
+        return int(self._call("GET", "/_mock/state")["clock"]["now"])
+
+    def token(self, fields: Mapping[str, Any]) -> str:
+        """A token from JSON fields: `POST /_mock/token`."""
+        return str(self._call("POST", "/_mock/token", dict(fields))["token"])
+
     def mint(
         self,
         *,

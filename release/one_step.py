@@ -33,11 +33,11 @@ INPUTS = {
 }
 INPUT_ROWS = {
     "agent-id": "empty | Id of an agent that exists; nothing is registered",
-    "agent-name": "empty | E-mail address that names the agent; it is registered where it does not exist yet",
-    "dry-run": "`false` | `true`: only check whether this run would be allowed. With `agent-name` it tries the registration: "
-    "the agent's own token needs the id that a registration gives",
+    "agent-name": "empty | E-mail address that names the agent; it is registered if it does not exist yet",
+    "dry-run": "`false` | `true`: only check whether this run would be allowed. With `agent-name` this checks the "
+    "registration only: the agent's token needs the id that a registration gives",
 }
-OUTPUT_ROWS = {"agent-id": "no | Id of the agent; also set where its token was refused afterwards"}
+OUTPUT_ROWS = {"agent-id": "no | Id of the agent; also set if its token is refused afterwards"}
 
 
 def combined(issue_token: dict[str, str], register_agent: dict[str, str]) -> dict[str, str]:

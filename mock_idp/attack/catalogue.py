@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from mock_idp.attack.risks import RISKS, Risk
 from mock_idp.faults.tokens import TOKEN_FAULTS
-from mock_idp.job import REF_OF_EVENT, Job, stable_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,15 +21,20 @@ LIMITED: Final = "limited"
 BROKEN: Final = "broken"
 UNSENDABLE: Final = "unsendable"
 NOT_SENT: Final = "not sent"
+FOLLOWED: Final = "followed"
+FETCHED: Final = "fetched"
 # Statuses that say "later", not "no".
 _LATER: Final = (408, 425, 429)
+REPLAY: Final = "replay"
 
 
 @dataclass(frozen=True)
 class Attack:
-    """One token, or one token sent twice: how it is made, and what a verifier has to do with it.
+    """One token, or a probe of several: how it is made, and what a verifier has to do with it.
 
-    `fault` is a name of the catalogue, `changes` are options of the job that replace the control's.
+    `fault` is a name of the catalogue, `changes` are options of the job that replace the control's. A `probe` is a name
+    of `mock_idp.attack.probes.PROBES`. `binds` names the part of a policy without which the token is a good one. Only
+    the controls have no `risk`.
     """
 
     name: str
@@ -37,36 +42,33 @@ class Attack:
     fault: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
     expected: str = REFUSED
-    replayed: bool = False
+    probe: str = ""
+    binds: str = ""
+
+    @property
+    def risk(self) -> Risk | None:
+        """Who can make it, how bad it is, and the remedy."""
+        return RISKS.get(self.name)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the verifier did; `status` is 0 if it gave no response. Duration in seconds."""
+    """What the verifier did; `status` is 0 if it gave no response. Duration in seconds.
+
+    `measured` is what a probe found: the accepted leeway in seconds, or the number of requests for keys.
+    """
 
     attack: Attack
     verdict: str
     status: int
     note: str
     seconds: float
+    measured: int | None = None
 
     @property
     def is_as_expected(self) -> bool:
         """Whether the verdict is the expected one; a token that cannot be sent is harmless."""
         return self.verdict in {self.attack.expected, UNSENDABLE}
-
-    def as_json(self) -> dict[str, Any]:
-        """The result for the report."""
-        return {
-            "name": self.attack.name,
-            "story": self.attack.description,
-            "expected": self.attack.expected,
-            "verdict": self.verdict,
-            "status": self.status or None,
-            "note": self.note,
-            "seconds": round(self.seconds, 3),
-            "asExpected": self.is_as_expected,
-        }
 
 
 def verdict_of(status: int) -> str:
@@ -80,53 +82,26 @@ def verdict_of(status: int) -> str:
 
 CONTROL: Final = Attack("control", "a right token", expected=ACCEPTED)
 LAST_CONTROL: Final = Attack("control-again", "a right token after all the wrong ones", expected=ACCEPTED)
-FOLLOWED: Final = Attack("own-url-followed", "asked the URL in a forged `jku` or `x5u` for a key")
 
 
-def catalogue(options: Mapping[str, Any]) -> tuple[Attack, ...]:
-    """Every attack on a verifier that accepts a job with these options (fields of `Job`), the controls included."""
-    faults = (Attack(name, fault.description, name) for name, fault in TOKEN_FAULTS.items())
-    replay = Attack("replay", "the very token that was accepted a moment ago", replayed=True)
-    return (CONTROL, *_identities(options), *faults, replay, LAST_CONTROL)
+def faults() -> Iterator[Attack]:
+    """An attack for each fault of the catalogue."""
+    return (Attack(name, fault.description, name) for name, fault in TOKEN_FAULTS.items())
 
 
-def _identities(options: Mapping[str, Any]) -> Iterator[Attack]:
-    """Genuine tokens of another job: of another repository, event, ref or environment."""
-    job = Job(**options)
-    other_ids = {"repository_id": "", "repository_owner_id": ""}
-    for name, repository, description in (
-        (
-            "look-alike-repository",
-            f"{job.repository}-evil",
-            "a repository whose name begins with the right one",
-        ),
-        ("look-alike-owner", f"{job.owner}-evil/{job.name}", "an owner whose name begins with the right one"),
-        ("namesake", f"octo-evil/{job.name}", "the right repository name of another owner"),
+def probes() -> Iterator[Attack]:
+    """What takes more than one token, or a look into the mock's log."""
+    for name, description in (
+        (REPLAY, "the very token that was accepted a moment ago"),
+        ("leeway-of-expiry", "a token that expired five minutes ago or earlier"),
+        ("leeway-of-not-before", "a token that is not valid for another five minutes or more"),
+        ("leeway-of-issued-at", "a token issued five minutes or more in the future"),
+        ("keys-answer-503", "a forged token while the key set answers 503"),
+        ("keys-reset", "a forged token while connections to the key set break"),
+        ("keys-garbage", "a forged token while the key set is not JSON"),
+        ("keys-empty", "a forged token while the key set has no key"),
+        ("fetch-for-each-token", "makes the verifier fetch keys with each token under a known kid"),
+        ("fetch-for-each-unknown-kid", "makes the verifier fetch keys with each made-up kid"),
+        ("own-url-followed", "makes the verifier ask the URL in a forged `jku` or `x5u` for a key"),
     ):
-        yield Attack(name, description, changes={"repository": repository, **other_ids})
-    recycled = {name: stable_id(f"recycled {job.repository} {name}") for name in other_ids}
-    yield Attack(
-        "recycled-name", "the right name after it was given up and taken by another owner", changes=recycled
-    )
-    for event in ("pull_request", "pull_request_target"):
-        if job.event != event:
-            on_pull_request = {"event": event, "ref": REF_OF_EVENT, "environment": ""}
-            yield Attack(event.replace("_", "-"), f"a job of the event {event}", changes=on_pull_request)
-    yield from _refs(job)
-    if job.environment:
-        yield Attack("no-environment", "a job without the environment", changes={"environment": ""})
-        other = {"environment": f"{job.environment}-evil"}
-        yield Attack(
-            "other-environment", "an environment whose name begins with the right one", changes=other
-        )
-
-
-def _refs(job: Job) -> Iterator[Attack]:
-    if not job.ref.startswith("refs/heads/") or job.event.startswith("pull_request"):
-        return
-    for name, ref, description in (
-        ("other-branch", "refs/heads/evil", "another branch"),
-        ("look-alike-branch", f"{job.ref}-evil", "a branch whose name begins with the right one"),
-        ("tag-named-as-branch", job.ref.replace("heads", "tags", 1), "a tag with the name of the branch"),
-    ):
-        yield Attack(name, f"{description}, where the policy names the branch", changes={"ref": ref})
+        yield Attack(name, description, probe=name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import click
@@ -14,125 +16,236 @@ from mock_idp.client import MockClient, MockUnavailableError
 from mock_idp.strict_fields import InvalidFieldError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from mock_idp.attack.catalogue import Attack, Result
+    from mock_idp.attack.report import Report
+    from mock_idp.attack.target import AcceptedWhen, Target
     from mock_idp.attack.verifier import Verifier
 
+_PLACES: Final = "bearer, json:FIELD, form:FIELD, query:FIELD or header:NAME"
 
-def _url(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+
+def _url(_ctx: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    parts = urlsplit(value or "")
+    if value and (parts.scheme not in {"http", "https"} or not parts.hostname):
         raise click.BadParameter(f"{value!r} must be an http(s) URL", param=parameter)
-    return value
+    return value or ""
 
 
-def _place(_ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, str]:
+def _place(_ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, str] | None:
+    if value is None:
+        return None
     place, _, field = value.partition(":")
-    if value != "bearer" and not (place in {"json", "form"} and field):
-        raise click.BadParameter(f"{value!r} must be bearer, json:FIELD or form:FIELD", param=parameter)
+    if value != "bearer" and not (place in {"json", "form", "query", "header"} and all(field.split("."))):
+        raise click.BadParameter(f"{value!r} must be {_PLACES}", param=parameter)
     return place, field
 
 
-_report = click.Path(dir_okay=False, writable=True, path_type=Path)
+def _policy(_ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    from mock_idp.attack.identities import POLICY
+
+    if value is None:
+        return None
+    parts = tuple(part.strip() for part in value.split(","))
+    for part in parts:
+        if part not in POLICY:
+            raise click.BadParameter(f"{part!r} is not one of {', '.join(POLICY)}", param=parameter)
+    return parts
+
+
+def _accepted_when(_ctx: click.Context, parameter: click.Parameter, value: str | None) -> AcceptedWhen | None:
+    from mock_idp.attack.target import AcceptedWhen
+
+    if value is None:
+        return None
+    field, equals, wanted = value.partition("=")
+    if not (equals and all(field.split("."))):
+        raise click.BadParameter(f"{value!r} is not MEMBER=VALUE", param=parameter)
+    try:
+        return AcceptedWhen(field, json.loads(wanted))
+    except ValueError:
+        return AcceptedWhen(field, wanted)
+
+
+_file = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("target", metavar="URL", callback=_url)
-@click.option(
-    "--send",
-    "place",
-    required=True,
-    callback=_place,
-    metavar="bearer|json:FIELD|form:FIELD",
-    help="where the token stands",
-)
-@click.option(
-    "--audience", default="", help="`aud` that the verifier expects [default: the owner's page on GitHub]"
-)
-@pairs_option("--member", "others", "one more field of the body")
+@click.argument("target", metavar="URL", callback=_url, required=False)
+@click.option("--send", "place", callback=_place, metavar="bearer|json:FIELD|form:FIELD|query:FIELD|header:NAME", help="where the token stands; dots in a JSON field lead to a nested one")  # fmt: skip
+@click.option("--accepted-when", callback=_accepted_when, metavar="MEMBER=VALUE", help="a 2xx accepts only if its JSON has this, such as active=true")  # fmt: skip
+@click.option("--audience", default="", help="`aud` that the verifier expects [default: the owner's page on GitHub]")  # fmt: skip
+@click.option("--policy", callback=_policy, metavar="PART,…", help="what your policy compares: repository, ref, event, environment, workflow, runner, visibility [default: the first three, and what the options of the job name]")  # fmt: skip
+@pairs_option("--member", "others", "one more field of the body or query")
 @pairs_option("--header", "headers", "one more header")
-@click.option("--method", default="", metavar="METHOD", help="[default: GET for bearer, else POST]")
+@click.option("--method", default="", metavar="METHOD", help="[default: POST with a body, else GET]")
 @job_options
 @click.option("--only", multiple=True, metavar="NAME", help="fire this attack only; repeatable")
 @click.option("--skip", multiple=True, metavar="NAME", help="leave this attack out; repeatable")
+@click.option("--list", "is_listing", is_flag=True, help="print the attacks and end; needs no URL")
+@click.option("--strict", is_flag=True, help="fail also for tokens that GitHub alone can make")
+@click.option("--baseline", type=_file, help="names of rows that may fail, one a line")
 @click.option(
-    "--timeout", default=10.0, show_default=True, type=click.FloatRange(0.1), help="seconds for one request"
+    "--write-baseline", type=_file, help="write the names of the rows that fail, which are known from then on"
 )
-@click.option(
-    "--time-limit", default=120.0, show_default=True, type=click.FloatRange(1), help="seconds for all"
-)
-@click.option("--json", "json_file", type=_report, help="write the report as JSON")
-@click.option("--junit", "junit_file", type=_report, help="write the report as JUnit XML")
+@click.option("--timeout", default=10.0, show_default=True, type=click.FloatRange(0.1), help="seconds for one request")  # fmt: skip
+@click.option("--time-limit", default=120.0, show_default=True, type=click.FloatRange(1), help="seconds for all")  # fmt: skip
+@click.option("--json", "json_file", type=_file, help="write the report as JSON")
+@click.option("--junit", "junit_file", type=_file, help="write the report as JUnit XML")
+@click.option("--sarif", "sarif_file", type=_file, help="write the report as SARIF 2.1.0")
 @click.option("--i-own-this-host", "is_owner", is_flag=True, help="allow a target that is not this machine")
-def attack(target: str, json_file: Path | None, junit_file: Path | None, **options: Any) -> int:
-    """Send hostile tokens to a verifier that trusts this mock; exit 0 where it refuses all, 1 otherwise."""
-    from mock_idp.attack.report import as_json, as_junit, table
+def attack(
+    target: str,
+    is_listing: bool,
+    baseline: Path | None,
+    write_baseline: Path | None,
+    json_file: Path | None,
+    junit_file: Path | None,
+    sarif_file: Path | None,
+    **options: Any,
+) -> int:
+    """Send hostile tokens to a verifier that trusts this mock.
 
-    if options["id_token"] == "none":
-        raise click.UsageError("--id-token none: such a job has no token, so none could be accepted")
+    Exit 1 where it accepts a token that anyone, or anyone with a repository on GitHub, can make; with --strict also
+    for those that GitHub alone can make.
+    """
+    if options["id_token"] in {"none", "fork"}:
+        raise click.UsageError(
+            f"--id-token {options['id_token']}: such a job has no token, so none could be accepted"
+        )
+    attacks = _chosen(options)
+    if is_listing:
+        return _print_list(attacks)
+    known, strict = _read_baseline(baseline), options.pop("strict")
+    report = _report(
+        target, attacks, known, strict, options, (write_baseline, json_file, junit_file, sarif_file)
+    )
+    report = report.with_new_baseline() if write_baseline else report
+    _write_reports(report, write_baseline, json_file, junit_file, sarif_file)
+    click.echo(report.table())
+    return 1 if report.has_failed else 0
+
+
+def _print_list(attacks: Iterable[Attack]) -> int:
+    from mock_idp.attack.report import listing
+
+    click.echo(listing(attacks))
+    return 0
+
+
+def _report(
+    target: str,
+    attacks: list[Attack],
+    baseline: frozenset[str],
+    strict: bool,
+    options: dict[str, Any],
+    files: Iterable[Path | None],
+) -> Report:
+    from mock_idp.attack.identities import for_issuer
+    from mock_idp.attack.report import Report
+
     verifier = _verifier(target, options)
-    for file in filter(None, (json_file, junit_file)):
+    for file in filter(None, files):
         # Before the run: a report that cannot be written must not cost its result.
-        _write(file, "")
+        _check_writable(file)
     mock = MockClient(options.pop("url"))
     try:
         issuer = mock.issuer
-        results = _fire(mock, verifier, options)
+        attacked = _target(mock, verifier, options)
+        before = attacked.key_requests()
+        results = _fire(attacked, for_issuer(attacks, issuer), options["time_limit"])
+        key_requests = attacked.key_requests() - before
     except MockUnavailableError as error:
         raise click.UsageError(str(error)) from error
+    except InvalidFieldError as error:
+        raise click.UsageError(f"{flag_of(error.field)} {error.reason}") from error
+    return Report(target, issuer, results, key_requests, baseline, strict)
+
+
+def _write_reports(
+    report: Report,
+    baseline: Path | None,
+    json_file: Path | None,
+    junit_file: Path | None,
+    sarif_file: Path | None,
+) -> None:
+    from mock_idp.attack.sarif import as_sarif
+
+    if baseline:
+        _write(baseline, "".join(f"{name}\n" for name in sorted(report.baseline)))
     if json_file:
-        _write(json_file, as_json(target, issuer, results))
+        _write(json_file, report.as_json())
     if junit_file:
-        _write(junit_file, as_junit(target, results))
-    click.echo(table(results))
-    return 0 if all(result.is_as_expected for result in results) else 1
+        _write(junit_file, report.as_junit())
+    if sarif_file:
+        _write(sarif_file, as_sarif(report, metadata.version("sentryagent-mock-idp")))
 
 
 def _verifier(target: str, options: dict[str, Any]) -> Verifier:
     from mock_idp.attack.verifier import Verifier
 
+    if not target or options["place"] is None:
+        missing = "--send" if target else "URL"
+        raise click.UsageError(
+            f"{missing} is missing: `mock-idp attack URL --send bearer`; the token stands in {_PLACES}"
+        )
     place, field = options.pop("place")
     others, headers = options.pop("others"), options.pop("headers")
-    if others and place == "bearer":
-        raise click.UsageError("--member needs a body, which --send bearer does not have")
+    if others and place in {"bearer", "header"}:
+        raise click.UsageError(f"--member needs a body or query, which --send {place} does not have")
     verifier = Verifier(target, place, field, others, headers, options.pop("method"), options.pop("timeout"))
-    if not verifier.is_on_this_machine and not options.pop("is_owner"):
+    if not verifier.is_on_this_machine and not options["is_owner"]:
         raise click.UsageError(
             f"{target} is not on this machine; attack only what is yours, and say so with --i-own-this-host"
         )
-    options.pop("is_owner", None)
     return verifier
 
 
-def _fire(mock: MockClient, verifier: Verifier, options: dict[str, Any]) -> list[Result]:
-    from mock_idp.attack.run import AttackRun, ControlRefusedError
+def _target(mock: MockClient, verifier: Verifier, options: dict[str, Any]) -> Target:
+    from mock_idp.attack.target import Target
 
-    attacks = _chosen(options)
-    audience, time_limit = options.pop("audience"), options.pop("time_limit")
-    run = AttackRun(mock, verifier, given_options(options), audience, time_limit)
+    return Target(mock, verifier, _of_job(options), options["audience"], options["accepted_when"])
+
+
+def _fire(target: Target, attacks: list[Attack], time_limit: float) -> list[Result]:
+    from mock_idp.attack.run import ControlRefusedError, fire
+
     try:
-        return list(_shown(run.results(attacks), len(attacks) + 1))
+        return list(_shown(fire(target, attacks, time_limit), len(attacks)))
     except ControlRefusedError as error:
         raise click.UsageError(
-            f"{verifier.url} does not accept a right token, so refusals would mean nothing; it answered {error}. "
-            "Does it trust this mock's issuer, do --audience and the options of the job fit its policy?"
+            f"{target.verifier.url} does not accept a right token, so refusals would mean nothing; it answered {error}. "
+            "Does it trust this mock's issuer, do --audience, --accepted-when and the options of the job fit?"
         ) from error
 
 
-def _chosen(options: dict[str, Any]) -> list[Attack]:
-    from mock_idp.attack.run import chosen
+def _of_job(options: dict[str, Any]) -> dict[str, Any]:
+    from mock_idp.job import Job
 
-    only, skip = options.pop("only"), options.pop("skip")
-    of_job = {name: value for name, value in options.items() if name not in {"audience", "time_limit"}}
+    return given_options({name: value for name, value in options.items() if name in Job.__dataclass_fields__})
+
+
+def _chosen(options: dict[str, Any]) -> list[Attack]:
+    from mock_idp.attack.identities import catalogue, chosen
+
+    job, policy = _of_job(options), options.pop("policy")
+    _refuse_unnamed_environment(job, policy or ())
     try:
-        return chosen(given_options(of_job), only, skip)
+        return chosen(catalogue(job, policy), options.pop("only"), options.pop("skip"))
     except InvalidFieldError as error:
         raise click.UsageError(f"{flag_of(error.field)} {error.reason}") from error
     except KeyError as error:
         raise click.UsageError(
-            f"--only, --skip: no attack is called {error.args[0]!r}; a run lists all"
+            f"--only, --skip: no attack is called {error.args[0]!r}; see --list"
         ) from error
+
+
+def _refuse_unnamed_environment(job: dict[str, Any], policy: Collection[str]) -> None:
+    if "environment" in policy and not job.get("environment"):
+        raise click.UsageError(
+            "--policy environment needs --environment NAME, the one that your policy lets in"
+        )
 
 
 def _shown(results: Iterable[Result], number: int) -> Iterable[Result]:
@@ -143,6 +256,25 @@ def _shown(results: Iterable[Result], number: int) -> Iterable[Result]:
         yield result
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
+
+
+def _read_baseline(file: Path | None) -> frozenset[str]:
+    """The names in a baseline; empty lines and comments (`#`) are skipped."""
+    if file is None:
+        return frozenset()
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise click.UsageError(f"cannot read {file}: {reason}; write one with --write-baseline") from error
+    return frozenset(name for line in lines if (name := line.partition("#")[0].strip()))
+
+
+def _check_writable(file: Path) -> None:
+    try:
+        file.open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise click.UsageError(f"cannot write {file}: {error.strerror}") from error
 
 
 def _write(file: Path, text: str) -> None:

@@ -70,6 +70,9 @@ def _instead(name: str, text: bytes) -> Callable[[bytes], bytes]:
     return replace
 
 
+_deep: Final = _inserted(b'"deep":' + b"[" * _DEPTH + b"]" * _DEPTH)
+
+
 def _unsigned(_signing_input: bytes, _keys: Keys) -> bytes:
     return b""
 
@@ -350,7 +353,10 @@ _PAYLOAD: Final[Mapping[str, TokenFault]] = {
     "payload-trailing": TokenFault("text after the claims", payload=lambda text: text + b"{}"),
     "deep-json": TokenFault(
         f"{_DEPTH:,} nested arrays, for a parser that recurses",
-        payload=_inserted(b'"deep":' + b"[" * _DEPTH + b"]" * _DEPTH),
+        payload=_deep,
+    ),
+    "deep-json-forged": TokenFault(
+        "the same, signed by a stranger, for a verifier that parses first", payload=_deep, sign=_by_stranger
     ),
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from flask import Flask
@@ -20,6 +20,7 @@ from sentryagent_idp.api import (
     observation,
     operations,
     problems,
+    responses,
     trust_policies,
     well_known,
 )
@@ -27,7 +28,6 @@ from sentryagent_idp.api import tokens as token_views
 from sentryagent_idp.api.client_addresses import ClientAddresses
 from sentryagent_idp.api.use_cases import EXTENSION, UseCases
 from sentryagent_idp.concurrency.group_commit import GroupCommit
-from sentryagent_idp.concurrency.loop import MAX_BODY_BYTES
 from sentryagent_idp.concurrency.policy_snapshot import SnapshotCache
 from sentryagent_idp.config import Settings
 from sentryagent_idp.github import id_token
@@ -77,6 +77,14 @@ class Dependencies:
     metrics: Metrics = field(default_factory=Metrics)
 
 
+class _Application(Flask):
+    """Flask for views that are plain functions."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The function as it is: Flask asks of each view and hook, with each request, whether it is a coroutine."""
+        return func
+
+
 def create_app(settings: Settings, dependencies: Dependencies) -> Flask:
     """The application; nothing is read from the environment, and nothing is asked of the database yet."""
     app = bare_app()
@@ -86,12 +94,11 @@ def create_app(settings: Settings, dependencies: Dependencies) -> Flask:
 
 def bare_app() -> Flask:
     """The application's routes without what they call: enough to describe them."""
-    app = Flask("sentryagent", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # `sentryagent_idp.api.requests` says why
+    app = _Application("sentryagent", static_folder=None)
     # A redirect would repeat a POST with its token elsewhere: a wrong path is a 404 and nothing more.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+    app.json = responses.Json(app)
     problems.register(app)
     observation.register(app)
     for blueprint in (exchange.bp, token_views.bp, trust_policies.bp, agents.bp, audit.bp):

@@ -11,9 +11,12 @@ import os
 import re
 import shutil
 import subprocess
+import sysconfig
 import tempfile
+import venv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -272,6 +275,31 @@ def checkout(git, tmp_path_factory):
     git(folder, "add", "--all")
     git(folder, "commit", "-qm", "A toolkit")
     return folder
+
+
+@pytest.fixture(scope="session")
+def install():
+    """`make install` in a clone, without the network: `.venv` has this environment's packages and the clone's own code."""
+
+    def install(clone: Path) -> None:
+        environment = clone / ".venv"
+        venv.create(environment, symlinks=True)
+        [packages] = environment.glob("lib/python3.*/site-packages")
+        (packages / "toolkit.pth").write_text(
+            f"{clone}\n{clone / 'server'}\n{sysconfig.get_path('purelib')}\n"
+        )
+        for name in ("mock-idp", "sentryagent-idp"):
+            [entry] = entry_points(group="console_scripts", name=name)
+            script = environment / "bin" / name
+            script.write_text(
+                f"#!{environment}/bin/python\nfrom {entry.module} import {entry.attr}\n{entry.attr}()\n"
+            )
+            script.chmod(0o755)
+        # What `make` looks at to see that the environment is newer than the lock files.
+        for stamp in (".run", ".dev"):
+            (environment / stamp).touch()
+
+    return install
 
 
 @pytest.fixture

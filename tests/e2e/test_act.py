@@ -127,6 +127,18 @@ def example(name: str) -> str:
     return (EXAMPLES / f"{name}.yml").read_text()
 
 
+def policy_of(name: str) -> dict[str, Any]:
+    """The trust policy that an example's comment asks for."""
+    return json.loads(re.search(r"^# (\{.*\})$", example(name), re.MULTILINE)[1])
+
+
+def policies_in(manual: str) -> list[dict[str, Any]]:
+    """The trust policies that a manual's admin creates with curl, in their order."""
+    found = re.findall(r"^  --data '(\{.*?\})'$", (ROOT / manual).read_text(), re.DOTALL | re.MULTILINE)
+    assert found
+    return [json.loads(policy) for policy in found]
+
+
 def readme_workflow(provider: Any, service: Service) -> str:
     """The workflow in the README, with the addresses of this test for those of the example."""
     blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
@@ -137,8 +149,8 @@ def readme_workflow(provider: Any, service: Service) -> str:
 
 def test_the_readmes_workflow_runs_as_it_stands(act, provider, repository, agent_name, service):
     """Copied from the README it registers, issues and calls a service that verifies the token; twice, as one agent."""
-    provider.policy(repository, branch="main", trustRegistered=True)
-    workflow = readme_workflow(provider, service).replace("release-bot@example.com", agent_name)
+    provider.policy(**policies_in("README.md")[-1] | {"repository": repository})
+    workflow = readme_workflow(provider, service).replace("release-bot@octo-org.example", agent_name)
     assert agent_name in workflow
 
     first = act(workflow, {})
@@ -159,7 +171,7 @@ def test_the_readmes_workflow_runs_as_it_stands(act, provider, repository, agent
 def test_a_manuals_quick_start_runs_as_it_stands(manual, act, provider, repository, agent_name):
     """The admin's call and the workflow out of the same manual fit together: the agent reads its own record."""
     text = (ROOT / manual).read_text()
-    policy = json.loads(re.search(r"^  --data '(\{.*?\})'$", text, re.DOTALL | re.MULTILINE)[1])
+    policy = policies_in(manual)[0]
     workflow = re.search(r"^```yaml\n(name: .*?)^```", text, re.DOTALL | re.MULTILINE)[1]
     workflow = workflow.replace("https://idp.example.com", provider.url)
     workflow = workflow.replace("deploy-bot@octo-org.example", agent_name)
@@ -176,14 +188,13 @@ def test_a_manuals_quick_start_runs_as_it_stands(manual, act, provider, reposito
 
 
 def test_the_examples_register_first_and_issue_later(act, provider, repository, agent_name, service):
-    """register.yml puts out the id for which an admin writes the policy; issue.yml then acts as that agent."""
-    provider.policy(repository, branch="main")
+    """register.yml puts out the agent's id; issue.yml then acts as that agent, under the same policy."""
+    provider.policy(**policy_of("register") | {"repository": repository})
     address = {"SENTRYAGENT_API_URL": provider.url}
 
     registered = act(example("register"), {}, SENTRYAGENT_AGENT_NAME=agent_name, **address)
     assert registered.exit_code == 0, registered.log
     [agent_id] = registered.outputs("agent-id")
-    provider.policy(repository, branch="main", agentId=agent_id)
     issued = act(example("issue"), {}, SENTRYAGENT_AGENT_ID=agent_id, SERVICE_URL=service.url, **address)
 
     assert issued.exit_code == 0, issued.log
@@ -195,7 +206,7 @@ def test_the_examples_register_first_and_issue_later(act, provider, repository, 
 
 def test_the_one_step_example_needs_one_policy(act, provider, repository, agent_name, service):
     """one-step.yml registers, issues and calls, with the root action out of the toolkit's own repository."""
-    provider.policy(repository, branch="main", trustRegistered=True)
+    provider.policy(**policy_of("one-step") | {"repository": repository})
 
     run = act(
         example("one-step"),
@@ -241,7 +252,7 @@ def test_an_example_of_issue_token_acts_as_its_agent(name, act, provider, reposi
 
 def test_the_matrix_example_shares_one_agent(act, provider, repository, agent_name, service):
     """matrix.yml: three jobs, three tokens, one agent that one of them registered."""
-    provider.policy(repository, branch="main", trustRegistered=True)
+    provider.policy(**policy_of("matrix") | {"repository": repository})
     variables = {"SENTRYAGENT_API_URL": provider.url, "SENTRYAGENT_AGENT_NAME": agent_name}
 
     run = act(example("matrix"), {}, SERVICE_URL=service.url.rstrip("/"), **variables)
@@ -261,7 +272,7 @@ def test_there_is_no_example_that_is_not_run():
 def test_both_actions_run_out_of_the_toolkits_own_repository(act, provider, repository, agent_name, service):
     """`uses: sentryagent/toolkit/issue-token@v1` works from the repository as it lies: nothing has to be mirrored."""
     provider.policy(repository, branch="main", trustRegistered=True)
-    workflow = readme_workflow(provider, service).replace("release-bot@example.com", agent_name)
+    workflow = readme_workflow(provider, service).replace("release-bot@octo-org.example", agent_name)
     in_place = re.sub(r"sentryagent/([a-z-]+)@v1", r"sentryagent/toolkit/\1@v1", workflow)
     assert in_place.count("sentryagent/toolkit/") == len(PUBLISHED)
 

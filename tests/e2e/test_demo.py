@@ -2,35 +2,18 @@
 
 import os
 import subprocess
-import sys
-import sysconfig
-import venv
-from importlib.metadata import entry_points
 
 import pytest
 
 DEMO_SECONDS = 60
-PROGRAMS = ("mock-idp", "sentryagent-idp")
 
 
 @pytest.fixture(scope="module")
-def clone(checkout, git, tmp_path_factory):
-    """A clone with its `.venv`, which has this environment's packages and the clone's own code."""
+def clone(checkout, git, install, tmp_path_factory):
+    """A clone as `make install` leaves it."""
     clone = tmp_path_factory.mktemp("demo") / "toolkit"
     git(checkout.parent, "clone", "-q", str(checkout), str(clone))
-    environment = clone / ".venv"
-    venv.create(environment, symlinks=True)
-    python = environment / "bin" / "python"
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    packages = environment / "lib" / version / "site-packages"
-    (packages / "toolkit.pth").write_text(f"{clone}\n{clone / 'server'}\n{sysconfig.get_path('purelib')}\n")
-    for program in PROGRAMS:
-        [entry] = entry_points(group="console_scripts", name=program)
-        script = environment / "bin" / program
-        script.write_text(f"#!{python}\nfrom {entry.module} import {entry.attr}\n{entry.attr}()\n")
-        script.chmod(0o755)
-    # What `make` looks at to see that the environment is newer than the lock file.
-    (environment / ".run").touch()
+    install(clone)
     return clone
 
 

@@ -8,6 +8,7 @@ from kit.processes import BIN
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT_TYPE = "urn:ietf:params:oauth:token-type:jwt"
+CALLED = "octo-org/workflows/.github/workflows/deploy.yml"
 
 
 @pytest.fixture
@@ -54,3 +55,27 @@ def test_the_standard_form_lets_nothing_through(attack, provider, repository):
     )
 
     assert (code, [name for name, it in results.items() if not it["asExpected"]]) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ({"workflow": "deploy.yml"}, ["--workflow", "deploy.yml"]),
+        ({"calledWorkflow": f"{CALLED}@v1"}, ["--called-workflow", f"{CALLED}@v1"]),
+    ],
+)
+def test_a_policy_of_every_part_lets_nothing_through(attack, provider, repository, condition, words):
+    """Environment, workflow, runner and visibility are attacked as well, because the job and the policy name them."""
+    others = {"environment": "production", "runnerEnvironment": "self-hosted", "visibility": "private"}
+    provider.policy(repository, branch="main", **others, **condition)
+    words += ["--environment", "production", "--runner-environment", "self-hosted", "--visibility", "private"]
+
+    code, results = attack("--send", "json:token", *words)
+
+    assert (code, [name for name, it in results.items() if not it["asExpected"]]) == (0, [])
+    assert results.keys() >= {
+        "other-environment",
+        "workflow-on-another-ref",
+        "other-runner",
+        "other-visibility",
+    }

@@ -6,11 +6,10 @@ import structlog
 from flask import Flask, Response, g, request
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from sentryagent_idp.api.requests import client_address
+from sentryagent_idp.api.requests import begin, context
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.concurrency.loop import REFUSAL
 from sentryagent_idp.errors import InvalidOidcToken, RateLimited, ServiceError
-from sentryagent_idp.runtime.ids import uuid7
 from sentryagent_idp.runtime.metrics import UNMATCHED
 
 log = structlog.get_logger()
@@ -39,28 +38,25 @@ def mark_dry_run() -> None:
 
 
 def _begin() -> None:
-    """Give the request an id of our own: one that a client chose could point at another's audit record.
-
-    Raises the `ServiceError` of a request that could not be read.
-    """
-    g.request_id = str(uuid7())
+    """Observe a request from here on; raises the `ServiceError` of one that could not be read."""
     g.began = time.perf_counter()
     clear_contextvars()
-    bind_contextvars(requestId=g.request_id)
+    bind_contextvars(requestId=begin().request_id)
     refusal = request.environ.get(REFUSAL)
     if refusal is not None:
         raise refusal
 
 
 def _end(response: Response) -> Response:
-    response.headers["X-Request-Id"] = g.request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
     seconds = time.perf_counter() - g.began
+    made = context()
+    response.headers.add("X-Request-Id", made.request_id)
+    response.headers.add("X-Content-Type-Options", "nosniff")
     # Any method that HTTP does not have is the client's word, and as likely to be a secret as a path.
     method = request.method if request.method in _METHODS else "other"
     route = request.url_rule.rule if request.url_rule else None
     _count(method, route, response.status_code, seconds)
-    _log(method, route, response.status_code, seconds)
+    _log(method, route, response.status_code, seconds, made.address)
     return response
 
 
@@ -75,7 +71,7 @@ def _count(method: str, route: str | None, status: int, seconds: float) -> None:
         metrics.agent_registered(outcome)
 
 
-def _log(method: str, route: str | None, status: int, seconds: float) -> None:
+def _log(method: str, route: str | None, status: int, seconds: float, address: str | None) -> None:
     """One line; the route's template instead of the path, in which a client may have written a secret."""
     refusal: ServiceError | None = g.get("refusal")
     why = {"code": refusal.code, "reason": refusal.message} if refusal else {}
@@ -86,6 +82,6 @@ def _log(method: str, route: str | None, status: int, seconds: float) -> None:
         route=route,
         status=status,
         durationMs=round(seconds * 1000, 1),
-        address=client_address(),
+        address=address,
         **why,
     )

@@ -4,13 +4,13 @@ import re
 from dataclasses import dataclass
 
 import structlog
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
 from sentryagent_idp import errors
 from sentryagent_idp.api import API, observation
-from sentryagent_idp.api.requests import FORM
+from sentryagent_idp.api.requests import FORM, context
 from sentryagent_idp.api.responses import OauthError, Problem
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.concurrency.loop import TOO_LARGE
@@ -97,7 +97,9 @@ def _refused(error: errors.ServiceError) -> Response:
 
 
 def _body(error: errors.ServiceError) -> Problem:
-    return Problem(code=error.code, message=error.message, details=error.details, requestId=g.request_id)
+    return Problem(
+        code=error.code, message=error.message, details=error.details, requestId=context().request_id
+    )
 
 
 def _oauth_body(error: errors.ServiceError, refusal: ErrorResponse) -> OauthError:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -26,6 +27,7 @@ from sentryagent_idp.errors import (
 )
 from sentryagent_idp.jose.strict_json import Limits, StrictJsonError, parse, repeated
 from sentryagent_idp.runtime.addresses import allowance
+from sentryagent_idp.runtime.ids import uuid7
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -38,18 +40,25 @@ _LONGEST_NAME = 64
 
 def context() -> RequestContext:
     """What the audit says of this request."""
-    return RequestContext(request_id=g.request_id, address=client_address())
+    made: RequestContext = g.context
+    return made
 
 
-def client_address() -> str | None:
-    """The address that asks: the peer's, or what trusted proxies say of it."""
-    forwarded = request.headers.get("X-Forwarded-For", "")
-    return use_cases().client_addresses.of(request.remote_addr or "", forwarded)
+def begin() -> RequestContext:
+    """Make the request's context, with an id of our own: one that a client chose could point at another's audit record.
+
+    The address is the peer's, or what trusted proxies say of it.
+    """
+    environ = request.environ
+    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "")
+    address = use_cases().client_addresses.of(environ.get("REMOTE_ADDR", ""), forwarded)
+    g.context = made = RequestContext(str(uuid7()), address)
+    return made
 
 
 def limit_key() -> str:
     """Whose allowance this request spends."""
-    return allowance(client_address())
+    return allowance(context().address)
 
 
 def parse_uuid(text: str, absent: ServiceError) -> UUID:
@@ -69,10 +78,14 @@ def read_json(model: type[Model], *, explicit_nulls: Collection[str] = ()) -> tu
         raise UnsupportedMediaType(f"Send the body as {JSON}.")
     _refuse_query()
     body = _object(_body())
-    nulls = {name for name, value in body.items() if value is None}
-    _refuse_unknown(body, {field.alias or name for name, field in model.model_fields.items()}, "member")
+    _refuse_unknown(body, _names(model), "member")
     present = {name: value for name, value in body.items() if value is not None}
-    return validate(model, present), frozenset(nulls & set(explicit_nulls))
+    return validate(model, present), frozenset((body.keys() - present.keys()) & set(explicit_nulls))
+
+
+@cache
+def _names(model: type[BaseModel]) -> Collection[str]:
+    return {field.alias or name for name, field in model.model_fields.items()}
 
 
 def has_body() -> bool:
@@ -81,12 +94,9 @@ def has_body() -> bool:
 
 
 def _body() -> bytes:
-    """The body; raises `PayloadTooLarge`.
-
-    Werkzeug refuses a `Content-Length` over its limit, but of a chunked body it hands over as much as the limit and
-    forgets the rest, which could make a cut text an acceptable one. Its limit is one byte more than ours.
-    """
-    body = request.get_data()
+    """The body; raises `PayloadTooLarge`."""
+    # The loop has read it whole and within its limit, so werkzeug's own way of reading has nothing left to do.
+    body: bytes = request.environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
     if len(body) > MAX_BODY_BYTES:
         raise PayloadTooLarge(TOO_LARGE)
     return body

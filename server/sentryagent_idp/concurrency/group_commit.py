@@ -8,10 +8,11 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from uuid import UUID
+
+import msgspec
 
 from sentryagent_idp.concurrency.policy_snapshot import PolicySnapshot
 from sentryagent_idp.concurrency.request_greenlet import RequestGreenlet, current_request
@@ -30,8 +31,7 @@ _BUSY = "Other writers kept the database busy; try again in 2 s."
 _MOST_USES = 10_000
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PendingExchange:
+class PendingExchange(msgspec.Struct, frozen=True, eq=False):
     """One exchange: what it rests on, and what must be kept before its token may leave."""
 
     snapshot: PolicySnapshot
@@ -120,7 +120,7 @@ class GroupCommit:
         except BaseException as error:  # noqa: BLE001 - it is raised in each of the requests
             self._end(group, _outcome_of(error))
         else:
-            loop.run_in_executor(self._thread, rest).add_done_callback(partial(self._committed, group))
+            self._thread.submit(self._finish, loop, group, rest)
 
     def _written(self, exchanges: Sequence[PendingExchange]) -> Callable[[], _Outcome]:
         """Write the exchanges without waiting for anybody; what is returned commits them. Raises `WriterBusy`."""
@@ -138,9 +138,14 @@ class GroupCommit:
         with self._store.write() as tx:
             return self._keep(tx, exchanges)
 
-    def _committed(self, group: Sequence[_Waiting], future: asyncio.Future[_Outcome]) -> None:
-        error = future.exception()
-        self._end(group, future.result() if error is None else _outcome_of(error))
+    def _finish(
+        self, loop: asyncio.AbstractEventLoop, group: Sequence[_Waiting], rest: Callable[[], _Outcome]
+    ) -> None:
+        try:
+            outcome = rest()
+        except BaseException as error:  # noqa: BLE001 - as above
+            outcome = _outcome_of(error)
+        loop.call_soon_threadsafe(self._end, group, outcome)
 
     def _end(self, group: Sequence[_Waiting], outcome: _Outcome) -> None:
         """Let the requests of a group go on, and begin the next one."""

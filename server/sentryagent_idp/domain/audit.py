@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from sentryagent_idp.domain.identity import CLAIM_PREFIXES
 
@@ -49,8 +51,7 @@ class Outcome(StrEnum):
     FAILURE = "failure"
 
 
-@dataclass(frozen=True, slots=True)
-class RequestContext:
+class RequestContext(msgspec.Struct, frozen=True):
     """What every record of one HTTP request has in common; made by the API, never taken from the client."""
 
     request_id: str
@@ -61,8 +62,7 @@ PROVIDER = "provider"
 """The actor of what no caller asked for, such as the first signing key or the removal of an old one."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRecord:
+class AuditRecord(msgspec.Struct, frozen=True):
     """One line of the audit. `details` never holds a token; a token is named by its `jti`."""
 
     event_id: UUID
@@ -76,7 +76,7 @@ class AuditRecord:
     policy_id: UUID | None = None
     policy_version: int | None = None
     repository: str | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,12 @@ Whoever changes, removes or swaps records must write every later hash again, als
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
+
+import msgspec
 
 Row = Mapping[str, str | int | None]
 """A record as the database has it, column by column: hashed so, nothing of it can be read in two ways.
@@ -18,12 +19,10 @@ Row = Mapping[str, str | int | None]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# What a record of ours never holds, such as bytes, gets some hash, too: a forged row must be found, not crash.
-_CANONICAL = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, default=repr)
+_CANONICAL = msgspec.json.Encoder(order="sorted")
 
 
-@dataclass(frozen=True, slots=True)
-class Seal:
+class Seal(msgspec.Struct, frozen=True):
     """One link: the number of the seal, the sequence number and the id of its record, and the hash up to it (hexadecimal)."""
 
     number: int
@@ -79,7 +78,8 @@ def microseconds(moment: datetime) -> int:
 
 def canonical(record: Row) -> bytes:
     """The record as RFC 8785 (JSON Canonicalization Scheme) writes it; text and whole numbers need no more than this."""
-    return _CANONICAL.encode(record).encode(errors="surrogatepass")
+    # What a record of ours never holds, such as bytes, gets some hash, too: a forged row must be found, not crash.
+    return _CANONICAL.encode(record)
 
 
 def link(previous: Seal, record: Row) -> Seal:

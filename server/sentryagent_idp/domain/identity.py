@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, NewType, Self
+
+import msgspec
 
 from sentryagent_idp.domain.text import ascii_lower
 
@@ -36,8 +37,7 @@ def repository_key(name: str) -> str:
     return ascii_lower(name)
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowIdentity:
+class WorkflowIdentity(msgspec.Struct, frozen=True):
     """One run of a workflow, as GitHub's token describes it.
 
     Attributes are GitHub's claims of the same name; `None` means that the claim is absent. `properties` are the
@@ -70,7 +70,7 @@ class WorkflowIdentity:
     run_id: str | None = None
     run_attempt: str | None = None
     check_run_id: str | None = None
-    properties: Mapping[str, str] = field(default_factory=dict, metadata={"prefix": "repo_property_"})
+    properties: Mapping[str, str] = msgspec.field(default_factory=dict)
     provider: str = GITHUB
 
     @classmethod
@@ -131,16 +131,19 @@ class WorkflowIdentity:
         return self.ref.removeprefix(prefix)
 
 
-_CLAIMS = [claim for claim in fields(WorkflowIdentity) if claim.name not in {"issuer", "provider"}]
-
-CLAIM_PREFIXES = {claim.name: claim.metadata["prefix"] for claim in _CLAIMS if claim.metadata}
+CLAIM_PREFIXES = {"properties": "repo_property_"}
 """Attributes that hold all claims with a prefix, by the rest of their names."""
 
-TEXT_CLAIMS = tuple(claim.name for claim in _CLAIMS if claim.type in {str, str | None})
+_CLAIMS = [
+    claim
+    for claim in msgspec.structs.fields(WorkflowIdentity)
+    if claim.name not in {"issuer", "provider", *CLAIM_PREFIXES}
+]
+TEXT_CLAIMS = tuple(claim.name for claim in _CLAIMS if claim.type is not int)
 OPTIONAL_CLAIMS = tuple(claim.name for claim in _CLAIMS if claim.default is None)
 """What a token may lack."""
 
-_NAMES = tuple(claim.name for claim in _CLAIMS if claim.name not in CLAIM_PREFIXES)
+_NAMES = tuple(claim.name for claim in _CLAIMS)
 _texts = attrgetter(*TEXT_CLAIMS)
 
 

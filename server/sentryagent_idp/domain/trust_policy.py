@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from sentryagent_idp.domain import conditions, patterns, scopes
 from sentryagent_idp.domain.condition_kinds import FailedCondition
 from sentryagent_idp.domain.conditions import Conditions
@@ -86,8 +88,7 @@ class DenialReason(StrEnum):
     REF_TYPE_MISSING = "ref_type_missing"
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(msgspec.Struct, frozen=True):
     """One policy of the run's repository, held against the run.
 
     `failed` has the conditions that the policy sets, what it implies (`ref`, `events`), and what keeps it from being a
@@ -109,16 +110,14 @@ class Evaluation:
         return tuple(name for name in conditions.by_json_name(self.policy.conditions) if name not in failed)
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(msgspec.Struct, frozen=True):
     """The policy that decides, and all that were looked at."""
 
     policy: TrustPolicy
     evaluations: tuple[Evaluation, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(msgspec.Struct, frozen=True):
     """No policy lets the run in; `agent_is_active` is as it was given to `decide`."""
 
     reason: DenialReason

@@ -1,11 +1,11 @@
 """GitHub tokens that were exchanged: each is good once."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class UsedToken:
+
+class UsedToken(msgspec.Struct, frozen=True):
     """A GitHub token that was exchanged, and how long its name is kept."""
 
     issuer: str

@@ -4,10 +4,13 @@
 times), reads its own clock, and does not say which check failed first. Only its RS256 is ours to use.
 """
 
+import re
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import jwt
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from sentryagent_idp.domain.identity import (
@@ -44,6 +47,22 @@ _MAY_BE_EMPTY = frozenset({"ref"})
 """A deployment of a commit has no ref."""
 
 _PREFIXES = tuple(CLAIM_PREFIXES.values())
+_REQUIRED = (*REQUIRED_STRINGS, *REQUIRED_TIMES)
+# An audience list is well-formed by RFC 7519, 4.1.3; that it is refused is for _check_audience to say.
+_LIKE_NO_OTHER = {"aud": list | str, "sub": str}
+_Text = Annotated[str, msgspec.Meta(max_length=_MAX_STRING_LENGTH)]
+_Time = Annotated[int, msgspec.Meta(ge=0, le=_MAX_TIME)]
+_TYPES: Any = msgspec.defstruct(
+    "_TYPES",
+    [
+        *(
+            (name, _LIKE_NO_OTHER.get(name, _Text), "")
+            for name in ("iss", *REQUIRED_STRINGS, *OPTIONAL_STRINGS)
+        ),
+        *((name, _Time, 0) for name in REQUIRED_TIMES),
+    ],
+)
+_AT_FAULT = re.compile(r"at `\$\.(\w+)")
 _RS256 = jwt.get_algorithm_by_name("RS256")
 
 
@@ -86,29 +105,28 @@ def read(unverified_token: str) -> UnverifiedJwt:
         token = compact_jws.read(unverified_token)
     except compact_jws.MalformedToken as error:
         raise _malformed(str(error)) from error
-    for name in REQUIRED_TIMES:
-        _check_time_type(name, token.claims.get(name, 0))
-    for name in ("iss", *REQUIRED_STRINGS, *OPTIONAL_STRINGS):
-        _check_string_type(name, token.claims.get(name, ""))
-    for name, value in token.claims.items():
-        if name.startswith(_PREFIXES):
-            _check_string_type(name, value)
+    _check_types(token.claims)
     return token
 
 
-def _check_time_type(name: str, value: Any) -> None:
-    # A bool is an int to Python, and `"1"` or 1e400 would be a time to a lenient reader (B12).
-    if type(value) is not int or not 0 <= value <= _MAX_TIME:
-        raise _malformed(f"its claim {name} is not a whole number of seconds")
+def _check_types(claims: Mapping[str, Any]) -> None:
+    try:
+        msgspec.convert(claims, _TYPES)
+    except msgspec.ValidationError as error:
+        raise _malformed(_type_problem(str(error), claims)) from error
+    for name, value in claims.items():
+        if name.startswith(_PREFIXES) and not isinstance(value, str):
+            raise _malformed(f"its claim {name} is not a string")
 
 
-def _check_string_type(name: str, value: Any) -> None:
-    # An audience list is well-formed by RFC 7519, 4.1.3; that it is refused is for _check_audience to say.
-    if not isinstance(value, str) and not (name == "aud" and isinstance(value, list)):
-        raise _malformed(f"its claim {name} is not a string")
-    is_compared = name != "sub" and not name.startswith(_PREFIXES)
-    if is_compared and isinstance(value, str) and len(value) > _MAX_STRING_LENGTH:
-        raise _malformed(f"its claim {name} has more than {_MAX_STRING_LENGTH} characters")
+def _type_problem(found: str, claims: Mapping[str, Any]) -> str:
+    """What is wrong with the claim that msgspec names; its own words may repeat values."""
+    name = next(iter(_AT_FAULT.findall(found)))
+    if name in REQUIRED_TIMES:
+        return f"its claim {name} is not a whole number of seconds"
+    if isinstance(claims[name], str):
+        return f"its claim {name} has more than {_MAX_STRING_LENGTH} characters"
+    return f"its claim {name} is not a string"
 
 
 def _malformed(fault: str) -> InvalidOidcToken:
@@ -150,7 +168,7 @@ def _check_signature(token: UnverifiedJwt, key: RSAPublicKey) -> None:
 
 
 def _check_presence(token: UnverifiedJwt) -> None:
-    for name in (*REQUIRED_STRINGS, *REQUIRED_TIMES):
+    for name in _REQUIRED:
         value = token.claims.get(name)
         if value is None or (value == "" and name not in _MAY_BE_EMPTY):
             raise missing_claim(name)

@@ -4,6 +4,8 @@ import base64
 import re
 
 _ALPHABET = re.compile(r"[A-Za-z0-9_-]*")
+_LAST_CHARACTERS = {2: "AQgw", 3: "AEIMQUYcgkosw048"}
+"""Those whose unused bits are zero, by how many characters the last group has."""
 
 
 def encode(data: bytes) -> str:
@@ -16,3 +18,9 @@ def decode(text: str) -> bytes:
     if _ALPHABET.fullmatch(text) is None:
         raise ValueError("not base64url")
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def is_canonical(text: str) -> bool:
+    """Whether the unused bits of the last character are zero, as `encode` leaves them (RFC 4648, 3.5)."""
+    rest = len(text) % 4
+    return rest == 0 or text[-1] in _LAST_CHARACTERS[rest]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -26,8 +26,7 @@ class MalformedToken(ValueError):
     """The text is no token that we read; the message says why and never repeats the text."""
 
 
-@dataclass(frozen=True, slots=True)
-class UnverifiedJwt:
+class UnverifiedJwt(msgspec.Struct, frozen=True):
     """The parts of a token whose signature nobody has checked yet."""
 
     kid: str
@@ -50,8 +49,7 @@ def read(unverified_token: str) -> UnverifiedJwt:
     parts = _COMPACT.fullmatch(unverified_token)
     if parts is None:
         raise MalformedToken("it is not three base64url parts with a dot between them")
-    header = _object(parts[1], "header", _HEADER_LIMITS)
-    _check_header(header)
+    header = _header(parts[1])
     signature = _decode(parts[3], "signature")
     if not signature:
         raise MalformedToken("its signature is empty")
@@ -77,7 +75,7 @@ def _decode(part: str, name: str) -> bytes:
     except ValueError as error:
         raise MalformedToken(f"its {name} is not base64url") from error
     # Else there would be sixteen spellings of one token, of which fifteen are nobody's (B8).
-    if base64url.encode(data) != part:
+    if not base64url.is_canonical(part):
         raise MalformedToken(f"its {name} is not canonical base64url")
     return data
 
@@ -91,6 +89,14 @@ def _object(part: str, name: str, limits: strict_json.Limits) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MalformedToken(f"its {name} is not a JSON object")
     return value
+
+
+@lru_cache(maxsize=64)
+def _header(part: str) -> Mapping[str, Any]:
+    """The checked header; all tokens that one key signed have the same, so it is read once."""
+    header = _object(part, "header", _HEADER_LIMITS)
+    _check_header(header)
+    return header
 
 
 def _check_header(header: Mapping[str, Any]) -> None:

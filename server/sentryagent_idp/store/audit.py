@@ -1,9 +1,9 @@
 """The table of the audit: append-only, in the order of `sequence`."""
 
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection, Row
 
+from sentryagent_idp.domain import audit_chain
 from sentryagent_idp.domain.audit import Action, AuditFilter, AuditRecord, Outcome
 from sentryagent_idp.domain.records import Page
 from sentryagent_idp.domain.text import ascii_lower
@@ -58,7 +59,7 @@ AUDIT_LOG = Table(
 )
 
 _T = AUDIT_LOG.c
-_FIELDS = tuple(field.name for field in fields(AuditRecord))
+_FIELDS = AuditRecord.__struct_fields__
 _EXACT = (
     "action",
     "outcome",
@@ -74,17 +75,24 @@ _LONGEST_KEY = 150
 _APPEND = InsertMany(AUDIT_LOG, (*_FIELDS, "repository_key"))
 
 
-class AuditTable:
-    """The audit in one transaction (`sentryagent_idp.ports.AuditLog`)."""
+def _leave_unsealed(_rows: Sequence[audit_chain.Row]) -> None:
+    """Leave records to the sealer."""
 
-    def __init__(self, connection: Connection) -> None:
+
+class AuditTable:
+    """The audit in one transaction (`sentryagent_idp.ports.AuditLog`); `seal` gets the rows that were written."""
+
+    def __init__(
+        self, connection: Connection, seal: Callable[[Sequence[audit_chain.Row]], None] = _leave_unsealed
+    ) -> None:
         self._connection = connection
+        self._seal = seal
 
     def append(self, record: AuditRecord) -> None:
         self.append_all([record])
 
     def append_all(self, records: Sequence[AuditRecord]) -> None:
-        _APPEND(self._connection, [_values(record) for record in records])
+        self._seal(_APPEND(self._connection, [_values(record) for record in records]))
 
     def page(self, wanted: AuditFilter, *, page: int, limit: int) -> Page[AuditRecord]:
         order = (_T.sequence.desc(),)
@@ -96,8 +104,7 @@ class AuditTable:
 
 def _values(record: AuditRecord) -> dict[str, Any]:
     """The row of a record."""
-    row = {name: getattr(record, name) for name in _FIELDS}
-    return row | {"repository_key": _repository_key(record.repository)}
+    return {**msgspec.structs.asdict(record), "repository_key": _repository_key(record.repository)}
 
 
 def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:

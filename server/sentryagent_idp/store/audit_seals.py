@@ -33,7 +33,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sentryagent_idp.domain import audit_chain
 from sentryagent_idp.domain.audit_chain import AuditTail, AuditWindow, Gap, Seal, SealedRecord
-from sentryagent_idp.store import locks
+from sentryagent_idp.store import driver, locks
 from sentryagent_idp.store.audit import AUDIT_LOG
 from sentryagent_idp.store.columns import METADATA, Moment
 from sentryagent_idp.store.driver import InsertMany
@@ -140,6 +140,10 @@ _NEWEST = {
 _TAIL_COUNT = select(func.count()).select_from(AUDIT_LOG).where(_L.sequence > _SEALED_UP_TO).scalar_subquery()
 
 
+_HEAD_AND_LAST = (
+    "SELECT seal, sequence, event_id, hash, (SELECT max(sequence) FROM audit_log) "
+    "FROM audit_seals ORDER BY seal DESC LIMIT 1"
+)
 _APPEND = InsertMany(AUDIT_SEALS, ("seal", "sequence", "event_id", "hash"))
 
 
@@ -178,6 +182,18 @@ class AuditSealTable:
             sealed_up_to = self._connection.execute(select(_SEALED_UP_TO)).scalar_one()
             self._record_gaps(audit_chain.gaps(sealed_up_to, (seal.sequence for seal in seals)), now)
         _APPEND(self._connection, [_values(seal) for seal in seals])
+
+    def follow(self, rows: Sequence[audit_chain.Row]) -> None:
+        """Seal rows that were just written to a gapless database; if one before them is not sealed, the sealer does it."""
+        found = driver.run(self._connection, _HEAD_AND_LAST)
+        if not found:
+            return
+        *head, last = found[0]
+        first = last - len(rows) + 1
+        previous = Seal(*head)
+        if previous.sequence == first - 1:
+            numbered = ({**row, "sequence": sequence} for sequence, row in enumerate(rows, first))
+            _APPEND(self._connection, [_values(seal) for seal in audit_chain.chain(previous, numbered)])
 
     def close_gaps(self, before: datetime) -> None:
         if not self.is_gapless:

@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, Dialect, Enum, MetaData, String, Text
 from sqlalchemy.types import TypeDecorator
 
 from sentryagent_idp.domain.audit_chain import EPOCH, microseconds
+from sentryagent_idp.jose import strict_json
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -21,8 +22,6 @@ METADATA = MetaData(
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     }
 )
-
-_JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 class Moment(TypeDecorator[datetime]):
@@ -63,7 +62,7 @@ class Json(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
         """The text that is stored."""
-        return None if value is None else _JSON.encode(value)
+        return None if value is None else strict_json.write(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
         """The JSON value."""

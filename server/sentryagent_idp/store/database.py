@@ -6,7 +6,8 @@ from typing import Self
 
 from sqlalchemy.engine import Connection
 
-from sentryagent_idp.ports import Transaction
+from sentryagent_idp.ports import Transaction, WriterBusy
+from sentryagent_idp.store import sqlite
 from sentryagent_idp.store.agents import AgentTable
 from sentryagent_idp.store.audit import AuditTable
 from sentryagent_idp.store.audit_seals import AuditSealTable
@@ -32,6 +33,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engines = open_engines(parse(url))
+        self._kept: tuple[Connection, Transaction] | None = None
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -49,8 +51,20 @@ class Database:
 
     @contextmanager
     def write_at_once(self) -> Iterator[Transaction]:
-        with outages(), self._engines.committer.begin() as connection:
-            yield _transaction(connection, lock=True)
+        with outages():
+            if self._kept is None:
+                connection = self._engines.committer.connect()
+                self._kept = connection, _transaction(connection, lock=True)
+            connection, transaction = self._kept
+            try:
+                with sqlite.at_once(connection):
+                    yield transaction
+            except WriterBusy:
+                raise
+            except BaseException:
+                self._kept = None
+                connection.close()
+                raise
 
     def is_prepared(self) -> bool:
         """Whether the schema has every step of this version.
@@ -72,6 +86,7 @@ class Database:
 
 
 def _transaction(connection: Connection, *, lock: bool) -> Transaction:
+    seals = AuditSealTable(connection)
     return Transaction(
         policies=PolicyTable(connection, lock=lock),
         agents=AgentTable(connection, lock=lock),
@@ -79,8 +94,8 @@ def _transaction(connection: Connection, *, lock: bool) -> Transaction:
         clients=AdminClientTable(connection, lock=lock),
         used_tokens=UsedTokenTable(connection),
         revoked_tokens=RevokedTokenTable(connection),
-        audit=AuditTable(connection),
-        seals=AuditSealTable(connection),
+        audit=AuditTable(connection, seals.follow) if seals.is_gapless else AuditTable(connection),
+        seals=seals,
         signing_keys=SigningKeyTable(connection),
         settings=PublishedSettingTable(connection),
     )

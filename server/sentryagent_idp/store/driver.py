@@ -30,9 +30,9 @@ def run(connection: Connection, statement: str, values: Sequence[Any] = ()) -> S
         cursor.close()
 
 
-def places(connection: Connection, count: int) -> str:
+def places(dialect: Dialect, count: int) -> str:
     """So many placeholders, with a comma between them."""
-    return ", ".join([_PLACEHOLDERS[connection.dialect.paramstyle]] * count)
+    return ", ".join([_PLACEHOLDERS[dialect.paramstyle]] * count)
 
 
 class InsertMany:
@@ -47,10 +47,15 @@ class InsertMany:
         self._table = table
         self._names = tuple(names)
         self._processors = cache(self._processors_for)
+        self._statement = cache(self._statement_for)
 
-    def __call__(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert the rows, of which there must be one at least, in their order."""
-        self._run(connection, rows)
+    def __call__(
+        self, connection: Connection, rows: Sequence[Mapping[str, Any]]
+    ) -> Sequence[Mapping[str, Any]]:
+        """Insert the rows, of which there must be one at least, in their order; returns them as the database has them."""
+        stored = self._stored(connection, rows)
+        self._run(connection, stored)
+        return [dict(zip(self._names, row, strict=True)) for row in stored]
 
     def new(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Collection[Any]:
         """Insert those of the rows, of which there must be one at least, whose primary keys are new; returns these keys.
@@ -58,23 +63,22 @@ class InsertMany:
         The unique key decides, not a look beforehand: of several transactions at the same moment exactly one inserts.
         """
         (key,) = self._table.primary_key.columns
-        return {
-            row[0] for row in self._run(connection, rows, f" ON CONFLICT DO NOTHING RETURNING {key.name}")
-        }
+        rest = f" ON CONFLICT DO NOTHING RETURNING {key.name}"
+        return {row[0] for row in self._run(connection, self._stored(connection, rows), rest)}
+
+    def _stored(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[Sequence[Any]]:
+        processors = self._processors(connection.dialect)
+        return [_values(row, processors) for row in rows]
 
     def _run(
-        self, connection: Connection, rows: Sequence[Mapping[str, Any]], rest: str = ""
+        self, connection: Connection, stored: Sequence[Sequence[Any]], rest: str = ""
     ) -> Sequence[tuple[Any, ...]]:
-        row = f"({places(connection, len(self._names))})"
-        statement = (
-            f"INSERT INTO {self._table.name} ({', '.join(self._names)}) VALUES {', '.join([row] * len(rows))}"  # noqa: S608 - names of our own tables
-        )
-        processors = self._processors(connection.dialect)
-        return run(
-            connection,
-            statement + rest,
-            tuple(chain.from_iterable(_values(row, processors) for row in rows)),
-        )
+        statement = self._statement(connection.dialect, len(stored)) + rest
+        return run(connection, statement, tuple(chain.from_iterable(stored)))
+
+    def _statement_for(self, dialect: Dialect, rows: int) -> str:
+        row = f"({places(dialect, len(self._names))})"
+        return f"INSERT INTO {self._table.name} ({', '.join(self._names)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - names of our own tables
 
     def _processors_for(self, dialect: Dialect) -> list[tuple[str, Callable[[Any], Any] | None]]:
         """What makes of each column's value the one that the driver takes."""

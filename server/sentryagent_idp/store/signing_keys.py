@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Column, LargeBinary, Table, Text, delete, insert, select, update
@@ -59,8 +58,7 @@ class SigningKeyTable:
 
     def version(self) -> int:
         # Computed from the few rows themselves: a counter beside them could be forgotten.
-        state = repr(driver.run(self._connection, _STATE))
-        return int.from_bytes(sha256(state.encode()).digest()[:8])
+        return hash(tuple(driver.run(self._connection, _STATE)))
 
 
 def _key(row: Row[Any]) -> StoredKey:

@@ -1,7 +1,8 @@
 """Connections to a SQLite file: many readers beside one writer, which is how its WAL works."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
@@ -33,8 +34,27 @@ def writing_engine(path: Path) -> Engine:
 
 
 def committing_engine(path: Path) -> Engine:
-    """An engine of one connection that never waits: `WriterBusy` if another connection writes."""
-    return _engine(path, _begin_at_once, _NEVER_WAIT, _CHECKPOINT, pool_size=1, max_overflow=0)
+    """An engine of one connection, for transactions that never wait (`at_once`)."""
+    return _engine(path, None, _NEVER_WAIT, _CHECKPOINT, pool_size=1, max_overflow=0)
+
+
+@contextmanager
+def at_once(connection: Connection) -> Iterator[None]:
+    """A transaction that begins without waiting: raises `WriterBusy` if another connection writes.
+
+    The driver begins and ends it: for a connection that stays open, SQLAlchemy's way costs more than the statements do.
+    """
+    if not _is_begun(connection, is_last_try=False):
+        raise WriterBusy
+    driver = _driver(connection)
+    try:
+        yield
+    except BaseException:
+        connection.rollback()
+        driver.rollback()
+        raise
+    connection.commit()  # it knows of a transaction if a statement went through SQLAlchemy
+    driver.commit()
 
 
 def migrating_engine(path: Path) -> Engine:
@@ -46,9 +66,10 @@ def migrating_engine(path: Path) -> Engine:
     return _engine(path, begin, "foreign_keys=OFF", "journal_mode=WAL", _NEVER_WAIT, pool_size=1)
 
 
-def _engine(path: Path, begin: Callable[[Connection], object], *pragmas: str, **pool: int) -> Engine:
+def _engine(path: Path, begin: Callable[[Connection], object] | None, *pragmas: str, **pool: int) -> Engine:
     engine = create_engine("sqlite://", creator=lambda: connect(path, *pragmas), poolclass=QueuePool, **pool)
-    event.listen(engine, "begin", begin)
+    if begin:
+        event.listen(engine, "begin", begin)
     return engine
 
 
@@ -87,18 +108,16 @@ def _begin_writing(connection: Connection, seconds: float) -> None:
         sleep(_RETRY_SECONDS)
 
 
-def _begin_at_once(connection: Connection) -> None:
-    if not _is_begun(connection, is_last_try=False):
-        raise WriterBusy
-
-
 def _is_begun(connection: Connection, *, is_last_try: bool) -> bool:
     """Whether the transaction has begun; the last try says why not."""
-    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment] # creator made it
     try:
-        driver.execute("BEGIN IMMEDIATE")
+        _driver(connection).execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
         if is_last_try or error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
             raise
         return False
     return True
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    return connection.connection.driver_connection  # type: ignore[return-value]  # creator made it

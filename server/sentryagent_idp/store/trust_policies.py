@@ -122,7 +122,7 @@ class PolicyTable:
 
     def fingerprints(self, repository_keys: Collection[str]) -> Mapping[tuple[str, str], Hashable]:
         found = defaultdict[tuple[str, str], set[Any]](set)
-        statement = _FINGERPRINTS.format(driver.places(self._connection, len(repository_keys)))
+        statement = _FINGERPRINTS.format(driver.places(self._connection.dialect, len(repository_keys)))
         for row in driver.run(self._connection, statement, tuple(repository_keys)):
             issuer, repository_key, *_ = row
             found[issuer, repository_key].add(row)

@@ -7,10 +7,12 @@ refusal burns nothing, and rests on what the database says at that moment.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
+
+import msgspec
 
 from sentryagent_idp.concurrency.group_commit import GroupCommit, PendingExchange
 from sentryagent_idp.concurrency.policy_snapshot import PolicySnapshot, SnapshotCache, read_snapshot
@@ -53,8 +55,7 @@ _FEW_POLICIES = 20
 """With more of them a decision leaves the event loop."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeRequest:
+class ExchangeRequest(msgspec.Struct, frozen=True):
     """What a run asks for; `expires_in` is in seconds."""
 
     unverified_token: str
@@ -64,8 +65,7 @@ class ExchangeRequest:
     dry_run: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True):
     """What the decision gives; `access_token` is `None` in a dry run."""
 
     policy_id: UUID
@@ -289,7 +289,7 @@ class Exchange:
                 "expiresIn": grant.expires_in,
             },
         )
-        return replace(grant, access_token=access_token.issue(key, claims)), record
+        return msgspec.structs.replace(grant, access_token=access_token.issue(key, claims)), record
 
     def _audit_refusal(
         self,

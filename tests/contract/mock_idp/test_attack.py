@@ -1,37 +1,51 @@
 """`mock-idp attack` against verifiers of both kinds: those that only read tokens, and those that verify them."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs
 from xml.etree import ElementTree as ET
 
+import httpx
 import jwt
 import pytest
 
 import mock_idp
+from mock_idp.job import Job
 
 AUDIENCE = "https://id.example.com"
-# A good library, used as its documentation shows, lets these through, deep-json where Python's parser does (3.13).
-A_LIBRARY_LETS_THROUGH = {
-    "ancient-iat", "audience-array", "deep-json", "duplicate-subject", "embedded-jwk", "enc-header", "float-times", "jku-header",
-    "missing-exp", "missing-iat", "missing-jti", "missing-nbf", "missing-repository-id", "missing-subject", "padded",
-    "recycled-name", "replay", "text-times", "too-old", "wrong-type", "zip-header",
-}  # fmt: skip
+REPOSITORY, MAIN = "octo-org/hello-agent", "refs/heads/main"
+POLICY = {"repository": REPOSITORY, "ref": MAIN, "event_name": "push"}
+# What a good library, used as its documentation shows, lets through of what others than GitHub can make.
+A_LIBRARY_LETS_THROUGH = {"replay", "padded", "recycled-name", "recycled-name-in-other-sub-form"}
+
+
+NODE_SERVER = """
+import { createServer } from 'node:http'
+const server = createServer((_request, response) => response.end())
+server.listen(0, '127.0.0.1', () => console.log(`http://127.0.0.1:${server.address().port}/`))
+"""
 
 
 @pytest.fixture
 def serve_verifier():
-    """Serve a verifier: a function from token to status; gives its URL."""
+    """Serve a verifier: a function from token to a status, or to the JSON of a 200; gives its URL."""
     servers = []
 
-    def start(judge):
+    def start(judge, *, token_alone=False):
         class Handler(BaseHTTPRequestHandler):
             def answer(self, token):
-                self.send_response(judge(token))
-                self.send_header("Content-Length", "0")
+                judged = judge(token)
+                body = json.dumps(judged).encode() if isinstance(judged, dict) else b""
+                self.send_response(200 if body else judged)
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
+                self.wfile.write(body)
 
             def do_GET(self):
                 self.answer(self.headers.get("Authorization", "").removeprefix("Bearer "))
@@ -44,7 +58,7 @@ def serve_verifier():
                     if is_json
                     else {name: values[0] for name, values in parse_qs(text).items()}
                 )
-                self.answer(body["token"] if body.get("extra") == "1" else "")
+                self.answer(body["token"] if token_alone or body.get("extra") == "1" else "")
 
             def log_message(self, *_words):
                 pass
@@ -70,20 +84,68 @@ def _lenient(token):
     return 200 if claims.get("repository") == "octo-org/hello-agent" else 403
 
 
-def _verifying(idp):
-    """PyJWT as its documentation shows it, and a policy of one repository and one branch."""
-    keys = jwt.PyJWKSet.from_dict(idp.state.ring.key_set())
+def _by_policy(policy):
+    return lambda claims: policy.items() <= claims.items()
+
+
+def _library(idp, allows=None, leeway=0, keys=None):
+    """PyJWT as its documentation shows it, and a rule about the claims."""
+    held = jwt.PyJWKSet.from_dict(idp.state.ring.key_set())
 
     def judge(token):
+        now_held = keys() if keys else held
         try:
-            key = keys[jwt.get_unverified_header(token)["kid"]]
-            claims = jwt.decode(token, key, ["RS256"], audience=AUDIENCE, issuer=idp.issuer)
+            key = now_held[jwt.get_unverified_header(token)["kid"]]
+            claims = jwt.decode(token, key, ["RS256"], audience=AUDIENCE, issuer=idp.issuer, leeway=leeway)
         except (jwt.PyJWTError, KeyError, ValueError, RecursionError):
             return 401
-        wanted = {"repository": "octo-org/hello-agent", "ref": "refs/heads/main", "event_name": "push"}
-        return 200 if wanted.items() <= claims.items() else 403
+        return 200 if (allows or _by_policy(POLICY))(claims) else 403
 
     return judge
+
+
+def _with_ids(allows):
+    """Ids instead of names, and each token once: what the manual recommends."""
+    right = Job()
+    ids = {"repository_id": right.repository_id, "repository_owner_id": right.repository_owner_id}
+    used = set()
+
+    def allows_once(claims):
+        if not (ids.items() <= claims.items() and allows(claims)) or claims.get("jti") in {None, *used}:
+            return False
+        used.add(claims["jti"])
+        return True
+
+    return allows_once
+
+
+def _careful(idp, policy=None, **how):
+    """Such a verifier, which no token of a stranger gets past."""
+    rule = _with_ids(_by_policy({"ref": MAIN, "event_name": "push"} if policy is None else policy))
+    judge = _library(idp, rule, **how)
+    return lambda token: 400 if re.search("[^\\w.-]", token) else judge(token)
+
+
+@pytest.fixture
+def attack(command, idp, serve_verifier, tmp_path):
+    """Attack a verifier, given as a function from token to status; exit code and the rows by name."""
+
+    def attack(judge, *words):
+        report = tmp_path / "report.json"
+        options = ["--url", idp.url, "--send", "bearer", "--audience", AUDIENCE, "--json", report]
+        code, _, err = command("attack", serve_verifier(judge), *options, *words)
+        assert err == ""
+        return code, {row["name"]: row for row in json.loads(report.read_text())["results"]}
+
+    return attack
+
+
+def _wrong(rows, who=None):
+    return {
+        name
+        for name, row in rows.items()
+        if not row["asExpected"] and row["who"] != "GitHub only" and who in {None, row["who"]}
+    }
 
 
 @pytest.mark.parametrize("send", ["bearer", "json:token", "form:token"])
@@ -99,39 +161,290 @@ def test_a_verifier_that_believes_what_it_reads_fails(command, idp, serve_verifi
     assert (code, err) == (1, "")
     wrong = {it["name"] for it in json.loads(report.read_text())["results"] if not it["asExpected"]}
     assert {"alg-none", "bad-signature", "hs256-with-public-key", "own-jwk", "expired", "replay"} <= wrong
-    assert f"WRONG {'alg-none':<23}" in out
+    assert re.search("^WRONG alg-none +anyone +high +accepted +200", out, re.MULTILINE)
     assert not wrong & {"namesake", "control", "control-again"}
 
 
-def test_a_good_library_alone_is_not_enough(command, idp, serve_verifier, tmp_path):
-    """What it lets through is told in the manual, and is no forged signature."""
-    report = tmp_path / "report.json"
-    words = ["--send", "bearer", "--audience", AUDIENCE, "--json", report]
+def test_a_good_library_alone_is_not_enough(attack, idp):
+    """It lets replays, other spellings and a recycled name through, and no forged signature."""
+    code, rows = attack(_library(idp))
 
-    code, _, err = command("attack", serve_verifier(_verifying(idp)), "--url", idp.url, *words)
+    assert code == 1
+    assert _wrong(rows) == A_LIBRARY_LETS_THROUGH
+    assert {name for name, row in rows.items() if row["verdict"] == "unsendable"} == {"line-break"}
 
-    assert (code, err) == (1, "")
-    results = json.loads(report.read_text())["results"]
-    wrong = {it["name"] for it in results if not it["asExpected"]}
-    assert {"replay", "recycled-name", "missing-exp"} <= wrong <= A_LIBRARY_LETS_THROUGH
-    assert {it["name"] for it in results if it["verdict"] == "unsendable"} == {"line-break"}
-    manual = (Path(mock_idp.__file__).parent / "README.md").read_text("utf-8")
-    section = manual.partition("### What a JWT library alone lets through")[2].partition("##")[0]
-    assert [name for name in A_LIBRARY_LETS_THROUGH if f"`{name}`" not in section] == []
+
+def test_a_careful_verifier_passes(attack, idp):
+    """Exit 0 although it takes tokens that GitHub alone could sign: no claim that it never reads is held against it."""
+    code, rows = attack(_careful(idp))
+
+    assert code == 0
+    assert _wrong(rows) == set()
+    weak = {name for name, row in rows.items() if row["mark"] == "weak"}
+    assert {
+        "missing-repository",
+        "duplicate-member",
+        "repository-array",
+        "repository-homoglyph",
+        "float-times",
+    } <= weak
+    assert {rows[name]["who"] for name in weak} == {"GitHub only"}
+
+
+def test_strict_counts_what_github_alone_can_make(attack, idp):
+    """For those who do not trust GitHub's signer either."""
+    code, rows = attack(_careful(idp), "--strict")
+
+    assert code == 1
+    assert rows["float-times"]["mark"] == "wrong"
+
+
+def test_a_baseline_lets_known_failures_pass_and_new_ones_fail(attack, idp, tmp_path):
+    """Written once, read in each run."""
+    file = tmp_path / "attack-baseline.txt"
+    words = ["--baseline", file]
+
+    assert attack(_library(idp), "--write-baseline", file)[0] == 0
+    names = file.read_text().splitlines()
+    assert set(names) >= A_LIBRARY_LETS_THROUGH
+    assert names == sorted(names)
+    file.write_text(
+        "# known, see ticket 4711\n\n" + file.read_text().replace("padded", "padded  # harmless here")
+    )
+    code, rows = attack(_library(idp), *words)
+    assert (code, rows["replay"]["mark"], rows["replay"]["asExpected"]) == (0, "known", False)
+
+    code, rows = attack(_library(idp, leeway=1800), *words)
+    assert (code, rows["leeway-of-expiry"]["mark"]) == (1, "wrong")
+
+
+@pytest.mark.parametrize(
+    ("leeway", "note", "good"),
+    [
+        (0, "accepts 0 s, refuses 1 s", True),
+        (45, "accepts 30 s, refuses 60 s", True),
+        (130, "accepts 120 s, refuses 150 s", True),
+        (1850, "accepts 1800 s, refuses 3600 s", False),
+    ],
+)
+def test_the_leeway_is_found_out(attack, idp, leeway, note, good):
+    """Half an hour is a failure: tokens that were found in a log are good for so long."""
+    words = [
+        word for name in ("expiry", "not-before", "issued-at") for word in ("--only", f"leeway-of-{name}")
+    ]
+
+    code, rows = attack(_careful(idp, leeway=leeway), *words)
+
+    assert code == (0 if good else 1)
+    for name in words[1::2]:
+        assert (rows[name]["note"], rows[name]["asExpected"]) == (note, good), name
+
+
+def _fetched(idp):
+    return jwt.PyJWKSet.from_dict(
+        httpx.get(f"{idp.url}/.well-known/jwks", trust_env=False).raise_for_status().json()
+    )
+
+
+def test_a_verifier_that_fetches_keys_for_each_token_is_found_out(attack, idp, tmp_path):
+    """Anyone makes it, and GitHub, busy with forged tokens; the sum has the two controls, too."""
+    code, rows = attack(_careful(idp, keys=lambda: _fetched(idp)), "--only", "fetch-for-each-token")
+
+    assert (code, rows["fetch-for-each-token"]["note"]) == (1, "10 tokens, 10 requests for keys")
+    assert json.loads((tmp_path / "report.json").read_text())["keyRequests"] == 12
+
+
+def _fetches_for_unknown_kids(idp):
+    keys = [_fetched(idp)]
+    judge = _careful(idp, keys=lambda: keys[0])
+
+    def judged(token):
+        kid = jwt.get_unverified_header(token).get("kid")
+        if kid not in {key.key_id for key in keys[0].keys}:
+            keys[0] = _fetched(idp)
+        return judge(token)
+
+    return judged
+
+
+def test_a_verifier_that_fetches_keys_for_each_made_up_kid_is_found_out(attack, idp):
+    """A known kid costs nothing there."""
+    words = ["--only", "fetch-for-each-token", "--only", "fetch-for-each-unknown-kid"]
+
+    code, rows = attack(_fetches_for_unknown_kids(idp), *words)
+
+    assert code == 1
+    assert rows["fetch-for-each-unknown-kid"]["note"] == "10 tokens, 10 requests for keys"
+    assert rows["fetch-for-each-token"]["note"] == "10 tokens, 0 requests for keys"
+
+
+@pytest.mark.parametrize(
+    ("errors", "open_rows"),
+    [
+        (httpx.HTTPStatusError, {"keys-answer-503"}),
+        (httpx.TransportError, {"keys-reset"}),
+        (json.JSONDecodeError, {"keys-garbage"}),
+        (jwt.PyJWKSetError, {"keys-empty"}),
+        ((), set()),
+    ],
+)
+def test_a_verifier_that_opens_when_keys_cannot_be_had_is_found_out(attack, idp, errors, open_rows):
+    """An outage of the issuer is the attacker's moment; a crash (500) is no acceptance."""
+
+    def judge(token):
+        try:
+            return _library(idp, keys=lambda: _fetched(idp))(token)
+        except errors:
+            return 200
+        except (httpx.HTTPError, jwt.PyJWTError, ValueError):
+            return 500
+
+    names = ("keys-answer-503", "keys-reset", "keys-garbage", "keys-empty")
+    code, rows = attack(judge, *(word for name in names for word in ("--only", name)))
+
+    assert (code, _wrong(rows)) == (1 if open_rows else 0, open_rows)
+    assert all(rows[name]["note"] == "asked for keys 1 times" for name in names)
+    assert idp.state.pending_faults() == []
+
+
+@pytest.mark.parametrize(
+    ("allows", "let_in"),
+    [
+        (lambda claims: "/deploy.yml@" in claims["job_workflow_ref"], {"workflow-of-another-repository", "workflow-on-another-ref"}),
+        (lambda claims: claims["workflow_ref"].split("@")[0].endswith("deploy.yml"), {"look-alike-workflow"}),
+        (lambda claims: claims["job_workflow_ref"].startswith(f"{REPOSITORY}/.github/workflows/deploy.yml@"), {"workflow-on-another-ref"}),
+        (lambda claims: claims["job_workflow_ref"] == f"{REPOSITORY}/.github/workflows/deploy.yml@{MAIN}", set()),
+        (lambda claims: claims["workflow_ref"] == f"{REPOSITORY}/.github/workflows/deploy.yml@{MAIN}", set()),
+        (lambda _claims: True, {"other-workflow", "look-alike-workflow", "workflow-of-another-repository", "workflow-on-another-ref"}),
+    ],
+)  # fmt: skip
+def test_a_rule_about_a_part_of_the_workflow_is_found_out(attack, idp, allows, let_in):
+    """Who names the workflow of the job has a policy for it."""
+    rule = _with_ids(
+        lambda claims: _by_policy({"ref": MAIN, "event_name": "push"})(claims) and allows(claims)
+    )
+    names = (
+        "other-workflow",
+        "look-alike-workflow",
+        "workflow-of-another-repository",
+        "workflow-on-another-ref",
+    )
+
+    only = [word for name in names for word in ("--only", name)]
+    code, rows = attack(_library(idp, rule), "--workflow", "deploy.yml", *only)
+
+    assert (code, _wrong(rows)) == (1 if let_in else 0, let_in)
+
+
+@pytest.mark.parametrize(
+    ("policy", "bound", "words"),
+    [
+        ({"event_name": "push"}, "repository,event", []),
+        ({"ref": MAIN}, "repository,ref", []),
+        ({"environment": "production"}, "repository, environment", ["--environment", "production"]),
+    ],
+)
+def test_a_policy_is_only_held_to_what_it_compares(attack, idp, policy, bound, words):
+    """A verifier that is for every branch, or for every event, is told nothing about them."""
+    assert attack(_careful(idp, policy), *words, "--policy", bound)[0] == 0
+    assert attack(_careful(idp, policy), *words)[0] == 1
+
+
+@pytest.mark.parametrize("member", ["active=true", "result=welcome", "data.state=1"])
+def test_an_introspection_endpoint_answers_200_to_all(command, idp, serve_verifier, member):
+    """RFC 7662: only the body says whether the token is good."""
+    bodies = {
+        200: {"active": True, "result": "welcome", "data": {"state": 1}},
+        403: {"active": False, "result": "no", "data": {"state": 0}},
+    }
+    judge = _careful(idp)
+    url = serve_verifier(lambda token: bodies[200 if judge(token) == 200 else 403])
+    words = ["--url", idp.url, "--send", "bearer", "--audience", AUDIENCE]
+
+    code, out, err = command("attack", url, *words, "--accepted-when", member)
+
+    assert (code, err) == (0, "")
+    assert re.search("^ok +control +- +high +accepted +200", out, re.MULTILINE)
+    assert re.search("^ok +alg-none +anyone +high +refused +200", out, re.MULTILINE)
+    assert command("attack", url, *words)[0] == 1
 
 
 def test_a_clean_run_is_silent_on_stderr_and_ends_with_success(command, idp, serve_verifier, tmp_path):
-    """Exit 0, a table on stdout, a report for CI."""
-    junit = tmp_path / "report.xml"
-    skipped = [word for name in A_LIBRARY_LETS_THROUGH for word in ("--skip", name)]
-    words = ["--send", "bearer", "--audience", AUDIENCE, "--junit", junit, *skipped]
+    """Exit 0, a table on stdout, reports for CI."""
+    junit, sarif = tmp_path / "report.xml", tmp_path / "report.sarif"
+    words = ["--send", "bearer", "--audience", AUDIENCE, "--junit", junit, "--sarif", sarif]
 
-    code, out, err = command("attack", serve_verifier(_verifying(idp)), "--url", idp.url, *words)
+    code, out, err = command("attack", serve_verifier(_careful(idp)), "--url", idp.url, *words)
 
     assert (code, err) == (0, "")
-    assert out.splitlines()[0] == f"ok    {'control':<23}  accepted   200  a right token"
+    assert re.match("ok +control +- +high +accepted +200  a right token", out)
     suite = ET.parse(junit).getroot()
     assert (suite.get("failures"), len(suite)) == ("0", int(suite.get("tests")))
+    [run] = json.loads(sarif.read_text())["runs"]
+    assert {result["level"] for result in run["results"]} == {"note"}
+    assert re.fullmatch(r"[0-9].*", run["tool"]["driver"]["version"])
+
+
+def test_the_command_of_the_manual_runs_as_it_stands(idp, serve_verifier, tmp_path):
+    """With the two URLs in variables."""
+    manual = (Path(mock_idp.__file__).parent / "README.md").read_text("utf-8")
+    block = re.search(r"## Attack a verifier\n\n```sh\n(.*?)```", manual, re.DOTALL)[1]
+    judge = _careful(idp)
+    environ = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "MOCK_IDP_URL": idp.url,
+        "VERIFIER_URL": serve_verifier(judge, token_alone=True),
+    }
+
+    done = subprocess.run(
+        ["sh", "-c", block], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ET.parse(tmp_path / "attacks.xml").getroot().get("failures") == "0"
+
+
+def test_the_list_needs_no_verifier_and_no_mock(command):
+    """What there is to fire, with who, severity and remedy, for the job and policy that the options describe."""
+    code, out, err = command("attack", "--list", "--url", "http://127.0.0.1:1")
+
+    assert (code, err) == (0, "")
+    rows = {line.split()[0]: line for line in out.splitlines()}
+    assert len(rows) > 120
+    assert re.match("alg-none +anyone +high +unsigned", rows["alg-none"])
+    assert not {"control", "no-environment", "other-workflow"} & set(rows)
+    _, out, _ = command("attack", "--list", "--environment", "production", "--policy", "environment")
+    assert re.search("^no-environment ", out, re.MULTILINE)
+    assert not re.search("^other-branch ", out, re.MULTILINE)
+
+
+@pytest.mark.node
+def test_a_header_that_node_finds_too_long_is_refused_and_not_broken(command, idp, tmp_path):
+    """Node.js answers 431 and closes while we are still sending."""
+    program = tmp_path / "server.mjs"
+    program.write_text(NODE_SERVER)
+    with subprocess.Popen(["node", program], stdout=subprocess.PIPE, text=True) as node:
+        try:
+            report = tmp_path / "report.json"
+            words = [
+                "--url",
+                idp.url,
+                "--send",
+                "bearer",
+                "--only",
+                "oversize",
+                "--only",
+                "deep-json",
+                "--json",
+                report,
+            ]
+            code, _, err = command("attack", node.stdout.readline().strip(), *words)
+        finally:
+            node.terminate()
+
+    assert (code, err) == (0, "")
+    rows = {row["name"]: row for row in json.loads(report.read_text())["results"]}
+    assert (rows["oversize"]["verdict"], rows["oversize"]["status"]) == ("refused", 431)
 
 
 @pytest.mark.parametrize(
@@ -140,10 +453,33 @@ def test_a_clean_run_is_silent_on_stderr_and_ends_with_success(command, idp, ser
         (["http://192.0.2.1/", "--send", "bearer"], "say so with --i-own-this-host"),
         (["http://localhost.example.com/", "--send", "bearer"], "is not on this machine"),
         (["ftp://127.0.0.1/", "--send", "bearer"], "must be an http(s) URL"),
-        (["http://127.0.0.1:1/", "--send", "cookie"], "bearer, json:FIELD or form:FIELD"),
-        (["http://127.0.0.1:1/", "--send", "json:"], "bearer, json:FIELD or form:FIELD"),
+        (
+            ["http://127.0.0.1:1/", "--send", "cookie"],
+            "bearer, json:FIELD, form:FIELD, query:FIELD or header:NAME",
+        ),
+        (["http://127.0.0.1:1/", "--send", "json:"], "bearer, json:FIELD, form:FIELD"),
+        (["http://127.0.0.1:1/", "--send", "json:a..b"], "bearer, json:FIELD, form:FIELD"),
+        (["http://127.0.0.1:1/"], "--send is missing"),
+        (["--send", "bearer"], "URL is missing"),
         (["http://127.0.0.1:1/", "--send", "bearer", "--member", "a=b"], "--member needs a body"),
+        (["http://127.0.0.1:1/", "--send", "header:X-Token", "--member", "a=b"], "--member needs a body"),
         (["http://127.0.0.1:1/", "--send", "bearer", "--id-token", "none"], "such a job has no token"),
+        (["http://127.0.0.1:1/", "--send", "bearer", "--id-token", "fork"], "such a job has no token"),
+        (
+            ["http://127.0.0.1:1/", "--send", "bearer", "--policy", "branch"],
+            "'branch' is not one of repository, ref",
+        ),
+        (["http://127.0.0.1:1/", "--send", "bearer", "--policy", "environment"], "needs --environment NAME"),
+        (
+            ["http://127.0.0.1:1/", "--send", "bearer", "--accepted-when", "active"],
+            "'active' is not MEMBER=VALUE",
+        ),
+        (["http://127.0.0.1:1/", "--send", "bearer", "--accepted-when", "=x"], "'=x' is not MEMBER=VALUE"),
+        (
+            ["http://127.0.0.1:1/", "--send", "bearer", "--baseline", "/no/such/file"],
+            "write one with --write-baseline",
+        ),
+        (["http://127.0.0.1:1/", "--send", "bearer", "--sarif", "/no/such/folder/r"], "/no/such/folder/r"),
         (["http://127.0.0.1:1/", "--send", "bearer", "--skip", "fly"], "no attack is called 'fly'"),
         (["http://127.0.0.1:1/", "--send", "bearer", "--repository", "x"], "--repository must be OWNER/REPO"),
         (["http://127.0.0.1:1/", "--send", "bearer", "--json", "/no/such/folder/r"], "/no/such/folder/r"),

@@ -1,11 +1,12 @@
 """How tokens are sent to a verifier, seen from the wire."""
 
 import socket
+import struct
 import threading
 
 import pytest
 
-from mock_idp.attack.verifier import UnsendableError, Verifier
+from mock_idp.attack.verifier import UnsendableError, Verifier, member_of
 
 REFUSAL = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 9\r\n\r\nnot  you\n"
 
@@ -66,6 +67,19 @@ def listen():
             "X-Key: k",
             '{"t": "e.y.j"}',
         ),
+        (
+            {"place": "json", "token_field": "auth.jwt.token", "others": {"x": "1"}},
+            "POST /a?b=1 HTTP/1.1",
+            "Content-Type: application/json",
+            '{"x": "1", "auth": {"jwt": {"token": "e.y.j"}}}',
+        ),
+        (
+            {"place": "query", "token_field": "id token", "others": {"x": "a&b"}},
+            "GET /a?b=1&x=a%26b&id+token=e.y.j HTTP/1.1",
+            "Accept: application/json",
+            "",
+        ),
+        ({"place": "header", "token_field": "X-Token"}, "GET /a?b=1 HTTP/1.1", "X-Token: e.y.j", ""),
     ],
 )
 def test_a_token_travels_as_it_was_asked(listen, options, first_line, header, body):
@@ -81,11 +95,72 @@ def test_a_token_travels_as_it_was_asked(listen, options, first_line, header, bo
     assert sent == body
 
 
-def test_a_yes_is_not_quoted(listen):
-    """Its body may carry a token."""
-    url, _ = listen(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret")
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [(b"secret", None), (b'{"active": true, "x": "secret"}', {"active": True, "x": "secret"})],
+)
+def test_a_yes_is_not_quoted(listen, body, answer):
+    """Its body may carry a token; as JSON it is there for the judgement alone."""
+    url, _ = listen(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
-    assert Verifier(url, "bearer").send("t").note == ""
+    response = Verifier(url, "bearer").send("t")
+
+    assert (response.note, response.answer) == ("", answer)
+    assert "secret" not in repr(response)
+
+
+@pytest.fixture
+def serve_once():
+    """Let a function have the one connection; gives the URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve(use):
+            def accept():
+                connection, _ = listener.accept()
+                with connection:
+                    use(connection)
+
+            threading.Thread(target=accept, daemon=True).start()
+            return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        yield serve
+
+
+def test_a_body_that_breaks_off_does_not_hide_the_status(serve_once):
+    """The verdict was there before."""
+
+    def refuse(connection):
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nno")
+        # Closing then resets the connection.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    assert Verifier(serve_once(refuse), "bearer").send("t").status == 403
+
+
+def test_an_answer_that_comes_before_the_whole_request_is_read(serve_once):
+    """A server that finds a body too large answers 413 and closes; we are still writing then."""
+
+    def refuse(connection):
+        connection.recv(100)
+        connection.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+
+    assert Verifier(serve_once(refuse), "form", "t").send("t" * (16 << 20)).status == 413
+
+
+@pytest.mark.parametrize(
+    ("answer", "path", "value"),
+    [
+        ({"a": 1}, "a", 1),
+        ({"a": {"b": [1]}}, "a.b", [1]),
+        ({"a": 1}, "b", None),
+        ([], "a", None),
+        ({"a": 1}, "a.b", None),
+    ],
+)
+def test_a_field_of_an_answer_is_found_by_names(answer, path, value):
+    """Names joined by dots; nothing where there is none."""
+    assert member_of(answer, path) == value
 
 
 @pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n"])

@@ -1,6 +1,7 @@
 """What must not be in any file of the repository, and what every lock file holds."""
 
 import importlib.metadata
+import json
 import re
 
 import pytest
@@ -99,6 +100,29 @@ def test_every_link_between_files_leads_somewhere():
     assert [f"{name}: {target.name}" for name, target in links if not target.exists()] == []
 
 
+def slug(heading):
+    """The fragment that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_every_link_to_a_heading_leads_to_one():
+    """A fragment names a heading of the document that the link leads to."""
+    documents = {ROOT / name: text for name, text in tracked().items() if name.endswith(".md")}
+    headings = {
+        path.resolve(): {slug(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+        for path, text in documents.items()
+    }
+    links = [
+        (path, (path.parent / target).resolve() if target else path, fragment)
+        for path, text in documents.items()
+        for target, fragment in re.findall(r"\]\(((?!https?:)[^)#\s]*)#([^)\s]+)\)", text)
+    ]
+    assert links
+    assert [
+        f"{path.name}: {target.name}#{it}" for path, target, it in links if it not in headings[target]
+    ] == []
+
+
 every_example = pytest.mark.parametrize(
     "example", sorted(ROOT.glob("examples/workflows/*")), ids=lambda path: path.stem
 )
@@ -128,3 +152,24 @@ def test_an_example_gives_the_inputs_and_reads_the_outputs_that_exist(example):
         read = set(re.findall(rf"steps\.{step['id']}\.outputs\.([a-z-]+)", text))
         assert read
         assert read <= action["outputs"].keys()
+
+
+def test_all_ways_to_register_are_shown_with_one_trust_policy():
+    """Whoever follows two manuals meets no second policy with the same conditions, and the first one suffices for both."""
+    manuals = ("README.md", "register-agent/README.md", "docs/one-step-action.md")
+    examples = [f"examples/workflows/{name}.yml" for name in ("register", "one-step", "matrix")]
+    shown = {
+        name: [
+            json.loads(policy)
+            for policy in re.findall(r"\{\"repository\": [^}]*\}", (ROOT / name).read_text())
+        ]
+        for name in (*manuals, *examples)
+    }
+    assert all(shown.values())
+    assert [
+        (name, policy)
+        for name, policies in shown.items()
+        for policy in policies
+        if policy.keys() - {"scopes"} != {"repository", "branch", "trustRegistered"}
+        or (policy["branch"], policy["trustRegistered"]) != ("main", True)
+    ] == []

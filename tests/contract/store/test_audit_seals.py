@@ -10,6 +10,7 @@ from kit.records import keep
 from kit.threads import at_once
 from sentryagent_idp.domain.audit import AuditFilter
 from sentryagent_idp.domain.audit_chain import GENESIS
+from sentryagent_idp.store.audit import AuditTable
 from sentryagent_idp.store.audit_seals import AuditSealTable
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.use_cases import sealing
@@ -24,13 +25,24 @@ def clock(now):
 
 @pytest.fixture
 def write(database, make_record):
-    """Writes records with these numbers as event ids, each in a transaction of its own."""
+    """Writes records with these numbers as event ids, each in a transaction of its own, and leaves them unsealed.
+
+    On SQLite an earlier version left them so.
+    """
 
     def write(*numbers, **members):
         for number in numbers:
-            keep(database, make_record(event_id=UUID(int=number), **members))
+            with database.write() as tx:
+                AuditTable(tx.audit._connection).append(make_record(event_id=UUID(int=number), **members))
 
     return write
+
+
+@pytest.fixture
+def sqlite(migrated_sqlite_url):
+    """A migrated database without a network."""
+    with Database(migrated_sqlite_url) as database:
+        yield database
 
 
 @pytest.fixture
@@ -86,6 +98,37 @@ def test_records_are_sealed_in_their_order(database, write, seal, verify):
     assert after[:2] == before
     assert [(it.number, it.event_id) for it in after] == [(it, str(UUID(int=it))) for it in (1, 2, 3)]
     assert told(verify()) == (3, 3, None, None, 0, 0)
+
+
+def test_sqlite_seals_with_the_record(sqlite, make_record, clock):
+    """Once the chain has begun, each record commits with its seal; one that is rolled back leaves neither."""
+    sealer, chain = Sealer(sqlite, clock), AuditChain(sqlite)
+    keep(sqlite, make_record(event_id=UUID(int=1)))
+    assert sealer.run() == 1
+    with sqlite.write() as tx:
+        tx.audit.append_all([make_record(event_id=UUID(int=number)) for number in (2, 3)])
+    _roll_back(sqlite, make_record(event_id=UUID(int=4)))
+    keep(sqlite, make_record(event_id=UUID(int=5), repository="Octo/Ünï", details={"a": "\x00ü\u2028"}))
+
+    assert told(chain.verify()) == (4, 4, None, None, 0, 0)
+    assert [it.event_id for it in seals(sqlite)] == [str(UUID(int=number)) for number in (1, 2, 3, 5)]
+    assert sealer.run() == 0
+
+
+def test_sqlite_leaves_what_follows_an_unsealed_record_to_the_sealer(sqlite, make_record, clock):
+    """So the chain stays in the order of the records; after the sealer has been there, it goes on with each record."""
+    sealer, chain = Sealer(sqlite, clock), AuditChain(sqlite)
+    keep(sqlite, make_record())
+    sealer.run()
+    with sqlite.write() as tx:
+        AuditTable(tx.audit._connection).append(make_record())
+    keep(sqlite, make_record())
+    assert told(chain.verify()) == (1, 1, None, None, 2, 0)
+
+    assert sealer.run() == 2
+    keep(sqlite, make_record())
+
+    assert told(chain.verify()) == (4, 4, None, None, 0, 0)
 
 
 def test_nothing_to_seal(database, seal, verify):

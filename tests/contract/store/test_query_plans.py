@@ -1,5 +1,6 @@
 """What an exchange asks is answered from an index, however many rows there are."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -12,6 +13,7 @@ from sentryagent_idp.store.audit import AUDIT_LOG
 from sentryagent_idp.store.used_tokens import USED_TOKENS
 
 ROWS = 2000
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -107,3 +109,35 @@ def test_an_exchange_reads_no_table_from_end_to_end(plans, now, make_policy):
 def test_purges_and_pages_walk_an_index(plans, now, call, index):
     """Purges find what is past, and pages their rows, without sorting the table."""
     assert any(index in plan for plan in plans(lambda tx: call(tx, now)))
+
+
+AUDIT_FILTERS = [
+    ({"action": "key.rotated"}, "ix_audit_log_action_sequence"),
+    ({"agent_id": UUID(int=7)}, "ix_audit_log_agent_id_sequence"),
+    ({"policy_id": UUID(int=7)}, "ix_audit_log_policy_id_sequence"),
+    ({"repository": "octo/r7"}, "ix_audit_log_repository_key_sequence"),
+    ({"request_id": "r7"}, "ix_audit_log_request_id"),
+    ({"event_id": UUID(int=7)}, "uq_audit_log_event_id"),
+    ({"after": UUID(int=7)}, "uq_audit_log_event_id"),
+    ({"start": NOW, "end": NOW}, "ix_audit_log_timestamp"),
+]
+"""Each filter that narrows the audit by itself, and the index that finds what it leaves.
+
+The others (outcome, actor, address, policyVersion) narrow what these leave, or walk from the newest record.
+"""
+
+
+@pytest.mark.parametrize(("wanted", "index"), AUDIT_FILTERS)
+def test_audit_filters_have_an_index(plans, wanted, index):
+    """A page of what a filter leaves costs the same, however long the audit is."""
+    found = plans(lambda tx: tx.audit.page(AuditFilter(**wanted), page=1, limit=20))
+
+    # SQLite names the index of a unique constraint by a number.
+    assert any(index in plan or ("uq" in index and "sqlite_autoindex_audit_log_1" in plan) for plan in found)
+
+
+def test_audit_indexes_are_all_needed():
+    """Every exchange writes to each of them."""
+    needed = {index for _, index in AUDIT_FILTERS} - {"uq_audit_log_event_id"}
+
+    assert {index.name for index in AUDIT_LOG.indexes} == needed

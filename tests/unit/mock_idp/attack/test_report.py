@@ -1,51 +1,216 @@
+import dataclasses
 import json
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from mock_idp.attack.catalogue import Attack, Result
-from mock_idp.attack.report import as_json, as_junit, table
+from mock_idp.attack.catalogue import CONTROL, LAST_CONTROL, Attack, Result
+from mock_idp.attack.report import Report, listing
+from mock_idp.attack.sarif import as_sarif
 
 RESULTS = (
-    Result(Attack("control", "a right token", expected="accepted"), "accepted", 200, "{}", 0.01),
+    Result(CONTROL, "accepted", 200, "", 0.01),
+    Result(Attack("padded", "padding"), "accepted", 200, "", 0.02),
+    Result(Attack("float-times", "a fraction"), "accepted", 200, "", 0.02),
+    Result(Attack("namesake", "another owner"), "refused", 403, "no", 0.02),
     Result(Attack("alg-none", "unsigned"), "accepted", 200, "welcome\x1b[31m <b>", 0.02),
     Result(Attack("expired", "too late"), "broken", 0, "no answer: timed out", 1.0),
-    Result(Attack("replay", "again"), "refused", 401, "", 0.0),
+    Result(Attack("replay", "again", probe="replay"), "refused", 401, "", 0.0),
 )
+REPORT = Report("http://a/", "http://b", RESULTS, 3)
 
 
-def test_the_table_marks_what_went_wrong_and_explains_it_at_the_end():
-    """One line for each attack; the answers of the wrong ones stand below."""
-    text = table(RESULTS)
+def _with(*names, **changes):
+    return dataclasses.replace(REPORT, results=[it for it in RESULTS if it.attack.name in names], **changes)
 
-    assert text.count("WRONG") == 2
-    assert "ok    control   accepted   200  a right token" in text
-    assert "expired: too late\n  refused expected, broken; answer no status no answer: timed out" in text
-    assert text.endswith("2 of 4 as expected")
+
+def test_each_line_says_who_can_make_it_how_bad_it_is_and_what_to_do():
+    """Sorted by who, then by severity; a control is nobody's attack."""
+    lines = REPORT.table().splitlines()
+
+    assert [line.split()[:2] for line in lines[:7]] == [
+        ["ok", "control"],
+        ["WRONG", "alg-none"],
+        ["WRONG", "expired"],
+        ["ok", "replay"],
+        ["WRONG", "padded"],
+        ["ok", "namesake"],
+        ["weak", "float-times"],
+    ]
+    assert lines[1].startswith("WRONG alg-none     anyone       high    accepted   200  unsigned. welcome")
+    assert lines[1].endswith("Allow RS256 alone, and never let the header choose. (RFC 8725 3.1)")
+    assert "broken       -  too late. no answer: timed out. Require `exp`" in lines[2]
+    assert "no." not in lines[5]
+
+
+def test_the_sums_stand_below():
+    """By who can make it."""
+    assert REPORT.table().splitlines()[7:] == [
+        "",
+        "anyone: 3 of 4 wrong",
+        "a repository: 0 of 1 wrong",
+        "GitHub only: 1 of 1 wrong (counted with --strict only)",
+        "requests for keys in this run: 3",
+        "3 of 7 as expected",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "baseline", "strict", "failed"),
+    [
+        (["control", "replay", "namesake"], [], False, False),
+        (["padded"], [], False, True),
+        (["float-times"], [], False, False),
+        (["float-times"], [], True, True),
+        (["float-times"], ["float-times"], True, False),
+        (["padded"], ["padded"], False, False),
+        (["padded", "alg-none"], ["padded"], False, True),
+    ],
+)
+def test_what_fails_a_run(names, baseline, strict, failed):
+    """What anyone or a repository can make and nobody knows yet; with `strict` everything."""
+    assert _with(*names, baseline=frozenset(baseline), strict=strict).has_failed is failed
+
+
+def test_a_control_that_is_refused_at_the_end_fails_every_run():
+    """All refusals before it may mean nothing, so no baseline excuses it."""
+    last = Result(LAST_CONTROL, "refused", 403, "", 0.0)
+    report = Report("http://a/", "http://b", [last], 0, frozenset({"control-again"}))
+
+    assert report.has_failed
+    assert report.with_new_baseline().has_failed
+    assert report.with_new_baseline().baseline == frozenset()
+
+
+def test_a_new_baseline_has_what_is_wrong_and_was_judged():
+    """What was not sent, or met a limit, may be right."""
+    more = [
+        Result(Attack(name, "…"), verdict, 0, "", 0.0)
+        for name, verdict in (("kid-sql", "not sent"), ("own-jwk", "limited"))
+    ]
+
+    report = dataclasses.replace(REPORT, results=[*RESULTS, *more]).with_new_baseline()
+
+    assert report.baseline == {"padded", "float-times", "alg-none", "expired"}
+    assert report.has_failed
+
+
+def test_the_table_tells_what_a_baseline_hides_and_what_it_need_not():
+    """Known failures are marked; a name that is right by now may go."""
+    text = _with("padded", "replay", baseline=frozenset({"padded", "replay", "gone"})).table()
+
+    assert "known padded" in text
+    assert "anyone: 1 of 2 wrong (1 of them known)" in text
+    assert "in the baseline, but not wrong: gone, replay" in text
+
+
+def test_the_table_counts_what_was_not_sent():
+    """The time was too short."""
+    result = Result(Attack("kid-sql", "…"), "not sent", 0, "the time limit is over", 0.0)
+
+    assert "not sent: 1" in Report("http://a/", "http://b", [result]).table()
 
 
 def test_the_json_report_is_complete():
-    """Target, issuer and each result with what was expected."""
-    report = json.loads(as_json("http://a/", "http://b", RESULTS))
+    """Target, issuer and each result with what was expected, who, severity and remedy."""
+    report = json.loads(REPORT.as_json())
 
-    assert (report["target"], report["issuer"], report["asExpected"]) == ("http://a/", "http://b", False)
-    assert [it["asExpected"] for it in report["results"]] == [True, False, False, True]
-    assert report["results"][2]["status"] is None
-    assert json.loads(as_json("a", "b", RESULTS[:1]))["asExpected"] is True
+    assert (report["target"], report["issuer"], report["asExpected"], report["passed"]) == (
+        "http://a/",
+        "http://b",
+        False,
+        False,
+    )
+    assert report["keyRequests"] == 3
+    rows = {row["name"]: row for row in report["results"]}
+    assert [row["asExpected"] for row in report["results"]] == [True, False, False, True, False, True, False]
+    assert (
+        rows["alg-none"].items()
+        >= {
+            "who": "anyone",
+            "severity": "high",
+            "source": "RFC 8725 3.1",
+            "mark": "wrong",
+        }.items()
+    )
+    assert rows["alg-none"]["remedy"].startswith("Allow RS256")
+    assert (rows["control"]["who"], rows["expired"]["status"]) == (None, None)
+    assert json.loads(_with("control").as_json())["asExpected"] is True
+    assert json.loads(_with("float-times").as_json())["passed"] is True
 
 
 def test_the_junit_report_is_what_ci_reads():
-    """A case for each attack, a failure for each wrong one, and no character that breaks XML."""
-    suite = ET.fromstring(as_junit("http://a/", RESULTS))
+    """A case for each row, a failure for each wrong one, weak and known ones skipped, no character that breaks XML."""
+    suite = ET.fromstring(dataclasses.replace(REPORT, baseline=frozenset({"padded"})).as_junit())
 
-    assert (suite.tag, suite.get("tests"), suite.get("failures")) == ("testsuite", "4", "2")
-    failures = {case.get("name"): case.find("failure") for case in suite}
-    assert failures["control"] is failures["replay"] is None
-    assert failures["alg-none"].get("message") == "refused expected, accepted: unsigned"
-    assert failures["alg-none"].text == "200 welcome?[31m <b>"
+    counts = {name: suite.get(name) for name in ("tests", "failures", "skipped", "errors")}
+    assert counts == {"tests": "7", "failures": "2", "skipped": "2", "errors": "0"}
+    outcomes = {case.get("name"): [it.tag for it in case] for case in suite}
+    assert outcomes == {
+        "control": [],
+        "alg-none": ["failure"],
+        "expired": ["failure"],
+        "replay": [],
+        "padded": ["skipped"],
+        "namesake": [],
+        "float-times": ["skipped"],
+    }
+    failure = next(case for case in suite if case.get("name") == "alg-none").find("failure")
+    assert failure.get("message").startswith(
+        "refused expected, accepted (anyone, high): unsigned. Allow RS256"
+    )
+    assert failure.text == "200 welcome?[31m <b>"
 
 
 @pytest.mark.parametrize("result", RESULTS)
 def test_a_report_of_one_result_is_a_report_too(result):
     """Also the shortest run gives a table."""
-    assert result.attack.name in table([result])
+    assert result.attack.name in Report("http://a/", "http://b", [result]).table()
+
+
+def test_the_sarif_report_is_what_code_scanning_reads():
+    """A rule for each row, a result for each that is wrong, with a level, a place and a fingerprint."""
+    sarif = json.loads(as_sarif(REPORT, "1.2.3"))
+
+    assert sarif["version"] == "2.1.0"
+    [run] = sarif["runs"]
+    driver = run["tool"]["driver"]
+    assert (driver["name"], driver["version"], len(driver["rules"])) == ("mock-idp attack", "1.2.3", 7)
+    rules = {rule["id"]: rule for rule in driver["rules"]}
+    assert rules["alg-none"]["properties"]["security-severity"] == "8.0"
+    assert rules["alg-none"]["help"]["text"].endswith("Source: RFC 8725 3.1.")
+    assert {it["ruleId"]: it["level"] for it in run["results"]} == {
+        "alg-none": "error",
+        "expired": "error",
+        "padded": "note",
+        "float-times": "note",
+    }
+    result = next(it for it in run["results"] if it["ruleId"] == "alg-none")
+    assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "http://a/"
+    assert result["message"]["text"].startswith("refused expected, accepted: unsigned; 200 welcome")
+    assert "baselineState" not in result
+
+
+def test_the_sarif_report_tells_known_from_new():
+    """SARIF 2.1.0, 3.27.24."""
+    results = json.loads(as_sarif(dataclasses.replace(REPORT, baseline=frozenset({"padded"})), "1"))["runs"][
+        0
+    ]["results"]
+
+    states = {it["ruleId"]: it["baselineState"] for it in results}
+    assert states == {"alg-none": "new", "expired": "new", "padded": "unchanged", "float-times": "new"}
+
+
+def test_the_list_has_every_row_but_the_controls():
+    """In the order of the report."""
+    lines = listing(result.attack for result in RESULTS).splitlines()
+
+    assert [line.split()[0] for line in lines] == [
+        "alg-none",
+        "expired",
+        "replay",
+        "padded",
+        "namesake",
+        "float-times",
+    ]
+    assert lines[0].startswith("alg-none     anyone       high    unsigned. Allow RS256")

@@ -4,6 +4,8 @@ import re
 import jwt
 import pytest
 
+from mock_idp.faults.plan import PlannedFault
+
 FORM = {
     "repository": "octo-org/agent",
     "audience": "https://id.example.com",
@@ -79,15 +81,120 @@ def test_a_wrong_field_is_explained_on_the_page(client, field, value, problem):
     assert "<script>" not in response.text
 
 
-def test_nothing_of_another_host_and_no_script_may_run(client):
-    """The browser is told so, with a nonce for the one style sheet that is new each time."""
+def test_nothing_of_another_host_and_no_other_script_may_run(client):
+    """The browser is told so, with a nonce for the one style sheet and the one script that is new each time."""
     first, second = (client.get("/_mock/") for _ in range(2))
 
     policy = first.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy
     assert policy != second.headers["Content-Security-Policy"]
-    assert not re.search(r"(?:src|href)=|<script", first.text)
+    nonce = re.search(r"script-src 'nonce-([\w-]{20,})'", policy)[1]
+    assert re.findall("<script[^>]*>", first.text) == [f'<script nonce="{nonce}">']
+    assert re.findall(r"(?:src|href)=\S+", first.text) == ['href="data:,">']
+    assert not re.search(r"\son\w+=|\sstyle=|https?://(?!127\.0\.0\.1)", first.text)
+
+
+def test_a_job_is_started_and_ended_by_form(client, issuer):
+    """Its variables are shown as a shell takes them, under the address of the browser."""
+    response = client.post("/_mock/", data=FORM | {"do": "job", "environment": "production"})
+
+    [started] = issuer.jobs()
+    assert started.job.environment == "production"
+    assert f"export ACTIONS_ID_TOKEN_REQUEST_TOKEN={started.request_token}" in _token(response)
+    assert "export ACTIONS_ID_TOKEN_REQUEST_URL='http://localhost/232//idtoken/" in _token(response)
+    assert f'value="{started.job_id}"' in response.text
+    assert client.post("/_mock/", data={"do": "end-job", "jobId": started.job_id}).status_code == 303
+    assert issuer.jobs() == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "planned", "left"),
+    [
+        (
+            {"endpoint": "jwks", "status": "503", "times": "2"},
+            PlannedFault("jwks", status=503, times=2),
+            2,
+        ),
+        (
+            {"endpoint": "token", "plannedFault": "expired", "delay": "0.5", "status": ""},
+            PlannedFault("token", fault="expired", delay=0.5),
+            None,
+        ),
+    ],
+)
+def test_a_fault_is_set_and_cleared_by_form(client, issuer, fields, planned, left):
+    """What is empty is left to the API's defaults."""
+    response = client.post("/_mock/", data={"do": "plan-fault", **fields})
+
+    assert (response.status_code, response.headers["Location"]) == (303, "./")
+    assert issuer.pending_faults() == [(planned, left)]
+    assert client.post("/_mock/", data={"do": "clear-faults"}).status_code == 303
+    assert issuer.pending_faults() == []
+
+
+def test_the_clock_is_moved_by_form(client, issuer, now):
+    """Ahead, behind, frozen where it stands, and back."""
+    for fields, offset, frozen in (
+        ({"do": "shift", "offset": "3600"}, 3600, False),
+        ({"do": "freeze"}, 3600, True),
+        ({"do": "shift", "offset": "-60.5"}, -60.5, False),
+        ({"do": "real-time"}, 0, False),
+    ):
+        assert client.post("/_mock/", data=fields).status_code == 303
+        assert (issuer.clock.offset, issuer.clock.is_frozen) == (offset, frozen)
+    assert issuer.clock.now() == now
+
+
+def test_keys_are_rotated_by_form(client, issuer):
+    """With overlap, hidden, shown after all, and alone."""
+
+    def kids():
+        return issuer.ring.signing.kid, [key.kid for key in issuer.ring.published]
+
+    first, published = kids()
+    client.post("/_mock/", data={"do": "rotate"})
+    second, both = kids()
+    assert (second != first, set(both)) == (True, {second, *published})
+    client.post("/_mock/", data={"do": "rotate-hidden"})
+    third, shown = kids()
+    assert third not in shown
+    client.post("/_mock/", data={"do": "publish"})
+    assert third in kids()[1]
+    client.post("/_mock/", data={"do": "retire"})
+    assert kids() == (third, [third])
+
+
+def test_the_log_is_reset_by_form(client, issuer):
+    """With clock and faults."""
+    client.get("/.well-known/jwks")
+    client.post("/_mock/", data={"do": "shift", "offset": "60"})
+
+    assert client.post("/_mock/", data={"do": "reset"}).status_code == 303
+    assert (issuer.requests(), issuer.clock.offset) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"do": "plan-fault", "endpoint": "jwks"}, "`fault` is missing"),
+        ({"do": "plan-fault", "endpoint": "jwks", "plannedFault": "expired"}, "`fault` must be"),
+        ({"do": "plan-fault", "endpoint": "x", "status": "500"}, "`endpoint` must be"),
+        ({"do": "plan-fault", "endpoint": "jwks", "status": "many"}, "`status` must be a number"),
+        ({"do": "plan-fault", "endpoint": "jwks", "status": "500.5"}, "`status` must be a positive integer"),
+        ({"do": "shift", "offset": "nan"}, "`offset` must be a number"),
+        ({"do": "shift", "offset": "inf"}, "`offset` must be a number"),
+        ({"do": "shift"}, "`offset` must be a number"),
+        ({"do": "job", "repository": "x"}, "`repository` must be OWNER/REPO."),
+        ({"do": "dance"}, "`do` must be"),
+    ],
+)
+def test_a_wrong_value_changes_nothing(client, issuer, fields, problem):
+    """The sentence of the API."""
+    response = client.post("/_mock/", data=fields)
+
+    assert (response.status_code, issuer.pending_faults(), issuer.clock.offset) == (400, [], 0)
+    assert problem in html.unescape(response.text)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """What a process holds of repositories and agents."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from kit import records
 from sentryagent_idp.concurrency import policy_snapshot

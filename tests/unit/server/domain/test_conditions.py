@@ -39,7 +39,7 @@ def test_every_condition_is_compared_with_what_a_run_has():
     """The attribute is one of `WorkflowIdentity`, and the claims beside a refusal are claims that a token may have."""
     for condition in DECLARED.values():
         assert hasattr(WorkflowIdentity, condition.actual)
-        assert set(condition.claims) <= WorkflowIdentity.__dataclass_fields__.keys()
+        assert set(condition.claims) <= set(WorkflowIdentity.__struct_fields__)
 
 
 def test_claims_with_a_prefix_are_read_by_the_rest_of_their_names():

@@ -1,13 +1,13 @@
 """The policy that a refused run is offered: it lets the run in, and drops no gate that kept it out."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sentryagent_idp.api.models import PolicyBody
 from sentryagent_idp.domain.conditions import DECLARED, by_json_name, failures

@@ -1,7 +1,6 @@
 """The decision, as a truth table: one row a rule, named by the attack where it fends one off."""
 
 import json
-from dataclasses import replace
 from datetime import timedelta
 from itertools import permutations
 from uuid import UUID
@@ -9,6 +8,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sentryagent_idp.domain.conditions import Conditions
 from sentryagent_idp.domain.trust_policy import (

@@ -297,7 +297,7 @@ def test_claims_that_are_read_are_strings(name, reason, mint):
 
 def test_claims_are_accounted_for():
     """What `WorkflowIdentity` reads is what was checked here, neither more nor less."""
-    fields = set(WorkflowIdentity.__dataclass_fields__) - {"issuer", "provider", *CLAIM_PREFIXES}
+    fields = set(WorkflowIdentity.__struct_fields__) - {"issuer", "provider", *CLAIM_PREFIXES}
     checked = {
         *id_token.REQUIRED_STRINGS,
         *id_token.REQUIRED_TIMES,

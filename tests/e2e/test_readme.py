@@ -1,0 +1,162 @@
+"""The README as its first reader uses it: its blocks, pasted in their order into a shell in a fresh folder."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+
+import pytest
+import yaml
+
+from kit.processes import ROOT, free_port
+from kit.tokens import JWT
+
+PATIENCE_SECONDS = 120
+READY = "the shell is ready for the next block"
+README = (ROOT / "README.md").read_text()
+EXPRESSION = re.compile(r"\$\{\{ steps\.(\w+)\.outputs\.([\w-]+) \}\}")
+
+
+def blocks(language):
+    """The fenced blocks of the README in one language."""
+    found = re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    assert found
+    return found
+
+
+class Terminal:
+    """A plain bash that reads what is pasted, and ends at the first command that fails."""
+
+    def __init__(self, folder, environ, transcript):
+        self.folder, self._transcript = folder, transcript
+        self._bash = subprocess.Popen(
+            ["bash", "-e"],
+            cwd=folder,
+            env=environ,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._limit = threading.Timer(PATIENCE_SECONDS, self._kill)
+
+    def __enter__(self):
+        self._limit.start()
+        self.paste("trap 'kill 0' EXIT")
+        return self
+
+    def __exit__(self, *_):
+        self._limit.cancel()
+        self._kill()
+        self._bash.communicate()
+
+    def _kill(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._bash.pid, signal.SIGKILL)
+
+    def paste(self, text):
+        """Give the shell some lines; returns what it prints until it has carried them out."""
+        self._bash.stdin.write(f"{text}\necho; echo {READY}\n")
+        self._bash.stdin.flush()
+        printed = ""
+        for line in self._bash.stdout:
+            if line.strip() == READY:
+                break
+            printed += line
+        self._transcript.add("the terminal", printed)
+        assert line.strip() == READY, f"{text}\n{printed}"
+        return printed
+
+
+@pytest.fixture
+def here(github):
+    """Where this test has what the README's examples name: the text with other addresses and ports."""
+    port, mock_port = free_port(), free_port()
+    places = {
+        "https://idp.example.com": f"http://127.0.0.1:{port}",
+        "3000": str(port),
+        "3001": str(mock_port),
+    }
+
+    return lambda text: re.sub(r"https://idp\.example\.com|\b300[01]\b", lambda place: places[place[0]], text)
+
+
+@pytest.fixture
+def terminal(tmp_path, checkout, environment, github, here, transcript):
+    """A shell in an empty folder, where GitHub has the toolkit, and signs for a provider that names no other issuer."""
+    settings = {
+        "HOME": str(tmp_path),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{checkout}.insteadOf",
+        "GIT_CONFIG_VALUE_0": "https://github.com/sentryagent/toolkit",
+        "MOCK_IDP_URL": here("http://127.0.0.1:3001"),
+        "SENTRYAGENT_GITHUB_ISSUER": github.url,
+    }
+    with Terminal(tmp_path, environment | settings, transcript) as terminal:
+        yield terminal
+
+
+def workflow_steps(here):
+    """The steps of the README's workflows that use our actions, in their order."""
+    for block in blocks("yaml"):
+        content = yaml.safe_load(here(block))
+        steps = content if isinstance(content, list) else content["jobs"]["release"]["steps"]
+        yield from (step for step in steps if "uses" in step)
+
+
+def run_step(terminal, step, github, outputs):
+    """Run one step of a workflow as a runner does; `outputs` has those of the steps before. Returns log and outputs."""
+    folder = {"sentryagent/toolkit@v1": "."}.get(
+        step["uses"], step["uses"][len("sentryagent/") : -len("@v1")]
+    )
+    words = [".venv/bin/mock-idp", "run", folder, f"--url={github.url}", "--json=../report.json"]
+    for name, value in step["with"].items():
+        words.append(f"--input={name}=" + EXPRESSION.sub(lambda it: outputs[it[1]][it[2]], value))
+    log = terminal.paste(" ".join(words))
+    return log, json.loads((terminal.folder / "report.json").read_text())["outputs"]
+
+
+def test_the_blocks_run_as_pasted_in_their_order(terminal, here, install, github):
+    """From `git clone` to a masked token, in two steps and in one, on this machine and then under an organisation's policy."""
+    first, *others = map(here, blocks("sh"))
+    clone, enter, demo = first.splitlines()
+    terminal.paste(f"{clone}\n{enter}")
+    install(terminal.folder / "toolkit")
+    assert '"access-token": "***"' in terminal.paste(demo)
+
+    printed = "".join(map(terminal.paste, others))
+    assert printed.count('"status":"ready"') == 2
+    assert re.findall(r"^Agent .* (registered|found): ", printed, re.MULTILINE) == ["registered", "found"]
+    assert printed.count("The access token is revoked.") == 2
+
+    outputs = {}
+    steps = list(workflow_steps(here))
+    for step in steps:
+        log, outputs[step["id"]] = run_step(terminal, step, github, outputs)
+    assert [step["uses"] for step in steps] == [
+        f"sentryagent/{action}@v1" for action in ("register-agent", "issue-token", "toolkit")
+    ]
+    assert "Issued a token for agent" in log
+    assert JWT.match(outputs["token"]["access-token"])
+    assert not JWT.search(log)
+
+
+def test_a_policy_that_is_pasted_twice_is_named(terminal, here, install):
+    """The second call fails and still shows the response, which names the policy that exists."""
+    first, start, policy, *_ = map(here, blocks("sh"))
+    terminal.paste("\n".join(first.splitlines()[:2]))
+    install(terminal.folder / "toolkit")
+    terminal.paste(start)
+
+    created = terminal.paste(policy)
+    again = terminal.paste(f"{policy.rstrip()} || echo; echo")
+
+    [policy_id] = re.findall(r'"id":"([0-9a-f-]{36})"', created)
+    assert '"code":"TRUST_POLICY_ALREADY_EXISTS"' in again
+    assert f'"policyId":"{policy_id}"' in again
+    assert "curl: (22)" in again

@@ -1,0 +1,65 @@
+"""What granian hands over for each request (RSGI), without granian."""
+
+import asyncio
+
+from granian.rsgi import ProtocolClosed
+
+
+class Headers:
+    """Header fields as granian gives them: values that are not visible ASCII are left out of `items`."""
+
+    def __init__(self, fields):
+        self._fields = fields
+
+    def __len__(self):
+        return len({name for name, _ in self._fields})
+
+    def __contains__(self, name):
+        return any(field == name for field, _ in self._fields)
+
+    def items(self):
+        return [(name, value) for name, value in self._fields if value.isascii()]
+
+    def get(self, name, default=None):
+        return next((value for field, value in self.items() if field == name), default)
+
+
+class Scope:
+    """The head of a POST, with these header fields."""
+
+    def __init__(self, *fields, path="/api/v1/oidc/token", query="a=1", client="198.51.100.7:4431"):
+        self.method, self.path, self.query_string = "POST", path, query
+        self.client, self.server = client, "127.0.0.1:3000"
+        self.headers = Headers(fields)
+
+
+class Client:
+    """The other end of a connection: what it sends, and what it is answered."""
+
+    def __init__(self, *parts, ends="well"):
+        self.parts, self.ends = parts, ends
+        self.read = 0
+        self.answer = None
+
+    def __call__(self):
+        return asyncio.ensure_future(self._whole())
+
+    async def _whole(self):
+        if self.ends == "never":
+            await asyncio.Event().wait()
+        if self.ends == "early":
+            raise ProtocolClosed
+        return b"".join(self.parts)
+
+    async def __aiter__(self):
+        for part in self.parts:
+            self.read += len(part)
+            yield part
+        if self.ends == "never":
+            await asyncio.Event().wait()
+        if self.ends == "early":
+            yield b""
+        yield b""
+
+    def response_bytes(self, status, headers, body):
+        self.answer = (status, headers, body)

@@ -1,0 +1,206 @@
+import pytest
+
+from mock_idp.attack.catalogue import Attack, Result
+from mock_idp.attack.probes import PROBES
+from mock_idp.request_log import RequestLog
+
+NOW = 1_790_000_000
+
+
+class Mock(RequestLog):
+    """Mints its fields as they are; each planned fault is kept until it is cleared."""
+
+    now = NOW
+
+    def __init__(self):
+        self.log = []
+        self.planned = []
+
+    def requests(self):
+        return self.log
+
+    def ask(self, endpoint):
+        self.log.append({"endpoint": endpoint})
+
+    def plan_fault(self, endpoint, **how):
+        self.planned.append((endpoint, how))
+
+    def clear_faults(self):
+        self.planned = []
+
+
+class Target:
+    """Judges the fields of a token by a function, which may ask the mock for keys."""
+
+    def __init__(self, judge):
+        self.mock = Mock()
+        self.sent = []
+        self._judge = judge
+
+    def mint(self, _changes=None, **fields):
+        return fields
+
+    def send(self, attack, token):
+        self.sent.append(token)
+        return Result(attack, self._judge(self.mock, token), 401, "", 0.1)
+
+    def key_requests(self):
+        return len(self.mock.asked("jwks")) + len(self.mock.asked("discovery"))
+
+
+def _probe(name, judge):
+    target = Target(judge)
+    return PROBES[name](target, Attack(name, "…", probe=name)), target
+
+
+@pytest.mark.parametrize(
+    ("answers", "verdict", "good"),
+    [
+        (["accepted", "refused"], "refused", True),
+        (["accepted", "accepted"], "accepted", False),
+        (["refused"], "not sent", False),
+    ],
+)
+def test_a_replay_is_the_same_token_twice(answers, verdict, good):
+    """The second answer counts, and only where the first one was a yes."""
+    replies = iter(answers)
+
+    result, target = _probe("replay", lambda _mock, _token: next(replies))
+
+    assert (result.verdict, result.is_as_expected) == (verdict, good)
+    assert all(token is target.sent[0] for token in target.sent)
+
+
+@pytest.mark.parametrize(
+    ("leeway", "note", "good"),
+    [
+        (0, "accepts 0 s, refuses 1 s", True),
+        (30, "accepts 30 s, refuses 60 s", True),
+        (150, "accepts 150 s, refuses 180 s", True),
+        (299, "accepts 240 s, refuses 300 s", True),
+        (300, "accepts 300 s, refuses 600 s", False),
+        (1800, "accepts 1800 s, refuses 3600 s", False),
+        (10**9, "accepts 86400 s, no end found", False),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "claim", "sign"),
+    [("leeway-of-expiry", "exp", -1), ("leeway-of-not-before", "nbf", 1), ("leeway-of-issued-at", "iat", 1)],
+)
+def test_the_leeway_is_found_for_each_time(name, claim, sign, leeway, note, good):
+    """Five minutes are more than the "few" of RFC 7519; the other two times are right."""
+
+    def judge(_mock, token):
+        claims = token["claims"]
+        assert claims["exp"] > max(claims["iat"], claims["nbf"])
+        for right in {"exp": ("iat", "nbf"), "nbf": ("iat",), "iat": ("nbf",)}[claim]:
+            assert claims[right] <= NOW
+        assert claim == "exp" or claims["exp"] > NOW
+        return "accepted" if sign * (claims[claim] - NOW) <= leeway else "refused"
+
+    result, target = _probe(name, judge)
+
+    assert (result.note, result.is_as_expected) == (note, good)
+    assert result.measured == int(note.split()[1])
+    assert len(target.sent) <= 5
+
+
+@pytest.mark.parametrize("verdict", ["broken", "limited"])
+def test_a_crash_or_a_limit_is_no_leeway(verdict):
+    """Neither says anything about the time."""
+    result, _ = _probe("leeway-of-expiry", lambda _mock, _token: verdict)
+
+    assert (result.verdict, result.is_as_expected) == (verdict, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "planned"),
+    [
+        ("keys-answer-503", [("jwks", {"status": 503}), ("discovery", {"status": 503})]),
+        ("keys-reset", [("jwks", {"fault": "reset"}), ("discovery", {"fault": "reset"})]),
+        ("keys-garbage", [("jwks", {"fault": "garbage"}), ("discovery", {"fault": "garbage"})]),
+        ("keys-empty", [("jwks", {"fault": "empty-keys"})]),
+    ],
+)
+@pytest.mark.parametrize(
+    ("verdict", "expected"), [("refused", "refused"), ("broken", "refused"), ("limited", "refused"), ("accepted", "accepted")]
+)  # fmt: skip
+def test_without_keys_everything_but_a_yes_is_right(name, planned, verdict, expected):
+    """An outage of the issuer may be a 503 of the verifier; the faults are there for that one token."""
+
+    def judge(mock, token):
+        assert mock.planned == planned
+        assert token["fault"] == "foreign-key"
+        mock.ask("jwks")
+        return verdict
+
+    result, target = _probe(name, judge)
+
+    assert (result.verdict, result.note) == (expected, "asked for keys 1 times")
+    assert target.mock.planned == []
+
+
+def test_faults_are_cleared_if_the_run_is_interrupted():
+    """A mock that stays broken would puzzle its next user."""
+
+    def judge(_mock, _token):
+        raise KeyboardInterrupt
+
+    target = Target(judge)
+    with pytest.raises(KeyboardInterrupt):
+        PROBES["keys-reset"](target, Attack("keys-reset", "…"))
+    assert target.mock.planned == []
+
+
+def test_a_verifier_that_never_asks_has_not_met_the_failure():
+    """It passes, and the note says what that is worth."""
+    result, _ = _probe("keys-reset", lambda _mock, _token: "refused")
+
+    assert (result.is_as_expected, result.note) == (True, "did not ask for keys, so the failure was not met")
+
+
+@pytest.mark.parametrize(
+    ("fetches", "verdict", "note"),
+    [
+        ({}, "refused", "10 tokens, 0 requests for keys"),
+        ({1: ["discovery", "jwks"]}, "refused", "10 tokens, 2 requests for keys"),
+        ({1: ["jwks"], 2: ["jwks"], 3: ["jwks"]}, "fetched", "10 tokens, 3 requests for keys"),
+    ],
+)
+@pytest.mark.parametrize(("name", "kids"), [("fetch-for-each-token", 0), ("fetch-for-each-unknown-kid", 10)])
+def test_fetches_of_keys_are_counted(name, kids, fetches, verdict, note):
+    """Ten forged tokens: under ten made-up kids, or under the issuer's own."""
+    count = iter(range(1, 100))
+
+    def judge(mock, _token):
+        for endpoint in fetches.get(next(count), []):
+            mock.ask(endpoint)
+        return "refused"
+
+    result, target = _probe(name, judge)
+
+    assert (result.verdict, result.note) == (verdict, note)
+    assert result.measured == sum(map(len, fetches.values()))
+    assert len({token["header"]["kid"] for token in target.sent if token["header"]}) == kids
+
+
+def test_a_forged_token_that_is_accepted_is_worse_than_a_fetch():
+    """The verdict says so."""
+    assert _probe("fetch-for-each-unknown-kid", lambda _mock, _token: "accepted")[0].verdict == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("follows", "verdict"), [("own-jku", "followed"), ("own-x5u", "followed"), ("", "refused")]
+)
+def test_a_verifier_that_follows_a_forged_url_is_found_in_the_log(follows, verdict):
+    """It asks an attacker for the key; what earlier runs left in the log does not count."""
+
+    def judge(mock, token):
+        if token["fault"] == follows:
+            mock.ask("foreign-keys")
+        return "refused"
+
+    target = Target(judge)
+    target.mock.ask("foreign-keys")
+
+    assert PROBES["own-url-followed"](target, Attack("own-url-followed", "…")).verdict == verdict

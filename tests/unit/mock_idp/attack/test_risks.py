@@ -1,0 +1,67 @@
+import pytest
+
+from mock_idp.attack.catalogue import faults, probes
+from mock_idp.attack.identities import POLICY, catalogue
+from mock_idp.attack.risks import RISKS
+
+EVERYTHING = {"environment": "production"}
+
+
+def test_every_row_has_its_judgement_and_no_judgement_lacks_its_row():
+    """A fault that is added without one would count as a control; a row is judged once."""
+    rows = {attack.name for attack in catalogue(EVERYTHING, POLICY)} - {"control", "control-again"}
+
+    assert rows == set(RISKS)
+    assert len(rows) > 120
+    assert {attack.name for attack in (*faults(), *probes())} <= rows
+
+
+@pytest.mark.parametrize(
+    ("name", "who", "severity"),
+    [
+        # Made by anyone who can write a few bytes.
+        ("alg-none", "anyone", "high"),
+        ("hs256-with-public-key", "anyone", "high"),
+        ("foreign-kid", "anyone", "high"),
+        ("own-jwk", "anyone", "high"),
+        ("kid-sql", "anyone", "high"),
+        ("own-url-followed", "anyone", "high"),
+        ("keys-answer-503", "anyone", "high"),
+        ("fetch-for-each-unknown-kid", "anyone", "medium"),
+        # Found in a log, or received by another service.
+        ("expired", "anyone", "high"),
+        ("leeway-of-expiry", "anyone", "medium"),
+        ("wrong-audience", "anyone", "high"),
+        ("replay", "anyone", "medium"),
+        ("padded", "anyone", "low"),
+        # Issued by GitHub to an attacker's workflow.
+        ("namesake", "a repository", "high"),
+        ("recycled-name", "a repository", "high"),
+        ("pull-request-target", "a repository", "high"),
+        ("workflow-of-another-repository", "a repository", "high"),
+        ("other-runner", "a repository", "medium"),
+        ("issuer-with-slug", "a repository", "high"),
+        # GitHub does not sign these.
+        ("float-times", "GitHub only", "low"),
+        ("nan-expiry", "GitHub only", "medium"),
+        ("zip-header", "GitHub only", "low"),
+        ("embedded-jwk", "GitHub only", "low"),
+        ("missing-iat", "GitHub only", "low"),
+        ("missing-repository", "GitHub only", "low"),
+        ("duplicate-member", "GitHub only", "low"),
+        ("repository-array", "GitHub only", "low"),
+        ("repository-homoglyph", "GitHub only", "low"),
+        ("oversize", "GitHub only", "low"),
+        ("leeway-of-not-before", "GitHub only", "low"),
+    ],
+)
+def test_who_can_make_it(name, who, severity):
+    """The table of `mock-idp attack`, where it decides about the exit code."""
+    assert (RISKS[name].who, RISKS[name].severity) == (who, severity)
+
+
+def test_each_judgement_has_a_source_and_a_remedy():
+    """A sentence, and where it is written."""
+    for name, risk in RISKS.items():
+        assert risk.source.startswith(("RFC ", "OpenID ", "GitHub ")), name
+        assert risk.remedy.endswith("."), name
