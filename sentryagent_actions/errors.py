@@ -79,10 +79,14 @@ class ActionError(Exception):
                 return f"{_DOCUMENTATION}/{manual}/README.md#{self.code.lower()}"
         return f"{_DOCUMENTATION}/issue-token/README.md#troubleshooting"
 
+    @property
+    def headline(self) -> str:
+        """Code, speaker and cause in one line."""
+        return f"{self.code} from {self.speaker}: {self}"
+
     def advice(self, *consequences: str) -> str:
         """Return what the annotation says: code, speaker and cause; `consequences`; the remedy; what to paste."""
-        headline = f"{self.code} from {self.speaker}: {self}"
-        parts = (headline, *consequences, self.remedy, self.paste, self._circumstances())
+        parts = (self.headline, *consequences, self.remedy, self.paste, self._circumstances())
         return "\n".join(filter(None, (*parts, f"Help: {self.help_url}")))
 
     def _circumstances(self) -> str:

@@ -253,7 +253,7 @@ class Network:
                     error.wait_was_too_long = bool(error.retry_after)
                     raise
                 may_retry_once = may_retry_once and not error.retry_once
-                self._log(f"Try {tries}: {error} Trying again in {pause:.1f} s.")
+                self._log(f"Try {tries}: {error.headline} Trying again in {pause:.1f} s.")
                 self.clock.sleep(pause)
 
     def _pause(self, error: ActionError, tries: int, *, may_retry_once: bool) -> float | None:

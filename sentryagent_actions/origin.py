@@ -65,6 +65,8 @@ class Origin:
 
 
 def _split(url: str) -> SplitResult:
+    if not url:
+        raise ValueError("is empty; write it as https://idp.example.com")
     # urlsplit drops tabs and newlines, and browsers read a backslash as a slash: one URL, two hosts.
     if not _VISIBLE_ASCII.fullmatch(url) or "\\" in url:
         raise ValueError(

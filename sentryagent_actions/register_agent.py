@@ -120,7 +120,7 @@ def _revoke(session: Session, token: str) -> None:
     except ActionError as error:
         session.workflow.warning(
             "SentryAgent: bootstrap token not revoked",
-            f"{error.code} from {error.speaker}: {error} The token expires by itself within 5 minutes.",
+            f"{error.headline} The token expires by itself within 5 minutes.",
         )
 
 

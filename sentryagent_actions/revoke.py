@@ -31,7 +31,7 @@ def run(step: Step) -> int:
         end = f" at {expires_at}" if expires_at else ""
         workflow.warning(
             "SentryAgent: token not revoked",
-            f"{cause.code} from {cause.speaker}: {cause} The token expires by itself{end}.",
+            f"{cause.headline} The token expires by itself{end}.",
         )
     else:
         workflow.info("The access token is revoked.")

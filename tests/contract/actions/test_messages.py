@@ -4,6 +4,7 @@ The refusals are those of the provider itself, for runs that GitHub's mock descr
 again with `SENTRYAGENT_UPDATE_MESSAGES=1 pytest tests/contract/actions/test_messages.py`, and read it.
 """
 
+import base64
 import io
 import json
 import os
@@ -21,7 +22,7 @@ from kit.github import GithubKeys
 from kit.provider import GITHUB, NOW, PROVIDER, Provider, prepare
 from mock_idp.issuer import Issuer
 from mock_idp.job import Job
-from sentryagent_actions import errors, issue_token, one_step, refused, register_agent
+from sentryagent_actions import errors, host, issue_token, one_step, refused, register_agent, revoke
 from sentryagent_actions.errors import MANUALS, ActionError, InternalError
 from sentryagent_actions.github_oidc import IdTokens, RequestEndpoint, diagnose
 from sentryagent_actions.idp import ExchangeRequest, IdentityProvider
@@ -30,7 +31,7 @@ from sentryagent_actions.origin import Origin
 from sentryagent_actions.refusal import read_refusal
 from sentryagent_actions.route import ProxyConnectError
 from sentryagent_actions.step import Step
-from sentryagent_actions.workflow import Workflow
+from sentryagent_actions.workflow import RunnerFileUnavailableError, Workflow
 from sentryagent_idp.store.database import Database
 
 SNAPSHOT = Path(__file__).with_name("messages.md")
@@ -123,15 +124,16 @@ def step_of(action, environ, **inputs):
     return stdout.getvalue()
 
 
-def input_error(tmp_path, action=issue_token.run, **inputs):
+def input_error(tmp_path, action=issue_token.run, environ=None, **inputs):
     given = {"api_url": PROVIDER, "agent_id": AGENT, "agent_name": "bot@example.com"}
     if action is one_step.run:
         given = {"api_url": PROVIDER}
-    stdout = step_of(action, {"GITHUB_OUTPUT": str(tmp_path / "output")}, **given | inputs)
+    stdout = step_of(action, {"GITHUB_OUTPUT": str(tmp_path / "output")} | (environ or {}), **given | inputs)
     [line] = [line for line in stdout.splitlines() if line.startswith("::error ")]
     return line.partition("::error ")[2].partition("::")[2].replace("%0A", "\n").replace("%25", "%")
 
 
+ENDPOINT = {"ACTIONS_ID_TOKEN_REQUEST_URL": "https://x.example/", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "t"}
 ON_GITHUB = {"GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "push"}
 PULL = ON_GITHUB | {"GITHUB_EVENT_NAME": "pull_request"}
 FORK = {"pull_request": {"head": {"repo": None}, "base": {"repo": {"full_name": "octo-org/octo-repo"}}}}
@@ -397,11 +399,133 @@ def failures(provider, monkeypatch):
     return made | dict(policy_refusals(provider)) | dict(token_refusals(provider))
 
 
+def claims_of(**claims):
+    payload = base64.urlsafe_b64encode(json.dumps({"iss": GITHUB, "aud": PROVIDER} | claims).encode())
+    return f"eyJhbGciOiJSUzI1NiJ9.{payload.decode().rstrip('=')}.c2lnbmF0dXJl"
+
+
+ISSUED = {
+    "access_token": "a-token-of-this-test",
+    "expires_in": 3600,
+    "expires_at": "2027-01-15T09:00:00Z",
+    "scope": "agents:read",
+}
+ALLOWED = {"dryRun": True, "allowed": True, "scope": "agents:read", "expires_in": 3600, "policyId": AGENT}
+RECORD = {"agentId": AGENT, "status": "active", "version": "1.0.0"}
+TAKEN = httpx.Response(409, json={"code": "AGENT_ALREADY_EXISTS", "details": {"agentId": AGENT}})
+BUSY = httpx.Response(503, json={"code": "SERVICE_UNAVAILABLE", "message": "The database does not answer."})
+REGISTER = {"agent_name": "bot@example.com", "agent_version": "2.0.0"}
+# What an action is given, and what its partners answer by path.
+RUNS = {
+    "a token is issued": (issue_token.run, {}, {}, {}),
+    "a token for a service is issued": (issue_token.run, {"resource": "https://deploy.example.com"}, {}, {}),
+    "a token is issued at the second try": (
+        issue_token.run,
+        {},
+        {},
+        {"/oidc/token": [BUSY, httpx.Response(200, json=ISSUED)]},
+    ),
+    "the runner's clock is wrong": (
+        issue_token.run,
+        {},
+        {},
+        {"/": [httpx.Response(200, json={"value": claims_of(exp=1)})]},
+    ),
+    "a dry run": (
+        issue_token.run,
+        {"dry_run": "true"},
+        {},
+        {"/oidc/token": [httpx.Response(200, json=ALLOWED)]},
+    ),
+    "a dry run of a registration": (
+        register_agent.run,
+        REGISTER | {"dry_run": "true"},
+        {},
+        {"/oidc/token": [httpx.Response(200, json=ALLOWED)]},
+    ),
+    "an agent is registered": (register_agent.run, REGISTER, {}, {}),
+    "an agent that differs is found": (register_agent.run, REGISTER, {}, {"/agents": [TAKEN]}),
+    "an agent that differs is updated": (
+        register_agent.run,
+        REGISTER | {"update": "true"},
+        {},
+        {"/agents": [TAKEN]},
+    ),
+    "a bootstrap token cannot be revoked": (
+        register_agent.run,
+        REGISTER,
+        {},
+        {"/token/revoke": [httpx.Response(403, json={"error": "unauthorized_client"})]},
+    ),
+    "the environment counts": (
+        issue_token.run,
+        {},
+        {"HTTPS_PROXY": "http://proxy", "SSL_CERT_FILE": "/none.pem", "SSL_CERT_DIR": "/none"},
+        {},
+    ),
+    "a token is revoked": (revoke.run, {}, {"STATE_access_token": "t" * 20, "STATE_api_url": PROVIDER}, {}),
+    "a token cannot be revoked": (
+        revoke.run,
+        {},
+        {
+            "STATE_access_token": "t" * 20,
+            "STATE_api_url": PROVIDER,
+            "STATE_expires_at": "2027-01-15T09:00:00Z",
+        },
+        {"/token/revoke": [httpx.Response(403, json={"error": "unauthorized_client"})]},
+    ),
+    "the state of the step is not its own": (revoke.run, {}, {"STATE_access_token": "t" * 20}, {}),
+    "there is nothing to revoke": (revoke.run, {}, {}, {}),
+    "there is nothing to revoke in act": (revoke.run, {}, {"ACT": "true"}, {}),
+    "a token is to stay": (revoke.run, {}, {"STATE_revoke": "false"}, {}),
+    "there is nothing to revoke without Docker": (host.revoke_all, {}, {}, {}),
+    "the runner keeps no state": (issue_token.run, {}, {"GITHUB_STATE": ""}, {}),
+}
+
+
+def log_of(folder, action, inputs, environ, answers):
+    """The lines of a run that a reader sees; annotations with their title."""
+    usual = {
+        "/": [httpx.Response(200, json={"value": claims_of(exp=1_900_000_000)})],
+        "/oidc/audience": [httpx.Response(200, json={"audience": PROVIDER})],
+        "/oidc/token": [httpx.Response(200, json=ISSUED)],
+        "/token/revoke": [httpx.Response(200, json={})],
+        "/agents": [httpx.Response(201, json=RECORD)],
+        f"/agents/{AGENT}": [httpx.Response(200, json=RECORD)],
+    }
+    left = {path: list(planned) for path, planned in (usual | answers).items()}
+
+    def answered(request):
+        planned = left[request.url.path.removeprefix("/api/v1")]
+        return planned.pop(0) if len(planned) > 1 else planned[0]
+
+    given = {f"INPUT_{name.upper().replace('_', '-')}": value for name, value in inputs.items()}
+    files = {name: str(folder / name) for name in ("GITHUB_OUTPUT", "GITHUB_STATE")}
+    environ = files | ENDPOINT | {"INPUT_API-URL": PROVIDER, "INPUT_AGENT-ID": AGENT} | given | environ
+    stdout = io.StringIO()
+    assert action(Step(environ, Workflow(environ, stdout), clock(), httpx.MockTransport(answered))) == 0
+    shown = [line for line in stdout.getvalue().splitlines() if not line.startswith("::add-mask::")]
+    return "\n".join(line.replace("%3A", ":").replace("%0A", "\n").replace("%2C", ",") for line in shown)
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """What else is said in the log, by situation."""
+    said = {f"in the log: {situation}": log_of(tmp_path, *run) for situation, run in RUNS.items()}
+    for variable, file in (("GITHUB_OUTPUT", ""), ("GITHUB_OUTPUT", str(tmp_path))):
+        with pytest.raises(RunnerFileUnavailableError) as failure:
+            Workflow({variable: file}, io.StringIO()).set_outputs({"a": "b"})
+        said[f"in the log: {variable} {'cannot be written' if file else 'is not set'}"] = str(failure.value)
+    return said
+
+
 @pytest.fixture
 def messages(failures, tmp_path):
     """Every annotation, by the situation in which it is shown."""
     inputs = {name: input_error(tmp_path, **given) for name, given in INPUTS.items()}
     inputs |= {name: input_error(tmp_path, action, **given) for name, (action, given) in AGENT_INPUTS.items()}
+    socks = ENDPOINT | {"HTTPS_PROXY": "socks5://user:secret@proxy.example"}
+    inputs["HTTPS_PROXY names no proxy that can be used"] = input_error(tmp_path, environ=socks)
     skipped = {
         f"{name}, and `on-unavailable` is `skip`": advice(failures[name], skipped_sentence())
         for name in ("the provider's name does not exist", "a gateway cannot reach the provider")
@@ -415,13 +539,16 @@ def skipped_sentence():
     return _SKIPPED
 
 
-def test_the_snapshot_is_what_is_said(messages):
+def test_the_snapshot_is_what_is_said(messages, lines):
     """Each message stands in messages.md as it is shown."""
     head = SNAPSHOT.read_text().partition("\n## ")[0] if SNAPSHOT.exists() else "# Messages\n"
     text = (
         head.rstrip()
         + "\n"
-        + "".join(f"\n## {situation}\n\n```text\n{message}\n```\n" for situation, message in messages.items())
+        + "".join(
+            f"\n## {situation}\n\n```text\n{message}\n```\n"
+            for situation, message in (messages | lines).items()
+        )
     )
     if os.environ.get("SENTRYAGENT_UPDATE_MESSAGES"):
         SNAPSHOT.write_text(text)
@@ -462,13 +589,3 @@ def test_commands_show_the_answer_of_a_server_that_refuses(messages):
     commands = [line for text in messages.values() for line in text.splitlines() if "curl " in line]
     assert len(commands) > 5
     assert all("curl --fail-with-body " in line for line in commands)
-
-
-@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "all_proxy"])
-def test_a_variable_that_cannot_be_used_is_named_in_one_line(variable, tmp_path):
-    """The runner's environment is not an input, and its value is not shown."""
-    environ = {"GITHUB_OUTPUT": str(tmp_path / "output"), variable: "socks5://user:secret@proxy.example"}
-    environ |= {"ACTIONS_ID_TOKEN_REQUEST_URL": "https://x.example", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "t"}
-    stdout = step_of(issue_token.run, environ, api_url=PROVIDER, agent_id=AGENT)
-    assert f"INVALID_INPUT from this action: The variable {variable} is not a proxy URL" in stdout
-    assert "secret" not in stdout

@@ -255,7 +255,7 @@ def test_retry_waits_longer_each_time_and_tells(world):
     result = world.network(log=log.append).retry(failing(*[Later("down.") for _ in range(6)]))
     assert result == "done"
     assert world.time.sleeps == [0.25, 0.5, 1, 2, 4, 4]
-    assert log[0] == "Try 1: down. Trying again in 0.2 s."
+    assert log[0] == "Try 1: LATER from this action: down. Trying again in 0.2 s."
 
 
 def test_retry_ends_with_the_budget(world):
