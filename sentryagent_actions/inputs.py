@@ -8,7 +8,6 @@ from typing import Self
 
 from sentryagent_actions.errors import InvalidInputError
 from sentryagent_actions.origin import Origin
-from sentryagent_actions.pem import certificates
 from sentryagent_actions.untrusted import shown
 
 _DEFAULT_TIMEOUT = 60
@@ -276,8 +275,12 @@ def _audience(inputs: Inputs) -> str:
 
 def _certificate(inputs: Inputs) -> str:
     value = inputs.text("ca-certificate")
+    if not value:
+        return ""
+    from sentryagent_actions.pem import certificates  # takes a millisecond, and most steps give none
+
     try:
-        return certificates(value) if value else ""
+        return certificates(value)
     except ValueError as error:
         raise InvalidInputError("ca-certificate", str(error)) from error
 

@@ -1,7 +1,6 @@
 """Reading what the provider answers when it says no: pure, and suspicious of every word."""
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from typing import cast
 
@@ -208,6 +207,8 @@ def _look_alike(expected: object, actual: object) -> bool:
 
 
 def _visible(name: str) -> str:
+    import unicodedata  # takes a millisecond, and a refusal with a look-alike is rare
+
     seen = (it for it in unicodedata.normalize("NFKC", name) if unicodedata.category(it) not in {"Cf", "Cc"})
     return "".join(seen).strip()
 

@@ -2,10 +2,10 @@
 
 import os
 import re
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 
@@ -100,10 +100,10 @@ def _is_trust_store(variable: str, path: str) -> bool:
     try:
         if variable == "SSL_CERT_DIR":
             return all(map(os.path.isdir, path.split(os.pathsep)))
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+        # Not loaded here: OpenSSL does it once, and a bundle takes 20 ms.
+        return b"CERTIFICATE-----" in Path(path).read_bytes()
     except (OSError, ValueError):
         return False
-    return True
 
 
 def _run_of(environ: Mapping[str, str]) -> str:
