@@ -129,8 +129,8 @@ def _summarize(session: Session, agent_id: str, wanted: TokenRequest, token: Acc
         ("Request id", token.request_id),
         *claim_rows(session),
     )
-    service = f" for {wanted.resource}" if wanted.resource else ""
+    service = f" and service {wanted.resource}" if wanted.resource else ""
     session.workflow.info(
-        f"Issued a token{service} to agent {agent_id} with scope {token.scope}, valid until {token.expires_at}."
+        f"Issued a token for agent {agent_id}{service} with scope {token.scope}, valid until {token.expires_at}."
     )
     session.workflow.summarize("SentryAgent: token issued", rows)

@@ -28,7 +28,7 @@ def test_token_is_issued(world):
         f"::add-mask::{base64.b64encode(id_token.encode()).decode().rstrip('=')}",
         f"::add-mask::{world.access_token}",
         f"::add-mask::{base64.b64encode(world.access_token.encode()).decode().rstrip('=')}",
-        f"Issued a token to agent {world.agent_id} with scope agents:read, valid until 2027-01-15T09:00:00Z.",
+        f"Issued a token for agent {world.agent_id} with scope agents:read, valid until 2027-01-15T09:00:00Z.",
     ]
     assert outcome.outputs == {
         "access-token": world.access_token,
@@ -460,7 +460,7 @@ def test_token_for_a_service(world):
     world.script.on(EXCHANGE, world.token("deploy:production"))
     outcome = issue(world, resource=SERVICE, scope="deploy:production")
     assert world.script.made(EXCHANGE)[0].body["resource"] == SERVICE
-    assert f"Issued a token for {SERVICE} to agent {world.agent_id}" in outcome.stdout
+    assert f"Issued a token for agent {world.agent_id} and service {SERVICE} with scope" in outcome.stdout
     assert f"<td>Service</td><td>{SERVICE}</td>" in outcome.summary
 
 
