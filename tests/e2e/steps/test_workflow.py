@@ -119,3 +119,28 @@ def test_update_makes_the_workflow_the_truth(provider, register, repository, age
     [agent] = provider.agents_named(agent_name)
     assert (agent["agentType"], agent["version"]) == ("monitor", "2.0.0")
     assert (updated.outputs["created"], updated.annotations, again.annotations) == ("false", [], [])
+
+
+def test_a_token_for_a_service_is_for_that_service(provider, repository, agent_name, run_action):
+    """`resource` chooses what the policy grants there; a service that it does not grant is refused with those that it does."""
+    service = f"https://{repository.rpartition('/')[2]}.example.com"
+    made = provider.admin.post(
+        "/services", json={"identifier": service, "scopes": [{"name": "deploy:production"}]}
+    )
+    assert made.status_code == 201, made.text
+    agent_id = provider.agent(agent_name)
+    provider.policy(
+        repository, agentId=agent_id, grants=[{"service": service, "scopes": ["deploy:production"]}]
+    )
+
+    issued = run_action("issue-token", {"agent-id": agent_id, "resource": service})
+    tried = run_action("issue-token", {"agent-id": agent_id, "resource": service, "dry-run": "true"})
+    refused = run_action("issue-token", {"agent-id": agent_id, "resource": "https://other.example.com"})
+
+    assert claims_of(issued.token())["aud"] == service
+    assert issued.outputs["scope"] == tried.outputs["scope"] == "deploy:production"
+    assert "The access token is revoked." in issued.log
+    assert not provider.is_active(issued.token())
+    assert service in issued.summary
+    assert refused.outputs["error-code"] == "SERVICE_NOT_PERMITTED"
+    assert f"Set the input `resource` to one of: {service}." in refused.only_annotation()["message"]
