@@ -2,7 +2,7 @@
 
 import httpx
 
-from kit.tokens import bearer
+from kit.tokens import bearer, claims_of
 
 
 def test_a_workflow_registers_its_agent_and_acts_as_it(provider, repository, register, run_action):
