@@ -42,12 +42,18 @@ class Simulation:
     store: Store
     verify_id_token: VerifyIdToken
     clock: Clock
-    github_issuer: str
+    github_issuers: tuple[str, ...]
 
     def of_claims(self, claims: Mapping[str, Any], agent_id: UUID | None) -> Simulated:
-        """The decision on a run that might be; the claims are nobody's word and open no door here."""
+        """The decision on a run that might be; the claims are nobody's word and open no door here.
+
+        `iss` chooses among the issuers; without it, or with another one, the run is one of the first.
+        """
+        written = claims.get("iss")
+        issuer = written if written in self.github_issuers else self.github_issuers[0]
+        identity = WorkflowIdentity.hypothetical(issuer, claims)
         with self.store.read() as tx:
-            return self._decide(tx, WorkflowIdentity.hypothetical(self.github_issuer, claims), agent_id)
+            return self._decide(tx, identity, agent_id)
 
     def of_token(self, unverified_token: str, agent_id: UUID | None) -> Simulated:
         """The decision on a token, which stays good; raises `IssuerUnavailable`."""
