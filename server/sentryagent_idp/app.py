@@ -148,6 +148,7 @@ def _use_cases(settings: Settings, dependencies: Dependencies) -> UseCases:
     exchange = Exchange(
         store=store,
         verify_id_token=verify_id_token,
+        github_issuers=settings.github_issuers,
         signing_keys=keys,
         snapshots=SnapshotCache(),
         group_commit=GroupCommit(store, clock),

@@ -1,14 +1,23 @@
 """What this process read of repositories and agents, held until the database says something else."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
 from uuid import UUID
 
+import msgspec
+
 from sentryagent_idp.domain.agent import AgentStatus
 from sentryagent_idp.domain.identity import WorkflowIdentity
-from sentryagent_idp.domain.trust_policy import Decision, TrustPolicy, decide
+from sentryagent_idp.domain.trust_policy import (
+    Allowed,
+    Decision,
+    DenialReason,
+    Denied,
+    TrustPolicy,
+    decide,
+)
 from sentryagent_idp.ports import Transaction
 
 _MOST_POLICIES = 10_000
@@ -28,6 +37,13 @@ class PolicySnapshot:
     fingerprint: Hashable
     policies: Sequence[TrustPolicy]
     agent_is_active: bool
+    stranded: Sequence[TrustPolicy] = ()
+    """Policies of the repository's name under issuers that are not configured: they let nobody in, and explain a refusal."""
+
+    @property
+    def size(self) -> int:
+        """How many policies it holds."""
+        return len(self.policies) + len(self.stranded)
 
     def is_current(self, fingerprints: Mapping[tuple[str, str], Hashable]) -> bool:
         """Whether the database, which has these fingerprints, still says the same."""
@@ -35,19 +51,39 @@ class PolicySnapshot:
 
     def decide(self, identity: WorkflowIdentity, now: datetime) -> Decision:
         """The decision on a run of the repository."""
-        return decide(self.policies, identity, self.agent_id, now, agent_is_active=self.agent_is_active)
+        decision = self._decide(self.policies, identity, now)
+        if self.stranded and isinstance(decision, Denied) and self._is_explained(decision, identity, now):
+            return msgspec.structs.replace(decision, is_stranded=True)
+        return decision
+
+    def _decide(self, policies: Sequence[TrustPolicy], identity: WorkflowIdentity, now: datetime) -> Decision:
+        return decide(policies, identity, self.agent_id, now, agent_is_active=self.agent_is_active)
+
+    def _is_explained(self, denied: Denied, identity: WorkflowIdentity, now: datetime) -> bool:
+        """Whether the name has no other policies, or one of the stranded would let the run in under its own issuer."""
+        if denied.reason is DenialReason.IDENTITY_CHANGED or not denied.agent_is_active:
+            return False
+        issuers = {policy.issuer for policy in self.stranded}
+        runs = (msgspec.structs.replace(identity, issuer=issuer) for issuer in issuers)
+        decisions = (self._decide(self.stranded, run, now) for run in runs)
+        return not denied.evaluations or any(isinstance(decision, Allowed) for decision in decisions)
 
 
-def read_snapshot(tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None) -> PolicySnapshot:
-    """The policies and the state of the agent in this transaction."""
+def read_snapshot(
+    tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None, issuers: Collection[str]
+) -> PolicySnapshot:
+    """The policies and the state of the agent in this transaction; `issuers` are those that are configured."""
     repository = (identity.issuer, identity.repository_key)
+    # First: what others change from here on is in the policies, but never only in the fingerprint.
+    fingerprints = tx.policies.fingerprints([identity.repository_key])
+    others = (name for name in fingerprints if name[0] not in issuers)
     return PolicySnapshot(
         *repository,
         agent_id=agent_id,
-        # First: what others change from here on is in the policies, but never only in the fingerprint.
-        fingerprint=tx.policies.fingerprints([identity.repository_key]).get(repository),
+        fingerprint=fingerprints.get(repository),
         policies=tx.policies.for_repository(*repository),
         agent_is_active=agent_is_active(tx, agent_id),
+        stranded=[policy for name in others for policy in tx.policies.for_repository(*name)],
     )
 
 
@@ -77,10 +113,10 @@ class SnapshotCache:
         with self._lock:
             self._forget(key)
             self._held[key] = snapshot
-            self._policies += len(snapshot.policies)
+            self._policies += snapshot.size
             while self._policies > _MOST_POLICIES:
                 self._forget(next(iter(self._held)))
 
     def _forget(self, key: _Key) -> None:
         forgotten = self._held.pop(key, None)
-        self._policies -= len(forgotten.policies) if forgotten else 0
+        self._policies -= forgotten.size if forgotten else 0

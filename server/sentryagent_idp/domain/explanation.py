@@ -15,6 +15,11 @@ from sentryagent_idp.domain.trust_policy import DenialReason, Denied, Evaluation
 
 MAX_NEAREST = 3
 
+# The issuer is not named: on another one, a stranger may have the repository's name.
+_STRANDED = (
+    "policies of that name belong to an issuer that this provider is not configured for; have an admin add it to "
+    "SENTRYAGENT_GITHUB_ISSUER, or move them with `sentryagent-idp policies move-issuer`."
+)
 _ALWAYS_SHOWN = ("repository", "repository_id", "repository_owner_id", "ref", "ref_type", "event_name")
 _REF_CONDITIONS = frozenset({"branch", "tag", "ref"})
 
@@ -34,8 +39,13 @@ def message(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -
                 "send the ID token that GitHub issued to the job, which has it."
             )
         case DenialReason.BRANCH_NOT_PERMITTED:
+            place = identity.ref or "a run without a ref"
+            if denied.is_stranded:
+                return (
+                    f"Branch not permitted: no trust policy of {repository} covers {place}, but {_STRANDED}"
+                )
             return (
-                f"Branch not permitted: no trust policy of {repository} covers {identity.ref or 'a run without a ref'}; "
+                f"Branch not permitted: no trust policy of {repository} covers {place}; "
                 f"run from {_covered_refs(denied.evaluations)}, or have an admin add a policy."
             )
     return f"Trust policy violation: {_violation(denied, identity, agent_id)}"
@@ -52,6 +62,8 @@ def _covered_refs(evaluations: Iterable[Evaluation]) -> str:
 def _violation(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> str:
     if not denied.agent_is_active:
         return f"the agent {agent_id} is unknown or not active; check the agentId, or have an admin reactivate it."
+    if denied.is_stranded:
+        return f"no trust policy of {identity.repository} lets this run in, but {_STRANDED}"
     if not denied.evaluations:
         advice = ", such as details.suggestedPolicy" if suggested_policy(denied, identity, agent_id) else ""
         return (

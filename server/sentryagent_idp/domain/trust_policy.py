@@ -118,11 +118,15 @@ class Allowed(msgspec.Struct, frozen=True):
 
 
 class Denied(msgspec.Struct, frozen=True):
-    """No policy lets the run in; `agent_is_active` is as it was given to `decide`."""
+    """No policy lets the run in; `agent_is_active` is as it was given to `decide`.
+
+    `is_stranded` means that the policies which could let the run in belong to an issuer that is not configured.
+    """
 
     reason: DenialReason
     evaluations: tuple[Evaluation, ...]
     agent_is_active: bool = True
+    is_stranded: bool = False
 
 
 Decision = Allowed | Denied

@@ -86,6 +86,7 @@ class Exchange:
 
     store: Store
     verify_id_token: VerifyIdToken
+    github_issuers: tuple[str, ...]
     signing_keys: KeyRing
     snapshots: SnapshotCache
     group_commit: GroupCommit
@@ -155,7 +156,7 @@ class Exchange:
         with self.store.read() as tx:
             check_unused(tx, identity)
             self.signing_keys.current(tx)
-            return read_snapshot(tx, identity, agent_id)
+            return read_snapshot(tx, identity, agent_id, self.github_issuers)
 
     def _kept(
         self,
@@ -180,7 +181,7 @@ class Exchange:
         """Decide, issue and keep by what the database says within one transaction, and pin the policy."""
         with self.store.write() as tx:
             check_unused(tx, identity)
-            snapshot = read_snapshot(tx, identity, request.agent_id)
+            snapshot = read_snapshot(tx, identity, request.agent_id, self.github_issuers)
             policy = self._decide(snapshot, identity)
             grant = self._grant(policy, request)
             use_up(tx, identity)
@@ -203,7 +204,7 @@ class Exchange:
     def _decision(self, snapshot: PolicySnapshot, identity: WorkflowIdentity) -> Decision:
         decide = partial(snapshot.decide, identity, self.clock())
         # Each policy may take a tenth of a millisecond, and a repository may have hundreds.
-        return decide() if len(snapshot.policies) <= _FEW_POLICIES else off_loop(decide)
+        return decide() if snapshot.size <= _FEW_POLICIES else off_loop(decide)
 
     def _grant(self, policy: TrustPolicy, request: ExchangeRequest) -> Grant:
         scope = granted_scopes(policy, request.scope)

@@ -67,7 +67,7 @@ class Simulation:
             return _refused(refusal.code, refusal.reason, [])
 
     def _decide(self, tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None) -> Simulated:
-        decision = read_snapshot(tx, identity, agent_id).decide(identity, self.clock())
+        decision = read_snapshot(tx, identity, agent_id, self.github_issuers).decide(identity, self.clock())
         trace = explanation.trace(decision.evaluations)
         if isinstance(decision, Allowed):
             policy = decision.policy
