@@ -29,7 +29,7 @@ _VARIABLES_OF_OTHERS = frozenset(
     for name in (
         *("ADMIN_TOKEN", "AGENT_ID", "AGENT_NAME", "API_URL"),
         *("CLIENT_ID", "CLIENT_SECRET", "TOKEN", "URL"),
-        *("FAULT_LOAD", "PROPERTY_EXAMPLES", "SOAK_SECONDS", "TEST_REQUIRE"),
+        *("FAULT_LOAD", "INPUTS", "PROPERTY_EXAMPLES", "SOAK_SECONDS", "TEST_REQUIRE", "UPDATE_MESSAGES"),
     )
 )
 """Those of the project's other programs, recipes and tests."""

@@ -1,7 +1,7 @@
 """What this process read of repositories and agents, held until the database says something else."""
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
 from uuid import UUID
@@ -37,6 +37,8 @@ class PolicySnapshot:
     fingerprint: Hashable
     policies: Sequence[TrustPolicy]
     agent_is_active: bool
+    service_ttls: Mapping[str, int | None] = field(default_factory=dict)
+    """The `max_ttl` of the services that the policies grant, by identifier."""
     stranded: Sequence[TrustPolicy] = ()
     """Policies of the repository's name under issuers that are not configured: they let nobody in, and explain a refusal."""
 
@@ -49,23 +51,31 @@ class PolicySnapshot:
         """Whether the database, which has these fingerprints, still says the same."""
         return fingerprints.get((self.issuer, self.repository_key)) == self.fingerprint
 
-    def decide(self, identity: WorkflowIdentity, now: datetime) -> Decision:
-        """The decision on a run of the repository."""
-        decision = self._decide(self.policies, identity, now)
-        if self.stranded and isinstance(decision, Denied) and self._is_explained(decision, identity, now):
-            return msgspec.structs.replace(decision, is_stranded=True)
+    def decide(self, identity: WorkflowIdentity, now: datetime, service: str | None = None) -> Decision:
+        """The decision on a run of the repository, which asks for a token for a service or for our own API."""
+        decision = self._decide(self.policies, identity, now, service)
+        if self.stranded and isinstance(decision, Denied):
+            return msgspec.structs.replace(
+                decision, is_stranded=self._is_explained(decision, identity, now, service)
+            )
         return decision
 
-    def _decide(self, policies: Sequence[TrustPolicy], identity: WorkflowIdentity, now: datetime) -> Decision:
-        return decide(policies, identity, self.agent_id, now, agent_is_active=self.agent_is_active)
+    def _decide(
+        self, policies: Sequence[TrustPolicy], identity: WorkflowIdentity, now: datetime, service: str | None
+    ) -> Decision:
+        return decide(
+            policies, identity, self.agent_id, now, agent_is_active=self.agent_is_active, service=service
+        )
 
-    def _is_explained(self, denied: Denied, identity: WorkflowIdentity, now: datetime) -> bool:
+    def _is_explained(
+        self, denied: Denied, identity: WorkflowIdentity, now: datetime, service: str | None
+    ) -> bool:
         """Whether the name has no other policies, or one of the stranded would let the run in under its own issuer."""
         if denied.reason is DenialReason.IDENTITY_CHANGED or not denied.agent_is_active:
             return False
         issuers = {policy.issuer for policy in self.stranded}
         runs = (msgspec.structs.replace(identity, issuer=issuer) for issuer in issuers)
-        decisions = (self._decide(self.stranded, run, now) for run in runs)
+        decisions = (self._decide(self.stranded, run, now, service) for run in runs)
         return not denied.evaluations or any(isinstance(decision, Allowed) for decision in decisions)
 
 
@@ -76,13 +86,15 @@ def read_snapshot(
     repository = (identity.issuer, identity.repository_key)
     # First: what others change from here on is in the policies, but never only in the fingerprint.
     fingerprints = tx.policies.fingerprints([identity.repository_key])
+    policies = tx.policies.for_repository(*repository)
     others = (name for name in fingerprints if name[0] not in issuers)
     return PolicySnapshot(
         *repository,
         agent_id=agent_id,
         fingerprint=fingerprints.get(repository),
-        policies=tx.policies.for_repository(*repository),
+        policies=policies,
         agent_is_active=agent_is_active(tx, agent_id),
+        service_ttls=tx.services.max_ttls({grant.service for policy in policies for grant in policy.grants}),
         stranded=[policy for name in others for policy in tx.policies.for_repository(*name)],
     )
 

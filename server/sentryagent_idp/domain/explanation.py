@@ -22,6 +22,10 @@ _STRANDED = (
 )
 _ALWAYS_SHOWN = ("repository", "repository_id", "repository_owner_id", "ref", "ref_type", "event_name")
 _REF_CONDITIONS = frozenset({"branch", "tag", "ref"})
+_CAUSES = frozenset(
+    {DenialReason.IDENTITY_CHANGED, DenialReason.REF_TYPE_MISSING, DenialReason.SERVICE_NOT_PERMITTED}
+)
+"""Reasons that say all; of the others the failed conditions are the cause."""
 
 
 def message(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> str:
@@ -39,16 +43,22 @@ def message(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -
                 "send the ID token that GitHub issued to the job, which has it."
             )
         case DenialReason.BRANCH_NOT_PERMITTED:
-            place = identity.ref or "a run without a ref"
-            if denied.is_stranded:
-                return (
-                    f"Branch not permitted: no trust policy of {repository} covers {place}, but {_STRANDED}"
-                )
+            remedy = f"run from {_covered_refs(denied.evaluations)}, or have an admin add a policy."
             return (
-                f"Branch not permitted: no trust policy of {repository} covers {place}; "
-                f"run from {_covered_refs(denied.evaluations)}, or have an admin add a policy."
+                f"Branch not permitted: no trust policy of {repository} covers {identity.ref or 'a run without a ref'}"
+                f"{_remedied(denied, remedy)}"
+            )
+        case DenialReason.SERVICE_NOT_PERMITTED:
+            remedy = "ask for one of details.permitted, or have an admin add the service to the `grants` of a policy."
+            return (
+                f"No trust policy of {repository} grants the agent {agent_id} this service"
+                f"{_remedied(denied, remedy)}"
             )
     return f"Trust policy violation: {_violation(denied, identity, agent_id)}"
+
+
+def _remedied(denied: Denied, remedy: str) -> str:
+    return f", but {_STRANDED}" if denied.is_stranded else f"; {remedy}"
 
 
 def _covered_refs(evaluations: Iterable[Evaluation]) -> str:
@@ -110,7 +120,7 @@ def cause(denied: Denied, agent_id: UUID | None) -> str:
 
     Where policies were looked at, these are the conditions that fail in the nearest one.
     """
-    if denied.reason in {DenialReason.IDENTITY_CHANGED, DenialReason.REF_TYPE_MISSING}:
+    if denied.reason in _CAUSES:
         return denied.reason.value
     if not denied.agent_is_active:
         return "agent_not_active"

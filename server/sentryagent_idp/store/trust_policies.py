@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -41,7 +41,7 @@ from sentryagent_idp.domain.trust_policy import (
 )
 from sentryagent_idp.errors import TrustPolicyAlreadyExists
 from sentryagent_idp.store import driver
-from sentryagent_idp.store.columns import METADATA, Id, Moment, WordLists, Words
+from sentryagent_idp.store.columns import METADATA, Grants, Id, Moment, WordLists, Words
 from sentryagent_idp.store.failures import unique
 from sentryagent_idp.store.paging import equal, fetch_page
 
@@ -77,6 +77,7 @@ OIDC_TRUST_POLICIES = Table(
     Column("updated_at", Moment, nullable=False),
     Column("last_used_at", Moment),
     Column("derived_from", Id, ForeignKey("oidc_trust_policies.id", ondelete="CASCADE")),
+    Column("grants", Grants, nullable=False, server_default="[]"),
     UniqueConstraint("conditions_key"),
     Index(None, "repository_key", "issuer"),
     Index(None, "agent_id"),
@@ -84,15 +85,31 @@ OIDC_TRUST_POLICIES = Table(
     Index(None, "created_at", "id"),
 )
 
+GRANTED_SERVICES = Table(
+    "granted_services",
+    METADATA,
+    Column("policy_id", Id, ForeignKey("oidc_trust_policies.id", ondelete="CASCADE"), primary_key=True),
+    Column("service", Text, ForeignKey("services.identifier"), primary_key=True),
+    Index(None, "service"),
+)
+"""Which policies grant a service: the index of their column `grants`, which decides."""
+
 _T = OIDC_TRUST_POLICIES.c
+_G = GRANTED_SERVICES.c
 _AGE = (_T.created_at, _T.id)
 _OF_REPOSITORY = (
     select(OIDC_TRUST_POLICIES)
     .where(_T.issuer == bindparam("issuer"), _T.repository_key == bindparam("key"))
     .order_by(*_AGE)
 )
+# Versions only grow, and a service that is granted is never another one: the sum changes as soon as one of them does.
 _FINGERPRINTS = """
-    SELECT issuer, repository_key, oidc_trust_policies.id, oidc_trust_policies.version, agents.status
+    SELECT issuer, repository_key, oidc_trust_policies.id, oidc_trust_policies.version, agents.status,
+        CASE WHEN oidc_trust_policies.grants = '[]' THEN 0 ELSE (
+            SELECT SUM(services.version)
+            FROM granted_services JOIN services ON services.identifier = granted_services.service
+            WHERE granted_services.policy_id = oidc_trust_policies.id
+        ) END
     FROM oidc_trust_policies LEFT OUTER JOIN agents ON agents.agent_id = oidc_trust_policies.agent_id
     WHERE repository_key IN ({})
 """
@@ -129,15 +146,17 @@ class PolicyTable:
         return {repository: frozenset(rows) for repository, rows in found.items()}
 
     def page(self, wanted: PolicyFilter, *, page: int, limit: int) -> Page[TrustPolicy]:
-        conditions = equal(OIDC_TRUST_POLICIES, wanted, case_folded="repository")
+        conditions = equal(OIDC_TRUST_POLICIES, replace(wanted, service=None), case_folded="repository")
+        if wanted.service is not None:
+            conditions.append(_T.id.in_(_granting(wanted.service)))
         total, rows = fetch_page(
             self._connection, OIDC_TRUST_POLICIES, conditions, _AGE, page=page, limit=limit
         )
         return Page([_policy(row) for row in rows], total)
 
     def count_by_issuer(self) -> Mapping[str, int]:
-        counts = select(_T.issuer, func.count()).group_by(_T.issuer).order_by(_T.issuer)
-        return dict(self._connection.execute(counts).tuples().all())
+        counts = select(_T.issuer, func.count().label("policies")).group_by(_T.issuer).order_by(_T.issuer)
+        return {row.issuer: row.policies for row in self._connection.execute(counts)}
 
     def of_issuer(self, issuer: str) -> Sequence[TrustPolicy]:
         return self._locked(select(OIDC_TRUST_POLICIES).where(_T.issuer == issuer).order_by(*_AGE))
@@ -147,15 +166,22 @@ class PolicyTable:
         is_derived = and_(_T.derived_from == policy_id, _T.agent_id.is_not(None))
         return self._locked(select(OIDC_TRUST_POLICIES).where(is_derived).order_by(*_AGE))
 
+    def granting(self, service: str) -> Sequence[TrustPolicy]:
+        granting = select(OIDC_TRUST_POLICIES).where(_T.id.in_(_granting(service))).order_by(*_AGE)
+        return [_policy(row) for row in self._connection.execute(granting)]
+
     def add(self, policy: TrustPolicy) -> None:
         with self._unique(policy):
             self._connection.execute(insert(OIDC_TRUST_POLICIES), _values(policy))
+        self._index_grants(policy)
 
     def replace(self, policy: TrustPolicy) -> None:
         with self._unique(policy):
             self._connection.execute(
                 update(OIDC_TRUST_POLICIES).where(_T.id == policy.id).values(_values(policy))
             )
+        self._connection.execute(delete(GRANTED_SERVICES).where(_G.policy_id == policy.id))
+        self._index_grants(policy)
 
     def delete(self, policy_id: UUID) -> None:
         is_bootstrap = and_(_T.derived_from == policy_id, _T.agent_id.is_(None))
@@ -193,6 +219,11 @@ class PolicyTable:
             statement = statement.with_for_update(key_share=True)
         return [_policy(row) for row in self._connection.execute(statement)]
 
+    def _index_grants(self, policy: TrustPolicy) -> None:
+        rows = [{"policy_id": policy.id, "service": grant.service} for grant in policy.grants]
+        if rows:
+            self._connection.execute(insert(GRANTED_SERVICES), rows)
+
     @contextmanager
     def _unique(self, policy: TrustPolicy) -> Iterator[None]:
         refusal = TrustPolicyAlreadyExists(
@@ -207,6 +238,10 @@ class PolicyTable:
             for row in self._connection.execute(same):
                 refusal.details.update(policyId=str(row.id), version=row.version)
             raise
+
+
+def _granting(service: str) -> Select[tuple[UUID]]:
+    return select(_G.policy_id).where(_G.service == service)
 
 
 def _values(policy: TrustPolicy) -> dict[str, Any]:
