@@ -139,6 +139,9 @@ class Agents(Protocol):
     def replace(self, agent: Agent) -> None:
         """Store the agent's new content under its id; raises as `add`."""
 
+    def move_issuer(self, source: str, target: str) -> None:
+        """Let repositories of `target` have the agents that those of `source` registered."""
+
 
 class Credentials(Protocol):
     """The client secrets of agents."""

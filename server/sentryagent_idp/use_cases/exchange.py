@@ -289,7 +289,7 @@ class Exchange:
             iat=grant.issued_at,
             exp=grant.issued_at + grant.expires_in,
             jti=self.new_token_id(),
-            provenance=_provenance(identity, policy),
+            provenance=_provenance(identity, policy) | self._issuer_as("issuer", identity),
         )
         record = self.auditor.record(
             context,
@@ -302,6 +302,7 @@ class Exchange:
             repository=identity.repository,
             details={
                 **_audited(identity),
+                **self._issuer_as("iss", identity),
                 "audience": claims.aud,
                 "issuedJti": claims.jti,
                 "scope": claims.scope,
@@ -309,6 +310,10 @@ class Exchange:
             },
         )
         return msgspec.structs.replace(grant, access_token=access_token.issue(key, claims)), record
+
+    def _issuer_as(self, name: str, identity: WorkflowIdentity) -> dict[str, str]:
+        """The run's issuer, if there are several: GitHubs give out the same names and ids, so these no longer say whose."""
+        return {name: identity.issuer} if len(self.github_issuers) > 1 else {}
 
     def _audit_refusal(
         self,
@@ -319,6 +324,7 @@ class Exchange:
     ) -> None:
         details = {
             **_audited(identity),
+            **self._issuer_as("iss", identity),
             "message": refusal.message,
             "dryRun": request.dry_run,
             **({} if request.resource is None else {"resource": request.resource}),

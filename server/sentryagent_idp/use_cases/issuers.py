@@ -29,11 +29,13 @@ class IssuerMove:
     def run(self, actor: str, source: str, target: str, context: RequestContext) -> int:
         """Move every policy of `source`, all or none, with a record of each; returns how many there were.
 
+        The agents that its repositories registered move with them.
         The ids that pin repositories are kept: on another GitHub they differ, and then nothing matches until an admin
         corrects them. Raises `AdminRefused` where `target` has an equal policy, `DatabaseUnavailable`.
         """
         with self.store.write() as tx:
             policies = tx.policies.of_issuer(source)
+            tx.agents.move_issuer(source, target)
             for before in policies:
                 after = replace(before, issuer=target, version=before.version + 1, updated_at=self.clock())
                 _replace(tx, after)

@@ -5,9 +5,9 @@ from structlog.testing import capture_logs
 
 from kit.cli import assert_fails, run
 from kit.github import GithubKeys
-from kit.provider import AGENTS, GITHUB, POLICIES, REPOSITORY, good, made
+from kit.provider import AGENTS, GITHUB, NOBODY, POLICIES, REPOSITORY, good, made
 from kit.refusals import assert_invalid, assert_refused
-from kit.tokens import bearer
+from kit.tokens import bearer, claims_of
 from mock_idp.issuer import Issuer
 from sentryagent_idp.config import Settings
 from sentryagent_idp.serve import prepare
@@ -315,3 +315,71 @@ def test_move_to_an_issuer_that_is_not_configured_here(both):
 
     assert moved.exit_code == 0
     assert "SENTRYAGENT_GITHUB_ISSUER" in moved.stderr
+
+
+# --- what repositories own
+
+
+def bootstrap(both, token):
+    return bearer(good(both.exchange(token))["access_token"])
+
+
+def seen(both, headers):
+    return [it["email"] for it in good(both.get(AGENTS, headers=headers))["data"]]
+
+
+def test_agents_of_a_repository_with_the_same_id_elsewhere(both):
+    """GitHubs give out the same ids: a repository has the agents of its own issuer, and reaches no others (B16)."""
+    both.policy()
+    both.policy(issuer=GHES)
+    here, there = bootstrap(both, both.github_token()), bootstrap(both, ghes_token(both))
+
+    agent = both.agent("here@octo-org.example", headers=here)
+
+    path = f"{AGENTS}/{agent['agentId']}"
+    assert (seen(both, here), seen(both, there)) == (["here@octo-org.example"], [])
+    assert_refused(both.get(path, headers=there), 404, "AGENT_NOT_FOUND")
+    assert_refused(both.delete(path, headers=there), 404, "AGENT_NOT_FOUND")
+    taken = both.post(AGENTS, json={"email": "here@octo-org.example"}, headers=there)
+    assert_refused(taken, 409, "AGENT_ALREADY_EXISTS", {})
+    assert good(both.get(path, headers=here))["registeredBy"].keys() == {
+        "provider",
+        "repository",
+        "repositoryId",
+    }
+
+
+def test_agents_registered_before_the_second_issuer(provider, both):
+    """The issuer of an agent is that of the policy, also while there is only one."""
+    provider.policy()
+    provider.agent(headers=bootstrap(provider, provider.github_token()))
+    both.policy(issuer=GHES)
+
+    assert seen(both, bootstrap(both, both.github_token())) == ["bot@octo-org.example"]
+    assert seen(both, bootstrap(both, ghes_token(both))) == []
+
+
+def test_agents_move_with_the_policies(both):
+    """A repository keeps its agents when its organisation gets an issuer of its own."""
+    both.policy()
+    both.agent(headers=bootstrap(both, both.github_token()))
+    moving = both.with_settings(GITHUB_ISSUER=f"{ACME},{GITHUB}")
+
+    assert move(both, GITHUB, ACME).exit_code == 0
+
+    assert seen(moving, bootstrap(moving, moving.github_token(iss=ACME))) == ["bot@octo-org.example"]
+
+
+def test_several_issuers_are_told_apart_in_token_and_audit(provider, both):
+    """A service that knows repositories by their names needs the issuer; with one only, nothing changes."""
+    provider.policy()
+    both.policy(issuer=GHES)
+    alone = good(provider.exchange())["access_token"]
+    token = good(both.exchange(ghes_token(both)))["access_token"]
+    assert both.exchange(ghes_token(both), agentId=NOBODY).status_code == 403
+
+    assert claims_of(token)["provenance"]["issuer"] == GHES
+    assert "issuer" not in claims_of(alone)["provenance"]
+    issued = [it["details"].get("iss") for it in both.audit(action="token.issued")]
+    assert issued == [GHES, None]
+    assert both.audit(action="token.refused")[0]["details"]["iss"] == GHES
