@@ -56,7 +56,8 @@ def prepared(database_url: str | None) -> Iterator[tuple[Settings, Store]]:
             unset = {
                 name: value for name, value in published.items() if PREFIX + name.upper() not in os.environ
             }
-            yield Settings.from_environ(os.environ, flags | unset), store
+            # Not read again: the file of a secret may be a pipe.
+            yield settings.model_copy(update=unset), store
 
 
 def command_context() -> RequestContext:

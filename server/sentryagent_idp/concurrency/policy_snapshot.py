@@ -1,6 +1,6 @@
 """What this process read of repositories and agents, held until the database says something else."""
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
@@ -42,6 +42,9 @@ class PolicySnapshot:
     stranded: Sequence[TrustPolicy] = ()
     """Policies of the repository's name under issuers that are not configured: they let nobody in, and explain a refusal."""
 
+    is_of_default_issuer: bool = True
+    """Whether the issuer is the one of policies that name none."""
+
     @property
     def size(self) -> int:
         """How many policies it holds."""
@@ -54,9 +57,11 @@ class PolicySnapshot:
     def decide(self, identity: WorkflowIdentity, now: datetime, service: str | None = None) -> Decision:
         """The decision on a run of the repository, which asks for a token for a service or for our own API."""
         decision = self._decide(self.policies, identity, now, service)
-        if self.stranded and isinstance(decision, Denied):
+        if isinstance(decision, Denied):
             return msgspec.structs.replace(
-                decision, is_stranded=self._is_explained(decision, identity, now, service)
+                decision,
+                is_stranded=bool(self.stranded) and self._is_explained(decision, identity, now, service),
+                is_of_default_issuer=self.is_of_default_issuer,
             )
         return decision
 
@@ -80,9 +85,9 @@ class PolicySnapshot:
 
 
 def read_snapshot(
-    tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None, issuers: Collection[str]
+    tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None, issuers: Sequence[str]
 ) -> PolicySnapshot:
-    """The policies and the state of the agent in this transaction; `issuers` are those that are configured."""
+    """The policies and the state of the agent in this transaction; `issuers` are the configured ones, the default first."""
     repository = (identity.issuer, identity.repository_key)
     # First: what others change from here on is in the policies, but never only in the fingerprint.
     fingerprints = tx.policies.fingerprints([identity.repository_key])
@@ -95,6 +100,7 @@ def read_snapshot(
         policies=policies,
         agent_is_active=agent_is_active(tx, agent_id),
         service_ttls=tx.services.max_ttls({grant.service for policy in policies for grant in policy.grants}),
+        is_of_default_issuer=identity.issuer == issuers[0],
         stranded=[policy for name in others for policy in tx.policies.for_repository(*name)],
     )
 

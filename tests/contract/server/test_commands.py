@@ -3,6 +3,7 @@
 import os
 import socket
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import structlog
@@ -122,6 +123,18 @@ def test_unknown_variable_is_a_warning(folder):
         serve._warn_of_unknown_variables(environ)
     assert [(it["log_level"], it["variable"]) for it in logged] == [("warning", "SENTRYAGENT_COLOUR")]
     assert "s3cret" not in str(logged)
+
+
+def test_secret_from_a_pipe(folder):
+    """The file is read once, so that it may be one of `<(…)` in a shell."""
+    run("migrate")
+    os.mkfifo(folder / "key")
+    texts = ("k" * 32, "")  # a second reading would get nothing
+    Thread(target=lambda: [*map((folder / "key").write_text, texts)], daemon=True).start()
+
+    listed = run("keys", "list", KEY_ENCRYPTION_KEY_FILE="key")
+
+    assert (listed.exit_code, listed.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("by_flag", [True, False])

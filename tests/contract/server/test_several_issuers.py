@@ -118,6 +118,19 @@ def test_a_derived_policy_has_the_issuer_of_its_origin(both):
     assert_refused(both.exchange(agentId=agent["agentId"]), 403, "TRUST_POLICY_VIOLATION")
 
 
+@pytest.mark.parametrize("of_agent", [True, False])
+def test_suggested_policy_is_of_the_issuer_of_the_run(both, of_agent):
+    """Posted as it is, it lets the run in: it names the issuer where a policy without one would get another."""
+    body = {"agentId": both.agent()["agentId"]} if of_agent else {}
+    both.policy(branch="other", **body)
+    for token, issuer in ((both.github_token, GITHUB), (lambda: ghes_token(both), GHES)):
+        suggested = both.exchange(token(), **body).json["details"]["suggestedPolicy"]
+
+        assert suggested.get("issuer") == (None if issuer == GITHUB else GHES)
+        assert made(both.post(POLICIES, json=suggested))["issuer"] == issuer
+        assert both.exchange(token(), **body).status_code == 200
+
+
 def test_wrong_issuer_shows_both_sides(both):
     """The token's issuer, cut and cleaned, is for its sender; the message, which is logged, does not have it."""
     for iss, shown in (
