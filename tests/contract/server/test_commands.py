@@ -3,7 +3,6 @@
 import os
 import socket
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import structlog
@@ -15,6 +14,7 @@ from kit.tokens import bearer, claims_of
 from sentryagent_idp import serve
 from sentryagent_idp.cli.main import main
 from sentryagent_idp.config import Settings
+from sentryagent_idp.runtime import variables
 from sentryagent_idp.serve import prepare
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
@@ -125,16 +125,16 @@ def test_unknown_variable_is_a_warning(folder):
     assert "s3cret" not in str(logged)
 
 
-def test_secret_from_a_pipe(folder):
-    """The file is read once, so that it may be one of `<(…)` in a shell."""
+def test_the_file_of_a_secret_is_read_once(folder, monkeypatch):
+    """It may be a pipe, such as `<(…)` in a shell."""
     run("migrate")
-    os.mkfifo(folder / "key")
-    texts = ("k" * 32, "")  # a second reading would get nothing
-    Thread(target=lambda: [*map((folder / "key").write_text, texts)], daemon=True).start()
+    (folder / "key").write_text("k" * 32)
+    read, reading = [], variables.secret
+    monkeypatch.setattr(variables, "secret", lambda path: read.append(path) or reading(path))
 
     listed = run("keys", "list", KEY_ENCRYPTION_KEY_FILE="key")
 
-    assert (listed.exit_code, listed.stderr) == (0, "")
+    assert (listed.exit_code, listed.stderr, read) == (0, "", ["key"])
 
 
 @pytest.mark.parametrize("by_flag", [True, False])
