@@ -36,7 +36,7 @@ class Check:
 def doctor(database_url: str | None) -> None:
     """Check settings, database, encryption, policies, issuers and clock; exit code 1 where a check fails."""
     with one_line_errors():
-        logs.configure("error")
+        logs.silence()
         checks = list(_checks(os.environ, database_url))
     for check in checks:
         click.echo(f"{check.state:<4}  {check.subject}: {check.text}")

@@ -9,6 +9,7 @@ FILE = "_FILE"
 
 _MAX_SECRET_LENGTH = 64 * 1024
 _SHORT = 4
+_FAR = 99
 _SERVICE_LINK = re.compile(
     r"\w+_SERVICE_(HOST|PORT(_\w+)?)=.*|\w+_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=.*|=(tcp|udp|sctp)://.*)"
 )
@@ -49,9 +50,6 @@ def meant(name: str, prefix: str, settings: Collection[str]) -> list[str]:
     ranked = sorted((_mistakes(found, it.removeprefix(prefix)), it) for it in settings)
     nearest = ranked[0][0] if ranked else _FAR
     return [it for mistakes, it in ranked if mistakes == nearest < _FAR]
-
-
-_FAR = 99
 
 
 def _mistakes(found: str, wanted: str) -> int:
