@@ -59,7 +59,9 @@ def test_created_service_has_every_field(provider):
 
 def test_list(provider):
     """Oldest first, or the one that has exactly this identifier."""
-    first, second = create(provider).json, create(provider, identifier=B).json
+    first = create(provider).json
+    provider.clock.advance(1)
+    second = create(provider, identifier=B).json
 
     assert good(provider.get(SERVICES)) == {"data": [first, second], "total": 2, "page": 1, "limit": 20}
     assert good(provider.get(f"{SERVICES}?identifier={B}"))["data"] == [second]
