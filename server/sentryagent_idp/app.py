@@ -2,7 +2,7 @@
 
 import secrets
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -73,7 +73,8 @@ class Dependencies:
     """What an application needs of its surroundings; tests hand in their own."""
 
     store: Store
-    issuer_keys: ObservableIssuerKeys
+    issuer_keys: Mapping[str, ObservableIssuerKeys]
+    """By issuer, in the order of the settings."""
     migrations_pending: Callable[[], bool]
     clock: Clock
     rejections: RejectionCounter = field(default_factory=RejectionCounter)
@@ -133,7 +134,7 @@ def token_service(
 
 def _own_names(settings: Settings) -> OwnNames:
     audiences = (settings.token_audience, settings.oidc_audience)
-    return OwnNames(settings.public_url, (*audiences, settings.github_issuer))
+    return OwnNames(settings.public_url, (*audiences, *settings.github_issuers))
 
 
 def _leave_out(error: UnreadableKey) -> None:
@@ -148,14 +149,14 @@ def _use_cases(settings: Settings, dependencies: Dependencies) -> UseCases:
     tokens = token_service(settings, store, keys, clock, rejections)
     verify_id_token = partial(
         id_token.verify,
-        issuer=settings.github_issuer,
+        issuers=dependencies.issuer_keys,
         audience=settings.oidc_audience,
-        keys=dependencies.issuer_keys,
         max_age_seconds=settings.oidc_max_age,
     )
     exchange = Exchange(
         store=store,
         verify_id_token=verify_id_token,
+        github_issuers=settings.github_issuers,
         signing_keys=keys,
         snapshots=SnapshotCache(),
         group_commit=GroupCommit(store, clock),
@@ -173,9 +174,9 @@ def _use_cases(settings: Settings, dependencies: Dependencies) -> UseCases:
         key_sets=PublishedKeys(store, keys),
         authentication=tokens.authentication,
         exchange=exchange,
-        policies=PolicyAdmin(store, auditor, clock, uuid.uuid4, settings.github_issuer),
+        policies=PolicyAdmin(store, auditor, clock, uuid.uuid4, settings.github_issuers),
         services=ServiceAdmin(store, auditor, clock, uuid.uuid4, _own_names(settings)),
-        simulation=Simulation(store, verify_id_token, clock, settings.github_issuer),
+        simulation=Simulation(store, verify_id_token, clock, settings.github_issuers),
         registration=Registration(store, auditor, clock, uuid.uuid4),
         credentials=CredentialAdmin(store, auditor, clock, uuid.uuid4, hashing),
         clients=ClientAuthentication(store, clock, rejections, hashing),

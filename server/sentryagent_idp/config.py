@@ -1,7 +1,7 @@
 """The provider's configuration: read once, from a mapping and the command line's flags, into a frozen object."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -18,9 +18,21 @@ from pydantic import (
     model_validator,
 )
 
+from sentryagent_idp.errors import ConfigurationError
+from sentryagent_idp.runtime import variables
 from sentryagent_idp.runtime.addresses import Network, is_loopback, network
 
 PREFIX = "SENTRYAGENT_"
+
+_VARIABLES_OF_OTHERS = frozenset(
+    f"{PREFIX}{name}"
+    for name in (
+        *("ADMIN_TOKEN", "AGENT_ID", "AGENT_NAME", "API_URL"),
+        *("CLIENT_ID", "CLIENT_SECRET", "TOKEN", "URL"),
+        *("FAULT_LOAD", "INPUTS", "PROPERTY_EXAMPLES", "SOAK_SECONDS", "TEST_REQUIRE", "UPDATE_MESSAGES"),
+    )
+)
+"""Those of the project's other programs, recipes and tests."""
 
 _AUDIENCES_OF_OTHERS = frozenset(
     {
@@ -36,12 +48,11 @@ _AUDIENCES_OF_OTHERS = frozenset(
         "octo-sts.dev",
     }
 )
+GITHUB_ISSUER = "https://token.actions.githubusercontent.com"
+_NOT_AN_ISSUER = frozenset({"github.com", "www.github.com", "api.github.com"})
+_DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 _HOSTS_OF_OTHERS = (".github.com", ".iam.googleapis.com")
 """GitHub's default audience is `https://github.com/OWNER`; Google's are paths under its IAM host."""
-
-
-class ConfigurationError(Exception):
-    """A setting is wrong; the message is one line that names the variable and what to write instead."""
 
 
 def _web_url(text: str) -> str:
@@ -57,6 +68,27 @@ def _web_url(text: str) -> str:
     if {"?", "#"} & set(url) or parts.username is not None or parts.port == 0:
         raise ValueError("write it without user, query and fragment")
     return url
+
+
+def _issuer(text: str) -> str:
+    """An issuer as its tokens have it; `iss` is compared exactly, so another spelling would refuse every token."""
+    url = _web_url(text)
+    parts = urlsplit(url)
+    netloc = parts.netloc.lower().removesuffix(_DEFAULT_PORTS[parts.scheme])
+    exact = f"{parts.scheme}://{netloc}{parts.path.partition('/.well-known')[0].rstrip('/')}"
+    if parts.hostname in _NOT_AN_ISSUER:
+        exact = GITHUB_ISSUER
+    if url != exact:
+        raise ValueError(f"write the issuer as it is in the tokens: {exact}")
+    return url
+
+
+def issuers(text: str) -> tuple[str, ...]:
+    """The issuers in a list, the first of which new policies get; raises `ValueError` with advice."""
+    found = tuple(_issuer(part.strip()) for part in text.split(","))
+    if len(set(found)) < len(found):
+        raise ValueError("an issuer is there twice; write each once")
+    return found
 
 
 def _unpadded(text: str) -> str:
@@ -113,7 +145,10 @@ EncryptionKey = Annotated[SecretStr, AfterValidator(_encryption_key)]
 
 
 class Settings(BaseModel):
-    """What the contract's table of variables says; times are in seconds, `audit_retention` in days."""
+    """What the contract's table of variables says; times are in seconds, `audit_retention` in days.
+
+    A setting without a repr is a secret, which a file may hold: `SENTRYAGENT_…_FILE` names it.
+    """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
@@ -127,12 +162,14 @@ class Settings(BaseModel):
     public_url: WebUrl = ""
     token_audience: Unpadded = Field("", validate_default=False)
     oidc_audience: Annotated[Unpadded, AfterValidator(_unshared)] = ""
-    github_issuer: WebUrl = "https://token.actions.githubusercontent.com"
+    github_issuers: Annotated[tuple[str, ...], BeforeValidator(issuers)] = Field(
+        (GITHUB_ISSUER,), alias="github_issuer"
+    )
     oidc_max_age: Number = Field(600, ge=1)
     token_ttl: Number = Field(3600, ge=1, le=86_400)
     signing_alg: Literal["ES256", "RS256", "EdDSA"] = "ES256"
-    key_encryption_key: EncryptionKey | None = None
-    key_encryption_key_previous: EncryptionKey | None = None
+    key_encryption_key: EncryptionKey | None = Field(None, repr=False)
+    key_encryption_key_previous: EncryptionKey | None = Field(None, repr=False)
     rate_limit: Number = Field(600, ge=0)
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = ()
     explain: Annotated[bool, BeforeValidator(_switch)] = True
@@ -149,7 +186,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _issuers_differ(self) -> Self:
         """Our tokens must never be acceptable where GitHub's are expected (federation-security B15)."""
-        if self.public_url == self.github_issuer:
+        if self.public_url in self.github_issuers:
             raise ValueError("it equals the GitHub issuer; the provider needs a URL of its own")
         return self
 
@@ -176,12 +213,15 @@ class Settings(BaseModel):
 
         Raises `ConfigurationError` for the first wrong value.
         """
-        variables = {name: PREFIX + name.upper() for name in cls.model_fields}
-        given = {name: environ[variable] for name, variable in variables.items() if variable in environ}
-        given |= {name: str(value) for name, value in (flags or {}).items() if value is not None}
+        _refuse_misspelt(environ)
+        given = {name: str(value) for name, value in (flags or {}).items() if value is not None}
+        sources = dict(_sources(environ)) | {name: _VARIABLES[name] for name in given}
+        given = {
+            name: _text(environ, source) for name, source in sources.items() if name not in given
+        } | given
         empty = next((name for name, value in given.items() if not value), None)
         if empty:
-            raise ConfigurationError(f"{variables[empty]} is empty: give it a value, or unset it")
+            raise ConfigurationError(f"{sources[empty]} is empty: give it a value, or unset it")
         try:
             return cls.model_validate(given)
         except ValidationError as error:
@@ -189,4 +229,45 @@ class Settings(BaseModel):
             # What was not given is derived from the public URL.
             name = next((field for field in given if field in first["loc"]), "public_url")
             reason = first["msg"].removeprefix("Value error, ")
-            raise ConfigurationError(f"{variables[name]}: {reason}") from error
+            raise ConfigurationError(f"{sources.get(name, _VARIABLES[name])}: {reason}") from error
+
+
+_VARIABLES = {
+    field.alias or name: PREFIX + (field.alias or name).upper()
+    for name, field in Settings.model_fields.items()
+}
+_SECRETS = frozenset(name for name, field in Settings.model_fields.items() if not field.repr)
+_NAMES = (*_VARIABLES.values(), *(_VARIABLES[name] + variables.FILE for name in sorted(_SECRETS)))
+
+
+def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """The variables `SENTRYAGENT_…` that nothing of this project reads."""
+    return variables.unknown(environ, PREFIX, _VARIABLES_OF_OTHERS.union(_NAMES))
+
+
+def _refuse_misspelt(environ: Mapping[str, str]) -> None:
+    """A setting that is not read may be one that protects, such as the trusted proxies."""
+    for name in unknown_variables(environ):
+        meant = variables.meant(name, PREFIX, _NAMES)
+        if meant:
+            raise ConfigurationError(f"{name} is not a setting; write {' or '.join(meant)}")
+
+
+def _sources(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Each setting that the environment has, with the variable that has it or names its file."""
+    for name, variable in _VARIABLES.items():
+        candidates = (variable, variable + variables.FILE) if name in _SECRETS else (variable,)
+        found = [it for it in candidates if it in environ]
+        if len(found) > 1:
+            raise ConfigurationError(f"{' and '.join(found)} are both set; unset one of them")
+        yield from ((name, it) for it in found)
+
+
+def _text(environ: Mapping[str, str], variable: str) -> str:
+    value = environ[variable]
+    if not value or not variable.endswith(variables.FILE):
+        return value
+    try:
+        return variables.secret(value)
+    except variables.UnreadableSecret as error:
+        raise ConfigurationError(f"{variable}: {error}") from error

@@ -7,6 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 
+class ConfigurationError(Exception):
+    """A setting is wrong; the message is one line that names the variable and what to write instead."""
+
+
 class AdminRefused(Exception):
     """The command line is asked for what cannot be done; the message is one line that says why and what to do."""
 

@@ -49,6 +49,12 @@ class Policies(Protocol):
     def page(self, wanted: PolicyFilter, *, page: int, limit: int) -> Page[TrustPolicy]:
         """One page by `created_at`, then `id`."""
 
+    def count_by_issuer(self) -> Mapping[str, int]:
+        """How many policies each issuer has."""
+
+    def of_issuer(self, issuer: str) -> Sequence[TrustPolicy]:
+        """All policies of an issuer, oldest first; inside a write transaction their rows stay locked until the end."""
+
     def derived_from(self, policy_id: UUID) -> Sequence[TrustPolicy]:
         """The policies that were written for agents registered under this bootstrap policy, oldest first.
 
@@ -132,6 +138,9 @@ class Agents(Protocol):
 
     def replace(self, agent: Agent) -> None:
         """Store the agent's new content under its id; raises as `add`."""
+
+    def move_issuer(self, source: str, target: str) -> None:
+        """Let repositories of `target` have the agents that those of `source` registered."""
 
 
 class Credentials(Protocol):

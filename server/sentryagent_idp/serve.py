@@ -5,9 +5,9 @@ import os
 import resource
 import socket
 import threading
+from collections.abc import Mapping, Sequence
 from functools import partial
 
-import httpx
 import structlog
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -16,8 +16,9 @@ from granian.server import Server
 from sentryagent_idp.app import Dependencies, create_app, utc_now
 from sentryagent_idp.concurrency.loop import RsgiApplication
 from sentryagent_idp.concurrency.request_greenlet import off_loop
-from sentryagent_idp.config import Settings
+from sentryagent_idp.config import Settings, unknown_variables
 from sentryagent_idp.github.issuer_keys import GithubIssuerKeys
+from sentryagent_idp.github.network import Network
 from sentryagent_idp.runtime import granian_workarounds, logs, metrics, periodic
 from sentryagent_idp.runtime.ids import uuid7
 from sentryagent_idp.store import schema
@@ -26,6 +27,7 @@ from sentryagent_idp.store.url import parse, sqlite_file
 from sentryagent_idp.use_cases import published_settings, sealing
 from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.housekeeping import Housekeeping
+from sentryagent_idp.use_cases.issuers import other_issuers
 from sentryagent_idp.use_cases.key_ring import ensure_signing_key
 from sentryagent_idp.use_cases.rejections import RejectionAudit
 from sentryagent_idp.use_cases.signing_keys import RetiredKeys
@@ -53,11 +55,13 @@ class UnusableAddress(Exception):
 def serve(settings: Settings) -> None:
     """Migrate, make a signing key where there is none, and serve until SIGTERM; in-flight requests are finished.
 
-    Raises `UnusableAddress`, `DatabaseUnavailable`, `SchemaError`, `DatabaseUrlError`.
+    Raises `ConfigurationError`, `UnusableAddress`, `DatabaseUnavailable`, `SchemaError`, `DatabaseUrlError`.
     """
     logs.configure(settings.log_level)
+    Network.from_environ(os.environ)
     address = _address(settings.host, settings.port)
     prepare(settings)
+    _warn_of_unknown_variables(os.environ)
     workers = settings.workers or os.cpu_count() or 1
     log.info(
         "listening",
@@ -106,11 +110,28 @@ def prepare(settings: Settings) -> None:
     _warn_of_other_readers(settings.database_url)
     with Database(settings.database_url) as store:
         ensure_signing_key(store, settings.signing_alg, settings.passphrases, utc_now)
+        _warn_of_other_issuers(store, settings.github_issuers)
         published_settings.save(store, public_url=settings.public_url, token_audience=settings.token_audience)
     if not settings.passphrases:
         log.warning(
             "private keys are stored in clear, also in backups of the database; "
             "set SENTRYAGENT_KEY_ENCRYPTION_KEY to encrypt them"
+        )
+
+
+def _warn_of_unknown_variables(environ: Mapping[str, str]) -> None:
+    for name in unknown_variables(environ):
+        log.warning("a variable is not one of this program; correct its name, or unset it", variable=name)
+
+
+def _warn_of_other_issuers(store: Database, issuers: Sequence[str]) -> None:
+    others = other_issuers(store, issuers)
+    if others:
+        log.warning(
+            "policies belong to issuers that are not configured, and match nothing; add the issuers to "
+            "SENTRYAGENT_GITHUB_ISSUER, or run `sentryagent-idp policies move-issuer`",
+            policies=sum(others.values()),
+            issuers=others,
         )
 
 
@@ -127,8 +148,13 @@ def load(settings: Settings) -> RsgiApplication:
     granian_workarounds.hear_sigterm()
     logs.configure(settings.log_level)
     store = Database(settings.database_url)
-    issuer_keys = GithubIssuerKeys(settings.github_issuer, httpx.Client(), off_loop=off_loop)
-    issuer_keys.warm_up()
+    network = Network.from_environ(os.environ)
+    issuer_keys = {
+        issuer: GithubIssuerKeys(issuer, network.client(issuer), off_loop=off_loop)
+        for issuer in settings.github_issuers
+    }
+    for keys in issuer_keys.values():
+        keys.warm_up()
     dependencies = Dependencies(store, issuer_keys, lambda: not store.is_prepared(), utc_now)
     keeper = Housekeeping(store, utc_now, settings.audit_retention)
     auditor = Auditor(utc_now, uuid7)
@@ -149,7 +175,8 @@ def load(settings: Settings) -> RsgiApplication:
 
 
 def _note_issuer_keys(dependencies: Dependencies) -> None:
-    dependencies.metrics.issuer_keys(dependencies.issuer_keys.status()["ageSeconds"])
+    ages = [keys.status()["ageSeconds"] for keys in dependencies.issuer_keys.values()]
+    dependencies.metrics.issuer_keys(None if None in ages else max(ages))
 
 
 def _address(host: str, port: int) -> str:

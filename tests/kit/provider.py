@@ -95,7 +95,7 @@ class Provider:
         database = {"SENTRYAGENT_DATABASE_URL": self.url}
         self.settings = Settings.from_environ(self.usual | database | self.environ)
         dependencies = Dependencies(
-            self.store, self.keys, lambda: not schema.is_prepared(self.url), self.clock
+            self.store, self.keys_by_issuer(), lambda: not schema.is_prepared(self.url), self.clock
         )
         self.rejections = dependencies.rejections
         self.metrics = dependencies.metrics
@@ -103,6 +103,10 @@ class Provider:
         self.exchange_use_case = self.app.extensions["sentryagent"].exchange
         self.http = self.app.test_client()
         self.admin = self.admin_headers()
+
+    def keys_by_issuer(self) -> dict[str, Any]:
+        """The keys of each issuer of the settings: the same, since GitHub's tokens are made by one ring."""
+        return dict.fromkeys(self.settings.github_issuers, self.keys)
 
     def with_settings(self, **variables: str) -> Self:
         """A second process on the same database, with `SENTRYAGENT_<NAME>` variables."""

@@ -184,8 +184,12 @@ _PolicyConditions: Any = create_model("_PolicyConditions", __base__=Body, **_PUB
 
 
 class PolicyBody(_PolicyConditions):  # type: ignore[misc]  # made of the conditions' declarations
-    """`POST` and `PUT /oidc/trust-policies`; `maxTtl` is in seconds."""
+    """`POST` and `PUT /oidc/trust-policies`; `maxTtl` is in seconds.
 
+    `issuer` is one of those that are configured, the first if it is left out.
+    """
+
+    issuer: str | None = None
     repository_id: NumericId | None = None
     repository_owner_id: NumericId | None = None
     max_ttl: Lifetime | None = None
@@ -270,6 +274,7 @@ class RunClaims(BaseModel):
     event_name: str
     ref_type: str | None = None
     sha: str | None = None
+    iss: str | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -16,6 +16,7 @@ from sentryagent_idp.cli.common import (
     database_option,
     fail,
     prepared,
+    remark,
     scope_option,
     table,
 )
@@ -194,10 +195,7 @@ def _show_signing_key(admin: KeyAdmin, signing: StoredKey) -> None:
     click.echo(f"{signing.kid} signs now")
     seconds = admin.unseen_for(signing)
     if seconds:
-        click.echo(
-            f"sentryagent-idp: this key was published so lately that verifiers may not know it for {seconds} s more",
-            err=True,
-        )
+        remark(f"this key was published so lately that verifiers may not know it for {seconds} s more")
 
 
 def _show_secret(client: AdminClient, secret: str, *, as_json: bool) -> None:

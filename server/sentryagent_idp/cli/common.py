@@ -8,10 +8,10 @@ from typing import NoReturn
 
 import click
 
-from sentryagent_idp.config import PREFIX, ConfigurationError, Settings
+from sentryagent_idp.config import PREFIX, Settings
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.audit import RequestContext
-from sentryagent_idp.errors import AdminRefused, DatabaseUnavailable
+from sentryagent_idp.errors import AdminRefused, ConfigurationError, DatabaseUnavailable
 from sentryagent_idp.ports import Store
 from sentryagent_idp.runtime.ids import uuid7
 from sentryagent_idp.tokens.signing_key import UnreadableKey
@@ -56,7 +56,8 @@ def prepared(database_url: str | None) -> Iterator[tuple[Settings, Store]]:
             unset = {
                 name: value for name, value in published.items() if PREFIX + name.upper() not in os.environ
             }
-            yield Settings.from_environ(os.environ, flags | unset), store
+            # Not read again: the file of a secret may be a pipe.
+            yield settings.model_copy(update=unset), store
 
 
 def command_context() -> RequestContext:
@@ -80,9 +81,14 @@ def one_line_errors() -> Iterator[None]:
         fail(f"SENTRYAGENT_DATABASE_URL: {error.message}")
 
 
+def remark(text: str) -> None:
+    """Tell the admin something on stderr; the command goes on."""
+    click.echo(f"sentryagent-idp: {text}", err=True)
+
+
 def fail(reason: str) -> NoReturn:
     """End the command: one line, exit code 2."""
-    click.echo(f"sentryagent-idp: {' '.join(reason.split())}", err=True)
+    remark(" ".join(reason.split()))
     sys.exit(2)
 
 

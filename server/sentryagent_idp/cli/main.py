@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from sentryagent_idp.cli import admin
+from sentryagent_idp.cli import admin, policies
 from sentryagent_idp.cli.common import (
     admin_scopes,
     command_context,
@@ -20,6 +20,7 @@ from sentryagent_idp.cli.common import (
     scope_option,
     table,
 )
+from sentryagent_idp.cli.doctor import doctor
 from sentryagent_idp.config import Settings
 from sentryagent_idp.domain.caller import ADMIN_CLI
 
@@ -62,19 +63,17 @@ def migrate(database_url: str | None) -> None:
 @main.command("copy-database")
 @click.option("--from", "source", metavar="URL", required=True, help="The database that is left.")
 @click.option(
-    "--to",
-    "target",
-    metavar="URL",
-    envvar="SENTRYAGENT_DATABASE_URL",
-    required=True,
-    help="An empty one; its schema is made (SENTRYAGENT_DATABASE_URL).",
+    "--to", "target", metavar="URL", help="An empty one; its schema is made (SENTRYAGENT_DATABASE_URL)."
 )
-def copy_database(source: str, target: str) -> None:
+def copy_database(source: str, target: str | None) -> None:
     """Copy all data, such as from SQLite to PostgreSQL; stop every replica first."""
     with one_line_errors():
         from sentryagent_idp.store import copying
 
-        copied = copying.copy_database(source, target)
+        settings = Settings.from_environ(os.environ)
+        if target is None and "database_url" not in settings.model_fields_set:
+            fail("--to: name the database to copy into, or set SENTRYAGENT_DATABASE_URL")
+        copied = copying.copy_database(source, target or settings.database_url)
     rows = [(name, str(count)) for name, count in copied.items()]
     click.echo(table(("table", "rows"), rows))
 
@@ -120,5 +119,5 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-for group in (admin.keys, admin.clients, admin.audit):
-    main.add_command(group)
+for command in (admin.keys, admin.clients, admin.audit, policies.policies, doctor):
+    main.add_command(command)

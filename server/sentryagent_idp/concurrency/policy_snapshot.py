@@ -6,9 +6,18 @@ from datetime import datetime
 from threading import Lock
 from uuid import UUID
 
+import msgspec
+
 from sentryagent_idp.domain.agent import AgentStatus
 from sentryagent_idp.domain.identity import WorkflowIdentity
-from sentryagent_idp.domain.trust_policy import Decision, TrustPolicy, decide
+from sentryagent_idp.domain.trust_policy import (
+    Allowed,
+    Decision,
+    DenialReason,
+    Denied,
+    TrustPolicy,
+    decide,
+)
 from sentryagent_idp.ports import Transaction
 
 _MOST_POLICIES = 10_000
@@ -30,6 +39,16 @@ class PolicySnapshot:
     agent_is_active: bool
     service_ttls: Mapping[str, int | None] = field(default_factory=dict)
     """The `max_ttl` of the services that the policies grant, by identifier."""
+    stranded: Sequence[TrustPolicy] = ()
+    """Policies of the repository's name under issuers that are not configured: they let nobody in, and explain a refusal."""
+
+    is_of_default_issuer: bool = True
+    """Whether the issuer is the one of policies that name none."""
+
+    @property
+    def size(self) -> int:
+        """How many policies it holds."""
+        return len(self.policies) + len(self.stranded)
 
     def is_current(self, fingerprints: Mapping[tuple[str, str], Hashable]) -> bool:
         """Whether the database, which has these fingerprints, still says the same."""
@@ -37,29 +56,52 @@ class PolicySnapshot:
 
     def decide(self, identity: WorkflowIdentity, now: datetime, service: str | None = None) -> Decision:
         """The decision on a run of the repository, which asks for a token for a service or for our own API."""
+        decision = self._decide(self.policies, identity, now, service)
+        if isinstance(decision, Denied):
+            return msgspec.structs.replace(
+                decision,
+                is_stranded=bool(self.stranded) and self._is_explained(decision, identity, now, service),
+                is_of_default_issuer=self.is_of_default_issuer,
+            )
+        return decision
+
+    def _decide(
+        self, policies: Sequence[TrustPolicy], identity: WorkflowIdentity, now: datetime, service: str | None
+    ) -> Decision:
         return decide(
-            self.policies,
-            identity,
-            self.agent_id,
-            now,
-            agent_is_active=self.agent_is_active,
-            service=service,
+            policies, identity, self.agent_id, now, agent_is_active=self.agent_is_active, service=service
         )
 
+    def _is_explained(
+        self, denied: Denied, identity: WorkflowIdentity, now: datetime, service: str | None
+    ) -> bool:
+        """Whether the name has no other policies, or one of the stranded would let the run in under its own issuer."""
+        if denied.reason is DenialReason.IDENTITY_CHANGED or not denied.agent_is_active:
+            return False
+        issuers = {policy.issuer for policy in self.stranded}
+        runs = (msgspec.structs.replace(identity, issuer=issuer) for issuer in issuers)
+        decisions = (self._decide(self.stranded, run, now, service) for run in runs)
+        return not denied.evaluations or any(isinstance(decision, Allowed) for decision in decisions)
 
-def read_snapshot(tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None) -> PolicySnapshot:
-    """The policies and the state of the agent in this transaction."""
+
+def read_snapshot(
+    tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None, issuers: Sequence[str]
+) -> PolicySnapshot:
+    """The policies and the state of the agent in this transaction; `issuers` are the configured ones, the default first."""
     repository = (identity.issuer, identity.repository_key)
     # First: what others change from here on is in the policies, but never only in the fingerprint.
-    fingerprint = tx.policies.fingerprints([identity.repository_key]).get(repository)
+    fingerprints = tx.policies.fingerprints([identity.repository_key])
     policies = tx.policies.for_repository(*repository)
+    others = (name for name in fingerprints if name[0] not in issuers)
     return PolicySnapshot(
         *repository,
         agent_id=agent_id,
-        fingerprint=fingerprint,
+        fingerprint=fingerprints.get(repository),
         policies=policies,
         agent_is_active=agent_is_active(tx, agent_id),
         service_ttls=tx.services.max_ttls({grant.service for policy in policies for grant in policy.grants}),
+        is_of_default_issuer=identity.issuer == issuers[0],
+        stranded=[policy for name in others for policy in tx.policies.for_repository(*name)],
     )
 
 
@@ -89,10 +131,10 @@ class SnapshotCache:
         with self._lock:
             self._forget(key)
             self._held[key] = snapshot
-            self._policies += len(snapshot.policies)
+            self._policies += snapshot.size
             while self._policies > _MOST_POLICIES:
                 self._forget(next(iter(self._held)))
 
     def _forget(self, key: _Key) -> None:
         forgotten = self._held.pop(key, None)
-        self._policies -= len(forgotten.policies) if forgotten else 0
+        self._policies -= forgotten.size if forgotten else 0

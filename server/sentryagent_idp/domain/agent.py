@@ -33,11 +33,23 @@ class AgentStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RegisteredBy:
-    """The repository whose bootstrap token created an agent; only `repository_id` decides."""
+    """The repository whose bootstrap token created an agent; only `repository_id` decides, among those of its issuer.
+
+    `issuer` is `None` if it was not known.
+    """
 
     provider: str
     repository: str
     repository_id: str
+    issuer: str | None = None
+
+    def is_repository_of(self, caller: Caller) -> bool:
+        """Whether a bootstrap token was issued to this repository.
+
+        GitHubs give out the same ids (federation-security B16). A token names its issuer if several are configured.
+        """
+        is_of_issuer = caller.issuer is None or self.issuer in {None, caller.issuer}
+        return self.repository_id == caller.repository_id and is_of_issuer
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +95,7 @@ class Credential:
 class AgentFilter:
     """What a list of agents is narrowed to.
 
-    `email` is compared without case. The last two are the caller's own limits, never a client's wish:
+    `email` is compared without case. The last three are the caller's own limits, never a client's wish:
     a repository sees the agents that it registered, an agent sees itself.
     """
 
@@ -92,6 +104,7 @@ class AgentFilter:
     status: AgentStatus | None = None
     email: str | None = None
     registered_by_repository_id: str | None = None
+    registered_by_issuer: str | None = None
     agent_id: UUID | None = None
 
 
@@ -109,7 +122,7 @@ def may_see(caller: Caller, agent: Agent) -> bool:
     if caller.kind is CallerKind.AGENT:
         return agent.agent_id == caller.agent_id
     if caller.kind is CallerKind.BOOTSTRAP:
-        return agent.registered_by is not None and agent.registered_by.repository_id == caller.repository_id
+        return agent.registered_by is not None and agent.registered_by.is_repository_of(caller)
     return True
 
 

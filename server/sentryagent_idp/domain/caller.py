@@ -66,6 +66,11 @@ class Caller:
         """The repository (GitHub's immutable id) that a bootstrap token speaks for."""
         return self.provenance.get("repository_id") if self.kind is CallerKind.BOOTSTRAP else None
 
+    @property
+    def issuer(self) -> str | None:
+        """The issuer of the run that a bootstrap token was issued to, if there were several at that time."""
+        return self.provenance.get("issuer") if self.kind is CallerKind.BOOTSTRAP else None
+
     def holds(self, scope: str) -> bool:
         """Whether the token's scopes allow what `scope` stands for."""
         return scopes.satisfies(self.scopes, scope)

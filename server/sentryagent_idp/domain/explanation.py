@@ -15,6 +15,11 @@ from sentryagent_idp.domain.trust_policy import DenialReason, Denied, Evaluation
 
 MAX_NEAREST = 3
 
+# The issuer is not named: on another one, a stranger may have the repository's name.
+_STRANDED = (
+    "policies of that name belong to an issuer that this provider is not configured for; have an admin add it to "
+    "SENTRYAGENT_GITHUB_ISSUER, or move them with `sentryagent-idp policies move-issuer`."
+)
 _ALWAYS_SHOWN = ("repository", "repository_id", "repository_owner_id", "ref", "ref_type", "event_name")
 _REF_CONDITIONS = frozenset({"branch", "tag", "ref"})
 _CAUSES = frozenset(
@@ -38,16 +43,22 @@ def message(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -
                 "send the ID token that GitHub issued to the job, which has it."
             )
         case DenialReason.BRANCH_NOT_PERMITTED:
+            remedy = f"run from {_covered_refs(denied.evaluations)}, or have an admin add a policy."
             return (
-                f"Branch not permitted: no trust policy of {repository} covers {identity.ref or 'a run without a ref'}; "
-                f"run from {_covered_refs(denied.evaluations)}, or have an admin add a policy."
+                f"Branch not permitted: no trust policy of {repository} covers {identity.ref or 'a run without a ref'}"
+                f"{_remedied(denied, remedy)}"
             )
         case DenialReason.SERVICE_NOT_PERMITTED:
+            remedy = "ask for one of details.permitted, or have an admin add the service to the `grants` of a policy."
             return (
-                f"No trust policy of {repository} grants the agent {agent_id} this service; ask for one of "
-                "details.permitted, or have an admin add the service to the `grants` of a policy."
+                f"No trust policy of {repository} grants the agent {agent_id} this service"
+                f"{_remedied(denied, remedy)}"
             )
     return f"Trust policy violation: {_violation(denied, identity, agent_id)}"
+
+
+def _remedied(denied: Denied, remedy: str) -> str:
+    return f", but {_STRANDED}" if denied.is_stranded else f"; {remedy}"
 
 
 def _covered_refs(evaluations: Iterable[Evaluation]) -> str:
@@ -61,6 +72,8 @@ def _covered_refs(evaluations: Iterable[Evaluation]) -> str:
 def _violation(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> str:
     if not denied.agent_is_active:
         return f"the agent {agent_id} is unknown or not active; check the agentId, or have an admin reactivate it."
+    if denied.is_stranded:
+        return f"no trust policy of {identity.repository} lets this run in, but {_STRANDED}"
     if not denied.evaluations:
         advice = ", such as details.suggestedPolicy" if suggested_policy(denied, identity, agent_id) else ""
         return (

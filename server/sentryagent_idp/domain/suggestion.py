@@ -48,6 +48,7 @@ def suggested_policy(
     return {
         "provider": identity.provider,
         "repository": identity.repository,
+        **({} if denied.is_of_default_issuer else {"issuer": identity.issuer}),
         **({"agentId": str(agent_id)} if agent_id else {}),
         **conditions.by_json_name(wanted),
         "repositoryId": identity.repository_id,

@@ -130,11 +130,17 @@ class Allowed(msgspec.Struct, frozen=True):
 
 
 class Denied(msgspec.Struct, frozen=True):
-    """No policy lets the run in; `agent_is_active` is as it was given to `decide`."""
+    """No policy lets the run in; `agent_is_active` is as it was given to `decide`.
+
+    `is_stranded` means that the policies which could let the run in belong to an issuer that is not configured,
+    `is_of_default_issuer` that a policy which names no issuer is one of the run's.
+    """
 
     reason: DenialReason
     evaluations: tuple[Evaluation, ...]
     agent_is_active: bool = True
+    is_stranded: bool = False
+    is_of_default_issuer: bool = True
 
 
 Decision = Allowed | Denied

@@ -40,6 +40,8 @@ OPTIONAL_STRINGS = OPTIONAL_CLAIMS
 _MAX_STRING_LENGTH = 4 * 1024
 """Characters of a claim that is compared or is a key; a ref has up to 700. `sub`, which may be made of others, is neither."""
 
+_MAX_SHOWN_LENGTH = 100
+
 _MAX_TIME = 253_402_300_709
 """90 s before the end of the year 9999, where the calendar ends: how long a used `jti` is kept after `exp` fits in."""
 
@@ -78,17 +80,18 @@ class IssuerKeys(Protocol):
 
 
 def verify(
-    unverified_token: str, *, issuer: str, audience: str, keys: IssuerKeys, now: int, max_age_seconds: int
+    unverified_token: str, *, issuers: Mapping[str, IssuerKeys], audience: str, now: int, max_age_seconds: int
 ) -> SignedClaims:
-    """The claims of a token that GitHub signed for us, at `now` (seconds since the epoch).
+    """The claims of a token that one of the `issuers` signed for us, at `now` (seconds since the epoch).
 
+    A token is checked with the keys of the issuer that it names, and with no others (federation-security B16).
     The order of the checks is part of the interface: the first that fails names the `reason`.
     Raises `InvalidOidcToken`, and `IssuerUnavailable` where there is no key to check with.
     """
     token = read(unverified_token)
     _check_type(token)
     _check_algorithm(token)
-    _check_issuer(token, issuer)
+    keys = _keys_of_issuer(token, issuers)
     _check_signature(token, keys.find(token.kid))
     _check_presence(token)
     _check_audience(token, audience)
@@ -152,12 +155,24 @@ def _check_algorithm(token: UnverifiedJwt) -> None:
         )
 
 
-def _check_issuer(token: UnverifiedJwt, issuer: str) -> None:
-    if token.claims.get("iss") != issuer:
+def _keys_of_issuer(token: UnverifiedJwt, issuers: Mapping[str, IssuerKeys]) -> IssuerKeys:
+    keys = issuers.get(token.claims.get("iss", ""))
+    if keys is None:
+        # The name that the token gives is anybody's text: shown to its sender, and not part of the message, which is logged.
         raise InvalidOidcToken(
             "wrong_issuer",
-            f"The token must come from {issuer}, the issuer that this provider trusts; ask its operator for another.",
+            f"The token must come from {' or '.join(issuers)}, which this provider trusts; if its issuer is right, "
+            "ask the operator to add it to SENTRYAGENT_GITHUB_ISSUER.",
+            {"issuer": _shortened(token.claims.get("iss")), "expectedIssuers": list(issuers)},
         )
+    return keys
+
+
+def _shortened(text: str | None) -> str | None:
+    if text is None:
+        return None
+    shown = "".join(filter(str.isprintable, text))
+    return shown if len(shown) <= _MAX_SHOWN_LENGTH else f"{shown[:_MAX_SHOWN_LENGTH]}…"
 
 
 def _check_signature(token: UnverifiedJwt, key: RSAPublicKey) -> None:

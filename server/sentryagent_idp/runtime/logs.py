@@ -26,6 +26,11 @@ def configure(level: str) -> None:
     )
 
 
+def silence() -> None:
+    """Log nothing in this process: a command shows what it found itself."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
 class _Lines(structlog.BytesLogger):
     """Writes lines; one that cannot be written is lost, and the request that it is about goes on.
 

@@ -1,10 +1,10 @@
 """The table of agents."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Index, Table, Text, UniqueConstraint, insert, select, update
+from sqlalchemy import Column, Index, Table, Text, UniqueConstraint, insert, or_, select, update
 from sqlalchemy.engine import Connection, Row
 
 from sentryagent_idp.domain.agent import Agent, AgentFilter, AgentStatus, RegisteredBy
@@ -31,6 +31,7 @@ AGENTS = Table(
     Column("registered_by_provider", Text),
     Column("registered_by_repository", Text),
     Column("registered_by_repository_id", Text),
+    Column("registered_by_issuer", Text),
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
     UniqueConstraint("email_key"),
@@ -39,7 +40,7 @@ AGENTS = Table(
     Index(None, "registered_by_repository_id"),
 )
 
-_REGISTERED_BY = ("provider", "repository", "repository_id")
+_REGISTERED_BY = ("provider", "repository", "repository_id", "issuer")
 
 _T = AGENTS.c
 
@@ -67,7 +68,10 @@ class AgentTable:
         return None if row is None else _agent(row)
 
     def page(self, wanted: AgentFilter, *, page: int, limit: int) -> Page[Agent]:
-        conditions = equal(AGENTS, wanted, case_folded="email")
+        conditions = [*equal(AGENTS, replace(wanted, registered_by_issuer=None), case_folded="email")]
+        if wanted.registered_by_issuer is not None:
+            issuer = _T.registered_by_issuer
+            conditions.append(or_(issuer.is_(None), issuer == wanted.registered_by_issuer))
         order = (_T.created_at, _T.agent_id)
         total, rows = fetch_page(self._connection, AGENTS, conditions, order, page=page, limit=limit)
         return Page([_agent(row) for row in rows], total)
@@ -81,6 +85,10 @@ class AgentTable:
             self._connection.execute(
                 update(AGENTS).where(_T.agent_id == agent.agent_id).values(_values(agent))
             )
+
+    def move_issuer(self, source: str, target: str) -> None:
+        is_of_source = _T.registered_by_issuer == source
+        self._connection.execute(update(AGENTS).where(is_of_source).values(registered_by_issuer=target))
 
 
 def _taken() -> AgentAlreadyExists:
@@ -97,6 +105,6 @@ def _values(agent: Agent) -> dict[str, Any]:
 def _agent(row: Row[Any]) -> Agent:
     values = row._asdict()
     del values["email_key"]
-    provider, repository, repository_id = (values.pop(f"registered_by_{name}") for name in _REGISTERED_BY)
-    registered_by = None if repository_id is None else RegisteredBy(provider, repository, repository_id)
-    return Agent(**values, registered_by=registered_by)
+    registration = {name: values.pop(f"registered_by_{name}") for name in _REGISTERED_BY}
+    is_registered = registration["repository_id"] is not None
+    return Agent(**values, registered_by=RegisteredBy(**registration) if is_registered else None)

@@ -1,9 +1,10 @@
 """The database as the use cases see it: transactions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
+from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from sentryagent_idp.ports import Transaction, WriterBusy
@@ -12,6 +13,7 @@ from sentryagent_idp.store.agents import AgentTable
 from sentryagent_idp.store.audit import AuditTable
 from sentryagent_idp.store.audit_seals import AuditSealTable
 from sentryagent_idp.store.clients import AdminClientTable
+from sentryagent_idp.store.columns import METADATA
 from sentryagent_idp.store.credentials import CredentialTable
 from sentryagent_idp.store.engines import open_engines
 from sentryagent_idp.store.failures import outages
@@ -75,6 +77,25 @@ class Database:
         with outages(), self._engines.reader.begin() as connection:
             return not pending(connection)
 
+    def missing_rights(self) -> str:
+        """What the database's user may not do and the provider needs, such as `INSERT on agents`; empty if it may do all.
+
+        The audit is only added to, unless a retention is set. Raises `DatabaseUnavailable`, also for a file that is
+        read-only.
+        """
+        with outages(to_operator=True), self._engines.turn(), self._engines.writer.begin() as connection:
+            if self.is_local:
+                return ""
+            needed = [
+                (right, table.name) for table in METADATA.sorted_tables for right in _rights(table.name)
+            ]
+            may = text("SELECT has_table_privilege(:table, :right)")
+            return ", ".join(
+                f"{right} on {table}"
+                for right, table in needed
+                if not connection.scalar(may, {"table": table, "right": right})
+            )
+
     def close(self) -> None:
         """Close the connections that are not in use."""
         self._engines.close()
@@ -84,6 +105,10 @@ class Database:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def _rights(table: str) -> Sequence[str]:
+    return ("SELECT", "INSERT") if table.startswith("audit_") else ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
 def _transaction(connection: Connection, *, lock: bool) -> Transaction:

@@ -154,6 +154,13 @@ class PolicyTable:
         )
         return Page([_policy(row) for row in rows], total)
 
+    def count_by_issuer(self) -> Mapping[str, int]:
+        counts = select(_T.issuer, func.count().label("policies")).group_by(_T.issuer).order_by(_T.issuer)
+        return {row.issuer: row.policies for row in self._connection.execute(counts)}
+
+    def of_issuer(self, issuer: str) -> Sequence[TrustPolicy]:
+        return self._locked(select(OIDC_TRUST_POLICIES).where(_T.issuer == issuer).order_by(*_AGE))
+
     def derived_from(self, policy_id: UUID) -> Sequence[TrustPolicy]:
         # A bootstrap policy is never derived. Some have an origin in their row: a PUT could once make them of derived ones.
         is_derived = and_(_T.derived_from == policy_id, _T.agent_id.is_not(None))

@@ -45,13 +45,14 @@ class Registration:
         """
         if caller.kind is CallerKind.AGENT:
             raise Forbidden("An agent cannot register agents; use a bootstrap token or an admin token.")
-        agent = self._new_agent(caller, fields)
         with self.store.write() as tx:
+            bootstrap = _bootstrap_policy(tx, caller)
+            agent = self._new_agent(caller, fields, bootstrap)
             try:
                 tx.agents.add(agent)
             except AgentAlreadyExists as taken:
                 raise _taken(caller, tx.agents.by_email(agent.email)) from taken
-            derived = self._trust(tx, caller, agent)
+            derived = self._trust(tx, bootstrap, agent)
             self.auditor.change(tx, context, Action.AGENT_CREATED, caller, agent, after=agent_record(agent))
             if derived:
                 details = {"derivedFrom": str(derived.derived_from)}
@@ -68,7 +69,12 @@ class Registration:
 
     def page(self, caller: Caller, wanted: AgentFilter, *, page: int, limit: int) -> Page[Agent]:
         """One page of the agents that the caller may see."""
-        visible = replace(wanted, registered_by_repository_id=caller.repository_id, agent_id=caller.agent_id)
+        visible = replace(
+            wanted,
+            registered_by_repository_id=caller.repository_id,
+            registered_by_issuer=caller.issuer,
+            agent_id=caller.agent_id,
+        )
         with self.store.read() as tx:
             return tx.agents.page(visible, page=page, limit=limit)
 
@@ -113,9 +119,9 @@ class Registration:
             tx.agents.replace(ended)
             self.auditor.change(tx, context, Action.AGENT_DECOMMISSIONED, caller, ended)
 
-    def _new_agent(self, caller: Caller, fields: Mapping[str, Any]) -> Agent:
+    def _new_agent(self, caller: Caller, fields: Mapping[str, Any], bootstrap: TrustPolicy | None) -> Agent:
         now = self.clock()
-        repository = _registered_by(caller)
+        repository = _registered_by(caller, bootstrap)
         owner = repository.repository.partition("/")[0] if repository else caller.subject
         return Agent(
             agent_id=self.new_id(),
@@ -126,18 +132,20 @@ class Registration:
             **{**fields, "owner": fields["owner"] or owner},
         )
 
-    def _trust(self, tx: Transaction, caller: Caller, agent: Agent) -> TrustPolicy | None:
+    def _trust(self, tx: Transaction, bootstrap: TrustPolicy | None, agent: Agent) -> TrustPolicy | None:
         """Write the agent's own policy where the bootstrap policy of this token says so."""
         run = agent.registered_by
-        if run is None:
-            return None
-        bootstrap = tx.policies.get(UUID(caller.provenance["policy_id"]))
-        if bootstrap is None or not bootstrap.trust_registered or not bootstrap.is_live(agent.created_at):
+        if (
+            run is None
+            or bootstrap is None
+            or not bootstrap.trust_registered
+            or not bootstrap.is_live(agent.created_at)
+        ):
             return None
         # Since the token was issued, the policy may have been turned to another repository, or pinned to another of
         # the same name: neither of them registered this agent. The exchange pins, so a missing id was removed since.
-        registrar = (repository_key(run.repository), run.repository_id)
-        if (bootstrap.repository_key, bootstrap.repository_id) != registrar:
+        registrar = (run.issuer, repository_key(run.repository), run.repository_id)
+        if (bootstrap.issuer, bootstrap.repository_key, bootstrap.repository_id) != registrar:
             return None
         derived = bootstrap.derived(
             id=self.new_id(),
@@ -151,11 +159,18 @@ class Registration:
         return derived
 
 
-def _registered_by(caller: Caller) -> RegisteredBy | None:
+def _bootstrap_policy(tx: Transaction, caller: Caller) -> TrustPolicy | None:
+    """The policy that a bootstrap token was issued under, if it is still there."""
+    is_bootstrap = caller.kind is CallerKind.BOOTSTRAP
+    return tx.policies.get(UUID(caller.provenance["policy_id"])) if is_bootstrap else None
+
+
+def _registered_by(caller: Caller, bootstrap: TrustPolicy | None) -> RegisteredBy | None:
     if caller.kind is not CallerKind.BOOTSTRAP:
         return None
     run = caller.provenance
-    return RegisteredBy(run["provider"], run["repository"], run["repository_id"])
+    issuer = caller.issuer or (bootstrap.issuer if bootstrap else None)
+    return RegisteredBy(run["provider"], run["repository"], run["repository_id"], issuer)
 
 
 def _visible(tx: Transaction, caller: Caller, agent_id: UUID) -> Agent:

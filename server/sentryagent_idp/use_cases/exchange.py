@@ -92,6 +92,7 @@ class Exchange:
 
     store: Store
     verify_id_token: VerifyIdToken
+    github_issuers: tuple[str, ...]
     signing_keys: KeyRing
     snapshots: SnapshotCache
     group_commit: GroupCommit
@@ -163,7 +164,7 @@ class Exchange:
         with self.store.read() as tx:
             check_unused(tx, identity)
             self.signing_keys.current(tx)
-            return read_snapshot(tx, identity, agent_id)
+            return read_snapshot(tx, identity, agent_id, self.github_issuers)
 
     def _kept(
         self,
@@ -188,7 +189,7 @@ class Exchange:
         """Decide, issue and keep by what the database says within one transaction, and pin the policy."""
         with self.store.write() as tx:
             check_unused(tx, identity)
-            snapshot = read_snapshot(tx, identity, request.agent_id)
+            snapshot = read_snapshot(tx, identity, request.agent_id, self.github_issuers)
             policy = self._decide(snapshot, identity, request)
             grant = self._grant(snapshot, policy, request)
             use_up(tx, identity)
@@ -215,7 +216,7 @@ class Exchange:
     ) -> Decision:
         decide = partial(snapshot.decide, identity, self.clock(), request.resource)
         # Each policy may take a tenth of a millisecond, and a repository may have hundreds.
-        return decide() if len(snapshot.policies) <= _FEW_POLICIES else off_loop(decide)
+        return decide() if snapshot.size <= _FEW_POLICIES else off_loop(decide)
 
     def _grant(self, snapshot: PolicySnapshot, policy: TrustPolicy, request: ExchangeRequest) -> Grant:
         scope = granted_scopes(policy, request.scope, request.resource)
@@ -288,7 +289,7 @@ class Exchange:
             iat=grant.issued_at,
             exp=grant.issued_at + grant.expires_in,
             jti=self.new_token_id(),
-            provenance=_provenance(identity, policy),
+            provenance=_provenance(identity, policy) | self._issuer_as("issuer", identity),
         )
         record = self.auditor.record(
             context,
@@ -301,6 +302,7 @@ class Exchange:
             repository=identity.repository,
             details={
                 **_audited(identity),
+                **self._issuer_as("iss", identity),
                 "audience": claims.aud,
                 "issuedJti": claims.jti,
                 "scope": claims.scope,
@@ -308,6 +310,10 @@ class Exchange:
             },
         )
         return msgspec.structs.replace(grant, access_token=access_token.issue(key, claims)), record
+
+    def _issuer_as(self, name: str, identity: WorkflowIdentity) -> dict[str, str]:
+        """The run's issuer, if there are several: GitHubs give out the same names and ids, so these no longer say whose."""
+        return {name: identity.issuer} if len(self.github_issuers) > 1 else {}
 
     def _audit_refusal(
         self,
@@ -318,6 +324,7 @@ class Exchange:
     ) -> None:
         details = {
             **_audited(identity),
+            **self._issuer_as("iss", identity),
             "message": refusal.message,
             "dryRun": request.dry_run,
             **({} if request.resource is None else {"resource": request.resource}),

@@ -8,7 +8,10 @@ from typing_extensions import TypedDict
 
 from sentryagent_idp.errors import DatabaseUnavailable
 from sentryagent_idp.ports import Store
+from sentryagent_idp.use_cases.issuers import other_issuers
 from sentryagent_idp.use_cases.key_ring import KeyRing
+
+_STATES = ("fresh", "stale", "missing")
 
 
 class ObservableKeys(Protocol):
@@ -19,13 +22,19 @@ class ObservableKeys(Protocol):
 
 
 class Readiness(TypedDict):
-    """The state of each part: `ok`, or what is wrong."""
+    """The state of each part: `ok`, or what is wrong.
+
+    `issuers` has the keys of each issuer, `issuerKeys` those of the one that is worst off. `policiesOfOtherIssuers` counts
+    the policies of issuers that are not configured: they match nothing.
+    """
 
     status: Literal["ready", "unavailable"]
     database: str
     migrations: str
     signingKey: str
     issuerKeys: dict[str, Any]
+    issuers: dict[str, dict[str, Any]]
+    policiesOfOtherIssuers: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +43,30 @@ class ReadinessCheck:
 
     store: Store
     keys: KeyRing
-    issuer_keys: ObservableKeys
+    issuer_keys: Mapping[str, ObservableKeys]
     migrations_pending: Callable[[], bool]
 
     def run(self) -> Readiness:
         """The present state, `ready` if every part that an exchange needs is there; raises nothing."""
         database = migrations = "ok"
+        others: Mapping[str, int] = {}
         try:
             if self.migrations_pending():
                 migrations, signing_key = "pending; run `sentryagent-idp migrate`", "unknown"
             else:
                 signing_key = self._signing_key()
+                others = other_issuers(self.store, self.issuer_keys)
         except DatabaseUnavailable:
             database = migrations = signing_key = "unavailable"
+        issuers = {issuer: dict(keys.status()) for issuer, keys in self.issuer_keys.items()}
         return {
             "status": "ready" if {database, migrations, signing_key} == {"ok"} else "unavailable",
             "database": database,
             "migrations": migrations,
             "signingKey": signing_key,
-            "issuerKeys": dict(self.issuer_keys.status()),
+            "issuerKeys": max(issuers.values(), key=_badness),
+            "issuers": issuers,
+            "policiesOfOtherIssuers": dict(others),
         }
 
     def _signing_key(self) -> str:
@@ -62,3 +76,7 @@ class ReadinessCheck:
         except DatabaseUnavailable:
             return "missing"
         return "ok"
+
+
+def _badness(status: Mapping[str, Any]) -> tuple[int, int]:
+    return _STATES.index(status["state"]), status["ageSeconds"] or 0

@@ -43,13 +43,18 @@ class Simulation:
     store: Store
     verify_id_token: VerifyIdToken
     clock: Clock
-    github_issuer: str
+    github_issuers: tuple[str, ...]
 
     def of_claims(
         self, claims: Mapping[str, Any], agent_id: UUID | None, service: str | None = None
     ) -> Simulated:
-        """The decision on a run that might be; the claims are nobody's word and open no door here."""
-        identity = WorkflowIdentity.hypothetical(self.github_issuer, claims)
+        """The decision on a run that might be; the claims are nobody's word and open no door here.
+
+        `iss` chooses among the issuers; without it, or with another one, the run is one of the first.
+        """
+        written = claims.get("iss")
+        issuer = written if written in self.github_issuers else self.github_issuers[0]
+        identity = WorkflowIdentity.hypothetical(issuer, claims)
         with self.store.read() as tx:
             return self._decide(tx, identity, agent_id, service)
 
@@ -67,7 +72,8 @@ class Simulation:
     def _decide(
         self, tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None, service: str | None
     ) -> Simulated:
-        decision = read_snapshot(tx, identity, agent_id).decide(identity, self.clock(), service)
+        snapshot = read_snapshot(tx, identity, agent_id, self.github_issuers)
+        decision = snapshot.decide(identity, self.clock(), service)
         trace = explanation.trace(decision.evaluations)
         if isinstance(decision, Allowed):
             policy = decision.policy

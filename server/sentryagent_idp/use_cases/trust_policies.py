@@ -52,12 +52,14 @@ class PolicyDraft:
     expires_at: datetime | None
     description: str | None
     grants: tuple[ServiceGrant, ...] = ()
+    issuer: str | None = None
     nulls: frozenset[str] = frozenset()
 
     @property
     def content(self) -> dict[str, Any]:
-        """The fields of the policy."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "nulls"}
+        """The fields of the policy, without the issuer that the draft may leave open."""
+        fields = self.__dataclass_fields__.keys() - {"nulls", "issuer"}
+        return {name: getattr(self, name) for name in fields}
 
     @property
     def services(self) -> list[str]:
@@ -67,32 +69,33 @@ class PolicyDraft:
 
 @dataclass(frozen=True, slots=True)
 class PolicyAdmin:
-    """The use cases of the trust-policy resource; `github_issuer` is written into every policy."""
+    """The use cases of the trust-policy resource; a new policy gets the first of `github_issuers`, or the one it names."""
 
     store: Store
     auditor: Auditor
     clock: Clock
     new_id: NewId
-    github_issuer: str
+    github_issuers: tuple[str, ...]
 
     def create(self, caller: Caller, draft: PolicyDraft, context: RequestContext) -> TrustPolicy:
         """Store a new policy.
 
-        Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`, `ValidationFailed` for a service or scope that does
-        not exist, `TrustPolicyAlreadyExists`.
+        Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`, `ValidationFailed` for an issuer that is not configured
+        and for a service or scope that does not exist, `TrustPolicyAlreadyExists`.
         """
         _check_rights(caller, draft)
         now = self.clock()
+        issuer = self.github_issuers[0] if draft.issuer is None else self._issuer(draft.issuer)
         with self.store.write() as tx:
             services = tx.services.named(draft.services)
             _check_agent(tx, draft.agent_id)
             _check_grants(draft, services)
             policy = TrustPolicy(
                 id=self.new_id(),
-                issuer=self.github_issuer,
+                issuer=issuer,
                 created_at=now,
                 updated_at=now,
-                **{**draft.content, **self._ids(tx, draft, None)},
+                **{**draft.content, **self._ids(tx, draft, issuer, None)},
             )
             tx.policies.add(policy)
             self.auditor.change(
@@ -132,13 +135,14 @@ class PolicyAdmin:
             _check_origin(before, draft)
             _check_agent(tx, draft.agent_id)
             _check_grants(draft, services)
+            issuer = self._kept_or_written(before, draft.issuer)
             after = replace(
                 before,
-                issuer=self.github_issuer,
+                issuer=issuer,
                 updated_at=self.clock(),
                 version=before.version + 1,
                 derived_from=None,
-                **{**draft.content, **self._ids(tx, draft, before)},
+                **{**draft.content, **self._ids(tx, draft, issuer, before)},
             )
             if not after.trust_registered:
                 # First: the policy may become what one of them is.
@@ -170,20 +174,38 @@ class PolicyAdmin:
                 tx, context, Action.POLICY_DELETED, caller, policy, before=policy_record(policy)
             )
 
-    def _ids(self, tx: Transaction, draft: PolicyDraft, before: TrustPolicy | None) -> dict[str, str | None]:
+    def _issuer(self, written: str) -> str:
+        """The issuer as written; raises `ValidationFailed` where it is not configured."""
+        if written not in self.github_issuers:
+            raise errors.ValidationFailed("issuer", f"it must be one of {', '.join(self.github_issuers)}")
+        return written
+
+    def _kept_or_written(self, before: TrustPolicy, written: str | None) -> str:
+        """The issuer after a PUT: unchanged, unless another one is written that is configured.
+
+        If only one is configured, there is nothing to choose, and other values are ignored as in every field of the server's.
+        """
+        is_ignored = len(self.github_issuers) == 1 and written not in self.github_issuers
+        if written is None or written == before.issuer or is_ignored:
+            return before.issuer
+        return self._issuer(written)
+
+    def _ids(
+        self, tx: Transaction, draft: PolicyDraft, issuer: str, before: TrustPolicy | None
+    ) -> dict[str, str | None]:
         """The ids that pin the name: the draft's, else those already known for the name, unless written as `null`."""
-        repository = (self.github_issuer, repository_key(draft.repository))
+        repository = (issuer, repository_key(draft.repository))
         known = [before] if before and (before.issuer, before.repository_key) == repository else []
-        known += [] if known else self._pinned(tx, draft.repository)
+        known += [] if known else self._pinned(tx, *repository)
         ids: dict[str, str | None] = {}
         for name in ("repository_id", "repository_owner_id"):
             candidates = [getattr(source, name) for source in (draft, *known)]
             ids[name] = None if json_name(name) in draft.nulls else next(filter(None, candidates), None)
         return ids
 
-    def _pinned(self, tx: Transaction, repository: str) -> list[TrustPolicy]:
+    def _pinned(self, tx: Transaction, issuer: str, key: str) -> list[TrustPolicy]:
         now = self.clock()
-        named = tx.policies.for_repository(self.github_issuer, repository_key(repository))
+        named = tx.policies.for_repository(issuer, key)
         return [policy for policy in named if policy.is_live(now)]
 
     def _carry_over(

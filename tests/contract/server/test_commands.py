@@ -11,8 +11,10 @@ from structlog.testing import capture_logs
 from kit.cli import assert_fails, run
 from kit.processes import free_port
 from kit.tokens import bearer, claims_of
+from sentryagent_idp import serve
 from sentryagent_idp.cli.main import main
 from sentryagent_idp.config import Settings
+from sentryagent_idp.runtime import variables
 from sentryagent_idp.serve import prepare
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
@@ -68,6 +70,83 @@ def test_wrong_flags_name_their_variable(folder, flags, name):
         run("serve", *flags, PORT="3999", PUBLIC_URL="https://idp.example.com"), f"SENTRYAGENT_{name}"
     )
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate", "admin-token", "copy-database"])
+@pytest.mark.parametrize(
+    ("variables", "cause"),
+    [
+        (
+            {"TRUSTED_PROXY": "10.0.0.0/8"},
+            "SENTRYAGENT_TRUSTED_PROXY is not a setting; write SENTRYAGENT_TRUSTED_PROXIES",
+        ),
+        (
+            {"KEY_ENCRYPTION_KEY": "k" * 32, "KEY_ENCRYPTION_KEY_FILE": "key"},
+            "are both set; unset one of them",
+        ),
+        (
+            {"KEY_ENCRYPTION_KEY_FILE": "nowhere"},
+            "SENTRYAGENT_KEY_ENCRYPTION_KEY_FILE: the file nowhere cannot be read",
+        ),
+        ({"GITHUB_ISSUER": "https://github.com"}, "SENTRYAGENT_GITHUB_ISSUER: write the issuer"),
+    ],
+)
+def test_variables_that_cannot_count(folder, command, variables, cause):
+    """A misspelt setting, a secret given twice or not to be read: one line, exit code 2, and no file made."""
+    more = ("--from", "sqlite:///x.db", "--to", "sqlite:///y.db") if command == "copy-database" else ()
+    assert_fails(run(command, *more, **variables), cause)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:1080"),
+        ("https_proxy", "http://u:p#x@host:3128"),
+        ("HTTP_PROXY", "ftp://host"),
+        ("SSL_CERT_FILE", "/nonexistent"),
+        ("SSL_CERT_DIR", "/nonexistent"),
+        ("SSLKEYLOGFILE", "/nonexistent/x"),
+    ],
+)
+def test_environment_of_libraries(folder, monkeypatch, variable, value):
+    """What a library would trip over in the workers ends `serve` before it listens, in one line that names the variable."""
+    monkeypatch.setenv(variable, value)
+    assert_fails(run("serve", PORT=str(free_port())), f"{variable}: ")
+    assert list(folder.iterdir()) == []
+
+
+def test_unknown_variable_is_a_warning(folder):
+    """At the start, with its name and without its value."""
+    environ = {"SENTRYAGENT_COLOUR": "s3cret", "SENTRYAGENT_AGENT_ID": "x", "SENTRYAGENT_PORT": "1"}
+    with capture_logs() as logged:
+        serve._warn_of_unknown_variables(environ)
+    assert [(it["log_level"], it["variable"]) for it in logged] == [("warning", "SENTRYAGENT_COLOUR")]
+    assert "s3cret" not in str(logged)
+
+
+def test_the_file_of_a_secret_is_read_once(folder, monkeypatch):
+    """It may be a pipe, such as `<(…)` in a shell."""
+    run("migrate")
+    (folder / "key").write_text("k" * 32)
+    read, reading = [], variables.secret
+    monkeypatch.setattr(variables, "secret", lambda path: read.append(path) or reading(path))
+
+    listed = run("keys", "list", KEY_ENCRYPTION_KEY_FILE="key")
+
+    assert (listed.exit_code, listed.stderr, read) == (0, "", ["key"])
+
+
+@pytest.mark.parametrize("by_flag", [True, False])
+def test_copy_database_needs_a_target(folder, by_flag):
+    """The default database is never what is meant."""
+    (folder / "url").write_text("sqlite:///y.db\n")
+    assert run("migrate", DATABASE_URL="sqlite:///x.db").exit_code == 0
+    assert_fails(run("copy-database", "--from", "sqlite:///x.db"), "--to: name the database")
+    target = ["--to", "sqlite:///y.db"] if by_flag else []
+    variables = {} if by_flag else {"DATABASE_URL_FILE": "url"}
+    assert run("copy-database", "--from", "sqlite:///x.db", *target, **variables).exit_code == 0
+    assert {it.name for it in folder.iterdir()} == {"url", "x.db", "y.db"}
 
 
 @pytest.mark.parametrize("listening", [True, False])
@@ -268,6 +347,8 @@ EVERY_COMMAND = [
     ("clients", "rotate", "x"),
     ("clients", "revoke", "x"),
     ("audit", "export"),
+    ("policies", "move-issuer", "--from", "https://a.example", "--to", "https://b.example"),
+    ("doctor",),
 ]
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kit.provider import PROVIDER
+from kit.provider import GITHUB, PROVIDER
 from kit.refusals import assert_refused
 
 NOON = int(datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp())
@@ -60,7 +60,11 @@ def test_unacceptable_token_is_401_with_its_reason(still_provider, reason, chang
     """The first failing check names the reason, in the contract's order."""
     answer = still_provider.exchange(still_provider.github_token(**changes))
 
-    details = {"reason": reason} | ({"expectedAudience": PROVIDER} if reason == "wrong_audience" else {})
+    more = {
+        "wrong_audience": {"expectedAudience": PROVIDER},
+        "wrong_issuer": {"issuer": changes.get("iss"), "expectedIssuers": [GITHUB]},
+    }
+    details = {"reason": reason, **more.get(reason, {})}
     assert_refused(answer, 401, "INVALID_OIDC_TOKEN", details)
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="sentryagent"'
 

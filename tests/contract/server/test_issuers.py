@@ -52,9 +52,8 @@ def verify(mock_idp, keys, control):
     def run(token):
         return id_token.verify(
             token,
-            issuer=mock_idp.issuer,
+            issuers={mock_idp.issuer: keys},
             audience=audience,
-            keys=keys,
             now=int(time.time()),
             max_age_seconds=600,
         )

@@ -190,3 +190,31 @@ def test_sigterm_writes_what_was_counted(serve, mock_idp):
     counts = [(action, json.loads(details).get("count")) for action, details in rows]
     assert counts[0] == ("token.refused", None)
     assert sorted(counts[1:]) == [("token.refused", 4), ("token.rejected", 3)]
+
+
+def test_environment_of_a_laptop(tmp_path, mock_idp):
+    """Odd entries of NO_PROXY, a proxy that is not there, a second issuer that is away: the first one's runs get tokens."""
+    served = Process(tmp_path, f"{mock_idp.issuer},http://127.0.0.1:1", "--workers", "1")
+    served.environ |= {
+        "NO_PROXY": "localhost,[::1],fd07:b51a:cc66:f0::/64",
+        "HTTPS_PROXY": "http://127.0.0.1:1",
+        "SENTRYAGENT_COLOUR": "s3cret",
+    }
+    with served:
+        created = served.http.post(POLICIES, json={"repository": REPOSITORY}, headers=served.admin)
+        assert created.json()["issuer"] == mock_idp.issuer
+        assert _exchange(served, mock_idp).status_code == 200
+        ready = served.http.get("/ready").json()
+        assert [it["state"] for it in ready["issuers"].values()] == ["fresh", "missing"]
+        page = wait_until(lambda: _age(served), "the gauge", process=served.process)
+        assert page == "+Inf"
+    warned = [json.loads(line) for line in served.log.read_text().splitlines() if "COLOUR" in line]
+    assert [(it["level"], it["variable"]) for it in warned] == [("warning", "SENTRYAGENT_COLOUR")]
+    assert "s3cret" not in served.log.read_text()
+
+
+def _age(served):
+    """The gauge of the issuers' keys, once it was set."""
+    lines = served.http.get("/metrics").text.splitlines()
+    values = [line.split()[1] for line in lines if line.startswith("agentidp_issuer_keys_age_seconds ")]
+    return next((value for value in values if value != "0.0"), None)

@@ -409,16 +409,18 @@ def test_a_new_policy_takes_the_ids_of_a_live_one(provider, other):
 
 
 def test_issuer_is_the_configured_one_at_the_time_of_writing(provider):
-    """A policy never matches a token of another issuer; a PUT moves it to the issuer of now."""
+    """A policy never matches a token of another issuer; a PUT moves it only if it names the issuer."""
     policy = provider.policy()
     moved = provider.with_settings(GITHUB_ISSUER="https://github.example.com/_services/token")
-    moved.github = type(provider.github)(moved.settings.github_issuer, ring=provider.github.ring)
+    moved.github = type(provider.github)(moved.settings.github_issuers[0], ring=provider.github.ring)
     token = moved.github_token()
     assert moved.exchange(token).status_code == 403
 
-    answer = moved.put(f"{POLICIES}/{policy['id']}", json={"repository": REPOSITORY})
+    assert moved.replace_policy(policy)["issuer"] == policy["issuer"]
+    issuer = moved.settings.github_issuers[0]
+    answer = moved.put(f"{POLICIES}/{policy['id']}", json={"repository": REPOSITORY, "issuer": issuer})
 
-    assert answer.json["issuer"] == moved.settings.github_issuer
+    assert answer.json["issuer"] == moved.settings.github_issuers[0]
     assert moved.exchange(token).status_code == 200
     assert provider.exchange().status_code == 403
 

@@ -26,7 +26,9 @@ def add(database, make_agent):
     return add
 
 
-@pytest.mark.parametrize("registered_by", [None, BY_REPOSITORY])
+@pytest.mark.parametrize(
+    "registered_by", [None, BY_REPOSITORY, replace(BY_REPOSITORY, issuer="https://ghes.example.com")]
+)
 def test_every_member_comes_back_as_it_was_stored(database, add, now, registered_by):
     """An agent is read back equal, in a reading and in a writing transaction."""
     agent = add(
@@ -110,6 +112,21 @@ def test_a_filter_narrows_and_all_of_them_count(database, add, wanted, found):
         page = tx.agents.page(wanted, page=1, limit=20)
     assert {agent.agent_id.int for agent in page.data} == found
     assert page.total == len(found)
+
+
+@pytest.mark.parametrize(
+    ("issuer", "found"), [(None, {1, 2, 3}), ("https://a.example", {1, 3}), ("https://b.example", {2, 3})]
+)
+def test_agents_of_an_issuer(database, add, issuer, found):
+    """Agents whose issuer is not known are of any; those that moved are of the new one."""
+    for number, of in ((1, "https://old.example"), (2, "https://b.example"), (3, None)):
+        add(agent_id=UUID(int=number), registered_by=replace(BY_REPOSITORY, issuer=of))
+    with database.write() as tx:
+        tx.agents.move_issuer("https://old.example", "https://a.example")
+    wanted = AgentFilter(registered_by_repository_id="123", registered_by_issuer=issuer)
+    with database.read() as tx:
+        page = tx.agents.page(wanted, page=1, limit=20)
+    assert {agent.agent_id.int for agent in page.data} == found
 
 
 def test_pages_follow_age_and_then_the_id(database, add, now):

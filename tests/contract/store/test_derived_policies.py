@@ -51,7 +51,7 @@ class Provider:
     def __init__(self, database, now):
         self.database, self.now = database, now
         auditor = Auditor(lambda: self.now, uuid4)
-        self.policies = PolicyAdmin(database, auditor, lambda: self.now, uuid4, ISSUER)
+        self.policies = PolicyAdmin(database, auditor, lambda: self.now, uuid4, (ISSUER,))
         self.agents = Registration(database, auditor, lambda: self.now, uuid4)
 
     def create(self, **members):

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from kit.processes import output_of
+from sentryagent_idp.domain.agent import RegisteredBy
 from sentryagent_idp.domain.audit import AuditFilter
 from sentryagent_idp.domain.conditions import Conditions
 from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
@@ -115,6 +116,37 @@ def test_no_policy_outlives_its_condition(url, run_alembic, make_policy, step, c
     schema.migrate(url)
     with Database(url) as database, database.read() as tx:
         assert tx.policies.page(PolicyFilter(), page=1, limit=20).data == [kept]
+
+
+GHES = "https://ghes.example.com/_services/token"
+
+
+@pytest.mark.parametrize(
+    ("issuers", "registered_by", "known"),
+    [
+        ([GHES], RegisteredBy("github", "Octo/Repo", "1"), GHES),
+        ([GHES, "https://other.example"], RegisteredBy("github", "Octo/Repo", "1"), None),
+        ([], RegisteredBy("github", "Octo/Repo", "1"), None),
+    ],
+)
+def test_earlier_agents_get_the_issuer_of_their_policies(
+    url, run_alembic, make_agent, make_policy, issuers, registered_by, known
+):
+    """An agent of an earlier version belongs to the one issuer under which its repository has policies."""
+    from alembic import command
+
+    agent, by_admin = make_agent(registered_by=registered_by), make_agent()
+    with Database(url) as database, database.write() as tx:
+        for issuer in issuers:
+            tx.policies.add(make_policy(issuer=issuer, repository="octo/repo"))
+        tx.policies.add(make_policy(issuer="https://else.example", repository="octo/else"))
+        tx.agents.add(agent)
+        tx.agents.add(by_admin)
+    run_alembic(url, command.downgrade, "027")
+    schema.migrate(url)
+    with Database(url) as database, database.read() as tx:
+        assert tx.agents.get(agent.agent_id).registered_by.issuer == known
+        assert tx.agents.get(by_admin.agent_id) == by_admin
 
 
 def test_every_step_can_be_taken_back(empty_url, run_alembic):

@@ -42,7 +42,7 @@ def admins(now):
         clock, auditor = (lambda: now), Auditor(lambda: now, uuid4)
         return (
             ServiceAdmin(database, auditor, clock, uuid4, OwnNames("https://idp.example.com", ())),
-            PolicyAdmin(database, auditor, clock, uuid4, ISSUER),
+            PolicyAdmin(database, auditor, clock, uuid4, (ISSUER,)),
             ClientAdmin(database, auditor, clock, uuid4),
         )
 

@@ -1,12 +1,16 @@
 """The settings: every variable of the contract's table, its default, and what it may not be."""
 
+import re
 from ipaddress import ip_network
 
 import pytest
 
-from sentryagent_idp.config import ConfigurationError, Settings
+from kit.processes import ROOT, tracked_files
+from sentryagent_idp.config import Settings, unknown_variables
+from sentryagent_idp.errors import ConfigurationError
 
 PREFIX = "SENTRYAGENT_"
+GITHUB = "https://token.actions.githubusercontent.com"
 DEFAULTS = {
     "host": "127.0.0.1",
     "port": 3000,
@@ -16,7 +20,7 @@ DEFAULTS = {
     "public_url": "http://127.0.0.1:3000",
     "token_audience": "http://127.0.0.1:3000",
     "oidc_audience": "http://127.0.0.1:3000",
-    "github_issuer": "https://token.actions.githubusercontent.com",
+    "github_issuers": ("https://token.actions.githubusercontent.com",),
     "oidc_max_age": 600,
     "token_ttl": 3600,
     "signing_alg": "ES256",
@@ -53,12 +57,6 @@ def test_defaults():
         ("TOKEN_AUDIENCE", "https://api.example.com", "https://api.example.com"),
         ("OIDC_AUDIENCE", "sentryagent", "sentryagent"),
         ("OIDC_AUDIENCE", "https://idp.github.company.com", "https://idp.github.company.com"),
-        (
-            "GITHUB_ISSUER",
-            "https://ghes.example.com/_services/token",
-            "https://ghes.example.com/_services/token",
-        ),
-        ("GITHUB_ISSUER", "http://127.0.0.1:3001", "http://127.0.0.1:3001"),
         ("OIDC_MAX_AGE", "60", 60),
         ("TOKEN_TTL", "60", 60),
         ("SIGNING_ALG", "EdDSA", "EdDSA"),
@@ -124,7 +122,18 @@ def test_each_variable_is_taken(name, text, value):
                 " https://idp.example.com",
             ],
         ),
-        ("GITHUB_ISSUER", ["", "http://github.example.com", "token.actions.githubusercontent.com"]),
+        (
+            "GITHUB_ISSUER",
+            [
+                "",
+                "http://github.example.com",
+                "token.actions.githubusercontent.com",
+                ",",
+                "https://a.example,",
+                "https://a.example https://b.example",
+                "https://a.example,https://a.example/",
+            ],
+        ),
         ("OIDC_MAX_AGE", ["", "0", "-1", "10m", "600s"]),
         ("TOKEN_TTL", ["", "0", "1h", "86401"]),
         ("SIGNING_ALG", ["", "HS256", "es256", "none"]),
@@ -145,6 +154,181 @@ def test_wrong_values_name_their_variable(name, texts):
         assert message.startswith(PREFIX + name), (text, message)
         assert "\n" not in message
         assert len(message) < 250
+
+
+@pytest.mark.parametrize(
+    ("text", "issuers"),
+    [
+        ("https://ghes.example.com/_services/token", ("https://ghes.example.com/_services/token",)),
+        ("http://127.0.0.1:3001", ("http://127.0.0.1:3001",)),
+        ("https://ghes.example.com:8443/", ("https://ghes.example.com:8443",)),
+        ("https://b.example, https://a.example", ("https://b.example", "https://a.example")),
+    ],
+)
+def test_issuers(text, issuers):
+    """One or several, separated by commas, in their order: the first is that of new policies."""
+    assert settings(GITHUB_ISSUER=text).github_issuers == issuers
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("https://TOKEN.actions.githubusercontent.com", GITHUB),
+        ("HTTPS://token.actions.githubusercontent.com", GITHUB),
+        ("https://token.actions.githubusercontent.com:443", GITHUB),
+        ("https://token.actions.githubusercontent.com/.well-known/openid-configuration", GITHUB),
+        ("https://token.actions.githubusercontent.com/acme/.well-known/jwks", f"{GITHUB}/acme"),
+        ("https://github.com", GITHUB),
+        ("https://github.com/octo-org", GITHUB),
+        ("https://a.example,https://B.example", "https://b.example"),
+        ("http://localhost:80", "http://localhost"),
+    ],
+)
+def test_issuer_in_another_spelling(text, right):
+    """`iss` is compared exactly, so that with another spelling every token would be refused: the line has the right one."""
+    with pytest.raises(ConfigurationError, match=f"^SENTRYAGENT_GITHUB_ISSUER: .*: {right}$"):
+        settings(GITHUB_ISSUER=text)
+
+
+def test_no_issuer_is_ours():
+    """Nor is one of several."""
+    with pytest.raises(ConfigurationError, match=r"^SENTRYAGENT_PUBLIC_URL: it equals the GitHub issuer"):
+        settings(PUBLIC_URL="https://b.example", GITHUB_ISSUER="https://a.example,https://b.example")
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("OIDC_MAXAGE", ["OIDC_MAX_AGE"]),
+        ("MAX_AGE", ["OIDC_MAX_AGE"]),
+        ("TRUSTED_PROXY", ["TRUSTED_PROXIES"]),
+        ("PROXIES", ["TRUSTED_PROXIES"]),
+        ("KEY_ENCRYPTION_KEYS", ["KEY_ENCRYPTION_KEY"]),
+        ("ENCRYPTION_KEY", ["KEY_ENCRYPTION_KEY"]),
+        ("ENCRYPTION_KEY_FILE", ["KEY_ENCRYPTION_KEY_FILE"]),
+        ("KEY_ENCRYPTION_KEY_FLIE", ["KEY_ENCRYPTION_KEY_FILE"]),
+        ("DATABSE_ULR", ["DATABASE_URL"]),
+        ("GITHUB_ISSUERS", ["GITHUB_ISSUER"]),
+        ("ISSUER", ["GITHUB_ISSUER"]),
+        ("AUDIENCE", ["OIDC_AUDIENCE", "TOKEN_AUDIENCE"]),
+        ("PROT", ["PORT"]),
+        ("HOSTS", ["HOST"]),
+        ("Explain", ["EXPLAIN"]),
+        ("PUBLIC_URI", ["PUBLIC_URL"]),
+        ("RATE_LIMITS", ["RATE_LIMIT"]),
+        ("AUDIT_RETENTIONS", ["AUDIT_RETENTION"]),
+    ],
+)
+def test_misspelt_variable(name, right):
+    """A setting that is not read may be one that protects: the line names the right variable."""
+    with pytest.raises(ConfigurationError) as caught:
+        settings(**{name: "5"})
+    expected = " or ".join(f"SENTRYAGENT_{it}" for it in right)
+    assert str(caught.value) == f"SENTRYAGENT_{name} is not a setting; write {expected}"
+
+
+@pytest.mark.parametrize(
+    "name", ["FOO", "TEST", "HOME", "COLOR", "PUBLIC_URL_FILE", "TOKENS", "LOG_FORMAT", "SERVER_PORT"]
+)
+def test_unknown_variable(name):
+    """What is not like a setting is only told."""
+    environ = {f"SENTRYAGENT_{name}": "x"}
+    assert Settings.from_environ(environ) == settings()
+    assert list(unknown_variables(environ)) == list(environ)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "3000"),
+        ("KEY_ENCRYPTION_KEY_PREVIOUS_FILE", "x"),
+        ("API_URL", "x"),
+        ("URL", "x"),
+        ("CLIENT_SECRET", "x"),
+        ("TEST_REQUIRE", "docker"),
+        ("IDP_SERVICE_HOST", "10.0.0.1"),
+        ("IDP_SERVICE_PORT_HTTP", "80"),
+        ("IDP_PORT", "tcp://10.0.0.1:80"),
+        ("IDP_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("IDP_PORT_80_TCP_ADDR", "10.0.0.1"),
+    ],
+)
+def test_variables_that_are_known(name, value):
+    """Settings, the project's other programs, and what Kubernetes writes for a Service of this name."""
+    assert list(unknown_variables({f"SENTRYAGENT_{name}": value, "HOME": "/"})) == []
+
+
+def test_no_document_names_an_unknown_variable():
+    """Whoever pastes from a document of this project is not warned."""
+    named = set()
+    for file in tracked_files("*.md", "*.yml", "*.yaml", "Makefile", "*Dockerfile", "*.py", "*.conf"):
+        if not file.startswith("tests/"):
+            named |= set(
+                re.findall(r"SENTRYAGENT_[A-Z0-9_]*[A-Z0-9](?![A-Z0-9_]|…)", (ROOT / file).read_text())
+            )
+    assert "SENTRYAGENT_API_URL" in named
+    assert list(unknown_variables(dict.fromkeys(named, ""))) == []
+
+
+SECRETS = {
+    "DATABASE_URL": ("database_url", "postgresql+psycopg://user:pw@db/name"),
+    "KEY_ENCRYPTION_KEY": ("passphrases", "k" * 32),
+    "KEY_ENCRYPTION_KEY_PREVIOUS": ("passphrases", "l" * 32),
+}
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("name", SECRETS)
+def test_secret_from_a_file(tmp_path, name, end):
+    """A secret can come from a file, whose last line break is not part of it."""
+    setting, value = SECRETS[name]
+    (tmp_path / "secret").write_bytes((value + end).encode())
+    more = {"KEY_ENCRYPTION_KEY": "m" * 32} if name.endswith("PREVIOUS") else {}
+
+    found = getattr(settings(**{f"{name}_FILE": str(tmp_path / "secret")}, **more), setting)
+
+    assert value in (found if isinstance(found, tuple) else [found])
+
+
+def test_every_secret_can_come_from_a_file():
+    """The settings that no repr shows are the rows of the table above."""
+    hidden = {name for name, field in Settings.model_fields.items() if not field.repr}
+    assert hidden == {name.lower() for name in SECRETS}
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (b"\xff" * 40, "cannot be read (it is not text in UTF-8)"),
+        (b"x" * 70_000, "is longer than any secret"),
+        (b"short\n", "use at least 32 characters"),
+    ],
+)
+def test_secret_that_cannot_be_used(tmp_path, content, cause):
+    """The line names the variable of the file, and not the secret."""
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigurationError) as caught:
+        settings(KEY_ENCRYPTION_KEY_FILE=str(file))
+    assert str(caught.value).startswith("SENTRYAGENT_KEY_ENCRYPTION_KEY_FILE: ")
+    assert cause in str(caught.value)
+    assert "short" not in str(caught.value)
+
+
+def test_secret_given_twice(tmp_path):
+    """Which of the two counts would be a guess; a flag wins over both."""
+    (tmp_path / "url").write_text("sqlite:///a.db")
+    twice = {"DATABASE_URL": "sqlite:///b.db", "DATABASE_URL_FILE": str(tmp_path / "url")}
+    with pytest.raises(ConfigurationError, match="SENTRYAGENT_DATABASE_URL_FILE are both set"):
+        settings(**twice)
+    flag = {"database_url": "sqlite:///c.db"}
+    assert settings(flag, DATABASE_URL_FILE="/nonexistent").database_url == "sqlite:///c.db"
+    with pytest.raises(ConfigurationError, match=r"^SENTRYAGENT_DATABASE_URL_FILE is empty"):
+        settings(DATABASE_URL_FILE="")
 
 
 def test_public_url_follows_the_port():

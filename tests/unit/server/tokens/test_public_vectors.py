@@ -71,9 +71,8 @@ def test_a_token_of_the_rfcs_is_none_of_githubs(source, token):
     with pytest.raises(InvalidOidcToken) as caught:
         id_token.verify(
             token,
-            issuer=ISSUER,
+            issuers={ISSUER: OneKey(_key(RFC["rs256_keys"]["RFC 7515 A.2"]))},
             audience=AUDIENCE,
-            keys=OneKey(_key(RFC["rs256_keys"]["RFC 7515 A.2"])),
             now=NOW,
             max_age_seconds=600,
         )

@@ -1,0 +1,50 @@
+"""`sentryagent-idp policies`: what an admin does with all trust policies at once, straight on the database."""
+
+from datetime import UTC, datetime
+from functools import partial
+
+import click
+
+from sentryagent_idp.cli.common import command_context, database_option, fail, prepared, remark
+from sentryagent_idp.config import issuers
+from sentryagent_idp.domain.caller import ADMIN_CLI
+from sentryagent_idp.runtime.ids import uuid7
+from sentryagent_idp.use_cases.audit import Auditor
+from sentryagent_idp.use_cases.issuers import IssuerMove
+
+_NOW = partial(datetime.now, UTC)
+
+
+@click.group()
+def policies() -> None:
+    """Trust policies, all at once; single ones are changed over HTTP."""
+
+
+def _issuer(_context: click.Context, parameter: click.Parameter, text: str) -> str:
+    try:
+        found = issuers(text)
+    except ValueError as error:
+        fail(f"{parameter.opts[0]}: {error}")
+    if len(found) > 1:
+        fail(f"{parameter.opts[0]}: name one issuer")
+    return found[0]
+
+
+@policies.command("move-issuer")
+@click.option(
+    "--from", "source", metavar="ISSUER", required=True, help="The issuer that the policies belong to."
+)
+@click.option("--to", "target", metavar="ISSUER", required=True, callback=_issuer, help="Their new issuer.")
+@database_option
+def move_issuer(source: str, target: str, database_url: str | None) -> None:
+    """Move all policies of an issuer to another one, such as an enterprise's own; with a record of each in the audit."""
+    if source == target:
+        fail("--to: it is the issuer that the policies belong to already")
+    with prepared(database_url) as (settings, store):
+        move = IssuerMove(store, Auditor(_NOW, uuid7), _NOW)
+        moved = move.run(ADMIN_CLI, source, target, command_context())
+    click.echo(f"moved {moved} policies to {target}" if moved else f"nothing to do: {source} has no policies")
+    if moved and target not in settings.github_issuers:
+        remark(
+            "SENTRYAGENT_GITHUB_ISSUER does not have the new issuer here; the policies count only where it does"
+        )

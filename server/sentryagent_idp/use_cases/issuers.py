@@ -1,0 +1,60 @@
+"""The issuers that policies belong to: a policy matches no token of another one."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from sentryagent_idp.domain.audit import Action, RequestContext
+from sentryagent_idp.domain.records import changes, policy_record
+from sentryagent_idp.domain.trust_policy import TrustPolicy
+from sentryagent_idp.errors import AdminRefused, TrustPolicyAlreadyExists
+from sentryagent_idp.ports import Clock, Store, Transaction
+from sentryagent_idp.use_cases.audit import Auditor, of_policy
+
+
+def other_issuers(store: Store, configured: Collection[str]) -> Mapping[str, int]:
+    """How many policies belong to issuers that are not configured, by issuer; raises `DatabaseUnavailable`."""
+    with store.read() as tx:
+        counts = tx.policies.count_by_issuer()
+    return {issuer: count for issuer, count in counts.items() if issuer not in configured}
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerMove:
+    """Moves policies to another issuer, such as when an enterprise turns its own issuer on."""
+
+    store: Store
+    auditor: Auditor
+    clock: Clock
+
+    def run(self, actor: str, source: str, target: str, context: RequestContext) -> int:
+        """Move every policy of `source`, all or none, with a record of each; returns how many there were.
+
+        The agents that its repositories registered move with them.
+        The ids that pin repositories are kept: on another GitHub they differ, and then nothing matches until an admin
+        corrects them. Raises `AdminRefused` where `target` has an equal policy, `DatabaseUnavailable`.
+        """
+        with self.store.write() as tx:
+            policies = tx.policies.of_issuer(source)
+            tx.agents.move_issuer(source, target)
+            for before in policies:
+                after = replace(before, issuer=target, version=before.version + 1, updated_at=self.clock())
+                _replace(tx, after)
+                self.auditor.success(
+                    tx,
+                    context,
+                    Action.POLICY_UPDATED,
+                    actor,
+                    **of_policy(after),
+                    details={"changed": changes(policy_record(before), policy_record(after))},
+                )
+        return len(policies)
+
+
+def _replace(tx: Transaction, policy: TrustPolicy) -> None:
+    try:
+        tx.policies.replace(policy)
+    except TrustPolicyAlreadyExists as taken:
+        raise AdminRefused(
+            f"Nothing was moved: the policy {policy.id} of {policy.repository} equals {taken.details.get('policyId')}, "
+            f"which belongs to {policy.issuer} already; delete one of the two."
+        ) from taken

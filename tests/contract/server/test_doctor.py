@@ -1,0 +1,199 @@
+"""`sentryagent-idp doctor`: one check a line, exit code 1 where one fails."""
+
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import httpx
+import psycopg
+import pytest
+import structlog
+
+from kit.cli import assert_fails, run
+from sentryagent_idp.cli import doctor
+from sentryagent_idp.store import schema
+
+SETTINGS = "settings: each variable is known, and its value can be used"
+DATABASE = "database: it has every step of this version, and can be read and written"
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    """No proxy of this machine, and logging as it was."""
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    yield
+    structlog.reset_defaults()
+
+
+def lines(result):
+    """The checks by their subjects, each with its state."""
+    found = [line.split(maxsplit=1) for line in result.stdout.splitlines()]
+    return {text.partition(":")[0]: (state, text) for state, text in found}
+
+
+def examine(url, mock_idp, **variables):
+    settings = {"DATABASE_URL": url, "GITHUB_ISSUER": mock_idp.issuer, "KEY_ENCRYPTION_KEY": "k" * 32}
+    return run(
+        "doctor", **{name: value for name, value in (settings | variables).items() if value is not None}
+    )
+
+
+def test_all_is_well(empty_url, mock_idp):
+    """Each subject has a line, and the exit code is 0."""
+    result = examine(empty_url, mock_idp)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    found = lines(result)
+    assert list(found) == ["settings", "database", "encryption", "policies", "issuer", "clock"]
+    assert {state for state, _ in found.values()} == {"ok"}
+    assert found["settings"][1] == SETTINGS
+    assert found["database"][1] == DATABASE
+    assert mock_idp.issuer in found["issuer"][1]
+
+
+def test_keys_in_clear_are_a_warning(provider, mock_idp):
+    """Without an encryption key the exit code is 0."""
+    result = examine(provider.url, mock_idp, KEY_ENCRYPTION_KEY=None)
+    assert result.exit_code == 0
+    assert lines(result)["encryption"][0] == "warn"
+
+
+def test_keys_that_cannot_be_read(provider, mock_idp):
+    """Those that lie in clear under an encryption key are not trusted."""
+    result = examine(provider.url, mock_idp)
+    state, text = lines(result)["encryption"]
+    assert (result.exit_code, state) == (1, "fail")
+    assert "keys rewrap" in text
+
+
+def test_policies_of_other_issuers(provider, mock_idp):
+    """They match nothing, so the check fails."""
+    provider.policy()
+    result = examine(provider.url, mock_idp, KEY_ENCRYPTION_KEY=None)
+    state, text = lines(result)["policies"]
+    assert (result.exit_code, state) == (1, "fail")
+    assert "1 of https://token.actions.githubusercontent.com" in text
+
+
+def test_database_that_is_not_prepared(tmp_path, mock_idp):
+    """Nothing is made, and the issuer is asked all the same."""
+    result = examine(f"sqlite:///{tmp_path / 'x.db'}", mock_idp)
+    found = lines(result)
+    assert (result.exit_code, found["database"][0], found["issuer"][0]) == (1, "fail", "ok")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["sqlite:///nowhere/x.db", "postgresql+psycopg://127.0.0.1:1/x"])
+def test_database_that_does_not_answer(url, mock_idp):
+    """The line has the driver's own words or the folder."""
+    result = examine(url, mock_idp)
+    assert (result.exit_code, lines(result)["database"][0]) == (1, "fail")
+
+
+@pytest.mark.postgres
+def test_rights_that_the_user_lacks(postgres_cluster, postgres_url, mock_idp):
+    """Each right that is missing is named; the audit need not be changed."""
+    schema.migrate(postgres_url)
+    postgres_cluster.execute("CREATE ROLE clerk LOGIN")
+    try:
+        _grant(postgres_url, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO clerk")
+        _grant(postgres_url, "REVOKE UPDATE, DELETE ON audit_log, audit_seals FROM clerk")
+        as_clerk = httpx.URL(postgres_url).copy_with(username="clerk")
+        assert lines(examine(str(as_clerk), mock_idp))["database"] == ("ok", DATABASE)
+        _grant(postgres_url, "REVOKE INSERT, DELETE ON agents FROM clerk")
+        result = examine(str(as_clerk), mock_idp)
+        state, text = lines(result)["database"]
+        assert (result.exit_code, state) == (1, "fail")
+        assert text == "database: its user lacks INSERT on agents, DELETE on agents; grant it"
+    finally:
+        _grant(postgres_url, "DROP OWNED BY clerk")
+        postgres_cluster.execute("DROP ROLE clerk")
+
+
+def _grant(url, statement):
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(statement)
+
+
+@pytest.mark.parametrize(
+    ("variables", "cause"),
+    [
+        ({"PORTS": "1"}, "SENTRYAGENT_PORTS is not a setting"),
+        ({"PORT": "x"}, "SENTRYAGENT_PORT: write a whole number"),
+        ({"DATABASE_URL": "mysql://x"}, "SENTRYAGENT_DATABASE_URL: write"),
+    ],
+)
+def test_wrong_settings_are_the_first_check(provider, mock_idp, variables, cause):
+    """Nothing else can be checked with them."""
+    result = examine(**{"url": provider.url, "mock_idp": mock_idp, **variables})
+    assert result.exit_code == 1
+    assert list(lines(result)) == ["settings"]
+    assert cause in result.stdout
+
+
+def test_unknown_variable_is_a_warning(provider, mock_idp):
+    """As at the start."""
+    result = examine(provider.url, mock_idp, KEY_ENCRYPTION_KEY=None, COLOUR="x")
+    assert (result.exit_code, lines(result)["settings"][0]) == (0, "warn")
+    assert "SENTRYAGENT_COLOUR" in result.stdout
+
+
+def test_environment_of_libraries(provider, mock_idp, monkeypatch):
+    """A proxy that cannot be used is a check that fails."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
+    result = examine(provider.url, mock_idp, KEY_ENCRYPTION_KEY=None)
+    assert (result.exit_code, lines(result)["network"][0]) == (1, "fail")
+    assert "ALL_PROXY: SOCKS is not supported" in result.stdout
+
+
+def test_issuer_through_the_proxy(provider, mock_idp, monkeypatch):
+    """The way of the provider is tried: a proxy that is not there is told as such. Each issuer has its line."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    both = f"{mock_idp.issuer},https://ghes.example.com"
+    result = examine(provider.url, mock_idp, KEY_ENCRYPTION_KEY=None, GITHUB_ISSUER=both)
+    issuers = [line for line in result.stdout.splitlines() if " issuer: " in line]
+    assert result.exit_code == 1
+    assert issuers[0].startswith(f"ok    issuer: the keys of {mock_idp.issuer} can be fetched")
+    assert issuers[1].startswith(
+        "fail  issuer: the keys of https://ghes.example.com cannot be fetched through the proxy"
+    )
+    assert "127.0.0.1:1" in issuers[1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "age", "state", "words"),
+    [
+        (0, None, "ok", "agrees with GitHub's"),
+        (29, None, "ok", "agrees with GitHub's"),
+        (100, None, "fail", "behind GitHub's"),
+        (-100, None, "fail", "ahead of GitHub's"),
+        (-100, "100", "ok", "agrees with GitHub's"),
+    ],
+)
+def test_clock(seconds, age, state, words):
+    """The time of an answer, and how old a cache says that it is, against this machine's."""
+    sent = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+    answer = httpx.Response(200, headers={"Date": sent, **({"Age": age} if age else {})})
+    check = doctor._clock(list(doctor._ahead(answer)))
+    assert (check.state, check.subject) == (state, "clock")
+    assert words in check.text
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Date": "yesterday"}, {"Date": "Tue, 24 Nov 2026 12:00:00 GMT", "Age": "x"}]
+)
+def test_clock_that_nobody_tells(headers):
+    """Without a time there is nothing to compare."""
+    assert doctor._clock(list(doctor._ahead(httpx.Response(200, headers=headers)))).state == "warn"
+
+
+def test_database_of_a_newer_version_ends_it(tmp_path, mock_idp):
+    """As in every command: exit code 2 and one line."""
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    schema.migrate(url)
+    with sqlite3.connect(tmp_path / "x.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = '999'")
+    database.close()
+    assert_fails(examine(url, mock_idp), "The database is at step")

@@ -1,0 +1,152 @@
+"""The variables of proxies and root certificates: what they mean, and values that others take and httpx does not."""
+
+import pytest
+import trustme
+
+from sentryagent_idp.errors import ConfigurationError
+from sentryagent_idp.github.network import Network
+
+PROXY = "http://proxy.example:3128"
+GITHUB = "https://token.actions.githubusercontent.com"
+
+
+@pytest.mark.parametrize(
+    ("environ", "proxy"),
+    [
+        ({}, None),
+        ({"HTTPS_PROXY": "", "ALL_PROXY": ""}, None),
+        ({"HTTP_PROXY": PROXY}, None),
+        ({"HTTPS_PROXY": PROXY}, PROXY),
+        ({"https_proxy": PROXY, "HTTPS_PROXY": "http://other.example"}, PROXY),
+        ({"ALL_PROXY": PROXY}, PROXY),
+        ({"HTTPS_PROXY": PROXY, "all_proxy": "socks5://127.0.0.1:7891"}, PROXY),
+        ({"HTTPS_PROXY": "proxy.example:3128"}, PROXY),
+        ({"HTTPS_PROXY": "https://proxy.example"}, "https://proxy.example"),
+        ({"HTTPS_PROXY": "http://user:p%23x@proxy.example:3128"}, PROXY),
+    ],
+)
+def test_which_variable_names_the_proxy(environ, proxy):
+    """HTTPS_PROXY before ALL_PROXY, lower case before upper case; a missing scheme is http."""
+    network = Network.from_environ(environ)
+    assert (network.proxy and str(network.proxy.url)) == proxy
+    assert network.covers(GITHUB) is (proxy is not None)
+    network.client(GITHUB).close()
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "socks5://user:hunter2@127.0.0.1:1080",
+        "ftp://user:hunter2@proxy.example",
+        "http://user:hunter2#x@proxy.example:3128",
+        "http://user:1?hunter2@proxy.example:3128",
+        "http://user:1/hunter2@proxy.example:3128",
+        "http://",
+        "http://proxy.example:0",
+        "http://proxy.example:99999",
+        "http://[::1",
+        "a b",
+        "http://pröxy.example",
+    ],
+)
+def test_value_that_is_no_proxy(variable, value):
+    """One line names the variable, and never a password."""
+    with pytest.raises(ConfigurationError) as refusal:
+        Network.from_environ({variable: value})
+    assert str(refusal.value).startswith(f"{variable}: ")
+    assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "host", "direct"),
+    [
+        ("", "ghes.example.com", False),
+        ("*", "ghes.example.com", True),
+        ("ghes.example.com", "ghes.example.com", True),
+        ("GHES.Example.com", "ghes.example.com", True),
+        ("example.com", "ghes.example.com", True),
+        (".example.com", "ghes.example.com", True),
+        ("*.example.com", "ghes.example.com", True),
+        ("ample.com", "ghes.example.com", False),
+        ("other.example, ghes.example.com", "ghes.example.com", True),
+        ("other.example ghes.example.com", "ghes.example.com", True),
+        ("ghes.example.com:443", "ghes.example.com", True),
+        ("ghes.example.com:8443", "ghes.example.com", False),
+        ("ghes.example.com:8443", "ghes.example.com:8443", True),
+        ("10.0.0.0/8", "10.1.2.3", True),
+        ("10.0.0.0/8", "11.1.2.3", False),
+        ("10.1.2.3:443", "10.1.2.3", True),
+        ("fd00::/8", "[fd00::1]", True),
+        ("fd00::/8", "[fe80::1]", False),
+        ("[fd00::1]", "[fd00::1]", True),
+        ("[fd00::1]:443", "[fd00::1]", True),
+    ],
+)
+def test_no_proxy(entry, host, direct):
+    """Names with those below them, addresses and ranges, with or without a port."""
+    network = Network.from_environ({"HTTPS_PROXY": PROXY, "NO_PROXY": entry})
+    assert network.covers(f"https://{host}/_services/token") is not direct
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "fd07:b51a:cc66:f0::/64",
+        "[::1]",
+        "::1/128",
+        ".corp:8080,foo:*",
+        "http://x:bad",
+        "[",
+        "192.168.*.*",
+        "é",
+    ],
+)
+@pytest.mark.parametrize("more", [{}, {"HTTPS_PROXY": PROXY}])
+def test_entry_that_says_nothing_is_ignored(entry, more):
+    """OrbStack, Docker and others write such entries (encode/httpx#3221); they are no reason to fail."""
+    network = Network.from_environ({"NO_PROXY": f"{entry},other.example", **more})
+    network.client(GITHUB).close()
+    assert network.covers(GITHUB) is bool(more)
+    assert not network.covers("https://other.example")
+
+
+@pytest.mark.parametrize("issuer", ["http://127.0.0.1:3001", "http://localhost", "http://[::1]:3001"])
+def test_this_machine_is_reached_without_a_proxy(issuer):
+    """A proxy elsewhere cannot reach it."""
+    assert not Network.from_environ({"HTTPS_PROXY": PROXY, "HTTP_PROXY": PROXY}).covers(issuer)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SSL_CERT_FILE", "{}/nonexistent"),
+        ("SSL_CERT_FILE", "{}"),
+        ("SSL_CERT_FILE", "{}/no.pem"),
+        ("SSL_CERT_DIR", "{}/nonexistent"),
+        ("SSL_CERT_DIR", "{}/no.pem"),
+        ("SSLKEYLOGFILE", "{}/nonexistent/log"),
+    ],
+)
+def test_certificates_that_cannot_be_read(tmp_path, variable, value):
+    """One line names the variable."""
+    (tmp_path / "no.pem").write_text("this is no certificate")
+    with pytest.raises(ConfigurationError) as refusal:
+        Network.from_environ({variable: value.format(tmp_path)})
+    assert str(refusal.value).startswith(f"{variable}: ")
+
+
+def test_root_certificates(tmp_path):
+    """A file replaces the roots; a list of folders may have some that are not there."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+
+    by_file = Network.from_environ({"SSL_CERT_FILE": str(tmp_path / "ca.pem")}).roots
+    by_folder = Network.from_environ({"SSL_CERT_DIR": f"/nonexistent:{tmp_path}"}).roots
+
+    assert by_file.cert_store_stats()["x509_ca"] == 1
+    assert by_folder.cert_store_stats()["x509_ca"] == 0  # they are read when they are needed
+    assert (
+        Network.from_environ({"SSL_CERT_FILE": "", "SSL_CERT_DIR": ""}).roots.cert_store_stats()["x509_ca"]
+        > 50
+    )
