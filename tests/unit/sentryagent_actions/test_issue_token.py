@@ -408,7 +408,10 @@ def test_log_says_which_overrides_counted(world, tmp_path):
         "SSL_CERT_FILE": str(tmp_path / "gone.pem"),
     }
     outcome = issue(world)
-    assert "HTTPS_PROXY is set: its proxy is used." in outcome.stdout
+    assert (
+        "HTTPS_PROXY is set: its proxy is used, except for loopback and the hosts in NO_PROXY."
+        in outcome.stdout
+    )
     assert (
         "SSL_CERT_FILE is set: it is ignored, since it names no file of PEM certificates here"
         in outcome.stdout
