@@ -21,6 +21,8 @@ def clone(checkout, git, install, tmp_path_factory):
 def make_demo(clone, environment):
     """Run it in a session of its own, whose number then names everything that it started."""
     environ = {name: value for name, value in environment.items() if not name.startswith(("MAKE", "PYTHON"))}
+    # What a developer may have set, and the demo may not be led by.
+    environ |= dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9") | {"FLASK_DEBUG": "1"}
     demo = subprocess.Popen(
         ["make", "demo"],
         cwd=clone,
