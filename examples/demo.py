@@ -190,7 +190,6 @@ def deploy_service(folder: Path, provider: str) -> Iterator[str]:
         BIN / "flask",
         "--app",
         ROOT / "examples/verify/flask_service",
-        "--no-debug",
         "run",
         "--port",
         port,
@@ -242,8 +241,9 @@ def command(
 
 
 def clean_environment() -> dict[str, str]:
-    """This process' environment without settings of a provider or a mock that you may have at hand."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("SENTRYAGENT_", "MOCK_IDP_"))}
+    """This process' environment without settings of the programs that you may have at hand, and without proxies."""
+    own = ("SENTRYAGENT_", "MOCK_IDP_", "FLASK_")
+    return {k: v for k, v in os.environ.items() if not k.startswith(own) and not k.lower().endswith("_proxy")}
 
 
 def free_port() -> int:
