@@ -1,7 +1,8 @@
-"""The main job on this machine: an agent registered and a token issued from a workflow, without a stored secret.
+"""The main job on this machine: a workflow without a stored secret acts as an agent at a service that checks its scope.
 
-Starts the mock of GitHub and the identity provider on free ports of 127.0.0.1, creates a trust policy as an admin
-would, runs the two actions as GitHub's runner would, and calls a protected endpoint with the issued token.
+Starts the mock of GitHub, the identity provider and a deploy service (examples/verify) on free ports of 127.0.0.1,
+creates a trust policy as an admin would, runs the two actions as GitHub's runner would, and calls the service with the
+issued tokens: refused without the scope, let in with it.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 REPOSITORY = "octo-org/hello-agent"
 AGENT = "release-bot@octo-org.example"
+SERVICE = "https://deploy.example.com"
+READ, DEPLOY = "deploy:read", "deploy:production"
+SCOPES = [READ, DEPLOY]
 START_SECONDS = 20
 
 
@@ -39,47 +44,96 @@ def main() -> None:
         say("2. The identity provider: SQLite in a temporary folder, a signing key of its own")
         provider, environ = running.enter_context(identity_provider(folder, github))
         say(f"   ready on {provider}")
-        flow(folder, github, provider, environ)
+
+        say(f"3. The service {SERVICE}: the Flask example of docs/verify-tokens.md, unchanged")
+        service = running.enter_context(deploy_service(folder, provider))
+        say(f"   listening on {service}")
+        flow(folder, Places(github, provider, service), environ)
     say("\nDone: nothing was stored in the repository, and nothing is left running.")
 
 
-def flow(folder: Path, github: str, provider: str, environ: dict[str, str]) -> None:
+@dataclass(frozen=True)
+class Places:
+    """The URLs of the three programs."""
+
+    github: str
+    provider: str
+    service: str
+
+
+def flow(folder: Path, places: Places, environ: dict[str, str]) -> None:
     """What an admin and a workflow do."""
     started = time.monotonic()
-    token = command(["sentryagent-idp", "admin-token"], environ).stdout.strip()
-    with httpx.Client(base_url=f"{provider}/api/v1", trust_env=False) as api:
-        api.headers["Authorization"] = f"Bearer {token}"
+    trust_repository(places.provider, environ)
 
-        say(f"3. An admin lets {REPOSITORY} register agents on main, and act as those that it registered")
-        create_policy(api, {"repository": REPOSITORY, "branch": "main", "trustRegistered": True})
+    say("5. The workflow's first step: uses: sentryagent/register-agent@v1\n")
+    inputs = {"agent-name": AGENT, "agent-description": "Cuts the releases"}
+    agent_id = step("register-agent", inputs, places, folder)["agent-id"]
 
-        say("4. The workflow's first step: uses: sentryagent/register-agent@v1\n")
-        inputs = {"api-url": provider, "agent-name": AGENT, "agent-description": "Cuts the releases"}
-        agent_id = step("register-agent", inputs, github, folder)["agent-id"]
+    say(f"6. The second step: uses: sentryagent/issue-token@v1, with the scope {READ} at {SERVICE}\n")
+    issued = [token_for(READ, agent_id, places, folder)]
+    say(f"   The third step calls the service, which lets nobody deploy without {DEPLOY}")
+    call_service(places.service, issued[0], httpx.codes.FORBIDDEN)
 
-        say("5. The second step: uses: sentryagent/issue-token@v1\n")
-        inputs = {"api-url": provider, "agent-id": agent_id, "revoke": "false"}
-        issued = step("issue-token", inputs, github, folder)
+    say(f"7. The same steps with the scope {DEPLOY}\n")
+    issued.append(token_for(DEPLOY, agent_id, places, folder))
+    call_service(places.service, issued[1], httpx.codes.OK)
 
-        say("6. The third step calls a protected endpoint with the token")
-        api.headers["Authorization"] = f"Bearer {issued['access-token']}"
-        answer = api.get(f"/agents/{agent_id}").raise_for_status().json()
-        say(f"   GET /api/v1/agents/{agent_id} -> 200, {answer['email']} is {answer['status']}")
-
-        say("7. The token is revoked (by default the action's post step does this)")
-        api.post("/token/revoke", data={"token": issued["access-token"]}).raise_for_status()
-        refused = api.get(f"/agents/{agent_id}")
-        say(f"   the same call again -> {refused.status_code}, {refused.json()['message']}")
+    say("8. The tokens are revoked (by default the action's post step does this when the job ends)")
+    for token in issued:
+        revoke(places.provider, token)
     say(f"\nThe flow took {time.monotonic() - started:.1f} s.")
 
 
-def step(action: str, inputs: dict[str, str], github: str, folder: Path) -> dict[str, str]:
+def trust_repository(provider: str, environ: dict[str, str]) -> None:
+    """Register the service and create the trust policy, as an admin does once."""
+    say(f"4. An admin lets {REPOSITORY} register agents on main, and act as them at the service")
+    token = command(["sentryagent-idp", "admin-token"], environ).stdout.strip()
+    with httpx.Client(base_url=f"{provider}/api/v1", trust_env=False) as api:
+        api.headers["Authorization"] = f"Bearer {token}"
+        create(api, "/services", {"identifier": SERVICE, "scopes": [{"name": it} for it in SCOPES]})
+        grants = [{"service": SERVICE, "scopes": SCOPES}]
+        policy = {"repository": REPOSITORY, "branch": "main", "trustRegistered": True, "grants": grants}
+        create(api, "/oidc/trust-policies", policy)
+
+
+def token_for(scope: str, agent_id: str, places: Places, folder: Path) -> str:
+    """Issue a token for the service, and keep it: each step is a job of its own here, whose end would revoke it."""
+    inputs = {"agent-id": agent_id, "resource": SERVICE, "scope": scope, "revoke": "false"}
+    return step("issue-token", inputs, places, folder)["access-token"]
+
+
+def call_service(service: str, token: str, expected: int) -> None:
+    """What `curl -X POST …/deployments` does in a workflow."""
+    authorization = {"Authorization": f"Bearer {token}"}
+    answer = httpx.post(f"{service}/deployments", headers=authorization, trust_env=False)
+    if answer.status_code != expected:
+        sys.exit(f"demo: the service answered {answer.status_code}, and not {expected}")
+    said = answer.headers.get("WWW-Authenticate") or answer.text.strip()
+    say(f"   POST {SERVICE}/deployments -> {answer.status_code}, {said}\n")
+
+
+def revoke(provider: str, token: str) -> None:
+    """Revoke a token, with itself as the credential."""
+    answer = httpx.post(
+        f"{provider}/api/v1/token/revoke",
+        data={"token": token},
+        headers={"Authorization": f"Bearer {token}"},
+        trust_env=False,
+    )
+    say(f"   POST /api/v1/token/revoke -> {answer.raise_for_status().status_code}")
+
+
+def step(action: str, inputs: dict[str, str], places: Places, folder: Path) -> dict[str, str]:
     """Run one action as the runner would; returns its outputs and shows them as the runner would."""
     report = folder / f"{action}.json"
-    arguments = [argument for name, value in inputs.items() for argument in ("--input", f"{name}={value}")]
-    options = ["--url", github, "--repository", REPOSITORY, "--ref", "refs/heads/main", "--json", str(report)]
+    given = {"api-url": places.provider} | inputs
+    arguments = [argument for name, value in given.items() for argument in ("--input", f"{name}={value}")]
+    options = ["--url", places.github, "--repository", REPOSITORY, "--ref", "refs/heads/main"]
     run = command(
-        ["mock-idp", "run", str(ROOT / action), *arguments, *options], clean_environment(), check=False
+        ["mock-idp", "run", str(ROOT / action), *arguments, *options, "--json", str(report)],
+        clean_environment(),
+        check=False,
     )
     print(indented(run.stdout), flush=True)
     if run.returncode:
@@ -90,12 +144,12 @@ def step(action: str, inputs: dict[str, str], github: str, folder: Path) -> dict
     return outputs
 
 
-def create_policy(api: httpx.Client, policy: dict[str, Any]) -> None:
-    """What `curl -X POST …/oidc/trust-policies` does for an admin."""
-    answer = api.post("/oidc/trust-policies", json=policy)
+def create(api: httpx.Client, path: str, body: dict[str, Any]) -> None:
+    """What `curl -X POST …` does for an admin."""
+    answer = api.post(path, json=body)
     if answer.status_code != httpx.codes.CREATED:
-        sys.exit(f"demo: the provider refused the policy: {answer.text}")
-    say(f"   POST /api/v1/oidc/trust-policies {json.dumps(policy)} -> 201")
+        sys.exit(f"demo: the provider refused {path}: {answer.text}")
+    say(f"   POST /api/v1{path} {json.dumps(body)} -> 201")
 
 
 @contextlib.contextmanager
@@ -122,8 +176,32 @@ def identity_provider(folder: Path, github: str) -> Iterator[tuple[str, dict[str
     arguments = [BIN / "sentryagent-idp", "serve", "--port", str(port), "--workers", "1"]
     with process(arguments, environ) as server:
         url = f"http://127.0.0.1:{port}"
-        wait_until_ready(url, server)
+        if not answers(f"{url}/ready", server, httpx.codes.OK):
+            sys.exit("demo: the identity provider did not get ready, see above")
         yield url, environ
+
+
+@contextlib.contextmanager
+def deploy_service(folder: Path, provider: str) -> Iterator[str]:
+    """The service on a free port, with its log in the folder; gives its URL."""
+    port = free_port()
+    environ = clean_environment() | {"TOKEN_ISSUER": provider, "TOKEN_AUDIENCE": SERVICE}
+    flask = [
+        BIN / "flask",
+        "--app",
+        ROOT / "examples/verify/flask_service",
+        "run",
+        "--port",
+        port,
+    ]
+    with (
+        (folder / "service.log").open("w") as log,
+        process(flask, environ, stdout=log, stderr=log) as service,
+    ):
+        url = f"http://127.0.0.1:{port}"
+        if not answers(f"{url}/deployments", service, httpx.codes.UNAUTHORIZED):
+            sys.exit(f"demo: the deploy service did not get ready\n{Path(log.name).read_text()}")
+        yield url
 
 
 @contextlib.contextmanager
@@ -139,15 +217,15 @@ def process(
             running.wait()
 
 
-def wait_until_ready(url: str, server: subprocess.Popen[str]) -> None:
-    """Ask `/ready` until the provider says yes."""
+def answers(url: str, program: subprocess.Popen[str], status: int) -> bool:
+    """Ask until the program answers with this status; false if it ends, or takes too long."""
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
+    while time.monotonic() < deadline and program.poll() is None:
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/ready", trust_env=False).is_success:
-                return
+            if httpx.get(url, trust_env=False).status_code == status:
+                return True
         time.sleep(0.05)
-    sys.exit("demo: the identity provider did not get ready, see above")
+    return False
 
 
 def command(
@@ -163,8 +241,9 @@ def command(
 
 
 def clean_environment() -> dict[str, str]:
-    """This process' environment without settings of a provider or a mock that you may have at hand."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("SENTRYAGENT_", "MOCK_IDP_"))}
+    """This process' environment without settings of the programs that you may have at hand, and without proxies."""
+    own = ("SENTRYAGENT_", "MOCK_IDP_", "FLASK_")
+    return {k: v for k, v in os.environ.items() if not k.startswith(own) and not k.lower().endswith("_proxy")}
 
 
 def free_port() -> int:

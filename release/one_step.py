@@ -10,7 +10,7 @@ MANUAL = ROOT / "docs" / "one-step-action.md"
 HEAD = """\
 # `make one-step` writes this file from issue-token/action.yml and register-agent/action.yml.
 name: SentryAgent
-description: Register an AI agent where it does not exist yet and issue its access token, with GitHub's OIDC and no stored secret
+description: Register an AI agent if it does not exist yet and issue its access token, with GitHub's OIDC and no stored secret
 author: SentryAgent
 branding:
   icon: shield
@@ -26,9 +26,9 @@ runs:
 """
 INPUTS = {
     "agent-id": "    description: Id of an agent that exists. Give this or agent-name\n    required: false\n",
-    "agent-name": "    description: E-mail address that names the agent; it is registered where it does not exist yet. "
+    "agent-name": "    description: E-mail address that names the agent; it is registered if it does not exist yet. "
     "Give this or agent-id\n    required: false\n",
-    "dry-run": "    description: true only checks whether this run would be allowed; registers and issues nothing\n"
+    "dry-run": "    description: Set to true to check only whether this run would be allowed; registers and issues nothing\n"
     '    required: false\n    default: "false"\n',
 }
 INPUT_ROWS = {

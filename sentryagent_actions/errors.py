@@ -42,14 +42,14 @@ class ActionError(Exception):
     """A step cannot do its work. `str()` is the cause, `remedy` what to do about it, `paste` the one thing to paste.
 
     `speaker`: who says so. `retryable`: the same step may succeed later without any change. `retry_after`: seconds,
-    where the other side named them. `retry_once`: worth exactly one delayed second try. `most_tries`: after as many,
-    another one is not worth the time.
+    where the other side named them. `second_try_after`: seconds after which it is worth exactly one second try, 0 for
+    none. `most_tries`: after as many, another one is not worth the time.
     """
 
     code: str = ""
     speaker: str = "this action"
     retryable: bool = False
-    retry_once: bool = False
+    second_try_after: float = 0.0
     most_tries: int = 1_000_000
 
     def __init__(

@@ -214,7 +214,7 @@ def _network_error(error: NetworkError, now: float) -> ActionError:
         )
     if isinstance(error, UnreachableProxyError):
         return IdTokenEndpointUnreachableError(
-            f"The proxy of {error.variable}, on the way to GitHub's ID-token endpoint, cannot be reached: {error}.",
+            f"The proxy that {error.variable} names, on the way to GitHub's ID-token endpoint, cannot be reached: {error}.",
             remedy=f"Check {error.variable}.",
         )
     cause = f"GitHub's ID-token endpoint cannot be reached: {error}."

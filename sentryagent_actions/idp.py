@@ -41,6 +41,10 @@ _BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{20,}=*")
 _SCOPE = re.compile(r"(?:[!#-\[\]-~]+(?: [!#-\[\]-~]+)*)?")  # RFC 6749, 3.3
 _MAX_SCOPE_LENGTH = 4096  # characters
 _MAX_SECONDS = 999_999_999  # as the input `expires-in`
+_WORKSPACE = Path(
+    "/github/workspace"
+)  # GitHub's runner mounts it into the container of an action, and there alone
+_WITHOUT_DOCKER = "https://github.com/sentryagent/toolkit/blob/main/docs/without-docker.md"
 
 
 @dataclass(frozen=True)
@@ -244,7 +248,7 @@ class IdentityProvider:
             )
         if isinstance(error, UnreachableProxyError):
             return ProviderUnreachableError(
-                f"The proxy of {error.variable}, on the way to {url}, cannot be reached: {error}.",
+                f"The proxy that {error.variable} names, on the way to {url}, cannot be reached: {error}.",
                 remedy=f"Check {error.variable}; name the host in NO_PROXY if no proxy is needed.",
             )
         if isinstance(error, TimedOutError):
@@ -261,9 +265,8 @@ class IdentityProvider:
         if self.api_url.is_loopback and _in_container():
             return ProviderUnreachableError(
                 cause,
-                remedy=f"{self.api_url.host} is this action's own container here. To reach the runner itself, use the action "
-                "without Docker:",
-                paste="uses: sentryagent/issue-token/host@v1",
+                remedy=f"On GitHub's runners, {self.api_url.host} is this action's own container. To reach the runner itself, "
+                f"use the action without Docker: {_WITHOUT_DOCKER}",
             )
         return ProviderUnreachableError(
             cause, remedy="Check `api-url`, and that this runner may connect to it (firewall, HTTPS_PROXY)."
@@ -331,5 +334,5 @@ class IdentityProvider:
 
 
 def _in_container() -> bool:
-    # What Docker and Podman leave in each of theirs.
-    return any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))
+    # Not what each container has: a developer's own, or that of a job, is not the action's.
+    return _WORKSPACE.exists()

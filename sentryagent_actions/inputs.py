@@ -175,7 +175,7 @@ class AgentProfile:
 
 @dataclass(frozen=True)
 class IssueTokenInputs:
-    """The inputs of `issue-token`."""
+    """The inputs of `issue-token`; `agent_id` may be empty in a dry run, as it is after one of `register-agent`."""
 
     connection: Connection
     agent_id: str
@@ -185,7 +185,9 @@ class IssueTokenInputs:
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Read and check. Raises InvalidInputError."""
         inputs = Inputs(environ)
-        return cls(Connection.from_inputs(inputs), _agent_id(inputs), TokenRequest.from_inputs(inputs))
+        connection, token = Connection.from_inputs(inputs), TokenRequest.from_inputs(inputs)
+        no_agent = token.dry_run and not inputs.text("agent-id")
+        return cls(connection, "" if no_agent else _agent_id(inputs), token)
 
 
 @dataclass(frozen=True)

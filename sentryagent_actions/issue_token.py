@@ -11,6 +11,10 @@ from sentryagent_actions.step import Session, Step, report_failure
 
 # Set before anything else, and overwritten by a token's outputs: the workflow reads it however the step ends.
 NOT_AUTHENTICATED = {"authenticated": "false"}
+_NO_AGENT = (
+    "Input `agent-id` is empty, so this dry run checked no token. A dry run of register-agent registers nothing and gives "
+    "no id: set `agent-id` to that of an agent that exists, or run without `dry-run`."
+)
 
 
 def run(step: Step) -> int:
@@ -20,6 +24,9 @@ def run(step: Step) -> int:
     try:
         inputs = IssueTokenInputs.from_environ(step.environ)
         may_skip = inputs.token.skip_when_unavailable
+        if not inputs.agent_id:
+            step.workflow.warning("SentryAgent: dry run without an agent", _NO_AGENT)
+            return 0
         with step.session(inputs.connection) as session:
             issue(session, inputs.agent_id, inputs.token)
     except ActionError as error:

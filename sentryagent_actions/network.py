@@ -30,6 +30,7 @@ _GRACE_SECONDS = 2.0  # a runner that cancels kills what has not ended after 2.5
 _MAX_RETRY_AFTER_SECONDS = 86_400  # no job waits longer; what asks for more is a broken gateway
 _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 8.0
+_LAST_TRY_SECONDS = 1.0  # what a shortened pause leaves of the budget for the call after it
 _RETRYABLE_STATUSES = frozenset({408, 425, 429})
 # What a resolver says of a name that there is not; EAI_NODATA is of older systems.
 _UNKNOWN_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
@@ -237,7 +238,8 @@ class Network:
     def retry(self, attempt: Callable[[], T]) -> T:
         """Return what `attempt` returns, trying again while its error is retryable and the budget lasts.
 
-        Full jitter between tries; `Retry-After` is honoured. Raises the last ActionError.
+        Full jitter between tries; `Retry-After` is honoured; a pause that would outlast the budget is shortened once.
+        Raises the last ActionError.
         """
         tries, may_retry_once = 0, True
         while True:
@@ -249,21 +251,30 @@ class Network:
                 pause = self._pause(error, tries, may_retry_once=may_retry_once)
                 if pause is None:
                     raise
-                if pause >= self._left():
-                    error.wait_was_too_long = bool(error.retry_after)
-                    raise
-                may_retry_once = may_retry_once and not error.retry_once
+                may_retry_once = may_retry_once and not error.second_try_after
                 self._log(f"Try {tries}: {error.headline} Trying again in {pause:.1f} s.")
                 self.clock.sleep(pause)
 
     def _pause(self, error: ActionError, tries: int, *, may_retry_once: bool) -> float | None:
-        if error.retry_once and may_retry_once:
-            return 1.0 + self.clock.random()
+        """Return the seconds to wait before the next try; None if there is none."""
+        if error.second_try_after and may_retry_once:
+            pause = error.second_try_after + self.clock.random()
+            return pause if pause < self._left() else None
         if not error.retryable or tries >= error.most_tries:
             return None
         ceiling = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(tries - 1, 10))
+        return self._fitting(error, ceiling * self.clock.random())
+
+    def _fitting(self, error: ActionError, backoff: float) -> float | None:
+        """Return a pause that leaves time for another try; None if what the server asks for does not."""
+        asked, left = error.retry_after or 0.0, self._left()
+        error.wait_was_too_long = 0.0 < asked >= left
         # Added to what the server asked for, so that a matrix of jobs does not come back as one.
-        return (error.retry_after or 0.0) + ceiling * self.clock.random()
+        if asked + backoff < left:
+            return asked + backoff
+        last = max(asked, left - _LAST_TRY_SECONDS)
+        # A pause that is hardly one would only burden a server that is down.
+        return last if _FIRST_BACKOFF_SECONDS <= last < left else None
 
     def _left(self) -> float:
         return self._deadline - self.clock.monotonic()

@@ -78,6 +78,9 @@ class IdTokenRejectedError(RefusedError):
         "malformed": "Look for a proxy between the runner and the provider that changes requests.",
         "bad_signature": "Look for a proxy between the runner and the provider that changes requests.",
     }
+    # Seconds. A clock that is slightly behind catches up; a provider fetches GitHub's keys at most once in 30 s, so that
+    # nobody can make it flood GitHub, and one that GitHub has just published is known after 35 s.
+    _second_tries: ClassVar[Mapping[str, float]] = {"not_yet_valid": 1.0, "unknown_key": 35.0}
     _claims_by_reason: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "wrong_audience": ("aud",),
         "wrong_issuer": ("iss",),
@@ -91,7 +94,7 @@ class IdTokenRejectedError(RefusedError):
     def __init__(self, refusal: Refusal, *, reason: str, cause: str, expected: str = "") -> None:
         super().__init__(refusal, cause, self.remedies_by_reason.get(reason, ""))
         self.reason = reason
-        self.retry_once = reason == "not_yet_valid"
+        self.second_try_after = self._second_tries.get(reason, 0.0)
         self._expected = expected
         self._claims: Mapping[str, str] = {}
         if expected:

@@ -87,7 +87,9 @@ class Step:
     def _tell_what_is_honoured(self) -> None:
         # An earlier step can set these through GITHUB_ENV: whoever reads the log must see that they counted.
         for name in filter(self.environ.get, _PROXY_VARIABLES):
-            self.workflow.info(f"{name} is set: its proxy is used.")
+            self.workflow.info(
+                f"{name} is set: its proxy is used, except for loopback and the hosts in NO_PROXY."
+            )
         for name in filter(self.environ.get, _TRUST_VARIABLES):
             usable = _is_trust_store(name, self.environ[name])
             outcome = (

@@ -288,7 +288,7 @@ def install():
         (packages / "toolkit.pth").write_text(
             f"{clone}\n{clone / 'server'}\n{sysconfig.get_path('purelib')}\n"
         )
-        for name in ("mock-idp", "sentryagent-idp"):
+        for name in ("mock-idp", "sentryagent-idp", "flask"):
             [entry] = entry_points(group="console_scripts", name=name)
             script = environment / "bin" / name
             script.write_text(

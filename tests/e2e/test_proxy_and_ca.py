@@ -235,7 +235,7 @@ def test_proxy_and_private_root_work_together(issue, proxy, root_pem, provider, 
     assert not provider.is_active(run.token())
     # The main step and the post step keep one connection each.
     assert proxy.requests == [f"CONNECT {NAME}:443 HTTP/1.1"] * 2
-    assert "HTTPS_PROXY is set: its proxy is used." in run.log
+    assert "HTTPS_PROXY is set: its proxy is used, except for loopback and the hosts in NO_PROXY." in run.log
 
 
 def test_no_proxy_goes_past_the_proxy(issue, tls_port, root_pem, proxy, environment, monkeypatch):
@@ -283,7 +283,7 @@ def test_a_proxy_that_is_down_is_blamed(issue, root_pem, environment, monkeypatc
 
     assert run.outputs["error-code"] == "PROVIDER_UNREACHABLE"
     assert (
-        "The proxy of HTTPS_PROXY, on the way to https://idp.example.test, cannot be reached"
+        "The proxy that HTTPS_PROXY names, on the way to https://idp.example.test, cannot be reached"
         in (run.only_annotation()["message"])
     )
 
@@ -309,4 +309,4 @@ def test_a_real_proxy_carries_the_exchange(
     run = issue(f"https://{ADDRESS}:{tls_port}", ca_certificate=root_pem)
 
     assert not provider.is_active(run.token())
-    assert "HTTPS_PROXY is set: its proxy is used." in run.log
+    assert "HTTPS_PROXY is set: its proxy is used, except for loopback and the hosts in NO_PROXY." in run.log

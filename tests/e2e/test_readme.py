@@ -75,14 +75,18 @@ class Terminal:
 @pytest.fixture
 def here(github):
     """Where this test has what the README's examples name: the text with other addresses and ports."""
-    port, mock_port = free_port(), free_port()
+    port, mock_port, service_port = free_port(), free_port(), free_port()
     places = {
         "https://idp.example.com": f"http://127.0.0.1:{port}",
+        # The service's address; its identifier stays as it is.
+        "https://deploy.example.com/deployments": f"http://127.0.0.1:{service_port}/deployments",
         "3000": str(port),
         "3001": str(mock_port),
+        "3002": str(service_port),
     }
+    named = re.compile("|".join(rf"\b{re.escape(it)}\b" for it in places))
 
-    return lambda text: re.sub(r"https://idp\.example\.com|\b300[01]\b", lambda place: places[place[0]], text)
+    return lambda text: named.sub(lambda place: places[place[0]], text)
 
 
 @pytest.fixture
@@ -102,11 +106,15 @@ def terminal(tmp_path, checkout, environment, github, here, transcript):
 
 
 def workflow_steps(here):
-    """The steps of the README's workflows that use our actions, in their order."""
+    """The steps of the README's workflows, in their order."""
     for block in blocks("yaml"):
         content = yaml.safe_load(here(block))
-        steps = content if isinstance(content, list) else content["jobs"]["release"]["steps"]
-        yield from (step for step in steps if "uses" in step)
+        yield from content if isinstance(content, list) else content["jobs"]["release"]["steps"]
+
+
+def filled_in(text, outputs):
+    """A value of a workflow with the outputs of the steps before."""
+    return EXPRESSION.sub(lambda it: outputs[it[1]][it[2]], text)
 
 
 def run_step(terminal, step, github, outputs):
@@ -115,35 +123,57 @@ def run_step(terminal, step, github, outputs):
         step["uses"], step["uses"][len("sentryagent/") : -len("@v1")]
     )
     words = [".venv/bin/mock-idp", "run", folder, f"--url={github.url}", "--json=../report.json"]
-    for name, value in step["with"].items():
-        words.append(f"--input={name}=" + EXPRESSION.sub(lambda it: outputs[it[1]][it[2]], value))
+    words += [f"--input={name}={filled_in(value, outputs)}" for name, value in step["with"].items()]
+    if "resource" in step["with"]:
+        words.append("--input=revoke=false")  # each step is a job of its own here, and its end would revoke
     log = terminal.paste(" ".join(words))
     return log, json.loads((terminal.folder / "report.json").read_text())["outputs"]
 
 
 def test_the_blocks_run_as_pasted_in_their_order(terminal, here, install, github):
-    """From `git clone` to a masked token, in two steps and in one, on this machine and then under an organisation's policy."""
+    """From `git clone` to a service that lets the agent in, on this machine and then under an organisation's policy."""
     first, *others = map(here, blocks("sh"))
     clone, enter, demo = first.splitlines()
     terminal.paste(f"{clone}\n{enter}")
     install(terminal.folder / "toolkit")
-    assert '"access-token": "***"' in terminal.paste(demo)
+    assert "/deployments -> 200" in terminal.paste(demo)
 
     printed = "".join(map(terminal.paste, others))
     assert printed.count('"status":"ready"') == 2
     assert re.findall(r"^Agent .* (registered|found): ", printed, re.MULTILINE) == ["registered", "found"]
-    assert printed.count("The access token is revoked.") == 2
+    assert re.findall(r"^HTTP/1.1 ([0-9]+) ", printed, re.MULTILINE) == ["403", "200"]
+    assert 'Bearer error="insufficient_scope", scope="deploy:production"' in printed
+    agent_id = re.search(r"^Agent .* registered: ([0-9a-f-]{36})", printed, re.MULTILINE)[1]
+    assert f'{{"agent":"{agent_id}"}}' in printed
 
-    outputs = {}
-    steps = list(workflow_steps(here))
-    for step in steps:
-        log, outputs[step["id"]] = run_step(terminal, step, github, outputs)
-    assert [step["uses"] for step in steps] == [
-        f"sentryagent/{action}@v1" for action in ("register-agent", "issue-token", "toolkit")
+
+def test_the_workflows_of_the_readme_end_at_the_service(terminal, here, install, github):
+    """Both ways work one after the other under the one policy, and the last step of the first is let in."""
+    first, start, *_, organisation, policy = map(here, blocks("sh"))
+    terminal.paste("\n".join(first.splitlines()[:2]))
+    install(terminal.folder / "toolkit")
+    [service] = re.findall(r"^TOKEN_ISSUER=(?:.*\n)+?.* &\n", start, re.MULTILINE)
+    terminal.paste(organisation + service + policy)
+
+    outputs, done = {}, []
+    for step in workflow_steps(here):
+        if "uses" in step:
+            log, outputs[step["id"]] = run_step(terminal, step, github, outputs)
+            done.append(step["uses"])
+            assert not JWT.search(log)
+        else:
+            environ = " ".join(f"{name}={filled_in(value, outputs)}" for name, value in step["env"].items())
+            done.append(terminal.paste(f"export {environ}; {step['run']}").strip())
+
+    agent_id = outputs["agent"]["agent-id"]
+    assert [re.sub(r".*(\{.*})$", r"\1", it, flags=re.DOTALL) for it in done] == [
+        "sentryagent/register-agent@v1",
+        "sentryagent/issue-token@v1",
+        f'{{"agent":"{agent_id}"}}',
+        "sentryagent/toolkit@v1",
     ]
-    assert "Issued a token for agent" in log
-    assert JWT.match(outputs["token"]["access-token"])
-    assert not JWT.search(log)
+    assert outputs["token"]["scope"] == "deploy:production"
+    assert f"Issued a token for agent {agent_id} and service https://deploy.example.com" in log
 
 
 def test_a_policy_that_is_pasted_twice_is_named(terminal, here, install):
@@ -154,7 +184,7 @@ def test_a_policy_that_is_pasted_twice_is_named(terminal, here, install):
     terminal.paste(start)
 
     created = terminal.paste(policy)
-    again = terminal.paste(f"{policy.rstrip()} || echo; echo")
+    again = terminal.paste(f"{policy[policy.rindex('curl ') :].rstrip()} || echo; echo")
 
     [policy_id] = re.findall(r'"id":"([0-9a-f-]{36})"', created)
     assert '"code":"TRUST_POLICY_ALREADY_EXISTS"' in again

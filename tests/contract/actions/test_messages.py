@@ -437,6 +437,7 @@ RUNS = {
         {},
         {"/oidc/token": [httpx.Response(200, json=ALLOWED)]},
     ),
+    "a dry run without an agent": (issue_token.run, {"dry_run": "true", "agent_id": ""}, {}, {}),
     "a dry run of a registration": (
         register_agent.run,
         REGISTER | {"dry_run": "true"},

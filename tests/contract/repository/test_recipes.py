@@ -10,7 +10,7 @@ SECRET_FILE = re.compile(
     r"|(?:openssl (?:rand|gen)|admin-token|clients (?:create|rotate)|audit export|base64)[^|\n]*>\s*[\w~./$\"]"
     r"|>\s*\S+\.(?:key|pem|token|secret|env|db|sql|dump)\b"
 )
-CURL = re.compile(r"\bcurl -.*")
+CURL = re.compile(r"\bcurl (?:-|\"|\$|https?:).*")
 PASSWORD_IN_AN_ARGUMENT = re.compile(r"--(?:to|from|database-url|dbname)[ =]\S*://[^\s:@/]*:[^\s@]+@")
 
 
@@ -45,12 +45,12 @@ def test_no_password_is_an_argument():
 
 def test_curl_shows_why_the_provider_refuses():
     """A refusal says what to do: `curl -f` drops that, and without it curl ends as after a success."""
-    # tests/README.md has what the actions print, and the mock's control API is called with `curl -s`, which shows it.
-    curls = [
-        (name, command)
-        for name, text in texts().items()
-        if not name.startswith(("tests/", "mock_idp/"))
-        for command in CURL.findall(text)
-    ]
-    assert {name for name, _ in curls} >= {"README.md", "docs/audit.md", "examples/workflows/issue.yml"}
+    curls = [(name, command) for name, text in texts().items() for command in CURL.findall(text)]
+    assert {name for name, _ in curls} >= {
+        "README.md",
+        "docs/audit.md",
+        "examples/workflows/issue.yml",
+        "mock_idp/README.md",
+        "tests/contract/actions/messages.md",
+    }
     assert [(name, command) for name, command in curls if "--fail-with-body" not in command] == []

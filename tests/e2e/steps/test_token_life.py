@@ -166,6 +166,18 @@ def test_a_dry_run_registers_nothing(action, provider, repository, agent_name, r
     assert provider.agents_named(agent_name) == []
 
 
+def test_the_two_steps_of_a_workflow_can_be_tried_dry(provider, repository, agent_name, run_action):
+    """The second has no agent to ask for: it warns, and the workflow passes."""
+    provider.policy(repository, trustRegistered=True)
+
+    tried = run_action("register-agent", {"agent-name": agent_name, "dry-run": "true"})
+    run = run_action("issue-token", {"agent-id": tried.outputs.get("agent-id", ""), "dry-run": "true"})
+
+    assert run.outcome == "success"
+    assert run.outputs == {"authenticated": "false"}
+    assert "`agent-id` is empty, so this dry run checked no token" in run.log
+
+
 def test_a_dry_run_tells_a_refusal(trusted_agent, run_action):
     """A dry run of a run that would be refused fails as that run would."""
     run = run_action("issue-token", {"agent-id": trusted_agent, "dry-run": "true"}, ref="refs/heads/feature")

@@ -53,6 +53,27 @@ def test_audience_waits_for_a_busy_provider(world):
         provider(world).audience()
 
 
+@pytest.mark.parametrize(
+    ("api_url", "mounted", "expected"),
+    [
+        ("http://127.0.0.1:3000", True, True),
+        ("http://localhost:3000", True, True),
+        ("http://127.0.0.1:3000", False, False),
+        ("https://idp.example.com", True, False),
+    ],
+)
+def test_loopback_is_explained_in_the_container_of_an_action(
+    world, monkeypatch, tmp_path, api_url, mounted, expected
+):
+    """A container of a developer is not the action's own: there the provider is down, and nothing else."""
+    monkeypatch.setattr("sentryagent_actions.idp._WORKSPACE", tmp_path if mounted else tmp_path / "workspace")
+    refused = world.answer(error=httpx.ConnectError("refused"))
+    world.script.on("GET /oidc/audience", *[refused] * 40)
+    with pytest.raises(ProviderUnreachableError) as failure:
+        provider(world, api_url).audience()
+    assert ("this action's own container" in failure.value.remedy) is expected
+
+
 def test_audience_does_not_pass_over_a_distrusted_certificate(world):
     """A certificate that is not trusted ends the run at the first call."""
     error = httpx.ConnectError("tls")

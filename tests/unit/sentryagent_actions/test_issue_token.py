@@ -85,6 +85,33 @@ def test_dry_run_issues_nothing(world):
     assert outcome.state == {}
 
 
+@pytest.mark.parametrize("agent_id", ["", " "])
+def test_dry_run_after_one_of_register_agent_warns_and_passes(world, agent_id):
+    """That one gives no id, so there is nothing to try; the warning says so, and nothing is asked of anybody."""
+    outcome = issue(world, agent_id=agent_id, dry_run="true")
+    assert outcome.exit_code == 0
+    assert len(outcome.commands("warning")) == 1
+    assert "`agent-id` is empty, so this dry run checked no token" in outcome.stdout
+    assert outcome.outputs == {"authenticated": "false"}
+    assert world.script.requests == []
+
+
+@pytest.mark.parametrize(
+    ("inputs", "named"),
+    [
+        ({"agent_id": ""}, "agent-id"),
+        ({"agent_id": "release-bot", "dry_run": "true"}, "agent-id"),
+        ({"agent_id": "", "dry_run": "true", "expires_in": "1h"}, "expires-in"),
+        ({"agent_id": "", "dry_run": "true", "api-url": "idp.example.com"}, "api-url"),
+    ],
+)
+def test_other_wrong_inputs_of_a_dry_run_fail(world, inputs, named):
+    """Only the id that a dry run cannot have may be absent, and only from a dry run."""
+    outcome = issue(world, **inputs)
+    assert (outcome.exit_code, outcome.outputs["error-code"]) == (1, "INVALID_INPUT")
+    assert f"Input `{named}` " in outcome.stdout
+
+
 def test_dry_run_of_a_provider_that_knows_none_fails(world):
     """A token in answer to a dry run is not taken for a yes."""
     world.script.on(EXCHANGE, world.token())
@@ -123,16 +150,27 @@ def test_retry_after_is_honoured(world):
     assert world.time.sleeps == [20.25]
 
 
-def test_clock_that_is_behind_gets_one_more_try(world):
-    """`not_yet_valid` is tried once more after one to two seconds, and then it is final."""
-    early = world.refusal(401, "INVALID_OIDC_TOKEN", reason="not_yet_valid")
+@pytest.mark.parametrize(("reason", "seconds"), [("not_yet_valid", 1.5), ("unknown_key", 35.5)])
+def test_what_passes_by_waiting_gets_one_more_try(world, reason, seconds):
+    """With another ID token, as the first may count as used; then the refusal is final."""
+    early = world.refusal(401, "INVALID_OIDC_TOKEN", reason=reason)
     world.script.on(EXCHANGE, early, world.token())
     assert issue(world).exit_code == 0
-    assert world.time.sleeps == [1.5]
+    assert world.time.sleeps == [seconds]
+    first, second = world.script.made(EXCHANGE)
+    assert first.body["token"] != second.body["token"]
     world.script.on(EXCHANGE, early, early)
     outcome = issue(world)
     assert outcome.exit_code == 1
     assert outcome.outputs["error-code"] == "INVALID_OIDC_TOKEN"
+    assert "Gave up after 2 tries." in outcome.stdout
+
+
+def test_a_key_that_cannot_be_known_in_time_is_final_at_once(world):
+    """With a `timeout` below 36 s the second try would come too early."""
+    world.script.on(EXCHANGE, world.refusal(401, "INVALID_OIDC_TOKEN", reason="unknown_key"))
+    assert issue(world, timeout="30").exit_code == 1
+    assert world.time.sleeps == []
 
 
 @pytest.mark.parametrize(
@@ -370,7 +408,10 @@ def test_log_says_which_overrides_counted(world, tmp_path):
         "SSL_CERT_FILE": str(tmp_path / "gone.pem"),
     }
     outcome = issue(world)
-    assert "HTTPS_PROXY is set: its proxy is used." in outcome.stdout
+    assert (
+        "HTTPS_PROXY is set: its proxy is used, except for loopback and the hosts in NO_PROXY."
+        in outcome.stdout
+    )
     assert (
         "SSL_CERT_FILE is set: it is ignored, since it names no file of PEM certificates here"
         in outcome.stdout

@@ -40,7 +40,7 @@ class Once(ActionError):
     """Worth one more try."""
 
     code = "ONCE"
-    retry_once = True
+    second_try_after = 1.0
 
 
 def caused_by(error, cause):
@@ -258,18 +258,28 @@ def test_retry_waits_longer_each_time_and_tells(world):
     assert log[0] == "Try 1: LATER from this action: down. Trying again in 0.2 s."
 
 
-def test_retry_ends_with_the_budget(world):
-    """A wait that does not fit into the budget is not begun; the last error says how often it was tried."""
+@pytest.mark.parametrize(
+    ("budget", "sleeps"),
+    [
+        (3.0, [0.25, 0.5, 1]),
+        (3.75, [0.25, 0.5, 1, 1]),
+        (6.0, [0.25, 0.5, 1, 2, 1.25]),
+        (30.0, [0.25, 0.5, 1, 2, 4, 4, 4, 4, 4, 4, 1.25]),
+    ],
+)
+def test_retry_uses_the_budget_to_its_end(world, budget, sleeps):
+    """A wait that does not fit is shortened so that one more call does; the last error says how often it was tried."""
     with pytest.raises(Later) as last:
-        world.network(seconds=3).retry(failing(*[Later("down.") for _ in range(9)]))
-    assert world.time.sleeps == [0.25, 0.5, 1]
-    assert last.value.tries == 4
-    assert "Gave up after 4 tries." in last.value.advice()
+        world.network(seconds=budget).retry(failing(*[Later("down.") for _ in range(20)]))
+    assert world.time.sleeps == sleeps
+    assert last.value.tries == len(sleeps) + 1
+    assert f"Gave up after {last.value.tries} tries." in last.value.advice()
+    assert "asks to wait" not in last.value.advice()
 
 
-@pytest.mark.parametrize(("asked", "sleeps"), [(7.0, [7.25]), (59.0, [59.25]), (60.0, [])])
+@pytest.mark.parametrize(("asked", "sleeps"), [(7.0, [7.25]), (59.0, [59.25]), (59.9, [59.9]), (60.0, [])])
 def test_retry_after_is_honoured_within_the_budget(world, asked, sleeps):
-    """The wait that the server names is kept where the budget has it, else the error is final."""
+    """The wait that the server names is never shortened, also if no chance is left to add; one that does not fit is final."""
     attempt = failing(Later("down.", retry_after=asked))
     if sleeps:
         assert world.network().retry(attempt) == "done"
@@ -306,6 +316,13 @@ def test_one_delayed_second_try(world):
     with pytest.raises(Once):
         world.network().retry(failing(Once("early"), Once("early")))
     assert world.time.sleeps == [1.5, 1.5]
+
+
+def test_second_try_that_does_not_fit_is_not_made(world):
+    """Before its time it would be refused alike."""
+    with pytest.raises(Once):
+        world.network(seconds=1.5).retry(failing(Once("early")))
+    assert world.time.sleeps == []
 
 
 @pytest.mark.parametrize(

@@ -157,10 +157,22 @@ def test_refusal_names_its_remedy(code, details, remedy):
     assert remedy in refuse(403, problem(code, **details)).advice()
 
 
-def test_only_a_clock_that_is_behind_is_worth_a_second_try():
-    """`not_yet_valid` passes by waiting; no other reason does."""
-    assert refuse(401, problem("INVALID_OIDC_TOKEN", reason="not_yet_valid")).retry_once
-    assert not refuse(401, problem("INVALID_OIDC_TOKEN", reason="expired")).retry_once
+@pytest.mark.parametrize(
+    ("reason", "seconds"),
+    [
+        ("not_yet_valid", 1.0),
+        ("unknown_key", 35.0),
+        ("expired", 0.0),
+        ("too_old", 0.0),
+        ("bad_signature", 0.0),
+        ("wrong_issuer", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_what_passes_by_waiting_is_worth_a_second_try(reason, seconds):
+    """A clock that is behind catches up, and a key that GitHub has just published is known within 35 s."""
+    refusal = refuse(401, problem("INVALID_OIDC_TOKEN", reason=reason))
+    assert (refusal.second_try_after, refusal.retryable) == (seconds, False)
 
 
 def test_hostile_text_is_one_short_line():
