@@ -1,6 +1,7 @@
 """What the commands of `sentryagent-idp` have in common: the database they work on, and how they fail."""
 
 import os
+import pwd
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import click
 from sentryagent_idp.config import PREFIX, ConfigurationError, Settings
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.domain.client import name_problem
 from sentryagent_idp.errors import AdminRefused, DatabaseUnavailable
 from sentryagent_idp.ports import Store
 from sentryagent_idp.runtime.ids import uuid7
@@ -59,9 +61,20 @@ def prepared(database_url: str | None) -> Iterator[tuple[Settings, Store]]:
             yield Settings.from_environ(os.environ, flags | unset), store
 
 
-def command_context() -> RequestContext:
-    """A command in the audit: with an id of its own and no address."""
-    return RequestContext(request_id=str(uuid7()), address=None)
+def command_context(person: str | None = None) -> RequestContext:
+    """A command in the audit: with an id of its own, no address, and who gave it if no other person is named."""
+    return RequestContext(request_id=str(uuid7()), address=None, person=person or _user())
+
+
+def _user() -> str:
+    """The user of the operating system: under sudo the one who called it. A user without a name has a number."""
+    caller = os.environ.get("SUDO_USER", "")
+    if not name_problem(caller):
+        return caller
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
 
 
 @contextmanager

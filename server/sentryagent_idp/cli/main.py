@@ -22,6 +22,7 @@ from sentryagent_idp.cli.common import (
 )
 from sentryagent_idp.config import Settings
 from sentryagent_idp.domain.caller import ADMIN_CLI
+from sentryagent_idp.domain.client import name_problem
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -93,20 +94,26 @@ def backup(file: Path, database_url: str | None) -> None:
 
 
 @main.command("admin-token")
+@click.option(
+    "--for", "person", metavar="NAME", help="Who will use it, for the audit.  [default: you, as the system knows you]"
+)
 @scope_option
 @click.option(
     "--ttl", type=click.IntRange(1), metavar="SECONDS", help="Lifetime; at most SENTRYAGENT_TOKEN_TTL."
 )
 @database_option
-def admin_token(scope: str | None, ttl: int | None, database_url: str | None) -> None:
+def admin_token(person: str | None, scope: str | None, ttl: int | None, database_url: str | None) -> None:
     """Mint an admin access token straight from the database; the token alone goes to stdout."""
+    problem = person is not None and name_problem(person)
+    if problem:
+        fail(f"--for: {problem}")
     with prepared(database_url) as (settings, store):
         from sentryagent_idp.app import token_service, utc_now
         from sentryagent_idp.use_cases.key_ring import KeyRing
 
         tokens = token_service(settings, store, KeyRing(settings.passphrases), utc_now)
         lifetime = ttl or settings.token_ttl
-        issued = tokens.issue_to_admin(ADMIN_CLI, admin_scopes(scope), lifetime, command_context())
+        issued = tokens.issue_to_admin(ADMIN_CLI, admin_scopes(scope), lifetime, command_context(person))
     click.echo(issued["access_token"])
 
 

@@ -52,10 +52,14 @@ class Outcome(StrEnum):
 
 
 class RequestContext(msgspec.Struct, frozen=True):
-    """What every record of one HTTP request has in common; made by the API, never taken from the client."""
+    """What every record of one HTTP request or command has in common; made by us, never taken from the client.
+
+    `person` is who gave the command, or for whom the admin token was made.
+    """
 
     request_id: str
     address: str | None
+    person: str | None = None
 
 
 PROVIDER = "provider"

@@ -26,7 +26,10 @@ class CallerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The bearer of an access token of ours; `provenance` is the run it was issued to, empty for an admin."""
+    """The bearer of an access token of ours; `provenance` is the run it was issued to, empty for an admin.
+
+    `person` is for whom an admin's token was made on the command line.
+    """
 
     subject: str
     scopes: tuple[str, ...]
@@ -34,6 +37,7 @@ class Caller:
     iat: int
     exp: int
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    person: str | None = None
 
     @property
     def kind(self) -> CallerKind:

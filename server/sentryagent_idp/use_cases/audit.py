@@ -46,7 +46,9 @@ class Auditor:
     def record(
         self, context: RequestContext, action: Action, outcome: Outcome, actor: str, **about: Any
     ) -> AuditRecord:
-        """A record of this moment, not yet written."""
+        """A record of this moment, not yet written; its details name the person, if one is known."""
+        if context.person is not None:
+            about["details"] = {**about.get("details", {}), "person": context.person}
         return AuditRecord(
             event_id=self.new_id(),
             timestamp=self.clock(),

@@ -73,6 +73,7 @@ class Authentication:
             iat=claims["iat"],
             exp=claims["exp"],
             provenance=claims.get("provenance", {}),
+            person=claims.get("person"),
         )
 
 

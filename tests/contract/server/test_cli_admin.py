@@ -242,6 +242,21 @@ def test_keys_rewrap(run):
     assert actions.count("key.rewrapped") == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "action"),
+    [(["keys", "rotate"], "key.rotated"), (["clients", "create", "ci"], "client.created")],
+)
+def test_who_gives_a_command_is_in_the_audit(run, monkeypatch, arguments, action):
+    """Each command is somebody's, not only that of the command line."""
+    monkeypatch.setenv("SUDO_USER", "alice")
+
+    run(*arguments)
+
+    records = [json.loads(line)["record"] for line in run("audit", "export").stdout.splitlines()]
+    (details,) = [json.loads(it["details"]) for it in records if it["action"] == action]
+    assert details["person"] == "alice"
+
+
 def test_keys_rewrap_without_an_encryption_key(run):
     """There is nothing to encrypt with: one line names the variable."""
     done = run("keys", "rewrap")
