@@ -154,6 +154,7 @@ def _use_cases(settings: Settings, dependencies: Dependencies) -> UseCases:
         snapshots=SnapshotCache(),
         group_commit=GroupCommit(store, clock),
         repository_limit=PerMinute(settings.rate_limit, what="repository"),
+        refused_limit=PerMinute(settings.rate_limit, what="repository"),
         rejections=rejections,
         refusals=RefusalAudit(store, auditor, rejections),
         auditor=auditor,

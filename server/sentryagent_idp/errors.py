@@ -128,7 +128,10 @@ class ExchangeRefused(ServiceError):
 
 
 class InvalidOidcToken(ServiceError, code="INVALID_OIDC_TOKEN"):
-    """The GitHub token is not acceptable; `reason` is one of `reasons`, which are in the order of the checks."""
+    """The GitHub token is not acceptable; `reason` is one of `reasons`, which are in the order of the checks.
+
+    `claims` are those of a token whose signature was verified, so that the audit can say whose run it was.
+    """
 
     reasons: ClassVar[Sequence[str]] = (
         "malformed",
@@ -148,6 +151,7 @@ class InvalidOidcToken(ServiceError, code="INVALID_OIDC_TOKEN"):
     def __init__(self, reason: str, message: str, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message, {"reason": reason, **(details or {})})
         self.reason = reason
+        self.claims: Mapping[str, Any] | None = None
 
 
 class IdentityChanged(ExchangeRefused, code="IDENTITY_CHANGED"):
