@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from sentryagent_idp.domain.agent import Agent, AgentFilter, AgentStatus, Credential
-from sentryagent_idp.domain.audit import AuditFilter, AuditRecord
+from sentryagent_idp.domain.audit import AuditFilter, AuditPage, AuditRecord
 from sentryagent_idp.domain.audit_chain import AuditTail, AuditWindow, Row, Seal, SealedRecord
 from sentryagent_idp.domain.client import AdminClient
 from sentryagent_idp.domain.identity import SignedClaims
@@ -175,8 +175,14 @@ class AuditLog(Protocol):
     def append_all(self, records: Sequence[AuditRecord]) -> None:
         """Write several records, in their order."""
 
-    def page(self, wanted: AuditFilter, *, page: int, limit: int) -> Page[AuditRecord]:
-        """One page, newest first."""
+    def page(
+        self, wanted: AuditFilter, *, page: int = 1, limit: int, is_counted: bool = False
+    ) -> AuditPage | None:
+        """One page; `None` if the audit has no event `after`.
+
+        The oldest first are in an order in which nothing appears later before what was read: where transactions may
+        commit late, that of the seals, and only what is sealed. The total of very many records is not counted.
+        """
 
 
 class AuditSeals(Protocol):

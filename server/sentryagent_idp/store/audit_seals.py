@@ -14,10 +14,8 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Enum,
-    Integer,
     String,
     Table,
-    UniqueConstraint,
     and_,
     bindparam,
     delete,
@@ -34,26 +32,14 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from sentryagent_idp.domain import audit_chain
 from sentryagent_idp.domain.audit_chain import AuditTail, AuditWindow, Gap, Seal, SealedRecord
 from sentryagent_idp.store import driver, locks
-from sentryagent_idp.store.audit import AUDIT_LOG
+from sentryagent_idp.store.audit import AUDIT_LOG, AUDIT_SEALS, NUMBER
 from sentryagent_idp.store.columns import METADATA, Moment
 from sentryagent_idp.store.driver import InsertMany
-
-_NUMBER = BigInteger().with_variant(Integer, "sqlite")
-
-AUDIT_SEALS = Table(
-    "audit_seals",
-    METADATA,
-    Column("seal", _NUMBER, primary_key=True, autoincrement=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("event_id", String(36), nullable=False),
-    Column("hash", String(64), nullable=False),
-    UniqueConstraint("sequence"),
-)
 
 AUDIT_GAPS = Table(
     "audit_gaps",
     METADATA,
-    Column("first_sequence", _NUMBER, primary_key=True, autoincrement=False),
+    Column("first_sequence", NUMBER, primary_key=True, autoincrement=False),
     Column("last_sequence", BigInteger, nullable=False),
     Column("seen_at", Moment, nullable=False),
 )
@@ -72,8 +58,8 @@ _NAMES = tuple(column.name for column in AUDIT_LOG.columns)
 _SEALED_UP_TO = select(func.coalesce(func.max(AUDIT_SEALS.alias("sealed").c.sequence), 0)).scalar_subquery()
 # The anchor confirms no record: under its number a forged one could come back. The last condition changes nothing,
 # but lets PostgreSQL begin to read where the window begins.
-_ANCHOR_NUMBER = select(func.min(AUDIT_SEALS.alias("anchor").c.seal)).scalar_subquery()
-_CONFIRMS = and_(_S.sequence == _L.sequence, _S.seal > _ANCHOR_NUMBER, _S.sequence > bindparam("after"))
+_ANCHORNUMBER = select(func.min(AUDIT_SEALS.alias("anchor").c.seal)).scalar_subquery()
+_CONFIRMS = and_(_S.sequence == _L.sequence, _S.seal > _ANCHORNUMBER, _S.sequence > bindparam("after"))
 _LOG_AND_CHAIN = AUDIT_LOG.outerjoin(AUDIT_SEALS, _CONFIRMS)
 _SEALS_AND_LOG = AUDIT_SEALS.outerjoin(AUDIT_LOG, _L.sequence == _S.sequence)
 _IN_GAP = and_(_L.sequence >= _G.first_sequence, _L.sequence <= _G.last_sequence)

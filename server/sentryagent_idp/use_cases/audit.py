@@ -4,10 +4,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from sentryagent_idp.domain.agent import Agent, Credential
-from sentryagent_idp.domain.audit import Action, AuditFilter, AuditRecord, Outcome, RequestContext
+from sentryagent_idp.domain.audit import (
+    Action,
+    AuditFilter,
+    AuditPage,
+    AuditRecord,
+    Outcome,
+    RequestContext,
+)
 from sentryagent_idp.domain.caller import Caller
-from sentryagent_idp.domain.records import Page
 from sentryagent_idp.domain.trust_policy import TrustPolicy
+from sentryagent_idp.errors import ValidationFailed
 from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 
 
@@ -77,7 +84,12 @@ class AuditReader:
 
     store: Store
 
-    def page(self, wanted: AuditFilter, *, page: int, limit: int) -> Page[AuditRecord]:
-        """One page, newest first; raises `DatabaseUnavailable`."""
+    def page(self, wanted: AuditFilter, *, page: int, limit: int, is_counted: bool) -> AuditPage:
+        """One page; raises `ValidationFailed` for an event `after` that the audit does not have, `DatabaseUnavailable`."""
         with self.store.read() as tx:
-            return tx.audit.page(wanted, page=page, limit=limit)
+            found = tx.audit.page(wanted, page=page, limit=limit, is_counted=is_counted)
+        if found is None:
+            raise ValidationFailed(
+                "after", "the audit has no such event; begin without it, and see whether retention removed the event"
+            )
+        return found
