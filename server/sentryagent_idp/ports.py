@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sentryagent_idp.domain.agent import Agent, AgentFilter, AgentStatus, Credential
 from sentryagent_idp.domain.audit import AuditFilter, AuditPage, AuditRecord
-from sentryagent_idp.domain.audit_chain import AuditTail, AuditWindow, Row, Seal, SealedRecord
+from sentryagent_idp.domain.audit_chain import AuditTail, Row, Seal, SealedRecord
 from sentryagent_idp.domain.client import AdminClient
 from sentryagent_idp.domain.identity import SignedClaims
 from sentryagent_idp.domain.records import Page
@@ -216,14 +216,17 @@ class AuditSeals(Protocol):
     def after(self, number: int, *, limit: int) -> Sequence[SealedRecord]:
         """The next seals with their records."""
 
-    def window(self, after: int, *, limit: int) -> AuditWindow | None:
-        """The next records by sequence number, counted; `None` at the end."""
+    def get(self, number: int) -> Seal | None:
+        """The seal with this number."""
+
+    def before(self, moment: datetime) -> Seal | None:
+        """A seal before those of all records from this moment on, as late as can be told; `None` if all may be."""
 
     def slipped_in(self, after: int, up_to: int) -> str | None:
         """The event id of a record between two numbers that was written where the chain had passed."""
 
     def tail(self) -> AuditTail:
-        """What was written after the last sealed record."""
+        """What is not sealed yet."""
 
     def purge(self, before: datetime, *, limit: int) -> int:
         """Delete at most `limit` of the first sealed records, as far as they are older; returns how many went.

@@ -6,7 +6,17 @@ from flask import Blueprint
 
 from sentryagent_idp import errors
 from sentryagent_idp.api import responses
-from sentryagent_idp.api.description import BOOLEAN, ID, PAGING, TEXT, TIME, Description, Parameter, choice, integer
+from sentryagent_idp.api.description import (
+    BOOLEAN,
+    ID,
+    PAGING,
+    TEXT,
+    TIME,
+    Description,
+    Parameter,
+    choice,
+    integer,
+)
 from sentryagent_idp.api.guards import requires
 from sentryagent_idp.api.requests import read_query
 from sentryagent_idp.api.use_cases import use_cases
@@ -19,9 +29,7 @@ from sentryagent_idp.use_cases.sealing import AuditProof
 bp = Blueprint("audit", __name__)
 
 _LAST_PAGE = 100
-_USE_THE_CURSOR = (
-    f"it must be a number from 1 to {_LAST_PAGE}; to read further, send `after`: the eventId in `next` of the page before"
-)
+_USE_THE_CURSOR = f"it must be a number from 1 to {_LAST_PAGE}; to read further, send `after`: the eventId in `next` of the page before"
 _ORDERS = choice([order.value for order in Order])
 _ORDER = Parameter({**_ORDERS.schema, "default": Order.NEWEST.value}, lambda text: Order(_ORDERS.read(text)))
 _RANGE = {"from": "start", "to": "end"}

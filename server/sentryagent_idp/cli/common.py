@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -91,6 +92,16 @@ def one_line_errors() -> Iterator[None]:
         fail(f"SENTRYAGENT_DATABASE_URL: {error}")
     except DatabaseUnavailable as error:
         fail(f"SENTRYAGENT_DATABASE_URL: {error.message}")
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the command as an exception, so that it can clean up."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def fail(reason: str) -> NoReturn:

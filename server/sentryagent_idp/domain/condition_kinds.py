@@ -32,7 +32,7 @@ def _look_alike_hint(wanted: Any, actual: Any) -> str:
     """Both, with every character that is not ASCII by its number."""
     return (
         "The two look alike, but differ in Unicode, in a normal form or in characters that cannot be seen: the policy has "
-        f"{ascii(wanted)}, the run {ascii(actual)}. Copy the name from GitHub into the policy, or rename it there."
+        f"{wanted!a}, the run {actual!a}. Copy the name from GitHub into the policy, or rename it there."
     )
 
 

@@ -102,7 +102,7 @@ _INDEXED = (*_FEW, "agent_id", "policy_id", "repository_key", "action")
 _LOOKED_AT = 20_000
 """Records that one page looks at: some hundredths of a second."""
 _COUNTED = 100_000
-_DISORDER = timedelta(minutes=2)
+DISORDER = timedelta(minutes=2)
 """By how much records may be written in another order than their times: clocks that differ, transactions that wait."""
 _LAST_DAY = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
 _BEHIND_ALL = 2**63 - 1
@@ -176,7 +176,7 @@ class _Walk:
             anchor = self._connection.execute(_ANCHOR).one_or_none()
             if anchor is None or anchor.event_id != str(event_id):
                 return False
-            position = anchor._mapping[self._key.name]
+            position = getattr(anchor, self._key.name)
         self._along.append(self._key > position if self._is_ascending else self._key < position)
         return True
 
@@ -192,7 +192,8 @@ class _Walk:
         """The event at which a page that is not full stopped looking; `None` if it came to the end."""
         if not self._is_narrowed:
             return None
-        return self._first(self._way(_T.event_id).offset(_LOOKED_AT - 1).limit(1))
+        last: UUID | None = self._first(self._way(_T.event_id).offset(_LOOKED_AT - 1).limit(1))
+        return last
 
     def count(self) -> int | None:
         """How many records there are, counted among `_COUNTED`; `None` if there are more to look at."""
@@ -213,7 +214,9 @@ class _Walk:
         return table, table.c.key
 
     def _way(self, *columns: ColumnElement[Any]) -> Select[Any]:
-        return select(*columns).select_from(self._source).where(*self._along).order_by(self._directed(self._key))
+        return (
+            select(*columns).select_from(self._source).where(*self._along).order_by(self._directed(self._key))
+        )
 
     def _directed(self, key: ColumnElement[int]) -> UnaryExpression[int]:
         return key.asc() if self._is_ascending else key.desc()
@@ -231,11 +234,11 @@ class _Walk:
         near = select(self._key).select_from(self._source).limit(1)
         bounds: list[ColumnElement[bool]] = []
         if start is not None:
-            before = _T.timestamp < max(start, EPOCH) - _DISORDER
+            before = _T.timestamp < max(start, EPOCH) - DISORDER
             last = self._first(near.where(before).order_by(_T.timestamp.desc()))
             bounds += [] if last is None else [self._key > last]
         if end is not None:
-            behind = _T.timestamp >= min(end, _LAST_DAY) + _DISORDER
+            behind = _T.timestamp >= min(end, _LAST_DAY) + DISORDER
             first = self._first(near.where(behind).order_by(_T.timestamp))
             bounds += [] if first is None else [self._key < first]
         return bounds

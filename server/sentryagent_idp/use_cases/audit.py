@@ -90,6 +90,7 @@ class AuditReader:
             found = tx.audit.page(wanted, page=page, limit=limit, is_counted=is_counted)
         if found is None:
             raise ValidationFailed(
-                "after", "the audit has no such event; begin without it, and see whether retention removed the event"
+                "after",
+                "the audit has no such event; begin without it, and see whether retention removed the event",
             )
         return found

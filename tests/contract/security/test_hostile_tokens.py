@@ -109,9 +109,7 @@ def test_hostile_token_in_json(attack, make, reason, guarded, stranger_key, unch
     [row for row in SENT if row[0] != "R-IN-1 empty"],
     ids=[row[0] for row in SENT if row[0] != "R-IN-1 empty"],
 )
-def test_hostile_token_in_the_form(
-    attack, make, reason, guarded, stranger_key, unchanged_but_for_refusals
-):
+def test_hostile_token_in_the_form(attack, make, reason, guarded, stranger_key, unchanged_but_for_refusals):
     """In the form of RFC 8693 the same tokens are `invalid_request`, in the same words."""
     token = make(guarded.github, stranger_key)
 

@@ -217,9 +217,7 @@ def test_wrong_filters(still_provider, query, field):
     assert_invalid(still_provider.get(f"{AUDIT}?{query}"), field)
 
 
-@pytest.mark.parametrize(
-    "query", ["action=nothing", "outcome=maybe", f"eventId={NOBODY}", "actor="]
-)
+@pytest.mark.parametrize("query", ["action=nothing", "outcome=maybe", f"eventId={NOBODY}", "actor="])
 def test_filters_that_match_nothing(provider, history, query):
     """An unknown value is an empty list."""
     assert page(provider, query)["data"] == []

@@ -339,6 +339,7 @@ EVERY_COMMAND = [
     ("clients", "rotate", "x"),
     ("clients", "revoke", "x"),
     ("audit", "export"),
+    ("audit", "verify"),
 ]
 
 

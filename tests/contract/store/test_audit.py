@@ -123,7 +123,7 @@ def test_a_poller_gets_each_record_once(database, append, seal):
     for number in (1, 2, 3):
         append(event_id=UUID(int=number))
     seal()
-    first, at = follow(database)
+    first, _ = follow(database)
     for number in (4, 5):
         append(event_id=UUID(int=number))
     seal()
@@ -225,7 +225,9 @@ def test_a_total_is_counted_only_if_it_is_asked_for(database, append):
 
 
 @pytest.mark.parametrize("order", Order)
-@pytest.mark.parametrize("distance", [timedelta(0), timedelta(minutes=1), timedelta(hours=1), timedelta(days=400)])
+@pytest.mark.parametrize(
+    "distance", [timedelta(0), timedelta(minutes=1), timedelta(hours=1), timedelta(days=400)]
+)
 def test_a_span_finds_records_whose_clocks_differ(database, append, seal, now, order, distance):
     """Replicas' clocks differ by seconds, so the order of writing is not quite that of the times."""
     for number, ahead in enumerate((0, 25, -20, 30, 0), 1):
