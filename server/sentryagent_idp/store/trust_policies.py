@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import (
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -21,9 +22,11 @@ from sqlalchemy import (
     UniqueConstraint,
     and_,
     bindparam,
+    collate,
     delete,
     func,
     insert,
+    not_,
     or_,
     select,
     update,
@@ -33,6 +36,7 @@ from sqlalchemy.engine import Connection, Row
 from sentryagent_idp.domain import condition_kinds
 from sentryagent_idp.domain.conditions import DECLARED, Conditions
 from sentryagent_idp.domain.records import Page
+from sentryagent_idp.domain.text import ascii_lower
 from sentryagent_idp.domain.trust_policy import (
     USE_IS_RECORDED_EVERY,
     PolicyFilter,
@@ -43,7 +47,7 @@ from sentryagent_idp.errors import TrustPolicyAlreadyExists
 from sentryagent_idp.store import driver
 from sentryagent_idp.store.columns import METADATA, Id, Moment, WordLists, Words
 from sentryagent_idp.store.failures import unique
-from sentryagent_idp.store.paging import equal, fetch_page
+from sentryagent_idp.store.paging import fetch_page
 
 _TYPES = {
     condition_kinds.Condition: Text,
@@ -85,6 +89,7 @@ OIDC_TRUST_POLICIES = Table(
 )
 
 _T = OIDC_TRUST_POLICIES.c
+_EXACT = ("provider", "issuer", "repository_id", "agent_id", "enabled")
 _AGE = (_T.created_at, _T.id)
 _OF_REPOSITORY = (
     select(OIDC_TRUST_POLICIES)
@@ -129,15 +134,46 @@ class PolicyTable:
         return {repository: frozenset(rows) for repository, rows in found.items()}
 
     def page(self, wanted: PolicyFilter, *, page: int, limit: int) -> Page[TrustPolicy]:
-        conditions = equal(OIDC_TRUST_POLICIES, wanted, case_folded="repository")
+        conditions = [condition for condition in self._conditions(wanted) if condition is not None]
         total, rows = fetch_page(
             self._connection, OIDC_TRUST_POLICIES, conditions, _AGE, page=page, limit=limit
         )
         return Page([_policy(row) for row in rows], total)
 
+    def _conditions(self, wanted: PolicyFilter) -> Iterator[ColumnElement[bool] | None]:
+        """What the filter says about a row, where it says something."""
+        for name in _EXACT:
+            value = getattr(wanted, name)
+            yield None if value is None else _T[name] == value
+        if wanted.repository is not None:
+            yield _T.repository_key == ascii_lower(wanted.repository)
+        if wanted.owner is not None:
+            yield _T.repository_key.startswith(f"{ascii_lower(wanted.owner)}/", autoescape=True)
+        if wanted.bootstrap is not None:
+            yield _T.agent_id.is_(None) if wanted.bootstrap else _T.agent_id.is_not(None)
+        if wanted.derived_from is not None:
+            yield _is_derived_from(wanted.derived_from)
+        if wanted.expired is not None:
+            is_expired = and_(_T.expires_at.is_not(None), _T.expires_at <= wanted.now)
+            yield is_expired if wanted.expired else not_(is_expired)
+        if wanted.unused_since is not None:
+            yield func.coalesce(_T.last_used_at, _T.created_at) < wanted.unused_since
+        if wanted.expires_before is not None:
+            yield _T.expires_at < wanted.expires_before
+        if wanted.search is not None:
+            yield self._contains(ascii_lower(wanted.search))
+
+    def _contains(self, text: str) -> ColumnElement[bool]:
+        # On PostgreSQL only the collation C leaves letters outside ASCII as they are, as SQLite does.
+        is_postgresql = self._connection.dialect.name == "postgresql"
+        description = collate(_T.description, "C") if is_postgresql else _T.description
+        return or_(
+            _T.repository_key.contains(text, autoescape=True),
+            func.lower(description).contains(text, autoescape=True),
+        )
+
     def derived_from(self, policy_id: UUID) -> Sequence[TrustPolicy]:
-        # A bootstrap policy is never derived. Some have an origin in their row: a PUT could once make them of derived ones.
-        is_derived = and_(_T.derived_from == policy_id, _T.agent_id.is_not(None))
+        is_derived = _is_derived_from(policy_id)
         return self._locked(select(OIDC_TRUST_POLICIES).where(is_derived).order_by(*_AGE))
 
     def add(self, policy: TrustPolicy) -> None:
@@ -200,6 +236,11 @@ class PolicyTable:
             for row in self._connection.execute(same):
                 refusal.details.update(policyId=str(row.id), version=row.version)
             raise
+
+
+def _is_derived_from(policy_id: UUID) -> ColumnElement[bool]:
+    # A bootstrap policy is never derived. Some have an origin in their row: a PUT could once make them of derived ones.
+    return and_(_T.derived_from == policy_id, _T.agent_id.is_not(None))
 
 
 def _values(policy: TrustPolicy) -> dict[str, Any]:
