@@ -145,7 +145,7 @@ def load(settings: Settings) -> RsgiApplication:
         after_work=sealing.BUSY_INTERVAL_SECONDS,
     )
     watch = sealing.ChainWatch(sealing.AuditChain(store), partial(_note_audit, dependencies))
-    periodic.start([watch.run], wait, every=sealing.WATCH_SECONDS, after_work=sealing.WATCH_BUSY_SECONDS)
+    periodic.start([watch.run], wait, every=sealing.WATCH_SECONDS)
     periodic.start([partial(_note_issuer_keys, dependencies)], wait, every=_GAUGE_SECONDS)
     return RsgiApplication(create_app(settings, dependencies), _THREADS, _ON_LOOP)
 

@@ -446,7 +446,7 @@ def watch(database):
 @pytest.fixture
 def _small_parts(monkeypatch):
     """Two records in a batch, and a run goes on after one batch only."""
-    monkeypatch.setattr(sealing, "_SEAL_BATCH", 2)
+    monkeypatch.setattr(sealing, "_WATCH_BATCH", 2)
     monkeypatch.setattr(sealing, "_BATCHES_OF_A_RUN", 1)
 
 
@@ -470,8 +470,8 @@ def test_an_old_record_that_was_changed_is_found_in_the_round(write, seal, sql, 
     """The background goes round the chain: a fault before the checkpoint is found there, and stays found until it is mended."""
     write(*range(1, 8))
     seal()
-    while watch.run():
-        pass
+    while watch.seals[0] < 7:
+        watch.run()
     sql("UPDATE audit_log SET actor = 'mallory' WHERE event_id = :it", it=str(UUID(int=3)))
     for _ in range(9):
         watch.run()
@@ -490,9 +490,12 @@ def test_the_background_begins_again_at_the_beginning(write, seal, watch):
     write(*range(1, 6))
     seal()
 
-    places = [(watch.run(), *watch.seals) for _ in range(6)]
+    places = []
+    for _ in range(6):
+        watch.run()
+        places.append(watch.seals)
 
-    assert places == [(True, 4, 2), (False, 5, 4), (False, 5, 0), (False, 5, 4), (False, 5, 0), (False, 5, 4)]
+    assert places == [(4, 2), (5, 4), (5, 0), (5, 4), (5, 0), (5, 4)]
     assert {it["valid"] for it in watch.reports} == {True}
 
 
