@@ -77,8 +77,9 @@ openapi: $(VENV)/.run ## docs/openapi.json again, after a change of the HTTP int
 	@$(BIN)/python release/openapi.py
 
 .PHONY: one-step
-one-step: $(VENV)/.run ## `action.yml` and the tables of docs/one-step-action.md, after a change of the other two actions
+one-step: $(VENV)/.run ## `action.yml`, the tables of docs/one-step-action.md and the actions without Docker, after a change of the other two actions
 	@$(BIN)/python release/one_step.py
+	@$(BIN)/python release/host_actions.py
 
 .PHONY: attack-table
 attack-table: $(VENV)/.dev ## the table of mock_idp/README.md: the attack pack against well-known verifiers

@@ -1,15 +1,28 @@
 """GitHub's OIDC issuer and Actions runner on a laptop: for tests, demos and development."""
 
-from typing import TYPE_CHECKING, Any
+import importlib.metadata
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from mock_idp.client import MockClient as MockClient
+    from mock_idp.job import Job as Job
     from mock_idp.server import MockIdp as MockIdp
+    from mock_idp.strict_fields import InvalidFieldError as InvalidFieldError
+
+    __version__: str
+
+_MODULES: Final = {
+    "InvalidFieldError": "strict_fields",
+    "Job": "job",
+    "MockClient": "client",
+    "MockIdp": "server",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`MockIdp`, imported on first use: the command line and the pytest plugin start without Flask."""
-    if name != "MockIdp":
+    """What users need, imported on first use: the command line and the pytest plugin start without Flask."""
+    if name == "__version__":
+        return importlib.metadata.version("sentryagent-mock-idp")
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mock_idp.server import MockIdp
-
-    return MockIdp
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

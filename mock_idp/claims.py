@@ -6,11 +6,13 @@ published. Every custom claim is a string, also ids, numbers and booleans.
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from mock_idp.job import CLAIMS_SUPPORTED, stable_id
+from mock_idp.strict_fields import InvalidFieldError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +44,35 @@ def server_url(issuer: str) -> str:
         return f"{parts.scheme}://{parts.netloc}"
     tenant = re.fullmatch(r"token\.actions\.([a-z0-9-]+\.ghe\.com)", parts.hostname or "")
     return f"https://{tenant[1]}" if tenant else "https://github.com"
+
+
+def enterprise_of(issuer: str) -> str:
+    """The slug of an enterprise that has an issuer of its own, `…/SLUG`; empty for every other issuer."""
+    path = urlsplit(issuer).path
+    slug = re.fullmatch(r"/([A-Za-z0-9-]+)", path)
+    return slug[1] if slug else ""
+
+
+def refuse_impossible(job: Job, issuer: str) -> None:
+    """Raises InvalidFieldError for an option that the GitHub of this issuer does not have."""
+    if job.immutable_sub and urlsplit(issuer).path == GHES_ISSUER_PATH:
+        raise InvalidFieldError("immutableSub", "is not available on GHES, whose `sub` has no ids")
+
+
+def environment_node_id(job: Job) -> str:
+    """The id of the environment in GraphQL, in the form of GitHub's newer node ids.
+
+    `EN_` and base64url of a MessagePack array: 0, the repository's id, the environment's id. Seen in tokens.
+    """
+    name = f"{job.repository}/{job.environment}"
+    environment_id = (1 << 32) + int(stable_id(name))
+    packed = b"\x93\x00" + b"".join(_packed(number) for number in (int(job.repository_id), environment_id))
+    return f"EN_{base64.urlsafe_b64encode(packed).rstrip(b'=').decode()}"
+
+
+def _packed(number: int) -> bytes:
+    """An id as MessagePack's uint 32 or uint 64."""
+    return b"\xce" + number.to_bytes(4, "big") if number < 1 << 32 else b"\xcf" + number.to_bytes(8, "big")
 
 
 def default_audience(job: Job, issuer: str) -> str:
@@ -96,8 +127,13 @@ def _context_segment(job: Job) -> str:
     return "pull_request" if job.event == "pull_request" else f"ref:{escaped(job.ref)}"
 
 
-def job_claims(job: Job) -> dict[str, str]:
-    """The claims of a job that do not depend on the request: all of GitHub's but iss, aud, jti and times."""
+def job_claims(job: Job, issuer: str = "") -> dict[str, str]:
+    """The claims of a job that do not depend on the request: all of GitHub's but iss, aud, jti and times.
+
+    A job of an enterprise's own issuer belongs to that enterprise. Raises InvalidFieldError for an option that the
+    GitHub of this issuer does not have.
+    """
+    refuse_impossible(job, issuer)
     claims = {
         "actor": job.actor,
         "actor_id": job.actor_id,
@@ -123,25 +159,24 @@ def job_claims(job: Job) -> dict[str, str]:
         "workflow": job.workflow_name,
         "workflow_ref": job.workflow_ref,
         "workflow_sha": job.sha,
-        **_conditional_claims(job),
+        **_conditional_claims(job, issuer),
     }
     return claims | {"sub": subject(job, claims)}
 
 
-def _conditional_claims(job: Job) -> dict[str, str]:
+def _conditional_claims(job: Job, issuer: str) -> dict[str, str]:
     claims = {f"repo_property_{name}": value for name, value in job.repository_properties.items()}
     if job.environment:
-        node = stable_id(f"{job.repository}/{job.environment}")
-        claims |= {"environment": job.environment, "environment_node_id": f"EN_{node}"}
-    if job.enterprise:
-        claims |= {"enterprise": job.enterprise, "enterprise_id": job.enterprise_id}
+        claims |= {"environment": job.environment, "environment_node_id": environment_node_id(job)}
+    if enterprise := job.enterprise or enterprise_of(issuer):
+        claims |= {"enterprise": enterprise, "enterprise_id": job.enterprise_id or stable_id(enterprise)}
     return claims
 
 
 def id_token_claims(job: Job, *, issuer: str, audience: str | None, now: int, jti: str) -> dict[str, Any]:
     """The whole payload of one ID token. `now` is in seconds since the epoch; no or empty audience: the default."""
     return {
-        **job_claims(job),
+        **job_claims(job, issuer),
         "iss": issuer,
         "aud": audience or default_audience(job, issuer),
         "jti": jti,

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from mock_idp.job import make_job
 from mock_idp.request_log import RequestLog
+from mock_idp.strict_fields import InvalidFieldError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mock_idp.job import Job
+    from mock_idp.request_log import Entry
 
 _TIMEOUT_SECONDS = 10.0
 
@@ -22,19 +26,11 @@ class MockUnavailableError(Exception):
     """No mock answers at the given URL."""
 
 
-class RefusedError(Exception):
-    """The mock refuses a field of a request; `field` is its JSON name, `reason` says what would be right."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field} {reason}")
-        self.field = field
-        self.reason = reason
-
-
 class MockClient(RequestLog):
-    """The verbs of `mock_idp.server.MockIdp` for a mock at `url`.
+    """The verbs of `mock_idp.server.MockIdp` for a mock at `url`; one issuer of several is `URL/its-path`.
 
-    Every method raises MockUnavailableError where none answers there, and RefusedError for what it does not accept.
+    Every method raises MockUnavailableError where none answers there, and InvalidFieldError for what it does not
+    accept.
     """
 
     def __init__(self, url: str) -> None:
@@ -57,22 +53,24 @@ class MockClient(RequestLog):
     def mint(
         self,
         *,
-        job: Job | None = None,
+        job: Job | Mapping[str, Any] | None = None,
         audience: str | None = None,
+        claims: Mapping[str, object] | None = None,
         header: Mapping[str, object] | None = None,
         fault: str = "",
-        **claims: object,
+        **options: Any,
     ) -> str:
-        """A token for `job`; keyword claims override its own, `None` removes one; `fault` is a name of the catalogue."""
-        body = {"job": job.as_json() if job else None, "audience": audience, "header": header}
+        """The token that GitHub would issue for a job with these options, such as `environment="production"`.
+
+        `claims` and `header` override it raw, `None` removes one; `fault` is a name of the catalogue.
+        """
+        body = {"job": make_job(job, options).as_json(), "audience": audience, "header": header}
         response = self._call("POST", "/_mock/token", body | {"claims": claims, "fault": fault or None})
         return str(response["token"])
 
-    def job(self, **options: Any) -> dict[str, Any]:
-        """Start a job with the fields of `mock_idp.job.Job`: `requestUrl`, `requestToken`, `variables`, `event`."""
-        from mock_idp.job import Job
-
-        return self.start_job(Job(**options).as_json())
+    def job(self, job: Job | Mapping[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+        """Start a job with these options: `requestUrl`, `requestToken`, `variables`, `event`."""
+        return self.start_job(make_job(job, options).as_json())
 
     def start_job(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Start a job from JSON fields: `POST /_mock/jobs`."""
@@ -114,9 +112,13 @@ class MockClient(RequestLog):
         """Stop the mock's clock at `epoch` (seconds), or now."""
         self._call("POST", "/_mock/clock", {"freeze": time.time() if epoch is None else epoch})
 
-    def requests(self) -> list[dict[str, Any]]:
+    def requests(self) -> list[Entry]:
         """The logged requests, oldest first."""
         return list(self._call("GET", "/_mock/requests")["data"])
+
+    def add_issuer(self, issuer: str) -> MockClient:
+        """One more issuer on the mock's port, or the same one again: a path such as `/my-enterprise`, or a URL."""
+        return MockClient(self._call("POST", "/_mock/issuers", {"issuer": issuer})["url"])
 
     def reset(self) -> None:
         """Real time, no faults, an empty log. Keys and jobs stay."""
@@ -129,7 +131,7 @@ class MockClient(RequestLog):
     def _call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         status, content = self._send(method, path, body)
         if status == http.client.BAD_REQUEST and "details" in content:
-            raise RefusedError(**content["details"])
+            raise InvalidFieldError(**content["details"])
         if not http.client.OK <= status < http.client.MULTIPLE_CHOICES:
             message = f"{self.url} answered {status} to {method} {path}; is it a mock-idp of this version?"
             raise MockUnavailableError(message)
@@ -139,6 +141,12 @@ class MockClient(RequestLog):
         return MockUnavailableError(
             f"no mock-idp answers at {self.url}; start one with `mock-idp serve`, or name another with --url or "
             "MOCK_IDP_URL"
+        )
+
+    def _untrusted(self, error: ssl.SSLCertVerificationError) -> MockUnavailableError:
+        return MockUnavailableError(
+            f"the certificate of {self.url} is not trusted ({error.verify_message}); name the authority's file that "
+            "`serve --tls` has printed in SSL_CERT_FILE"
         )
 
     def _send(self, method: str, path: str, body: object) -> tuple[int, dict[str, Any]]:
@@ -153,6 +161,8 @@ class MockClient(RequestLog):
                 content = json.loads(response.read() or b"{}")
             finally:
                 connection.close()
+        except ssl.SSLCertVerificationError as error:
+            raise self._untrusted(error) from error
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise self._unavailable() from error
         return response.status, content if isinstance(content, dict) else {}

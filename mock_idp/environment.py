@@ -20,10 +20,23 @@ if TYPE_CHECKING:
 REQUEST_URL: Final = "ACTIONS_ID_TOKEN_REQUEST_URL"
 REQUEST_TOKEN: Final = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 
-# What nektos/act 0.2.89 does not set at all; the others it sets itself, after `--env`, so passing them has no effect.
-ACT_LACKS: Final = (
+# What nektos/act 0.2.89 takes from `--env`. The others it sets itself, after `--env`: commit, event, names of workflow
+# and job, and the actor, which has a flag.
+ACT_TAKES: Final = (
     REQUEST_URL,
     REQUEST_TOKEN,
+    "GITHUB_REPOSITORY",
+    "GITHUB_REF",
+    "GITHUB_REF_NAME",
+    "GITHUB_REF_TYPE",
+    "GITHUB_HEAD_REF",
+    "GITHUB_BASE_REF",
+    "GITHUB_RUN_ID",
+    "GITHUB_RUN_NUMBER",
+    "GITHUB_RUN_ATTEMPT",
+    "GITHUB_SERVER_URL",
+    "GITHUB_API_URL",
+    "GITHUB_GRAPHQL_URL",
     "GITHUB_ACTOR_ID",
     "GITHUB_REPOSITORY_ID",
     "GITHUB_REPOSITORY_OWNER_ID",
@@ -40,13 +53,14 @@ def job_variables(job: Job, server: str) -> dict[str, str]:
     """The `GITHUB_*`, `RUNNER_*` and `CI` variables of a job on the GitHub server `server` (an origin)."""
     return _server_variables(server) | {
         "CI": "true",
+        "GITHUB_ACTION": "__run",
         "GITHUB_ACTIONS": "true",
         "GITHUB_ACTOR": job.actor,
         "GITHUB_ACTOR_ID": job.actor_id,
         "GITHUB_BASE_REF": job.base_ref,
         "GITHUB_EVENT_NAME": job.event,
         "GITHUB_HEAD_REF": job.head_ref,
-        "GITHUB_JOB": "job",
+        "GITHUB_JOB": job.job_id,
         "GITHUB_REF": job.ref,
         "GITHUB_REF_NAME": job.ref_name,
         "GITHUB_REF_PROTECTED": str(job.ref_protected).lower(),
@@ -72,9 +86,12 @@ def job_variables(job: Job, server: str) -> dict[str, str]:
 
 
 def _server_variables(server: str) -> dict[str, str]:
-    on_github_com = server == "https://github.com"
-    api = "https://api.github.com" if on_github_com else f"{server}/api/v3"
-    graphql = f"{api}/graphql" if on_github_com else f"{server}/api/graphql"
+    """The addresses of a server: github.com and GHE.com have their API on a host of its own, GHES below its own."""
+    host = server.removeprefix("https://")
+    on_ghes = host != "github.com" and not host.endswith(".ghe.com")
+    api, graphql = f"https://api.{host}", f"https://api.{host}/graphql"
+    if on_ghes:
+        api, graphql = f"{server}/api/v3", f"{server}/api/graphql"
     return {"GITHUB_SERVER_URL": server, "GITHUB_API_URL": api, "GITHUB_GRAPHQL_URL": graphql}
 
 
@@ -123,7 +140,7 @@ def _dotenv(variables: Mapping[str, str]) -> str:
 
 def _act(variables: Mapping[str, str]) -> str:
     # Without quotes too: in `$(mock-idp env --format act)` a shell splits words and does not read quotes again.
-    return " ".join(f"--env {name}={variables[name]}" for name in ACT_LACKS if name in variables)
+    return " ".join(f"--env {name}={variables[name]}" for name in ACT_TAKES if name in variables)
 
 
 def _json(variables: Mapping[str, str]) -> str:

@@ -12,17 +12,19 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from mock_idp.claims import id_token_claims, server_url
+from mock_idp.claims import id_token_claims, refuse_impossible, server_url
 from mock_idp.environment import REQUEST_TOKEN, REQUEST_URL, event_payload, job_variables
-from mock_idp.faults.jws import GOOD_TOKEN, Keys, encode_jws
+from mock_idp.faults.jws import GOOD_TOKEN, Keys, Minted, encode_jws
 from mock_idp.faults.plan import FaultPlan, PlannedFault
 from mock_idp.faults.tokens import TOKEN_FAULTS
 from mock_idp.signing_keys import KeyRing, SigningKey, make_key, make_ring
+from mock_idp.strict_fields import require_known, require_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mock_idp.job import Job
+    from mock_idp.request_log import Entry
 
 RUN_SERVICE_PATH: Final = "/232//idtoken"
 API_VERSION: Final = "2.0"
@@ -64,10 +66,11 @@ class StartedJob:
 
 
 class Clock:
-    """Seconds since the epoch: the machine's, shifted, or frozen."""
+    """Seconds since the epoch: the machine's, shifted, or frozen. Its verbs raise InvalidFieldError for no number."""
 
-    def __init__(self, real: Callable[[], float] = time.time) -> None:
-        self._real = real
+    def __init__(self, real: Callable[[], float] | None = None) -> None:
+        # Looked up at each call: libraries such as freezegun put another function in its place.
+        self._real = real or (lambda: time.time())  # noqa: PLW0108
         self._offset = 0.0
         self._frozen: float | None = None
 
@@ -87,32 +90,51 @@ class Clock:
 
     def shift(self, seconds: float) -> None:
         """Run `seconds` ahead of the machine (behind it, where negative); ends a freeze."""
+        require_number("offset", seconds)
         self._offset, self._frozen = seconds, None
 
     def freeze(self, epoch: float) -> None:
         """Stand still at `epoch` (seconds)."""
+        require_number("freeze", epoch)
         self._frozen = epoch
 
     def travel(self, epoch: float) -> None:
         """Go on from `epoch` (seconds) as time passes; ends a freeze."""
+        require_number("travel", epoch)
         self._offset, self._frozen = epoch - self._real(), None
 
 
 class Issuer:
-    """The OIDC issuer and run service of the mock. `url` is its `iss`; clock and keys are real ones unless given."""
+    """The OIDC issuer and run service of the mock. `url` is its `iss`; clock and keys are real ones unless given.
 
-    def __init__(self, url: str, clock: Clock | None = None, ring: KeyRing | None = None) -> None:
+    `mount` is the path below which its server has it. `keep` takes each key ring that follows the first one.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        clock: Clock | None = None,
+        ring: KeyRing | None = None,
+        mount: str = "",
+        keep: Callable[[KeyRing], None] = lambda _ring: None,
+    ) -> None:
         self.url = url
         self.clock = clock or Clock()
         self.ring = self._first_ring = ring or make_ring()
+        self._mount = mount
+        self._keep = keep
         self._lock = threading.Lock()
         self._jobs: dict[str, StartedJob] = {}
         self._ended: set[str] = set()
         self._faults = FaultPlan()
-        self._log: deque[dict[str, Any]] = deque(maxlen=_LOG_LENGTH)
+        self._log: deque[Entry] = deque(maxlen=_LOG_LENGTH)
         self._other_key: SigningKey | None = None
 
-    def mint(
+    def mint(self, job: Job, **options: Any) -> str:
+        """A token for `job`; see `sign`."""
+        return self.sign(job, **options).token
+
+    def sign(
         self,
         job: Job,
         *,
@@ -120,24 +142,37 @@ class Issuer:
         claims: Mapping[str, object] | None = None,
         header: Mapping[str, object] | None = None,
         fault: str = "",
-    ) -> str:
-        """A token for `job`. A given claim or header field overrides what job and fault say; `None` removes it."""
+    ) -> Minted:
+        """A token for `job`, and what it says. A given claim or header field overrides what job and fault say; `None` removes it.
+
+        Raises InvalidFieldError for an unknown fault, and for what the GitHub of this issuer does not have.
+        """
+        require_known("fault", fault or None, TOKEN_FAULTS)
         planned = TOKEN_FAULTS[fault] if fault else GOOD_TOKEN
         keys = self._keys()
         now, jti = self.clock.now(), str(uuid.uuid4())
         payload = planned.claims(id_token_claims(job, issuer=self.url, audience=audience, now=now, jti=jti))
-        head = planned.header(keys.signing.header(), keys)
-        return encode_jws(_overridden(payload, claims), _overridden(head, header), keys, planned)
+        payload = _overridden(payload, claims)
+        head = _overridden(planned.header(keys.signing.header(), keys), header)
+        kid = head.get("kid")
+        return Minted(
+            encode_jws(payload, head, keys, planned), payload, kid if isinstance(kid, str) else None
+        )
 
     def _keys(self) -> Keys:
         ring = self.ring
         # Without a second key in the set, a stranger's takes its part: a forgery must never be a good token.
         idle = next((key for key in ring.published if key != ring.signing), None) or self.other_key()
         parts = urlsplit(self.url)
-        return Keys(ring.signing, idle, self.other_key, f"{parts.scheme}://{parts.netloc}{FOREIGN_KEYS_PATH}")
+        foreign_url = f"{parts.scheme}://{parts.netloc}{self._mount}{FOREIGN_KEYS_PATH}"
+        return Keys(ring.signing, idle, self.other_key, foreign_url)
 
     def start_job(self, job: Job) -> StartedJob:
-        """Start a job: its request token is good until `end_job`."""
+        """Start a job: its request token is good until `end_job`.
+
+        Raises InvalidFieldError for what the GitHub of this issuer does not have.
+        """
+        refuse_impossible(job, self.url)
         started = StartedJob(job, str(uuid.uuid4()), str(uuid.uuid4()), secrets.token_urlsafe(32))
         with self._lock:
             self._jobs[started.request_token] = started
@@ -186,20 +221,24 @@ class Issuer:
         """Sign with a new key from now on. Without `publish` the key set does not show it."""
         new = make_key()
         with self._lock:
-            self.ring = self.ring.rotated(new, publish=publish, keep_old=keep_old)
+            self._change(self.ring.rotated(new, publish=publish, keep_old=keep_old))
         return new
+
+    def _change(self, ring: KeyRing) -> None:
+        self.ring = ring
+        self._keep(ring)
 
     def publish(self) -> SigningKey:
         """Show the signing key in the key set, where a rotation has left it out."""
         with self._lock:
-            self.ring = self.ring.showing_signing_key()
+            self._change(self.ring.showing_signing_key())
             return self.ring.signing
 
     def retire(self) -> list[str]:
         """Drop every key but the signing one from the key set, which ends an overlap; their kids."""
         with self._lock:
             retired = [key.kid for key in self.ring.published if key != self.ring.signing]
-            self.ring = self.ring.without_old_keys()
+            self._change(self.ring.without_old_keys())
         return retired
 
     def other_key(self) -> SigningKey:
@@ -208,9 +247,17 @@ class Issuer:
             self._other_key = self._other_key or make_key()
             return self._other_key
 
-    def record(self, endpoint: str, method: str, status: int | None, repository: str, audience: str) -> None:
-        """Log a request; `status` is None where the connection was reset. No secret is ever logged."""
-        entry = {
+    def record(
+        self,
+        endpoint: str,
+        method: str,
+        status: int | None,
+        repository: str = "",
+        audience: str = "",
+        minted: Minted | None = None,
+    ) -> None:
+        """Log a request; `status` is None where the connection was reset. No secret is ever logged: claims are none."""
+        entry: Entry = {
             "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),  # noqa: UP017
             "endpoint": endpoint,
             "method": method,
@@ -218,10 +265,12 @@ class Issuer:
             "repository": repository or None,
             "audience": audience or None,
         }
+        if minted:
+            entry |= {"kid": minted.kid, "claims": minted.claims}
         with self._lock:
             self._log.append(entry)
 
-    def requests(self) -> list[dict[str, Any]]:
+    def requests(self) -> list[Entry]:
         """The logged requests, oldest first."""
         with self._lock:
             return list(self._log)
@@ -237,7 +286,7 @@ class Issuer:
         """As after the start: `reset`, the first keys, and every job ended."""
         self.reset()
         with self._lock:
-            self.ring = self._first_ring
+            self._change(self._first_ring)
             self._ended.update(self._jobs)
             self._jobs.clear()
 

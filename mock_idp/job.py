@@ -7,13 +7,23 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
-from mock_idp.strict_fields import InvalidFieldError, read_fields
+from mock_idp.strict_fields import InvalidFieldError, nearest, read_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PULL_REQUEST_EVENTS: Final = (
     "pull_request", "pull_request_review", "pull_request_review_comment", "pull_request_target",
+)  # fmt: skip
+# GitHub's page "Events that trigger workflows"; `dynamic` starts GitHub's own workflows, such as those of Dependabot.
+EVENTS: Final = frozenset(
+    {
+        "branch_protection_rule", "check_run", "check_suite", "create", "delete", "deployment", "deployment_status",
+        "discussion", "discussion_comment", "dynamic", "fork", "gollum", "image_version", "issue_comment", "issues",
+        "label", "merge_group", "milestone", "page_build", "project", "project_card", "project_column", "public", "push",
+        "registry_package", "release",
+        "repository_dispatch", "schedule", "status", "watch", "workflow_dispatch", "workflow_run", *PULL_REQUEST_EVENTS,
+    }
 )  # fmt: skip
 # In the order of GitHub's discovery document.
 CLAIMS_SUPPORTED: Final = (
@@ -43,9 +53,9 @@ _REF: Final = (
 _BRANCH: Final = (r"[^\s?*\[\\~^:]*", "must be a branch name")
 _LINE: Final = (r"[^\x00-\x1f\x7f]*", "must be one line of text")
 _NUMBER: Final = (r"[1-9][0-9]*", "must be a positive number as a string")
-_ID: Final = (r"([1-9][0-9]*)?", "must be a decimal number as a string")
+_ID: Final = (r"([1-9][0-9]{0,18})?", "must be a decimal number as a string")
 _SHA: Final = (r"([0-9a-f]{40})?", "must be 40 hex digits")
-_EVENT: Final = (r"[a-z_]*", "must be the name of an event such as push or workflow_dispatch")
+_JOB_ID: Final = (r"[A-Za-z_][A-Za-z0-9_-]*", "must be the key of a job, such as build or deploy-prod")
 _ACTOR: Final = (r"[A-Za-z0-9_-]+(\[bot\])?", "must be the login of a user or app")
 _WORKFLOW: Final = (r"[^\s/@:]+\.ya?ml", "must be a file name under .github/workflows such as ci.yml")
 _CALLED_WORKFLOW: Final = (
@@ -53,6 +63,7 @@ _CALLED_WORKFLOW: Final = (
     "must be OWNER/REPO/.github/workflows/FILE.yml@REF",
 )
 _ENTERPRISE: Final = (r"[A-Za-z0-9-]*", "must be the slug of an enterprise")
+_PROPERTY_NAME: Final = r"[A-Za-z0-9_$#-]{1,75}"
 
 
 def stable_id(name: str) -> str:
@@ -104,11 +115,12 @@ class Job:
     ref: str = _option(
         "git reference or branch name [default: what the event has, else refs/heads/main]", REF_OF_EVENT, _REF
     )
-    event: str = _option("name of the event [default: push]", "", _EVENT)
+    event: str = _option("name of the event [default: push]", "")
     environment: str = _option("deployment environment of the job", "", _LINE)
     actor: str = _option("login of who started the run", "octocat", _ACTOR)
     workflow: str = _option("file name under .github/workflows", "ci.yml", _WORKFLOW)
     workflow_name: str = _option("the workflow's `name:`", "", _LINE)
+    job_id: str = _option("key of the job under `jobs:`, becomes GITHUB_JOB", "job", _JOB_ID)
     sha: str = _option("commit, 40 hex digits", "", _SHA)
     id_token: str = _option(
         "permission: write; none; fork = a pull request from a fork, which never has it",
@@ -170,6 +182,11 @@ class Job:
         if self.id_token == "fork" and self.event not in {"", "pull_request"}:
             raise InvalidFieldError("idToken", "is fork only for the event pull_request")
         event = self.event or ("pull_request" if self.id_token == "fork" else "push")
+        if event not in EVENTS:
+            # A misspelt event would have the claims of a push: a test of a refusal would become one of an acceptance.
+            raise InvalidFieldError(
+                "event", f"must be the name of an event that starts workflows{nearest(event, EVENTS)}"
+            )
         self._set(event=event)
         ref = self.ref if self.ref.startswith("refs/") or not self.ref else f"refs/heads/{self.ref}"
         if event in PULL_REQUEST_EVENTS:
@@ -224,6 +241,9 @@ class Job:
         )
 
     def _check_claim_keys(self) -> None:
+        for name in self.repository_properties:
+            if not re.fullmatch(_PROPERTY_NAME, name):
+                raise InvalidFieldError("repositoryProperties", f"has {name!r}, which cannot name a property")
         for key in self.include_claim_keys:
             if key not in {"repo", "context", *CLAIMS_SUPPORTED} and not key.startswith("repo_property_"):
                 raise InvalidFieldError("includeClaimKeys", f"has {key!r}, which is not a claim")
@@ -294,3 +314,25 @@ def read_job(body: object) -> Job:
     if values.get("ref") == REF_OF_EVENT:
         raise InvalidFieldError("ref", _REF[1])
     return Job(**values)
+
+
+def make_job(given: Job | Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None) -> Job:
+    """The job that a caller in Python means: a `Job`, a mapping, or options, by names of fields or JSON names.
+
+    `None` is the same as absent. Raises InvalidFieldError, also for a claim in the place of an option.
+    """
+    if isinstance(given, Job):
+        if options:
+            raise InvalidFieldError("job", "is a Job already; give options of a job or a Job, not both")
+        return given
+    fields_given = {camel(name): value for name, value in {**(given or {}), **(options or {})}.items()}
+    for name in fields_given:
+        if name not in JOB_FIELDS and name in _CLAIMS:
+            claim = _CLAIMS[name]
+            raise InvalidFieldError(
+                claim, f"is a claim, not an option of a job; give claims={{{claim!r}: …}}"
+            )
+    return read_job({name: list(it) if isinstance(it, tuple) else it for name, it in fields_given.items()})
+
+
+_CLAIMS: Final = {camel(name): name for name in CLAIMS_SUPPORTED}

@@ -7,16 +7,19 @@ port of its own. Override `mock_idp_issuer` in a conftest.py for GHES, GHE.com o
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from mock_idp.server import MockIdp
 
-    GithubOidcEnv = Callable[..., Mapping[str, str]]
+GithubOidcEnv = Callable[..., Mapping[str, str]]
+"""The type of `github_oidc_env`."""
 
 
 @pytest.fixture(scope="session")
@@ -42,16 +45,26 @@ def mock_idp(mock_idp_server: MockIdp) -> MockIdp:
 
 
 @pytest.fixture
-def github_oidc_env(mock_idp: MockIdp, monkeypatch: pytest.MonkeyPatch) -> GithubOidcEnv:
+def github_oidc_env(
+    mock_idp: MockIdp, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> GithubOidcEnv:
     """Call it with options of a job (`environment="production"`): the test's environment is that job's from then on.
 
-    Variables of another job that this machine may be running are taken away. Gives the variables.
+    Variables of another job that this machine may be running are taken away. The workspace is an empty folder. Gives
+    the variables.
     """
 
     def become(**options: Any) -> Mapping[str, str]:
         import os
 
-        variables: dict[str, str] = mock_idp.job(**options)["variables"]
+        from mock_idp.runner.engine import Folders
+
+        job = mock_idp.job(**options)
+        work: Path = tmp_path_factory.mktemp("github")
+        folders = Folders(work, work / "workspace")
+        folders.create(job["event"])
+        files = {name: str(file) for name, file in folders.fresh_files().items()}
+        variables: dict[str, str] = {**job["variables"], **folders.variables(), **files}
         for name in [name for name in os.environ if name.startswith(_PREFIXES)]:
             monkeypatch.delenv(name)
         for name, value in variables.items():

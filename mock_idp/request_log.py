@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NotRequired, TypedDict
+
+from mock_idp.job import CLAIMS_SUPPORTED
+from mock_idp.strict_fields import InvalidFieldError, nearest, require_known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Entry = dict[str, Any]
+ENDPOINTS: Final = ("token", "discovery", "jwks", "foreign-keys")
+_OF_EVERY_REQUEST: Final = ("at", "method", "status")
+_OF_A_TOKEN: Final = ("repository", "audience", "kid", *CLAIMS_SUPPORTED)
+_INTEGERS: Final = ("status", "exp", "iat", "nbf")
+_PROPERTY: Final = "repo_property_"
+
+
+class Entry(TypedDict):
+    """One request. `status` is None where the connection was reset; with `kid` and `claims` of the token it was given."""
+
+    at: str
+    endpoint: str
+    method: str
+    status: int | None
+    repository: str | None
+    audience: str | None
+    kid: NotRequired[str | None]
+    claims: NotRequired[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -45,8 +65,27 @@ class Requests:
 
 
 def _line(entry: Entry) -> str:
-    details = [f"{name}={entry[name]}" for name in ("repository", "audience") if entry[name]]
+    shown = {"repository": entry["repository"], "audience": entry["audience"]}
+    shown["sub"] = entry.get("claims", {}).get("sub")
+    details = [f"{name}={value}" for name, value in shown.items() if value]
     return " ".join([entry["endpoint"], entry["method"], str(entry["status"] or "reset"), *details])
+
+
+def _value(entry: Entry, name: str) -> Any:
+    return entry.get(name, entry.get("claims", {}).get(name))
+
+
+def _check_filter(endpoint: str, name: str, value: object) -> None:
+    """Raises InvalidFieldError for a filter that no entry could ever match: `.never()` would always pass."""
+    names = (*_OF_EVERY_REQUEST, *(_OF_A_TOKEN if endpoint == "token" else ()))
+    if name not in names and not (endpoint == "token" and name.startswith(_PROPERTY)):
+        raise InvalidFieldError(
+            name,
+            f"is not logged for {endpoint}; filters are {', '.join(names)}{nearest(name, names)}",
+        )
+    kind = int if name in _INTEGERS else str
+    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+        raise InvalidFieldError(name, f"must be {'an integer' if kind is int else 'a string'}")
 
 
 class RequestLog(ABC):
@@ -54,19 +93,29 @@ class RequestLog(ABC):
 
     @abstractmethod
     def requests(self) -> list[Entry]:
-        """The logged requests, oldest first: `{at, endpoint, method, status, repository, audience}`."""
+        """The logged requests, oldest first."""
 
     def asked(self, endpoint: str, **fields: Any) -> Requests:
-        """The requests to an endpoint (`token`, `discovery`, `jwks`) whose entries have these fields."""
+        """The requests to an endpoint (`token`, `discovery`, `jwks`, `foreign-keys`) whose entries have these fields.
+
+        A field of a token may be a claim: `asked("token", environment="production")`; None: without that claim.
+        Raises InvalidFieldError for an endpoint or a field that no entry can have.
+        """
+        require_known("endpoint", endpoint, ENDPOINTS)
+        for name, value in fields.items():
+            _check_filter(endpoint, name, value)
         log = tuple(self.requests())
-        wanted = {"endpoint": endpoint, **fields}
-        found = tuple(entry for entry in log if wanted.items() <= entry.items())
+        found = tuple(
+            entry
+            for entry in log
+            if entry["endpoint"] == endpoint and all(_value(entry, name) == it for name, it in fields.items())
+        )
         conditions = "".join(f", {name} {value!r}" for name, value in fields.items())
         return Requests(f"requests for {endpoint}{conditions}", found, log)
 
     def minted(self, **fields: Any) -> Requests:
-        """The ID tokens that jobs were given, for example `minted(audience="https://id.example.com").once()`."""
-        return self.asked("token", status=200, **fields)
+        """The ID tokens that jobs were given, for example `minted(environment="production").once()`."""
+        return self.asked("token", **{"status": 200, **fields})
 
     @property
     def jwks_fetches(self) -> int:

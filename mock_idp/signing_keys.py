@@ -5,18 +5,28 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+import re
+import stat
 import uuid
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _CERTIFICATE_NAME: Final = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "actions.self-signed.github")])
 _CERTIFICATE_YEARS: Final = timedelta(days=3652)
+_KEY_BITS: Final = 2048
+# Text between PEM blocks is a comment (RFC 7468, section 2).
+_WITHOUT_CERTIFICATE: Final = b"published without a certificate\n"
+_PEM: Final = rb"(?:%s)?-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----\n" % _WITHOUT_CERTIFICATE
 
 
 def base64url(data: bytes) -> str:
@@ -88,7 +98,12 @@ class SigningKey:
 
 def make_key(*, with_certificate: bool = True) -> SigningKey:
     """A fresh key with a kid in the form of GitHub's (a UUID of version 5)."""
-    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    private = rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
+    return _signing_key(private, with_certificate=with_certificate)
+
+
+def _signing_key(private: rsa.RSAPrivateKey, *, with_certificate: bool) -> SigningKey:
+    """All else follows from the private key, so a kept key comes back with its kid and its certificate."""
     kid = str(uuid.uuid5(uuid.NAMESPACE_OID, _modulus(private.public_key().public_numbers()).hex()))
     return SigningKey(private, kid, _self_signed(private) if with_certificate else b"")
 
@@ -123,3 +138,51 @@ def make_ring() -> KeyRing:
     """Two published keys, as GitHub has several: one signs, the other, without certificate, only stands there."""
     signing = make_key()
     return KeyRing(signing, (signing, make_key(with_certificate=False)))
+
+
+def keep_ring(file: Path, ring: KeyRing) -> None:
+    """Write the private keys of a ring as PEM (PKCS #8), the signing one first, for this user alone (mode 0600).
+
+    Raises OSError where it cannot be written.
+    """
+    keys = (ring.signing, *(key for key in ring.published if key != ring.signing))
+    written = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
+    with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        out.writelines(_private_pem(key) for key in keys)
+    # At once: a mock that is killed meanwhile must not lose the keys that verifiers know.
+    written.replace(file)
+
+
+def _private_pem(key: SigningKey) -> bytes:
+    pem = key.private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return pem if key.certificate else _WITHOUT_CERTIFICATE + pem
+
+
+def kept_ring(file: Path) -> KeyRing:
+    """The ring in a file of `keep_ring`, or a new one that is then kept there; every key is published.
+
+    Raises OSError where the file cannot be used, ValueError for other content.
+    """
+    if not file.exists():
+        ring = make_ring()
+        keep_ring(file, ring)
+        return ring
+    if stat.S_IMODE(file.stat().st_mode) & 0o077:
+        file.chmod(0o600)
+    return _read_ring(file.read_bytes())
+
+
+def _read_ring(text: bytes) -> KeyRing:
+    keys = tuple(_read_key(pem) for pem in re.findall(_PEM, text, re.DOTALL))
+    if not keys:
+        raise ValueError("it has no private key")
+    return KeyRing(keys[0], keys)
+
+
+def _read_key(pem: bytes) -> SigningKey:
+    private = serialization.load_pem_private_key(pem[pem.index(b"-----BEGIN") :], None)
+    if not isinstance(private, rsa.RSAPrivateKey) or private.key_size < _KEY_BITS:
+        raise ValueError("it has a key that is not RSA of 2048 bits or more")
+    return _signing_key(private, with_certificate=not pem.startswith(_WITHOUT_CERTIFICATE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,10 +44,22 @@ KINDS: Mapping[str, Callable[[object], bool]] = {
 }
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; the nearest is …` for a name that looks like a known one, else nothing."""
+    found = get_close_matches(name, list(known), 1)
+    return f"; the nearest is {found[0]}" if found else ""
+
+
 def require_known(field: str, value: str | None, known: Iterable[str]) -> None:
     """Raises InvalidFieldError for a value, if there is one, that is not among the known ones."""
     if value is not None and value not in known:
-        raise InvalidFieldError(field, f"must be one of {', '.join(known)}")
+        raise InvalidFieldError(field, f"must be one of {', '.join(known)}{nearest(value, known)}")
+
+
+def require_number(field: str, value: object) -> None:
+    """Raises InvalidFieldError for a value that is not a finite number."""
+    if not is_number(value):
+        raise InvalidFieldError(field, "must be a number")
 
 
 def read_fields(body: object, kinds: Mapping[str, str]) -> dict[str, Any]:
@@ -58,7 +71,8 @@ def read_fields(body: object, kinds: Mapping[str, str]) -> dict[str, Any]:
         raise InvalidFieldError("body", "must be a JSON object")
     for name, value in body.items():
         if name not in kinds:
-            raise InvalidFieldError(name, f"is an unknown field; allowed fields are {', '.join(kinds)}")
+            allowed = f"allowed fields are {', '.join(kinds)}{nearest(name, kinds)}"
+            raise InvalidFieldError(name, f"is an unknown field; {allowed}")
         if value is not None and not KINDS[kinds[name]](value):
             raise InvalidFieldError(name, f"must be {kinds[name]}")
     return {name: value for name, value in body.items() if value is not None}

@@ -64,10 +64,15 @@ def write(action: str, folder: Path, image: str) -> None:
     metadata = with_image((ROOT / action / "action.yml").read_text("utf-8"), f"{action}/action.yml", image)
     manual = with_absolute_links((ROOT / action / "README.md").read_text("utf-8"), action, _home())
     copies = (*BESIDE_THE_IMAGE, *_copied_by_the_dockerfile())
+    without_docker = sorted((ROOT / action / "host").rglob("action.yml"))
     shutil.rmtree(folder, ignore_errors=True)
     for name in copies:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
+    for source in without_docker:
+        published = folder / source.relative_to(ROOT / action)
+        published.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, published)
     (folder / "action.yml").write_text(metadata, "utf-8")
     (folder / "README.md").write_text(manual, "utf-8")
 

@@ -28,7 +28,7 @@ INPUTS = {
     "agent-id": "    description: Id of an agent that exists. Give this or agent-name\n    required: false\n",
     "agent-name": "    description: E-mail address that names the agent; it is registered where it does not exist yet. "
     "Give this or agent-id\n    required: false\n",
-    "dry-run": "    description: Whether to see only if this run would be allowed; registers and issues nothing\n"
+    "dry-run": "    description: true only checks whether this run would be allowed; registers and issues nothing\n"
     '    required: false\n    default: "false"\n',
 }
 INPUT_ROWS = {

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote
@@ -16,7 +17,9 @@ from sentryagent_actions.errors import (
     ActionError,
     IdTokenEndpointDownError,
     IdTokenEndpointError,
+    IdTokenEndpointUnreachableError,
     IdTokenPermissionError,
+    IdTokenProxyError,
     TlsError,
 )
 from sentryagent_actions.network import (
@@ -26,6 +29,7 @@ from sentryagent_actions.network import (
     NetworkError,
     RefusedByProxyError,
     Reply,
+    UnreachableProxyError,
     UnusableAnswerError,
 )
 from sentryagent_actions.origin import Origin
@@ -38,21 +42,34 @@ _JWT = re.compile(r"[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*")
 
 _MAX_TIME = 253402300799  # the end of the year 9999, in epoch seconds
 
-_GITHUB_DOWN = "See https://www.githubstatus.com, and run the job again later."
+_TIMES = frozenset({"iat", "nbf", "exp"})
+# Claims that tell which run this is, and by which a provider decides; the others can be many and long.
+_SHOWN_CLAIMS = (
+    "repository",
+    "ref",
+    "event_name",
+    "environment",
+    "workflow_ref",
+    "job_workflow_ref",
+    "actor",
+    "aud",
+    "iss",
+    "iat",
+    "nbf",
+    "exp",
+    "jti",
+)
+_NO_GITHUB = "See https://www.githubstatus.com, and run the job again later."
 _NO_ID_TOKEN = "GitHub's ID-token endpoint answered without an ID token."
-_OWN_VARIABLE = f"See whether {_URL} is the runner's own."
-_GRANT = """\
-Give the job this permission, and list the others that it needs:
-permissions:
-  id-token: write
-  contents: read
-In a called (reusable) workflow, the job that calls it needs the same:
-jobs:
-  call:
-    permissions:
-      id-token: write
-      contents: read
-    uses: ./.github/workflows/called.yml"""
+_OWN_VARIABLE = f"Remove your own {_URL}, if you set one: the value must be the runner's."
+_PERMISSION = "permissions:\n  id-token: write\n  contents: read"
+_GRANT = (
+    "Add it to the job; a `permissions:` block drops whatever it does not list, so keep what the job needs. "
+    "A job that calls a reusable workflow needs the same."
+)
+# Runs of Dependabot on these events have a read-only token unless `permissions` says more.
+# Source: GitHub's "Troubleshooting Dependabot on GitHub Actions".
+_OF_DEPENDABOT = frozenset({"push", "create", "deployment", "deployment_status"})
 
 
 @dataclass(frozen=True)
@@ -70,15 +87,15 @@ class RequestEndpoint:
             raise diagnose(environ, read_event(environ))
         if not _HEADER_VALUE.fullmatch(token):
             raise IdTokenPermissionError(
-                f"{_TOKEN} is not what GitHub's runner sets; remove your own variable of that name."
+                f"The variable {_TOKEN} is not what GitHub's runner sets.",
+                remedy="Remove your own variable of that name.",
             )
         try:
             Origin.of(url)
         except ValueError as error:
             # The runner sets both variables last; where it does not, a step's `env:` can name any host.
-            raise IdTokenPermissionError(
-                f"{_URL} {error}. GitHub's runner sets this variable; remove your own."
-            ) from error
+            cause = str(error).partition("; ")[0]
+            raise IdTokenPermissionError(f"The variable {_URL} {cause}.", remedy=_OWN_VARIABLE) from error
         return cls(url, token)
 
     def url_for(self, audience: str) -> str:
@@ -88,7 +105,7 @@ class RequestEndpoint:
 
 
 class IdTokens:
-    """A source of fresh ID tokens for one audience."""
+    """A source of fresh ID tokens for one audience; `claims` are those of the last one that a reader can use."""
 
     def __init__(
         self,
@@ -99,6 +116,7 @@ class IdTokens:
         log: Callable[[str], None],
     ) -> None:
         self.audience = audience
+        self.claims: Mapping[str, str] = {}
         self._endpoint = endpoint
         self._network = network
         self._mask = mask
@@ -113,21 +131,24 @@ class IdTokens:
         try:
             reply = self._network.send(call)
         except NetworkError as error:
-            raise _network_error(error) from error
+            raise _network_error(error, self._network.clock.now()) from error
         token = self._token(reply)
         self._mask(token)
-        expires_at = check_unverified(token, self.audience)
-        late = self._network.clock.now() - expires_at
+        claims = check_unverified(token, self.audience)
+        self.claims = {name: _claim(name, claims[name]) for name in _SHOWN_CLAIMS if claims.get(name)}
+        late = self._network.clock.now() - float(str(claims["exp"]))
         if late >= 0:
             # Whose clock is wrong is the provider's to say: its refusal names the reason.
-            self._log(f"By this runner's clock the ID token expired {late:.0f} s ago: a clock is wrong.")
+            self._log(
+                f"This runner's clock is {late:.0f} s past the ID token's expiry; one of the clocks is wrong."
+            )
         return token
 
     def _token(self, reply: Reply) -> str:
         if reply.is_retryable:
             raise IdTokenEndpointDownError(
                 f"GitHub's ID-token endpoint answered {reply.status}.",
-                remedy=_GITHUB_DOWN,
+                remedy=_NO_GITHUB,
                 http_status=reply.status,
                 retry_after=reply.retry_after(self._network.clock.now()),
             )
@@ -142,14 +163,14 @@ class IdTokens:
             raise IdTokenEndpointError(_NO_ID_TOKEN, remedy=_OWN_VARIABLE)
         if len(token) > MAX_TOKEN_LENGTH:
             raise IdTokenEndpointError(
-                f"GitHub's ID-token endpoint gave an ID token of more than {MAX_TOKEN_LENGTH} characters.",
+                f"GitHub's ID-token endpoint answered with an ID token of more than {MAX_TOKEN_LENGTH} characters.",
                 remedy=_OWN_VARIABLE,
             )
         return token
 
 
-def check_unverified(unverified_token: str, audience: str) -> float:
-    """See that a JWT has an ID token's shape and is for `audience`, before it is sent; return its `exp`.
+def check_unverified(unverified_token: str, audience: str) -> dict[str, object]:
+    """See that a JWT has an ID token's shape and is for `audience`, before it is sent; return its claims.
 
     The signature is the provider's business; this catches a wrong endpoint. Raises IdTokenEndpointError.
     """
@@ -163,88 +184,111 @@ def check_unverified(unverified_token: str, audience: str) -> float:
         raise IdTokenEndpointError(_NO_ID_TOKEN, remedy=_OWN_VARIABLE) from error
     if not asked_for:
         raise IdTokenEndpointError(
-            f"GitHub's ID-token endpoint gave a token for another audience than {shown(audience)}.",
+            f"GitHub's ID-token endpoint answered with a token for another audience than {shown(audience)}.",
             remedy=_OWN_VARIABLE,
         )
     if type(expires_at) is not int or not 0 <= expires_at <= _MAX_TIME:
         raise IdTokenEndpointError(_NO_ID_TOKEN, remedy=_OWN_VARIABLE)
-    return expires_at
+    return dict(claims)
 
 
-def _network_error(error: NetworkError) -> ActionError:
+def _claim(name: str, value: object) -> str:
+    if name in _TIMES and type(value) is int and 0 <= value <= _MAX_TIME:
+        return utc(value)
+    return shown(value)
+
+
+def utc(seconds: float) -> str:
+    """Return epoch seconds as a reader knows them: 2027-01-15T08:00:00Z."""
+    return f"{datetime.fromtimestamp(int(seconds), UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _network_error(error: NetworkError, now: float) -> ActionError:
     if isinstance(error, CertificateError):
-        return TlsError("GitHub's ID-token endpoint", str(error))
+        return TlsError("GitHub's ID-token endpoint", error.fault, str(error), utc(now))
     if isinstance(error, UnusableAnswerError):
-        return IdTokenEndpointError(f"GitHub's ID-token endpoint gave {error}.", remedy=_OWN_VARIABLE)
+        return IdTokenEndpointError(
+            f"GitHub's ID-token endpoint answered with {error}.",
+            remedy=_OWN_VARIABLE,
+            http_status=error.status,
+        )
+    if isinstance(error, UnreachableProxyError):
+        return IdTokenEndpointUnreachableError(
+            f"The proxy of {error.variable}, on the way to GitHub's ID-token endpoint, cannot be reached: {error}.",
+            remedy=f"Check {error.variable}.",
+        )
     cause = f"GitHub's ID-token endpoint cannot be reached: {error}."
     if isinstance(error, RefusedByProxyError):
-        return IdTokenEndpointError(cause, remedy="Have the proxy allow *.actions.githubusercontent.com.")
-    return IdTokenEndpointDownError(cause, remedy=_GITHUB_DOWN)
+        return IdTokenProxyError(cause, remedy="Let the proxy allow *.actions.githubusercontent.com.")
+    return IdTokenEndpointUnreachableError(cause, remedy=_NO_GITHUB)
 
 
 def _refusal(status: int, audience: str) -> IdTokenEndpointError:
-    causes = {
+    refused = f"GitHub's ID-token endpoint refused an ID token ({status})"
+    cause, remedy, paste = {
         400: (
-            f"it issues none for the audience {shown(audience)}",
+            f"{refused} for the audience {shown(audience)}.",
             "An audience must not contain github.com.",
+            "",
         ),
-        401: ("the job's own credential has expired or belongs to another job", "Start the run again."),
-        403: ("this job may not have one", _GRANT),
-    }
-    cause, remedy = causes.get(status, ("it says no more", _OWN_VARIABLE))
-    return IdTokenEndpointError(
-        f"GitHub's ID-token endpoint refused an ID token ({status}): {cause}.",
-        remedy=remedy,
-        http_status=status,
-    )
+        401: (
+            f"{refused}: the job's own credential has expired or belongs to another job.",
+            "Start the run again.",
+            "",
+        ),
+        403: (f"{refused}: this job has no `id-token: write` permission.", _GRANT, _PERMISSION),
+    }.get(status, (f"{refused}, and says no more.", _OWN_VARIABLE, ""))
+    return IdTokenEndpointError(cause, remedy=remedy, paste=paste, http_status=status)
 
 
 def diagnose(environ: Mapping[str, str], event: Mapping[str, object]) -> IdTokenPermissionError:
     """Say why the runner offers no ID token, from what it tells about the run and its event."""
     if environ.get("ACT") == "true" or environ.get("GITHUB_ACTIONS") != "true":
         return IdTokenPermissionError(
-            "This runner has no ID tokens: act and other local runners know no OIDC.",
-            remedy="Start `mock-idp serve` and pass the job's variables: act $(mock-idp env --format act)",
+            "This runner has no ID tokens: act and other local runners have no OIDC.",
+            remedy="Start `mock-idp serve`, and give act the variables of a job:",
+            paste="act $(mock-idp env --format act)",
         )
-    untrusted = _untrusted_pull_request(environ, event)
-    if untrusted:
-        cause, condition = untrusted
-        return IdTokenPermissionError(
-            f"GitHub gives no ID token to {cause}, whatever `permissions` says.",
-            remedy=f"Skip the step for it:\n- uses: sentryagent/issue-token@v1\n  if: {condition}",
-        )
+    if _is_from_fork(environ, event):
+        return _fork(environ, event)
     return IdTokenPermissionError(
-        f"This job may not ask for an ID token.{_enterprise_server(environ)}", remedy=_GRANT
+        f"This job has no `id-token: write` permission, so GitHub issues it no ID token.{_circumstances(environ)}",
+        remedy=_GRANT,
+        paste=_PERMISSION,
     )
 
 
-def _untrusted_pull_request(
-    environ: Mapping[str, str], event: Mapping[str, object]
-) -> tuple[str, str] | None:
+def _fork(environ: Mapping[str, str], event: Mapping[str, object]) -> IdTokenPermissionError:
     name = environ.get("GITHUB_EVENT_NAME", "")
-    # pull_request_target runs the base repository's workflow, and gets tokens.
-    if not name.startswith("pull_request") or name == "pull_request_target":
-        return None
-    if environ.get("GITHUB_ACTOR") == "dependabot[bot]":
-        return "a pull request of Dependabot", "github.actor != 'dependabot[bot]'"
-    if _is_from_fork(event):
-        return (
-            "a pull request from a fork",
-            f"github.event_name != '{name}' || github.event.pull_request.head.repo.full_name == github.repository",
-        )
-    return None
+    repository = event.get("repository")
+    is_private = isinstance(repository, dict) and repository.get("private") is True
+    exception = (
+        " unless the repository's Actions settings send write tokens to them (private repositories only)"
+    )
+    return IdTokenPermissionError(
+        f"GitHub issues no ID token to a pull request from a fork{exception if is_private else ''}.",
+        remedy="Skip the step for it:",
+        paste=f"if: github.event_name != '{name}' || github.event.pull_request.head.repo.full_name == github.repository",
+    )
 
 
-def _enterprise_server(environ: Mapping[str, str]) -> str:
+def _circumstances(environ: Mapping[str, str]) -> str:
+    event = environ.get("GITHUB_EVENT_NAME", "")
+    if environ.get("GITHUB_ACTOR") == "dependabot[bot]" and (
+        event in _OF_DEPENDABOT or event.startswith("pull_request")
+    ):
+        return " A run of Dependabot has only what `permissions` lists."
     server = environ.get("GITHUB_SERVER_URL", "https://github.com")
     if server == "https://github.com" or server.endswith(".ghe.com"):
         return ""
-    return (
-        f" {shown(server, 80)} is GitHub Enterprise Server, which needs version 3.5 or later and OIDC set up."
-    )
+    return f" {shown(server, 80)} is GitHub Enterprise Server: it also needs version 3.5 or later, and OIDC set up."
 
 
-def _is_from_fork(event: Mapping[str, object]) -> bool:
+def _is_from_fork(environ: Mapping[str, str], event: Mapping[str, object]) -> bool:
+    name = environ.get("GITHUB_EVENT_NAME", "")
+    # pull_request_target runs the base repository's workflow, and gets tokens.
+    if not name.startswith("pull_request") or name == "pull_request_target":
+        return False
     try:
         pull_request = event["pull_request"]
         head, base = pull_request["head"]["repo"], pull_request["base"]["repo"]  # type: ignore[index]  # JSON from outside

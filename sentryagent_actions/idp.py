@@ -6,16 +6,19 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import quote
 
 from sentryagent_actions.errors import (
     ActionError,
     InvalidResponseError,
     ProviderTimeoutError,
+    ProviderUnknownError,
     ProviderUnreachableError,
     ProxyRefusedError,
     TlsError,
 )
+from sentryagent_actions.github_oidc import utc
 from sentryagent_actions.network import (
     Call,
     CancelledCallError,
@@ -25,10 +28,12 @@ from sentryagent_actions.network import (
     RefusedByProxyError,
     Reply,
     TimedOutError,
+    UnknownNameError,
+    UnreachableProxyError,
     UnusableAnswerError,
 )
 from sentryagent_actions.origin import Origin
-from sentryagent_actions.refusal import read_refusal, read_request_id
+from sentryagent_actions.refusal import first_words, read_refusal, read_request_id
 from sentryagent_actions.untrusted import MAX_TOKEN_LENGTH
 
 # RFC 6750, 2.1 (b64token). A "token" of a few characters would be masked in every line of the log.
@@ -70,9 +75,13 @@ class AgentRecord:
 
 @dataclass(frozen=True)
 class ExchangeRequest:
-    """What to ask for in exchange for an ID token (contract, section 3); without `agent_id` a bootstrap token."""
+    """What to ask for in exchange for an ID token (contract, section 3); without `agent_id` a bootstrap token.
+
+    `resource` is the service that the token is for (contract, section 9); empty: the provider itself.
+    """
 
     agent_id: str = ""
+    resource: str = ""
     scope: str = ""
     expires_in: int | None = None
 
@@ -80,6 +89,7 @@ class ExchangeRequest:
         """Return the request's members beside the ID token."""
         members: dict[str, object] = {
             "agentId": self.agent_id,
+            "resource": self.resource,
             "scope": self.scope,
             "expiresIn": self.expires_in,
         }
@@ -146,7 +156,7 @@ class IdentityProvider:
         reply = self._exchange(fresh_id_token, {**request.as_json(), "dryRun": True})
         body = self._object(reply)
         if body.get("dryRun") is not True or body.get("allowed") is not True:
-            raise self._invalid("is no answer to a dry run; it may be too old to know one")
+            raise self._invalid("is not one to a dry run; it may be too old to know those")
         return Permission(
             scope=self._text(body, "scope", _SCOPE, _MAX_SCOPE_LENGTH),
             expires_in=self._seconds(body),
@@ -165,6 +175,13 @@ class IdentityProvider:
         path = f"/agents/{quote(agent_id, safe='')}"
         return self._agent(self._object(self._call("GET", path, bearer=access_token.value)))
 
+    def change_agent(
+        self, access_token: AccessToken, agent_id: str, members: Mapping[str, object]
+    ) -> AgentRecord:
+        """Change some members of an agent, and return it as it is then."""
+        path = f"/agents/{quote(agent_id, safe='')}"
+        return self._agent(self._object(self._call("PATCH", path, bearer=access_token.value, json=members)))
+
     def agent_named(self, access_token: AccessToken, email: str) -> AgentRecord | None:
         """Return the agent of that name, or None where there is none that the token may see."""
         path = f"/agents?email={quote(email, safe='')}"
@@ -175,8 +192,9 @@ class IdentityProvider:
         return None
 
     def revoke(self, token: str) -> None:
-        """Revoke an access token with itself as the credential (RFC 7009)."""
-        self._call("POST", "/token/revoke", bearer=token, form={"token": token})
+        """Revoke an access token with itself as the credential (RFC 7009); a cancellation waits for it."""
+        with self._network.clock.cancellation.held():
+            self._call("POST", "/token/revoke", bearer=token, form={"token": token})
 
     def _call(
         self,
@@ -210,23 +228,45 @@ class IdentityProvider:
         return reply
 
     def _network_error(self, error: NetworkError) -> ActionError:
+        url = str(self.api_url)
         if isinstance(error, CertificateError):
-            return TlsError(str(self.api_url), str(error))
+            return TlsError(url, error.fault, str(error), utc(self._network.clock.now()))
+        if isinstance(error, UnusableAnswerError):
+            return InvalidResponseError(
+                f"{url} answered with {error}.",
+                remedy="Check that `api-url` is the address of the provider.",
+                http_status=error.status,
+            )
         if isinstance(error, RefusedByProxyError):
             return ProxyRefusedError(
-                f"{self.api_url} cannot be reached: {error}.",
-                remedy="Have the proxy allow this address, give HTTPS_PROXY a user and password, or name the host in NO_PROXY.",
+                f"{url} cannot be reached: {error}.",
+                remedy="Let the proxy allow this address, give HTTPS_PROXY a user and password, or name the host in NO_PROXY.",
             )
-        if isinstance(error, UnusableAnswerError):
-            return InvalidResponseError(f"{self.api_url} answered with {error}.", remedy="Check `api-url`.")
+        if isinstance(error, UnreachableProxyError):
+            return ProviderUnreachableError(
+                f"The proxy of {error.variable}, on the way to {url}, cannot be reached: {error}.",
+                remedy=f"Check {error.variable}; name the host in NO_PROXY if no proxy is needed.",
+            )
         if isinstance(error, TimedOutError):
             return ProviderTimeoutError(
-                f"{self.api_url} did not answer: {error}.",
+                f"{url} did not answer: {error}.",
                 remedy="See whether the provider is overloaded, or raise `timeout`.",
             )
+        return self._unreachable(error)
+
+    def _unreachable(self, error: NetworkError) -> ProviderUnreachableError:
+        if isinstance(error, UnknownNameError):
+            return ProviderUnknownError(self.api_url.host)
+        cause = f"{self.api_url} cannot be reached: {error}."
+        if self.api_url.is_loopback and _in_container():
+            return ProviderUnreachableError(
+                cause,
+                remedy=f"{self.api_url.host} is this action's own container here. To reach the runner itself, use the action "
+                "without Docker:",
+                paste="uses: sentryagent/issue-token/host@v1",
+            )
         return ProviderUnreachableError(
-            f"{self.api_url} cannot be reached: {error}.",
-            remedy="Check `api-url`, and that this runner may connect to it (firewall, HTTPS_PROXY, NO_PROXY).",
+            cause, remedy="Check `api-url`, and that this runner may connect to it (firewall, HTTPS_PROXY)."
         )
 
     def _is_own(self, audience: str) -> bool:
@@ -237,13 +277,19 @@ class IdentityProvider:
         return (origin.host, origin.port) == (self.api_url.host, self.api_url.port)
 
     def _invalid(self, problem: str) -> InvalidResponseError:
-        return InvalidResponseError(f"What {self.api_url} answered {problem}.", remedy="Check `api-url`.")
+        return InvalidResponseError(
+            f"The answer of {self.api_url} {problem}.",
+            remedy="Check that `api-url` is the address of the provider.",
+            http_status=200,
+        )
 
     def _object(self, reply: Reply) -> dict[str, object]:
         try:
             return reply.json_object()
         except ValueError as error:
-            raise self._invalid("is no JSON object") from error
+            failure = self._invalid("is not a JSON object")
+            failure.answer = first_words(reply.body)
+            raise failure from error
 
     def _text(
         self, body: Mapping[str, object], name: str, pattern: re.Pattern[str], longest: int = 100
@@ -282,3 +328,8 @@ class IdentityProvider:
         return AgentRecord(
             self._uuid(record, "agentId"), self._text(record, "status", re.compile("[a-z]{1,40}")), record
         )
+
+
+def _in_container() -> bool:
+    # What Docker and Podman leave in each of theirs.
+    return any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))

@@ -1,7 +1,6 @@
 """The inputs of the three actions, read once, checked before any request."""
 
 import re
-import ssl
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ _DEFAULT_TIMEOUT = 60
 _MAX_TIMEOUT = 600
 _MAX_AUDIENCE = 1000
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_MAX_RESOURCE = 255
+_URI = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:[!-~]+)?")  # RFC 3986, 3: a scheme, and no spaces
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 # Our inputs by the name that the provider's API has for them (contract, section 5 and 3).
@@ -27,6 +28,7 @@ INPUT_OF_FIELD = {
     "owner": "owner",
     "deploymentEnv": "deployment-env",
     "agentId": "agent-id",
+    "resource": "resource",
     "scope": "scope",
     "expiresIn": "expires-in",
 }
@@ -50,7 +52,11 @@ class Inputs:
         """Return an input that may not be empty; GitHub itself never enforces `required`."""
         value = self.text(name)
         if not value:
-            raise InvalidInputError(name, "is empty; add it under `with:`")
+            raise InvalidInputError(
+                name,
+                "is empty; add it under `with:`. If it comes from `${{ vars.… }}`, that variable is not set for this "
+                "repository, organisation or environment (one of an environment needs `environment:` in the job)",
+            )
         return value
 
     def boolean(self, name: str, *, default: bool) -> bool:
@@ -62,14 +68,14 @@ class Inputs:
             raise InvalidInputError(name, f"is {shown(value, 80)!r}; write true or false")
         return _BOOLEANS[value]
 
-    def whole_number(self, name: str, *, maximum: int) -> int | None:
+    def seconds(self, name: str, *, maximum: int) -> int | None:
         """Return a number from 1 to `maximum`, or None for an empty input."""
         value = self.text(name)
         if not value:
             return None
         if not re.fullmatch(r"[0-9]{1,9}", value) or not 1 <= int(value) <= maximum:
             raise InvalidInputError(
-                name, f"is {shown(value, 80)!r}; write a whole number from 1 to {maximum}"
+                name, f"is {shown(value, 80)!r}; write seconds as a whole number from 1 to {maximum}"
             )
         return int(value)
 
@@ -93,18 +99,22 @@ class Connection:
     @classmethod
     def from_inputs(cls, inputs: Inputs) -> Self:
         """Read and check. Raises InvalidInputError."""
+        inputs.boolean(
+            "summary", default=True
+        )  # it is for `Workflow.summarize`, which takes any other word for true
         return cls(
             api_url=_origin(inputs),
             audience=_audience(inputs),
-            timeout=inputs.whole_number("timeout", maximum=_MAX_TIMEOUT) or _DEFAULT_TIMEOUT,
+            timeout=inputs.seconds("timeout", maximum=_MAX_TIMEOUT) or _DEFAULT_TIMEOUT,
             ca_certificate=_certificate(inputs),
         )
 
 
 @dataclass(frozen=True)
 class TokenRequest:
-    """What token to ask for, and what to do with it: the inputs of issue-token beside agent and connection."""
+    """What token to ask for, and what to do with it: the inputs of issue-token next to agent and connection."""
 
+    resource: str
     scope: str
     expires_in: int | None
     revoke: bool
@@ -115,8 +125,9 @@ class TokenRequest:
     def from_inputs(cls, inputs: Inputs) -> Self:
         """Read and check. Raises InvalidInputError."""
         return cls(
-            scope=" ".join(inputs.text("scope").split()),
-            expires_in=inputs.whole_number("expires-in", maximum=999_999_999),
+            resource=_resource(inputs),
+            scope=" ".join(inputs.text("scope").replace(",", " ").split()),
+            expires_in=inputs.seconds("expires-in", maximum=999_999_999),
             revoke=inputs.boolean("revoke", default=True),
             skip_when_unavailable=inputs.choice("on-unavailable", "fail", "skip") == "skip",
             dry_run=inputs.boolean("dry-run", default=False),
@@ -183,6 +194,7 @@ class RegisterAgentInputs:
 
     connection: Connection
     profile: AgentProfile
+    update: bool
     dry_run: bool
 
     @classmethod
@@ -192,6 +204,7 @@ class RegisterAgentInputs:
         return cls(
             Connection.from_inputs(inputs),
             AgentProfile.from_inputs(inputs),
+            inputs.boolean("update", default=False),
             inputs.boolean("dry-run", default=False),
         )
 
@@ -202,22 +215,28 @@ class OneStepInputs:
 
     connection: Connection
     agent: str | AgentProfile
+    update: bool
     token: TokenRequest
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Read and check. Raises InvalidInputError."""
         inputs = Inputs(environ)
-        return cls(Connection.from_inputs(inputs), _agent(inputs), TokenRequest.from_inputs(inputs))
+        return cls(
+            Connection.from_inputs(inputs),
+            _agent(inputs),
+            inputs.boolean("update", default=False),
+            TokenRequest.from_inputs(inputs),
+        )
 
 
 def _agent(inputs: Inputs) -> str | AgentProfile:
     has_id, has_name = bool(inputs.text("agent-id")), bool(inputs.text("agent-name"))
     if has_id == has_name:
-        both = (
-            "agent-id and agent-name are both given" if has_id else "agent-id and agent-name are both empty"
+        both = "given" if has_id else "empty"
+        raise InvalidInputError(
+            "agent-id", f"and input `agent-name` are both {both}; give one of them, and not both"
         )
-        raise InvalidInputError("agent-id", f"or `agent-name` is needed, and one of them only: {both}")
     if has_name:
         return AgentProfile.from_inputs(inputs)
     for name in (
@@ -230,7 +249,8 @@ def _agent(inputs: Inputs) -> str | AgentProfile:
     ):
         if inputs.text(name):
             raise InvalidInputError(
-                name, "describes an agent to register; give `agent-name` instead of `agent-id`"
+                name,
+                "describes an agent to register, and `agent-id` names one that exists; give `agent-name` instead",
             )
     return _agent_id(inputs)
 
@@ -255,14 +275,23 @@ def _audience(inputs: Inputs) -> str:
 
 def _certificate(inputs: Inputs) -> str:
     value = inputs.text("ca-certificate")
-    if value:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=value)
-        except (ssl.SSLError, TypeError, ValueError) as error:
-            raise InvalidInputError(
-                "ca-certificate",
-                "is no PEM certificate; give the text from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----",
-            ) from error
+    if not value:
+        return ""
+    from sentryagent_actions.pem import certificates  # takes a millisecond, and most steps give none
+
+    try:
+        return certificates(value)
+    except ValueError as error:
+        raise InvalidInputError("ca-certificate", str(error)) from error
+
+
+def _resource(inputs: Inputs) -> str:
+    value = inputs.text("resource")
+    if not _URI.fullmatch(value) or len(value) > _MAX_RESOURCE:
+        raise InvalidInputError(
+            "resource",
+            f"is {shown(value, 80)!r}, which is not the identifier of a service; write one such as https://deploy.example.com",
+        )
     return value
 
 
@@ -276,8 +305,8 @@ def _agent_id(inputs: Inputs) -> str:
     if agent_id != value.lower():
         raise InvalidInputError(
             "agent-id",
-            f"is {shown(value, 80)!r}, which is no UUID; take the output `agent-id` of register-agent, "
-            "such as ${{ steps.register.outputs.agent-id }}",
+            f"is {shown(value, 80)!r}, which is not a UUID; use the output `agent-id` of register-agent",
+            paste="agent-id: ${{ steps.register.outputs.agent-id }}",
         )
     return agent_id
 
@@ -287,6 +316,6 @@ def _email(inputs: Inputs) -> str:
     if not _EMAIL.fullmatch(value) or not value.isprintable():
         raise InvalidInputError(
             "agent-name",
-            f"is {shown(value, 80)!r}, which is no e-mail address; write one such as deploy-bot@example.com",
+            f"is {shown(value, 80)!r}, which is not an e-mail address; write one such as deploy-bot@example.com",
         )
     return value

@@ -1,8 +1,12 @@
 """issue-token: an access token for one agent, for the rest of the job."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sentryagent_actions.errors import ActionError
 from sentryagent_actions.idp import AccessToken, ExchangeRequest, Permission
 from sentryagent_actions.inputs import IssueTokenInputs, TokenRequest
+from sentryagent_actions.refused import IdTokenRejectedError
 from sentryagent_actions.step import Session, Step, report_failure
 
 # Set before anything else, and overwritten by a token's outputs: the workflow reads it however the step ends.
@@ -25,13 +29,16 @@ def run(step: Step) -> int:
 
 def issue(session: Session, agent_id: str, wanted: TokenRequest) -> None:
     """Issue a token for an agent and set the outputs, or only see whether it would be issued. Raises ActionError."""
-    request = ExchangeRequest(agent_id=agent_id, scope=wanted.scope, expires_in=wanted.expires_in)
+    request = ExchangeRequest(agent_id, wanted.resource, wanted.scope, wanted.expires_in)
     if wanted.dry_run:
         permission = dry_run(session, request)
         session.workflow.set_outputs({"scope": permission.scope})
         return
     leave = _leave_for_post_step if wanted.revoke else _leave_nothing_to_revoke
-    token = session.provider.exchange(session.id_tokens.fresh, request, lambda value: leave(session, value))
+    with explained(session):
+        token = session.provider.exchange(
+            session.id_tokens.fresh, request, lambda value: leave(session, value)
+        )
     if wanted.revoke:
         session.workflow.save_state({"expires_at": token.expires_at})
     session.workflow.set_outputs(
@@ -47,20 +54,50 @@ def issue(session: Session, agent_id: str, wanted: TokenRequest) -> None:
 
 
 def dry_run(session: Session, request: ExchangeRequest) -> Permission:
-    """See and tell whether a token would be issued. Raises the refusal as ActionError."""
-    permission = session.provider.try_exchange(session.id_tokens.fresh, request)
+    """See and tell whether a token would be issued, or an agent registered. Raises the refusal as ActionError."""
+    with explained(session):
+        permission = session.provider.try_exchange(session.id_tokens.fresh, request)
     rows = (
-        ("Agent", request.agent_id or "none yet (registration)"),
+        ("Agent", request.agent_id or "none yet"),
+        *service_rows(request.resource),
         ("Scope", permission.scope),
         ("Lifetime", f"{permission.expires_in} s"),
         ("Trust policy", permission.policy_id),
         ("Request id", permission.request_id),
+        *claim_rows(session),
     )
-    session.workflow.info(
-        f"Dry run: trust policy {permission.policy_id} allows this run the scope {permission.scope}."
-    )
-    session.workflow.summarize("SentryAgent: dry run, the token would be issued", rows)
+    policy = f"Trust policy {permission.policy_id}"
+    if request.agent_id:
+        session.workflow.info(f"Dry run: allowed. {policy} would grant {permission.scope}.")
+        session.workflow.summarize("SentryAgent: dry run, the token would be issued", rows)
+    else:
+        session.workflow.info(
+            f"Dry run: allowed. {policy} would let this repository register agents; the agent's name and the other inputs "
+            "are first checked when it does."
+        )
+        session.workflow.summarize("SentryAgent: dry run, this repository may register agents", rows)
     return permission
+
+
+@contextmanager
+def explained(session: Session) -> Iterator[None]:
+    """Add to the refusal of an ID token what the token says."""
+    try:
+        yield
+    except IdTokenRejectedError as refusal:
+        given = bool(session.connection.audience)
+        refusal.tell_claims(session.id_tokens.claims, audience_given=given)
+        raise
+
+
+def claim_rows(session: Session) -> tuple[tuple[str, str], ...]:
+    """Return the summary's rows on the claims of the run's ID token."""
+    return tuple((f"Claim {name}", value) for name, value in session.id_tokens.claims.items())
+
+
+def service_rows(resource: str) -> tuple[tuple[str, str], ...]:
+    """Return the summary's row on the service that a token is for; none where it is for the provider itself."""
+    return (("Service", resource),) if resource else ()
 
 
 def _leave_for_post_step(session: Session, token: str) -> None:
@@ -83,15 +120,17 @@ def _leave_nothing_to_revoke(session: Session, _token: str) -> None:
 def _summarize(session: Session, agent_id: str, wanted: TokenRequest, token: AccessToken) -> None:
     rows = (
         ("Agent", agent_id),
+        *service_rows(wanted.resource),
         ("Scope granted", token.scope),
-        ("Scope asked for", wanted.scope or "what the trust policy gives"),
+        ("Scope asked for", wanted.scope or "all that the trust policy grants"),
         ("Valid until", f"{token.expires_at} ({token.expires_in} s)"),
         ("Revoked at the end of the job", "yes" if wanted.revoke else "no"),
         ("Provider", str(session.provider.api_url)),
-        ("Audience of the ID token", session.id_tokens.audience),
         ("Request id", token.request_id),
+        *claim_rows(session),
     )
+    service = f" and service {wanted.resource}" if wanted.resource else ""
     session.workflow.info(
-        f"Issued a token for agent {agent_id} with scope {token.scope}, valid until {token.expires_at}."
+        f"Issued a token for agent {agent_id}{service} with scope {token.scope}, valid until {token.expires_at}."
     )
     session.workflow.summarize("SentryAgent: token issued", rows)

@@ -2,7 +2,7 @@
 
 import json
 import re
-import ssl
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,11 @@ from typing import TypeVar
 
 import httpx
 
+from sentryagent_actions.cancellation import Cancellation
 from sentryagent_actions.errors import ActionError
+from sentryagent_actions.proxies import Proxies
+from sentryagent_actions.route import ProxyConnectError, open_route
+from sentryagent_actions.tls import TlsFault, find_failure
 from sentryagent_actions.untrusted import one_line
 
 T = TypeVar("T")
@@ -27,10 +31,8 @@ _MAX_RETRY_AFTER_SECONDS = 86_400  # no job waits longer; what asks for more is 
 _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 8.0
 _RETRYABLE_STATUSES = frozenset({408, 425, 429})
-_USER_AGENT = "sentryagent-actions (+https://github.com/sentryagent/toolkit)"
-
-# http is allowed to this machine only, and a proxy would carry the credential off it, in clear.
-_DIRECT = dict.fromkeys(("http://", "all://localhost", "all://127.0.0.1", "all://[::1]"))
+# What a resolver says of a name that there is not; EAI_NODATA is of older systems.
+_UNKNOWN_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 
 class NetworkError(Exception):
@@ -41,6 +43,18 @@ class UnreachableError(NetworkError):
     """No connection, or one that broke off."""
 
 
+class UnknownNameError(UnreachableError):
+    """The name of the host does not exist."""
+
+
+class UnreachableProxyError(UnreachableError):
+    """No connection to the proxy; `variable` names it."""
+
+    def __init__(self, message: str, variable: str) -> None:
+        super().__init__(message)
+        self.variable = variable
+
+
 class TimedOutError(NetworkError):
     """A connection, but no answer in time."""
 
@@ -48,23 +62,32 @@ class TimedOutError(NetworkError):
 class CertificateError(NetworkError):
     """The TLS handshake failed; another try would fail alike."""
 
+    def __init__(self, message: str, fault: TlsFault) -> None:
+        super().__init__(message)
+        self.fault = fault
+
 
 class RefusedByProxyError(NetworkError):
     """The proxy answered CONNECT with 4xx: it wants credentials, or does not allow the place."""
 
 
 class UnusableAnswerError(NetworkError):
-    """An answer that is not to be used: a redirect, too large, or not decodable."""
+    """An answer that is not to be used: a redirect, too large, or not decodable; `status` where there was one."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Time and chance: epoch seconds, monotonic seconds, a pause in seconds, a number in [0, 1)."""
+    """Time and chance: epoch seconds, monotonic seconds, a pause in seconds, a number in [0, 1); and what ends a wait."""
 
     now: Callable[[], float]
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
     random: Callable[[], float]
+    cancellation: Cancellation = field(default_factory=Cancellation)
 
 
 @dataclass(frozen=True)
@@ -175,6 +198,7 @@ class Network:
         resolver that hangs, would hold the step for hours. The thread that still waits ends with the process.
         """
         outcome: SimpleQueue[Reply | BaseException] = SimpleQueue()
+        result: Reply | BaseException
 
         def run() -> None:
             try:
@@ -182,17 +206,25 @@ class Network:
             except BaseException as error:  # noqa: BLE001 - raised again, in the thread that asked
                 outcome.put(error)
 
+        self.clock.cancellation.check()
+        Thread(target=run, daemon=True).start()
         try:
-            # Inside: the request may be on its way before this thread comes back from the start.
-            Thread(target=run, daemon=True).start()
-            result = outcome.get(timeout=max(0.0, self._left()))
+            result = self.clock.cancellation.receive(outcome, max(0.0, self._left()))
         except Empty as error:
             raise TimedOutError("the answer did not end within the time that `timeout` allows") from error
         except KeyboardInterrupt as cancelled:
-            raise CancelledCallError(_late_reply(outcome)) from cancelled
+            raise CancelledCallError(self._late_reply(outcome)) from cancelled
         if isinstance(result, BaseException):
             raise result
         return result
+
+    def _late_reply(self, outcome: SimpleQueue[Reply | BaseException]) -> Reply | None:
+        """Return the answer to a call that was sent before the job was cancelled: it can hold a token."""
+        try:
+            result = self.clock.cancellation.receive(outcome, _GRACE_SECONDS)
+        except Empty:
+            return None
+        return result if isinstance(result, Reply) else None
 
     def _exchange(self, request: httpx.Request) -> Reply:
         with _network_errors():
@@ -215,16 +247,19 @@ class Network:
             except ActionError as error:
                 error.tries = tries
                 pause = self._pause(error, tries, may_retry_once=may_retry_once)
-                if pause is None or pause >= self._left():
+                if pause is None:
+                    raise
+                if pause >= self._left():
+                    error.wait_was_too_long = bool(error.retry_after)
                     raise
                 may_retry_once = may_retry_once and not error.retry_once
-                self._log(f"Try {tries}: {error} Trying again in {pause:.1f} s.")
+                self._log(f"Try {tries}: {error.headline} Trying again in {pause:.1f} s.")
                 self.clock.sleep(pause)
 
     def _pause(self, error: ActionError, tries: int, *, may_retry_once: bool) -> float | None:
         if error.retry_once and may_retry_once:
             return 1.0 + self.clock.random()
-        if not error.retryable:
+        if not error.retryable or tries >= error.most_tries:
             return None
         ceiling = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(tries - 1, 10))
         # Added to what the server asked for, so that a matrix of jobs does not come back as one.
@@ -244,24 +279,17 @@ class Network:
         if response.is_redirect:
             # A credential follows no redirect: the new place was not named in the workflow.
             target = one_line(response.headers.get("location", "nowhere"), 100)
-            raise UnusableAnswerError(f"a redirect ({response.status_code}) to {target}")
+            raise UnusableAnswerError(
+                f"a redirect ({response.status_code}) to {target}", response.status_code
+            )
         reply = Reply(response.status_code, response.headers, b"")
         try:
             return replace(reply, body=_body(response))
-        except UnusableAnswerError:
+        except UnusableAnswerError as error:
             if reply.is_retryable:
                 # The page of a gateway, whatever it is: its status says what to do.
                 return reply
-            raise
-
-
-def _late_reply(outcome: SimpleQueue[Reply | BaseException]) -> Reply | None:
-    """Return the answer to a call that was sent before the job was cancelled: it can hold a token."""
-    try:
-        result = outcome.get(timeout=_GRACE_SECONDS)
-    except Empty:
-        return None
-    return result if isinstance(result, Reply) else None
+            raise UnusableAnswerError(str(error), reply.status) from error
 
 
 def _body(response: httpx.Response) -> bytes:
@@ -291,7 +319,7 @@ def _network_errors() -> Iterator[None]:
     try:
         yield
     except (httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-        raise UnreachableError("the connection timed out") from error
+        raise _unreachable(error) from error
     except httpx.TimeoutException as error:
         raise TimedOutError("no answer in time") from error
     except httpx.ProxyError as error:
@@ -300,47 +328,49 @@ def _network_errors() -> Iterator[None]:
         failure_of = RefusedByProxyError if re.match(r"4[0-9][0-9]\b", refusal) else UnreachableError
         raise failure_of(f"the proxy answered {refusal}") from error
     except httpx.TransportError as error:
-        failure = _tls_failure(error)
+        failure = find_failure(error)
         if failure:
-            raise CertificateError(failure) from error
-        raise UnreachableError(one_line(str(error)) or type(error).__name__) from error
+            fault, words = failure
+            raise CertificateError(words, fault) from error
+        raise _unreachable(error) from error
     except httpx.HTTPError as error:
         raise UnusableAnswerError("an answer that cannot be decoded") from error
 
 
-def _tls_failure(error: BaseException) -> str:
-    cause: BaseException | None = error
-    while cause is not None:
-        # A connection that ends within the handshake is a broken connection, not a wrong certificate.
-        if isinstance(cause, ssl.SSLError) and not isinstance(
-            cause, ssl.SSLEOFError | ssl.SSLZeroReturnError
-        ):
-            return one_line(getattr(cause, "verify_message", "") or str(cause)).rstrip(".")
-        cause = cause.__cause__ or cause.__context__
-    return ""
+def _unreachable(error: httpx.TransportError) -> UnreachableError:
+    words = "the connection timed out" if isinstance(error, httpx.ConnectTimeout) else one_line(str(error))
+    if isinstance(error, ProxyConnectError):
+        return UnreachableProxyError(words, error.variable)
+    origin = _origin_of(error)
+    if isinstance(origin, socket.gaierror) and origin.errno in _UNKNOWN_NAME:
+        return UnknownNameError(words)
+    return UnreachableError(words or type(error).__name__)
 
 
-def open_client(*, transport: httpx.BaseTransport | None, ca_certificate: str) -> httpx.Client:
-    """Return a client with the system's roots and `ca_certificate` (PEM), and the environment's proxies.
+def _origin_of(error: BaseException) -> BaseException:
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
 
-    The environment is read by OpenSSL (SSL_CERT_FILE, SSL_CERT_DIR) and httpx (HTTPS_PROXY, NO_PROXY, …).
-    Raises ValueError where a proxy variable cannot be used.
+
+def open_client(
+    *,
+    transport: httpx.BaseTransport | None,
+    ca_certificate: str,
+    environ: Mapping[str, str] | None = None,
+    run: str = "",
+) -> httpx.Client:
+    """Return a client with the system's roots and `ca_certificate` (PEM), and the proxy that `environ` names.
+
+    `run` goes into the User-Agent. Raises UnusableProxyError, or OSError where OpenSSL cannot use a file.
     """
-    try:
-        return httpx.Client(
-            transport=transport,
-            mounts=_DIRECT,
-            verify=_trust(ca_certificate) if transport is None else True,
-            trust_env=True,
-            follow_redirects=False,
-            headers={"User-Agent": _USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"},
-        )
-    except ImportError as error:
-        raise ValueError("SOCKS proxies are not supported; name an http:// proxy") from error
-
-
-def _trust(ca_certificate: str) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if ca_certificate:
-        context.load_verify_locations(cadata=ca_certificate)
-    return context
+    return httpx.Client(
+        transport=transport or open_route(Proxies.from_environ(environ or {}), ca_certificate),
+        trust_env=False,
+        follow_redirects=False,
+        headers={
+            "User-Agent": f"sentryagent-actions (+https://github.com/sentryagent/toolkit{run})",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+        },
+    )

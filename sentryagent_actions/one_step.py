@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sentryagent_actions.errors import ActionError, PolicyRefusedError
+from sentryagent_actions.errors import ActionError
 from sentryagent_actions.inputs import OneStepInputs
 from sentryagent_actions.issue_token import NOT_AUTHENTICATED, dry_run, issue
+from sentryagent_actions.refused import PolicyRefusedError
 from sentryagent_actions.register_agent import BOOTSTRAP, register
 from sentryagent_actions.step import Session, Step, report_failure
 
@@ -30,14 +31,14 @@ def _perform(session: Session, inputs: OneStepInputs) -> None:
         issue(session, inputs.agent, inputs.token)
     elif inputs.token.dry_run:
         session.workflow.info(
-            "The dry run tries the registration; an agent's own token needs the id that it gives."
+            "The dry run tries the registration; the agent's own token needs the id that a registration gives."
         )
         with _one_policy():
             permission = dry_run(session, BOOTSTRAP)
         session.workflow.set_outputs({"created": "false", "scope": permission.scope})
     else:
         with _one_policy():
-            agent = register(session, inputs.agent)
+            agent = register(session, inputs.agent, update=inputs.update)
         issue(session, agent.agent_id, inputs.token)
 
 

@@ -26,14 +26,16 @@ class Origin:
         Raises ValueError, with a sentence that says what to write instead.
         """
         parts = _split(url)
-        host = (parts.hostname or "").lower()
+        # A dot at the end only says that the name is whole.
+        host = (parts.hostname or "").lower().removesuffix(".")
         if not (_HOST.fullmatch(host) or _is_ip_address(host)):
             raise ValueError(
                 "has no host name in ASCII letters, digits, dots and hyphens; write it as https://idp.example.com"
             )
         if parts.scheme == "http" and not _is_loopback(host):
             raise ValueError(
-                "is not encrypted; write https:// (http:// is only for this machine: localhost, 127.0.0.1, [::1])"
+                "must start with https:// (http:// only for localhost, 127.0.0.1 and [::1]); "
+                "write it as https://idp.example.com"
             )
         return cls(parts.scheme, host, _port(parts))
 
@@ -51,6 +53,11 @@ class Origin:
             raise ValueError(f"has a query or a fragment; write the origin alone: {origin}")
         return origin
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is this machine, or this container."""
+        return _is_loopback(self.host)
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
@@ -58,10 +65,12 @@ class Origin:
 
 
 def _split(url: str) -> SplitResult:
+    if not url:
+        raise ValueError("is empty; write it as https://idp.example.com")
     # urlsplit drops tabs and newlines, and browsers read a backslash as a slash: one URL, two hosts.
     if not _VISIBLE_ASCII.fullmatch(url) or "\\" in url:
         raise ValueError(
-            "has a blank, a backslash or a character that is not ASCII; write it as https://idp.example.com"
+            "has a space, a backslash or a character that is not ASCII; write it as https://idp.example.com"
         )
     try:
         parts = urlsplit(url)
@@ -78,9 +87,13 @@ def _port(parts: SplitResult) -> int:
     try:
         port = parts.port
     except ValueError as error:
-        raise ValueError("has a port that is not a number from 1 to 65535") from error
+        raise ValueError(
+            "has a port that is not a number from 1 to 65535; write it as https://idp.example.com:8443"
+        ) from error
     if port == 0 or parts.netloc.endswith(":"):
-        raise ValueError("has a port that is not a number from 1 to 65535")
+        raise ValueError(
+            "has a port that is not a number from 1 to 65535; write it as https://idp.example.com:8443"
+        )
     return port or _DEFAULT_PORTS[parts.scheme]
 
 

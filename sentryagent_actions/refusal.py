@@ -4,46 +4,51 @@ import re
 from collections.abc import Mapping
 from typing import cast
 
-from sentryagent_actions.errors import (
-    ActionError,
-    AgentExistsError,
-    Explanation,
-    IdTokenRejectedError,
-    InvalidResponseError,
-    PolicyRefusedError,
-    ProviderOverloadedError,
-    ProviderUnreachableError,
-    RefusedError,
-    UnmetCondition,
-)
+from sentryagent_actions.errors import ActionError, InvalidResponseError, ProviderUnreachableError
 from sentryagent_actions.inputs import INPUT_OF_FIELD
 from sentryagent_actions.network import Reply
 from sentryagent_actions.origin import Origin
+from sentryagent_actions.refused import (
+    AgentExistsError,
+    Explanation,
+    IdTokenRejectedError,
+    PolicyRefusedError,
+    ProviderOverloadedError,
+    Refusal,
+    RefusedError,
+    UnmetCondition,
+)
 from sentryagent_actions.untrusted import one_line, shown
 
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TAG = re.compile(r"<[^>]*>")
 _MAX_POLICIES = 3
 _MAX_ROWS = 12
+_MAX_ANSWER = 2000  # bytes of a page that is looked at for its first words
 _EXPLAINED = frozenset({"BRANCH_NOT_PERMITTED", "TRUST_POLICY_VIOLATION", "IDENTITY_CHANGED"})
 
 
 def read_refusal(reply: Reply, api_url: Origin, now: float) -> ActionError:
     """Return the error that an answer other than 2xx stands for; `now` in epoch seconds dates `Retry-After`."""
-    request_id = read_request_id(reply)
     try:
         problem = reply.json_object()
     except ValueError:
         problem = {}
     code = _code(problem)
-    message = shown(problem.get("message", problem.get("error_description", "")), 500)
     if not code:
         return _foreign(reply, api_url, now)
-    if reply.is_retryable:
-        return ProviderOverloadedError(
-            code, message, http_status=reply.status, request_id=request_id, retry_after=reply.retry_after(now)
-        )
-    return _final(code, message, _mapping(problem.get("details")), reply.status, request_id, api_url)
+    message = shown(problem.get("message", problem.get("error_description", "")), 500)
+    refusal = Refusal(
+        api_url=api_url,
+        code=code,
+        message=message or f"It answered {reply.status} and says no more.",
+        details=_mapping(problem.get("details")),
+        status=reply.status,
+        request_id=read_request_id(reply),
+        retry_after=reply.retry_after(now),
+    )
+    return ProviderOverloadedError(refusal) if reply.is_retryable else _final(refusal)
 
 
 def read_request_id(reply: Reply) -> str:
@@ -60,62 +65,110 @@ def _code(problem: Mapping[str, object]) -> str:
 
 
 def _foreign(reply: Reply, api_url: Origin, now: float) -> ActionError:
+    """Return the error that an answer of another server stands for."""
     if reply.is_retryable:
+        cause, remedy = _gateway(reply.status)
         return ProviderUnreachableError(
-            f"{api_url} answered {reply.status} in words that are not the provider's: probably a gateway in front of it "
-            "that cannot reach it.",
-            remedy="Check that the provider runs.",
+            f"{api_url} answered {reply.status}, but that answer is not the provider's: {cause}.",
+            remedy=remedy,
             http_status=reply.status,
             retry_after=reply.retry_after(now),
         )
-    return InvalidResponseError(
-        f"{api_url} answered {reply.status} and not as a SentryAgent provider does.",
-        remedy="Check `api-url`.",
+    refuses = reply.status in {401, 403, 407, 451}
+    error = InvalidResponseError(
+        f"{api_url} answered {reply.status}, and not in the format of a SentryAgent provider"
+        + (": a gateway or firewall in front of it probably refused the request." if refuses else "."),
+        remedy="Ask who runs that gateway to let this runner through, or check `api-url`."
+        if refuses
+        else "Check that `api-url` is the address of the provider.",
         http_status=reply.status,
     )
+    error.answer = first_words(reply.body)
+    return error
 
 
-def _final(
-    code: str, message: str, details: Mapping[str, object], status: int, request_id: str, api_url: Origin
-) -> RefusedError:
-    if code == "INVALID_OIDC_TOKEN":
-        reason = shown(details.get("reason", ""), 60)
-        expected = details.get("expectedAudience")
-        if expected and shown(expected) not in message:
-            message += f" The provider expects the audience {shown(expected)}."
-        return IdTokenRejectedError(message, reason=reason, http_status=status, request_id=request_id)
-    if code in _EXPLAINED:
-        return PolicyRefusedError(
-            code,
-            message,
-            explanation=_explanation(details),
-            policies_url=f"{api_url}/api/v1/oidc/trust-policies",
-            http_status=status,
-            request_id=request_id,
+def _gateway(status: int) -> tuple[str, str]:
+    if status == 429:
+        return (
+            "a gateway in front of it limits the rate of requests",
+            "Start fewer jobs at once, or raise `timeout`.",
         )
-    if code == "AGENT_ALREADY_EXISTS":
-        agent_id = shown(details.get("agentId") or "", 64)
-        return AgentExistsError(message, agent_id=agent_id, http_status=status, request_id=request_id)
-    return RefusedError(
-        code, message, http_status=status, request_id=request_id, remedy=_remedy(code, message, details)
+    return "a gateway in front of it probably cannot reach it", "Check that the provider runs."
+
+
+def first_words(body: bytes) -> str:
+    """Return how a page begins, in one cleaned line without markup."""
+    return one_line(_TAG.sub(" ", body[:_MAX_ANSWER].decode("utf-8", "replace")), 200)
+
+
+def _clause(message: str) -> str:
+    """Return the cause alone: after it, the provider tells callers of its API what to do."""
+    return message.partition("; ")[0].rstrip(".") + "."
+
+
+def _final(refusal: Refusal) -> RefusedError:
+    cause, details = _clause(refusal.message), refusal.details
+    if refusal.code == "INVALID_OIDC_TOKEN":
+        return _rejected_id_token(refusal, cause)
+    if refusal.code in _EXPLAINED:
+        return PolicyRefusedError(refusal, cause=cause, explanation=_explanation(details))
+    if refusal.code == "AGENT_ALREADY_EXISTS":
+        return AgentExistsError(refusal, agent_id=shown(details.get("agentId") or "", 64))
+    if refusal.code == "VALIDATION_ERROR" and "field" in details:
+        return _invalid_value(refusal, details)
+    return RefusedError(refusal, cause, *_remedy(refusal.code, details))
+
+
+def _rejected_id_token(refusal: Refusal, cause: str) -> IdTokenRejectedError:
+    details = refusal.details
+    reason, expected = shown(details.get("reason", ""), 60), details.get("expectedAudience")
+    trusted = details.get("expectedIssuers")
+    if reason == "wrong_audience" and expected:
+        cause = f"The ID token is not meant for this provider, which calls itself {shown(expected)}."
+    elif reason == "wrong_issuer" and trusted:
+        actual = shown(details.get("issuer") or "another issuer")
+        cause = (
+            f"This provider trusts tokens from {_words(trusted, ' and ')} only; this one is from {actual}."
+        )
+    return IdTokenRejectedError(
+        refusal, reason=reason, cause=cause, expected=shown(expected) if expected else ""
     )
 
 
-def _remedy(code: str, message: str, details: Mapping[str, object]) -> str:
-    if code == "VALIDATION_ERROR" and "field" in details:
-        field, reason = shown(details["field"], 60), shown(details.get("reason", ""))
-        source = INPUT_OF_FIELD.get(field.partition(".")[0])
-        about = f"the input `{source}`" if source else f"the field {field}"
-        return f"This is about {about}" + ("." if reason in message else f": {reason}.")
+def _invalid_value(refusal: Refusal, details: Mapping[str, object]) -> RefusedError:
+    field = shown(details["field"], 60)
+    reason = shown(details.get("reason") or refusal.message.removeprefix(f"{field}: "), 300).rstrip(".")
+    reason = re.sub("^Input should ", "must ", reason)
+    source = INPUT_OF_FIELD.get(field.partition(".")[0])
+    if source:
+        return RefusedError(refusal, f"Input `{source}`: {reason}.", "Correct it under `with:`.")
+    return RefusedError(
+        refusal,
+        f"The field {field} of the request: {reason}.",
+        "Use a version of this action that fits the provider's.",
+    )
+
+
+def _remedy(code: str, details: Mapping[str, object]) -> tuple[str, str]:
+    """Return remedy and what to paste for a refusal that says more than its code."""
     if code == "SCOPE_NOT_PERMITTED" and "permitted" in details:
-        return f"Set the input `scope` to a part of: {_scopes(details['permitted'])}."
+        return f"Set the input `scope` to a part of: {_words(details['permitted'], ' ')}.", ""
+    if code == "SCOPE_NOT_PERMITTED":
+        return "Leave the input `scope` empty, or ask an admin to extend the trust policy's `scopes`.", ""
+    if code == "SERVICE_NOT_PERMITTED" and details.get("permitted"):
+        return f"Set the input `resource` to one of: {_words(details['permitted'], ' ')}.", ""
+    if code == "SERVICE_NOT_PERMITTED":
+        return "Ask an admin to grant the service to this agent, in the `grants` of its trust policy.", ""
     if code == "FORBIDDEN" and "requiredScope" in details:
-        return f"The call needs the scope {shown(details['requiredScope'], 60)}."
-    return ""
+        return (
+            f"The call needs the scope {shown(details['requiredScope'], 60)}: ask an admin to grant it.",
+            "",
+        )
+    return "", ""
 
 
-def _scopes(value: object) -> str:
-    return shown(" ".join(map(str, value)) if isinstance(value, list) else value)
+def _words(value: object, separator: str) -> str:
+    return shown(separator.join(map(str, value)) if isinstance(value, list) else value)
 
 
 def _explanation(details: Mapping[str, object]) -> Explanation:
@@ -131,13 +184,33 @@ def _explanation(details: Mapping[str, object]) -> Explanation:
 
 
 def _unmet(policy: Mapping[str, object], failed: Mapping[str, object]) -> UnmetCondition:
+    expected, actual, hint = failed.get("expected"), failed.get("actual"), str(failed.get("hint") or "")
+    if _look_alike(expected, actual):
+        expected, actual = ascii(expected), ascii(actual)
+        hint = (
+            "The two look alike and are not the same characters: copy the name from GitHub into the policy."
+        )
     return UnmetCondition(
         policy_id=shown(policy.get("id"), 64),
         condition=shown(failed.get("condition"), 60),
-        expected=shown(failed.get("expected")),
-        actual=shown(failed.get("actual")),
-        hint=one_line(str(failed.get("hint") or "")),
+        expected=shown(expected),
+        actual=shown(actual),
+        hint=one_line(hint),
     )
+
+
+def _look_alike(expected: object, actual: object) -> bool:
+    """Whether two names differ in Unicode normalisation or in characters that nobody sees."""
+    if not isinstance(expected, str) or not isinstance(actual, str) or expected == actual:
+        return False
+    return _visible(expected) == _visible(actual)
+
+
+def _visible(name: str) -> str:
+    import unicodedata  # takes a millisecond, and a refusal with a look-alike is rare
+
+    seen = (it for it in unicodedata.normalize("NFKC", name) if unicodedata.category(it) not in {"Cf", "Cc"})
+    return "".join(seen).strip()
 
 
 def _mapping(value: object) -> Mapping[str, object]:

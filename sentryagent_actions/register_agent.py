@@ -1,12 +1,14 @@
 """register-agent: an agent of that name exists afterwards, and belongs to this repository."""
 
+import json
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from sentryagent_actions.errors import ActionError, AgentExistsError, AgentNotActiveError
+from sentryagent_actions.errors import ActionError
 from sentryagent_actions.idp import AccessToken, AgentRecord, ExchangeRequest
 from sentryagent_actions.inputs import INPUT_OF_FIELD, AgentProfile, RegisterAgentInputs
-from sentryagent_actions.issue_token import dry_run
+from sentryagent_actions.issue_token import claim_rows, dry_run, explained
+from sentryagent_actions.refused import AgentExistsError, AgentNotActiveError
 from sentryagent_actions.step import Session, Step, report_failure
 from sentryagent_actions.untrusted import shown
 
@@ -15,10 +17,11 @@ BOOTSTRAP = ExchangeRequest(expires_in=300)
 
 @dataclass(frozen=True)
 class Registration:
-    """An agent, and whether this run made it."""
+    """An agent, whether this run made it, and the inputs that this run wrote to one that was there already."""
 
     agent: AgentRecord
     created: bool
+    updated: tuple[str, ...] = ()
 
 
 def run(step: Step) -> int:
@@ -30,21 +33,25 @@ def run(step: Step) -> int:
                 dry_run(session, BOOTSTRAP)
                 step.workflow.set_outputs({"created": "false"})
             else:
-                register(session, inputs.profile)
+                register(session, inputs.profile, update=inputs.update)
     except ActionError as error:
         return report_failure(step.workflow, error)
     return 0
 
 
-def register(session: Session, profile: AgentProfile) -> AgentRecord:
-    """Make the agent, or find it, and set the outputs. Raises ActionError."""
+def register(session: Session, profile: AgentProfile, *, update: bool) -> AgentRecord:
+    """Make the agent, or find it, and set the outputs; with `update`, one that is found becomes as the inputs say.
+
+    Raises ActionError.
+    """
     with ExitStack() as afterwards:
-        token = session.provider.exchange(
-            session.id_tokens.fresh,
-            BOOTSTRAP,
-            lambda value: afterwards.callback(_revoke, session, value),
-        )
-        registration = _make_or_find(session, profile, token)
+        with explained(session):
+            token = session.provider.exchange(
+                session.id_tokens.fresh,
+                BOOTSTRAP,
+                lambda value: afterwards.callback(_revoke, session, value),
+            )
+        registration = _make_or_find(session, profile, token, update=update)
     agent_id = registration.agent.agent_id
     session.workflow.set_outputs(
         {"agent-id": agent_id, "created": "true" if registration.created else "false"}
@@ -53,7 +60,9 @@ def register(session: Session, profile: AgentProfile) -> AgentRecord:
     return registration.agent
 
 
-def _make_or_find(session: Session, profile: AgentProfile, token: AccessToken) -> Registration:
+def _make_or_find(
+    session: Session, profile: AgentProfile, token: AccessToken, *, update: bool
+) -> Registration:
     try:
         return Registration(session.provider.create_agent(token, profile.as_json()), created=True)
     except AgentExistsError as taken:
@@ -61,8 +70,14 @@ def _make_or_find(session: Session, profile: AgentProfile, token: AccessToken) -
         agent = _find(session, profile, token, taken)
         if agent.status != "active":
             raise AgentNotActiveError(agent.agent_id, agent.status, taken) from taken
-        _tell_differences(session, profile, agent)
-        return Registration(agent, created=False)
+        different = _different(profile, agent)
+        if not different:
+            return Registration(agent, created=False)
+        if not update:
+            _tell_differences(session, different, agent)
+            return Registration(agent, created=False)
+        changed = session.provider.change_agent(token, agent.agent_id, different)
+        return Registration(changed, created=False, updated=tuple(INPUT_OF_FIELD[it] for it in different))
 
 
 def _find(
@@ -76,38 +91,52 @@ def _find(
     return agent
 
 
-def _tell_differences(session: Session, profile: AgentProfile, agent: AgentRecord) -> None:
-    differences = [
-        f"`{INPUT_OF_FIELD[name]}` is {shown(wanted, 100)} here and {shown(agent.members.get(name), 100)} there"
-        for name, wanted in profile.as_json().items()
-        if name != "email" and wanted != agent.members.get(name)
+def _different(profile: AgentProfile, agent: AgentRecord) -> dict[str, object]:
+    """Return the members that the workflow states and the provider has otherwise."""
+    stated = profile.as_json().items()
+    return {name: value for name, value in stated if name != "email" and value != agent.members.get(name)}
+
+
+def _tell_differences(session: Session, different: dict[str, object], agent: AgentRecord) -> None:
+    told = [
+        f"`{INPUT_OF_FIELD[name]}`: the workflow says {_quoted(wanted)}, the provider has {_quoted(agent.members.get(name))}"
+        for name, wanted in different.items()
     ]
-    if differences:
-        session.workflow.notice(
-            "SentryAgent: the agent differs from these inputs",
-            f"Nothing was changed. {'; '.join(differences)}. "
-            "Change the inputs, or PATCH the agent with its own token (scope agents:write) or as an admin.",
-        )
+    session.workflow.notice(
+        "SentryAgent: the agent differs from these inputs",
+        f"{'; '.join(told)}. Nothing was changed: set `update: true` to write the inputs to the provider.",
+    )
+
+
+def _quoted(value: object) -> str:
+    if value is None:
+        return "none"
+    return json.dumps(shown(value, 100), ensure_ascii=False) if isinstance(value, str) else shown(value, 100)
 
 
 def _revoke(session: Session, token: str) -> None:
     try:
         session.provider.revoke(token)
     except ActionError as error:
-        session.workflow.warning("SentryAgent: bootstrap token not revoked", f"{error} It expires by itself.")
+        session.workflow.warning(
+            "SentryAgent: bootstrap token not revoked",
+            f"{error.headline} The token expires by itself within 5 minutes.",
+        )
 
 
 def _summarize(
     session: Session, profile: AgentProfile, registration: Registration, token: AccessToken
 ) -> None:
-    agent_id, outcome = registration.agent.agent_id, "registered" if registration.created else "found"
+    agent_id, updated = registration.agent.agent_id, ", ".join(registration.updated)
+    outcome = "registered" if registration.created else "updated" if updated else "found"
     rows = (
         ("Agent", agent_id),
         ("Name", profile.name),
         ("Created by this run", "yes" if registration.created else "no, it was there already"),
+        ("Updated by this run", updated or "nothing"),
         ("Provider", str(session.provider.api_url)),
-        ("Audience of the ID token", session.id_tokens.audience),
         ("Request id of the exchange", token.request_id),
+        *claim_rows(session),
     )
-    session.workflow.info(f"Agent {profile.name} {outcome}: {agent_id}.")
+    session.workflow.info(f"Agent {profile.name} {outcome}: {agent_id}{f' ({updated})' if updated else ''}.")
     session.workflow.summarize(f"SentryAgent: agent {outcome}", rows)

@@ -6,7 +6,7 @@ environment, and in nested composite actions with the wrong context (actions/run
 
 import re
 
-from sentryagent_actions.errors import ActionError, InternalError, InvalidInputError
+from sentryagent_actions.errors import ActionError, InternalError, InvalidVariableError
 from sentryagent_actions.idp import IdentityProvider
 from sentryagent_actions.inputs import Connection
 from sentryagent_actions.origin import Origin
@@ -29,7 +29,10 @@ def run(step: Step) -> int:
     except Exception as error:  # noqa: BLE001 - the job's work is done, whatever went wrong here
         cause = error if isinstance(error, ActionError) else InternalError(error)
         end = f" at {expires_at}" if expires_at else ""
-        workflow.warning("SentryAgent: token not revoked", f"{cause} It expires by itself{end}.")
+        workflow.warning(
+            "SentryAgent: token not revoked",
+            f"{cause.headline} The token expires by itself{end}.",
+        )
     else:
         workflow.info("The access token is revoked.")
     return 0
@@ -50,7 +53,7 @@ def _revoke(step: Step, token: str) -> None:
 
 
 def _connection(workflow: Workflow) -> Connection:
-    """Return how the main step reached the provider. Raises InvalidInputError where the state does not say so."""
+    """Return how the main step reached the provider. Raises InvalidVariableError where the state does not say so."""
     try:
         return Connection(
             api_url=Origin.from_base_url(workflow.state("api_url")),
@@ -59,7 +62,9 @@ def _connection(workflow: Workflow) -> Connection:
             ca_certificate=workflow.state("ca_certificate"),
         )
     except ValueError as error:
-        raise InvalidInputError("STATE_api_url", f"(kept by the main step) {error}") from error
+        raise InvalidVariableError(
+            f"The variable STATE_api_url, which the main step keeps, {str(error).partition('; ')[0]}."
+        ) from error
 
 
 def _seconds(timeout: str) -> int:

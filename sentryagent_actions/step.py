@@ -1,5 +1,7 @@
 """A step of a workflow: what surrounds an action, and how its failure is told."""
 
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,16 +9,21 @@ from pathlib import Path
 
 import httpx
 
-from sentryagent_actions.errors import ActionError, InvalidInputError
+from sentryagent_actions.errors import ActionError, InvalidVariableError
 from sentryagent_actions.github_oidc import IdTokens, RequestEndpoint
 from sentryagent_actions.idp import IdentityProvider
 from sentryagent_actions.inputs import Connection
 from sentryagent_actions.network import Clock, Network, open_client
+from sentryagent_actions.proxies import UnusableProxyError
 from sentryagent_actions.workflow import Workflow
 
 _PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 _SHORTEST_MASK = 20  # a shorter one would blot out the log
 _TRUST_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_NO_STORE = {
+    "SSL_CERT_FILE": "names no file of PEM certificates here (in a Docker action, paths are those of its container)",
+    "SSL_CERT_DIR": "names no folder here (in a Docker action, paths are those of its container)",
+}
 
 
 @dataclass(frozen=True)
@@ -40,14 +47,25 @@ class Step:
 
     @contextmanager
     def network(self, connection: Connection) -> Iterator[Network]:
-        """Open the network for one action. Raises InvalidInputError for a proxy that cannot be used."""
+        """Open the network for one action. Raises InvalidVariableError for a proxy that cannot be used."""
         self._tell_what_is_honoured()
         try:
-            client = open_client(transport=self.transport, ca_certificate=connection.ca_certificate)
-        except (ValueError, httpx.InvalidURL) as error:
-            # The variable's value may hold a password: it is not shown.
-            raise InvalidInputError(
-                "HTTPS_PROXY", "(a variable of the runner) names no usable proxy"
+            client = open_client(
+                transport=self.transport,
+                ca_certificate=connection.ca_certificate,
+                environ=self.environ,
+                run=_run_of(self.environ),
+            )
+        except UnusableProxyError as error:
+            raise InvalidVariableError(
+                f"The variable {error.variable} is not a proxy URL that this action can use.",
+                remedy="Write http://HOST:PORT, with user and password percent-encoded (SOCKS is not supported).",
+            ) from error
+        except OSError as error:
+            # OpenSSL writes keys to that file, and nothing else of the environment makes it fail.
+            raise InvalidVariableError(
+                f"The variable SSLKEYLOGFILE names a file that cannot be written ({error.strerror}).",
+                remedy="Remove it: who reads that file can read every connection.",
             ) from error
         with client:
             yield Network(client, self.clock, connection.timeout, self.workflow.info, self.workflow.debug)
@@ -71,11 +89,33 @@ class Step:
         for name in filter(self.environ.get, _PROXY_VARIABLES):
             self.workflow.info(f"{name} is set: its proxy is used.")
         for name in filter(self.environ.get, _TRUST_VARIABLES):
-            found = Path(self.environ[name]).exists()
+            usable = _is_trust_store(name, self.environ[name])
             outcome = (
-                "its certificates are trusted" if found else "but names nothing that exists in this container"
+                "its certificates are trusted" if usable else f"it is ignored, since it {_NO_STORE[name]}"
             )
             self.workflow.info(f"{name} is set: {outcome}.")
+
+
+def _is_trust_store(variable: str, path: str) -> bool:
+    try:
+        if variable == "SSL_CERT_DIR":
+            return all(map(os.path.isdir, path.split(os.pathsep)))
+        # Not loaded here: OpenSSL does it once, and a bundle takes 20 ms.
+        return b"CERTIFICATE-----" in Path(path).read_bytes()
+    except (OSError, ValueError):
+        return False
+
+
+def _run_of(environ: Mapping[str, str]) -> str:
+    """Return run and attempt for the User-Agent, so that a line in the log of a gateway leads to the job."""
+    names = {"run": "GITHUB_RUN_ID", "attempt": "GITHUB_RUN_ATTEMPT"}
+    values = {word: environ.get(name, "") for word, name in names.items()}
+    return "".join(
+        f"; {word} {value}" for word, value in values.items() if re.fullmatch("[0-9]{1,20}", value)
+    )
+
+
+_SKIPPED = "The step passes without a token (`on-unavailable: skip`); the output `authenticated` is false."
 
 
 def report_failure(workflow: Workflow, error: ActionError, *, skip: bool = False) -> int:
@@ -91,15 +131,21 @@ def report_failure(workflow: Workflow, error: ActionError, *, skip: bool = False
     )
     rows = (
         ("Code", error.code),
+        ("From", error.speaker),
         ("Cause", str(error)),
+        ("What to do", error.remedy),
         ("HTTP status", status),
         ("Request id", error.request_id),
+        *error.rows(),
     )
     workflow.summarize(
-        "SentryAgent: skipped" if skip else "SentryAgent: failed",
-        (*(row for row in rows if row[1]), *error.rows(), ("Help", error.help_url)),
-        error.command(),
+        "SentryAgent: skipped, no token" if skip else "SentryAgent: failed",
+        [row for row in rows if row[-1]],
+        error.to_paste(),
+        error.help_url,
     )
-    annotate = workflow.warning if skip else workflow.error
-    annotate(f"SentryAgent: {error.code}", error.advice())
-    return 0 if skip else 1
+    if skip:
+        workflow.warning(f"SentryAgent: {error.code}, skipped", error.advice(_SKIPPED))
+        return 0
+    workflow.error(f"SentryAgent: {error.code}", error.advice())
+    return 1

@@ -6,6 +6,7 @@ wraps the same two modules, but imports `requests` and knows only the process's 
 
 import base64
 import html
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TextIO
@@ -30,6 +31,10 @@ class Workflow:
         self._environ = environ
         self._stdout = stdout
 
+    def of(self, environ: Mapping[str, str]) -> "Workflow":
+        """Return the same runner's side of a step with another environment."""
+        return Workflow(environ, self._stdout)
+
     def check_outputs(self) -> None:
         """See that there is a place for outputs, and for state where the runner takes it.
 
@@ -38,7 +43,7 @@ class Workflow:
         if not self._environ.get("GITHUB_OUTPUT"):
             # Without the file, the toolkit would fall back to `::set-output` and print the token.
             raise RunnerFileUnavailableError(
-                "GITHUB_OUTPUT is not set: this program is a step of a workflow; on a laptop, start it with `mock-idp run`."
+                "GITHUB_OUTPUT is not set: this program runs in a step of a workflow. On a laptop, start it with `mock-idp run`."
             )
         # Before any token is issued: without state, nothing would revoke it.
         self.save_state({})
@@ -92,16 +97,19 @@ class Workflow:
         """Annotate the run with the reason of a failure; the exit code fails the step."""
         self._annotate("error", title, message)
 
-    def summarize(self, title: str, rows: Iterable[Row], code: str = "") -> None:
-        """Add a table, and a block of code below it, to the step's summary where the runner takes one.
+    def summarize(self, title: str, rows: Iterable[Row], code: str = "", help_url: str = "") -> None:
+        """Add a table, a block of code and a link to the step's summary, where the runner and the workflow want one.
 
-        All of it is HTML without a blank line, in which GitHub reads no Markdown: escaping HTML is enough.
+        All of it is HTML without an empty line, in which GitHub reads no Markdown: escaping HTML is enough.
         """
-        table = "".join(f"<tr>{''.join(f'<td>{_cell(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
-        block = f"<pre><code>{html.escape(code)}</code></pre>\n" if code else ""
-        text = f"<h3>{_cell(title)}</h3>\n<table>\n{table}</table>\n{block}\n"
-        if not self._environ.get("GITHUB_STEP_SUMMARY"):
+        is_wanted = self._environ.get("INPUT_SUMMARY", "").strip().lower() != "false"
+        if not (is_wanted and self._environ.get("GITHUB_STEP_SUMMARY")):
             return
+        head = "<tr><th>Field</th><th>Value</th></tr>\n"
+        table = "".join(f"<tr>{''.join(f'<td>{_cell(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
+        block = f"<pre><code>{html.escape(_wrapped(code))}</code></pre>\n" if code else ""
+        link = f'<p><a href="{html.escape(help_url)}">What this code means</a></p>\n' if help_url else ""
+        text = f"<h3>{_cell(title)}</h3>\n<table>\n{head}{table}</table>\n{block}{link}\n"
         try:
             self._append_text("GITHUB_STEP_SUMMARY", text)
         except RunnerFileUnavailableError as error:
@@ -129,10 +137,20 @@ class Workflow:
                 file.write(text)
         except OSError as error:
             raise RunnerFileUnavailableError(
-                f"The file that {variable} names cannot be written ({error.strerror}); "
-                "the container must run as root, as GitHub's runner starts it."
+                f"The file that {variable} names cannot be written ({error.strerror}). "
+                "A container must run as root, as GitHub's runner starts it."
             ) from error
 
 
 def _cell(text: str) -> str:
-    return html.escape(without_legacy_commands(one_line(text, 600)))
+    escaped = html.escape(without_legacy_commands(one_line(text, 600)))
+    # Backticks are Markdown, which GitHub does not read here.
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escaped)
+
+
+def _wrapped(command: str) -> str:
+    """Return a shell command with a line for each option, so that it does not run out of its box."""
+    if not command.startswith("curl "):
+        return command
+    # Three times: what follows is the policy, which must stay as it is.
+    return re.sub(r" (?=-H |--data )", " \\\n  ", command, count=3)

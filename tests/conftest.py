@@ -18,6 +18,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 
+from kit import ops
 from kit.processes import free_port
 
 REQUIRE = "SENTRYAGENT_TEST_REQUIRE"
@@ -53,11 +54,17 @@ def _browser() -> str | None:
     return None if Path("/usr/bin/chromium").exists() else "no /usr/bin/chromium"
 
 
+def _ops() -> str | None:
+    missing = [program for program in ops.PROGRAMS if ops.where(program) is None]
+    return f"no {', '.join(missing)} on PATH or in /usr/sbin" if missing else None
+
+
 LAYERS: dict[str, Callable[[], str | None]] = {
     "docker": _docker,
     "postgres": _postgres,
     "node": _node,
     "browser": _browser,
+    "ops": _ops,
 }
 """Each layer's check: what this machine lacks, or `None`."""
 

@@ -1,32 +1,39 @@
-"""Ask the provider whether a token is still good: python introspect.py API_URL < token (RFC 7662).
-
-The asking service has a token of its own with the scope tokens:read, in the variable SERVICE_TOKEN.
-"""
+"""Ask the provider about each token, for nginx (nginx.conf): flask --app introspect run. A service's client asks (RFC 7662)."""
 
 import os
-import sys
+from typing import Any
 
 import httpx
+from flask import Flask, Response, request
+
+ISSUER, AUDIENCE = os.environ["TOKEN_ISSUER"], os.environ["TOKEN_AUDIENCE"]
+
+app = Flask(__name__)
+provider = httpx.Client(auth=(os.environ["CLIENT_ID"], os.environ["CLIENT_SECRET"]), timeout=5)
 
 
-def introspect(token: str, api_url: str, service_token: str) -> dict[str, object]:
-    """Return the provider's answer; `active` decides. Raises httpx.HTTPError: an unanswered question is no yes."""
-    answer = httpx.post(
-        f"{api_url}/api/v1/token/introspect",
-        data={"token": token},
-        headers={"Authorization": f"Bearer {service_token}"},
-    )
-    body: dict[str, object] = answer.raise_for_status().json()
+def introspect(token: str) -> dict[str, Any]:
+    """Return the provider's answer; `active` decides. Raises httpx.HTTPError: no answer is not a yes."""
+    answer = provider.post(f"{ISSUER}/api/v1/token/introspect", data={"token": token})
+    body: dict[str, Any] = answer.raise_for_status().json()
     return body
 
 
-def main(api_url: str) -> None:
-    """Say who calls, or end with exit code 1."""
-    answer = introspect(sys.stdin.read().strip(), api_url, os.environ["SERVICE_TOKEN"])
-    if answer["active"] is not True:
-        sys.exit("401: the token is not active")
-    print(f"200: agent {answer['sub']}")
+def refusal(status: int, challenge: str) -> Response:
+    """Make the response that nginx passes on (RFC 6750, 3)."""
+    return Response(status=status, headers={"WWW-Authenticate": challenge})
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+@app.get("/")
+def decide() -> Response:
+    """Answer 204 if the token is good and has the scope in `X-Required-Scope`, else 401 or 403."""
+    scope = request.headers["X-Required-Scope"]
+    sent = request.authorization
+    if sent is None or sent.type != "bearer" or not sent.token:
+        return refusal(401, "Bearer")
+    answer = introspect(sent.token)
+    if answer["active"] is not True or (answer["iss"], answer["aud"]) != (ISSUER, AUDIENCE):
+        return refusal(401, 'Bearer error="invalid_token"')
+    if scope not in str(answer["scope"]).split(" "):
+        return refusal(403, f'Bearer error="insufficient_scope", scope="{scope}"')
+    return Response(status=204, headers={"X-Agent": str(answer["sub"])})

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mock_idp.client import MockClient, MockUnavailableError, RefusedError
+from mock_idp.cli.checkout import describe_checkout
+from mock_idp.client import MockClient, MockUnavailableError
 from mock_idp.job import JOB_FIELDS, REF_OF_EVENT, Job, camel
+from mock_idp.strict_fields import InvalidFieldError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+
+PATIENCE_SECONDS: Final = 10.0
+"""How long commands wait for a mock that is starting."""
+_PAUSE_SECONDS: Final = 0.05
+# What tells of another job that this machine may be running.
+_OF_A_JOB: Final = ("ACTIONS_", "GITHUB_", "RUNNER_")
+# A workflow hands this one on itself, and so may whoever types the command.
+_OF_THE_USER: Final = ("GITHUB_TOKEN",)
+
+
+def as_job(environment: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a command of this job on this machine; `CI` is the user's where it is set."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if name in _OF_THE_USER or not name.startswith(_OF_A_JOB)
+    }
+    return {**kept, **variables, "CI": kept.get("CI", variables["CI"])}
 
 
 def _flag(item: dataclasses.Field[Any]) -> str:
@@ -65,9 +88,23 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def job_of_this_machine(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a job and `--from-git`, for a job that runs here."""
+    about = "repository, ref and commit of the checkout in this folder; options of their own win"
+    return job_options(click.option("--from-git", is_flag=True, help=about)(command))
+
+
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a job that were given: fields of `Job`."""
     return {name: value for name, value in options.items() if value not in (None, False, (), {})}
+
+
+def git_options(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What `--from-git`, if it is given, finds in the checkout for options that are not; `from_git` is done then."""
+    if not options.get("from_git"):
+        return {}
+    wanted = {"repository", "ref", "sha"} - given_options(options).keys()
+    return {**describe_checkout(folder, wanted), "from_git": None}
 
 
 def flag_of(field: str) -> str:
@@ -77,13 +114,26 @@ def flag_of(field: str) -> str:
 
 def start_job(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Start a job at the mock. Raises click.UsageError, which speaks of flags, for what it refuses."""
-    given = {camel(name): value for name, value in given_options(options).items()}
+    found = {**options, **git_options(options, Path.cwd())}
+    given = {camel(name): value for name, value in given_options(found).items()}
     try:
-        return MockClient(url).start_job(given)
+        return _when_started(lambda: MockClient(url).start_job(given))
     except MockUnavailableError as error:
         raise click.UsageError(str(error)) from error
-    except RefusedError as error:
+    except InvalidFieldError as error:
         raise click.UsageError(f"{flag_of(error.field)} {error.reason}") from error
+
+
+def _when_started(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Ask a mock that may just be starting, as in `mock-idp serve &` and the next line of a script."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return ask()
+        except MockUnavailableError as error:
+            if not isinstance(error.__cause__, ConnectionError) or time.monotonic() > deadline:
+                raise
+        time.sleep(_PAUSE_SECONDS)
 
 
 @contextlib.contextmanager

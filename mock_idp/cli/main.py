@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import NoReturn
 
 import click
 
+from mock_idp.cli.act import act
 from mock_idp.cli.attack import attack
 from mock_idp.cli.env import env
+from mock_idp.cli.exec import execute
 from mock_idp.cli.run import run
 from mock_idp.cli.serve import serve
 
@@ -19,12 +22,16 @@ def cli() -> None:
     """GitHub's OIDC issuer and Actions runner on this machine."""
 
 
-for _command in (serve, env, run, attack):
+for _command in (serve, execute, env, run, act, attack):
     cli.add_command(_command)
 
 
 def main() -> NoReturn:
     """Entry point: an error is one line on stderr, wrong usage exits with 2."""
+    for stream in (sys.stdout, sys.stderr):
+        # Output that is not a terminal may have a code page without the snowman of a branch or an action's tick.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         sys.exit(cli.main(prog_name="mock-idp", standalone_mode=False) or 0)
     except click.ClickException as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from mock_idp.cli.job_options import job_options, pairs_option, running_job
+from mock_idp.cli.job_options import job_of_this_machine, pairs_option, running_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ def _folder(_ctx: click.Context, _parameter: click.Parameter, value: Path) -> Pa
     if not value.is_dir():
         raise click.UsageError(
             f"{value} is a file, and `run` runs the folder of one action; run a workflow with act: "
-            f"act -W {value} $(mock-idp env --format act)"
+            f"mock-idp act -- -W {value}"
         )
     return value
 
@@ -31,7 +31,7 @@ def _folder(_ctx: click.Context, _parameter: click.Parameter, value: Path) -> Pa
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, path_type=Path), callback=_folder)
 @pairs_option("--input", "inputs", "as under `with:`")
 @pairs_option("--env", "step_env", "as under `env:`")
-@job_options
+@job_of_this_machine
 @click.option("--engine", type=click.Choice(("process", "docker")), default="process", show_default=True)
 @click.option("--network", default="host", show_default=True, help="of the container (engine docker)")
 @click.option(

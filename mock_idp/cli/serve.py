@@ -10,8 +10,15 @@ from urllib.parse import urlsplit
 
 import click
 
+from mock_idp.strict_fields import InvalidFieldError
+
 if TYPE_CHECKING:
     from mock_idp.http.tls import Certificate
+
+
+def _issuers(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """The first issuer is the one at the server's root."""
+    return tuple(_issuer(context, parameter, value) for value in values) or ("",)
 
 
 def _issuer(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -40,11 +47,20 @@ def _issuer(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
 )
 @click.option(
     "--issuer",
+    "issuers",
+    multiple=True,
     envvar="MOCK_IDP_ISSUER",
     show_envvar=True,
-    default="",
-    callback=_issuer,
-    help="`iss` of the tokens: a URL, or a path such as /_services/token [default: this server's URL]",
+    callback=_issuers,
+    help="`iss` of the tokens: a URL, or a path such as /_services/token [default: this server's URL]; each further one "
+    "is a GitHub of its own below its path",
+)
+@click.option(
+    "--keys",
+    envvar="MOCK_IDP_KEYS",
+    show_envvar=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="keep the signing keys in this file (mode 0600), so that a restart has them",
 )
 @click.option(
     "--tls",
@@ -72,7 +88,13 @@ def _issuer(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
     help="one more host name in the certificate; repeatable",
 )
 def serve(
-    host: str, port: int, issuer: str, is_tls: bool, tls_folder: Path, tls_names: tuple[str, ...]
+    host: str,
+    port: int,
+    issuers: tuple[str, ...],
+    keys: Path | None,
+    is_tls: bool,
+    tls_folder: Path,
+    tls_names: tuple[str, ...],
 ) -> None:
     """Serve the issuer, the ID-token request endpoint and the control API."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -80,17 +102,18 @@ def serve(
     # Flask and cryptography are most of the start-up time, and `env` needs neither.
     from mock_idp.server import MockIdp
 
-    certificate = (
-        _certificate(tls_folder, (host, urlsplit(issuer).hostname or host, *tls_names)) if is_tls else None
-    )
+    hosts = [urlsplit(issuer).hostname or host for issuer in issuers]
+    certificate = _certificate(tls_folder, (host, *hosts, *tls_names)) if is_tls else None
     try:
-        idp = MockIdp(host, port, issuer, tls=certificate.context if certificate else None)
+        idp = MockIdp(host, port, issuers[0], tls=certificate.context if certificate else None, keys=keys)
+        all_issuers = [idp.issuer, *(idp.add_issuer(issuer).issuer for issuer in issuers[1:])]
+    except InvalidFieldError as error:
+        raise click.UsageError(f"--{error.field} {error.reason}") from error
+    except ValueError as error:
+        raise click.UsageError(f"--keys: {keys} is not a file of keys of mock-idp: {error}") from error
     except OSError as error:
-        # `create_server` repeats the address in the text of the error.
-        reason = (error.strerror or str(error)).partition(" (while")[0]
-        message = f"cannot listen on {host}:{port} ({reason}); choose another --host or --port (0 takes a free port)"
-        raise click.UsageError(message) from error
-    print(f"mock-idp: listening on {idp.url} (issuer {idp.issuer})", flush=True)
+        raise click.UsageError(_not_started(host, port, keys, error)) from error
+    print(f"mock-idp: listening on {idp.url} (issuer {', '.join(all_issuers)})", flush=True)
     if certificate:
         from mock_idp.http.tls import recipe
 
@@ -101,6 +124,15 @@ def serve(
             flush=True,
         )
     idp.serve_forever()
+
+
+def _not_started(host: str, port: int, keys: Path | None, error: OSError) -> str:
+    """Either the address is not to be had, or the file of keys: only then the error names a file."""
+    if error.filename:
+        return f"--keys: cannot use {keys}: {error.strerror}"
+    # `create_server` repeats the address in the text of the error.
+    reason = (error.strerror or str(error)).partition(" (while")[0]
+    return f"cannot listen on {host}:{port} ({reason}); choose another --host or --port (0 takes a free port)"
 
 
 def _certificate(folder: Path, names: tuple[str, ...]) -> Certificate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from mock_idp.signing_keys import SigningKey, base64url, compact_json
@@ -24,6 +24,15 @@ class Keys:
     idle: SigningKey
     foreign: Callable[[], SigningKey]
     foreign_url: str
+
+
+@dataclass(frozen=True)
+class Minted:
+    """A token, and what it says: its claims before a fault of their text, and its header's kid."""
+
+    token: str = field(repr=False)
+    claims: Fields
+    kid: str | None
 
 
 def _same_claims(claims: Fields) -> Fields:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from mock_idp.faults.jws import Minted
 
 ERROR_STATUS: Final = 400
 
@@ -17,7 +19,7 @@ class RawResponse:
     """An HTTP response before it is sent.
 
     `cut` promises the whole body and sends half of it; `reset` breaks the connection; `redirect` points to the very
-    URL of the request.
+    URL of the request. `minted` is the ID token in the body.
     """
 
     status: int
@@ -26,6 +28,7 @@ class RawResponse:
     redirect: bool = False
     cut: bool = False
     reset: bool = False
+    minted: Minted | None = field(default=None, repr=False)
 
 
 RESPONSE_FAULTS: Final[Mapping[str, Callable[[RawResponse], RawResponse]]] = {

@@ -29,8 +29,13 @@ if TYPE_CHECKING:
 _RESET: Final = "mock_idp.reset"
 
 
-def create_app(issuer: Issuer, sleep: Callable[[float], None] = time.sleep) -> Flask:
-    """The WSGI application over one issuer's state; `sleep` waits for the seconds of a planned delay."""
+def create_app(
+    issuer: Issuer, sleep: Callable[[float], None] = time.sleep, others: control.Others | None = None
+) -> Flask:
+    """The WSGI application over one issuer's state; `sleep` waits for the seconds of a planned delay.
+
+    Of a server's first issuer, `others` are those below paths of their own.
+    """
     app = Flask(__name__, static_folder=None)
     # The request URL has a double slash, as GitHub's has: a client that normalises it must notice.
     app.url_map.merge_slashes = False
@@ -45,7 +50,7 @@ def create_app(issuer: Issuer, sleep: Callable[[float], None] = time.sleep) -> F
         rule = f"/<int:service>{slashes}idtoken/<path:rest>"
         app.add_url_rule(rule, f"token {slashes}", endpoints.token, defaults={"slashes": slashes})
     app.add_url_rule(FOREIGN_KEYS_PATH, "foreign keys", endpoints.foreign_keys)
-    app.register_blueprint(control.blueprint(issuer))
+    app.register_blueprint(control.blueprint(issuer, others))
     control.add_error_handlers(app)
     app.wsgi_app = _raising_resets(app.wsgi_app)  # type: ignore[method-assign, assignment]  # Flask documents this very assignment
     return app
@@ -114,8 +119,9 @@ class _Endpoints:
         )
 
     def _id_token(self, job: Job, audience: str, fault: str) -> RawResponse:
-        token = self._issuer.mint(job, audience=audience, fault=fault if fault in TOKEN_FAULTS else "")
-        return json_response({"count": len(token), "value": token})
+        minted = self._issuer.sign(job, audience=audience, fault=fault if fault in TOKEN_FAULTS else "")
+        response = json_response({"count": len(minted.token), "value": minted.token})
+        return replace(response, minted=minted)
 
     def _respond(
         self, endpoint: str, make: Callable[[str], RawResponse], repository: str = "", audience: str = ""
@@ -127,7 +133,7 @@ class _Endpoints:
             self._sleep(planned.delay)
             response = _planned_response(response, planned)
         status = None if response.reset else response.status
-        self._issuer.record(endpoint, request.method, status, repository, audience)
+        self._issuer.record(endpoint, request.method, status, repository, audience, response.minted)
         return _to_response(response)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, jsonify, request
@@ -17,7 +17,7 @@ from mock_idp.job import read_job
 from mock_idp.strict_fields import InvalidFieldError, read_fields, require_known
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mock_idp.issuer import Issuer
 
@@ -30,14 +30,26 @@ _TOKEN_FIELDS: Final = {
 }
 
 
-def blueprint(issuer: Issuer) -> Blueprint:
-    """The control API of one issuer."""
+class Others(Protocol):
+    """The issuers of a server next to its first one."""
+
+    def add(self, issuer: str) -> tuple[str, Issuer]:
+        """Serve one more; the path below which it is, and its state. Raises InvalidFieldError."""
+
+    def restore(self) -> None:
+        """All issuers, the first one too, as after their start."""
+
+
+def blueprint(issuer: Issuer, others: Others | None = None) -> Blueprint:
+    """The control API of one issuer; that of a server's first one also adds and restores the others."""
     routes = Blueprint("control", __name__, url_prefix="/_mock")
     _add_tokens_and_keys(routes, issuer)
     _add_jobs(routes, issuer)
     _add_faults(routes, issuer)
-    _add_clock_and_log(routes, issuer)
+    _add_clock_and_log(routes, issuer, others.restore if others else issuer.restore)
     _add_state(routes, issuer)
+    if others:
+        _add_issuers(routes, others)
     add_page(routes, issuer, lambda: describe(issuer))
     routes.before_request(_refuse_other_origins)
     return routes
@@ -81,7 +93,7 @@ def _add_jobs(routes: Blueprint, issuer: Issuer) -> None:
     def start_job() -> tuple[Response, int]:
         started = issuer.start_job(read_job(_body()))
         # Under the address that this caller reached: a container and its host may know the mock by different names.
-        return jsonify(started.describe(request.host_url.rstrip("/"), issuer.url)), 201
+        return jsonify(started.describe(request.root_url.rstrip("/"), issuer.url)), 201
 
     @routes.delete("/jobs/<job_id>")
     def end_job(job_id: str) -> tuple[Response, int]:
@@ -102,7 +114,7 @@ def _add_faults(routes: Blueprint, issuer: Issuer) -> None:
         return Response(), 204
 
 
-def _add_clock_and_log(routes: Blueprint, issuer: Issuer) -> None:
+def _add_clock_and_log(routes: Blueprint, issuer: Issuer, restore_all: Callable[[], None]) -> None:
     @routes.post("/clock")
     def set_clock() -> Response:
         verbs = {"offset": issuer.clock.shift, "freeze": issuer.clock.freeze, "travel": issuer.clock.travel}
@@ -126,8 +138,16 @@ def _add_clock_and_log(routes: Blueprint, issuer: Issuer) -> None:
     @routes.post("/restore")
     def restore() -> tuple[Response, int]:
         read_fields(_body(), {})
-        issuer.restore()
+        restore_all()
         return Response(), 204
+
+
+def _add_issuers(routes: Blueprint, others: Others) -> None:
+    @routes.post("/issuers")
+    def add() -> tuple[Response, int]:
+        fields = read_fields(_body(), {"issuer": "a string"})
+        mount, added = others.add(fields.get("issuer", ""))
+        return jsonify(url=request.host_url.rstrip("/") + mount, issuer=added.url), 201
 
 
 def _add_state(routes: Blueprint, issuer: Issuer) -> None:

@@ -56,7 +56,7 @@ def load_action(folder: Path) -> Action:
     file = next((path for name in ("action.yml", "action.yaml") if (path := folder / name).is_file()), None)
     if file is None:
         return _implicit_action(folder)
-    document = _read_yaml(file)
+    document = read_yaml(file)
     runs = _mapping(document, "runs", file)
     if runs.get("using") != "docker":
         raise ActionError(f"{file}: `runs.using` must be docker; mock-idp runs no other kind of action.")
@@ -89,7 +89,7 @@ def _implicit_action(folder: Path) -> Action:
     return Action(name=folder.resolve().name, folder=folder, dockerfile=dockerfile.resolve())
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
     """The mapping in a YAML file, every scalar as text. Raises ActionError where it is not readable."""
     try:
         # BaseLoader reads every scalar as text, as GitHub hands inputs on: `default: true` is the string "true".

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from mock_idp.runner.engine import Folders
 
 _LABEL: Final = "mock-idp"
+_CLASSIC: Final = (
+    "It was built by the classic builder, which does not know heredocs, RUN --mount or COPY --link, because there is no "
+    "`docker buildx`; GitHub's runners have it."
+)
 _WORKSPACE: Final = "/github/workspace"
 # What the docker client itself needs to find its engine.
 _CLIENT_VARIABLES: Final = (
@@ -53,18 +57,18 @@ class DockerEngine:
         self._image = action.image or f"{_LABEL}-action:{digest}"
         self._container = ""
 
-    def prepare(self, show: Callable[[str], None]) -> None:
+    def prepare(self, show: Callable[[str], None], entrypoint: str = "") -> None:  # noqa: ARG002 (the container decides)
         """Build the image; the context is the Dockerfile's own folder. A predecessor with other content is removed."""
         if self._dockerfile is None:
             # As with GitHub's local actions: `docker run` pulls a missing image.
             return
         before = self._image_id()
         command = ["build", "-t", self._image, "-f", str(self._dockerfile), str(self._dockerfile.parent)]
+        has_buildkit = self._has_buildkit()
         show("##[group]Building docker image")
-        # The classic builder, as act and older engines have it, keeps the action within what both understand.
         with subprocess.Popen(  # noqa: S603 (no shell; the arguments are ours)
             [self._docker, *command],
-            env=self._machine | {"DOCKER_BUILDKIT": "0"},
+            env=self._machine | ({} if has_buildkit else {"DOCKER_BUILDKIT": "0"}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -75,8 +79,9 @@ class DockerEngine:
                 show(line.rstrip())
         show("##[endgroup]")
         if build.returncode:
+            builder = "" if has_buildkit else f" {_CLASSIC}"
             raise ActionError(
-                f"Docker build failed with exit code {build.returncode}; its output is in the log above."
+                f"Docker build failed with exit code {build.returncode}; its output is in the log above.{builder}"
             )
         if before and before != self._image_id():
             self._call("rmi", before)
@@ -115,11 +120,18 @@ class DockerEngine:
         self._call("rm", "--force", self._container)
         process.wait()
 
+    def _has_buildkit(self) -> bool:
+        """Whether this client builds as GitHub's runners do; without buildx it has the classic builder alone."""
+        return self._run("buildx", "version").returncode == 0
+
     def _image_id(self) -> str:
         return self._call("images", "-q", "--no-trunc", self._image).strip()
 
     def _call(self, *words: str) -> str:
-        done = subprocess.run(  # noqa: S603 (no shell; the arguments are ours)
+        return self._run(*words).stdout
+
+    def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # noqa: S603 (no shell; the arguments are ours)
             [self._docker, *words],
             env=self._machine,
             capture_output=True,
@@ -127,4 +139,3 @@ class DockerEngine:
             errors="replace",
             check=False,
         )
-        return done.stdout

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mock_idp.runner.errors import ActionError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_REFERENCE: Final = re.compile(r"\$\{?(\w+)\}?")
 _INSTRUCTION: Final = re.compile(r"\s*([A-Za-z]+)\s+(.*)", re.DOTALL)
 
 
@@ -24,12 +28,13 @@ class Copy:
 
 @dataclass(frozen=True)
 class Dockerfile:
-    """The last stage's ENTRYPOINT and CMD, and the copies of all stages. The context is the file's folder."""
+    """The last stage's ENTRYPOINT, CMD and ENV, and the copies of all stages. The context is the file's folder."""
 
     path: Path
     entrypoint: tuple[str, ...]
     command: tuple[str, ...]
     copies: tuple[Copy, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def find(self, word: str) -> Path | None:
         """The file of the build context that is `word` in the image: an absolute path, or a bare name."""
@@ -54,18 +59,30 @@ def read_dockerfile(path: Path) -> Dockerfile:
     command: tuple[str, ...] = ()
     folder = PurePosixPath("/")
     copies: list[Copy] = []
+    environment: dict[str, str] = {}
     for name, rest in _instructions(path.read_text("utf-8")):
         if name == "FROM":
-            entrypoint, command, folder = (), (), PurePosixPath("/")
+            entrypoint, command, folder, environment = (), (), PurePosixPath("/"), {}
         elif name == "WORKDIR":
             folder /= rest
         elif name == "ENTRYPOINT":
             entrypoint, command = _exec_form(path, name, rest), ()
         elif name == "CMD":
             command = _exec_form(path, name, rest)
+        elif name == "ENV":
+            environment |= _variables(rest, environment)
         elif name in {"COPY", "ADD"}:
             copies += _copies(path.parent, folder, rest)
-    return Dockerfile(path, entrypoint, command, tuple(copies))
+    return Dockerfile(path, entrypoint, command, tuple(copies), environment)
+
+
+def _variables(rest: str, known: Mapping[str, str]) -> dict[str, str]:
+    """The pairs of one ENV line, `NAME=VALUE …` or the older `NAME VALUE`, with the variables known before it."""
+    name, _, value = rest.partition(" ")
+    pairs = (
+        [word.partition("=") for word in shlex.split(rest)] if "=" in name else [(name, "=", value.strip())]
+    )
+    return {name: _REFERENCE.sub(lambda it: known.get(it[1], ""), value) for name, _, value in pairs}
 
 
 def _instructions(text: str) -> list[tuple[str, str]]:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+# The variable of each file command and the name of its file, in the order in which the runner reads them.
+_FILE_COMMANDS: Final = {
+    "GITHUB_PATH": "add_path",
+    "GITHUB_ENV": "set_env",
+    "GITHUB_STEP_SUMMARY": "step_summary",
+    "GITHUB_STATE": "save_state",
+    "GITHUB_OUTPUT": "set_output",
+}
 
 
 @dataclass(frozen=True)
@@ -38,17 +49,49 @@ class Folders:
         """Where the files behind GITHUB_OUTPUT and its kin lie."""
         return self.temp / "_runner_file_commands"
 
-    def create(self) -> None:
-        """Make the folders that are not there yet."""
-        for folder in (self.workspace, self.home, self.workflow, self.file_commands):
+    @property
+    def event_file(self) -> Path:
+        """The event's payload."""
+        return self.workflow / "event.json"
+
+    @property
+    def tools(self) -> Path:
+        """RUNNER_TOOL_CACHE."""
+        return self.work / "_tool"
+
+    def create(self, event: Mapping[str, Any]) -> None:
+        """Make the folders that are not there yet, and the file with the event's payload."""
+        for folder in (self.workspace, self.home, self.workflow, self.file_commands, self.tools):
             folder.mkdir(parents=True, exist_ok=True)
+        self.event_file.write_text(json.dumps(event), "utf-8")
+
+    def variables(self) -> dict[str, str]:
+        """The variables that name what every step of a job shares."""
+        return {
+            "GITHUB_EVENT_PATH": str(self.event_file),
+            "GITHUB_WORKSPACE": str(self.workspace),
+            "RUNNER_TEMP": str(self.temp),
+            "RUNNER_TOOL_CACHE": str(self.tools),
+            "RUNNER_WORKSPACE": str(self.workspace.parent),
+        }
+
+    def fresh_files(self) -> dict[str, Path]:
+        """Empty files for one step, by the variables of their file commands."""
+        guid = uuid.uuid4()
+        files = {name: self.file_commands / f"{file}_{guid}" for name, file in _FILE_COMMANDS.items()}
+        for file in files.values():
+            file.touch()
+        return files
 
 
 class Engine(Protocol):
     """Runs one stage after the other of one action."""
 
-    def prepare(self, show: Callable[[str], None]) -> None:
-        """Make ready what all stages share; `show` takes log lines. Raises ActionError."""
+    def prepare(self, show: Callable[[str], None], entrypoint: str = "") -> None:
+        """Make ready what all stages share; `show` takes log lines, `entrypoint` is the main stage's or empty.
+
+        Raises ActionError, also for a stage that could not start.
+        """
 
     def seen(self, folders: Folders) -> Mapping[Path, str]:
         """Paths of this machine and how the step sees them, the most specific ones first."""

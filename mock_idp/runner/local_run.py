@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import tempfile
 import uuid
 from dataclasses import dataclass, field
@@ -84,8 +83,7 @@ class Runner:
 
 def prepare(context: StepContext) -> str:
     """Make the runner's folders and files, mask the job's credentials; the `github.token`."""
-    context.folders.create()
-    (context.folders.workflow / "event.json").write_text(json.dumps(context.event), "utf-8")
+    context.folders.create(context.event)
     token = f"ghs_{uuid.uuid4().hex}"
     basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
     passwords = [urlsplit(url).password or "" for url in proxy_variables(context.machine).values()]

@@ -38,15 +38,17 @@ class ProcessEngine:
                 f"{action.image} is a published image; the process engine needs a Dockerfile. Use --engine docker."
             )
         self._dockerfile = read_dockerfile(action.dockerfile)
-        self._stages = [
-            word for word in (action.pre_entrypoint, action.entrypoint, action.post_entrypoint) if word
-        ]
-        self._base = {name: machine[name] for name in (*_OF_THIS_MACHINE, *_TLS) if name in machine}
+        self._stages = [word for word in (action.pre_entrypoint, action.post_entrypoint) if word]
+        machine_values = {name: machine[name] for name in (*_OF_THIS_MACHINE, *_TLS) if name in machine}
+        # PATH names programs of the image, and this machine has its own.
+        self._base = {**self._dockerfile.environment, **machine_values}
 
-    def prepare(self, show: Callable[[str], None]) -> None:
+    def prepare(self, show: Callable[[str], None], entrypoint: str = "") -> None:
         """Nothing is built; a stage that could not start later, after the others, is refused now."""
-        for word in self._stages:
-            self._entry(word)
+        for word in (entrypoint, *self._stages):
+            program = self._words(word)[0]
+            if shutil.which(program) is None:
+                raise ActionError(f"cannot start {program}: there is no such program on this machine.")
         show(f"engine process: {self._dockerfile.path.name} on Python {sys.version.split()[0]}, no container")
 
     def seen(self, folders: Folders) -> Mapping[Path, str]:
@@ -57,7 +59,7 @@ class ProcessEngine:
         self, entrypoint: str, args: Sequence[str] | None, env: Mapping[str, str], folders: Folders
     ) -> subprocess.Popen[bytes]:
         """Start the entry point in the workspace, its standard input closed. Raises ActionError."""
-        words = self._entry(entrypoint) if entrypoint else self._image_entry()
+        words = self._words(entrypoint)
         # Docker takes CMD for the arguments only where neither an entry point nor arguments are given.
         default = () if entrypoint else self._dockerfile.command
         arguments = [*words, *(default if args is None else args)]
@@ -81,6 +83,9 @@ class ProcessEngine:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+    def _words(self, entrypoint: str) -> list[str]:
+        return self._entry(entrypoint) if entrypoint else self._image_entry()
 
     def _image_entry(self) -> list[str]:
         words = self._dockerfile.entrypoint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,14 +18,6 @@ if TYPE_CHECKING:
     from mock_idp.runner.masks import SecretMasker
 
 _PROXY_VARIABLES: Final = ("http_proxy", "https_proxy", "no_proxy")
-# File command, variable; in the order in which the runner reads them.
-_FILES: Final = {
-    "add_path": "GITHUB_PATH",
-    "set_env": "GITHUB_ENV",
-    "step_summary": "GITHUB_STEP_SUMMARY",
-    "save_state": "GITHUB_STATE",
-    "set_output": "GITHUB_OUTPUT",
-}
 
 
 @dataclass(frozen=True)
@@ -88,7 +79,7 @@ class Stage:
         `env` is the step's own environment, `defaults` what it may override.
         """
         self._record.failed = False
-        files = self._fresh_files()
+        files = self._context.folders.fresh_files()
         for warning in warnings:
             self._annotate("warning", warning)
         try:
@@ -112,13 +103,6 @@ class Stage:
             if process.poll() is None:
                 self._process.stop(process)
 
-    def _fresh_files(self) -> dict[str, Path]:
-        folder, guid = self._context.folders.file_commands, uuid.uuid4()
-        files = {command: folder / f"{command}_{guid}" for command in _FILES}
-        for file in files.values():
-            file.touch()
-        return files
-
     def _environment(
         self,
         files: Mapping[str, Path],
@@ -128,16 +112,11 @@ class Stage:
         """The step's environment; later ones win, in the runner's order. Nothing of this machine but proxies."""
         folders = self._context.folders
         env = {**defaults, **proxy_variables(self._context.machine), **self._context.job_environment, **own}
-        env |= {"HOME": str(folders.home), **self._context.variables}
-        env |= {
-            "GITHUB_ACTION": "__self",
-            "GITHUB_EVENT_PATH": str(folders.workflow / "event.json"),
-            "GITHUB_WORKSPACE": str(folders.workspace),
-            "RUNNER_TEMP": str(folders.temp),
-            "RUNNER_TOOL_CACHE": str(folders.work / "_tool"),
-            "RUNNER_WORKSPACE": str(folders.workspace.parent),
-        }
-        env |= {variable: str(files[command]) for command, variable in _FILES.items()}
+        # The runner sets CI only where the workflow does not: `CI: false` switches some tools' checks off.
+        variables = {"HOME": str(folders.home), **self._context.variables}
+        env = env | variables | {"CI": env.get("CI", "true")}
+        env |= {"GITHUB_ACTION": "__self", **folders.variables()}
+        env |= {variable: str(file) for variable, file in files.items()}
         env |= {"RUNNER_DEBUG": "1"} if self._context.debug else {}
         return {name: self._translated(value) for name, value in env.items()}
 
@@ -149,10 +128,10 @@ class Stage:
         return value
 
     def _read_files(self, files: Mapping[str, Path]) -> None:
-        self._read_pairs(files["set_env"], "env", self._context.job_environment.__setitem__)
-        self._read_summary(files["step_summary"])
-        self._read_pairs(files["save_state"], "state", self._record.state.__setitem__)
-        self._read_pairs(files["set_output"], "output", self._record.set_output)
+        self._read_pairs(files["GITHUB_ENV"], "env", self._context.job_environment.__setitem__)
+        self._read_summary(files["GITHUB_STEP_SUMMARY"])
+        self._read_pairs(files["GITHUB_STATE"], "state", self._record.state.__setitem__)
+        self._read_pairs(files["GITHUB_OUTPUT"], "output", self._record.set_output)
 
     def _read_pairs(self, file: Path, command: str, keep: Callable[[str, str], None]) -> None:
         try:

@@ -86,7 +86,7 @@ class ActionStep:
     def _main(self) -> bool:
         """Run the stages pre and main; True where one failed."""
         self._context.show_masked(self._header())
-        self._engine.prepare(lambda line: self._context.show_masked([line]))
+        self._engine.prepare(lambda line: self._context.show_masked([line]), self._entrypoint)
         failed = self._stage_if("Pre", self._action.pre_entrypoint, self._action.pre_if, "success")
         return failed or self._stage(self._entrypoint, self._warnings)
 

@@ -22,6 +22,7 @@ from sentryagent_idp.api import (
     operations,
     problems,
     responses,
+    services,
     trust_policies,
     well_known,
 )
@@ -31,6 +32,7 @@ from sentryagent_idp.api.use_cases import EXTENSION, UseCases
 from sentryagent_idp.concurrency.group_commit import GroupCommit
 from sentryagent_idp.concurrency.policy_snapshot import SnapshotCache
 from sentryagent_idp.config import Settings
+from sentryagent_idp.domain.service import OwnNames
 from sentryagent_idp.github import id_token
 from sentryagent_idp.github.id_token import IssuerKeys
 from sentryagent_idp.ports import Clock, Store
@@ -48,6 +50,7 @@ from sentryagent_idp.use_cases.readiness import ObservableKeys, ReadinessCheck
 from sentryagent_idp.use_cases.rejections import RefusalAudit, RejectionCounter
 from sentryagent_idp.use_cases.sealing import AuditChain
 from sentryagent_idp.use_cases.secret_hashing import SecretHashing
+from sentryagent_idp.use_cases.services import ServiceAdmin
 from sentryagent_idp.use_cases.simulation import Simulation
 from sentryagent_idp.use_cases.tokens import TokenService
 from sentryagent_idp.use_cases.trust_policies import PolicyAdmin
@@ -103,7 +106,7 @@ def bare_app() -> Flask:
     app.json = responses.Json(app)
     problems.register(app)
     observation.register(app)
-    for blueprint in (exchange.bp, token_views.bp, trust_policies.bp, agents.bp, audit.bp):
+    for blueprint in (exchange.bp, token_views.bp, trust_policies.bp, services.bp, agents.bp, audit.bp):
         app.register_blueprint(blueprint, url_prefix=API)
     for blueprint in (well_known.bp, operations.bp, documentation.bp):
         app.register_blueprint(blueprint)
@@ -128,6 +131,11 @@ def token_service(
         token_audience=settings.token_audience,
         token_ttl=settings.token_ttl,
     )
+
+
+def _own_names(settings: Settings) -> OwnNames:
+    audiences = (settings.token_audience, settings.oidc_audience)
+    return OwnNames(settings.public_url, (*audiences, settings.github_issuer))
 
 
 def _leave_out(error: UnreadableKey) -> None:
@@ -169,6 +177,7 @@ def _use_cases(settings: Settings, dependencies: Dependencies) -> UseCases:
         authentication=tokens.authentication,
         exchange=exchange,
         policies=PolicyAdmin(store, auditor, clock, uuid.uuid4, settings.github_issuer),
+        services=ServiceAdmin(store, auditor, clock, uuid.uuid4, _own_names(settings)),
         simulation=Simulation(store, verify_id_token, clock, settings.github_issuer),
         registration=Registration(store, auditor, clock, uuid.uuid4),
         credentials=CredentialAdmin(store, auditor, clock, uuid.uuid4, hashing),

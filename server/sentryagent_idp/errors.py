@@ -99,6 +99,10 @@ class InvalidClient(ServiceError, code="INVALID_CLIENT"):
     """The client's id or secret is wrong (RFC 6749, 5.2)."""
 
 
+class UnauthorizedClient(ServiceError, code="UNAUTHORIZED_CLIENT"):
+    """The client is authenticated and may not use this grant (RFC 6749, 5.2)."""
+
+
 class UnsupportedGrantType(ServiceError, code="UNSUPPORTED_GRANT_TYPE"):
     """The form asks for a grant that this endpoint does not give (RFC 6749, 5.2)."""
 
@@ -179,17 +183,26 @@ class AgentNotTrusted(TrustPolicyViolation):
     """The agent that was asked for is unknown or not active; a policy violation like any other in the JSON form."""
 
 
+class ServiceNotPermitted(ExchangeRefused, code="SERVICE_NOT_PERMITTED"):
+    """No trust policy grants the service that was asked for, be there such a service or not."""
+
+    reason = "service_not_permitted"
+    brief = "No trust policy of this repository grants the agent this service."
+
+
 class ScopeNotPermitted(ExchangeRefused, code="SCOPE_NOT_PERMITTED"):
     """The policy matches, or the client is authenticated, but does not give a scope that was asked for."""
 
     reason = "scope_not_permitted"
     brief = "The trust policy does not give a scope that was asked for."
 
-    def __init__(self, requested: str, permitted: Sequence[str], *, giver: str = "policy") -> None:
-        super().__init__(
-            f"The {giver} does not give the scope {requested}; ask for a part of: {' '.join(permitted)}.",
-            {"permitted": list(permitted)},
+    def __init__(self, requested: str | None, permitted: Sequence[str], *, giver: str = "policy") -> None:
+        message = (
+            f"The {giver} does not give the scope {requested}; ask for a part of: {' '.join(permitted)}."
         )
+        if not permitted:
+            message = f"The {giver} gives no scope here; name a service that it grants in `resource`."
+        super().__init__(message, {"permitted": list(permitted)})
 
 
 class TrustPolicyNotFound(ServiceError, code="TRUST_POLICY_NOT_FOUND"):
@@ -202,6 +215,18 @@ class TrustPolicyAlreadyExists(ServiceError, code="TRUST_POLICY_ALREADY_EXISTS")
 
 class TrustPolicyDerived(ServiceError, code="TRUST_POLICY_DERIVED"):
     """The policy follows its origin, `derivedFrom`, and is changed only through it."""
+
+
+class ServiceNotFound(ServiceError, code="SERVICE_NOT_FOUND"):
+    """There is no service with this id."""
+
+
+class ServiceAlreadyExists(ServiceError, code="SERVICE_ALREADY_EXISTS"):
+    """Another service, `serviceId`, has the identifier."""
+
+
+class ServiceInUse(ServiceError, code="SERVICE_IN_USE"):
+    """Trust policies grant the service or one of its scopes, or clients are bound to it."""
 
 
 class AgentNotFound(ServiceError, code="AGENT_NOT_FOUND"):

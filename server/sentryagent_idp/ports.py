@@ -16,6 +16,7 @@ from sentryagent_idp.domain.audit_chain import AuditTail, Row, Seal, SealedRecor
 from sentryagent_idp.domain.client import AdminClient
 from sentryagent_idp.domain.identity import SignedClaims
 from sentryagent_idp.domain.records import Page
+from sentryagent_idp.domain.service import Service, ServiceFilter
 from sentryagent_idp.domain.signing_key import KeyStatus, StoredKey
 from sentryagent_idp.domain.trust_policy import PolicyFilter, TrustPolicy
 from sentryagent_idp.domain.used_token import UsedToken
@@ -42,7 +43,7 @@ class Policies(Protocol):
         """A value for each of these repositories, by issuer and repository, that has policies; nothing is locked.
 
         There must be one repository at least. The value is another one as soon as a policy is added, changed, pinned
-        or removed, or the agent of one changes its status.
+        or removed, the agent of one changes its status, or a service that one grants changes.
         """
 
     def page(self, wanted: PolicyFilter, *, page: int, limit: int) -> Page[TrustPolicy]:
@@ -55,8 +56,11 @@ class Policies(Protocol):
         not be changed or removed after that.
         """
 
+    def granting(self, service: str) -> Sequence[TrustPolicy]:
+        """The policies that grant a service, by its identifier, oldest first; disabled and derived ones too, not locked."""
+
     def add(self, policy: TrustPolicy) -> None:
-        """Store a new policy.
+        """Store a new policy; the services that it grants must exist (`Services.named`).
 
         Raises `TrustPolicyAlreadyExists`, which names the other, where one has the same issuer, agent, repository
         and conditions; the transaction stays usable.
@@ -78,6 +82,34 @@ class Policies(Protocol):
 
     def mark_used(self, policy_ids: Collection[UUID], now: datetime) -> None:
         """Set `last_used_at`, at most once a minute; changes neither `version` nor `updated_at`."""
+
+
+class Services(Protocol):
+    """The services."""
+
+    def get(self, service_id: UUID) -> Service | None:
+        """The service; inside a write transaction its row stays locked until the end, also for `named`."""
+
+    def named(self, identifiers: Collection[str]) -> Sequence[Service]:
+        """Those of the services that exist; inside a write transaction they neither change nor go until its end.
+
+        Several transactions may have that at the same time. One that also locks policies must ask for this first.
+        """
+
+    def max_ttls(self, identifiers: Collection[str]) -> Mapping[str, int | None]:
+        """The `max_ttl` of those of the services that exist, in seconds; never locked."""
+
+    def page(self, wanted: ServiceFilter, *, page: int, limit: int) -> Page[Service]:
+        """One page by `created_at`, then `service_id`."""
+
+    def add(self, service: Service) -> None:
+        """Store a new service; raises `ServiceAlreadyExists`, which names the other, where the identifier is taken."""
+
+    def replace(self, service: Service) -> None:
+        """Store the service's new content under its id."""
+
+    def delete(self, service_id: UUID) -> None:
+        """Remove a service that no policy grants."""
 
 
 class Agents(Protocol):
@@ -122,13 +154,16 @@ class Credentials(Protocol):
 
 
 class AdminClients(Protocol):
-    """The programs that administer the provider."""
+    """The programs that administer the provider, and those that introspect the tokens of a service."""
 
     def get(self, client_id: str) -> AdminClient | None:
         """The client; inside a write transaction its row stays locked until the end."""
 
     def all(self) -> Sequence[AdminClient]:
         """All clients, revoked ones too, oldest first."""
+
+    def bound_to(self, service: str) -> int:
+        """How many clients of the service, by its identifier, are not revoked."""
 
     def add(self, client: AdminClient) -> None:
         """Store a new client."""
@@ -275,6 +310,7 @@ class Transaction:
     """One database transaction, by resource."""
 
     policies: Policies
+    services: Services
     agents: Agents
     credentials: Credentials
     clients: AdminClients

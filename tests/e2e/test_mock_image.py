@@ -1,5 +1,10 @@
 """The mock's container image in the real Docker engine, built by the classic builder."""
 
+import contextlib
+import os
+import re
+import signal
+import socket
 import ssl
 import subprocess
 from uuid import uuid4
@@ -8,11 +13,12 @@ import httpx
 import pytest
 
 from kit.docker import CLASSIC, docker, new_tag
-from kit.processes import run, wait_until
+from kit.processes import ROOT, run, wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
 
 HEALTHY_SECONDS = 15
+MANUAL = (ROOT / "mock_idp" / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +46,26 @@ def container(image):
     yield start
     for name in names:
         run("docker", "rm", "-f", name)
+
+
+def test_the_block_of_the_manual_serves_the_mock(image, checkout):
+    """Pasted into a shell, the image is built and answers at the port that the block names."""
+    [block] = [text for text in re.findall(r"```sh\n(.*?)```", MANUAL, re.DOTALL) if "docker build" in text]
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", 3001)):
+        pytest.skip("port 3001, which the manual names, is taken")
+    before = run("docker", "images", "-q", "mock-idp").stdout
+    with subprocess.Popen(["bash", "-e", "-c", block], cwd=checkout, start_new_session=True) as shell:
+        try:
+            health = wait_until(
+                lambda: httpx.get("http://127.0.0.1:3001/_mock/state", trust_env=False),
+                "the mock",
+                process=shell,
+            )
+        finally:
+            os.killpg(shell.pid, signal.SIGTERM)
+    assert health.json()["issuer"] == "http://github:3001"
+    if not before:
+        docker("rmi", "mock-idp")
 
 
 def _wait_until_healthy(name):

@@ -265,6 +265,41 @@ def test_a_proxy_that_wants_a_password_is_final_and_shows_none(
     assert "proxy-password" not in run.log + run.summary
 
 
+def test_a_port_without_tls_is_not_blamed_on_the_certificate(issue, provider):
+    """https:// before a port that speaks plain HTTP is a typo, which no root certificate mends."""
+    run = issue(provider.url.replace("http://", "https://"))
+
+    assert run.outputs["error-code"] == "TLS_ERROR"
+    message = run.only_annotation()["message"]
+    assert "does not answer in TLS" in message
+    assert "ca-certificate" not in message
+
+
+def test_a_proxy_that_is_down_is_blamed(issue, root_pem, environment, monkeypatch):
+    """What cannot be reached is the proxy; the provider may be well."""
+    monkeypatch.setitem(environment, "HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
+
+    run = issue(f"https://{NAME}", ca_certificate=root_pem, timeout="2")
+
+    assert run.outputs["error-code"] == "PROVIDER_UNREACHABLE"
+    assert (
+        "The proxy of HTTPS_PROXY, on the way to https://idp.example.test, cannot be reached"
+        in (run.only_annotation()["message"])
+    )
+
+
+@pytest.mark.parametrize(
+    "no_proxy", ["localhost,[::1]", "fd07:b51a:cc66:f0::/64", ".corp:8080, foo:*", "http://x:bad"]
+)
+def test_entries_of_no_proxy_that_say_nothing_are_passed_over(
+    no_proxy, provider, run_action, trusted_agent, environment, monkeypatch
+):
+    """Other programs write them for other programs (encode/httpx#3221); nothing here depends on them."""
+    monkeypatch.setitem(environment, "NO_PROXY", no_proxy)
+
+    assert run_action("issue-token", {"agent-id": trusted_agent}).outcome == "success"
+
+
 def test_a_real_proxy_carries_the_exchange(
     issue, tinyproxy, tls_port, root_pem, provider, environment, monkeypatch
 ):

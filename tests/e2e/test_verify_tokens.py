@@ -1,135 +1,390 @@
-"""How a service checks our tokens: the programs of docs/verify-tokens.md against a running provider."""
+"""How a service checks our tokens: the programs of docs/verify-tokens.md as processes, with good and hostile tokens."""
 
+import asyncio
 import base64
 import json
 import re
-import sys
 import time
 
+import httpx
+import httpx2
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
 
-from kit.node import beside_jose
-from kit.processes import ROOT
-from kit.tokens import claims_of, token_of
+from kit.issuer import Issuer
+from kit.node import EXAMPLES
+from kit.processes import ROOT, free_port
+from kit.tokens import claims_of
+from kit.verifiers import DEPLOY, READ, call_of, serving_example
 
-EXAMPLES = ROOT / "examples" / "verify"
+pytestmark = pytest.mark.xdist_group("verify")
+
+LAYERS = {"flask": (), "fastapi": (), "node": pytest.mark.node, "nginx": pytest.mark.ops, "mcp": ()}
+EVERY = [pytest.param(name, marks=marks) for name, marks in LAYERS.items()]
+UNAVAILABLE = {"flask": 503, "fastapi": 503, "node": 503, "nginx": 500, "mcp": 500}
+AFTER_REVOCATION = {"flask": 200, "fastapi": 200, "node": 200, "nginx": 401, "mcp": 200}
 
 
-@pytest.fixture(scope="session")
-def jose(tmp_path_factory):
-    """The example for Node beside its one dependency."""
-    return ["node", beside_jose(EXAMPLES / "verify-with-jose.mjs", tmp_path_factory.mktemp("node"))]
+@pytest.fixture(scope="module")
+def issuer(services, provider_program, tmp_path_factory):
+    """A provider with services, whose signing key is at hand for forgeries."""
+    github, _ = services
+    folder = tmp_path_factory.mktemp("issuer")
+    database = folder / "provider.db"
+
+    def id_token(repository, audience):
+        claims = {"repository": repository, "aud": audience}
+        return github.control("POST", "token", claims=claims).json()["token"]
+
+    url = f"sqlite:///{database}"
+    with provider_program(folder / "sentryagent-idp.log", github.url, DATABASE_URL=url) as served:
+        yield Issuer(served, database, id_token)
 
 
-@pytest.fixture(params=["pyjwt", pytest.param("jose", marks=pytest.mark.node)])
-def verify(request, environment, transcript):
-    """Run one of the two programs, with the token on its standard input."""
-    python = [sys.executable, EXAMPLES / "verify_with_pyjwt.py"]
-    command = python if request.param == "pyjwt" else request.getfixturevalue("jose")
-
-    def verify(token, issuer, audience=None, scope="agents:read"):
-        arguments = [*command, issuer, audience or issuer, scope]
-        return transcript.run(*arguments, input=token, env=environment)
-
-    return verify
+@pytest.fixture(scope="module", params=EVERY)
+def running(request, issuer, tmp_path_factory):
+    """One of the five services."""
+    name = request.param
+    folder = tmp_path_factory.mktemp(name)
+    with serving_example(name, issuer.url, issuer.client_of, folder) as service:
+        yield service
 
 
 @pytest.fixture
-def token(trusted_agent, repository, github, provider):
-    """A token of that agent, issued to a job of the test's repository."""
-    claims = {"repository": repository, "aud": provider.url}
-    id_token = github.control("POST", "token", claims=claims).json()["token"]
-    exchange = provider.admin.post("/oidc/token", json={"token": id_token, "agentId": trusted_agent})
-    return exchange.raise_for_status().json()["access_token"]
+def service(running, transcript):
+    """The service; what it logs during the test is swept for tokens."""
+    before = running.log.stat().st_size
+    yield running
+    transcript.add(running.log.name, running.log.read_bytes()[before:].decode())
 
 
-def forged(token, key, **changes):
-    """The same token with other claims, signed by a key of ours under the provider's key id."""
-    return jwt.encode(claims_of(token) | changes, key, "ES256", headers=jwt.get_unverified_header(token))
+def nearly(audience):
+    """Names that somebody may take for this one."""
+    names = {
+        audience + "/",
+        audience[:-1],
+        audience.upper(),
+        audience.replace("example.com", "example.com:443"),
+        audience.replace("http://", "https://"),
+        audience + ".attacker.example",
+    }
+    return sorted(names - {audience})
+
+
+def assert_refused(answer):
+    """A token that is not accepted: 401, and RFC 6750's error."""
+    assert (answer.status, answer.error) == (401, "invalid_token"), answer
+
+
+@pytest.mark.parametrize("scope", [READ, DEPLOY])
+@pytest.mark.parametrize("scopes", [(READ, DEPLOY), (DEPLOY, "other", READ)])
+def test_a_good_token_is_let_in_and_its_agent_is_known(scope, scopes, service, issuer):
+    """The token's scopes have the one that is needed, in any order."""
+    token = issuer.token(service.audience, *scopes)
+
+    answer = service.ask(token, scope)
+
+    assert (answer.status, answer.challenges) == (200, ())
+    assert claims_of(token)["sub"] in answer.text
+
+
+def test_the_scheme_is_read_without_case(service, issuer):
+    """RFC 9110, 11.1: `bearer` is `Bearer`."""
+    token = issuer.token(service.audience, READ)
+    assert service.ask(None, READ, Authorization=f"bearer {token}").status == 200
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "",
+        "deploy:",
+        "deploy",
+        "deploy:production-eu",
+        "pre-deploy:production",
+        "DEPLOY:PRODUCTION",
+        "deploy:*",
+        "deploy:production,deploy:read",
+    ],
+)
+def test_scopes_are_words(scope, service, issuer):
+    """Compared whole, with their case."""
+    answer = service.ask(issuer.sign({"aud": service.audience, "scope": scope}), DEPLOY)
+    assert (answer.status, answer.error) == (403, "insufficient_scope")
+
+
+def test_without_the_scope_the_answer_names_it(service, issuer):
+    """403 and the scope to ask for (RFC 6750, 3.1)."""
+    answer = service.ask(issuer.token(service.audience, READ), DEPLOY)
+    assert (answer.status, answer.error) == (403, "insufficient_scope")
+    assert answer.challenges[0].parameters["scope"] == DEPLOY
+    assert "agent" not in answer.text
+
+
+def test_a_token_for_another_service_is_refused(service, issuer):
+    """Of every other example's service, and of the provider itself."""
+    others = {f"https://{name}.example.com" for name in LAYERS} - {service.audience}
+    for audience in sorted(others):
+        assert_refused(service.ask(issuer.token(audience, READ, DEPLOY), READ))
+    assert_refused(service.ask(issuer.sign({"aud": issuer.url, "scope": READ}), READ))
+
+
+def test_a_token_for_a_name_that_is_nearly_the_services_is_refused(service, issuer):
+    """Identifiers are compared by character: with their case, port and slash (RFC 8707, 2)."""
+    for audience in [*nearly(service.audience), ""]:
+        assert_refused(service.ask(issuer.sign({"aud": audience, "scope": READ}), READ))
+
+
+CHANGED_CLAIMS = {
+    "expired": lambda now: {"exp": now - 31},
+    "not yet valid": lambda now: {"nbf": now + 90},
+    "another issuer": lambda _: {"iss": "https://idp.attacker.example"},
+    "an issuer with a slash": lambda _: {"iss": "/"},
+    "no issuer": lambda _: {"iss": ...},
+    "no audience": lambda _: {"aud": ...},
+    "no end": lambda _: {"exp": ...},
+    "an end that is text": lambda _: {"exp": "tomorrow"},
+    "no scope": lambda _: {"scope": ...},
+    "no subject": lambda _: {"sub": ...},
+    "no id": lambda _: {"jti": ...},
+}
+
+
+@pytest.mark.parametrize("changes", CHANGED_CLAIMS.values(), ids=CHANGED_CLAIMS.keys())
+def test_claims_that_are_wrong_are_refused(changes, service, issuer):
+    """Though the provider's own key signed them."""
+    claims = {"aud": service.audience, "scope": f"{READ} {DEPLOY}"} | changes(int(time.time()))
+    if claims.get("iss") == "/":
+        claims["iss"] = f"{issuer.url}/"
+    assert_refused(service.ask(issuer.sign(claims), READ))
+
+
+@pytest.mark.parametrize("typ", ["JWT", "at+JWT+x", "id+jwt", "", ...])
+def test_another_type_of_token_is_refused(typ, service, issuer):
+    """What the same key signed for another purpose gives no access (RFC 9068, 4)."""
+    claims = {"aud": service.audience, "scope": READ}
+    assert_refused(service.ask(issuer.sign(claims, typ=typ), READ))
+
+
+def base64url(octets):
+    return base64.urlsafe_b64encode(octets).decode().rstrip("=")
 
 
 def with_header(token, **changes):
     """The same token with another header, its signature untouched."""
     header = json.dumps(jwt.get_unverified_header(token) | changes).encode()
-    encoded = base64.urlsafe_b64encode(header).decode().rstrip("=")
-    return f"{encoded}.{token.partition('.')[2]}"
+    return f"{base64url(header)}.{token.partition('.')[2]}"
 
 
-def test_a_good_token_names_its_agent(verify, token, trusted_agent, provider):
-    """The programs accept what the action issued."""
-    done = verify(token, provider.url)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"200: agent {trusted_agent}\n", "")
+def signed_with_the_public_key(token, key):
+    """HS256 with the published key as the secret: the confusion of algorithms (RFC 8725, 2.1)."""
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    content = with_header(token, alg="HS256").rpartition(".")[0]
+    return f"{content}.{base64url(jwt.algorithms.HMACAlgorithm('sha256').sign(content.encode(), pem))}"
 
 
-def test_a_scope_that_was_not_granted_is_refused(verify, token, provider):
-    """A good token may not do everything."""
-    done = verify(token, provider.url, scope="agents:write")
-    assert done.returncode == 1
-    assert done.stderr == "403: the token lacks the scope agents:write\n"
+STRANGER = generate_private_key(SECP256R1())
 
 
-def test_a_part_of_a_scope_is_no_scope(verify, token, provider):
-    """Scopes are words, not prefixes."""
-    assert verify(token, provider.url, scope="agents:").stderr.startswith("403: ")
+def signed_by_a_stranger(token, **header):
+    head = {"typ": "at+jwt", "kid": jwt.get_unverified_header(token)["kid"]} | header
+    given = {name: value for name, value in head.items() if value is not ...}
+    return jwt.encode(claims_of(token), STRANGER, "ES256", given)
 
 
-def test_a_token_for_somebody_else_is_refused(verify, token, provider):
-    """Another audience than the service's own is a 401."""
-    done = verify(token, provider.url, audience="https://other.example")
-    assert done.returncode == 1
-    assert done.stderr.startswith("401: ")
+def stranger_jwk():
+    return json.loads(jwt.algorithms.ECAlgorithm.to_jwk(STRANGER.public_key()))
 
 
-@pytest.mark.parametrize("kind", ["signature", "claims", "none", "typ", "expired", "garbage", "empty"])
-def test_forgeries_are_refused(kind, verify, token, provider):
-    """What the provider did not sign as an access token is a 401, without a stack trace."""
-    key = generate_private_key(SECP256R1())
-    forgeries = {
-        "signature": token[:-8] + "AAAAAAAA",
-        "claims": forged(token, key, scope="agents:read agents:write"),
-        "none": with_header(token, alg="none").rpartition(".")[0] + ".",
-        "typ": with_header(token, typ="JWT"),
-        "expired": forged(token, key, exp=int(time.time()) - 60),
-        "garbage": "not.a.token",
-        "empty": "",
-    }
-
-    done = verify(forgeries[kind], provider.url)
-
-    assert done.returncode == 1
-    assert done.stderr.startswith("401: ")
-    assert done.stderr.count("\n") == 1
-
-
-def test_githubs_own_token_is_no_access_token(verify, github, provider):
-    """An ID token of GitHub, sent by mistake or on purpose, is refused."""
-    id_token = github.control("POST", "token", claims={"aud": provider.url}).json()["token"]
-    assert verify(id_token, provider.url).stderr.startswith("401: ")
+FORGERIES = {
+    "cut": lambda token, _: token[:-8],
+    "another signature": lambda token, _: token[:-8] + "AAAAAAAA",
+    "none": lambda token, _: with_header(token, alg="none").rpartition(".")[0] + ".",
+    "none with the signature": lambda token, _: with_header(token, alg="none"),
+    "None": lambda token, _: with_header(token, alg="NonE").rpartition(".")[0] + ".",
+    "HS256 with the public key": signed_with_the_public_key,
+    "another algorithm": lambda token, _: with_header(token, alg="RS256"),
+    "a stranger's key": lambda token, _: signed_by_a_stranger(token),
+    "an unknown key": lambda token, _: signed_by_a_stranger(token, kid="unknown"),
+    "no key id": lambda token, _: signed_by_a_stranger(token, kid=...),
+    "a key in the header": lambda token, _: signed_by_a_stranger(token, jwk=stranger_jwk()),
+    "a place of keys": lambda token, _: signed_by_a_stranger(token, jku="https://attacker.example/jwks"),
+    "an unknown extension": lambda token, _: with_header(token, crit=["x"], x=1),
+    "no token": lambda *_: "not.a.token",
+    "one word": lambda *_: "token",
+    "dots": lambda *_: "..",
+    "long": lambda *_: "A" * 7000,
+}
 
 
-def test_introspection_knows_what_was_revoked(token, trusted_agent, provider, environment, transcript):
-    """A revoked token is not active, though its signature is as good as before."""
-    environ = environment | {"SERVICE_TOKEN": token_of(provider.admin.headers)}
+@pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES.keys())
+def test_forgeries_are_refused(forge, service, issuer):
+    """What the provider's key did not sign as it stands."""
+    genuine = issuer.sign({"aud": service.audience, "scope": f"{READ} {DEPLOY}"})
+    assert service.ask(genuine, READ).status == 200
+    assert_refused(service.ask(forge(genuine, issuer.key), READ))
 
-    def introspect():
-        command = (sys.executable, EXAMPLES / "introspect.py", provider.url)
-        return transcript.run(*command, input=token, env=environ)
 
-    before = introspect()
-    provider.admin.post("/token/revoke", data={"token": token}).raise_for_status()
-    after = introspect()
+def test_githubs_own_token_is_refused(service, github):
+    """An ID token of GitHub gives no access, not even one that was asked for with the service's identifier."""
+    claims = {"aud": service.audience, "scope": f"{READ} {DEPLOY}"}
+    token = github.control("POST", "token", claims=claims).json()["token"]
+    assert_refused(service.ask(token, READ))
 
-    assert (before.returncode, before.stdout) == (0, f"200: agent {trusted_agent}\n")
-    assert (after.returncode, after.stderr) == (1, "401: the token is not active\n")
+
+@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Basic YTpi", "Token x"])
+def test_without_a_token_the_answer_asks_for_one(authorization, service):
+    """401 with the scheme; RFC 6750, 3.1 names no error then, MCP's library does."""
+    headers = {} if authorization is None else {"Authorization": authorization}
+    answer = service.ask(None, READ, **headers)
+    assert (answer.status, answer.error) == (401, "invalid_token" if service.name == "mcp" else None)
+
+
+def test_clocks_may_differ_a_little(service, issuer):
+    """A token from a provider whose clock is 20 seconds ahead."""
+    ahead = int(time.time()) + 20
+    token = issuer.sign({"aud": service.audience, "scope": READ, "iat": ahead, "nbf": ahead})
+    assert service.ask(token, READ).status == 200
+
+
+def test_who_introspects_sees_a_revocation(service, issuer):
+    """The keys do not show it: the others take the token until it expires."""
+    token = issuer.token(service.audience, READ)
+    before = service.ask(token, READ).status
+    issuer.revoke(token)
+    assert (before, service.ask(token, READ).status) == (200, AFTER_REVOCATION[service.name])
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_nobody_is_let_in_while_the_provider_is_away(name, issuer, tmp_path):
+    """It is not the token's fault either: no 401, after which the agent would throw a good token away."""
+    away = f"http://127.0.0.1:{free_port()}"
+    with serving_example(name, away, lambda _: ("id", "secret"), tmp_path) as service:
+        answer = service.ask(issuer.sign({"iss": away, "aud": service.audience, "scope": READ}), READ)
+    assert answer.status == UNAVAILABLE[name]
+    assert "agent" not in answer.text
+
+
+@pytest.fixture(scope="module")
+def nginx(issuer, tmp_path_factory):
+    """The service behind nginx; its backend says what reached it."""
+    with serving_example("nginx", issuer.url, issuer.client_of, tmp_path_factory.mktemp("nginx")) as service:
+        yield service
+
+
+@pytest.mark.ops
+def test_the_backend_behind_nginx_trusts_the_agents_name(nginx, issuer):
+    """What the sender calls itself does not get through, and the token stays outside."""
+    token = issuer.token(nginx.audience, READ)
+    arrived = json.loads(nginx.ask(token, READ, **{"X-Agent": "admin", "x_agent": "admin"}).text)
+    assert arrived["agent"] == [claims_of(token)["sub"]]
+    assert arrived["authorization"] is None
+
+
+@pytest.mark.ops
+@pytest.mark.parametrize("spoofed", ["X-Required-Scope", "X-HTTP-Method-Override"])
+def test_the_sender_does_not_choose_the_scope_that_nginx_needs(spoofed, nginx, issuer):
+    """The location does."""
+    answer = nginx.ask(issuer.token(nginx.audience, READ), DEPLOY, **{spoofed: READ})
+    assert (answer.status, answer.error) == (403, "insufficient_scope")
+
+
+@pytest.mark.ops
+def test_nobody_but_nginx_asks_about_tokens(nginx, issuer):
+    """The place of introspection is not served to the outside."""
+    headers = {"Authorization": f"Bearer {issuer.token(nginx.audience, READ)}"}
+    assert httpx.get(f"{nginx.url}/introspect", headers=headers, trust_env=False).status_code == 404
+
+
+@pytest.mark.ops
+def test_a_client_of_another_service_opens_nothing(issuer, tmp_path):
+    """Whoever configures it by mistake: its tokens are active, and are for another service."""
+    other = "https://other.example.com"
+    with serving_example("nginx", issuer.url, lambda _: issuer.client_of(other), tmp_path) as service:
+        assert_refused(service.ask(issuer.token(other, READ), READ))
+
+
+@pytest.fixture(scope="module")
+def mcp_server(issuer, tmp_path_factory):
+    """The MCP server."""
+    with serving_example("mcp", issuer.url, issuer.client_of, tmp_path_factory.mktemp("mcp")) as service:
+        yield service
+
+
+def test_the_mcp_server_says_who_issues_its_tokens(mcp_server, issuer):
+    """RFC 9728: its 401 names the metadata, which name the provider and the scopes."""
+    challenge = mcp_server.ask(None, READ).challenges[0]
+    metadata = httpx.get(challenge.parameters["resource_metadata"], trust_env=False).json()
+    assert metadata["resource"] == mcp_server.audience
+    assert metadata["authorization_servers"] == [issuer.url]
+    assert metadata["scopes_supported"] == [READ, DEPLOY]
+    refused = mcp_server.ask(issuer.token(mcp_server.audience, READ), DEPLOY).challenges[0]
+    assert refused.parameters["resource_metadata"] == challenge.parameters["resource_metadata"]
+
+
+def call_with_the_sdk(service, token, *tools):
+    """Call tools with the MCP SDK's own client, as an agent does; gives the names it saw and the answers."""
+
+    async def call():
+        headers = {"Authorization": f"Bearer {token}"}
+        async with (
+            httpx2.AsyncClient(headers=headers, trust_env=False) as http,
+            Client(streamable_http_client(service.url, http_client=http)) as client,
+        ):
+            listed = await client.list_tools()
+            return [tool.name for tool in listed.tools], [await client.call_tool(tool) for tool in tools]
+
+    return asyncio.run(call())
+
+
+def test_an_mcp_client_calls_the_tools_that_its_token_has_the_scopes_of(mcp_server, issuer):
+    """The real client, in the version of the protocol that it prefers."""
+    token = issuer.token(mcp_server.audience, READ, DEPLOY)
+    names, answers = call_with_the_sdk(mcp_server, token, "list_deployments", "deploy")
+    assert names == ["list_deployments", "deploy"]
+    assert [claims_of(token)["sub"] in answer.content[0].text for answer in answers] == [True, True]
+
+
+HOSTILE_CALLS = {
+    "no such tool": call_of("drop_everything"),
+    "no name": call_of(None),
+    "a list of names": call_of(["list_deployments", "deploy"]),
+    "a batch": [call_of("list_deployments"), call_of("deploy")],
+    "no parameters": {"jsonrpc": "2.0", "id": 1, "method": "tools/call"},
+}
+
+
+@pytest.mark.parametrize("call", HOSTILE_CALLS.values(), ids=HOSTILE_CALLS.keys())
+def test_the_mcp_server_runs_no_tool_that_it_has_no_scope_for(call, mcp_server, issuer):
+    """Whatever the message looks like."""
+    token = issuer.token(mcp_server.audience, READ)
+    text = post_to_mcp(mcp_server, token, json.dumps(call)).text
+    assert "may" not in text
+    assert '"error"' in text
+
+
+@pytest.mark.parametrize("names", ['"name": "list_deployments", "name": "deploy"', '"n\\u0061me": "deploy"'])
+def test_the_mcp_server_checks_the_name_of_the_tool_that_runs(names, mcp_server, issuer):
+    """A message that two parsers read differently: what is checked is what runs."""
+    token = issuer.token(mcp_server.audience, READ)
+    call = f'{{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {{{names}, "arguments": {{}}}}}}'
+    assert "may deploy" not in post_to_mcp(mcp_server, token, call).text
+
+
+def post_to_mcp(service, token, body):
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    headers["Accept"] = "application/json, text/event-stream"
+    return httpx.post(service.url, headers=headers, content=body, trust_env=False)
 
 
 def test_the_document_shows_the_files_that_were_run():
     """Each block of code in the document is its file, and each file is in the document."""
     text = (ROOT / "docs" / "verify-tokens.md").read_text()
     shown = dict(re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```\n", text, re.DOTALL))
-    assert shown == {
-        f"examples/verify/{path.name}": path.read_text() for path in EXAMPLES.iterdir() if path.is_file()
-    }
-    assert len(shown) == 3
+    files = {path for path in EXAMPLES.iterdir() if path.is_file() and path.name != "package-lock.json"}
+    assert shown == {f"examples/verify/{path.name}": path.read_text() for path in files}
+    assert len(shown) == 8

@@ -23,7 +23,7 @@ from kit.tokens import kid_of
 
 pytestmark = pytest.mark.xdist_group("faults")
 
-PYJWT_EXAMPLE = ROOT / "examples" / "verify" / "verify_with_pyjwt.py"
+PYJWT_EXAMPLE = ROOT / "examples" / "verify" / "access_token.py"
 JWKS = "/.well-known/jwks.json"
 SOME = 40
 ROTATIONS = 2

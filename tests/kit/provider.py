@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from kit.clock import Clock
 from kit.github import GithubKeys
-from kit.tokens import bearer
+from kit.tokens import basic, bearer
 from mock_idp.job import Job
 from sentryagent_idp.app import Dependencies, create_app, token_service
 from sentryagent_idp.config import Settings
@@ -18,6 +18,7 @@ from sentryagent_idp.domain.scopes import ALL_SCOPES
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
 from sentryagent_idp.use_cases.audit import Auditor
+from sentryagent_idp.use_cases.clients import ClientAdmin
 from sentryagent_idp.use_cases.key_ring import KeyRing, ensure_signing_key
 from sentryagent_idp.use_cases.rejections import RejectionAudit
 from sentryagent_idp.use_cases.signing_keys import KeyAdmin
@@ -31,6 +32,7 @@ NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 EXCHANGE = "/api/v1/oidc/token"
 POLICIES = "/api/v1/oidc/trust-policies"
 AGENTS = "/api/v1/agents"
+SERVICES = "/api/v1/services"
 AUDIT = "/api/v1/audit"
 TOKEN = "/api/v1/token"
 INTROSPECT = "/api/v1/token/introspect"
@@ -155,6 +157,17 @@ class Provider:
         """A new agent's id, and a policy for it with these members."""
         agent_id = self.agent()["agentId"]
         return agent_id, self.policy(agentId=agent_id, **policy)
+
+    def service(self, identifier: str, *scopes: str, **members: Any) -> dict[str, Any]:
+        """Create a service with these scopes."""
+        named = [{"name": name} for name in scopes]
+        return made(self.post(SERVICES, json={"identifier": identifier, "scopes": named, **members}))
+
+    def service_client(self, identifier: str) -> dict[str, str]:
+        """The header by which a new client of the service introspects tokens."""
+        admin = ClientAdmin(self.store, Auditor(self.clock, uuid4), self.clock, uuid4)
+        client, secret = admin.create_for_service("admin-cli", "verifier", identifier, HERE)
+        return basic(client.client_id, secret)
 
     def bootstrap_headers(self, **claims: Any) -> dict[str, str]:
         """A bootstrap token; its policy must exist."""

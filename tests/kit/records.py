@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 from sentryagent_idp.domain.agent import Agent, AgentStatus, Credential
 from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome
 from sentryagent_idp.domain.conditions import Conditions
+from sentryagent_idp.domain.service import Service, ServiceScope
 from sentryagent_idp.domain.trust_policy import TrustPolicy
 
 GITHUB = "https://token.actions.githubusercontent.com"
@@ -37,6 +38,18 @@ def policy(now: datetime, **changes: Any) -> TrustPolicy:
     return TrustPolicy(**{**members, "created_at": now, "updated_at": now, **changes})
 
 
+def service(now: datetime, **changes: Any) -> Service:
+    """A service with the scopes `read` and `deploy`."""
+    members = {
+        "service_id": uuid4(),
+        "identifier": "https://deploy.example.com",
+        "description": None,
+        "scopes": (ServiceScope("read"), ServiceScope("deploy", "Deploy to production")),
+        "max_ttl": None,
+    }
+    return Service(**{**members, "created_at": now, "updated_at": now, **changes})
+
+
 def credential(now: datetime, agent_id: UUID, **changes: Any) -> Credential:
     """A live credential of an agent."""
     members = {
@@ -58,6 +71,11 @@ def audit_record(now: datetime, **changes: Any) -> AuditRecord:
 def keep(store: Any, *things: Any) -> None:
     """Write these into a database, in one transaction."""
     with store.write() as tx:
-        add = {Agent: tx.agents.add, TrustPolicy: tx.policies.add, AuditRecord: tx.audit.append}
+        add = {
+            Agent: tx.agents.add,
+            Service: tx.services.add,
+            TrustPolicy: tx.policies.add,
+            AuditRecord: tx.audit.append,
+        }
         for it in things:
             add[type(it)](it)

@@ -9,7 +9,7 @@ from uuid import UUID
 from flask import Flask
 from pydantic import BaseModel
 
-from sentryagent_idp.api.models import UUID_FORM, parse_moment
+from sentryagent_idp.api.fields import UUID_FORM, parse_moment
 from sentryagent_idp.errors import ServiceError
 
 View = TypeVar("View", bound=Callable[..., Any])

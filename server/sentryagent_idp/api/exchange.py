@@ -1,5 +1,6 @@
 """`POST /oidc/token`: the exchange, in JSON and in the form of RFC 8693; `GET /oidc/audience`."""
 
+from collections.abc import Sequence
 from typing import Literal
 from uuid import UUID
 
@@ -13,10 +14,11 @@ from sentryagent_idp.api.observation import mark_dry_run
 from sentryagent_idp.api.requests import (
     FORM,
     check_grant_type,
+    check_has_agent,
     context,
     limit_key,
     parse_uuid,
-    read_form,
+    read_form_with,
     read_json,
     scope_of,
 )
@@ -24,6 +26,8 @@ from sentryagent_idp.api.responses import with_token
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.records import IdText, Positive, TimeText, timestamp
+from sentryagent_idp.domain.service import URN_NAMESPACE, identifier_problem
+from sentryagent_idp.runtime.addresses import is_loopback
 from sentryagent_idp.use_cases.exchange import ExchangeRequest, Grant
 
 bp = Blueprint("exchange", __name__)
@@ -32,7 +36,8 @@ GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
 AccessTokenType = Literal["urn:ietf:params:oauth:token-type:access_token"]
 ACCESS_TOKEN_TYPE: AccessTokenType = "urn:ietf:params:oauth:token-type:access_token"
 SUBJECT_TOKEN_TYPES = ("urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token")
-AGENT_RESOURCE_PREFIX = "urn:sentryagent:agent:"
+AGENT_RESOURCE_PREFIX = f"{URN_NAMESPACE}agent:"
+_TARGETS = ("resource", "audience")
 
 
 class ExchangedToken(TypedDict):
@@ -74,6 +79,7 @@ class Audience(TypedDict):
         errors.BranchNotPermitted,
         errors.TrustPolicyViolation,
         errors.AgentNotTrusted,
+        errors.ServiceNotPermitted,
         errors.ScopeNotPermitted,
         errors.RateLimited,
         errors.IssuerUnavailable,
@@ -85,7 +91,11 @@ def exchange() -> Response:
     """Exchange a GitHub token; the token itself is the credential."""
     # Before any parsing: an address that floods costs us one look-up a request.
     use_cases().address_limit.check(limit_key())
-    wanted = _from_form(read_form()) if request.mimetype == FORM else _from_json(read_json(ExchangeBody)[0])
+    wanted = (
+        _from_form(*read_form_with(_TARGETS))
+        if request.mimetype == FORM
+        else _from_json(read_json(ExchangeBody)[0])
+    )
     if wanted.dry_run:
         mark_dry_run()
     return with_token(_response(use_cases().exchange.run(wanted, context())))
@@ -99,24 +109,27 @@ def audience() -> Audience:
 
 
 def _from_json(body: ExchangeBody) -> ExchangeRequest:
+    check_has_agent(body.resource, body.agent_id)
     return ExchangeRequest(
         unverified_token=body.token,
         agent_id=body.agent_id,
+        resource=body.resource,
         scope=None if body.scope is None else scopes.parse(body.scope),
         expires_in=body.expires_in,
         dry_run=body.dry_run,
     )
 
 
-def _from_form(form: dict[str, str]) -> ExchangeRequest:
+def _from_form(form: dict[str, str], targets: dict[str, list[str]]) -> ExchangeRequest:
     """RFC 8693, section 2.1."""
     check_grant_type(form, GRANT_TYPE)
     _check_tokens(form)
-    audience = use_cases().tokens.token_audience
-    if form.get("audience", audience) != audience:
-        raise errors.InvalidTarget(f"Tokens are issued for the audience {audience} only; leave audience out.")
+    agent_id, resource = _targets(targets["resource"], targets["audience"])
     return ExchangeRequest(
-        unverified_token=form["subject_token"], agent_id=_agent_of(form.get("resource")), scope=scope_of(form)
+        unverified_token=form["subject_token"],
+        agent_id=agent_id,
+        resource=resource,
+        scope=scope_of(form, resource),
     )
 
 
@@ -134,14 +147,40 @@ def _check_tokens(form: dict[str, str]) -> None:
         raise errors.ValidationFailed("requested_token_type", f"only {ACCESS_TOKEN_TYPE} is issued")
 
 
-def _agent_of(resource: str | None) -> UUID | None:
-    if resource is None:
-        return None
+def _targets(resources: Sequence[str], audiences: Sequence[str]) -> tuple[UUID | None, str | None]:
+    """The agent and the service that are meant: one `resource` names the agent, another or `audience` the service.
+
+    A token is for one audience (RFC 8707, 2): where several are named, none of them is chosen.
+    """
+    agents = [name for name in resources if name.startswith(AGENT_RESOURCE_PREFIX)]
+    if not agents and len(resources) > 1:
+        raise errors.ValidationFailed("resource", "it is given more than once, and none names an agent")
+    services = dict.fromkeys(name for name in (*resources, *audiences) if name not in agents)
+    if list(services) == [use_cases().tokens.token_audience] and audiences:
+        services = {}
+    if len(agents) > 1 or len(services) > 1:
+        raise errors.InvalidTarget("A token is for one agent and one service; name one of each.")
+    service = next(iter(services), None)
+    _check_target(service)
+    agent_id = _agent_of(agents[0]) if agents else None
+    check_has_agent(service, agent_id, field="resource")
+    return agent_id, service
+
+
+def _check_target(service: str | None) -> None:
+    if service is None:
+        return
+    if identifier_problem(service, is_loopback) or service.startswith(URN_NAMESPACE):
+        raise errors.InvalidTarget(
+            f"resource must be {AGENT_RESOURCE_PREFIX}<agentId>, and audience or a second resource the identifier "
+            "of a service; leave them out for a bootstrap token."
+        )
+
+
+def _agent_of(resource: str) -> UUID:
     absent = errors.InvalidTarget(
         f"resource must be {AGENT_RESOURCE_PREFIX}<agentId>; leave it out for a bootstrap token."
     )
-    if not resource.startswith(AGENT_RESOURCE_PREFIX):
-        raise absent
     return parse_uuid(resource.removeprefix(AGENT_RESOURCE_PREFIX), absent)
 
 

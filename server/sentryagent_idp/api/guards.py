@@ -14,12 +14,20 @@ from sentryagent_idp.errors import Forbidden, Unauthorized
 View = TypeVar("View", bound=Callable[..., Any])
 
 
-def requires(scope: str) -> Callable[[View], View]:
-    """Let a view be called only by a caller that holds `scope`; `caller()` tells who it is."""
+def requires(scope: str, *, or_basic: Callable[[], object] | None = None) -> Callable[[View], View]:
+    """Let a view be called only by a caller that holds `scope`; `caller()` tells who it is.
+
+    `or_basic` checks a client that authenticates by HTTP Basic instead, and raises where it may not; what it returns
+    is `basic_client()`.
+    """
 
     def guard(view: View) -> View:
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
+            g.client = None
+            if or_basic is not None and authorization()[0] == "basic":
+                g.client = or_basic()
+                return view(*args, **kwargs)
             g.caller = authenticated()
             if not g.caller.holds(scope):
                 raise Forbidden(f"The token lacks the scope {scope}.", {"requiredScope": scope})
@@ -42,6 +50,11 @@ def caller() -> Caller:
     """The caller that the guard let in."""
     checked: Caller = g.caller
     return checked
+
+
+def basic_client() -> Any:
+    """The client that the guard let in by HTTP Basic, or `None`."""
+    return g.client
 
 
 def authorization() -> tuple[str, str]:

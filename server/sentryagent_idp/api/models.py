@@ -1,11 +1,7 @@
-"""Request bodies: strict types, no unknown fields, each rule with a sentence."""
+"""Request bodies: strict types, no unknown fields."""
 
-import re
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 from pydantic import (
     AfterValidator,
@@ -18,125 +14,35 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
-from pydantic.fields import FieldInfo
 
-from sentryagent_idp.domain import policy_syntax, scopes
-from sentryagent_idp.domain.agent import AGENT_TYPES, DEPLOYMENT_ENVS, AgentStatus
+from sentryagent_idp.api.fields import (
+    AgentType,
+    Body,
+    Capabilities,
+    DeploymentEnv,
+    Description,
+    Email,
+    Identifier,
+    Lifetime,
+    Moment,
+    NumericId,
+    Owner,
+    Repository,
+    ResourceText,
+    Scope,
+    ScopeName,
+    Uuid,
+    Version,
+    rule,
+    scope_problem,
+)
+from sentryagent_idp.domain import policy_syntax
+from sentryagent_idp.domain.agent import AgentStatus
 from sentryagent_idp.domain.condition_kinds import Condition, Flag, Listed
 from sentryagent_idp.domain.conditions import DECLARED
 from sentryagent_idp.domain.identity import CLAIM_PREFIXES
 from sentryagent_idp.domain.scopes import DEFAULT_POLICY_SCOPES
-from sentryagent_idp.domain.text import has_unprintable
-
-UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
-_EMAIL = re.compile(
-    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@"
-    r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)+",
-    re.ASCII,
-)
-_SEMVER = re.compile(
-    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?",
-    re.ASCII,
-)
-_CAPABILITY = re.compile(r"[A-Za-z0-9._*-]+:[A-Za-z0-9._*-]+", re.ASCII)
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,64}( [\x21\x23-\x5b\x5d-\x7e]{1,64})*", re.ASCII)
-_MAX_SCOPE_LENGTH = 1024
-_MAX_STORED_INTEGER = 2**31 - 1
-
-
-def _uuid(value: object) -> object:
-    if not isinstance(value, str) or not UUID_FORM.fullmatch(value):
-        raise ValueError("it must be a UUID such as 3f2504e0-4f89-41d3-9a0c-0305e82c3301")
-    return uuid.UUID(value)
-
-
-def parse_moment(value: object) -> datetime:
-    """A time with its zone in ISO 8601, in UTC; raises `ValueError` with advice."""
-    moment = _moment(value) if isinstance(value, str) and "T" in value else None
-    if moment is None:
-        raise ValueError("it must be a time with its zone such as 2027-01-31T12:00:00Z")
-    return moment
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC) if moment.tzinfo else None
-    except (ValueError, OverflowError):  # a zone can carry the first and the last day out of the calendar
-        return None
-
-
-def scope_problem(text: str) -> str | None:
-    """The problem with a list of scopes (RFC 6749, 3.3), or `None`.
-
-    The length of each is bounded: what is longer than any scope may be a token in the wrong field, and a refusal
-    that repeats the scope would carry it into log and audit (federation-security B19).
-    """
-    if len(text) <= _MAX_SCOPE_LENGTH and _SCOPE.fullmatch(text):
-        return None
-    return "write scopes of at most 64 characters separated by single blanks, or leave it out"
-
-
-def _matching(pattern: re.Pattern[str], advice: str) -> tuple[AfterValidator, FieldInfo]:
-    """A rule by a pattern, which the schema shows as well."""
-    rule = _rule(lambda text: None if pattern.fullmatch(text) else advice)
-    return rule, Field(json_schema_extra={"pattern": f"^({pattern.pattern})$"})
-
-
-def _rule(problem_of: Callable[[Any], str | None]) -> AfterValidator:
-    """A rule of the domain, which gives the problem as a sentence."""
-
-    def check(value: Any) -> Any:
-        problem = problem_of(value)
-        if problem is not None:
-            raise ValueError(problem)
-        return value
-
-    return AfterValidator(check)
-
-
-def _one_of(words: Sequence[str]) -> tuple[AfterValidator, FieldInfo]:
-    rule = _rule(lambda text: None if text in words else f"it must be one of {', '.join(words)}")
-    return rule, Field(json_schema_extra={"enum": list(words)})
-
-
-def _unprintable_but(besides: str) -> Callable[[str], str | None]:
-    return lambda text: "it holds control characters" if has_unprintable(text, besides=besides) else None
-
-
-Uuid = Annotated[UUID, BeforeValidator(_uuid)]
-Moment = Annotated[datetime, BeforeValidator(parse_moment)]
-Line = Annotated[str, _rule(_unprintable_but(""))]
-Text = Annotated[str, _rule(_unprintable_but("\n\t"))]
-ScopeText = Annotated[str, _rule(scope_problem)]
-Email = Annotated[
-    str, Field(max_length=255), *_matching(_EMAIL, "write an e-mail address such as agent@example.com")
-]
-Version = Annotated[str, Field(max_length=64), *_matching(_SEMVER, "write a semantic version such as 1.0.0")]
-Capability = Annotated[
-    str, Field(max_length=128), *_matching(_CAPABILITY, "write resource:action, such as ci:run")
-]
-
-
-def _status(text: str) -> AgentStatus:
-    return AgentStatus(text)
-
-
-Capabilities = Annotated[list[Capability], Field(min_length=1, max_length=100), AfterValidator(tuple)]
-Owner = Annotated[Line, Field(min_length=1, max_length=128)]
-Description = Annotated[Text, Field(max_length=1024)]
-AgentType = Annotated[str, *_one_of(AGENT_TYPES)]
-DeploymentEnv = Annotated[str, *_one_of(DEPLOYMENT_ENVS)]
-Scope = Annotated[str, *_one_of(scopes.ALL_SCOPES)]
-
-
-class Body(BaseModel):
-    """A request body: fields in camelCase, no coercion, nothing unknown."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, extra="forbid", frozen=True, hide_input_in_errors=True, strict=True
-    )
+from sentryagent_idp.domain.service import MAX_GRANTS, MAX_SCOPES, scopes_problem
 
 
 class ExchangeBody(Body):
@@ -145,9 +51,18 @@ class ExchangeBody(Body):
     token: str = Field(repr=False)
     agent_id: Uuid | None = None
     provider: Literal["github"] = "github"
-    scope: ScopeText | None = None
+    resource: ResourceText | None = None
+    scope: str | None = None
     expires_in: int | None = Field(None, ge=1)
     dry_run: bool = False
+
+    @field_validator("scope")
+    @classmethod
+    def _of_scopes(cls, scope: str | None, info: ValidationInfo) -> str | None:
+        problem = None if scope is None else scope_problem(scope, info.data.get("resource"))
+        if problem:
+            raise ValueError(problem)
+        return scope
 
 
 class NewAgent(Body):
@@ -160,6 +75,10 @@ class NewAgent(Body):
     capabilities: Capabilities = Field(["ci:run"], validate_default=True)
     owner: Owner | None = None
     deployment_env: DeploymentEnv = "production"
+
+
+def _status(text: str) -> AgentStatus:
+    return AgentStatus(text)
 
 
 class AgentChanges(Body):
@@ -181,8 +100,55 @@ class NewCredential(Body):
     expires_at: Moment | None = None
 
 
-NumericId = Annotated[str, _rule(policy_syntax.numeric_id)]
-Repository = Annotated[str, _rule(policy_syntax.repository)]
+def _scopes_problem(written: Sequence["ScopeOfService"]) -> str | None:
+    return scopes_problem([scope.name for scope in written])
+
+
+class ScopeOfService(Body):
+    """A scope of a service, and what it allows there."""
+
+    name: ScopeName
+    description: Description | None = None
+
+
+class _ServiceBody(Body):
+    """What an admin writes of a service; `maxTtl` is in seconds."""
+
+    identifier: Identifier | None = None
+    description: Description | None = None
+    scopes: Annotated[list[ScopeOfService], Field(min_length=1, max_length=MAX_SCOPES), rule(_scopes_problem)]
+    max_ttl: Lifetime | None = None
+
+
+class NewService(_ServiceBody):
+    """`POST /services`."""
+
+    identifier: Identifier
+
+
+class StoredServiceBody(_ServiceBody):
+    """`PUT /services/{serviceId}`: what a GET gave may come back; the server's own members are ignored."""
+
+    service_id: Any = None
+    created_at: Any = None
+    updated_at: Any = None
+    version: Any = None
+
+
+class GrantBody(Body):
+    """What a policy gives at a service, which it names by its identifier."""
+
+    service: ResourceText
+    scopes: list[ScopeName] = Field(min_length=1, max_length=MAX_SCOPES)
+
+    @field_validator("scopes")
+    @classmethod
+    def _each_once(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise ValueError("a scope is there more than once; write each once")
+        return names
+
+
 _LITERAL: Any = Literal
 
 
@@ -193,12 +159,12 @@ def json_type(condition: Condition) -> Any:
 
 def _written(condition: Condition) -> Any:
     """The type of a condition's value in a body, with its rule."""
-    rule = _rule(condition.problem)
+    check = rule(condition.problem)
     if isinstance(condition, Listed):
-        return Annotated[list[Annotated[str, rule]], Field(min_length=1, max_length=100)]
+        return Annotated[list[Annotated[str, check]], Field(min_length=1, max_length=100)]
     if isinstance(condition, Flag):
-        return Annotated[condition.json_type, BeforeValidator(rule.func)]
-    return json_type(condition) if condition.words else Annotated[json_type(condition), rule]
+        return Annotated[condition.json_type, BeforeValidator(check.func)]
+    return json_type(condition) if condition.words else Annotated[json_type(condition), check]
 
 
 def _fields(types: Mapping[str, Any]) -> Any:
@@ -222,9 +188,10 @@ class PolicyBody(_PolicyConditions):  # type: ignore[misc]  # made of the condit
 
     repository_id: NumericId | None = None
     repository_owner_id: NumericId | None = None
-    scopes: list[Scope] = Field(list(DEFAULT_POLICY_SCOPES), min_length=1)
-    max_ttl: int | None = Field(None, ge=1, le=_MAX_STORED_INTEGER)
+    max_ttl: Lifetime | None = None
     trust_registered: bool = False
+    grants: list[GrantBody] = Field([], max_length=MAX_GRANTS)
+    scopes: list[Scope] = Field(list(DEFAULT_POLICY_SCOPES))
     enabled: bool = True
     expires_at: Moment | None = None
     description: Description | None = None
@@ -252,6 +219,25 @@ class PolicyBody(_PolicyConditions):  # type: ignore[misc]  # made of the condit
         if trust_registered and info.data.get("agent_id") is not None:
             raise ValueError("It is for bootstrap policies; leave it out beside agentId.")
         return trust_registered
+
+    @field_validator("grants")
+    @classmethod
+    def _for_agents(cls, grants: list[GrantBody], info: ValidationInfo) -> list[GrantBody]:
+        is_bootstrap = info.data.get("agent_id") is None and not info.data.get("trust_registered")
+        if grants and is_bootstrap:
+            raise ValueError(
+                "A token for a service is an agent's; write agentId, or trustRegistered in a bootstrap policy."
+            )
+        if len({grant.service for grant in grants}) < len(grants):
+            raise ValueError("A service is there more than once; write each once, with all its scopes.")
+        return grants
+
+    @field_validator("scopes")
+    @classmethod
+    def _something(cls, names: list[str], info: ValidationInfo) -> list[str]:
+        if not names and not info.data.get("grants"):
+            raise ValueError("Write a scope; only a policy with grants may have none of the provider's own.")
+        return names
 
 
 class StoredPolicyBody(PolicyBody):
@@ -330,10 +316,14 @@ class SimulationBody(Body):
     claims: Claims | None = None
     token: str | None = Field(None, repr=False)
     agent_id: Uuid | None = None
+    resource: ResourceText | None = None
 
 
 class ExchangeForm(BaseModel):
-    """RFC 8693, section 2.1; `resource` is `urn:sentryagent:agent:<agentId>`, absent for a bootstrap token."""
+    """RFC 8693, section 2.1; `resource` is `urn:sentryagent:agent:<agentId>`, absent for a bootstrap token.
+
+    `audience`, or a second `resource`, is the identifier of the service that the token is for.
+    """
 
     grant_type: Literal["urn:ietf:params:oauth:grant-type:token-exchange"]
     subject_token: str
@@ -341,7 +331,7 @@ class ExchangeForm(BaseModel):
         "urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token"
     ]
     requested_token_type: Literal["urn:ietf:params:oauth:token-type:access_token"] | None = None
-    resource: str | None = None
+    resource: str | list[str] | None = None
     audience: str | None = None
     scope: str | None = None
 

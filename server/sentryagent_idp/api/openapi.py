@@ -99,9 +99,8 @@ def _tag(blueprint: str) -> str:
 
 
 def _security(about: Description, scope: str | None) -> list[Json]:
-    if scope:
-        return [{"bearer": [scope]}]
-    return [{name: []} if name else {} for name in about.credentials]
+    bearer: list[Json] = [{"bearer": [scope]}] if scope else []
+    return bearer + [{name: []} if name else {} for name in about.credentials]
 
 
 def _parameters(rule: Rule, about: Description) -> Iterator[Json]:

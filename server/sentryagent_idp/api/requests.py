@@ -1,5 +1,6 @@
 """Reading requests: who asks, from where, and what the body, the form or the query says. Nothing is coerced."""
 
+import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_snake
 
 from sentryagent_idp.api.description import PAGING, description_of
-from sentryagent_idp.api.models import UUID_FORM, scope_problem
+from sentryagent_idp.api.fields import UUID_FORM, scope_problem
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.concurrency.loop import MAX_BODY_BYTES, TOO_LARGE
 from sentryagent_idp.domain import scopes
@@ -35,6 +36,7 @@ Model = TypeVar("Model", bound=BaseModel)
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
+_ETAG = re.compile(r'"([0-9]{1,10})"', re.ASCII)
 _LIMITS = Limits(members=3000, string_length=MAX_BODY_BYTES)
 _LONGEST_NAME = 64
 
@@ -94,6 +96,15 @@ def _names(model: type[BaseModel]) -> Collection[str]:
     return {field.alias or name for name, field in model.model_fields.items()}
 
 
+def expected_versions() -> list[int] | None:
+    """The versions in `If-Match` (RFC 9110, 13.1.1); `None` where any will do. A weak tag matches nothing."""
+    header = request.headers.get("If-Match")
+    if header is None or header.strip() == "*":
+        return None
+    tags = (_ETAG.fullmatch(tag.strip()) for tag in header.split(","))
+    return [int(tag.group(1)) for tag in tags if tag]
+
+
 def has_body() -> bool:
     """Whether the request brings a body, of whatever type; raises `PayloadTooLarge`."""
     return bool(request.mimetype or _body())
@@ -147,6 +158,11 @@ def read_form() -> dict[str, str]:
     Raises `ValidationFailed` for one that is repeated (parameter pollution, federation-security B32),
     `UnsupportedMediaType`.
     """
+    return read_form_with(())[0]
+
+
+def read_form_with(repeatable: Collection[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """As `read_form`, and apart from the others the different values of each parameter that may be repeated."""
     if request.mimetype != FORM:
         raise UnsupportedMediaType(f"Send the body as {FORM}.")
     _refuse_query()
@@ -155,7 +171,14 @@ def read_form() -> dict[str, str]:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=32)
     except ValueError as error:
         raise ValidationFailed("body", "the form is malformed") from error
-    return {name: value for name, value in _once(pairs).items() if value}
+    single = _once([pair for pair in pairs if pair[0] not in repeatable])
+    several = {
+        name: dict.fromkeys(value for other, value in pairs if other == name and value) for name in repeatable
+    }
+    return (
+        {name: value for name, value in single.items() if value},
+        {name: list(values) for name, values in several.items()},
+    )
 
 
 def _refuse_query() -> None:
@@ -176,12 +199,20 @@ def check_grant_type(form: Mapping[str, str], given: str) -> None:
         raise UnsupportedGrantType(f"grant_type must be {given}.")
 
 
-def scope_of(form: Mapping[str, str]) -> tuple[str, ...] | None:
-    """The scopes that a form asks for, or `None`; raises `ValidationFailed`."""
+def check_has_agent(resource: str | None, agent_id: UUID | None, *, field: str = "agentId") -> None:
+    """Raise `ValidationFailed` where a service is asked for without an agent."""
+    if resource is not None and agent_id is None:
+        raise ValidationFailed(
+            field, "it names no agent, and a token for a service is an agent's; name the agent, too"
+        )
+
+
+def scope_of(form: Mapping[str, str], resource: str | None = None) -> tuple[str, ...] | None:
+    """The scopes that a form asks for, of a service or of the provider's own, or `None`; raises `ValidationFailed`."""
     text = form.get("scope")
     if text is None:
         return None
-    problem = scope_problem(text)
+    problem = scope_problem(text, resource)
     if problem:
         raise ValidationFailed("scope", problem)
     return scopes.parse(text)

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
-from sentryagent_idp.api.models import Scope, json_type
+from sentryagent_idp.api.fields import Scope
+from sentryagent_idp.api.models import json_type
 from sentryagent_idp.domain import records
 from sentryagent_idp.domain.conditions import DECLARED
 from sentryagent_idp.domain.records import IdText, Page, policy_fields
@@ -66,6 +67,7 @@ _TYPES = {
     **{name: json_type(condition) | None for name, condition in DECLARED.items()},
     "provider": Literal["github"],
     "scopes": list[Scope],
+    "grants": list[records.GrantedService],
     "version": Annotated[int, Field(ge=1)],
 }
 _FIELDS: Any = {name: (_TYPES[name], ...) for name, _ in policy_fields()}
@@ -87,6 +89,10 @@ class Listed(Model, Generic[Item]):
 
 class Policies(Listed[Policy]):
     """One page of the policies."""
+
+
+class Services(Listed[records.RegisteredService]):
+    """One page of the services."""
 
 
 class Agents(Listed[records.Agent]):

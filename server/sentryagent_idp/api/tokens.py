@@ -7,7 +7,7 @@ from flask import Blueprint, Response
 
 from sentryagent_idp import errors
 from sentryagent_idp.api.description import Description
-from sentryagent_idp.api.guards import authenticated, authorization, requires
+from sentryagent_idp.api.guards import authenticated, authorization, basic_client, caller, requires
 from sentryagent_idp.api.models import ClientForm, IntrospectionForm, RevocationForm
 from sentryagent_idp.api.requests import check_grant_type, context, limit_key, read_form, scope_of
 from sentryagent_idp.api.responses import with_token
@@ -29,6 +29,7 @@ GRANT_TYPE = "client_credentials"
     example={"grant_type": GRANT_TYPE, "scope": "agents:read"},
     refusals=(
         errors.InvalidClient,
+        errors.UnauthorizedClient,
         errors.UnsupportedGrantType,
         errors.ScopeNotPermitted,
         errors.RateLimited,
@@ -42,12 +43,31 @@ def issue() -> Response:
     return with_token(use_cases().tokens.issue_to_client(_client(form), scope_of(form), context()))
 
 
+def _service_client() -> AuthenticatedClient:
+    """The client of a service, by HTTP Basic; raises `Forbidden` for another client."""
+    client = _client({})
+    if client.service is None:
+        raise errors.Forbidden(
+            f"Only a service's client introspects by its secret; send a Bearer token with {scopes.TOKENS_READ}.",
+            {"requiredScope": scopes.TOKENS_READ},
+        )
+    return client
+
+
 @bp.post("/token/introspect")
-@Description((Active, Inactive), form=IntrospectionForm)
-@requires(scopes.TOKENS_READ)
+@Description(
+    (Active, Inactive),
+    form=IntrospectionForm,
+    credentials=("client",),
+    refusals=(errors.InvalidClient, errors.RateLimited),
+)
+@requires(scopes.TOKENS_READ, or_basic=_service_client)
 def introspect() -> Active | Inactive:
-    """Whether a token counts now, and what it says (RFC 7662)."""
-    return use_cases().tokens.introspect(_token(read_form()))
+    """Whether a token counts now, and what it says (RFC 7662).
+
+    The client of a service sees the tokens for its service, a Bearer those for the provider's own API, an admin all.
+    """
+    return use_cases().tokens.introspect(basic_client() or caller(), _token(read_form()))
 
 
 @bp.post("/token/revoke")

@@ -1,22 +1,29 @@
 """`/oidc/trust-policies`: which run of which repository may act as which agent."""
 
-import re
 from typing import Any
 from uuid import UUID
 
-from flask import Blueprint, request, url_for
+from flask import Blueprint, url_for
 
 from sentryagent_idp import errors
 from sentryagent_idp.api import responses
 from sentryagent_idp.api.description import BOOLEAN, EXAMPLE_AGENT, ID, PAGING, TEXT, TIME, Description
 from sentryagent_idp.api.guards import caller, requires
 from sentryagent_idp.api.models import PolicyBody, SimulationBody, StoredPolicyBody
-from sentryagent_idp.api.requests import context, parse_uuid, read_json, read_query
+from sentryagent_idp.api.requests import (
+    check_has_agent,
+    context,
+    expected_versions,
+    parse_uuid,
+    read_json,
+    read_query,
+)
 from sentryagent_idp.api.responses import listed
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.conditions import DECLARED, Conditions
 from sentryagent_idp.domain.records import policy_record
+from sentryagent_idp.domain.service import ServiceGrant
 from sentryagent_idp.domain.trust_policy import PolicyFilter, TrustPolicy
 from sentryagent_idp.use_cases.simulation import Simulated
 from sentryagent_idp.use_cases.trust_policies import PolicyDraft
@@ -27,7 +34,6 @@ _COLLECTION = "/oidc/trust-policies"
 _ITEM = f"{_COLLECTION}/<policy_id>"
 _EXPLICIT_NULLS = ("repositoryId", "repositoryOwnerId", "derivedFrom")
 _Tagged = tuple[dict[str, Any], int, dict[str, str]]
-_ETAG = re.compile(r'"([0-9]{1,10})"', re.ASCII)
 
 _NO_AGENT = (errors.AgentNotFound, errors.AgentDecommissioned)
 _POLICY_EXAMPLE = {
@@ -79,16 +85,20 @@ def simulate() -> Simulated:
     body, _ = read_json(SimulationBody)
     if (body.claims is None) == (body.token is None):
         raise errors.ValidationFailed("claims", "send either claims or a token")
+    check_has_agent(body.resource, body.agent_id)
+    simulation, wanted = use_cases().simulation, (body.agent_id, body.resource)
     if body.claims is not None:
-        return use_cases().simulation.of_claims(body.claims.model_dump(exclude_none=True), body.agent_id)
-    return use_cases().simulation.of_token(body.token or "", body.agent_id)
+        return simulation.of_claims(body.claims.model_dump(exclude_none=True), *wanted)
+    return simulation.of_token(body.token or "", *wanted)
 
 
 @bp.get(_COLLECTION)
 @Description(
     (responses.Policies,),
     query={
-        **dict.fromkeys(("provider", "issuer", "owner", "repository", "repositoryId", "search"), TEXT),
+        **dict.fromkeys(
+            ("provider", "issuer", "owner", "repository", "repositoryId", "service", "search"), TEXT
+        ),
         **dict.fromkeys(("agentId", "derivedFrom"), ID),
         **dict.fromkeys(("bootstrap", "enabled", "expired"), BOOLEAN),
         **dict.fromkeys(("unusedSince", "expiresBefore"), TIME),
@@ -141,7 +151,7 @@ def replace(policy_id: str) -> _Tagged:
         raise errors.ValidationFailed("id", "it differs from the id in the path; a policy keeps its id")
     draft = _draft(body, nulls)
     policy = use_cases().policies.replace(
-        caller(), identifier, draft, context(), expected_versions=_expected_versions()
+        caller(), identifier, draft, context(), expected_versions=expected_versions()
     )
     return _tagged(policy)
 
@@ -157,15 +167,16 @@ def replace(policy_id: str) -> _Tagged:
 def delete(policy_id: str) -> tuple[str, int]:
     """Delete a policy and those derived from it."""
     use_cases().policies.delete(
-        caller(), _policy_id(policy_id), context(), expected_versions=_expected_versions()
+        caller(), _policy_id(policy_id), context(), expected_versions=expected_versions()
     )
     return "", 204
 
 
 def _draft(body: PolicyBody, nulls: frozenset[str] = frozenset()) -> PolicyDraft:
-    values = {name: _plain(getattr(body, name)) for name in PolicyBody.model_fields}
+    values = {name: _plain(getattr(body, name)) for name in PolicyBody.model_fields if name != "grants"}
     conditions = Conditions(**{name: values.pop(name) for name in DECLARED})
-    return PolicyDraft(conditions=conditions, nulls=nulls, **values)
+    grants = tuple(ServiceGrant(grant.service, tuple(grant.scopes)) for grant in body.grants)
+    return PolicyDraft(conditions=conditions, grants=grants, nulls=nulls, **values)
 
 
 def _plain(value: Any) -> Any:
@@ -181,12 +192,3 @@ def _policy_id(text: str) -> UUID:
 
 def _tagged(policy: TrustPolicy, status: int = 200, **headers: str) -> _Tagged:
     return policy_record(policy), status, {"ETag": f'"{policy.version}"', **headers}
-
-
-def _expected_versions() -> list[int] | None:
-    """The versions in `If-Match` (RFC 9110, 13.1.1); `None` where any will do. A weak tag matches nothing."""
-    header = request.headers.get("If-Match")
-    if header is None or header.strip() == "*":
-        return None
-    tags = (_ETAG.fullmatch(tag.strip()) for tag in header.split(","))
-    return [int(tag.group(1)) for tag in tags if tag]

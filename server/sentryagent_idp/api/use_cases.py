@@ -16,6 +16,7 @@ from sentryagent_idp.use_cases.exchange import Exchange
 from sentryagent_idp.use_cases.key_ring import PublishedKeys
 from sentryagent_idp.use_cases.readiness import ReadinessCheck
 from sentryagent_idp.use_cases.sealing import AuditChain
+from sentryagent_idp.use_cases.services import ServiceAdmin
 from sentryagent_idp.use_cases.simulation import Simulation
 from sentryagent_idp.use_cases.tokens import TokenService
 from sentryagent_idp.use_cases.trust_policies import PolicyAdmin
@@ -31,6 +32,7 @@ class UseCases:
     authentication: Authentication
     exchange: Exchange
     policies: PolicyAdmin
+    services: ServiceAdmin
     simulation: Simulation
     registration: Registration
     credentials: CredentialAdmin

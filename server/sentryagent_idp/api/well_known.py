@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from sentryagent_idp.api import API
 from sentryagent_idp.api.description import Description
-from sentryagent_idp.api.models import Scope
+from sentryagent_idp.api.fields import Scope
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.tokens.signing_key import JWKS_MAX_AGE_SECONDS, KeySet, jwks
@@ -51,6 +51,7 @@ def authorization_server() -> dict[str, Any]:
         "response_types_supported": ["token"],
         "grant_types_supported": ["client_credentials"],
         "token_endpoint_auth_methods_supported": client_methods,
+        "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
         "revocation_endpoint_auth_methods_supported": client_methods,
         "scopes_supported": list(scopes.ALL_SCOPES),
     }

@@ -12,7 +12,7 @@ from functools import partial
 
 import click
 
-from sentryagent_idp.api.models import parse_moment
+from sentryagent_idp.api.fields import parse_moment
 from sentryagent_idp.cli.common import (
     admin_scopes,
     command_context,
@@ -90,21 +90,30 @@ def rewrap_keys(database_url: str | None) -> None:
 
 @click.group()
 def clients() -> None:
-    """Admin clients: programs that get admin tokens by client_id and client_secret at POST /api/v1/token."""
+    """Admin clients, which get admin tokens at POST /api/v1/token, and clients of services, which introspect tokens."""
 
 
 @clients.command("create")
 @click.argument("name")
 @scope_option
+@click.option("--service", metavar="IDENTIFIER", help="A client that introspects the tokens of this service.")
 @_json_option
 @database_option
-def create_client(name: str, scope: str | None, as_json: bool, database_url: str | None) -> None:
-    """Make a client; its secret is shown this once."""
+def create_client(
+    name: str, scope: str | None, service: str | None, as_json: bool, database_url: str | None
+) -> None:
+    """Make an admin client, or with --service the client of a service; its secret is shown this once."""
     problem = name_problem(name)
     if problem:
         fail(f"NAME: {problem}")
+    if service is not None and scope is not None:
+        fail("--service: leave out --scope; the client of a service has no scopes, it introspects tokens")
     with _client_admin(database_url) as admin:
-        _show_secret(*admin.create(ADMIN_CLI, name, admin_scopes(scope), command_context()), as_json=as_json)
+        if service is None:
+            made = admin.create(ADMIN_CLI, name, admin_scopes(scope), command_context())
+        else:
+            made = admin.create_for_service(ADMIN_CLI, name, service, command_context())
+        _show_secret(*made, as_json=as_json)
 
 
 @clients.command("list")
@@ -119,11 +128,12 @@ def list_clients(database_url: str | None) -> None:
             client.name,
             "active" if client.is_live else "revoked",
             _seconds(client.created_at),
-            render(client.scopes),
+            client.service or "-",
+            render(client.scopes) or "-",
         )
         for client in stored
     ]
-    click.echo(table(("client_id", "name", "status", "created", "scope"), rows))
+    click.echo(table(("client_id", "name", "status", "created", "service", "scope"), rows))
 
 
 @clients.command("rotate")

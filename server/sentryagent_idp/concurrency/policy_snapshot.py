@@ -1,7 +1,7 @@
 """What this process read of repositories and agents, held until the database says something else."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
 from uuid import UUID
@@ -28,26 +28,38 @@ class PolicySnapshot:
     fingerprint: Hashable
     policies: Sequence[TrustPolicy]
     agent_is_active: bool
+    service_ttls: Mapping[str, int | None] = field(default_factory=dict)
+    """The `max_ttl` of the services that the policies grant, by identifier."""
 
     def is_current(self, fingerprints: Mapping[tuple[str, str], Hashable]) -> bool:
         """Whether the database, which has these fingerprints, still says the same."""
         return fingerprints.get((self.issuer, self.repository_key)) == self.fingerprint
 
-    def decide(self, identity: WorkflowIdentity, now: datetime) -> Decision:
-        """The decision on a run of the repository."""
-        return decide(self.policies, identity, self.agent_id, now, agent_is_active=self.agent_is_active)
+    def decide(self, identity: WorkflowIdentity, now: datetime, service: str | None = None) -> Decision:
+        """The decision on a run of the repository, which asks for a token for a service or for our own API."""
+        return decide(
+            self.policies,
+            identity,
+            self.agent_id,
+            now,
+            agent_is_active=self.agent_is_active,
+            service=service,
+        )
 
 
 def read_snapshot(tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None) -> PolicySnapshot:
     """The policies and the state of the agent in this transaction."""
     repository = (identity.issuer, identity.repository_key)
+    # First: what others change from here on is in the policies, but never only in the fingerprint.
+    fingerprint = tx.policies.fingerprints([identity.repository_key]).get(repository)
+    policies = tx.policies.for_repository(*repository)
     return PolicySnapshot(
         *repository,
         agent_id=agent_id,
-        # First: what others change from here on is in the policies, but never only in the fingerprint.
-        fingerprint=tx.policies.fingerprints([identity.repository_key]).get(repository),
-        policies=tx.policies.for_repository(*repository),
+        fingerprint=fingerprint,
+        policies=policies,
         agent_is_active=agent_is_active(tx, agent_id),
+        service_ttls=tx.services.max_ttls({grant.service for policy in policies for grant in policy.grants}),
     )
 
 

@@ -35,8 +35,7 @@ GENESIS = Seal(number=0, sequence=0, event_id=str(UUID(int=0)), hash="0" * 64)
 """What the first record is chained to."""
 
 
-@dataclass(frozen=True, slots=True)
-class SealedRecord:
+class SealedRecord(msgspec.Struct, frozen=True):
     """A seal with the record that it was made for, as far as that one is still there."""
 
     seal: Seal

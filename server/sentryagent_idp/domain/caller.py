@@ -12,6 +12,9 @@ BOOTSTRAP_PREFIX = "repo:"
 ADMIN_PREFIX = "admin-"
 """No colon, which HTTP Basic has between id and secret (RFC 7617, 2). An agent's id is a UUID and never starts so."""
 
+SERVICE_PREFIX = "service-"
+"""Of a service's client, which never is the subject of a token."""
+
 ADMIN_CLI = "admin-cli"
 """The command line; every other administrator is an admin client."""
 
@@ -26,7 +29,7 @@ class CallerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The bearer of an access token of ours; `provenance` is the run it was issued to, empty for an admin.
+    """The bearer of an access token of ours, which is for `audience`; `provenance` is the run it was issued to, empty for an admin.
 
     `person` is for whom an admin's token was made on the command line.
     """
@@ -37,6 +40,7 @@ class Caller:
     iat: int
     exp: int
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    audience: str = ""
     person: str | None = None
 
     @property

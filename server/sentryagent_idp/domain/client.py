@@ -9,7 +9,10 @@ MAX_NAME_LENGTH = 128
 
 @dataclass(frozen=True, slots=True)
 class AdminClient:
-    """A program that administers the provider; its secret is stored as a hash, and a revoked one stays in the list."""
+    """A program that administers the provider, or introspects the tokens of the `service` that it names.
+
+    Its secret is stored as a hash, and a revoked one stays in the list.
+    """
 
     client_id: str
     name: str
@@ -17,6 +20,7 @@ class AdminClient:
     secret_hash: str
     created_at: datetime
     revoked_at: datetime | None = None
+    service: str | None = None
 
     @property
     def is_live(self) -> bool:
@@ -26,11 +30,15 @@ class AdminClient:
 
 @dataclass(frozen=True, slots=True)
 class AuthenticatedClient:
-    """A client that authenticated by its secret: `scopes` are the most that its tokens may have, `agent_id` is an agent's."""
+    """A client that authenticated by its secret: `scopes` are the most that its tokens may have, `agent_id` is an agent's.
+
+    The client of a `service`, known by its identifier, gets no tokens.
+    """
 
     client_id: str
     scopes: tuple[str, ...]
     agent_id: UUID | None = None
+    service: str | None = None
 
 
 def name_problem(name: str) -> str | None:

@@ -25,8 +25,8 @@ _MAX_VALUES = 100
 _PROPERTY = re.compile(r"(?!repo_property_)[A-Za-z0-9_$#-]{1,75}", re.ASCII)
 
 _PULL_REQUEST = (
-    "The run is of a pull request (refs/pull/…), which `branch` and `tag` never cover; where pull requests shall be "
-    "let in, add a policy without both and list pull_request in `events`."
+    "The run is of a pull request (refs/pull/…), which `branch` and `tag` never cover. To allow pull requests, add a "
+    "policy without `branch` and `tag`, and list pull_request in `events`."
 )
 _NO_REF = "The run has no ref, as a deployment of a commit has none; start it from a branch or a tag."
 
@@ -55,8 +55,8 @@ def _other_name(kind: str, wanted: str, actual: str) -> str:
     if wanted.casefold() == actual.casefold():
         return f"The two differ in the case of their letters only, by which git tells a {kind} from another; correct the policy."
     if patterns.matches(wanted.replace("*", "**"), actual):
-        return "A single `*` does not reach across `/`; write `**` where it shall."
-    return f"Run from a {kind} that the policy covers, add a policy for {actual}, or widen this one."
+        return "A single `*` does not match `/`; write `**` in the policy to match it."
+    return f"Run from a {kind} that the policy covers, or add a policy for {actual}."
 
 
 def _ref_hint(run: WorkflowIdentity) -> str:
@@ -298,7 +298,7 @@ def _event_failure(conditions: Conditions, run: WorkflowIdentity) -> FailedCondi
         return None
     expected = f"any event but {', '.join(DEFAULT_DENIED_EVENTS)}"
     hint = (
-        f"Somebody without write access can cause {run.event_name}, so a policy covers it only where its `events` "
-        "lists it by name; list it if this workflow runs no code of theirs."
+        f"Anyone can cause {run.event_name} to run a workflow, so a policy must list it in `events`. List it only if "
+        "the workflow runs none of their code."
     )
     return FailedCondition("events", expected, run.event_name, hint)

@@ -17,6 +17,10 @@ MAX_NEAREST = 3
 
 _ALWAYS_SHOWN = ("repository", "repository_id", "repository_owner_id", "ref", "ref_type", "event_name")
 _REF_CONDITIONS = frozenset({"branch", "tag", "ref"})
+_CAUSES = frozenset(
+    {DenialReason.IDENTITY_CHANGED, DenialReason.REF_TYPE_MISSING, DenialReason.SERVICE_NOT_PERMITTED}
+)
+"""Reasons that say all; of the others the failed conditions are the cause."""
 
 
 def message(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> str:
@@ -37,6 +41,11 @@ def message(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -
             return (
                 f"Branch not permitted: no trust policy of {repository} covers {identity.ref or 'a run without a ref'}; "
                 f"run from {_covered_refs(denied.evaluations)}, or have an admin add a policy."
+            )
+        case DenialReason.SERVICE_NOT_PERMITTED:
+            return (
+                f"No trust policy of {repository} grants the agent {agent_id} this service; ask for one of "
+                "details.permitted, or have an admin add the service to the `grants` of a policy."
             )
     return f"Trust policy violation: {_violation(denied, identity, agent_id)}"
 
@@ -98,7 +107,7 @@ def cause(denied: Denied, agent_id: UUID | None) -> str:
 
     Where policies were looked at, these are the conditions that fail in the nearest one.
     """
-    if denied.reason in {DenialReason.IDENTITY_CHANGED, DenialReason.REF_TYPE_MISSING}:
+    if denied.reason in _CAUSES:
         return denied.reason.value
     if not denied.agent_is_active:
         return "agent_not_active"

@@ -17,6 +17,7 @@ from sentryagent_idp.domain import condition_kinds
 from sentryagent_idp.domain.audit import Action, AuditRecord, Outcome
 from sentryagent_idp.domain.condition_kinds import Condition
 from sentryagent_idp.domain.conditions import DECLARED, json_name
+from sentryagent_idp.domain.service import Service, ServiceGrant, ServiceScope
 from sentryagent_idp.domain.trust_policy import TrustPolicy
 
 Item = TypeVar("Item")
@@ -89,6 +90,33 @@ class NewSecret(Credential):
     clientSecret: str
 
 
+class GrantedService(TypedDict):
+    """What a policy gives at a service."""
+
+    service: str
+    scopes: list[str]
+
+
+class ScopeOfService(TypedDict):
+    """A scope of a service, and what it allows there."""
+
+    name: str
+    description: str | None
+
+
+class RegisteredService(TypedDict):
+    """A service: a resource server that accepts our tokens; `maxTtl` is in seconds."""
+
+    serviceId: IdText
+    identifier: str
+    description: str | None
+    scopes: list[ScopeOfService]
+    maxTtl: Positive | None
+    createdAt: TimeText
+    updatedAt: TimeText
+    version: Positive
+
+
 class AuditEntry(TypedDict):
     """One line of the audit."""
 
@@ -147,9 +175,11 @@ def _json_value(value: Any) -> Any:
 _JSON: Mapping[type, Callable[[Any], Any]] = {
     datetime: timestamp,
     UUID: str,
-    tuple: list,
+    tuple: lambda items: list(map(_json_value, items)),
     dict: lambda fields: {name: _json_value(value) for name, value in fields.items()},
     agents.RegisteredBy: partial(_record, RegisteredBy),
+    ServiceGrant: partial(_record, GrantedService),
+    ServiceScope: partial(_record, ScopeOfService),
 }
 
 
@@ -189,6 +219,16 @@ def credential_record(credential: agents.Credential) -> Credential:
         "expiresAt": _json_value(credential.expires_at),
         "revokedAt": _json_value(credential.revoked_at),
     }
+
+
+def service_record(service: Service) -> RegisteredService:
+    """A service."""
+    return _record(RegisteredService, service)
+
+
+def service_grant(grant: ServiceGrant) -> GrantedService:
+    """What a policy gives at a service."""
+    return _record(GrantedService, grant)
 
 
 def audit_entry(record: AuditRecord) -> AuditEntry:

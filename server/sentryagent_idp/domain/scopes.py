@@ -8,18 +8,31 @@ TOKENS_READ = "tokens:read"
 AUDIT_READ = "audit:read"
 POLICIES_READ = "policies:read"
 POLICIES_WRITE = "policies:write"
+SERVICES_READ = "services:read"
+SERVICES_WRITE = "services:write"
 
-ALL_SCOPES = (AGENTS_READ, AGENTS_WRITE, TOKENS_READ, AUDIT_READ, POLICIES_READ, POLICIES_WRITE)
+ALL_SCOPES = (
+    AGENTS_READ,
+    AGENTS_WRITE,
+    TOKENS_READ,
+    AUDIT_READ,
+    POLICIES_READ,
+    POLICIES_WRITE,
+    SERVICES_READ,
+    SERVICES_WRITE,
+)
+"""The scopes of the provider itself; a service has none of these."""
+
 BOOTSTRAP_SCOPES = (AGENTS_WRITE,)
 DEFAULT_POLICY_SCOPES = (AGENTS_READ,)
 
 FREELY_GRANTED = frozenset({AGENTS_READ, TOKENS_READ})
 """What a policy may give although its author does not hold it."""
 
-ONLY_ADMINS_GRANT = frozenset({POLICIES_WRITE})
-"""What a policy may give only where an admin wrote it: who holds it decides who becomes which agent."""
+ONLY_ADMINS_GRANT = frozenset({POLICIES_WRITE, SERVICES_WRITE})
+"""What a policy may give only if an admin wrote it: its holder decides who becomes which agent, and what tokens are good for."""
 
-_IMPLIED = {AGENTS_WRITE: AGENTS_READ, POLICIES_WRITE: POLICIES_READ}
+_IMPLIED = {AGENTS_WRITE: AGENTS_READ, POLICIES_WRITE: POLICIES_READ, SERVICES_WRITE: SERVICES_READ}
 
 
 def parse(scope: str) -> tuple[str, ...]:

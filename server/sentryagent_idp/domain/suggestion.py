@@ -13,8 +13,8 @@ from uuid import UUID
 from sentryagent_idp.domain import conditions, patterns, policy_syntax
 from sentryagent_idp.domain.conditions import DECLARED, DEFAULT_DENIED_EVENTS, Conditions
 from sentryagent_idp.domain.identity import WorkflowIdentity
-from sentryagent_idp.domain.records import timestamp
-from sentryagent_idp.domain.trust_policy import Denied, Evaluation, TrustPolicy
+from sentryagent_idp.domain.records import service_grant, timestamp
+from sentryagent_idp.domain.trust_policy import NOT_GRANTED, Denied, Evaluation, TrustPolicy
 
 _REF = frozenset({"branch", "tag"})
 _OFF = frozenset({"enabled", "expiresAt"})
@@ -22,11 +22,12 @@ _MERGE_QUEUE = re.compile(r"(gh-readonly-queue/.+)/pr-[0-9]+-[0-9a-f]+")
 
 
 def nearest_first(evaluations: Iterable[Evaluation], agent_id: UUID | None) -> list[Evaluation]:
-    """The policies by how little keeps the run out: those for the agent that it asks for before all others."""
+    """The policies by how little keeps the run out: those for the agent and service that it asks for before all others."""
 
     def distance(evaluation: Evaluation) -> tuple[Any, ...]:
         policy, is_off = evaluation.policy, bool(evaluation.failed_names & _OFF)
-        return policy.agent_id != agent_id, len(evaluation.failed), is_off, policy.created_at, policy.id
+        is_for_others = policy.agent_id != agent_id, NOT_GRANTED in evaluation.failed_names
+        return *is_for_others, len(evaluation.failed), is_off, policy.created_at, policy.id
 
     return sorted(evaluations, key=distance)
 
@@ -101,9 +102,11 @@ def _is_taken(wanted: Conditions, denied: Denied, agent_id: UUID | None) -> bool
 
 
 def _terms(nearest: TrustPolicy, agent_id: UUID | None) -> dict[str, Any]:
-    """What the nearest policy gives, and for how long; the scopes of another agent are not for this one."""
+    """What the nearest policy gives, and for how long; the scopes and grants of another agent are not for this one."""
+    is_for_agent = nearest.agent_id in {None, agent_id}
     terms = {
-        "scopes": nearest.scopes if nearest.agent_id in {None, agent_id} else None,
+        "scopes": nearest.scopes if is_for_agent else None,
+        "grants": list(map(service_grant, nearest.grants)) or None if is_for_agent else None,
         "maxTtl": nearest.max_ttl,
         "expiresAt": nearest.expires_at and timestamp(nearest.expires_at),
         "trustRegistered": nearest.trust_registered if agent_id is None else None,

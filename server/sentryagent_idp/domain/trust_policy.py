@@ -15,13 +15,18 @@ from sentryagent_idp.domain.condition_kinds import FailedCondition
 from sentryagent_idp.domain.conditions import Conditions
 from sentryagent_idp.domain.identity import GITHUB, WorkflowIdentity, repository_key
 from sentryagent_idp.domain.scopes import BOOTSTRAP_SCOPES, DEFAULT_POLICY_SCOPES
+from sentryagent_idp.domain.service import ServiceGrant
 
 USE_IS_RECORDED_EVERY = timedelta(minutes=1)
 """How exact `last_used_at` is: exchanges of one policy must not queue for its row."""
 
 _DISABLED = "The policy is switched off; set `enabled` to true to let it count."
+_NO_GRANT = "The policy grants nothing at this service; ask for one of those that it grants, or add the service to `grants`."
 _EXPIRED = "The policy's `expiresAt` is past; set a later one, or remove it."
-_NOT_A_CANDIDATE = frozenset({"agentId", "enabled", "expiresAt"})
+NOT_GRANTED = "grants"
+"""What keeps a policy from being a candidate for a service's token. Not a condition: it makes no policy another one."""
+
+_NOT_A_CANDIDATE = frozenset({"agentId", "enabled", "expiresAt", NOT_GRANTED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,7 @@ class TrustPolicy:
     conditions: Conditions = field(default_factory=Conditions)
     scopes: tuple[str, ...] = DEFAULT_POLICY_SCOPES
     max_ttl: int | None = None
+    grants: tuple[ServiceGrant, ...] = ()
     trust_registered: bool = False
     derived_from: UUID | None = None
     enabled: bool = True
@@ -60,6 +66,10 @@ class TrustPolicy:
         """Whether the policy counts at `now`: enabled and not expired."""
         return self.enabled and (self.expires_at is None or now < self.expires_at)
 
+    def granted_at(self, service: str) -> tuple[str, ...] | None:
+        """The scopes that the policy grants at a service, by its identifier, exactly as written; `None` without a grant."""
+        return next((grant.scopes for grant in self.grants if grant.service == service), None)
+
     def derived(self, **fields: Any) -> "TrustPolicy":
         """The policy that an agent gets if it registers under this one; `fields` are those that do not follow it."""
         return replace(self, trust_registered=False, derived_from=self.id, **fields)
@@ -67,10 +77,10 @@ class TrustPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PolicyFilter:
-    """What a list of policies is narrowed to; `repository`, `owner` and `search` are compared without ASCII's case.
+    """What a list of policies is narrowed to; `repository`, `owner` and `search` are compared without case.
 
-    `search` is a part of the repository's name or of the description; `expired` is as of `now`. A policy that was never
-    used is unused since it was made.
+    `service` is one that they grant, `search` a part of the repository's name or of the description; `expired` is as of
+    `now`. A policy that was never used is unused since it was made.
     """
 
     provider: str | None = None
@@ -83,6 +93,7 @@ class PolicyFilter:
     enabled: bool | None = None
     expired: bool | None = None
     derived_from: UUID | None = None
+    service: str | None = None
     unused_since: datetime | None = None
     expires_before: datetime | None = None
     search: str | None = None
@@ -100,6 +111,7 @@ class DenialReason(StrEnum):
     IDENTITY_CHANGED = "identity_changed"
     BRANCH_NOT_PERMITTED = "branch_not_permitted"
     TRUST_POLICY_VIOLATION = "trust_policy_violation"
+    SERVICE_NOT_PERMITTED = "service_not_permitted"
     REF_TYPE_MISSING = "ref_type_missing"
 
 
@@ -107,7 +119,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     """One policy of the run's repository, held against the run.
 
     `failed` has the conditions that the policy sets, what it implies (`ref`, `events`), and what keeps it from being a
-    candidate (`agentId`, `enabled`, `expiresAt`); a policy without any lets the run in.
+    candidate (`agentId`, `enabled`, `expiresAt`, and `grants` where a service is asked for); a policy without any lets the run in.
     """
 
     policy: TrustPolicy
@@ -150,14 +162,16 @@ def decide(
     now: datetime,
     *,
     agent_is_active: bool = True,
+    service: str | None = None,
 ) -> Decision:
     """Whether a run may act as an agent, or register agents where `agent_id` is `None`.
 
     `policies` are all policies of the run's repository, whatever their agent, in any order; no policies is a
     refusal. `agent_is_active` is false for an agent that is unknown or not active, and means nothing without one.
+    `service` is the identifier of the service that the token is for; without one it is for the provider's own API.
     """
     evaluations = tuple(
-        _evaluate(policy, identity, agent_id, now)
+        _evaluate(policy, identity, agent_id, now, service)
         for policy in policies
         if _is_of_repository(policy, identity)
     )
@@ -169,7 +183,18 @@ def decide(
     matching = [evaluation.policy for evaluation in evaluations if not evaluation.failed]
     if matching:
         return Allowed(min(matching, key=_precedence), evaluations)
+    if service is not None and not any(map(_is_candidate, evaluations)):
+        return Denied(DenialReason.SERVICE_NOT_PERMITTED, evaluations)
     return Denied(_reason(evaluations, identity), evaluations)
+
+
+def permitted_services(
+    evaluations: Iterable[Evaluation], agent_id: UUID | None, now: datetime
+) -> tuple[str, ...]:
+    """The services at which the live policies for the agent grant something."""
+    policies = (evaluation.policy for evaluation in evaluations)
+    live = (policy for policy in policies if policy.agent_id == agent_id and policy.is_live(now))
+    return tuple(sorted({grant.service for policy in live for grant in policy.grants}))
 
 
 def _is_of_repository(policy: TrustPolicy, identity: WorkflowIdentity) -> bool:
@@ -187,14 +212,18 @@ def _has_other_ids(policy: TrustPolicy, identity: WorkflowIdentity) -> bool:
 
 
 def _evaluate(
-    policy: TrustPolicy, identity: WorkflowIdentity, agent_id: UUID | None, now: datetime
+    policy: TrustPolicy,
+    identity: WorkflowIdentity,
+    agent_id: UUID | None,
+    now: datetime,
+    service: str | None,
 ) -> Evaluation:
     failed = conditions.failures(policy.conditions, identity)
-    return Evaluation(policy, (*_administrative_failures(policy, agent_id, now), *failed))
+    return Evaluation(policy, (*_administrative_failures(policy, agent_id, now, service), *failed))
 
 
 def _administrative_failures(
-    policy: TrustPolicy, agent_id: UUID | None, now: datetime
+    policy: TrustPolicy, agent_id: UUID | None, now: datetime, service: str | None
 ) -> Iterable[FailedCondition]:
     if policy.agent_id != agent_id:
         hint = _agent_hint(policy.agent_id, agent_id)
@@ -203,6 +232,9 @@ def _administrative_failures(
         yield FailedCondition("enabled", True, False, _DISABLED)
     if policy.expires_at is not None and now >= policy.expires_at:
         yield FailedCondition("expiresAt", policy.expires_at, now, _EXPIRED)
+    if service is not None and policy.granted_at(service) is None:
+        granted = tuple(grant.service for grant in policy.grants)
+        yield FailedCondition(NOT_GRANTED, granted, service, _NO_GRANT)
 
 
 def _agent_hint(policy_agent: UUID | None, requested: UUID | None) -> str:
@@ -220,8 +252,12 @@ def _precedence(policy: TrustPolicy) -> tuple[int, bool, datetime, UUID]:
     return (-len(wanted), not patterns.is_exact(ref), policy.created_at, policy.id)
 
 
+def _is_candidate(evaluation: Evaluation) -> bool:
+    return not evaluation.failed_names & _NOT_A_CANDIDATE
+
+
 def _reason(evaluations: Iterable[Evaluation], identity: WorkflowIdentity) -> DenialReason:
-    candidates = [evaluation for evaluation in evaluations if not evaluation.failed_names & _NOT_A_CANDIDATE]
+    candidates = list(filter(_is_candidate, evaluations))
     names_ref = any(candidate.policy.conditions.names_ref for candidate in candidates)
     if identity.ref_type is None and names_ref:
         return DenialReason.REF_TYPE_MISSING
@@ -250,25 +286,32 @@ def effective_ttl(policy: TrustPolicy, requested: int | None, ceiling: int) -> i
 
 @dataclass(frozen=True, slots=True)
 class ScopeRefused:
-    """The first scope that was asked for and is not given, and those that are."""
+    """The first scope that was asked for and is not given, `None` where none was named, and those that are."""
 
-    asked: str
+    asked: str | None
     permitted: tuple[str, ...]
 
 
-def permitted_scopes(policy: TrustPolicy) -> tuple[str, ...]:
-    """All scopes that the policy gives.
+def permitted_scopes(policy: TrustPolicy, service: str | None = None) -> tuple[str, ...]:
+    """All scopes that the policy gives at a service, or at the provider's own API.
 
     A bootstrap policy gives `agents:write`, whatever its `scopes` are: those are for the policies derived from it.
     """
+    if service is not None:
+        return policy.granted_at(service) or ()
     return policy.scopes if policy.agent_id is not None else BOOTSTRAP_SCOPES
 
 
-def granted_scopes(policy: TrustPolicy, requested: Sequence[str] | None) -> tuple[str, ...] | ScopeRefused:
-    """The token's scopes: all that the policy gives, or the part of them that was asked for (RFC 6749, 3.3)."""
-    permitted = permitted_scopes(policy)
+def granted_scopes(
+    policy: TrustPolicy, requested: Sequence[str] | None, service: str | None = None
+) -> tuple[str, ...] | ScopeRefused:
+    """The token's scopes: all that the policy gives there, or the part of them that was asked for (RFC 6749, 3.3).
+
+    A policy that only grants services gives no token for the provider's own API: it would say who, and nothing more.
+    """
+    permitted = permitted_scopes(policy, service)
     if requested is None:
-        return permitted
+        return permitted or ScopeRefused(None, permitted)
     for scope in requested:
         if not scopes.satisfies(permitted, scope):
             return ScopeRefused(scope, permitted)

@@ -7,6 +7,7 @@ parsers that disagree about such a text can be played against each other (federa
 import json
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -50,11 +51,14 @@ _FLAT = msgspec.json.Decoder(_Flat)
 
 
 def write(value: Any) -> str:
-    """The JSON text of a value, without spaces."""
-    try:
-        return msgspec.json.encode(value).decode()
-    except UnicodeEncodeError:  # half of a surrogate pair; RFC 8259, 8.2 lets it be written as an escape
-        return json.dumps(value, separators=(",", ":"))
+    """The JSON text of a value, in ASCII and without spaces."""
+    with suppress(
+        UnicodeEncodeError
+    ):  # half of a surrogate pair, which is written as an escape (RFC 8259, 8.2)
+        text = msgspec.json.encode(value).decode()
+        if text.isascii():
+            return text
+    return json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
 
 
 def parse(text: bytes | str, limits: Limits) -> Any:

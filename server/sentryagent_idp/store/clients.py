@@ -1,9 +1,9 @@
-"""The table of admin clients, with their secrets as hashes."""
+"""The table of admin clients and of the clients of services, with their secrets as hashes."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Column, Table, Text, insert, select, update
+from sqlalchemy import Column, Index, Table, Text, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from sentryagent_idp.domain.client import AdminClient
@@ -18,6 +18,8 @@ ADMIN_CLIENTS = Table(
     Column("secret_hash", Text, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("revoked_at", Moment),
+    Column("service", Text),
+    Index(None, "service"),
 )
 
 _T = ADMIN_CLIENTS.c
@@ -38,6 +40,12 @@ class AdminClientTable:
     def all(self) -> Sequence[AdminClient]:
         oldest_first = select(ADMIN_CLIENTS).order_by(_T.created_at, _T.client_id)
         return [AdminClient(**row._asdict()) for row in self._connection.execute(oldest_first)]
+
+    def bound_to(self, service: str) -> int:
+        live = (_T.service == service, _T.revoked_at.is_(None))
+        return self._connection.execute(
+            select(func.count()).select_from(ADMIN_CLIENTS).where(*live)
+        ).scalar_one()
 
     def add(self, client: AdminClient) -> None:
         self._connection.execute(insert(ADMIN_CLIENTS), asdict(client))

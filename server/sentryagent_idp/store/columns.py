@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, Dialect, Enum, MetaData, String, Text
 from sqlalchemy.types import TypeDecorator
 
 from sentryagent_idp.domain.audit_chain import EPOCH, microseconds
+from sentryagent_idp.domain.service import ServiceGrant
 from sentryagent_idp.jose import strict_json
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -88,6 +89,19 @@ class WordLists(Json):
         """The map."""
         lists = super().process_result_value(value, dialect)
         return None if lists is None else {name: tuple(words) for name, words in lists.items()}
+
+
+class Grants(Json):
+    """What a policy grants at services, as a JSON list of objects."""
+
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[ServiceGrant, ...]:
+        """The grants; most policies have none."""
+        if value == "[]":
+            return ()
+        found = super().process_result_value(value, dialect)
+        return tuple(ServiceGrant(grant["service"], tuple(grant["scopes"])) for grant in found)
 
 
 def word_of(kind: type[Word]) -> Enum:

@@ -17,6 +17,7 @@ from sentryagent_idp.store.engines import open_engines
 from sentryagent_idp.store.failures import outages
 from sentryagent_idp.store.revoked_tokens import RevokedTokenTable
 from sentryagent_idp.store.schema import pending
+from sentryagent_idp.store.services import ServiceTable
 from sentryagent_idp.store.settings import PublishedSettingTable
 from sentryagent_idp.store.signing_keys import SigningKeyTable
 from sentryagent_idp.store.trust_policies import PolicyTable
@@ -89,6 +90,7 @@ def _transaction(connection: Connection, *, lock: bool) -> Transaction:
     seals = AuditSealTable(connection)
     return Transaction(
         policies=PolicyTable(connection, lock=lock),
+        services=ServiceTable(connection, lock=lock),
         agents=AgentTable(connection, lock=lock),
         credentials=CredentialTable(connection),
         clients=AdminClientTable(connection, lock=lock),

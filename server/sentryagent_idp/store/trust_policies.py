@@ -1,7 +1,7 @@
 """The table of trust policies."""
 
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -22,7 +22,6 @@ from sqlalchemy import (
     UniqueConstraint,
     and_,
     bindparam,
-    collate,
     delete,
     func,
     insert,
@@ -45,7 +44,7 @@ from sentryagent_idp.domain.trust_policy import (
 )
 from sentryagent_idp.errors import TrustPolicyAlreadyExists
 from sentryagent_idp.store import driver
-from sentryagent_idp.store.columns import METADATA, Id, Moment, WordLists, Words
+from sentryagent_idp.store.columns import METADATA, Grants, Id, Moment, WordLists, Words
 from sentryagent_idp.store.failures import unique
 from sentryagent_idp.store.paging import fetch_page
 
@@ -81,6 +80,7 @@ OIDC_TRUST_POLICIES = Table(
     Column("updated_at", Moment, nullable=False),
     Column("last_used_at", Moment),
     Column("derived_from", Id, ForeignKey("oidc_trust_policies.id", ondelete="CASCADE")),
+    Column("grants", Grants, nullable=False, server_default="[]"),
     UniqueConstraint("conditions_key"),
     Index(None, "repository_key", "issuer"),
     Index(None, "agent_id"),
@@ -88,16 +88,31 @@ OIDC_TRUST_POLICIES = Table(
     Index(None, "created_at", "id"),
 )
 
+GRANTED_SERVICES = Table(
+    "granted_services",
+    METADATA,
+    Column("policy_id", Id, ForeignKey("oidc_trust_policies.id", ondelete="CASCADE"), primary_key=True),
+    Column("service", Text, ForeignKey("services.identifier"), primary_key=True),
+    Index(None, "service"),
+)
+"""Which policies grant a service: the index of their column `grants`, which decides."""
+
 _T = OIDC_TRUST_POLICIES.c
-_EXACT = ("provider", "issuer", "repository_id", "agent_id", "enabled")
+_G = GRANTED_SERVICES.c
 _AGE = (_T.created_at, _T.id)
 _OF_REPOSITORY = (
     select(OIDC_TRUST_POLICIES)
     .where(_T.issuer == bindparam("issuer"), _T.repository_key == bindparam("key"))
     .order_by(*_AGE)
 )
+# Versions only grow, and a service that is granted is never another one: the sum changes as soon as one of them does.
 _FINGERPRINTS = """
-    SELECT issuer, repository_key, oidc_trust_policies.id, oidc_trust_policies.version, agents.status
+    SELECT issuer, repository_key, oidc_trust_policies.id, oidc_trust_policies.version, agents.status,
+        CASE WHEN oidc_trust_policies.grants = '[]' THEN 0 ELSE (
+            SELECT SUM(services.version)
+            FROM granted_services JOIN services ON services.identifier = granted_services.service
+            WHERE granted_services.policy_id = oidc_trust_policies.id
+        ) END
     FROM oidc_trust_policies LEFT OUTER JOIN agents ON agents.agent_id = oidc_trust_policies.agent_id
     WHERE repository_key IN ({})
 """
@@ -109,6 +124,44 @@ _MARK_USED = (
     )
     .values(last_used_at=bindparam("now", type_=Moment))
 )
+
+
+def _granting(service: str) -> Select[tuple[UUID]]:
+    return select(_G.policy_id).where(_G.service == service)
+
+
+def _is_derived_from(policy_id: UUID) -> ColumnElement[bool]:
+    # A bootstrap policy is never derived. Some have an origin in their row: a PUT could once make them of derived ones.
+    return and_(_T.derived_from == policy_id, _T.agent_id.is_not(None))
+
+
+def _is_expired(wanted: tuple[bool, datetime]) -> ColumnElement[bool]:
+    is_wanted, now = wanted
+    is_expired = and_(_T.expires_at.is_not(None), _T.expires_at <= now)
+    return is_expired if is_wanted else not_(is_expired)
+
+
+def _contains(text: str) -> ColumnElement[bool]:
+    return or_(*(column.icontains(text, autoescape=True) for column in (_T.repository, _T.description)))
+
+
+_NARROWS: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
+    "provider": _T.provider.__eq__,
+    "issuer": _T.issuer.__eq__,
+    "owner": lambda owner: _T.repository_key.startswith(f"{ascii_lower(owner)}/", autoescape=True),
+    "repository": lambda repository: _T.repository_key == ascii_lower(repository),
+    "repository_id": _T.repository_id.__eq__,
+    "agent_id": _T.agent_id.__eq__,
+    "bootstrap": lambda is_wanted: _T.agent_id.is_(None) if is_wanted else _T.agent_id.is_not(None),
+    "enabled": _T.enabled.__eq__,
+    "expired": _is_expired,
+    "derived_from": _is_derived_from,
+    "service": lambda service: _T.id.in_(_granting(service)),
+    "unused_since": lambda moment: func.coalesce(_T.last_used_at, _T.created_at) < moment,
+    "expires_before": _T.expires_at.__lt__,
+    "search": _contains,
+}
+"""What each field of a filter says about a row."""
 
 
 class PolicyTable:
@@ -134,57 +187,36 @@ class PolicyTable:
         return {repository: frozenset(rows) for repository, rows in found.items()}
 
     def page(self, wanted: PolicyFilter, *, page: int, limit: int) -> Page[TrustPolicy]:
-        conditions = [condition for condition in self._conditions(wanted) if condition is not None]
+        values = {name: value for name, value in asdict(wanted).items() if value is not None}
+        now = values.pop("now", None)
+        if "expired" in values:
+            values["expired"] = (values["expired"], now)
+        conditions = [_NARROWS[name](value) for name, value in values.items()]
         total, rows = fetch_page(
             self._connection, OIDC_TRUST_POLICIES, conditions, _AGE, page=page, limit=limit
         )
         return Page([_policy(row) for row in rows], total)
 
-    def _conditions(self, wanted: PolicyFilter) -> Iterator[ColumnElement[bool] | None]:
-        """What the filter says about a row, where it says something."""
-        for name in _EXACT:
-            value = getattr(wanted, name)
-            yield None if value is None else _T[name] == value
-        if wanted.repository is not None:
-            yield _T.repository_key == ascii_lower(wanted.repository)
-        if wanted.owner is not None:
-            yield _T.repository_key.startswith(f"{ascii_lower(wanted.owner)}/", autoescape=True)
-        if wanted.bootstrap is not None:
-            yield _T.agent_id.is_(None) if wanted.bootstrap else _T.agent_id.is_not(None)
-        if wanted.derived_from is not None:
-            yield _is_derived_from(wanted.derived_from)
-        if wanted.expired is not None:
-            is_expired = and_(_T.expires_at.is_not(None), _T.expires_at <= wanted.now)
-            yield is_expired if wanted.expired else not_(is_expired)
-        if wanted.unused_since is not None:
-            yield func.coalesce(_T.last_used_at, _T.created_at) < wanted.unused_since
-        if wanted.expires_before is not None:
-            yield _T.expires_at < wanted.expires_before
-        if wanted.search is not None:
-            yield self._contains(ascii_lower(wanted.search))
-
-    def _contains(self, text: str) -> ColumnElement[bool]:
-        # On PostgreSQL only the collation C leaves letters outside ASCII as they are, as SQLite does.
-        is_postgresql = self._connection.dialect.name == "postgresql"
-        description = collate(_T.description, "C") if is_postgresql else _T.description
-        return or_(
-            _T.repository_key.contains(text, autoescape=True),
-            func.lower(description).contains(text, autoescape=True),
-        )
-
     def derived_from(self, policy_id: UUID) -> Sequence[TrustPolicy]:
         is_derived = _is_derived_from(policy_id)
         return self._locked(select(OIDC_TRUST_POLICIES).where(is_derived).order_by(*_AGE))
 
+    def granting(self, service: str) -> Sequence[TrustPolicy]:
+        granting = select(OIDC_TRUST_POLICIES).where(_T.id.in_(_granting(service))).order_by(*_AGE)
+        return [_policy(row) for row in self._connection.execute(granting)]
+
     def add(self, policy: TrustPolicy) -> None:
         with self._unique(policy):
             self._connection.execute(insert(OIDC_TRUST_POLICIES), _values(policy))
+        self._index_grants(policy)
 
     def replace(self, policy: TrustPolicy) -> None:
         with self._unique(policy):
             self._connection.execute(
                 update(OIDC_TRUST_POLICIES).where(_T.id == policy.id).values(_values(policy))
             )
+        self._connection.execute(delete(GRANTED_SERVICES).where(_G.policy_id == policy.id))
+        self._index_grants(policy)
 
     def delete(self, policy_id: UUID) -> None:
         is_bootstrap = and_(_T.derived_from == policy_id, _T.agent_id.is_(None))
@@ -222,6 +254,11 @@ class PolicyTable:
             statement = statement.with_for_update(key_share=True)
         return [_policy(row) for row in self._connection.execute(statement)]
 
+    def _index_grants(self, policy: TrustPolicy) -> None:
+        rows = [{"policy_id": policy.id, "service": grant.service} for grant in policy.grants]
+        if rows:
+            self._connection.execute(insert(GRANTED_SERVICES), rows)
+
     @contextmanager
     def _unique(self, policy: TrustPolicy) -> Iterator[None]:
         refusal = TrustPolicyAlreadyExists(
@@ -236,11 +273,6 @@ class PolicyTable:
             for row in self._connection.execute(same):
                 refusal.details.update(policyId=str(row.id), version=row.version)
             raise
-
-
-def _is_derived_from(policy_id: UUID) -> ColumnElement[bool]:
-    # A bootstrap policy is never derived. Some have an origin in their row: a PUT could once make them of derived ones.
-    return and_(_T.derived_from == policy_id, _T.agent_id.is_not(None))
 
 
 def _values(policy: TrustPolicy) -> dict[str, Any]:

@@ -60,10 +60,11 @@ def issue(key: SigningKey, claims: AccessTokenClaims) -> str:
 
 
 def verify(
-    unverified_token: str, *, issuer: str, audience: str, keys: Mapping[str, SigningKey], now: int
+    unverified_token: str, *, issuer: str, audience: str | None, keys: Mapping[str, SigningKey], now: int
 ) -> SignedClaims:
     """The claims of an access token of ours, at `now` (seconds since the epoch); `keys` by their `kid`.
 
+    With `audience` `None` it may be for any audience.
     `nbf` has a leeway, since another replica's clock may have set it; `exp` has none, so that no token lives longer
     than it says. Whether it was revoked is not asked here.
     Raises `Unauthorized`.
@@ -100,7 +101,7 @@ def _check_signature(token: UnverifiedJwt, keys: Mapping[str, SigningKey]) -> No
         raise Unauthorized("The access token's signature is wrong; send the token unchanged and whole.")
 
 
-def _check_claims(claims: Mapping[str, Any], issuer: str, audience: str) -> None:
+def _check_claims(claims: Mapping[str, Any], issuer: str, audience: str | None) -> None:
     for name, (kind, noun) in _TYPES.items():
         if type(claims.get(name)) is not kind:
             raise Unauthorized(
@@ -110,9 +111,14 @@ def _check_claims(claims: Mapping[str, Any], issuer: str, audience: str) -> None
         raise Unauthorized("The access token's claim provenance is no object; obtain a new token.")
     if not isinstance(claims.get("person", ""), str):
         raise Unauthorized("The access token's claim person is not a string; get a new token.")
-    if claims["iss"] != issuer or claims["aud"] != audience:
+    if claims["iss"] != issuer:
         raise Unauthorized(
-            f"The access token is for another service; use one that {issuer} issued for {audience}."
+            f"The access token is of another issuer, and for another service; use one that {issuer} issued."
+        )
+    if audience not in {None, claims["aud"]}:
+        raise Unauthorized(
+            f"The access token is for another service, {claims['aud']}, and good for nothing here; "
+            f"use one for {audience}, from an exchange without `resource`."
         )
 
 

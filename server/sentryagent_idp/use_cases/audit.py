@@ -13,6 +13,7 @@ from sentryagent_idp.domain.audit import (
     RequestContext,
 )
 from sentryagent_idp.domain.caller import Caller
+from sentryagent_idp.domain.service import Service
 from sentryagent_idp.domain.trust_policy import TrustPolicy
 from sentryagent_idp.errors import ValidationFailed
 from sentryagent_idp.ports import Clock, NewId, Store, Transaction
@@ -37,11 +38,15 @@ class Auditor:
         context: RequestContext,
         action: Action,
         caller: Caller,
-        target: Agent | Credential | TrustPolicy,
+        target: Agent | Credential | TrustPolicy | Service,
         **details: Any,
     ) -> None:
         """Record that `caller` did `action` to `target`, with the `jti` of its token among the details."""
-        about = {"agent_id": target.agent_id, "repository": caller.provenance.get("repository")}
+        about: dict[str, Any] = {"repository": caller.provenance.get("repository")}
+        if isinstance(target, Service):
+            details |= {"serviceId": str(target.service_id), "identifier": target.identifier}
+        else:
+            about["agent_id"] = target.agent_id
         if isinstance(target, TrustPolicy):
             about |= of_policy(target)
         if isinstance(target, Credential):

@@ -7,7 +7,7 @@ from sentryagent_idp.concurrency.policy_snapshot import agent_is_active
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.agent import MAX_LIVE_CREDENTIALS
 from sentryagent_idp.domain.audit import RequestContext
-from sentryagent_idp.domain.caller import ADMIN_PREFIX, Caller
+from sentryagent_idp.domain.caller import ADMIN_PREFIX, SERVICE_PREFIX, Caller
 from sentryagent_idp.domain.client import AuthenticatedClient
 from sentryagent_idp.errors import InvalidClient, Unauthorized
 from sentryagent_idp.ports import Clock, Store, Transaction
@@ -57,12 +57,19 @@ class Authentication:
     def verify(self, tx: Transaction, unverified_token: str) -> Caller:
         """The caller by signature, issuer, audience and times alone; revocation is not looked at.
 
-        Raises `Unauthorized`.
+        Raises `Unauthorized`, also for a service's token: who has one may do something there, and nothing here.
         """
+        return self._verified(tx, unverified_token, self.audience)
+
+    def verify_for_any(self, tx: Transaction, unverified_token: str) -> Caller:
+        """As `verify`, of a token for any audience: for what is done to a token, and never for what is done by it."""
+        return self._verified(tx, unverified_token, None)
+
+    def _verified(self, tx: Transaction, unverified_token: str, audience: str | None) -> Caller:
         claims = access_token.verify(
             unverified_token,
             issuer=self.issuer,
-            audience=self.audience,
+            audience=audience,
             keys=self.keys.current(tx).by_kid,
             now=int(self.clock().timestamp()),
         )
@@ -73,6 +80,7 @@ class Authentication:
             iat=claims["iat"],
             exp=claims["exp"],
             provenance=claims.get("provenance", {}),
+            audience=claims["aud"],
             person=claims.get("person"),
         )
 
@@ -120,14 +128,16 @@ class ClientAuthentication:
         self, tx: Transaction, client_id: str, unverified_secret: str
     ) -> tuple[AuthenticatedClient | None, list[str]]:
         """The client that an id names, if it is active, and the hashes that the secret may match."""
-        number = _uuid(client_id.removeprefix(ADMIN_PREFIX))
+        prefix = next((kind for kind in (ADMIN_PREFIX, SERVICE_PREFIX) if client_id.startswith(kind)), "")
+        number = _uuid(client_id.removeprefix(prefix))
         if number is None:
             return None, []
-        if client_id.startswith(ADMIN_PREFIX):
-            admin = tx.clients.get(client_id)
-            if admin is None or not admin.is_live:
+        if prefix:
+            found = tx.clients.get(client_id)
+            if found is None or not found.is_live:
                 return None, []
-            return AuthenticatedClient(admin.client_id, admin.scopes), [admin.secret_hash]
+            client = AuthenticatedClient(found.client_id, found.scopes, service=found.service)
+            return client, [found.secret_hash]
         agent, hashes = tx.agents.get(number), self._hashes(tx, number, unverified_secret)
         if agent is None or not agent.is_active:
             return None, []

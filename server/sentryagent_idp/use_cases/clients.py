@@ -1,11 +1,11 @@
-"""Admin clients, the programs that administer the provider: created, listed, rotated, revoked."""
+"""Admin clients, which administer the provider, and clients of services: created, listed, rotated, revoked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.audit import Action, RequestContext
-from sentryagent_idp.domain.caller import ADMIN_PREFIX
+from sentryagent_idp.domain.caller import ADMIN_PREFIX, SERVICE_PREFIX
 from sentryagent_idp.domain.client import AdminClient
 from sentryagent_idp.errors import AdminRefused
 from sentryagent_idp.ports import Clock, NewId, Store, Transaction
@@ -15,7 +15,7 @@ from sentryagent_idp.use_cases.audit import Auditor
 
 @dataclass(frozen=True, slots=True)
 class ClientAdmin:
-    """The use cases of admin clients."""
+    """The use cases of clients."""
 
     store: Store
     auditor: Auditor
@@ -25,19 +25,45 @@ class ClientAdmin:
     def create(
         self, actor: str, name: str, granted: tuple[str, ...], context: RequestContext
     ) -> tuple[AdminClient, str]:
-        """A new client and its secret, which is never shown again; raises `DatabaseUnavailable`."""
+        """A new admin client and its secret, which is never shown again; raises `DatabaseUnavailable`."""
+        client, secret = self._new(ADMIN_PREFIX, name, granted)
+        with self.store.write() as tx:
+            self._add(tx, context, actor, client)
+        return client, secret
+
+    def create_for_service(
+        self, actor: str, name: str, identifier: str, context: RequestContext
+    ) -> tuple[AdminClient, str]:
+        """A new client that introspects the tokens of a service, and its secret, which is never shown again.
+
+        Raises `AdminRefused` where there is no such service, `DatabaseUnavailable`.
+        """
+        client, secret = self._new(SERVICE_PREFIX, name, (), service=identifier)
+        with self.store.write() as tx:
+            if not tx.services.named([identifier]):
+                raise AdminRefused(
+                    "--service: there is no service with this identifier; create it first (POST /api/v1/services)"
+                )
+            self._add(tx, context, actor, client)
+        return client, secret
+
+    def _new(
+        self, prefix: str, name: str, granted: tuple[str, ...], service: str | None = None
+    ) -> tuple[AdminClient, str]:
         secret = client_secret.generate()
         client = AdminClient(
-            client_id=f"{ADMIN_PREFIX}{self.new_id()}",
+            client_id=f"{prefix}{self.new_id()}",
             name=name,
             scopes=granted,
             secret_hash=client_secret.fingerprint(secret),
             created_at=self.clock(),
+            service=service,
         )
-        with self.store.write() as tx:
-            tx.clients.add(client)
-            self._audit(tx, context, Action.CLIENT_CREATED, actor, client)
         return client, secret
+
+    def _add(self, tx: Transaction, context: RequestContext, actor: str, client: AdminClient) -> None:
+        tx.clients.add(client)
+        self._audit(tx, context, Action.CLIENT_CREATED, actor, client)
 
     def all(self) -> Sequence[AdminClient]:
         """Every client, revoked ones too, oldest first; raises `DatabaseUnavailable`."""
@@ -70,17 +96,16 @@ class ClientAdmin:
         details = {
             "clientId": client.client_id,
             "name": client.name,
-            "scope": scopes.render(client.scopes),
+            **({"service": client.service} if client.service else {"scope": scopes.render(client.scopes)}),
         }
         self.auditor.success(tx, context, action, actor, details=details)
 
 
 def _live(tx: Transaction, client_id: str) -> AdminClient:
+    kind = "client of a service" if client_id.startswith(SERVICE_PREFIX) else "admin client"
     client = tx.clients.get(client_id) if client_id.isascii() else None
     if client is None:
-        raise AdminRefused(
-            f"There is no admin client {client_id}; `sentryagent-idp clients list` shows them."
-        )
+        raise AdminRefused(f"There is no {kind} {client_id}; `sentryagent-idp clients list` shows them.")
     if not client.is_live:
-        raise AdminRefused(f"The admin client {client_id} is revoked, which is final; create another one.")
+        raise AdminRefused(f"The {kind} {client_id} is revoked, which is final; create another one.")
     return client

@@ -30,6 +30,7 @@ from sentryagent_idp.domain.trust_policy import (
     effective_ttl,
     granted_scopes,
     is_use_due,
+    permitted_services,
 )
 from sentryagent_idp.errors import (
     AgentNotTrusted,
@@ -39,6 +40,7 @@ from sentryagent_idp.errors import (
     InvalidOidcToken,
     ScopeNotPermitted,
     ServiceError,
+    ServiceNotPermitted,
     TrustPolicyViolation,
 )
 from sentryagent_idp.ports import Clock, NewTokenId, Store, Transaction, VerifyIdToken
@@ -56,10 +58,14 @@ _FEW_POLICIES = 20
 
 
 class ExchangeRequest(msgspec.Struct, frozen=True):
-    """What a run asks for; `expires_in` is in seconds."""
+    """What a run asks for; `expires_in` is in seconds.
+
+    `resource` is the identifier of the service that the token is for (RFC 8707), which needs `agent_id`.
+    """
 
     unverified_token: str
     agent_id: UUID | None = None
+    resource: str | None = None
     scope: tuple[str, ...] | None = None
     expires_in: int | None = None
     dry_run: bool = False
@@ -104,7 +110,7 @@ class Exchange:
         """Exchange the token, or say why not.
 
         Raises `InvalidOidcToken`, `IssuerUnavailable`, `RateLimited`, `IdentityChanged`, `BranchNotPermitted`,
-        `TrustPolicyViolation`, `ScopeNotPermitted`, `DatabaseUnavailable`.
+        `TrustPolicyViolation`, `ServiceNotPermitted`, `ScopeNotPermitted`, `DatabaseUnavailable`.
         """
         identity = self._verify(request, context)
         # Only now: a forged token must not spend the allowance of the repository that it names.
@@ -148,7 +154,8 @@ class Exchange:
 
     def _try(self, identity: WorkflowIdentity, request: ExchangeRequest) -> Grant:
         """Everything up to the decision: nothing is burnt, pinned or issued."""
-        return self._grant(self._decide(self._read(identity, request.agent_id), identity), request)
+        current = self._read(identity, request.agent_id)
+        return self._grant(current, self._decide(current, identity, request), request)
 
     def _by_snapshot(
         self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
@@ -158,14 +165,15 @@ class Exchange:
         `None` if the policy must be pinned first, or something changed once more. What is read refuses.
         """
         held = self.snapshots.held(identity, request.agent_id)
-        decision = held and self._decision(held, identity)
+        decision = held and self._decision(held, identity, request)
         if held is not None and isinstance(decision, Allowed):
             with suppress(ScopeNotPermitted):  # it may be outdated
                 grant = self._kept(held, decision.policy, identity, request, context)
                 if grant:
                     return grant
         current = off_loop(partial(self._read, identity, request.agent_id))
-        grant = self._kept(current, self._decide(current, identity), identity, request, context)
+        policy = self._decide(current, identity, request)
+        grant = self._kept(current, policy, identity, request, context)
         if grant:
             self.snapshots.hold(current)
         return grant
@@ -186,7 +194,7 @@ class Exchange:
     ) -> Grant | None:
         """Issue and keep; `None` if the transaction that keeps it finds something else."""
         keys = self.signing_keys.held
-        grant = self._grant(policy, request)
+        grant = self._grant(snapshot, policy, request)
         if keys is None or not _is_pinned(policy):
             return None
         grant, record = self._issue(keys.active, identity, policy, request, grant, context)
@@ -200,8 +208,8 @@ class Exchange:
         with self.store.write() as tx:
             check_unused(tx, identity)
             snapshot = read_snapshot(tx, identity, request.agent_id)
-            policy = self._decide(snapshot, identity)
-            grant = self._grant(policy, request)
+            policy = self._decide(snapshot, identity, request)
+            grant = self._grant(snapshot, policy, request)
             use_up(tx, identity)
             policy = self._pin(tx, identity, policy, context)
             if is_use_due(policy.last_used_at, self.clock()):
@@ -212,28 +220,37 @@ class Exchange:
         self.snapshots.hold(snapshot)
         return grant
 
-    def _decide(self, snapshot: PolicySnapshot, identity: WorkflowIdentity) -> TrustPolicy:
+    def _decide(
+        self, snapshot: PolicySnapshot, identity: WorkflowIdentity, request: ExchangeRequest
+    ) -> TrustPolicy:
         """The policy that lets the run in; raises the refusal."""
-        decision = self._decision(snapshot, identity)
+        decision = self._decision(snapshot, identity, request)
         if isinstance(decision, Denied):
-            raise off_loop(partial(_refusal, decision, identity, snapshot.agent_id))
+            raise off_loop(partial(_refusal, decision, identity, snapshot.agent_id, self.clock()))
         return decision.policy
 
-    def _decision(self, snapshot: PolicySnapshot, identity: WorkflowIdentity) -> Decision:
-        decide = partial(snapshot.decide, identity, self.clock())
+    def _decision(
+        self, snapshot: PolicySnapshot, identity: WorkflowIdentity, request: ExchangeRequest
+    ) -> Decision:
+        decide = partial(snapshot.decide, identity, self.clock(), request.resource)
         # Each policy may take a tenth of a millisecond, and a repository may have hundreds.
         return decide() if len(snapshot.policies) <= _FEW_POLICIES else off_loop(decide)
 
-    def _grant(self, policy: TrustPolicy, request: ExchangeRequest) -> Grant:
-        scope = granted_scopes(policy, request.scope)
+    def _grant(self, snapshot: PolicySnapshot, policy: TrustPolicy, request: ExchangeRequest) -> Grant:
+        scope = granted_scopes(policy, request.scope, request.resource)
         if isinstance(scope, ScopeRefused):
             raise ScopeNotPermitted(scope.asked, scope.permitted)
         return Grant(
             policy_id=policy.id,
             scope=scope,
             issued_at=int(self.clock().timestamp()),
-            expires_in=effective_ttl(policy, request.expires_in, self.token_ttl),
+            expires_in=effective_ttl(policy, request.expires_in, self._ceiling(snapshot, request.resource)),
         )
+
+    def _ceiling(self, snapshot: PolicySnapshot, resource: str | None) -> int:
+        """The longest lifetime of any token for the service, or for our own API."""
+        limit = None if resource is None else snapshot.service_ttls.get(resource)
+        return self.token_ttl if limit is None else min(limit, self.token_ttl)
 
     def _pin(
         self, tx: Transaction, identity: WorkflowIdentity, policy: TrustPolicy, context: RequestContext
@@ -284,7 +301,7 @@ class Exchange:
         claims = AccessTokenClaims(
             iss=self.issuer,
             sub=subject,
-            aud=self.token_audience,
+            aud=request.resource or self.token_audience,
             client_id=subject,
             scope=scopes.render(grant.scope),
             iat=grant.issued_at,
@@ -303,6 +320,7 @@ class Exchange:
             repository=identity.repository,
             details={
                 **_audited(identity),
+                "audience": claims.aud,
                 "issuedJti": claims.jti,
                 "scope": claims.scope,
                 "expiresIn": grant.expires_in,
@@ -321,6 +339,7 @@ class Exchange:
             **_audited(identity),
             "message": refusal.message,
             "dryRun": request.dry_run,
+            **({} if request.resource is None else {"resource": request.resource}),
             **refusal.audit_details(),
         }
         self.refusals.note(identity, request.agent_id, refusal, context, details)
@@ -330,13 +349,18 @@ def _is_pinned(policy: TrustPolicy) -> bool:
     return bool(policy.repository_id and policy.repository_owner_id)
 
 
-def _refusal(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> ServiceError:
+def _refusal(
+    denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None, now: datetime
+) -> ServiceError:
     message = explanation.message(denied, identity, agent_id)
     match denied.reason:
         case DenialReason.REF_TYPE_MISSING:
             return InvalidOidcToken("missing_claim", message)
         case DenialReason.IDENTITY_CHANGED:
             refusal: ExchangeRefused = IdentityChanged(message)
+        case DenialReason.SERVICE_NOT_PERMITTED:
+            permitted = permitted_services(denied.evaluations, agent_id, now)
+            refusal = ServiceNotPermitted(message, {"permitted": list(permitted)})
         case DenialReason.BRANCH_NOT_PERMITTED:
             refusal = BranchNotPermitted(message, explanation.explain(denied, identity, agent_id))
         case DenialReason.TRUST_POLICY_VIOLATION:

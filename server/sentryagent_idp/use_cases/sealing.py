@@ -1,7 +1,8 @@
-"""The audit that proves itself: records are sealed after their commit, and the chain is checked and exported.
+"""The audit that proves itself: records are sealed, and the chain is checked and exported.
 
-A seal is not part of the transaction that writes a record: a chain head in there would let only one exchange at a time
-commit in all replicas. One sealer at a time works, in batches; one that is killed leaves its last batch undone.
+SQLite has one writer at a time, which seals a record in the transaction that writes it. On PostgreSQL a chain head in
+there would let only one exchange at a time commit in all replicas, so a sealer follows: one at a time, in batches; one
+that is killed leaves its last batch undone. On SQLite it is left with what an earlier version wrote.
 """
 
 import time

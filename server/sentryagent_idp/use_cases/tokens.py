@@ -13,7 +13,7 @@ from sentryagent_idp.domain.audit import Action, RequestContext
 from sentryagent_idp.domain.caller import Caller
 from sentryagent_idp.domain.client import AuthenticatedClient
 from sentryagent_idp.domain.records import Positive
-from sentryagent_idp.errors import Forbidden, ScopeNotPermitted, Unauthorized
+from sentryagent_idp.errors import Forbidden, ScopeNotPermitted, Unauthorized, UnauthorizedClient
 from sentryagent_idp.ports import Clock, NewTokenId, Store, Transaction
 from sentryagent_idp.tokens import access_token
 from sentryagent_idp.tokens.access_token import AccessTokenClaims
@@ -67,11 +67,15 @@ class TokenService:
     token_audience: str
     token_ttl: int
 
-    def introspect(self, unverified_token: str) -> Active | Inactive:
-        """What RFC 7662 says about the token: inactive where it is revoked, expired, unknown, or its agent or client is not active."""
+    def introspect(self, reader: Caller | AuthenticatedClient, unverified_token: str) -> Active | Inactive:
+        """What RFC 7662 says about the token to `reader`.
+
+        Inactive where it is revoked, expired, unknown, its agent or client is not active, or it is not for `reader`: a
+        service that looked at `active` alone would else take a token for another one (RFC 7662, 4).
+        """
         with self.store.read() as tx:
             caller = self._known(tx, unverified_token)
-            if caller is None or revocation_reason(tx, caller):
+            if caller is None or not self._is_for(tx, reader, caller) or revocation_reason(tx, caller):
                 return {"active": False}
         active: Active = {
             "active": True,
@@ -80,7 +84,7 @@ class TokenService:
             "sub": caller.subject,
             "token_type": "Bearer",
             "iss": self.issuer,
-            "aud": self.token_audience,
+            "aud": caller.audience,
             "iat": caller.iat,
             "exp": caller.exp,
             "jti": caller.jti,
@@ -88,6 +92,15 @@ class TokenService:
         if caller.provenance:
             active["provenance"] = dict(caller.provenance)
         return active
+
+    def _is_for(self, tx: Transaction, reader: Caller | AuthenticatedClient, caller: Caller) -> bool:
+        """Whether `reader` may see the token: a service's client those for its service, an admin all."""
+        if isinstance(reader, Caller) and caller.audience == self.token_audience:
+            return True
+        if isinstance(reader, Caller) and not reader.is_admin:
+            return False
+        seen = caller.audience if isinstance(reader, Caller) else reader.service or ""
+        return any(service.accepts(caller.audience, caller.iat) for service in tx.services.named([seen]))
 
     def revoke_own(self, unverified_token: str, context: RequestContext) -> None:
         """Revoke a token that its own bearer gives back; one that does not count any more is left as it is."""
@@ -97,6 +110,10 @@ class TokenService:
         self, client: AuthenticatedClient, unverified_token: str, context: RequestContext
     ) -> None:
         """Revoke a token as the client that it was issued to, which proved its secret; raises as `revoke`."""
+        if client.service is not None:
+            raise Forbidden(
+                "A service's client only introspects tokens; revoke a token with itself as the Bearer, or as an admin."
+            )
         self._revoke(
             unverified_token, client.client_id, context, lambda caller: caller.subject == client.client_id
         )
@@ -117,8 +134,12 @@ class TokenService:
     ) -> ClientToken:
         """A token for a client that proved its secret: with all its scopes, or the requested ones.
 
-        Raises `ScopeNotPermitted`, `DatabaseUnavailable`.
+        Raises `UnauthorizedClient` for the client of a service, `ScopeNotPermitted`, `DatabaseUnavailable`.
         """
+        if client.service is not None:
+            raise UnauthorizedClient(
+                "A service's client only introspects tokens; get tokens with an agent's or an admin client's secret."
+            )
         requested = wanted or client.scopes
         excess = [scope for scope in requested if not scopes.satisfies(client.scopes, scope)]
         if excess:
@@ -163,7 +184,7 @@ class TokenService:
 
     def _known(self, tx: Transaction, unverified_token: str) -> Caller | None:
         try:
-            return self.authentication.verify(tx, unverified_token)
+            return self.authentication.verify_for_any(tx, unverified_token)
         except Unauthorized:
             return None
 

@@ -13,10 +13,22 @@ from sentryagent_idp.domain.caller import Caller
 from sentryagent_idp.domain.conditions import Conditions, json_name
 from sentryagent_idp.domain.identity import repository_key
 from sentryagent_idp.domain.records import Page, changes, policy_record
-from sentryagent_idp.domain.scopes import AGENTS_WRITE, FREELY_GRANTED, ONLY_ADMINS_GRANT
+from sentryagent_idp.domain.scopes import (
+    AGENTS_WRITE,
+    FREELY_GRANTED,
+    ONLY_ADMINS_GRANT,
+    POLICIES_WRITE,
+    SERVICES_WRITE,
+)
+from sentryagent_idp.domain.service import Service, ServiceGrant, grant_problem
 from sentryagent_idp.domain.trust_policy import PolicyFilter, TrustPolicy
 from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 from sentryagent_idp.use_cases.audit import Auditor
+
+_WHY_ADMINS = {
+    POLICIES_WRITE: "its holder can become every agent",
+    SERVICES_WRITE: "its holder decides what the scopes of services are",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +51,18 @@ class PolicyDraft:
     enabled: bool
     expires_at: datetime | None
     description: str | None
+    grants: tuple[ServiceGrant, ...] = ()
     nulls: frozenset[str] = frozenset()
 
     @property
     def content(self) -> dict[str, Any]:
         """The fields of the policy."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "nulls"}
+
+    @property
+    def services(self) -> list[str]:
+        """The identifiers of the services that it grants."""
+        return [grant.service for grant in self.grants]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +78,15 @@ class PolicyAdmin:
     def create(self, caller: Caller, draft: PolicyDraft, context: RequestContext) -> TrustPolicy:
         """Store a new policy.
 
-        Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`, `TrustPolicyAlreadyExists`.
+        Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`, `ValidationFailed` for a service or scope that does
+        not exist, `TrustPolicyAlreadyExists`.
         """
         _check_rights(caller, draft)
         now = self.clock()
         with self.store.write() as tx:
+            services = tx.services.named(draft.services)
             _check_agent(tx, draft.agent_id)
+            _check_grants(draft, services)
             policy = TrustPolicy(
                 id=self.new_id(),
                 issuer=self.github_issuer,
@@ -106,9 +127,11 @@ class PolicyAdmin:
         """
         _check_rights(caller, draft)
         with self.store.write() as tx:
+            services = tx.services.named(draft.services)
             before = _existing(tx, policy_id, expected_versions)
             _check_origin(before, draft)
             _check_agent(tx, draft.agent_id)
+            _check_grants(draft, services)
             after = replace(
                 before,
                 issuer=self.github_issuer,
@@ -216,13 +239,22 @@ def _existing(
     return policy
 
 
+def _check_grants(draft: PolicyDraft, services: Sequence[Service]) -> None:
+    problem = grant_problem(draft.grants, services)
+    if problem:
+        raise errors.ValidationFailed(*problem)
+
+
 def _check_rights(caller: Caller, draft: PolicyDraft) -> None:
-    """Nobody gives away what they do not hold: a policy is a way to get a token (federation-security R-ADM-1)."""
+    """Nobody gives away what they do not hold: a policy is a way to get a token (federation-security R-ADM-1).
+
+    What it grants at services is not ours to hold: `policies:write` means to decide about that, too.
+    """
     for scope in draft.scopes:
         if scope not in FREELY_GRANTED and not caller.holds(scope):
             raise _needs(scope, f"A policy can give {scope} only if its author holds it.")
         if scope in ONLY_ADMINS_GRANT and not caller.is_admin:
-            raise _needs(scope, f"Only an admin can give {scope}: who holds it can become every agent.")
+            raise _needs(scope, f"Only an admin can give {scope}: {_WHY_ADMINS[scope]}.")
     # Whatever its `scopes` are: a bootstrap token registers, changes and decommissions agents.
     if draft.agent_id is None and not caller.holds(AGENTS_WRITE):
         raise _needs(

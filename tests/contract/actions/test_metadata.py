@@ -6,6 +6,7 @@ A search that finds nothing would pass silently: every one here asserts that it 
 import re
 import shutil
 import sys
+import tomllib
 from collections.abc import Mapping
 
 import pytest
@@ -13,6 +14,7 @@ import yaml
 
 from kit.processes import ROOT, output_of
 from sentryagent_actions import __main__ as entry
+from sentryagent_actions import command_line
 from sentryagent_actions.errors import MANUALS
 from sentryagent_actions.inputs import IssueTokenInputs, OneStepInputs, RegisterAgentInputs
 
@@ -143,17 +145,62 @@ def test_action_runs_in_the_one_image(action):
     assert data["branding"].keys() == {"icon", "color"}
 
 
-MADE = ("action.yml", "docs/one-step-action.md")
+WITHOUT_DOCKER = ("issue-token", "register-agent")
+
+
+def host(path):
+    return yaml.safe_load((ROOT / path / "action.yml").read_text())
+
+
+@pytest.mark.parametrize("action", WITHOUT_DOCKER)
+def test_action_without_docker_has_the_same_inputs_and_outputs(action):
+    """Names, defaults and what is required are those of the action in Docker, and each output is handed on."""
+    docker, without = metadata(action), host(f"{action}/host")
+    for name, declared in docker["inputs"].items():
+        own = without["inputs"][name]
+        assert {**own, "description": ""} == {**declared, "description": ""}, name
+    assert without["inputs"].keys() == docker["inputs"].keys()
+    values = {name: output["value"] for name, output in without["outputs"].items()}
+    assert values == {name: f"${{{{ steps.action.outputs.{name} }}}}" for name in docker["outputs"]}
+
+
+@pytest.mark.parametrize("folder", ["issue-token/host", "register-agent/host", "issue-token/host/revoke"])
+def test_action_without_docker_runs_this_version_and_nothing_of_the_workspace(folder):
+    """Pipx runs what a checked-out `__pypackages__` has under the program's name, so it is not started there."""
+    [step] = host(folder)["runs"]["steps"]
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert step["run"].startswith(f"pipx run --spec sentryagent-actions=={version} sentryagent-actions ")
+    assert step["working-directory"] == "${{ runner.temp }}"
+    assert "${{" not in step["run"]
+
+
+@every_action
+def test_options_of_the_command_are_the_inputs_of_the_action(action):
+    """Every input is an option, and no other is."""
+    assert set(command_line.INPUTS[action]) == set(metadata(action)["inputs"])
+    assert command_line.INPUTS.keys() == entry._ACTIONS.keys()
+
+
+MADE = (
+    "action.yml",
+    "docs/one-step-action.md",
+    *(
+        f"{folder}/action.yml"
+        for folder in ("issue-token/host", "register-agent/host", "issue-token/host/revoke")
+    ),
+)
 
 
 @pytest.fixture
 def checkout(tmp_path):
     """What `make one-step` reads, and what it writes without the parts that it makes."""
     sources = [f"{folder}/{name}" for folder in MANUALS for name in ("action.yml", "README.md")]
-    for name in ("release/one_step.py", *sources, *MADE):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in ("release/one_step.py", "release/host_actions.py", "pyproject.toml", *sources, *MADE):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
-    (tmp_path / "action.yml").unlink()
+    for name in MADE:
+        if name.endswith("action.yml"):
+            (tmp_path / name).unlink()
     manual = tmp_path / "docs" / "one-step-action.md"
     manual.write_text(re.sub(r"^\| `.*\n", "", manual.read_text(), flags=re.MULTILINE))
     return tmp_path
@@ -168,7 +215,8 @@ def insert(path, text, before):
 
 def test_the_one_step_action_is_what_make_one_step_writes(checkout):
     """What is committed follows from the other two actions: run `make one-step` if this fails."""
-    output_of(sys.executable, "-B", checkout / "release" / "one_step.py")
+    for script in ("one_step.py", "host_actions.py"):
+        output_of(sys.executable, "-B", checkout / "release" / script)
 
     for name in MADE:
         assert (checkout / name).read_text() == (ROOT / name).read_text(), name
@@ -215,9 +263,10 @@ def examples():
 
 
 def action_of(step):
-    """Return the action that a step uses, or None."""
+    """Return the action that a step uses, in Docker or without, or None."""
     owner, _, rest = step.get("uses", "").partition("/")
-    return rest.partition("@")[0] if owner == "sentryagent" else None
+    name = rest.partition("@")[0].removesuffix("/host")
+    return name if owner == "sentryagent" and name in FOLDERS else None
 
 
 def test_examples_give_inputs_that_exist_and_all_that_are_required():
@@ -232,7 +281,9 @@ def test_examples_give_inputs_that_exist_and_all_that_are_required():
                 path,
                 step,
             )
-    assert shown == {f"sentryagent/{action}@v1" for action in FOLDERS}
+    assert shown == {f"sentryagent/{action}@v1" for action in FOLDERS} | {
+        f"sentryagent/{action}/host@v1" for action in WITHOUT_DOCKER
+    }
 
 
 def test_examples_read_outputs_that_exist():

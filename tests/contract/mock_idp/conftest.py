@@ -1,15 +1,20 @@
 """A running mock for each test, and its command line in this process."""
 
+import shutil
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+from kit.processes import output_of, run
+from mock_idp.cli import job_options
 from mock_idp.cli.main import main
 from mock_idp.http.tls import make_certificate
 from mock_idp.server import MockIdp
 from mock_idp.signing_keys import make_ring
+
+NPM_PACKAGES = ("@actions/core", "jose", "openid-client")
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +36,34 @@ def certificate(tmp_path_factory):
     return make_certificate(["token.actions.githubusercontent.com"], tmp_path_factory.mktemp("tls"))
 
 
+@pytest.fixture(scope="session")
+def npm_packages(tmp_path_factory):
+    """A folder with clients of other people, installed from the machine's registry."""
+    folder = tmp_path_factory.mktemp("node")
+    if shutil.which("npm") is None:
+        pytest.skip("node: no npm on PATH")
+    quiet = ("--no-save", "--silent", "--no-audit", "--no-fund", "--ignore-scripts")
+    done = run("npm", "install", *quiet, *NPM_PACKAGES, cwd=folder, timeout=120)
+    if done.returncode:
+        pytest.skip(f"node: npm cannot install {', '.join(NPM_PACKAGES)}: {done.stderr.strip()[-200:]}")
+    return folder
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout of acme/rocket at its first commit, and git in it."""
+    folder = tmp_path / "checkout"
+    config = ("-c", "user.name=mona", "-c", "user.email=mona@example.com")
+    output_of("git", "init", "-q", "-b", "trunk", folder)
+
+    def git(*words):
+        return output_of("git", "-C", folder, *config, *words).strip()
+
+    git("remote", "add", "origin", "https://mona:secret@github.com/acme/rocket.git")
+    git("commit", "-q", "--allow-empty", "-m", "first")
+    return folder, git
+
+
 @pytest.fixture
 def sample_action():
     """An action folder with a Dockerfile, a main stage and a post stage."""
@@ -38,8 +71,12 @@ def sample_action():
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(monkeypatch, capsys, tmp_path_factory):
     """Run `mock-idp` with words; exit code, stdout and stderr. Its signal handlers end with the test."""
+    # `env` leaves its folder behind.
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("temporary")))
+    # A mock that is not there is not waited for.
+    monkeypatch.setattr(job_options, "PATIENCE_SECONDS", 0)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def command(*words, **environment):

@@ -7,13 +7,14 @@ import httpx
 import jwt
 import pytest
 
-from mock_idp.client import MockClient, MockUnavailableError, RefusedError
+from mock_idp.client import MockClient, MockUnavailableError
 from mock_idp.job import Job
 from mock_idp.request_log import RequestLog
 from mock_idp.server import MockIdp
 from mock_idp.strict_fields import InvalidFieldError
 
 AUDIENCE = "https://id.example.com"
+TIMES = ("iat", "nbf", "exp")
 
 
 @pytest.fixture(params=["in process", "over HTTP"])
@@ -40,7 +41,7 @@ def test_both_forms_have_the_same_verbs():
     """Whatever a test does in process, it can do against a container."""
     verbs = {
         kind: {
-            name: inspect.signature(verb)
+            name: inspect.signature(verb).parameters
             for name, verb in inspect.getmembers(kind, inspect.isfunction)
             if not name.startswith("_") and name not in {"serve_forever", "start_job", "token"}
         }
@@ -51,6 +52,7 @@ def test_both_forms_have_the_same_verbs():
     assert verbs[MockIdp].keys() > {
         "mint",
         "job",
+        "add_issuer",
         "rotate",
         "retire",
         "freeze",
@@ -68,8 +70,8 @@ def test_tokens_are_minted_with_all_options(mock):
     token = mock.mint(
         job=Job(repository="octo-org/other", immutable_sub=True),
         audience=AUDIENCE,
+        claims={"actor": None},
         header={"x": 1},
-        actor=None,
     )
 
     claims = _payload(token)
@@ -77,6 +79,162 @@ def test_tokens_are_minted_with_all_options(mock):
     assert (claims["aud"], claims["iss"], "actor" in claims) == (AUDIENCE, mock.issuer, False)
     assert jwt.get_unverified_header(token)["x"] == 1
     assert mock.mint(fault="alg-none").endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("given", "claims"),
+    [
+        ({"environment": "production"}, {"sub": "repo:octo-org/hello-agent:environment:production"}),
+        (
+            {"ref": "refs/heads/evil"},
+            {
+                "sub": "repo:octo-org/hello-agent:ref:refs/heads/evil",
+                "workflow_ref": "octo-org/hello-agent/.github/workflows/ci.yml@refs/heads/evil",
+            },
+        ),
+        (
+            {"event": "pull_request"},
+            {"sub": "repo:octo-org/hello-agent:pull_request", "ref": "refs/pull/1/merge"},
+        ),
+        ({"repository": "a/b"}, {"sub": "repo:a/b:ref:refs/heads/main", "repository_owner": "a"}),
+        # A mapping, also with the names of JSON, and options on top of it.
+        ({"job": {"environment": "e", "runId": "7"}}, {"environment": "e", "run_id": "7"}),
+        ({"job": {"run_id": "7"}, "run_attempt": "2"}, {"run_id": "7", "run_attempt": "2"}),
+        (
+            {"job": {"include_claim_keys": ("repo", "ref")}},
+            {"sub": "repo:octo-org/hello-agent:ref:refs/heads/main"},
+        ),
+        # Raw overrides change their claim and no other.
+        ({"claims": {"ref": "x"}}, {"ref": "x", "sub": "repo:octo-org/hello-agent:ref:refs/heads/main"}),
+    ],
+)
+def test_options_of_a_job_make_the_token_that_github_would_issue(mock, given, claims):
+    """What follows from an option follows, in `mint` and in `job` alike."""
+    assert claims.items() <= _payload(mock.mint(**given)).items()
+    if "claims" not in given:
+        assert claims.items() <= _payload(_fetch(mock.job(**given)).json()["value"]).items()
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda mock: mock.mint(fault="exipred"), "`fault` must be one of .*; the nearest is expired"),
+        (
+            lambda mock: mock.mint(enviroment="x"),
+            "`enviroment` is an unknown field.*; the nearest is environment",
+        ),
+        (lambda mock: mock.mint(event_name="push"), "`event_name` is a claim, not an option of a job"),
+        (lambda mock: mock.mint(sub="x"), "`sub` is a claim, not an option of a job"),
+        (
+            lambda mock: mock.mint(event="pull_reqest"),
+            "`event` must be the name of an event .*; the nearest is pull_request",
+        ),
+        (lambda mock: mock.mint(environment=3), "`environment` must be a string"),
+        (lambda mock: mock.mint(job={"colour": 1}), "`colour` is an unknown field"),
+        (lambda mock: mock.mint(job=Job(), ref="x"), "`job` is a Job already"),
+        (lambda mock: mock.job(enviroment="x"), "the nearest is environment"),
+        (lambda mock: mock.job(event="psuh"), "the nearest is push"),
+        (lambda mock: mock.freeze("x"), "`freeze` must be a number"),
+        (lambda mock: mock.travel(float("nan")), "`travel` must be a number"),
+        (lambda mock: mock.skew(True), "`offset` must be a number"),
+        (
+            lambda mock: mock.plan_fault("jwk", status=503),
+            "`endpoint` must be one of .*; the nearest is jwks",
+        ),
+        (lambda mock: mock.asked("jwk"), "`endpoint` must be one of .*; the nearest is jwks"),
+        (lambda mock: mock.asked("tokens"), "`endpoint` must be one of .*; the nearest is token"),
+        (
+            lambda mock: mock.minted(audiense="x"),
+            "`audiense` is not logged for token.*; the nearest is audience",
+        ),
+        (lambda mock: mock.minted(run_id=7), "`run_id` must be a string"),
+        (lambda mock: mock.minted(iat="7"), "`iat` must be an integer"),
+        # A claim belongs to a token: no fetch of the key set has one.
+        (lambda mock: mock.asked("jwks", environment="x"), "`environment` is not logged for jwks"),
+    ],
+)
+def test_a_misspelt_word_raises_and_never_passes(mock, ask, message):
+    """A test of a refusal must not become one of an acceptance, and `.never()` must be able to fail."""
+    with pytest.raises(InvalidFieldError, match=message):
+        ask(mock)
+    assert _payload(mock.mint())["iat"] == pytest.approx(time.time(), abs=60)
+
+
+def test_the_log_has_the_claims_of_each_token_that_a_job_was_given(mock):
+    """Asserted by any claim; what was refused or minted by hand is not among them."""
+    job = mock.job(environment="production", repository_properties={"team": "blue"})
+    assert _fetch(job).status_code == 200
+    assert _fetch(mock.job(environment="staging"), "https://github.com/other").status_code == 400
+    mock.mint(environment="canary")
+
+    entry = mock.minted(environment="production").once()
+    token = _payload(_fetch(job).json()["value"])
+    assert entry["claims"] == {
+        **token,
+        "jti": entry["claims"]["jti"],
+        **{n: entry["claims"][n] for n in TIMES},
+    }
+    assert mock.minted(
+        sub="repo:octo-org/hello-agent:environment:production", repo_property_team="blue"
+    ).times(2)
+    assert mock.minted(kid=entry["kid"], environment="production", run_attempt="1").times(2)
+    for nothing in ({"environment": "staging"}, {"environment": "canary"}, {"environment": None}):
+        mock.minted(**nothing).never()
+
+
+def test_a_forged_claim_is_logged_as_it_was_minted(mock):
+    """The log says what the token says, not what the job would have said."""
+    mock.plan_fault("token", fault="wrong-audience", times=1)
+    value = _fetch(mock.job()).json()["value"]
+
+    [entry] = mock.asked("token")
+    assert entry["claims"]["aud"] == _payload(value)["aud"] != AUDIENCE
+
+
+def test_one_server_has_several_issuers_that_share_nothing(mock):
+    """Keys, clock, faults, jobs and log of each are its own; tokens of one are unknown to the other."""
+    other = mock.add_issuer("/my-enterprise")
+    other.freeze(1_790_000_000)
+    other.plan_fault("jwks", status=503, times=1)
+    job = other.job(environment="production")
+
+    claims = _payload(_fetch(job).json()["value"])
+    document = httpx.get(f"{other.url}/.well-known/openid-configuration").json()
+    assert (claims["iss"], claims["iat"], claims["enterprise"]) == (
+        other.issuer,
+        1_790_000_000,
+        "my-enterprise",
+    )
+    assert document["issuer"] == other.issuer == f"{mock.url}/my-enterprise"
+    assert [httpx.get(document["jwks_uri"]).status_code for _ in range(2)] == [503, 200]
+    assert not set(_kids(mock)) & set(_kids(other))
+    assert (mock.jwks_fetches, len(mock.minted()), len(other.minted())) == (1, 0, 1)
+    assert "enterprise" not in _payload(mock.mint())
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    ["https://ghe.example.com/my-enterprise", "", "https://octocorp.ghe.com", "/_mock/x", "octo", "/x/"],
+)
+def test_a_further_issuer_needs_a_path_of_its_own(mock, issuer):
+    """The path is what tells one issuer of a server from another."""
+    mock.add_issuer("/my-enterprise")
+
+    with pytest.raises(InvalidFieldError, match="`issuer` "):
+        mock.add_issuer(issuer)
+
+
+def test_restoring_the_mock_restores_its_other_issuers(mock):
+    """A test finds none of what another one did to an issuer that both have added."""
+    other = mock.add_issuer("/my-enterprise")
+    first = _kids(other)
+    other.rotate(keep_old=False)
+    other.freeze(1)
+    mock.restore()
+
+    again = mock.add_issuer("/my-enterprise")
+    assert (again.url, _kids(again)) == (other.url, first)
+    assert _payload(again.mint())["iat"] > 1
 
 
 def test_what_clients_asked_for_can_be_asserted(mock):
@@ -142,7 +300,7 @@ def test_faults_are_planned_and_cleared(mock):
     mock.plan_fault("jwks", status=500)
     mock.clear_faults()
     assert httpx.get(url).status_code == 200
-    with pytest.raises((RefusedError, InvalidFieldError), match="fault"):
+    with pytest.raises(InvalidFieldError, match="fault"):
         mock.plan_fault("jwks", fault="no-such-fault")
 
 

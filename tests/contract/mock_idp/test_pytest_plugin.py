@@ -11,10 +11,14 @@ import pytest
 from mock_idp import pytest_plugin
 
 USER_TESTS = """
+import json
 import os
 import urllib.request
+from pathlib import Path
 
 import pytest
+from mock_idp import InvalidFieldError
+from mock_idp.pytest_plugin import GithubOidcEnv
 
 seen = []
 
@@ -34,6 +38,14 @@ def test_a_job_asks_for_a_token(mock_idp, github_oidc_env):
     assert "GITHUB_HEAD_SHA_OF_ANOTHER_JOB" not in os.environ
     assert ask(os.environ, "x") == 200
     assert mock_idp.minted(audience="x").once()["repository"] == "acme/bot"
+    assert os.listdir(os.environ["GITHUB_WORKSPACE"]) == []
+    for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
+        assert Path(os.environ[name]).read_text() == ""
+    event = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_text())
+    assert event["repository"]["full_name"] == "acme/bot"
+    assert os.environ["GITHUB_ACTION"] and os.path.isdir(os.environ["RUNNER_TEMP"])
+    with pytest.raises(InvalidFieldError):
+        github_oidc_env(enviroment="production")
     mock_idp.rotate()
     mock_idp.freeze(1)
     mock_idp.plan_fault("jwks", status=503)

@@ -168,7 +168,7 @@ def test_a_workflow_file_is_sent_to_act(command, idp, tmp_path):
     code, out, err = command("run", file, "--url", idp.url)
 
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert f"run a workflow with act: act -W {file} $(mock-idp env --format act)" in err
+    assert f"run a workflow with act: mock-idp act -- -W {file}\n" in err
     assert idp.state.jobs() == []
 
 

@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+from importlib.metadata import version
 from urllib.parse import quote
 
 import httpx
@@ -10,7 +11,10 @@ import jwt
 import pytest
 
 import mock_idp
+from mock_idp.client import MockClient
+from mock_idp.job import Job
 from mock_idp.server import MockIdp
+from mock_idp.strict_fields import InvalidFieldError
 
 AUDIENCE = "https://id.example.com"
 
@@ -147,7 +151,13 @@ def test_the_discovery_document_is_plain_json(idp):
 
 
 def test_the_package_itself_has_the_class():
-    """`from mock_idp import MockIdp`, and nothing else by a wrong name."""
+    """`from mock_idp import MockIdp` and what else tests need, and nothing by a wrong name."""
     assert mock_idp.MockIdp is MockIdp
+    assert (mock_idp.MockClient, mock_idp.Job, mock_idp.InvalidFieldError) == (
+        MockClient,
+        Job,
+        InvalidFieldError,
+    )
+    assert mock_idp.__version__ == version("sentryagent-mock-idp")
     with pytest.raises(AttributeError, match="has no attribute 'MockIdb'"):
         _ = mock_idp.MockIdb

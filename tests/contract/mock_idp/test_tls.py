@@ -14,6 +14,7 @@ import jwt
 import pytest
 from cryptography import x509
 
+from mock_idp.client import MockClient, MockUnavailableError
 from mock_idp.http.tls import CA_FILE_NAME, make_certificate, recipe
 from mock_idp.server import MockIdp
 
@@ -52,6 +53,17 @@ def test_a_stranger_trusts_nothing_of_it(ring, certificate):
         pytest.raises(httpx.ConnectError, match="CERTIFICATE"),
     ):
         httpx.get(idp.url, trust_env=False)
+
+
+def test_the_command_line_tells_that_it_does_not_trust_the_mock(ring, certificate):
+    """It does answer; the remedy is the file of the authority."""
+    with (
+        MockIdp(ring=ring, tls=certificate.context) as idp,
+        pytest.raises(
+            MockUnavailableError, match=r"certificate of https://\S+ is not trusted .* in SSL_CERT_FILE"
+        ),
+    ):
+        MockClient(idp.url).reset()
 
 
 def test_githubs_own_issuer_can_be_played(ring, certificate, trusted):

@@ -80,7 +80,7 @@ def marked_layers():
     """The heavier layers for which a test exists."""
     tests = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
     layers = {
-        layer for text in tests for layer in re.findall(r"\bmark\.(docker|postgres|node|browser)\b", text)
+        layer for text in tests for layer in re.findall(r"\bmark\.(docker|postgres|node|browser|ops)\b", text)
     }
     assert layers
     return layers

@@ -3,8 +3,11 @@
 The policy of each row is the one that its author took for safe; the claims are what the attacker's run has.
 """
 
+import json
+
 import pytest
 
+from kit.processes import ROOT
 from sentryagent_idp.domain.used_token import UsedToken
 
 MAIN = {"branch": "main"}
@@ -145,6 +148,26 @@ def test_an_issuer_of_its_own_has_no_policies(target):
     assert (refused.status_code, refused.json["code"]) == (403, VIOLATION)
     assert refused.json["details"]["nearestPolicies"] == []
     assert target.exchange(token).json["details"]["reason"] == "wrong_issuer"
+
+
+@pytest.mark.parametrize(("trusted", "other"), [(0, 1), (1, 0)])
+def test_the_twin_of_an_environment_is_refused(trusted, other, target):
+    """GitHub issues one `sub` to `Production:V1` and to `Production%3AV1`; these tokens are real (X1-mockclaims)."""
+    tokens = json.loads((ROOT / "tests" / "vectors" / "github_tokens.json").read_text())["tokens"]
+    twins = [token["claims"] for token in tokens if token["environment"]]
+    of_the_request = {"aud", "iss", "jti", "iat", "nbf", "exp"}
+    means, twin = (
+        {name: it[name] for name in it.keys() - of_the_request} for it in (twins[trusted], twins[other])
+    )
+    target.policy(
+        repository=means["repository"], environment=means["environment"], events=["workflow_dispatch"]
+    )
+
+    refused = target.exchange(target.github_token(**twin))
+
+    assert twin["sub"] == means["sub"]
+    assert (refused.status_code, refused.json["code"]) == (403, VIOLATION)
+    assert target.exchange(target.github_token(**means)).status_code == 200
 
 
 def test_a_stolen_token_is_worth_one_exchange(target):

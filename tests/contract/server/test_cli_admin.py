@@ -11,6 +11,8 @@ from sqlalchemy import text
 from kit import cli, records
 from kit.cli import assert_fails
 from kit.processes import BIN, clean_environment
+from kit.provider import NOW
+from kit.records import keep, service
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.audit import AuditTable
 from sentryagent_idp.store.database import Database
@@ -26,6 +28,9 @@ def run(database):
     """Runs a command on it; variables without their prefix."""
     url = f"sqlite:///{database}"
     return lambda *arguments, **variables: cli.run(*arguments, **{"DATABASE_URL": url} | variables)
+
+
+EVERY_SCOPE = "agents:read agents:write tokens:read audit:read policies:read policies:write services:read services:write"
 
 
 def cells(output):
@@ -97,9 +102,57 @@ def test_clients_create(run):
     rows = cells(listed)
     assert [(row["name"], row["status"], row["scope"]) for row in rows] == [
         ("CI bot", "active", "agents:read audit:read"),
-        ("other", "active", "agents:read agents:write tokens:read audit:read policies:read policies:write"),
+        (
+            "other",
+            "active",
+            EVERY_SCOPE,
+        ),
     ]
     assert rows[1]["client_id"] == shown["client_id"]
+
+
+SERVICE = "https://deploy.example.com"
+
+
+@pytest.fixture
+def _service(database):
+    """A service in the database of the commands."""
+    with Database(f"sqlite:///{database}") as store:
+        keep(store, service(NOW, identifier=SERVICE))
+
+
+@pytest.mark.usefixtures("_service")
+def test_clients_create_for_a_service(run):
+    """The client of a service is shown as any other, rotates and ends as any other, and has no scope."""
+    lines = run("clients", "create", "verifier", "--service", SERVICE)
+    as_json = run("clients", "create", "other", "--service", SERVICE, "--json")
+
+    client = r"service-[0-9a-f-]{36}"
+    assert re.fullmatch(rf"client_id={client}\nclient_secret=sk_live_[0-9a-f]{{64}}\n", lines.stdout)
+    made = json.loads(as_json.stdout)["client_id"]
+    rows = cells(run("clients", "list").stdout)
+    assert [(row["name"], row["service"], row["scope"]) for row in rows] == [
+        ("verifier", SERVICE, "-"),
+        ("other", SERVICE, "-"),
+    ]
+    assert run("clients", "rotate", made).stdout.startswith(f"client_id={made}\n")
+    assert run("clients", "revoke", made).stdout == f"revoked {made}\n"
+    assert_fails(run("clients", "rotate", made), "is revoked, which is final")
+
+
+@pytest.mark.usefixtures("_service")
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--service", SERVICE + "/"], "--service: there is no service with this identifier"),
+        (["--service", ""], "--service: there is no service with this identifier"),
+        (["--service", SERVICE, "--scope", "agents:read"], "--service: leave out --scope"),
+    ],
+)
+def test_no_client_for_such_a_service(run, arguments, reason):
+    """One line, and nothing is made."""
+    assert_fails(run("clients", "create", "x", *arguments), reason)
+    assert cells(run("clients", "list").stdout) == []
 
 
 def test_clients_rotate_and_revoke(run):

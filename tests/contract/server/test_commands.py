@@ -146,7 +146,9 @@ def test_admin_token_is_the_token_alone(served):
     """Without options: all scopes, and the lifetime of every token."""
     claims = _claims(_mint(served))
 
-    assert claims["scope"] == "agents:read agents:write tokens:read audit:read policies:read policies:write"
+    assert claims["scope"] == (
+        "agents:read agents:write tokens:read audit:read policies:read policies:write services:read services:write"
+    )
     assert claims["exp"] - claims["iat"] == 3600
     assert (claims["iss"], claims["aud"]) == ("https://idp.example.com", "https://idp.example.com")
 

@@ -15,6 +15,8 @@ INCLUDED_IN = {
     "audit:read": {"audit:read"},
     "policies:read": {"policies:read", "policies:write"},
     "policies:write": {"policies:write"},
+    "services:read": {"services:read", "services:write"},
+    "services:write": {"services:write"},
 }
 """For each scope of the API those that allow what it stands for, written out."""
 

@@ -85,13 +85,13 @@ def test_every_route_is_described():
 
 
 def test_every_refusal_stands_where_it_can_happen():
-    """Each code of the provider is at some operation, but for the two that need none; and no code is invented."""
+    """Each code of the provider is at some operation, but for those of OAuth's shape alone; and no code is invented."""
     codes = {error.code for error in PROBLEMS}
     oauth_errors = {problem.oauth_error for problem in PROBLEMS.values()}
     told = _words(DOCUMENT["paths"])
 
-    assert codes - told == {"NOT_FOUND", "METHOD_NOT_ALLOWED", "INVALID_CLIENT"}
-    assert "invalid_client" in told
+    assert codes - told == {"NOT_FOUND", "METHOD_NOT_ALLOWED", "INVALID_CLIENT", "UNAUTHORIZED_CLIENT"}
+    assert {"invalid_client", "unauthorized_client"} <= told
     assert told <= codes | oauth_errors
 
 
@@ -103,7 +103,8 @@ def test_an_operation_says_what_it_needs(name, provider):
     scope = getattr(provider.app.view_functions[endpoint], "required_scope", None)
 
     assert operation["summary"].endswith(".")
-    assert ([{"bearer": [scope]}] == operation["security"]) == (scope is not None)
+    client = [{"client": []}] if name == "tokens_introspect" else []
+    assert ([{"bearer": [scope]}, *client] == operation["security"]) == (scope is not None)
     named = {it["name"] for it in operation.get("parameters", ()) if it["in"] == "path"}
     assert named == set(re.findall(r"\{(\w+)\}", path))
     assert ("401" in operation["responses"]) == bool(operation["security"]) or name == "exchange_exchange"
@@ -248,7 +249,15 @@ def _good_answers(provider):
     exchanged = ask("exchange_exchange", json={"token": provider.github_token(), "agentId": agent})
     yield from (secret, issued, exchanged)
     yield ask("exchange_exchange", json={"token": provider.github_token(), "agentId": agent, "dryRun": True})
-    yield ask("trust_policies_create", json={"repository": "octo-org/other", "trustRegistered": True})
+    made = ask("services_create", json=DESCRIPTIONS["services.create"].example)
+    at["serviceId"] = made[1].json["serviceId"]
+    yield made
+    yield ask("services_replace", json={"scopes": [{"name": "deploy:production"}]})
+    grants = [{"service": made[1].json["identifier"], "scopes": ["deploy:production"]}]
+    yield ask(
+        "trust_policies_create",
+        json={"repository": "octo-org/other", "trustRegistered": True, "grants": grants},
+    )
     yield ask(
         "trust_policies_replace", json={"repository": "octo-org/hello-agent", "agentId": agent, "maxTtl": 60}
     )

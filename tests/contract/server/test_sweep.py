@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kit.provider import AGENTS, FORM, NOBODY, POLICIES
+from kit.provider import AGENTS, FORM, NOBODY, POLICIES, SERVICES
 from sentryagent_idp.api import models
 
 TEXTS = st.one_of(
@@ -58,6 +58,13 @@ JSON_ENDPOINTS = [
         models.SimulationBody,
         {"claims": {"repository": "octo-org/hello-agent"}},
     ),
+    (
+        "POST",
+        SERVICES,
+        models.NewService,
+        {"identifier": "https://deploy.example.com", "scopes": [{"name": "x"}]},
+    ),
+    ("PUT", f"{SERVICES}/{NOBODY}", models.StoredServiceBody, {"scopes": [{"name": "x"}]}),
     ("POST", AGENTS, models.NewAgent, {"email": "a@b.example"}),
     ("PATCH", f"{AGENTS}/AGENT", models.AgentChanges, {}),
     ("POST", f"{AGENTS}/AGENT/credentials", models.NewCredential, {}),
@@ -69,7 +76,8 @@ FORM_ENDPOINTS = [
     ("/api/v1/token/revoke", ["token", "client_id", "client_secret"]),
 ]
 LISTS = [
-    (POLICIES, ["page", "limit", "provider", "repository", "agentId"]),
+    (POLICIES, ["page", "limit", "provider", "repository", "agentId", "service"]),
+    (SERVICES, ["page", "limit", "identifier"]),
     (AGENTS, ["page", "limit", "owner", "agentType", "status", "email"]),
     (
         "/api/v1/audit",

@@ -40,6 +40,7 @@ def test_created_policy_has_every_field(provider):
         "events": None,
         "scopes": ["agents:read"],
         "maxTtl": None,
+        "grants": [],
         "trustRegistered": False,
         "derivedFrom": None,
         "enabled": True,

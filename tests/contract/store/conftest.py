@@ -88,6 +88,12 @@ def make_policy():
 
 
 @pytest.fixture
+def make_service():
+    """Makes services of different identifiers."""
+    return partial(records.service, NOW)
+
+
+@pytest.fixture
 def make_credential():
     """Makes credentials."""
     return partial(records.credential, NOW)

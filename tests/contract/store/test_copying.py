@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from sentryagent_idp.cli.main import main
 from sentryagent_idp.domain.audit import Action
+from sentryagent_idp.domain.service import ServiceGrant
 from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.store import copying, schema
 from sentryagent_idp.store.database import Database
@@ -17,15 +18,18 @@ from sentryagent_idp.use_cases.sealing import AuditChain, Sealer
 
 
 @pytest.fixture
-def source(migrated_sqlite_url, now, make_agent, make_policy, make_credential, make_record):
+def source(migrated_sqlite_url, now, make_agent, make_policy, make_service, make_credential, make_record):
     """A SQLite database with rows in every table; the derived policy stands before its origin in the file."""
     with Database(migrated_sqlite_url) as store:
         ensure_signing_key(store, "ES256", (), lambda: now)
-        agent, origin = make_agent(), make_policy()
+        agent, service = make_agent(), make_service()
+        grants = (ServiceGrant(service.identifier, ("deploy",)),)
+        origin = make_policy(trust_registered=True, grants=grants)
         derived = make_policy(agent_id=agent.agent_id, derived_from=origin.id, repository="octo/other")
         with store.write() as tx:
             tx.settings.put("provider", {"public_url": "https://idp.example.com", "ünïcode": [1, None]})
             tx.agents.add(agent)
+            tx.services.add(service)
             tx.policies.add(origin)
             tx.policies.add(derived)
             tx.credentials.add(make_credential(agent.agent_id))

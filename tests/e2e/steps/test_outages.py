@@ -112,3 +112,15 @@ def test_the_words_of_a_hostile_provider_are_no_commands(stranger, run_action):
     assert run.exit_code == 1
     assert "access-token" not in run.outputs
     assert run.only_annotation()["title"] == "SentryAgent: TRUST_POLICY_VIOLATION"
+
+
+def test_a_name_that_does_not_exist_is_told_from_an_outage(run_action):
+    """`skip` passes, says that it does, and what is wrong with the name; it does not try for a minute."""
+    inputs = {"api-url": "https://idp.invalid", "agent-id": AGENT, "on-unavailable": "skip"}
+
+    run = run_action("issue-token", inputs)
+
+    message = run.only_annotation()["message"]
+    assert (run.exit_code, run.outputs["authenticated"]) == (0, "false")
+    assert "The step passes without a token (`on-unavailable: skip`)" in message
+    assert len([line for line in run.log.splitlines() if line.startswith("Try ")]) <= 3

@@ -36,12 +36,12 @@ def test_another_branch_is_refused_with_what_differs(provider, trusted_agent, ru
 
     assert_refused(run, "BRANCH_NOT_PERMITTED", "403")
     message = run.only_annotation()["message"]
-    assert message.startswith("Branch not permitted")
+    assert message.startswith(f"BRANCH_NOT_PERMITTED from {provider.url}: Branch not permitted")
     assert "branch: expected main, actual feature" in message
     assert run.outputs["authenticated"] == "false"
     assert "access-token" not in run.outputs
     request_id = run.outputs["request-id"]
-    assert request_id in message
+    assert f"Request id: {request_id}" in message
     audit = provider.admin.get("/audit", params={"requestId": request_id}).raise_for_status().json()["data"]
     assert [(record["requestId"], record["agentId"]) for record in audit] == [(request_id, trusted_agent)]
 
@@ -63,7 +63,7 @@ def test_a_repository_without_policy_is_refused(register):
     run = register()
 
     assert_refused(run, "TRUST_POLICY_VIOLATION", "403")
-    assert run.only_annotation()["message"].startswith("Trust policy violation")
+    assert "Trust policy violation" in run.only_annotation()["message"].splitlines()[0]
     assert "agentId" not in suggested_policy(run)
     assert "agent-id" not in run.outputs
 
@@ -169,6 +169,6 @@ def test_a_bad_input_is_refused_before_any_request(
     run = run_action(action, {"api-url": stranger.url} | inputs)
 
     assert_refused(run, "INVALID_INPUT", "")
-    assert run.only_annotation()["message"].startswith(f"Input `{named}` ")
+    assert run.only_annotation()["message"].startswith(f"INVALID_INPUT from this action: Input `{named}` ")
     assert stranger.requests == []
     assert github.id_token_requests(repository) == []

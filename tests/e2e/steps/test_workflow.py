@@ -2,7 +2,7 @@
 
 import httpx
 
-from kit.tokens import bearer
+from kit.tokens import bearer, claims_of
 
 
 def test_a_workflow_registers_its_agent_and_acts_as_it(provider, repository, register, run_action):
@@ -66,8 +66,8 @@ def test_inputs_that_differ_are_told_once_and_change_nothing(provider, repositor
     assert again.outputs["created"] == "false"
     notice = again.only_annotation()
     assert notice["level"] == "notice"
-    assert "`agent-type` is monitor here and router there" in notice["message"]
-    assert "`agent-version` is 2.0.0 here and 1.0.0 there" in notice["message"]
+    assert '`agent-type`: the workflow says "monitor", the provider has "router"' in notice["message"]
+    assert '`agent-version`: the workflow says "2.0.0", the provider has "1.0.0"' in notice["message"]
     assert "capabilities" not in notice["message"]
     assert provider.agents_named(agent_name) == [before]
 
@@ -106,3 +106,41 @@ def test_one_step_with_an_id_registers_nothing(provider, trusted_agent, run_acti
     assert provider.verify(issued.token())["sub"] == trusted_agent
     assert issued.outputs["agent-id"] == trusted_agent
     assert issued.outputs["created"] == "false"
+
+
+def test_update_makes_the_workflow_the_truth(provider, register, repository, agent_name):
+    """With `update: true` the stored agent becomes as the inputs say; the next run has nothing to tell."""
+    provider.policy(repository)
+    register(agent_type="router", agent_version="1.0.0")
+
+    updated = register(agent_type="monitor", agent_version="2.0.0", update="true")
+    again = register(agent_type="monitor", agent_version="2.0.0")
+
+    [agent] = provider.agents_named(agent_name)
+    assert (agent["agentType"], agent["version"]) == ("monitor", "2.0.0")
+    assert (updated.outputs["created"], updated.annotations, again.annotations) == ("false", [], [])
+
+
+def test_a_token_for_a_service_is_for_that_service(provider, repository, agent_name, run_action):
+    """`resource` chooses what the policy grants there; a service that it does not grant is refused with those that it does."""
+    service = f"https://{repository.rpartition('/')[2]}.example.com"
+    made = provider.admin.post(
+        "/services", json={"identifier": service, "scopes": [{"name": "deploy:production"}]}
+    )
+    assert made.status_code == 201, made.text
+    agent_id = provider.agent(agent_name)
+    provider.policy(
+        repository, agentId=agent_id, grants=[{"service": service, "scopes": ["deploy:production"]}]
+    )
+
+    issued = run_action("issue-token", {"agent-id": agent_id, "resource": service})
+    tried = run_action("issue-token", {"agent-id": agent_id, "resource": service, "dry-run": "true"})
+    refused = run_action("issue-token", {"agent-id": agent_id, "resource": "https://other.example.com"})
+
+    assert claims_of(issued.token())["aud"] == service
+    assert issued.outputs["scope"] == tried.outputs["scope"] == "deploy:production"
+    assert "The access token is revoked." in issued.log
+    assert not provider.is_active(issued.token())
+    assert service in issued.summary
+    assert refused.outputs["error-code"] == "SERVICE_NOT_PERMITTED"
+    assert f"Set the input `resource` to one of: {service}." in refused.only_annotation()["message"]

@@ -1,8 +1,13 @@
+import base64
+import json
+import re
+import uuid
 from pathlib import Path
 
 import pytest
 
 import mock_idp
+from kit.processes import ROOT
 from mock_idp.claims import (
     default_audience,
     discovery_document,
@@ -14,7 +19,9 @@ from mock_idp.claims import (
 from mock_idp.job import CLAIMS_SUPPORTED, Job
 from mock_idp.strict_fields import InvalidFieldError
 
+VECTORS = ROOT / "tests" / "vectors"
 GITHUB = "https://token.actions.githubusercontent.com"
+REAL_TOKENS = json.loads((VECTORS / "github_tokens.json").read_text())["tokens"]
 ALWAYS_PRESENT = {
     "actor", "actor_id", "aud", "base_ref", "check_run_id", "event_name", "exp", "head_ref", "iat", "iss",
     "job_workflow_ref", "job_workflow_sha", "jti", "nbf", "ref", "ref_protected", "ref_type", "repository",
@@ -25,6 +32,99 @@ ALWAYS_PRESENT = {
 
 def _claims(**options):
     return id_token_claims(Job(**options), issuer=GITHUB, audience=None, now=1000, jti="j")
+
+
+def _job_of(real):
+    """The job that GitHub ran, from what its author knew of it."""
+    called = real["claims"]["job_workflow_ref"]
+    return Job(
+        repository="octo-probe/oidc-claims-probe",
+        repository_id="1400000001",
+        repository_owner_id="40000001",
+        visibility="private",
+        immutable_sub=True,
+        event="workflow_dispatch",
+        ref="refs/heads/main",
+        sha="f0ce60ef4523c1cb6e67b77d831a1b264a54afa5",
+        environment=real["environment"] or "",
+        actor="octo-probe",
+        actor_id="40000001",
+        workflow="dump-claims.yml",
+        workflow_name="dump-claims",
+        called_workflow=called if "reusable" in called else "",
+        called_workflow_sha="f0ce60ef4523c1cb6e67b77d831a1b264a54afa5" if "reusable" in called else "",
+        run_id="30000000043",
+        check_run_id=real["claims"]["check_run_id"],
+    )
+
+
+@pytest.mark.parametrize("real", REAL_TOKENS, ids=lambda real: real["job"])
+def test_a_real_token_is_minted_claim_by_claim(real, issuer):
+    """Names, order, types and values of four tokens that GitHub issued; of random values the form."""
+    seen = real["claims"]
+    job = _job_of(real)
+
+    payload = id_token_claims(job, issuer=GITHUB, audience=seen["aud"], now=seen["iat"], jti=seen["jti"])
+
+    node = seen.get("environment_node_id")
+    if node:
+        assert re.fullmatch(r"EN_kwDO[A-Za-z0-9_-]{16,20}", node)
+        assert re.fullmatch(r"EN_kwDO[A-Za-z0-9_-]{16,20}", payload["environment_node_id"])
+    assert payload | ({"environment_node_id": node} if node else {}) == seen
+    minted = issuer.mint(job).split(".")[1]
+    assert list(json.loads(base64.urlsafe_b64decode(minted + "=="))) == list(seen)
+    assert uuid.UUID(seen["jti"]).version == 4
+
+
+def test_two_environments_can_share_one_sub():
+    """The colon of one is escaped to the text of the other; the claim `environment` tells them apart."""
+    twins = [_claims(environment=name) for name in ("Production:V1", "Production%3AV1")]
+
+    assert len({it["sub"] for it in twins}) == 1
+    assert len({it["environment"] for it in twins}) == 2
+    assert len({it["environment_node_id"] for it in twins}) == 2
+
+
+def test_the_node_id_of_an_environment_is_packed_as_github_packs_it():
+    """`EN_` and a MessagePack array of 0, the repository's id and the environment's; also for an id beyond 32 bits."""
+    packed = [
+        base64.urlsafe_b64decode(
+            _claims(environment="e", repository_id=number)["environment_node_id"].removeprefix("EN_") + "=="
+        )
+        for number in ("5", str(1 << 40))
+    ]
+
+    assert packed[0][:8] == b"\x93\x00\xce\x00\x00\x00\x05\xcf"
+    assert packed[1][:12] == b"\x93\x00\xcf\x00\x00\x01\x00\x00\x00\x00\x00\xcf"
+
+
+@pytest.mark.parametrize(
+    ("issuer", "enterprise"),
+    [
+        (f"{GITHUB}/octo-enterprise", "octo-enterprise"),
+        ("http://127.0.0.1:3001/my-ent", "my-ent"),
+        ("https://token.actions.octocorp.ghe.com/octocorp", "octocorp"),
+        (GITHUB, None),
+        ("https://token.actions.octocorp.ghe.com", None),
+        ("https://ghes.example.com/_services/token", None),
+    ],
+)
+def test_an_enterprises_own_issuer_names_it(issuer, enterprise):
+    """Its slug is the path; the claims of the enterprise come with it."""
+    claims = job_claims(Job(), issuer)
+
+    assert claims.get("enterprise") == enterprise
+    assert ("enterprise_id" in claims) is (enterprise is not None)
+    assert job_claims(Job(enterprise="given", enterprise_id="7"), issuer)["enterprise_id"] == "7"
+
+
+def test_ghes_has_no_sub_with_ids():
+    """A token of that form from GHES would be one that no GHES issues."""
+    ghes = "https://ghes.example.com/_services/token"
+
+    with pytest.raises(InvalidFieldError, match="`immutableSub` is not available on GHES"):
+        job_claims(Job(immutable_sub=True), ghes)
+    assert job_claims(Job(), ghes)["sub"] == "repo:octo-org/hello-agent:ref:refs/heads/main"
 
 
 def test_a_plain_job_has_exactly_the_claims_that_are_always_there():

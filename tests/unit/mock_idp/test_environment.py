@@ -3,7 +3,7 @@ import shlex
 
 import pytest
 
-from mock_idp.environment import ACT_LACKS, FORMATS, event_payload, job_variables
+from mock_idp.environment import ACT_TAKES, FORMATS, event_payload, job_variables
 from mock_idp.job import Job
 
 VARIABLES = {
@@ -31,7 +31,7 @@ def test_json_is_an_object():
     assert json.loads(FORMATS["json"](VARIABLES)) == VARIABLES
 
 
-def test_act_gets_what_it_lacks_as_words_of_one_line():
+def test_act_gets_what_it_takes_as_words_of_one_line():
     """Word splitting alone gives act its arguments, and what act sets itself is left out."""
     line = FORMATS["act"](VARIABLES)
 
@@ -48,9 +48,23 @@ def test_no_value_for_act_holds_a_blank(options):
     """A blank would split a value into two arguments."""
     variables = job_variables(Job(**options), "https://github.com")
 
-    values = [variables[name] for name in ACT_LACKS if name in variables]
-    assert len(values) == len(ACT_LACKS) - 2
+    values = [variables[name] for name in ACT_TAKES if name in variables]
+    assert len(values) == len(ACT_TAKES) - 2
     assert not any(character.isspace() for value in values for character in value)
+
+
+def test_the_job_has_the_key_that_its_workflow_gives_it():
+    """`github.job` is the key under `jobs:`."""
+    assert job_variables(Job(), "https://github.com")["GITHUB_JOB"] == "job"
+    assert job_variables(Job(job_id="deploy-prod"), "https://github.com")["GITHUB_JOB"] == "deploy-prod"
+
+
+def test_the_variables_that_well_known_actions_demand_are_there():
+    """aws-actions/configure-aws-credentials waits 90 s, then fails, without one of its six."""
+    variables = job_variables(Job(), "https://github.com")
+
+    names = {"GITHUB_REPOSITORY", "GITHUB_WORKFLOW", "GITHUB_ACTION", "GITHUB_ACTOR", "GITHUB_SHA"}
+    assert not [name for name in names if not variables.get(name)]
 
 
 def test_no_github_token_is_among_the_variables():
@@ -67,10 +81,15 @@ def test_no_github_token_is_among_the_variables():
             "https://ghes.example.com/api/v3",
             "https://ghes.example.com/api/graphql",
         ),
+        (
+            "https://octocorp.ghe.com",
+            "https://api.octocorp.ghe.com",
+            "https://api.octocorp.ghe.com/graphql",
+        ),
     ],
 )
 def test_urls_follow_the_server(server, api, graphql):
-    """GHES has its API below its own host."""
+    """GHES has its API below its own host, GHE.com on a host of its own."""
     variables = job_variables(Job(), server)
 
     assert (variables["GITHUB_SERVER_URL"], variables["GITHUB_API_URL"], variables["GITHUB_GRAPHQL_URL"]) == (

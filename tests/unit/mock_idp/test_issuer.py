@@ -7,6 +7,7 @@ import pytest
 from mock_idp.faults.plan import PlannedFault
 from mock_idp.issuer import Clock
 from mock_idp.job import Job
+from mock_idp.strict_fields import InvalidFieldError
 
 
 def _payload(token):
@@ -115,6 +116,20 @@ def test_the_clock_follows_the_machine_unless_told_otherwise():
     seen.append(clock.now())
 
     assert seen == [1000, 701, 5, 1002]
+
+
+def test_the_clock_is_looked_up_at_each_call(monkeypatch):
+    """Libraries such as freezegun put another `time.time` in place, after the mock was started."""
+    clock = Clock()
+    monkeypatch.setattr("time.time", lambda: 2000.5)
+
+    assert clock.now() == 2000
+
+
+def test_ghes_starts_no_job_with_ids_in_its_sub(make_issuer):
+    """Refused when the job starts, not when its token is asked for."""
+    with pytest.raises(InvalidFieldError, match="GHES"):
+        make_issuer("http://127.0.0.1:3001/_services/token").start_job(Job(immutable_sub=True))
 
 
 def test_tokens_carry_the_time_of_the_mock(issuer, now):

@@ -1,12 +1,15 @@
 import base64
 import hashlib
+import stat
 import uuid
 
 import jwt
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from mock_idp.signing_keys import KeyRing, make_key
+from mock_idp.signing_keys import KeyRing, keep_ring, kept_ring, make_key
 
 
 def test_two_keys_are_published_and_one_has_no_certificate(ring):
@@ -62,3 +65,33 @@ def test_rotation_signs_with_the_new_key_whatever_is_shown(publish, keep_old, sh
 
     assert rotated.signing is new
     assert [names[key["kid"]] for key in rotated.key_set()["keys"]] == shown
+
+
+def test_a_ring_is_kept_in_a_file_and_comes_back(tmp_path, ring):
+    """Each key with its kid and its certificate or without one, the signing key first; a hidden one is shown then."""
+    file = tmp_path / "keys.pem"
+    hidden = ring.rotated(make_key(with_certificate=False), publish=False, keep_old=True)
+    keep_ring(file, hidden)
+
+    kept = kept_ring(file)
+
+    assert kept.key_set() == {"keys": [hidden.signing.jwk(), *ring.key_set()["keys"]]}
+    assert kept.signing.jwk() == hidden.signing.jwk()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_new_file_of_keys_is_for_this_user_alone(tmp_path):
+    """Made at the first start, before anything is in it that others could read; the second start finds it."""
+    first = kept_ring(tmp_path / "keys.pem")
+
+    assert stat.S_IMODE((tmp_path / "keys.pem").stat().st_mode) == 0o600
+    assert kept_ring(tmp_path / "keys.pem").key_set() == first.key_set()
+
+
+def test_a_key_that_github_would_not_have_is_refused(tmp_path):
+    """An elliptic curve, or an RSA key too short for RS256."""
+    for private in (ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 1024)):
+        pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (tmp_path / "keys.pem").write_bytes(pem)
+        with pytest.raises(ValueError, match="a key that is not RSA of 2048 bits or more"):
+            kept_ring(tmp_path / "keys.pem")

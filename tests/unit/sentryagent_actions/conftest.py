@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from sentryagent_actions import issue_token, one_step, register_agent, revoke
+from sentryagent_actions.cancellation import Cancellation
 from sentryagent_actions.network import Clock, Network, open_client
 from sentryagent_actions.step import Step
 from sentryagent_actions.workflow import Workflow
@@ -46,6 +47,7 @@ class FakeTime:
 
     seconds: float = 0.0
     sleeps: list = field(default_factory=list)
+    cancellation: Cancellation = field(default_factory=Cancellation)
 
     def sleep(self, seconds):
         """Let time pass and remember it."""
@@ -54,7 +56,9 @@ class FakeTime:
 
     def clock(self):
         """Return the clock that the product is given."""
-        return Clock(lambda: START + self.seconds, lambda: self.seconds, self.sleep, lambda: 0.5)
+        return Clock(
+            lambda: START + self.seconds, lambda: self.seconds, self.sleep, lambda: 0.5, self.cancellation
+        )
 
 
 @dataclass

@@ -90,7 +90,7 @@ def test_busy_endpoint_is_worth_another_try(world, status):
         (400, "must not contain github.com"),
         (401, "Start the run again"),
         (403, "id-token: write"),
-        (404, "the runner's own"),
+        (404, "must be the runner's"),
     ],
 )
 def test_refusal_of_the_endpoint_names_its_remedy(world, status, remedy):
@@ -144,7 +144,7 @@ def test_id_token_is_looked_at_before_it_is_sent(world, claims, problem):
     with pytest.raises(IdTokenEndpointError, match=problem) as failure:
         check_unverified(token, AUDIENCE)
     assert token not in failure.value.advice()
-    assert "ACTIONS_ID_TOKEN_REQUEST_URL is the runner's own" in failure.value.advice()
+    assert "ACTIONS_ID_TOKEN_REQUEST_URL, if you set one" in failure.value.advice()
 
 
 @pytest.mark.parametrize("payload", ["W10", "bnVsbA", "e30", "!!!!", "_w"])
@@ -157,10 +157,10 @@ def test_payload_that_is_no_claims_is_no_id_token(payload):
 @pytest.mark.parametrize(
     "issuer", ["https://token.actions.githubusercontent.com/octo", "http://127.0.0.1:3001"]
 )
-def test_good_id_token_passes_and_tells_its_end(world, issuer):
+def test_good_id_token_passes_and_tells_its_claims(world, issuer):
     """A token for the audience is sent, whichever GitHub issued it."""
     token = world.make_jwt({"iss": issuer, "aud": AUDIENCE, "exp": 1001})
-    assert check_unverified(token, AUDIENCE) == 1001
+    assert check_unverified(token, AUDIENCE) == {"iss": issuer, "aud": AUDIENCE, "exp": 1001, "jti": "0"}
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ GONE = {"pull_request": {"head": {"repo": None}, "base": {"repo": {"full_name": 
 @pytest.mark.parametrize(
     ("facts", "event", "cause", "remedy"),
     [
-        ({}, {}, "may not ask for an ID token", "id-token: write\n  contents: read"),
+        ({}, {}, "no `id-token: write` permission", "id-token: write\n  contents: read"),
         ({"ACT": "true"}, {}, "act and other local runners", "mock-idp env --format act"),
         ({"GITHUB_ACTIONS": ""}, {}, "act and other local runners", "mock-idp serve"),
         ({"GITHUB_EVENT_NAME": "pull_request"}, FORK, "pull request from a fork", "head.repo.full_name"),
@@ -239,32 +239,50 @@ GONE = {"pull_request": {"head": {"repo": None}, "base": {"repo": {"full_name": 
             "head.repo.full_name",
         ),
         ({"GITHUB_EVENT_NAME": "pull_request"}, GONE, "pull request from a fork", "head.repo.full_name"),
-        ({"GITHUB_EVENT_NAME": "pull_request"}, OWN, "may not ask for an ID token", "id-token: write"),
+        ({"GITHUB_EVENT_NAME": "pull_request"}, OWN, "no `id-token: write` permission", "id-token: write"),
         (
             {"GITHUB_EVENT_NAME": "pull_request"},
             {"pull_request": 7},
-            "may not ask for an ID token",
+            "no `id-token: write` permission",
             "id-token: write",
         ),
         (
             {"GITHUB_EVENT_NAME": "pull_request_target"},
             FORK,
-            "may not ask for an ID token",
+            "no `id-token: write` permission",
             "id-token: write",
         ),
         (
             {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_ACTOR": "dependabot[bot]"},
             OWN,
-            "pull request of Dependabot",
-            "github.actor != 'dependabot[bot]'",
+            "A run of Dependabot has only what `permissions` lists.",
+            "permissions:\n  id-token: write",
         ),
         (
             {"GITHUB_EVENT_NAME": "push", "GITHUB_ACTOR": "dependabot[bot]"},
             {},
-            "may not ask for an ID token",
-            "id-token",
+            "A run of Dependabot has only what `permissions` lists.",
+            "permissions:\n  id-token: write",
         ),
-        ({}, {}, "may not ask for an ID token", "the job that calls it needs the same"),
+        (
+            {"GITHUB_EVENT_NAME": "schedule", "GITHUB_ACTOR": "dependabot[bot]"},
+            {},
+            "issues it no ID token.",
+            "permissions:\n  id-token: write",
+        ),
+        (
+            {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_ACTOR": "dependabot[bot]"},
+            FORK,
+            "pull request from a fork",
+            "head.repo.full_name",
+        ),
+        (
+            {"GITHUB_EVENT_NAME": "pull_request"},
+            FORK | {"repository": {"private": True}},
+            "unless the repository's Actions settings send write tokens",
+            "head.repo.full_name",
+        ),
+        ({}, {}, "no `id-token: write` permission", "A job that calls a reusable workflow needs the same."),
         (
             {"GITHUB_SERVER_URL": "https://ghes.example.com"},
             {},
@@ -274,7 +292,7 @@ GONE = {"pull_request": {"head": {"repo": None}, "base": {"repo": {"full_name": 
         (
             {"GITHUB_SERVER_URL": "https://octo.ghe.com"},
             {},
-            "may not ask for an ID token.",
+            "no `id-token: write` permission",
             "id-token: write",
         ),
     ],

@@ -48,7 +48,7 @@ FRAGMENTS = [
     *("authenticated=true", "access-token<<EOF", "EOF", "ghadelimiter_", "${{ secrets.X }}", "$(id)", "../"),
 ]
 hostile = st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=5)), max_size=8).map("".join)
-ALLOWED_TAGS = {"h3", "table", "tr", "td", "pre", "code"}
+ALLOWED_TAGS = {"h3", "table", "tr", "th", "td", "pre", "code", "p", "a"}
 
 
 def commands(log):

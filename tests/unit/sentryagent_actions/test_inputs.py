@@ -67,20 +67,25 @@ def test_booleans_are_those_of_yaml_core(written, value):
 @pytest.mark.parametrize(
     ("inputs", "named", "remedy"),
     [
-        ({"api_url": ""}, "api-url", "add it under `with:`"),
+        ({"api_url": ""}, "api-url", "`${{ vars.… }}`, that variable is not set"),
         ({"api_url": "idp.example.com"}, "api-url", "https://"),
-        ({"agent_id": " "}, "agent-id", "add it under `with:`"),
+        ({"agent_id": " "}, "agent-id", "Add it under `with:`"),
         ({"agent_id": "deploy-bot"}, "agent-id", "register-agent"),
-        ({"agent_id": "{0b7c1a52-6f0e-4f6a-9d39-5b1f6ad0c1de}"}, "agent-id", "no UUID"),
-        ({"agent_id": AGENT_ID.replace("-", "")}, "agent-id", "no UUID"),
-        ({"revoke": "yes"}, "revoke", "write true or false"),
-        ({"dry_run": "1"}, "dry-run", "write true or false"),
+        ({"agent_id": "{0b7c1a52-6f0e-4f6a-9d39-5b1f6ad0c1de}"}, "agent-id", "not a UUID"),
+        ({"agent_id": AGENT_ID.replace("-", "")}, "agent-id", "not a UUID"),
+        ({"revoke": "yes"}, "revoke", "Write true or false"),
+        ({"dry_run": "1"}, "dry-run", "Write true or false"),
         ({"timeout": "0"}, "timeout", "from 1 to 600"),
         ({"timeout": "601"}, "timeout", "from 1 to 600"),
         ({"timeout": "1m"}, "timeout", "from 1 to 600"),
         ({"timeout": "٣"}, "timeout", "from 1 to 600"),
         ({"expires_in": "-5"}, "expires-in", "from 1 to"),
-        ({"on_unavailable": "ignore"}, "on-unavailable", "write fail or skip"),
+        ({"expires_in": "1h"}, "expires-in", "seconds as a whole number"),
+        ({"resource": "deploy"}, "resource", "https://deploy.example.com"),
+        ({"resource": "https://a b"}, "resource", "https://deploy.example.com"),
+        ({"resource": "urn:" + "a" * 252}, "resource", "https://deploy.example.com"),
+        ({"summary": "no"}, "summary", "Write true or false"),
+        ({"on_unavailable": "ignore"}, "on-unavailable", "Write fail or skip"),
         ({"audience": "a\nb"}, "audience", "line break"),
         ({"audience": "a" * 1001}, "audience", "1000"),
         ({"ca_certificate": "not a certificate"}, "ca-certificate", "BEGIN CERTIFICATE"),
@@ -93,7 +98,7 @@ def test_wrong_input_is_refused_with_what_to_write(inputs, named, remedy):
     with pytest.raises(InvalidInputError) as refusal:
         issue(**inputs)
     assert f"`{named}`" in str(refusal.value)
-    assert remedy in str(refusal.value)
+    assert remedy in refusal.value.advice()
 
 
 @pytest.mark.parametrize(
@@ -105,9 +110,24 @@ def test_agent_name_is_an_email_address(name):
         register(agent_name=name)
 
 
-def test_certificate_is_taken_as_text():
-    """A PEM certificate is accepted as it is."""
-    assert issue(ca_certificate=CERTIFICATE).connection.ca_certificate == CERTIFICATE.strip()
+def test_certificate_is_taken_without_what_stands_around_it():
+    """Of an exported bundle, the certificates count."""
+    pem = CERTIFICATE[CERTIFICATE.index("-----BEGIN") :]
+    assert issue(ca_certificate=CERTIFICATE).connection.ca_certificate == pem
+
+
+@pytest.mark.parametrize(
+    ("written", "resource"),
+    [("", ""), (" https://deploy.example.com\n", "https://deploy.example.com"), ("urn:octo:deploy",) * 2],
+)
+def test_resource_is_the_identifier_of_a_service(written, resource):
+    """An absolute URI or nothing."""
+    assert issue(resource=written).token.resource == resource
+
+
+def test_scopes_are_separated_by_commas_or_spaces():
+    """As capabilities are."""
+    assert issue(scope="agents:read,tokens:read").token.scope == "agents:read tokens:read"
 
 
 @pytest.mark.parametrize(

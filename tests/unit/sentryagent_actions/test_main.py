@@ -76,7 +76,7 @@ def test_what_is_printed_is_out_at_once():
     code = (
         "import os, signal\n"
         "from sentryagent_actions import __main__ as entry\n"
-        "def main(arguments, environ, stdout):\n"
+        "def main(arguments, environ, stdout, cancellation):\n"
         "    stdout.write('::add-mask::secret\\n')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "entry.main = main\n"

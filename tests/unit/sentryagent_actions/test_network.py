@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import socket
 import ssl
 from threading import Event
 
@@ -10,17 +11,19 @@ import certifi
 import httpx
 import pytest
 
-from sentryagent_actions.errors import ActionError
+from sentryagent_actions.errors import ActionError, ProviderUnknownError
 from sentryagent_actions.network import (
     Call,
     CertificateError,
     RefusedByProxyError,
     Reply,
     TimedOutError,
+    UnknownNameError,
     UnreachableError,
     UnusableAnswerError,
     open_client,
 )
+from sentryagent_actions.tls import TlsFault
 
 URL = "https://idp.example.com/x"
 ID_TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJyZXBvOmEvYiJ9.c2lnbmF0dXJl"
@@ -104,20 +107,64 @@ def test_where_a_redirect_leads_is_told_without_what_the_provider_echoes(world):
     assert len(str(failure.value)) <= 120
 
 
+def of_openssl(reason):
+    error = ssl.SSLError(1, f"[SSL: {reason}] words (_ssl.c:1006)")
+    error.reason = reason
+    return error
+
+
+def of_verification(code, message):
+    error = ssl.SSLCertVerificationError(message)
+    error.verify_code, error.verify_message = code, message
+    return error
+
+
 @pytest.mark.parametrize(
-    ("cause", "expected"),
+    ("cause", "fault"),
     [
-        (ssl.SSLCertVerificationError("self-signed certificate"), CertificateError),
-        (ssl.SSLError(1, "[SSL] wrong version number"), CertificateError),
-        (ssl.SSLEOFError(8, "EOF occurred"), UnreachableError),
-        (ConnectionResetError("reset"), UnreachableError),
+        (ssl.SSLCertVerificationError("self-signed certificate"), TlsFault.UNTRUSTED),
+        (of_verification(18, "self-signed certificate"), TlsFault.UNTRUSTED),
+        (of_verification(20, "unable to get local issuer certificate"), TlsFault.UNTRUSTED),
+        (of_verification(10, "certificate has expired"), TlsFault.EXPIRED),
+        (of_verification(9, "certificate is not yet valid"), TlsFault.NOT_YET_VALID),
+        (of_verification(62, "Hostname mismatch"), TlsFault.OTHER_NAME),
+        (of_verification(64, "IP address mismatch"), TlsFault.OTHER_NAME),
+        (of_verification(92, "Missing Authority Key Identifier"), TlsFault.INVALID),
+        (of_openssl("WRONG_VERSION_NUMBER"), TlsFault.NO_TLS),
+        (of_openssl("RECORD_LAYER_FAILURE"), TlsFault.NO_TLS),
+        (of_openssl("TLSV13_ALERT_CERTIFICATE_REQUIRED"), TlsFault.CLIENT_CERTIFICATE),
+        (of_openssl("TLSV1_ALERT_PROTOCOL_VERSION"), TlsFault.OLD_VERSION),
+        (of_openssl("UNSUPPORTED_PROTOCOL"), TlsFault.OLD_VERSION),
     ],
+    ids=lambda value: value.name if isinstance(value, TlsFault) else None,
 )
-def test_certificate_is_told_from_a_broken_handshake(world, cause, expected):
-    """A distrusted certificate is its own error; a connection that breaks off in the handshake is not."""
+def test_tls_faults_are_told_apart(world, cause, fault):
+    """Each has a remedy of its own; only a certificate that nothing vouches for needs `ca-certificate`."""
     world.script.on("GET /x", world.answer(error=caused_by(httpx.ConnectError("handshake"), cause)))
-    with pytest.raises(expected):
+    with pytest.raises(CertificateError) as failure:
         world.network().send(Call("GET", URL))
+    assert failure.value.fault is fault
+
+
+@pytest.mark.parametrize("cause", [ssl.SSLEOFError(8, "EOF occurred"), ConnectionResetError("reset")])
+def test_broken_handshake_is_no_wrong_certificate(world, cause):
+    """A connection that breaks off in the handshake is worth another try."""
+    world.script.on("GET /x", world.answer(error=caused_by(httpx.ConnectError("handshake"), cause)))
+    with pytest.raises(UnreachableError):
+        world.network().send(Call("GET", URL))
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(socket.EAI_NONAME, UnknownNameError), (socket.EAI_AGAIN, UnreachableError)],
+)
+def test_name_that_does_not_exist_is_told_from_a_resolver_that_is_down(world, number, expected):
+    """The first is a typo, the second an outage."""
+    cause = socket.gaierror(number, "no answer")
+    world.script.on("GET /x", world.answer(error=caused_by(httpx.ConnectError("no answer"), cause)))
+    with pytest.raises(UnreachableError) as failure:
+        world.network().send(Call("GET", URL))
+    assert type(failure.value) is expected
 
 
 def test_an_answer_of_exactly_the_limit_is_read(world):
@@ -208,7 +255,7 @@ def test_retry_waits_longer_each_time_and_tells(world):
     result = world.network(log=log.append).retry(failing(*[Later("down.") for _ in range(6)]))
     assert result == "done"
     assert world.time.sleeps == [0.25, 0.5, 1, 2, 4, 4]
-    assert log[0] == "Try 1: down. Trying again in 0.2 s."
+    assert log[0] == "Try 1: LATER from this action: down. Trying again in 0.2 s."
 
 
 def test_retry_ends_with_the_budget(world):
@@ -230,6 +277,20 @@ def test_retry_after_is_honoured_within_the_budget(world, asked, sleeps):
         with pytest.raises(Later):
             world.network().retry(attempt)
     assert world.time.sleeps == sleeps
+
+
+def test_wait_that_does_not_fit_is_told(world):
+    """What the server asks for is named, so that the author knows why there was one try."""
+    with pytest.raises(Later) as last:
+        world.network().retry(failing(Later("down.", retry_after=3600.0)))
+    assert "It asks to wait 3600 s, which is more than `timeout` leaves." in last.value.advice()
+
+
+def test_name_that_does_not_exist_is_tried_three_times(world):
+    """A minute of tries on each run would not make it exist."""
+    with pytest.raises(ProviderUnknownError) as last:
+        world.network().retry(failing(*[ProviderUnknownError("idp.exmaple.com") for _ in range(9)]))
+    assert (last.value.tries, last.value.retryable) == (3, True)
 
 
 def test_other_errors_are_not_retried(world):
@@ -312,26 +373,24 @@ def test_which_statuses_say_later(status, retryable):
     assert Reply(status, {}, b"").is_retryable is retryable
 
 
-def test_plain_http_goes_past_every_proxy(monkeypatch):
-    """Plain http is for this machine only: a proxy from the environment must not carry the credential off it."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://proxy.example:3128")
-    with open_client(transport=None, ca_certificate="") as client:
-        direct = client._transport
-        for url in ("http://127.0.0.1:3000", "http://127.0.0.9", "https://localhost:3000", "https://[::1]"):
-            assert client._transport_for_url(httpx.URL(url)) is direct
-        assert client._transport_for_url(httpx.URL("https://idp.example.com")) is not direct
-
-
 @pytest.mark.parametrize("proxy", ["ftp://proxy.example", "socks5://user:secret@proxy.example"])
-def test_unusable_proxy_is_refused(world, monkeypatch, proxy):
+def test_unusable_proxy_is_refused(world, proxy):
     """A proxy variable that cannot be used fails the step as bad input, without showing the value."""
-    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    world.environ["HTTPS_PROXY"] = proxy
     world.transport = None
     outcome = world.run("issue-token", agent_id=world.agent_id)
     assert outcome.outputs["error-code"] == "INVALID_INPUT"
-    assert "HTTPS_PROXY" in outcome.stdout
+    assert "The variable HTTPS_PROXY is not a proxy URL that this action can use." in outcome.stdout
     assert "secret" not in outcome.stdout
+
+
+def test_key_log_that_cannot_be_written_is_named(world, monkeypatch, tmp_path):
+    """SSLKEYLOGFILE is OpenSSL's; outside of the image a wrong one ends every connection."""
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "gone" / "keys"))
+    world.transport = None
+    outcome = world.run("issue-token", agent_id=world.agent_id)
+    assert outcome.outputs["error-code"] == "INVALID_INPUT"
+    assert "SSLKEYLOGFILE" in outcome.commands("error")[0]
 
 
 def test_certificate_is_added_to_the_systems_roots():

@@ -101,3 +101,31 @@ def test_refused_registration_offers_the_one_policy_that_is_enough(world, dry_ru
     (error,) = outcome.commands("error")
     assert ('{"repository": "o/r", "trustRegistered": true}' in error) is offered
     assert ("curl" in error) is offered
+
+
+def test_update_reaches_the_registration(world):
+    """The one-step action writes what differs as register-agent does."""
+    world.script.on(EXCHANGE, world.token("agents:write"), world.token())
+    world.script.on(CREATE, world.refusal(409, "AGENT_ALREADY_EXISTS", agentId=world.agent_id))
+    world.script.on(f"GET /agents/{world.agent_id}", world.answer(json=world.agent()))
+    world.script.on(f"PATCH /agents/{world.agent_id}", world.answer(json=world.agent()))
+    world.script.on(REVOKE, world.answer(json={}))
+    outcome = world.run("toolkit", agent_name="bot@example.com", agent_version="2.0.0", update="true")
+    assert outcome.exit_code == 0
+    assert world.script.made(f"PATCH /agents/{world.agent_id}")[0].body == {"version": "2.0.0"}
+
+
+@pytest.mark.parametrize("named", [{"agent_id": "own"}, {"agent_name": "bot@example.com"}])
+def test_resource_is_asked_for_the_agent_alone(world, named):
+    """The bootstrap token is for the provider; the agent's is for the service."""
+    service = "https://deploy.example.com"
+    by_name = "agent_name" in named
+    named = named if by_name else {"agent_id": world.agent_id}
+    world.script.on(EXCHANGE, *[world.token("agents:write")] * by_name, world.token("deploy:production"))
+    if by_name:
+        world.script.on(CREATE, world.answer(status=201, json=world.agent()))
+        world.script.on(REVOKE, world.answer(json={}))
+    assert world.run("toolkit", resource=service, **named).exit_code == 0
+    *bootstrap, own = (request.body for request in world.script.made(EXCHANGE))
+    assert all("resource" not in body for body in bootstrap)
+    assert own["resource"] == service

@@ -4,18 +4,17 @@ import json
 
 import pytest
 
-from sentryagent_actions.errors import (
-    AgentExistsError,
-    IdTokenRejectedError,
-    InvalidResponseError,
-    PolicyRefusedError,
-    ProviderOverloadedError,
-    ProviderUnreachableError,
-    RefusedError,
-)
+from sentryagent_actions.errors import InvalidResponseError, ProviderUnreachableError
 from sentryagent_actions.network import Reply
 from sentryagent_actions.origin import Origin
 from sentryagent_actions.refusal import read_refusal, read_request_id
+from sentryagent_actions.refused import (
+    AgentExistsError,
+    IdTokenRejectedError,
+    PolicyRefusedError,
+    ProviderOverloadedError,
+    RefusedError,
+)
 
 API_URL = Origin.of("https://idp.example.com")
 EXPLANATION = {
@@ -92,11 +91,18 @@ def test_policy_refusal_explains_expected_against_actual():
     """Each unmet condition, the claims and a command that allows the run are shown."""
     error = refuse(403, problem("BRANCH_NOT_PERMITTED", **EXPLANATION))
     advice = error.advice()
-    assert "Policy p-1, branch: expected main, actual feature. Push to main." in advice
+    assert advice.splitlines()[0] == (
+        "BRANCH_NOT_PERMITTED from https://idp.example.com: No (branch: expected main, actual feature)."
+    )
+    assert "Push to main. If this run should be allowed, ask an admin to create this policy:" in advice
+    assert ("Policy p-1", "branch: expected main, actual feature. Push to main.") in error.rows()
     assert "Request id: req-1" in advice
     assert ("Claim ref", "refs/heads/feature") in error.rows()
     assert error.command() in advice
-    assert "curl -fsS -X POST https://idp.example.com/api/v1/oidc/trust-policies" in error.command()
+    assert (
+        "curl --fail-with-body -sS -X POST https://idp.example.com/api/v1/oidc/trust-policies"
+        in error.command()
+    )
 
 
 def test_suggested_policy_cannot_break_out_of_its_quotes():
@@ -118,14 +124,19 @@ def test_long_policy_is_left_to_the_summary():
 @pytest.mark.parametrize(
     ("code", "details", "remedy"),
     [
-        ("TRUST_POLICY_VIOLATION", {"suggestedPolicy": None}, "agent exists and is active"),
+        ("TRUST_POLICY_VIOLATION", {"suggestedPolicy": None}, "the request id leads to it in the audit"),
+        ("TRUST_POLICY_VIOLATION", {"claims": {"ref": "refs/heads/main"}}, "whether that agent is active"),
         ("IDENTITY_CHANGED", {}, "PUT the trust policy"),
-        ("VALIDATION_ERROR", {"field": "agentType", "reason": "unknown"}, "the input `agent-type`: unknown"),
-        ("VALIDATION_ERROR", {"field": "token", "reason": "too long"}, "the field token: too long"),
+        ("VALIDATION_ERROR", {"field": "agentType", "reason": "unknown"}, "Input `agent-type`: unknown."),
+        (
+            "VALIDATION_ERROR",
+            {"field": "token", "reason": "too long"},
+            "The field token of the request: too long.",
+        ),
         (
             "VALIDATION_ERROR",
             {"field": "capabilities.0", "reason": "No."},
-            "about the input `capabilities`.\n",
+            "Input `capabilities`: No.\n",
         ),
         ("SCOPE_NOT_PERMITTED", {"permitted": ["agents:read", "tokens:read"]}, "agents:read tokens:read"),
         ("SCOPE_NOT_PERMITTED", {"permitted": "agents:read"}, "agents:read"),
@@ -134,10 +145,10 @@ def test_long_policy_is_left_to_the_summary():
         (
             "INVALID_OIDC_TOKEN",
             {"reason": "wrong_audience", "expectedAudience": "https://idp"},
-            "audience https://idp",
+            "\naudience: https://idp\n",
         ),
         ("INVALID_OIDC_TOKEN", {"reason": "wrong_issuer"}, "SENTRYAGENT_GITHUB_ISSUER"),
-        ("INVALID_OIDC_TOKEN", {"reason": "too_old"}, "clocks"),
+        ("INVALID_OIDC_TOKEN", {"reason": "too_old"}, "synchronise its clock"),
         ("AGENT_ALREADY_EXISTS", {}, "choose another `agent-name`"),
     ],
 )
@@ -158,7 +169,7 @@ def test_hostile_text_is_one_short_line():
     error = refuse(403, {"code": "FORBIDDEN", "message": text})
     assert "\n" not in str(error)
     assert "eyJ" not in str(error)
-    assert len(str(error)) <= 500
+    assert len(str(error)) <= 501
 
 
 @pytest.mark.parametrize(("value", "read"), [("0b7c-1", "0b7c-1"), ("a b", ""), ("x" * 65, ""), ("", "")])

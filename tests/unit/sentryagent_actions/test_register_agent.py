@@ -59,9 +59,10 @@ def test_rerun_tells_differences_in_one_notice(registering):
         registering, agent_version="2.0.0", capabilities="a:b", agent_description="new", owner="octo-org"
     )
     (notice,) = outcome.commands("notice")
-    assert "`agent-version` is 2.0.0 here and 1.0.0 there" in notice
-    assert '`capabilities` is ["a:b"] here and ["ci:run"] there' in notice
-    assert "`agent-description` is new here and absent there" in notice
+    assert '`agent-version`: the workflow says "2.0.0", the provider has "1.0.0"' in notice
+    assert '`capabilities`: the workflow says ["a:b"], the provider has ["ci:run"]' in notice
+    assert '`agent-description`: the workflow says "new", the provider has none' in notice
+    assert "set `update: true`" in notice
     assert "owner" not in notice
     assert outcome.exit_code == 0
     assert all(request.method != "PATCH" for request in registering.script.requests)
@@ -125,7 +126,7 @@ def test_bootstrap_token_is_revoked_after_a_failure(registering):
     )
     outcome = register(registering, agent_type="wizard")
     assert registering.script.calls()[-1] == REVOKE
-    assert "the input `agent-type`: unknown type" in outcome.commands("error")[0]
+    assert "Input `agent-type`: unknown type." in outcome.commands("error")[0]
     assert outcome.exit_code == 1
 
 
@@ -136,7 +137,7 @@ def test_failed_revocation_is_a_warning(world):
     world.script.on(REVOKE, world.refusal(403, "FORBIDDEN"))
     outcome = register(world)
     assert (outcome.exit_code, outcome.outputs["created"]) == (0, "true")
-    assert "It expires by itself." in outcome.commands("warning")[0]
+    assert "The token expires by itself within 5 minutes." in outcome.commands("warning")[0]
 
 
 @pytest.mark.parametrize(
@@ -182,3 +183,62 @@ def test_provider_that_is_down_fails(world):
     assert outcome.exit_code == 1
     assert outcome.outputs["error-code"] == "PROVIDER_UNREACHABLE"
     assert world.time.seconds <= 10
+
+
+def test_update_writes_what_differs(registering):
+    """With `update: true` the workflow is the truth: what differs is patched with the bootstrap token, and nothing else."""
+    agent = registering.agent()
+    registering.script.on(CREATE, taken(registering, agentId=registering.agent_id, status="active"))
+    registering.script.on(f"GET /agents/{registering.agent_id}", registering.answer(json=agent))
+    patched = agent | {"version": "2.0.0", "description": "new"}
+    registering.script.on(f"PATCH /agents/{registering.agent_id}", registering.answer(json=patched))
+    outcome = register(
+        registering, update="true", agent_version="2.0.0", agent_description="new", owner="octo-org"
+    )
+    (patch,) = registering.script.made(f"PATCH /agents/{registering.agent_id}")
+    assert patch.body == {"version": "2.0.0", "description": "new"}
+    assert patch.authorization == f"Bearer {registering.access_token}"
+    assert outcome.outputs == {"agent-id": registering.agent_id, "created": "false"}
+    assert outcome.commands("notice") == []
+    assert f"updated: {registering.agent_id} (agent-description, agent-version)." in outcome.stdout
+    assert "<td>Updated by this run</td><td>agent-description, agent-version</td>" in outcome.summary
+    assert registering.script.calls()[-1] == REVOKE
+
+
+def test_update_of_an_equal_agent_writes_nothing(registering):
+    """A re-run leaves an agent that is as the workflow says alone."""
+    registering.script.on(CREATE, taken(registering, agentId=registering.agent_id, status="active"))
+    registering.script.on(f"GET /agents/{registering.agent_id}", registering.answer(json=registering.agent()))
+    outcome = register(registering, update="true", agent_version="1.0.0")
+    assert (outcome.exit_code, outcome.outputs["created"]) == (0, "false")
+    assert all(request.method != "PATCH" for request in registering.script.requests)
+
+
+@pytest.mark.parametrize("status", ["suspended", "decommissioned"])
+def test_update_does_not_touch_an_agent_that_is_not_active(registering, status):
+    """It fails as without `update`."""
+    registering.script.on(CREATE, taken(registering, agentId=registering.agent_id, status=status))
+    registering.script.on(
+        f"GET /agents/{registering.agent_id}", registering.answer(json=registering.agent(status))
+    )
+    assert register(registering, update="true", agent_version="2.0.0").exit_code == 1
+
+
+def test_refused_update_fails(registering):
+    """What the provider does not let a repository change is an error that names the input."""
+    registering.script.on(CREATE, taken(registering, agentId=registering.agent_id, status="active"))
+    registering.script.on(f"GET /agents/{registering.agent_id}", registering.answer(json=registering.agent()))
+    refusal = registering.refusal(400, "VALIDATION_ERROR", field="version", reason="write a version as 1.0.0")
+    registering.script.on(f"PATCH /agents/{registering.agent_id}", refusal)
+    outcome = register(registering, update="true", agent_version="two")
+    assert outcome.exit_code == 1
+    assert "Input `agent-version`: write a version as 1.0.0." in outcome.commands("error")[0]
+    assert registering.script.calls()[-1] == REVOKE
+
+
+def test_dry_run_says_what_it_did_not_check(world):
+    """It is about the registration, not about a token, and the inputs are not tried."""
+    world.script.on(EXCHANGE, world.permission("agents:write"))
+    outcome = register(world, dry_run="true")
+    assert "would let this repository register agents" in outcome.stdout
+    assert "dry run, this repository may register agents" in outcome.summary

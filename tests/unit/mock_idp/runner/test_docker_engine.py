@@ -1,4 +1,5 @@
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +60,31 @@ def test_a_failed_build_is_explained_and_its_log_is_shown(client, action):
         DockerEngine(action, client, "host").prepare(log.append)
     assert (log[0], log[1], log[-1]) == ("##[group]Building docker image", "build", "##[endgroup]")
     assert log[-3] == str(action.folder)
+
+
+@pytest.mark.parametrize(
+    ("buildx", "given", "used", "is_explained"),
+    [
+        ("exit 0", {}, "default", False),
+        ("exit 0", {"DOCKER_BUILDKIT": "0"}, "0", False),
+        ("exit 1", {}, "0", True),
+        ("exit 1", {"DOCKER_BUILDKIT": "1"}, "0", True),
+    ],
+)
+def test_the_builder_is_that_of_githubs_runners_where_the_client_has_it(
+    client, action, buildx, given, used, is_explained
+):
+    """BuildKit, unless the user or the machine says otherwise; a failure then says which builder it was."""
+    program = Path(client["PATH"].partition(":")[0]) / "docker"
+    program.write_text(
+        f'#!/bin/sh\ntest "$1" = buildx && {buildx}\necho "builder ${{DOCKER_BUILDKIT:-default}}"\nexit 1\n'
+    )
+    log = []
+
+    with pytest.raises(ActionError) as caught:
+        DockerEngine(action, client | given, "host").prepare(log.append)
+    assert f"builder {used}" in log
+    assert ("classic builder" in str(caught.value)) is is_explained
 
 
 def test_without_a_client_the_other_engine_is_named(action, tmp_path):

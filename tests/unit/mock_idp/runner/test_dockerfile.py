@@ -27,6 +27,21 @@ def test_the_last_stage_decides(read):
     assert (dockerfile.entrypoint, dockerfile.command) == (("python", "-I"), ("y",))
 
 
+@pytest.mark.parametrize(
+    ("lines", "environment"),
+    [
+        ("ENV GREETING=hello", {"GREETING": "hello"}),
+        ("ENV A=1 B='two words' C=x\\ y", {"A": "1", "B": "two words", "C": "x y"}),
+        ("ENV OLD the rest of the line", {"OLD": "the rest of the line"}),
+        ("ENV A=1\nENV B=${A}/2 C=$A-$GONE", {"A": "1", "B": "1/2", "C": "1-"}),
+        ("ENV A=1\nFROM b\nENV B=2", {"B": "2"}),
+    ],
+)
+def test_the_variables_of_the_last_stage_are_read(read, lines, environment):
+    """Both forms of ENV, with variables of lines before."""
+    assert read(f"FROM a\n{lines}\n").environment == environment
+
+
 @pytest.mark.parametrize("line", ["ENTRYPOINT python /main.py", 'CMD {"a": 1}', "ENTRYPOINT [1]"])
 def test_the_shell_form_is_refused(read, line):
     """A shell would drop INPUT_API-URL."""

@@ -112,6 +112,35 @@ def test_a_stage_runs_in_the_workspace_with_nothing_of_this_machine_but_what_it_
     assert out.decode().split() == [str(workspace), "/p", "/mine", "False"]
 
 
+def test_the_images_variables_reach_a_stage_but_for_its_path(make, tmp_path):
+    """PATH names folders of the image; what the step itself sets wins."""
+    program = "import os\nprint(os.environ['PATH'], os.environ['GREETING'], os.environ['MINE'])\n"
+    lines = 'COPY script /s\nENV GREETING=hello MINE=image PATH=/opt/bin:$PATH\nENTRYPOINT ["python", "/s"]'
+    engine = make(lines, program, {"PATH": "/p"})
+
+    with engine.start("", None, {"MINE": "step"}, Folders(tmp_path, tmp_path)) as process:
+        out, _ = process.communicate()
+
+    assert out.decode().split() == ["/p", "hello", "step"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "script", "entrypoint", "message"),
+    [
+        ("COPY script /s", "", "", "has no ENTRYPOINT"),
+        ('COPY script /s\nENTRYPOINT ["python", "/s"]', "", "gone", "cannot find the entry point 'gone'"),
+        ("COPY script /s", "#!/no/such/interpreter\n", "/s", "cannot start /no/such/interpreter"),
+    ],
+)
+def test_a_main_stage_that_cannot_start_is_refused_before_any_stage(make, lines, script, entrypoint, message):
+    """Else the stage before it would have run: half of a release."""
+    log = []
+
+    with pytest.raises(ActionError, match=message):
+        make(lines, script).prepare(log.append, entrypoint)
+    assert log == []
+
+
 def test_a_stage_that_cannot_start_is_explained(make, tmp_path):
     """The interpreter of a shebang may not be on this machine."""
     engine = make("COPY script /s", "#!/no/such/interpreter\n")

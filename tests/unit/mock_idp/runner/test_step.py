@@ -36,7 +36,7 @@ class PretendEngine:
         self.started = []
         self.environments = []
 
-    def prepare(self, show):
+    def prepare(self, show, entrypoint):
         show("prepared")
 
     def seen(self, folders):
@@ -242,6 +242,25 @@ def test_later_sources_of_the_environment_win(run):
         "refs/heads/main",
     )
     assert env["HOME"] == "/github/runner_temp/_github_home"
+
+
+@pytest.mark.parametrize(("step_env", "seen"), [({}, "true"), ({"CI": "false"}, "false"), ({"CI": ""}, "")])
+def test_ci_is_set_only_where_the_workflow_does_not_set_it(run, step_env, seen):
+    """`CI: false` switches off what some tools do in CI."""
+    engine = PretendEngine()
+
+    run(engine, step_env=step_env)
+
+    assert engine.environments[0]["CI"] == seen
+
+
+def test_ci_of_the_environment_file_reaches_the_next_stage(run):
+    """As every other variable of that file."""
+    engine = PretendEngine(main=_write("GITHUB_ENV", b"CI=no\n"))
+
+    run(engine, {"post_entrypoint": "after"})
+
+    assert [env["CI"] for env in engine.environments] == ["true", "no"]
 
 
 def test_paths_are_translated_where_a_value_starts_with_one(run, tmp_path):

@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import structs
+from msgspec.structs import replace
 
 from sentryagent_idp.domain import audit_chain
 from sentryagent_idp.domain.audit_chain import (
@@ -89,20 +88,20 @@ def swapped_contents(batch):
 
 def swapped_seals(batch):
     first, second = batch[1].seal, batch[2].seal
-    batch[1] = replace(batch[1], seal=structs.replace(second, number=2))
-    batch[2] = replace(batch[2], seal=structs.replace(first, number=3))
+    batch[1] = replace(batch[1], seal=replace(second, number=2))
+    batch[2] = replace(batch[2], seal=replace(first, number=3))
 
 
 def changed_hash(batch):
-    batch[1] = replace(batch[1], seal=structs.replace(batch[1].seal, hash="f" * 64))
+    batch[1] = replace(batch[1], seal=replace(batch[1].seal, hash="f" * 64))
 
 
 def hash_of_another_kind(batch):
-    batch[1] = replace(batch[1], seal=structs.replace(batch[1].seal, hash=b"f"))
+    batch[1] = replace(batch[1], seal=replace(batch[1].seal, hash=b"f"))
 
 
 def changed_event_of_a_seal(batch):
-    batch[1] = replace(batch[1], seal=structs.replace(batch[1].seal, event_id="event-9"))
+    batch[1] = replace(batch[1], seal=replace(batch[1].seal, event_id="event-9"))
 
 
 def removed_link(batch):

@@ -158,7 +158,7 @@ def test_explanation_of_a_wrong_branch(make_policy, make_run, agent, now):
                         "condition": "branch",
                         "expected": "main",
                         "actual": "dev",
-                        "hint": "Run from a branch that the policy covers, add a policy for dev, or widen this one.",
+                        "hint": "Run from a branch that the policy covers, or add a policy for dev.",
                     }
                 ],
             }

@@ -32,6 +32,7 @@ def test_a_policy_has_all_its_members(make_policy, now):
         "environment",
         "events",
         "expiresAt",
+        "grants",
         "id",
         "issuer",
         "lastUsedAt",

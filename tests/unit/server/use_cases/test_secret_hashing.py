@@ -105,3 +105,22 @@ def test_a_hash_that_fails_gives_its_place_back(hashing, monkeypatch):
                 hashing.fingerprint("secret")
 
     assert client_secret.matches(hashing.fingerprint("secret"), "secret")
+
+
+def test_a_right_secret_is_hashed_once(hashing, monkeypatch):
+    """A service introspects with the same secret again and again; a wrong one costs a hash each time."""
+    hashed = []
+    original = client_secret.matches
+    monkeypatch.setattr(
+        client_secret, "matches", lambda stored, secret: hashed.append(secret) or original(stored, secret)
+    )
+    secret, wrong = client_secret.generate(), client_secret.generate()
+    stored, rotated = client_secret.fingerprint(secret), client_secret.fingerprint(wrong)
+
+    assert [hashing.matches_any([stored], secret) for _ in range(3)] == [True] * 3
+    assert hashed == [secret]
+    assert [hashing.matches_any([stored], wrong) for _ in range(2)] == [False] * 2
+    assert hashed == [secret, wrong, wrong]
+    assert not hashing.matches_any([rotated], secret)
+    assert hashing.matches_any([rotated, stored], secret)
+    assert hashed == [secret, wrong, wrong, secret]

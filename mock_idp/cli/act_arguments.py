@@ -1,0 +1,205 @@
+"""What act will run, by its arguments: the event, the one workflow, the commit, the actor.
+
+Source: nektos/act, cmd/root.go, pkg/model/planner.go and github_context.go, as of 0.2.89.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from mock_idp.cli.checkout import commit_of
+from mock_idp.runner.action import read_yaml
+from mock_idp.runner.errors import ActionError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+# The short flags that take a value, by their long names.
+_SHORT: Final = {
+    "a": "actor", "C": "directory", "e": "eventpath", "j": "job", "P": "platform", "s": "secret", "W": "workflows",
+}  # fmt: skip
+_SHORT_SWITCHES: Final = {"l": "list", "h": "help", "g": "graph"}
+# With one of these act runs nothing.
+_ONLY_ASKS: Final = frozenset(
+    {"list", "help", "graph", "version", "bug-report", "list-options", "man-page", "validate"}
+)
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A workflow file: its name as act has it, the events that start it, the keys of its jobs."""
+
+    file: Path
+    name: str
+    events: frozenset[str]
+    jobs: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of act that decide what the token says; empty where act has only been asked something."""
+
+    positional: tuple[str, ...]
+    given: dict[str, list[str]]
+    folder: Path = Path()
+    event: str = ""
+    sha: str = ""
+    workflow: Workflow = Workflow(Path(), "", frozenset(), frozenset())
+
+    @property
+    def only_asks(self) -> bool:
+        """Whether act runs nothing."""
+        return not _ONLY_ASKS.isdisjoint(self.given)
+
+    @property
+    def actor(self) -> str:
+        """The login in `--actor`."""
+        return _last(self.given, "actor")
+
+    @property
+    def event_file(self) -> str:
+        """The path in `--eventpath`."""
+        return _last(self.given, "eventpath")
+
+
+def read_arguments(words: Sequence[str], switches: Collection[str], event: str | None) -> Arguments:
+    """What these arguments, after those of act's own files, make act run.
+
+    `switches` are the long flags without a value; `event` is the one that mock-idp's option names. Raises
+    click.UsageError where it is not exactly one workflow, or not at a commit.
+    """
+    positional, given = _split(words, switches)
+    _, settings = _split(list(_settings()), switches)
+    given = settings | given
+    arguments = Arguments(tuple(positional), given)
+    if arguments.only_asks:
+        return arguments
+    folder = Path(_last(given, "directory") or ".").resolve()
+    workflows = _workflows(folder, given)
+    started = _event(positional, event, workflows, given)
+    workflow = _chosen(workflows, started, _last(given, "job"))
+    event_file = arguments.event_file and folder / arguments.event_file
+    sha = (_sha_in_event(started, event_file) if event_file else "") or commit_of(folder)
+    return Arguments(tuple(positional), given, folder, started, sha, workflow)
+
+
+def _last(given: dict[str, list[str]], name: str) -> str:
+    return given.get(name, [""])[-1]
+
+
+def _settings() -> Iterator[str]:
+    """The words of act's settings files: a flag and its value on each line."""
+    home = Path.home()
+    configured = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+    for file in (configured / "act" / "actrc", home / ".actrc", Path(".actrc")):
+        lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+        yield from (word for line in lines if line.startswith("-") for word in line.split(maxsplit=1))
+
+
+def _split(words: Sequence[str], switches: Collection[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Positional words, and the values of each flag by its long name; a switch has an empty one."""
+    positional: list[str] = []
+    given: dict[str, list[str]] = {}
+    rest = iter(words)
+    for word in rest:
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            given.setdefault(name, []).append(value if equals or name in switches else next(rest, ""))
+        elif word.startswith("-"):
+            _short(word[1:], rest, given)
+        else:
+            positional.append(word)
+    return positional, given
+
+
+def _short(letters: str, rest: Iterator[str], given: dict[str, list[str]]) -> None:
+    """One word of short flags: `-j build`, `-jbuild`, `-nj=build`."""
+    for place, letter in enumerate(letters, 1):
+        if letter in _SHORT:
+            value = letters[place:].removeprefix("=") or next(rest, "")
+            given.setdefault(_SHORT[letter], []).append(value)
+            return
+        given.setdefault(_SHORT_SWITCHES.get(letter, letter), []).append("")
+
+
+def _workflows(folder: Path, given: dict[str, list[str]]) -> list[Workflow]:
+    place = folder / (_last(given, "workflows") or ".github/workflows")
+    pattern = "*" if "no-recurse" in given else "**/*"
+    files = [place] if place.is_file() else sorted(place.glob(pattern))
+    return [_workflow(file) for file in files if file.is_file() and file.suffix in {".yml", ".yaml"}]
+
+
+def _workflow(file: Path) -> Workflow:
+    try:
+        document = read_yaml(file)
+    except ActionError as error:
+        raise click.UsageError(str(error)) from error
+    events = document.get("on") or ()
+    jobs = document.get("jobs")
+    return Workflow(
+        file,
+        str(document.get("name") or file.name),
+        frozenset([events] if isinstance(events, str) else map(str, events)),
+        frozenset(jobs if isinstance(jobs, dict) else ()),
+    )
+
+
+def _event(
+    positional: Sequence[str], event: str | None, workflows: list[Workflow], given: dict[str, list[str]]
+) -> str:
+    """The event as act finds it: the first word, the only one that starts a workflow, or push."""
+    if positional and event and positional[0] != event:
+        raise click.UsageError(
+            f"--event {event} and act's event {positional[0]} are not the same; give one of them"
+        )
+    known = sorted({name for workflow in workflows for name in workflow.events})
+    if positional or event:
+        return positional[0] if positional else str(event)
+    return known[0] if len(known) == 1 or (known and "detect-event" in given) else "push"
+
+
+def _chosen(workflows: list[Workflow], event: str, job: str) -> Workflow:
+    """The one workflow that runs. Raises click.UsageError."""
+    started = [it for it in workflows if (job in it.jobs if job else event in it.events)]
+    what = f"has the job {job}" if job else f"starts on {event}"
+    if not started:
+        raise click.UsageError(
+            f"no workflow {what}; name one with -W FILE or another event: mock-idp act -- EVENT"
+        )
+    if len(started) > 1:
+        names = ", ".join(workflow.file.name for workflow in started)
+        raise click.UsageError(
+            f"more than one workflow {what} ({names}), and a token belongs to one; choose it with -W FILE or -j JOB"
+        )
+    return started[0]
+
+
+def _sha_in_event(event: str, file: Path) -> str:
+    """The commit that act takes from a file in `--eventpath`; empty where it takes that of the checkout."""
+    try:
+        payload = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"--eventpath: cannot read {file}: {error}") from error
+    if event == "pull_request_target":
+        return _text(payload, "pull_request", "base", "sha")
+    if event in {"deployment", "deployment_status"}:
+        return _text(payload, "deployment", "sha")
+    is_pushed = event in {"push", "create", "workflow_dispatch"} and _value(payload, "deleted") is False
+    return _text(payload, "after") if is_pushed else ""
+
+
+def _text(payload: Any, *path: str) -> str:
+    value = _value(payload, *path)
+    return value if isinstance(value, str) else ""
+
+
+def _value(payload: Any, *path: str) -> Any:
+    for name in path:
+        payload = payload.get(name) if isinstance(payload, dict) else None
+    return payload

@@ -1,0 +1,74 @@
+"""`sentryagent-actions ACTION --api-url URL …`: each option is the action's input of that name."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+
+_MANUALS = "https://github.com/sentryagent/toolkit/blob/main"
+_CONNECTION = ("api-url", "audience", "timeout", "dry-run", "summary", "ca-certificate")
+_TOKEN = ("resource", "scope", "expires-in", "revoke", "on-unavailable")
+_AGENT = (
+    "agent-name",
+    "agent-description",
+    "agent-type",
+    "agent-version",
+    "capabilities",
+    "owner",
+    "deployment-env",
+    "update",
+)
+# The inputs of each action; a test compares them with its action.yml.
+INPUTS: Mapping[str, tuple[str, ...]] = {
+    "issue-token": (*_CONNECTION, "agent-id", *_TOKEN),
+    "register-agent": (*_CONNECTION, *_AGENT),
+    "toolkit": (*_CONNECTION, "agent-id", *_AGENT, *_TOKEN),
+    "revoke": (),
+}
+_ABOUT = {
+    "issue-token": ("issue the access token of an agent", "issue-token/README.md"),
+    "register-agent": ("register an agent where it does not exist yet", "register-agent/README.md"),
+    "toolkit": ("register an agent and issue its token", "docs/one-step-action.md"),
+    "revoke": ("revoke the tokens that earlier steps of this job have issued", "docs/without-docker.md"),
+}
+_BOOLEANS = frozenset({"dry-run", "summary", "revoke", "update"})
+
+
+def inputs_of(action: str, arguments: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables `INPUT_…` that stand for the options of an action.
+
+    Raises SystemExit, with usage or help on the screen.
+    """
+    options = vars(_parser(action).parse_args(arguments))
+    variable = options.pop("inputs_from", None)
+    given = _read_json(environ, variable) if variable else {}
+    given |= {name.replace("_", "-"): value for name, value in options.items() if value is not None}
+    return {f"INPUT_{name.upper()}": value for name, value in given.items()}
+
+
+def _parser(action: str) -> argparse.ArgumentParser:
+    summary, manual = _ABOUT[action]
+    parser = argparse.ArgumentParser(
+        prog=f"sentryagent-actions {action}",
+        description=summary,
+        epilog=f"Each option is the action's input of that name: {_MANUALS}/{manual}",
+        allow_abbrev=False,
+    )
+    for name in INPUTS[action]:
+        if name in _BOOLEANS:
+            parser.add_argument(f"--{name}", nargs="?", const="true", metavar="true|false")
+        else:
+            parser.add_argument(f"--{name}", metavar="VALUE")
+    if INPUTS[action]:
+        parser.add_argument("--inputs-from", metavar="VARIABLE", help="a variable with all inputs as JSON")
+    return parser
+
+
+def _read_json(environ: Mapping[str, str], variable: str) -> dict[str, str]:
+    """Return inputs as `toJSON(inputs)` gives them to a composite action."""
+    try:
+        inputs = dict(json.loads(environ[variable]))
+    except (KeyError, TypeError, ValueError) as error:
+        sys.stderr.write(f"sentryagent-actions: the variable {variable} has no JSON object with inputs\n")
+        raise SystemExit(2) from error
+    return {str(name): str(value) for name, value in inputs.items()}

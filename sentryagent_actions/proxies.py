@@ -1,0 +1,91 @@
+"""The proxy of the environment: which variable names it, which hosts it is not for.
+
+httpx reads these variables too, and raises for values that other programs take, such as `fd00::/8` or `[::1]` in
+NO_PROXY (encode/httpx#3221). An entry of NO_PROXY that says nothing to us is passed over, as curl and the runner do.
+"""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import urlsplit
+
+import httpx
+
+_VARIABLES = ("https_proxy", "all_proxy")
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_VISIBLE = re.compile(r"[!-~]+")
+_WITH_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+
+
+class UnusableProxyError(ValueError):
+    """A variable names no proxy that can be used; `variable` is its name. The value may hold a password, and is not shown."""
+
+    def __init__(self, variable: str) -> None:
+        super().__init__(variable)
+        self.variable = variable
+
+
+@dataclass(frozen=True)
+class Proxies:
+    """A proxy, if the environment names one, and the hosts that are reached without it."""
+
+    variable: str = ""
+    proxy: httpx.Proxy | None = field(default=None, repr=False)
+    direct: tuple[str, ...] = ()
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Read HTTPS_PROXY, ALL_PROXY and NO_PROXY; lower case wins. Raises UnusableProxyError."""
+        direct = _value(environ, "no_proxy").replace(",", " ").lower().split()
+        for name in _VARIABLES:
+            value = _value(environ, name)
+            if value:
+                variable = name.upper() if environ.get(name.upper()) == value else name
+                return cls(variable, _proxy(variable, value), tuple(direct))
+        return cls()
+
+    def cover(self, url: httpx.URL) -> bool:
+        """Whether a request goes through the proxy.
+
+        Plain http is for this machine only, and a proxy would carry the credential off it, in clear.
+        """
+        host = url.host.lower()
+        if self.proxy is None or url.scheme != "https" or host in _LOOPBACK:
+            return False
+        return not any(_excepts(entry, host, url.port or 443) for entry in self.direct)
+
+
+def _value(environ: Mapping[str, str], name: str) -> str:
+    return environ.get(name, "") or environ.get(name.upper(), "")
+
+
+def _proxy(variable: str, value: str) -> httpx.Proxy:
+    if not _VISIBLE.fullmatch(value):
+        raise UnusableProxyError(variable)
+    try:
+        proxy = httpx.Proxy(value if _WITH_SCHEME.match(value) else f"http://{value}")
+    except (ValueError, httpx.InvalidURL) as error:
+        raise UnusableProxyError(variable) from error
+    if proxy.url.scheme not in {"http", "https"} or not proxy.url.host:
+        raise UnusableProxyError(variable)
+    return proxy
+
+
+def _excepts(entry: str, host: str, port: int) -> bool:
+    """Whether an entry of NO_PROXY names a host: `*`, a name and those below it, an address or a range, each with a port or not."""
+    if entry == "*":
+        return True
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip("[]"), strict=False)
+    except ValueError:
+        pass  # one of the two is a name, or has a port
+    try:
+        parts = urlsplit(f"//{entry.removeprefix('*').removeprefix('.')}")
+        name, only_port = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if not name or parts.path or only_port not in {None, port}:
+        return False
+    return host == name or host.endswith(f".{name}")

@@ -1,0 +1,287 @@
+"""What the provider refused, in its own words: `speaker` is the provider, `code` is its code."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from sentryagent_actions.errors import ActionError
+from sentryagent_actions.origin import Origin
+
+_MAX_ANNOTATED_COMMAND = 1800  # the runner cuts an annotation at 4096 characters
+_MAX_ANNOTATED_CONDITIONS = 3
+_ABSENT = "absent"
+# A condition of the run's own ref: the others that failed can wait until the run has a ref that a policy covers.
+_OF_REF = ("ref", "branch", "tag")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A refusal as it came: `details` are not checked. `api_url` is who refused."""
+
+    api_url: Origin
+    code: str
+    message: str
+    details: Mapping[str, object]
+    status: int
+    request_id: str = ""
+    retry_after: float | None = None
+
+
+class RefusedError(ActionError):
+    """The provider said no."""
+
+    remedies: ClassVar[Mapping[str, str]] = {
+        "UNAUTHORIZED": "Run the job again: the provider's own token was revoked or has expired meanwhile.",
+        "FORBIDDEN": "Ask an admin of the provider which scopes the trust policy of this repository grants.",
+        "NOT_FOUND": "Check `api-url`; if it is right, the provider is older than this action.",
+        "AGENT_NOT_FOUND": "Check `agent-id`, and that this repository registered that agent.",
+        "AGENT_DECOMMISSIONED": "A decommissioned agent never comes back and keeps its name: choose another `agent-name`.",
+        "RATE_LIMITED": "Start fewer jobs at once, or raise `timeout`.",
+        "ISSUER_UNAVAILABLE": "The provider's operator must let it reach GitHub's signing keys (see its /ready).",
+        "SERVICE_UNAVAILABLE": "Run the job again later.",
+        "INTERNAL_SERVER_ERROR": "Give the request id to the provider's operator.",
+    }
+
+    def __init__(self, refusal: Refusal, cause: str = "", remedy: str = "", paste: str = "") -> None:
+        super().__init__(
+            cause or refusal.message,
+            remedy=remedy
+            or self.remedies.get(refusal.code, "Give the request id to the provider's operator."),
+            paste=paste,
+            http_status=refusal.status,
+            retry_after=refusal.retry_after,
+            request_id=refusal.request_id,
+        )
+        self.code = refusal.code
+        self.speaker = str(refusal.api_url)
+
+
+class ProviderOverloadedError(RefusedError):
+    """The provider answered 408, 425, 429 or 5xx in its own words: wait."""
+
+    retryable = True
+
+
+class IdTokenRejectedError(RefusedError):
+    """The provider does not accept the ID token (401): audience, issuer or clock are set up differently."""
+
+    remedies_by_reason: ClassVar[Mapping[str, str]] = {
+        "wrong_audience": "Set the input `audience` to the value that the provider expects:",
+        "wrong_issuer": "The provider's operator must add this GitHub to SENTRYAGENT_GITHUB_ISSUER.",
+        "unknown_key": "The provider's operator must let it reach GitHub's signing keys (see its /ready).",
+        "expired": "The provider's operator must synchronise its clock with GitHub's.",
+        "not_yet_valid": "The provider's operator must synchronise its clock, which is behind GitHub's.",
+        "too_old": "The provider's operator must synchronise its clock with GitHub's.",
+        "replayed": "Look for a proxy between the runner and the provider that sends requests twice.",
+        "malformed": "Look for a proxy between the runner and the provider that changes requests.",
+        "bad_signature": "Look for a proxy between the runner and the provider that changes requests.",
+    }
+    _claims_by_reason: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "wrong_audience": ("aud",),
+        "wrong_issuer": ("iss",),
+        "unknown_key": ("iss",),
+        "expired": ("iat", "exp"),
+        "not_yet_valid": ("iat", "nbf"),
+        "too_old": ("iat", "exp"),
+        "replayed": ("jti",),
+    }
+
+    def __init__(self, refusal: Refusal, *, reason: str, cause: str, expected: str = "") -> None:
+        super().__init__(refusal, cause, self.remedies_by_reason.get(reason, ""))
+        self.reason = reason
+        self.retry_once = reason == "not_yet_valid"
+        self._expected = expected
+        self._claims: Mapping[str, str] = {}
+        if expected:
+            self.paste = f"audience: {expected}"
+
+    def tell_claims(self, claims: Mapping[str, str], *, audience_given: bool) -> None:
+        """Add what the ID token says, as this action sent it."""
+        self._claims = claims
+        if self.reason == "wrong_issuer" and claims.get("iss"):
+            self.remedy = f"The provider's operator must add {claims['iss']} to SENTRYAGENT_GITHUB_ISSUER."
+        if self.reason == "wrong_audience" and self._expected and not audience_given:
+            # The audience followed `api-url`: that is what differs.
+            self.remedy = f"Set `api-url` to {self._expected}. If the provider must be reached as {self.speaker}, set instead:"
+
+    def rows(self) -> tuple[tuple[str, ...], ...]:
+        """Return the reason, and the claims that it is about before those that name the run."""
+        first = self._claims_by_reason.get(self.reason, ())
+        names = (*first, *(name for name in self._claims if name not in first))
+        claims = ((f"Claim {name}", self._claims[name]) for name in names if name in self._claims)
+        return (("Reason", self.reason), *claims)
+
+
+@dataclass(frozen=True)
+class UnmetCondition:
+    """A condition of a trust policy that this run did not meet."""
+
+    policy_id: str
+    condition: str
+    expected: str
+    actual: str
+    hint: str
+
+    def __str__(self) -> str:
+        if self.condition == "agentId" and self.expected == _ABSENT:
+            return (
+                f"this policy is for registering agents and names none; the run asks for agent {self.actual}."
+            )
+        if self.condition == "agentId" and self.actual == _ABSENT:
+            return f"this policy is for agent {self.expected}; the run asks to register one."
+        if self.condition == "agentId":
+            return f"this policy is for agent {self.expected}; the run asks for agent {self.actual}."
+        return f"{self.brief}. {self.hint}".rstrip()
+
+    @property
+    def brief(self) -> str:
+        """The condition without its hint."""
+        return f"{self.condition}: expected {self.expected}, actual {self.actual}"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why no trust policy matched, in the provider's words, cleaned; the nearest policy comes first."""
+
+    claims: tuple[tuple[str, str], ...] = ()
+    unmet: tuple[UnmetCondition, ...] = ()
+    suggested_policy: Mapping[str, object] | None = None
+
+    def nearest(self) -> tuple[UnmetCondition, ...]:
+        """Return what the nearest policy for the same agent asks for, most telling first; those of others do not count."""
+        others = {it.policy_id for it in self.unmet if it.condition == "agentId"}
+        own = [it for it in self.unmet if it.policy_id not in others]
+        nearest = [it for it in own if it.policy_id == own[0].policy_id]
+        return tuple(sorted(nearest, key=lambda it: it.condition not in _OF_REF))
+
+    def claim(self, name: str) -> str:
+        """Return one of the claims that mattered, or the empty string."""
+        value = dict(self.claims).get(name, "")
+        return "" if value == _ABSENT else value
+
+
+class PolicyRefusedError(RefusedError):
+    """No trust policy allows this run (403): change the run or the policy."""
+
+    def __init__(self, refusal: Refusal, *, cause: str, explanation: Explanation) -> None:
+        if refusal.code == "IDENTITY_CHANGED":
+            cause = "The trust policies of this repository's name are pinned to other ids than GitHub's ids of this repository"
+        super().__init__(refusal, f"{cause.rstrip('.')}{_differences(explanation)}.")
+        self._is_explained = bool(explanation.claims or explanation.unmet)
+        self._tell(explanation)
+
+    def suggest(self, **members: object) -> None:
+        """Add to the policy that an admin is offered what this action needs in it beyond the run's claims."""
+        policy = self.explanation.suggested_policy
+        if policy is not None:
+            self._tell(replace(self.explanation, suggested_policy={**policy, **members}))
+
+    def rows(self) -> tuple[tuple[str, ...], ...]:
+        """Return the claims that mattered and the conditions that they did not meet."""
+        claims = tuple((f"Claim {name}", value) for name, value in self.explanation.claims)
+        return (*claims, *((f"Policy {it.policy_id}", str(it)) for it in self.explanation.unmet))
+
+    def to_paste(self) -> str:
+        """Return the command, also where it is too long for an annotation."""
+        return self.command()
+
+    def command(self) -> str:
+        """Return the call with which an admin allows this run, or the empty string where none would."""
+        policy = self.explanation.suggested_policy
+        if policy is None:
+            return ""
+        # Quoted for the shell: the policy's text comes from outside, and is made to be pasted.
+        return (
+            f"curl --fail-with-body -sS -X POST {self.speaker}/api/v1/oidc/trust-policies"
+            ' -H "Authorization: Bearer $SENTRYAGENT_ADMIN_TOKEN" -H "Content-Type: application/json"'
+            f" --data {shlex.quote(json.dumps(policy))}"
+        )
+
+    def _tell(self, explanation: Explanation) -> None:
+        self.explanation = explanation
+        command = self.command()
+        self.remedy, self.paste = self._remedy(), ""
+        if len(command) > _MAX_ANNOTATED_COMMAND:
+            self.remedy += " The command is in the step summary."
+        elif command:
+            self.paste = command
+
+    def _remedy(self) -> str:
+        if self.code == "IDENTITY_CHANGED":
+            return _LIFT_THE_PIN
+        nearest, ref = self.explanation.nearest(), self.explanation.claim("ref")
+        if self.explanation.suggested_policy is not None and (nearest or not self.explanation.unmet):
+            return _allow_remedy(nearest, ref)
+        if self.explanation.suggested_policy is not None:
+            return "If this run should be allowed, ask an admin to create this policy:"
+        if ref.startswith("refs/pull/"):
+            return _SKIP_PULL_REQUESTS
+        hints = [it.hint for it in sorted(nearest, key=lambda it: it.actual != _ABSENT) if it.hint]
+        if hints:
+            return hints[0]
+        return _CHECK_THE_AGENT if self._is_explained else _ASK_FOR_THE_CAUSE
+
+
+_LIFT_THE_PIN = (
+    "If the repository was renamed, transferred or created again on purpose, an admin lifts the pin: "
+    "PUT the trust policy with `repositoryId` and `repositoryOwnerId` null."
+)
+_SKIP_PULL_REQUESTS = (
+    "Policies with `branch` or `tag` never cover pull requests. Skip this step for them "
+    "(`if: github.event_name != 'pull_request'`), or ask an admin for a policy that has neither and lists pull_request "
+    "in `events`; that is safe only if the workflow runs none of the pull request's code."
+)
+_CHECK_THE_AGENT = "Check `agent-id`, and ask an admin of the provider whether that agent is active."
+_ASK_FOR_THE_CAUSE = "Ask an admin of the provider for the cause: the request id leads to it in the audit."
+
+
+def _differences(explanation: Explanation) -> str:
+    told = [it.brief for it in explanation.nearest()]
+    if not told and explanation.unmet:
+        return " (its policies are for registering agents, or for other agents)"
+    more = f"; {len(told) - _MAX_ANNOTATED_CONDITIONS} more in the summary"
+    shown = "; ".join(told[:_MAX_ANNOTATED_CONDITIONS])
+    return f" ({shown}{more if len(told) > _MAX_ANNOTATED_CONDITIONS else ''})" if told else ""
+
+
+def _allow_remedy(nearest: tuple[UnmetCondition, ...], ref: str) -> str:
+    """What to do where a policy would let this run in; the command follows."""
+    if ref.startswith("refs/tags/"):
+        return "To allow this tag, ask an admin to create this policy; with a pattern such as v* as its `tag` it covers later ones too:"
+    if ref.startswith("refs/heads/gh-readonly-queue/"):
+        return (
+            "To allow the merge queue, ask an admin to create this policy; it covers each entry of the queue:"
+        )
+    if not nearest:
+        return "Ask an admin to create this policy (if the repository was renamed, to update its old policies instead):"
+    # The hint may end with what the command does.
+    hint = nearest[0].hint.partition(", or add a policy")[0].rstrip(".") if len(nearest) == 1 else ""
+    return f"{hint}. If this run should be allowed, ask an admin to create this policy:".removeprefix(". ")
+
+
+class AgentExistsError(RefusedError):
+    """The agent's name is taken (409); `agent_id` is empty where this repository may not see who has it."""
+
+    def __init__(self, refusal: Refusal, *, agent_id: str) -> None:
+        super().__init__(
+            refusal,
+            "Another repository or an admin has registered an agent of that name.",
+            "To register an agent of this repository, choose another `agent-name`. To act as that agent, ask an admin for "
+            "its id and for a trust policy that links this repository with it, and use issue-token.",
+        )
+        self.agent_id = agent_id
+        self.refusal = refusal
+
+
+class AgentNotActiveError(RefusedError):
+    """The agent is this repository's own, and not active: an admin decides."""
+
+    def __init__(self, agent_id: str, status: str, found: AgentExistsError) -> None:
+        remedy = (
+            self.remedies["AGENT_DECOMMISSIONED"]
+            if status == "decommissioned"
+            else "An admin of the provider can make it active again (PATCH its `status`)."
+        )
+        super().__init__(found.refusal, f"The agent {agent_id} is {status}.", remedy)

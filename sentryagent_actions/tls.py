@@ -1,0 +1,83 @@
+"""Whom the actions trust in TLS, and what a failed handshake means."""
+
+import ssl
+from enum import Enum
+
+import httpx
+
+from sentryagent_actions.untrusted import one_line
+
+
+class TlsFault(Enum):
+    """What is wrong; each has a remedy of its own."""
+
+    UNTRUSTED = "no root certificate vouches for it"
+    EXPIRED = "it has expired"
+    NOT_YET_VALID = "it is not valid yet"
+    OTHER_NAME = "it is for other names"
+    INVALID = "it breaks a rule"
+    NO_TLS = "the other side speaks no TLS"
+    CLIENT_CERTIFICATE = "the other side wants a certificate of the client"
+    OLD_VERSION = "no version of TLS that both sides accept"
+
+
+# X509_V_ERR_… of OpenSSL's x509_vfy.h.
+_BY_VERIFY_CODE = {
+    2: TlsFault.UNTRUSTED,
+    9: TlsFault.NOT_YET_VALID,
+    10: TlsFault.EXPIRED,
+    18: TlsFault.UNTRUSTED,
+    19: TlsFault.UNTRUSTED,
+    20: TlsFault.UNTRUSTED,
+    21: TlsFault.UNTRUSTED,
+    62: TlsFault.OTHER_NAME,
+    64: TlsFault.OTHER_NAME,
+}
+_BY_REASON = {
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": TlsFault.CLIENT_CERTIFICATE,
+    "TLSV1_ALERT_PROTOCOL_VERSION": TlsFault.OLD_VERSION,
+    "UNSUPPORTED_PROTOCOL": TlsFault.OLD_VERSION,
+    "NO_PROTOCOLS_AVAILABLE": TlsFault.OLD_VERSION,
+    "WRONG_SSL_VERSION": TlsFault.OLD_VERSION,
+    # A TLS 1.2 server that got no certificate says no more than this, and so does one without a common cipher.
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": TlsFault.CLIENT_CERTIFICATE,
+}
+
+
+def find_failure(error: BaseException) -> tuple[TlsFault, str] | None:
+    """Return what the TLS failure behind an error is, and OpenSSL's words; None where another error is behind it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        # A connection that ends within the handshake is a broken connection, not a wrong certificate.
+        if isinstance(cause, ssl.SSLError) and not isinstance(
+            cause, ssl.SSLEOFError | ssl.SSLZeroReturnError
+        ):
+            return _fault(cause), _words(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _words(error: ssl.SSLError) -> str:
+    reason = (getattr(error, "reason", None) or "").replace("_", " ").lower()
+    return one_line(getattr(error, "verify_message", "") or reason or str(error)).rstrip(".")
+
+
+def _fault(error: ssl.SSLError) -> TlsFault:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _BY_VERIFY_CODE.get(getattr(error, "verify_code", 20), TlsFault.INVALID)
+    # What is no TLS record is called by many names: WRONG_VERSION_NUMBER, RECORD_LAYER_FAILURE, PACKET_LENGTH_TOO_LONG.
+    return _BY_REASON.get(getattr(error, "reason", None) or "", TlsFault.NO_TLS)
+
+
+def trust(ca_certificate: str) -> ssl.SSLContext:
+    """Return a context with the system's roots (SSL_CERT_FILE, SSL_CERT_DIR), and `ca_certificate` (PEM). Raises OSError.
+
+    A Python without roots of its own, as python.org's for macOS, gets those of certifi.
+    """
+    context = ssl.create_default_context()
+    found = ssl.get_default_verify_paths()
+    if not (found.cafile or found.capath or context.cert_store_stats()["x509_ca"]):
+        context = httpx.create_ssl_context(trust_env=False)
+    if ca_certificate:
+        context.load_verify_locations(cadata=ca_certificate)
+    return context

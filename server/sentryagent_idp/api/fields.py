@@ -1,0 +1,142 @@
+"""The fields of request bodies, each rule with a sentence, and what all bodies have in common."""
+
+import re
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
+
+from sentryagent_idp.domain import policy_syntax, scopes, service
+from sentryagent_idp.domain.agent import AGENT_TYPES, DEPLOYMENT_ENVS
+from sentryagent_idp.domain.text import has_unprintable
+from sentryagent_idp.runtime.addresses import is_loopback
+
+UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+_EMAIL = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@"
+    r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)+",
+    re.ASCII,
+)
+_SEMVER = re.compile(
+    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?",
+    re.ASCII,
+)
+_CAPABILITY = re.compile(r"[A-Za-z0-9._*-]+:[A-Za-z0-9._*-]+", re.ASCII)
+_SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*", re.ASCII)
+_LONGEST_SCOPE = 64
+_LONGEST_SCOPES = 1024
+"""Of the provider's own API; those of services may be longer, and there may be more."""
+MAX_STORED_INTEGER = 2**31 - 1
+
+
+def _uuid(value: object) -> object:
+    if not isinstance(value, str) or not UUID_FORM.fullmatch(value):
+        raise ValueError("it must be a UUID such as 3f2504e0-4f89-41d3-9a0c-0305e82c3301")
+    return uuid.UUID(value)
+
+
+def parse_moment(value: object) -> datetime:
+    """A time with its zone in ISO 8601, in UTC; raises `ValueError` with advice."""
+    moment = _moment(value) if isinstance(value, str) and "T" in value else None
+    if moment is None:
+        raise ValueError("it must be a time with its zone such as 2027-01-31T12:00:00Z")
+    return moment
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, OverflowError):  # a zone can carry the first and the last day out of the calendar
+        return None
+
+
+def scope_problem(text: str, resource: str | None = None) -> str | None:
+    """The problem with a list of scopes (RFC 6749, 3.3) at a service, or at the provider's own API; or `None`.
+
+    The length of each is bounded: what is longer than any scope may be a token in the wrong field, and a refusal
+    that repeats the scope would carry it into log and audit (federation-security B19).
+    """
+    longest, most = _LONGEST_SCOPE, _LONGEST_SCOPES
+    if resource is not None:
+        longest, most = service.MAX_SCOPE_LENGTH, service.MAX_SCOPES * (service.MAX_SCOPE_LENGTH + 1)
+    if len(text) <= most and _SCOPES.fullmatch(text) and max(map(len, text.split())) <= longest:
+        return None
+    return f"write scopes of at most {longest} characters separated by single spaces, or leave it out"
+
+
+def resource_problem(text: str) -> str | None:
+    """The problem with the name of a service that is asked for, or `None`; whether there is one is not said here."""
+    if 1 <= len(text) <= service.MAX_IDENTIFIER_LENGTH and not has_unprintable(text):
+        return None
+    return f"write the identifier of a service, of at most {service.MAX_IDENTIFIER_LENGTH} characters"
+
+
+def _matching(pattern: re.Pattern[str], advice: str) -> tuple[AfterValidator, FieldInfo]:
+    """A rule by a pattern, which the schema shows as well."""
+    check = rule(lambda text: None if pattern.fullmatch(text) else advice)
+    return check, Field(json_schema_extra={"pattern": f"^({pattern.pattern})$"})
+
+
+def rule(problem_of: Callable[[Any], str | None]) -> AfterValidator:
+    """A rule of the domain, which gives the problem as a sentence."""
+
+    def check(value: Any) -> Any:
+        problem = problem_of(value)
+        if problem is not None:
+            raise ValueError(problem)
+        return value
+
+    return AfterValidator(check)
+
+
+def _one_of(words: Sequence[str]) -> tuple[AfterValidator, FieldInfo]:
+    check = rule(lambda text: None if text in words else f"it must be one of {', '.join(words)}")
+    return check, Field(json_schema_extra={"enum": list(words)})
+
+
+def _unprintable_but(besides: str) -> Callable[[str], str | None]:
+    return lambda text: "it holds control characters" if has_unprintable(text, besides=besides) else None
+
+
+Uuid = Annotated[UUID, BeforeValidator(_uuid)]
+Moment = Annotated[datetime, BeforeValidator(parse_moment)]
+Line = Annotated[str, rule(_unprintable_but(""))]
+Text = Annotated[str, rule(_unprintable_but("\n\t"))]
+ResourceText = Annotated[str, rule(resource_problem)]
+Email = Annotated[
+    str, Field(max_length=255), *_matching(_EMAIL, "write an e-mail address such as agent@example.com")
+]
+Version = Annotated[str, Field(max_length=64), *_matching(_SEMVER, "write a semantic version such as 1.0.0")]
+Capability = Annotated[
+    str, Field(max_length=128), *_matching(_CAPABILITY, "write resource:action, such as ci:run")
+]
+
+
+Capabilities = Annotated[list[Capability], Field(min_length=1, max_length=100), AfterValidator(tuple)]
+Owner = Annotated[Line, Field(min_length=1, max_length=128)]
+Description = Annotated[Text, Field(max_length=1024)]
+AgentType = Annotated[str, *_one_of(AGENT_TYPES)]
+DeploymentEnv = Annotated[str, *_one_of(DEPLOYMENT_ENVS)]
+Scope = Annotated[str, *_one_of(scopes.ALL_SCOPES)]
+
+
+NumericId = Annotated[str, rule(policy_syntax.numeric_id)]
+Repository = Annotated[str, rule(policy_syntax.repository)]
+Identifier = Annotated[str, rule(lambda text: service.identifier_problem(text, is_loopback))]
+ScopeName = Annotated[str, Field(min_length=1, max_length=service.MAX_SCOPE_LENGTH)]
+Lifetime = Annotated[int, Field(ge=1, le=MAX_STORED_INTEGER)]
+"""In seconds."""
+
+
+class Body(BaseModel):
+    """A request body: fields in camelCase, no coercion, nothing unknown."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, hide_input_in_errors=True, strict=True
+    )

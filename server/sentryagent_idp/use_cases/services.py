@@ -1,0 +1,169 @@
+"""Services as their admins see them: created, read, replaced whole, deleted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from sentryagent_idp import errors
+from sentryagent_idp.domain.audit import Action, RequestContext
+from sentryagent_idp.domain.caller import Caller
+from sentryagent_idp.domain.records import Page, changes, service_record
+from sentryagent_idp.domain.service import OwnNames, Service, ServiceFilter, ServiceScope
+from sentryagent_idp.domain.trust_policy import TrustPolicy
+from sentryagent_idp.ports import Clock, NewId, Store, Transaction
+from sentryagent_idp.use_cases.audit import Auditor
+
+_MOST_NAMED = 10
+"""Policies that a refusal names; how many there are it says in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceDraft:
+    """What an admin writes of a service; without `identifier` it stays what it is."""
+
+    identifier: str | None
+    description: str | None
+    scopes: tuple[ServiceScope, ...]
+    max_ttl: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAdmin:
+    """The use cases of the service resource; all raise `DatabaseUnavailable`."""
+
+    store: Store
+    auditor: Auditor
+    clock: Clock
+    new_id: NewId
+    own_names: OwnNames
+
+    def create(
+        self, caller: Caller, identifier: str, draft: ServiceDraft, context: RequestContext
+    ) -> Service:
+        """Store a new service; raises `ValidationFailed`, `ServiceAlreadyExists`."""
+        problem = self.own_names.problem(identifier)
+        if problem:
+            raise errors.ValidationFailed("identifier", problem)
+        now = self.clock()
+        service = Service(
+            service_id=self.new_id(),
+            identifier=identifier,
+            description=draft.description,
+            scopes=draft.scopes,
+            max_ttl=draft.max_ttl,
+            created_at=now,
+            updated_at=now,
+        )
+        with self.store.write() as tx:
+            tx.services.add(service)
+            self.auditor.change(
+                tx, context, Action.SERVICE_CREATED, caller, service, after=service_record(service)
+            )
+        return service
+
+    def get(self, service_id: UUID) -> Service:
+        """The service; raises `ServiceNotFound`."""
+        with self.store.read() as tx:
+            return _existing(tx, service_id)
+
+    def page(self, wanted: ServiceFilter, *, page: int, limit: int) -> Page[Service]:
+        """One page of the services."""
+        with self.store.read() as tx:
+            return tx.services.page(wanted, page=page, limit=limit)
+
+    def replace(
+        self,
+        caller: Caller,
+        service_id: UUID,
+        draft: ServiceDraft,
+        context: RequestContext,
+        *,
+        expected_versions: Sequence[int] | None,
+    ) -> Service:
+        """Replace the service whole; `expected_versions` is what `If-Match` allows, `None` allows any.
+
+        Raises `ServiceNotFound`, `PreconditionFailed`, `ValidationFailed` for another identifier, and `ServiceInUse`
+        where a policy grants a scope that would go.
+        """
+        with self.store.write() as tx:
+            before = _existing(tx, service_id, expected_versions)
+            if draft.identifier not in {None, before.identifier}:
+                raise errors.ValidationFailed(
+                    "identifier",
+                    "it never changes, since services compare it; create another service instead",
+                )
+            after = replace(
+                before,
+                description=draft.description,
+                scopes=draft.scopes,
+                max_ttl=draft.max_ttl,
+                updated_at=self.clock(),
+                version=before.version + 1,
+            )
+            _check_dropped(tx, before, after)
+            tx.services.replace(after)
+            difference = changes(service_record(before), service_record(after))
+            self.auditor.change(tx, context, Action.SERVICE_UPDATED, caller, after, changed=difference)
+        return after
+
+    def delete(
+        self,
+        caller: Caller,
+        service_id: UUID,
+        context: RequestContext,
+        *,
+        expected_versions: Sequence[int] | None,
+    ) -> None:
+        """Remove the service; raises `ServiceNotFound`, `PreconditionFailed`, `ServiceInUse`."""
+        with self.store.write() as tx:
+            service = _existing(tx, service_id, expected_versions)
+            policies, clients = (
+                tx.policies.granting(service.identifier),
+                tx.clients.bound_to(service.identifier),
+            )
+            if policies or clients:
+                raise _in_use("the service", policies, clients)
+            tx.services.delete(service.service_id)
+            self.auditor.change(
+                tx, context, Action.SERVICE_DELETED, caller, service, before=service_record(service)
+            )
+
+
+def _existing(tx: Transaction, service_id: UUID, expected_versions: Sequence[int] | None = None) -> Service:
+    service = tx.services.get(service_id)
+    if service is None:
+        raise errors.ServiceNotFound("There is no service with this id.")
+    if expected_versions is not None and service.version not in expected_versions:
+        raise errors.PreconditionFailed(
+            f"The service is at version {service.version} by now; read it again before you change it."
+        )
+    return service
+
+
+def _check_dropped(tx: Transaction, before: Service, after: Service) -> None:
+    dropped = before.scope_names - after.scope_names
+    if not dropped:
+        return
+    granting = tx.policies.granting(before.identifier)
+    policies = [
+        policy for policy in granting if not dropped.isdisjoint(policy.granted_at(before.identifier) or ())
+    ]
+    if policies:
+        raise _in_use(f"a scope that would go ({', '.join(sorted(dropped))})", policies, 0)
+
+
+def _in_use(what: str, policies: Sequence[TrustPolicy], clients: int) -> errors.ServiceInUse:
+    remedies = []
+    if policies:
+        remedies.append("take it out of the `grants` of the policies in details.policyIds")
+    if clients:
+        remedies.append("revoke the clients of the service (`sentryagent-idp clients list`)")
+    details = {
+        "policies": len(policies),
+        "policyIds": [str(policy.id) for policy in policies[:_MOST_NAMED]],
+        "clients": clients,
+    }
+    users = " and ".join(
+        f"{count} {noun}" for count, noun in ((len(policies), "policies"), (clients, "clients")) if count
+    )
+    return errors.ServiceInUse(f"In use by {users}: {what}; {', and '.join(remedies)}.", details)

@@ -1,0 +1,73 @@
+"""Root certificates as secrets, variables and exports hand them over (hashicorp/vault-action#561, #452, #204)."""
+
+import base64
+import ssl
+
+import pytest
+import trustme
+
+from sentryagent_actions.pem import certificates
+
+PEM = trustme.CA().cert_pem.bytes().decode()
+OTHER = trustme.CA().cert_pem.bytes().decode()
+KEY = trustme.CA().private_key_pem.bytes().decode()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        PEM,
+        PEM.strip(),
+        PEM.replace("\n", "\r\n"),
+        PEM.replace("\n", " "),
+        PEM.replace("\n", "\\n"),
+        PEM.replace("\n", "\\r\\n"),
+        f"# Corp root ü\n{PEM}",
+        f"Certificate:\n    Data:\n        Version: 3\n{PEM}",
+        f"{KEY}{PEM}",
+        base64.b64encode(PEM.encode()).decode(),
+        base64.encodebytes(PEM.encode()).decode(),
+    ],
+    ids=[
+        "pem",
+        "stripped",
+        "crlf",
+        "folded",
+        "escaped",
+        "escaped-crlf",
+        "comment",
+        "text",
+        "key",
+        "base64",
+        "lines",
+    ],
+)
+def test_a_certificate_is_found(written):
+    """Whatever happened to its line ends, it is the same certificate."""
+    assert ssl.PEM_cert_to_DER_cert(certificates(written)) == ssl.PEM_cert_to_DER_cert(PEM)
+
+
+def test_a_bundle_is_taken_whole():
+    """All of its certificates are trusted, in their order."""
+    assert certificates(f"{PEM}\nnext:\n{OTHER}").count("-----BEGIN CERTIFICATE-----") == 2
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        (KEY, "has a private key and no certificate; "),
+        ("/etc/ssl/certs/corp.pem", "is the name of a file; "),
+        ("C:\\certs\\corp.crt", "is the name of a file; "),
+        (PEM.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), "is in OpenSSL's own format; "),
+        (PEM.replace("\nM", "\nN", 1), "has a certificate that cannot be read; "),
+        (PEM[: len(PEM) // 2], "has no PEM certificate; "),
+        ("none", "has no PEM certificate; "),
+    ],
+    ids=["key", "path", "windows", "trusted", "broken", "cut", "word"],
+)
+def test_what_is_no_certificate_is_named(written, problem):
+    """Each mistake has its own sentence; no part of a key is in it."""
+    with pytest.raises(ValueError, match=r".") as refusal:
+        certificates(written)
+    assert str(refusal.value).startswith(problem)
+    assert KEY.splitlines()[1] not in str(refusal.value)
