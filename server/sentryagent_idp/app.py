@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
 from typing import Any, Protocol
 
 import structlog
@@ -92,6 +93,7 @@ class _Application(Flask):
 def create_app(settings: Settings, dependencies: Dependencies) -> Flask:
     """The application; nothing is read from the environment, and nothing is asked of the database yet."""
     app = bare_app()
+    dependencies.metrics.begin(version("sentryagent-idp"), problems.REFUSALS)
     app.extensions[EXTENSION] = _use_cases(settings, dependencies)
     return app
 
@@ -161,6 +163,7 @@ def _use_cases(settings: Settings, dependencies: Dependencies) -> UseCases:
         snapshots=SnapshotCache(),
         group_commit=GroupCommit(store, clock),
         repository_limit=PerMinute(settings.rate_limit, what="repository"),
+        refused_limit=PerMinute(settings.rate_limit, what="repository"),
         rejections=rejections,
         refusals=RefusalAudit(store, auditor, rejections),
         auditor=auditor,

@@ -136,11 +136,30 @@ class ExchangeRefused(ServiceError):
 
 
 class InvalidOidcToken(ServiceError, code="INVALID_OIDC_TOKEN"):
-    """The GitHub token is not acceptable; `reason` is one of the words of the contract's section 3."""
+    """The GitHub token is not acceptable; `reason` is one of `reasons`, which are in the order of the checks.
+
+    `claims` are those of a token whose signature was verified, so that the audit can say whose run it was.
+    """
+
+    reasons: ClassVar[Sequence[str]] = (
+        "malformed",
+        "wrong_type",
+        "algorithm_not_allowed",
+        "wrong_issuer",
+        "unknown_key",
+        "bad_signature",
+        "missing_claim",
+        "wrong_audience",
+        "expired",
+        "not_yet_valid",
+        "too_old",
+        "replayed",
+    )
 
     def __init__(self, reason: str, message: str, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message, {"reason": reason, **(details or {})})
         self.reason = reason
+        self.claims: Mapping[str, Any] | None = None
 
 
 class IdentityChanged(ExchangeRefused, code="IDENTITY_CHANGED"):

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from sentryagent_idp.domain.agent import Agent, AgentFilter, AgentStatus, Credential
-from sentryagent_idp.domain.audit import AuditFilter, AuditRecord
-from sentryagent_idp.domain.audit_chain import AuditTail, AuditWindow, Row, Seal, SealedRecord
+from sentryagent_idp.domain.audit import AuditFilter, AuditPage, AuditRecord
+from sentryagent_idp.domain.audit_chain import AuditTail, Row, Seal, SealedRecord
 from sentryagent_idp.domain.client import AdminClient
 from sentryagent_idp.domain.identity import SignedClaims
 from sentryagent_idp.domain.records import Page
@@ -219,8 +219,14 @@ class AuditLog(Protocol):
     def append_all(self, records: Sequence[AuditRecord]) -> None:
         """Write several records, in their order."""
 
-    def page(self, wanted: AuditFilter, *, page: int, limit: int) -> Page[AuditRecord]:
-        """One page, newest first."""
+    def page(
+        self, wanted: AuditFilter, *, page: int = 1, limit: int, is_counted: bool = False
+    ) -> AuditPage | None:
+        """One page; `None` if the audit has no event `after`.
+
+        The oldest first are in an order in which nothing appears later before what was read: where transactions may
+        commit late, that of the seals, and only what is sealed. The total of very many records is not counted.
+        """
 
 
 class AuditSeals(Protocol):
@@ -254,14 +260,17 @@ class AuditSeals(Protocol):
     def after(self, number: int, *, limit: int) -> Sequence[SealedRecord]:
         """The next seals with their records."""
 
-    def window(self, after: int, *, limit: int) -> AuditWindow | None:
-        """The next records by sequence number, counted; `None` at the end."""
+    def get(self, number: int) -> Seal | None:
+        """The seal with this number."""
+
+    def before(self, moment: datetime) -> Seal | None:
+        """A seal before those of all records from this moment on, as late as can be told; `None` if all may be."""
 
     def slipped_in(self, after: int, up_to: int) -> str | None:
         """The event id of a record between two numbers that was written where the chain had passed."""
 
     def tail(self) -> AuditTail:
-        """What was written after the last sealed record."""
+        """What is not sealed yet."""
 
     def purge(self, before: datetime, *, limit: int) -> int:
         """Delete at most `limit` of the first sealed records, as far as they are older; returns how many went.

@@ -170,8 +170,17 @@ def load(settings: Settings) -> RsgiApplication:
         every=sealing.INTERVAL_SECONDS,
         after_work=sealing.BUSY_INTERVAL_SECONDS,
     )
+    watch = sealing.ChainWatch(sealing.AuditChain(store), partial(_note_audit, dependencies))
+    periodic.start([watch.run], wait, every=sealing.WATCH_SECONDS)
     periodic.start([partial(_note_issuer_keys, dependencies)], wait, every=_GAUGE_SECONDS)
     return RsgiApplication(create_app(settings, dependencies), _THREADS, _ON_LOOP)
+
+
+def _note_audit(dependencies: Dependencies, proof: sealing.AuditProof) -> None:
+    """Show the state of the chain; a fault is in the log as well, for as long as it is there."""
+    dependencies.metrics.audit_chain(unsealed=proof["unsealed"], is_valid=proof["valid"])
+    if not proof["valid"]:
+        log.error("the audit's chain is broken", reason=proof["reason"], eventId=proof["firstBroken"])
 
 
 def _note_issuer_keys(dependencies: Dependencies) -> None:

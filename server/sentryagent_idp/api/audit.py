@@ -1,4 +1,4 @@
-"""`GET /audit`: what happened, newest first; `GET /audit/verify`: whether it was changed since."""
+"""`GET /audit`: what happened; `GET /audit/verify`: whether it was changed since."""
 
 from typing import Any
 
@@ -6,19 +6,32 @@ from flask import Blueprint
 
 from sentryagent_idp import errors
 from sentryagent_idp.api import responses
-from sentryagent_idp.api.description import ID, PAGING, TEXT, TIME, Description, Parameter, integer
+from sentryagent_idp.api.description import (
+    BOOLEAN,
+    ID,
+    PAGING,
+    TEXT,
+    TIME,
+    Description,
+    Parameter,
+    choice,
+    integer,
+)
 from sentryagent_idp.api.guards import requires
 from sentryagent_idp.api.requests import read_query
-from sentryagent_idp.api.responses import listed
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import scopes
-from sentryagent_idp.domain.audit import AuditFilter
+from sentryagent_idp.domain.audit import AuditFilter, Order
 from sentryagent_idp.domain.records import audit_entry
 from sentryagent_idp.runtime.addresses import canonical
 from sentryagent_idp.use_cases.sealing import AuditProof
 
 bp = Blueprint("audit", __name__)
 
+_LAST_PAGE = 100
+_USE_THE_CURSOR = f"it must be a number from 1 to {_LAST_PAGE}; to read further, send `after`: the eventId in `next` of the page before"
+_ORDERS = choice([order.value for order in Order])
+_ORDER = Parameter({**_ORDERS.schema, "default": Order.NEWEST.value}, lambda text: Order(_ORDERS.read(text)))
 _RANGE = {"from": "start", "to": "end"}
 
 
@@ -31,15 +44,26 @@ _RANGE = {"from": "start", "to": "end"}
         **dict.fromkeys(("eventId", "agentId", "policyId", "after"), ID),
         **dict.fromkeys(_RANGE, TIME),
         "policyVersion": integer(0, 999_999_999, "it must be a whole number"),
+        "order": _ORDER,
+        "count": BOOLEAN,
         **PAGING,
+        "page": integer(1, _LAST_PAGE, _USE_THE_CURSOR, default=1),
     },
 )
 @requires(scopes.AUDIT_READ)
 def list_audit() -> dict[str, Any]:
-    """One page of the audit."""
+    """One page of the audit, newest first; with `order=oldest`, records appear within a second or so of their commit.
+
+    `next` is the `after` of the page that follows, `null` at the end. A page may be short, or empty, and still have one.
+    `total` comes with `count=true` only; it is `null` if that means to look at more than 100,000 records.
+    """
     query, paging = read_query()
+    is_counted = query.pop("count", False)
     wanted = AuditFilter(**{_RANGE.get(name, name): value for name, value in query.items()})
-    return listed(use_cases().audit.page(wanted, **paging), audit_entry, **paging)
+    found = use_cases().audit.page(wanted, **paging, is_counted=is_counted)
+    total = {"total": found.total} if is_counted else {}
+    following = str(found.next) if found.next else None
+    return {"data": [audit_entry(it) for it in found.data], "next": following, **total, **paging}
 
 
 @bp.get("/audit/verify")

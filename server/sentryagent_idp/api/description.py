@@ -58,6 +58,7 @@ def _uuid(text: str) -> UUID:
 
 ID = Parameter({"type": "string", "format": "uuid"}, _uuid)
 TEXT = Parameter({"type": "string"})
+BOOLEAN = Parameter({"type": "boolean"}, lambda text: choice(("true", "false")).read(text) == "true")
 TIME = Parameter({"type": "string", "format": "date-time"}, parse_moment)
 PAGING = {
     "page": integer(1, 1_000_000, "it must be a number from 1 to 1000000", default=1),

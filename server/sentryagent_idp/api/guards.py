@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from flask import g, request
 
-from sentryagent_idp.api.requests import context
+from sentryagent_idp.api.requests import act_for, context
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain.caller import Caller
 from sentryagent_idp.errors import Forbidden, Unauthorized
@@ -28,7 +28,7 @@ def requires(scope: str, *, or_basic: Callable[[], object] | None = None) -> Cal
             if or_basic is not None and authorization()[0] == "basic":
                 g.client = or_basic()
                 return view(*args, **kwargs)
-            g.caller = use_cases().authentication.authenticate(bearer_token(), context())
+            g.caller = authenticated()
             if not g.caller.holds(scope):
                 raise Forbidden(f"The token lacks the scope {scope}.", {"requiredScope": scope})
             return view(*args, **kwargs)
@@ -37,6 +37,13 @@ def requires(scope: str, *, or_basic: Callable[[], object] | None = None) -> Cal
         return guarded  # type: ignore[return-value]  # same call signature, which wraps() cannot express
 
     return guard
+
+
+def authenticated() -> Caller:
+    """The bearer of the request's token, whose person the audit names from here on; raises `Unauthorized`."""
+    found = use_cases().authentication.authenticate(bearer_token(), context())
+    act_for(found.person)
+    return found
 
 
 def caller() -> Caller:

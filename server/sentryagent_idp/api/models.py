@@ -208,6 +208,15 @@ class PolicyBody(_PolicyConditions):  # type: ignore[misc]  # made of the condit
             raise ValueError(problem)
         return tag
 
+    @field_validator("events")
+    @classmethod
+    def _reachable(cls, events: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        names_ref = any(info.data.get(name) is not None for name in _ON_REF)
+        problem = policy_syntax.unreachable(events, names_ref=names_ref)
+        if problem:
+            raise ValueError(problem)
+        return events
+
     @field_validator("trust_registered")
     @classmethod
     def _for_bootstrap_only(cls, trust_registered: bool, info: ValidationInfo) -> bool:

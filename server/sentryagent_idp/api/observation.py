@@ -1,5 +1,6 @@
 """What every request leaves behind: its id, one line in the log, and its share of the metrics."""
 
+import logging
 import time
 
 import structlog
@@ -15,6 +16,8 @@ from sentryagent_idp.runtime.metrics import UNMATCHED
 log = structlog.get_logger()
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_PROBES = frozenset({"/health", "/ready", "/metrics"})
+"""Routes that machines ask every few seconds."""
 
 
 def register(app: Flask) -> None:
@@ -74,9 +77,10 @@ def _count(method: str, route: str | None, status: int, seconds: float) -> None:
 def _log(method: str, route: str | None, status: int, seconds: float, address: str | None) -> None:
     """One line; the route's template instead of the path, in which a client may have written a secret."""
     refusal: ServiceError | None = g.get("refusal")
+    level = logging.DEBUG if route in _PROBES else logging.INFO
     why = {"code": refusal.code, "reason": refusal.message} if refusal else {}
     log.log(
-        40 if status >= 500 else 20,
+        logging.ERROR if status >= 500 else level,
         "refused" if refusal else "answered",
         method=method,
         route=route,

@@ -65,6 +65,13 @@ PROBLEMS: dict[type[errors.ServiceError], ErrorResponse] = {
     errors.TooManyCredentials: ErrorResponse(409, "invalid_request", 409),
 }
 
+REFUSALS = {
+    (error.code, reason)
+    for error in PROBLEMS
+    for reason in (error.reasons if issubclass(error, errors.InvalidOidcToken) else ("",))
+}
+"""Code and reason of every refusal, as the metrics count them."""
+
 _INTERNAL = "Something went wrong on our side; tell us the requestId."
 _REALM = 'Bearer realm="sentryagent"'
 _NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
 
+import msgspec
 from flask import current_app, g, request
 from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_snake
@@ -56,6 +57,11 @@ def begin() -> RequestContext:
     address = use_cases().client_addresses.of(environ.get("REMOTE_ADDR", ""), forwarded)
     g.context = made = RequestContext(str(uuid7()), address)
     return made
+
+
+def act_for(person: str | None) -> None:
+    """Let the audit name the person for whom the request's token was made."""
+    g.context = msgspec.structs.replace(context(), person=person)
 
 
 def limit_key() -> str:

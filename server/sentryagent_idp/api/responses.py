@@ -103,8 +103,14 @@ class Credentials(Listed[records.Credential]):
     """One page of an agent's credentials."""
 
 
-class Audit(Listed[records.AuditEntry]):
-    """One page of the audit, newest first."""
+class Audit(Model):
+    """One page of the audit; `total` is there if it was asked for."""
+
+    data: list[records.AuditEntry]
+    next: IdText | None
+    total: int | None = Field(default=None, ge=0)
+    page: int = Field(ge=1)
+    limit: int = Field(ge=1, le=100)
 
 
 def listed(

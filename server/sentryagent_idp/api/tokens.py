@@ -7,7 +7,7 @@ from flask import Blueprint, Response
 
 from sentryagent_idp import errors
 from sentryagent_idp.api.description import Description
-from sentryagent_idp.api.guards import authorization, basic_client, bearer_token, caller, requires
+from sentryagent_idp.api.guards import authenticated, authorization, basic_client, caller, requires
 from sentryagent_idp.api.models import ClientForm, IntrospectionForm, RevocationForm
 from sentryagent_idp.api.requests import check_grant_type, context, limit_key, read_form, scope_of
 from sentryagent_idp.api.responses import with_token
@@ -90,7 +90,7 @@ def revoke() -> tuple[str, int]:
         use_cases().address_limit.check(limit_key())
         tokens.revoke_of_client(_client(form), token, context())
     else:
-        tokens.revoke(use_cases().authentication.authenticate(bearer_token(), context()), token, context())
+        tokens.revoke(authenticated(), token, context())
     return "", 200
 
 

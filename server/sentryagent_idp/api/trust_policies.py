@@ -7,7 +7,7 @@ from flask import Blueprint, url_for
 
 from sentryagent_idp import errors
 from sentryagent_idp.api import responses
-from sentryagent_idp.api.description import EXAMPLE_AGENT, ID, PAGING, TEXT, Description
+from sentryagent_idp.api.description import BOOLEAN, EXAMPLE_AGENT, ID, PAGING, TEXT, TIME, Description
 from sentryagent_idp.api.guards import caller, requires
 from sentryagent_idp.api.models import PolicyBody, SimulationBody, StoredPolicyBody
 from sentryagent_idp.api.requests import (
@@ -95,11 +95,23 @@ def simulate() -> Simulated:
 @bp.get(_COLLECTION)
 @Description(
     (responses.Policies,),
-    query={"provider": TEXT, "repository": TEXT, "agentId": ID, "service": TEXT, **PAGING},
+    query={
+        **dict.fromkeys(
+            ("provider", "issuer", "owner", "repository", "repositoryId", "service", "search"), TEXT
+        ),
+        **dict.fromkeys(("agentId", "derivedFrom"), ID),
+        **dict.fromkeys(("bootstrap", "enabled", "expired"), BOOLEAN),
+        **dict.fromkeys(("unusedSince", "expiresBefore"), TIME),
+        **PAGING,
+    },
 )
 @requires(scopes.POLICIES_READ)
 def list_policies() -> dict[str, Any]:
-    """The policies."""
+    """The policies.
+
+    `search` is a part of the repository's name or of the description. A policy that was never used is unused since it
+    was made.
+    """
     query, paging = read_query()
     return listed(use_cases().policies.page(PolicyFilter(**query), **paging), policy_record, **paging)
 

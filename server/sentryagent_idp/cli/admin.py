@@ -1,6 +1,9 @@
 """`sentryagent-idp keys`, `clients` and `audit`: what an admin does at the machine, straight on the database."""
 
 import json
+import re
+import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +17,7 @@ from sentryagent_idp.cli.common import (
     admin_scopes,
     command_context,
     database_option,
+    ended_by_sigterm,
     fail,
     prepared,
     remark,
@@ -31,6 +35,7 @@ from sentryagent_idp.use_cases.clients import ClientAdmin
 from sentryagent_idp.use_cases.sealing import AuditChain, Sealer
 from sentryagent_idp.use_cases.signing_keys import KeyAdmin, is_encrypted
 
+_FOLLOW_SECONDS = 1
 _NOW = partial(datetime.now, UTC)
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -167,16 +172,56 @@ def _time(_context: click.Context, parameter: click.Parameter, text: str | None)
 _time_option = partial(click.option, metavar="TIME", callback=_time)
 
 
+_seal_option = partial(click.option, type=click.IntRange(0), metavar="SEAL")
+
+
+@audit.command("verify")
+@_seal_option("--from-seal", "seal", help="Check what follows this seal only; needs --expect.")
+@click.option("--expect", "expected", metavar="HASH", help="The hash that you kept of that seal.")
+@database_option
+def verify_audit(seal: int | None, expected: str | None, database_url: str | None) -> None:
+    """Check every record against the hash chain; exit code 1 if it is broken, or the seal has another hash."""
+    if (seal is None) != (expected is None):
+        fail(
+            "--from-seal and --expect belong together: the number of a seal, and the hash that you kept of it"
+        )
+    if expected is not None and not re.fullmatch("[0-9a-f]{64}", expected):
+        fail("--expect: it must be a hash of 64 hexadecimal digits in lower case")
+    with prepared(database_url) as (_, store):
+        proof = AuditChain(store).verify_all(seal, expected)
+    if not proof["valid"]:
+        event = f"; event {proof['firstBroken']}" if proof["firstBroken"] else ""
+        click.echo(f"sentryagent-idp: the audit is broken: {proof['reason']}{event}", err=True)
+        sys.exit(1)
+    head = proof["head"]
+    click.echo(f"{proof['checked']} records are sound, up to seal {head['seal']} with hash {head['hash']}")
+    if proof["unsealed"]:
+        click.echo(f"{proof['unsealed']} records are not sealed yet")
+
+
 @audit.command("export")
 @_time_option("--from", "start", help="Records from then on, such as 2027-01-31T00:00:00Z.")
 @_time_option("--to", "end", help="Records before then.")
+@_seal_option("--after", help="Records after this seal: the last one that you have.")
+@click.option("--follow", is_flag=True, help="Go on with new records until you end it.")
 @database_option
-def export_audit(start: datetime | None, end: datetime | None, database_url: str | None) -> None:
+def export_audit(
+    start: datetime | None, end: datetime | None, after: int | None, follow: bool, database_url: str | None
+) -> None:
     """Print the records as JSON lines, each with the seal that chains it to the one before."""
-    with prepared(database_url) as (_, store):
-        Sealer(store, _NOW).run()
-        for line in AuditChain(store).sealed(start, end):
-            click.echo(json.dumps(line))
+    if follow and end is not None:
+        fail("--follow: new records are never before --to; leave one of them out")
+    with prepared(database_url) as (_, store), ended_by_sigterm():
+        sealer, chain = Sealer(store, _NOW), AuditChain(store)
+        while True:
+            sealer.run()
+            last = None if after is None else chain.seal_to_follow(after)
+            for line in chain.sealed(start, end, last):
+                click.echo(json.dumps(line))
+                after = line["seal"]
+            if not follow:
+                return
+            time.sleep(_FOLLOW_SECONDS)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """What the commands of `sentryagent-idp` have in common: the database they work on, and how they fail."""
 
 import os
+import pwd
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ import click
 from sentryagent_idp.config import PREFIX, Settings
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.domain.client import name_problem
 from sentryagent_idp.errors import AdminRefused, ConfigurationError, DatabaseUnavailable
 from sentryagent_idp.ports import Store
 from sentryagent_idp.runtime.ids import uuid7
@@ -60,9 +63,20 @@ def prepared(database_url: str | None) -> Iterator[tuple[Settings, Store]]:
             yield settings.model_copy(update=unset), store
 
 
-def command_context() -> RequestContext:
-    """A command in the audit: with an id of its own and no address."""
-    return RequestContext(request_id=str(uuid7()), address=None)
+def command_context(person: str | None = None) -> RequestContext:
+    """A command in the audit: with an id of its own, no address, and who gave it if no other person is named."""
+    return RequestContext(request_id=str(uuid7()), address=None, person=person or _user())
+
+
+def _user() -> str:
+    """The user of the operating system: under sudo the one who called it. A user without a name has a number."""
+    caller = os.environ.get("SUDO_USER", "")
+    if not name_problem(caller):
+        return caller
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
 
 
 @contextmanager
@@ -84,6 +98,16 @@ def one_line_errors() -> Iterator[None]:
 def remark(text: str) -> None:
     """Tell the admin something on stderr; the command goes on."""
     click.echo(f"sentryagent-idp: {text}", err=True)
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the command as an exception, so that it can clean up."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def fail(reason: str) -> NoReturn:

@@ -1,10 +1,6 @@
 """`sentryagent-idp`: serve, migrate, and what an admin does at the machine itself."""
 
 import os
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -14,6 +10,7 @@ from sentryagent_idp.cli.common import (
     admin_scopes,
     command_context,
     database_option,
+    ended_by_sigterm,
     fail,
     one_line_errors,
     prepared,
@@ -23,6 +20,7 @@ from sentryagent_idp.cli.common import (
 from sentryagent_idp.cli.doctor import doctor
 from sentryagent_idp.config import Settings
 from sentryagent_idp.domain.caller import ADMIN_CLI
+from sentryagent_idp.domain.client import name_problem
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -83,7 +81,7 @@ def copy_database(source: str, target: str | None) -> None:
 @database_option
 def backup(file: Path, database_url: str | None) -> None:
     """Copy the SQLite database into FILE, which must not exist, while the provider runs; the copy is checked."""
-    with one_line_errors(), _ended_by_sigterm():
+    with one_line_errors(), ended_by_sigterm():
         from sentryagent_idp.store import backup as copying
 
         settings = Settings.from_environ(os.environ, {"database_url": database_url})
@@ -92,31 +90,30 @@ def backup(file: Path, database_url: str | None) -> None:
 
 
 @main.command("admin-token")
+@click.option(
+    "--for",
+    "person",
+    metavar="NAME",
+    help="Who will use it, for the audit.  [default: you, as the system knows you]",
+)
 @scope_option
 @click.option(
     "--ttl", type=click.IntRange(1), metavar="SECONDS", help="Lifetime; at most SENTRYAGENT_TOKEN_TTL."
 )
 @database_option
-def admin_token(scope: str | None, ttl: int | None, database_url: str | None) -> None:
+def admin_token(person: str | None, scope: str | None, ttl: int | None, database_url: str | None) -> None:
     """Mint an admin access token straight from the database; the token alone goes to stdout."""
+    problem = person is not None and name_problem(person)
+    if problem:
+        fail(f"--for: {problem}")
     with prepared(database_url) as (settings, store):
         from sentryagent_idp.app import token_service, utc_now
         from sentryagent_idp.use_cases.key_ring import KeyRing
 
         tokens = token_service(settings, store, KeyRing(settings.passphrases), utc_now)
         lifetime = ttl or settings.token_ttl
-        issued = tokens.issue_to_admin(ADMIN_CLI, admin_scopes(scope), lifetime, command_context())
+        issued = tokens.issue_to_admin(ADMIN_CLI, admin_scopes(scope), lifetime, command_context(person))
     click.echo(issued["access_token"])
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the command as an exception, so that it can clean up."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 for command in (admin.keys, admin.clients, admin.audit, policies.policies, doctor):

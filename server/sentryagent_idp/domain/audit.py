@@ -1,7 +1,7 @@
 """The audit record: who did what, under which policy, with what outcome."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -55,10 +55,14 @@ class Outcome(StrEnum):
 
 
 class RequestContext(msgspec.Struct, frozen=True):
-    """What every record of one HTTP request has in common; made by the API, never taken from the client."""
+    """What every record of one HTTP request or command has in common; made by us, never taken from the client.
+
+    `person` is who gave the command, or for whom the admin token was made.
+    """
 
     request_id: str
     address: str | None
+    person: str | None = None
 
 
 PROVIDER = "provider"
@@ -82,9 +86,19 @@ class AuditRecord(msgspec.Struct, frozen=True):
     details: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
+class Order(StrEnum):
+    """In which order the audit is read."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+
+
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """What the audit is narrowed to; `start` is inclusive, `end` exclusive, `after` is the last event already seen."""
+    """What the audit is narrowed to, and in which order it is read; `start` is inclusive, `end` exclusive.
+
+    `after` is the event behind which the reading goes on, in that order.
+    """
 
     action: str | None = None
     outcome: str | None = None
@@ -99,6 +113,20 @@ class AuditFilter:
     start: datetime | None = None
     end: datetime | None = None
     after: UUID | None = None
+    order: Order = Order.NEWEST
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """One page of the audit; `total` is `None` where it was not counted.
+
+    `next` is the event behind which the reading goes on, `None` at the end. A page that is not full may have one: what
+    no index finds is looked for in a bounded number of records at a time.
+    """
+
+    data: Sequence[AuditRecord]
+    next: UUID | None
+    total: int | None = None
 
 
 MAX_REFUSAL_BYTES = 8 * 1024

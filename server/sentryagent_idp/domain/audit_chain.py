@@ -54,20 +54,25 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class AuditWindow:
-    """Some records by sequence number: the last number, how many there are, and how many of them are sealed."""
-
-    last: int
-    records: int
-    sealed: int
-
-
-@dataclass(frozen=True, slots=True)
 class AuditTail:
-    """The records after the last sealed one, and how many numbers among them no record has."""
+    """How many records wait for their seal, and how many numbers after the last sealed record no record has."""
 
-    records: int
+    unsealed: int
     missing: int
+
+
+class Position(msgspec.Struct, frozen=True):
+    """How far a check got: the last seal that was in order, and the sequence number up to which no record lacks its seal."""
+
+    seal: Seal
+    passed: int
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """How far checks got in the background: one that follows the end of the chain, and one that goes round it again and again."""
+
+    up_to: Position
+    round: Position
 
 
 def microseconds(moment: datetime) -> int:

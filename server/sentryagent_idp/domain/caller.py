@@ -29,7 +29,10 @@ class CallerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The bearer of an access token of ours, which is for `audience`; `provenance` is the run it was issued to, empty for an admin."""
+    """The bearer of an access token of ours, which is for `audience`; `provenance` is the run it was issued to, empty for an admin.
+
+    `person` is for whom an admin's token was made on the command line.
+    """
 
     subject: str
     scopes: tuple[str, ...]
@@ -38,6 +41,7 @@ class Caller:
     exp: int
     provenance: Mapping[str, Any] = field(default_factory=dict)
     audience: str = ""
+    person: str | None = None
 
     @property
     def kind(self) -> CallerKind:

@@ -42,7 +42,7 @@ class AuthenticatedClient:
 
 
 def name_problem(name: str) -> str | None:
-    """What is wrong with a name for an admin client, or `None`."""
+    """What is wrong with the name of an admin client or of a person, or `None`."""
     if name.strip() == name and name.isprintable() and 1 <= len(name) <= MAX_NAME_LENGTH:
         return None
-    return f"write 1 to {MAX_NAME_LENGTH} printable characters, without blanks at the ends"
+    return f"write 1 to {MAX_NAME_LENGTH} printable characters, without spaces at the ends"

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from sentryagent_idp.domain import policy_syntax
 from sentryagent_idp.domain.identity import CLAIM_PREFIXES, WorkflowIdentity
+from sentryagent_idp.domain.text import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,21 @@ class FailedCondition:
     actual: Any
     hint: str
     claims: tuple[str, ...] = ()
+
+
+def _visible(value: Any) -> Any:
+    """The value as people see it; of a list each text in it."""
+    if isinstance(value, str):
+        return visible(value)
+    return tuple(map(_visible, value)) if isinstance(value, tuple) else value
+
+
+def _look_alike_hint(wanted: Any, actual: Any) -> str:
+    """Both, with every character that is not ASCII by its number."""
+    return (
+        "The two look alike, but differ in Unicode, in a normal form or in characters that cannot be seen: the policy has "
+        f"{wanted!a}, the run {actual!a}. Copy the name from GitHub into the policy, or rename it there."
+    )
 
 
 def _canonical(value: Any) -> Any:
@@ -53,9 +69,15 @@ class Condition:
         actual = getattr(run, self.actual)
         if actual is not None and self.matches(wanted, actual):
             return None
+        hint = _look_alike_hint(wanted, actual) if self._looks_met(wanted, actual) else self.hint(wanted, run)
         claims = self.claims or (self.actual,)
         actual = actual or getattr(run, claims[0])
-        return FailedCondition(self.json_name, wanted, actual, self.hint(wanted, run), claims)
+        return FailedCondition(self.json_name, wanted, actual, hint, claims)
+
+    def _looks_met(self, wanted: Any, actual: Any) -> bool:
+        """Whether people would say that the run's value is the policy's."""
+        shown = _visible(wanted), _visible(actual)
+        return actual is not None and shown != (wanted, actual) and self.matches(*shown)
 
     def suggested(self, wanted: Any, run: WorkflowIdentity) -> Any:  # noqa: ARG002 - a map keeps a part of it
         """The value that lets this run in, or `None` if a policy cannot have one."""
@@ -107,7 +129,12 @@ class Mapped(Condition):
             return None
         actual = {name: given.get(name) for name in wanted}
         claims = tuple(f"{CLAIM_PREFIXES[self.actual]}{name}" for name in wanted)
-        return FailedCondition(self.json_name, wanted, actual, self.hint(wanted, run), claims)
+        looks_met = all(
+            name in given and (self.matches(listed, given[name]) or self._looks_met(listed, given[name]))
+            for name, listed in wanted.items()
+        )
+        hint = _look_alike_hint(wanted, actual) if looks_met else self.hint(wanted, run)
+        return FailedCondition(self.json_name, wanted, actual, hint, claims)
 
     def suggested(self, wanted: Any, run: WorkflowIdentity) -> Any:
         """The policy's own lists, and the run's values in place of those that it does not meet."""

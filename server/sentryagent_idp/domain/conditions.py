@@ -89,6 +89,8 @@ def _workflow_hint(wanted: str, run: WorkflowIdentity) -> str:
             f"`workflow` is the file that was started; {wanted} is the reusable workflow that it calls, "
             f"which `calledWorkflow` covers, written as {run.job_workflow_ref}."
         )
+    if "*" in wanted:
+        return "`workflow` has no wildcards; write a policy for each file."
     if wanted.casefold() == (run.workflow_file or "").casefold():
         return "The two differ in the case of their letters only, which file names have; correct the policy."
     return "Start the workflow that the policy names, or add a policy for this one."

@@ -79,6 +79,11 @@ class WorkflowIdentity(msgspec.Struct, frozen=True):
         return cls(issuer=claims["iss"], **_read(claims))
 
     @classmethod
+    def of_refused(cls, claims: Mapping[str, Any]) -> Self:
+        """The run of a token that is genuine and yet refused, for the audit: what it lacks is empty."""
+        return cls(**{**_NOTHING, **_read(claims), "issuer": claims["iss"]})
+
+    @classmethod
     def hypothetical(cls, issuer: str, claims: Mapping[str, Any]) -> Self:
         """A run that might be, for simulations: its claims are nobody's word, and no token is issued to it."""
         return cls(**{**_read(claims), "issuer": issuer, "sub": "", "jti": "", "iat": 0, "exp": 0})
@@ -143,6 +148,7 @@ TEXT_CLAIMS = tuple(claim.name for claim in _CLAIMS if claim.type is not int)
 OPTIONAL_CLAIMS = tuple(claim.name for claim in _CLAIMS if claim.default is None)
 """What a token may lack."""
 
+_NOTHING = {claim.name: "" if claim.type is str else 0 for claim in _CLAIMS if claim.required}
 _NAMES = tuple(claim.name for claim in _CLAIMS)
 _texts = attrgetter(*TEXT_CLAIMS)
 

@@ -4,7 +4,7 @@ A condition that can never match is refused when it is written, not found out at
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,26 @@ MAX_NAME_BYTES = 255
 _MAX_REFERENCE_LENGTH = 1024
 """Characters of a `job_workflow_ref`: repository, file and ref at their longest have about 700."""
 
+_WRONG_EVENTS = {
+    "workflow_call": "a called workflow has the event of its caller: list that one, and name the called file in `calledWorkflow`",
+    "merge_queue": "a run of the merge queue has the event merge_group",
+    "pullrequest": "this event is called pull_request",
+    "pull_requests": "this event is called pull_request",
+    "merge_request": "this event is called pull_request",
+    "manual": "a run that a person starts has the event workflow_dispatch",
+    "dispatch": "this event is called workflow_dispatch or repository_dispatch",
+    "cron": "this event is called schedule",
+    "scheduled": "this event is called schedule",
+    "tag": "a run for a pushed tag has the event push: list that one, and name the tag in `tag`",
+    "commit": "this event is called push",
+}
+"""Names that people take for events, and the advice; any other name may be an event that GitHub adds one day."""
+
+_OF_PULL_REQUEST = frozenset({"pull_request", "pull_request_review", "pull_request_review_comment"})
+"""Events whose runs have a ref under refs/pull/, which a policy covers only where it lists pull_request."""
+
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_PULL_REQUEST_REF = re.compile(r"refs/pull/[0-9]+/(?:head|merge)")
 _FORBIDDEN_IN_REF = re.compile(r"[ ~^:?\[\\]|\.\.|@\{|//|^/|/$|\.$")
 _FORBIDDEN_COMPONENT = re.compile(r"(?:\A|/)\.|\.lock(?:\Z|/)")
 
@@ -30,11 +50,25 @@ def one_of(*words: str) -> Callable[[str], str | None]:
     return _rule(words.__contains__, f"it must be one of {', '.join(words)}")
 
 
-repository = _rule(is_repository, "it must be one repository as owner/repo, in ASCII and without wildcards")
-event = _rule(
+_repository = _rule(is_repository, "it must be one repository as owner/repo, in ASCII and without wildcards")
+_event = _rule(
     re.compile(r"[a-z_]+").fullmatch,
     "it must be the name of an event as workflows write it, such as workflow_dispatch",
 )
+
+
+def repository(name: str) -> str | None:
+    """The problem of a repository's name."""
+    if name.endswith(".git"):
+        return "write the repository without .git, which is the end of its clone URL and not of its name"
+    return _repository(name)
+
+
+def event(name: str) -> str | None:
+    """The problem of an event's name."""
+    return _event(name) or _WRONG_EVENTS.get(name)
+
+
 numeric_id = _rule(
     re.compile(r"[0-9]{1,20}").fullmatch, "it must be GitHub's numeric id, as a string of digits"
 )
@@ -48,6 +82,8 @@ def text(kind: str, value: str) -> str | None:
         return f"it must not be empty; leave it out where any {kind} will do"
     if _is_deceptive(value):
         return "it contains control characters or characters that change the direction of the text"
+    if value != value.strip():
+        return "it begins or ends with a space; remove the space"
     if len(value.encode()) > MAX_NAME_BYTES:
         return f"it is longer than {MAX_NAME_BYTES} bytes"
     return None
@@ -68,7 +104,26 @@ def _ref_name(kind: str, prefix: str, name: str) -> str | None:
 
 branch = partial(_ref_name, "branch", "refs/heads/")
 tag = partial(_ref_name, "tag", "refs/tags/")
-environment = partial(text, "environment")
+
+
+def environment(name: str) -> str | None:
+    """The problem of an environment's name."""
+    if "*" in name:
+        return "an environment has no wildcards; write a policy for each environment"
+    return text("environment", name)
+
+
+def unreachable(events: Sequence[str] | None, *, names_ref: bool) -> str | None:
+    """The problem of `events` that no run of the policy can have; `names_ref` if the policy has `branch` or `tag`."""
+    of_pull_request = _OF_PULL_REQUEST.intersection(events or ())
+    if of_pull_request and "pull_request" not in of_pull_request:
+        return (
+            f"a run of {min(of_pull_request)} has the ref of a pull request, which a policy covers only if `events` "
+            "lists pull_request too"
+        )
+    if of_pull_request and names_ref and of_pull_request == set(events or ()):
+        return "a run of a pull request is of no branch and no tag; leave `branch` and `tag` out, or list other events"
+    return None
 
 
 def branch_and_tag(branch_name: str | None, tag_name: str | None) -> str | None:
@@ -91,16 +146,32 @@ def _is_workflow_reference(reference: str) -> bool:
     name, _, rest = reference.partition("/.github/workflows/")
     # File and ref may both contain an `@`: any that ends a workflow file's name will do.
     cuts = [index for index, character in enumerate(rest) if character == "@"]
-    has_file_and_ref = any(is_workflow_file(rest[:cut]) and rest[cut + 1 :] for cut in cuts)
+    has_file_and_ref = any(is_workflow_file(rest[:cut]) and _is_revision(rest[cut + 1 :]) for cut in cuts)
     return is_repository(name) and has_file_and_ref and not _is_deceptive(reference)
 
 
-called_workflow = _rule(
+def _is_revision(text: str) -> bool:
+    """Whether the text is a full ref or a commit id, as the claim `job_workflow_ref` ends with."""
+    names = {"refs/heads/": branch, "refs/tags/": tag}
+    for prefix, problem in names.items():
+        if text.startswith(prefix):
+            return problem(text.removeprefix(prefix)) is None
+    return bool(_COMMIT.fullmatch(text) or _PULL_REQUEST_REF.fullmatch(text))
+
+
+_called_workflow = _rule(
     # The length first: the rest takes the square of it.
     lambda reference: len(reference) <= _MAX_REFERENCE_LENGTH and _is_workflow_reference(reference),
-    "it must be the whole claim job_workflow_ref, such as "
-    "octo-org/automation/.github/workflows/deploy.yml@refs/heads/main",
+    "it must be the whole claim job_workflow_ref, with the full ref (refs/heads/…, refs/tags/…) or the commit id "
+    "after `@`, such as octo-org/automation/.github/workflows/deploy.yml@refs/heads/main",
 )
+
+
+def called_workflow(reference: str) -> str | None:
+    """The problem of a called workflow."""
+    if "*" in reference:
+        return "a called workflow has no wildcards; write the whole claim job_workflow_ref"
+    return _called_workflow(reference)
 
 
 def _is_deceptive(text: str) -> bool:

@@ -71,7 +71,9 @@ def _conditions(template: Conditions, failed: Collection[str], run: WorkflowIden
         values["environment"] = DECLARED["environment"].suggested(None, run)
     if not template.names_ref or _REF & set(failed):
         values |= {"branch": run.branch and _lasting(run.branch), "tag": run.tag}
-    return replace(template, **values)
+    suggested = replace(template, **values)
+    is_reachable = policy_syntax.unreachable(suggested.events, names_ref=suggested.names_ref) is None
+    return suggested if is_reachable else None
 
 
 def _lasting(branch: str) -> str:

@@ -21,6 +21,19 @@ def has_unprintable(text: str, *, besides: str = "") -> bool:
     return any(unicodedata.category(char) in _UNPRINTABLE_CATEGORIES and char not in besides for char in text)
 
 
+def visible(text: str) -> str:
+    """The text as people see it: in one normal form (NFKC), without invisible characters and spaces at the ends."""
+    if text.isascii():
+        return text.strip()
+    shown = (char for char in text if not _is_invisible(char))
+    return unicodedata.normalize("NFKC", "".join(shown)).strip()
+
+
+def _is_invisible(char: str) -> bool:
+    """Whether it has no shape of its own: format characters, such as a zero-width space, and variation selectors."""
+    return unicodedata.category(char) == "Cf" or "\ufe00" <= char <= "\ufe0f"
+
+
 def has_bidi(text: str) -> bool:
     """Whether characters reorder what a reviewer sees ("Trojan Source"; federation-security B22)."""
     return not _BIDI.isdisjoint(text)

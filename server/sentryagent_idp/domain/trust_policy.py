@@ -77,12 +77,27 @@ class TrustPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PolicyFilter:
-    """What a list of policies is narrowed to; `repository` is compared without case, `service` is one that they grant."""
+    """What a list of policies is narrowed to; `repository`, `owner` and `search` are compared without case.
+
+    `service` is one that they grant, `search` a part of the repository's name or of the description; `expired` is as of
+    `now`. A policy that was never used is unused since it was made.
+    """
 
     provider: str | None = None
+    issuer: str | None = None
+    owner: str | None = None
     repository: str | None = None
+    repository_id: str | None = None
     agent_id: UUID | None = None
+    bootstrap: bool | None = None
+    enabled: bool | None = None
+    expired: bool | None = None
+    derived_from: UUID | None = None
     service: str | None = None
+    unused_since: datetime | None = None
+    expires_before: datetime | None = None
+    search: str | None = None
+    now: datetime | None = None
 
 
 def is_use_due(last_used_at: datetime | None, now: datetime) -> bool:

@@ -93,9 +93,13 @@ def verify(
     _check_algorithm(token)
     keys = _keys_of_issuer(token, issuers)
     _check_signature(token, keys.find(token.kid))
-    _check_presence(token)
-    _check_audience(token, audience)
-    _check_times(token, now, max_age_seconds)
+    try:
+        _check_presence(token)
+        _check_audience(token, audience)
+        _check_times(token, now, max_age_seconds)
+    except InvalidOidcToken as refusal:
+        refusal.claims = token.claims
+        raise
     return SignedClaims(MappingProxyType(dict(token.claims)))
 
 
@@ -106,6 +110,8 @@ def read(unverified_token: str) -> UnverifiedJwt:
     """
     try:
         token = compact_jws.read(unverified_token)
+    except compact_jws.OversizedToken as error:
+        raise _over_limit(str(error)) from error
     except compact_jws.MalformedToken as error:
         raise _malformed(str(error)) from error
     _check_types(token.claims)
@@ -116,25 +122,27 @@ def _check_types(claims: Mapping[str, Any]) -> None:
     try:
         msgspec.convert(claims, _TYPES)
     except msgspec.ValidationError as error:
-        raise _malformed(_type_problem(str(error), claims)) from error
+        name = next(iter(_AT_FAULT.findall(str(error))))  # msgspec's own words may repeat values
+        if isinstance(claims[name], str) and name not in REQUIRED_TIMES:
+            raise _over_limit(f"its claim {name} has more than {_MAX_STRING_LENGTH} characters") from error
+        kind = "a whole number of seconds" if name in REQUIRED_TIMES else "a string"
+        raise _malformed(f"its claim {name} is not {kind}") from error
     for name, value in claims.items():
         if name.startswith(_PREFIXES) and not isinstance(value, str):
             raise _malformed(f"its claim {name} is not a string")
 
 
-def _type_problem(found: str, claims: Mapping[str, Any]) -> str:
-    """What is wrong with the claim that msgspec names; its own words may repeat values."""
-    name = next(iter(_AT_FAULT.findall(found)))
-    if name in REQUIRED_TIMES:
-        return f"its claim {name} is not a whole number of seconds"
-    if isinstance(claims[name], str):
-        return f"its claim {name} has more than {_MAX_STRING_LENGTH} characters"
-    return f"its claim {name} is not a string"
-
-
 def _malformed(fault: str) -> InvalidOidcToken:
     return InvalidOidcToken(
         "malformed", f"The token cannot be read: {fault}; send GitHub's ID token exactly as it was issued."
+    )
+
+
+def _over_limit(fault: str) -> InvalidOidcToken:
+    return InvalidOidcToken(
+        "malformed",
+        f"The token is not read: {fault}, which is a limit of this provider; shorten on GitHub what makes it so long, "
+        "such as the custom properties that the organisation adds to its ID tokens.",
     )
 
 

@@ -26,6 +26,10 @@ class MalformedToken(ValueError):
     """The text is no token that we read; the message says why and never repeats the text."""
 
 
+class OversizedToken(MalformedToken):
+    """The token may be sound, but is larger than we read."""
+
+
 class UnverifiedJwt(msgspec.Struct, frozen=True):
     """The parts of a token whose signature nobody has checked yet."""
 
@@ -45,7 +49,7 @@ def read(unverified_token: str) -> UnverifiedJwt:
     """
     # Size first: base64 and JSON work only on what is small (B9).
     if len(unverified_token) > MAX_TOKEN_LENGTH:
-        raise MalformedToken(f"it is longer than {MAX_TOKEN_LENGTH} characters")
+        raise OversizedToken(f"it is longer than {MAX_TOKEN_LENGTH} characters")
     parts = _COMPACT.fullmatch(unverified_token)
     if parts is None:
         raise MalformedToken("it is not three base64url parts with a dot between them")

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -86,6 +86,39 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self._unsealed = Gauge(
+            "agentidp_audit_unsealed_records",
+            "Audit records that wait for their seal.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._chain_valid = Gauge(
+            "agentidp_audit_chain_valid",
+            "1 while the audit's hash chain is in order as far as it was checked, else 0.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._build = Gauge(
+            "agentidp_build_info",
+            "1, with the version of the provider.",
+            ("version",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
+    def begin(self, version: str, refusals: Iterable[tuple[str, str]]) -> None:
+        """Show the version, every outcome and refusal (code and reason) at 0, and a chain in which nothing was found.
+
+        Prometheus' rate() does not see the rise from no series to the first count, so an alert would miss it.
+        """
+        self._build.labels(version).set(1)
+        self._chain_valid.set(1)
+        for outcome in ("success", "failure"):
+            self._tokens.labels(outcome)
+            self._agents.labels(outcome)
+        self._tokens.labels("dry_run")
+        for code, reason in refusals:
+            self._refusals.labels(code, reason)
 
     def answered(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count one request; `path` is a route's template or `UNMATCHED`, and `method` one of HTTP's own."""
@@ -122,6 +155,11 @@ class Metrics:
     def issuer_keys(self, age_seconds: float | None) -> None:
         """Record how old GitHub's keys are in this process; `None` where it holds none."""
         self._issuer_keys_age.set(float("inf") if age_seconds is None else age_seconds)
+
+    def audit_chain(self, *, unsealed: int, is_valid: bool) -> None:
+        """Record how many records wait for their seal, and whether the chain is in order."""
+        self._unsealed.set(unsealed)
+        self._chain_valid.set(int(is_valid))
 
     def page(self) -> bytes:
         """The numbers of all workers, in Prometheus' text format."""

@@ -1,37 +1,50 @@
 """The table of the audit: append-only, in the order of `sequence`."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
+    FromClause,
     Identity,
     Index,
     Integer,
+    Select,
+    String,
+    Subquery,
     Table,
     Text,
+    UnaryExpression,
     UniqueConstraint,
+    and_,
+    case,
+    func,
     select,
+    true,
 )
 from sqlalchemy.engine import Connection, Row
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from sentryagent_idp.domain import audit_chain
-from sentryagent_idp.domain.audit import Action, AuditFilter, AuditRecord, Outcome
-from sentryagent_idp.domain.records import Page
+from sentryagent_idp.domain.audit import Action, AuditFilter, AuditPage, AuditRecord, Order, Outcome
+from sentryagent_idp.domain.audit_chain import EPOCH
 from sentryagent_idp.domain.text import ascii_lower
 from sentryagent_idp.store.columns import METADATA, Id, Json, Moment, word_of
 from sentryagent_idp.store.driver import InsertMany
-from sentryagent_idp.store.paging import fetch_page
+
+NUMBER = BigInteger().with_variant(Integer, "sqlite")
 
 AUDIT_LOG = Table(
     "audit_log",
     METADATA,
     Column(
         "sequence",
-        BigInteger().with_variant(Integer, "sqlite"),
+        NUMBER,
         Identity(always=True),
         primary_key=True,
     ),
@@ -58,7 +71,18 @@ AUDIT_LOG = Table(
     sqlite_autoincrement=True,
 )
 
+AUDIT_SEALS = Table(
+    "audit_seals",
+    METADATA,
+    Column("seal", NUMBER, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("event_id", String(36), nullable=False),
+    Column("hash", String(64), nullable=False),
+    UniqueConstraint("sequence"),
+)
+
 _T = AUDIT_LOG.c
+_ANCHOR = select(AUDIT_SEALS).order_by(AUDIT_SEALS.c.seal).limit(1)
 _FIELDS = AuditRecord.__struct_fields__
 _EXACT = (
     "action",
@@ -71,6 +95,17 @@ _EXACT = (
     "address",
     "event_id",
 )
+_FEW = ("event_id", "request_id")
+_INDEXED = (*_FEW, "agent_id", "policy_id", "repository_key", "action")
+"""Columns with an index, those that leave least before the others."""
+
+_LOOKED_AT = 20_000
+"""Records that one page looks at: some hundredths of a second."""
+_COUNTED = 100_000
+DISORDER = timedelta(minutes=2)
+"""By how much records may be written in another order than their times: clocks that differ, transactions that wait."""
+_LAST_DAY = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
+_BEHIND_ALL = 2**63 - 1
 _LONGEST_KEY = 150
 _APPEND = InsertMany(AUDIT_LOG, (*_FIELDS, "repository_key"))
 
@@ -94,12 +129,122 @@ class AuditTable:
     def append_all(self, records: Sequence[AuditRecord]) -> None:
         self._seal(_APPEND(self._connection, [_values(record) for record in records]))
 
-    def page(self, wanted: AuditFilter, *, page: int, limit: int) -> Page[AuditRecord]:
-        order = (_T.sequence.desc(),)
-        total, rows = fetch_page(
-            self._connection, AUDIT_LOG, _conditions(wanted), order, page=page, limit=limit
+    def page(
+        self, wanted: AuditFilter, *, page: int = 1, limit: int, is_counted: bool = False
+    ) -> AuditPage | None:
+        walk = _Walk(self._connection, wanted)
+        if wanted.after is not None and not walk.begin_after(wanted.after):
+            return None
+        rows = walk.rows(limit=limit, offset=(page - 1) * limit)
+        following = rows[-1].event_id if len(rows) == limit else walk.last_looked_at()
+        total = walk.count() if is_counted else None
+        return AuditPage([_record(row) for row in rows], following, total)
+
+
+class _Walk:
+    """The way through the log that a filter asks for.
+
+    It follows one index: that of the filter which leaves least, else the order itself. What the other filters leave out
+    is passed over, no more than `_LOOKED_AT` records at a time: so no page costs more because the log is long. On
+    PostgreSQL the oldest come in the order of their seals, since a transaction that commits late has lower sequence
+    numbers than what was read before it.
+    """
+
+    def __init__(self, connection: Connection, wanted: AuditFilter) -> None:
+        self._connection = connection
+        self._is_ascending = wanted.order is Order.OLDEST
+        is_by_seal = self._is_ascending and connection.dialect.name == "postgresql"
+        self._key: Column[int] = AUDIT_SEALS.c.seal if is_by_seal else _T.sequence
+        joined = AUDIT_LOG.join(AUDIT_SEALS, AUDIT_SEALS.c.sequence == _T.sequence)
+        self._source: FromClause = joined if is_by_seal else AUDIT_LOG
+        self._sought = _exact(wanted)
+        self._span = wanted.start, wanted.end
+        index = next((name for name in (_FEW if is_by_seal else _INDEXED) if name in self._sought), None)
+        self._along = [_T[index] == self._sought.pop(index)] if index else []
+        self._along += self._bounds()
+
+    def begin_after(self, event_id: UUID) -> bool:
+        """Begin behind this event, also if it is the last one that retention removed; `False` if there is none.
+
+        One that has no seal yet stands behind all that have one.
+        """
+        at = _T.event_id == event_id
+        position = self._first(select(self._key).select_from(self._source).where(at))
+        if position is None and self._first(select(_T.sequence).where(at)) is not None:
+            position = _BEHIND_ALL
+        if position is None:
+            anchor = self._connection.execute(_ANCHOR).one_or_none()
+            if anchor is None or anchor.event_id != str(event_id):
+                return False
+            position = getattr(anchor, self._key.name)
+        self._along.append(self._key > position if self._is_ascending else self._key < position)
+        return True
+
+    def rows(self, *, limit: int, offset: int) -> Sequence[Row[Any]]:
+        """The rows of one page."""
+        seen, key = self._looked_at(_LOOKED_AT) if self._is_narrowed else (self._source, self._key)
+        keys = select(key).select_from(seen).order_by(self._directed(key)).limit(limit).offset(offset)
+        keys = keys.where(*(self._others(seen.c) if self._is_narrowed else self._along))
+        found = select(AUDIT_LOG).select_from(self._source).where(self._key.in_(keys))
+        return self._connection.execute(found.order_by(self._directed(self._key))).all()
+
+    def last_looked_at(self) -> UUID | None:
+        """The event at which a page that is not full stopped looking; `None` if it came to the end."""
+        if not self._is_narrowed:
+            return None
+        last: UUID | None = self._first(self._way(_T.event_id).offset(_LOOKED_AT - 1).limit(1))
+        return last
+
+    def count(self) -> int | None:
+        """How many records there are, counted among `_COUNTED`; `None` if there are more to look at."""
+        seen, _ = self._looked_at(_COUNTED + 1)
+        matching = func.count(case((and_(true(), *self._others(seen.c)), 1)))
+        looked_at, count = self._connection.execute(select(func.count(), matching).select_from(seen)).one()
+        return None if looked_at > _COUNTED else count
+
+    @property
+    def _is_narrowed(self) -> bool:
+        """Whether records on the way must be passed over."""
+        return bool(self._sought) or self._span != (None, None)
+
+    def _looked_at(self, most: int) -> tuple[Subquery, ColumnElement[int]]:
+        """So many records on the way, and the column by which they are ordered."""
+        seen = self._way(self._key.label("key"), _T.timestamp, *(_T[name] for name in self._sought))
+        table = seen.limit(most).subquery()
+        return table, table.c.key
+
+    def _way(self, *columns: ColumnElement[Any]) -> Select[Any]:
+        return (
+            select(*columns).select_from(self._source).where(*self._along).order_by(self._directed(self._key))
         )
-        return Page([_record(row) for row in rows], total)
+
+    def _directed(self, key: ColumnElement[int]) -> UnaryExpression[int]:
+        return key.asc() if self._is_ascending else key.desc()
+
+    def _others(self, columns: ReadOnlyColumnCollection[str, Any]) -> list[ColumnElement[bool]]:
+        """What the filter says besides the index, about these columns."""
+        start, end = self._span
+        conditions = [columns[name] == value for name, value in self._sought.items()]
+        conditions += [columns.timestamp >= start] if start else []
+        return conditions + ([columns.timestamp < end] if end else [])
+
+    def _bounds(self) -> list[ColumnElement[bool]]:
+        """Between which records those of the span of time lie, in the order of writing."""
+        start, end = self._span
+        near = select(self._key).select_from(self._source).limit(1)
+        bounds: list[ColumnElement[bool]] = []
+        if start is not None:
+            before = _T.timestamp < max(start, EPOCH) - DISORDER
+            last = self._first(near.where(before).order_by(_T.timestamp.desc()))
+            bounds += [] if last is None else [self._key > last]
+        if end is not None:
+            behind = _T.timestamp >= min(end, _LAST_DAY) + DISORDER
+            first = self._first(near.where(behind).order_by(_T.timestamp))
+            bounds += [] if first is None else [self._key < first]
+        return bounds
+
+    def _first(self, statement: Select[Any]) -> Any:
+        return self._connection.execute(statement).scalar_one_or_none()
 
 
 def _values(record: AuditRecord) -> dict[str, Any]:
@@ -107,19 +252,11 @@ def _values(record: AuditRecord) -> dict[str, Any]:
     return {**msgspec.structs.asdict(record), "repository_key": _repository_key(record.repository)}
 
 
-def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:
-    """What the filter says about a row; `after` is compared in the order of writing, not by the clock."""
-    conditions = [_T[name] == getattr(wanted, name) for name in _EXACT if getattr(wanted, name) is not None]
-    if wanted.repository is not None:
-        conditions.append(_T.repository_key == _repository_key(wanted.repository))
-    if wanted.start is not None:
-        conditions.append(_T.timestamp >= wanted.start)
-    if wanted.end is not None:
-        conditions.append(_T.timestamp < wanted.end)
-    if wanted.after is not None:
-        seen = select(_T.sequence).where(_T.event_id == wanted.after).scalar_subquery()
-        conditions.append(_T.sequence > seen)
-    return conditions
+def _exact(wanted: AuditFilter) -> dict[str, Any]:
+    """The columns that must have one value."""
+    values = {name: getattr(wanted, name) for name in _EXACT}
+    values["repository_key"] = _repository_key(wanted.repository)
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _repository_key(repository: str | None) -> str | None:

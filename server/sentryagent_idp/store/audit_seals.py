@@ -14,10 +14,8 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Enum,
-    Integer,
     String,
     Table,
-    UniqueConstraint,
     and_,
     bindparam,
     delete,
@@ -32,28 +30,16 @@ from sqlalchemy.engine import Connection, Row
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sentryagent_idp.domain import audit_chain
-from sentryagent_idp.domain.audit_chain import AuditTail, AuditWindow, Gap, Seal, SealedRecord
+from sentryagent_idp.domain.audit_chain import EPOCH, AuditTail, Gap, Seal, SealedRecord
 from sentryagent_idp.store import driver, locks
-from sentryagent_idp.store.audit import AUDIT_LOG
+from sentryagent_idp.store.audit import AUDIT_LOG, AUDIT_SEALS, DISORDER, NUMBER
 from sentryagent_idp.store.columns import METADATA, Moment
 from sentryagent_idp.store.driver import InsertMany
-
-_NUMBER = BigInteger().with_variant(Integer, "sqlite")
-
-AUDIT_SEALS = Table(
-    "audit_seals",
-    METADATA,
-    Column("seal", _NUMBER, primary_key=True, autoincrement=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("event_id", String(36), nullable=False),
-    Column("hash", String(64), nullable=False),
-    UniqueConstraint("sequence"),
-)
 
 AUDIT_GAPS = Table(
     "audit_gaps",
     METADATA,
-    Column("first_sequence", _NUMBER, primary_key=True, autoincrement=False),
+    Column("first_sequence", NUMBER, primary_key=True, autoincrement=False),
     Column("last_sequence", BigInteger, nullable=False),
     Column("seen_at", Moment, nullable=False),
 )
@@ -70,10 +56,15 @@ _L, _S, _G = AUDIT_LOG.c, AUDIT_SEALS.c, AUDIT_GAPS.c
 _RECORD = [type_coerce(column, _stored(column)).label(column.name) for column in AUDIT_LOG.columns]
 _NAMES = tuple(column.name for column in AUDIT_LOG.columns)
 _SEALED_UP_TO = select(func.coalesce(func.max(AUDIT_SEALS.alias("sealed").c.sequence), 0)).scalar_subquery()
-# The anchor confirms no record: under its number a forged one could come back. The last condition changes nothing,
-# but lets PostgreSQL begin to read where the window begins.
+# The anchor confirms no record: under its number a forged one could come back. The last two conditions change nothing,
+# but keep PostgreSQL from reading the seals of other records.
 _ANCHOR_NUMBER = select(func.min(AUDIT_SEALS.alias("anchor").c.seal)).scalar_subquery()
-_CONFIRMS = and_(_S.sequence == _L.sequence, _S.seal > _ANCHOR_NUMBER, _S.sequence > bindparam("after"))
+_CONFIRMS = and_(
+    _S.sequence == _L.sequence,
+    _S.seal > _ANCHOR_NUMBER,
+    _S.sequence > bindparam("after"),
+    _S.sequence <= bindparam("up_to"),
+)
 _LOG_AND_CHAIN = AUDIT_LOG.outerjoin(AUDIT_SEALS, _CONFIRMS)
 _SEALS_AND_LOG = AUDIT_SEALS.outerjoin(AUDIT_LOG, _L.sequence == _S.sequence)
 _IN_GAP = and_(_L.sequence >= _G.first_sequence, _L.sequence <= _G.last_sequence)
@@ -113,16 +104,12 @@ _OLDEST = (
     .order_by(_S.seal)
     .limit(_LIMIT)
 )
-_WINDOW_ROWS = (
-    select(_L.sequence, _S.seal)
-    .select_from(_LOG_AND_CHAIN)
-    .where(_L.sequence > bindparam("after"))
-    .order_by(_L.sequence)
-    .limit(_LIMIT)
-    .subquery()
-)
-_WINDOW = select(
-    func.max(_WINDOW_ROWS.c.sequence), func.count(_WINDOW_ROWS.c.sequence), func.count(_WINDOW_ROWS.c.seal)
+_BEFORE = (
+    select(AUDIT_SEALS)
+    .join(AUDIT_LOG, _L.sequence == _S.sequence)
+    .where(_L.timestamp < bindparam("moment", type_=Moment))
+    .order_by(_L.timestamp.desc())
+    .limit(1)
 )
 _SLIPPED_IN = (
     select(type_coerce(_L.event_id, String))
@@ -138,6 +125,12 @@ _NEWEST = {
     "postgresql": select(func.max(_L.sequence)).scalar_subquery(),
 }
 _TAIL_COUNT = select(func.count()).select_from(AUDIT_LOG).where(_L.sequence > _SEALED_UP_TO).scalar_subquery()
+_IN_ONE_GAP = select(func.count()).select_from(AUDIT_LOG).where(_IN_GAP, _IS_UNSEALED).correlate(AUDIT_GAPS)
+_LATE_COUNT = (
+    select(func.coalesce(func.sum(_IN_ONE_GAP.scalar_subquery()), 0))
+    .select_from(AUDIT_GAPS)
+    .scalar_subquery()
+)
 
 
 _HEAD_AND_LAST = (
@@ -203,18 +196,20 @@ class AuditSealTable:
         rows = self._connection.execute(_AFTER, {"after": number, "limit": limit})
         return [SealedRecord(_seal(row), _record_of(row)) for row in rows]
 
-    def window(self, after: int, *, limit: int) -> AuditWindow | None:
-        row = self._connection.execute(_WINDOW, {"after": after, "limit": limit}).one()
-        return None if row[0] is None else AuditWindow(*row)
+    def get(self, number: int) -> Seal | None:
+        return self._one(select(AUDIT_SEALS).where(_S.seal == number))
+
+    def before(self, moment: datetime) -> Seal | None:
+        return self._one(_BEFORE, moment=max(moment, EPOCH) - DISORDER)
 
     def slipped_in(self, after: int, up_to: int) -> str | None:
         return self._connection.execute(_SLIPPED_IN, {"after": after, "up_to": up_to}).scalar_one_or_none()
 
     def tail(self) -> AuditTail:
         newest = func.coalesce(_NEWEST[self._connection.dialect.name], 0)
-        row = self._connection.execute(select(_SEALED_UP_TO, _TAIL_COUNT, newest)).one()
-        sealed_up_to, records, last = row
-        return AuditTail(records=records, missing=max(0, last - sealed_up_to - records))
+        row = self._connection.execute(select(_SEALED_UP_TO, _TAIL_COUNT, _LATE_COUNT, newest)).one()
+        sealed_up_to, records, late, last = row
+        return AuditTail(unsealed=records + int(late), missing=max(0, last - sealed_up_to - records))
 
     def purge(self, before: datetime, *, limit: int) -> int:
         locks.take(self._connection, locks.Lock.AUDIT_SEALS)
@@ -230,8 +225,8 @@ class AuditSealTable:
             self._connection.execute(delete(AUDIT_SEALS).where(_S.seal < past[-1].seal))
         return len(past)
 
-    def _one(self, statement: Any) -> Seal | None:
-        row = self._connection.execute(statement).one_or_none()
+    def _one(self, statement: Any, **parameters: Any) -> Seal | None:
+        row = self._connection.execute(statement, parameters).one_or_none()
         return None if row is None else _seal(row)
 
     def _rows(self, statement: Any, **parameters: int) -> list[audit_chain.Row]:

@@ -10,12 +10,11 @@ from sqlalchemy.engine import Connection, Row
 from sentryagent_idp.domain.agent import AgentFilter
 from sentryagent_idp.domain.service import ServiceFilter
 from sentryagent_idp.domain.text import ascii_lower
-from sentryagent_idp.domain.trust_policy import PolicyFilter
 
 
 def equal(
-    table: Table, wanted: AgentFilter | PolicyFilter | ServiceFilter, *, case_folded: str = ""
-) -> list[ColumnElement[bool]]:
+    table: Table, wanted: AgentFilter | ServiceFilter, *, case_folded: str = ""
+) -> Sequence[ColumnElement[bool]]:
     """That each column has the filter's value, if there is one; `case_folded` is compared by its key, without case."""
     values = {name: value for name, value in asdict(wanted).items() if value is not None}
     if case_folded in values:

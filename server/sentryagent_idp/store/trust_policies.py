@@ -1,9 +1,9 @@
 """The table of trust policies."""
 
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import (
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    not_,
     or_,
     select,
     update,
@@ -33,6 +35,7 @@ from sqlalchemy.engine import Connection, Row
 from sentryagent_idp.domain import condition_kinds
 from sentryagent_idp.domain.conditions import DECLARED, Conditions
 from sentryagent_idp.domain.records import Page
+from sentryagent_idp.domain.text import ascii_lower
 from sentryagent_idp.domain.trust_policy import (
     USE_IS_RECORDED_EVERY,
     PolicyFilter,
@@ -43,7 +46,7 @@ from sentryagent_idp.errors import TrustPolicyAlreadyExists
 from sentryagent_idp.store import driver
 from sentryagent_idp.store.columns import METADATA, Grants, Id, Moment, WordLists, Words
 from sentryagent_idp.store.failures import unique
-from sentryagent_idp.store.paging import equal, fetch_page
+from sentryagent_idp.store.paging import fetch_page
 
 _TYPES = {
     condition_kinds.Condition: Text,
@@ -123,6 +126,44 @@ _MARK_USED = (
 )
 
 
+def _granting(service: str) -> Select[tuple[UUID]]:
+    return select(_G.policy_id).where(_G.service == service)
+
+
+def _is_derived_from(policy_id: UUID) -> ColumnElement[bool]:
+    # A bootstrap policy is never derived. Some have an origin in their row: a PUT could once make them of derived ones.
+    return and_(_T.derived_from == policy_id, _T.agent_id.is_not(None))
+
+
+def _is_expired(wanted: tuple[bool, datetime]) -> ColumnElement[bool]:
+    is_wanted, now = wanted
+    is_expired = and_(_T.expires_at.is_not(None), _T.expires_at <= now)
+    return is_expired if is_wanted else not_(is_expired)
+
+
+def _contains(text: str) -> ColumnElement[bool]:
+    return or_(*(column.icontains(text, autoescape=True) for column in (_T.repository, _T.description)))
+
+
+_NARROWS: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
+    "provider": _T.provider.__eq__,
+    "issuer": _T.issuer.__eq__,
+    "owner": lambda owner: _T.repository_key.startswith(f"{ascii_lower(owner)}/", autoescape=True),
+    "repository": lambda repository: _T.repository_key == ascii_lower(repository),
+    "repository_id": _T.repository_id.__eq__,
+    "agent_id": _T.agent_id.__eq__,
+    "bootstrap": lambda is_wanted: _T.agent_id.is_(None) if is_wanted else _T.agent_id.is_not(None),
+    "enabled": _T.enabled.__eq__,
+    "expired": _is_expired,
+    "derived_from": _is_derived_from,
+    "service": lambda service: _T.id.in_(_granting(service)),
+    "unused_since": lambda moment: func.coalesce(_T.last_used_at, _T.created_at) < moment,
+    "expires_before": _T.expires_at.__lt__,
+    "search": _contains,
+}
+"""What each field of a filter says about a row."""
+
+
 class PolicyTable:
     """Trust policies in one transaction (`sentryagent_idp.ports.Policies`)."""
 
@@ -146,9 +187,11 @@ class PolicyTable:
         return {repository: frozenset(rows) for repository, rows in found.items()}
 
     def page(self, wanted: PolicyFilter, *, page: int, limit: int) -> Page[TrustPolicy]:
-        conditions = equal(OIDC_TRUST_POLICIES, replace(wanted, service=None), case_folded="repository")
-        if wanted.service is not None:
-            conditions.append(_T.id.in_(_granting(wanted.service)))
+        values = {name: value for name, value in asdict(wanted).items() if value is not None}
+        now = values.pop("now", None)
+        if "expired" in values:
+            values["expired"] = (values["expired"], now)
+        conditions = [_NARROWS[name](value) for name, value in values.items()]
         total, rows = fetch_page(
             self._connection, OIDC_TRUST_POLICIES, conditions, _AGE, page=page, limit=limit
         )
@@ -162,8 +205,7 @@ class PolicyTable:
         return self._locked(select(OIDC_TRUST_POLICIES).where(_T.issuer == issuer).order_by(*_AGE))
 
     def derived_from(self, policy_id: UUID) -> Sequence[TrustPolicy]:
-        # A bootstrap policy is never derived. Some have an origin in their row: a PUT could once make them of derived ones.
-        is_derived = and_(_T.derived_from == policy_id, _T.agent_id.is_not(None))
+        is_derived = _is_derived_from(policy_id)
         return self._locked(select(OIDC_TRUST_POLICIES).where(is_derived).order_by(*_AGE))
 
     def granting(self, service: str) -> Sequence[TrustPolicy]:
@@ -238,10 +280,6 @@ class PolicyTable:
             for row in self._connection.execute(same):
                 refusal.details.update(policyId=str(row.id), version=row.version)
             raise
-
-
-def _granting(service: str) -> Select[tuple[UUID]]:
-    return select(_G.policy_id).where(_G.service == service)
 
 
 def _values(policy: TrustPolicy) -> dict[str, Any]:

@@ -26,10 +26,13 @@ _TYPES: dict[str, tuple[type, str]] = {
 }
 
 
+_OPTIONAL = ("provenance", "person")
+
+
 class AccessTokenClaims(msgspec.Struct, frozen=True):
     """What an access token says (RFC 9068, 2.2); times in seconds since the epoch.
 
-    `provenance` is the run that the token was issued to; an admin's token has none.
+    `provenance` is the run that the token was issued to; an admin's token has none, but may have a `person`.
     """
 
     iss: str
@@ -41,13 +44,15 @@ class AccessTokenClaims(msgspec.Struct, frozen=True):
     exp: int
     jti: str
     provenance: Mapping[str, Any] | None = None
+    person: str | None = None
 
 
 def issue(key: SigningKey, claims: AccessTokenClaims) -> str:
     """Sign an access token; it is valid from its `iat`."""
     payload = {**msgspec.structs.asdict(claims), "nbf": claims.iat}
-    if claims.provenance is None:
-        del payload["provenance"]
+    for name in _OPTIONAL:
+        if payload[name] is None:
+            del payload[name]
     sign = jwt.get_algorithm_by_name(key.alg).sign
     return compact_jws.write(
         {"alg": key.alg, "kid": key.kid, "typ": TYPE}, payload, lambda content: sign(content, key.private_key)
@@ -104,6 +109,8 @@ def _check_claims(claims: Mapping[str, Any], issuer: str, audience: str | None) 
             )
     if not isinstance(claims.get("provenance", {}), dict):
         raise Unauthorized("The access token's claim provenance is no object; obtain a new token.")
+    if not isinstance(claims.get("person", ""), str):
+        raise Unauthorized("The access token's claim person is not a string; get a new token.")
     if claims["iss"] != issuer:
         raise Unauthorized(
             f"The access token is of another issuer, and for another service; use one that {issuer} issued."

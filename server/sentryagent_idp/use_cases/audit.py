@@ -4,11 +4,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from sentryagent_idp.domain.agent import Agent, Credential
-from sentryagent_idp.domain.audit import Action, AuditFilter, AuditRecord, Outcome, RequestContext
+from sentryagent_idp.domain.audit import (
+    Action,
+    AuditFilter,
+    AuditPage,
+    AuditRecord,
+    Outcome,
+    RequestContext,
+)
 from sentryagent_idp.domain.caller import Caller
-from sentryagent_idp.domain.records import Page
 from sentryagent_idp.domain.service import Service
 from sentryagent_idp.domain.trust_policy import TrustPolicy
+from sentryagent_idp.errors import ValidationFailed
 from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 
 
@@ -51,7 +58,9 @@ class Auditor:
     def record(
         self, context: RequestContext, action: Action, outcome: Outcome, actor: str, **about: Any
     ) -> AuditRecord:
-        """A record of this moment, not yet written."""
+        """A record of this moment, not yet written; its details name the person, if one is known."""
+        if context.person is not None:
+            about["details"] = {**about.get("details", {}), "person": context.person}
         return AuditRecord(
             event_id=self.new_id(),
             timestamp=self.clock(),
@@ -80,7 +89,13 @@ class AuditReader:
 
     store: Store
 
-    def page(self, wanted: AuditFilter, *, page: int, limit: int) -> Page[AuditRecord]:
-        """One page, newest first; raises `DatabaseUnavailable`."""
+    def page(self, wanted: AuditFilter, *, page: int, limit: int, is_counted: bool) -> AuditPage:
+        """One page; raises `ValidationFailed` for an event `after` that the audit does not have, `DatabaseUnavailable`."""
         with self.store.read() as tx:
-            return tx.audit.page(wanted, page=page, limit=limit)
+            found = tx.audit.page(wanted, page=page, limit=limit, is_counted=is_counted)
+        if found is None:
+            raise ValidationFailed(
+                "after",
+                "the audit has no such event; begin without it, and see whether retention removed the event",
+            )
+        return found

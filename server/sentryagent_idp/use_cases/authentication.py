@@ -81,6 +81,7 @@ class Authentication:
             exp=claims["exp"],
             provenance=claims.get("provenance", {}),
             audience=claims["aud"],
+            person=claims.get("person"),
         )
 
 

@@ -97,6 +97,7 @@ class Exchange:
     snapshots: SnapshotCache
     group_commit: GroupCommit
     repository_limit: PerMinute
+    refused_limit: PerMinute
     rejections: RejectionCounter
     refusals: RefusalAudit
     auditor: Auditor
@@ -112,7 +113,7 @@ class Exchange:
         Raises `InvalidOidcToken`, `IssuerUnavailable`, `RateLimited`, `IdentityChanged`, `BranchNotPermitted`,
         `TrustPolicyViolation`, `ServiceNotPermitted`, `ScopeNotPermitted`, `DatabaseUnavailable`.
         """
-        identity = self._verify(request.unverified_token, context)
+        identity = self._verify(request, context)
         # Only now: a forged token must not spend the allowance of the repository that it names.
         self.repository_limit.check(f"{identity.issuer} {identity.repository_id}")
         try:
@@ -125,14 +126,32 @@ class Exchange:
             off_loop(partial(self._audit_refusal, identity, request, refusal, context))
             raise
 
-    def _verify(self, unverified_token: str, context: RequestContext) -> WorkflowIdentity:
+    def _verify(self, request: ExchangeRequest, context: RequestContext) -> WorkflowIdentity:
         try:
-            claims = self.verify_id_token(unverified_token, now=int(self.clock().timestamp()))
+            claims = self.verify_id_token(request.unverified_token, now=int(self.clock().timestamp()))
         except InvalidOidcToken as refusal:
-            # Counted, never audited in full: anybody can send these for ever, an expired token included.
-            self.rejections.note(refusal.code, refusal.reason, context.address)
+            if refusal.claims is None:
+                # Counted, never audited in full: anybody can send these for ever.
+                self.rejections.note(refusal.code, refusal.reason, context.address)
+            else:
+                self._refuse_verified(WorkflowIdentity.of_refused(refusal.claims), request, refusal, context)
             raise
         return WorkflowIdentity.from_claims(claims)
+
+    def _refuse_verified(
+        self,
+        run: WorkflowIdentity,
+        request: ExchangeRequest,
+        refusal: InvalidOidcToken,
+        context: RequestContext,
+    ) -> None:
+        """Audit a run that GitHub vouches for, although its token is of no use, such as one for another audience.
+
+        Its repository has a limit of its own for these: an expired token that lies in some log must not spend the
+        allowance of the repository's exchanges. Raises `RateLimited`, `DatabaseUnavailable`.
+        """
+        self.refused_limit.check(f"{run.issuer} {run.repository_id}")
+        off_loop(partial(self._audit_refusal, run, request, refusal, context))
 
     def _try(self, identity: WorkflowIdentity, request: ExchangeRequest) -> Grant:
         """Everything up to the decision: nothing is burnt, pinned or issued."""

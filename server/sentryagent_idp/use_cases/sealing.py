@@ -12,11 +12,20 @@ from datetime import datetime, timedelta
 from threading import Lock
 from typing import Any
 
+import msgspec
 from typing_extensions import TypedDict
 
 from sentryagent_idp.domain import audit_chain
-from sentryagent_idp.domain.audit_chain import GENESIS, Row, Seal, SealedRecord, microseconds
-from sentryagent_idp.errors import RateLimited
+from sentryagent_idp.domain.audit_chain import (
+    GENESIS,
+    Checkpoint,
+    Position,
+    Row,
+    Seal,
+    SealedRecord,
+    microseconds,
+)
+from sentryagent_idp.errors import AdminRefused, RateLimited
 from sentryagent_idp.ports import Clock, Store, Transaction
 
 INTERVAL_SECONDS = 0.5
@@ -33,9 +42,18 @@ _GAPS_STAY = timedelta(minutes=10)
 """Far longer than the database lets a transaction of ours stay open (30 s without a statement, 3.5 s for each)."""
 
 _READ_BATCH = 1000
-_WINDOW = 10_000
 _BEFORE_ALL = -(2**63)
 """Records of ours have positive numbers; a forged one may have any."""
+_BEHIND_ALL = 2**63 - 1
+
+_ANSWER_SECONDS = 4.0
+"""After which a check for an answer ends: with the statements that are under way then, it stays below 10 s."""
+_CHECKPOINT = "audit_checkpoint"
+_WATCH_BATCH = 200
+_BATCHES_OF_A_RUN = 10
+"""Of a check in the background: 2,000 records, a tenth of a second of one core."""
+WATCH_SECONDS = 10
+"""How often the chain is checked in the background: less than a hundredth of a core, whatever else there is to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +101,13 @@ class SealedUpTo(TypedDict):
 class AuditProof(TypedDict):
     """Whether the hash chain confirms every record; `unsealed` ones wait for their seal, at most a second or so.
 
-    `head` is the last seal that was in order: keep it outside, and a removed end of the chain can be found.
+    `head` is the last seal, of a broken chain the last one in order: keep it outside, and a removed end of the chain can
+    be found. `checked` is the number of seals up to `checkedUpTo`, the last one that was checked.
     """
 
     valid: bool
     checked: int
+    checkedUpTo: int
     firstBroken: str | None
     head: SealedUpTo
     reason: str | None
@@ -96,54 +116,132 @@ class AuditProof(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
+class _Found:
+    """What a check found up to a position: a fault, the end of the chain, or neither, and then there is more to check."""
+
+    position: Position
+    reason: str | None = None
+    first_broken: str | None = None
+    is_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class AuditChain:
     """Reads the chain in batches, so that its length costs time and no memory."""
 
     store: Store
+    timer: Callable[[], float] = time.monotonic
     _checking: Lock = field(default_factory=Lock)
 
     def verify(self) -> AuditProof:
-        """Check every seal and every record; `firstBroken` is the event id of the first one that is not confirmed.
+        """Check what the checkpoint has not seen yet, and the place where the round is, for a few seconds at the most.
 
-        Raises `RateLimited` where this process is at it already: checks of a long chain must not take every thread.
-        Raises `DatabaseUnavailable`.
+        `firstBroken` is the event id of the first record that is not confirmed. Raises `RateLimited` where this process
+        is at it already: checks of a long chain must not take every thread. Raises `DatabaseUnavailable`.
         """
         if not self._checking.acquire(blocking=False):
             raise RateLimited("The chain is being checked already; wait for that answer.", retry_after=5)
         try:
-            return self._verify()
+            deadline = self.timer() + _ANSWER_SECONDS
+            checkpoint = self.checkpoint()
+            found = self.check(checkpoint.round, lambda: False)
+            if not found.reason:
+                found = self.check(checkpoint.up_to, lambda: self.timer() < deadline)
+            return self.proof(found)
         finally:
             self._checking.release()
 
-    def _verify(self) -> AuditProof:
-        checked, head = 0, None
-        for previous, batch, gapless in self._batches():
-            good, reason = audit_chain.first_fault(previous, batch, gapless=gapless)
-            checked, head = checked + good, batch[good - 1].seal if good else previous
-            if reason:
-                return _proof(checked, head, reason, _event_id(batch[good]))
-        return self._with_the_rest(checked, head or self._anchor())
+    def verify_all(self, seal: int | None = None, expected: str | None = None) -> AuditProof:
+        """Check the whole chain, or what follows a seal, which must have the expected hash; raises `DatabaseUnavailable`."""
+        start = self._anchor()
+        if seal is not None:
+            with self.store.read() as tx:
+                kept = tx.seals.get(seal) or (GENESIS if seal == 0 and start == GENESIS else None)
+            if kept is None or kept.hash != expected:
+                reason = f"seal {seal} has another hash" if kept else _no_seal(seal, start)
+                return self.proof(_Found(Position(start, _BEFORE_ALL), reason))
+            return self.proof(self.check(Position(kept, kept.sequence)), kept)
+        return self.proof(self.check(Position(start, _BEFORE_ALL)))
 
-    def sealed(self, start: datetime | None, end: datetime | None) -> Iterator[dict[str, Any]]:
-        """The sealed records from `start` to before `end`, in the order of the chain, each with its seal.
+    def checkpoint(self) -> Checkpoint:
+        """How far the checks in the background got; the beginning of the chain if there were none."""
+        with self.store.read() as tx:
+            return load_checkpoint(tx) or start_of(tx)
+
+    def check(
+        self, position: Position, goes_on: Callable[[], bool] = lambda: True, limit: int | None = None
+    ) -> _Found:
+        """Check what follows a position, batch by batch; it is asked after each whether to go on."""
+        for previous, batch, gapless in self._batches(position.seal, limit):
+            good, reason = audit_chain.first_fault(previous, batch, gapless=gapless)
+            seal = batch[good - 1].seal if good else previous
+            if reason:
+                return _Found(Position(seal, position.passed), reason, _event_id(batch[good]))
+            passed = max(position.passed, *(sealed.seal.sequence for sealed in batch))
+            found = self._passed(Position(seal, position.passed), passed)
+            if found.reason:
+                return found
+            position = Position(seal, passed)
+            if not goes_on():
+                return found
+        return self._at_the_end(position)
+
+    def proof(self, found: _Found, base: Seal | None = None) -> AuditProof:
+        """The report on a check that began at `base`, without which it is the beginning of the chain."""
+        with self.store.read() as tx:
+            anchor, head, tail = tx.seals.anchor() or GENESIS, tx.seals.head() or GENESIS, tx.seals.tail()
+            removed = found.is_end and tail.missing and tx.seals.is_gapless
+        reason = found.reason or ("a record after the last seal was removed" if removed else None)
+        checked = min(max(found.position.seal, anchor, key=_number), head, key=_number)
+        last = checked if reason or found.is_end else head
+        return {
+            "valid": reason is None,
+            "checked": checked.number - (base or anchor).number,
+            "checkedUpTo": checked.number,
+            "firstBroken": found.first_broken,
+            "head": {"seal": last.number, "hash": last.hash},
+            "reason": reason,
+            "unsealed": tail.unsealed,
+            "missing": tail.missing,
+        }
+
+    def sealed(
+        self, start: datetime | None = None, end: datetime | None = None, after: Seal | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The sealed records after a seal, from `start` to before `end`, in the order of the chain, each with its seal.
 
         A record that was removed is named by its seal alone. Raises `DatabaseUnavailable`.
         """
-        for previous, batch, _ in self._batches():
+        if after is None and start is not None:
+            with self.store.read() as tx:
+                after = tx.seals.before(start)
+        for previous, batch, _ in self._batches(after):
             seals = [previous, *(sealed.seal for sealed in batch)]
             for before, sealed in zip(seals, batch, strict=False):
                 if _is_within(sealed.record, start, end):
                     yield _line(before, sealed)
 
-    def _batches(self) -> Iterator[tuple[Seal, Sequence[SealedRecord], bool]]:
-        """The chain from its anchor, each batch with the seal before it and whether the database is gapless.
+    def seal_to_follow(self, number: int) -> Seal:
+        """The seal with this number, behind which an export goes on.
+
+        Raises `AdminRefused` if it is not there, so that what followed it may be lost, `DatabaseUnavailable`.
+        """
+        with self.store.read() as tx:
+            anchor, found = tx.seals.anchor() or GENESIS, tx.seals.get(number)
+        if found is None and number != anchor.number:
+            raise AdminRefused(f"--after: {_no_seal(number, anchor)}")
+        return found or anchor
+
+    def _batches(
+        self, previous: Seal | None = None, limit: int | None = None
+    ) -> Iterator[tuple[Seal, Sequence[SealedRecord], bool]]:
+        """The chain from a seal or its anchor, each batch with the seal before it and whether the database is gapless.
 
         Retention may remove the beginning meanwhile: then the new anchor is the seal before.
         """
-        previous: Seal | None = None
         while True:
             with self.store.read() as tx:
-                previous, batch = _next(tx, previous)
+                previous, batch = _next(tx, previous, limit or _READ_BATCH)
                 gapless = tx.seals.is_gapless
             if not batch:
                 return
@@ -154,56 +252,97 @@ class AuditChain:
         with self.store.read() as tx:
             return tx.seals.anchor() or GENESIS
 
-    def _with_the_rest(self, checked: int, head: Seal) -> AuditProof:
-        """The report on a sound chain, with what is beside it and behind its end."""
-        unsealed, after = 0, _BEFORE_ALL
-        while True:
-            with self.store.read() as tx:
-                window = tx.seals.window(after, limit=_WINDOW)
-                if window is None:
-                    return _end(tx, checked, head, unsealed)
-                waiting = window.records - window.sealed
-                intruder = tx.seals.slipped_in(after, window.last) if waiting else None
-            if intruder:
-                return _proof(checked, head, "a record was written where the chain had passed", intruder)
-            unsealed, after = unsealed + waiting, window.last
+    def _passed(self, position: Position, up_to: int) -> _Found:
+        """Whether each record up to a sequence number has its seal."""
+        with self.store.read() as tx:
+            intruder = tx.seals.slipped_in(position.passed, up_to)
+        if intruder:
+            return _Found(position, "a record was written where the chain had passed", intruder)
+        return _Found(Position(position.seal, up_to))
+
+    def _at_the_end(self, position: Position) -> _Found:
+        """Whether the chain still reaches as far as it was checked, and what is beside it."""
+        with self.store.read() as tx:
+            head = tx.seals.head() or GENESIS
+        kept = position.seal
+        if head.number < kept.number or (head.number == kept.number and head.hash != kept.hash):
+            return _Found(position, f"the end of the chain was removed: it had seal {kept.number}")
+        found = self._passed(position, _BEHIND_ALL)
+        return found if found.reason else _Found(position, is_end=True)
 
 
-def _next(tx: Transaction, previous: Seal | None) -> tuple[Seal, Sequence[SealedRecord]]:
+@dataclass(frozen=True, slots=True)
+class ChainWatch:
+    """Moves the checkpoint in the background, a part of the chain at a time; every process may have one.
+
+    First what is new, then on with the round: so an old record that somebody changes is found after a round at the
+    latest. A position never moves beyond a fault, so each run finds it again until it is mended.
+    """
+
+    chain: AuditChain
+    report: Callable[[AuditProof], object]
+    rest: Callable[[float], object] = time.sleep
+
+    def run(self) -> None:
+        """Check a part, and report; raises `DatabaseUnavailable`."""
+        before = self.chain.checkpoint()
+        batches = iter(range(_BATCHES_OF_A_RUN))
+        new = self._check(before.up_to, batches)
+        again = self._check(before.round, batches)
+        is_round = again.is_end or again.position.seal.number >= new.position.seal.number
+        with self.chain.store.read() as tx:
+            place = start_of(tx).round if is_round and not again.reason else again.position
+        self._save(before, Checkpoint(new.position, place))
+        self.report(self.chain.proof(again if again.reason else new))
+
+    def _check(self, position: Position, batches: Iterator[int]) -> _Found:
+        def goes_on() -> bool:
+            self.rest(_REST_SECONDS)
+            return next(batches, None) is not None
+
+        return self.chain.check(position, goes_on, _WATCH_BATCH)
+
+    def _save(self, before: Checkpoint, after: Checkpoint) -> None:
+        """Store the checkpoint, unless another process did meanwhile."""
+        if after == before:
+            return
+        with self.chain.store.write() as tx:
+            if (load_checkpoint(tx) or start_of(tx)) == before:
+                tx.settings.put(_CHECKPOINT, msgspec.to_builtins(after))
+
+
+def load_checkpoint(tx: Transaction) -> Checkpoint | None:
+    """The stored checkpoint, if there is one that can be read."""
+    try:
+        return msgspec.convert(tx.settings.get(_CHECKPOINT), Checkpoint)
+    except msgspec.ValidationError:
+        return None
+
+
+def start_of(tx: Transaction) -> Checkpoint:
+    """The beginning of the chain."""
+    beginning = Position(tx.seals.anchor() or GENESIS, _BEFORE_ALL)
+    return Checkpoint(beginning, beginning)
+
+
+def _next(tx: Transaction, previous: Seal | None, limit: int) -> tuple[Seal, Sequence[SealedRecord]]:
     """The seal to go on from and the next batch, read again where retention moved the anchor meanwhile."""
     while True:
         anchor = tx.seals.anchor() or GENESIS
         start = previous if previous and previous.number >= anchor.number else anchor
-        batch = tx.seals.after(start.number, limit=_READ_BATCH)
+        batch = tx.seals.after(start.number, limit=limit)
         if (tx.seals.anchor() or GENESIS).number <= start.number:
             return start, batch
 
 
-def _end(tx: Transaction, checked: int, head: Seal, unsealed: int) -> AuditProof:
-    tail = tx.seals.tail()
-    removed = tail.missing and tx.seals.is_gapless
-    reason = "a record after the last seal was removed" if removed else None
-    return _proof(checked, head, reason, unsealed=unsealed, missing=tail.missing)
+def _no_seal(number: int, anchor: Seal) -> str:
+    if number < anchor.number:
+        return f"seal {number} is gone with its record; the chain begins after seal {anchor.number}"
+    return f"there is no seal {number}"
 
 
-def _proof(
-    checked: int,
-    head: Seal,
-    reason: str | None,
-    first_broken: str | None = None,
-    *,
-    unsealed: int = 0,
-    missing: int = 0,
-) -> AuditProof:
-    return {
-        "valid": reason is None,
-        "checked": checked,
-        "firstBroken": first_broken,
-        "head": {"seal": head.number, "hash": head.hash},
-        "reason": reason,
-        "unsealed": unsealed,
-        "missing": missing,
-    }
+def _number(seal: Seal) -> int:
+    return seal.number
 
 
 def _event_id(sealed: SealedRecord) -> str:

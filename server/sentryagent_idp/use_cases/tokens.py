@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, NotRequired
 
+import msgspec
 from typing_extensions import TypedDict
 
 from sentryagent_idp.domain import scopes
@@ -149,11 +150,17 @@ class TokenService:
     def issue_to_admin(
         self, subject: str, wanted: tuple[str, ...], ttl: int, context: RequestContext
     ) -> ClientToken:
-        """A token for the command line; `ttl` is cut to the provider's own."""
-        return self._issue(AuthenticatedClient(subject, wanted), min(ttl, self.token_ttl), context)
+        """A token for the command line and the person of `context`; `ttl` is cut to the provider's own."""
+        client = AuthenticatedClient(subject, wanted)
+        return self._issue(client, min(ttl, self.token_ttl), context, person=context.person)
 
     def _issue(
-        self, client: AuthenticatedClient, lifetime: int, context: RequestContext, **details: str
+        self,
+        client: AuthenticatedClient,
+        lifetime: int,
+        context: RequestContext,
+        person: str | None = None,
+        **details: str,
     ) -> ClientToken:
         """A token with all scopes of the client, and its record."""
         now = int(self.clock().timestamp())
@@ -166,6 +173,7 @@ class TokenService:
             iat=now,
             exp=now + lifetime,
             jti=self.new_token_id(),
+            person=person,
         )
         action = Action.TOKEN_ISSUED if client.agent_id else Action.ADMIN_TOKEN_ISSUED
         issue = {**details, "issuedJti": claims.jti, "scope": claims.scope, "expiresIn": lifetime}
@@ -196,6 +204,8 @@ class TokenService:
             raise Forbidden(
                 "The token is not yours; send it as its own Bearer, use its client's secret or an admin token."
             )
+        if actor is None:
+            context = msgspec.structs.replace(context, person=caller.person)
         with self.store.write() as tx:
             if tx.revoked_tokens.contains(caller.jti):
                 return

@@ -111,7 +111,7 @@ class PolicyAdmin:
     def page(self, wanted: PolicyFilter, *, page: int, limit: int) -> Page[TrustPolicy]:
         """One page of the policies."""
         with self.store.read() as tx:
-            return tx.policies.page(wanted, page=page, limit=limit)
+            return tx.policies.page(replace(wanted, now=self.clock()), page=page, limit=limit)
 
     def replace(
         self,

@@ -51,7 +51,7 @@ RUNS = [
     ("A6 an event beside the listed", {"events": ["push"]}, {"event_name": "issue_comment"}, VIOLATION),
     ("A7 a pull request", MAIN, FROM_PULL, VIOLATION),
     ("A7 a pull request, any branch", {"branch": "**"}, FROM_PULL, VIOLATION),
-    ("A7 a pull request, listed, any branch", {"branch": "**", "events": ["pull_request"]}, FROM_PULL, BRANCH),
+    ("A7 a pull request, listed, any branch", {"branch": "**", "events": ["pull_request", "push"]}, FROM_PULL, BRANCH),
     ("A7 a pull request's ref, pushed", {}, {"ref": "refs/pull/1/merge"}, VIOLATION),
     ("A7 a pull request from main", MAIN, {**FROM_PULL, "head_ref": "main", "base_ref": "main"}, VIOLATION),
     ("A8 the repository made anew", {"repositoryId": "101"}, {"repository_id": "999"}, CHANGED),

@@ -93,8 +93,8 @@ def test_the_token_without_a_fault_is_accepted(target):
 
 
 @pytest.mark.parametrize(("attack", "make", "reason"), SENT, ids=[row[0] for row in SENT])
-def test_hostile_token_in_json(attack, make, reason, guarded, stranger_key, unchanged):
-    """A hostile token is 401 for its own reason, is not repeated to anybody, and leaves no row behind."""
+def test_hostile_token_in_json(attack, make, reason, guarded, stranger_key, unchanged_but_for_refusals):
+    """A hostile token is 401 for its own reason, is not repeated to anybody, and leaves at most its refusal behind."""
     token = make(guarded.github, stranger_key)
 
     answer = guarded.http.post("/api/v1/oidc/token", json={"token": token})
@@ -114,7 +114,7 @@ def test_hostile_token_in_json(attack, make, reason, guarded, stranger_key, unch
     [row for row in SENT if row[0] != "R-IN-1 empty"],
     ids=[row[0] for row in SENT if row[0] != "R-IN-1 empty"],
 )
-def test_hostile_token_in_the_form(attack, make, reason, guarded, stranger_key, unchanged):
+def test_hostile_token_in_the_form(attack, make, reason, guarded, stranger_key, unchanged_but_for_refusals):
     """In the form of RFC 8693 the same tokens are `invalid_request`, in the same words."""
     token = make(guarded.github, stranger_key)
 

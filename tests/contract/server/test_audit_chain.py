@@ -2,7 +2,9 @@
 
 import json
 import re
+import sqlite3
 import sys
+from contextlib import closing
 
 import pytest
 from sqlalchemy import text
@@ -42,12 +44,13 @@ def busy(provider, seal):
 
 def test_sound_chain(busy):
     """All that happened is confirmed, and nothing waits."""
-    total = busy.get("/api/v1/audit").json["total"]
+    total = busy.get("/api/v1/audit?count=true").json["total"]
     last = list(AuditChain(busy.store).sealed(None, None))[-1]
 
     assert verify(busy) == {
         "valid": True,
         "checked": total,
+        "checkedUpTo": total,
         "firstBroken": None,
         "head": {"seal": total, "hash": last["hash"]},
         "reason": None,
@@ -229,3 +232,20 @@ def test_a_served_provider_seals_by_itself(tmp_path):
         report = wait_until(sealed, "the seal")
         assert report["valid"] is True
         assert report["checked"] == 2
+
+
+def test_a_served_provider_shows_the_state_of_its_audit(tmp_path):
+    """What somebody changes in the database shows in the metrics and in the log, without being asked."""
+    path = tmp_path / "served.db"
+    environ = clean_environment(DATABASE_URL=f"sqlite:///{path}", GITHUB_ISSUER="http://127.0.0.1:9")
+    with Served(tmp_path / "log", environ, "--workers", "1") as served, served.client() as http:
+
+        def shows(sample):
+            return sample in http.get("/metrics").text.splitlines()
+
+        wait_until(lambda: served.command("audit", "verify").startswith("1 records are sound"), "the seal")
+        assert shows("agentidp_audit_chain_valid 1.0")
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE audit_log SET actor = 'mallory' WHERE sequence = 1")
+        wait_until(lambda: shows("agentidp_audit_chain_valid 0.0"), "the check")
+        assert "the audit's chain is broken" in served.log.read_text()

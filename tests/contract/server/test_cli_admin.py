@@ -2,14 +2,19 @@
 
 import json
 import re
+import subprocess
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 
-from kit import cli
+from kit import cli, records
 from kit.cli import assert_fails
+from kit.processes import BIN, clean_environment
 from kit.provider import NOW
 from kit.records import keep, service
 from sentryagent_idp.store import schema
+from sentryagent_idp.store.audit import AuditTable
 from sentryagent_idp.store.database import Database
 
 PASSPHRASE = "a passphrase of more than thirty-two characters"
@@ -174,7 +179,103 @@ def test_audit_export(run):
     assert run("audit", "export", "--from", "2020-01-01T00:00:00Z").stdout.count("\n") == 2
 
 
+def exported(run, *arguments):
+    return [json.loads(line) for line in run("audit", "export", *arguments).stdout.splitlines()]
+
+
+def test_audit_export_after_a_seal(run):
+    """A shipper goes on behind the last seal that it has; behind a seal that is not there something may be missing."""
+    run("keys", "rotate")
+    run("clients", "create", "ci")
+    lines = exported(run)
+
+    assert exported(run, "--after", "0") == lines
+    assert exported(run, "--after", str(lines[1]["seal"])) == lines[2:]
+    assert exported(run, "--after", str(lines[-1]["seal"])) == []
+    assert_fails(run("audit", "export", "--after", "99"), "--after: there is no seal 99")
+
+
+def test_audit_export_after_what_retention_removed(run, database):
+    """The seal at which the chain now begins is one to go on from; before it records are lost, and the command says so."""
+    run("keys", "rotate")
+    lines = exported(run)
+    with Database(f"sqlite:///{database}") as store, store.write() as tx:
+        assert tx.seals.purge(datetime.now(UTC) + timedelta(days=1), limit=2) == 2
+
+    assert exported(run, "--after", "2") == lines[2:]
+    assert_fails(
+        run("audit", "export", "--after", "1"),
+        "--after: seal 1 is gone with its record; the chain begins after seal 2",
+    )
+
+
+def test_audit_export_follows(database):
+    """New records come out as they are sealed, each once, until the command is ended."""
+    url = f"sqlite:///{database}"
+    command = [BIN / "sentryagent-idp", "audit", "export", "--after", "0", "--follow"]
+    environ = clean_environment(DATABASE_URL=url)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as follower:
+        first = json.loads(follower.stdout.readline())
+        for name in ("one", "two"):
+            assert cli.run("clients", "create", name, DATABASE_URL=url).exit_code == 0
+        later = [json.loads(follower.stdout.readline()) for _ in range(2)]
+        follower.terminate()
+        rest = follower.stdout.read()
+
+    assert [line["seal"] for line in (first, *later)] == [1, 2, 3]
+    assert [json.loads(it["record"]["details"])["name"] for it in later] == ["one", "two"]
+    assert (follower.returncode, rest) == (143, "")
+
+
+def test_audit_verify(run):
+    """The whole chain, or what follows a seal whose hash is known: so many records, and the head to keep."""
+    run("keys", "rotate")
+    lines = exported(run)
+    count, last = len(lines), lines[-1]["hash"]
+
+    whole = run("audit", "verify")
+    part = run("audit", "verify", "--from-seal", "2", "--expect", lines[1]["hash"])
+
+    assert (whole.exit_code, whole.stdout) == (
+        0,
+        f"{count} records are sound, up to seal {count} with hash {last}\n",
+    )
+    assert (part.exit_code, part.stdout) == (
+        0,
+        f"{count - 2} records are sound, up to seal {count} with hash {last}\n",
+    )
+
+
+def test_audit_verify_tells_what_waits(run, database):
+    """Records without a seal are not sound yet, and no fault."""
+    exported(run)
+    with Database(f"sqlite:///{database}") as store, store.write() as tx:
+        AuditTable(tx.audit._connection).append(records.audit_record(datetime.now(UTC)))
+
+    assert run("audit", "verify").stdout.endswith("\n1 records are not sealed yet\n")
+
+
+def test_audit_verify_of_a_broken_chain(run, database):
+    """Exit code 1, and one line that names the fault and the event; also where the kept hash is not the seal's."""
+    lines = exported(run)
+    other = run("audit", "verify", "--from-seal", "1", "--expect", "f" * 64)
+    event = lines[0]["record"]["event_id"]
+    with Database(f"sqlite:///{database}") as store, store.write() as tx:
+        tx.settings._connection.execute(text("UPDATE audit_log SET actor = 'x' WHERE sequence = 1"))
+    changed = run("audit", "verify")
+
+    broken = "sentryagent-idp: the audit is broken: "
+    assert (other.exit_code, other.stdout) == (1, "")
+    assert other.stderr == f"{broken}seal 1 has another hash\n"
+    assert (changed.exit_code, changed.stdout) == (1, "")
+    assert changed.stderr == f"{broken}seal 1 or its record was changed; event {event}\n"
+
+
 REFUSED = [
+    (["audit", "verify", "--from-seal", "1"], "--from-seal and --expect belong together"),
+    (["audit", "verify", "--expect", "f" * 64], "--from-seal and --expect belong together"),
+    (["audit", "verify", "--from-seal", "1", "--expect", "F" * 64], "--expect: it must be a hash of 64"),
+    (["audit", "export", "--follow", "--to", "2027-01-31T00:00:00Z"], "--follow: new records are never"),
     (["keys", "revoke", "nope"], "There is no signing key nope; `sentryagent-idp keys list` shows them."),
     (["clients", "create", " x"], "NAME: write 1 to 128 printable characters"),
     (["clients", "create", "x", "--scope", "root"], "--scope: unknown root; choose from agents:read"),
@@ -202,6 +303,7 @@ COMMANDS = [
     ["clients", "rotate", "x"],
     ["clients", "revoke", "x"],
     ["audit", "export"],
+    ["audit", "verify"],
 ]
 
 
@@ -294,6 +396,21 @@ def test_keys_rewrap(run):
     assert run("keys", "rotate", **old).exit_code == 2
     actions = [json.loads(line)["record"]["action"] for line in run("audit", "export").stdout.splitlines()]
     assert actions.count("key.rewrapped") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "action"),
+    [(["keys", "rotate"], "key.rotated"), (["clients", "create", "ci"], "client.created")],
+)
+def test_who_gives_a_command_is_in_the_audit(run, monkeypatch, arguments, action):
+    """Each command is somebody's, not only that of the command line."""
+    monkeypatch.setenv("SUDO_USER", "alice")
+
+    run(*arguments)
+
+    records = [json.loads(line)["record"] for line in run("audit", "export").stdout.splitlines()]
+    (details,) = [json.loads(it["details"]) for it in records if it["action"] == action]
+    assert details["person"] == "alice"
 
 
 def test_keys_rewrap_without_an_encryption_key(run):

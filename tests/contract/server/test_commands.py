@@ -1,6 +1,7 @@
 """Section 1 of the contract: `serve` before it serves, `migrate` and `admin-token`, as commands."""
 
 import os
+import pwd
 import socket
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from structlog.testing import capture_logs
 
 from kit.cli import assert_fails, run
 from kit.processes import free_port
+from kit.provider import AGENTS, POLICIES, REVOKE, made
 from kit.tokens import bearer, claims_of
 from sentryagent_idp import serve
 from sentryagent_idp.cli.main import main
@@ -292,6 +294,77 @@ def test_admin_token_is_audited(served):
     assert record["address"] is None
 
 
+SYSTEM_USER = pwd.getpwuid(os.getuid()).pw_name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sudo_user", "person"),
+    [
+        (["--for", "alice@example.com"], "bob", "alice@example.com"),
+        (["--for", "Ünal K."], "", "Ünal K."),
+        ([], "bob", "bob"),
+        ([], "", SYSTEM_USER),
+        ([], "bob\nmallory", SYSTEM_USER),
+    ],
+)
+def test_admin_token_names_its_person(served, monkeypatch, arguments, sudo_user, person):
+    """The audit says for whom a token was minted: the one who is named, or who gave the command, before sudo."""
+    monkeypatch.setenv("SUDO_USER", sudo_user)
+
+    claims = _claims(_mint(served, *arguments))
+
+    (record,) = served.audit(action="admin.token_issued", requestId=_newest(served)["requestId"])
+    assert (record["details"]["issuedJti"], record["details"]["person"]) == (claims["jti"], person)
+
+
+def _newest(served):
+    return served.audit()[0]
+
+
+@pytest.mark.parametrize("name", ["", " ", " alice", "a\nb", "\u202eecila", "n" * 129])
+def test_admin_token_takes_no_odd_names(served, name):
+    """A name that would mislead a reader of the audit is refused."""
+    assert_fails(_mint(served, "--for", name), "--for: write 1 to 128 printable characters")
+
+
+def test_what_is_done_with_an_admin_token_names_its_person(served):
+    """Every record of a request with the token, whatever it does, and no record of another's."""
+    token = _mint(served, "--for", "alice").stdout.strip()
+    served.clock.now = served.clock.now.fromtimestamp(claims_of(token)["iat"] + 2, served.clock.now.tzinfo)
+    served.admin, other = bearer(token), served.admin_headers()
+    seen = len(served.audit())
+
+    agent_id = served.agent()["agentId"]
+    policy = served.policy(agentId=agent_id, branch="main")
+    served.replace_policy(policy, branch="dev")
+    served.delete(f"{POLICIES}/{policy['id']}")
+    credential = made(served.post(f"{AGENTS}/{agent_id}/credentials"))["credentialId"]
+    served.post(f"{AGENTS}/{agent_id}/credentials/{credential}/rotate")
+    served.delete(f"{AGENTS}/{agent_id}/credentials/{credential}")
+    served.patch(f"{AGENTS}/{agent_id}", json={"status": "suspended"})
+    served.delete(f"{AGENTS}/{agent_id}")
+    served.http.post(REVOKE, data={"token": other["Authorization"].split()[1]}, headers=served.admin)
+    served.http.post(REVOKE, data={"token": token}, headers=served.admin)
+    served.admin = served.admin_headers()
+    done = served.audit()[1 : -seen or None]
+    served.agent("other@octo-org.example")
+
+    assert {record["action"] for record in done} == {
+        "agent.created",
+        "policy.created",
+        "policy.updated",
+        "policy.deleted",
+        "credential.generated",
+        "credential.rotated",
+        "credential.revoked",
+        "agent.suspended",
+        "agent.decommissioned",
+        "token.revoked",
+    }
+    assert {record["details"].get("person") for record in done} == {"alice"}
+    assert "person" not in served.audit()[0]["details"]
+
+
 def test_wrong_encryption_key(folder):
     """Keys that were encrypted with another key: one line that names the variable."""
     key = {"KEY_ENCRYPTION_KEY": "k" * 32}
@@ -349,6 +422,7 @@ EVERY_COMMAND = [
     ("audit", "export"),
     ("policies", "move-issuer", "--from", "https://a.example", "--to", "https://b.example"),
     ("doctor",),
+    ("audit", "verify"),
 ]
 
 

@@ -56,6 +56,7 @@ def test_document_has_every_reason():
 
     assert len(raised) > 10
     assert {reason.strip("`") for reason, _, _ in _rows("Reasons of `INVALID_OIDC_TOKEN`")} == raised
+    assert set(errors.InvalidOidcToken.reasons) == raised
 
 
 @pytest.mark.parametrize("heading", ["Codes", "Reasons of `INVALID_OIDC_TOKEN`"])

@@ -244,4 +244,4 @@ def test_a_readable_header_is_no_warning(provider, trusted):
     with capture_logs() as lines:
         process.http.get("/health", headers={"X-Forwarded-For": "203.0.113.7:4431"})
 
-    assert [line["log_level"] for line in lines] == ["info"]
+    assert [line["log_level"] for line in lines] == ["debug"]

@@ -1,6 +1,7 @@
 """`/metrics`: names that operators know from AgentIdP, numbers that agree with what happened, labels that are bounded."""
 
 import re
+from importlib import metadata
 
 import pytest
 
@@ -20,6 +21,47 @@ def scrape():
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
     return read
+
+
+def test_every_series_is_there_from_the_start(provider, scrape):
+    """Prometheus' rate() sees the first refusal only if the series was at 0 before."""
+    samples = scrape(provider)
+
+    for row in documented("Codes"):
+        if row != "INVALID_OIDC_TOKEN":
+            assert samples[f'agentidp_refusals_total{{code="{row}",reason=""}}'] == 0
+    for row in documented("Reasons of `INVALID_OIDC_TOKEN`"):
+        assert samples[f'agentidp_refusals_total{{code="INVALID_OIDC_TOKEN",reason="{row}"}}'] == 0
+    for outcome in ("success", "failure", "dry_run"):
+        assert samples[f'agentidp_tokens_issued_total{{outcome="{outcome}"}}'] == 0
+    for outcome in ("success", "failure"):
+        assert samples[f'agentidp_agents_registered_total{{outcome="{outcome}"}}'] == 0
+    assert samples["agentidp_rate_limit_rejections_total"] == 0
+
+
+def documented(heading):
+    """The first cells of a table in docs/errors.md, which test_errors.py compares with the code."""
+    section = (ROOT / "docs" / "errors.md").read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    found = re.findall(r"^\| `(\w+)`", section, re.MULTILINE)
+    assert len(found) > 10
+    return found
+
+
+def test_the_version_is_shown(provider, scrape):
+    """As `sentryagent-idp --version` prints it."""
+    version = metadata.version("sentryagent-idp")
+
+    assert scrape(provider)[f'agentidp_build_info{{version="{version}"}}'] == 1
+
+
+def test_the_state_of_the_audit(provider, scrape):
+    """Nothing was found in the chain before the first check; then both are what the last check said."""
+    assert scrape(provider)["agentidp_audit_chain_valid"] == 1
+    provider.metrics.audit_chain(unsealed=7, is_valid=False)
+
+    samples = scrape(provider)
+
+    assert (samples["agentidp_audit_unsealed_records"], samples["agentidp_audit_chain_valid"]) == (7, 0)
 
 
 def test_an_exchange_is_counted_by_its_outcome(provider, scrape):

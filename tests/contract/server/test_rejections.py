@@ -28,7 +28,7 @@ def size(record):
 def test_flood_of_bad_tokens_leaves_one_record(any_provider):
     """Many unacceptable tokens leave one audit record for each address and reason, with their number."""
     provider = any_provider
-    for fault in ["bad-signature"] * 5 + ["expired"] * 2:
+    for fault in ["bad-signature"] * 5 + ["alg-none"] * 2:
         assert provider.exchange(provider.github_token(fault=fault)).status_code == 401
     assert [it for it in provider.audit() if it["action"].startswith("token.")] == []
 
@@ -37,7 +37,7 @@ def test_flood_of_bad_tokens_leaves_one_record(any_provider):
     records = provider.audit(action="token.rejected")
     assert {(it["details"]["reason"], it["details"]["count"]) for it in records} == {
         ("bad_signature", 5),
-        ("expired", 2),
+        ("malformed", 2),
     }
     assert {it["address"] for it in records} == {"127.0.0.1"}
     assert {it["actor"] for it in records} == {"unverified"}
@@ -68,6 +68,47 @@ def test_addresses_do_not_multiply_records(provider, addresses, records):
 
     rows = [*provider.audit(action="auth.failed"), *provider.audit(action="auth.failed", page=2)]
     assert {(it["address"], it["details"]["count"]) for it in rows} == records
+
+
+@pytest.mark.parametrize(
+    ("claims", "reason", "missing"),
+    [
+        ({"aud": "https://github.com/octo-org"}, "wrong_audience", set()),
+        ({"exp": 1}, "expired", set()),
+        ({"iat": 1}, "too_old", set()),
+        ({"nbf": 10**11}, "not_yet_valid", set()),
+        ({"repository_owner_id": None}, "missing_claim", {"repository_owner_id"}),
+        ({"jti": None, "ref": None}, "missing_claim", {"jti", "ref"}),
+    ],
+)
+def test_a_genuine_token_that_is_of_no_use_is_found_by_its_request(any_provider, claims, reason, missing):
+    """The commonest mistakes of a new repository: the admin finds run, repository and cause under the `requestId`."""
+    provider = any_provider
+    answers = [provider.exchange(provider.github_token(run_id="77", **claims)) for _ in range(3)]
+
+    (record,) = provider.audit(requestId=answers[0].headers["X-Request-Id"])
+
+    details = record["details"]
+    assert {it.status_code for it in answers} == {401}
+    assert (record["action"], record["outcome"]) == ("token.refused", "failure")
+    assert (record["repository"], record["actor"]) == ("octo-org/hello-agent", "repo:octo-org/hello-agent")
+    assert (details["code"], details["reason"]) == ("INVALID_OIDC_TOKEN", reason)
+    assert (details["message"], details["run_id"]) == (answers[0].json["message"], "77")
+    assert {name for name in ("jti", "ref", "repository_owner_id") if not details[name]} == missing
+    provider.end_minute()
+    assert counted(provider) == [(reason, None), (reason, 2)]
+
+
+def test_useless_tokens_do_not_spend_what_exchanges_may(provider):
+    """An expired token that somebody finds in a log has a limit of its own, and shuts its repository out of nothing."""
+    process = provider.with_settings(RATE_LIMIT="3")
+    process.policy()
+    token = process.github_token(exp=1)
+
+    statuses = [process.exchange(token).status_code for _ in range(5)]
+
+    assert statuses == [401, 401, 401, 429, 429]
+    assert [process.exchange().status_code for _ in range(3)] == [200] * 3
 
 
 def test_five_hundred_sends_of_a_refused_token_are_two_records(any_provider):
@@ -247,7 +288,7 @@ def test_counts_outlast_an_outage(any_provider, outage):
         provider.exchange()
     with outage():
         for _ in range(2):
-            provider.exchange(provider.github_token(fault="expired"))
+            provider.exchange(provider.github_token(fault="bad-signature"))
             with pytest.raises(DatabaseUnavailable):
                 provider.end_minute()
 
@@ -255,7 +296,7 @@ def test_counts_outlast_an_outage(any_provider, outage):
     assert provider.end_minute() == 2
 
     assert counted(provider) == [("no_policy", None), ("no_policy", None), ("no_policy", 2)]
-    assert counted(provider, "token.rejected") == [("expired", 2)]
+    assert counted(provider, "token.rejected") == [("bad_signature", 2)]
 
 
 def test_a_first_record_that_fails_is_made_up_for(provider):

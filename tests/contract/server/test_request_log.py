@@ -29,8 +29,21 @@ def test_an_answer_is_one_line(provider, logged):
     assert refused["code"] == "AGENT_NOT_FOUND"
     assert refused["durationMs"] >= 0
     assert (answered["event"], answered["route"], answered["status"]) == ("answered", "/health", 200)
+    assert answered["log_level"] == "debug"
     assert answered["address"] == "192.0.2.7"
     assert answered.keys() == refused.keys() - {"code", "reason"}
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
+def test_probes_are_logged_at_debug(provider, logged, path):
+    """Machines ask every few seconds: at info their lines would be most of the log."""
+    provider.http.get(path)
+    provider.http.get("/.well-known/jwks.json")
+
+    assert [(line["route"], line["log_level"]) for line in logged] == [
+        (path, "debug"),
+        ("/.well-known/jwks.json", "info"),
+    ]
 
 
 def test_a_failure_of_ours_is_an_error(provider, logged, monkeypatch):

@@ -456,6 +456,56 @@ def test_list_filters(provider):
     assert_invalid(provider.get(f"{POLICIES}?agentId=x"), "agentId")
 
 
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("issuer=https://token.actions.githubusercontent.com", "abc"),
+        ("owner=octo-ORG", "ab"),
+        ("repositoryId=74", "b"),
+        ("bootstrap=true", "ac"),
+        ("bootstrap=false", "b"),
+        ("enabled=false", "c"),
+        ("expired=true", "c"),
+        ("expired=false", "ab"),
+        (f"derivedFrom={NOBODY}", ""),
+        ("unusedSince=2026-11-24T11:00:00Z", ""),
+        ("unusedSince=2026-11-25T00:00:00Z", "abc"),
+        ("expiresBefore=2026-11-25T00:00:00Z", "c"),
+        ("search=nightly", "b"),
+        ("search=OTHER", "c"),
+        ("owner=octo-org&bootstrap=true", "a"),
+    ],
+)
+def test_each_filter_of_the_list(provider, query, found):
+    """Each filter of the contract, with the names that the API gives them."""
+    agent = provider.agent()["agentId"]
+    expired = {"expiresAt": "2026-11-24T11:30:00Z", "enabled": False}
+    policies = [
+        post(provider),
+        post(provider, agentId=agent, repositoryId="74", description="The Nightly job"),
+        post(provider, repository="else/other", **expired),
+    ]
+    names = {answer.json["id"]: name for answer, name in zip(policies, "abc", strict=True)}
+
+    assert "".join(sorted(names[it["id"]] for it in listed(provider, query))) == found
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("bootstrap=1", "bootstrap"),
+        ("enabled=yes", "enabled"),
+        ("expired=", "expired"),
+        ("derivedFrom=x", "derivedFrom"),
+        ("unusedSince=2026-11-24", "unusedSince"),
+        ("expiresBefore=soon", "expiresBefore"),
+    ],
+)
+def test_wrong_filters_of_the_list(still_provider, query, field):
+    """A filter of the wrong form is named, and never ignored."""
+    assert_invalid(still_provider.get(f"{POLICIES}?{query}"), field)
+
+
 # --- the audit of changes
 
 

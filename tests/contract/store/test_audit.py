@@ -7,13 +7,16 @@ from uuid import UUID, uuid4
 import pytest
 
 from kit.records import keep
-from sentryagent_idp.domain.audit import Action, AuditFilter, Outcome
+from sentryagent_idp.domain.audit import Action, AuditFilter, Order, Outcome
+from sentryagent_idp.store import audit
+from sentryagent_idp.store.database import Database
+from sentryagent_idp.use_cases.sealing import Sealer
 
 
 def event_ids(database, wanted, *, page=1, limit=100):
     """The numbers of the events that a filter finds, in their order, checked against the total."""
     with database.read() as tx:
-        found = tx.audit.page(wanted, page=page, limit=limit)
+        found = tx.audit.page(wanted, page=page, limit=limit, is_counted=True)
     return [record.event_id.int for record in found.data], found.total
 
 
@@ -27,6 +30,12 @@ def append(database, make_record):
         return record
 
     return append
+
+
+@pytest.fixture
+def seal(database, now):
+    """Seals all that waits."""
+    return Sealer(database, lambda: now).run
 
 
 def test_every_member_comes_back_as_it_was_written(database, append):
@@ -43,7 +52,7 @@ def test_every_member_comes_back_as_it_was_written(database, append):
     )
     bare = append(address=None)
     with database.read() as tx:
-        assert tx.audit.page(AuditFilter(), page=1, limit=20).data == [bare, record]
+        assert tx.audit.page(AuditFilter(), limit=20).data == [bare, record]
 
 
 def test_newest_first_is_the_order_of_writing(database, append, now):
@@ -64,15 +73,171 @@ def test_several_records_keep_their_order(database, make_record, now):
     with database.write() as tx:
         tx.audit.append_all(records)
     with database.read() as tx:
-        assert tx.audit.page(AuditFilter(), page=1, limit=100).data == records[::-1]
+        assert tx.audit.page(AuditFilter(), limit=100).data == records[::-1]
 
 
-@pytest.mark.parametrize(("seen", "found"), [(1, [3, 2]), (2, [3]), (3, []), (99, [])])
-def test_after_is_what_was_written_since(database, append, seen, found):
-    """`after` gives the records written after the one already seen; an unknown event has none after it."""
+@pytest.mark.parametrize(
+    ("order", "seen", "found"),
+    [
+        ("newest", 1, []),
+        ("newest", 2, [1]),
+        ("newest", 3, [2, 1]),
+        ("oldest", 1, [2, 3]),
+        ("oldest", 2, [3]),
+        ("oldest", 3, []),
+    ],
+)
+def test_after_is_what_follows_in_that_order(database, append, seal, order, seen, found):
+    """`after` gives the records that follow the one already seen, on one page or on several."""
     for number in (1, 2, 3):
         append(event_id=UUID(int=number))
-    assert event_ids(database, AuditFilter(after=UUID(int=seen))) == (found, len(found))
+    seal()
+    wanted = AuditFilter(after=UUID(int=seen), order=Order(order))
+    assert event_ids(database, wanted) == (found, len(found))
+    assert event_ids(database, wanted, page=2, limit=1) == (found[1:2], len(found))
+
+
+@pytest.mark.parametrize("order", Order)
+def test_an_unknown_event_is_no_place_to_begin(database, append, order):
+    """Nothing is said to follow it: a reader would take that for the end."""
+    append(event_id=UUID(int=1))
+    with database.read() as tx:
+        assert tx.audit.page(AuditFilter(after=UUID(int=9), order=order), limit=20) is None
+    assert event_ids(database, AuditFilter(after=UUID(int=1), order=order)) == ([], 0)
+
+
+def follow(database, after=None, *, limit=2, **filters):
+    """What a poller reads who asks again behind `next` until it comes to the end; and where it got to."""
+    read = []
+    while True:
+        with database.read() as tx:
+            found = tx.audit.page(AuditFilter(after=after, order=Order.OLDEST, **filters), limit=limit)
+        read += [record.event_id.int for record in found.data]
+        if found.next is None:
+            return read, after
+        after = found.next
+
+
+def test_a_poller_gets_each_record_once(database, append, seal):
+    """Also those that were written between two of its requests."""
+    for number in (1, 2, 3):
+        append(event_id=UUID(int=number))
+    seal()
+    first, _ = follow(database)
+    for number in (4, 5):
+        append(event_id=UUID(int=number))
+    seal()
+    second, _ = follow(database, UUID(int=first[-1]))
+    assert (first, second) == ([1, 2, 3], [4, 5])
+
+
+def test_a_poller_misses_no_late_commit(url, make_record, now):
+    """Records of a transaction that commits after later ones were read come next, and nothing comes twice."""
+    with Database(url) as database, Database(url) as other:
+        sealer = Sealer(other, lambda: now)
+        keep(database, make_record(event_id=UUID(int=1)))
+        sealer.run()
+        if database.is_local:
+            with database.write() as tx:  # one writer at a time: there is no late commit
+                tx.audit.append(make_record(event_id=UUID(int=2)))
+                assert follow(other, UUID(int=1)) == ([], UUID(int=1))
+            keep(database, make_record(event_id=UUID(int=3)))
+            assert follow(database, UUID(int=1))[0] == [2, 3]
+            return
+        with database.write() as tx:
+            tx.audit.append(make_record(event_id=UUID(int=2)))
+            keep(other, make_record(event_id=UUID(int=3)))
+            assert follow(other, UUID(int=1))[0] == []  # not sealed yet
+            sealer.run()
+            assert follow(other, UUID(int=1))[0] == [3]
+        assert follow(other, UUID(int=3))[0] == []
+        sealer.run()
+        assert follow(database, UUID(int=3))[0] == [2]
+        assert follow(database)[0] == [1, 3, 2]
+
+
+def test_a_poller_goes_on_after_all_was_removed(database, append, seal, now):
+    """The last event that retention removed is still a place to begin; one before it is not, for what follows is lost."""
+    for number in (1, 2):
+        append(event_id=UUID(int=number))
+    seal()
+    with database.write() as tx:
+        assert tx.seals.purge(now + timedelta(days=1), limit=10) == 2
+    append(event_id=UUID(int=3))
+    seal()
+    assert follow(database, UUID(int=2))[0] == [3]
+    with database.read() as tx:
+        assert tx.audit.page(AuditFilter(after=UUID(int=1), order=Order.OLDEST), limit=20) is None
+
+
+def test_a_reader_may_begin_at_an_event_without_a_seal(database, append, seal):
+    """The newest event of the log is where a poller begins that wants nothing of the past."""
+    append(event_id=UUID(int=1))
+    assert follow(database, UUID(int=1))[0] == []
+    seal()
+    append(event_id=UUID(int=2))
+    seal()
+    assert follow(database, UUID(int=1))[0] == [2]
+
+
+@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize("named", ["outcome", "agent_id", "span"])
+def test_no_page_looks_at_the_whole_log(database, append, seal, monkeypatch, now, order, named):
+    """What no index finds is looked for in a few records at a time, and `next` tells where to go on."""
+    monkeypatch.setattr(audit, "_LOOKED_AT", 3)
+    for number in range(1, 9):
+        about = {"agent_id": UUID(int=7), "actor": "b" if number == 4 else "a"}
+        outcome = Outcome.FAILURE if number == 4 else Outcome.SUCCESS
+        append(event_id=UUID(int=number), outcome=outcome, timestamp=now + timedelta(seconds=number), **about)
+    seal()
+    filters = {
+        "outcome": {"outcome": "failure"},
+        "agent_id": {"agent_id": UUID(int=7), "actor": "b"},
+        "span": {"start": now + timedelta(seconds=4), "end": now + timedelta(seconds=5)},
+    }[named]
+
+    pages, after = [], None
+    while after is not None or not pages:
+        with database.read() as tx:
+            found = tx.audit.page(AuditFilter(after=after, order=order, **filters), limit=5)
+        pages.append([record.event_id.int for record in found.data])
+        after = found.next
+
+    assert pages == [[], [4], []]
+
+
+def test_a_total_is_not_counted_for_ever(database, append, monkeypatch):
+    """A total of more than can be counted in a moment is none, and not a wrong one."""
+    monkeypatch.setattr(audit, "_COUNTED", 2)
+    append(event_id=UUID(int=1))
+    append(event_id=UUID(int=2))
+    assert event_ids(database, AuditFilter()) == ([2, 1], 2)
+    append(event_id=UUID(int=3))
+    assert event_ids(database, AuditFilter()) == ([3, 2, 1], None)
+    assert event_ids(database, AuditFilter(event_id=UUID(int=3))) == ([3], 1)
+
+
+def test_a_total_is_counted_only_if_it_is_asked_for(database, append):
+    """Counting is what costs more the longer the log is."""
+    append()
+    with database.read() as tx:
+        assert tx.audit.page(AuditFilter(), limit=1).total is None
+
+
+@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize(
+    "distance", [timedelta(0), timedelta(minutes=1), timedelta(hours=1), timedelta(days=400)]
+)
+def test_a_span_finds_records_whose_clocks_differ(database, append, seal, now, order, distance):
+    """Replicas' clocks differ by seconds, so the order of writing is not quite that of the times."""
+    for number, ahead in enumerate((0, 25, -20, 30, 0), 1):
+        append(event_id=UUID(int=number), timestamp=now + number * distance + timedelta(seconds=ahead))
+    seal()
+    middle = [now + 2 * distance, now + 4 * distance]
+    found, _ = event_ids(database, AuditFilter(start=middle[0], end=middle[1], order=order))
+    times = {n: now + n * distance + timedelta(seconds=a) for n, a in enumerate((0, 25, -20, 30, 0), 1)}
+    expected = [n for n, time in times.items() if middle[0] <= time < middle[1]]
+    assert found == (expected if order is Order.OLDEST else expected[::-1])
 
 
 @pytest.mark.parametrize(

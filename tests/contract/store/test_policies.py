@@ -87,6 +87,81 @@ def test_a_repository_finds_its_own_policies_oldest_first(database, add, now):
         assert tx.policies.for_repository(ISSUER, "octo/rep_") == []
 
 
+WEEK = timedelta(days=7)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({}, "abcd"),
+        ({"issuer": ISSUER}, "abc"),
+        ({"issuer": "https://ghes.example.com"}, "d"),
+        ({"owner": "OCTO"}, "abd"),
+        ({"owner": "octo-org"}, "c"),
+        ({"owner": "oct_"}, ""),
+        ({"owner": "octo/api"}, ""),
+        ({"repository_id": "74"}, "ab"),
+        ({"repository_id": "7"}, ""),
+        ({"bootstrap": True}, "acd"),
+        ({"bootstrap": False}, "b"),
+        ({"enabled": True}, "abd"),
+        ({"enabled": False}, "c"),
+        ({"expired": True}, "ab"),
+        ({"expired": False}, "cd"),
+        ({"derived_from": UUID(int=1)}, "b"),
+        ({"derived_from": UUID(int=2)}, ""),
+        ({"unused_since": NOON}, "abc"),
+        ({"unused_since": NOON - WEEK}, "b"),
+        ({"unused_since": NOON - 9 * WEEK}, ""),
+        ({"expires_before": NOON}, "a"),
+        ({"expires_before": NOON + 2 * WEEK}, "abc"),
+        ({"search": "PI"}, "ac"),
+        ({"search": "octo-"}, "c"),
+        ({"search": "release bot"}, "b"),
+        ({"search": "100%"}, "b"),
+        ({"search": "100_"}, ""),
+        ({"search": "\u00dcber"}, "c"),
+        ({"owner": "octo", "bootstrap": True, "search": "api"}, "a"),
+    ],
+)
+def test_each_filter(database, add, make_agent, wanted, found):
+    """What an admin of hundreds of policies looks for; a policy that was never used is unused since it was made."""
+    agent = make_agent()
+    keep(database, agent)
+    add(
+        id=UUID(int=1),
+        repository="Octo/Api",
+        repository_id="74",
+        created_at=NOON - 8 * WEEK,
+        last_used_at=NOON - timedelta(days=1),
+        expires_at=NOON - WEEK,
+    )
+    add(
+        id=UUID(int=2),
+        repository="octo/web",
+        repository_id="74",
+        agent_id=agent.agent_id,
+        derived_from=UUID(int=1),
+        description="The Release Bot, 100%",
+        created_at=NOON - 8 * WEEK,
+        expires_at=NOON,
+    )
+    add(
+        id=UUID(int=3),
+        repository="octo-org/api",
+        enabled=False,
+        description="\u00dcBER",
+        created_at=NOON - timedelta(days=1),
+        expires_at=NOON + WEEK,
+    )
+    add(id=UUID(int=4), repository="octo/x", issuer="https://ghes.example.com", last_used_at=NOON)
+    with database.read() as tx:
+        page = tx.policies.page(PolicyFilter(**wanted, now=NOON), page=1, limit=20)
+
+    assert "".join(sorted("abcd"[policy.id.int - 1] for policy in page.data)) == found
+    assert page.total == len(found)
+
+
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [

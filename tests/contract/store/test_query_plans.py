@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import insert
 
-from sentryagent_idp.domain.audit import AuditFilter
+from sentryagent_idp.domain.audit import AuditFilter, Order
 from sentryagent_idp.domain.trust_policy import PolicyFilter
 from sentryagent_idp.store import trust_policies
 from sentryagent_idp.store.audit import AUDIT_LOG
@@ -119,6 +119,7 @@ AUDIT_FILTERS = [
     ({"request_id": "r7"}, "ix_audit_log_request_id"),
     ({"event_id": UUID(int=7)}, "uq_audit_log_event_id"),
     ({"after": UUID(int=7)}, "uq_audit_log_event_id"),
+    ({"after": UUID(int=7), "order": Order.OLDEST}, "uq_audit_log_event_id"),
     ({"start": NOW, "end": NOW}, "ix_audit_log_timestamp"),
 ]
 """Each filter that narrows the audit by itself, and the index that finds what it leaves.

@@ -40,7 +40,7 @@ def test_all_of_a_transaction_is_kept_or_none(
         assert tx.agents.get(agent.agent_id) is None
         assert tx.policies.get(policy.id) is None
         assert not tx.used_tokens.contains(ISSUER, "a")
-        assert tx.audit.page(AuditFilter(), page=1, limit=20).total == 0
+        assert tx.audit.page(AuditFilter(), limit=20, is_counted=True).total == 0
         assert tx.settings.get("issuer") is None
 
 
@@ -108,7 +108,7 @@ def test_many_threads_share_a_database(database, make_record):
     assert at_once(*[write] * 30) == [None] * 30
     assert done.is_set()
     with database.read() as tx:
-        assert tx.audit.page(AuditFilter(), page=1, limit=1).total == 30
+        assert tx.audit.page(AuditFilter(), limit=1, is_counted=True).total == 30
 
 
 WORKER = """

@@ -80,6 +80,50 @@ def test_branch_and_tag_exclude_each_other():
     assert "two policies" in policy_syntax.branch_and_tag("main", "v1")
 
 
+PULL_REQUEST, REVIEW, COMMENT = "pull_request", "pull_request_review", "pull_request_review_comment"
+
+
+@pytest.mark.parametrize(
+    ("events", "names_ref", "fault"),
+    [
+        (None, False, None),
+        (None, True, None),
+        (["push"], True, None),
+        ([PULL_REQUEST], False, None),
+        ([PULL_REQUEST, REVIEW, COMMENT], False, None),
+        ([PULL_REQUEST, "push"], True, None),
+        (["pull_request_target"], True, None),
+        ([REVIEW], False, f"a run of {REVIEW} has the ref"),
+        ([COMMENT, "push"], False, f"a run of {COMMENT} has the ref"),
+        ([REVIEW, "push"], True, f"a run of {REVIEW} has the ref"),
+        ([PULL_REQUEST], True, "of no branch and no tag"),
+        ([PULL_REQUEST, REVIEW], True, "of no branch and no tag"),
+    ],
+)
+def test_events_that_no_run_of_the_policy_has(events, names_ref, fault):
+    """An event must be able to meet the ref that the policy asks for."""
+    found = policy_syntax.unreachable(events, names_ref=names_ref)
+
+    assert (found is None) if fault is None else (fault in found)
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "advice"),
+    [
+        (policy_syntax.repository, "acme/api.git", "without .git"),
+        (policy_syntax.environment, "prod ", "begins or ends with a space"),
+        (policy_syntax.environment, "pr-*", "no wildcards; write a policy for each environment"),
+        (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@v1", "the full ref (refs/heads/"),
+        (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@refs/tags/v*", "no wildcards"),
+        (policy_syntax.event, "workflow_call", "the event of its caller"),
+        (policy_syntax.event, "merge_queue", "the event merge_group"),
+    ],
+)
+def test_what_can_never_match_is_told_with_its_remedy(check, value, advice):
+    """Found out when the policy is written, not at the first failing run."""
+    assert advice in check(value)
+
+
 @pytest.mark.parametrize(
     ("check", "value", "is_accepted"),
     [
@@ -110,6 +154,29 @@ def test_branch_and_tag_exclude_each_other():
         (policy_syntax.called_workflow, "acme/*/.github/workflows/d.yml@refs/heads/main", False),
         (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@refs/heads/\u202emain", False),
         (policy_syntax.called_workflow, f"acme/api/.github/workflows/d.yml@{'@' * 16_000}", False),
+        (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@v1", False),
+        (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@main", False),
+        (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@abcdef1", False),
+        (policy_syntax.called_workflow, f"acme/api/.github/workflows/d.yml@{'A' * 40}", False),
+        (policy_syntax.called_workflow, f"acme/api/.github/workflows/d.yml@{'a' * 64}", True),
+        (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@refs/pull/7/merge", True),
+        (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@refs/notes/x", False),
+        (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@refs/tags/v1*", False),
+        (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@*", False),
+        (policy_syntax.called_workflow, "acme/api/.github/workflows/d*.yml@refs/tags/v1", False),
+        (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@refs/tags/v1 ", False),
+        (policy_syntax.called_workflow, " acme/api/.github/workflows/d.yml@refs/tags/v1", False),
+        (policy_syntax.repository, "acme/api.git", False),
+        (policy_syntax.repository, "acme/api.github", True),
+        (policy_syntax.environment, "prod ", False),
+        (policy_syntax.environment, "\u00a0prod", False),
+        (policy_syntax.environment, "pr-*", False),
+        (policy_syntax.workflow, " deploy.yml", False),
+        (policy_syntax.workflow, "deploy.yml ", False),
+        (policy_syntax.event, "merge_group", True),
+        (policy_syntax.event, "a_new_event", True),
+        (policy_syntax.event, "workflow_call", False),
+        (policy_syntax.event, "merge_queue", False),
         (policy_syntax.event, "workflow_dispatch", True),
         (policy_syntax.event, "Push", False),
         (policy_syntax.event, "push\n", False),

@@ -3,6 +3,7 @@
 import json
 
 import jwt
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,11 +99,19 @@ def test_an_admin_token_has_no_provenance(our_keys, verify):
         exp=NOW + 1,
         jti="j",
     )
-    assert "provenance" not in verify(access_token.issue(our_keys["ES256"], admin))
+    claims = verify(access_token.issue(our_keys["ES256"], admin))
+    assert not {"provenance", "person"} & claims.keys()
+
+
+def test_a_person_is_in_the_token(our_keys, verify):
+    """For whom it was minted comes back as it went out, and must be text."""
+    token = access_token.issue(our_keys["ES256"], msgspec.structs.replace(CLAIMS, person="alice"))
+    assert verify(token)["person"] == "alice"
 
 
 REFUSED = [
     # fault, header, claims, part of the message
+    ("person", {}, {"person": 1}, "person is not a string"),
     ("B15 ID token", {"typ": "JWT"}, {}, "exchange GitHub's ID token"),
     ("B15 no typ", {"typ": ...}, {}, "exchange GitHub's ID token"),
     ("B15 other case", {"typ": "AT+JWT"}, {}, "exchange GitHub's ID token"),
