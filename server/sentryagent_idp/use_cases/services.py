@@ -187,7 +187,10 @@ def _in_use(what: str, policies: Sequence[TrustPolicy], clients: int) -> errors.
         "policyIds": [str(policy.id) for policy in policies[:_MOST_NAMED]],
         "clients": clients,
     }
-    users = " and ".join(
-        f"{count} {noun}" for count, noun in ((len(policies), "policies"), (clients, "clients")) if count
-    )
+    counts = (_counted(len(policies), "policy", "policies"), _counted(clients, "client", "clients"))
+    users = " and ".join(filter(None, counts))
     return errors.ServiceInUse(f"In use by {users}: {what}; {', and '.join(remedies)}.", details)
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}" if count else ""
