@@ -155,7 +155,7 @@ def _targets(resources: Sequence[str], audiences: Sequence[str]) -> tuple[UUID |
     agents = [name for name in resources if name.startswith(AGENT_RESOURCE_PREFIX)]
     if not agents and len(resources) > 1:
         raise errors.ValidationFailed("resource", "it is given more than once, and none names an agent")
-    services = dict.fromkeys(name for name in (*resources, *audiences) if name not in agents)
+    services = dict.fromkeys((*(name for name in resources if name not in agents), *audiences))
     if list(services) == [use_cases().tokens.token_audience] and audiences:
         services = {}
     if len(agents) > 1 or len(services) > 1:

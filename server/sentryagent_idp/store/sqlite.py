@@ -9,6 +9,7 @@ from time import monotonic, sleep
 
 from sqlalchemy import Engine, QueuePool, create_engine, event
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import InvalidatePoolError
 
 from sentryagent_idp.ports import WriterBusy
 
@@ -17,9 +18,33 @@ BUSY_SECONDS = 4.0
 
 _MIGRATION_SECONDS = 60.0
 _RETRY_SECONDS = 0.0003
+_MOVED = "the database file was moved or removed"
 _NEVER_WAIT = "busy_timeout=0"
 _CHECKPOINT = "wal_autocheckpoint=8000"
 """Pages of 4 KiB in the write-ahead log before they are copied into the file: most are written many times until then."""
+
+
+class FileConnection(sqlite3.Connection):
+    """A connection that knows whether its file is still the one at the path that it was opened by."""
+
+    path: Path
+    file: tuple[int, int] | None
+
+    @property
+    def is_current(self) -> bool:
+        """False after the file was removed or another one took its place.
+
+        SQLite goes on with the file that has no name any more: what it commits there is lost with the process.
+        """
+        return self.file == _identity(self.path)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def reading_engine(path: Path) -> Engine:
@@ -42,11 +67,15 @@ def committing_engine(path: Path) -> Engine:
 def at_once(connection: Connection) -> Iterator[None]:
     """A transaction that begins without waiting: raises `WriterBusy` if another connection writes.
 
+    Raises `sqlite3.OperationalError` if the file is no longer the one at its path: a new connection finds the right one.
+
     The driver begins and ends it: for a connection that stays open, SQLAlchemy's way costs more than the statements do.
     """
+    driver = _driver(connection)
+    if not driver.is_current:
+        raise sqlite3.OperationalError(_MOVED)
     if not _is_begun(connection, is_last_try=False):
         raise WriterBusy
-    driver = _driver(connection)
     try:
         yield
     except BaseException:
@@ -68,12 +97,18 @@ def migrating_engine(path: Path) -> Engine:
 
 def _engine(path: Path, begin: Callable[[Connection], object] | None, *pragmas: str, **pool: int) -> Engine:
     engine = create_engine("sqlite://", creator=lambda: connect(path, *pragmas), poolclass=QueuePool, **pool)
+    event.listen(engine, "checkout", _check_file)
     if begin:
         event.listen(engine, "begin", begin)
     return engine
 
 
-def connect(path: Path, *pragmas: str) -> sqlite3.Connection:
+def _check_file(connection: FileConnection, *_: object) -> None:
+    if not connection.is_current:
+        raise InvalidatePoolError(_MOVED)
+
+
+def connect(path: Path, *pragmas: str) -> FileConnection:
     """A connection to an existing file, in autocommit mode: transactions begin where we say.
 
     FULL synchronisation keeps a burnt `jti` burnt when the power fails (federation-security R-RPL-1).
@@ -84,7 +119,9 @@ def connect(path: Path, *pragmas: str) -> sqlite3.Connection:
         timeout=BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
+        factory=FileConnection,
     )
+    connection.path, connection.file = path, _identity(path)
     try:
         for pragma in ("synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", *pragmas):
             connection.execute(f"PRAGMA {pragma}")
@@ -113,11 +150,12 @@ def _is_begun(connection: Connection, *, is_last_try: bool) -> bool:
     try:
         _driver(connection).execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
-        if is_last_try or error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+        # The low byte: while another process recovers the log after a crash, the code is SQLITE_BUSY_RECOVERY.
+        if is_last_try or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
             raise
         return False
     return True
 
 
-def _driver(connection: Connection) -> sqlite3.Connection:
+def _driver(connection: Connection) -> FileConnection:
     return connection.connection.driver_connection  # type: ignore[return-value]  # creator made it

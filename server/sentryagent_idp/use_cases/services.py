@@ -1,11 +1,13 @@
 """Services as their admins see them: created, read, replaced whole, deleted."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sentryagent_idp import errors
-from sentryagent_idp.domain.audit import Action, RequestContext
+from sentryagent_idp.domain.audit import Action, AuditFilter, RequestContext
 from sentryagent_idp.domain.caller import Caller
 from sentryagent_idp.domain.records import Page, changes, service_record
 from sentryagent_idp.domain.service import OwnNames, Service, ServiceFilter, ServiceScope
@@ -15,6 +17,8 @@ from sentryagent_idp.use_cases.audit import Auditor
 
 _MOST_NAMED = 10
 """Policies that a refusal names; how many there are it says in any case."""
+_MOST_DELETED = 1000
+"""Services in one second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +40,36 @@ class ServiceAdmin:
     clock: Clock
     new_id: NewId
     own_names: OwnNames
+    rest: Callable[[float], object] = time.sleep
 
     def create(
         self, caller: Caller, identifier: str, draft: ServiceDraft, context: RequestContext
     ) -> Service:
-        """Store a new service; raises `ValidationFailed`, `ServiceAlreadyExists`."""
+        """Store a new service; raises `ValidationFailed`, `ServiceAlreadyExists`.
+
+        Takes up to a second if another service had the identifier until a moment ago.
+        """
         problem = self.own_names.problem(identifier)
         if problem:
             raise errors.ValidationFailed("identifier", problem)
         now = self.clock()
-        service = Service(
-            service_id=self.new_id(),
-            identifier=identifier,
-            description=draft.description,
-            scopes=draft.scopes,
-            max_ttl=draft.max_ttl,
-            created_at=now,
-            updated_at=now,
-        )
         with self.store.write() as tx:
+            created_at = _beginning(tx, identifier, now)
+            service = Service(
+                service_id=self.new_id(),
+                identifier=identifier,
+                description=draft.description,
+                scopes=draft.scopes,
+                max_ttl=draft.max_ttl,
+                created_at=created_at,
+                updated_at=created_at,
+            )
             tx.services.add(service)
             self.auditor.change(
                 tx, context, Action.SERVICE_CREATED, caller, service, after=service_record(service)
             )
+        if created_at > now:
+            self.rest((created_at - now).total_seconds())
         return service
 
     def get(self, service_id: UUID) -> Service:
@@ -129,6 +140,19 @@ class ServiceAdmin:
             )
 
 
+def _beginning(tx: Transaction, identifier: str, now: datetime) -> datetime:
+    """When a new service begins: now, or with the next second if another had its identifier in this one.
+
+    A token knows the second of its issue and no more: those of the other service must be older than this one.
+    """
+    second = now.replace(microsecond=0)
+    deleted = AuditFilter(action=Action.SERVICE_DELETED, start=second)
+    former = tx.audit.page(deleted, page=1, limit=_MOST_DELETED).data
+    if all(record.details["before"]["identifier"] != identifier for record in former):
+        return now
+    return second + timedelta(seconds=1)
+
+
 def _existing(tx: Transaction, service_id: UUID, expected_versions: Sequence[int] | None = None) -> Service:
     service = tx.services.get(service_id)
     if service is None:
@@ -163,7 +187,10 @@ def _in_use(what: str, policies: Sequence[TrustPolicy], clients: int) -> errors.
         "policyIds": [str(policy.id) for policy in policies[:_MOST_NAMED]],
         "clients": clients,
     }
-    users = " and ".join(
-        f"{count} {noun}" for count, noun in ((len(policies), "policies"), (clients, "clients")) if count
-    )
+    counts = (_counted(len(policies), "policy", "policies"), _counted(clients, "client", "clients"))
+    users = " and ".join(filter(None, counts))
     return errors.ServiceInUse(f"In use by {users}: {what}; {', and '.join(remedies)}.", details)
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}" if count else ""

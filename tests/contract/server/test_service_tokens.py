@@ -259,6 +259,7 @@ def test_form(any_provider, agent, fields, audience):
         ({"resource": ["AGENT", f"urn:sentryagent:agent:{NOBODY}"]}, "invalid_target", "INVALID_TARGET"),
         ({"resource": ["AGENT", "nonsense"]}, "invalid_target", "INVALID_TARGET"),
         ({"resource": ["AGENT", "urn:sentryagent:x"]}, "invalid_target", "INVALID_TARGET"),
+        ({"resource": ["AGENT"], "audience": ["AGENT"]}, "invalid_target", "INVALID_TARGET"),
         ({"audience": A}, "invalid_request", "VALIDATION_ERROR"),
         ({"resource": A}, "invalid_request", "VALIDATION_ERROR"),
         ({"resource": [A, B]}, "invalid_request", "VALIDATION_ERROR"),
@@ -408,11 +409,11 @@ def test_a_service_made_again_inherits_nothing(any_provider, agent):
     provider = any_provider
     old = token_for(provider, agent, A)
     (policy,) = good(provider.get(POLICIES))["data"]
-    provider.clock.advance(1)
     provider.replace_policy(policy, grants=[])
     (service,) = good(provider.get(f"{SERVICES}?identifier={A}"))["data"]
     assert provider.delete(f"{SERVICES}/{service['serviceId']}").status_code == 204
     assert introspect(provider, old, provider.admin) == {"active": False}
+    provider.clock.advance(1)
 
     again = provider.service(A, "read", "deploy")
 

@@ -305,13 +305,15 @@ def test_a_service_in_use_stays(provider):
     provider.agent(headers=provider.bootstrap_headers())
     provider.service_client(A)
 
-    details = assert_refused(remove(provider, service), 409, "SERVICE_IN_USE")["details"]
+    refused = assert_refused(remove(provider, service), 409, "SERVICE_IN_USE")
 
-    assert details == {"policies": 13, "policyIds": policies[:10], "clients": 1}
+    assert refused["details"] == {"policies": 13, "policyIds": policies[:10], "clients": 1}
+    assert refused["message"].startswith("In use by 13 policies and 1 client: ")
     for policy in (*policies, bootstrap["id"]):
         assert provider.delete(f"{POLICIES}/{policy}").status_code == 204
     details = {"policies": 0, "policyIds": [], "clients": 1}
-    assert_refused(remove(provider, service), 409, "SERVICE_IN_USE", details)
+    refused = assert_refused(remove(provider, service), 409, "SERVICE_IN_USE", details)
+    assert refused["message"].startswith("In use by 1 client: ")
 
 
 def test_a_scope_in_use_stays(provider):

@@ -3,6 +3,8 @@
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from threading import Thread
 
@@ -12,6 +14,7 @@ import pytest
 from kit.records import keep
 from sentryagent_idp.domain.audit import AuditFilter
 from sentryagent_idp.errors import DatabaseUnavailable
+from sentryagent_idp.ports import WriterBusy
 from sentryagent_idp.store import postgresql, schema, sqlite
 from sentryagent_idp.store.database import Database
 
@@ -258,6 +261,86 @@ def test_a_missing_file_is_an_outage_and_is_not_made(sqlite_url):
         assert list(path_of(sqlite_url).parent.iterdir()) == []
         schema.migrate(sqlite_url)
         assert read_issuer(database) is None
+
+
+def write_issuer_at_once(database, value="new"):
+    """As an exchange does."""
+    with database.write_at_once() as tx:
+        tx.settings.put("issuer", value)
+
+
+TRANSACTIONS = (read_issuer, write_issuer, write_issuer_at_once)
+
+
+def move(source, target):
+    """Give a SQLite database another path, with the files that belong to it."""
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{source}{suffix}").rename(f"{target}{suffix}")
+
+
+def test_a_file_that_is_removed_in_service_is_an_outage(migrated_sqlite_url, tmp_path):
+    """Nothing is kept in a file that has no name any more, where it would be lost; the same file back is served again."""
+    path = path_of(migrated_sqlite_url)
+    with Database(migrated_sqlite_url) as database:
+        for attempt in TRANSACTIONS:
+            attempt(database)
+        move(path, tmp_path / "away.db")
+        for attempt in TRANSACTIONS:
+            with pytest.raises(DatabaseUnavailable):
+                attempt(database)
+        move(tmp_path / "away.db", path)
+        assert read_issuer(database) == "new"
+        for attempt in TRANSACTIONS:
+            attempt(database)
+
+
+def test_a_file_that_is_replaced_in_service_is_the_database(migrated_sqlite_url, tmp_path):
+    """After one refusal at most each transaction works on the file at the path."""
+    path, copy = path_of(migrated_sqlite_url), tmp_path / "copy.db"
+    with Database(migrated_sqlite_url) as database:
+        for attempt in TRANSACTIONS:
+            attempt(database)
+        with sqlite3.connect(path) as source, sqlite3.connect(copy) as target:
+            source.backup(target)
+        source.close()
+        target.close()
+        move(path, tmp_path / "old.db")
+        copy.rename(path)
+
+        write_issuer(database, "first")
+        with pytest.raises(DatabaseUnavailable):
+            write_issuer_at_once(database, "lost")
+        assert read_issuer(database) == "first"
+        write_issuer_at_once(database, "second")
+        assert read_issuer(database) == "second"
+    with Database(f"sqlite:///{tmp_path}/old.db") as old:
+        assert read_issuer(old) == "new"
+
+
+RECOVERS = """
+import fcntl, os, sys
+shared = os.open(sys.argv[1], os.O_RDWR)
+for lock in (120, 122):  # WAL_WRITE_LOCK and WAL_RECOVER_LOCK of SQLite's shared memory
+    fcntl.lockf(shared, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, lock)
+os.pwrite(shared, bytes(96), 0)
+print("recovering", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_log_that_is_being_recovered_is_waited_for(migrated_sqlite_url):
+    """After a crash one process reads the log: the others find the database busy, and not away."""
+    shared = f"{path_of(migrated_sqlite_url)}-shm"
+    with Database(migrated_sqlite_url) as database:
+        write_issuer_at_once(database)
+        command = [sys.executable, "-c", RECOVERS, shared]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as recovering:
+            assert recovering.stdout.readline() == b"recovering\n"
+            with pytest.raises(WriterBusy):
+                write_issuer_at_once(database)
+            recovering.stdin.close()
+        write_issuer_at_once(database, "recovered")
+        assert read_issuer(database) == "recovered"
 
 
 def test_a_file_that_is_no_database_is_an_outage(sqlite_url):

@@ -94,6 +94,29 @@ def test_an_identifier_is_there_once(database, make_service):
         tx.services.add(make_service(identifier="https://A.example.com"))
 
 
+def test_a_service_made_again_in_the_same_second_begins_with_the_next(database, now):
+    """Tokens know the second of their issue: none that was issued for the first one is one of the second's."""
+    rests, auditor = [], Auditor(lambda: now, uuid4)
+    names = OwnNames("https://idp.example.com", ())
+    services = ServiceAdmin(database, auditor, lambda: now, uuid4, names, rests.append)
+    written = ServiceDraft(None, None, (ServiceScope("read"),), None)
+    first, _ = (services.create(ADMIN, identifier, written, HERE) for identifier in (A, A + "/"))
+    issued_at = int(now.timestamp())
+    assert first.accepts(A, issued_at)
+    services.delete(ADMIN, first.service_id, HERE, expected_versions=None)
+    assert services.create(ADMIN, "https://b.example.com", written, HERE).accepts(
+        "https://b.example.com", issued_at
+    )
+    assert rests == []
+
+    second = services.create(ADMIN, A, written, HERE)
+
+    assert not second.accepts(A, issued_at)
+    assert second.accepts(A, issued_at + 1)
+    assert rests == [1 - now.microsecond / 1_000_000]
+    assert services.get(second.service_id) == second
+
+
 def test_who_grants_a_service(database, make_service, make_policy, make_agent):
     """Policies are found by what they grant, exactly, and no longer once they do not."""
     agent = make_agent()
