@@ -147,8 +147,8 @@ def _beginning(tx: Transaction, identifier: str, now: datetime) -> datetime:
     """
     second = now.replace(microsecond=0)
     deleted = AuditFilter(action=Action.SERVICE_DELETED, start=second)
-    former = tx.audit.page(deleted, page=1, limit=_MOST_DELETED).data
-    if all(record.details["before"]["identifier"] != identifier for record in former):
+    former = tx.audit.page(deleted, limit=_MOST_DELETED)
+    if former is None or all(it.details["before"]["identifier"] != identifier for it in former.data):
         return now
     return second + timedelta(seconds=1)
 
