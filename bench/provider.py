@@ -200,7 +200,9 @@ class _Books:
 
     def issued(self) -> int:
         """The records of tokens that were handed out by exchange."""
-        return int(self._get("/audit", action="token.issued", outcome="success", limit="1")["total"])
+        return int(
+            self._get("/audit", action="token.issued", outcome="success", limit="1", count="true")["total"]
+        )
 
     def check(self) -> str:
         """What is wrong with the chain of the audit; empty where nothing is."""
