@@ -113,8 +113,12 @@ class MockClient(RequestLog):
         self._call("POST", "/_mock/clock", {"freeze": time.time() if epoch is None else epoch})
 
     def requests(self) -> list[Entry]:
-        """The logged requests, oldest first."""
+        """The logged requests, oldest first: the last 10,000."""
         return list(self._call("GET", "/_mock/requests")["data"])
+
+    def request_counts(self) -> dict[str, int]:
+        """How often each endpoint was asked since the last `reset`."""
+        return dict(self._call("GET", "/_mock/state")["requests"])
 
     def add_issuer(self, issuer: str) -> MockClient:
         """One more issuer on the mock's port, or the same one again: a path such as `/my-enterprise`, or a URL."""

@@ -106,8 +106,12 @@ class MockIssuer(RequestLog):
         self.state.clock.freeze(time.time() if epoch is None else epoch)
 
     def requests(self) -> list[Entry]:
-        """The logged requests, oldest first."""
+        """The logged requests, oldest first: the last 10,000."""
         return self.state.requests()
+
+    def request_counts(self) -> dict[str, int]:
+        """How often each endpoint was asked since the last `reset`."""
+        return self.state.request_counts()
 
     def reset(self) -> None:
         """Real time, no faults, an empty log. Keys and jobs stay."""

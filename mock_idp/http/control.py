@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, jsonify, request
@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 from mock_idp.faults.plan import read_planned_fault
 from mock_idp.faults.tokens import TOKEN_FAULTS
 from mock_idp.http.page import add_page
+from mock_idp.issuer import TOKEN_FIELDS
 from mock_idp.job import read_job
 from mock_idp.strict_fields import InvalidFieldError, read_fields, require_known
 
@@ -20,14 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mock_idp.issuer import Issuer
-
-_TOKEN_FIELDS: Final = {
-    "claims": "an object",
-    "header": "an object",
-    "fault": "a string",
-    "job": "an object",
-    "audience": "a string",
-}
 
 
 class Others(Protocol):
@@ -66,7 +59,7 @@ def _refuse_other_origins() -> tuple[Response, int] | None:
 def _add_tokens_and_keys(routes: Blueprint, issuer: Issuer) -> None:
     @routes.post("/token")
     def mint() -> Response:
-        fields = read_fields(_body(), _TOKEN_FIELDS)
+        fields = read_fields(_body(), {**TOKEN_FIELDS, "job": "an object"})
         require_known("fault", fields.get("fault"), TOKEN_FAULTS)
         job = read_job(fields.pop("job", {}))
         return jsonify(token=issuer.mint(job, **fields))
@@ -183,6 +176,7 @@ def describe(issuer: Issuer) -> dict[str, Any]:
             {name: value for name, value in vars(fault).items() if value not in ("", None)} | {"left": left}
             for fault, left in issuer.pending_faults()
         ],
+        "requests": issuer.request_counts(),
     }
 
 
