@@ -137,7 +137,8 @@ class MockClient(RequestLog):
         if status == http.client.BAD_REQUEST and "details" in content:
             raise InvalidFieldError(**content["details"])
         if not http.client.OK <= status < http.client.MULTIPLE_CHOICES:
-            message = f"{self.url} answered {status} to {method} {path}; is it a mock-idp of this version?"
+            reason = content.get("message") or "is it a mock-idp of this version?"
+            message = f"{self.url} answered {status} to {method} {path}; {reason}"
             raise MockUnavailableError(message)
         return content
 

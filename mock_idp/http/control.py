@@ -12,13 +12,14 @@ from werkzeug.exceptions import HTTPException
 
 from mock_idp.faults.plan import read_planned_fault
 from mock_idp.faults.tokens import TOKEN_FAULTS
+from mock_idp.http.own_names import is_own_name
 from mock_idp.http.page import add_page
 from mock_idp.issuer import TOKEN_FIELDS
 from mock_idp.job import read_job
 from mock_idp.strict_fields import InvalidFieldError, read_fields, require_known
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from mock_idp.issuer import Issuer
 
@@ -33,8 +34,11 @@ class Others(Protocol):
         """All issuers, the first one too, as after their start."""
 
 
-def blueprint(issuer: Issuer, others: Others | None = None) -> Blueprint:
-    """The control API of one issuer; that of a server's first one also adds and restores the others."""
+def blueprint(issuer: Issuer, names: Collection[str], others: Others | None = None) -> Blueprint:
+    """The control API of one issuer; that of a server's first one also adds and restores the others.
+
+    `names` are the hosts of the server and of its issuers, also of those that are added later.
+    """
     routes = Blueprint("control", __name__, url_prefix="/_mock")
     _add_tokens_and_keys(routes, issuer)
     _add_jobs(routes, issuer)
@@ -45,6 +49,7 @@ def blueprint(issuer: Issuer, others: Others | None = None) -> Blueprint:
         _add_issuers(routes, others)
     add_page(routes, issuer, lambda: describe(issuer))
     routes.before_request(_refuse_other_origins)
+    routes.before_request(lambda: _refuse_strange_names(names))
     return routes
 
 
@@ -54,6 +59,17 @@ def _refuse_other_origins() -> tuple[Response, int] | None:
     if origin is None or urlsplit(origin).netloc == request.host:
         return None
     return _error(403, "FORBIDDEN", f"A web page of {origin} may not control this mock; open its own page.")
+
+
+def _refuse_strange_names(names: Collection[str]) -> tuple[Response, int] | None:
+    """Fend off DNS rebinding. With TLS a browser has compared the name with the certificate already."""
+    if request.is_secure or is_own_name(request.host, names):
+        return None
+    return _error(
+        403,
+        "FORBIDDEN",
+        f"{request.host} is not a name of this mock; use its address, or start it with --issuer http://{request.host}.",
+    )
 
 
 def _add_tokens_and_keys(routes: Blueprint, issuer: Issuer) -> None:

@@ -223,8 +223,14 @@ def test_one_server_has_several_issuers_that_share_nothing(mock):
 
 @pytest.mark.parametrize(
     "issuer",
-    ["https://ghe.example.com/my-enterprise", "", "https://octocorp.ghe.com", "/_mock/x", "octo", "/x/"],
-)
+    [
+        "https://ghe.example.com/my-enterprise", "", "https://octocorp.ghe.com", "/_mock/x", "octo", "/x/",
+        # What the first one, or my-enterprise, serves there would be hidden.
+        "/.well-known", "/232", "/232/x", "/my-enterprise/_mock", "/my-enterprise/.well-known",
+        # A client or the server would make another path of these.
+        "/a/../b", "/./a", "//evil.example/x", "/a%41", "/a b", "/a?b", "/a#b", "/é",
+    ],
+)  # fmt: skip
 def test_a_further_issuer_needs_a_path_of_its_own(mock, issuer):
     """The path is what tells one issuer of a server from another."""
     mock.add_issuer("/my-enterprise")
