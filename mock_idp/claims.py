@@ -46,7 +46,12 @@ def require_issuer(issuer: str) -> None:
     parts = urlsplit(issuer)
     is_url = parts.scheme in {"http", "https"} and bool(parts.hostname)
     where = parts.path if is_url else issuer
-    if not (is_url or issuer.startswith("/")) or not re.fullmatch(_PATH, where) or parts.query or parts.fragment:
+    if (
+        not (is_url or issuer.startswith("/"))
+        or not re.fullmatch(_PATH, where)
+        or parts.query
+        or parts.fragment
+    ):
         raise InvalidFieldError(
             "issuer",
             "must be an http(s) URL, or a path such as /my-enterprise, without a slash at its end, query, fragment, "

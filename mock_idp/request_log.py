@@ -103,7 +103,7 @@ def _check_filter(endpoint: str, name: str, value: object) -> None:
     kind = int if name in _INTEGERS else str
     if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
         raise InvalidFieldError(name, f"must be {'an integer' if kind is int else 'a string'}")
-    if name in _VALUES:
+    if name in _VALUES and isinstance(value, str):
         require_known(name, value, _VALUES[name])
 
 

@@ -22,9 +22,7 @@ class InvalidFieldError(ValueError):
 
 def is_number(value: object) -> bool:
     """Whether `value` is a number that a float can hold: `true` is not 1, and Python's parser lets NaN and 400 digits in."""
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-    )
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def is_text_map(value: object) -> bool:

@@ -137,7 +137,16 @@ def test_a_port_in_use_is_an_error_of_the_system(idp):
 
 @pytest.mark.parametrize(
     "issuer",
-    ["octo", "ftp://a.example/x", "https://a.example/", "/x/", "//a.example", "/x?y=1", "/a/../b", "https://"],
+    [
+        "octo",
+        "ftp://a.example/x",
+        "https://a.example/",
+        "/x/",
+        "//a.example",
+        "/x?y=1",
+        "/a/../b",
+        "https://",
+    ],
 )
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_an_issuer_that_no_verifier_can_find_is_refused(issuer, ring):

@@ -86,7 +86,7 @@ def test_what_the_log_has_forgotten_is_not_asserted():
         def request_counts(self):
             return {**super().request_counts(), "token": 5}
 
-    with pytest.raises(LogOverflowError, match="token was asked 5 times.*call reset"):
+    with pytest.raises(LogOverflowError, match=r"token was asked 5 times.*call reset"):
         Full().minted(audience="x").never()
     Full().asked("discovery").once()
     assert Full().jwks_fetches == 2
