@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
+from wsgiref.util import request_uri
 
 from flask import Flask, Response, request
 
@@ -175,7 +176,7 @@ def _to_response(raw: RawResponse) -> Response:
     request.environ[_RESET] = raw.reset
     response = Response(raw.body, raw.status, content_type=raw.content_type)
     if raw.redirect:
-        response.headers["Location"] = request.url
+        response.headers["Location"] = request_uri(request.environ)
     if raw.cut:
         # Werkzeug would correct the length to what is really sent.
         response.automatically_set_content_length = False

@@ -6,6 +6,7 @@ import json
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
+from wsgiref.util import application_uri
 
 from flask import Blueprint, Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
@@ -56,20 +57,25 @@ def blueprint(issuer: Issuer, names: Collection[str], others: Others | None = No
 def _refuse_other_origins() -> tuple[Response, int] | None:
     """Fend off web pages: any page that a developer opens can send a form to a server on 127.0.0.1."""
     origin = request.headers.get("Origin")
-    if origin is None or urlsplit(origin).netloc == request.host:
+    if origin is None or urlsplit(origin).netloc == _host():
         return None
     return _error(403, "FORBIDDEN", f"A web page of {origin} may not control this mock; open its own page.")
 
 
 def _refuse_strange_names(names: Collection[str]) -> tuple[Response, int] | None:
     """Fend off DNS rebinding. With TLS a browser has compared the name with the certificate already."""
-    if request.is_secure or is_own_name(request.host, names):
+    if request.is_secure or is_own_name(_host(), names):
         return None
     return _error(
         403,
         "FORBIDDEN",
-        f"{request.host} is not a name of this mock; use its address, or start it with --issuer http://{request.host}.",
+        f"{_host()} is not a name of this mock; use its address, or start it with --issuer http://{_host()}.",
     )
+
+
+def _host() -> str:
+    """As it was sent: Werkzeug has none for a name with an underscore, which containers and strangers may have."""
+    return request.headers.get("Host", "")
 
 
 def _add_tokens_and_keys(routes: Blueprint, issuer: Issuer) -> None:
@@ -102,7 +108,7 @@ def _add_jobs(routes: Blueprint, issuer: Issuer) -> None:
     def start_job() -> tuple[Response, int]:
         started = issuer.start_job(read_job(_body()))
         # Under the address that this caller reached: a container and its host may know the mock by different names.
-        return jsonify(started.describe(request.root_url.rstrip("/"), issuer.url)), 201
+        return jsonify(started.describe(application_uri(request.environ).rstrip("/"), issuer.url)), 201
 
     @routes.delete("/jobs/<job_id>")
     def end_job(job_id: str) -> tuple[Response, int]:
@@ -156,7 +162,7 @@ def _add_issuers(routes: Blueprint, others: Others) -> None:
     def add() -> tuple[Response, int]:
         fields = read_fields(_body(), {"issuer": "a string"})
         mount, added = others.add(fields.get("issuer", ""))
-        return jsonify(url=request.host_url.rstrip("/") + mount, issuer=added.url), 201
+        return jsonify(url=application_uri(request.environ).rstrip("/") + mount, issuer=added.url), 201
 
 
 def _add_state(routes: Blueprint, issuer: Issuer) -> None:
@@ -208,7 +214,7 @@ def _body() -> object:
     """The JSON body whatever its content type says (curl's default is a form); no body is an empty object."""
     try:
         return json.loads(request.get_data() or b"{}", object_pairs_hook=_unique)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, InvalidFieldError):
             raise
         raise InvalidFieldError("body", "must be JSON") from error

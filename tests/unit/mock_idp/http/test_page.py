@@ -228,6 +228,8 @@ def test_a_page_of_another_origin_cannot_control_the_mock(client, origin, status
         ("host.docker.internal:3001", 200),
         ("mock.ci.svc.cluster.local", 200),
         ("token.actions.githubusercontent.com", 200),
+        ("mock_idp:3001", 200),
+        ("evil_page.example.com", 403),
         ("evil.example.com", 403),
         ("evil.example.com:3001", 403),
         ("127.0.0.1.evil.example.com", 403),
