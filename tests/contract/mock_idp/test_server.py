@@ -14,6 +14,7 @@ import pytest
 import mock_idp
 from mock_idp.client import MockClient
 from mock_idp.job import Job
+from mock_idp.request_log import LogOverflowError
 from mock_idp.server import MockIdp
 from mock_idp.strict_fields import InvalidFieldError
 
@@ -195,6 +196,7 @@ def test_the_package_itself_has_the_class():
         Job,
         InvalidFieldError,
     )
+    assert mock_idp.LogOverflowError is LogOverflowError
     assert mock_idp.__version__ == version("sentryagent-mock-idp")
     with pytest.raises(AttributeError, match="has no attribute 'MockIdb'"):
         _ = mock_idp.MockIdb
