@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from mock_idp.client import MockClient as MockClient
     from mock_idp.job import Job as Job
+    from mock_idp.request_log import LogOverflowError as LogOverflowError
     from mock_idp.server import MockIdp as MockIdp
     from mock_idp.strict_fields import InvalidFieldError as InvalidFieldError
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 _MODULES: Final = {
     "InvalidFieldError": "strict_fields",
     "Job": "job",
+    "LogOverflowError": "request_log",
     "MockClient": "client",
     "MockIdp": "server",
 }

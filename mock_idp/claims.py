@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TOKEN_LIFETIME_SECONDS: Final = 300
 NOT_BEFORE_SKEW_SECONDS: Final = 300
 GHES_ISSUER_PATH: Final = "/_services/token"
+_PATH: Final = r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*"
 
 
 def discovery_document(issuer: str) -> dict[str, Any]:
@@ -35,6 +36,27 @@ def discovery_document(issuer: str) -> dict[str, Any]:
         "id_token_signing_alg_values_supported": ["RS256"],
         "scopes_supported": ["openid"],
     }
+
+
+def require_issuer(issuer: str) -> None:
+    """Raises InvalidFieldError for an `iss` that no verifier could find, or that would never be equal to its own.
+
+    A path is compared after clients and servers have normalised it, so escapes, empty and dotted segments are none.
+    """
+    parts = urlsplit(issuer)
+    is_url = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    where = parts.path if is_url else issuer
+    if (
+        not (is_url or issuer.startswith("/"))
+        or not re.fullmatch(_PATH, where)
+        or parts.query
+        or parts.fragment
+    ):
+        raise InvalidFieldError(
+            "issuer",
+            "must be an http(s) URL, or a path such as /my-enterprise, without a slash at its end, query, fragment, "
+            "escapes and dotted segments",
+        )
 
 
 def server_url(issuer: str) -> str:

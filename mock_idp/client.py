@@ -113,8 +113,12 @@ class MockClient(RequestLog):
         self._call("POST", "/_mock/clock", {"freeze": time.time() if epoch is None else epoch})
 
     def requests(self) -> list[Entry]:
-        """The logged requests, oldest first."""
+        """The logged requests, oldest first: the last 10,000."""
         return list(self._call("GET", "/_mock/requests")["data"])
+
+    def request_counts(self) -> dict[str, int]:
+        """How often each endpoint was asked since the last `reset`."""
+        return dict(self._call("GET", "/_mock/state")["requests"])
 
     def add_issuer(self, issuer: str) -> MockClient:
         """One more issuer on the mock's port, or the same one again: a path such as `/my-enterprise`, or a URL."""
@@ -133,7 +137,8 @@ class MockClient(RequestLog):
         if status == http.client.BAD_REQUEST and "details" in content:
             raise InvalidFieldError(**content["details"])
         if not http.client.OK <= status < http.client.MULTIPLE_CHOICES:
-            message = f"{self.url} answered {status} to {method} {path}; is it a mock-idp of this version?"
+            reason = content.get("message") or "is it a mock-idp of this version?"
+            message = f"{self.url} answered {status} to {method} {path}; {reason}"
             raise MockUnavailableError(message)
         return content
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 REQUEST_URL: Final = "ACTIONS_ID_TOKEN_REQUEST_URL"
 REQUEST_TOKEN: Final = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
+JOB_PREFIXES: Final = ("ACTIONS_", "GITHUB_", "RUNNER_")
+"""What the variables begin with that tell of a job; one that this machine may be running is another job."""
 
 # What nektos/act 0.2.89 takes from `--env`. The others it sets itself, after `--env`: commit, event, names of workflow
 # and job, and the actor, which has a flag.

@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +18,7 @@ from mock_idp.faults.jws import GOOD_TOKEN, Keys, Minted, encode_jws
 from mock_idp.faults.plan import FaultPlan, PlannedFault
 from mock_idp.faults.tokens import TOKEN_FAULTS
 from mock_idp.signing_keys import KeyRing, SigningKey, make_key, make_ring
-from mock_idp.strict_fields import require_known, require_number
+from mock_idp.strict_fields import read_fields, require_known, require_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +30,13 @@ RUN_SERVICE_PATH: Final = "/232//idtoken"
 API_VERSION: Final = "2.0"
 FOREIGN_KEYS_PATH: Final = "/_mock/foreign-keys"
 _LOG_LENGTH: Final = 10_000
+TOKEN_FIELDS: Final = {
+    "claims": "an object",
+    "header": "an object",
+    "fault": "a string",
+    "audience": "a string",
+}
+"""What a token is minted with next to its job."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,7 @@ class Issuer:
         self._ended: set[str] = set()
         self._faults = FaultPlan()
         self._log: deque[Entry] = deque(maxlen=_LOG_LENGTH)
+        self._counts: Counter[str] = Counter()
         self._other_key: SigningKey | None = None
 
     def mint(self, job: Job, **options: Any) -> str:
@@ -145,8 +153,9 @@ class Issuer:
     ) -> Minted:
         """A token for `job`, and what it says. A given claim or header field overrides what job and fault say; `None` removes it.
 
-        Raises InvalidFieldError for an unknown fault, and for what the GitHub of this issuer does not have.
+        Raises InvalidFieldError for an unknown fault, a wrong type, and for what the GitHub of this issuer does not have.
         """
+        read_fields({"audience": audience, "claims": claims, "header": header, "fault": fault}, TOKEN_FIELDS)
         require_known("fault", fault or None, TOKEN_FAULTS)
         planned = TOKEN_FAULTS[fault] if fault else GOOD_TOKEN
         keys = self._keys()
@@ -269,11 +278,17 @@ class Issuer:
             entry |= {"kid": minted.kid, "claims": minted.claims}
         with self._lock:
             self._log.append(entry)
+            self._counts[endpoint] += 1
 
     def requests(self) -> list[Entry]:
-        """The logged requests, oldest first."""
+        """The logged requests, oldest first: the last 10,000."""
         with self._lock:
             return list(self._log)
+
+    def request_counts(self) -> dict[str, int]:
+        """How often each endpoint was asked since the log was emptied, also where the log has forgotten it."""
+        with self._lock:
+            return dict(self._counts)
 
     def reset(self) -> None:
         """Real time, no faults, an empty log. Keys and jobs stay."""
@@ -281,6 +296,7 @@ class Issuer:
         self.clock.shift(0)
         with self._lock:
             self._log.clear()
+            self._counts.clear()
 
     def restore(self) -> None:
         """As after the start: `reset`, the first keys, and every job ended."""

@@ -305,6 +305,12 @@ JOB_FIELDS: Final[Mapping[str, str]] = {camel(item.name): _KINDS[str(item.type)]
 _NAME_OF_FIELD: Final = {camel(item.name): item.name for item in fields(Job)}
 
 
+def choices_of(field: str) -> tuple[str, ...]:
+    """The values of a field of `Job` that has a list of them."""
+    choices: tuple[str, ...] = Job.__dataclass_fields__[field].metadata["choices"]
+    return choices
+
+
 def read_job(body: object) -> Job:
     """A job from the JSON fields of `JOB_FIELDS`. Raises InvalidFieldError."""
     values: dict[str, Any] = {
@@ -325,6 +331,7 @@ def make_job(given: Job | Mapping[str, Any] | None = None, options: Mapping[str,
         if options:
             raise InvalidFieldError("job", "is a Job already; give options of a job or a Job, not both")
         return given
+    read_fields({"job": given}, {"job": "an object"})
     fields_given = {camel(name): value for name, value in {**(given or {}), **(options or {})}.items()}
     for name in fields_given:
         if name not in JOB_FIELDS and name in _CLAIMS:

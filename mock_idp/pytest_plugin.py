@@ -57,15 +57,15 @@ def github_oidc_env(
     def become(**options: Any) -> Mapping[str, str]:
         import os
 
+        from mock_idp.environment import JOB_PREFIXES
         from mock_idp.runner.engine import Folders
 
         job = mock_idp.job(**options)
         work: Path = tmp_path_factory.mktemp("github")
         folders = Folders(work, work / "workspace")
         folders.create(job["event"])
-        files = {name: str(file) for name, file in folders.fresh_files().items()}
-        variables: dict[str, str] = {**job["variables"], **folders.variables(), **files}
-        for name in [name for name in os.environ if name.startswith(_PREFIXES)]:
+        variables: dict[str, str] = {**job["variables"], **folders.step_variables()}
+        for name in [name for name in os.environ if name.startswith(JOB_PREFIXES)]:
             monkeypatch.delenv(name)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
@@ -78,6 +78,3 @@ def github_oidc_env(
 def mock_idp_sub_form(request: pytest.FixtureRequest) -> Mapping[str, bool]:
     """Options of a job for both forms of `sub`: `mock_idp.job(**mock_idp_sub_form)` runs the test twice."""
     return {"immutable_sub": request.param}
-
-
-_PREFIXES = ("ACTIONS_", "GITHUB_", "RUNNER_")

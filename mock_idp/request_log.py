@@ -6,17 +6,25 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NotRequired, TypedDict
 
-from mock_idp.job import CLAIMS_SUPPORTED
+from mock_idp.job import CLAIMS_SUPPORTED, EVENTS, choices_of
 from mock_idp.strict_fields import InvalidFieldError, nearest, require_known
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
 ENDPOINTS: Final = ("token", "discovery", "jwks", "foreign-keys")
 _OF_EVERY_REQUEST: Final = ("at", "method", "status")
 _OF_A_TOKEN: Final = ("repository", "audience", "kid", *CLAIMS_SUPPORTED)
 _INTEGERS: Final = ("status", "exp", "iat", "nbf")
 _PROPERTY: Final = "repo_property_"
+_VALUES: Final[Mapping[str, Collection[str]]] = {
+    "method": ("GET", "HEAD"),
+    "event_name": EVENTS,
+    "ref_type": ("branch", "tag"),
+    "ref_protected": ("true", "false"),
+    "repository_visibility": choices_of("visibility"),
+    "runner_environment": choices_of("runner_environment"),
+}
 
 
 class Entry(TypedDict):
@@ -30,6 +38,15 @@ class Entry(TypedDict):
     audience: str | None
     kid: NotRequired[str | None]
     claims: NotRequired[dict[str, Any]]
+
+
+class LogOverflowError(Exception):
+    """The log keeps the last 10,000 requests: an assertion about older ones would say what nobody knows."""
+
+    def __init__(self, endpoint: str, number: int) -> None:
+        super().__init__(
+            f"{endpoint} was asked {number} times, and the log no longer has all of them; call reset() earlier"
+        )
 
 
 @dataclass(frozen=True)
@@ -86,25 +103,34 @@ def _check_filter(endpoint: str, name: str, value: object) -> None:
     kind = int if name in _INTEGERS else str
     if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
         raise InvalidFieldError(name, f"must be {'an integer' if kind is int else 'a string'}")
+    if name in _VALUES and isinstance(value, str):
+        require_known(name, value, _VALUES[name])
 
 
 class RequestLog(ABC):
-    """Questions to the request log; a subclass implements `requests`."""
+    """Questions to the request log; a subclass implements `requests` and `request_counts`."""
 
     @abstractmethod
     def requests(self) -> list[Entry]:
-        """The logged requests, oldest first."""
+        """The logged requests, oldest first: the last 10,000."""
+
+    @abstractmethod
+    def request_counts(self) -> Mapping[str, int]:
+        """How often each endpoint was asked since the log was emptied; one that was not may be missing."""
 
     def asked(self, endpoint: str, **fields: Any) -> Requests:
         """The requests to an endpoint (`token`, `discovery`, `jwks`, `foreign-keys`) whose entries have these fields.
 
         A field of a token may be a claim: `asked("token", environment="production")`; None: without that claim.
-        Raises InvalidFieldError for an endpoint or a field that no entry can have.
+        Raises InvalidFieldError for an endpoint or a field that no entry can have, LogOverflowError for entries that
+        are no longer there.
         """
         require_known("endpoint", endpoint, ENDPOINTS)
         for name, value in fields.items():
             _check_filter(endpoint, name, value)
-        log = tuple(self.requests())
+        number, log = self.request_counts().get(endpoint, 0), tuple(self.requests())
+        if number > sum(entry["endpoint"] == endpoint for entry in log):
+            raise LogOverflowError(endpoint, number)
         found = tuple(
             entry
             for entry in log
@@ -120,9 +146,9 @@ class RequestLog(ABC):
     @property
     def jwks_fetches(self) -> int:
         """How often the key set was asked for."""
-        return len(self.asked("jwks"))
+        return self.request_counts().get("jwks", 0)
 
     @property
     def discovery_fetches(self) -> int:
         """How often the discovery document was asked for."""
-        return len(self.asked("discovery"))
+        return self.request_counts().get("discovery", 0)

@@ -106,8 +106,12 @@ class MockIssuer(RequestLog):
         self.state.clock.freeze(time.time() if epoch is None else epoch)
 
     def requests(self) -> list[Entry]:
-        """The logged requests, oldest first."""
+        """The logged requests, oldest first: the last 10,000."""
         return self.state.requests()
+
+    def request_counts(self) -> dict[str, int]:
+        """How often each endpoint was asked since the last `reset`."""
+        return self.state.request_counts()
 
     def reset(self) -> None:
         """Real time, no faults, an empty log. Keys and jobs stay."""
@@ -125,7 +129,7 @@ class MockIdp(MockIssuer):
     server's own URL such as `/_services/token`, or nothing for that URL itself. Port 0 takes a free port. `ring` saves
     many mocks the making of keys, which is the slow part (`mock_idp.signing_keys.make_ring`); `keys` is a file that
     keeps them. With `tls` it speaks HTTPS (`mock_idp.http.tls.make_certificate`). Raises OSError where it cannot bind
-    or use the file, ValueError for a file of other content.
+    or use the file, ValueError for a file of other content, InvalidFieldError for no `iss`.
     """
 
     def __init__(
@@ -143,7 +147,11 @@ class MockIdp(MockIssuer):
         name, scheme = _UNSPECIFIED.get(host, host), "https" if tls else "http"
         name = f"[{name}]" if ":" in name else name
         url = f"{scheme}://{name}:{listener.getsockname()[1]}"
-        self._sites = Sites(url, partial(_make_issuer, Path(keys) if keys else None), issuer, ring)
+        try:
+            self._sites = Sites(url, partial(_make_issuer, Path(keys) if keys else None), issuer, ring)
+        except Exception:
+            listener.close()
+            raise
         super().__init__(url, self._sites.first)
         self._server = HttpServer(listener, self._sites, tls)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
 
 class InvalidFieldError(ValueError):
@@ -19,8 +21,8 @@ class InvalidFieldError(ValueError):
 
 
 def is_number(value: object) -> bool:
-    """Whether `value` is a finite JSON number: `true` is not 1, and Python's parser lets NaN in."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    """Whether `value` is a number that a float can hold: `true` is not 1, and Python's parser lets NaN and 400 digits in."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def is_text_map(value: object) -> bool:
@@ -38,7 +40,7 @@ KINDS: Mapping[str, Callable[[object], bool]] = {
     "true or false": lambda value: isinstance(value, bool),
     "a number": is_number,
     "a positive integer": lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
-    "an object": lambda value: isinstance(value, dict),
+    "an object": lambda value: isinstance(value, Mapping),
     "an object of strings": is_text_map,
     "an array of strings": is_text_list,
 }

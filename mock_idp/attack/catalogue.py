@@ -26,6 +26,15 @@ FETCHED: Final = "fetched"
 # Statuses that say "later", not "no".
 _LATER: Final = (408, 425, 429)
 REPLAY: Final = "replay"
+_OF_THE_REPOSITORY: Final = frozenset(
+    {
+        "missing-repository",
+        "missing-repository-id",
+        "repository-array",
+        "repository-homoglyph",
+        "duplicate-member",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,10 @@ LAST_CONTROL: Final = Attack("control-again", "a right token after all the wrong
 
 def faults() -> Iterator[Attack]:
     """An attack for each fault of the catalogue."""
-    return (Attack(name, fault.description, name) for name, fault in TOKEN_FAULTS.items())
+    return (
+        Attack(name, fault.description, name, binds="repository" if name in _OF_THE_REPOSITORY else "")
+        for name, fault in TOKEN_FAULTS.items()
+    )
 
 
 def probes() -> Iterator[Attack]:

@@ -36,8 +36,8 @@ def catalogue(options: Mapping[str, Any], policy: Collection[str] | None = None)
     `policy` names the parts of the job that the verifier compares. Raises InvalidFieldError for an impossible job.
     """
     bound = default_policy(options) if policy is None else policy
-    identities = (attack for attack in _identities(Job(**options)) if attack.binds in bound)
-    return (CONTROL, *identities, *faults(), *probes(), LAST_CONTROL)
+    attacks = (*_identities(Job(**options)), *faults(), *probes())
+    return (CONTROL, *(it for it in attacks if not it.binds or it.binds in bound), LAST_CONTROL)
 
 
 def for_issuer(attacks: Collection[Attack], issuer: str) -> list[Attack]:

@@ -100,9 +100,9 @@ def _fetches(kid: Callable[[], str], target: Target, attack: Attack) -> Result:
 
 def _followed(target: Target, attack: Attack) -> Result:
     """A look into the mock's log, before and after the headers that a verifier might follow."""
-    before = len(target.mock.asked("foreign-keys"))
+    before = target.foreign_key_requests()
     results = [target.send(attack, target.mint(fault=fault)) for fault in ("own-jku", "own-x5u")]
-    fetches = len(target.mock.asked("foreign-keys")) - before
+    fetches = target.foreign_key_requests() - before
     note = f"such requests in the mock's log: {fetches}"
     seconds = sum(result.seconds for result in results)
     return Result(attack, FOLLOWED if fetches else REFUSED, 0, note, seconds)

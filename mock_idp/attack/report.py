@@ -86,9 +86,12 @@ class Report:
 
     def _sums(self) -> list[str]:
         lines = [self._sum_of(who) for who in MAKERS]
-        fixed = self.baseline - set(self.failing_names)
-        if fixed:
-            lines.append(f"in the baseline, but not wrong: {', '.join(sorted(fixed))}")
+        fired = {result.attack.name for result in self.results}
+        for what, names in (
+            ("not wrong", (self.baseline & fired) - set(self.failing_names)),
+            ("not in this run", self.baseline - fired),
+        ):
+            lines += [f"in the baseline, but {what}: {', '.join(sorted(names))}"] if names else []
         unsent = sum(result.verdict == NOT_SENT for result in self.results)
         if unsent:
             lines.append(f"not sent: {unsent}")

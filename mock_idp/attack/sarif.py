@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlsplit
 
 from mock_idp.attack.report import KNOWN, WEAK
 from mock_idp.attack.risks import HIGH, LOW, MEDIUM
@@ -27,7 +28,11 @@ def as_sarif(report: Report, version: str) -> str:
         "informationUri": "https://github.com/sentryagent/toolkit/blob/main/mock_idp/README.md#attack-a-verifier",
         "rules": [_rule(result.attack) for result in report.rows],
     }
-    run = {"tool": {"driver": driver}, "results": [_result(report, result) for result in failing]}
+    run = {
+        "tool": {"driver": driver},
+        "results": [_result(report, result) for result in failing],
+        "properties": {"target": report.target},
+    }
     return f"{json.dumps({'$schema': _SCHEMA, 'version': '2.1.0', 'runs': [run]}, indent=2, ensure_ascii=False)}\n"
 
 
@@ -58,7 +63,18 @@ def _result(report: Report, result: Result) -> dict[str, Any]:
         "ruleId": attack.name,
         "level": "note" if mark == WEAK else _LEVELS[severity],
         "message": {"text": message},
-        "locations": [{"physicalLocation": {"artifactLocation": {"uri": report.target}}}],
+        "locations": [_location(report.target)],
         "partialFingerprints": {"attackName/v1": attack.name},
         **({"baselineState": "unchanged" if mark == KNOWN else "new"} if report.baseline else {}),
     }
+
+
+def _location(target: str) -> dict[str, Any]:
+    """The verifier's host and path as if they were a file of the repository.
+
+    Code scanning refuses a whole report with a URL ("did not match the checkout URI scheme"), and asks for a line.
+    """
+    parts = urlsplit(target)
+    host = parts.netloc.rpartition("@")[2]
+    file = {"uri": quote(host + parts.path, safe="/%")}
+    return {"physicalLocation": {"artifactLocation": file, "region": {"startLine": 1}}}

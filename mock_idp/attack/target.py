@@ -71,4 +71,9 @@ class Target:
 
     def key_requests(self) -> int:
         """How often anyone has asked the mock for its discovery document and key set."""
-        return self.mock.jwks_fetches + self.mock.discovery_fetches
+        counts = self.mock.request_counts()
+        return counts.get("jwks", 0) + counts.get("discovery", 0)
+
+    def foreign_key_requests(self) -> int:
+        """How often anyone has asked the mock for the key set that a forged header points to."""
+        return self.mock.request_counts().get("foreign-keys", 0)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-# `https://HOST/OWNER/REPO.git` and `ssh://…`, or `git@HOST:OWNER/REPO.git`.
-_REMOTE: Final = re.compile(r"(?:\w+://[^/]+/|[^/]+:)([^/:]+/[^/]+?)(?:\.git)?/?")
+# `https://HOST/OWNER/REPO.git`, `ssh://…` and `git+ssh://…`, or `git@HOST:OWNER/REPO.git`; not a drive of Windows.
+_REMOTE: Final = re.compile(r"(?:[\w+]+://[^/]+/|[^/]{2,}:/?)([^/:]+/[^/]+?)(?:\.git)?/?")
 
 
 def describe_checkout(folder: Path, wanted: Collection[str]) -> dict[str, str]:
@@ -21,7 +21,8 @@ def describe_checkout(folder: Path, wanted: Collection[str]) -> dict[str, str]:
 
     Raises click.UsageError where the checkout does not tell.
     """
-    find = {"repository": _repository, "ref": _ref, "sha": commit_of}
+    # The commit first: a folder without git has no remote either, which would hide the cause.
+    find = {"sha": commit_of, "repository": _repository, "ref": _ref}
     return {name: find[name](folder) for name in find if name in wanted}
 
 

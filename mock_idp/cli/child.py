@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 
 class NotStartedError(click.ClickException):
-    """The program cannot be started; the exit code is that of a shell."""
+    """The program cannot be started; the exit codes are those of a shell, 127 if there is no such program."""
+
+    exit_code = 126
+
+
+class NotFoundError(NotStartedError):
+    """There is no such program."""
 
     exit_code = 127
 
@@ -56,7 +62,8 @@ def run_child(words: Sequence[str], environment: Mapping[str, str]) -> int:
     try:
         process = subprocess.Popen([program or words[0], *words[1:]], env=dict(environment))  # noqa: S603 (what this command is for)
     except OSError as error:
-        raise NotStartedError(f"cannot start {words[0]}: {error.strerror}") from error
+        kind = NotFoundError if isinstance(error, FileNotFoundError) else NotStartedError
+        raise kind(f"cannot start {words[0]}: {error.strerror}") from error
     signal.signal(signal.SIGTERM, lambda _number, _frame: process.terminate())
     signal.signal(signal.SIGINT, lambda _number, _frame: None)
     code = process.wait()

@@ -26,6 +26,5 @@ def execute(context: click.Context, /, words: tuple[str, ...], url: str, **optio
         running_job(mock, options) as job,
         job_folders(Path.cwd(), job["event"]) as folders,
     ):
-        files = {name: str(file) for name, file in folders.fresh_files().items()}
-        variables = {**job["variables"], **folders.variables(), **files, "MOCK_IDP_URL": mock}
+        variables = {**job["variables"], **folders.step_variables(), "MOCK_IDP_URL": mock}
         return run_child(words, as_job(os.environ, variables))

@@ -12,6 +12,7 @@ import click
 
 from mock_idp.cli.checkout import describe_checkout
 from mock_idp.client import MockClient, MockUnavailableError
+from mock_idp.environment import JOB_PREFIXES
 from mock_idp.job import JOB_FIELDS, REF_OF_EVENT, Job, camel
 from mock_idp.strict_fields import InvalidFieldError
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS: Final = 10.0
 """How long commands wait for a mock that is starting."""
 _PAUSE_SECONDS: Final = 0.05
-# What tells of another job that this machine may be running.
-_OF_A_JOB: Final = ("ACTIONS_", "GITHUB_", "RUNNER_")
 # A workflow hands this one on itself, and so may whoever types the command.
 _OF_THE_USER: Final = ("GITHUB_TOKEN",)
 
@@ -33,7 +32,7 @@ def as_job(environment: Mapping[str, str], variables: Mapping[str, str]) -> dict
     kept = {
         name: value
         for name, value in environment.items()
-        if name in _OF_THE_USER or not name.startswith(_OF_A_JOB)
+        if name in _OF_THE_USER or not name.startswith(JOB_PREFIXES)
     }
     return {**kept, **variables, "CI": kept.get("CI", variables["CI"])}
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from mock_idp.claims import require_issuer
 from mock_idp.strict_fields import InvalidFieldError
 
 if TYPE_CHECKING:
@@ -22,15 +23,12 @@ def _issuers(context: click.Context, parameter: click.Parameter, values: tuple[s
 
 
 def _issuer(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
-    """An issuer is compared byte by byte, so what would never match is refused here."""
-    parts = urlsplit(value)
-    is_url = parts.scheme in {"http", "https"} and bool(parts.hostname)
-    is_path = value.startswith("/") and not parts.netloc
-    if value and (not (is_url or is_path) or value.endswith("/") or parts.query or parts.fragment):
-        raise click.BadParameter(
-            f"{value!r} must be an http(s) URL, or a path such as /_services/token, without slash at its end and query",
-            param=parameter,
-        )
+    """Before a certificate is made for its host."""
+    try:
+        if value:
+            require_issuer(value)
+    except InvalidFieldError as error:
+        raise click.BadParameter(f"{value!r} {error.reason}", param=parameter) from error
     return value
 
 

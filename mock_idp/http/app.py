@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
+from wsgiref.util import request_uri
 
 from flask import Flask, Response, request
 
@@ -19,7 +20,7 @@ from mock_idp.http.wsgi_server import ConnectionToResetError
 from mock_idp.issuer import API_VERSION, FOREIGN_KEYS_PATH, RUN_SERVICE_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from mock_idp.faults.plan import PlannedFault
@@ -30,11 +31,15 @@ _RESET: Final = "mock_idp.reset"
 
 
 def create_app(
-    issuer: Issuer, sleep: Callable[[float], None] = time.sleep, others: control.Others | None = None
+    issuer: Issuer,
+    sleep: Callable[[float], None] = time.sleep,
+    others: control.Others | None = None,
+    names: Collection[str] = (),
 ) -> Flask:
     """The WSGI application over one issuer's state; `sleep` waits for the seconds of a planned delay.
 
-    Of a server's first issuer, `others` are those below paths of their own.
+    Of a server's first issuer, `others` are those below paths of their own. `names` are hosts under which a browser may
+    control the mock, next to addresses and private names.
     """
     app = Flask(__name__, static_folder=None)
     # The request URL has a double slash, as GitHub's has: a client that normalises it must notice.
@@ -50,7 +55,7 @@ def create_app(
         rule = f"/<int:service>{slashes}idtoken/<path:rest>"
         app.add_url_rule(rule, f"token {slashes}", endpoints.token, defaults={"slashes": slashes})
     app.add_url_rule(FOREIGN_KEYS_PATH, "foreign keys", endpoints.foreign_keys)
-    app.register_blueprint(control.blueprint(issuer, others))
+    app.register_blueprint(control.blueprint(issuer, names, others))
     control.add_error_handlers(app)
     app.wsgi_app = _raising_resets(app.wsgi_app)  # type: ignore[method-assign, assignment]  # Flask documents this very assignment
     return app
@@ -171,7 +176,7 @@ def _to_response(raw: RawResponse) -> Response:
     request.environ[_RESET] = raw.reset
     response = Response(raw.body, raw.status, content_type=raw.content_type)
     if raw.redirect:
-        response.headers["Location"] = request.url
+        response.headers["Location"] = request_uri(request.environ)
     if raw.cut:
         # Werkzeug would correct the length to what is really sent.
         response.automatically_set_content_length = False

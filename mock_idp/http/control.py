@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
+from wsgiref.util import application_uri
 
 from flask import Blueprint, Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from mock_idp.faults.plan import read_planned_fault
 from mock_idp.faults.tokens import TOKEN_FAULTS
+from mock_idp.http.own_names import is_own_name
 from mock_idp.http.page import add_page
+from mock_idp.issuer import TOKEN_FIELDS
 from mock_idp.job import read_job
 from mock_idp.strict_fields import InvalidFieldError, read_fields, require_known
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from mock_idp.issuer import Issuer
-
-_TOKEN_FIELDS: Final = {
-    "claims": "an object",
-    "header": "an object",
-    "fault": "a string",
-    "job": "an object",
-    "audience": "a string",
-}
 
 
 class Others(Protocol):
@@ -40,8 +35,11 @@ class Others(Protocol):
         """All issuers, the first one too, as after their start."""
 
 
-def blueprint(issuer: Issuer, others: Others | None = None) -> Blueprint:
-    """The control API of one issuer; that of a server's first one also adds and restores the others."""
+def blueprint(issuer: Issuer, names: Collection[str], others: Others | None = None) -> Blueprint:
+    """The control API of one issuer; that of a server's first one also adds and restores the others.
+
+    `names` are the hosts of the server and of its issuers, also of those that are added later.
+    """
     routes = Blueprint("control", __name__, url_prefix="/_mock")
     _add_tokens_and_keys(routes, issuer)
     _add_jobs(routes, issuer)
@@ -52,21 +50,38 @@ def blueprint(issuer: Issuer, others: Others | None = None) -> Blueprint:
         _add_issuers(routes, others)
     add_page(routes, issuer, lambda: describe(issuer))
     routes.before_request(_refuse_other_origins)
+    routes.before_request(lambda: _refuse_strange_names(names))
     return routes
 
 
 def _refuse_other_origins() -> tuple[Response, int] | None:
     """Fend off web pages: any page that a developer opens can send a form to a server on 127.0.0.1."""
     origin = request.headers.get("Origin")
-    if origin is None or urlsplit(origin).netloc == request.host:
+    if origin is None or urlsplit(origin).netloc == _host():
         return None
     return _error(403, "FORBIDDEN", f"A web page of {origin} may not control this mock; open its own page.")
+
+
+def _refuse_strange_names(names: Collection[str]) -> tuple[Response, int] | None:
+    """Fend off DNS rebinding. With TLS a browser has compared the name with the certificate already."""
+    if request.is_secure or is_own_name(_host(), names):
+        return None
+    return _error(
+        403,
+        "FORBIDDEN",
+        f"{_host()} is not a name of this mock; use its address, or start it with --issuer http://{_host()}.",
+    )
+
+
+def _host() -> str:
+    """As it was sent: Werkzeug has none for a name with an underscore, which containers and strangers may have."""
+    return request.headers.get("Host", "")
 
 
 def _add_tokens_and_keys(routes: Blueprint, issuer: Issuer) -> None:
     @routes.post("/token")
     def mint() -> Response:
-        fields = read_fields(_body(), _TOKEN_FIELDS)
+        fields = read_fields(_body(), {**TOKEN_FIELDS, "job": "an object"})
         require_known("fault", fields.get("fault"), TOKEN_FAULTS)
         job = read_job(fields.pop("job", {}))
         return jsonify(token=issuer.mint(job, **fields))
@@ -93,7 +108,7 @@ def _add_jobs(routes: Blueprint, issuer: Issuer) -> None:
     def start_job() -> tuple[Response, int]:
         started = issuer.start_job(read_job(_body()))
         # Under the address that this caller reached: a container and its host may know the mock by different names.
-        return jsonify(started.describe(request.root_url.rstrip("/"), issuer.url)), 201
+        return jsonify(started.describe(application_uri(request.environ).rstrip("/"), issuer.url)), 201
 
     @routes.delete("/jobs/<job_id>")
     def end_job(job_id: str) -> tuple[Response, int]:
@@ -147,7 +162,7 @@ def _add_issuers(routes: Blueprint, others: Others) -> None:
     def add() -> tuple[Response, int]:
         fields = read_fields(_body(), {"issuer": "a string"})
         mount, added = others.add(fields.get("issuer", ""))
-        return jsonify(url=request.host_url.rstrip("/") + mount, issuer=added.url), 201
+        return jsonify(url=application_uri(request.environ).rstrip("/") + mount, issuer=added.url), 201
 
 
 def _add_state(routes: Blueprint, issuer: Issuer) -> None:
@@ -183,6 +198,7 @@ def describe(issuer: Issuer) -> dict[str, Any]:
             {name: value for name, value in vars(fault).items() if value not in ("", None)} | {"left": left}
             for fault, left in issuer.pending_faults()
         ],
+        "requests": issuer.request_counts(),
     }
 
 
@@ -198,7 +214,7 @@ def _body() -> object:
     """The JSON body whatever its content type says (curl's default is a form); no body is an empty object."""
     try:
         return json.loads(request.get_data() or b"{}", object_pairs_hook=_unique)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, InvalidFieldError):
             raise
         raise InvalidFieldError("body", "must be JSON") from error

@@ -10,6 +10,7 @@ import json
 import math
 import secrets
 from typing import TYPE_CHECKING, Any, Final
+from wsgiref.util import application_uri
 
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 
@@ -97,7 +98,9 @@ def _mint(issuer: Issuer, form: Form) -> str:
 def _start_job(issuer: Issuer, form: Form) -> str:
     """The variables of a new job, for a shell."""
     started = issuer.start_job(_job(form))
-    return FORMATS["sh"](started.describe(request.root_url.rstrip("/"), issuer.url)["variables"])
+    return FORMATS["sh"](
+        started.describe(application_uri(request.environ).rstrip("/"), issuer.url)["variables"]
+    )
 
 
 def _end_job(issuer: Issuer, form: Form) -> None:

@@ -75,6 +75,10 @@ class Folders:
             "RUNNER_WORKSPACE": str(self.workspace.parent),
         }
 
+    def step_variables(self) -> dict[str, str]:
+        """The variables of the folders, and of empty files for the one step."""
+        return self.variables() | {name: str(file) for name, file in self.fresh_files().items()}
+
     def fresh_files(self) -> dict[str, Path]:
         """Empty files for one step, by the variables of their file commands."""
         guid = uuid.uuid4()

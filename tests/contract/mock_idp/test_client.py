@@ -2,6 +2,7 @@
 
 import inspect
 import time
+from collections import deque
 
 import httpx
 import jwt
@@ -9,7 +10,7 @@ import pytest
 
 from mock_idp.client import MockClient, MockUnavailableError
 from mock_idp.job import Job
-from mock_idp.request_log import RequestLog
+from mock_idp.request_log import LogOverflowError, RequestLog
 from mock_idp.server import MockIdp
 from mock_idp.strict_fields import InvalidFieldError
 
@@ -132,11 +133,18 @@ def test_options_of_a_job_make_the_token_that_github_would_issue(mock, given, cl
         (lambda mock: mock.mint(environment=3), "`environment` must be a string"),
         (lambda mock: mock.mint(job={"colour": 1}), "`colour` is an unknown field"),
         (lambda mock: mock.mint(job=Job(), ref="x"), "`job` is a Job already"),
+        (lambda mock: mock.mint(job=3), "`job` must be an object"),
+        (lambda mock: mock.mint(claims=[("sub", "x")]), "`claims` must be an object"),
+        (lambda mock: mock.mint(header="x"), "`header` must be an object"),
+        (lambda mock: mock.mint(audience=["a"]), "`audience` must be a string"),
         (lambda mock: mock.job(enviroment="x"), "the nearest is environment"),
         (lambda mock: mock.job(event="psuh"), "the nearest is push"),
         (lambda mock: mock.freeze("x"), "`freeze` must be a number"),
         (lambda mock: mock.travel(float("nan")), "`travel` must be a number"),
         (lambda mock: mock.skew(True), "`offset` must be a number"),
+        (lambda mock: mock.skew(10**400), "`offset` must be a number"),
+        (lambda mock: mock.freeze(10**400), "`freeze` must be a number"),
+        (lambda mock: mock.travel(-(10**400)), "`travel` must be a number"),
         (
             lambda mock: mock.plan_fault("jwk", status=503),
             "`endpoint` must be one of .*; the nearest is jwks",
@@ -148,6 +156,7 @@ def test_options_of_a_job_make_the_token_that_github_would_issue(mock, given, cl
             "`audiense` is not logged for token.*; the nearest is audience",
         ),
         (lambda mock: mock.minted(run_id=7), "`run_id` must be a string"),
+        (lambda mock: mock.minted(event_name="psuh"), "`event_name` must be one of .*; the nearest is push"),
         (lambda mock: mock.minted(iat="7"), "`iat` must be an integer"),
         # A claim belongs to a token: no fetch of the key set has one.
         (lambda mock: mock.asked("jwks", environment="x"), "`environment` is not logged for jwks"),
@@ -214,8 +223,14 @@ def test_one_server_has_several_issuers_that_share_nothing(mock):
 
 @pytest.mark.parametrize(
     "issuer",
-    ["https://ghe.example.com/my-enterprise", "", "https://octocorp.ghe.com", "/_mock/x", "octo", "/x/"],
-)
+    [
+        "https://ghe.example.com/my-enterprise", "", "https://octocorp.ghe.com", "/_mock/x", "octo", "/x/",
+        # What the first one, or my-enterprise, serves there would be hidden.
+        "/.well-known", "/232", "/232/x", "/my-enterprise/_mock", "/my-enterprise/.well-known",
+        # A client or the server would make another path of these.
+        "/a/../b", "/./a", "//evil.example/x", "/a%41", "/a b", "/a?b", "/a#b", "/é",
+    ],
+)  # fmt: skip
 def test_a_further_issuer_needs_a_path_of_its_own(mock, issuer):
     """The path is what tells one issuer of a server from another."""
     mock.add_issuer("/my-enterprise")
@@ -248,6 +263,24 @@ def test_what_clients_asked_for_can_be_asserted(mock):
     assert (mock.jwks_fetches, mock.discovery_fetches) == (1, 0)
     mock.reset()
     assert (mock.jwks_fetches, len(mock.minted())) == (0, 0)
+
+
+def test_requests_are_counted_also_where_the_log_has_forgotten_them(mock, idp, monkeypatch):
+    """A mock that has run for long: the last requests are listed, all are counted, none is denied."""
+    job = mock.job()
+    assert _fetch(job).status_code == 200
+    monkeypatch.setattr(idp.state, "_log", deque(maxlen=3))
+    for _ in range(4):
+        _kids(mock)
+
+    assert (len(mock.requests()), mock.jwks_fetches) == (3, 4)
+    assert mock.request_counts() == {"token": 1, "jwks": 4}
+    for endpoint in ("token", "jwks"):
+        with pytest.raises(LogOverflowError):
+            mock.asked(endpoint).never()
+    mock.reset()
+    mock.minted().never()
+    assert mock.request_counts() == {}
 
 
 def test_a_job_can_be_ended(mock):

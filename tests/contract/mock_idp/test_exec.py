@@ -100,6 +100,18 @@ def test_ci_and_the_users_token_stay_the_users(ci):
     assert (seen["CI"], seen["GITHUB_TOKEN"]) == (ci, "mine")
 
 
+def test_a_file_that_is_not_executable_is_told_as_a_shell_does(tmp_path):
+    """126: it is there, and cannot be started."""
+    script = tmp_path / "deploy.sh"
+    script.touch(mode=0o600)
+
+    assert _mock_idp("exec", "--", script) == (
+        126,
+        "",
+        f"mock-idp: cannot start {script}: Permission denied\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("command", "code"),
     [(("sh", "-c", "exit 3"), 3), (("sh", "-c", "kill -9 $$"), 137), (("no-such-program",), 127)],
@@ -157,6 +169,8 @@ def test_a_job_from_git_is_that_of_the_checkout(checkout):
         ("github.com:acme/rocket", "acme/rocket"),
         ("ssh://git@ghes.example.com:22/acme/rocket.git", "acme/rocket"),
         ("https://github.com/acme/rocket/", "acme/rocket"),
+        ("git+ssh://git@github.com/acme/rocket.git", "acme/rocket"),
+        ("git@github.com:/acme/rocket.git", "acme/rocket"),
         ("https://github.com/acme/rocket.js.git", "acme/rocket.js"),
     ],
 )
@@ -184,6 +198,10 @@ def test_a_detached_head_is_the_tag_that_it_has(checkout):
         (
             ("remote", "remove", "origin"),
             "the git remote origin of {folder} does not exist; give --repository",
+        ),
+        (
+            ("remote", "set-url", "origin", "C:/acme/rocket.git"),
+            "the git remote origin of {folder} has no URL of the form HOST/OWNER/REPO; give --repository",
         ),
         (
             ("remote", "set-url", "origin", "/srv/git/rocket.git"),
@@ -215,7 +233,7 @@ def test_a_folder_without_git_is_one_line(tmp_path):
     code, out, err = _mock_idp("exec", "--from-git", "--", "true", cwd=tmp_path)
 
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "the git remote origin" in err
+    assert "is not a git checkout" in err
 
 
 def test_a_mock_that_is_starting_is_waited_for(monkeypatch):

@@ -68,6 +68,11 @@ class Browser:
         assert answer.is_success, answer.text
         return answer.json()["value"]
 
+    def press(self, keys):
+        """Keys to whatever has the focus."""
+        element = self._http.get(f"{self._session}/element/active").json()["value"][ELEMENT]
+        self._post(f"{self._session}/element/{element}/value", text=keys)
+
     def run(self, script):
         return self._post(f"{self._session}/execute/sync", script=script, args=[])
 
@@ -141,7 +146,23 @@ def test_a_problem_is_told_on_the_page(browser, idp):
     assert browser.read("#repository", "value") == "nonsense"
 
 
-CONTROL = "\ue009"  # WebDriver, section 17.4.2
+CONTROL, ENTER, TAB, SPACE = "\ue009", "\ue007", "\ue004", " "  # WebDriver, section 17.4.2
+
+
+@pytest.mark.parametrize(("tabs", "field"), [(3, "token"), (4, "variables")])
+def test_a_text_is_made_and_copied_by_keyboard(browser, idp, tabs, field):
+    """From the audience over the fault to the button; what it makes has the focus, below a form of many fields."""
+    browser.open(f"{idp.url}/_mock/")
+    browser.write("#audience", "https://id.example.com")
+    browser.run("document.isLeft = true; document.getElementById('audience').focus()")
+    for _ in range(tabs - 1):
+        browser.press(TAB)
+    browser.press(SPACE)
+
+    button = f"[data-copies={field}]"
+    assert browser.read(f"{button}:focus", "innerText") == "Copy"
+    browser.press(ENTER)
+    assert browser.read(button, "innerText") == "Copied"
 
 
 @pytest.mark.parametrize(

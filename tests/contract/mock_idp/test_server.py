@@ -1,10 +1,11 @@
 """The mock over real sockets, asked by clients and verifiers that know nothing of it."""
 
+import gc
 import json
 import socket
 import threading
 from importlib.metadata import version
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import jwt
@@ -13,6 +14,7 @@ import pytest
 import mock_idp
 from mock_idp.client import MockClient
 from mock_idp.job import Job
+from mock_idp.request_log import LogOverflowError
 from mock_idp.server import MockIdp
 from mock_idp.strict_fields import InvalidFieldError
 
@@ -134,6 +136,42 @@ def test_a_port_in_use_is_an_error_of_the_system(idp):
         MockIdp(port=port)
 
 
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        "octo",
+        "ftp://a.example/x",
+        "https://a.example/",
+        "/x/",
+        "//a.example",
+        "/x?y=1",
+        "/a/../b",
+        "https://",
+    ],
+)
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_an_issuer_that_no_verifier_can_find_is_refused(issuer, ring):
+    """As on the command line; the port is free again."""
+    with pytest.raises(InvalidFieldError, match="`issuer` must be an http"):
+        MockIdp(issuer=issuer, ring=ring)
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("first", "others"),
+    [("http://github.example.com:3001", ()), ("", ["https://ghe.example.com/_services/token"])],
+)
+def test_a_mock_is_controlled_by_the_names_of_its_issuers(first, others, ring):
+    """Through the hosts file or `--resolve`; every issuer by the name of every other, and by no other name."""
+    with MockIdp(issuer=first, ring=ring) as idp:
+        urls = [idp.url, *(idp.add_issuer(other).url for other in others)]
+        name = urlsplit(others[0] if others else first).hostname
+        for url in urls:
+            hosts = {name: 200, f"{name}.evil.example": 403}
+            for host, status in hosts.items():
+                assert httpx.get(f"{url}/_mock/state", headers={"Host": host}).status_code == status
+
+
 def test_two_mocks_never_share_a_key():
     """A token of one is unknown to the other, by its kid."""
     with MockIdp() as one, MockIdp() as other:
@@ -158,6 +196,7 @@ def test_the_package_itself_has_the_class():
         Job,
         InvalidFieldError,
     )
+    assert mock_idp.LogOverflowError is LogOverflowError
     assert mock_idp.__version__ == version("sentryagent-mock-idp")
     with pytest.raises(AttributeError, match="has no attribute 'MockIdb'"):
         _ = mock_idp.MockIdb

@@ -1,6 +1,9 @@
+from collections import Counter
+
 import pytest
 
-from mock_idp.request_log import RequestLog
+from mock_idp.request_log import LogOverflowError, RequestLog
+from mock_idp.strict_fields import InvalidFieldError
 
 
 def _entry(endpoint, status=200, audience=None, repository=None):
@@ -14,7 +17,14 @@ def _entry(endpoint, status=200, audience=None, repository=None):
     }
 
 
-class Log(RequestLog):
+class Counted(RequestLog):
+    """A log that has forgotten nothing."""
+
+    def request_counts(self):
+        return Counter(entry["endpoint"] for entry in self.requests())
+
+
+class Log(Counted):
     def requests(self):
         return [
             _entry("discovery"),
@@ -55,7 +65,7 @@ def test_a_failed_assertion_shows_the_log():
 def test_an_empty_log_is_told_too():
     """Nothing came at all."""
 
-    class Empty(RequestLog):
+    class Empty(Counted):
         def requests(self):
             return []
 
@@ -67,3 +77,34 @@ def test_a_log_without_requests_is_no_log():
     """Who has one gives its requests."""
     with pytest.raises(TypeError, match="abstract"):
         RequestLog()
+
+
+def test_what_the_log_has_forgotten_is_not_asserted():
+    """`.never()` would pass for a token that was minted 10,001 requests ago."""
+
+    class Full(Log):
+        def request_counts(self):
+            return {**super().request_counts(), "token": 5}
+
+    with pytest.raises(LogOverflowError, match=r"token was asked 5 times.*call reset"):
+        Full().minted(audience="x").never()
+    Full().asked("discovery").once()
+    assert Full().jwks_fetches == 2
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "field", "value"),
+    [
+        ("token", "event_name", "pull_reqest"),
+        ("token", "event_name", ""),
+        ("token", "ref_type", "commit"),
+        ("token", "ref_protected", "True"),
+        ("token", "repository_visibility", "Public"),
+        ("token", "runner_environment", "github_hosted"),
+        ("jwks", "method", "get"),
+    ],
+)
+def test_a_misspelt_value_never_passes(endpoint, field, value):
+    """No entry could have it, so `.never()` would always be true."""
+    with pytest.raises(InvalidFieldError, match=f"`{field}` must be one of"):
+        Log().asked(endpoint, **{field: value}).never()

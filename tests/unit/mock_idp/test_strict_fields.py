@@ -40,6 +40,7 @@ def test_fields_of_the_right_type_are_taken_as_they_are(given):
         ({"number": True}, "must be a number"),
         ({"number": float("nan")}, "must be a number"),
         ({"number": float("inf")}, "must be a number"),
+        ({"number": -(10**400)}, "must be a number"),
         ({"count": 0}, "must be a positive integer"),
         ({"count": True}, "must be a positive integer"),
         ({"count": 1.0}, "must be a positive integer"),

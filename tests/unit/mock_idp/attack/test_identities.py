@@ -87,6 +87,17 @@ def test_who_names_a_part_of_the_job_has_a_policy_for_it(options, policy):
     assert default_policy(options) == policy
 
 
+def test_a_verifier_that_compares_no_repository_is_not_blamed_for_it():
+    """It never reads the claim, so a wrong one is nothing to refuse."""
+    of_repository = {
+        "missing-repository", "missing-repository-id", "repository-array", "repository-homoglyph", "duplicate-member",
+    }  # fmt: skip
+
+    assert of_repository <= {attack.name for attack in catalogue({}, ["repository"])}
+    assert of_repository.isdisjoint(attack.name for attack in catalogue({}, ["ref"]))
+    assert len(catalogue({}, ["ref"])) > 100
+
+
 @pytest.mark.parametrize(
     ("policy", "rows"),
     [

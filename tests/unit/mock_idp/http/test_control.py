@@ -78,10 +78,16 @@ def test_what_would_be_ignored_or_misread_is_refused(client, path, body, field):
 
 @pytest.mark.parametrize(
     ("data", "field"),
-    [("{", "body"), ("[]", "body"), ('{"offset": 1, "offset": 2}', "offset"), ('{"offset": NaN}', "offset")],
+    [
+        ("{", "body"),
+        ("[]", "body"),
+        ("[" * 100_000, "body"),
+        ('{"offset": 1, "offset": 2}', "offset"),
+        ('{"offset": NaN}', "offset"),
+    ],
 )
 def test_a_body_that_is_no_clean_json_object_is_refused(client, data, field):
-    """Broken JSON, other values, duplicate fields and NaN."""
+    """Broken JSON, JSON too deep for the parser, other values, duplicate fields and NaN."""
     assert client.post("/_mock/clock", data=data).json["details"]["field"] == field
 
 
@@ -146,6 +152,18 @@ def test_a_job_is_started_and_ended(client):
     assert job["requestUrl"].startswith("http://mock-idp:8080/232//idtoken/")
     ends = [client.delete(f"/_mock/jobs/{job['jobId']}").status_code for _ in range(2)]
     assert ends == [204, 404]
+
+
+@pytest.mark.parametrize("host", ["github:3001", "mock_idp:3001", "[::1]:3001", "127.0.0.1"])
+def test_a_job_is_asked_for_under_the_name_by_which_its_starter_came(client, host):
+    """Also that of a compose service with an underscore, which is no host name (RFC 952) and works all the same."""
+    client.post("/_mock/faults", json={"endpoint": "token", "fault": "redirect"})
+    job = client.post("/_mock/jobs", json={}, headers={"Host": host}).json
+
+    assert job["requestUrl"].startswith(f"http://{host}/232//idtoken/")
+    bearer = {"Host": host, "Authorization": f"Bearer {job['requestToken']}"}
+    path = f"{job['requestUrl'].removeprefix(f'http://{host}')}&audience=a%2Fb"
+    assert client.get(path, headers=bearer).headers["Location"] == f"http://{host}{path}"
 
 
 def test_the_log_is_listed_and_reset(client):

@@ -5,6 +5,7 @@ import jwt
 import pytest
 
 from mock_idp.faults.plan import PlannedFault
+from mock_idp.http.app import create_app
 
 FORM = {
     "repository": "octo-org/agent",
@@ -212,6 +213,49 @@ def test_a_page_of_another_origin_cannot_control_the_mock(client, origin, status
     headers = {"Origin": origin} if origin else {}
 
     assert client.post("/_mock/clock", data='{"offset": 0}', headers=headers).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:3001", 200),
+        ("[::1]:3001", 200),
+        ("192.0.2.7", 200),
+        ("localhost:3001", 200),
+        ("LocalHost.:3001", 200),
+        ("mock.localhost", 200),
+        ("github:3001", 200),
+        ("host.docker.internal:3001", 200),
+        ("mock.ci.svc.cluster.local", 200),
+        ("token.actions.githubusercontent.com", 200),
+        ("mock_idp:3001", 200),
+        ("evil_page.example.com", 403),
+        ("evil.example.com", 403),
+        ("evil.example.com:3001", 403),
+        ("127.0.0.1.evil.example.com", 403),
+        ("notlocalhost.com", 403),
+        ("localhost.evil.com", 403),
+        ("xlocal.com", 403),
+        ("sub.token.actions.githubusercontent.com", 403),
+    ],
+)
+def test_a_page_whose_name_was_turned_to_this_machine_cannot_control_the_mock(make_issuer, host, status):
+    """DNS rebinding: `Origin` and `Host` are equal then, and a GET has no `Origin` at all."""
+    names = {"token.actions.githubusercontent.com"}
+    client = create_app(make_issuer(), names=names).test_client()
+    headers = {"Host": host, "Origin": f"http://{host}"}
+
+    assert client.post("/_mock/token", data="{}", headers=headers).status_code == status
+    for path in ("/_mock/", "/_mock/requests", "/_mock/state"):
+        assert client.get(path, headers={"Host": host}).status_code == status
+    assert client.get("/.well-known/jwks", headers={"Host": host}).status_code == 200
+
+
+def test_with_tls_the_certificate_has_told_the_name(client):
+    """A browser does not send the request where the certificate is for another name."""
+    url = "https://mock.example.com/"
+
+    assert client.post("/_mock/token", base_url=url, headers={"Origin": url.rstrip("/")}).status_code == 200
 
 
 def test_a_clock_beyond_all_calendars_is_shown_as_a_number(client):
