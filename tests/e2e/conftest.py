@@ -119,12 +119,12 @@ class Provider:
         answer = self.admin.post("/token/introspect", data={"token": token}).raise_for_status()
         return answer.json()["active"]
 
-    def verify(self, token: str) -> dict[str, Any]:
-        """The claims of a token of ours, as a service verifies it: RFC 9068 with the published keys."""
+    def verify(self, token: str, audience: str = "") -> dict[str, Any]:
+        """The claims of a token of ours, as the service of this audience verifies it: RFC 9068 with the published keys."""
         assert jwt.get_unverified_header(token)["typ"] == "at+jwt"
         published = httpx.get(f"{self.url}/.well-known/jwks.json", trust_env=False).raise_for_status()
         key = jwt.PyJWKSet.from_dict(published.json())[kid_of(token)]
-        return jwt.decode(token, key, algorithms=["ES256"], issuer=self.url, audience=self.url)
+        return jwt.decode(token, key, algorithms=["ES256"], issuer=self.url, audience=audience or self.url)
 
 
 @pytest.fixture(scope="session")

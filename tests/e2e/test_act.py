@@ -45,6 +45,8 @@ class Service:
     """A service that lets in whoever brings a valid token of the provider, as RFC 9068 says."""
 
     url: str = ""
+    audience: str = ""
+    """Whom the tokens must be meant for; the provider itself if empty."""
     seen: list[dict[str, Any]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
@@ -56,7 +58,7 @@ def service(provider):
 
     def answer(_path: str, headers: Any, _body: bytes) -> tuple[int, Any]:
         try:
-            service.seen.append(provider.verify(token_of(headers)))
+            service.seen.append(provider.verify(token_of(headers), service.audience))
         except jwt.PyJWTError as error:
             service.refused.append(str(error))
             return 401, {}
@@ -133,7 +135,7 @@ def policy_of(name: str) -> dict[str, Any]:
 
 
 def policies_in(manual: str) -> list[dict[str, Any]]:
-    """The trust policies that a manual's admin creates with curl, in their order."""
+    """What a manual's admin creates with curl, in its order: trust policies, and services before them."""
     found = re.findall(r"^  --data '(\{.*?\})'$", (ROOT / manual).read_text(), re.DOTALL | re.MULTILINE)
     assert found
     return [json.loads(policy) for policy in found]
@@ -144,12 +146,20 @@ def readme_workflow(provider: Any, service: Service) -> str:
     blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     [workflow] = [block for block in blocks if "sentryagent/register-agent@v1" in block]
     workflow = workflow.replace("https://idp.example.com", provider.url)
-    return workflow.replace("https://service.example.com/", service.url)
+    return workflow.replace("https://deploy.example.com/deployments", service.url)
+
+
+def prepare_as_in_the_readme(provider: Any, repository: str, service: Service) -> None:
+    """Register the README's service, unless another test has, and create its policy for this repository."""
+    body, policy = policies_in("README.md")[-2:]
+    assert provider.admin.post("/services", json=body).status_code in {201, 409}
+    provider.policy(**policy | {"repository": repository})
+    service.audience = body["identifier"]
 
 
 def test_the_readmes_workflow_runs_as_it_stands(act, provider, repository, agent_name, service):
     """Copied from the README it registers, issues and calls a service that verifies the token; twice, as one agent."""
-    provider.policy(**policies_in("README.md")[-1] | {"repository": repository})
+    prepare_as_in_the_readme(provider, repository, service)
     workflow = readme_workflow(provider, service).replace("release-bot@octo-org.example", agent_name)
     assert agent_name in workflow
 
@@ -271,7 +281,7 @@ def test_there_is_no_example_that_is_not_run():
 
 def test_both_actions_run_out_of_the_toolkits_own_repository(act, provider, repository, agent_name, service):
     """`uses: sentryagent/toolkit/issue-token@v1` works from the repository as it lies: nothing has to be mirrored."""
-    provider.policy(repository, branch="main", trustRegistered=True)
+    prepare_as_in_the_readme(provider, repository, service)
     workflow = readme_workflow(provider, service).replace("release-bot@octo-org.example", agent_name)
     in_place = re.sub(r"sentryagent/([a-z-]+)@v1", r"sentryagent/toolkit/\1@v1", workflow)
     assert in_place.count("sentryagent/toolkit/") == len(PUBLISHED)

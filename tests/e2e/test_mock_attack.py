@@ -61,7 +61,7 @@ def test_the_standard_form_lets_nothing_through(attack, provider, repository):
     ("condition", "words"),
     [
         ({"workflow": "deploy.yml"}, ["--workflow", "deploy.yml"]),
-        ({"calledWorkflow": f"{CALLED}@v1"}, ["--called-workflow", f"{CALLED}@v1"]),
+        ({"calledWorkflow": f"{CALLED}@refs/tags/v1"}, ["--called-workflow", f"{CALLED}@refs/tags/v1"]),
     ],
 )
 def test_a_policy_of_every_part_lets_nothing_through(attack, provider, repository, condition, words):

@@ -57,7 +57,7 @@ WORDS = {
     "run": "--input audience=",
     "run in docker": "--engine docker",
     "env": 'eval "$(mock-idp env',
-    "control API": "/keys/rotate",
+    "control API": "mock keys/rotate",
     "python": "with MockIdp() as idp",
     "pytest": "def test_my_service_accepts_a_job",
 }
