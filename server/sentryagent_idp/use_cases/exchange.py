@@ -173,8 +173,7 @@ class Exchange:
                 if grant:
                     return grant
         current = off_loop(partial(self._read, identity, request.agent_id))
-        policy = self._decide(current, identity, request)
-        grant = self._kept(current, policy, identity, request, context)
+        grant = self._kept(current, self._decide(current, identity, request), identity, request, context)
         if grant:
             self.snapshots.hold(current)
         return grant
@@ -250,7 +249,7 @@ class Exchange:
 
     def _ceiling(self, snapshot: PolicySnapshot, resource: str | None) -> int:
         """The longest lifetime of any token for the service, or for our own API."""
-        limit = None if resource is None else snapshot.service_ttls.get(resource)
+        limit = snapshot.service_ttls.get(resource or "")
         return self.token_ttl if limit is None else min(limit, self.token_ttl)
 
     def _pin(

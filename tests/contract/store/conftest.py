@@ -2,13 +2,17 @@
 
 from datetime import UTC, datetime
 from functools import partial
+from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from kit import records
 from sentryagent_idp.store import schema
+from sentryagent_idp.store.audit import AuditTable
 from sentryagent_idp.store.columns import METADATA
 from sentryagent_idp.store.database import Database
+from sentryagent_idp.use_cases.sealing import AuditChain, Sealer
 
 NOW = datetime(2026, 5, 4, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -103,3 +107,47 @@ def make_credential():
 def make_record():
     """Makes audit records."""
     return partial(records.audit_record, NOW)
+
+
+@pytest.fixture
+def clock(now):
+    """The moment of `now`."""
+    return lambda: now
+
+
+@pytest.fixture
+def write(database, make_record):
+    """Writes records with these numbers as event ids, each in a transaction of its own, and leaves them unsealed.
+
+    On SQLite an earlier version left them so.
+    """
+
+    def write(*numbers, **members):
+        for number in numbers:
+            with database.write() as tx:
+                AuditTable(tx.audit._connection).append(make_record(event_id=UUID(int=number), **members))
+
+    return write
+
+
+@pytest.fixture
+def seal(database, clock):
+    """Seals all that waits."""
+    return Sealer(database, clock).run
+
+
+@pytest.fixture
+def verify(database):
+    """Checks the chain."""
+    return AuditChain(database).verify
+
+
+@pytest.fixture
+def sql(database):
+    """Does what no code of ours does, as somebody with the database's password may."""
+
+    def run(statement, **parameters):
+        with database.write() as tx:
+            tx.settings._connection.execute(text(statement), parameters)
+
+    return run
