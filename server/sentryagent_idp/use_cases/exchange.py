@@ -249,7 +249,7 @@ class Exchange:
 
     def _ceiling(self, snapshot: PolicySnapshot, resource: str | None) -> int:
         """The longest lifetime of any token for the service, or for our own API."""
-        limit = snapshot.service_ttls.get(resource or "")
+        limit = None if resource is None else snapshot.service_ttls.get(resource)
         return self.token_ttl if limit is None else min(limit, self.token_ttl)
 
     def _pin(
