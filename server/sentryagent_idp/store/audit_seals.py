@@ -108,7 +108,7 @@ _BEFORE = (
     select(AUDIT_SEALS)
     .join(AUDIT_LOG, _L.sequence == _S.sequence)
     .where(_L.timestamp < bindparam("moment", type_=Moment))
-    .order_by(_L.timestamp.desc())
+    .order_by(_L.timestamp.desc(), _L.sequence.desc())
     .limit(1)
 )
 _SLIPPED_IN = (
