@@ -58,9 +58,13 @@ class Job:
 
 
 class Load:
-    """Clients that exchange token after token at all replicas in turn, and try again where they may."""
+    """Clients that exchange token after token at all replicas in turn, and try again where they may.
 
-    def __init__(self, urls, mint):
+    Each of them rests for `pause` seconds after a token.
+    """
+
+    def __init__(self, urls, mint, clients=CLIENTS, pause=0.0, connect=http.client.HTTPConnection):
+        self._pause, self._connect = pause, connect
         self._urls = itertools.cycle([urlsplit(url).netloc for url in urls])
         self._mint = mint
         self._stopping = threading.Event()
@@ -69,7 +73,7 @@ class Load:
         self.ended = None
         self._issued = []
         self._attempts = []
-        self._threads = [threading.Thread(target=self._work) for _ in range(CLIENTS)]
+        self._threads = [threading.Thread(target=self._work) for _ in range(clients)]
 
     def __enter__(self):
         self.began = time.monotonic()
@@ -127,13 +131,14 @@ class Load:
             self.jobs.append(job)
             while not self._try(connections, job):
                 self._stopping.wait(0.02)
+            self._stopping.wait(self._pause)
         for connection in connections.values():
             connection.close()
 
     def _try(self, connections, job):
         """One attempt; whether the job is decided, or nobody waits for it any more."""
         address = next(self._urls)
-        connection = connections.setdefault(address, http.client.HTTPConnection(address, timeout=20))
+        connection = connections.setdefault(address, self._connect(address, timeout=20))
         began = time.monotonic()
         try:
             body = json.dumps({"token": job.token})
@@ -216,8 +221,10 @@ class Provider:
         """A client for the admin's requests to one replica."""
         return self.replicas[replica].client("/api/v1", headers=self.replicas[0].admin)
 
-    def load(self):
-        return Load([it.url for it in self.replicas], lambda: self.github.mint(audience=self.issuer))
+    def load(self, url=None, **options):
+        """Load on all replicas, or on what stands in front of them."""
+        urls = [url] if url else [it.url for it in self.replicas]
+        return Load(urls, lambda: self.github.mint(audience=self.issuer), **options)
 
     def numbers(self, replica=0):
         """The counters of one replica, by name and labels."""
@@ -306,14 +313,15 @@ def provide(mock_idp, tmp_path):
     """Start a provider: `provide(database_url, replicas=1, workers=2)`; all replicas start at the same moment."""
     with contextlib.ExitStack() as running:
 
-        def start(database_url, *, replicas=1, workers=2):
-            environ = clean_environment(
-                DATABASE_URL=database_url,
-                GITHUB_ISSUER=mock_idp.issuer,
-                RATE_LIMIT="0",
-                PUBLIC_URL=ISSUER,
-                LOG_LEVEL="warning",
-            )
+        def start(database_url, *, replicas=1, workers=2, **settings):
+            usual = {
+                "DATABASE_URL": database_url,
+                "GITHUB_ISSUER": mock_idp.issuer,
+                "RATE_LIMIT": "0",
+                "PUBLIC_URL": ISSUER,
+                "LOG_LEVEL": "warning",
+            }
+            environ = clean_environment(**usual | settings)
             started = [
                 Replica(tmp_path / f"{number}.log", environ, "--workers", workers)
                 for number in range(replicas)
