@@ -310,10 +310,13 @@ def _tell(title, load, handed_out):
 
 @pytest.fixture
 def provide(mock_idp, tmp_path):
-    """Start a provider: `provide(database_url, replicas=1, workers=2)`; all replicas start at the same moment."""
+    """Start a provider: `provide(database_url, replicas=1, workers=2)`; all replicas start at the same moment.
+
+    Its first replicas on a database create the bootstrap policy of the repository.
+    """
     with contextlib.ExitStack() as running:
 
-        def start(database_url, *, replicas=1, workers=2, **settings):
+        def start(database_url, *, replicas=1, workers=2, kind=Replica, **settings):
             usual = {
                 "DATABASE_URL": database_url,
                 "GITHUB_ISSUER": mock_idp.issuer,
@@ -323,7 +326,7 @@ def provide(mock_idp, tmp_path):
             }
             environ = clean_environment(**usual | settings)
             started = [
-                Replica(tmp_path / f"{number}.log", environ, "--workers", workers)
+                kind(tmp_path / f"{kind.__name__}-{number}.log", environ, "--workers", workers)
                 for number in range(replicas)
             ]
             for replica in started:
@@ -333,7 +336,8 @@ def provide(mock_idp, tmp_path):
                 replica.wait_until_ready()
             provider = Provider(database_url, mock_idp, started)
             with provider.api() as api:
-                api.post("/oidc/trust-policies", json={"repository": REPOSITORY}).raise_for_status()
+                if api.get("/oidc/trust-policies").json()["data"] == []:
+                    api.post("/oidc/trust-policies", json={"repository": REPOSITORY}).raise_for_status()
             return provider
 
         yield start

@@ -1,0 +1,112 @@
+"""An upgrade from an older version, with its data: both versions serve next to each other, and no request is lost."""
+
+import functools
+import io
+import subprocess
+import sys
+import tarfile
+
+import pytest
+
+from kit.processes import ROOT, Served, output_of, run, start
+from kit.threads import at_once
+
+pytestmark = pytest.mark.xdist_group("faults")
+
+OLD = "e00f6cf"
+"""The commit of the version before migrations 025 and later; its package was called `server`."""
+REPOSITORY = "octo-org/hello-agent"
+SOME = 60
+
+
+@pytest.fixture(scope="module")
+def old_tree(tmp_path_factory):
+    """The provider of the older version."""
+    if run("git", "cat-file", "-e", f"{OLD}^{{commit}}", cwd=ROOT).returncode:
+        pytest.skip(f"this clone does not have the commit {OLD}")
+    folder = tmp_path_factory.mktemp("old")
+    archive = subprocess.run(["git", "archive", OLD, "server"], cwd=ROOT, capture_output=True, check=True)
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tree:
+        tree.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture
+def old_replica(old_tree):
+    """A replica of the older version, and its commands."""
+
+    class OldReplica(Served):
+        def start(self):
+            words = ("python", "-m", "server.cli", "serve", "--port", self.port, *self._flags)
+            self.process = start(self.log, self.environ, *words, cwd=old_tree)
+
+        def command(self, *words):
+            return output_of(sys.executable, "-m", "server.cli", *words, env=self.environ, cwd=old_tree).strip()
+
+    return OldReplica
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def url(request, tmp_path):
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/provider.db"
+    return request.getfixturevalue("postgres_url")
+
+
+def _exchange(provider, token, **body):
+    with provider.replicas[0].client("/api/v1") as client:
+        return client.post("/oidc/token", json={"token": token, **body})
+
+
+def _outcome(provider, token, **body):
+    answer = _exchange(provider, token, **body)
+    return answer.status_code, answer.json().get("details", {}).get("reason")
+
+
+def test_an_upgrade_loses_nothing(provide, old_replica, url, request):
+    """Migrate while the old version serves, start the new one next to it, stop the old one: 200 and nothing else."""
+    old = provide(url, replicas=1, workers=1, kind=old_replica)
+    with old.api() as api:
+        agent = api.post("/agents", json={"email": "bot@octo-org.example"}).json()["agentId"]
+        policy = {"repository": REPOSITORY, "agentId": agent}
+        api.post("/oidc/trust-policies", json=policy).raise_for_status()
+    used = old.github.mint(audience=old.issuer)
+    issued = _exchange(old, used).json()["access_token"]
+
+    with old.load(clients=2, pause=0.02) as before:
+        before.run(SOME)
+        assert Served.command(old.replicas[0], "migrate").startswith("applied 025")
+        before.run(SOME)
+        new = provide(url, replicas=1, workers=1)
+        with new.load(clients=2, pause=0.02) as after:
+            after.run(SOME)
+            _assert_one_provider(old, new, used, issued, agent)
+            before.run(SOME)
+    assert old.replicas[0].stop() == 0
+
+    for load in (before, after):
+        assert load.outcomes().keys() == {(200, None)}, load.outcomes()
+    new.assert_sound(before, request.node.name)
+    new.assert_sound(after, request.node.name)
+    new.command("audit", "verify")
+
+
+def _assert_one_provider(old, new, used, issued, agent):
+    """A token used at one version is a replay at the other, and what one of them issued is good at the other."""
+    assert _outcome(new, used) == (401, "replayed")
+    token = new.github.mint(audience=new.issuer)
+    assert _outcome(new, token) == (200, None)
+    assert _outcome(old, token) == (401, "replayed")
+    contested = new.github.mint(audience=new.issuer)
+    races = at_once(*(functools.partial(_outcome, it, contested) for it in (old, new) * 4))
+    assert sorted(races) == [(200, None), *[(401, "replayed")] * 7]
+    for provider in (old, new):
+        assert _outcome(provider, provider.github.mint(audience=new.issuer), agentId=agent) == (200, None)
+        with provider.api() as api:
+            assert api.post("/token/introspect", data={"token": issued}).json()["active"] is True
+    with old.api() as there, new.api() as here:
+        made = there.post("/agents", json={"email": "late@octo-org.example"}).json()["agentId"]
+        assert here.get(f"/agents/{made}").status_code == 200
+        here.patch(f"/agents/{agent}", json={"status": "suspended"}).raise_for_status()
+    refused = _exchange(old, old.github.mint(audience=old.issuer), agentId=agent)
+    assert refused.json()["code"] == "TRUST_POLICY_VIOLATION"
