@@ -60,11 +60,13 @@ class Job:
 class Load:
     """Clients that exchange token after token at all replicas in turn, and try again where they may.
 
-    Each of them rests for `pause` seconds after a token.
+    Each of them rests for `pause` seconds after a token; `body` has what else an exchange asks for.
     """
 
-    def __init__(self, urls, mint, clients=CLIENTS, pause=0.0, connect=http.client.HTTPConnection):
-        self._pause, self._connect = pause, connect
+    def __init__(
+        self, urls, mint, *, clients=CLIENTS, pause=0.0, connect=http.client.HTTPConnection, **body
+    ):
+        self._pause, self._connect, self._body = pause, connect, body
         self._urls = itertools.cycle([urlsplit(url).netloc for url in urls])
         self._mint = mint
         self._stopping = threading.Event()
@@ -141,7 +143,7 @@ class Load:
         connection = connections.setdefault(address, self._connect(address, timeout=20))
         began = time.monotonic()
         try:
-            body = json.dumps({"token": job.token})
+            body = json.dumps({"token": job.token, **self._body})
             connection.request("POST", "/api/v1/oidc/token", body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             content = json.loads(answer.read())

@@ -17,6 +17,7 @@ OLD = "e00f6cf"
 """The commit of the version before migrations 025 and later; its package was called `server`."""
 REPOSITORY = "octo-org/hello-agent"
 SOME = 60
+STEADY = {"clients": 2, "pause": 0.02}
 
 
 @pytest.fixture(scope="module")
@@ -65,33 +66,40 @@ def _outcome(provider, token, **body):
 
 def test_an_upgrade_loses_nothing(provide, old_replica, url, request):
     """Migrate while the old version serves, start the new one next to it, stop the old one: 200 and nothing else."""
-    old = provide(url, replicas=1, workers=1, kind=old_replica)
-    with old.api() as api:
-        agent = api.post("/agents", json={"email": "bot@octo-org.example"}).json()["agentId"]
-        policy = {"repository": REPOSITORY, "agentId": agent}
-        api.post("/oidc/trust-policies", json=policy).raise_for_status()
+    old = provide(url, workers=1, kind=old_replica)
+    agent, suspended = _trusted_agents(old, "bot@octo-org.example", "other@octo-org.example")
     used = old.github.mint(audience=old.issuer)
     issued = _exchange(old, used).json()["access_token"]
 
-    with old.load(clients=2, pause=0.02) as before:
+    with old.load(agentId=agent, **STEADY) as before:
         before.run(SOME)
         assert Served.command(old.replicas[0], "migrate").startswith("applied 025")
         before.run(SOME)
-        new = provide(url, replicas=1, workers=1)
-        with new.load(clients=2, pause=0.02) as after:
+        new = provide(url, workers=1)
+        with new.load(agentId=agent, **STEADY) as after:
             after.run(SOME)
-            _assert_one_provider(old, new, used, issued, agent)
+            _assert_one_provider(old, new, used, issued)
+            _assert_changes_count(old, new, suspended)
             before.run(SOME)
     assert old.replicas[0].stop() == 0
 
     for load in (before, after):
         assert load.outcomes().keys() == {(200, None)}, load.outcomes()
-    new.assert_sound(before, request.node.name)
-    new.assert_sound(after, request.node.name)
+        new.assert_sound(load, request.node.name)
     new.command("audit", "verify")
 
 
-def _assert_one_provider(old, new, used, issued, agent):
+def _trusted_agents(provider, *emails):
+    """The ids of new agents, each with a policy."""
+    with provider.api() as api:
+        agents = [api.post("/agents", json={"email": email}).json()["agentId"] for email in emails]
+        for agent in agents:
+            policy = {"repository": REPOSITORY, "agentId": agent}
+            api.post("/oidc/trust-policies", json=policy).raise_for_status()
+    return agents
+
+
+def _assert_one_provider(old, new, used, issued):
     """A token used at one version is a replay at the other, and what one of them issued is good at the other."""
     assert _outcome(new, used) == (401, "replayed")
     token = new.github.mint(audience=new.issuer)
@@ -99,14 +107,19 @@ def _assert_one_provider(old, new, used, issued, agent):
     assert _outcome(old, token) == (401, "replayed")
     contested = new.github.mint(audience=new.issuer)
     races = at_once(*(functools.partial(_outcome, it, contested) for it in (old, new) * 4))
-    assert sorted(races) == [(200, None), *[(401, "replayed")] * 7]
+    assert sorted(races, key=str) == [(200, None), *[(401, "replayed")] * 7]
     for provider in (old, new):
-        assert _outcome(provider, provider.github.mint(audience=new.issuer), agentId=agent) == (200, None)
         with provider.api() as api:
             assert api.post("/token/introspect", data={"token": issued}).json()["active"] is True
+
+
+def _assert_changes_count(old, new, agent):
+    """What is changed at one version counts at the other with its next request."""
     with old.api() as there, new.api() as here:
-        made = there.post("/agents", json={"email": "late@octo-org.example"}).json()["agentId"]
-        assert here.get(f"/agents/{made}").status_code == 200
+        late = there.post("/agents", json={"email": "late@octo-org.example"}).json()["agentId"]
+        assert here.get(f"/agents/{late}").status_code == 200
         here.patch(f"/agents/{agent}", json={"status": "suspended"}).raise_for_status()
-    refused = _exchange(old, old.github.mint(audience=old.issuer), agentId=agent)
-    assert refused.json()["code"] == "TRUST_POLICY_VIOLATION"
+        refused = _exchange(old, old.github.mint(audience=old.issuer), agentId=agent)
+        assert refused.json()["code"] == "TRUST_POLICY_VIOLATION"
+        there.patch(f"/agents/{agent}", json={"status": "active"}).raise_for_status()
+        assert _outcome(new, new.github.mint(audience=new.issuer), agentId=agent) == (200, None)
