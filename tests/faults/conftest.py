@@ -63,9 +63,7 @@ class Load:
     Each of them rests for `pause` seconds after a token; `body` has what else an exchange asks for.
     """
 
-    def __init__(
-        self, urls, mint, *, clients=CLIENTS, pause=0.0, connect=http.client.HTTPConnection, **body
-    ):
+    def __init__(self, urls, mint, *, clients=CLIENTS, pause=0.0, connect=http.client.HTTPConnection, **body):
         self._pause, self._connect, self._body = pause, connect, body
         self._urls = itertools.cycle([urlsplit(url).netloc for url in urls])
         self._mint = mint
@@ -271,7 +269,7 @@ class Provider:
         """The `jti` of each GitHub token whose exchange is on record, by that of the token that it became."""
         rows = self.rows(f"SELECT details FROM audit_log WHERE action = 'token.issued' AND {condition}")
         details = [json.loads(text) for (text,) in rows]
-        return {it["issuedJti"]: it["jti"] for it in details}
+        return {it["issuedJti"]: it["jti"] for it in details if "jti" in it}
 
     def _digest(self, jti):
         """Under what a used token is kept."""

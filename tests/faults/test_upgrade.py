@@ -16,6 +16,7 @@ pytestmark = pytest.mark.xdist_group("faults")
 OLD = "e00f6cf"
 """The commit of the version before migrations 025 and later; its package was called `server`."""
 REPOSITORY = "octo-org/hello-agent"
+ENCRYPTION_KEY = "0123456789abcdef0123456789abcdef"
 SOME = 60
 STEADY = {"clients": 2, "pause": 0.02}
 
@@ -42,7 +43,8 @@ def old_replica(old_tree):
             self.process = start(self.log, self.environ, *words, cwd=old_tree)
 
         def command(self, *words):
-            return output_of(sys.executable, "-m", "server.cli", *words, env=self.environ, cwd=old_tree).strip()
+            program = (sys.executable, "-m", "server.cli")
+            return output_of(*program, *words, env=self.environ, cwd=old_tree).strip()
 
     return OldReplica
 
@@ -66,7 +68,7 @@ def _outcome(provider, token, **body):
 
 def test_an_upgrade_loses_nothing(provide, old_replica, url, request):
     """Migrate while the old version serves, start the new one next to it, stop the old one: 200 and nothing else."""
-    old = provide(url, workers=1, kind=old_replica)
+    old = provide(url, workers=1, kind=old_replica, KEY_ENCRYPTION_KEY=ENCRYPTION_KEY)
     agent, suspended = _trusted_agents(old, "bot@octo-org.example", "other@octo-org.example")
     used = old.github.mint(audience=old.issuer)
     issued = _exchange(old, used).json()["access_token"]
@@ -75,12 +77,15 @@ def test_an_upgrade_loses_nothing(provide, old_replica, url, request):
         before.run(SOME)
         assert Served.command(old.replicas[0], "migrate").startswith("applied 025")
         before.run(SOME)
-        new = provide(url, workers=1)
+        new = provide(url, workers=1, KEY_ENCRYPTION_KEY=ENCRYPTION_KEY)
         with new.load(agentId=agent, **STEADY) as after:
             after.run(SOME)
             _assert_one_provider(old, new, used, issued)
             _assert_changes_count(old, new, suspended)
+            new.command("keys", "rotate")
             before.run(SOME)
+            after.run(SOME)
+            _assert_tokens_are_good(old, new, before.jobs[-5:] + after.jobs[-5:])
     assert old.replicas[0].stop() == 0
 
     for load in (before, after):
@@ -108,9 +113,24 @@ def _assert_one_provider(old, new, used, issued):
     contested = new.github.mint(audience=new.issuer)
     races = at_once(*(functools.partial(_outcome, it, contested) for it in (old, new) * 4))
     assert sorted(races, key=str) == [(200, None), *[(401, "replayed")] * 7]
-    for provider in (old, new):
+    assert _is_active(old, issued)
+    assert _is_active(new, issued)
+
+
+def _assert_tokens_are_good(old, new, jobs):
+    """What either version signed is good at both, also after a rotation; what one of them revokes, at neither."""
+    tokens = [job.issued for job in jobs if job.issued]
+    assert len(tokens) > 5
+    assert all(_is_active(provider, token) for provider in (old, new) for token in tokens)
+    for provider, other, token in ((old, new, tokens[0]), (new, old, tokens[-1])):
         with provider.api() as api:
-            assert api.post("/token/introspect", data={"token": issued}).json()["active"] is True
+            api.post("/token/revoke", data={"token": token}).raise_for_status()
+        assert not _is_active(other, token)
+
+
+def _is_active(provider, token):
+    with provider.api() as api:
+        return api.post("/token/introspect", data={"token": token}).json()["active"]
 
 
 def _assert_changes_count(old, new, agent):
@@ -123,3 +143,6 @@ def _assert_changes_count(old, new, agent):
         assert refused.json()["code"] == "TRUST_POLICY_VIOLATION"
         there.patch(f"/agents/{agent}", json={"status": "active"}).raise_for_status()
         assert _outcome(new, new.github.mint(audience=new.issuer), agentId=agent) == (200, None)
+        secret = there.post(f"/agents/{agent}/credentials").json()["clientSecret"]
+        form = {"grant_type": "client_credentials", "client_id": agent, "client_secret": secret}
+        assert here.post("/token", data=form, headers={"Authorization": ""}).status_code == 200

@@ -10,6 +10,7 @@ from sentryagent_idp.cli.main import main
 from sentryagent_idp.concurrency import loop
 from sentryagent_idp.config import Settings, unknown_variables
 
+MANUAL = ROOT / "docs" / "operations.md"
 UNIT = ROOT / "deploy" / "systemd" / "sentryagent-idp.service"
 PROGRAM = "/opt/sentryagent-idp/bin/sentryagent-idp"
 CREDENTIALS = {
@@ -75,3 +76,14 @@ def test_systemd_takes_the_unit(tmp_path):
 
     assert output_of("systemd-analyze", "verify", unit) == ""
     output_of("systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE}", unit)
+
+
+def test_the_manual_makes_the_files_that_the_unit_reads(values):
+    """The block that installs it writes each of them, and puts the program and the unit in their places."""
+    section = MANUAL.read_text().partition("### systemd\n")[2]
+    commands = section.partition("```sh\n")[2].partition("```")[0].splitlines()
+    last_words = [line.strip("()").split()[-1] for line in commands]
+    read = [*values("EnvironmentFile"), *(it.partition(":")[2] for it in values("LoadCredential"))]
+
+    assert {*read, PROGRAM.removesuffix("/bin/sentryagent-idp"), "/etc/systemd/system/"} <= set(last_words)
+    assert f"cp {UNIT.relative_to(ROOT)} /etc/systemd/system/" in commands
