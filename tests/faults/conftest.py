@@ -144,7 +144,7 @@ class Load:
             body = json.dumps({"token": job.token, **self._body})
             connection.request("POST", "/api/v1/oidc/token", body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
-            content = json.loads(answer.read())
+            content = json.loads(answer.read()) if _is_json(answer) else {}
             status, reason = answer.status, content.get("details", {}).get("reason")
             job.issued = content.get("access_token")
         except (OSError, http.client.HTTPException):
@@ -192,6 +192,11 @@ class Replica(Served):
     def megabytes(self):
         """The memory of all workers that is theirs alone."""
         return sum(_private_kilobytes(pid) for pid in self.workers()) / 1024
+
+
+def _is_json(answer):
+    """Whether it is the provider's: a proxy in front of it has pages of its own."""
+    return answer.headers.get_content_type() == "application/json"
 
 
 def _command_line(pid):
