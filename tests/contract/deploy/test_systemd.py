@@ -1,5 +1,6 @@
 """The unit of systemd: a command and settings that the provider knows, time to stop, and a sandbox."""
 
+import re
 import shutil
 
 import pytest
@@ -86,4 +87,10 @@ def test_the_manual_makes_the_files_that_the_unit_reads(values):
     read = [*values("EnvironmentFile"), *(it.partition(":")[2] for it in values("LoadCredential"))]
 
     assert {*read, PROGRAM.removesuffix("/bin/sentryagent-idp"), "/etc/systemd/system/"} <= set(last_words)
+    assigned = re.findall(r"(SENTRYAGENT_\w+)=(\S+)", "\n".join(commands))
+    settings = Settings.from_environ(dict(assigned))
+    assert (settings.public_url, [str(it) for it in settings.trusted_proxies]) == (
+        "https://idp.example.com",
+        ["127.0.0.1/32"],
+    )
     assert f"cp {UNIT.relative_to(ROOT)} /etc/systemd/system/" in commands
