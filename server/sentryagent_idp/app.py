@@ -65,6 +65,10 @@ _ADDRESS_ALLOWANCE = 10
 """One address may ask this many times more than one repository: runners share addresses."""
 
 
+_TIMED = (("POST", f"{API}/oidc/token"),)
+"""Routes whose durations an alert watches."""
+
+
 class ObservableIssuerKeys(IssuerKeys, ObservableKeys, Protocol):
     """GitHub's keys, and how fresh they are."""
 
@@ -93,7 +97,7 @@ class _Application(Flask):
 def create_app(settings: Settings, dependencies: Dependencies) -> Flask:
     """The application; nothing is read from the environment, and nothing is asked of the database yet."""
     app = bare_app()
-    dependencies.metrics.begin(version("sentryagent-idp"), problems.REFUSALS)
+    dependencies.metrics.begin(version("sentryagent-idp"), problems.REFUSALS, _TIMED)
     app.extensions[EXTENSION] = _use_cases(settings, dependencies)
     return app
 

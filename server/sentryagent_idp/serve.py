@@ -13,6 +13,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server import Server
 
+from sentryagent_idp.api.use_cases import EXTENSION
 from sentryagent_idp.app import Dependencies, create_app, utc_now
 from sentryagent_idp.concurrency.loop import RsgiApplication
 from sentryagent_idp.concurrency.request_greenlet import off_loop
@@ -29,8 +30,9 @@ from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.housekeeping import Housekeeping
 from sentryagent_idp.use_cases.issuers import other_issuers
 from sentryagent_idp.use_cases.key_ring import ensure_signing_key
+from sentryagent_idp.use_cases.readiness import ReadinessCheck
 from sentryagent_idp.use_cases.rejections import RejectionAudit
-from sentryagent_idp.use_cases.signing_keys import RetiredKeys
+from sentryagent_idp.use_cases.signing_keys import RetiredKeys, active_key_age
 
 log = structlog.get_logger()
 
@@ -45,7 +47,9 @@ _SILENCE_SECONDS = 5
 """Until a connection without a whole head of a request is closed, also between two requests."""
 _DRAIN_SECONDS = 30
 _GAUGE_SECONDS = 5
-"""Between two looks at a worker's state; what is counted is on /metrics at once."""
+"""Between two looks at GitHub's keys in a worker; what is counted is on /metrics at once."""
+_STATE_SECONDS = 10
+"""Between two looks at what /ready says, which ask the database."""
 
 
 class UnusableAddress(Exception):
@@ -147,7 +151,8 @@ def load(settings: Settings) -> RsgiApplication:
     """The application of one worker process, with its own connections and its own cache of GitHub's keys."""
     granian_workarounds.hear_sigterm()
     logs.configure(settings.log_level)
-    store = Database(settings.database_url)
+    numbers = metrics.Metrics()
+    store = Database(settings.database_url, numbers.transaction)
     network = Network.from_environ(os.environ)
     issuer_keys = {
         issuer: GithubIssuerKeys(issuer, network.client(issuer), off_loop=off_loop)
@@ -155,7 +160,7 @@ def load(settings: Settings) -> RsgiApplication:
     }
     for keys in issuer_keys.values():
         keys.warm_up()
-    dependencies = Dependencies(store, issuer_keys, lambda: not store.is_prepared(), utc_now)
+    dependencies = Dependencies(store, issuer_keys, lambda: not store.is_prepared(), utc_now, metrics=numbers)
     keeper = Housekeeping(store, utc_now, settings.audit_retention)
     auditor = Auditor(utc_now, uuid7)
     rejections = RejectionAudit(store, auditor, dependencies.rejections, uuid7)
@@ -173,7 +178,10 @@ def load(settings: Settings) -> RsgiApplication:
     watch = sealing.ChainWatch(sealing.AuditChain(store), partial(_note_audit, dependencies))
     periodic.start([watch.run], wait, every=sealing.WATCH_SECONDS)
     periodic.start([partial(_note_issuer_keys, dependencies)], wait, every=_GAUGE_SECONDS)
-    return RsgiApplication(create_app(settings, dependencies), _THREADS, _ON_LOOP)
+    app = create_app(settings, dependencies)
+    check = app.extensions[EXTENSION].readiness
+    periodic.start([partial(_note_state, dependencies, check)], wait, every=_STATE_SECONDS, at_once=True)
+    return RsgiApplication(app, _THREADS, _ON_LOOP)
 
 
 def _note_audit(dependencies: Dependencies, proof: sealing.AuditProof) -> None:
@@ -181,6 +189,18 @@ def _note_audit(dependencies: Dependencies, proof: sealing.AuditProof) -> None:
     dependencies.metrics.audit_chain(unsealed=proof["unsealed"], is_valid=proof["valid"])
     if not proof["valid"]:
         log.error("the audit's chain is broken", reason=proof["reason"], eventId=proof["firstBroken"])
+
+
+def _note_state(dependencies: Dependencies, check: ReadinessCheck) -> None:
+    """Show what /ready says, for an alert, and the age of the key that signs. Raises `DatabaseUnavailable`."""
+    found = check.run()
+    dependencies.metrics.readiness(
+        is_ready=found["status"] == "ready",
+        policies_of_other_issuers=sum(found["policiesOfOtherIssuers"].values()),
+    )
+    age = active_key_age(dependencies.store, dependencies.clock())
+    if age is not None:
+        dependencies.metrics.signing_key(age)
 
 
 def _note_issuer_keys(dependencies: Dependencies) -> None:
