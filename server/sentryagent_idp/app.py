@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from flask import Flask
@@ -55,6 +55,9 @@ from sentryagent_idp.use_cases.simulation import Simulation
 from sentryagent_idp.use_cases.tokens import TokenService
 from sentryagent_idp.use_cases.trust_policies import PolicyAdmin
 
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
 log = structlog.get_logger()
 
 utc_now = partial(datetime.now, UTC)
@@ -84,6 +87,7 @@ class Dependencies:
     clock: Clock
     rejections: RejectionCounter = field(default_factory=RejectionCounter)
     metrics: Metrics = field(default_factory=Metrics)
+    tracer: "Tracer | None" = None
 
 
 class _Application(Flask):
@@ -99,6 +103,10 @@ def create_app(settings: Settings, dependencies: Dependencies) -> Flask:
     app = bare_app()
     dependencies.metrics.begin(version("sentryagent-idp"), problems.REFUSALS, _TIMED)
     app.extensions[EXTENSION] = _use_cases(settings, dependencies)
+    if dependencies.tracer is not None:
+        from sentryagent_idp import traces  # its libraries are an extra
+
+        traces.install(app, dependencies.tracer)
     return app
 
 

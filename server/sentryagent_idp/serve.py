@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from granian.constants import HTTPModes, Interfaces
@@ -18,6 +19,7 @@ from sentryagent_idp.app import Dependencies, create_app, utc_now
 from sentryagent_idp.concurrency.loop import RsgiApplication
 from sentryagent_idp.concurrency.request_greenlet import off_loop
 from sentryagent_idp.config import Settings, unknown_variables
+from sentryagent_idp.errors import ConfigurationError
 from sentryagent_idp.github.issuer_keys import GithubIssuerKeys
 from sentryagent_idp.github.network import Network
 from sentryagent_idp.runtime import granian_workarounds, logs, metrics, periodic
@@ -33,6 +35,9 @@ from sentryagent_idp.use_cases.key_ring import ensure_signing_key
 from sentryagent_idp.use_cases.readiness import ReadinessCheck
 from sentryagent_idp.use_cases.rejections import RejectionAudit
 from sentryagent_idp.use_cases.signing_keys import RetiredKeys, active_key_age
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 log = structlog.get_logger()
 
@@ -63,6 +68,8 @@ def serve(settings: Settings) -> None:
     """
     logs.configure(settings.log_level)
     Network.from_environ(os.environ)
+    if settings.traces:
+        _check_traces()
     address = _address(settings.host, settings.port)
     prepare(settings)
     _warn_of_unknown_variables(os.environ)
@@ -92,6 +99,17 @@ def serve(settings: Settings) -> None:
     granian_workarounds.share_what_is_loaded()
     with metrics.shared_between_workers():
         granian_workarounds.keep_serving(new_server, partial(load, settings))
+
+
+def _check_traces() -> None:
+    """Load the libraries, which the workers then share, and check their variables; raises `ConfigurationError`."""
+    try:
+        from sentryagent_idp import traces
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"SENTRYAGENT_TRACES: {error.name} is not installed; install sentryagent-idp[otel], or unset it"
+        ) from error
+    traces.check(os.environ)
 
 
 def _connections() -> int:
@@ -160,7 +178,14 @@ def load(settings: Settings) -> RsgiApplication:
     }
     for keys in issuer_keys.values():
         keys.warm_up()
-    dependencies = Dependencies(store, issuer_keys, lambda: not store.is_prepared(), utc_now, metrics=numbers)
+    dependencies = Dependencies(
+        store,
+        issuer_keys,
+        lambda: not store.is_prepared(),
+        utc_now,
+        metrics=numbers,
+        tracer=_tracer(settings),
+    )
     keeper = Housekeeping(store, utc_now, settings.audit_retention)
     auditor = Auditor(utc_now, uuid7)
     rejections = RejectionAudit(store, auditor, dependencies.rejections, uuid7)
@@ -182,6 +207,16 @@ def load(settings: Settings) -> RsgiApplication:
     check = app.extensions[EXTENSION].readiness
     periodic.start([partial(_note_state, dependencies, check)], wait, every=_STATE_SECONDS, at_once=True)
     return RsgiApplication(app, _THREADS, _ON_LOOP)
+
+
+def _tracer(settings: Settings) -> "Tracer | None":
+    if not settings.traces:
+        return None
+    from sentryagent_idp.traces import Traces  # an extra
+
+    traces = Traces()
+    periodic.at_the_end(traces.end)
+    return traces.tracer
 
 
 def _note_audit(dependencies: Dependencies, proof: sealing.AuditProof) -> None:
