@@ -173,7 +173,7 @@ def _use_cases(settings: Settings, dependencies: Dependencies) -> UseCases:
         github_issuers=settings.github_issuers,
         signing_keys=keys,
         snapshots=SnapshotCache(),
-        group_commit=GroupCommit(store, clock),
+        group_commit=GroupCommit(store, clock, dependencies.metrics.transaction),
         repository_limit=PerMinute(settings.rate_limit, what="repository"),
         refused_limit=PerMinute(settings.rate_limit, what="repository"),
         rejections=rejections,

@@ -9,7 +9,7 @@ https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables
 import logging
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
@@ -127,7 +127,10 @@ def _log_little() -> None:
 def install(app: Flask, tracer: Tracer) -> None:
     """Trace the exchanges of an application from here on."""
     made: UseCases = app.extensions[EXTENSION]
-    app.extensions[EXTENSION] = replace(made, exchange=_TracedExchange.of(made.exchange, tracer))
+    exchange = made.exchange
+    commit = _TracedCommit(exchange.store, exchange.clock, made.metrics.transaction, tracer)
+    parts = {it.name: getattr(exchange, it.name) for it in fields(Exchange)} | {"group_commit": commit}
+    app.extensions[EXTENSION] = replace(made, exchange=_TracedExchange(**parts, tracer=tracer))
 
     def begin() -> None:
         if request.endpoint == _EXCHANGE:
@@ -191,8 +194,10 @@ def _part(tracer: Tracer, name: str) -> AbstractContextManager[Span]:
 class _TracedCommit(GroupCommit):
     """Commits with a span for each exchange, which includes the wait for the group before."""
 
-    def __init__(self, store: Store, clock: Clock, tracer: Tracer) -> None:
-        super().__init__(store, clock)
+    def __init__(
+        self, store: Store, clock: Clock, observe: Callable[[str, float], object], tracer: Tracer
+    ) -> None:
+        super().__init__(store, clock, observe)
         self._tracer = tracer
 
     def keep(self, exchange: PendingExchange) -> bool:
@@ -206,13 +211,6 @@ class _TracedExchange(Exchange):
     """The exchange with a span around each of its parts."""
 
     tracer: Tracer
-
-    @classmethod
-    def of(cls, exchange: Exchange, tracer: Tracer) -> Exchange:
-        """The same use case, traced."""
-        parts = {it.name: getattr(exchange, it.name) for it in fields(Exchange)}
-        parts["group_commit"] = _TracedCommit(exchange.store, exchange.clock, tracer)
-        return cls(**parts, tracer=tracer)
 
     def _verify(self, request: ExchangeRequest, context: RequestContext) -> WorkflowIdentity:
         with _part(self.tracer, "verify"):

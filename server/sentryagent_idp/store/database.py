@@ -29,7 +29,7 @@ from sentryagent_idp.store.used_tokens import UsedTokenTable
 
 
 class _Timed:
-    """Tells how long a transaction took in seconds, unless it found the writer's lock taken and did not begin."""
+    """Tells how long a transaction took in seconds, also one that failed."""
 
     __slots__ = ("_began", "_observe", "_operation")
 
@@ -40,9 +40,8 @@ class _Timed:
     def __enter__(self) -> None:
         self._began = perf_counter()
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not WriterBusy:
-            self._observe(self._operation, perf_counter() - self._began)
+    def __exit__(self, *_: object) -> None:
+        self._observe(self._operation, perf_counter() - self._began)
 
 
 class Database:
@@ -50,7 +49,7 @@ class Database:
 
     Raises `DatabaseUrlError` for a URL that names none. Nothing is connected before the first transaction.
     Make one in each process: connections do not survive a fork. `observe` gets `read` or `write` and the seconds of
-    each transaction, with the wait for a connection or for the turn to write.
+    each transaction, with the wait for a connection or for the turn to write; who calls `write_at_once` knows its wait.
     """
 
     def __init__(self, url: str, observe: Callable[[str, float], object] = lambda *_: None) -> None:
@@ -79,7 +78,7 @@ class Database:
 
     @contextmanager
     def write_at_once(self) -> Iterator[Transaction]:
-        with _Timed(self._observe, "write"), outages():
+        with outages():
             if self._kept is None:
                 connection = self._engines.committer.connect()
                 self._kept = connection, _transaction(connection, lock=True)
