@@ -82,13 +82,14 @@ class Metrics:
             ("outcome",),
             registry=registry,
         )
-        self._db = Histogram(
+        db = Histogram(
             "agentidp_db_query_duration_seconds",
             "Time of a database transaction, with the wait for a connection or for the turn to write.",
             ("operation",),
             buckets=_BUCKETS,
             registry=registry,
         )
+        self._transactions = {operation: db.labels(operation) for operation in ("read", "write")}
         self._ready = self._gauge(
             "agentidp_ready", "1 if a worker can serve, as /ready says, else 0.", "livemin"
         )
@@ -128,8 +129,8 @@ class Metrics:
     ) -> None:
         """Show the version, every outcome and refusal (code and reason) at 0, and a chain in which nothing was found.
 
-        The durations of the `timed` routes (method and path) and of the database begin at 0 as well. Prometheus' rate()
-        does not see the rise from no series to the first count, so an alert would miss it.
+        The durations of the `timed` routes (method and path) begin at 0 as well. Prometheus' rate() does not see the
+        rise from no series to the first count, so an alert would miss it.
         """
         self._build.labels(version).set(1)
         self._chain_valid.set(1)
@@ -141,8 +142,6 @@ class Metrics:
             self._refusals.labels(code, reason)
         for method, path in timed:
             self._duration.labels(method, path)
-        for operation in ("read", "write"):
-            self._db.labels(operation)
 
     def answered(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count one request; `path` is a route's template or `UNMATCHED`, and `method` one of HTTP's own."""
@@ -182,7 +181,7 @@ class Metrics:
 
     def transaction(self, operation: str, seconds: float) -> None:
         """Record how long a transaction of the database took, a `read` or a `write`, also one that failed."""
-        self._db.labels(operation).observe(seconds)
+        self._transactions[operation].observe(seconds)
 
     def readiness(self, *, is_ready: bool, policies_of_other_issuers: int) -> None:
         """Record whether this process can serve, and how many policies match nothing for want of their issuer."""
