@@ -69,7 +69,7 @@ def serve(settings: Settings) -> None:
     logs.configure(settings.log_level)
     Network.from_environ(os.environ)
     if settings.traces:
-        _check_traces()
+        check_traces(os.environ)
     address = _address(settings.host, settings.port)
     prepare(settings)
     _warn_of_unknown_variables(os.environ)
@@ -101,7 +101,7 @@ def serve(settings: Settings) -> None:
         granian_workarounds.keep_serving(new_server, partial(load, settings))
 
 
-def _check_traces() -> None:
+def check_traces(environ: Mapping[str, str]) -> None:
     """Load the libraries, which the workers then share, and check their variables; raises `ConfigurationError`."""
     try:
         from sentryagent_idp import traces
@@ -109,7 +109,7 @@ def _check_traces() -> None:
         raise ConfigurationError(
             f"SENTRYAGENT_TRACES: {error.name} is not installed; install sentryagent-idp[otel], or unset it"
         ) from error
-    traces.check(os.environ)
+    traces.check(environ)
 
 
 def _connections() -> int:
