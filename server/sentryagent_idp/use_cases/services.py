@@ -130,7 +130,7 @@ class ServiceAdmin:
             service = _existing(tx, service_id, expected_versions)
             policies, clients = (
                 tx.policies.granting(service.identifier),
-                tx.clients.bound_to(service.identifier),
+                tx.clients.bound_to(service.identifier, self.clock()),
             )
             if policies or clients:
                 raise _in_use("the service", policies, clients)
