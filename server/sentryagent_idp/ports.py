@@ -105,6 +105,9 @@ class Services(Protocol):
         Several transactions may have that at the same time. One that also locks policies must ask for this first.
         """
 
+    def identifiers(self) -> Sequence[str]:
+        """The identifiers of all services."""
+
     def max_ttls(self, identifiers: Collection[str]) -> Mapping[str, int | None]:
         """The `max_ttl` of those of the services that exist, in seconds; never locked."""
 

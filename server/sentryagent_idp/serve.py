@@ -13,10 +13,11 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server import Server
 
-from sentryagent_idp.app import Dependencies, create_app, utc_now
+from sentryagent_idp.app import Dependencies, create_app, service_conflict, utc_now
 from sentryagent_idp.concurrency.loop import RsgiApplication
 from sentryagent_idp.concurrency.request_greenlet import off_loop
 from sentryagent_idp.config import Settings, unknown_variables
+from sentryagent_idp.errors import ConfigurationError
 from sentryagent_idp.github.issuer_keys import GithubIssuerKeys
 from sentryagent_idp.github.network import Network
 from sentryagent_idp.runtime import granian_workarounds, logs, metrics, periodic
@@ -105,10 +106,16 @@ def _connections() -> int:
 
 
 def prepare(settings: Settings) -> None:
-    """Bring the schema up to date, and see to a signing key and the facts that the command line shares."""
+    """Bring the schema up to date, and see to a signing key and the facts that the command line shares.
+
+    Raises `ConfigurationError` if a setting has taken the name of a service.
+    """
     schema.migrate(settings.database_url)
     _warn_of_other_readers(settings.database_url)
     with Database(settings.database_url) as store:
+        conflict = service_conflict(settings, store)
+        if conflict:
+            raise ConfigurationError(conflict)
         ensure_signing_key(store, settings.signing_alg, settings.passphrases, utc_now)
         _warn_of_other_issuers(store, settings.github_issuers)
         published_settings.save(store, public_url=settings.public_url, token_audience=settings.token_audience)

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from flask import Blueprint, url_for
+from flask import Blueprint, Response, url_for
 
 from sentryagent_idp import errors
 from sentryagent_idp.api import responses
@@ -33,7 +33,6 @@ bp = Blueprint("trust_policies", __name__)
 _COLLECTION = "/oidc/trust-policies"
 _ITEM = f"{_COLLECTION}/<policy_id>"
 _EXPLICIT_NULLS = ("repositoryId", "repositoryOwnerId", "derivedFrom")
-_Tagged = tuple[dict[str, Any], int, dict[str, str]]
 
 _NO_AGENT = (errors.AgentNotFound, errors.AgentDecommissioned)
 _POLICY_EXAMPLE = {
@@ -62,7 +61,7 @@ _CLAIMS_EXAMPLE = {
     example=_POLICY_EXAMPLE,
 )
 @requires(scopes.POLICIES_WRITE)
-def create() -> _Tagged:
+def create() -> Response:
     """Create a policy.
 
     Without `agentId` it is a bootstrap policy, which gives `agents:write`: writing one needs that scope too.
@@ -117,9 +116,14 @@ def list_policies() -> dict[str, Any]:
 
 
 @bp.get(_ITEM)
-@Description((responses.Policy,), response_headers=("ETag",), refusals=(errors.TrustPolicyNotFound,))
+@Description(
+    (responses.Policy,),
+    headers=("If-None-Match",),
+    response_headers=("ETag",),
+    refusals=(errors.TrustPolicyNotFound,),
+)
 @requires(scopes.POLICIES_READ)
-def read(policy_id: str) -> _Tagged:
+def read(policy_id: str) -> Response:
     """One policy."""
     return _tagged(use_cases().policies.get(_policy_id(policy_id)))
 
@@ -140,7 +144,7 @@ def read(policy_id: str) -> _Tagged:
     example=_POLICY_EXAMPLE,
 )
 @requires(scopes.POLICIES_WRITE)
-def replace(policy_id: str) -> _Tagged:
+def replace(policy_id: str) -> Response:
     """Replace a policy whole.
 
     A derived policy is changed through its origin; `derivedFrom: null` detaches it. Rights as for a new policy.
@@ -190,5 +194,5 @@ def _policy_id(text: str) -> UUID:
     return parse_uuid(text, errors.TrustPolicyNotFound("There is no trust policy with this id."))
 
 
-def _tagged(policy: TrustPolicy, status: int = 200, **headers: str) -> _Tagged:
-    return policy_record(policy), status, {"ETag": f'"{policy.version}"', **headers}
+def _tagged(policy: TrustPolicy, status: int = 200, **headers: str) -> Response:
+    return responses.tagged(policy_record(policy), policy.version, status, **headers)

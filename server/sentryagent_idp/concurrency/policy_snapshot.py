@@ -97,6 +97,8 @@ def read_snapshot(
     fingerprints = tx.policies.fingerprints([identity.repository_key])
     policies = tx.policies.for_repository(*repository)
     others = (name for name in fingerprints if name[0] not in issuers)
+    # Also where it has policies: from the time of a refusal nobody must learn that.
+    names = tx.policies.names_of(identity.issuer, identity.repository_id)
     return PolicySnapshot(
         *repository,
         agent_id=agent_id,
@@ -106,7 +108,7 @@ def read_snapshot(
         service_ttls=tx.services.max_ttls({grant.service for policy in policies for grant in policy.grants}),
         is_of_default_issuer=identity.issuer == issuers[0],
         stranded=[policy for name in others for policy in tx.policies.for_repository(*name)],
-        other_names=() if policies else tx.policies.names_of(identity.issuer, identity.repository_id),
+        other_names=() if policies else names,
     )
 
 

@@ -56,7 +56,7 @@ class ClientAdmin:
         """
         client, secret = self._new(SERVICE_PREFIX, name, (), lifetime, service=identifier)
         with self.store.write() as tx:
-            if not tx.services.named([identifier]):
+            if not _is_storable(identifier) or not tx.services.named([identifier]):
                 raise AdminRefused(
                     "--service: there is no service with this identifier; create it first (POST /api/v1/services)"
                 )
@@ -149,5 +149,6 @@ class ClientAdmin:
         return client
 
 
-def _is_storable(client_id: str) -> bool:
-    return client_id.isascii() and client_id.isprintable()
+def _is_storable(name: str) -> bool:
+    """Whether a database can be asked for it: a byte of an argument that is not UTF-8 is no character."""
+    return name.isascii() and name.isprintable()
