@@ -38,6 +38,7 @@ log = structlog.get_logger()
 _THREADS = 16
 """For the requests that are not answered on the loop, and for what makes one that is wait."""
 _ON_LOOP = (("POST", "/api/v1/oidc/token"), ("GET", "/health"))
+_LARGE = (("POST", "/api/v1/oidc/trust-policies/simulate"),)
 _CONNECTIONS = 4096
 """Connections that one worker holds at a time; further ones wait in the kernel's queue."""
 _OTHER_FILES = 256
@@ -180,7 +181,7 @@ def load(settings: Settings) -> RsgiApplication:
     watch = sealing.ChainWatch(sealing.AuditChain(store), partial(_note_audit, dependencies))
     periodic.start([watch.run], wait, every=sealing.WATCH_SECONDS)
     periodic.start([partial(_note_issuer_keys, dependencies)], wait, every=_GAUGE_SECONDS)
-    return RsgiApplication(create_app(settings, dependencies), _THREADS, _ON_LOOP)
+    return RsgiApplication(create_app(settings, dependencies), _THREADS, _ON_LOOP, _LARGE)
 
 
 def _note_audit(dependencies: Dependencies, proof: sealing.AuditProof) -> None:

@@ -20,6 +20,7 @@ from sentryagent_idp.domain.conditions import DECLARED
 from sentryagent_idp.domain.records import IdText, Page, policy_fields
 from sentryagent_idp.domain.trust_policy import TrustPolicy
 from sentryagent_idp.jose import strict_json
+from sentryagent_idp.use_cases.simulation import Simulated
 
 Item = TypeVar("Item")
 
@@ -54,6 +55,12 @@ class OauthError(TypedDict):
 
     error: str
     error_description: str
+
+
+class Simulations(TypedDict):
+    """The decisions on several runs, in their order."""
+
+    data: list[Simulated]
 
 
 class Model(BaseModel):
