@@ -102,8 +102,8 @@ def _violation(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None
     nearest = nearest_first(denied.evaluations, agent_id)[0]
     failed = ", ".join(failure.condition for failure in nearest.failed)
     return (
-        f"no trust policy of {identity.repository} lets this run in, and the nearest fails on {failed}; meet it, or have "
-        "an admin change the policy."
+        f"no trust policy of {identity.repository} lets this run in; the nearest fails on {failed}: change the run, or "
+        "have an admin change the policy."
     )
 
 

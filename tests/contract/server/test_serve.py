@@ -104,13 +104,17 @@ def _check_bodies(served):
 def _check_large_bodies(served):
     """A simulation may have 1 MiB, of an admin; a stranger is refused as such, and no other route takes as much."""
     claims = {"repository": REPOSITORY, "repository_id": "1", "repository_owner_id": "2"}
-    run = {"claims": {**claims, "ref": "refs/heads/main", "event_name": "push", "repo_property_x": "x" * 2000}}
+    run = {
+        "claims": {**claims, "ref": "refs/heads/main", "event_name": "push", "repo_property_x": "x" * 2000}
+    }
     body, simulate = {"runs": [run] * 100}, f"{POLICIES}/simulate"
 
     answer = served.http.post(simulate, json=body, headers=served.admin)
     assert (answer.status_code, len(answer.json()["data"])) == (200, 100), answer.text
     assert served.http.post(simulate, json=body).status_code == 401
-    assert served.http.post(simulate, json={**body, "x": " " * 2**20}, headers=served.admin).status_code == 413
+    assert (
+        served.http.post(simulate, json={**body, "x": " " * 2**20}, headers=served.admin).status_code == 413
+    )
     assert served.http.post(POLICIES, json=body, headers=served.admin).status_code == 413
 
 
