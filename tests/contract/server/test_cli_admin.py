@@ -364,6 +364,15 @@ REFUSED = [
     (["clients", "create", "x", "--scope", ""], "--scope: unknown scope; choose from"),
     (["clients", "rotate", "admin-x"], "There is no admin client admin-x; `sentryagent-idp clients list`"),
     (["clients", "revoke", "größe"], "There is no admin client größe"),
+    (["clients", "revoke", "\udcff"], "There is no admin client"),
+    (
+        ["clients", "create", "x", "--service", "\udcff"],
+        "--service: there is no service with this identifier",
+    ),
+    (
+        ["policies", "move-issuer", "--from", "\udcff", "--to", "https://a.example"],
+        "--from: write it in printable",
+    ),
     (["audit", "export", "--from", "yesterday"], "--from: it must be a time with its zone such as"),
     (["audit", "export", "--to", "2027-01-31"], "--to: it must be a time with its zone such as"),
 ]
