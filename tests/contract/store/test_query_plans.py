@@ -30,7 +30,9 @@ def _rows(database, make_policy, now):
         for table, row in (
             (
                 trust_policies.OIDC_TRUST_POLICIES,
-                lambda it: trust_policies._values(make_policy(repository=f"octo/r{it}")),
+                lambda it: trust_policies._values(
+                    make_policy(repository=f"octo/r{it}", repository_id=str(it))
+                ),
             ),
             (USED_TOKENS, lambda it: {"token_digest": it.to_bytes(32), "keep_until": now}),
             (
