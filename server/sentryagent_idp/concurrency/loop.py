@@ -7,15 +7,12 @@ else. Source: RSGI 1.5, https://github.com/emmett-framework/granian/blob/master/
 
 import asyncio
 import io
-import os
-import socket
-import stat
+import signal
 import sys
 from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -23,6 +20,7 @@ from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # it is R
 
 from sentryagent_idp.concurrency.request_greenlet import RequestGreenlet
 from sentryagent_idp.errors import PayloadTooLarge, RequestTimeout, ServiceError, ValidationFailed
+from sentryagent_idp.runtime import listeners
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -63,6 +61,8 @@ _MAX_DISCARDED_BYTES = 1024 * 1024
 _LOOK_SECONDS = 0.2
 _UNREAD_SECONDS = 10
 """How long a client may leave its answer in our buffers without reading any of it."""
+_LAST_SECONDS = 0.2
+"""Between SIGTERM and the end of connections that wait for a request: what is on its way arrives in that time."""
 
 
 class Headers(Protocol):
@@ -156,13 +156,26 @@ class RsgiApplication:
         self._on_loop = frozenset(on_loop)
         self._large = frozenset(large)
         self._arriving: dict[asyncio.Future[bytes], float] = {}
+        self._is_ending = False
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Called before the worker listens, with the loop that will run then."""
+        """Called before the worker listens, with the loop that will run then; granian's handlers of signals are set."""
         # Threads apart: slow requests must not hold up the exchanges on the loop that wait for one.
         loop.set_default_executor(ThreadPoolExecutor(_OFF_LOOP_THREADS, "off-loop"))
-        loop.call_soon(_limit_unread_answers)
+        loop.call_soon(listeners.limit_unread_answers, _UNREAD_SECONDS)
         loop.call_soon(self._look_after, loop)
+        loop.add_signal_handler(signal.SIGTERM, self._end, loop)
+
+    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take no new connection, answer what arrives within a moment, and then have granian end this worker.
+
+        granian by itself closes at once each connection on which no request has arrived: a proxy that has just
+        opened it, or kept it open, has sent one by then and does not know whether it counted.
+        """
+        self._is_ending = True
+        # Of this signal granian still has the handler.
+        loop.call_later(_LAST_SECONDS, signal.raise_signal, signal.SIGINT)
+        listeners.begin_no_connection()
 
     async def __rsgi__(self, scope: Scope, protocol: HttpProtocol) -> None:
         """Read one request, and return when it is answered."""
@@ -189,7 +202,7 @@ class RsgiApplication:
         environ["wsgi.input"] = body = _LateBody(protocol, loop)
         status, headers, answer = await loop.run_in_executor(self._threads, self._outcome, environ)
         await body.drop()
-        if not body.is_whole:
+        if not body.is_whole or self._is_ending:
             headers.append(_CLOSE)
         protocol.response_bytes(status, headers, answer)
 
@@ -228,7 +241,7 @@ class RsgiApplication:
 
     def _answer(self, environ: "WSGIEnvironment", protocol: HttpProtocol) -> None:
         status, headers, body = self._outcome(environ)
-        if REFUSAL in environ:
+        if REFUSAL in environ or self._is_ending:
             headers.append(_CLOSE)
         protocol.response_bytes(status, headers, body)
 
@@ -354,23 +367,3 @@ async def _bounded(protocol: HttpProtocol, limit: int) -> bytes:
     if empty != 1:
         raise ValidationFailed("body", _INCOMPLETE)
     return bytes(body)
-
-
-def _limit_unread_answers() -> None:
-    """Let the kernel close connections whose client takes nothing of its answer (tcp(7), TCP_USER_TIMEOUT).
-
-    Each of them holds an answer in memory and one of the connections that a worker takes. Accepted connections have
-    the option from the socket that listens, which granian makes itself.
-    """
-    if sys.platform == "linux":
-        for entry in Path("/proc/self/fd").iterdir():
-            with suppress(OSError):  # the descriptor of the listing itself is gone
-                _limit_if_listening(int(entry.name))
-
-
-def _limit_if_listening(descriptor: int) -> None:
-    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-        return
-    with socket.socket(fileno=os.dup(descriptor)) as connection:
-        if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_SECONDS * 1000)
