@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sentryagent_actions.errors import ActionError
-from sentryagent_actions.inputs import OneStepInputs
+from sentryagent_actions.inputs import OneStepInputs, TokenRequest
 from sentryagent_actions.issue_token import NOT_AUTHENTICATED, dry_run, issue
 from sentryagent_actions.refused import PolicyRefusedError
 from sentryagent_actions.register_agent import BOOTSTRAP, register
 from sentryagent_actions.step import Session, Step, report_failure
+
+_SCOPE_TO_FILL_IN = "SCOPE-OF-THE-SERVICE"
+"""Where the step asks for all scopes: the provider refuses it and lists those that the service has."""
 
 
 def run(step: Step) -> int:
@@ -33,20 +36,22 @@ def _perform(session: Session, inputs: OneStepInputs) -> None:
         session.workflow.info(
             "The dry run tries the registration; the agent's own token needs the id that a registration gives."
         )
-        with _one_policy():
+        with _one_policy(inputs.token):
             permission = dry_run(session, BOOTSTRAP)
         session.workflow.set_outputs({"created": "false", "scope": permission.scope})
     else:
-        with _one_policy():
+        with _one_policy(inputs.token):
             agent = register(session, inputs.agent, update=inputs.update)
         issue(session, agent.agent_id, inputs.token)
 
 
 @contextmanager
-def _one_policy() -> Iterator[None]:
+def _one_policy(wanted: TokenRequest) -> Iterator[None]:
     try:
         yield
     except PolicyRefusedError as refusal:
-        # Without it, the admin's policy would let the agent be registered, and the next exchange would fail.
+        # Without these, the admin's policy would let the agent be registered, and the next exchange would fail.
         refusal.suggest(trustRegistered=True)
+        if wanted.resource:
+            refusal.suggest_grant(wanted.resource, wanted.scope.split() or [_SCOPE_TO_FILL_IN])
         raise

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -180,6 +180,14 @@ class PolicyRefusedError(RefusedError):
         policy = self.explanation.suggested_policy
         if policy is not None:
             self._tell(replace(self.explanation, suggested_policy={**policy, **members}))
+
+    def suggest_grant(self, service: str, scopes: Sequence[str]) -> None:
+        """Add a grant to that policy, unless it grants the service already."""
+        policy = self.explanation.suggested_policy or {}
+        written = policy.get("grants")
+        grants = list(written) if isinstance(written, list) else []
+        if not any(isinstance(grant, dict) and grant.get("service") == service for grant in grants):
+            self.suggest(grants=[*grants, {"service": service, "scopes": list(scopes)}])
 
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """Return the claims that mattered and the conditions that they did not meet."""

@@ -31,7 +31,7 @@ from sentryagent_idp.api.client_addresses import ClientAddresses
 from sentryagent_idp.api.use_cases import EXTENSION, UseCases
 from sentryagent_idp.concurrency.group_commit import GroupCommit
 from sentryagent_idp.concurrency.policy_snapshot import SnapshotCache
-from sentryagent_idp.config import Settings
+from sentryagent_idp.config import PREFIX, Settings
 from sentryagent_idp.domain.service import OwnNames
 from sentryagent_idp.github import id_token
 from sentryagent_idp.github.id_token import IssuerKeys
@@ -50,7 +50,7 @@ from sentryagent_idp.use_cases.readiness import ObservableKeys, ReadinessCheck
 from sentryagent_idp.use_cases.rejections import RefusalAudit, RejectionCounter
 from sentryagent_idp.use_cases.sealing import AuditChain
 from sentryagent_idp.use_cases.secret_hashing import SecretHashing
-from sentryagent_idp.use_cases.services import ServiceAdmin
+from sentryagent_idp.use_cases.services import ServiceAdmin, taken_name
 from sentryagent_idp.use_cases.simulation import Simulation
 from sentryagent_idp.use_cases.tokens import TokenService
 from sentryagent_idp.use_cases.trust_policies import PolicyAdmin
@@ -149,6 +149,25 @@ def token_service(
 def _own_names(settings: Settings) -> OwnNames:
     audiences = (settings.token_audience, settings.oidc_audience)
     return OwnNames(settings.public_url, (*audiences, *settings.github_issuers))
+
+
+def service_conflict(settings: Settings, store: Store) -> str | None:
+    """The setting that takes the name of an existing service, with the remedy; or `None`. Raises `DatabaseUnavailable`."""
+    url = settings.public_url
+    by_setting = {
+        "PUBLIC_URL": OwnNames(url, ()),
+        "TOKEN_AUDIENCE": OwnNames(url, (settings.token_audience,)),
+        "OIDC_AUDIENCE": OwnNames(url, (settings.oidc_audience,)),
+        "GITHUB_ISSUER": OwnNames(url, settings.github_issuers),
+    }
+    found = taken_name(store, by_setting)
+    if found is None:
+        return None
+    setting, identifier = found
+    return (
+        f"{PREFIX}{setting}: it would give the name of the service {identifier} to the provider itself; "
+        "choose another value, or delete the service under the previous one"
+    )
 
 
 def _leave_out(error: UnreadableKey) -> None:

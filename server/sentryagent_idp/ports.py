@@ -39,6 +39,9 @@ class Policies(Protocol):
     def for_repository(self, issuer: str, repository_key: str) -> Sequence[TrustPolicy]:
         """All policies of a repository under one issuer, whatever their agent, oldest first; not locked."""
 
+    def names_of(self, issuer: str, repository_id: str) -> Sequence[str]:
+        """Names of repositories in the policies that are pinned to this id: at most three, each once."""
+
     def fingerprints(self, repository_keys: Collection[str]) -> Mapping[tuple[str, str], Hashable]:
         """A value for each of these repositories, by issuer and repository, that has policies; nothing is locked.
 
@@ -101,6 +104,9 @@ class Services(Protocol):
 
         Several transactions may have that at the same time. One that also locks policies must ask for this first.
         """
+
+    def identifiers(self) -> Sequence[str]:
+        """The identifiers of all services."""
 
     def max_ttls(self, identifiers: Collection[str]) -> Mapping[str, int | None]:
         """The `max_ttl` of those of the services that exist, in seconds; never locked."""
@@ -171,8 +177,14 @@ class AdminClients(Protocol):
     def all(self) -> Sequence[AdminClient]:
         """All clients, revoked ones too, oldest first."""
 
-    def bound_to(self, service: str) -> int:
-        """How many clients of the service, by its identifier, are not revoked."""
+    def bound_to(self, service: str, now: datetime) -> int:
+        """How many clients of the service, by its identifier, are active at `now`."""
+
+    def named(self, name: str, now: datetime) -> int:
+        """How many clients with this name are active at `now`."""
+
+    def mark_used(self, client_id: str, now: datetime) -> None:
+        """Record the use, unless another one was recorded within the last minute."""
 
     def add(self, client: AdminClient) -> None:
         """Store a new client."""

@@ -15,7 +15,7 @@ from granian.http import HTTP1Settings
 from granian.server import Server
 
 from sentryagent_idp.api.use_cases import EXTENSION
-from sentryagent_idp.app import Dependencies, create_app, utc_now
+from sentryagent_idp.app import Dependencies, create_app, service_conflict, utc_now
 from sentryagent_idp.concurrency.loop import RsgiApplication
 from sentryagent_idp.concurrency.request_greenlet import off_loop
 from sentryagent_idp.config import Settings, unknown_variables
@@ -44,6 +44,7 @@ log = structlog.get_logger()
 _THREADS = 16
 """For the requests that are not answered on the loop, and for what makes one that is wait."""
 _ON_LOOP = (("POST", "/api/v1/oidc/token"), ("GET", "/health"))
+_LARGE = (("POST", "/api/v1/oidc/trust-policies/simulate"),)
 _CONNECTIONS = 4096
 """Connections that one worker holds at a time; further ones wait in the kernel's queue."""
 _OTHER_FILES = 256
@@ -127,10 +128,16 @@ def _connections() -> int:
 
 
 def prepare(settings: Settings) -> None:
-    """Bring the schema up to date, and see to a signing key and the facts that the command line shares."""
+    """Bring the schema up to date, and see to a signing key and the facts that the command line shares.
+
+    Raises `ConfigurationError` if a setting has taken the name of a service.
+    """
     schema.migrate(settings.database_url)
     _warn_of_other_readers(settings.database_url)
     with Database(settings.database_url) as store:
+        conflict = service_conflict(settings, store)
+        if conflict:
+            raise ConfigurationError(conflict)
         ensure_signing_key(store, settings.signing_alg, settings.passphrases, utc_now)
         _warn_of_other_issuers(store, settings.github_issuers)
         published_settings.save(store, public_url=settings.public_url, token_audience=settings.token_audience)
@@ -206,7 +213,7 @@ def load(settings: Settings) -> RsgiApplication:
     app = create_app(settings, dependencies)
     check = app.extensions[EXTENSION].readiness
     periodic.start([partial(_note_state, dependencies, check)], wait, every=_STATE_SECONDS, at_once=True)
-    return RsgiApplication(app, _THREADS, _ON_LOOP)
+    return RsgiApplication(app, _THREADS, _ON_LOOP, _LARGE)
 
 
 def _tracer(settings: Settings) -> "Tracer | None":

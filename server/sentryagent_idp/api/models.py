@@ -73,6 +73,9 @@ class GrantBody(Body):
         return names
 
 
+MAX_RUNS = 100
+"""In one simulation."""
+
 _LITERAL: Any = Literal
 
 
@@ -239,13 +242,28 @@ class Claims(_ConditionClaims):  # type: ignore[misc]  # made of the conditions'
     """The claims of a run that might be, by GitHub's names; what is not decided on may be there and is ignored."""
 
 
+def _without_nulls(run: Any) -> Any:
+    return {name: it for name, it in run.items() if it is not None} if isinstance(run, dict) else run
+
+
+class SimulatedRun(Body):
+    """One run of a simulation, by its claims."""
+
+    claims: Claims
+    agent_id: Uuid | None = None
+    resource: ResourceText | None = None
+
+
 class SimulationBody(Body):
-    """`POST /oidc/trust-policies/simulate`: either claims or a token."""
+    """`POST /oidc/trust-policies/simulate`: claims, a token, or several runs."""
 
     claims: Claims | None = None
     token: str | None = Field(None, repr=False)
     agent_id: Uuid | None = None
     resource: ResourceText | None = None
+    runs: list[Annotated[SimulatedRun, BeforeValidator(_without_nulls)]] | None = Field(
+        None, min_length=1, max_length=MAX_RUNS
+    )
 
 
 class ExchangeForm(BaseModel):

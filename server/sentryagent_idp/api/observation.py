@@ -18,6 +18,7 @@ log = structlog.get_logger()
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PROBES = frozenset({"/health", "/ready", "/metrics"})
 """Routes that machines ask every few seconds."""
+_RUN_CLAIMS = {"repository": "repository", "repositoryId": "repository_id", "runId": "run_id"}
 
 
 def register(app: Flask) -> None:
@@ -74,11 +75,20 @@ def _count(method: str, route: str | None, status: int, seconds: float) -> None:
         metrics.agent_registered(outcome)
 
 
+def _run(refusal: ServiceError) -> dict[str, object]:
+    """Whose run was refused, if the token's signature was verified.
+
+    Of any other token the log says nothing: a stranger could write every repository's name into it.
+    """
+    claims = refusal.claims if isinstance(refusal, InvalidOidcToken) else None
+    return {name: claims[claim] for name, claim in _RUN_CLAIMS.items() if claim in claims} if claims else {}
+
+
 def _log(method: str, route: str | None, status: int, seconds: float, address: str | None) -> None:
     """One line; the route's template instead of the path, in which a client may have written a secret."""
     refusal: ServiceError | None = g.get("refusal")
     level = logging.DEBUG if route in _PROBES else logging.INFO
-    why = {"code": refusal.code, "reason": refusal.message} if refusal else {}
+    why = {"code": refusal.code, "reason": refusal.message, **_run(refusal)} if refusal else {}
     log.log(
         logging.ERROR if status >= 500 else level,
         "refused" if refusal else "answered",

@@ -34,11 +34,15 @@ _SECURITY = {
 _HEADERS: Mapping[str, str] = {
     "X-Request-Id": "The id under which log and audit have this request.",
     "Location": "Where the new resource is.",
-    "ETag": "The version of the policy, for If-Match.",
+    "ETag": "The version of the resource, for If-Match and If-None-Match.",
     "Retry-After": "Seconds after which another try makes sense.",
     "WWW-Authenticate": "What to authenticate with (RFC 6750, RFC 7617).",
 }
 
+_NOT_MODIFIED = {
+    "description": "Not modified: the version is one that If-None-Match has.",
+    "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", "ETag")},
+}
 _REFUSAL_HEADER = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 
 Json = dict[str, Any]
@@ -156,6 +160,7 @@ def _responses(about: Description, refused: set[Refusal]) -> Json:
     return {
         **{str(status): _refusal(status, shapes) for status, shapes in sorted(words.items())},
         **{str(status): _response(about) for status in about.statuses},
+        **({"304": _NOT_MODIFIED} if "If-None-Match" in about.headers else {}),
     }
 
 
@@ -170,11 +175,11 @@ def _response(about: Description) -> Json:
 
 
 def _refusal(status: int, shapes: Mapping[type, set[str]]) -> Json:
-    """The response of one status: in each shape, the words that a program may find in it."""
-    schemas = []
-    for shape, words in sorted(shapes.items(), key=lambda shape: shape[0].__name__, reverse=True):
-        field = "code" if shape is Problem else "error"
-        schemas.append({"allOf": [_reference(shape), {"properties": {field: {"enum": sorted(words)}}}]})
+    """The response of one status; the words that a program may find in it stand in the description.
+
+    In a schema of its own for each response, they would give a generated client hundreds of classes.
+    """
+    schemas = [_reference(shape) for shape in sorted(shapes, key=lambda shape: shape.__name__, reverse=True)]
     return {
         "description": f"Refused: {', '.join(sorted(set().union(*shapes.values())))}.",
         "headers": _headers(*([_REFUSAL_HEADER[status]] if status in _REFUSAL_HEADER else [])),

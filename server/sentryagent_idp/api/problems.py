@@ -13,7 +13,7 @@ from sentryagent_idp.api import API, observation
 from sentryagent_idp.api.requests import FORM, context
 from sentryagent_idp.api.responses import OauthError, Problem
 from sentryagent_idp.api.use_cases import use_cases
-from sentryagent_idp.concurrency.loop import TOO_LARGE
+from sentryagent_idp.concurrency.loop import MAX_BODY_BYTES, too_large
 
 log = structlog.get_logger()
 
@@ -100,7 +100,7 @@ def _translated(error: HTTPException) -> errors.ServiceError:
         case 405:
             return errors.MethodNotAllowed("This path does not take the method; use one that Allow lists.")
         case 413:
-            return errors.PayloadTooLarge(TOO_LARGE)
+            return too_large(MAX_BODY_BYTES)
         case 415:
             return errors.UnsupportedMediaType("Send the body as application/json.")
         case code if code is not None and code < 500:

@@ -16,12 +16,11 @@ from pydantic.alias_generators import to_snake
 from sentryagent_idp.api.description import PAGING, description_of
 from sentryagent_idp.api.fields import UUID_FORM, scope_problem
 from sentryagent_idp.api.use_cases import use_cases
-from sentryagent_idp.concurrency.loop import MAX_BODY_BYTES, TOO_LARGE
+from sentryagent_idp.concurrency.loop import LARGE_BODY_BYTES, MAX_BODY_BYTES, too_large
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.audit import RequestContext
 from sentryagent_idp.domain.text import has_unprintable
 from sentryagent_idp.errors import (
-    PayloadTooLarge,
     ServiceError,
     UnsupportedGrantType,
     UnsupportedMediaType,
@@ -37,7 +36,10 @@ JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
 _ETAG = re.compile(r'"([0-9]{1,10})"', re.ASCII)
-_LIMITS = Limits(members=3000, string_length=MAX_BODY_BYTES)
+_LIMITS = {
+    MAX_BODY_BYTES: Limits(members=3000, string_length=MAX_BODY_BYTES),
+    LARGE_BODY_BYTES: Limits(members=30_000, string_length=MAX_BODY_BYTES),
+}
 _LONGEST_NAME = 64
 
 
@@ -76,16 +78,18 @@ def parse_uuid(text: str, absent: ServiceError) -> UUID:
     return uuid.UUID(text)
 
 
-def read_json(model: type[Model], *, explicit_nulls: Collection[str] = ()) -> tuple[Model, frozenset[str]]:
-    """The JSON body as `model`, and which of `explicit_nulls` were written as `null`.
+def read_json(
+    model: type[Model], *, explicit_nulls: Collection[str] = (), limit: int = MAX_BODY_BYTES
+) -> tuple[Model, frozenset[str]]:
+    """The JSON body, of at most `limit` bytes, as `model`, and which of `explicit_nulls` were written as `null`.
 
     A `null` is otherwise the same as an absent field. Raises `ValidationFailed` naming the field,
-    `UnsupportedMediaType`.
+    `UnsupportedMediaType`, `PayloadTooLarge`.
     """
     if request.mimetype != JSON:
         raise UnsupportedMediaType(f"Send the body as {JSON}.")
     _refuse_query()
-    body = _object(_body())
+    body = _object(_body(limit), _LIMITS[limit])
     _refuse_unknown(body, _names(model), "member")
     present = {name: value for name, value in body.items() if value is not None}
     return validate(model, present), frozenset((body.keys() - present.keys()) & set(explicit_nulls))
@@ -110,18 +114,18 @@ def has_body() -> bool:
     return bool(request.mimetype or _body())
 
 
-def _body() -> bytes:
+def _body(limit: int = MAX_BODY_BYTES) -> bytes:
     """The body; raises `PayloadTooLarge`."""
     # The loop has read it whole and within its limit, so werkzeug's own way of reading has nothing left to do.
-    body: bytes = request.environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
-    if len(body) > MAX_BODY_BYTES:
-        raise PayloadTooLarge(TOO_LARGE)
+    body: bytes = request.environ["wsgi.input"].read(limit + 1)
+    if len(body) > limit:
+        raise too_large(limit)
     return body
 
 
-def _object(text: bytes) -> dict[str, Any]:
+def _object(text: bytes, limits: Limits) -> dict[str, Any]:
     try:
-        body = parse(text, _LIMITS)
+        body = parse(text, limits)
     except StrictJsonError as error:
         raise ValidationFailed(_shortened(error.field or "body"), error.reason) from error
     if not isinstance(body, dict):

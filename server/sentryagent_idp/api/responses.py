@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_type_hints
 
-from flask import Response, jsonify
+from flask import Response, jsonify, request
 from flask.json.provider import JSONProvider
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
@@ -20,6 +20,7 @@ from sentryagent_idp.domain.conditions import DECLARED
 from sentryagent_idp.domain.records import IdText, Page, policy_fields
 from sentryagent_idp.domain.trust_policy import TrustPolicy
 from sentryagent_idp.jose import strict_json
+from sentryagent_idp.use_cases.simulation import Simulated
 
 Item = TypeVar("Item")
 
@@ -54,6 +55,12 @@ class OauthError(TypedDict):
 
     error: str
     error_description: str
+
+
+class Simulations(TypedDict):
+    """The decisions on several runs, in their order."""
+
+    data: list[Simulated]
 
 
 class Model(BaseModel):
@@ -96,6 +103,18 @@ def listed(
 ) -> dict[str, Any]:
     """One page of a list."""
     return {"data": [record(item) for item in found.data], "total": found.total, "page": page, "limit": limit}
+
+
+def tagged(record: Mapping[str, Any], version: int, status: int = 200, **headers: str) -> Response:
+    """A resource with its version as `ETag`; 304 without it if `If-None-Match` has that version (RFC 9110, 13.1.2)."""
+    response = jsonify(record)
+    response.status_code = status
+    response.headers.update({"ETag": f'"{version}"', **headers})
+    if request.method == "GET" and request.if_none_match.contains_weak(str(version)):
+        response.status_code = 304
+        response.set_data(b"")
+        del response.headers["Content-Type"], response.headers["Content-Length"]
+    return response
 
 
 def with_token(body: Mapping[str, Any]) -> Response:

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from flask import Blueprint, url_for
+from flask import Blueprint, Response, url_for
 from pydantic import Field
 
 from sentryagent_idp import errors
@@ -11,7 +11,7 @@ from sentryagent_idp.api.description import PAGING, TEXT, Description
 from sentryagent_idp.api.fields import Body, DescriptionText, Identifier, Lifetime, ScopeName, rule
 from sentryagent_idp.api.guards import caller, requires
 from sentryagent_idp.api.requests import context, expected_versions, parse_uuid, read_json, read_query
-from sentryagent_idp.api.responses import Listed, listed
+from sentryagent_idp.api.responses import Listed, listed, tagged
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.records import RegisteredService, service_record
@@ -22,7 +22,6 @@ bp = Blueprint("services", __name__)
 
 _COLLECTION = "/services"
 _ITEM = f"{_COLLECTION}/<service_id>"
-_Tagged = tuple[RegisteredService, int, dict[str, str]]
 
 _EXAMPLE = {
     "identifier": "https://deploy.example.com",
@@ -83,7 +82,7 @@ class Services(Listed[RegisteredService]):
     example=_EXAMPLE,
 )
 @requires(scopes.SERVICES_WRITE)
-def create() -> _Tagged:
+def create() -> Response:
     """Create a service."""
     body, _ = read_json(NewService)
     service = use_cases().services.create(caller(), body.identifier, _draft(body), context())
@@ -100,9 +99,14 @@ def list_services() -> dict[str, Any]:
 
 
 @bp.get(_ITEM)
-@Description((RegisteredService,), response_headers=("ETag",), refusals=(errors.ServiceNotFound,))
+@Description(
+    (RegisteredService,),
+    headers=("If-None-Match",),
+    response_headers=("ETag",),
+    refusals=(errors.ServiceNotFound,),
+)
 @requires(scopes.SERVICES_READ)
-def read(service_id: str) -> _Tagged:
+def read(service_id: str) -> Response:
     """One service."""
     return _tagged(use_cases().services.get(_service_id(service_id)))
 
@@ -117,7 +121,7 @@ def read(service_id: str) -> _Tagged:
     example=_EXAMPLE,
 )
 @requires(scopes.SERVICES_WRITE)
-def replace(service_id: str) -> _Tagged:
+def replace(service_id: str) -> Response:
     """Replace a service whole.
 
     Its identifier never changes, and a scope that a trust policy grants cannot go.
@@ -155,5 +159,5 @@ def _service_id(text: str) -> UUID:
     return parse_uuid(text, errors.ServiceNotFound("There is no service with this id."))
 
 
-def _tagged(service: Service, status: int = 200, **headers: str) -> _Tagged:
-    return service_record(service), status, {"ETag": f'"{service.version}"', **headers}
+def _tagged(service: Service, status: int = 200, **headers: str) -> Response:
+    return tagged(service_record(service), service.version, status, **headers)

@@ -3,13 +3,19 @@
 from typing import Any
 from uuid import UUID
 
-from flask import Blueprint, url_for
+from flask import Blueprint, Response, url_for
 
 from sentryagent_idp import errors
 from sentryagent_idp.api import responses
 from sentryagent_idp.api.description import BOOLEAN, EXAMPLE_AGENT, ID, PAGING, TEXT, TIME, Description
 from sentryagent_idp.api.guards import caller, requires
-from sentryagent_idp.api.models import PolicyBody, SimulationBody, StoredPolicyBody
+from sentryagent_idp.api.models import (
+    Claims,
+    PolicyBody,
+    SimulatedRun,
+    SimulationBody,
+    StoredPolicyBody,
+)
 from sentryagent_idp.api.requests import (
     check_has_agent,
     context,
@@ -20,12 +26,13 @@ from sentryagent_idp.api.requests import (
 )
 from sentryagent_idp.api.responses import listed
 from sentryagent_idp.api.use_cases import use_cases
+from sentryagent_idp.concurrency.loop import LARGE_BODY_BYTES
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.conditions import DECLARED, Conditions
 from sentryagent_idp.domain.records import policy_record
 from sentryagent_idp.domain.service import ServiceGrant
 from sentryagent_idp.domain.trust_policy import PolicyFilter, TrustPolicy
-from sentryagent_idp.use_cases.simulation import Simulated
+from sentryagent_idp.use_cases.simulation import HypotheticalRun, Simulated
 from sentryagent_idp.use_cases.trust_policies import PolicyDraft
 
 bp = Blueprint("trust_policies", __name__)
@@ -33,7 +40,6 @@ bp = Blueprint("trust_policies", __name__)
 _COLLECTION = "/oidc/trust-policies"
 _ITEM = f"{_COLLECTION}/<policy_id>"
 _EXPLICIT_NULLS = ("repositoryId", "repositoryOwnerId", "derivedFrom")
-_Tagged = tuple[dict[str, Any], int, dict[str, str]]
 
 _NO_AGENT = (errors.AgentNotFound, errors.AgentDecommissioned)
 _POLICY_EXAMPLE = {
@@ -62,7 +68,7 @@ _CLAIMS_EXAMPLE = {
     example=_POLICY_EXAMPLE,
 )
 @requires(scopes.POLICIES_WRITE)
-def create() -> _Tagged:
+def create() -> Response:
     """Create a policy.
 
     Without `agentId` it is a bootstrap policy, which gives `agents:write`: writing one needs that scope too.
@@ -74,22 +80,40 @@ def create() -> _Tagged:
 
 @bp.post(f"{_COLLECTION}/simulate")
 @Description(
-    (Simulated,),
+    (Simulated, responses.Simulations),
     body=SimulationBody,
     refusals=(errors.IssuerUnavailable,),
     example={"claims": _CLAIMS_EXAMPLE, "agentId": EXAMPLE_AGENT},
 )
 @requires(scopes.POLICIES_READ)
-def simulate() -> Simulated:
-    """What the exchange would decide, with nothing burnt or issued."""
-    body, _ = read_json(SimulationBody)
-    if (body.claims is None) == (body.token is None):
-        raise errors.ValidationFailed("claims", "send either claims or a token")
+def simulate() -> Simulated | responses.Simulations:
+    """What the exchange would decide, with nothing burnt or issued.
+
+    For `runs`, at most 100, `data` has the decision on each, in their order. A body may have 1 MiB.
+    """
+    body, _ = read_json(SimulationBody, limit=LARGE_BODY_BYTES)
+    if [body.claims, body.token, body.runs].count(None) != 2:
+        raise errors.ValidationFailed("claims", "send either claims, a token or runs")
+    if body.runs is not None:
+        return {"data": _simulate_all(body, body.runs)}
     check_has_agent(body.resource, body.agent_id)
-    simulation, wanted = use_cases().simulation, (body.agent_id, body.resource)
     if body.claims is not None:
-        return simulation.of_claims(body.claims.model_dump(exclude_none=True), *wanted)
-    return simulation.of_token(body.token or "", *wanted)
+        return use_cases().simulation.of_runs([_run(body, body.claims)])[0]
+    return use_cases().simulation.of_token(body.token or "", body.agent_id, body.resource)
+
+
+def _simulate_all(body: SimulationBody, runs: list[SimulatedRun]) -> list[Simulated]:
+    """The decision on each run; raises `ValidationFailed` naming the run."""
+    for name, value in (("agentId", body.agent_id), ("resource", body.resource)):
+        if value is not None:
+            raise errors.ValidationFailed(name, "write it in each of the runs")
+    for index, run in enumerate(runs):
+        check_has_agent(run.resource, run.agent_id, field=f"runs.{index}.agentId")
+    return use_cases().simulation.of_runs([_run(run, run.claims) for run in runs])
+
+
+def _run(body: SimulationBody | SimulatedRun, claims: Claims) -> HypotheticalRun:
+    return HypotheticalRun(claims.model_dump(exclude_none=True), body.agent_id, body.resource)
 
 
 @bp.get(_COLLECTION)
@@ -117,9 +141,14 @@ def list_policies() -> dict[str, Any]:
 
 
 @bp.get(_ITEM)
-@Description((responses.Policy,), response_headers=("ETag",), refusals=(errors.TrustPolicyNotFound,))
+@Description(
+    (responses.Policy,),
+    headers=("If-None-Match",),
+    response_headers=("ETag",),
+    refusals=(errors.TrustPolicyNotFound,),
+)
 @requires(scopes.POLICIES_READ)
-def read(policy_id: str) -> _Tagged:
+def read(policy_id: str) -> Response:
     """One policy."""
     return _tagged(use_cases().policies.get(_policy_id(policy_id)))
 
@@ -140,7 +169,7 @@ def read(policy_id: str) -> _Tagged:
     example=_POLICY_EXAMPLE,
 )
 @requires(scopes.POLICIES_WRITE)
-def replace(policy_id: str) -> _Tagged:
+def replace(policy_id: str) -> Response:
     """Replace a policy whole.
 
     A derived policy is changed through its origin; `derivedFrom: null` detaches it. Rights as for a new policy.
@@ -190,5 +219,5 @@ def _policy_id(text: str) -> UUID:
     return parse_uuid(text, errors.TrustPolicyNotFound("There is no trust policy with this id."))
 
 
-def _tagged(policy: TrustPolicy, status: int = 200, **headers: str) -> _Tagged:
-    return policy_record(policy), status, {"ETag": f'"{policy.version}"', **headers}
+def _tagged(policy: TrustPolicy, status: int = 200, **headers: str) -> Response:
+    return responses.tagged(policy_record(policy), policy.version, status, **headers)

@@ -5,9 +5,9 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import click
@@ -38,7 +38,12 @@ from sentryagent_idp.use_cases.signing_keys import KeyAdmin, is_encrypted
 _FOLLOW_SECONDS = 1
 _NOW = partial(datetime.now, UTC)
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_MOST_DAYS = 3650
+_LONGEST_OVERLAP_SECONDS = 7 * 24 * 3600
+"""For a rotation everywhere; a secret that leaked must not stay good for longer."""
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_days_option = partial(click.option, type=click.IntRange(1, _MOST_DAYS), metavar="DAYS")
 
 
 @click.group()
@@ -47,24 +52,42 @@ def keys() -> None:
 
 
 @keys.command("list")
+@_json_option
 @database_option
-def list_keys(database_url: str | None) -> None:
+def list_keys(as_json: bool, database_url: str | None) -> None:
     """Show the keys, oldest first; never a private part."""
     with _key_admin(database_url) as admin:
         stored = admin.all()
-    rows = [
-        (key.kid, key.alg, key.status.value, _seconds(key.created_at), _seconds(key.retired_at))
-        for key in stored
-    ]
-    click.echo(table(("kid", "alg", "status", "created", "retired"), rows))
+    _show_list(
+        [
+            {
+                "kid": key.kid,
+                "alg": key.alg,
+                "status": key.status.value,
+                "createdAt": _seconds(key.created_at),
+                "retiredAt": _seconds(key.retired_at),
+            }
+            for key in stored
+        ],
+        ("kid", "alg", "status", "created", "retired"),
+        as_json=as_json,
+    )
 
 
 @keys.command("rotate")
+@_days_option("--if-older", "days", help="Only if the last rotation was at least so many days ago.")
 @database_option
-def rotate_keys(database_url: str | None) -> None:
+def rotate_keys(days: int | None, database_url: str | None) -> None:
     """Let the next key sign; the active one retires, and a new next one is published."""
     with _key_admin(database_url) as admin:
-        _show_signing_key(admin, admin.rotate(ADMIN_CLI, command_context()))
+        if days is None:
+            _show_signing_key(admin, admin.rotate(ADMIN_CLI, command_context()))
+            return
+        signing = admin.rotate_if_older(ADMIN_CLI, timedelta(days=days), command_context())
+        if signing is None:
+            click.echo(f"nothing to do: the newest key is less than {days} days old")
+        else:
+            _show_signing_key(admin, signing)
 
 
 @keys.command("revoke", context_settings={"ignore_unknown_options": True})  # a kid may begin with a hyphen
@@ -98,10 +121,16 @@ def clients() -> None:
 @click.argument("name")
 @scope_option
 @click.option("--service", metavar="IDENTIFIER", help="A client that introspects the tokens of this service.")
+@_days_option("--expires", "days", help="Let the client and its tokens end after so many days.")
 @_json_option
 @database_option
 def create_client(
-    name: str, scope: str | None, service: str | None, as_json: bool, database_url: str | None
+    name: str,
+    scope: str | None,
+    service: str | None,
+    days: int | None,
+    as_json: bool,
+    database_url: str | None,
 ) -> None:
     """Make an admin client, or with --service the client of a service; its secret is shown this once."""
     problem = name_problem(name)
@@ -109,42 +138,60 @@ def create_client(
         fail(f"NAME: {problem}")
     if service is not None and scope is not None:
         fail("--service: leave out --scope; the client of a service has no scopes, it introspects tokens")
+    lifetime = None if days is None else timedelta(days=days)
     with _client_admin(database_url) as admin:
         if service is None:
-            made = admin.create(ADMIN_CLI, name, admin_scopes(scope), command_context())
+            made = admin.create(ADMIN_CLI, name, admin_scopes(scope), command_context(), lifetime)
         else:
-            made = admin.create_for_service(ADMIN_CLI, name, service, command_context())
+            made = admin.create_for_service(ADMIN_CLI, name, service, command_context(), lifetime)
         _show_secret(*made, as_json=as_json)
+        if admin.is_named_twice(made[0]):
+            remark(f"another active client has the name {name}, too; the lists and the audit show both ids")
 
 
 @clients.command("list")
+@_json_option
 @database_option
-def list_clients(database_url: str | None) -> None:
-    """Show the clients, oldest first, revoked ones too; never a secret."""
+def list_clients(as_json: bool, database_url: str | None) -> None:
+    """Show the clients, oldest first, ended ones too; never a secret."""
     with _client_admin(database_url) as admin:
         stored = admin.all()
-    rows = [
-        (
-            client.client_id,
-            client.name,
-            "active" if client.is_live else "revoked",
-            _seconds(client.created_at),
-            client.service or "-",
-            render(client.scopes) or "-",
-        )
-        for client in stored
-    ]
-    click.echo(table(("client_id", "name", "status", "created", "service", "scope"), rows))
+    _show_list(
+        [_client_record(client, _NOW()) for client in stored],
+        ("client_id", "name", "status", "created", "last used", "expires", "old secret", "service", "scope"),
+        as_json=as_json,
+    )
+
+
+def _client_record(client: AdminClient, now: datetime) -> dict[str, str | None]:
+    return {
+        "client_id": client.client_id,
+        "name": client.name,
+        "status": client.status(now).value,
+        "createdAt": _seconds(client.created_at),
+        "lastUsedAt": _seconds(client.last_used_at),
+        "expiresAt": _seconds(client.expires_at),
+        "oldSecretUntil": _seconds(client.old_secret_until) if len(client.secret_hashes(now)) > 1 else None,
+        "service": client.service,
+        "scope": render(client.scopes) or None,
+    }
 
 
 @clients.command("rotate")
 @click.argument("client_id")
+@click.option(
+    "--keep-old",
+    type=click.IntRange(1, _LONGEST_OVERLAP_SECONDS),
+    metavar="SECONDS",
+    help="Let the old secret stay good for so long; at most 7 days.",
+)
 @_json_option
 @database_option
-def rotate_client(client_id: str, as_json: bool, database_url: str | None) -> None:
-    """Give a client a new secret, shown this once; the old one ends at once."""
+def rotate_client(client_id: str, keep_old: int | None, as_json: bool, database_url: str | None) -> None:
+    """Give a client a new secret, shown this once; the old one ends at once, or after --keep-old."""
+    kept = None if keep_old is None else timedelta(seconds=keep_old)
     with _client_admin(database_url) as admin:
-        _show_secret(*admin.rotate(ADMIN_CLI, client_id, command_context()), as_json=as_json)
+        _show_secret(*admin.rotate(ADMIN_CLI, client_id, command_context(), kept), as_json=as_json)
 
 
 @clients.command("revoke")
@@ -249,5 +296,11 @@ def _show_secret(client: AdminClient, secret: str, *, as_json: bool) -> None:
     click.echo(json.dumps(credentials) if as_json else lines)
 
 
-def _seconds(time: datetime | None) -> str:
-    return timestamp(time.replace(microsecond=0)) if time else "-"
+def _show_list(records: Sequence[Mapping[str, str | None]], header: Sequence[str], *, as_json: bool) -> None:
+    """Records as a JSON array, or as a table with `-` for what a record lacks."""
+    rows = [[value or "-" for value in record.values()] for record in records]
+    click.echo(json.dumps(records) if as_json else table(header, rows))
+
+
+def _seconds(time: datetime | None) -> str | None:
+    return timestamp(time.replace(microsecond=0)) if time else None

@@ -83,6 +83,7 @@ def _database(settings: Settings) -> Iterator[Check]:
             yield _rights(store.missing_rights())
             yield _encryption(settings, store)
             yield _policies(settings, store)
+            yield _services(settings, store)
     except DatabaseUrlError as error:
         yield Check("fail", "database", str(error))
     except DatabaseUnavailable as error:
@@ -120,6 +121,17 @@ def _policies(settings: Settings, store: Store) -> Check:
         "policies",
         f"they match nothing, because their issuers are not configured: {counts}; add the issuers to "
         "SENTRYAGENT_GITHUB_ISSUER, or run `sentryagent-idp policies move-issuer`",
+    )
+
+
+def _services(settings: Settings, store: Store) -> Check:
+    from sentryagent_idp.app import service_conflict
+
+    conflict = service_conflict(settings, store)
+    return (
+        Check("fail", "services", conflict)
+        if conflict
+        else Check("ok", "services", "none has a name of the provider itself")
     )
 
 

@@ -38,6 +38,8 @@ def _issuer(_context: click.Context, parameter: click.Parameter, text: str) -> s
 @database_option
 def move_issuer(source: str, target: str, database_url: str | None) -> None:
     """Move all policies of an issuer to another one, such as an enterprise's own; with a record of each in the audit."""
+    if not source.isprintable():
+        fail("--from: write it in printable characters, as `sentryagent-idp doctor` shows it")
     if source == target:
         fail("--to: it is the issuer that the policies belong to already")
     with prepared(database_url) as (settings, store):

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MAX_BODY_BYTES = 32 * 1024
-TOO_LARGE = "The body is larger than 32 KiB; send less."
+LARGE_BODY_BYTES = 1024 * 1024
+"""For routes whose guard is asked before the body is read."""
 
 REFUSAL = "sentryagent.refusal"
 """The key in the WSGI environment under which a request that cannot be read has its `ServiceError`."""
@@ -52,6 +54,8 @@ _BODY_SECONDS = 10
 _UNKNOWN = MAX_BODY_BYTES + 1
 """Stands for the length of a body that comes in chunks."""
 _INCOMPLETE = "it ended early; send all of it"
+_CLOSE = ("Connection", "close")
+"""Where something is left of a request: it must not be read as the next one."""
 _MAX_DISCARDED_BYTES = 1024 * 1024
 """How much of a body that is too large is read and dropped: a client that is still sending does not read the answer."""
 _LOOK_SECONDS = 0.2
@@ -101,19 +105,56 @@ class HttpProtocol(Protocol):
         """Answer the request; from any thread."""
 
 
+def too_large(limit: int) -> PayloadTooLarge:
+    """The refusal of a body of more than `limit` bytes."""
+    return PayloadTooLarge(f"The body is larger than {limit // 1024} KiB; send less.")
+
+
+class _LateBody:
+    """A large body, which is read when the application asks for it: behind its guard.
+
+    A thread waits for it, at most as long as any body may take; strangers do not get past the guard. From them it is
+    dropped, since a client that is still sending does not read the answer.
+    """
+
+    def __init__(self, protocol: HttpProtocol, loop: asyncio.AbstractEventLoop) -> None:
+        self._protocol, self._loop = protocol, loop
+        self._is_asked_for = False
+        self.is_whole = False
+
+    def read(self, _size: int = -1) -> bytes:
+        """All of it, for a thread; raises as `_in_time`."""
+        self._is_asked_for = True
+        reading = _in_time(self._protocol, LARGE_BODY_BYTES)
+        body = asyncio.run_coroutine_threadsafe(reading, self._loop).result()
+        self.is_whole = True
+        return body
+
+    async def drop(self) -> None:
+        """Read and forget it, if the application did not ask for it."""
+        if not self._is_asked_for:
+            with suppress(ServiceError):
+                await _in_time(self._protocol, 0)
+
+
 class RsgiApplication:
     """A WSGI application as granian's RSGI calls it.
 
     Requests for `on_loop`, pairs of method and path, are answered on the loop, which they must never make wait; the
-    others by `threads` threads.
+    others by `threads` threads. Those for `large` may have a body of `LARGE_BODY_BYTES`.
     """
 
     def __init__(
-        self, application: "WSGIApplication", threads: int, on_loop: Collection[tuple[str, str]] = ()
+        self,
+        application: "WSGIApplication",
+        threads: int,
+        on_loop: Collection[tuple[str, str]] = (),
+        large: Collection[tuple[str, str]] = (),
     ) -> None:
         self._application = application
         self._threads = ThreadPoolExecutor(threads, "request")
         self._on_loop = frozenset(on_loop)
+        self._large = frozenset(large)
         self._arriving: dict[asyncio.Future[bytes], float] = {}
         self._is_ending = False
 
@@ -139,6 +180,9 @@ class RsgiApplication:
     async def __rsgi__(self, scope: Scope, protocol: HttpProtocol) -> None:
         """Read one request, and return when it is answered."""
         environ = _head(scope)
+        if (scope.method, scope.path) in self._large and _length(scope.headers) > MAX_BODY_BYTES:
+            await self._answer_large(environ, protocol)
+            return
         try:
             body = await self._body(scope.headers, protocol)
         except ServiceError as refusal:
@@ -153,22 +197,26 @@ class RsgiApplication:
         else:
             await loop.run_in_executor(self._threads, self._answer, environ, protocol)
 
-    async def _body(self, headers: Headers, protocol: HttpProtocol) -> bytes:
-        """The whole body.
+    async def _answer_large(self, environ: "WSGIEnvironment", protocol: HttpProtocol) -> None:
+        loop = asyncio.get_running_loop()
+        environ["wsgi.input"] = body = _LateBody(protocol, loop)
+        status, headers, answer = await loop.run_in_executor(self._threads, self._outcome, environ)
+        await body.drop()
+        if not body.is_whole or self._is_ending:
+            headers.append(_CLOSE)
+        protocol.response_bytes(status, headers, answer)
 
-        Raises `PayloadTooLarge`, `RequestTimeout`, and `ValidationFailed` where the client stopped before its end.
-        """
-        if "content-length" not in headers and "transfer-encoding" not in headers:
+    async def _body(self, headers: Headers, protocol: HttpProtocol) -> bytes:
+        """The whole body; raises as `_in_time`."""
+        length = _length(headers)
+        if not length:
             return b""
+        if length > MAX_BODY_BYTES:
+            return await _in_time(protocol, MAX_BODY_BYTES)
         try:
-            if int(headers.get("content-length", _UNKNOWN)) <= MAX_BODY_BYTES:
-                return await self._arrived(protocol())
-            async with asyncio.timeout(_BODY_SECONDS):
-                return await _bounded(protocol)
+            return await self._arrived(protocol())
         except TimeoutError as error:
-            raise RequestTimeout(
-                f"The body did not arrive within {_BODY_SECONDS} s; send it faster."
-            ) from error
+            raise _late() from error
         except ProtocolClosed as error:
             raise ValidationFailed("body", _INCOMPLETE) from error
 
@@ -192,15 +240,17 @@ class RsgiApplication:
             answered.set_result(None)
 
     def _answer(self, environ: "WSGIEnvironment", protocol: HttpProtocol) -> None:
+        status, headers, body = self._outcome(environ)
+        if REFUSAL in environ or self._is_ending:
+            headers.append(_CLOSE)
+        protocol.response_bytes(status, headers, body)
+
+    def _outcome(self, environ: "WSGIEnvironment") -> tuple[int, list[tuple[str, str]], bytes]:
         try:
-            status, headers, body = self._asked(environ)
+            return self._asked(environ)
         except BaseException:  # on the loop it would end other requests, too
             log.exception("request not answered")
-            status, headers, body = 500, [], b""
-        if REFUSAL in environ or self._is_ending:
-            # What is left of a refused request must not be read as the next one.
-            headers.append(("Connection", "close"))
-        protocol.response_bytes(status, headers, body)
+            return 500, [], b""
 
     def _asked(self, environ: "WSGIEnvironment") -> tuple[int, list[tuple[str, str]], bytes]:
         """What the application answers: status, header fields and body."""
@@ -274,8 +324,33 @@ def _refuse_unreadable(headers: Headers, environ: "WSGIEnvironment") -> None:
         environ[REFUSAL] = ValidationFailed("headers", problem)
 
 
-async def _bounded(protocol: HttpProtocol) -> bytes:
-    """A body of unknown or too large a size, read as far as it makes sense; raises as `_body`.
+def _length(headers: Headers) -> int:
+    """How long the body is, more than `MAX_BODY_BYTES` where the head does not say it."""
+    if "content-length" not in headers and "transfer-encoding" not in headers:
+        return 0
+    return int(headers.get("content-length", _UNKNOWN))
+
+
+def _late() -> RequestTimeout:
+    return RequestTimeout(f"The body did not arrive within {_BODY_SECONDS} s; send it faster.")
+
+
+async def _in_time(protocol: HttpProtocol, limit: int) -> bytes:
+    """A body of unknown or too large a size.
+
+    Raises `PayloadTooLarge`, `RequestTimeout`, and `ValidationFailed` where the client stopped before its end.
+    """
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            return await _bounded(protocol, limit)
+    except TimeoutError as error:
+        raise _late() from error
+    except ProtocolClosed as error:
+        raise ValidationFailed("body", _INCOMPLETE) from error
+
+
+async def _bounded(protocol: HttpProtocol, limit: int) -> bytes:
+    """A body, read as far as it makes sense; raises as `_in_time`.
 
     granian ends a body with one empty part, and one that was cut off, or has trailers, with two.
     """
@@ -283,12 +358,12 @@ async def _bounded(protocol: HttpProtocol) -> bytes:
     async for part in protocol:
         received += len(part)
         empty += not part
-        if received <= MAX_BODY_BYTES:
+        if received <= limit:
             body += part
-        elif received > _MAX_DISCARDED_BYTES:
+        elif received > max(limit, _MAX_DISCARDED_BYTES):
             break
-    if received > MAX_BODY_BYTES:
-        raise PayloadTooLarge(TOO_LARGE)
+    if received > limit:
+        raise too_large(limit)
     if empty != 1:
         raise ValidationFailed("body", _INCOMPLETE)
     return bytes(body)

@@ -45,6 +45,9 @@ class PolicySnapshot:
     is_of_default_issuer: bool = True
     """Whether the issuer is the one of policies that name none."""
 
+    other_names: Sequence[str] = ()
+    """Names under which the run's repository has policies; looked for if it has none under its own."""
+
     @property
     def size(self) -> int:
         """How many policies it holds."""
@@ -62,6 +65,7 @@ class PolicySnapshot:
                 decision,
                 is_stranded=bool(self.stranded) and self._is_explained(decision, identity, now, service),
                 is_of_default_issuer=self.is_of_default_issuer,
+                other_names=tuple(self.other_names),
             )
         return decision
 
@@ -93,6 +97,8 @@ def read_snapshot(
     fingerprints = tx.policies.fingerprints([identity.repository_key])
     policies = tx.policies.for_repository(*repository)
     others = (name for name in fingerprints if name[0] not in issuers)
+    # Also where it has policies: from the time of a refusal nobody must learn that.
+    names = tx.policies.names_of(identity.issuer, identity.repository_id)
     return PolicySnapshot(
         *repository,
         agent_id=agent_id,
@@ -102,6 +108,7 @@ def read_snapshot(
         service_ttls=tx.services.max_ttls({grant.service for policy in policies for grant in policy.grants}),
         is_of_default_issuer=identity.issuer == issuers[0],
         stranded=[policy for name in others for policy in tx.policies.for_repository(*name)],
+        other_names=() if policies else names,
     )
 
 

@@ -2,16 +2,26 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 MAX_NAME_LENGTH = 128
+
+
+class ClientStatus(StrEnum):
+    """Whether a client counts."""
+
+    ACTIVE = "active"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)
 class AdminClient:
     """A program that administers the provider, or introspects the tokens of the `service` that it names.
 
-    Its secret is stored as a hash, and a revoked one stays in the list.
+    Its secret is stored as a hash, and a revoked one stays in the list. After a rotation the old secret may stay good
+    until `old_secret_until`. `last_used_at` is when it last authenticated, to the minute.
     """
 
     client_id: str
@@ -21,24 +31,36 @@ class AdminClient:
     created_at: datetime
     revoked_at: datetime | None = None
     service: str | None = None
+    expires_at: datetime | None = None
+    old_secret_hash: str | None = None
+    old_secret_until: datetime | None = None
+    last_used_at: datetime | None = None
 
-    @property
-    def is_live(self) -> bool:
-        """Whether its secret and its tokens count."""
-        return self.revoked_at is None
+    def status(self, now: datetime) -> ClientStatus:
+        """Whether its secrets and its tokens count at `now`, and if not, why."""
+        if self.revoked_at is not None:
+            return ClientStatus.REVOKED
+        is_over = self.expires_at is not None and now >= self.expires_at
+        return ClientStatus.EXPIRED if is_over else ClientStatus.ACTIVE
+
+    def secret_hashes(self, now: datetime) -> tuple[str, ...]:
+        """The hashes of the secrets that are good at `now`: the current one, and after a rotation perhaps the old one."""
+        old, until = self.old_secret_hash, self.old_secret_until
+        return (self.secret_hash, old) if old and until and now < until else (self.secret_hash,)
 
 
 @dataclass(frozen=True, slots=True)
 class AuthenticatedClient:
     """A client that authenticated by its secret: `scopes` are the most that its tokens may have, `agent_id` is an agent's.
 
-    The client of a `service`, known by its identifier, gets no tokens.
+    The client of a `service`, known by its identifier, gets no tokens. No token outlives `expires_at`.
     """
 
     client_id: str
     scopes: tuple[str, ...]
     agent_id: UUID | None = None
     service: str | None = None
+    expires_at: datetime | None = None
 
 
 def name_problem(name: str) -> str | None:

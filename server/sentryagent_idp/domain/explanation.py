@@ -49,16 +49,27 @@ def message(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -
                 f"{_remedied(denied, remedy)}"
             )
         case DenialReason.SERVICE_NOT_PERMITTED:
-            remedy = "ask for one of details.permitted, or have an admin add the service to the `grants` of a policy."
             return (
                 f"No trust policy of {repository} grants the agent {agent_id} this service"
-                f"{_remedied(denied, remedy)}"
+                f"{_remedied(denied, _service_remedy(denied.evaluations))}"
             )
     return f"Trust policy violation: {_violation(denied, identity, agent_id)}"
 
 
 def _remedied(denied: Denied, remedy: str) -> str:
-    return f", but {_STRANDED}" if denied.is_stranded else f"; {remedy}"
+    elsewhere = _elsewhere(denied)
+    return f", but {elsewhere}" if elsewhere else f"; {remedy}"
+
+
+def _elsewhere(denied: Denied) -> str:
+    """Where the policies are that the run should have met, and what to do about it; empty if there are none."""
+    if denied.other_names:
+        names = " and ".join(denied.other_names)
+        return (
+            f"policies of {names} have its repositoryId: the repository was renamed or transferred; have an admin set "
+            "`repository` in them to its new name."
+        )
+    return _STRANDED if denied.is_stranded else ""
 
 
 def _covered_refs(evaluations: Iterable[Evaluation]) -> str:
@@ -69,22 +80,30 @@ def _covered_refs(evaluations: Iterable[Evaluation]) -> str:
     return " or ".join(list(dict.fromkeys(refs))[:MAX_NEAREST])
 
 
+def _service_remedy(evaluations: Iterable[Evaluation]) -> str:
+    """What to ask for instead, in words: the form of RFC 8693 has no details."""
+    live = (it.policy for it in evaluations if not it.failed_names & {"agentId", "enabled", "expiresAt"})
+    services = sorted({grant.service for policy in live for grant in policy.grants})[:MAX_NEAREST]
+    instead = f"ask for {' or '.join(services)}, or " if services else ""
+    return f"{instead}have an admin add the service to the `grants` of a policy."
+
+
 def _violation(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> str:
     if not denied.agent_is_active:
         return f"the agent {agent_id} is unknown or not active; check the agentId, or have an admin reactivate it."
-    if denied.is_stranded:
-        return f"no trust policy of {identity.repository} lets this run in, but {_STRANDED}"
+    elsewhere = _elsewhere(denied)
+    if elsewhere:
+        return f"no trust policy of {identity.repository} lets this run in, but {elsewhere}"
     if not denied.evaluations:
-        advice = ", such as details.suggestedPolicy" if suggested_policy(denied, identity, agent_id) else ""
         return (
-            f"{identity.repository} has no trust policy; have an admin add one for this run{advice}, "
-            "or correct `repository` in the old ones where the repository was renamed."
+            f"{identity.repository} has no trust policy; have an admin add one for this run, or correct `repository` in "
+            "the old ones if the repository was renamed."
         )
     nearest = nearest_first(denied.evaluations, agent_id)[0]
     failed = ", ".join(failure.condition for failure in nearest.failed)
     return (
-        f"no trust policy of {identity.repository} lets this run in; the nearest fails on {failed}, "
-        "and its hints tell what to change."
+        f"no trust policy of {identity.repository} lets this run in; the nearest fails on {failed}: change the run, or "
+        "have an admin change the policy."
     )
 
 

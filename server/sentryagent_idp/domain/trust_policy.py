@@ -158,7 +158,8 @@ class Denied(msgspec.Struct, frozen=True):
     """No policy lets the run in; `agent_is_active` is as it was given to `decide`.
 
     `is_stranded` means that the policies which could let the run in belong to an issuer that is not configured,
-    `is_of_default_issuer` that a policy which names no issuer is one of the run's.
+    `is_of_default_issuer` that a policy which names no issuer is one of the run's. `other_names` are those under which
+    the repository, known by its id, has policies if it has none under its own name.
     """
 
     reason: DenialReason
@@ -166,6 +167,7 @@ class Denied(msgspec.Struct, frozen=True):
     agent_is_active: bool = True
     is_stranded: bool = False
     is_of_default_issuer: bool = True
+    other_names: tuple[str, ...] = ()
 
 
 Decision = Allowed | Denied

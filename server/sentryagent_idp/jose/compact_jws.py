@@ -15,7 +15,9 @@ MAX_TOKEN_LENGTH = 16 * 1024
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
 _KID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _HEADER_LIMITS = strict_json.Limits(depth=8, members=100, string_length=4 * 1024)
-_PAYLOAD_LIMITS = strict_json.Limits(depth=8, members=MAX_TOKEN_LENGTH, string_length=MAX_TOKEN_LENGTH)
+_PAYLOAD_LIMITS = strict_json.Limits(
+    depth=8, members=MAX_TOKEN_LENGTH, string_length=MAX_TOKEN_LENGTH, nul=False
+)
 """The size of the token bounds number and length: an organisation may add any number of custom properties."""
 
 _FORBIDDEN_HEADERS = ("jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc")

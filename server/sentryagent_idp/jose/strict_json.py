@@ -38,12 +38,13 @@ class _Fault:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a text may hold: nesting, object members and array items in all, characters of a string, fractions."""
+    """What a text may hold: nesting, object members and array items in all, characters of a string, fractions, NUL."""
 
     depth: int = 8
     members: int = 100
     string_length: int = 16 * 1024
     floats: bool = False
+    nul: bool = True
 
 
 _Flat = dict[str, str | float | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]]
@@ -96,6 +97,9 @@ def _value(text: bytes | str, limits: Limits) -> Any:
     except json.JSONDecodeError as error:
         raise StrictJsonError(f"it is not JSON: {error.msg} at character {error.pos}") from error
     _check_content(value, limits)
+    # Only an escape makes one, so no other text need be searched.
+    if not limits.nul and "\\u0000" in decoded and _has_nul(value):
+        raise StrictJsonError("it has a NUL character")
     return value
 
 
@@ -186,6 +190,14 @@ def _check_content(value: Any, limits: Limits) -> None:
         for name in item if isinstance(item, dict) else ():
             _check_string(name, limits.string_length, None)
         waiting.extend(children)
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_nul, (*value, *value.values())))
+    return (
+        any(map(_has_nul, value)) if isinstance(value, list) else isinstance(value, str) and "\x00" in value
+    )
 
 
 def _children(field: str | None, item: Any) -> list[tuple[str | None, Any]]:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 
-from sqlalchemy import Column, Index, Table, Text, func, insert, select, update
+from sqlalchemy import Column, ColumnElement, Index, Table, Text, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from sentryagent_idp.domain.client import AdminClient
+from sentryagent_idp.domain.trust_policy import USE_IS_RECORDED_EVERY
 from sentryagent_idp.store.columns import METADATA, Moment, Words
 
 ADMIN_CLIENTS = Table(
@@ -19,10 +21,18 @@ ADMIN_CLIENTS = Table(
     Column("created_at", Moment, nullable=False),
     Column("revoked_at", Moment),
     Column("service", Text),
+    Column("expires_at", Moment),
+    Column("old_secret_hash", Text),
+    Column("old_secret_until", Moment),
+    Column("last_used_at", Moment),
     Index(None, "service"),
 )
 
 _T = ADMIN_CLIENTS.c
+
+
+def _live(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    return _T.revoked_at.is_(None), or_(_T.expires_at.is_(None), _T.expires_at > now)
 
 
 class AdminClientTable:
@@ -41,11 +51,17 @@ class AdminClientTable:
         oldest_first = select(ADMIN_CLIENTS).order_by(_T.created_at, _T.client_id)
         return [AdminClient(**row._asdict()) for row in self._connection.execute(oldest_first)]
 
-    def bound_to(self, service: str) -> int:
-        live = (_T.service == service, _T.revoked_at.is_(None))
-        return self._connection.execute(
-            select(func.count()).select_from(ADMIN_CLIENTS).where(*live)
-        ).scalar_one()
+    def bound_to(self, service: str, now: datetime) -> int:
+        return self._count(_T.service == service, *_live(now))
+
+    def named(self, name: str, now: datetime) -> int:
+        return self._count(_T.name == name, *_live(now))
+
+    def mark_used(self, client_id: str, now: datetime) -> None:
+        is_due = or_(_T.last_used_at.is_(None), _T.last_used_at <= now - USE_IS_RECORDED_EVERY)
+        self._connection.execute(
+            update(ADMIN_CLIENTS).where(_T.client_id == client_id, is_due).values(last_used_at=now)
+        )
 
     def add(self, client: AdminClient) -> None:
         self._connection.execute(insert(ADMIN_CLIENTS), asdict(client))
@@ -54,3 +70,7 @@ class AdminClientTable:
         self._connection.execute(
             update(ADMIN_CLIENTS).where(_T.client_id == client.client_id).values(asdict(client))
         )
+
+    def _count(self, *conditions: ColumnElement[bool]) -> int:
+        counting = select(func.count()).select_from(ADMIN_CLIENTS).where(*conditions)
+        return self._connection.execute(counting).scalar_one()

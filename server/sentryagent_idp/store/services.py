@@ -53,6 +53,9 @@ class ServiceTable:
         rows = self._connection.execute(found.with_for_update(read=True) if self._lock else found)
         return [_service(row) for row in rows]
 
+    def identifiers(self) -> Sequence[str]:
+        return self._connection.scalars(select(_T.identifier).order_by(_T.identifier)).all()
+
     def max_ttls(self, identifiers: Collection[str]) -> Mapping[str, int | None]:
         if not identifiers:
             return {}

@@ -83,6 +83,7 @@ OIDC_TRUST_POLICIES = Table(
     Column("grants", Grants, nullable=False, server_default="[]"),
     UniqueConstraint("conditions_key"),
     Index(None, "repository_key", "issuer"),
+    Index(None, "repository_id", "issuer"),
     Index(None, "agent_id"),
     Index(None, "derived_from"),
     Index(None, "created_at", "id"),
@@ -96,6 +97,9 @@ GRANTED_SERVICES = Table(
     Index(None, "service"),
 )
 """Which policies grant a service: the index of their column `grants`, which decides."""
+
+_MOST_NAMES = 3
+"""A repository that was renamed more often than that has no policy left to correct but the last ones."""
 
 _T = OIDC_TRUST_POLICIES.c
 _G = GRANTED_SERVICES.c
@@ -177,6 +181,10 @@ class PolicyTable:
     def for_repository(self, issuer: str, repository_key: str) -> Sequence[TrustPolicy]:
         rows = self._connection.execute(_OF_REPOSITORY, {"issuer": issuer, "key": repository_key})
         return [_policy(row) for row in rows]
+
+    def names_of(self, issuer: str, repository_id: str) -> Sequence[str]:
+        names = select(_T.repository).where(_T.repository_id == repository_id, _T.issuer == issuer)
+        return self._connection.scalars(names.distinct().order_by(_T.repository).limit(_MOST_NAMES)).all()
 
     def fingerprints(self, repository_keys: Collection[str]) -> Mapping[tuple[str, str], Hashable]:
         found = defaultdict[tuple[str, str], set[Any]](set)

@@ -15,10 +15,13 @@ class DatabaseUrlError(ValueError):
 def parse(url: str) -> URL:
     """The parts of a database URL.
 
-    Raises `DatabaseUrlError` for another engine, and for a SQLite URL without a file or with parameters.
+    Raises `DatabaseUrlError` for another engine, for a SQLite URL without a file or with parameters, and for a server
+    whose name no look-up takes.
     """
     try:
         parts = make_url(url)
+        for host in (parts.host or "").split(","):
+            host.encode("idna")
     except (ArgumentError, ValueError) as error:
         raise DatabaseUrlError(f"The database URL cannot be read; {_FORMS}.") from error
     if parts.drivername not in {"sqlite", "postgresql+psycopg"}:

@@ -1,6 +1,9 @@
 """Who calls our API: by a Bearer token of ours (RFC 6750, RFC 9068), or by a client's id and secret (RFC 6749, 2.3.1)."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 from sentryagent_idp.concurrency.policy_snapshot import agent_is_active
@@ -8,8 +11,9 @@ from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.agent import MAX_LIVE_CREDENTIALS
 from sentryagent_idp.domain.audit import RequestContext
 from sentryagent_idp.domain.caller import ADMIN_PREFIX, SERVICE_PREFIX, Caller
-from sentryagent_idp.domain.client import AuthenticatedClient
-from sentryagent_idp.errors import InvalidClient, Unauthorized
+from sentryagent_idp.domain.client import AuthenticatedClient, ClientStatus
+from sentryagent_idp.domain.trust_policy import is_use_due
+from sentryagent_idp.errors import DatabaseUnavailable, InvalidClient, Unauthorized
 from sentryagent_idp.ports import Clock, Store, Transaction
 from sentryagent_idp.tokens import access_token, client_secret
 from sentryagent_idp.use_cases.key_ring import KeyRing
@@ -22,7 +26,7 @@ AGENT_SCOPES = (scopes.AGENTS_READ,)
 _REMEDIES = {
     "token_revoked": "The token was revoked; get a new one.",
     "agent_not_active": "The token's agent is not active; an admin can lift a suspension.",
-    "client_revoked": "The token's admin client was revoked; use another client.",
+    "client_revoked": "The token's admin client was revoked, or has expired; use another client.",
 }
 
 
@@ -45,7 +49,7 @@ class Authentication:
         try:
             with self.store.read() as tx:
                 caller = self.verify(tx, unverified_token)
-                reason = revocation_reason(tx, caller)
+                reason = revocation_reason(tx, caller, self.clock())
         except Unauthorized:
             self.rejections.note(Unauthorized.code, "token_refused", context.address)
             raise
@@ -85,7 +89,7 @@ class Authentication:
         )
 
 
-def revocation_reason(tx: Transaction, caller: Caller) -> str | None:
+def revocation_reason(tx: Transaction, caller: Caller, now: datetime) -> str | None:
     """Why a genuine token counts no more, in a word of `_REMEDIES`, or `None`."""
     if tx.revoked_tokens.contains(caller.jti):
         return "token_revoked"
@@ -94,7 +98,7 @@ def revocation_reason(tx: Transaction, caller: Caller) -> str | None:
     if caller.admin_client_id is None:
         return None
     client = tx.clients.get(caller.admin_client_id)
-    return None if client and client.is_live else "client_revoked"
+    return None if client and client.status(now) is ClientStatus.ACTIVE else "client_revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,8 @@ class ClientAuthentication:
     clock: Clock
     rejections: RejectionCounter
     hashing: SecretHashing
+    _used: dict[str, datetime] = field(default_factory=dict)
+    """When this process last recorded a use, by client."""
 
     def authenticate(
         self, client_id: str, unverified_secret: str, context: RequestContext
@@ -122,7 +128,19 @@ class ClientAuthentication:
             actor = client.client_id if client else NOBODY
             self.rejections.note(InvalidClient.code, "secret_refused", context.address, actor)
             raise InvalidClient("The client_id or the client_secret is wrong, or the client is not active.")
+        if client.agent_id is None:
+            self._record_use(client.client_id)
         return client
+
+    def _record_use(self, client_id: str) -> None:
+        """Let the list of clients show the use, to the minute."""
+        now = self.clock()
+        if not is_use_due(self._used.get(client_id), now):
+            return
+        self._used[client_id] = now
+        # A service that introspects only reads: a database that cannot be written must not stop it.
+        with suppress(DatabaseUnavailable), self.store.write() as tx:
+            tx.clients.mark_used(client_id, now)
 
     def _look_up(
         self, tx: Transaction, client_id: str, unverified_secret: str
@@ -134,25 +152,28 @@ class ClientAuthentication:
             return None, []
         if prefix:
             found = tx.clients.get(client_id)
-            if found is None or not found.is_live:
+            if found is None or found.status(self.clock()) is not ClientStatus.ACTIVE:
                 return None, []
-            client = AuthenticatedClient(found.client_id, found.scopes, service=found.service)
-            return client, [found.secret_hash]
-        agent, hashes = tx.agents.get(number), self._hashes(tx, number, unverified_secret)
+            client = AuthenticatedClient(
+                found.client_id, found.scopes, service=found.service, expires_at=found.expires_at
+            )
+            return client, _possible(found.secret_hashes(self.clock()), unverified_secret)
+        agent, credentials = tx.agents.get(number), tx.credentials.live(number, self.clock())
         if agent is None or not agent.is_active:
             return None, []
+        hashes = _possible([credential.secret_hash for credential in credentials], unverified_secret)
         return AuthenticatedClient(str(number), AGENT_SCOPES, number), hashes
 
-    def _hashes(self, tx: Transaction, agent_id: UUID, unverified_secret: str) -> list[str]:
-        """The hash of a live credential that the secret can match.
 
-        Hashes that were stored without a digest cannot be told apart, so an agent that still has some costs more than
-        one, and never more than an agent may have now.
-        """
-        live = [credential.secret_hash for credential in tx.credentials.live(agent_id, self.clock())]
-        found = [stored for stored in live if client_secret.is_of(stored, unverified_secret)][:1]
-        undigested = [stored for stored in live if not client_secret.has_digest(stored)]
-        return found or undigested[-MAX_LIVE_CREDENTIALS:]
+def _possible(live: Sequence[str], unverified_secret: str) -> list[str]:
+    """The hash, among those of a client's live secrets, that the secret can match.
+
+    Hashes that were stored without a digest cannot be told apart, so a client that still has some costs more than
+    one, and never more than an agent may have now.
+    """
+    found = [stored for stored in live if client_secret.is_of(stored, unverified_secret)][:1]
+    undigested = [stored for stored in live if not client_secret.has_digest(stored)]
+    return found or undigested[-MAX_LIVE_CREDENTIALS:]
 
 
 def _uuid(text: str) -> UUID | None:

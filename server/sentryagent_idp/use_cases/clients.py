@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.audit import Action, RequestContext
 from sentryagent_idp.domain.caller import ADMIN_PREFIX, SERVICE_PREFIX
-from sentryagent_idp.domain.client import AdminClient
+from sentryagent_idp.domain.client import AdminClient, ClientStatus
+from sentryagent_idp.domain.records import timestamp
 from sentryagent_idp.errors import AdminRefused
 from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 from sentryagent_idp.tokens import client_secret
@@ -23,24 +25,38 @@ class ClientAdmin:
     new_id: NewId
 
     def create(
-        self, actor: str, name: str, granted: tuple[str, ...], context: RequestContext
+        self,
+        actor: str,
+        name: str,
+        granted: tuple[str, ...],
+        context: RequestContext,
+        lifetime: timedelta | None = None,
     ) -> tuple[AdminClient, str]:
-        """A new admin client and its secret, which is never shown again; raises `DatabaseUnavailable`."""
-        client, secret = self._new(ADMIN_PREFIX, name, granted)
+        """A new admin client and its secret, which is never shown again; raises `DatabaseUnavailable`.
+
+        The client and its tokens end after `lifetime`, if there is one.
+        """
+        client, secret = self._new(ADMIN_PREFIX, name, granted, lifetime)
         with self.store.write() as tx:
             self._add(tx, context, actor, client)
         return client, secret
 
     def create_for_service(
-        self, actor: str, name: str, identifier: str, context: RequestContext
+        self,
+        actor: str,
+        name: str,
+        identifier: str,
+        context: RequestContext,
+        lifetime: timedelta | None = None,
     ) -> tuple[AdminClient, str]:
         """A new client that introspects the tokens of a service, and its secret, which is never shown again.
 
-        Raises `AdminRefused` where there is no such service, `DatabaseUnavailable`.
+        It ends after `lifetime`, if there is one. Raises `AdminRefused` where there is no such service,
+        `DatabaseUnavailable`.
         """
-        client, secret = self._new(SERVICE_PREFIX, name, (), service=identifier)
+        client, secret = self._new(SERVICE_PREFIX, name, (), lifetime, service=identifier)
         with self.store.write() as tx:
-            if not tx.services.named([identifier]):
+            if not _is_storable(identifier) or not tx.services.named([identifier]):
                 raise AdminRefused(
                     "--service: there is no service with this identifier; create it first (POST /api/v1/services)"
                 )
@@ -48,16 +64,22 @@ class ClientAdmin:
         return client, secret
 
     def _new(
-        self, prefix: str, name: str, granted: tuple[str, ...], service: str | None = None
+        self,
+        prefix: str,
+        name: str,
+        granted: tuple[str, ...],
+        lifetime: timedelta | None,
+        service: str | None = None,
     ) -> tuple[AdminClient, str]:
-        secret = client_secret.generate()
+        secret, now = client_secret.generate(), self.clock()
         client = AdminClient(
             client_id=f"{prefix}{self.new_id()}",
             name=name,
             scopes=granted,
             secret_hash=client_secret.fingerprint(secret),
-            created_at=self.clock(),
+            created_at=now,
             service=service,
+            expires_at=None if lifetime is None else now + lifetime,
         )
         return client, secret
 
@@ -70,15 +92,29 @@ class ClientAdmin:
         with self.store.read() as tx:
             return tx.clients.all()
 
-    def rotate(self, actor: str, client_id: str, context: RequestContext) -> tuple[AdminClient, str]:
-        """A new secret for the client; the old one is refused from now on.
+    def is_named_twice(self, client: AdminClient) -> bool:
+        """Whether another active client has this one's name; raises `DatabaseUnavailable`."""
+        with self.store.read() as tx:
+            return tx.clients.named(client.name, self.clock()) > 1
 
-        Raises `AdminRefused` where there is no such client or it is revoked, `DatabaseUnavailable`.
+    def rotate(
+        self, actor: str, client_id: str, context: RequestContext, keep_old: timedelta | None = None
+    ) -> tuple[AdminClient, str]:
+        """A new secret for the client; the old one is refused from now on, or after `keep_old`.
+
+        A secret that was kept by an earlier rotation ends in any case: a client never has more than two.
+        Raises `AdminRefused` where there is no such client or it has ended, `DatabaseUnavailable`.
         """
         secret = client_secret.generate()
         secret_hash = client_secret.fingerprint(secret)
         with self.store.write() as tx:
-            rotated = replace(_live(tx, client_id), secret_hash=secret_hash)
+            before = self._live(tx, client_id)
+            rotated = replace(
+                before,
+                secret_hash=secret_hash,
+                old_secret_hash=None if keep_old is None else before.secret_hash,
+                old_secret_until=None if keep_old is None else self.clock() + keep_old,
+            )
             tx.clients.replace(rotated)
             self._audit(tx, context, Action.CLIENT_ROTATED, actor, rotated)
         return rotated, secret
@@ -86,7 +122,7 @@ class ClientAdmin:
     def revoke(self, actor: str, client_id: str, context: RequestContext) -> None:
         """Refuse the client's secret and its tokens from now on, in every process; raises as `rotate`."""
         with self.store.write() as tx:
-            revoked = replace(_live(tx, client_id), revoked_at=self.clock())
+            revoked = replace(self._live(tx, client_id), revoked_at=self.clock())
             tx.clients.replace(revoked)
             self._audit(tx, context, Action.CLIENT_REVOKED, actor, revoked)
 
@@ -97,15 +133,22 @@ class ClientAdmin:
             "clientId": client.client_id,
             "name": client.name,
             **({"service": client.service} if client.service else {"scope": scopes.render(client.scopes)}),
+            **({"expiresAt": timestamp(client.expires_at)} if client.expires_at else {}),
+            **({"oldSecretUntil": timestamp(client.old_secret_until)} if client.old_secret_until else {}),
         }
         self.auditor.success(tx, context, action, actor, details=details)
 
+    def _live(self, tx: Transaction, client_id: str) -> AdminClient:
+        kind = "client of a service" if client_id.startswith(SERVICE_PREFIX) else "admin client"
+        client = tx.clients.get(client_id) if _is_storable(client_id) else None
+        if client is None:
+            raise AdminRefused(f"There is no {kind} {client_id}; `sentryagent-idp clients list` shows them.")
+        status = client.status(self.clock())
+        if status is not ClientStatus.ACTIVE:
+            raise AdminRefused(f"The {kind} {client_id} is {status}, which is final; create another one.")
+        return client
 
-def _live(tx: Transaction, client_id: str) -> AdminClient:
-    kind = "client of a service" if client_id.startswith(SERVICE_PREFIX) else "admin client"
-    client = tx.clients.get(client_id) if client_id.isascii() else None
-    if client is None:
-        raise AdminRefused(f"There is no {kind} {client_id}; `sentryagent-idp clients list` shows them.")
-    if not client.is_live:
-        raise AdminRefused(f"The {kind} {client_id} is revoked, which is final; create another one.")
-    return client
+
+def _is_storable(name: str) -> bool:
+    """Whether a database can be asked for it: a byte of an argument that is not UTF-8 is no character."""
+    return name.isascii() and name.isprintable()

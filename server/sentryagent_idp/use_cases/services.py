@@ -1,7 +1,7 @@
 """Services as their admins see them: created, read, replaced whole, deleted."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -130,7 +130,7 @@ class ServiceAdmin:
             service = _existing(tx, service_id, expected_versions)
             policies, clients = (
                 tx.policies.granting(service.identifier),
-                tx.clients.bound_to(service.identifier),
+                tx.clients.bound_to(service.identifier, self.clock()),
             )
             if policies or clients:
                 raise _in_use("the service", policies, clients)
@@ -138,6 +138,18 @@ class ServiceAdmin:
             self.auditor.change(
                 tx, context, Action.SERVICE_DELETED, caller, service, before=service_record(service)
             )
+
+
+def taken_name(store: Store, own_names: Mapping[str, OwnNames]) -> tuple[str, str] | None:
+    """The first setting, and the service whose identifier it has given to the provider itself; or `None`.
+
+    Such a service would take the provider's own tokens for its own. Its identifier was free when it was created.
+    Raises `DatabaseUnavailable`.
+    """
+    with store.read() as tx:
+        identifiers = tx.services.identifiers()
+    pairs = ((setting, identifier) for setting in own_names for identifier in identifiers)
+    return next(((name, it) for name, it in pairs if own_names[name].problem(it)), None)
 
 
 def _beginning(tx: Transaction, identifier: str, now: datetime) -> datetime:

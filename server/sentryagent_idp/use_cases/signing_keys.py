@@ -44,10 +44,17 @@ class KeyAdmin:
         Raises `AdminRefused` where no key signs yet, `UnreadableKey`, `DatabaseUnavailable`.
         """
         with self.store.write() as tx:
-            active = self._active(tx)
-            _check(tx.signing_keys.all(), self.passphrases)
-            tx.signing_keys.set_status(active.kid, KeyStatus.RETIRED, retired_at=self.clock())
-            return self._succeed(tx, active.alg, context, Action.KEY_ROTATED, actor, active)
+            return self._rotate(tx, self._active(tx), actor, context)
+
+    def rotate_if_older(self, actor: str, age: timedelta, context: RequestContext) -> StoredKey | None:
+        """As `rotate`, if the newest key was made at least `age` ago; `None` if not.
+
+        Each rotation makes a key, so that is how long ago the last one was.
+        """
+        with self.store.write() as tx:
+            active = self._active(tx)  # of timers on several machines, all but the first find a new key
+            newest = max(key.created_at for key in tx.signing_keys.all())
+            return self._rotate(tx, active, actor, context) if self.clock() - newest >= age else None
 
     def revoke(self, actor: str, kid: str, context: RequestContext) -> StoredKey:
         """Forget a key: what it signed is refused by the next request in every process; returns what signs now.
@@ -90,6 +97,11 @@ class KeyAdmin:
         """For how many seconds more a verifier may hold a JWKS that lacks the key (federation-security B30)."""
         published = int((self.clock() - key.created_at).total_seconds())
         return max(0, signing_key.JWKS_MAX_AGE_SECONDS - published)
+
+    def _rotate(self, tx: Transaction, active: StoredKey, actor: str, context: RequestContext) -> StoredKey:
+        _check(tx.signing_keys.all(), self.passphrases)
+        tx.signing_keys.set_status(active.kid, KeyStatus.RETIRED, retired_at=self.clock())
+        return self._succeed(tx, active.alg, context, Action.KEY_ROTATED, actor, active)
 
     def _active(self, tx: Transaction) -> StoredKey:
         tx.signing_keys.lock()

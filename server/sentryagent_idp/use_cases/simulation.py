@@ -1,6 +1,6 @@
 """What the exchange would say: the same rules, with nothing burnt, pinned, issued or counted."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -8,7 +8,7 @@ from uuid import UUID
 from typing_extensions import TypedDict
 
 from sentryagent_idp import errors
-from sentryagent_idp.concurrency.policy_snapshot import read_snapshot
+from sentryagent_idp.concurrency.policy_snapshot import PolicySnapshot, read_snapshot
 from sentryagent_idp.domain import explanation, scopes
 from sentryagent_idp.domain.identity import WorkflowIdentity
 from sentryagent_idp.domain.records import IdText, TracedPolicy
@@ -24,6 +24,9 @@ _CODES = {
     DenialReason.REF_TYPE_MISSING: errors.InvalidOidcToken.code,
 }
 
+_MOST_COMPARED = 10_000
+"""Runs times policies in one request: each comparison takes a tenth of a millisecond, and its trace 100 bytes."""
+
 
 class Simulated(TypedDict):
     """What the exchange would decide."""
@@ -37,6 +40,15 @@ class Simulated(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
+class HypotheticalRun:
+    """A run that might be, by GitHub's claims, and what it asks for; `service` is the identifier of one."""
+
+    claims: Mapping[str, Any]
+    agent_id: UUID | None = None
+    service: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Simulation:
     """Decides on hypothetical claims, or on a token of GitHub's, for those who write policies."""
 
@@ -45,18 +57,37 @@ class Simulation:
     clock: Clock
     github_issuers: tuple[str, ...]
 
-    def of_claims(
-        self, claims: Mapping[str, Any], agent_id: UUID | None, service: str | None = None
-    ) -> Simulated:
-        """The decision on a run that might be; the claims are nobody's word and open no door here.
+    def of_runs(self, runs: Sequence[HypotheticalRun]) -> list[Simulated]:
+        """The decisions on runs that might be, each as if it were alone; the claims are nobody's word and open no door.
 
-        `iss` chooses among the issuers; without it, or with another one, the run is one of the first.
+        `iss` chooses among the issuers; without it, or with another one, the run is one of the first. What the database
+        says is read once for all runs of a repository. Raises `ValidationFailed` where the runs together meet too many
+        policies.
         """
+        held: dict[Hashable, PolicySnapshot] = {}
+        left, decisions = _MOST_COMPARED, list[Simulated]()
+        with self.store.read() as tx:
+            for index, run in enumerate(runs):
+                identity = self._identity(run.claims)
+                # The names of a repository by its id are part of it.
+                key = (identity.issuer, identity.repository_key, identity.repository_id, run.agent_id)
+                snapshot = held[key] = held.get(key) or self._read(tx, identity, run.agent_id)
+                left -= snapshot.size
+                if left < 0 and index:
+                    raise errors.ValidationFailed(
+                        f"runs.{index}",
+                        "these runs and their repositories' policies are too many; send fewer at once",
+                    )
+                decisions.append(self._decide(snapshot, identity, run.service))
+        return decisions
+
+    def _identity(self, claims: Mapping[str, Any]) -> WorkflowIdentity:
         written = claims.get("iss")
         issuer = written if written in self.github_issuers else self.github_issuers[0]
-        identity = WorkflowIdentity.hypothetical(issuer, claims)
-        with self.store.read() as tx:
-            return self._decide(tx, identity, agent_id, service)
+        return WorkflowIdentity.hypothetical(issuer, claims)
+
+    def _read(self, tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None) -> PolicySnapshot:
+        return read_snapshot(tx, identity, agent_id, self.github_issuers)
 
     def of_token(self, unverified_token: str, agent_id: UUID | None, service: str | None = None) -> Simulated:
         """The decision on a token, which stays good; raises `IssuerUnavailable`."""
@@ -65,14 +96,11 @@ class Simulation:
             identity = WorkflowIdentity.from_claims(claims)
             with self.store.read() as tx:
                 check_unused(tx, identity)
-                return self._decide(tx, identity, agent_id, service)
+                return self._decide(self._read(tx, identity, agent_id), identity, service)
         except errors.InvalidOidcToken as refusal:
             return _refused(refusal.code, refusal.reason, [])
 
-    def _decide(
-        self, tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None, service: str | None
-    ) -> Simulated:
-        snapshot = read_snapshot(tx, identity, agent_id, self.github_issuers)
+    def _decide(self, snapshot: PolicySnapshot, identity: WorkflowIdentity, service: str | None) -> Simulated:
         decision = snapshot.decide(identity, self.clock(), service)
         trace = explanation.trace(decision.evaluations)
         if isinstance(decision, Allowed):
@@ -85,7 +113,7 @@ class Simulation:
             return Simulated(
                 allowed=True, code=None, reason=None, policyId=str(policy.id), scope=scope, trace=trace
             )
-        reason = explanation.message(decision, identity, agent_id)
+        reason = explanation.message(decision, identity, snapshot.agent_id)
         return _refused(_CODES[decision.reason], reason, trace)
 
 

@@ -75,7 +75,11 @@ class TokenService:
         """
         with self.store.read() as tx:
             caller = self._known(tx, unverified_token)
-            if caller is None or not self._is_for(tx, reader, caller) or revocation_reason(tx, caller):
+            if (
+                caller is None
+                or not self._is_for(tx, reader, caller)
+                or revocation_reason(tx, caller, self.clock())
+            ):
                 return {"active": False}
         active: Active = {
             "active": True,
@@ -145,7 +149,14 @@ class TokenService:
         if excess:
             raise ScopeNotPermitted(scopes.render(excess), client.scopes, giver="client")
         granted = AuthenticatedClient(client.client_id, requested, client.agent_id)
-        return self._issue(granted, self.token_ttl, context, grant="client_credentials")
+        return self._issue(granted, self._ttl(client), context, grant="client_credentials")
+
+    def _ttl(self, client: AuthenticatedClient) -> int:
+        """The longest lifetime of the client's tokens: none outlives it, at verifiers that never ask us, either."""
+        if client.expires_at is None:
+            return self.token_ttl
+        left = int((client.expires_at - self.clock()).total_seconds())
+        return min(self.token_ttl, max(1, left))
 
     def issue_to_admin(
         self, subject: str, wanted: tuple[str, ...], ttl: int, context: RequestContext

@@ -95,7 +95,6 @@ RUNS = [
     ("B22 a Cyrillic letter", MAIN, {"repository": "acme/\u0430pi"}, VIOLATION),
     ("B22 a newline", MAIN, {"repository": "acme/api\n"}, VIOLATION),
     ("B22 a blank", MAIN, {"repository": " acme/api"}, VIOLATION),
-    ("B22 a NUL", MAIN, {"repository": "acme/api\0"}, VIOLATION),
     ("B22 a way up", MAIN, {"repository": "evil/../acme/api"}, VIOLATION),
     ("B23 SQL in the repository", MAIN, {"repository": "acme/api' OR '1'='1"}, VIOLATION),
     ("B23 LIKE in the repository", MAIN, {"repository": "acme/%"}, VIOLATION),

@@ -77,6 +77,15 @@ def each_provider(request, tmp_path_factory, github_keys):
         yield opened
 
 
+@pytest.fixture(scope="module")
+def both_providers(still_provider, postgres_cluster, github_keys):
+    """A provider on SQLite and one on PostgreSQL, without limits, for what both must answer alike; what is written stays."""
+    name = f"both_{uuid4().hex}"
+    postgres_cluster.execute(f"CREATE DATABASE {name}")
+    with _provider(prepare(postgres_cluster.url(name)), github_keys) as opened:
+        yield [provider.with_settings(RATE_LIMIT="0") for provider in (still_provider, opened)]
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def any_provider(request):
     """A provider with an empty database, on each engine."""

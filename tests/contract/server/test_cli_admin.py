@@ -2,6 +2,7 @@
 
 import json
 import re
+import sqlite3
 import subprocess
 from datetime import UTC, datetime, timedelta
 
@@ -70,6 +71,34 @@ def test_keys_rotate(run):
     assert re.search(
         r"published so lately that verifiers may not know it for (299|300) s more", second.stderr
     )
+
+
+def test_keys_rotate_if_older(run, database):
+    """A timer may call it each day: it rotates when the last rotation is that many days ago, and else says so."""
+    before = kids(run)
+    early = run("keys", "rotate", "--if-older", "30")
+    assert (early.exit_code, early.stdout) == (0, "nothing to do: the newest key is less than 30 days old\n")
+    assert kids(run) == before
+
+    with sqlite3.connect(database) as connection:
+        connection.execute(
+            "UPDATE signing_keys SET created_at = created_at - ?", (30 * 24 * 3600 * 1_000_000,)
+        )
+    connection.close()
+    due, again = (run("keys", "rotate", "--if-older", "30") for _ in range(2))
+
+    assert (due.exit_code, due.stdout) == (0, f"{before['next']} signs now\n")
+    assert again.stdout == early.stdout
+
+
+def test_keys_list_as_json(run):
+    """Programs read what people see, with `null` for what is not there."""
+    run("keys", "rotate")
+    rows, listed = cells(run("keys", "list").stdout), json.loads(run("keys", "list", "--json").stdout)
+
+    names = {"kid": "kid", "alg": "alg", "status": "status", "createdAt": "created", "retiredAt": "retired"}
+    assert [{names[name]: value or "-" for name, value in it.items()} for it in listed] == rows
+    assert [it["retiredAt"] is None for it in listed] == [it["status"] != "retired" for it in listed]
 
 
 def test_keys_revoke(run):
@@ -153,6 +182,59 @@ def test_no_client_for_such_a_service(run, arguments, reason):
     """One line, and nothing is made."""
     assert_fails(run("clients", "create", "x", *arguments), reason)
     assert cells(run("clients", "list").stdout) == []
+
+
+def test_clients_list_as_json(run):
+    """What a client is, was and when it ends; the secrets are nowhere."""
+    made = json.loads(
+        run("clients", "create", "CI", "--scope", "agents:read", "--expires", "90", "--json").stdout
+    )
+    run("clients", "rotate", made["client_id"], "--keep-old", "3600")
+
+    done = run("clients", "list", "--json")
+
+    (client,) = json.loads(done.stdout)
+    assert re.fullmatch(MOMENT, client["createdAt"])
+    moments = [datetime.fromisoformat(client[it]) for it in ("createdAt", "expiresAt", "oldSecretUntil")]
+    assert moments[1] - moments[0] == timedelta(days=90)
+    assert timedelta(hours=1) <= moments[2] - moments[0] < timedelta(hours=1, minutes=5)
+    assert {name: client[name] for name in client if not name.endswith(("At", "Until"))} == {
+        "client_id": made["client_id"],
+        "name": "CI",
+        "status": "active",
+        "service": None,
+        "scope": "agents:read",
+    }
+    assert client["lastUsedAt"] is None
+    assert "sk_live" not in done.stdout
+    assert "argon2" not in done.stdout
+
+
+def test_a_name_that_is_taken_is_told(run):
+    """The second client is made all the same: earlier versions warned of nothing."""
+    first, second = run("clients", "create", "CI"), run("clients", "create", "CI")
+
+    assert (first.stderr, second.exit_code) == ("", 0)
+    assert second.stdout.startswith("client_id=admin-")
+    assert "another active client has the name CI" in second.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["keys", "rotate", "--if-older", "0"],
+        ["keys", "rotate", "--if-older", "30d"],
+        ["clients", "create", "x", "--expires", "0"],
+        ["clients", "create", "x", "--expires", "3651"],
+        ["clients", "rotate", "x", "--keep-old", "0"],
+        ["clients", "rotate", "x", "--keep-old", "604801"],
+    ],
+)
+def test_spans_have_bounds(run, arguments):
+    """Days and seconds are whole numbers; a leaked secret is not kept for longer than a week."""
+    done = run(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"Invalid value for '{arguments[-2]}'" in done.stderr
 
 
 def test_clients_rotate_and_revoke(run):
@@ -282,6 +364,15 @@ REFUSED = [
     (["clients", "create", "x", "--scope", ""], "--scope: unknown scope; choose from"),
     (["clients", "rotate", "admin-x"], "There is no admin client admin-x; `sentryagent-idp clients list`"),
     (["clients", "revoke", "größe"], "There is no admin client größe"),
+    (["clients", "revoke", "\udcff"], "There is no admin client"),
+    (
+        ["clients", "create", "x", "--service", "\udcff"],
+        "--service: there is no service with this identifier",
+    ),
+    (
+        ["policies", "move-issuer", "--from", "\udcff", "--to", "https://a.example"],
+        "--from: write it in printable",
+    ),
     (["audit", "export", "--from", "yesterday"], "--from: it must be a time with its zone such as"),
     (["audit", "export", "--to", "2027-01-31"], "--to: it must be a time with its zone such as"),
 ]

@@ -1,12 +1,13 @@
 """Admin clients: programs that get admin tokens by a secret of their own."""
 
 import uuid
+from datetime import timedelta
 
 import pytest
 
-from kit.provider import HERE, INTROSPECT, REVOKE, TOKEN, issued_by
+from kit.provider import HERE, INTROSPECT, NOW, REVOKE, TOKEN, issued_by
 from kit.tokens import basic, bearer, token_of
-from sentryagent_idp.errors import AdminRefused
+from sentryagent_idp.errors import AdminRefused, DatabaseUnavailable
 from sentryagent_idp.tokens import client_secret
 from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.clients import ClientAdmin
@@ -74,6 +75,117 @@ def test_new_secret(provider, admin, client):
     assert grant(provider, client).status_code == 401
     assert grant(provider, (client[0], secret)).status_code == 200
     assert provider.http.get("/api/v1/agents", headers=token).status_code == 200
+
+
+def test_old_secret_is_kept_for_a_while(provider, admin, client):
+    """Both secrets are good until the moment that was named; the next rotation ends the kept one early."""
+    _, second = admin.rotate("admin-cli", client[0], HERE, timedelta(hours=1))
+    assert [grant(provider, (client[0], it)).status_code for it in (client[1], second)] == [200, 200]
+
+    provider.clock.advance(3599)
+    assert grant(provider, client).status_code == 200
+    provider.clock.advance(1)
+    assert [grant(provider, (client[0], it)).status_code for it in (client[1], second)] == [401, 200]
+
+    _, third = admin.rotate("admin-cli", client[0], HERE, timedelta(hours=1))
+    _, fourth = admin.rotate("admin-cli", client[0], HERE, timedelta(hours=1))
+    answers = [grant(provider, (client[0], it)).status_code for it in (second, third, fourth)]
+    assert answers == [401, 200, 200]
+
+
+def test_wrong_secret_costs_one_hash_next_to_a_kept_one(provider, admin, client, monkeypatch):
+    """Two secrets are no oracle, and no way to cost twice as much."""
+    _, second = admin.rotate("admin-cli", client[0], HERE, timedelta(hours=1))
+    hashed = []
+    matches = client_secret.matches
+    monkeypatch.setattr(client_secret, "matches", lambda *args: hashed.append(args) or matches(*args))
+
+    answers = [grant(provider, (client[0], it)).status_code for it in ("wrong", client[1], second)]
+
+    assert answers == [401, 200, 200]
+    assert len(hashed) == 3
+
+
+def test_client_expires(provider, admin):
+    """At its end the secret and the tokens are refused, and no token was ever given a later end."""
+    made, secret = admin.create("admin-cli", "CI", ("agents:read",), HERE, timedelta(days=1))
+    provider.clock.advance(24 * 3600 - 60)
+    answer = grant(provider, (made.client_id, secret))
+    token = issued_by(answer)
+    assert answer.json["expires_in"] == 60
+    assert provider.http.get("/api/v1/agents", headers=token).status_code == 200
+
+    provider.clock.advance(60)
+
+    refused = provider.http.get("/api/v1/agents", headers=token)
+    assert refused.status_code == 401
+    assert "expired" in refused.json["message"]
+    provider.admin = provider.admin_headers()
+    assert provider.post(INTROSPECT, data={"token": token_of(token)}).json == {"active": False}
+    assert grant(provider, (made.client_id, secret)).status_code == 401
+    for attempt in (admin.rotate, admin.revoke):
+        with pytest.raises(AdminRefused, match="is expired, which is final"):
+            attempt("admin-cli", made.client_id, HERE)
+
+
+def test_expired_client_of_a_service(provider, admin):
+    """It introspects no more, and keeps no service from being deleted."""
+    service = provider.service("https://deploy.example.com", "deploy")
+    made, secret = admin.create_for_service(
+        "admin-cli", "verifier", service["identifier"], HERE, timedelta(days=1)
+    )
+    ask = {"data": {"token": "x"}, "headers": basic(made.client_id, secret)}
+    assert provider.http.post(INTROSPECT, **ask).status_code == 200
+    path = f"/api/v1/services/{service['serviceId']}"
+    assert provider.delete(path).json["details"]["clients"] == 1
+
+    provider.clock.advance(24 * 3600)
+    provider.admin = provider.admin_headers()
+
+    assert provider.http.post(INTROSPECT, **ask).status_code == 401
+    assert provider.delete(path).status_code == 204
+
+
+def test_last_use(provider, admin, client):
+    """A proven secret is a use, to the minute; a wrong one is none."""
+
+    def last_used():
+        return next(it.last_used_at for it in admin.all() if it.client_id == client[0])
+
+    grant(provider, (client[0], "wrong"))
+    assert last_used() is None
+    grant(provider, client)
+    assert last_used() == NOW
+    for seconds, noted in ((59, 0), (1, 60)):
+        provider.clock.advance(seconds)
+        for process in (provider, provider.with_settings()):
+            grant(process, client)
+        assert last_used() == NOW + timedelta(seconds=noted)
+
+
+def test_use_that_cannot_be_recorded(provider, admin, client, monkeypatch):
+    """A service goes on introspecting where the database can only be read."""
+    provider.service("https://deploy.example.com", "deploy")
+    headers = provider.service_client("https://deploy.example.com")
+
+    def read_only():
+        raise DatabaseUnavailable("read-only", retry_after=1)
+
+    monkeypatch.setattr(provider.store, "write", read_only)
+
+    answer = provider.http.post(INTROSPECT, data={"token": "x"}, headers=headers)
+
+    assert (answer.status_code, answer.json) == (200, {"active": False})
+
+
+def test_names_that_are_not_unique(provider, admin):
+    """Only clients that count share a name."""
+    first, _ = admin.create("admin-cli", "CI", (), HERE, timedelta(days=1))
+    assert not admin.is_named_twice(first)
+    second, _ = admin.create("admin-cli", "CI", (), HERE)
+    assert admin.is_named_twice(second)
+    provider.clock.advance(24 * 3600)
+    assert not admin.is_named_twice(second)
 
 
 def test_revoked_client(provider, admin, client):

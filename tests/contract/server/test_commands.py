@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from kit.cli import assert_fails, run
 from kit.processes import free_port
-from kit.provider import AGENTS, POLICIES, REVOKE, made
+from kit.provider import AGENTS, NOW, POLICIES, REVOKE, made
+from kit.records import keep, service
 from kit.tokens import bearer, claims_of
 from sentryagent_idp import serve
 from sentryagent_idp.cli.main import main
@@ -389,6 +390,33 @@ def test_serve_with_keys_in_clear_under_an_encryption_key(folder):
     served = run("serve", DATABASE_URL=url, PORT=str(free_port()), KEY_ENCRYPTION_KEY="k" * 32)
 
     assert_fails(served, "`sentryagent-idp keys rewrap`")
+    assert (folder / "x.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PUBLIC_URL", "https://deploy.example.com"),
+        ("PUBLIC_URL", "https://deploy.example.com/idp"),
+        ("TOKEN_AUDIENCE", "https://deploy.example.com/api"),
+        ("OIDC_AUDIENCE", "https://DEPLOY.example.com/api/"),
+        ("GITHUB_ISSUER", "https://token.actions.githubusercontent.com,https://deploy.example.com/api"),
+    ],
+)
+def test_serve_with_a_setting_that_takes_the_name_of_a_service(folder, variable, value):
+    """Such a service would take the provider's own tokens for its own: one line names the setting, nothing changes."""
+    url = f"sqlite:///{folder / 'x.db'}"
+    prepare(Settings.from_environ({"SENTRYAGENT_DATABASE_URL": url}))
+    with Database(url) as store:
+        keep(store, service(NOW, identifier="https://deploy.example.com/api"))
+    before = (folder / "x.db").read_bytes()
+
+    served = run("serve", DATABASE_URL=url, PORT=str(free_port()), **{variable: value})
+
+    assert_fails(
+        served,
+        f"SENTRYAGENT_{variable}: it would give the name of the service https://deploy.example.com/api",
+    )
     assert (folder / "x.db").read_bytes() == before
 
 

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from kit.provider import AGENTS, EXCHANGE, NOBODY, POLICIES
+from kit.provider import AGENTS, EXCHANGE, NOBODY, POLICIES, SERVICES
 from kit.refusals import assert_invalid, assert_refused
 
 LIMIT = 32 * 1024
@@ -381,3 +381,31 @@ def test_unexpected_error_tells_nothing_but_its_request_id(provider, monkeypatch
     answer = provider.get(POLICIES)
 
     assert "division" not in assert_refused(answer, 500, "INTERNAL_SERVER_ERROR", {})["message"]
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ('"1"', 304),
+        ('W/"1"', 304),
+        ('"7", "1"', 304),
+        ("*", 304),
+        ('"2"', 200),
+        ("1x", 200),
+        ("", 200),
+    ],
+)
+@pytest.mark.parametrize("kind", ["policy", "service"])
+def test_a_version_that_is_known_is_not_sent_again(provider, kind, header, status):
+    """`If-None-Match` is compared weakly (RFC 9110, 13.1.2); the answer keeps its tag and its id."""
+    if kind == "policy":
+        path = f"{POLICIES}/{provider.policy()['id']}"
+    else:
+        path = f"{SERVICES}/{provider.service('urn:ex:a', 'x')['serviceId']}"
+
+    answer = provider.get(path, headers={**provider.admin, "If-None-Match": header})
+
+    assert (answer.status_code, answer.headers["ETag"]) == (status, '"1"')
+    assert bool(answer.data) is (status == 200)
+    assert "X-Request-Id" in answer.headers
+    assert ("Content-Type" in answer.headers) is (status == 200)

@@ -46,7 +46,15 @@ def test_all_is_well(empty_url, mock_idp):
 
     assert (result.exit_code, result.stderr) == (0, "")
     found = lines(result)
-    assert list(found) == ["settings", "database", "encryption", "policies", "issuer", "clock"]
+    assert list(found) == [
+        "settings",
+        "database",
+        "encryption",
+        "policies",
+        "services",
+        "issuer",
+        "clock",
+    ]
     assert {state for state, _ in found.values()} == {"ok"}
     assert found["settings"][1] == SETTINGS
     assert found["database"][1] == DATABASE
@@ -87,6 +95,18 @@ def test_policies_of_other_issuers(provider, mock_idp):
     state, text = lines(result)["policies"]
     assert (result.exit_code, state) == (1, "fail")
     assert "1 of https://token.actions.githubusercontent.com" in text
+
+
+def test_setting_that_takes_the_name_of_a_service(provider, mock_idp):
+    """The check names the setting and the service."""
+    provider.service("https://deploy.example.com", "deploy")
+    variables = {"KEY_ENCRYPTION_KEY": None, "PUBLIC_URL": "https://idp.example.com"}
+    good = examine(provider.url, mock_idp, **variables)
+    taken = examine(provider.url, mock_idp, **variables, TOKEN_AUDIENCE="https://deploy.example.com")
+    assert lines(good)["services"] == ("ok", "services: none has a name of the provider itself")
+    state, text = lines(taken)["services"]
+    assert (taken.exit_code, state) == (1, "fail")
+    assert "SENTRYAGENT_TOKEN_AUDIENCE: it would give the name of the service https://deploy" in text
 
 
 def test_database_that_is_not_prepared(tmp_path, mock_idp):

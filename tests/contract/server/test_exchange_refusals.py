@@ -245,3 +245,23 @@ def test_explain_off_says_the_code_and_no_more(provider, case):
 
     assert quiet["message"] != loud["message"]
     assert not re.search(r"main|dev|octo|audit|agents:", quiet["message"])
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"agent": True}, {"agent": True, "resource": "https://deploy.example.com"}]
+)
+def test_a_renamed_repository_is_told_where_its_policies_are(any_provider, body):
+    """By the id, which the policies have been pinned to; a stranger who takes the old name over learns nothing."""
+    provider, fields = any_provider, {key: value for key, value in body.items() if key != "agent"}
+    agent_id, _ = provider.trusted_agent()
+    fields |= {"agentId": agent_id} if "agent" in body else {}
+    assert provider.exchange(agentId=agent_id).status_code == 200
+
+    renamed = provider.exchange(provider.github_token(repository="octo-org/renamed"), **fields)
+    other = provider.exchange(
+        provider.github_token(repository="octo-org/renamed", repository_id="7"), **fields
+    )
+
+    assert (renamed.status_code, other.status_code) == (403, 403)
+    assert "policies of octo-org/hello-agent have its repositoryId" in renamed.json["message"]
+    assert provider.repository not in other.json["message"]

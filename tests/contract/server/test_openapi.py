@@ -95,6 +95,18 @@ def test_every_refusal_stands_where_it_can_happen():
     assert told <= codes | oauth_errors
 
 
+def test_refusals_share_their_schemas():
+    """A generated client has one class for each of the two shapes, and none for a single response."""
+    allowed = [{"$ref": f"#/components/schemas/{shape}"} for shape in ("Problem", "OauthError")]
+    for name, (_, _, operation) in OPERATIONS.items():
+        for status, answer in operation["responses"].items():
+            if "Refused" in answer["description"]:
+                schema = answer["content"]["application/json"]["schema"]
+                assert schema in (*allowed, {"oneOf": allowed}), (name, status)
+    code = DOCUMENT["components"]["schemas"]["Problem"]["properties"]["code"]
+    assert code == {"type": "string"}
+
+
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_an_operation_says_what_it_needs(name, provider):
     """Its credential is the guard's, its summary is a sentence, and each path parameter is named."""
@@ -223,7 +235,10 @@ def test_the_application_does_what_the_document_says(name, tried):
     @settings(max_examples=30, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=st.one_of(strategies))
     def try_out(case):
-        case.call_and_validate(headers=headers, checks=checks)
+        answer = case.call_and_validate(headers=headers, checks=checks)
+        if answer.status_code >= 400 and method != "HEAD" and "json" in answer.headers["content-type"][0]:
+            word = answer.json().get("code") or answer.json().get("error")
+            assert word is None or word in _words(operation["responses"][str(answer.status_code)])
 
     try_out()
 

@@ -34,6 +34,28 @@ def test_an_answer_is_one_line(provider, logged):
     assert answered.keys() == refused.keys() - {"code", "reason"}
 
 
+@pytest.mark.parametrize(
+    ("fault", "claims", "told"),
+    [
+        ("", {"aud": "https://github.com/octo-org"}, True),
+        ("expired", {}, True),
+        ("", {"jti": None}, True),
+        ("bad-signature", {}, False),
+        ("unknown-kid", {}, False),
+    ],
+)
+def test_a_rejected_token_is_somebodys_once_its_signature_is_verified(provider, logged, fault, claims, told):
+    """A stranger cannot write a repository's name into the log."""
+    answer = provider.exchange(provider.github_token(fault=fault, **claims))
+
+    (line,) = logged
+    assert (answer.status_code, line["code"]) == (401, "INVALID_OIDC_TOKEN")
+    run = {name: line[name] for name in ("repository", "repositoryId", "runId") if name in line}
+    assert set(run) == ({"repository", "repositoryId", "runId"} if told else set())
+    assert run.get("repository") == (provider.repository if told else None)
+    assert told or provider.repository not in str(line)
+
+
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
 def test_probes_are_logged_at_debug(provider, logged, path):
     """Machines ask every few seconds: at info their lines would be most of the log."""

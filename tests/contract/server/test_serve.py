@@ -81,6 +81,7 @@ def test_whole_life_with_two_workers_on_sqlite(serve, mock_idp):
     assert len({Path(f"/proc/{pid}/cmdline").read_text() for pid in served.members()}) == 1
 
     _check_bodies(served)
+    _check_large_bodies(served)
     _check_oddities(served)
     command = (BIN / "sentryagent-idp", "serve", "--port", served.port)
     again = run(*command, env=served.environ, cwd=served.folder)
@@ -101,6 +102,23 @@ def _check_bodies(served):
 
     assert b" 401 " in raw(served.url, CHUNKED, good).split(b"\r\n")[0]
     assert b'"PAYLOAD_TOO_LARGE"' in raw(served.url, CHUNKED, cut)
+
+
+def _check_large_bodies(served):
+    """A simulation may have 1 MiB, of an admin; a stranger is refused as such, and no other route takes as much."""
+    claims = {"repository": REPOSITORY, "repository_id": "1", "repository_owner_id": "2"}
+    run = {
+        "claims": {**claims, "ref": "refs/heads/main", "event_name": "push", "repo_property_x": "x" * 2000}
+    }
+    body, simulate = {"runs": [run] * 100}, f"{POLICIES}/simulate"
+
+    answer = served.http.post(simulate, json=body, headers=served.admin)
+    assert (answer.status_code, len(answer.json()["data"])) == (200, 100), answer.text
+    assert served.http.post(simulate, json=body).status_code == 401
+    assert (
+        served.http.post(simulate, json={**body, "x": " " * 2**20}, headers=served.admin).status_code == 413
+    )
+    assert served.http.post(POLICIES, json=body, headers=served.admin).status_code == 413
 
 
 def _check_oddities(served):

@@ -477,3 +477,26 @@ def test_an_expired_grant_ends(provider):
     assert_refused(
         provider.exchange(agentId=agent, resource=A), 403, "SERVICE_NOT_PERMITTED", {"permitted": []}
     )
+
+
+def test_what_the_one_step_action_has_an_admin_paste(provider):
+    """The suggestion for its bootstrap exchange, with what it adds, is enough for this run at this service, and for no other run."""
+    provider.service("urn:ex:deploy", "deploy", "delete")
+    run = {"environment": "production"}
+    refused = provider.exchange(provider.github_token(**run))
+    suggested = {**refused.json["details"]["suggestedPolicy"], "trustRegistered": True}
+    to_fill_in = [{"service": "urn:ex:deploy", "scopes": ["SCOPE-OF-THE-SERVICE"]}]
+
+    unfilled = provider.post(POLICIES, json={**suggested, "grants": to_fill_in})
+    assert (unfilled.status_code, unfilled.json["details"]["field"]) == (400, "grants.0.scopes")
+    assert "it has deploy, delete" in unfilled.json["message"]
+    grants = [{"service": "urn:ex:deploy", "scopes": ["deploy"]}]
+    assert provider.post(POLICIES, json={**suggested, "grants": grants}).status_code == 201
+
+    agent_id = provider.agent(headers=provider.bootstrap_headers(**run))["agentId"]
+    wanted = {"agentId": agent_id, "resource": "urn:ex:deploy"}
+    answer = provider.exchange(provider.github_token(**run), **wanted)
+    assert (answer.status_code, answer.json["scope"]) == (200, "deploy")
+    assert provider.exchange(provider.github_token(**run), **wanted, scope="delete").status_code == 403
+    for other in ({}, {**run, "ref": "refs/heads/dev"}, {**run, "repository": "octo-org/other"}):
+        assert provider.exchange(provider.github_token(**other), **wanted).status_code == 403

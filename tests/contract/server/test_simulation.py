@@ -1,6 +1,10 @@
 """`POST /oidc/trust-policies/simulate`: the exchange's decision without an exchange."""
 
+import json
+
 import pytest
+
+from sentryagent_idp.use_cases import simulation
 
 PATH = "/api/v1/oidc/trust-policies/simulate"
 CLAIMS = {
@@ -112,3 +116,96 @@ def test_simulate_needs_policies_read(provider):
 
     assert answer.status_code == 403
     assert answer.json["details"] == {"requiredScope": "policies:read"}
+
+
+def test_simulate_runs(any_provider):
+    """Each run is answered as if it were alone: other repositories, agents, services and issuers do not get mixed up."""
+    provider = any_provider
+    provider.service("urn:ex:deploy", "deploy")
+    agent_id, _ = provider.trusted_agent(
+        branch="main", grants=[{"service": "urn:ex:deploy", "scopes": ["deploy"]}]
+    )
+    provider.policy(branch="main", repositoryId="1")
+    provider.policy(repository="octo-org/other", repositoryId="2")
+    runs = [
+        {"claims": CLAIMS},
+        {"claims": CLAIMS, "agentId": agent_id},
+        {"claims": CLAIMS, "agentId": agent_id, "resource": "urn:ex:deploy"},
+        {"claims": CLAIMS, "agentId": agent_id, "resource": "urn:ex:other"},
+        {"claims": {**CLAIMS, "ref": "refs/heads/dev"}, "agentId": None},
+        {"claims": {**CLAIMS, "repository": "Octo-Org/Hello-Agent"}},
+        {"claims": {**CLAIMS, "repository_id": "3"}},
+        {"claims": {**CLAIMS, "repository": "octo-org/renamed"}},
+        {"claims": {**CLAIMS, "repository": "octo-org/renamed", "repository_id": "2"}},
+        {"claims": {**CLAIMS, "repository": "octo-org/renamed", "repository_id": "9"}},
+    ]
+
+    answer = simulate(provider, runs=runs)
+
+    assert answer.status_code == 200
+    assert answer.json == {"data": [simulate(provider, **run).json for run in runs]}
+    codes = [it["code"] for it in answer.json["data"]]
+    assert (
+        codes
+        == [None, None, None, "SERVICE_NOT_PERMITTED", "BRANCH_NOT_PERMITTED", None, "IDENTITY_CHANGED"]
+        + ["TRUST_POLICY_VIOLATION"] * 3
+    )
+    assert len({it["reason"] for it in answer.json["data"][-3:]}) == 3
+
+
+RUN = {"claims": CLAIMS}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"runs": []}, "runs"),
+        ({"runs": [RUN] * 101}, "runs"),
+        ({"runs": [RUN, {}]}, "runs.1.claims"),
+        ({"runs": [RUN, RUN, {"claims": {**CLAIMS, "ref": 1}}]}, "runs.2.claims.ref"),
+        ({"runs": [RUN, {**RUN, "agentId": "x"}]}, "runs.1.agentId"),
+        ({"runs": [RUN, {**RUN, "resource": "urn:ex:a"}]}, "runs.1.agentId"),
+        ({"runs": [RUN, {**RUN, "token": "x"}]}, "runs.1.token"),
+        ({"runs": [RUN], "claims": CLAIMS}, "claims"),
+        ({"runs": [RUN], "token": "x"}, "claims"),
+        ({"runs": [RUN], "agentId": "3f2504e0-4f89-41d3-9a0c-0305e82c3301"}, "agentId"),
+        ({"runs": [RUN], "resource": "urn:ex:a"}, "resource"),
+    ],
+)
+def test_simulate_malformed_runs(provider, body, field):
+    """The field says which run it is in."""
+    answer = simulate(provider, **body)
+
+    assert answer.status_code == 400
+    assert answer.json["details"]["field"] == field
+
+
+def test_runs_cost_no_more_than_their_repositories(provider, monkeypatch):
+    """The database is asked once for each repository and agent; too many comparisons are refused, and one run never is."""
+    for branch in ("a", "b", "c"):
+        provider.policy(branch=branch)
+    reads = []
+    read = simulation.read_snapshot
+    monkeypatch.setattr(simulation, "read_snapshot", lambda *it: reads.append(it) or read(*it))
+    monkeypatch.setattr(simulation, "_MOST_COMPARED", 299)
+    # A repository without a policy is asked for once, too.
+    other = {"claims": {**CLAIMS, "repository": "octo-org/other"}}
+
+    assert len(simulate(provider, runs=[RUN, other] * 50).json["data"]) == 100
+    assert len(reads) == 2
+    refused = simulate(provider, runs=[RUN] * 100)
+    assert (refused.status_code, refused.json["details"]["field"]) == (400, "runs.99")
+    monkeypatch.setattr(simulation, "_MOST_COMPARED", 2)
+    assert simulate(provider, runs=[RUN]).status_code == 200
+
+
+def test_body_of_1_mib_is_the_largest(provider):
+    """A hundred runs with all their claims fit; one byte more is 413."""
+    run = {"claims": {**CLAIMS, **{f"repo_property_{number}": "x" * 80 for number in range(50)}}}
+    assert simulate(provider, runs=[run] * 100).status_code == 200
+    body = json.dumps({"claims": {**CLAIMS, "padding": ""}})
+    for size, status in ((2**20, 200), (2**20 + 1, 413)):
+        padded = body + " " * (size - len(body))
+        answer = provider.post(PATH, data=padded, content_type="application/json")
+        assert answer.status_code == status
+    assert answer.json["message"] == "The body is larger than 1024 KiB; send less."

@@ -22,7 +22,15 @@ def test_clients_come_back_as_they_were_stored(database, client, now):
         tx.clients.add(client)
         tx.clients.add(older)
         assert tx.clients.get("admin-1") == client
-    revoked = replace(client, secret_hash="other", revoked_at=now)
+    revoked = replace(
+        client,
+        secret_hash="other",
+        revoked_at=now,
+        expires_at=now + timedelta(days=1),
+        old_secret_hash="old",
+        old_secret_until=now + timedelta(hours=1),
+        last_used_at=now,
+    )
     with database.write() as tx:
         tx.clients.replace(revoked)
     with database.read() as tx:
@@ -34,3 +42,31 @@ def test_no_client_is_named_otherwise(database, client):
     """The database refuses a client whose tokens would not pass for an administrator's."""
     with pytest.raises(IntegrityError), database.write() as tx:
         tx.clients.add(replace(client, client_id="repo:octo/repo"))
+
+
+def test_uses_are_recorded_once_a_minute(database, client, now):
+    """Replicas that see the same client do not write its row for each request."""
+    with database.write() as tx:
+        tx.clients.add(client)
+    uses = [(0, 0), (59, 0), (60, 60), (30, 60)]
+    for seconds, recorded in uses:
+        with database.write() as tx:
+            tx.clients.mark_used("admin-1", now + timedelta(seconds=seconds))
+        with database.read() as tx:
+            assert tx.clients.get("admin-1").last_used_at == now + timedelta(seconds=recorded)
+
+
+def test_active_clients_are_counted(database, client, now):
+    """By name; ended ones do not count, and names are compared exactly."""
+    rows = [
+        {},
+        {"expires_at": now + timedelta(seconds=1)},
+        {"expires_at": now},
+        {"revoked_at": now},
+        {"name": "GRÖSSE"},
+    ]
+    with database.write() as tx:
+        for number, fields in enumerate(rows):
+            tx.clients.add(replace(client, client_id=f"admin-{number}", **fields))
+    with database.read() as tx:
+        assert tx.clients.named("größe", now) == 2

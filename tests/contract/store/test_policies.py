@@ -407,3 +407,21 @@ def test_what_decides_nothing_leaves_the_fingerprint(database, make_agent, make_
 
     assert after[ISSUER, "octo/repo"] == before[ISSUER, "octo/repo"]
     assert after.keys() == {(ISSUER, "octo/repo"), ("https://other.example", "octo/repo")}
+
+
+def test_names_of_a_repository(database, make_policy):
+    """Those in policies that are pinned to its id under its issuer: each once, in order, at most three."""
+    rows = [("octo/b", "1"), ("octo/b", "1"), ("octo/a", "1"), ("octo/z", "2"), ("octo/y", None)]
+    with database.write() as tx:
+        for number, (repository, identifier) in enumerate(rows):
+            conditions = Conditions(branch=f"b{number}")
+            tx.policies.add(
+                make_policy(repository=repository, repository_id=identifier, conditions=conditions)
+            )
+        tx.policies.add(make_policy(repository="octo/ghes", repository_id="1", issuer="https://ghes.example"))
+        issuer = make_policy().issuer
+        assert tx.policies.names_of(issuer, "1") == ["octo/a", "octo/b"]
+        assert tx.policies.names_of(issuer, "3") == []
+        for name in ("octo/c", "octo/d"):
+            tx.policies.add(make_policy(repository=name, repository_id="1"))
+        assert tx.policies.names_of(issuer, "1") == ["octo/a", "octo/b", "octo/c"]

@@ -30,7 +30,9 @@ def _rows(database, make_policy, now):
         for table, row in (
             (
                 trust_policies.OIDC_TRUST_POLICIES,
-                lambda it: trust_policies._values(make_policy(repository=f"octo/r{it}")),
+                lambda it: trust_policies._values(
+                    make_policy(repository=f"octo/r{it}", repository_id=str(it))
+                ),
             ),
             (USED_TOKENS, lambda it: {"token_digest": it.to_bytes(32), "keep_until": now}),
             (
@@ -67,13 +69,14 @@ def test_an_exchange_reads_no_table_from_end_to_end(plans, now, make_policy):
     def exchange(tx):
         tx.used_tokens.contains("issuer", "7")
         tx.policies.for_repository(policy.issuer, "octo/r7")
+        tx.policies.names_of(policy.issuer, "7")
         tx.policies.pin(
             issuer=policy.issuer, repository_key="octo/r7", repository_id="1", owner_id="2", now=now
         )
         tx.policies.mark_used([policy.id], now)
 
     found = plans(exchange)
-    assert len(found) == 4
+    assert len(found) == 5
     for plan in found:
         assert "SEARCH" in plan or "Index Cond" in plan, plan
         assert "SCAN" not in plan, plan

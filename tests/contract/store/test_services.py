@@ -236,7 +236,7 @@ def test_a_service_that_is_being_deleted_gets_neither_grant_nor_client(
     assert isinstance(refused, errors.ValidationFailed if other == "policy" else errors.AdminRefused)
     with database.read() as tx:
         assert tx.policies.page(PolicyFilter(), page=1, limit=1).total == 0
-        assert tx.clients.bound_to(A) == 0
+        assert tx.clients.bound_to(A, service.created_at) == 0
 
 
 @pytest.mark.postgres

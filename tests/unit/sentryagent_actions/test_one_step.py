@@ -1,5 +1,8 @@
 """The root action, one scenario a test."""
 
+import json
+import shlex
+
 import httpx
 import pytest
 
@@ -101,6 +104,47 @@ def test_refused_registration_offers_the_one_policy_that_is_enough(world, dry_ru
     (error,) = outcome.commands("error")
     assert ('{"repository": "o/r", "trustRegistered": true}' in error) is offered
     assert ("curl" in error) is offered
+
+
+SERVICE = "https://deploy.example.com"
+OTHER = {"service": "urn:ex:other", "scopes": ["read"]}
+
+
+@pytest.mark.parametrize("dry_run", ["false", "true"])
+@pytest.mark.parametrize(
+    ("nearest", "scope", "grants"),
+    [
+        (
+            {},
+            "deploy:production, deploy:staging",
+            [{"service": SERVICE, "scopes": ["deploy:production", "deploy:staging"]}],
+        ),
+        ({}, "", [{"service": SERVICE, "scopes": ["SCOPE-OF-THE-SERVICE"]}]),
+        ({"grants": [OTHER]}, "x", [OTHER, {"service": SERVICE, "scopes": ["x"]}]),
+        ({"grants": [{"service": SERVICE, "scopes": ["y"]}]}, "x", [{"service": SERVICE, "scopes": ["y"]}]),
+    ],
+)
+def test_refused_registration_offers_a_policy_that_grants_the_service(world, dry_run, nearest, scope, grants):
+    """The bootstrap exchange cannot name the service, so the provider's own suggestion lacks it."""
+    suggested = {"repository": "o/r", **nearest}
+    world.script.on(EXCHANGE, world.refusal(403, "TRUST_POLICY_VIOLATION", suggestedPolicy=suggested))
+    outcome = world.run(
+        "toolkit", agent_name="bot@example.com", dry_run=dry_run, resource=SERVICE, scope=scope
+    )
+    (error,) = outcome.commands("error")
+    offered = json.loads(shlex.split(error.partition("--data ")[2].partition("%0A")[0])[0])
+    assert offered == {"repository": "o/r", "trustRegistered": True, "grants": grants}
+
+
+@pytest.mark.parametrize("suggested", [None, {"repository": "o/r"}])
+def test_no_grant_without_a_service_or_a_suggestion(world, suggested):
+    """Nothing is offered where no policy would do, and no grant that the step did not ask for."""
+    world.script.on(EXCHANGE, world.refusal(403, "TRUST_POLICY_VIOLATION", suggestedPolicy=suggested))
+    resource = SERVICE if suggested is None else ""
+    outcome = world.run("toolkit", agent_name="bot@example.com", resource=resource)
+    (error,) = outcome.commands("error")
+    assert "grants" not in error
+    assert ("curl" in error) is (suggested is not None)
 
 
 def test_update_reaches_the_registration(world):

@@ -9,7 +9,7 @@ import pytest
 from kit.rsgi import Client, Scope
 from sentryagent_idp.concurrency import loop
 from sentryagent_idp.concurrency.request_greenlet import current_request
-from sentryagent_idp.errors import PayloadTooLarge, RequestTimeout, ValidationFailed
+from sentryagent_idp.errors import PayloadTooLarge, RequestTimeout, ServiceError, ValidationFailed
 
 KIB = 1024
 
@@ -37,8 +37,8 @@ def ask(monkeypatch):
     monkeypatch.setattr(loop, "_BODY_SECONDS", 0.05)
     application = Application()
 
-    def run(scope, client, on_loop=()):
-        rsgi = loop.RsgiApplication(application, 1, on_loop)
+    def run(scope, client, on_loop=(), large=()):
+        rsgi = loop.RsgiApplication(application, 1, on_loop, large)
 
         async def one():
             rsgi.__rsgi_init__(asyncio.get_running_loop())
@@ -155,6 +155,64 @@ def test_the_largest_body_is_taken(ask, field):
 
     assert application.body == b"x" * 32 * KIB
     assert loop.REFUSAL not in application.environ
+
+
+LARGE = [("POST", "/large")]
+MIB = 1024 * KIB
+
+
+@pytest.mark.parametrize("field", [("content-length", str(MIB)), CHUNKED, ("content-length", str(32 * KIB))])
+def test_the_largest_body_of_a_large_route(ask, field):
+    """1 MiB, in a thread; the connection goes on."""
+    size = 32 * KIB if field[1] == str(32 * KIB) else MIB
+    application, client = ask(Scope(field, path="/large"), Client(*[b"x" * KIB] * (size // KIB)), large=LARGE)
+
+    assert len(application.body) == size
+    assert client.answer == (200, [("X-A", "b")], b"answer")
+
+
+@pytest.mark.parametrize(
+    ("field", "client", "refusal"),
+    [
+        (CHUNKED, Client(b"he", ends="never"), RequestTimeout),
+        (CHUNKED, Client(b"he", ends="early"), ValidationFailed),
+        (("content-length", str(MIB + 1)), Client(*[b"x" * KIB] * 1025), PayloadTooLarge),
+        (("content-length", "9" * 18), Client(*[b"x" * KIB] * 5000), PayloadTooLarge),
+    ],
+)
+def test_a_large_body_that_is_not_whole_or_too_large(ask, monkeypatch, field, client, refusal):
+    """Who asks for it is told why there is none, and the connection ends."""
+    seen = []
+
+    def application(environ, start_response):
+        try:
+            environ["wsgi.input"].read()
+        except ServiceError as error:
+            seen.append(type(error))
+        start_response("400 Bad Request", [])
+        return [b""]
+
+    monkeypatch.setattr(Application, "__call__", lambda _, *it: application(*it))
+    _, client = ask(Scope(field, path="/large"), client, large=LARGE)
+
+    assert seen == [refusal]
+    assert client.answer == (400, [("Connection", "close")], b"")
+    assert client.read <= MIB + KIB
+
+
+@pytest.mark.parametrize("ends", ["well", "never", "early"])
+def test_a_large_body_that_nobody_asks_for(ask, monkeypatch, ends):
+    """A guard that refuses keeps none of it; the client can read the answer, and the connection ends."""
+
+    def refuse(_, start_response):
+        start_response("401 Unauthorized", [])
+        return [b"no"]
+
+    monkeypatch.setattr(Application, "__call__", lambda _, *it: refuse(*it))
+    _, client = ask(Scope(CHUNKED, path="/large"), Client(*[b"x" * KIB] * 900, ends=ends), large=LARGE)
+
+    assert client.answer == (401, [("Connection", "close")], b"no")
+    assert client.read == 900 * KIB
 
 
 @pytest.mark.parametrize("on_loop", [[], [("POST", "/broken")]], ids=["thread", "loop"])

@@ -1,6 +1,6 @@
 """Admin clients: their names, and when they count."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -19,9 +19,34 @@ def test_bad_names(name):
     assert "1 to 128 printable characters" in name_problem(name)
 
 
-def test_live_until_revoked():
-    """A client counts until it is revoked."""
-    now = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SOON = NOW + timedelta(microseconds=1)
 
-    assert AdminClient("admin-1", "x", (), "hash", now).is_live
-    assert not AdminClient("admin-1", "x", (), "hash", now, revoked_at=now).is_live
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({}, "active"),
+        ({"expires_at": SOON}, "active"),
+        ({"expires_at": NOW}, "expired"),
+        ({"revoked_at": NOW}, "revoked"),
+        ({"revoked_at": NOW, "expires_at": NOW}, "revoked"),
+    ],
+)
+def test_status(fields, status):
+    """A client counts until it is revoked or its time is over."""
+    assert AdminClient("admin-1", "x", (), "hash", NOW, **fields).status(NOW) == status
+
+
+@pytest.mark.parametrize(
+    ("fields", "hashes"),
+    [
+        ({}, ("new",)),
+        ({"old_secret_hash": "old", "old_secret_until": SOON}, ("new", "old")),
+        ({"old_secret_hash": "old", "old_secret_until": NOW}, ("new",)),
+        ({"old_secret_hash": "old"}, ("new",)),
+    ],
+)
+def test_secrets_that_are_good(fields, hashes):
+    """The old one is good until its moment, and never without one."""
+    assert AdminClient("admin-1", "x", (), "new", NOW, **fields).secret_hashes(NOW) == hashes

@@ -4,6 +4,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from sentryagent_idp.domain.explanation import explain, message, trace
 from sentryagent_idp.domain.trust_policy import decide
@@ -278,17 +279,27 @@ def test_messages_of_a_violation(make_policy, make_run, agent, now):
     texts = [message(denied, run, agent) for denied in (none, inactive, failing)]
     assert all(text.startswith("Trust policy violation: ") for text in texts)
     assert "acme/api has no trust policy" in texts[0]
-    assert "where the repository was renamed" in texts[0]
-    assert "details.suggestedPolicy" in texts[0]
+    assert "if the repository was renamed" in texts[0]
     assert f"the agent {agent} is unknown or not active" in texts[1]
     assert "the nearest fails on environment, visibility" in texts[2]
+    assert not any("details" in text or "hints" in text for text in texts)
 
 
-def test_message_without_a_suggestion_promises_none(make_run, agent, now):
-    """Where no policy could let the run in as it is, none is pointed to."""
+@pytest.mark.parametrize("service", [None, "https://deploy.example.com"])
+def test_message_for_a_renamed_repository(service, make_run, agent, now):
+    """The policies are named by the names that they have; with or without a service, the remedy is one."""
+    run = make_run(repository="acme/new-api")
+    denied = replace(decide([], run, agent, now, service=service), other_names=("acme/api", "old/api"))
+    assert message(denied, run, agent).endswith(
+        ", but policies of acme/api and old/api have its repositoryId: the repository was renamed or transferred; "
+        "have an admin set `repository` in them to its new name."
+    )
+
+
+def test_no_suggestion_for_a_run_without_a_ref(make_run, agent, now):
+    """No policy could let the run in as it is."""
     run = make_run(ref="")
     denied = decide([], run, agent, now)
-    assert "suggestedPolicy" not in message(denied, run, agent)
     assert explain(denied, run, agent)["suggestedPolicy"] is None
 
 

@@ -273,7 +273,20 @@ def test_permitted_services(make_run, agent, now):
 
     assert permitted_services(decision.evaluations, agent, now) == (A, B)
     assert explanation.cause(decision, agent) == "service_not_permitted"
-    assert "details.permitted" in explanation.message(decision, make_run(), agent)
+    assert explanation.message(decision, make_run(), agent).endswith(
+        f"; ask for {A} or {B}, or have an admin add the service to the `grants` of a policy."
+    )
+
+
+def test_no_other_service_to_ask_for(make_run, agent, now):
+    """Without a grant an admin is the remedy; no details are named, since the form of RFC 8693 has none."""
+    decision = decide(_policies(now, agent, [{}]), make_run(), agent, now, service="urn:ex:none")
+
+    text = explanation.message(decision, make_run(), agent)
+
+    assert text.endswith(
+        f"the agent {agent} this service; have an admin add the service to the `grants` of a policy."
+    )
 
 
 def test_grants_are_no_condition(agent, now):
