@@ -130,7 +130,8 @@ UNIQUE = {"sequence", "seal", "key", "id", "agent_id", "service_id"}
         lambda tx, now: tx.seals.before(now),
     ],
 )
-def test_rows_of_one_moment_have_an_order(database, statements, _rows, make_agent, make_service, now, call):
+@pytest.mark.usefixtures("_rows")
+def test_rows_of_one_moment_have_an_order(database, statements, make_agent, make_service, now, call):
     """PostgreSQL returns rows that an ORDER BY does not tell apart in any order, another one each time."""
     with database.write() as tx:
         tx.agents.add(make_agent())

@@ -1,0 +1,116 @@
+"""The manuals as their readers use them: blocks by the heading above them, and a terminal to paste them into."""
+
+import contextlib
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from os import killpg
+from pathlib import Path
+from typing import Any, Self
+
+from kit.processes import ROOT, tracked_files
+
+SHELL = ("sh", "bash", "console")
+"""The languages of blocks that a reader pastes into a shell."""
+_PATIENCE_SECONDS = 120
+_READY = "the shell is ready for the next block"
+_HEADING = re.compile(r"#+ (?P<heading>.*)")
+_FENCE = re.compile(r"(?P<indent> *)```(?P<language>\w*)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its document, the heading above it, its number under that heading, its text without indentation."""
+
+    document: str
+    heading: str
+    number: int
+    language: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        """What the block is known by: `docs/audit.md#A cut end`, and `… 2` for the second one under a heading."""
+        number = f" {self.number}" if self.number > 1 else ""
+        return f"{self.document}#{self.heading}{number}"
+
+
+def documents() -> list[str]:
+    """The names of all documents of the repository."""
+    return tracked_files("*.md")
+
+
+def blocks(document: str, *languages: str) -> list[Block]:
+    """The fenced blocks of a document in these languages, in their order."""
+    return [it for it in _fenced(document) if it.language in languages]
+
+
+def _fenced(document: str) -> Iterator[Block]:
+    heading, numbers = "", dict[str, int]()
+    lines = iter((ROOT / document).read_text().splitlines(keepends=True))
+    for line in lines:
+        if found := _HEADING.match(line):
+            heading = found["heading"].strip()
+        elif fence := _FENCE.match(line):
+            end = f"{fence['indent']}```\n"
+            content = "".join(it.removeprefix(fence["indent"]) for it in iter(lambda: next(lines), end))
+            numbers[heading] = numbers.get(heading, 0) + (fence["language"] in SHELL)
+            yield Block(document, heading, numbers[heading], fence["language"], content)
+
+
+class Terminal:
+    """A plain bash that reads what is pasted, and ends at the first command that fails.
+
+    `tell` gets all that it prints; `here` replaces the examples' addresses by those of this test.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        environ: Mapping[str, str],
+        tell: Callable[[str], None],
+        here: Callable[[str], str] = str,
+    ) -> None:
+        self.folder, self._tell, self._here = folder, tell, here
+        self._bash = subprocess.Popen(
+            ["bash", "-e"],
+            cwd=folder,
+            env=environ,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._limit = threading.Timer(_PATIENCE_SECONDS, self._kill)
+
+    def __enter__(self) -> Self:
+        self._limit.start()
+        self.paste("trap 'kill 0' EXIT")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._limit.cancel()
+        self._kill()
+        self._bash.communicate()
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            killpg(self._bash.pid, signal.SIGKILL)
+
+    def paste(self, text: str) -> str:
+        """Give the shell some lines; returns what it prints until it has carried them out."""
+        pipes: Any = self._bash
+        pipes.stdin.write(f"{self._here(text)}\necho; echo {_READY}\n")
+        pipes.stdin.flush()
+        printed, line = "", ""
+        for line in pipes.stdout:
+            if line.strip() == _READY:
+                break
+            printed += line
+        self._tell(printed)
+        assert line.strip() == _READY, f"{text}\n{printed}"
+        return printed
