@@ -1,0 +1,394 @@
+"""The manuals as an admin uses them: every block for a shell, pasted as it stands, with what its text promises.
+
+Each block of each document is in one of three tables: run here, run by another test, or not run, with the reason. A new
+block fails until it is in one of them.
+"""
+
+import json
+import os
+import re
+import shlex
+import sqlite3
+import stat
+from collections.abc import Callable
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kit import manual
+from kit.processes import BIN, ROOT, Served, run
+from kit.tokens import claims_of
+
+pytestmark = pytest.mark.xdist_group("manual")
+
+EXAMPLE_AGENTS = ("3f2504e0-4f89-41d3-9a0c-0305e82c3301", "0b7c1a52-6f0e-4f6a-9d39-5b1f6ad0c1de")
+EXAMPLE_REPOSITORIES = ("octo-org/hello-agent", "octo-org/octo-repo")
+PIPX = f"""\
+#!/bin/sh
+case "$*" in
+"install sentryagent-actions") exit 0 ;;
+"run --spec sentryagent-actions sentryagent-actions "*) shift 4 ;;
+*) exit 99 ;;
+esac
+exec {shlex.quote(str(BIN / "sentryagent-actions"))} "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An admin at the provider's machine, in a fresh folder; `agent_id` is an agent that `repository` may act as on main."""
+
+    provider: Served
+    folder: Path
+    repository: str
+    agent_id: str
+    start: Callable[..., Any]
+    fixture: Callable[[str], Any]
+
+    def paste(self, text: str, **settings: str) -> str:
+        """Paste one text into a shell of its own; what it prints."""
+        with self.start(**settings) as terminal:
+            return terminal.paste(text)
+
+    def created(self, printed: str, path: str, key: str) -> dict[str, Any]:
+        """What the response that was printed says was created, as the provider has it now."""
+        [identifier] = re.findall(rf'"{key}":"([0-9a-f-]{{36}})"', printed)
+        with self.provider.client("/api/v1", headers=self.provider.admin) as admin:
+            return admin.get(f"/{path}/{identifier}").raise_for_status().json()
+
+    def post(self, path: str, **body: Any) -> dict[str, Any]:
+        with self.provider.client("/api/v1", headers=self.provider.admin) as admin:
+            return admin.post(path, json=body).raise_for_status().json()
+
+    def id_token(self) -> str:
+        """What GitHub signs for a run of the repository on main."""
+        github = self.fixture("github")
+        claims = {"repository": self.repository, "aud": self.provider.url}
+        return github.control("POST", "token", claims=claims).json()["token"]
+
+
+@pytest.fixture(scope="module")
+def machine(services, provider_program, tmp_path_factory):
+    """The provider's machine: the provider, on SQLite, and its folder."""
+    github, _ = services
+    folder = tmp_path_factory.mktemp("machine")
+    database = f"sqlite:///{folder}/provider.db"
+    with provider_program(folder / "sentryagent-idp.log", github.url, DATABASE_URL=database) as served:
+        yield served
+
+
+@pytest.fixture
+def scene(machine, repository, agent_name, tmp_path, transcript, request):
+    with machine.client("/api/v1", headers=machine.admin) as admin:
+        agent = admin.post("/agents", json={"email": agent_name}).raise_for_status().json()["agentId"]
+    identifier = f"https://{repository.partition('/')[2]}.example.com"
+    places = {"https://idp.example.com": machine.url, "https://deploy.example.com": identifier}
+    places |= dict.fromkeys(EXAMPLE_AGENTS, agent) | dict.fromkeys(EXAMPLE_REPOSITORIES, repository)
+
+    def here(text):
+        return re.sub("|".join(map(re.escape, places)), lambda place: places[place[0]], text)
+
+    @contextmanager
+    def start(here=here, **settings):
+        own = {"PATH": f"{tmp_path}/programs:{BIN}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+        own["SENTRYAGENT_ADMIN_TOKEN"] = machine.admin["Authorization"].removeprefix("Bearer ")
+        environ = {**machine.environ, **own, **settings}
+        told = partial(transcript.add, "the terminal")
+        with manual.Terminal(tmp_path, environ, told, here) as terminal:
+            yield terminal
+
+    return Scene(machine, tmp_path, repository, agent, start, request.getfixturevalue)
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def key_file(scene, text):
+    """A key that the provider takes, for its owner alone; a second paste does not replace it."""
+    key = scene.folder / "encryption.key"
+    scene.paste(text)
+    first = key.read_text()
+    scene.paste(text)
+
+    assert (key.read_text(), mode(key)) == (first, 0o600)
+    assert re.fullmatch(r"[0-9a-f]{64}\n", first)
+    settings = {"KEY_ENCRYPTION_KEY_FILE": str(key), "DATABASE_URL": f"sqlite:///{scene.folder}/new.db"}
+    with Served(
+        scene.folder / "log", {**scene.provider.environ, **prefixed(settings)}, "--workers", 1
+    ) as served:
+        assert "next" in served.command("keys", "list")
+
+
+def prefixed(settings):
+    return {f"SENTRYAGENT_{name}": value for name, value in settings.items()}
+
+
+def postgresql(scene, text):
+    """A role without other rights owns the database, and the provider has its tables there."""
+    cluster = scene.fixture("postgres_cluster")
+
+    def here(text):
+        # The cluster of the tests has no certificate.
+        remote = "db.example.com/sentryagent?sslmode=verify-full&sslrootcert=system"
+        return text.replace(remote, f"127.0.0.1:{cluster.port}/sentryagent").replace(
+            "db.example.com", "127.0.0.1"
+        )
+
+    environ = {
+        name: value for name, value in scene.provider.environ.items() if name != "SENTRYAGENT_DATABASE_URL"
+    }
+    try:
+        with scene.start(here=here, PGPORT=str(cluster.port)) as terminal:
+            terminal.paste("unset SENTRYAGENT_DATABASE_URL")
+            printed = terminal.paste(text)
+            rights = terminal.paste(
+                'psql -h 127.0.0.1 -U postgres -d postgres -At -c "SELECT rolsuper, rolcreaterole, rolcreatedb, '
+                "rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname = 'sentryagent'\""
+            )
+        assert "applied 001" in printed
+        assert rights.strip() == "f|f|f|t"
+        files = {name: scene.folder / name for name in ("database.password", "database.url")}
+        assert {mode(path) for path in files.values()} == {0o600}
+        environ["SENTRYAGENT_DATABASE_URL_FILE"] = str(files["database.url"])
+        with Served(scene.folder / "log", environ, "--workers", 1) as served:
+            assert "active" in served.command("keys", "list")
+        assert (
+            files["database.password"].read_text().strip() not in printed + (scene.folder / "log").read_text()
+        )
+    finally:
+        cluster.execute("DROP DATABASE IF EXISTS sentryagent WITH (FORCE)")
+        cluster.execute("DROP ROLE IF EXISTS sentryagent")
+
+
+def cut_end(scene, text):
+    """The script is silent on a chain that grows, and fails where its end was cut."""
+    database = scene.folder / "copy.db"
+    script = scene.folder / "verify-head.sh"
+    scene.provider.command("backup", database)
+    environ = scene.provider.environ | prefixed({"DATABASE_URL": f"sqlite:///{database}"})
+    with Served(scene.folder / "log", environ, "--workers", 1) as served:
+        script.write_text(text)
+        settings = {"API_URL": served.url, "TOKEN": served.command("admin-token")}
+        environ = {**environ, **settings}
+
+        def verify():
+            return run("sh", script, cwd=scene.folder, env=environ)
+
+        assert (verify().returncode, verify().returncode) == (0, 0)
+        kept = json.loads((scene.folder / "head.json").read_text())
+        assert kept["seal"] > 0
+        served.command("admin-token")
+        assert verify().returncode == 0
+        assert json.loads((scene.folder / "head.json").read_text())["seal"] == kept["seal"] + 1
+        cut_last_records(database, 2)
+        broken = verify()
+        assert (broken.returncode, "its end was cut" in broken.stderr) == (1, True)
+
+
+def cut_last_records(database, number):
+    """What a person who can write to the database can do: the last records, their seals, and the checkpoint."""
+    with closing(sqlite3.connect(database)) as connection:
+        last = f"(SELECT max(seal) - {number} FROM audit_seals)"
+        connection.execute(
+            f"DELETE FROM audit_log WHERE sequence > (SELECT sequence FROM audit_seals WHERE seal = {last})"
+        )
+        connection.execute(f"DELETE FROM audit_seals WHERE seal > {last}")
+        connection.execute("DELETE FROM facts WHERE name = 'audit_checkpoint'")
+        connection.execute(
+            "UPDATE sqlite_sequence SET seq = (SELECT max(sequence) FROM audit_log) WHERE name = 'audit_log'"
+        )
+        connection.commit()
+
+
+def verify_from_head(scene, text):
+    """From a kept head the chain is in order, and a head that never was one is exit code 1."""
+    with scene.provider.client("/api/v1", headers=scene.provider.admin) as admin:
+        head = admin.get("/audit/verify").json()["head"]
+    file = scene.folder / "head.json"
+    file.write_text(json.dumps(head))
+    assert head["hash"] in scene.paste(text)
+    file.write_text(json.dumps(head | {"hash": "0" * 64}))
+    assert "exit code 1" in scene.paste(f"{text.rstrip()} || echo exit code $?")
+
+
+def export(scene, text):
+    """Each line is a record, its details an object and its time readable."""
+    decoder, printed, records = json.JSONDecoder(), scene.paste(text).strip(), []
+    while printed:
+        record, end = decoder.raw_decode(printed)
+        records.append(record)
+        printed = printed[end:].lstrip()
+    assert "agent.created" in {it["action"] for it in records}
+    assert all(isinstance(it["details"], dict) for it in records)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", it["timestamp"]) for it in records)
+
+
+def policy_for_agent(scene, text):
+    """The repository's runs on main may act as the agent from then on."""
+    policy = scene.created(scene.paste(text), "oidc/trust-policies", "id")
+    assert (policy["repository"], policy["branch"]) == (scene.repository, "main")
+    allowed = scene.post("/oidc/token", token=scene.id_token(), agentId=scene.agent_id, dryRun=True)
+    assert (allowed["allowed"], allowed["policyId"]) == (True, policy["id"])
+
+
+def policy_for_registering(scene, text):
+    """The repository's runs on main may register agents from then on."""
+    policy = scene.created(scene.paste(text), "oidc/trust-policies", "id")
+    assert policy["trustRegistered"] is True
+    assert scene.post("/oidc/token", token=scene.id_token(), dryRun=True)["policyId"] == policy["id"]
+
+
+def service(scene, text):
+    """The service is there, with both scopes."""
+    created = scene.created(scene.paste(text), "services", "serviceId")
+    assert [it["name"] for it in created["scopes"]] == ["deploy:read", "deploy:production"]
+    assert created["maxTtl"] == 600
+
+
+def service_identifier(scene):
+    """The identifier that stands for the example's."""
+    return f"https://{scene.repository.partition('/')[2]}.example.com"
+
+
+def with_service(scene):
+    """Register the service that the example names."""
+    scopes = [{"name": "deploy:production"}]
+    return scene.post("/services", identifier=service_identifier(scene), scopes=scopes)
+
+
+def client_of_service(scene, text):
+    """The client's id and secret are printed, once."""
+    with_service(scene)
+    assert re.search(
+        r"^client_id=service-\S+\nclient_secret=sk_live_[0-9a-f]{64}$", scene.paste(text), re.MULTILINE
+    )
+
+
+def introspection(scene, text):
+    """The service's client sees that a token for the service is active."""
+    identifier = with_service(scene)["identifier"]
+    grants = [{"service": identifier, "scopes": ["deploy:production"]}]
+    policy = {"repository": scene.repository, "branch": "main", "agentId": scene.agent_id, "scopes": []}
+    scene.post("/oidc/trust-policies", **policy, grants=grants)
+    body = {"token": scene.id_token(), "agentId": scene.agent_id, "resource": identifier}
+    token = scene.post("/oidc/token", **body)["access_token"]
+    made = scene.provider.command("clients", "create", "deploy-service", "--service", identifier)
+    secrets = dict(line.split("=", 1) for line in made.splitlines())
+    names = {"CLIENT_ID": secrets["client_id"], "CLIENT_SECRET": secrets["client_secret"], "TOKEN": token}
+
+    report = json.loads(scene.paste(text, **names))
+
+    assert (report["active"], report["aud"], report["sub"]) == (True, identifier, claims_of(token)["sub"])
+
+
+def command_in_a_job(scene, text):
+    """In a job, the command issues the agent's token; the later command revokes it."""
+    policy = {"repository": scene.repository, "branch": "main", "agentId": scene.agent_id}
+    scene.post("/oidc/trust-policies", **policy)
+    program = scene.folder / "programs" / "pipx"
+    program.parent.mkdir()
+    program.write_text(PIPX)
+    program.chmod(0o755)
+    (scene.folder / "temp").mkdir()
+    files = {name: str(scene.folder / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+    with scene.start(**files, RUNNER_TEMP=str(scene.folder / "temp")) as terminal:
+        job = f"--url {scene.fixture('github').url} --repository {scene.repository}"
+        terminal.paste(f'eval "$(mock-idp env {job})"')
+        # A terminal is no runner, which would obey the masks.
+        terminal.paste(f"{{\n{text}}} > step.log; sentryagent-actions revoke >> step.log")
+    log = (scene.folder / "step.log").read_text()
+    assert "Issued a token for agent" in log
+    assert "The access token is revoked." in log
+    assert "authenticated" in Path(files["GITHUB_OUTPUT"]).read_text()
+
+
+RUN: dict[str, Callable[[Scene, str], None]] = {
+    "docs/audit.md#A cut end": cut_end,
+    "docs/audit.md#A cut end 2": verify_from_head,
+    "docs/audit.md#Exporting it": export,
+    "docs/one-step-action.md#The one-step action": policy_for_registering,
+    "docs/operations.md#Keys at rest": key_file,
+    "docs/operations.md#PostgreSQL": postgresql,
+    "docs/services.md#Check it at the service": client_of_service,
+    "docs/services.md#Check it at the service 2": introspection,
+    "docs/services.md#Register a service": service,
+    "docs/trust-policies.md#Trust policies": policy_for_agent,
+    "docs/verify-tokens.md#nginx": client_of_service,
+    "docs/without-docker.md#As a command": command_in_a_job,
+    "issue-token/README.md#Quick start": policy_for_agent,
+    "register-agent/README.md#Quick start": policy_for_registering,
+    "sentryagent_actions/README.md#sentryagent-actions": command_in_a_job,
+}
+"""The blocks that are pasted here, and what each promises."""
+
+LAYERS = {"docs/operations.md#PostgreSQL": pytest.mark.postgres}
+"""What a block needs of the machine."""
+
+ELSEWHERE = {
+    "README.md": "e2e/test_readme.py",
+    "docs/operations.md#Backup and restore": "contract/deploy/test_backups.py",
+    "docs/operations.md#Backup and restore 2": "contract/deploy/test_backups.py",
+    "mock_idp/README.md#Attack a verifier": "contract/mock_idp/test_attack.py",
+    "mock_idp/README.md#Control API": "contract/mock_idp/test_manual.py",
+    "mock_idp/README.md#One issuer for everybody: names, containers, TLS": "e2e/test_mock_image.py",
+    "mock_idp/README.md#Quick starts": "contract/mock_idp/test_manual.py",
+}
+"""The blocks that another test reads from the document and runs. A name without a number stands for all of its blocks."""
+
+NOT_RUN = {
+    "docs/release-checklist.md#Release checklist": "compares with published repositories and images",
+    "issue-token/README.md#GitHub Enterprise Server": "the digest is left out; test_actions_dist.py runs the command",
+    "issue-token/README.md#Recipes": "writes variables of a repository on GitHub",
+    "issue-token/README.md#Security": "asks GitHub about a published image",
+}
+"""The blocks that no test can run as they stand, and why."""
+
+
+def every_block():
+    """All blocks for a shell by name."""
+    found = {it.name: it for name in manual.documents() for it in manual.blocks(name, *manual.SHELL)}
+    assert "docs/operations.md#Keys at rest" in found
+    return found
+
+
+def is_in(name, table):
+    """Whether a block, all of its heading or all of its document are in a table."""
+    return {name, re.sub(" [0-9]+$", "", name), name.partition("#")[0]} & table.keys()
+
+
+@pytest.mark.parametrize("name", [pytest.param(it, marks=LAYERS.get(it, ())) for it in RUN])
+def test_a_block_runs_as_pasted(name, scene):
+    """Exit code 0 of every command, and what the text around it says."""
+    RUN[name](scene, every_block()[name].text)
+
+
+@pytest.mark.parametrize("name", every_block())
+def test_a_block_is_run_or_says_why_it_is_not(name):
+    """Each block is in one table."""
+    assert [name in RUN, bool(is_in(name, ELSEWHERE)), name in NOT_RUN].count(True) == 1
+
+
+@pytest.mark.parametrize("name", [*RUN, *ELSEWHERE, *NOT_RUN])
+def test_the_tables_name_blocks_that_exist(name):
+    """A block that was removed or moved under another heading leaves no row behind."""
+    assert any(is_in(block, {name: ""}) for block in every_block())
+
+
+@pytest.mark.parametrize(("name", "file"), ELSEWHERE.items())
+def test_the_other_test_reads_the_document(name, file):
+    """It takes the block from the document, and has no copy of it."""
+    document = Path(name.partition("#")[0])
+    assert document.name in (ROOT / "tests" / file).read_text()
+
+
+@pytest.mark.parametrize("block", [pytest.param(it, id=name) for name, it in every_block().items()])
+def test_a_block_is_something_that_a_shell_can_read(block):
+    """Also what cannot be run: no quote is left open, and no `if` without its `fi`."""
+    pasted = "".join(re.findall(r"^\$ (.*\n)", block.text, re.MULTILINE)) or block.text
+    done = run("bash", "-n", input=pasted)
+    assert (done.returncode, done.stderr) == (0, "")
