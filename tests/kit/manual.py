@@ -1,12 +1,14 @@
-"""The manuals as their readers use them: blocks by the heading above them, and a terminal to paste them into."""
+"""The manuals as their readers use them: blocks by the heading above them, a terminal, and the commands that they name."""
 
 import contextlib
 import re
+import shlex
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import dropwhile, groupby, pairwise
 from os import killpg
 from pathlib import Path
 from typing import Any, Self
@@ -114,3 +116,59 @@ class Terminal:
         self._tell(printed)
         assert line.strip() == _READY, f"{text}\n{printed}"
         return printed
+
+
+_PROGRAMS = ("sentryagent-idp", "mock-idp", "sentryagent-actions")
+_NAMED = re.compile(rf"(?:{'|'.join(_PROGRAMS)}) .+")
+_BLOCK = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
+_SPAN = re.compile(r"`([^`]+)`")
+_SUBSTITUTION = re.compile(r"\$\(([^()]*)\)")
+_BEFORE_A_COMMAND = re.compile(r"[A-Za-z_]\w*=.*|\{|do|then|if|exec|pipx|run|--spec")
+_ALTERNATIVES = re.compile(r"[a-z-]+(?:\\?\|[a-z-]+)+")
+
+
+def named_in_text(text: str) -> Iterator[list[str]]:
+    """The words of each command of ours between backticks: `keys list|rotate` is two, and what is in brackets counts."""
+    for span in map(" ".join, map(str.split, _SPAN.findall(_BLOCK.sub("", text)))):
+        if _NAMED.fullmatch(span):
+            words = re.sub(r"\[options of [a-z ]+\]|[\[\]]|&$", " ", span).split()
+            # `…` is a value behind an option, and more of the same elsewhere.
+            pairs = pairwise(["", *words])
+            yield from _alternatives([it for before, it in pairs if it != "…" or before.startswith("--")])
+        else:
+            yield from named_in_shell(span)
+
+
+def _alternatives(words: list[str]) -> Iterator[list[str]]:
+    for place, word in enumerate(words):
+        if _ALTERNATIVES.fullmatch(word):
+            choices = word.replace("\\", "").split("|")
+            yield from ([*words[:place], choice, *words[place + 1 :]] for choice in choices)
+            return
+    yield words
+
+
+def named_in_shell(script: str) -> Iterator[list[str]]:
+    """The words of each command of ours in a shell script, whatever the path to the program."""
+    for line in re.sub(r"\\\n", " ", script).splitlines():
+        if any(it in line for it in _PROGRAMS) and not line.lstrip().startswith("#"):
+            for part in (*_SUBSTITUTION.findall(line), _SUBSTITUTION.sub("X", line)):
+                yield from filter(None, map(_command, _simple_commands(part)))
+
+
+def _simple_commands(line: str) -> Iterator[list[str]]:
+    reader = shlex.shlex(line, posix=True, punctuation_chars=True)
+    reader.whitespace_split = True
+    return (
+        [*words]
+        for is_between, words in groupby(reader, lambda it: not set(it) <= set("();<>|&"))
+        if is_between
+    )
+
+
+def _command(words: list[str]) -> list[str]:
+    command = [*dropwhile(_BEFORE_A_COMMAND.fullmatch, words)]
+    if words[:3] == ["pipx", "run", "--spec"]:
+        command = words[4:]
+    name = Path(command[0]).name if command else ""
+    return [name, *command[1:]] if name in _PROGRAMS else []
