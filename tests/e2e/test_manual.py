@@ -64,11 +64,16 @@ class Scene:
         with self.provider.client("/api/v1", headers=self.provider.admin) as admin:
             return admin.post(path, json=body).raise_for_status().json()
 
-    def id_token(self) -> str:
-        """What GitHub signs for a run of the repository on main."""
+    def id_token(self, **job: str) -> str:
+        """What GitHub signs for a run, by default of the repository on main."""
+        job = {"repository": self.repository} | job
         github = self.fixture("github")
-        claims = {"repository": self.repository, "aud": self.provider.url}
-        return github.control("POST", "token", claims=claims).json()["token"]
+        return github.control("POST", "token", job=job, claims={"aud": self.provider.url}).json()["token"]
+
+    def decision(self, **job: str) -> dict[str, Any]:
+        """What the provider would decide on a run that asks for the agent."""
+        body = {"token": self.id_token(**job), "agentId": self.agent_id}
+        return self.post("/oidc/trust-policies/simulate", **body)
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +241,53 @@ def policy_for_agent(scene, text):
     assert (allowed["allowed"], allowed["policyId"]) == (True, policy["id"])
 
 
+REUSABLE = "octo-org/workflows/.github/workflows/deploy.yml@refs/heads/main"
+
+
+def recipes(scene, text):
+    """Each recipe lets in the run that it is for; a run of another branch is refused."""
+    many = [f"{scene.repository}-{it}" for it in ("a", "b")]
+    (scene.folder / "repositories.txt").write_text("".join(f"{it}\n" for it in many))
+    ids = re.findall(r'"id":"([0-9a-f-]{36})"', scene.paste(text))
+
+    merge = "refs/heads/gh-readonly-queue/main/pr-7-0123456789abcdef0123456789abcdef01234567"
+    runs = [
+        {"ref": "refs/tags/v1.4.0", "workflow": "release.yml", "environment": "release"},
+        {"calledWorkflow": REUSABLE},
+        {"ref": merge, "event": "merge_group"},
+        {"ref": "refs/pull/7/merge", "event": "pull_request"},
+    ]
+    assert [scene.decision(**run)["policyId"] for run in runs] == ids[:4]
+    assert [scene.decision(repository=it)["policyId"] for it in many] == ids[4:]
+    assert scene.decision(ref="refs/heads/other")["code"] == "BRANCH_NOT_PERMITTED"
+
+
+def rename(scene, text):
+    """The policies with the repository's id get the new name, and keep their ids."""
+    job = {"repository": scene.repository}
+    pinned = {"repositoryId": claims_of(scene.id_token())["repository_id"], "repositoryOwnerId": "7"}
+    policy = scene.post("/oidc/trust-policies", **job, **pinned, branch="main", agentId=scene.agent_id)
+
+    printed = scene.paste(
+        text.replace("octo-org/new-name", f"{scene.repository}-new"), REPOSITORY_ID=pinned["repositoryId"]
+    )
+
+    renamed = scene.created(printed, "oidc/trust-policies", "id")
+    ignored = {"updatedAt", "version", "repository"}
+    assert renamed["repository"] == f"{scene.repository}-new"
+    assert {k: v for k, v in renamed.items() if k not in ignored} == {
+        k: v for k, v in policy.items() if k not in ignored
+    }
+
+
+def suspension(scene, text):
+    """The agent's exchanges are refused at once."""
+    scene.post("/oidc/trust-policies", repository=scene.repository, branch="main", agentId=scene.agent_id)
+    before = scene.decision()
+    scene.paste(text)
+    assert (before["allowed"], scene.decision()["allowed"]) == (True, False)
+
+
 def policy_for_registering(scene, text):
     """The repository's runs on main may register agents from then on."""
     policy = scene.created(scene.paste(text), "oidc/trust-policies", "id")
@@ -317,7 +369,10 @@ RUN: dict[str, Callable[[Scene, str], None]] = {
     "docs/services.md#Check it at the service": client_of_service,
     "docs/services.md#Check it at the service 2": introspection,
     "docs/services.md#Register a service": service,
+    "docs/trust-policies.md#Recipes": recipes,
     "docs/trust-policies.md#Trust policies": policy_for_agent,
+    "docs/trust-policies.md#When a repository is renamed": rename,
+    "docs/trust-policies.md#When an agent is no longer needed": suspension,
     "docs/verify-tokens.md#nginx": client_of_service,
     "docs/without-docker.md#As a command": command_in_a_job,
     "issue-token/README.md#Quick start": policy_for_agent,
