@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sqlite3
 import stat
 from collections.abc import Callable
@@ -18,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from kit import manual
-from kit.processes import BIN, ROOT, Served, run
+from kit.processes import BIN, ROOT, Served, run, wait_until
 from kit.tokens import claims_of
 
 pytestmark = pytest.mark.xdist_group("manual")
@@ -94,11 +96,10 @@ def scene(machine, repository, agent_name, tmp_path, transcript, request):
     places = {"https://idp.example.com": machine.url, "https://deploy.example.com": identifier}
     places |= dict.fromkeys(EXAMPLE_AGENTS, agent) | dict.fromkeys(EXAMPLE_REPOSITORIES, repository)
 
-    def here(text):
-        return re.sub("|".join(map(re.escape, places)), lambda place: places[place[0]], text)
-
     @contextmanager
-    def start(here=here, **settings):
+    def start(more=None, **settings):
+        known = places | (more or {})
+        here = partial(re.compile("|".join(map(re.escape, known))).sub, lambda place: known[place[0]])
         own = {"PATH": f"{tmp_path}/programs:{BIN}:{os.environ['PATH']}", "HOME": str(tmp_path)}
         own["SENTRYAGENT_ADMIN_TOKEN"] = machine.admin["Authorization"].removeprefix("Bearer ")
         environ = {**machine.environ, **own, **settings}
@@ -133,41 +134,69 @@ def prefixed(settings):
     return {f"SENTRYAGENT_{name}": value for name, value in settings.items()}
 
 
-def postgresql(scene, text):
-    """A role without other rights owns the database, and the provider has its tables there."""
-    cluster = scene.fixture("postgres_cluster")
-
-    def here(text):
-        # The cluster of the tests has no certificate.
-        remote = "db.example.com/sentryagent?sslmode=verify-full&sslrootcert=system"
-        return text.replace(remote, f"127.0.0.1:{cluster.port}/sentryagent").replace(
-            "db.example.com", "127.0.0.1"
-        )
-
-    environ = {
-        name: value for name, value in scene.provider.environ.items() if name != "SENTRYAGENT_DATABASE_URL"
-    }
+@contextmanager
+def tls(cluster, folder):
+    """Let the cluster speak TLS; the file of the authority that vouches for it."""
+    authority, files = trustme.CA(), [cluster.folder / it for it in ("server.pem", "server.key")]
+    issued = authority.issue_cert("127.0.0.1")
+    for file, pem in zip(files, (issued.cert_chain_pems[0], issued.private_key_pem), strict=True):
+        file.touch(mode=0o600)
+        pem.write_to_path(str(file))
+        shutil.chown(file, cluster.folder.owner(), cluster.folder.group())
+    settings = {"ssl_cert_file": files[0], "ssl_key_file": files[1], "ssl": "on"}
     try:
-        with scene.start(here=here, PGPORT=str(cluster.port)) as terminal:
-            terminal.paste("unset SENTRYAGENT_DATABASE_URL")
-            printed = terminal.paste(text)
-            rights = terminal.paste(
-                'psql -h 127.0.0.1 -U postgres -d postgres -At -c "SELECT rolsuper, rolcreaterole, rolcreatedb, '
-                "rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname = 'sentryagent'\""
-            )
-        assert "applied 001" in printed
-        assert rights.strip() == "f|f|f|t"
-        files = {name: scene.folder / name for name in ("database.password", "database.url")}
-        assert {mode(path) for path in files.values()} == {0o600}
-        environ["SENTRYAGENT_DATABASE_URL_FILE"] = str(files["database.url"])
-        with Served(scene.folder / "log", environ, "--workers", 1) as served:
-            assert "active" in served.command("keys", "list")
-        assert (
-            files["database.password"].read_text().strip() not in printed + (scene.folder / "log").read_text()
-        )
+        for name, value in settings.items():
+            cluster.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+        cluster.execute("SELECT pg_reload_conf()")
+        with_tls = f"host=127.0.0.1 port={cluster.port} user=postgres sslmode=require"
+        wait_until(lambda: run("psql", "-c", "SELECT", with_tls).returncode == 0, "TLS of PostgreSQL")
+        authority.cert_pem.write_to_path(str(folder / "roots.pem"))
+        yield folder / "roots.pem"
+    finally:
+        for name in settings:
+            cluster.execute(f"ALTER SYSTEM RESET {name}")
+        cluster.execute("SELECT pg_reload_conf()")
+
+
+def postgresql(scene, text):
+    """A role without other rights owns the database, whose certificate is checked; the provider has its tables there."""
+    cluster = scene.fixture("postgres_cluster")
+    try:
+        with tls(cluster, scene.folder) as roots:
+            printed = create_database(scene, text, cluster, roots)
+            password, url = (scene.folder / f"database.{it}" for it in ("password", "url"))
+            environ = scene.provider.environ | {"SENTRYAGENT_DATABASE_URL_FILE": str(url)}
+            del environ["SENTRYAGENT_DATABASE_URL"]
+            with Served(scene.folder / "log", environ, "--workers", 1) as served:
+                assert "active" in served.command("keys", "list")
+            trustme.CA().cert_pem.write_to_path(str(roots))
+            stranger = run(BIN / "sentryagent-idp", "migrate", env=environ)
+        assert "certificate verify failed" in stranger.stderr
+        assert {mode(password), mode(url)} == {0o600}
+        assert password.read_text().strip() not in printed + (scene.folder / "log").read_text()
     finally:
         cluster.execute("DROP DATABASE IF EXISTS sentryagent WITH (FORCE)")
         cluster.execute("DROP ROLE IF EXISTS sentryagent")
+
+
+def create_database(scene, text, cluster, roots):
+    """Paste the block where `db.example.com` is the cluster; what it prints."""
+    places = {
+        "@db.example.com": f"@127.0.0.1:{cluster.port}",
+        "db.example.com": "127.0.0.1",
+        "/etc/ssl/certs/ca-certificates.crt": str(roots),
+    }
+    rights = (
+        "SELECT rolsuper, rolcreaterole, rolcreatedb, rolpassword LIKE 'SCRAM-SHA-256$%'"
+        " FROM pg_authid WHERE rolname = 'sentryagent'"
+    )
+    with scene.start(places, PGPORT=str(cluster.port)) as terminal:
+        terminal.paste("unset SENTRYAGENT_DATABASE_URL")
+        printed = terminal.paste(text)
+        given = terminal.paste(f"psql -h 127.0.0.1 -U postgres -d postgres -At -c {shlex.quote(rights)}")
+    assert "applied 001" in printed
+    assert given.strip() == "f|f|f|t"
+    return printed
 
 
 def cut_end(scene, text):

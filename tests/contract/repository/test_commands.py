@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+import tomllib
 
 import click
 import pytest
@@ -162,6 +163,19 @@ def named_commands():
     for name in tracked_files("server/*.py", "mock_idp/*.py", "sentryagent_actions/*.py", "examples/*.py"):
         found = map(manual.named_in_text, strings((ROOT / name).read_text()))
         yield from ((name, words) for commands in found for words in commands)
+
+
+def test_what_is_installed_with_pip_is_a_distribution_of_ours():
+    """A name that is not ours could be registered by another user, and the reader would run their code."""
+    texts = [(ROOT / name).read_text() for name in tracked_files("*.md", "*.py", "*.yml", "*.yaml")]
+    option = r"(?: --?[\w-]+)*"
+    named = {
+        it
+        for text in texts
+        for it in re.findall(rf"\bpipx? (?:install|run){option} (sentryagent[\w-]*)", text)
+    }
+    ours = {tomllib.loads(path.read_text())["project"]["name"] for path in ROOT.glob("*/pyproject.toml")}
+    assert {"sentryagent-idp", "sentryagent-actions"} <= named <= ours
 
 
 def check(words):
