@@ -81,6 +81,10 @@ one-step: $(VENV)/.run ## `action.yml`, the tables of docs/one-step-action.md an
 	@$(BIN)/python release/one_step.py
 	@$(BIN)/python release/host_actions.py
 
+.PHONY: alert-recordings
+alert-recordings: $(VENV)/.dev ## what a provider shows under each fault that an alert is for, in half an hour; ONLY="name …"
+	@$(BIN)/python tests/vectors/alerts/record.py $(ONLY)
+
 .PHONY: attack-table
 attack-table: $(VENV)/.dev ## the table of mock_idp/README.md: the attack pack against well-known verifiers
 	@$(BIN)/python examples/attack/compare.py --write

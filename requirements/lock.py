@@ -1,6 +1,7 @@
 """Write the lock files: one set of versions with hashes for Python 3.11 to 3.14, and no registry's host name.
 
-`run.txt` is what the programs need and what builds their distributions, `build.txt`, `server.txt` and `mock.txt` are parts of it for the images, `dev.txt` adds the test tools, and
+`run.txt` is what the programs need and what builds their distributions, `build.txt`, `server.txt` and `mock.txt` are parts of it for the images, `dev.txt` adds the test tools and the
+provider's traces, `otel.txt` is the provider with its traces, and
 `action.txt` is the part of `run.txt` that the image of the actions needs: PyGithub and requests (asked for by actions-toolkit) and anyio (by httpx) are not imported there.
 """
 
@@ -22,7 +23,8 @@ def main() -> None:
     compile_lock("build.txt", (".",), "--extra=build", within_run)
     compile_lock("server.txt", ("server",), within_run)
     compile_lock("mock.txt", ("mock_idp",), within_run)
-    compile_lock("dev.txt", ALL, "--extra=build", "--extra=dev", within_run)
+    compile_lock("dev.txt", ALL, "--extra=build", "--extra=dev", "--extra=otel", within_run)
+    compile_lock("otel.txt", ("server",), "--extra=otel", f"--constraint={HERE / 'dev.txt'}")
     (HERE / "action.txt").write_text(entries((HERE / "run.txt").read_text(), IN_THE_IMAGE))
 
 

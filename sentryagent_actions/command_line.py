@@ -5,33 +5,16 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 
+from sentryagent_actions.inputs import BOOLEANS, NAMES
+
 _MANUALS = "https://github.com/sentryagent/toolkit/blob/main"
-_CONNECTION = ("api-url", "audience", "timeout", "dry-run", "summary", "ca-certificate")
-_TOKEN = ("resource", "scope", "expires-in", "revoke", "on-unavailable")
-_AGENT = (
-    "agent-name",
-    "agent-description",
-    "agent-type",
-    "agent-version",
-    "capabilities",
-    "owner",
-    "deployment-env",
-    "update",
-)
-# The inputs of each action; a test compares them with its action.yml.
-INPUTS: Mapping[str, tuple[str, ...]] = {
-    "issue-token": (*_CONNECTION, "agent-id", *_TOKEN),
-    "register-agent": (*_CONNECTION, *_AGENT),
-    "toolkit": (*_CONNECTION, "agent-id", *_AGENT, *_TOKEN),
-    "revoke": (),
-}
+INPUTS: Mapping[str, tuple[str, ...]] = {**NAMES, "revoke": ()}
 _ABOUT = {
     "issue-token": ("issue the access token of an agent", "issue-token/README.md"),
     "register-agent": ("register an agent where it does not exist yet", "register-agent/README.md"),
     "toolkit": ("register an agent and issue its token", "docs/one-step-action.md"),
     "revoke": ("revoke the tokens that earlier steps of this job have issued", "docs/without-docker.md"),
 }
-_BOOLEANS = frozenset({"dry-run", "summary", "revoke", "update"})
 
 
 def inputs_of(action: str, arguments: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
@@ -55,7 +38,7 @@ def _parser(action: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     for name in INPUTS[action]:
-        if name in _BOOLEANS:
+        if name in BOOLEANS:
             parser.add_argument(f"--{name}", nargs="?", const="true", metavar="true|false")
         else:
             parser.add_argument(f"--{name}", metavar="VALUE")

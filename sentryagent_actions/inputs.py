@@ -18,6 +18,24 @@ _MAX_RESOURCE = 255
 _URI = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:[!-~]+)?")  # RFC 3986, 3: a scheme, and no spaces
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
+_CONNECTION = ("api-url", "audience", "timeout", "dry-run", "summary", "ca-certificate")
+_TOKEN = ("resource", "scope", "expires-in", "revoke", "on-unavailable")
+_PROFILE = (
+    "agent-description",
+    "agent-type",
+    "agent-version",
+    "capabilities",
+    "owner",
+    "deployment-env",
+)
+# The inputs of each action; a test compares them with its action.yml.
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "issue-token": (*_CONNECTION, "agent-id", *_TOKEN),
+    "register-agent": (*_CONNECTION, "agent-name", *_PROFILE, "update"),
+    "toolkit": (*_CONNECTION, "agent-id", "agent-name", *_PROFILE, "update", *_TOKEN),
+}
+BOOLEANS = frozenset({"dry-run", "summary", "revoke", "update"})
+
 # Our inputs by the name that the provider's API has for them (contract, section 5 and 3).
 INPUT_OF_FIELD = {
     "email": "agent-name",
@@ -241,14 +259,7 @@ def _agent(inputs: Inputs) -> str | AgentProfile:
         )
     if has_name:
         return AgentProfile.from_inputs(inputs)
-    for name in (
-        "agent-description",
-        "agent-type",
-        "agent-version",
-        "capabilities",
-        "owner",
-        "deployment-env",
-    ):
+    for name in _PROFILE:
         if inputs.text(name):
             raise InvalidInputError(
                 name,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from flask import Flask
@@ -55,6 +55,9 @@ from sentryagent_idp.use_cases.simulation import Simulation
 from sentryagent_idp.use_cases.tokens import TokenService
 from sentryagent_idp.use_cases.trust_policies import PolicyAdmin
 
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
 log = structlog.get_logger()
 
 utc_now = partial(datetime.now, UTC)
@@ -63,6 +66,10 @@ _new_token_id = partial(secrets.token_urlsafe, 16)
 
 _ADDRESS_ALLOWANCE = 10
 """One address may ask this many times more than one repository: runners share addresses."""
+
+
+_TIMED = (("POST", f"{API}/oidc/token"),)
+"""Routes whose durations an alert watches."""
 
 
 class ObservableIssuerKeys(IssuerKeys, ObservableKeys, Protocol):
@@ -80,6 +87,7 @@ class Dependencies:
     clock: Clock
     rejections: RejectionCounter = field(default_factory=RejectionCounter)
     metrics: Metrics = field(default_factory=Metrics)
+    tracer: "Tracer | None" = None
 
 
 class _Application(Flask):
@@ -93,8 +101,12 @@ class _Application(Flask):
 def create_app(settings: Settings, dependencies: Dependencies) -> Flask:
     """The application; nothing is read from the environment, and nothing is asked of the database yet."""
     app = bare_app()
-    dependencies.metrics.begin(version("sentryagent-idp"), problems.REFUSALS)
+    dependencies.metrics.begin(version("sentryagent-idp"), problems.REFUSALS, _TIMED)
     app.extensions[EXTENSION] = _use_cases(settings, dependencies)
+    if dependencies.tracer is not None:
+        from sentryagent_idp import traces  # its libraries are an extra
+
+        traces.install(app, dependencies.tracer)
     return app
 
 
@@ -161,7 +173,7 @@ def _use_cases(settings: Settings, dependencies: Dependencies) -> UseCases:
         github_issuers=settings.github_issuers,
         signing_keys=keys,
         snapshots=SnapshotCache(),
-        group_commit=GroupCommit(store, clock),
+        group_commit=GroupCommit(store, clock, dependencies.metrics.transaction),
         repository_limit=PerMinute(settings.rate_limit, what="repository"),
         refused_limit=PerMinute(settings.rate_limit, what="repository"),
         rejections=rejections,

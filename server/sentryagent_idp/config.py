@@ -174,6 +174,7 @@ class Settings(BaseModel):
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = ()
     explain: Annotated[bool, BeforeValidator(_switch)] = True
     audit_retention: Number | None = Field(None, ge=1)
+    traces: Annotated[bool, BeforeValidator(_switch)] = False
 
     @model_validator(mode="before")
     @classmethod

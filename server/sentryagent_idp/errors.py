@@ -1,9 +1,10 @@
-"""Every refusal of the provider: a stable code, a sentence that tells what to do, details for programs.
+"""Every refusal of the provider: a stable code, its response, a sentence that says what to do, details for programs.
 
-HTTP statuses are not here: `sentryagent_idp.api.problems` has the one table.
+docs/errors.md has them as a table; a test compares the two.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 
@@ -15,16 +16,33 @@ class AdminRefused(Exception):
     """The command line is asked for what cannot be done; the message is one line that says why and what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class ErrorResponse:
+    """The response to an error: its status, and error code and status if it has OAuth's shape."""
+
+    status: int
+    oauth_error: str
+    oauth_status: int
+
+
 class ServiceError(Exception):
-    """A refusal that a caller may see.
+    """A refusal that a caller may see; its class declares code and response. Without `oauth_status` both statuses are the same.
 
     `message` is safe to show and says what to do; `details` holds what `contract` promises for the code.
     """
 
     code: ClassVar[str] = ""
+    response: ClassVar[ErrorResponse]
+    declared: ClassVar[list[type["ServiceError"]]] = []
+    """All refusals that have a response; the others only group them."""
 
-    def __init_subclass__(cls, code: str = "") -> None:
+    def __init_subclass__(
+        cls, code: str = "", status: int = 0, oauth_error: str = "invalid_request", oauth_status: int = 0
+    ) -> None:
         cls.code = code or cls.code
+        if status:
+            cls.response = ErrorResponse(status, oauth_error, oauth_status or status)
+            cls.declared.append(cls)
 
     def __init__(self, message: str, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -44,74 +62,82 @@ class RetryableError(ServiceError):
         self.retry_after = retry_after
 
 
-class ValidationFailed(ServiceError, code="VALIDATION_ERROR"):
+class ValidationFailed(ServiceError, code="VALIDATION_ERROR", status=400):
     """The request is malformed: `field` names the field, `reason` what is wrong with it."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}", {"field": field, "reason": reason})
 
 
-class Unauthorized(ServiceError, code="UNAUTHORIZED"):
+class Unauthorized(ServiceError, code="UNAUTHORIZED", status=401, oauth_error="invalid_token"):
     """No acceptable Bearer token came with the request (RFC 6750)."""
 
 
-class Forbidden(ServiceError, code="FORBIDDEN"):
+class Forbidden(ServiceError, code="FORBIDDEN", status=403, oauth_error="insufficient_scope"):
     """The caller is known and may not do this."""
 
 
-class NotFound(ServiceError, code="NOT_FOUND"):
+class NotFound(ServiceError, code="NOT_FOUND", status=404):
     """There is no such path."""
 
 
-class MethodNotAllowed(ServiceError, code="METHOD_NOT_ALLOWED"):
+class MethodNotAllowed(ServiceError, code="METHOD_NOT_ALLOWED", status=405):
     """The path exists, the method does not."""
 
 
-class PreconditionFailed(ServiceError, code="PRECONDITION_FAILED"):
+class PreconditionFailed(ServiceError, code="PRECONDITION_FAILED", status=412):
     """`If-Match` names another version than the stored one (RFC 9110, 13.1.1)."""
 
 
-class RequestTimeout(ServiceError, code="REQUEST_TIMEOUT"):
+class RequestTimeout(ServiceError, code="REQUEST_TIMEOUT", status=408):
     """The request did not arrive in time (RFC 9110, 15.5.9)."""
 
 
-class PayloadTooLarge(ServiceError, code="PAYLOAD_TOO_LARGE"):
+class PayloadTooLarge(ServiceError, code="PAYLOAD_TOO_LARGE", status=413):
     """The body is larger than the provider reads."""
 
 
-class UnsupportedMediaType(ServiceError, code="UNSUPPORTED_MEDIA_TYPE"):
+class UnsupportedMediaType(ServiceError, code="UNSUPPORTED_MEDIA_TYPE", status=415):
     """The body has a content type that this endpoint does not take."""
 
 
-class RateLimited(RetryableError, code="RATE_LIMITED"):
+class RateLimited(RetryableError, code="RATE_LIMITED", status=429, oauth_error="temporarily_unavailable"):
     """More requests in the window than one address or one repository may make."""
 
 
-class InternalError(ServiceError, code="INTERNAL_SERVER_ERROR"):
+class InternalError(ServiceError, code="INTERNAL_SERVER_ERROR", status=500, oauth_error="server_error"):
     """Our fault; the cause is in the log under the request id."""
 
 
-class DatabaseUnavailable(RetryableError, code="SERVICE_UNAVAILABLE"):
+class DatabaseUnavailable(
+    RetryableError, code="SERVICE_UNAVAILABLE", status=503, oauth_error="temporarily_unavailable"
+):
     """The database does not answer."""
 
 
-class IssuerUnavailable(RetryableError, code="ISSUER_UNAVAILABLE"):
+class IssuerUnavailable(
+    RetryableError, code="ISSUER_UNAVAILABLE", status=503, oauth_error="temporarily_unavailable"
+):
     """GitHub's signing keys cannot be fetched and none are held."""
 
 
-class InvalidClient(ServiceError, code="INVALID_CLIENT"):
+class InvalidClient(ServiceError, code="INVALID_CLIENT", status=401, oauth_error="invalid_client"):
     """The client's id or secret is wrong (RFC 6749, 5.2)."""
 
 
-class UnauthorizedClient(ServiceError, code="UNAUTHORIZED_CLIENT"):
+class UnauthorizedClient(
+    ServiceError, code="UNAUTHORIZED_CLIENT", status=400, oauth_error="unauthorized_client"
+):
     """The client is authenticated and may not use this grant (RFC 6749, 5.2)."""
 
 
-class UnsupportedGrantType(ServiceError, code="UNSUPPORTED_GRANT_TYPE"):
+class UnsupportedGrantType(
+    ServiceError, code="UNSUPPORTED_GRANT_TYPE", status=400, oauth_error="unsupported_grant_type"
+):
     """The form asks for a grant that this endpoint does not give (RFC 6749, 5.2)."""
 
 
-class InvalidTarget(ServiceError, code="INVALID_TARGET"):
+class InvalidTarget(ServiceError, code="INVALID_TARGET", status=400, oauth_error="invalid_target"):
     """The form's `resource` or `audience` is none of ours (RFC 8693, 2.2.2)."""
 
 
@@ -135,7 +161,7 @@ class ExchangeRefused(ServiceError):
         self.message, self.details = self.brief, {}
 
 
-class InvalidOidcToken(ServiceError, code="INVALID_OIDC_TOKEN"):
+class InvalidOidcToken(ServiceError, code="INVALID_OIDC_TOKEN", status=401, oauth_status=400):
     """The GitHub token is not acceptable; `reason` is one of `reasons`, which are in the order of the checks.
 
     `claims` are those of a token whose signature was verified, so that the audit can say whose run it was.
@@ -162,39 +188,43 @@ class InvalidOidcToken(ServiceError, code="INVALID_OIDC_TOKEN"):
         self.claims: Mapping[str, Any] | None = None
 
 
-class IdentityChanged(ExchangeRefused, code="IDENTITY_CHANGED"):
+class IdentityChanged(ExchangeRefused, code="IDENTITY_CHANGED", status=403, oauth_status=400):
     """The repository's name is known, but under other ids: it was deleted and created again, or taken over."""
 
     reason = "identity_changed"
     brief = "This repository's name is known under other ids; an admin must review its trust policies."
 
 
-class BranchNotPermitted(ExchangeRefused, code="BRANCH_NOT_PERMITTED"):
+class BranchNotPermitted(ExchangeRefused, code="BRANCH_NOT_PERMITTED", status=403, oauth_status=400):
     """Only the branch or the tag stands between the run and a policy."""
 
     reason = "branch_not_permitted"
     brief = "Branch not permitted: no trust policy of this repository lets this branch or tag in."
 
 
-class TrustPolicyViolation(ExchangeRefused, code="TRUST_POLICY_VIOLATION"):
+class TrustPolicyViolation(ExchangeRefused, code="TRUST_POLICY_VIOLATION", status=403, oauth_status=400):
     """No trust policy lets this run in."""
 
     reason = "trust_policy_violation"
     brief = "Trust policy violation: no trust policy of this repository lets this run in."
 
 
-class AgentNotTrusted(TrustPolicyViolation):
+class AgentNotTrusted(TrustPolicyViolation, status=403, oauth_error="invalid_target", oauth_status=400):
     """The agent that was asked for is unknown or not active; a policy violation like any other in the JSON form."""
 
 
-class ServiceNotPermitted(ExchangeRefused, code="SERVICE_NOT_PERMITTED"):
+class ServiceNotPermitted(
+    ExchangeRefused, code="SERVICE_NOT_PERMITTED", status=403, oauth_error="invalid_target", oauth_status=400
+):
     """No trust policy grants the service that was asked for, be there such a service or not."""
 
     reason = "service_not_permitted"
     brief = "No trust policy of this repository grants the agent this service."
 
 
-class ScopeNotPermitted(ExchangeRefused, code="SCOPE_NOT_PERMITTED"):
+class ScopeNotPermitted(
+    ExchangeRefused, code="SCOPE_NOT_PERMITTED", status=403, oauth_error="invalid_scope", oauth_status=400
+):
     """The policy matches, or the client is authenticated, but does not give a scope that was asked for."""
 
     reason = "scope_not_permitted"
@@ -209,45 +239,45 @@ class ScopeNotPermitted(ExchangeRefused, code="SCOPE_NOT_PERMITTED"):
         super().__init__(message, {"permitted": list(permitted)})
 
 
-class TrustPolicyNotFound(ServiceError, code="TRUST_POLICY_NOT_FOUND"):
+class TrustPolicyNotFound(ServiceError, code="TRUST_POLICY_NOT_FOUND", status=404):
     """There is no trust policy with this id."""
 
 
-class TrustPolicyAlreadyExists(ServiceError, code="TRUST_POLICY_ALREADY_EXISTS"):
+class TrustPolicyAlreadyExists(ServiceError, code="TRUST_POLICY_ALREADY_EXISTS", status=409):
     """Another policy, `policyId` at `version`, has the same agent, repository and conditions."""
 
 
-class TrustPolicyDerived(ServiceError, code="TRUST_POLICY_DERIVED"):
+class TrustPolicyDerived(ServiceError, code="TRUST_POLICY_DERIVED", status=409):
     """The policy follows its origin, `derivedFrom`, and is changed only through it."""
 
 
-class ServiceNotFound(ServiceError, code="SERVICE_NOT_FOUND"):
+class ServiceNotFound(ServiceError, code="SERVICE_NOT_FOUND", status=404):
     """There is no service with this id."""
 
 
-class ServiceAlreadyExists(ServiceError, code="SERVICE_ALREADY_EXISTS"):
+class ServiceAlreadyExists(ServiceError, code="SERVICE_ALREADY_EXISTS", status=409):
     """Another service, `serviceId`, has the identifier."""
 
 
-class ServiceInUse(ServiceError, code="SERVICE_IN_USE"):
+class ServiceInUse(ServiceError, code="SERVICE_IN_USE", status=409):
     """Trust policies grant the service or one of its scopes, or clients are bound to it."""
 
 
-class AgentNotFound(ServiceError, code="AGENT_NOT_FOUND"):
+class AgentNotFound(ServiceError, code="AGENT_NOT_FOUND", status=404):
     """There is no agent with this id that the caller may see."""
 
 
-class AgentAlreadyExists(ServiceError, code="AGENT_ALREADY_EXISTS"):
+class AgentAlreadyExists(ServiceError, code="AGENT_ALREADY_EXISTS", status=409):
     """An agent has this e-mail address."""
 
 
-class AgentDecommissioned(ServiceError, code="AGENT_DECOMMISSIONED"):
+class AgentDecommissioned(ServiceError, code="AGENT_DECOMMISSIONED", status=409):
     """The agent was decommissioned, which is final."""
 
 
-class CredentialNotFound(ServiceError, code="CREDENTIAL_NOT_FOUND"):
+class CredentialNotFound(ServiceError, code="CREDENTIAL_NOT_FOUND", status=404):
     """The agent has no credential with this id."""
 
 
-class TooManyCredentials(ServiceError, code="TOO_MANY_CREDENTIALS"):
+class TooManyCredentials(ServiceError, code="TOO_MANY_CREDENTIALS", status=409):
     """The agent has as many live credentials as an agent may have."""

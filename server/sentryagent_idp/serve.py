@@ -7,16 +7,19 @@ import socket
 import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server import Server
 
+from sentryagent_idp.api.use_cases import EXTENSION
 from sentryagent_idp.app import Dependencies, create_app, utc_now
 from sentryagent_idp.concurrency.loop import RsgiApplication
 from sentryagent_idp.concurrency.request_greenlet import off_loop
 from sentryagent_idp.config import Settings, unknown_variables
+from sentryagent_idp.errors import ConfigurationError
 from sentryagent_idp.github.issuer_keys import GithubIssuerKeys
 from sentryagent_idp.github.network import Network
 from sentryagent_idp.runtime import granian_workarounds, logs, metrics, periodic
@@ -29,8 +32,12 @@ from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.housekeeping import Housekeeping
 from sentryagent_idp.use_cases.issuers import other_issuers
 from sentryagent_idp.use_cases.key_ring import ensure_signing_key
+from sentryagent_idp.use_cases.readiness import ReadinessCheck
 from sentryagent_idp.use_cases.rejections import RejectionAudit
-from sentryagent_idp.use_cases.signing_keys import RetiredKeys
+from sentryagent_idp.use_cases.signing_keys import RetiredKeys, active_key_age
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 log = structlog.get_logger()
 
@@ -45,7 +52,9 @@ _SILENCE_SECONDS = 5
 """Until a connection without a whole head of a request is closed, also between two requests."""
 _DRAIN_SECONDS = 30
 _GAUGE_SECONDS = 5
-"""Between two looks at a worker's state; what is counted is on /metrics at once."""
+"""Between two looks at GitHub's keys in a worker; what is counted is on /metrics at once."""
+_STATE_SECONDS = 10
+"""Between two looks at what /ready says, which ask the database."""
 
 
 class UnusableAddress(Exception):
@@ -59,6 +68,8 @@ def serve(settings: Settings) -> None:
     """
     logs.configure(settings.log_level)
     Network.from_environ(os.environ)
+    if settings.traces:
+        check_traces(os.environ)
     address = _address(settings.host, settings.port)
     prepare(settings)
     _warn_of_unknown_variables(os.environ)
@@ -88,6 +99,17 @@ def serve(settings: Settings) -> None:
     granian_workarounds.share_what_is_loaded()
     with metrics.shared_between_workers():
         granian_workarounds.keep_serving(new_server, partial(load, settings))
+
+
+def check_traces(environ: Mapping[str, str]) -> None:
+    """Load the libraries, which the workers then share, and check their variables; raises `ConfigurationError`."""
+    try:
+        from sentryagent_idp import traces
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"SENTRYAGENT_TRACES: {error.name} is not installed; install sentryagent-idp[otel], or unset it"
+        ) from error
+    traces.check(environ)
 
 
 def _connections() -> int:
@@ -147,7 +169,8 @@ def load(settings: Settings) -> RsgiApplication:
     """The application of one worker process, with its own connections and its own cache of GitHub's keys."""
     granian_workarounds.hear_sigterm()
     logs.configure(settings.log_level)
-    store = Database(settings.database_url)
+    numbers = metrics.Metrics()
+    store = Database(settings.database_url, numbers.transaction)
     network = Network.from_environ(os.environ)
     issuer_keys = {
         issuer: GithubIssuerKeys(issuer, network.client(issuer), off_loop=off_loop)
@@ -155,7 +178,14 @@ def load(settings: Settings) -> RsgiApplication:
     }
     for keys in issuer_keys.values():
         keys.warm_up()
-    dependencies = Dependencies(store, issuer_keys, lambda: not store.is_prepared(), utc_now)
+    dependencies = Dependencies(
+        store,
+        issuer_keys,
+        lambda: not store.is_prepared(),
+        utc_now,
+        metrics=numbers,
+        tracer=_tracer(settings),
+    )
     keeper = Housekeeping(store, utc_now, settings.audit_retention)
     auditor = Auditor(utc_now, uuid7)
     rejections = RejectionAudit(store, auditor, dependencies.rejections, uuid7)
@@ -173,7 +203,20 @@ def load(settings: Settings) -> RsgiApplication:
     watch = sealing.ChainWatch(sealing.AuditChain(store), partial(_note_audit, dependencies))
     periodic.start([watch.run], wait, every=sealing.WATCH_SECONDS)
     periodic.start([partial(_note_issuer_keys, dependencies)], wait, every=_GAUGE_SECONDS)
-    return RsgiApplication(create_app(settings, dependencies), _THREADS, _ON_LOOP)
+    app = create_app(settings, dependencies)
+    check = app.extensions[EXTENSION].readiness
+    periodic.start([partial(_note_state, dependencies, check)], wait, every=_STATE_SECONDS, at_once=True)
+    return RsgiApplication(app, _THREADS, _ON_LOOP)
+
+
+def _tracer(settings: Settings) -> "Tracer | None":
+    if not settings.traces:
+        return None
+    from sentryagent_idp.traces import Traces  # an extra
+
+    traces = Traces()
+    periodic.at_the_end(traces.end)
+    return traces.tracer
 
 
 def _note_audit(dependencies: Dependencies, proof: sealing.AuditProof) -> None:
@@ -181,6 +224,18 @@ def _note_audit(dependencies: Dependencies, proof: sealing.AuditProof) -> None:
     dependencies.metrics.audit_chain(unsealed=proof["unsealed"], is_valid=proof["valid"])
     if not proof["valid"]:
         log.error("the audit's chain is broken", reason=proof["reason"], eventId=proof["firstBroken"])
+
+
+def _note_state(dependencies: Dependencies, check: ReadinessCheck) -> None:
+    """Show what /ready says, for an alert, and the age of the key that signs. Raises `DatabaseUnavailable`."""
+    found = check.run()
+    dependencies.metrics.readiness(
+        is_ready=found["status"] == "ready",
+        policies_of_other_issuers=sum(found["policiesOfOtherIssuers"].values()),
+    )
+    age = active_key_age(dependencies.store, dependencies.clock())
+    if age is not None:
+        dependencies.metrics.signing_key(age)
 
 
 def _note_issuer_keys(dependencies: Dependencies) -> None:

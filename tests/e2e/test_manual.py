@@ -425,6 +425,11 @@ ELSEWHERE = {
 """The blocks that another test reads from the document and runs. A name without a number stands for all of its blocks."""
 
 NOT_RUN = {
+    "docs/operations.md#Kubernetes": "needs a cluster; test_kubernetes.py renders the manifests",
+    "docs/operations.md#Rolling restart": "needs systemd; test_rolling_restart.py restarts two replicas behind nginx",
+    "docs/operations.md#Upgrade": "needs systemd, and the next version on PyPI",
+    "docs/operations.md#systemd": "needs systemd, and this version on PyPI; test_systemd.py checks the unit",
+    "docs/operations.md#systemd 2": "reads the files of the block above",
     "docs/release-checklist.md#Release checklist": "compares with published repositories and images",
     "issue-token/README.md#GitHub Enterprise Server": "the digest is left out; test_actions_dist.py runs the command",
     "issue-token/README.md#Recipes": "writes variables of a repository on GitHub",

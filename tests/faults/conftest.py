@@ -58,9 +58,13 @@ class Job:
 
 
 class Load:
-    """Clients that exchange token after token at all replicas in turn, and try again where they may."""
+    """Clients that exchange token after token at all replicas in turn, and try again where they may.
 
-    def __init__(self, urls, mint):
+    Each of them rests for `pause` seconds after a token; `body` has what else an exchange asks for.
+    """
+
+    def __init__(self, urls, mint, *, clients=CLIENTS, pause=0.0, connect=http.client.HTTPConnection, **body):
+        self._pause, self._connect, self._body = pause, connect, body
         self._urls = itertools.cycle([urlsplit(url).netloc for url in urls])
         self._mint = mint
         self._stopping = threading.Event()
@@ -69,7 +73,7 @@ class Load:
         self.ended = None
         self._issued = []
         self._attempts = []
-        self._threads = [threading.Thread(target=self._work) for _ in range(CLIENTS)]
+        self._threads = [threading.Thread(target=self._work) for _ in range(clients)]
 
     def __enter__(self):
         self.began = time.monotonic()
@@ -127,19 +131,20 @@ class Load:
             self.jobs.append(job)
             while not self._try(connections, job):
                 self._stopping.wait(0.02)
+            self._stopping.wait(self._pause)
         for connection in connections.values():
             connection.close()
 
     def _try(self, connections, job):
         """One attempt; whether the job is decided, or nobody waits for it any more."""
         address = next(self._urls)
-        connection = connections.setdefault(address, http.client.HTTPConnection(address, timeout=20))
+        connection = connections.setdefault(address, self._connect(address, timeout=20))
         began = time.monotonic()
         try:
-            body = json.dumps({"token": job.token})
+            body = json.dumps({"token": job.token, **self._body})
             connection.request("POST", "/api/v1/oidc/token", body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
-            content = json.loads(answer.read())
+            content = json.loads(answer.read()) if _is_json(answer) else {}
             status, reason = answer.status, content.get("details", {}).get("reason")
             job.issued = content.get("access_token")
         except (OSError, http.client.HTTPException):
@@ -189,6 +194,11 @@ class Replica(Served):
         return sum(_private_kilobytes(pid) for pid in self.workers()) / 1024
 
 
+def _is_json(answer):
+    """Whether it is the provider's: a proxy in front of it has pages of its own."""
+    return answer.headers.get_content_type() == "application/json"
+
+
 def _command_line(pid):
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_text()
@@ -216,8 +226,10 @@ class Provider:
         """A client for the admin's requests to one replica."""
         return self.replicas[replica].client("/api/v1", headers=self.replicas[0].admin)
 
-    def load(self):
-        return Load([it.url for it in self.replicas], lambda: self.github.mint(audience=self.issuer))
+    def load(self, url=None, **options):
+        """Load on all replicas, or on what stands in front of them."""
+        urls = [url] if url else [it.url for it in self.replicas]
+        return Load(urls, lambda: self.github.mint(audience=self.issuer), **options)
 
     def numbers(self, replica=0):
         """The counters of one replica, by name and labels."""
@@ -262,7 +274,7 @@ class Provider:
         """The `jti` of each GitHub token whose exchange is on record, by that of the token that it became."""
         rows = self.rows(f"SELECT details FROM audit_log WHERE action = 'token.issued' AND {condition}")
         details = [json.loads(text) for (text,) in rows]
-        return {it["issuedJti"]: it["jti"] for it in details}
+        return {it["issuedJti"]: it["jti"] for it in details if "jti" in it}
 
     def _digest(self, jti):
         """Under what a used token is kept."""
@@ -303,19 +315,23 @@ def _tell(title, load, handed_out):
 
 @pytest.fixture
 def provide(mock_idp, tmp_path):
-    """Start a provider: `provide(database_url, replicas=1, workers=2)`; all replicas start at the same moment."""
+    """Start a provider: `provide(database_url, replicas=1, workers=2)`; all replicas start at the same moment.
+
+    Its first replicas on a database create the bootstrap policy of the repository.
+    """
     with contextlib.ExitStack() as running:
 
-        def start(database_url, *, replicas=1, workers=2):
-            environ = clean_environment(
-                DATABASE_URL=database_url,
-                GITHUB_ISSUER=mock_idp.issuer,
-                RATE_LIMIT="0",
-                PUBLIC_URL=ISSUER,
-                LOG_LEVEL="warning",
-            )
+        def start(database_url, *, replicas=1, workers=2, kind=Replica, **settings):
+            usual = {
+                "DATABASE_URL": database_url,
+                "GITHUB_ISSUER": mock_idp.issuer,
+                "RATE_LIMIT": "0",
+                "PUBLIC_URL": ISSUER,
+                "LOG_LEVEL": "warning",
+            }
+            environ = clean_environment(**usual | settings)
             started = [
-                Replica(tmp_path / f"{number}.log", environ, "--workers", workers)
+                kind(tmp_path / f"{kind.__name__}-{number}.log", environ, "--workers", workers)
                 for number in range(replicas)
             ]
             for replica in started:
@@ -325,7 +341,8 @@ def provide(mock_idp, tmp_path):
                 replica.wait_until_ready()
             provider = Provider(database_url, mock_idp, started)
             with provider.api() as api:
-                api.post("/oidc/trust-policies", json={"repository": REPOSITORY}).raise_for_status()
+                if api.get("/oidc/trust-policies").json()["data"] == []:
+                    api.post("/oidc/trust-policies", json={"repository": REPOSITORY}).raise_for_status()
             return provider
 
         yield start

@@ -121,18 +121,6 @@ def _running(log: Path, environ: Mapping[str, str], *command: object) -> Iterato
         stop(process)
 
 
-_NGINX = """
-daemon off; pid {folder}/nginx.pid; error_log stderr;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-    include {folder}/conf.d/*.conf;
-}}
-"""
-
-
 @contextmanager
 def _behind_nginx(
     service: Service, environ: Mapping[str, str], port: int, client_of: ClientOf, folder: Path
@@ -151,13 +139,7 @@ def _behind_nginx(
             log=service.log.read_text,
         )
         places = {":8080": f":{port}", ":5000/": f":{introspect}/", ":9000": f":{httpx.URL(backend).port}"}
-        site = (EXAMPLES / "nginx.conf").read_text()
-        for place, ours in places.items():
-            assert site.count(place) == 1
-            site = site.replace(place, ours)
-        (_new(folder / "conf.d") / "service.conf").write_text(site)
-        (folder / "nginx.conf").write_text(_NGINX.format(folder=folder))
-        yield (ops.where("nginx"), "-p", folder, "-e", "stderr", "-c", folder / "nginx.conf")
+        yield ops.nginx(folder, ops.placed((EXAMPLES / "nginx.conf").read_text(), places))
 
 
 def _what_arrived(path: str, headers: Any, body: bytes) -> tuple[int, Any]:

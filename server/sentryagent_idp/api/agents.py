@@ -1,17 +1,27 @@
 """`/agents`: the registry, and the client secrets of its agents."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from flask import Blueprint, url_for
+from pydantic import AfterValidator, Field
 
 from sentryagent_idp import errors
-from sentryagent_idp.api import responses
 from sentryagent_idp.api.description import PAGING, TEXT, Description, choice
+from sentryagent_idp.api.fields import (
+    AgentType,
+    Body,
+    Capabilities,
+    DeploymentEnv,
+    DescriptionText,
+    Email,
+    Moment,
+    Owner,
+    Version,
+)
 from sentryagent_idp.api.guards import caller, requires
-from sentryagent_idp.api.models import AgentChanges, NewAgent, NewCredential
 from sentryagent_idp.api.requests import context, has_body, parse_uuid, read_json, read_query
-from sentryagent_idp.api.responses import listed
+from sentryagent_idp.api.responses import Listed, listed
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import records, scopes
 from sentryagent_idp.domain.agent import AGENT_TYPES, AgentFilter, AgentStatus, Credential
@@ -25,6 +35,45 @@ _CREDENTIAL = f"{_CREDENTIALS}/<credential_id>"
 _NO_AGENT = (errors.AgentNotFound, errors.AgentDecommissioned)
 _Secret = tuple[records.NewSecret, int, dict[str, str]]
 _NO_CREDENTIAL = (*_NO_AGENT, errors.CredentialNotFound)
+
+
+class NewAgent(Body):
+    """`POST /agents`."""
+
+    email: Email
+    description: DescriptionText | None = None
+    agent_type: AgentType = "custom"
+    version: Version = "1.0.0"
+    capabilities: Capabilities = Field(["ci:run"], validate_default=True)
+    owner: Owner | None = None
+    deployment_env: DeploymentEnv = "production"
+
+
+class AgentChanges(Body):
+    """`PATCH /agents/{agentId}`: the members that are there change."""
+
+    email: Email | None = None
+    description: DescriptionText | None = None
+    agent_type: AgentType | None = None
+    version: Version | None = None
+    capabilities: Capabilities | None = None
+    owner: Owner | None = None
+    deployment_env: DeploymentEnv | None = None
+    status: Annotated[Literal["active", "suspended"], AfterValidator(AgentStatus)] | None = None
+
+
+class NewCredential(Body):
+    """`POST /agents/{agentId}/credentials`."""
+
+    expires_at: Moment | None = None
+
+
+class Agents(Listed[records.Agent]):
+    """One page of the agents that the caller may see."""
+
+
+class Credentials(Listed[records.Credential]):
+    """One page of an agent's credentials."""
 
 
 @bp.post("/agents")
@@ -48,7 +97,7 @@ def register() -> tuple[records.Agent, int, dict[str, str]]:
 
 @bp.get("/agents")
 @Description(
-    (responses.Agents,),
+    (Agents,),
     query={
         "owner": TEXT,
         "agentType": choice(AGENT_TYPES),
@@ -117,7 +166,7 @@ def generate_credential(agent_id: str) -> _Secret:
 
 
 @bp.get(_CREDENTIALS)
-@Description((responses.Credentials,), query=PAGING, refusals=(errors.AgentNotFound,))
+@Description((Credentials,), query=PAGING, refusals=(errors.AgentNotFound,))
 @requires(scopes.AGENTS_WRITE)
 def list_credentials(agent_id: str) -> dict[str, Any]:
     """The agent's credentials, without secrets."""

@@ -3,9 +3,9 @@
 from typing import Any
 
 from flask import Blueprint
+from pydantic import Field
 
 from sentryagent_idp import errors
-from sentryagent_idp.api import responses
 from sentryagent_idp.api.description import (
     BOOLEAN,
     ID,
@@ -19,10 +19,11 @@ from sentryagent_idp.api.description import (
 )
 from sentryagent_idp.api.guards import requires
 from sentryagent_idp.api.requests import read_query
+from sentryagent_idp.api.responses import Model
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.audit import AuditFilter, Order
-from sentryagent_idp.domain.records import audit_entry
+from sentryagent_idp.domain.records import AuditEntry, IdText, audit_entry
 from sentryagent_idp.runtime.addresses import canonical
 from sentryagent_idp.use_cases.sealing import AuditProof
 
@@ -35,9 +36,19 @@ _ORDER = Parameter({**_ORDERS.schema, "default": Order.NEWEST.value}, lambda tex
 _RANGE = {"from": "start", "to": "end"}
 
 
+class Audit(Model):
+    """One page of the audit; `total` is there if it was asked for."""
+
+    data: list[AuditEntry]
+    next: IdText | None
+    total: int | None = Field(default=None, ge=0)
+    page: int = Field(ge=1)
+    limit: int = Field(ge=1, le=100)
+
+
 @bp.get("/audit")
 @Description(
-    (responses.Audit,),
+    (Audit,),
     query={
         **dict.fromkeys(("action", "outcome", "actor", "repository", "requestId"), TEXT),
         "address": Parameter(TEXT.schema, canonical),

@@ -37,6 +37,13 @@ class ClientAddresses:
                 return address
         return address
 
+    def is_proxy(self, peer: str) -> bool:
+        """Whether the peer is a trusted proxy, whose word about a request counts."""
+        try:
+            return self._look_up(peer)[1]
+        except ValueError:
+            return False
+
     def _read(self, hop: str) -> tuple[str, bool]:
         """The address as we write it, and whether it is a trusted proxy's; raises `ValueError`."""
         address = read_hop(hop)

@@ -120,7 +120,7 @@ Capability = Annotated[
 
 Capabilities = Annotated[list[Capability], Field(min_length=1, max_length=100), AfterValidator(tuple)]
 Owner = Annotated[Line, Field(min_length=1, max_length=128)]
-Description = Annotated[Text, Field(max_length=1024)]
+DescriptionText = Annotated[Text, Field(max_length=1024)]
 AgentType = Annotated[str, *_one_of(AGENT_TYPES)]
 DeploymentEnv = Annotated[str, *_one_of(DEPLOYMENT_ENVS)]
 Scope = Annotated[str, *_one_of(scopes.ALL_SCOPES)]

@@ -1,10 +1,12 @@
-"""Request bodies: strict types, no unknown fields."""
+"""Request bodies of the exchange, the policies and the tokens: strict types, no unknown fields.
 
-from collections.abc import Mapping, Sequence
+Those of other resources are next to their views.
+"""
+
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -16,33 +18,25 @@ from pydantic import (
 )
 
 from sentryagent_idp.api.fields import (
-    AgentType,
     Body,
-    Capabilities,
-    DeploymentEnv,
-    Description,
-    Email,
-    Identifier,
+    DescriptionText,
     Lifetime,
     Moment,
     NumericId,
-    Owner,
     Repository,
     ResourceText,
     Scope,
     ScopeName,
     Uuid,
-    Version,
     rule,
     scope_problem,
 )
 from sentryagent_idp.domain import policy_syntax
-from sentryagent_idp.domain.agent import AgentStatus
 from sentryagent_idp.domain.condition_kinds import Condition, Flag, Listed
 from sentryagent_idp.domain.conditions import DECLARED
 from sentryagent_idp.domain.identity import CLAIM_PREFIXES
 from sentryagent_idp.domain.scopes import DEFAULT_POLICY_SCOPES
-from sentryagent_idp.domain.service import MAX_GRANTS, MAX_SCOPES, scopes_problem
+from sentryagent_idp.domain.service import MAX_GRANTS, MAX_SCOPES
 
 
 class ExchangeBody(Body):
@@ -63,76 +57,6 @@ class ExchangeBody(Body):
         if problem:
             raise ValueError(problem)
         return scope
-
-
-class NewAgent(Body):
-    """`POST /agents`."""
-
-    email: Email
-    description: Description | None = None
-    agent_type: AgentType = "custom"
-    version: Version = "1.0.0"
-    capabilities: Capabilities = Field(["ci:run"], validate_default=True)
-    owner: Owner | None = None
-    deployment_env: DeploymentEnv = "production"
-
-
-def _status(text: str) -> AgentStatus:
-    return AgentStatus(text)
-
-
-class AgentChanges(Body):
-    """`PATCH /agents/{agentId}`: the members that are there change."""
-
-    email: Email | None = None
-    description: Description | None = None
-    agent_type: AgentType | None = None
-    version: Version | None = None
-    capabilities: Capabilities | None = None
-    owner: Owner | None = None
-    deployment_env: DeploymentEnv | None = None
-    status: Annotated[Literal["active", "suspended"], AfterValidator(_status)] | None = None
-
-
-class NewCredential(Body):
-    """`POST /agents/{agentId}/credentials`."""
-
-    expires_at: Moment | None = None
-
-
-def _scopes_problem(written: Sequence["ScopeOfService"]) -> str | None:
-    return scopes_problem([scope.name for scope in written])
-
-
-class ScopeOfService(Body):
-    """A scope of a service, and what it allows there."""
-
-    name: ScopeName
-    description: Description | None = None
-
-
-class _ServiceBody(Body):
-    """What an admin writes of a service; `maxTtl` is in seconds."""
-
-    identifier: Identifier | None = None
-    description: Description | None = None
-    scopes: Annotated[list[ScopeOfService], Field(min_length=1, max_length=MAX_SCOPES), rule(_scopes_problem)]
-    max_ttl: Lifetime | None = None
-
-
-class NewService(_ServiceBody):
-    """`POST /services`."""
-
-    identifier: Identifier
-
-
-class StoredServiceBody(_ServiceBody):
-    """`PUT /services/{serviceId}`: what a GET gave may come back; the server's own members are ignored."""
-
-    service_id: Any = None
-    created_at: Any = None
-    updated_at: Any = None
-    version: Any = None
 
 
 class GrantBody(Body):
@@ -198,7 +122,7 @@ class PolicyBody(_PolicyConditions):  # type: ignore[misc]  # made of the condit
     scopes: list[Scope] = Field(list(DEFAULT_POLICY_SCOPES))
     enabled: bool = True
     expires_at: Moment | None = None
-    description: Description | None = None
+    description: DescriptionText | None = None
 
     @field_validator("tag")
     @classmethod

@@ -1,7 +1,7 @@
-"""From refusals to HTTP: the one table of statuses, in the two shapes that errors have here."""
+"""From refusals to HTTP, in the two shapes that errors have here."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import structlog
 from flask import Flask, Response, jsonify, request
@@ -18,52 +18,10 @@ from sentryagent_idp.concurrency.loop import TOO_LARGE
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorResponse:
-    """The response to an error: its status, and error code and status if it has OAuth's shape."""
-
-    status: int
-    oauth_error: str
-    oauth_status: int
-
-
-PROBLEMS: dict[type[errors.ServiceError], ErrorResponse] = {
-    errors.ValidationFailed: ErrorResponse(400, "invalid_request", 400),
-    errors.Unauthorized: ErrorResponse(401, "invalid_token", 401),
-    errors.Forbidden: ErrorResponse(403, "insufficient_scope", 403),
-    errors.NotFound: ErrorResponse(404, "invalid_request", 404),
-    errors.MethodNotAllowed: ErrorResponse(405, "invalid_request", 405),
-    errors.RequestTimeout: ErrorResponse(408, "invalid_request", 408),
-    errors.PreconditionFailed: ErrorResponse(412, "invalid_request", 412),
-    errors.PayloadTooLarge: ErrorResponse(413, "invalid_request", 413),
-    errors.UnsupportedMediaType: ErrorResponse(415, "invalid_request", 415),
-    errors.RateLimited: ErrorResponse(429, "temporarily_unavailable", 429),
-    errors.InternalError: ErrorResponse(500, "server_error", 500),
-    errors.DatabaseUnavailable: ErrorResponse(503, "temporarily_unavailable", 503),
-    errors.IssuerUnavailable: ErrorResponse(503, "temporarily_unavailable", 503),
-    errors.InvalidClient: ErrorResponse(401, "invalid_client", 401),
-    errors.UnauthorizedClient: ErrorResponse(400, "unauthorized_client", 400),
-    errors.UnsupportedGrantType: ErrorResponse(400, "unsupported_grant_type", 400),
-    errors.InvalidTarget: ErrorResponse(400, "invalid_target", 400),
-    errors.InvalidOidcToken: ErrorResponse(401, "invalid_request", 400),
-    errors.IdentityChanged: ErrorResponse(403, "invalid_request", 400),
-    errors.BranchNotPermitted: ErrorResponse(403, "invalid_request", 400),
-    errors.TrustPolicyViolation: ErrorResponse(403, "invalid_request", 400),
-    errors.AgentNotTrusted: ErrorResponse(403, "invalid_target", 400),
-    errors.ServiceNotPermitted: ErrorResponse(403, "invalid_target", 400),
-    errors.ScopeNotPermitted: ErrorResponse(403, "invalid_scope", 400),
-    errors.TrustPolicyNotFound: ErrorResponse(404, "invalid_request", 404),
-    errors.TrustPolicyAlreadyExists: ErrorResponse(409, "invalid_request", 409),
-    errors.TrustPolicyDerived: ErrorResponse(409, "invalid_request", 409),
-    errors.ServiceNotFound: ErrorResponse(404, "invalid_request", 404),
-    errors.ServiceAlreadyExists: ErrorResponse(409, "invalid_request", 409),
-    errors.ServiceInUse: ErrorResponse(409, "invalid_request", 409),
-    errors.AgentNotFound: ErrorResponse(404, "invalid_request", 404),
-    errors.AgentAlreadyExists: ErrorResponse(409, "invalid_request", 409),
-    errors.AgentDecommissioned: ErrorResponse(409, "invalid_request", 409),
-    errors.CredentialNotFound: ErrorResponse(404, "invalid_request", 404),
-    errors.TooManyCredentials: ErrorResponse(409, "invalid_request", 409),
+PROBLEMS: Mapping[type[errors.ServiceError], errors.ErrorResponse] = {
+    error: error.response for error in errors.ServiceError.declared
 }
+"""The response to each refusal."""
 
 REFUSALS = {
     (error.code, reason)
@@ -95,10 +53,9 @@ def _speaks_oauth() -> bool:
 def _refused(error: errors.ServiceError) -> Response:
     if isinstance(error, errors.ExchangeRefused) and not use_cases().explain:
         error.remove_explanation()
-    refusal = PROBLEMS[type(error)]
     oauth = _speaks_oauth()
-    status = refusal.oauth_status if oauth else refusal.status
-    response = jsonify(_oauth_body(error, refusal) if oauth else _body(error))
+    status = error.response.oauth_status if oauth else error.response.status
+    response = jsonify(_oauth_body(error) if oauth else _body(error))
     response.status_code = status
     if isinstance(error, errors.RetryableError):
         response.headers["Retry-After"] = str(error.retry_after)
@@ -114,9 +71,9 @@ def _body(error: errors.ServiceError) -> Problem:
     )
 
 
-def _oauth_body(error: errors.ServiceError, refusal: ErrorResponse) -> OauthError:
+def _oauth_body(error: errors.ServiceError) -> OauthError:
     description = _NOT_IN_DESCRIPTION.sub("?", f"{error.code}: {error.message}")
-    return {"error": refusal.oauth_error, "error_description": description}
+    return {"error": error.response.oauth_error, "error_description": description}
 
 
 def _challenge(error: errors.ServiceError) -> str:

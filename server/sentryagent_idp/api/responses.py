@@ -91,28 +91,6 @@ class Policies(Listed[Policy]):
     """One page of the policies."""
 
 
-class Services(Listed[records.RegisteredService]):
-    """One page of the services."""
-
-
-class Agents(Listed[records.Agent]):
-    """One page of the agents that the caller may see."""
-
-
-class Credentials(Listed[records.Credential]):
-    """One page of an agent's credentials."""
-
-
-class Audit(Model):
-    """One page of the audit; `total` is there if it was asked for."""
-
-    data: list[records.AuditEntry]
-    next: IdText | None
-    total: int | None = Field(default=None, ge=0)
-    page: int = Field(ge=1)
-    limit: int = Field(ge=1, le=100)
-
-
 def listed(
     found: Page[Item], record: Callable[[Item], Mapping[str, Any]], *, page: int, limit: int
 ) -> dict[str, Any]:

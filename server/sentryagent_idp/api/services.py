@@ -1,21 +1,21 @@
 """`/services`: the resource servers that accept our tokens, and the scopes that a token for one may have there."""
 
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from flask import Blueprint, url_for
+from pydantic import Field
 
 from sentryagent_idp import errors
-from sentryagent_idp.api import responses
 from sentryagent_idp.api.description import PAGING, TEXT, Description
+from sentryagent_idp.api.fields import Body, DescriptionText, Identifier, Lifetime, ScopeName, rule
 from sentryagent_idp.api.guards import caller, requires
-from sentryagent_idp.api.models import NewService, StoredServiceBody
 from sentryagent_idp.api.requests import context, expected_versions, parse_uuid, read_json, read_query
-from sentryagent_idp.api.responses import listed
+from sentryagent_idp.api.responses import Listed, listed
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.records import RegisteredService, service_record
-from sentryagent_idp.domain.service import Service, ServiceFilter, ServiceScope
+from sentryagent_idp.domain.service import MAX_SCOPES, Service, ServiceFilter, ServiceScope, scopes_problem
 from sentryagent_idp.use_cases.services import ServiceDraft
 
 bp = Blueprint("services", __name__)
@@ -29,6 +29,48 @@ _EXAMPLE = {
     "scopes": [{"name": "deploy:production", "description": "Deploy to production"}],
     "maxTtl": 600,
 }
+
+
+class ScopeOfService(Body):
+    """A scope of a service, and what it allows there."""
+
+    name: ScopeName
+    description: DescriptionText | None = None
+
+
+_Scopes = Annotated[
+    list[ScopeOfService],
+    Field(min_length=1, max_length=MAX_SCOPES),
+    rule(lambda written: scopes_problem([scope.name for scope in written])),
+]
+
+
+class _ServiceBody(Body):
+    """What an admin writes of a service; `maxTtl` is in seconds."""
+
+    identifier: Identifier | None = None
+    description: DescriptionText | None = None
+    scopes: _Scopes
+    max_ttl: Lifetime | None = None
+
+
+class NewService(_ServiceBody):
+    """`POST /services`."""
+
+    identifier: Identifier
+
+
+class StoredServiceBody(_ServiceBody):
+    """`PUT /services/{serviceId}`: what a GET gave may come back; the server's own members are ignored."""
+
+    service_id: Any = None
+    created_at: Any = None
+    updated_at: Any = None
+    version: Any = None
+
+
+class Services(Listed[RegisteredService]):
+    """One page of the services."""
 
 
 @bp.post(_COLLECTION)
@@ -49,7 +91,7 @@ def create() -> _Tagged:
 
 
 @bp.get(_COLLECTION)
-@Description((responses.Services,), query={"identifier": TEXT, **PAGING})
+@Description((Services,), query={"identifier": TEXT, **PAGING})
 @requires(scopes.SERVICES_READ)
 def list_services() -> dict[str, Any]:
     """The services."""

@@ -54,8 +54,20 @@ def _checks(environ: Mapping[str, str], database_url: str | None) -> Iterator[Ch
         yield Check("warn", "settings", f"not of this program: {unknown}; correct the name, or unset it")
     else:
         yield Check("ok", "settings", "each variable is known, and its value can be used")
+    if settings.traces:
+        yield _traces(environ)
     yield from _database(settings)
     yield from _network(settings, environ)
+
+
+def _traces(environ: Mapping[str, str]) -> Check:
+    from sentryagent_idp.serve import check_traces  # loads the web server, and an extra
+
+    try:
+        check_traces(environ)
+    except ConfigurationError as error:
+        return Check("fail", "traces", str(error))
+    return Check("ok", "traces", "the libraries are there, and their variables can be used")
 
 
 def _database(settings: Settings) -> Iterator[Check]:

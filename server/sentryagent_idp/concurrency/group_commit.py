@@ -53,18 +53,21 @@ class CommitFailed(Exception):
 
 
 class GroupCommit:
-    """Keeps exchanges; one for each process.
+    """Keeps exchanges; one for each process. `observe` gets `write` and the seconds of each group on a local database.
 
     On SQLite the statements run on the loop, which never waits there for another writer, and only `COMMIT`, which waits
     for the disk, runs in a thread. On PostgreSQL the whole transaction does. One transaction is under way at a time.
     """
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, observe: Callable[[str, float], object] = lambda *_: None
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._observe = observe
         self._waiting: list[_Waiting] = []
         self._is_committing = False
-        self._give_up_at = 0.0
+        self._began = 0.0
         self._used_at = _Uses()
         # A thread of its own: all others may wait for the very lock that a commit gives back.
         self._thread = ThreadPoolExecutor(1, "group-commit")
@@ -101,7 +104,7 @@ class GroupCommit:
         self._is_committing = bool(self._waiting)
         if self._waiting:
             loop = asyncio.get_running_loop()
-            self._give_up_at = loop.time() + _PATIENCE_SECONDS
+            self._began = loop.time()
             # Requests that are whole by now are decided first, and join.
             loop.call_soon(self._commit)
 
@@ -113,7 +116,7 @@ class GroupCommit:
         try:
             rest = self._written(exchanges) if self._store.is_local else partial(self._kept, exchanges)
         except WriterBusy:
-            if loop.time() < self._give_up_at:
+            if loop.time() < self._began + _PATIENCE_SECONDS:
                 loop.call_later(_RETRY_SECONDS, self._commit)
             else:
                 self._end(group, DatabaseUnavailable(_BUSY, retry_after=2))
@@ -149,6 +152,9 @@ class GroupCommit:
 
     def _end(self, group: Sequence[_Waiting], outcome: _Outcome) -> None:
         """Let the requests of a group go on, and begin the next one."""
+        if self._store.is_local:
+            # The store cannot tell: a group that waits for another writer tries again and again.
+            self._observe("write", asyncio.get_running_loop().time() - self._began)
         if isinstance(outcome, DatabaseUnavailable):
             # Requests that came meanwhile waited for the same database, and must not wait as long once more.
             group = self._waiting[:]

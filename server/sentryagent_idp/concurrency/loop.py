@@ -7,15 +7,11 @@ else. Source: RSGI 1.5, https://github.com/emmett-framework/granian/blob/master/
 
 import asyncio
 import io
-import os
-import socket
-import stat
+import signal
 import sys
 from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -23,6 +19,7 @@ from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # it is R
 
 from sentryagent_idp.concurrency.request_greenlet import RequestGreenlet
 from sentryagent_idp.errors import PayloadTooLarge, RequestTimeout, ServiceError, ValidationFailed
+from sentryagent_idp.runtime import listeners
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -60,6 +57,8 @@ _MAX_DISCARDED_BYTES = 1024 * 1024
 _LOOK_SECONDS = 0.2
 _UNREAD_SECONDS = 10
 """How long a client may leave its answer in our buffers without reading any of it."""
+_LAST_SECONDS = 0.2
+"""Between SIGTERM and the end of connections that wait for a request: what is on its way arrives in that time."""
 
 
 class Headers(Protocol):
@@ -116,13 +115,26 @@ class RsgiApplication:
         self._threads = ThreadPoolExecutor(threads, "request")
         self._on_loop = frozenset(on_loop)
         self._arriving: dict[asyncio.Future[bytes], float] = {}
+        self._is_ending = False
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Called before the worker listens, with the loop that will run then."""
+        """Called before the worker listens, with the loop that will run then; granian's handlers of signals are set."""
         # Threads apart: slow requests must not hold up the exchanges on the loop that wait for one.
         loop.set_default_executor(ThreadPoolExecutor(_OFF_LOOP_THREADS, "off-loop"))
-        loop.call_soon(_limit_unread_answers)
+        loop.call_soon(listeners.limit_unread_answers, _UNREAD_SECONDS)
         loop.call_soon(self._look_after, loop)
+        loop.add_signal_handler(signal.SIGTERM, self._end, loop)
+
+    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take no new connection, answer what arrives within a moment, and then have granian end this worker.
+
+        granian by itself closes at once each connection on which no request has arrived: a proxy that has just
+        opened it, or kept it open, has sent one by then and does not know whether it counted.
+        """
+        self._is_ending = True
+        # Of this signal granian still has the handler.
+        loop.call_later(_LAST_SECONDS, signal.raise_signal, signal.SIGINT)
+        listeners.begin_no_connection()
 
     async def __rsgi__(self, scope: Scope, protocol: HttpProtocol) -> None:
         """Read one request, and return when it is answered."""
@@ -185,8 +197,8 @@ class RsgiApplication:
         except BaseException:  # on the loop it would end other requests, too
             log.exception("request not answered")
             status, headers, body = 500, [], b""
-        if REFUSAL in environ:
-            # What is left of this request must not be read as the next one.
+        if REFUSAL in environ or self._is_ending:
+            # What is left of a refused request must not be read as the next one.
             headers.append(("Connection", "close"))
         protocol.response_bytes(status, headers, body)
 
@@ -280,23 +292,3 @@ async def _bounded(protocol: HttpProtocol) -> bytes:
     if empty != 1:
         raise ValidationFailed("body", _INCOMPLETE)
     return bytes(body)
-
-
-def _limit_unread_answers() -> None:
-    """Let the kernel close connections whose client takes nothing of its answer (tcp(7), TCP_USER_TIMEOUT).
-
-    Each of them holds an answer in memory and one of the connections that a worker takes. Accepted connections have
-    the option from the socket that listens, which granian makes itself.
-    """
-    if sys.platform == "linux":
-        for entry in Path("/proc/self/fd").iterdir():
-            with suppress(OSError):  # the descriptor of the listing itself is gone
-                _limit_if_listening(int(entry.name))
-
-
-def _limit_if_listening(descriptor: int) -> None:
-    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-        return
-    with socket.socket(fileno=os.dup(descriptor)) as connection:
-        if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_SECONDS * 1000)

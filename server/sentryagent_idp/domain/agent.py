@@ -1,9 +1,10 @@
 """AI agents: their record, and who may see and change it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from sentryagent_idp.domain import scopes
@@ -74,6 +75,11 @@ class Agent:
         """Whether tokens may be issued to the agent."""
         return self.status is AgentStatus.ACTIVE
 
+    @property
+    def in_audit(self) -> Mapping[str, Any]:
+        """How the audit names it."""
+        return {"agent_id": self.agent_id}
+
 
 @dataclass(frozen=True, slots=True)
 class Credential:
@@ -85,6 +91,11 @@ class Credential:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+
+    @property
+    def in_audit(self) -> Mapping[str, Any]:
+        """How the audit names it."""
+        return {"agent_id": self.agent_id, "details": {"credentialId": str(self.credential_id)}}
 
     def is_live(self, now: datetime) -> bool:
         """Whether the secret is accepted at `now`."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
@@ -67,6 +67,14 @@ class RequestContext(msgspec.Struct, frozen=True):
 
 PROVIDER = "provider"
 """The actor of what no caller asked for, such as the first signing key or the removal of an old one."""
+
+
+class Audited(Protocol):
+    """What a change is made to, such as a policy."""
+
+    @property
+    def in_audit(self) -> Mapping[str, Any]:
+        """The fields of `AuditRecord` that name it; `details` are added to the others of the change."""
 
 
 class AuditRecord(msgspec.Struct, frozen=True):

@@ -32,7 +32,7 @@ FREELY_GRANTED = frozenset({AGENTS_READ, TOKENS_READ})
 ONLY_ADMINS_GRANT = frozenset({POLICIES_WRITE, SERVICES_WRITE})
 """What a policy may give only if an admin wrote it: its holder decides who becomes which agent, and what tokens are good for."""
 
-_IMPLIED = {AGENTS_WRITE: AGENTS_READ, POLICIES_WRITE: POLICIES_READ, SERVICES_WRITE: SERVICES_READ}
+_IMPLIED = {scope: read for scope in ALL_SCOPES if (read := scope.replace(":write", ":read")) != scope}
 
 
 def parse(scope: str) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
 """Services: the resource servers that accept our tokens (RFC 8707), and what policies grant at them."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv6Address
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 from uuid import UUID
 
@@ -55,6 +56,11 @@ class Service:
     def scope_names(self) -> frozenset[str]:
         """The names of its scopes."""
         return frozenset(scope.name for scope in self.scopes)
+
+    @property
+    def in_audit(self) -> Mapping[str, Any]:
+        """How the audit names it."""
+        return {"details": {"serviceId": str(self.service_id), "identifier": self.identifier}}
 
     def accepts(self, audience: str, issued_at: int) -> bool:
         """Whether a token with this `aud` and `iat` is one of its own.

@@ -1,7 +1,7 @@
 """Trust policies: which run of which repository may act as which agent."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -61,6 +61,16 @@ class TrustPolicy:
     def repository_key(self) -> str:
         """The repository's name in the form in which names are compared."""
         return repository_key(self.repository)
+
+    @property
+    def in_audit(self) -> Mapping[str, Any]:
+        """How the audit names it."""
+        return {
+            "agent_id": self.agent_id,
+            "policy_id": self.id,
+            "policy_version": self.version,
+            "repository": self.repository,
+        }
 
     def is_live(self, now: datetime) -> bool:
         """Whether the policy counts at `now`: enabled and not expired."""

@@ -2,6 +2,8 @@
 
 - Its supervisor ends when one worker dies twice within 5.5 s: `keep_serving` starts it again.
 - A worker inherits the supervisor's handler of SIGTERM and lives on while it loads: `hear_sigterm`.
+- A worker that is told to end closes each connection on which no request has arrived: `concurrency/loop.py` answers for
+  a moment first.
 - Workers are started by `multiprocessing`, by default without what is loaded: `share_what_is_loaded`.
 """
 

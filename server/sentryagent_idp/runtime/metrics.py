@@ -5,10 +5,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
-    from prometheus_client import Counter, Histogram
+    from prometheus_client import Counter, Gauge, Histogram
+
+GaugeMode = Literal["livemin", "livemax"]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format, which every version of it reads."""
@@ -42,7 +44,7 @@ class Metrics:
     def __init__(self) -> None:
         # Loaded here and not by the process that starts the workers: when it is loaded, the library decides
         # whether the numbers are shared.
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+        from prometheus_client import CollectorRegistry, Counter, Histogram
 
         self._routes: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._registry = registry = CollectorRegistry()
@@ -80,36 +82,55 @@ class Metrics:
             ("outcome",),
             registry=registry,
         )
-        self._issuer_keys_age = Gauge(
+        db = Histogram(
+            "agentidp_db_query_duration_seconds",
+            "Time of a database transaction, with the wait for a connection or for the turn to write.",
+            ("operation",),
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self._transactions = {operation: db.labels(operation) for operation in ("read", "write")}
+        self._ready = self._gauge(
+            "agentidp_ready", "1 if a worker can serve, as /ready says, else 0.", "livemin"
+        )
+        self._signing_key_age = self._gauge(
+            "agentidp_signing_key_age_seconds", "Time since the key that signs was created.", "livemax"
+        )
+        self._other_issuers = self._gauge(
+            "agentidp_policies_of_other_issuers",
+            "Policies of issuers that are not configured: they match nothing.",
+            "livemax",
+        )
+        self._issuer_keys_age = self._gauge(
             "agentidp_issuer_keys_age_seconds",
             "Age of the oldest set of GitHub's keys that a worker holds; +Inf where one holds none.",
-            registry=registry,
-            multiprocess_mode="livemax",
+            "livemax",
         )
-        self._unsealed = Gauge(
-            "agentidp_audit_unsealed_records",
-            "Audit records that wait for their seal.",
-            registry=registry,
-            multiprocess_mode="livemax",
+        self._unsealed = self._gauge(
+            "agentidp_audit_unsealed_records", "Audit records that wait for their seal.", "livemax"
         )
-        self._chain_valid = Gauge(
+        self._chain_valid = self._gauge(
             "agentidp_audit_chain_valid",
             "1 while the audit's hash chain is in order as far as it was checked, else 0.",
-            registry=registry,
-            multiprocess_mode="livemin",
+            "livemin",
         )
-        self._build = Gauge(
-            "agentidp_build_info",
-            "1, with the version of the provider.",
-            ("version",),
-            registry=registry,
-            multiprocess_mode="livemax",
+        self._build = self._gauge(
+            "agentidp_build_info", "1, with the version of the provider.", "livemax", "version"
         )
 
-    def begin(self, version: str, refusals: Iterable[tuple[str, str]]) -> None:
+    def _gauge(self, name: str, meaning: str, of_workers: GaugeMode, *labels: str) -> "Gauge":
+        """A number that can fall; of the live workers the page shows the lowest or the highest."""
+        from prometheus_client import Gauge  # as above
+
+        return Gauge(name, meaning, labels, registry=self._registry, multiprocess_mode=of_workers)
+
+    def begin(
+        self, version: str, refusals: Iterable[tuple[str, str]], timed: Iterable[tuple[str, str]] = ()
+    ) -> None:
         """Show the version, every outcome and refusal (code and reason) at 0, and a chain in which nothing was found.
 
-        Prometheus' rate() does not see the rise from no series to the first count, so an alert would miss it.
+        The durations of the `timed` routes (method and path) begin at 0 as well. Prometheus' rate() does not see the
+        rise from no series to the first count, so an alert would miss it.
         """
         self._build.labels(version).set(1)
         self._chain_valid.set(1)
@@ -119,6 +140,8 @@ class Metrics:
         self._tokens.labels("dry_run")
         for code, reason in refusals:
             self._refusals.labels(code, reason)
+        for method, path in timed:
+            self._duration.labels(method, path)
 
     def answered(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count one request; `path` is a route's template or `UNMATCHED`, and `method` one of HTTP's own."""
@@ -155,6 +178,19 @@ class Metrics:
     def issuer_keys(self, age_seconds: float | None) -> None:
         """Record how old GitHub's keys are in this process; `None` where it holds none."""
         self._issuer_keys_age.set(float("inf") if age_seconds is None else age_seconds)
+
+    def transaction(self, operation: str, seconds: float) -> None:
+        """Record how long a transaction of the database took, a `read` or a `write`, also one that failed."""
+        self._transactions[operation].observe(seconds)
+
+    def readiness(self, *, is_ready: bool, policies_of_other_issuers: int) -> None:
+        """Record whether this process can serve, and how many policies match nothing for want of their issuer."""
+        self._ready.set(int(is_ready))
+        self._other_issuers.set(policies_of_other_issuers)
+
+    def signing_key(self, age_seconds: float) -> None:
+        """Record how long ago the key that signs was created."""
+        self._signing_key_age.set(age_seconds)
 
     def audit_chain(self, *, unsealed: int, is_valid: bool) -> None:
         """Record how many records wait for their seal, and whether the chain is in order."""

@@ -19,14 +19,16 @@ def start(
     *,
     every: float = INTERVAL_SECONDS,
     after_work: float | None = None,
+    at_once: bool = False,
 ) -> threading.Thread:
     """Run the tasks in the background, once in `every` seconds, until `wait` returns true (an `Event.wait`).
 
-    Where a task says that it had something to do, the next time comes in `after_work` seconds, if that is given.
+    Where a task says that it had something to do, the next time comes in `after_work` seconds, if that is given. The
+    first time comes after `every` seconds too, unless it is to come `at_once`.
     """
 
     def loop() -> None:
-        pause = every
+        pause = 0.0 if at_once else every
         while not wait(pause):
             had_work = [_run(task) for task in tasks]
             pause = after_work if after_work is not None and any(had_work) else every

@@ -68,7 +68,7 @@ class AgentTable:
         return None if row is None else _agent(row)
 
     def page(self, wanted: AgentFilter, *, page: int, limit: int) -> Page[Agent]:
-        conditions = [*equal(AGENTS, replace(wanted, registered_by_issuer=None), case_folded="email")]
+        conditions = [*equal(AGENTS, asdict(replace(wanted, registered_by_issuer=None)), case_folded="email")]
         if wanted.registered_by_issuer is not None:
             issuer = _T.registered_by_issuer
             conditions.append(or_(issuer.is_(None), issuer == wanted.registered_by_issuer))

@@ -1,7 +1,8 @@
 """The database as the use cases see it: transactions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Self
 
 from sqlalchemy import text
@@ -27,25 +28,48 @@ from sentryagent_idp.store.url import parse
 from sentryagent_idp.store.used_tokens import UsedTokenTable
 
 
+class _Timed:
+    """Tells how long a transaction took in seconds, also one that failed."""
+
+    __slots__ = ("_began", "_observe", "_operation")
+
+    def __init__(self, observe: Callable[[str, float], object], operation: str) -> None:
+        self._observe = observe
+        self._operation = operation
+
+    def __enter__(self) -> None:
+        self._began = perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._observe(self._operation, perf_counter() - self._began)
+
+
 class Database:
     """An existing database (`sentryagent_idp.ports.Store`); `sentryagent_idp.store.schema.migrate` makes one.
 
     Raises `DatabaseUrlError` for a URL that names none. Nothing is connected before the first transaction.
-    Make one in each process: connections do not survive a fork.
+    Make one in each process: connections do not survive a fork. `observe` gets `read` or `write` and the seconds of
+    each transaction, with the wait for a connection or for the turn to write; who calls `write_at_once` knows its wait.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, observe: Callable[[str, float], object] = lambda *_: None) -> None:
+        self._observe = observe
         self._engines = open_engines(parse(url))
         self._kept: tuple[Connection, Transaction] | None = None
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        with outages(), self._engines.reader.begin() as connection:
+        with _Timed(self._observe, "read"), outages(), self._engines.reader.begin() as connection:
             yield _transaction(connection, lock=False)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
-        with outages(), self._engines.turn(), self._engines.writer.begin() as connection:
+        with (
+            _Timed(self._observe, "write"),
+            outages(),
+            self._engines.turn(),
+            self._engines.writer.begin() as connection,
+        ):
             yield _transaction(connection, lock=True)
 
     @property

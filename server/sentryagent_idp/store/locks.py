@@ -7,9 +7,13 @@ from enum import IntEnum
 
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 _WAIT = text("SELECT pg_advisory_xact_lock(:lock)")
 _TRY = text("SELECT pg_try_advisory_xact_lock(:lock)")
+_HURRY = text("SET LOCAL lock_timeout = '500ms'")
+_LOCK_ERRORS = frozenset({"55P03", "40P01"})
+"""lock_not_available and deadlock_detected: https://www.postgresql.org/docs/current/errcodes-appendix.html."""
 
 
 class Lock(IntEnum):
@@ -31,3 +35,14 @@ def try_take(connection: Connection, lock: Lock) -> bool:
     if connection.dialect.name != "postgresql":
         return True
     return bool(connection.execute(_TRY, {"lock": lock.value}).scalar_one())
+
+
+def hurry(connection: Connection) -> None:
+    """Let each later statement of the transaction wait for a lock for half a second at most, and fail then."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_HURRY)
+
+
+def came_too_late(error: DBAPIError) -> bool:
+    """Whether a statement failed because others hold a lock: after a wait, or as the victim of a deadlock."""
+    return getattr(error.orig, "sqlstate", None) in _LOCK_ERRORS

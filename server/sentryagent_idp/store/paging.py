@@ -1,22 +1,17 @@
 """Pages of a list: how many rows there are, and the rows of one page."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Table, func, select
 from sqlalchemy.engine import Connection, Row
 
-from sentryagent_idp.domain.agent import AgentFilter
-from sentryagent_idp.domain.service import ServiceFilter
 from sentryagent_idp.domain.text import ascii_lower
 
 
-def equal(
-    table: Table, wanted: AgentFilter | ServiceFilter, *, case_folded: str = ""
-) -> Sequence[ColumnElement[bool]]:
+def equal(table: Table, wanted: Mapping[str, Any], *, case_folded: str = "") -> Sequence[ColumnElement[bool]]:
     """That each column has the filter's value, if there is one; `case_folded` is compared by its key, without case."""
-    values = {name: value for name, value in asdict(wanted).items() if value is not None}
+    values = {name: value for name, value in wanted.items() if value is not None}
     if case_folded in values:
         values[f"{case_folded}_key"] = ascii_lower(values.pop(case_folded))
     return [table.c[name] == value for name, value in values.items()]

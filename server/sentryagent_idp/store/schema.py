@@ -1,11 +1,13 @@
 """The schema of a database: bring it up to date, or ask whether it is."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import inspect, text
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import OperationalError
 
 from sentryagent_idp.store import locks, migrations
 from sentryagent_idp.store.engines import migrating_engine, open_engines
@@ -16,18 +18,21 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 _FOLDER = Path(migrations.__file__).parent
+_TRIES = 40
+_PAUSE_SECONDS = 1
 
 
 class SchemaError(Exception):
     """The schema is not one that this version can work with; the message says what to do."""
 
 
-def migrate(url: str) -> Sequence[str]:
+def migrate(url: str, wait: Callable[[float], object] = time.sleep) -> Sequence[str]:
     """Apply the steps that are missing, all in one transaction; returns their numbers in order.
 
     Several processes may start together: one migrates, the others wait and find nothing to do. A SQLite file
     that is missing is made, readable by its owner alone, because signing keys will lie in it.
-    Raises `DatabaseUrlError`, `SchemaError` where the database is newer than this version, `DatabaseUnavailable`.
+    Raises `DatabaseUrlError`, `DatabaseUnavailable`, and `SchemaError` where the database is newer than this version,
+    or something else holds its tables for minutes.
     """
     parts = parse(url)
     path = sqlite_file(parts)
@@ -35,9 +40,8 @@ def migrate(url: str) -> Sequence[str]:
         _make_file(path)
     engine = migrating_engine(parts)
     try:
-        with outages(to_operator=True), engine.begin() as connection:
-            locks.take(connection, locks.Lock.MIGRATIONS)
-            return _upgrade(connection)
+        with outages(to_operator=True):
+            return _between_requests(engine, wait)
     finally:
         engine.dispose()
 
@@ -89,6 +93,28 @@ def _make_file(path: Path) -> None:
         raise DatabaseUrlError(f"The SQLite database {path} cannot be made: {error.strerror}.") from error
 
 
+def _between_requests(engine: Engine, wait: Callable[[float], object]) -> Sequence[str]:
+    """Upgrade, and never let the requests of replicas wait long for it.
+
+    PostgreSQL queues every request behind a step that waits for a table, such as one that a backup reads; and a
+    request that has one table and needs another one, which a step has, would be ended as a deadlock. So a step gives
+    up before that, everything is taken back, and it is tried again.
+    """
+    for attempt in range(_TRIES):
+        try:
+            with engine.begin() as connection:
+                locks.take(connection, locks.Lock.MIGRATIONS)
+                return _upgrade(connection)
+        except OperationalError as error:
+            if not locks.came_too_late(error):
+                raise
+        if attempt < _TRIES - 1:
+            wait(_PAUSE_SECONDS)
+    raise SchemaError(
+        "Another program, such as pg_dump, holds the tables of the database; migrate when it has ended."
+    )
+
+
 def _upgrade(connection: Connection) -> Sequence[str]:
     before = _current(connection)
     _refuse_newer(before)
@@ -97,6 +123,7 @@ def _upgrade(connection: Connection) -> Sequence[str]:
         # Loaded only where a step is run: Alembic takes 75 ms to load.
         from alembic import command
 
+        locks.hurry(connection)
         command.upgrade(alembic_config(connection), "head")
     return missing
 

@@ -62,7 +62,7 @@ class ServiceTable:
     def page(self, wanted: ServiceFilter, *, page: int, limit: int) -> Page[Service]:
         order = (_T.created_at, _T.service_id)
         total, rows = fetch_page(
-            self._connection, SERVICES, equal(SERVICES, wanted), order, page=page, limit=limit
+            self._connection, SERVICES, equal(SERVICES, asdict(wanted)), order, page=page, limit=limit
         )
         return Page([_service(row) for row in rows], total)
 

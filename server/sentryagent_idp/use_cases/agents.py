@@ -20,7 +20,7 @@ from sentryagent_idp.domain.records import Page, agent_record, changes
 from sentryagent_idp.domain.trust_policy import TrustPolicy
 from sentryagent_idp.errors import AgentAlreadyExists, AgentDecommissioned, AgentNotFound, Forbidden
 from sentryagent_idp.ports import Clock, NewId, Store, Transaction
-from sentryagent_idp.use_cases.audit import Auditor, of_policy
+from sentryagent_idp.use_cases.audit import Auditor
 
 _STATUS_ACTIONS = {
     AgentStatus.SUSPENDED: Action.AGENT_SUSPENDED,
@@ -56,10 +56,8 @@ class Registration:
             self.auditor.change(tx, context, Action.AGENT_CREATED, caller, agent, after=agent_record(agent))
             if derived:
                 details = {"derivedFrom": str(derived.derived_from)}
-                about = of_policy(derived)
-                self.auditor.success(
-                    tx, context, Action.POLICY_CREATED, caller.subject, **about, details=details
-                )
+                about = {**derived.in_audit, "details": details}
+                self.auditor.success(tx, context, Action.POLICY_CREATED, caller.subject, **about)
         return agent
 
     def get(self, caller: Caller, agent_id: UUID) -> Agent:

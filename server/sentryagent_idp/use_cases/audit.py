@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sentryagent_idp.domain.agent import Agent, Credential
 from sentryagent_idp.domain.audit import (
     Action,
+    Audited,
     AuditFilter,
     AuditPage,
     AuditRecord,
@@ -13,8 +13,6 @@ from sentryagent_idp.domain.audit import (
     RequestContext,
 )
 from sentryagent_idp.domain.caller import Caller
-from sentryagent_idp.domain.service import Service
-from sentryagent_idp.domain.trust_policy import TrustPolicy
 from sentryagent_idp.errors import ValidationFailed
 from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 
@@ -38,22 +36,13 @@ class Auditor:
         context: RequestContext,
         action: Action,
         caller: Caller,
-        target: Agent | Credential | TrustPolicy | Service,
+        target: Audited,
         **details: Any,
     ) -> None:
         """Record that `caller` did `action` to `target`, with the `jti` of its token among the details."""
-        about: dict[str, Any] = {"repository": caller.provenance.get("repository")}
-        if isinstance(target, Service):
-            details |= {"serviceId": str(target.service_id), "identifier": target.identifier}
-        else:
-            about["agent_id"] = target.agent_id
-        if isinstance(target, TrustPolicy):
-            about |= of_policy(target)
-        if isinstance(target, Credential):
-            details["credentialId"] = str(target.credential_id)
-        self.success(
-            tx, context, action, caller.subject, **about, details={"tokenJti": caller.jti, **details}
-        )
+        about = {"repository": caller.provenance.get("repository"), **target.in_audit}
+        about["details"] = {"tokenJti": caller.jti, **details, **about.get("details", {})}
+        self.success(tx, context, action, caller.subject, **about)
 
     def record(
         self, context: RequestContext, action: Action, outcome: Outcome, actor: str, **about: Any
@@ -71,16 +60,6 @@ class Auditor:
             address=context.address,
             **about,
         )
-
-
-def of_policy(policy: TrustPolicy) -> dict[str, Any]:
-    """The fields of an `AuditRecord` that name a policy."""
-    return {
-        "agent_id": policy.agent_id,
-        "policy_id": policy.id,
-        "policy_version": policy.version,
-        "repository": policy.repository,
-    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from sentryagent_idp.domain.records import changes, policy_record
 from sentryagent_idp.domain.trust_policy import TrustPolicy
 from sentryagent_idp.errors import AdminRefused, TrustPolicyAlreadyExists
 from sentryagent_idp.ports import Clock, Store, Transaction
-from sentryagent_idp.use_cases.audit import Auditor, of_policy
+from sentryagent_idp.use_cases.audit import Auditor
 
 
 def other_issuers(store: Store, configured: Collection[str]) -> Mapping[str, int]:
@@ -44,7 +44,7 @@ class IssuerMove:
                     context,
                     Action.POLICY_UPDATED,
                     actor,
-                    **of_policy(after),
+                    **after.in_audit,
                     details={"changed": changes(policy_record(before), policy_record(after))},
                 )
         return len(policies)

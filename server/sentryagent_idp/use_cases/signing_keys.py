@@ -119,6 +119,13 @@ class KeyAdmin:
         return self._active(tx)
 
 
+def active_key_age(store: Store, now: datetime) -> float | None:
+    """How many seconds ago the key that signs was created; `None` without one. Raises `DatabaseUnavailable`."""
+    with store.read() as tx:
+        active = _with_status(tx.signing_keys, KeyStatus.ACTIVE)
+    return (now - active[-1].created_at).total_seconds() if active else None
+
+
 @dataclass(frozen=True, slots=True)
 class RetiredKeys:
     """Removes retired keys when no token that they signed can be valid any more; `token_ttl` is in seconds."""

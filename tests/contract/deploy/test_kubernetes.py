@@ -1,16 +1,24 @@
 """The Kubernetes manifests, as `kubectl kustomize` would give them: valid, complete, and true to the program."""
 
+import re
+import shutil
+
 import kubernetes_validate
 import pytest
 import yaml
 
-from kit.processes import ROOT
+from kit.processes import ROOT, output_of
+from sentryagent_idp import serve
+from sentryagent_idp.cli.main import main
 from sentryagent_idp.config import Settings
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 VERSION = "1.34"
-KNOWN = {"apiVersion", "kind", "namespace", "labels", "resources", "images", "patches"}
+KNOWN = {"apiVersion", "kind", "namespace", "labels", "configMapGenerator", "resources", "images", "patches"}
 OVERLAYS = sorted((KUBERNETES / "overlays").iterdir())
+GENERATED = "sentryagent-idp-hash"
+"""In place of the name that kustomize makes of a ConfigMap's name and content."""
+PRODUCTION = KUBERNETES / "overlays" / "production"
 INTERNAL = ("/metrics", "/docs", "/openapi.json", "/health", "/ready")
 
 
@@ -28,6 +36,8 @@ def build(folder):
     for name in kustomization["resources"]:
         path = folder / name
         manifests += build(path) if path.is_dir() else [yaml.safe_load(path.read_text())]
+    for settings in kustomization.get("configMapGenerator", ()):
+        _generate(manifests, folder, settings)
     for patch in kustomization.get("patches", ()):
         _apply(yaml.safe_load((folder / patch["path"]).read_text()), _target(manifests, patch["target"]))
     for image in kustomization.get("images", ()):
@@ -36,8 +46,28 @@ def build(folder):
         for labels in kustomization.get("labels", ()):
             manifest["metadata"].setdefault("labels", {}).update(labels["pairs"])
         if "namespace" in kustomization:
-            manifest["metadata"]["namespace"] = kustomization["namespace"]
+            is_namespace = manifest["kind"] == "Namespace"
+            manifest["metadata"]["name" if is_namespace else "namespace"] = kustomization["namespace"]
     return manifests
+
+
+def _generate(manifests, folder, settings):
+    """A ConfigMap from files of `NAME=value` lines, or more of them in the one that is there; and whoever names it."""
+    assert settings.keys() <= {"name", "envs", "behavior"}
+    lines = [line for name in settings["envs"] for line in (folder / name).read_text().splitlines()]
+    data = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    if settings.get("behavior") == "merge":
+        _only(manifests, "ConfigMap")["data"].update(data)
+        return
+    metadata = {"name": GENERATED}
+    manifests.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    for source in (it for manifest in manifests for it in _sources(manifest)):
+        source["name"] = source["name"].replace(settings["name"], GENERATED)
+
+
+def _sources(manifest):
+    """The references to ConfigMaps from which containers take all variables."""
+    return [it["configMapRef"] for container in _containers(manifest) for it in container.get("envFrom", ())]
 
 
 def _target(manifests, target):
@@ -74,7 +104,8 @@ def _pod(manifest):
 
 
 def _containers(manifest):
-    return _pod(manifest).get("spec", {}).get("containers", [])
+    spec = _pod(manifest).get("spec", {})
+    return [*spec.get("containers", []), *spec.get("initContainers", [])]
 
 
 def _only(manifests, kind):
@@ -100,7 +131,9 @@ def test_there_are_overlays():
 def test_every_file_is_part_of_its_kustomization(folder):
     """A manifest or a patch that nobody names would never be applied."""
     kustomization = _read(folder)
-    named = {*kustomization["resources"], *(it["path"] for it in kustomization.get("patches", ()))}
+    settings = {name for it in kustomization.get("configMapGenerator", ()) for name in it["envs"]}
+    patches = {it["path"] for it in kustomization.get("patches", ())}
+    named = {*kustomization["resources"], *patches, *settings}
 
     assert {path.name for path in folder.iterdir()} - {"kustomization.yaml"} <= named
     assert all((folder / name).exists() for name in named)
@@ -113,11 +146,59 @@ def test_the_cluster_would_take_them(manifests):
         "Service",
         "PodDisruptionBudget",
         "HorizontalPodAutoscaler",
-        "Job",
+        "Namespace",
         "NetworkPolicy",
     }
     for manifest in manifests:
-        kubernetes_validate.validate(manifest, VERSION, strict=True)
+        # The Gateway API is not part of Kubernetes' own schemas.
+        if not manifest["apiVersion"].startswith("gateway."):
+            kubernetes_validate.validate(manifest, VERSION, strict=True)
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on PATH")
+@pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
+def test_kustomize_builds_the_same(folder):
+    """The reader of these tests gives what the real one does, but for the hash in the name."""
+    text = output_of("kubectl", "kustomize", folder)
+    built = yaml.safe_load_all(re.sub(r"sentryagent-idp-[a-z0-9]{10}\b", GENERATED, text))
+
+    assert _by_kind(built) == _by_kind(build(folder))
+
+
+def _by_kind(manifests):
+    return sorted(manifests, key=lambda it: it["kind"])
+
+
+def test_a_changed_setting_replaces_the_pods(manifests):
+    """The ConfigMap's name comes from its content, and the pods name it."""
+    name = _only(manifests, "ConfigMap")["metadata"]["name"]
+
+    assert name == GENERATED
+    assert _sources(_only(manifests, "Deployment")) == [{"name": name}]
+
+
+@pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
+def test_everything_is_in_the_namespace_that_is_created(folder):
+    """A first `kubectl apply -k` finds the namespace that it needs."""
+    manifests = build(folder)
+    created = _only(manifests, "Namespace")
+    (namespace,) = {it["metadata"]["namespace"] for it in manifests if it is not created}
+
+    assert created["metadata"] == {"name": namespace, "labels": created["metadata"]["labels"]}
+
+
+def test_migrations_run_before_a_pod_serves(manifests):
+    """In a container that ends before the server starts, and that no probe ends early."""
+    (migrate,) = _pod(_only(manifests, "Deployment"))["spec"]["initContainers"]
+
+    assert migrate["args"][0] in main.commands
+    assert not [name for name in migrate if name.endswith("Probe")]
+    assert [it["name"] for it in migrate["env"]] == ["SENTRYAGENT_DATABASE_URL"]
+
+
+def test_no_service_writes_variables_into_the_pods(manifests):
+    """Kubernetes would make them of the Service's name, and ours begins as a setting does."""
+    assert _pod(_only(manifests, "Deployment"))["spec"]["enableServiceLinks"] is False
 
 
 def test_the_provider_takes_its_settings(manifests):
@@ -150,19 +231,17 @@ def test_secrets_are_referred_to_and_never_written(manifests):
 
 
 def test_whatever_points_at_the_pods_finds_them(manifests):
-    """The selectors of Deployment, Service and budget are labels of the server's pods and not of the migration's."""
-    server, migration = _only(manifests, "Deployment"), _only(manifests, "Job")
+    """The selectors of Deployment, Service, budget and network policy are labels of the pods."""
+    server = _only(manifests, "Deployment")
     selectors = [
         server["spec"]["selector"]["matchLabels"],
         _only(manifests, "Service")["spec"]["selector"],
         _only(manifests, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        _only(manifests, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
     ]
 
     for selector in selectors:
         assert selector.items() <= _labels(server)
-        assert not selector.items() <= _labels(migration)
-    everybody = _only(manifests, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"]
-    assert everybody.items() <= _labels(server) & _labels(migration)
     target = _only(manifests, "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]
     assert (target["kind"], target["name"]) == ("Deployment", server["metadata"]["name"])
     assert "replicas" not in server["spec"], "the autoscaler has the number"
@@ -177,19 +256,19 @@ def test_a_disruption_leaves_a_replica(manifests):
 
 def test_containers_may_do_nothing_but_their_work(manifests):
     """No root, no writable image, no privilege, no token of the cluster's."""
-    workloads = [it for it in manifests if _containers(it)]
-    assert len(workloads) == 2
-    for workload in workloads:
-        pod = _pod(workload)["spec"]
-        assert pod["automountServiceAccountToken"] is False
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        for container in pod["containers"]:
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
-            assert container["resources"]["limits"]["memory"]
+    (workload,) = [it for it in manifests if _containers(it)]
+    pod = _pod(workload)["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    for container in _containers(workload):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"]["limits"]["memory"]
+    labels = _only(manifests, "Namespace")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
 def test_a_stop_is_given_the_time_that_it_takes(manifests):
@@ -197,7 +276,7 @@ def test_a_stop_is_given_the_time_that_it_takes(manifests):
     pod = _pod(_only(manifests, "Deployment"))["spec"]
     waiting = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
 
-    assert pod["terminationGracePeriodSeconds"] >= waiting + 30
+    assert pod["terminationGracePeriodSeconds"] > waiting + serve._DRAIN_SECONDS
 
 
 def test_probes_ask_paths_that_exist(manifests, provider_paths):
@@ -218,8 +297,26 @@ def provider_paths():
 
 def test_only_what_clients_need_is_routed(provider_paths):
     """Every public path has a route, and no internal one."""
-    (host,) = _only(build(KUBERNETES / "overlays" / "production"), "Ingress")["spec"]["rules"]
-    prefixes = tuple(path["path"] for path in host["http"]["paths"])
+    (rule,) = _only(build(PRODUCTION), "HTTPRoute")["spec"]["rules"]
+    prefixes = tuple(match["path"]["value"] for match in rule["matches"])
+    assert {match["path"]["type"] for match in rule["matches"]} == {"PathPrefix"}
 
     routed = {path for path in provider_paths if path.startswith(prefixes)}
     assert provider_paths - routed == set(INTERNAL)
+
+
+def test_the_route_leads_from_the_gateway_to_the_provider():
+    """Its name is that of the provider's URL, its backend the Service, and the gateway's pods get through."""
+    manifests = build(PRODUCTION)
+    route, service = _only(manifests, "HTTPRoute"), _only(manifests, "Service")
+    (gateway,) = route["spec"]["parentRefs"]
+    ((backend,),) = [rule["backendRefs"] for rule in route["spec"]["rules"]]
+    url = _only(manifests, "ConfigMap")["data"]["SENTRYAGENT_PUBLIC_URL"]
+    sources = _only(manifests, "NetworkPolicy")["spec"]["ingress"][0]["from"]
+
+    assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
+    assert [f"https://{name}" for name in route["spec"]["hostnames"]] == [url]
+    assert backend == {"name": service["metadata"]["name"], "port": service["spec"]["ports"][0]["port"]}
+    assert {"kubernetes.io/metadata.name": gateway["namespace"]} in [
+        it["namespaceSelector"]["matchLabels"] for it in sources
+    ]

@@ -72,9 +72,9 @@ def is_asked_for(requirement, extras):
 
 
 def test_there_are_lock_files():
-    """The programs, their build, the tests and each image have one."""
+    """The programs, their build, the tests, each image and the provider's extra have one."""
     assert {lock.name for lock in LOCKS} == {
-        f"{it}.txt" for it in ("run", "build", "server", "mock", "dev", "action")
+        f"{it}.txt" for it in ("run", "build", "server", "mock", "dev", "action", "otel")
     }
 
 

@@ -53,6 +53,18 @@ def test_all_is_well(empty_url, mock_idp):
     assert mock_idp.issuer in found["issuer"][1]
 
 
+@pytest.mark.parametrize(("protocol", "state"), [("http/protobuf", "ok"), ("grpc", "fail")])
+def test_traces(empty_url, mock_idp, monkeypatch, protocol, state):
+    """A line of their own if they are on: a wrong variable of OpenTelemetry keeps `serve` from starting."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    assert "traces" not in lines(examine(empty_url, mock_idp))
+
+    result = examine(empty_url, mock_idp, TRACES="on")
+
+    assert lines(result)["traces"][0] == state
+    assert result.exit_code == (state == "fail")
+
+
 def test_keys_in_clear_are_a_warning(provider, mock_idp):
     """Without an encryption key the exit code is 0."""
     result = examine(provider.url, mock_idp, KEY_ENCRYPTION_KEY=None)

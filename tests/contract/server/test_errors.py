@@ -28,7 +28,7 @@ def _rows(heading):
 
 
 def test_every_refusal_has_a_status():
-    """Each concrete refusal stands in the table of statuses, and nothing else does."""
+    """Each concrete refusal declares its response, and nothing else does."""
     concrete = _subclasses(errors.ServiceError) - ABSTRACT
 
     assert len(concrete) > 20

@@ -15,8 +15,8 @@ from sentryagent_idp.domain import explanation
 from sentryagent_idp.serve import _ON_LOOP
 from sentryagent_idp.store.database import Database
 
-FAR_TOO_LONG_SECONDS = 1
-"""For anything on the loop, also on a busy machine."""
+FAR_TOO_LONG_SECONDS = 5
+"""For anything on the loop: a machine that many share may stop for some seconds by itself."""
 MANY_POLICIES = 30
 """Of one repository: a decision on so many may take milliseconds."""
 

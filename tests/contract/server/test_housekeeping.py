@@ -100,3 +100,12 @@ def test_a_task_that_had_work_comes_again_soon():
     ).join(10)
 
     assert waited == [5, 1, 5, 1, 5, 5]
+
+
+def test_a_task_may_begin_at_once():
+    """A gauge that an alert reads is true from the start."""
+    waited = []
+
+    start([list], lambda seconds: waited.append(seconds) or len(waited) > 2, every=5, at_once=True).join(10)
+
+    assert waited == [0, 5, 5]

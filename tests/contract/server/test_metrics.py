@@ -1,13 +1,15 @@
 """`/metrics`: names that operators know from AgentIdP, numbers that agree with what happened, labels that are bounded."""
 
 import re
+from datetime import timedelta
 from importlib import metadata
 
 import pytest
 
 from kit.processes import ROOT
-from kit.provider import NOBODY
+from kit.provider import HERE, NOBODY, key_admin
 from sentryagent_idp.runtime.metrics import Metrics
+from sentryagent_idp.use_cases.signing_keys import active_key_age
 
 
 @pytest.fixture
@@ -37,6 +39,10 @@ def test_every_series_is_there_from_the_start(provider, scrape):
     for outcome in ("success", "failure"):
         assert samples[f'agentidp_agents_registered_total{{outcome="{outcome}"}}'] == 0
     assert samples["agentidp_rate_limit_rejections_total"] == 0
+    exchange = 'method="POST",path="/api/v1/oidc/token"'
+    assert samples[f"agentidp_http_request_duration_seconds_count{{{exchange}}}"] == 0
+    for operation in ("read", "write"):
+        assert samples[f'agentidp_db_query_duration_seconds_count{{operation="{operation}"}}'] == 0
 
 
 def documented(heading):
@@ -62,6 +68,43 @@ def test_the_state_of_the_audit(provider, scrape):
     samples = scrape(provider)
 
     assert (samples["agentidp_audit_unsealed_records"], samples["agentidp_audit_chain_valid"]) == (7, 0)
+
+
+def test_readiness_and_the_age_of_the_signing_key(provider, scrape):
+    """An alert sees what /ready says, policies that match nothing, and a rotation that is overdue."""
+    provider.metrics.readiness(is_ready=False, policies_of_other_issuers=3)
+    provider.metrics.signing_key(86_400)
+
+    samples = scrape(provider)
+
+    assert (samples["agentidp_ready"], samples["agentidp_policies_of_other_issuers"]) == (0, 3)
+    assert samples["agentidp_signing_key_age_seconds"] == 86_400
+
+
+def test_the_signing_key_is_as_old_as_its_creation(provider):
+    """Of the key that signs, not of the next one, which a rotation has just made; none without a key."""
+    provider.clock.advance(86_400)
+    key_admin(provider.store, provider.clock).rotate("admin", HERE)
+    provider.clock.advance(2 * 86_400)
+
+    assert active_key_age(provider.store, provider.clock()) == timedelta(days=3).total_seconds()
+    with provider.store.write() as tx:
+        for key in tx.signing_keys.all():
+            tx.signing_keys.remove(key.kid)
+    assert active_key_age(provider.store, provider.clock()) is None
+
+
+def test_transactions_are_timed_by_kind(provider, scrape):
+    """How long the database took, also where it failed in between."""
+    provider.metrics.transaction("read", 0.003)
+    provider.metrics.transaction("write", 0.2)
+
+    samples = scrape(provider)
+
+    name = "agentidp_db_query_duration_seconds_bucket"
+    assert samples[f'{name}{{le="0.005",operation="read"}}'] == 1
+    assert samples[f'{name}{{le="0.1",operation="write"}}'] == 0
+    assert samples[f'{name}{{le="0.25",operation="write"}}'] == 1
 
 
 def test_an_exchange_is_counted_by_its_outcome(provider, scrape):

@@ -292,6 +292,19 @@ def test_good_answers_fit_their_schemas(provider):
     assert {name for name, about in NAMED.items() if about.media_type} == seen
 
 
+def test_every_change_has_its_record(provider):
+    """Each operation that changes something is in the audit, under the id of its request."""
+    asked = list(_good_answers(provider))
+    ids = {record["requestId"] for record in provider.audit()}
+    changing = {
+        name for name, (method, _, _) in OPERATIONS.items() if method != "GET" and NAMED[name].media_type
+    }
+
+    recorded = {name for name, answer, _ in asked if answer.headers["X-Request-Id"] in ids}
+
+    assert recorded == changing - {"tokens_introspect", "trust_policies_simulate"}
+
+
 def test_the_document_is_no_licence_for_less(provider):
     """A retryable refusal has Retry-After in the document, as it has it in truth."""
     retryable = {PROBLEMS[it].status for it in (errors.RateLimited, errors.DatabaseUnavailable)}

@@ -1,6 +1,8 @@
 """`sentryagent-idp serve` as a real process: ready, answering, drained, gone."""
 
 import json
+import os
+import signal
 import socket
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ from kit.processes import BIN, Served, clean_environment, run, wait_until
 from kit.provider import AGENTS, EXCHANGE, POLICIES, REPOSITORY
 
 PATIENCE = 30
+ON_THEIR_WAY = 20
 
 
 class Process(Served):
@@ -170,6 +173,47 @@ def _is_closed(served):
     except OSError:
         return True
     return False
+
+
+def test_sigterm_answers_every_request_on_its_way(serve):
+    """Connections that the kernel has completed and the worker has not accepted when SIGTERM comes are answered."""
+    served = serve("--workers", "1")
+    children = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children").read_text().split()
+    (worker,) = [pid for pid in map(int, children) if _is_worker(pid)]
+    with ExitStack() as opened:
+        early = opened.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE))
+        wait_until(lambda: _is_busy(served), "the connection")
+        os.kill(worker, signal.SIGSTOP)
+        wait_until(lambda: _is_stopped(worker), "SIGSTOP")
+        late = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE))
+            for _ in range(ON_THEIR_WAY)
+        ]
+        for connection in (early, *late):
+            connection.sendall(_head("GET", "/health"))
+        served.process.terminate()
+        wait_until(lambda: _has_pending(worker, signal.SIGTERM), "SIGTERM")
+        os.kill(worker, signal.SIGCONT)
+        answers = [connection.recv(12) for connection in (early, *late)]
+
+    assert answers == [b"HTTP/1.1 200"] * (1 + ON_THEIR_WAY)
+    assert served.process.wait(PATIENCE) == 0
+
+
+def _is_worker(pid):
+    return "resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def _is_stopped(pid):
+    """Whether each thread is: one that still ran could take the next signal."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
+def _has_pending(pid, number):
+    """Whether a signal waits for a process that is stopped."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(status["ShdPnd"], 16) >> (number - 1) & 1
 
 
 def test_sigterm_writes_what_was_counted(serve, mock_idp):

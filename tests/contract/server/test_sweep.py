@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kit.provider import AGENTS, FORM, NOBODY, POLICIES, SERVICES
-from sentryagent_idp.api import models
+from sentryagent_idp.api import agents, models, services
 
 TEXTS = st.one_of(
     st.text(max_size=40),
@@ -61,13 +61,13 @@ JSON_ENDPOINTS = [
     (
         "POST",
         SERVICES,
-        models.NewService,
+        services.NewService,
         {"identifier": "https://deploy.example.com", "scopes": [{"name": "x"}]},
     ),
-    ("PUT", f"{SERVICES}/{NOBODY}", models.StoredServiceBody, {"scopes": [{"name": "x"}]}),
-    ("POST", AGENTS, models.NewAgent, {"email": "a@b.example"}),
-    ("PATCH", f"{AGENTS}/AGENT", models.AgentChanges, {}),
-    ("POST", f"{AGENTS}/AGENT/credentials", models.NewCredential, {}),
+    ("PUT", f"{SERVICES}/{NOBODY}", services.StoredServiceBody, {"scopes": [{"name": "x"}]}),
+    ("POST", AGENTS, agents.NewAgent, {"email": "a@b.example"}),
+    ("PATCH", f"{AGENTS}/AGENT", agents.AgentChanges, {}),
+    ("POST", f"{AGENTS}/AGENT/credentials", agents.NewCredential, {}),
 ]
 FORM_ENDPOINTS = [
     ("/api/v1/oidc/token", ["scope", "resource", "audience", "requested_token_type", "subject_token"]),

@@ -1,12 +1,15 @@
 """The schema's history, on both engines."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
+import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 
-from kit.processes import output_of
+from kit.processes import output_of, wait_until
 from sentryagent_idp.domain.agent import RegisteredBy
 from sentryagent_idp.domain.audit import AuditFilter
 from sentryagent_idp.domain.conditions import Conditions
@@ -182,6 +185,73 @@ def test_a_step_that_fails_leaves_nothing(empty_url):
     with pytest.raises(Exception, match="already exists"):
         schema.migrate(empty_url)
     assert tables(empty_url) == {"oidc_trust_policies"}
+
+
+@pytest.fixture
+def earlier(postgres_url, run_alembic):
+    """The URL of a database as version 024 left it, and a connection to it that does not commit by itself."""
+    from alembic import command
+
+    schema.migrate(postgres_url)
+    run_alembic(postgres_url, command.downgrade, "024")
+    with psycopg.connect(postgres_url.replace("+psycopg", "")) as connection:
+        yield postgres_url, connection
+
+
+@pytest.mark.postgres
+def test_requests_do_not_queue_behind_a_migration(earlier):
+    """While a backup reads the tables, steps are tried again and again, and requests are answered in between."""
+    url, backup = earlier
+    backup.execute("LOCK TABLE oidc_trust_policies IN ACCESS SHARE MODE")
+    answers = []
+
+    def backup_ends(_seconds):
+        with psycopg.connect(url.replace("+psycopg", "")) as request:
+            request.execute("SET lock_timeout = '1s'")
+            answers.append(request.execute("SELECT count(*) FROM oidc_trust_policies").fetchone())
+        if len(answers) == 2:
+            backup.rollback()
+
+    assert schema.migrate(url, wait=backup_ends) == STEPS[STEPS.index("025") :]
+    assert answers == [(0,), (0,)]
+
+
+@pytest.mark.postgres
+def test_no_request_is_the_victim_of_a_migration(earlier):
+    """A request has `agents`, and needs `oidc_trust_policies`, which a step has that waits for `agents`."""
+    url, request = earlier
+    tried_again = Event()
+    request.execute("LOCK TABLE agents IN ROW EXCLUSIVE MODE")
+    with ThreadPoolExecutor(1) as pool:
+        migrated = pool.submit(schema.migrate, url, wait=lambda _: tried_again.set())
+        wait_until(lambda: _waits_for(url, "agents"), "the step that waits")
+        assert request.execute("SELECT count(*) FROM oidc_trust_policies").fetchone() == (0,)
+        assert tried_again.wait(30)
+        request.commit()
+        assert migrated.result(30) == STEPS[STEPS.index("025") :]
+
+
+def _waits_for(url, table):
+    """Whether a transaction waits for a table."""
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        found = connection.execute(
+            "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = %s::regclass", [table]
+        )
+        return found.fetchone()
+
+
+@pytest.mark.postgres
+def test_a_migration_gives_up_when_the_tables_are_held(earlier, monkeypatch):
+    """One line that says what to do, and nothing is changed."""
+    monkeypatch.setattr(schema, "_TRIES", 2)
+    url, backup = earlier
+    backup.execute("LOCK TABLE agents IN ACCESS SHARE MODE")
+    pauses = []
+    with pytest.raises(schema.SchemaError, match=r"holds the tables.*migrate when it has ended"):
+        schema.migrate(url, wait=pauses.append)
+    assert len(pauses) == 1
+    backup.rollback()
+    assert backup.execute("SELECT version_num FROM alembic_version").fetchone() == ("024",)
 
 
 def test_a_new_file_is_the_owners_alone(sqlite_url):

@@ -12,6 +12,7 @@ from kit.threads import at_once
 from sentryagent_idp.domain.audit import AuditFilter
 from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.errors import AgentNotFound, DatabaseUnavailable
+from sentryagent_idp.ports import WriterBusy
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
 
@@ -115,6 +116,7 @@ WORKER = """
 import sys
 from datetime import UTC, datetime
 from sentryagent_idp.domain.used_token import UsedToken
+from sentryagent_idp.ports import WriterBusy
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
 url, name = sys.argv[1:]
@@ -147,3 +149,21 @@ def test_worker_processes_share_a_new_database(empty_url):
     won = [int(number) for out, _ in outputs for number in out.split()]
     assert sorted(won) == list(range(50))
     assert schema.is_prepared(empty_url)
+
+
+def test_each_transaction_is_timed(url):
+    """By its kind, also one that fails; not what begins without waiting, which may be one of many tries."""
+    seen = []
+    with Database(url, lambda operation, seconds: seen.append((operation, seconds >= 0))) as timed:
+        with timed.read() as tx:
+            tx.settings.get("issuer")
+        with pytest.raises(AgentNotFound), timed.write():
+            raise AgentNotFound("no")
+        if timed.is_local:
+            with timed.write_at_once() as tx:
+                tx.settings.put("issuer", 1)
+            with timed.write(), pytest.raises(WriterBusy), timed.write_at_once():
+                pass
+
+    local = [("write", True)] if timed.is_local else []
+    assert seen == [("read", True), ("write", True), *local]

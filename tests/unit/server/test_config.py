@@ -30,6 +30,7 @@ DEFAULTS = {
     "trusted_proxies": (),
     "explain": True,
     "audit_retention": None,
+    "traces": False,
 }
 
 

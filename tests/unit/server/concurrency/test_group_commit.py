@@ -31,6 +31,7 @@ class Database:
         self.is_local = is_local
         self.used, self.records, self.uses, self.sizes = set(), [], [], []
         self.busy = 0
+        self.timed = []
         self.frames = []
         self.failure = None
 
@@ -73,7 +74,7 @@ def database(request):
 @pytest.fixture
 def keep(database):
     """Keeps exchanges that a loop handles at the same moment; what each call ended with."""
-    commits = GroupCommit(database, lambda: NOW)
+    commits = GroupCommit(database, lambda: NOW, lambda *seen: database.timed.append(seen))
 
     def keep(*exchanges):
         outcomes = {}
@@ -115,6 +116,16 @@ def test_exchanges_of_one_moment_are_kept_together(database, keep):
     assert outcomes == [True] * 9
     assert database.sizes == [9]
     assert database.records == [f"record of jti-{number}" for number in range(9)]
+
+
+def test_a_group_is_timed_with_its_wait(database, keep):
+    """Once, however often it finds another writer; a database that is not local times its own transactions."""
+    database.busy = 20
+    keep(*(_exchange(f"jti-{number}") for number in range(3)))
+
+    kinds = [kind for kind, _ in database.timed]
+    assert kinds == (["write"] if database.is_local else [])
+    assert all(seconds >= 20 * group_commit._RETRY_SECONDS for _, seconds in database.timed)
 
 
 def test_a_group_is_bounded(database, keep, monkeypatch):

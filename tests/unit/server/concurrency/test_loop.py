@@ -1,6 +1,7 @@
 """Requests as they come from the wire: read whole or refused, and never a reason for a thread to wait."""
 
 import asyncio
+import signal
 import threading
 
 import pytest
@@ -199,3 +200,24 @@ def test_no_thread_waits_for_a_client(ask, monkeypatch):
 
     assert answer[0] == 200
     assert is_waiting
+
+
+def test_sigterm_ends_connections_with_their_answers(monkeypatch):
+    """What arrives after it is answered and told to open no further request; then granian is told to end."""
+    monkeypatch.setattr(loop, "_LAST_SECONDS", 0)
+    closed = []
+    monkeypatch.setattr(loop.listeners, "begin_no_connection", lambda: closed.append(True))
+    rsgi = loop.RsgiApplication(Application(), threads=1)
+
+    async def one():
+        running, told = asyncio.get_running_loop(), asyncio.Event()
+        running.add_signal_handler(signal.SIGINT, told.set)
+        rsgi.__rsgi_init__(running)
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.wait_for(told.wait(), 10)
+        late = Client()
+        await asyncio.wait_for(rsgi.__rsgi__(Scope(), late), 10)
+        return late.answer
+
+    assert asyncio.run(one()) == (200, [("X-A", "b"), ("Connection", "close")], b"answer")
+    assert closed == [True]

@@ -1,0 +1,229 @@
+"""Traces of exchanges by OpenTelemetry, an extra: no other module imports its libraries, and this one is loaded if they are on.
+
+An exchange is one span with the children `verify`, `decide` and `keep`. `install` puts them around what is there, so that
+an exchange costs nothing more while traces are off. Their attributes are what the log has of a request.
+Sources: https://opentelemetry.io/docs/specs/semconv/http/http-spans/ (names),
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/ (the variables `OTEL_…`).
+"""
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, replace
+from importlib.metadata import version
+
+import structlog
+from flask import Flask, Response, g, request
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, format_trace_id, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from structlog.contextvars import bind_contextvars
+
+from sentryagent_idp.api.requests import context
+from sentryagent_idp.api.use_cases import EXTENSION, UseCases, use_cases
+from sentryagent_idp.concurrency.group_commit import GroupCommit, PendingExchange
+from sentryagent_idp.concurrency.policy_snapshot import PolicySnapshot
+from sentryagent_idp.domain.audit import RequestContext
+from sentryagent_idp.domain.identity import WorkflowIdentity
+from sentryagent_idp.domain.trust_policy import Decision
+from sentryagent_idp.errors import ConfigurationError, InvalidOidcToken, ServiceError
+from sentryagent_idp.ports import Clock, Store
+from sentryagent_idp.runtime.rate_limit import PerMinute
+from sentryagent_idp.use_cases.exchange import Exchange, ExchangeRequest, Grant
+
+log = structlog.get_logger()
+
+_SERVICE = "sentryagent-idp"
+_EXCHANGE = "exchange.exchange"
+_CALLERS_SPAN = ("traceparent", "tracestate")
+"""Header fields (https://www.w3.org/TR/trace-context/)."""
+_FLUSH_SECONDS = 3.0
+"""How long a worker that ends waits for the collector: a fraction of what it has for the requests in flight."""
+
+_QUEUE, _BATCH = "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
+_URL = (r"https?://[^\s/]\S*", "a URL such as http://127.0.0.1:4318")
+_PROTOCOL = ("http/protobuf", "http/protobuf: the provider has no other protocol")
+_SECONDS = (r"[0-9]{1,6}(\.[0-9]+)?", "a number of seconds")
+_COUNT = (r"[1-9][0-9]{0,8}", "a whole number from 1")
+_COMPRESSION = ("none|gzip|deflate", "none, gzip or deflate")
+_FORMS = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT": _URL,
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": _URL,
+    "OTEL_EXPORTER_OTLP_PROTOCOL": _PROTOCOL,
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": _PROTOCOL,
+    "OTEL_EXPORTER_OTLP_TIMEOUT": _SECONDS,
+    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": _SECONDS,
+    "OTEL_EXPORTER_OTLP_COMPRESSION": _COMPRESSION,
+    "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": _COMPRESSION,
+    "OTEL_BSP_SCHEDULE_DELAY": _COUNT,
+    _QUEUE: _COUNT,
+    _BATCH: _COUNT,
+    "OTEL_TRACES_SAMPLER": (
+        "(parentbased_)?(always_on|always_off|traceidratio)",
+        "a sampler such as parentbased_traceidratio",
+    ),
+    "OTEL_TRACES_SAMPLER_ARG": (r"1(\.0+)?|0?\.[0-9]+|0", "a share from 0 to 1"),
+}
+"""Variables whose wrong values the library replaces by a default, such as all traces instead of one in a hundred."""
+
+
+def check(environ: Mapping[str, str]) -> None:
+    """Check the variables of OpenTelemetry; raises `ConfigurationError` for the first wrong one."""
+    for name, (form, advice) in _FORMS.items():
+        value = environ.get(name)
+        if value and not re.fullmatch(form, value, re.IGNORECASE):
+            raise ConfigurationError(f"{name}: write {advice}")
+    if int(environ.get(_BATCH) or 512) > int(environ.get(_QUEUE) or 2048):
+        raise ConfigurationError(f"{_BATCH} (512 if unset) is more than {_QUEUE}; make one batch the smaller")
+
+
+class Traces:
+    """The tracer of this process, and the thread that sends its spans, which no exchange waits for.
+
+    Spans for which the queue has no room are dropped. Make it after the last fork; the variables must be checked.
+    """
+
+    def __init__(self, exporter: SpanExporter | None = None) -> None:
+        _log_little()
+        # By `Resource.create` alone, its own default would win over this name.
+        named = {"service.name": _SERVICE, "service.version": version(_SERVICE)}
+        resource = Resource.create(named | dict(OTELResourceDetector().detect().attributes))
+        # Workers end without `atexit`.
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
+        self.tracer: Tracer = self._provider.get_tracer(_SERVICE, version(_SERVICE))
+
+    def end(self) -> None:
+        """Send what waits, for a few seconds at most: a collector that is away must not hold up the end of a worker."""
+        thread = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
+        thread.start()
+        thread.join(_FLUSH_SECONDS)
+
+
+class _Complaints(logging.Handler):
+    """Turns what the library complains of into lines of our log, one a minute: a collector may be away for days."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._limit = PerMinute(1, what="minute")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, unless this minute has one."""
+        if self._limit.count("spans") is None:
+            log.warning("spans cannot be sent, or are dropped", reason=record.getMessage())
+
+
+def _log_little() -> None:
+    library = logging.getLogger("opentelemetry")
+    library.handlers, library.propagate = [_Complaints()], False
+
+
+def install(app: Flask, tracer: Tracer) -> None:
+    """Trace the exchanges of an application from here on."""
+    made: UseCases = app.extensions[EXTENSION]
+    exchange = made.exchange
+    commit = _TracedCommit(exchange.store, exchange.clock, made.metrics.transaction, tracer)
+    parts = {it.name: getattr(exchange, it.name) for it in fields(Exchange)} | {"group_commit": commit}
+    app.extensions[EXTENSION] = replace(made, exchange=_TracedExchange(**parts, tracer=tracer))
+
+    def begin() -> None:
+        if request.endpoint == _EXCHANGE:
+            _begin(tracer)
+
+    app.before_request(begin)
+    app.after_request(_end)
+
+
+def _begin(tracer: Tracer) -> None:
+    span = tracer.start_span(
+        f"{request.method} {request.url_rule}",
+        _caller(),
+        SpanKind.SERVER,
+        {
+            "http.request.method": request.method,
+            "http.route": str(request.url_rule),
+            "sentryagent.request_id": context().request_id,
+        },
+    )
+    # Each request on the loop is a greenlet, which has context variables of its own.
+    g.span, g.before_span = span, attach(set_span_in_context(span, Context()))
+    if span.is_recording():
+        bind_contextvars(traceId=format_trace_id(span.get_span_context().trace_id))
+
+
+def _caller() -> Context:
+    """The caller's span, if a trusted proxy names it: a stranger would choose which exchanges are recorded."""
+    if not use_cases().client_addresses.is_proxy(request.environ.get("REMOTE_ADDR", "")):
+        return Context()
+    carrier = {name: request.headers[name] for name in _CALLERS_SPAN if name in request.headers}
+    return TraceContextTextMapPropagator().extract(carrier, Context())
+
+
+def _end(response: Response) -> Response:
+    span: Span | None = g.pop("span", None)
+    if span is not None:
+        _describe(span, response.status_code, g.get("refusal"))
+        span.end()
+        detach(g.before_span)
+    return response
+
+
+def _describe(span: Span, status: int, refusal: ServiceError | None) -> None:
+    """Say how the request ended: in words of our own, since messages have what tokens and policies say."""
+    span.set_attribute("http.response.status_code", status)
+    if refusal is not None:
+        span.set_attribute("sentryagent.refusal.code", refusal.code)
+    if isinstance(refusal, InvalidOidcToken):
+        span.set_attribute("sentryagent.refusal.reason", refusal.reason)
+    if status >= 500:
+        span.set_attribute("error.type", refusal.code if refusal else str(status))
+        span.set_status(StatusCode.ERROR)
+
+
+def _part(tracer: Tracer, name: str) -> AbstractContextManager[Span]:
+    """A span within the present one. An exception is no part of it: its message has what the token says."""
+    return tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False)
+
+
+class _TracedCommit(GroupCommit):
+    """Commits with a span for each exchange, which includes the wait for the group before."""
+
+    def __init__(
+        self, store: Store, clock: Clock, observe: Callable[[str, float], object], tracer: Tracer
+    ) -> None:
+        super().__init__(store, clock, observe)
+        self._tracer = tracer
+
+    def keep(self, exchange: PendingExchange) -> bool:
+        """Keep the exchange, as ever."""
+        with _part(self._tracer, "keep"):
+            return super().keep(exchange)
+
+
+@dataclass(frozen=True)
+class _TracedExchange(Exchange):
+    """The exchange with a span around each of its parts."""
+
+    tracer: Tracer
+
+    def _verify(self, request: ExchangeRequest, context: RequestContext) -> WorkflowIdentity:
+        with _part(self.tracer, "verify"):
+            return super()._verify(request, context)
+
+    def _decision(
+        self, snapshot: PolicySnapshot, identity: WorkflowIdentity, request: ExchangeRequest
+    ) -> Decision:
+        with _part(self.tracer, "decide"):
+            return super()._decision(snapshot, identity, request)
+
+    def _in_one_transaction(
+        self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
+    ) -> Grant:
+        with _part(self.tracer, "keep"):
+            return super()._in_one_transaction(identity, request, context)
