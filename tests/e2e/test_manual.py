@@ -11,6 +11,7 @@ import shlex
 import shutil
 import sqlite3
 import stat
+import sys
 from collections.abc import Callable
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import pytest
 import trustme
 
 from kit import manual
-from kit.processes import BIN, ROOT, Served, run, wait_until
+from kit.processes import BIN, ROOT, Served, free_port, output_of, run, wait_until
 from kit.tokens import claims_of
 
 pytestmark = pytest.mark.xdist_group("manual")
@@ -37,6 +38,25 @@ case "$*" in
 *) exit 99 ;;
 esac
 exec {shlex.quote(str(BIN / "sentryagent-actions"))} "$@"
+"""
+
+
+SYSTEMCTL = """\
+#!/bin/sh
+# What systemd does with the unit, without its sandbox.
+cd "$MACHINE" || exit
+case "$1" in
+daemon-reload) test -s etc/systemd/system/sentryagent-idp.service; exit ;;
+enable) test "$2 $3" = "--now sentryagent-idp" || exit 99 ;;
+restart) kill "$(cat pid)"; tail --pid="$(cat pid)" -f /dev/null ;;
+*) exit 99 ;;
+esac
+set -a
+. etc/sentryagent-idp/settings.env
+SENTRYAGENT_DATABASE_URL_FILE=etc/sentryagent-idp/database-url
+SENTRYAGENT_KEY_ENCRYPTION_KEY_FILE=etc/sentryagent-idp/key-encryption-key
+opt/sentryagent-idp/bin/sentryagent-idp serve > log 2>&1 &
+echo $! > pid
 """
 
 
@@ -417,6 +437,9 @@ ELSEWHERE = {
     "README.md": "e2e/test_readme.py",
     "docs/operations.md#Backup and restore": "contract/deploy/test_backups.py",
     "docs/operations.md#Backup and restore 2": "contract/deploy/test_backups.py",
+    "docs/operations.md#Rolling restart": "e2e/test_manual.py",
+    "docs/operations.md#Upgrade": "e2e/test_manual.py",
+    "docs/operations.md#systemd": "e2e/test_manual.py",
     "mock_idp/README.md#Attack a verifier": "contract/mock_idp/test_attack.py",
     "mock_idp/README.md#Control API": "contract/mock_idp/test_manual.py",
     "mock_idp/README.md#One issuer for everybody: names, containers, TLS": "e2e/test_mock_image.py",
@@ -426,10 +449,6 @@ ELSEWHERE = {
 
 NOT_RUN = {
     "docs/operations.md#Kubernetes": "needs a cluster; test_kubernetes.py renders the manifests",
-    "docs/operations.md#Rolling restart": "needs systemd; test_rolling_restart.py restarts two replicas behind nginx",
-    "docs/operations.md#Upgrade": "needs systemd, and the next version on PyPI",
-    "docs/operations.md#systemd": "needs systemd, and this version on PyPI; test_systemd.py checks the unit",
-    "docs/operations.md#systemd 2": "reads the files of the block above",
     "docs/release-checklist.md#Release checklist": "compares with published repositories and images",
     "issue-token/README.md#GitHub Enterprise Server": "the digest is left out; test_actions_dist.py runs the command",
     "issue-token/README.md#Recipes": "writes variables of a repository on GitHub",
@@ -454,6 +473,47 @@ def is_in(name, table):
 def test_a_block_runs_as_pasted(name, scene):
     """Exit code 0 of every command, and what the text around it says."""
     RUN[name](scene, every_block()[name].text)
+
+
+@pytest.fixture
+def unit_machine(tmp_path):
+    """The folders of a machine with systemd, and its variables: an index of packages that has this version."""
+    programs, machine = tmp_path / "programs", tmp_path / "machine"
+    for folder in (
+        programs,
+        *(machine / it for it in ("opt", "etc/systemd/system", "var/lib/sentryagent-idp")),
+    ):
+        folder.mkdir(parents=True)
+    (programs / "systemctl").write_text(SYSTEMCTL)
+    (programs / "systemctl").chmod(0o755)
+    wheels = tmp_path / "wheels"
+    build = ("wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", wheels)
+    output_of(sys.executable, "-m", "pip", *build, ROOT / "server")
+    variables = manual.offline_python(programs) | {"PIP_FIND_LINKS": str(wheels), "MACHINE": str(machine)}
+    return machine, variables
+
+
+def test_the_blocks_under_systemd_in_their_order(unit_machine, scene):
+    """Installed, an admin token, restarted, upgraded: the service answers after each, and its token stays good."""
+    machine, variables = unit_machine
+    port = str(free_port())
+    places = {it: f"{machine}{it}" for it in ("/opt/", "/etc/", "/var/lib/")}
+    # There is no next version: the one that is there comes into a folder of its own.
+    places |= {"==1.1.0": "==1.0.0", "127.0.0.1:3000": f"127.0.0.1:{port}", "deploy/": f"{ROOT}/deploy/"}
+    names = ("systemd", "systemd 2", "Rolling restart", "Upgrade")
+    install, token, restart, upgrade = (every_block()[f"docs/operations.md#{it}"].text for it in names)
+    unset = "unset SENTRYAGENT_DATABASE_URL SENTRYAGENT_KEY_ENCRYPTION_KEY"
+    with scene.start(places, SENTRYAGENT_PORT=port, SENTRYAGENT_WORKERS="1", **variables) as terminal:
+        terminal.paste(unset)
+        assert '"status":"ready"' in terminal.paste(install)
+        terminal.paste(f"{{\n{token}}} > token")
+        assert '"status":"ready"' in terminal.paste(restart)
+        terminal.paste(f"{upgrade}\n{restart.splitlines()[-1]}")
+        asked = 'curl -sS -H "Authorization: Bearer $(cat token)" http://127.0.0.1:3000/api/v1/audit?limit=1'
+        assert '"action":"admin.token_issued"' in terminal.paste(asked)
+
+    assert (machine / "opt" / "sentryagent-idp").resolve().name == "sentryagent-idp-1.1.0"
+    assert {mode(it) for it in (machine / "etc" / "sentryagent-idp").iterdir() if "key" in it.name} == {0o600}
 
 
 @pytest.mark.parametrize("name", every_block())

@@ -3,10 +3,7 @@
 import json
 import os
 import re
-import sys
-import sysconfig
 from functools import partial
-from pathlib import Path
 
 import pytest
 import yaml
@@ -42,12 +39,10 @@ def here(github):
 
 @pytest.fixture
 def python(tmp_path):
-    """This Python as `python3`; what `pip` would get from an index, its environments have from this one."""
+    """The variables of a machine with this Python and without an index of packages."""
     programs = tmp_path / "programs"
     programs.mkdir()
-    (programs / "python3").symlink_to(Path(sys.executable).resolve())
-    offline = dict.fromkeys(("PIP_NO_INDEX", "PIP_NO_DEPS", "PIP_IGNORE_INSTALLED"), "1")
-    return offline | {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": sysconfig.get_path("purelib")}
+    return manual.offline_python(programs)
 
 
 @pytest.fixture

@@ -1,15 +1,17 @@
 """The manuals as their readers use them: blocks by the heading above them, a terminal, and the commands that they name."""
 
 import contextlib
+import os
 import re
 import shlex
 import signal
 import subprocess
+import sys
+import sysconfig
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import dropwhile, groupby, pairwise
-from os import killpg
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,6 +40,17 @@ class Block:
         """What the block is known by: `docs/audit.md#A cut end`, and `… 2` for the second one under a heading."""
         number = f" {self.number}" if self.number > 1 else ""
         return f"{self.document}#{self.heading}{number}"
+
+
+def offline_python(programs: Path) -> dict[str, str]:
+    """Variables with which `python3` is this Python; what `pip` would get from an index, its environments have from it.
+
+    `programs` is an empty folder, which is the first on PATH.
+    """
+    (programs / "python3").symlink_to(Path(sys.executable).resolve())
+    offline = dict.fromkeys(("PIP_NO_INDEX", "PIP_NO_DEPS", "PIP_IGNORE_INSTALLED"), "1")
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    return offline | {"PATH": path, "PYTHONPATH": sysconfig.get_path("purelib")}
 
 
 def documents() -> list[str]:
@@ -101,7 +114,7 @@ class Terminal:
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
-            killpg(self._bash.pid, signal.SIGKILL)
+            os.killpg(self._bash.pid, signal.SIGKILL)
 
     def paste(self, text: str) -> str:
         """Give the shell some lines; returns what it prints until it has carried them out."""
