@@ -32,7 +32,7 @@ class Origin:
             raise ValueError(
                 "has no host name in ASCII letters, digits, dots and hyphens; write it as https://idp.example.com"
             )
-        if parts.scheme == "http" and not _is_loopback(host):
+        if parts.scheme == "http" and not is_loopback(host):
             raise ValueError(
                 "must start with https:// (http:// only for localhost, 127.0.0.1 and [::1]); "
                 "write it as https://idp.example.com"
@@ -56,7 +56,7 @@ class Origin:
     @property
     def is_loopback(self) -> bool:
         """Whether it is this machine, or this container."""
-        return _is_loopback(self.host)
+        return is_loopback(self.host)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -105,5 +105,6 @@ def _is_ip_address(host: str) -> bool:
     return "%" not in host
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host, without brackets, is this machine or this container: `localhost`, 127.0.0.0/8 or ::1."""
     return host == "localhost" or (_is_ip_address(host) and ipaddress.ip_address(host).is_loopback)

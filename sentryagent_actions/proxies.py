@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from sentryagent_actions.origin import is_loopback
+
 _VARIABLES = ("https_proxy", "all_proxy")
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_SCHEMES = frozenset({"http", "https"})
 _VISIBLE = re.compile(r"[!-~]+")
 _WITH_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 
@@ -52,7 +54,7 @@ class Proxies:
         Plain http is for this machine only, and a proxy would carry the credential off it, in clear.
         """
         host = url.host.lower()
-        if self.proxy is None or url.scheme != "https" or host in _LOOPBACK:
+        if self.proxy is None or url.scheme != "https" or is_loopback(host):
             return False
         return not any(_excepts(entry, host, url.port or 443) for entry in self.direct)
 
@@ -68,9 +70,16 @@ def _proxy(variable: str, value: str) -> httpx.Proxy:
         proxy = httpx.Proxy(value if _WITH_SCHEME.match(value) else f"http://{value}")
     except (ValueError, httpx.InvalidURL) as error:
         raise UnusableProxyError(variable) from error
-    if proxy.url.scheme not in {"http", "https"} or not proxy.url.host:
+    if not _is_address(proxy.url):
         raise UnusableProxyError(variable)
     return proxy
+
+
+def _is_address(url: httpx.URL) -> bool:
+    """Whether the URL is an address and nothing else: text after `#`, `?` or `/` was meant as a password."""
+    has_port = url.port is None or 1 <= url.port <= 65535
+    has_more = url.raw_path != b"/" or url.fragment
+    return bool(url.scheme in _SCHEMES and url.host and has_port and not has_more)
 
 
 def _excepts(entry: str, host: str, port: int) -> bool:

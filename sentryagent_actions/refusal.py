@@ -130,9 +130,12 @@ def _rejected_id_token(refusal: Refusal, cause: str) -> IdTokenRejectedError:
         cause = (
             f"This provider trusts tokens from {_words(trusted, ' and ')} only; this one is from {actual}."
         )
-    return IdTokenRejectedError(
+    error = IdTokenRejectedError(
         refusal, reason=reason, cause=cause, expected=shown(expected) if expected else ""
     )
+    if reason == "wrong_issuer":
+        error.tell_issuers(details.get("issuer"), trusted if isinstance(trusted, list) else [])
+    return error
 
 
 def _invalid_value(refusal: Refusal, details: Mapping[str, object]) -> RefusedError:

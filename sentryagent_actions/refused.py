@@ -1,6 +1,7 @@
 """What the provider refused, in its own words: `speaker` is the provider, `code` is its code."""
 
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from sentryagent_actions.origin import Origin
 _MAX_ANNOTATED_COMMAND = 1800  # the runner cuts an annotation at 4096 characters
 _MAX_ANNOTATED_CONDITIONS = 3
 _ABSENT = "absent"
+_ISSUER = re.compile(r"https?://[A-Za-z0-9.:/_~\[\]-]{1,100}")
 # A condition of the run's own ref: the others that failed can wait until the run has a ref that a policy covers.
 _OF_REF = ("ref", "branch", "tag")
 
@@ -96,6 +98,7 @@ class IdTokenRejectedError(RefusedError):
         self.reason = reason
         self.second_try_after = self._second_tries.get(reason, 0.0)
         self._expected = expected
+        self._trusted: Sequence[object] = ()
         self._claims: Mapping[str, str] = {}
         if expected:
             self.paste = f"audience: {expected}"
@@ -104,10 +107,24 @@ class IdTokenRejectedError(RefusedError):
         """Add what the ID token says, as this action sent it."""
         self._claims = claims
         if self.reason == "wrong_issuer" and claims.get("iss"):
-            self.remedy = f"The provider's operator must add {claims['iss']} to SENTRYAGENT_GITHUB_ISSUER."
+            self.tell_issuers(claims["iss"], self._trusted)
         if self.reason == "wrong_audience" and self._expected and not audience_given:
             # The audience followed `api-url`: that is what differs.
             self.remedy = f"Set `api-url` to {self._expected}. If the provider must be reached as {self.speaker}, set instead:"
+
+    def tell_issuers(self, issuer: object, trusted: Sequence[object]) -> None:
+        """Add the token's issuer and those that the provider trusts: what its operator changes, as a setting to paste.
+
+        They are pasted only if each is a plain URL: the text comes from outside, and goes into a shell or a unit file.
+        """
+        self._trusted = trusted
+        if not isinstance(issuer, str) or not _ISSUER.fullmatch(issuer):
+            return
+        self.remedy = f"The provider's operator must add {issuer} to SENTRYAGENT_GITHUB_ISSUER."
+        if trusted and all(isinstance(it, str) and _ISSUER.fullmatch(it) for it in trusted):
+            setting = f"SENTRYAGENT_GITHUB_ISSUER={','.join(map(str, (*trusted, issuer)))}"
+            if len(setting) <= _MAX_ANNOTATED_COMMAND:
+                self.remedy, self.paste = f"{self.remedy.rstrip('.')}:", setting
 
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """Return the reason, and the claims that it is about before those that name the run."""

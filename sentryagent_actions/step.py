@@ -101,7 +101,7 @@ class Step:
 def _is_trust_store(variable: str, path: str) -> bool:
     try:
         if variable == "SSL_CERT_DIR":
-            return all(map(os.path.isdir, path.split(os.pathsep)))
+            return any(map(os.path.isdir, path.split(os.pathsep)))
         # Not loaded here: OpenSSL does it once, and a bundle takes 20 ms.
         return b"CERTIFICATE-----" in Path(path).read_bytes()
     except (OSError, ValueError):

@@ -32,7 +32,7 @@ def _docker() -> str | None:
     if shutil.which("docker") is None:
         return "no docker on PATH"
     try:
-        engine = subprocess.run(["docker", "info"], capture_output=True, timeout=5)
+        engine = subprocess.run(["docker", "info"], capture_output=True, timeout=30)
     except subprocess.TimeoutExpired:
         return "the Docker engine does not answer"
     return None if engine.returncode == 0 else "no Docker engine runs"

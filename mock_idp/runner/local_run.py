@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import tempfile
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from mock_idp.runner.action import load_action
 from mock_idp.runner.docker_engine import DockerEngine
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from mock_idp.runner.action import Action
     from mock_idp.runner.engine import Engine
     from mock_idp.runner.step import StepOptions, StepResult
+
+# Not by urlsplit: it raises for `http://[::1`, and finds no password that has a `#` or a `/`.
+_PASSWORD = re.compile(r"(?:[^:@/]+://)?[^:@/]*:(?P<password>.+)@")
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def prepare(context: StepContext) -> str:
     context.folders.create(context.event)
     token = f"ghs_{uuid.uuid4().hex}"
     basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
-    passwords = [urlsplit(url).password or "" for url in proxy_variables(context.machine).values()]
+    proxies = map(_PASSWORD.match, proxy_variables(context.machine).values())
+    passwords = [found["password"] for found in proxies if found]
     request_token = context.variables.get("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "")
     for secret in (token, basic, request_token, *passwords):
         context.masker.add(secret)

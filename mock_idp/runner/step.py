@@ -36,7 +36,7 @@ class StepResult:
     record: StepRecord
 
     def as_json(self) -> dict[str, Any]:
-        """The report of `mock-idp run --json`."""
+        """The report of `mock-idp run --json FILE`."""
         return {
             "outcome": self.outcome,
             "outputs": self.record.outputs,

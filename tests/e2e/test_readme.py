@@ -1,75 +1,23 @@
 """The README as its first reader uses it: its blocks, pasted in their order into a shell in a fresh folder."""
 
-import contextlib
 import json
 import os
 import re
-import signal
-import subprocess
-import threading
+from functools import partial
 
 import pytest
 import yaml
 
-from kit.processes import ROOT, free_port
+from kit import manual
+from kit.processes import free_port
 from kit.tokens import JWT
 
-PATIENCE_SECONDS = 120
-READY = "the shell is ready for the next block"
-README = (ROOT / "README.md").read_text()
 EXPRESSION = re.compile(r"\$\{\{ steps\.(\w+)\.outputs\.([\w-]+) \}\}")
 
 
 def blocks(language):
-    """The fenced blocks of the README in one language."""
-    found = re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    assert found
-    return found
-
-
-class Terminal:
-    """A plain bash that reads what is pasted, and ends at the first command that fails."""
-
-    def __init__(self, folder, environ, transcript):
-        self.folder, self._transcript = folder, transcript
-        self._bash = subprocess.Popen(
-            ["bash", "-e"],
-            cwd=folder,
-            env=environ,
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self._limit = threading.Timer(PATIENCE_SECONDS, self._kill)
-
-    def __enter__(self):
-        self._limit.start()
-        self.paste("trap 'kill 0' EXIT")
-        return self
-
-    def __exit__(self, *_):
-        self._limit.cancel()
-        self._kill()
-        self._bash.communicate()
-
-    def _kill(self):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._bash.pid, signal.SIGKILL)
-
-    def paste(self, text):
-        """Give the shell some lines; returns what it prints until it has carried them out."""
-        self._bash.stdin.write(f"{text}\necho; echo {READY}\n")
-        self._bash.stdin.flush()
-        printed = ""
-        for line in self._bash.stdout:
-            if line.strip() == READY:
-                break
-            printed += line
-        self._transcript.add("the terminal", printed)
-        assert line.strip() == READY, f"{text}\n{printed}"
-        return printed
+    """The texts of the README's blocks in one language."""
+    return [it.text for it in manual.blocks("README.md", language)]
 
 
 @pytest.fixture
@@ -90,7 +38,15 @@ def here(github):
 
 
 @pytest.fixture
-def terminal(tmp_path, checkout, environment, github, here, transcript):
+def python(tmp_path):
+    """The variables of a machine with this Python and without an index of packages."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    return manual.offline_python(programs)
+
+
+@pytest.fixture
+def terminal(tmp_path, checkout, python, environment, github, here, transcript):
     """A shell in an empty folder, where GitHub has the toolkit, and signs for a provider that names no other issuer."""
     settings = {
         "HOME": str(tmp_path),
@@ -101,7 +57,8 @@ def terminal(tmp_path, checkout, environment, github, here, transcript):
         "MOCK_IDP_URL": here("http://127.0.0.1:3001"),
         "SENTRYAGENT_GITHUB_ISSUER": github.url,
     }
-    with Terminal(tmp_path, environment | settings, transcript) as terminal:
+    told = partial(transcript.add, "the terminal")
+    with manual.Terminal(tmp_path, environment | python | settings, told) as terminal:
         yield terminal
 
 
@@ -149,10 +106,14 @@ def test_the_blocks_run_as_pasted_in_their_order(terminal, here, install, github
 
 def test_the_workflows_of_the_readme_end_at_the_service(terminal, here, install, github):
     """Both ways work one after the other under the one policy, and the last step of the first is let in."""
-    first, start, *_, organisation, policy = map(here, blocks("sh"))
+    first, start, *_, installed, organisation, policy = map(here, blocks("sh"))
     terminal.paste("\n".join(first.splitlines()[:2]))
     install(terminal.folder / "toolkit")
     [service] = re.findall(r"^TOKEN_ISSUER=(?:.*\n)+?.* &\n", start, re.MULTILINE)
+    terminal.paste(installed)
+    assert terminal.paste("~/sentryagent/venv/bin/sentryagent-idp --version").startswith(
+        "sentryagent-idp, version"
+    )
     terminal.paste(organisation + service + policy)
 
     outputs, done = {}, []

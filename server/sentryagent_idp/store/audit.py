@@ -235,11 +235,11 @@ class _Walk:
         bounds: list[ColumnElement[bool]] = []
         if start is not None:
             before = _T.timestamp < max(start, EPOCH) - DISORDER
-            last = self._first(near.where(before).order_by(_T.timestamp.desc()))
+            last = self._first(near.where(before).order_by(_T.timestamp.desc(), self._key.desc()))
             bounds += [] if last is None else [self._key > last]
         if end is not None:
             behind = _T.timestamp >= min(end, _LAST_DAY) + DISORDER
-            first = self._first(near.where(behind).order_by(_T.timestamp))
+            first = self._first(near.where(behind).order_by(_T.timestamp, self._key))
             bounds += [] if first is None else [self._key < first]
         return bounds
 

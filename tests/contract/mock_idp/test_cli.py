@@ -9,6 +9,8 @@ import sys
 import httpx
 import pytest
 
+from kit.processes import PATIENCE_SECONDS
+
 MOCK_IDP = [sys.executable, "-c", "from mock_idp.cli.main import main; main()"]
 LISTENING = re.compile(r"mock-idp: listening on (http://127\.0\.0\.1:\d+) \(issuer (\S+)\)\n")
 
@@ -22,7 +24,7 @@ def test_serve_tells_where_it_listens_and_ends_when_asked(number):
         listening = LISTENING.fullmatch(process.stdout.readline())
         status = httpx.get(f"{listening[1]}/.well-known/openid-configuration").status_code
         process.send_signal(number)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=PATIENCE_SECONDS)
 
     assert listening[1] == listening[2]
     assert (status, process.returncode, out, err) == (200, 0, "", "")

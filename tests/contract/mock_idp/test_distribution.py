@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from kit.processes import PATIENCE_SECONDS
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -51,7 +53,7 @@ def test_the_server_runs_with_its_extra_alone(environment):
             ]
             page = client.post("/_mock/", data={"repository": "octo-org/by-form"})
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=PATIENCE_SECONDS)
 
     assert (statuses, page.status_code, process.returncode, err) == ([200, 200, 200], 200, 0, "")
     assert "octo-org/by-form" in page.text

@@ -8,6 +8,7 @@ from contextlib import closing
 import httpx
 import pytest
 
+from kit.processes import PATIENCE_SECONDS
 from mock_idp.server import MockIdp
 
 JWKS = "/.well-known/jwks"
@@ -21,7 +22,7 @@ def address(idp):
 
 def _talk(address, *messages):
     """What comes back for raw bytes, until the server closes the connection."""
-    with socket.create_connection(address, timeout=10) as connection:
+    with socket.create_connection(address, timeout=PATIENCE_SECONDS) as connection:
         for message in messages:
             connection.sendall(message)
         received = b""
@@ -59,7 +60,7 @@ def test_a_body_that_nobody_reads_is_not_the_next_request(address):
 
 def test_a_client_that_waits_before_its_body_is_told_to_go_on(address):
     """`Expect: 100-continue`: the word comes at once, not with the answer."""
-    with socket.create_connection(address, timeout=5) as connection:
+    with socket.create_connection(address, timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(
             b"POST /_mock/token HTTP/1.1\r\nHost: m\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
         )

@@ -10,6 +10,8 @@ import httpx
 import jwt
 import pytest
 
+from kit.processes import PATIENCE_SECONDS
+
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # WebDriver, section 12: the web element identifier
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
@@ -53,7 +55,7 @@ class Browser:
         """Click what leads to another page, and wait for that page."""
         self.run("document.isLeft = true")
         self.click(selector)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not self.run("return !document.isLeft && document.readyState === 'complete'"):
             assert time.monotonic() < deadline, f"{selector} leads nowhere"
 

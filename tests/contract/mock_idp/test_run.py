@@ -11,6 +11,8 @@ import sys
 
 import pytest
 
+from kit.processes import PATIENCE_SECONDS
+
 MOCK_IDP = [sys.executable, "-c", "from mock_idp.cli.main import main; main()"]
 JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
 ENGINES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
@@ -246,7 +248,7 @@ def test_an_interrupted_run_leaves_nothing_running(idp, sample_action, tmp_path,
     with subprocess.Popen([*MOCK_IDP, *map(str, words)], stdout=subprocess.PIPE, text=True) as process:
         line = next(line for line in process.stdout if line.startswith("waiting as "))
         process.send_signal(signal.SIGTERM)
-        rest, _ = process.communicate(timeout=20)
+        rest, _ = process.communicate(timeout=PATIENCE_SECONDS)
 
     assert process.returncode == 143
     assert "##[notice]state is" in rest

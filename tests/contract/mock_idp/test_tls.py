@@ -14,6 +14,7 @@ import jwt
 import pytest
 from cryptography import x509
 
+from kit.processes import PATIENCE_SECONDS
 from mock_idp.client import MockClient, MockUnavailableError
 from mock_idp.http.tls import CA_FILE_NAME, make_certificate, recipe
 from mock_idp.server import MockIdp
@@ -97,7 +98,9 @@ def test_the_certificate_is_good_for_a_week(ring, certificate, trusted):
     """It names this machine and the host that was asked for, and ends by itself."""
     with (
         MockIdp(ring=ring, tls=certificate.context) as idp,
-        socket.create_connection(("127.0.0.1", urlsplit(idp.url).port), timeout=10) as connection,
+        socket.create_connection(
+            ("127.0.0.1", urlsplit(idp.url).port), timeout=PATIENCE_SECONDS
+        ) as connection,
         trusted.wrap_socket(connection, server_hostname="localhost") as secure,
     ):
         shown = secure.getpeercert()
@@ -152,7 +155,7 @@ def test_serve_with_tls_prints_the_recipe_and_works(tmp_path):
                 f"{url}/_mock/health", extensions={"sni_hostname": "mock-idp"}, headers={"Host": "mock-idp"}
             )
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=PATIENCE_SECONDS)
 
     assert (status, named.status_code, process.returncode) == (200, 200, 0)
     assert f"SSL_CERT_FILE={tmp_path / CA_FILE_NAME}" in err

@@ -1,11 +1,19 @@
 """The commands of the repository: what the README names exists, and what exists is run."""
 
+import ast
 import re
+import shlex
+import tomllib
 
+import click
 import pytest
 import yaml
 
+from kit import manual
 from kit.processes import ROOT, output_of, tracked_files
+from mock_idp.cli.main import cli as mock_idp
+from sentryagent_actions import command_line
+from sentryagent_idp.cli.main import main as sentryagent_idp
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 MANUALS = sorted(
@@ -127,3 +135,115 @@ def test_no_job_of_ours_has_more_rights_than_it_names(file):
         assert job["timeout-minutes"] <= 20
     checkouts = text.count("uses: actions/checkout@")
     assert checkouts == len(workflow["jobs"]) == text.count("persist-credentials: false")
+
+
+# What is gone, and what stands for one of several.
+NOT_A_COMMAND = {
+    "mock-idp run FILE.yml": "CHANGELOG.md",
+    "sentryagent-actions ACTION": "sentryagent_actions/",
+}
+
+
+def strings(source):
+    """The texts of a program: what its users and its readers see."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(it.value if isinstance(it, ast.Constant) else "X" for it in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def named_commands():
+    """Where each command of ours is named, and its words."""
+    for name in tracked_files("*.md"):
+        scripts = manual.blocks(name, *manual.SHELL)
+        texts = [*manual.named_in_text((ROOT / name).read_text())]
+        texts += [words for block in scripts for words in manual.named_in_shell(block.text)]
+        yield from ((name, words) for words in texts)
+    for name in tracked_files("server/*.py", "mock_idp/*.py", "sentryagent_actions/*.py", "examples/*.py"):
+        found = map(manual.named_in_text, strings((ROOT / name).read_text()))
+        yield from ((name, words) for commands in found for words in commands)
+
+
+def test_what_is_installed_with_pip_is_a_distribution_of_ours():
+    """A name that is not ours could be registered by another user, and the reader would run their code."""
+    texts = [(ROOT / name).read_text() for name in tracked_files("*.md", "*.py", "*.yml", "*.yaml")]
+    option = r"(?: --?[\w-]+)*"
+    named = {
+        it
+        for text in texts
+        for it in re.findall(rf"\bpipx? (?:install|run){option} (sentryagent[\w-]*)", text)
+    }
+    ours = {tomllib.loads(path.read_text())["project"]["name"] for path in ROOT.glob("*/pyproject.toml")}
+    assert {"sentryagent-idp", "sentryagent-actions"} <= named <= ours
+
+
+def check(words):
+    """Raise `click.UsageError` where a program of ours would refuse these words; values are not looked at."""
+    program, *rest = words
+    if program == "sentryagent-actions":
+        return check_action(rest)
+    command, context = {"sentryagent-idp": sentryagent_idp, "mock-idp": mock_idp}[program], None
+    while True:
+        context = click.Context(command, parent=context, info_name=command.name)
+        _, extra, _ = command.make_parser(context).parse_args(list(rest))
+        if not isinstance(command, click.Group):
+            break
+        if not extra:
+            return None
+        command, rest = command.get_command(context, extra[0]), extra[1:]
+        if command is None:
+            raise click.UsageError(f"no command {extra[0]}")
+    if extra:
+        raise click.UsageError(f"too many words: {extra}")
+    return None
+
+
+def check_action(words):
+    """The same for the command of the actions."""
+    if words and words[0] not in command_line.INPUTS:
+        raise click.UsageError(f"no action {words[0]}")
+    options = [it.partition("=")[0].removeprefix("--") for it in words[1:] if it.startswith("-")]
+    unknown = set(options) - {*command_line.INPUTS[words[0]], "inputs-from", "help"} if words else set()
+    if unknown:
+        raise click.UsageError(f"no option {unknown}")
+
+
+def test_every_command_that_is_named_exists_with_its_options():
+    """In documents, in scripts that they show, and in the messages of the programs."""
+    named = [*named_commands()]
+    assert {name for name, _ in named} >= {
+        "docs/operations.md",
+        "server/sentryagent_idp/tokens/signing_key.py",
+    }
+    wrong = []
+    for name, words in named:
+        if any(
+            shlex.join(words).startswith(it) and name.startswith(place) for it, place in NOT_A_COMMAND.items()
+        ):
+            continue
+        try:
+            check(words)
+        except click.UsageError as error:
+            wrong.append((name, shlex.join(words), error.format_message()))
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "`sentryagent-idp serv`",
+        "`sentryagent-idp keys rotat`",
+        "`sentryagent-idp keys list|rotat`",
+        "`sentryagent-idp keys revoke KID KID`",
+        "`sentryagent-idp serve [--prot 3000]`",
+        "`TOKEN=$(sentryagent-idp admin-token --scopes all)`",
+        "`mock-idp serve --isuer URL`",
+        "`sentryagent-actions issue-tokens`",
+        "`sentryagent-actions issue-token --api URL`",
+    ],
+)
+def test_a_command_that_does_not_exist_is_found(command):
+    """The checks above find a wrong word and a wrong option."""
+    with pytest.raises(click.UsageError):
+        [check(words) for words in manual.named_in_text(command)]

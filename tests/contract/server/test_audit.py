@@ -1,9 +1,13 @@
 """Section 6 of the contract: the audit as its readers see it."""
 
+import re
+
 import pytest
 
+from kit.processes import ROOT
 from kit.provider import AUDIT, NOBODY
 from kit.refusals import assert_invalid, assert_refused
+from sentryagent_idp.domain.audit import Action
 from sentryagent_idp.use_cases.sealing import Sealer
 
 MEMBERS = {
@@ -37,6 +41,43 @@ def history(provider):
         environ_base={"REMOTE_ADDR": "192.0.2.7"},
     )
     return provider.audit()[::-1]
+
+
+def documented():
+    """The fields of `details` by action, as the manual's table of actions has them."""
+    section = (ROOT / "docs" / "audit.md").read_text().partition("## Actions\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| `") and "." in line]
+    return {
+        action: set(re.findall(r"`(\w+)`", fields))
+        for actions, _, fields in rows
+        for action in re.findall(r"`([\w.]+)`", actions)
+    }
+
+
+def test_the_manual_lists_every_action():
+    """Each once; what a reader filters by is there."""
+    assert set(documented()) == set(Action)
+
+
+def test_the_manual_lists_what_the_details_have(provider):
+    """The claims of a run, which have a paragraph of their own, left out."""
+    policy = provider.policy(trustRegistered=True)
+    agent = provider.agent(headers=provider.bootstrap_headers())["agentId"]
+    provider.service("https://deploy.example.com", "deploy:production")
+    provider.client(agent)
+    provider.patch(f"/api/v1/agents/{agent}", json={"status": "suspended"})
+    provider.replace_policy(policy, description="Registers bots")
+    provider.delete(f"/api/v1/oidc/trust-policies/{policy['id']}")
+    provider.delete(f"/api/v1/agents/{agent}")
+    records = [it for it in provider.audit() if not it["action"].startswith("token.")]
+
+    fields = documented()
+
+    assert len({it["action"] for it in records}) >= 9
+    unknown = {
+        (it["action"], name) for it in records for name in it["details"] if name not in fields[it["action"]]
+    }
+    assert unknown - {(it["action"], "person") for it in records} == set()
 
 
 def actions_of(records):

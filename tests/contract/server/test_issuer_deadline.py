@@ -11,11 +11,10 @@ from structlog.testing import capture_logs
 
 from kit.clock import RunningClock, Schedule
 from kit.http import drip, listening
-from kit.processes import free_port
+from kit.processes import PATIENCE_SECONDS, free_port
 from sentryagent_idp.errors import InvalidOidcToken, IssuerUnavailable
 from sentryagent_idp.github.issuer_keys import GithubIssuerKeys, in_daemon_thread
 
-PATIENCE = 10
 """Seconds (real ones) after which a thread that should have come is given up."""
 
 BUDGET = 0.4
@@ -48,7 +47,7 @@ def wait_for_fetches():
     """Wait until no fetch has a thread."""
     for thread in threading.enumerate():
         if thread.name == "issuer-keys":
-            thread.join(PATIENCE)
+            thread.join(PATIENCE_SECONDS)
             assert not thread.is_alive(), "a fetch that was given up still runs"
 
 
@@ -94,7 +93,7 @@ def test_an_issuer_that_drips_fails_in_time(scheme, begin, drop, is_proxy, make_
             ("issuer_keys_not_refreshed", "warning", error)
         ]
         assert [delay for delay, _ in schedule.later] == [30]
-        assert ended.wait(PATIENCE)
+        assert ended.wait(PATIENCE_SECONDS)
         wait_for_fetches()
 
 
@@ -110,7 +109,7 @@ class Resolver:
 
     def __call__(self, *args, **kwargs):
         self.count += 1
-        assert self.is_free.wait(PATIENCE)
+        assert self.is_free.wait(PATIENCE_SECONDS)
         return self._look_up(*args, **kwargs)
 
 
@@ -139,7 +138,7 @@ def test_a_resolver_that_hangs_costs_two_threads_and_no_more(make_keys, mock_idp
     )
     resolver.is_free.set()
     wait_for_fetches()
-    keys = make_keys(mock_idp.issuer, budget=PATIENCE)
+    keys = make_keys(mock_idp.issuer, budget=PATIENCE_SECONDS)
     keys.warm_up()
     assert keys.status() == {"state": "fresh", "ageSeconds": 0, "lastError": None}
 
@@ -165,13 +164,13 @@ def test_a_connection_that_comes_after_the_deadline_is_cut(make_keys, resolver):
         keys.warm_up()
         resolver.is_free.set()
         wait_for_fetches()
-        assert ended.wait(PATIENCE)
+        assert ended.wait(PATIENCE_SECONDS)
     assert keys.status()["lastError"].startswith(f"no connection to 127.0.0.1:{port} in time")
 
 
 def test_held_keys_serve_while_a_look_up_hangs(make_keys, mock_idp, resolver, clock, schedule):
     """Known keys are found, unknown ones refused in time and without further refreshes, and what comes late is dropped."""
-    keys = make_keys(mock_idp.issuer, budget=PATIENCE)
+    keys = make_keys(mock_idp.issuer, budget=PATIENCE_SECONDS)
     keys.warm_up()
     kid = mock_idp.state.ring.published[0].kid
     keys._fetch_seconds = BUDGET
@@ -190,7 +189,7 @@ def test_held_keys_serve_while_a_look_up_hangs(make_keys, mock_idp, resolver, cl
     wait_for_fetches()
     assert keys.status()["state"] == "stale"
     clock.offset += 120
-    keys._fetch_seconds = PATIENCE
+    keys._fetch_seconds = PATIENCE_SECONDS
     assert keys.find(kid)
     assert keys.status() == {"state": "fresh", "ageSeconds": 0, "lastError": None}
 
@@ -212,16 +211,16 @@ def test_errors_name_the_place_and_the_cause(make_keys):
     """A port where nobody listens, a proxy that refuses, TLS that is none: each in words, with where it happened."""
     port = free_port()
     refused = f"no connection to 127.0.0.1:{port}: Connection refused"
-    assert _last_error(make_keys(f"http://127.0.0.1:{port}", budget=PATIENCE)) == refused
+    assert _last_error(make_keys(f"http://127.0.0.1:{port}", budget=PATIENCE_SECONDS)) == refused
     proxy = f"http://user:secret@127.0.0.1:{port}"
-    assert _last_error(make_keys("https://issuer.example", proxy=proxy, budget=PATIENCE)) == refused
+    assert _last_error(make_keys("https://issuer.example", proxy=proxy, budget=PATIENCE_SECONDS)) == refused
 
     with listening(_answer(b"HTTP/1.1 407 Proxy login\r\nContent-Length: 0\r\n\r\n")) as port:
         proxy = f"http://127.0.0.1:{port}"
-        error = _last_error(make_keys("https://issuer.example", proxy=proxy, budget=PATIENCE))
+        error = _last_error(make_keys("https://issuer.example", proxy=proxy, budget=PATIENCE_SECONDS))
         assert error == f"the proxy 127.0.0.1:{port} answers 407 Proxy login"
     with listening(_answer(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
-        error = _last_error(make_keys(f"https://127.0.0.1:{port}", budget=PATIENCE))
+        error = _last_error(make_keys(f"https://127.0.0.1:{port}", budget=PATIENCE_SECONDS))
         assert error.startswith(f"TLS with 127.0.0.1:{port} fails: ")
 
 
@@ -238,7 +237,7 @@ def test_a_name_that_does_not_resolve_is_told_as_such(cause, proxy, place, make_
         raise cause
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    keys = make_keys("https://issuer.example", proxy=proxy, budget=PATIENCE)
+    keys = make_keys("https://issuer.example", proxy=proxy, budget=PATIENCE_SECONDS)
     with pytest.raises(IssuerUnavailable):
         keys.find("any")
     assert keys.status()["lastError"] == (
@@ -250,7 +249,7 @@ def test_default_schedule_runs_in_a_daemon_thread():
     """A refresh never keeps the process from ending."""
     seen = queue.Queue()
     in_daemon_thread(0, lambda: seen.put(threading.current_thread()))
-    thread = seen.get(timeout=PATIENCE)
+    thread = seen.get(timeout=PATIENCE_SECONDS)
     assert thread.daemon
     assert thread is not threading.current_thread()
-    thread.join(PATIENCE)
+    thread.join(PATIENCE_SECONDS)

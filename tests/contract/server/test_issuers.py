@@ -7,14 +7,13 @@ import httpx
 import pytest
 
 from kit.clock import RunningClock
+from kit.processes import PATIENCE_SECONDS
 from mock_idp.faults.documents import DISCOVERY_FAULTS, KEY_SET_FAULTS
 from mock_idp.faults.responses import RESPONSE_FAULTS
 from mock_idp.faults.tokens import TOKEN_FAULTS
 from sentryagent_idp.errors import InvalidOidcToken, IssuerUnavailable
 from sentryagent_idp.github import id_token
 from sentryagent_idp.github.issuer_keys import GithubIssuerKeys
-
-PATIENCE = 5
 
 
 @pytest.fixture
@@ -196,4 +195,4 @@ def test_in_threads_of_its_own(mock_idp, control):
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
             thread.cancel()
-            thread.join(PATIENCE)
+            thread.join(PATIENCE_SECONDS)

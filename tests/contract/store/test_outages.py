@@ -11,6 +11,7 @@ from threading import Thread
 import psycopg
 import pytest
 
+from kit.processes import PATIENCE_SECONDS
 from kit.records import keep
 from sentryagent_idp.domain.audit import AuditFilter
 from sentryagent_idp.errors import DatabaseUnavailable
@@ -233,7 +234,7 @@ def test_threads_wait_for_the_writing_connection_in_bounds(migrated_sqlite_url, 
         with database.write():
             thread = Thread(target=write, args=(database,))
             thread.start()
-            thread.join(timeout=10)
+            thread.join(PATIENCE_SECONDS)
         assert len(refusals) == 1
         write_issuer(database)
 

@@ -1,12 +1,15 @@
 """What an exchange asks is answered from an index, however many rows there are."""
 
+import re
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 from sqlalchemy import insert
 
+from sentryagent_idp.domain.agent import AgentFilter
 from sentryagent_idp.domain.audit import AuditFilter, Order
+from sentryagent_idp.domain.service import ServiceFilter
 from sentryagent_idp.domain.trust_policy import PolicyFilter
 from sentryagent_idp.store import trust_policies
 from sentryagent_idp.store.audit import AUDIT_LOG
@@ -112,6 +115,36 @@ def test_an_exchange_reads_no_table_from_end_to_end(plans, now, make_policy):
 def test_purges_and_pages_walk_an_index(plans, now, call, index):
     """Purges find what is past, and pages their rows, without sorting the table."""
     assert any(index in plan for plan in plans(lambda tx: call(tx, now)))
+
+
+UNIQUE = {"sequence", "seal", "key", "id", "agent_id", "service_id"}
+"""The columns that no two rows of an ordered list share; `key` is a sequence or a seal."""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda tx, now: tx.agents.page(AgentFilter(), page=1, limit=20),
+        lambda tx, now: tx.services.page(ServiceFilter(), page=1, limit=20),
+        lambda tx, now: tx.policies.page(PolicyFilter(), page=1, limit=20),
+        lambda tx, now: tx.audit.page(AuditFilter(start=now, end=now), page=1, limit=20),
+        lambda tx, now: tx.audit.page(AuditFilter(start=now, end=now, order=Order.OLDEST), page=1, limit=20),
+        lambda tx, now: tx.audit.page(AuditFilter(repository="octo/r7", outcome="failure"), page=1, limit=20),
+        lambda tx, now: tx.seals.before(now),
+    ],
+)
+@pytest.mark.usefixtures("_rows")
+def test_rows_of_one_moment_have_an_order(database, statements, make_agent, make_service, now, call):
+    """PostgreSQL returns rows that an ORDER BY does not tell apart in any order, another one each time."""
+    with database.write() as tx:
+        tx.agents.add(make_agent())
+        tx.services.add(make_service())
+        statements.clear()
+        call(tx, now)
+    orders = [it for sql, _ in statements for it in re.findall(r"ORDER BY (.+?)\s+LIMIT", sql, re.DOTALL)]
+    assert orders
+    last = [re.sub(r" (?:ASC|DESC)$", "", it).rpartition(".")[2].strip('"') for it in orders]
+    assert set(last) <= UNIQUE, orders
 
 
 AUDIT_FILTERS = [

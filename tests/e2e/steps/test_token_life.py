@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from kit.processes import BIN, ROOT
+from kit.processes import BIN, PATIENCE_SECONDS, ROOT
 from mock_idp.client import MockClient
 from mock_idp.runner.local_run import Runner, RunOptions
 from mock_idp.runner.step import StepOptions
@@ -109,7 +109,7 @@ def test_a_step_that_is_cancelled_revokes(action, stranger, github, repository, 
         assert asked.wait(20)
         process.send_signal(signal.SIGTERM)
         release.set()
-        log, _ = process.communicate(timeout=20)
+        log, _ = process.communicate(timeout=PATIENCE_SECONDS)
 
     assert process.returncode == 143, log
     assert "##[error]The operation was canceled." in log

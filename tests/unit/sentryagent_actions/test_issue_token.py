@@ -399,6 +399,22 @@ def test_no_request_without_a_place_for_outputs(world):
     assert world.script.requests == []
 
 
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        ("{}", "its certificates are trusted"),
+        ("/nonexistent:{}", "its certificates are trusted"),
+        ("/nonexistent", "it is ignored"),
+        ("/nonexistent:/other", "it is ignored"),
+    ],
+)
+def test_one_folder_of_several_is_enough(world, tmp_path, folders, said):
+    """OpenSSL passes over folders that do not exist."""
+    world.script.on(EXCHANGE, world.token())
+    world.environ["SSL_CERT_DIR"] = folders.format(tmp_path)
+    assert f"SSL_CERT_DIR is set: {said}" in issue(world).stdout
+
+
 def test_log_says_which_overrides_counted(world, tmp_path):
     """Proxy and trust variables of the environment are named in the log, values are not."""
     world.script.on(EXCHANGE, world.token())

@@ -3,92 +3,61 @@
 import httpx
 import pytest
 
+from kit.proxies import CHOSEN, EXCEPTED, IGNORED, PROXY, THIS_MACHINE, UNUSABLE
 from sentryagent_actions.network import open_client
 from sentryagent_actions.proxies import Proxies, UnusableProxyError
 from sentryagent_actions.route import ProxyConnectError, Route
 
-PROXY = "http://proxy.example:3128"
+
+@pytest.mark.parametrize(("environ", "url"), CHOSEN)
+def test_which_variable_names_the_proxy(environ, url):
+    """HTTPS_PROXY before ALL_PROXY, lower case before upper case; a missing scheme is http."""
+    proxies = Proxies.from_environ(environ)
+    assert (proxies.proxy and str(proxies.proxy.url)) == url
+    assert proxies.cover(httpx.URL("https://idp.example.com")) is (url is not None)
 
 
 @pytest.mark.parametrize(
-    ("environ", "variable", "url"),
+    ("environ", "variable"),
     [
-        ({}, "", None),
-        ({"HTTPS_PROXY": ""}, "", None),
-        ({"HTTP_PROXY": PROXY}, "", None),
-        ({"HTTPS_PROXY": PROXY}, "HTTPS_PROXY", PROXY),
-        ({"https_proxy": PROXY}, "https_proxy", PROXY),
-        ({"HTTPS_PROXY": PROXY, "https_proxy": PROXY}, "HTTPS_PROXY", PROXY),
-        ({"HTTPS_PROXY": "http://other.example", "https_proxy": PROXY}, "https_proxy", PROXY),
-        ({"ALL_PROXY": PROXY}, "ALL_PROXY", PROXY),
-        ({"ALL_PROXY": "http://other.example", "HTTPS_PROXY": PROXY}, "HTTPS_PROXY", PROXY),
-        ({"HTTPS_PROXY": "proxy.example:3128"}, "HTTPS_PROXY", PROXY),
-        ({"HTTPS_PROXY": "http://user:p%23x@proxy.example:3128"}, "HTTPS_PROXY", PROXY),
+        ({}, ""),
+        ({"HTTPS_PROXY": PROXY}, "HTTPS_PROXY"),
+        ({"https_proxy": PROXY}, "https_proxy"),
+        ({"HTTPS_PROXY": PROXY, "https_proxy": PROXY}, "HTTPS_PROXY"),
+        ({"HTTPS_PROXY": "http://other.example", "https_proxy": PROXY}, "https_proxy"),
+        ({"ALL_PROXY": PROXY}, "ALL_PROXY"),
     ],
 )
-def test_which_variable_names_the_proxy(environ, variable, url):
-    """Lower case wins, HTTPS_PROXY before ALL_PROXY; a missing scheme is http."""
-    proxies = Proxies.from_environ(environ)
-    assert proxies.variable == variable
-    assert (proxies.proxy and str(proxies.proxy.url)) == url
+def test_the_variable_that_counts_is_known(environ, variable):
+    """A message about the proxy names it."""
+    assert Proxies.from_environ(environ).variable == variable
 
 
-@pytest.mark.parametrize(
-    "value",
-    ["socks5://127.0.0.1:1080", "ftp://proxy.example", "http://u:p#x@proxy.example:3128", "http://", "a b"],
-)
-def test_value_that_is_no_proxy_is_refused_by_name(value):
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize("value", UNUSABLE)
+def test_value_that_is_no_proxy_is_refused_by_name(variable, value):
     """The value itself may hold a password."""
     with pytest.raises(UnusableProxyError) as refusal:
-        Proxies.from_environ({"ALL_PROXY": value})
-    assert str(refusal.value) == "ALL_PROXY"
+        Proxies.from_environ({variable: value})
+    assert str(refusal.value) == variable
 
 
-@pytest.mark.parametrize(
-    ("no_proxy", "host", "direct"),
-    [
-        ("", "idp.example.com", False),
-        ("*", "idp.example.com", True),
-        ("idp.example.com", "idp.example.com", True),
-        ("IDP.Example.com", "idp.example.com", True),
-        ("example.com", "idp.example.com", True),
-        (".example.com", "idp.example.com", True),
-        ("*.example.com", "idp.example.com", True),
-        ("ample.com", "idp.example.com", False),
-        ("other.example, idp.example.com", "idp.example.com", True),
-        ("other.example idp.example.com", "idp.example.com", True),
-        ("idp.example.com:443", "idp.example.com", True),
-        ("idp.example.com:8443", "idp.example.com", False),
-        ("10.0.0.0/8", "10.1.2.3", True),
-        ("10.0.0.0/8", "11.1.2.3", False),
-        ("10.1.2.3", "10.1.2.3", True),
-        ("10.1.2.3:443", "10.1.2.3", True),
-        ("fd00::/8", "[fd00::1]", True),
-        ("fd00::/8", "[fe00::1]", False),
-        ("[fd00::1]", "[fd00::1]", True),
-        ("[fd00::1]:443", "[fd00::1]", True),
-        ("fd00::1", "[fd00::1]", True),
-    ],
-)
+@pytest.mark.parametrize(("no_proxy", "host", "direct"), EXCEPTED)
 def test_no_proxy(no_proxy, host, direct):
     """Names with those below them, addresses and ranges, with or without a port."""
     proxies = Proxies.from_environ({"HTTPS_PROXY": PROXY, "NO_PROXY": no_proxy})
     assert proxies.cover(httpx.URL(f"https://{host}")) is not direct
 
 
-@pytest.mark.parametrize(
-    "entry", ["::1/128", "[::1]", ".corp:8080,foo:*", "http://x:bad", "[", "192.168.*.*", "1.2.3.4/99", "é"]
-)
+@pytest.mark.parametrize("entry", IGNORED)
 def test_entry_that_says_nothing_is_passed_over(entry):
-    """OrbStack, Docker and others write such entries (encode/httpx#3221); they are no reason to fail."""
+    """Other programs write such entries; they are no reason to fail."""
     proxies = Proxies.from_environ({"HTTPS_PROXY": PROXY, "NO_PROXY": f"{entry},other.example"})
     assert proxies.cover(httpx.URL("https://idp.example.com"))
     assert not proxies.cover(httpx.URL("https://other.example"))
 
 
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:3000", "http://127.0.0.9", "https://localhost:3000", "https://[::1]"]
-)
+@pytest.mark.parametrize("url", THIS_MACHINE)
 def test_this_machine_is_reached_without_a_proxy(url):
     """Plain http is for this machine only: a proxy from the environment must not carry the credential off it."""
     proxies = Proxies.from_environ({"HTTPS_PROXY": PROXY, "ALL_PROXY": PROXY})

@@ -157,6 +157,48 @@ def test_refusal_names_its_remedy(code, details, remedy):
     assert remedy in refuse(403, problem(code, **details)).advice()
 
 
+TRUSTED = ["https://token.actions.githubusercontent.com", "https://ghes.example.com/_services/token"]
+
+
+def test_wrong_issuer_has_the_setting_to_paste():
+    """The operator's setting as it must be: the issuers that are there, and the token's."""
+    details = {
+        "reason": "wrong_issuer",
+        "issuer": "https://token.actions.acme.ghe.com",
+        "expectedIssuers": TRUSTED,
+    }
+    advice = refuse(401, problem("INVALID_OIDC_TOKEN", **details)).advice()
+    assert (
+        "must add https://token.actions.acme.ghe.com to SENTRYAGENT_GITHUB_ISSUER:\n"
+        "SENTRYAGENT_GITHUB_ISSUER=https://token.actions.githubusercontent.com,"
+        "https://ghes.example.com/_services/token,https://token.actions.acme.ghe.com\n"
+    ) in advice
+
+
+@pytest.mark.parametrize(
+    ("issuer", "trusted"),
+    [
+        ("https://ghe.example/$(id)", TRUSTED),
+        ("https://ghe.example;id", TRUSTED),
+        ("https://ghe.example,https://evil.example", TRUSTED),
+        ("https://" + "a" * 99 + "…", TRUSTED),
+        ("\n", TRUSTED),
+        (["https://ghe.example"], TRUSTED),
+        (None, TRUSTED),
+        ("https://ghe.example", ["https://a.example`id`"]),
+        ("https://ghe.example", [{"a": 1}]),
+        ("https://ghe.example", "https://a.example"),
+        ("https://ghe.example", [f"https://a{it}.example/{'x' * 80}" for it in range(30)]),
+    ],
+)
+def test_issuers_that_are_more_than_urls_are_not_pasted(issuer, trusted):
+    """A line for a shell is made of plain URLs only, and is no longer than an annotation takes."""
+    details = {"reason": "wrong_issuer", "issuer": issuer, "expectedIssuers": trusted}
+    refusal = refuse(401, problem("INVALID_OIDC_TOKEN", **details))
+    assert refusal.paste == ""
+    assert "SENTRYAGENT_GITHUB_ISSUER." in refusal.advice()
+
+
 @pytest.mark.parametrize(
     ("reason", "seconds"),
     [

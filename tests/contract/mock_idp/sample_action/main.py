@@ -22,7 +22,7 @@ def _id_token() -> str:
     )
     authorization = "bearer " + os.environ["ACTIONS_ID_TOKEN_REQUEST_TOKEN"]
     request = urllib.request.Request(url, headers={"Authorization": authorization})
-    with urllib.request.urlopen(request, timeout=5) as response:
+    with urllib.request.urlopen(request, timeout=30) as response:
         return json.load(response)["value"]
 
 

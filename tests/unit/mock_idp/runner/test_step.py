@@ -345,6 +345,29 @@ def test_the_jobs_credentials_never_show(run, log):
     assert log[-1] == "*** *** ***"
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("http://user:pass@proxy:1", "***"),
+        ("user:pass@proxy:1", "***"),
+        ("http://user:pa#ss/w@rd@proxy:1", "***"),
+        ("http://user:pass@[::1", "***"),
+        ("http://proxy:1", "pass"),
+        ("http://[::1", "pass"),
+        ("http://[", "pass"),
+        ("", "pass"),
+    ],
+)
+def test_a_proxy_variable_of_any_form_is_no_reason_to_fail(run, log, value, shown):
+    """Its password is masked where it has one; what the value is worth, the action itself finds out."""
+    password = "pa#ss/w@rd" if "#" in value else "pass"
+    machine = {"HTTPS_PROXY": value, "NO_PROXY": "http://[,[::1],fd00::/8"}
+
+    result = run(PretendEngine(main=lambda *_: (0, f"{password}\n".encode(), b"")), machine=machine)
+
+    assert (result.outcome, log[-1]) == ("success", shown)
+
+
 def test_inputs_and_env_head_the_log(run, log):
     """As the runner prints them, empty ones left out; then the engine's own lines and the warnings."""
     run(PretendEngine(), {"inputs": (Input("a"), Input("b", "x"))}, {"typo": "1"}, {"E": "2"})

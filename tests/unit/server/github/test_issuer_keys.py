@@ -11,12 +11,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kit.clock import Clock, Schedule
+from kit.processes import PATIENCE_SECONDS
 from sentryagent_idp.errors import InvalidOidcToken, IssuerUnavailable
 from sentryagent_idp.github import issuer_keys
 from sentryagent_idp.github.issuer_keys import GithubIssuerKeys
 
 ISSUER = "https://token.actions.githubusercontent.com"
-PATIENCE = 5
 """Seconds (real ones) after which a thread that should have come is given up."""
 
 
@@ -41,7 +41,7 @@ class Issuer:
             return httpx.Response(200, json=self.discovery)
         self.fetches += 1
         self.entered.set()
-        assert self.release.wait(PATIENCE)
+        assert self.release.wait(PATIENCE_SECONDS)
         self.clock.now += self.seconds
         answer = self.answer
         if isinstance(answer, Exception):
@@ -467,7 +467,7 @@ def threaded(client, clock):
 
     yield GithubIssuerKeys(ISSUER, client, monotonic=clock, schedule=in_thread)
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(PATIENCE_SECONDS)
 
 
 def _ask_in_threads(keys, kid, count, answers):
@@ -491,15 +491,15 @@ def test_known_kids_wait_for_nothing(threaded, issuer):
     issuer.release.clear()
     answers = queue.Queue()
     _ask_in_threads(threaded, "k2", 20, answers)
-    refused = [answers.get(timeout=PATIENCE) for _ in range(18)]
+    refused = [answers.get(timeout=PATIENCE_SECONDS) for _ in range(18)]
     assert {error.reason for error in refused} == {"unknown_key"}
-    assert issuer.entered.wait(PATIENCE)
+    assert issuer.entered.wait(PATIENCE_SECONDS)
     started = time.perf_counter()
     assert threaded.find("k1")
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < 4, "it waited for the fetch, which ends after 5 s"
     issuer.kids.append("k2")
     issuer.release.set()
-    waited = [answers.get(timeout=PATIENCE) for _ in range(2)]
+    waited = [answers.get(timeout=PATIENCE_SECONDS) for _ in range(2)]
     assert all(isinstance(key, rsa.RSAPublicKey) for key in waited)
     assert issuer.fetches == 2
 
@@ -509,9 +509,9 @@ def test_first_tokens_share_one_fetch(threaded, issuer):
     issuer.release.clear()
     answers = queue.Queue()
     threads = _ask_in_threads(threaded, "k1", 20, answers)
-    assert issuer.entered.wait(PATIENCE)
+    assert issuer.entered.wait(PATIENCE_SECONDS)
     issuer.release.set()
-    assert all(isinstance(answers.get(timeout=PATIENCE), rsa.RSAPublicKey) for _ in threads)
+    assert all(isinstance(answers.get(timeout=PATIENCE_SECONDS), rsa.RSAPublicKey) for _ in threads)
     assert issuer.fetches == 1
 
 
@@ -520,11 +520,11 @@ def test_nobody_waits_longer_than_the_fetch_may_take(threaded, issuer, clock):
     issuer.release.clear()
     answers = queue.Queue()
     _ask_in_threads(threaded, "k1", 1, answers)
-    assert issuer.entered.wait(PATIENCE)
+    assert issuer.entered.wait(PATIENCE_SECONDS)
     clock.now += 5
     assert _unavailable(threaded).retry_after == 25
     issuer.release.set()
-    assert isinstance(answers.get(timeout=PATIENCE), IssuerUnavailable | rsa.RSAPublicKey)
+    assert isinstance(answers.get(timeout=PATIENCE_SECONDS), IssuerUnavailable | rsa.RSAPublicKey)
 
 
 def test_a_warm_up_in_flight_is_joined(client, clock, issuer):
@@ -536,11 +536,11 @@ def test_a_warm_up_in_flight_is_joined(client, clock, issuer):
     issuer.release.clear()
     warm_up = threading.Thread(target=tasks.pop(), daemon=True)
     warm_up.start()
-    assert issuer.entered.wait(PATIENCE)
+    assert issuer.entered.wait(PATIENCE_SECONDS)
     clock.now += 5
     assert _unavailable(keys).retry_after == 1
     issuer.release.set()
-    warm_up.join(PATIENCE)
+    warm_up.join(PATIENCE_SECONDS)
     assert issuer.fetches == 1
 
 
@@ -554,12 +554,12 @@ def test_a_hanging_refresh_is_given_up(client, clock, issuer):
         threads.append(threading.Thread(target=task, daemon=True))
         threads[-1].start()
         if len(threads) > 1:
-            threads[-1].join(PATIENCE)
+            threads[-1].join(PATIENCE_SECONDS)
 
     keys = GithubIssuerKeys(ISSUER, client, monotonic=clock, schedule=first_in_a_thread)
     issuer.release.clear()
     keys.warm_up()
-    assert issuer.entered.wait(PATIENCE)
+    assert issuer.entered.wait(PATIENCE_SECONDS)
     hanging, issuer.release = issuer.release, threading.Event()
     issuer.release.set()
     clock.now += 30
@@ -567,7 +567,7 @@ def test_a_hanging_refresh_is_given_up(client, clock, issuer):
     assert keys.find("k2")
     issuer.kids = ["k1"]
     hanging.set()
-    threads[0].join(PATIENCE)
+    threads[0].join(PATIENCE_SECONDS)
     assert keys.find("k2")
     assert keys.status() == {"state": "fresh", "ageSeconds": 0, "lastError": None}
     assert issuer.fetches == 2
@@ -584,11 +584,11 @@ def test_a_due_refresh_leaves_one_in_flight_alone(client, clock, issuer):
     (_, keep_fresh) = tasks.pop()
     in_flight = threading.Thread(target=keep_fresh, daemon=True)
     in_flight.start()
-    assert issuer.entered.wait(PATIENCE)
+    assert issuer.entered.wait(PATIENCE_SECONDS)
     keep_fresh()
     assert [delay for delay, _ in tasks] == [30]
     issuer.release.set()
-    in_flight.join(PATIENCE)
+    in_flight.join(PATIENCE_SECONDS)
     assert issuer.fetches == 1
     assert keys.find("k1")
 
