@@ -50,6 +50,8 @@ _CONSTANT: "WSGIEnvironment" = {
     "wsgi.run_once": False,
 }
 _OFF_LOOP_THREADS = 8
+_LARGE_AT_ONCE = 2
+"""Requests whose large body a thread may wait for: a caller that sends slowly must not take all threads."""
 _BODY_SECONDS = 10
 _UNKNOWN = MAX_BODY_BYTES + 1
 """Stands for the length of a body that comes in chunks."""
@@ -114,7 +116,7 @@ class _LateBody:
     """A large body, which is read when the application asks for it: behind its guard.
 
     A thread waits for it, at most as long as any body may take; strangers do not get past the guard. From them it is
-    dropped, since a client that is still sending does not read the answer.
+    dropped, because a client that is still sending does not read the answer.
     """
 
     def __init__(self, protocol: HttpProtocol, loop: asyncio.AbstractEventLoop) -> None:
@@ -155,6 +157,7 @@ class RsgiApplication:
         self._threads = ThreadPoolExecutor(threads, "request")
         self._on_loop = frozenset(on_loop)
         self._large = frozenset(large)
+        self._large_at_once = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._arriving: dict[asyncio.Future[bytes], float] = {}
         self._is_ending = False
 
@@ -200,7 +203,8 @@ class RsgiApplication:
     async def _answer_large(self, environ: "WSGIEnvironment", protocol: HttpProtocol) -> None:
         loop = asyncio.get_running_loop()
         environ["wsgi.input"] = body = _LateBody(protocol, loop)
-        status, headers, answer = await loop.run_in_executor(self._threads, self._outcome, environ)
+        async with self._large_at_once:
+            status, headers, answer = await loop.run_in_executor(self._threads, self._outcome, environ)
         await body.drop()
         if not body.is_whole or self._is_ending:
             headers.append(_CLOSE)

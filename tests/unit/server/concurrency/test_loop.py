@@ -215,6 +215,24 @@ def test_a_large_body_that_nobody_asks_for(ask, monkeypatch, ends):
     assert client.read == 900 * KIB
 
 
+def test_slow_large_bodies_leave_threads_for_other_requests(monkeypatch):
+    """However many of them there are."""
+    monkeypatch.setattr(loop, "_BODY_SECONDS", 600)
+    rsgi = loop.RsgiApplication(Application(), loop._LARGE_AT_ONCE + 1, large=LARGE)
+    other = Client()
+
+    async def all_of_them():
+        slow = [rsgi.__rsgi__(Scope(CHUNKED, path="/large"), Client(b"x", ends="never")) for _ in range(9)]
+        waiting = [asyncio.ensure_future(request) for request in slow]
+        await asyncio.sleep(0)
+        await asyncio.wait_for(rsgi.__rsgi__(Scope(path="/other"), other), 60)
+        assert not any(request.done() for request in waiting)
+
+    asyncio.run(all_of_them())
+
+    assert other.answer[0] == 200
+
+
 @pytest.mark.parametrize("on_loop", [[], [("POST", "/broken")]], ids=["thread", "loop"])
 def test_what_an_application_raises_is_a_500(ask, on_loop):
     """The next request finds everything as before."""
