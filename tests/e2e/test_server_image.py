@@ -27,7 +27,7 @@ def image(checkout):
 
 
 @pytest.fixture
-def container(image, github):
+def container(image, github, transcript):
     """A running provider on the host's network, its database in memory."""
     port = free_port()
     settings = {"HOST": "127.0.0.1", "PORT": port, "WORKERS": 1, "GITHUB_ISSUER": github.url}
@@ -45,7 +45,11 @@ def container(image, github):
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: httpx.get(f"{url}/ready", trust_env=False).is_success, "the provider")
+        wait_until(
+            lambda: httpx.get(f"{url}/ready", trust_env=False).is_success,
+            "the provider",
+            log=lambda: transcript.run("docker", "logs", container).stderr,
+        )
         yield container, url
     finally:
         docker("rm", "--force", container)

@@ -49,6 +49,11 @@ class NewAgent(Body):
     deployment_env: DeploymentEnv = "production"
 
 
+def _status(text: str) -> AgentStatus:
+    # The class itself is not a validator for pydantic: from Python 3.12 on, its signature is `*values`.
+    return AgentStatus(text)
+
+
 class AgentChanges(Body):
     """`PATCH /agents/{agentId}`: the members that are there change."""
 
@@ -59,7 +64,7 @@ class AgentChanges(Body):
     capabilities: Capabilities | None = None
     owner: Owner | None = None
     deployment_env: DeploymentEnv | None = None
-    status: Annotated[Literal["active", "suspended"], AfterValidator(AgentStatus)] | None = None
+    status: Annotated[Literal["active", "suspended"], AfterValidator(_status)] | None = None
 
 
 class NewCredential(Body):
