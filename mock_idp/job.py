@@ -46,11 +46,15 @@ _DEFAULT_REFS: Final = {
 _Syntax = tuple[str, str]
 _NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?"
 _REPOSITORY: Final = (rf"{_NAME}/[A-Za-z0-9._-]+", "must be OWNER/REPO")
+# What git takes as the name of a branch or tag (git-check-ref-format).
+_GIT_NAME: Final = r"(?![./])(?!.*(?:\.\.|//|/\.|@\{|\.lock(?:/|$)|[./]$))[^\s\x00-\x1f\x7f?*\[\\~^:]+"
+# With `refs/tag/v1`, a test of a refusal would pass for another reason than it means.
+_MISSPELT: Final = r"refs/(?:(?:head|tag|branch|branches|pulls)/|(?:heads|tags)$)"
 _REF: Final = (
-    rf"[^\s?*\[\\~^:]*|{re.escape(REF_OF_EVENT)}",
-    "must be a git reference such as refs/heads/main, or a branch name",
+    rf"(?!{_MISSPELT})(?!refs/pull/(?![1-9][0-9]*/(?:merge|head)$))(?:{_GIT_NAME})?|{re.escape(REF_OF_EVENT)}",
+    "must be refs/heads/BRANCH, refs/tags/TAG, refs/pull/N/merge or a branch name that git allows",
 )
-_BRANCH: Final = (r"[^\s?*\[\\~^:]*", "must be a branch name")
+_BRANCH: Final = (rf"(?:{_GIT_NAME})?", "must be a branch name that git allows")
 _LINE: Final = (r"[^\x00-\x1f\x7f]*", "must be one line of text")
 _NUMBER: Final = (r"[1-9][0-9]*", "must be a positive number as a string")
 _ID: Final = (r"([1-9][0-9]{0,18})?", "must be a decimal number as a string")

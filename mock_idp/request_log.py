@@ -140,7 +140,10 @@ class RequestLog(ABC):
         return Requests(f"requests for {endpoint}{conditions}", found, log)
 
     def minted(self, **fields: Any) -> Requests:
-        """The ID tokens that jobs were given, for example `minted(environment="production").once()`."""
+        """The ID tokens that jobs asked for and got, for example `minted(environment="production").once()`.
+
+        Those that the test makes itself by `mint` are not among them.
+        """
         return self.asked("token", **{"status": 200, **fields})
 
     @property

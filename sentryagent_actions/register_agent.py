@@ -8,7 +8,7 @@ from sentryagent_actions.errors import ActionError
 from sentryagent_actions.idp import AccessToken, AgentRecord, ExchangeRequest
 from sentryagent_actions.inputs import INPUT_OF_FIELD, AgentProfile, RegisterAgentInputs
 from sentryagent_actions.issue_token import claim_rows, dry_run, explained
-from sentryagent_actions.refused import AgentExistsError, AgentNotActiveError
+from sentryagent_actions.refused import AgentExistsError, AgentNotActiveError, PolicyRefusedError
 from sentryagent_actions.step import Session, Step, report_failure
 from sentryagent_actions.untrusted import shown
 
@@ -34,6 +34,11 @@ def run(step: Step) -> int:
                 step.workflow.set_outputs({"created": "false"})
             else:
                 register(session, inputs.profile, update=inputs.update)
+    except PolicyRefusedError as refusal:
+        if "trustRegistered" not in (refusal.explanation.suggested_policy or {}):
+            # The repository has no policy yet: without it the agent is registered, and the next step, issue-token, fails.
+            refusal.suggest(trustRegistered=True)
+        return report_failure(step.workflow, refusal)
     except ActionError as error:
         return report_failure(step.workflow, error)
     return 0

@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -123,11 +123,12 @@ class _LateBody:
         self._protocol, self._loop = protocol, loop
         self._is_asked_for = False
         self.is_whole = False
+        self.deadline = _deadline(loop)
 
     def read(self, _size: int = -1) -> bytes:
         """All of it, for a thread; raises as `_in_time`."""
         self._is_asked_for = True
-        reading = _in_time(self._protocol, LARGE_BODY_BYTES)
+        reading = _in_time(self._protocol, LARGE_BODY_BYTES, self.deadline)
         body = asyncio.run_coroutine_threadsafe(reading, self._loop).result()
         self.is_whole = True
         return body
@@ -136,7 +137,7 @@ class _LateBody:
         """Read and forget it, if the application did not ask for it."""
         if not self._is_asked_for:
             with suppress(ServiceError):
-                await _in_time(self._protocol, 0)
+                await _in_time(self._protocol, 0, self.deadline)
 
 
 class RsgiApplication:
@@ -203,7 +204,13 @@ class RsgiApplication:
     async def _answer_large(self, environ: "WSGIEnvironment", protocol: HttpProtocol) -> None:
         loop = asyncio.get_running_loop()
         environ["wsgi.input"] = body = _LateBody(protocol, loop)
-        async with self._large_at_once:
+        async with AsyncExitStack() as turn:
+            try:
+                async with asyncio.timeout_at(body.deadline):
+                    await turn.enter_async_context(self._large_at_once)
+            except TimeoutError:
+                # A caller with a hundred slow bodies must not hold all others, and a hundred connections, for minutes.
+                environ[REFUSAL] = RequestTimeout("Other large bodies are arriving too slowly; try again.")
             status, headers, answer = await loop.run_in_executor(self._threads, self._outcome, environ)
         await body.drop()
         if not body.is_whole or self._is_ending:
@@ -216,7 +223,7 @@ class RsgiApplication:
         if not length:
             return b""
         if length > MAX_BODY_BYTES:
-            return await _in_time(protocol, MAX_BODY_BYTES)
+            return await _in_time(protocol, MAX_BODY_BYTES, _deadline(asyncio.get_running_loop()))
         try:
             return await self._arrived(protocol())
         except TimeoutError as error:
@@ -339,13 +346,18 @@ def _late() -> RequestTimeout:
     return RequestTimeout(f"The body did not arrive within {_BODY_SECONDS} s; send it faster.")
 
 
-async def _in_time(protocol: HttpProtocol, limit: int) -> bytes:
+def _deadline(loop: asyncio.AbstractEventLoop) -> float:
+    """When a body whose head has just arrived must be whole, by the loop's clock."""
+    return loop.time() + _BODY_SECONDS
+
+
+async def _in_time(protocol: HttpProtocol, limit: int, deadline: float) -> bytes:
     """A body of unknown or too large a size.
 
     Raises `PayloadTooLarge`, `RequestTimeout`, and `ValidationFailed` where the client stopped before its end.
     """
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
+        async with asyncio.timeout_at(deadline):
             return await _bounded(protocol, limit)
     except TimeoutError as error:
         raise _late() from error

@@ -54,6 +54,11 @@ def test_secrets_come_from_credentials(values, tmp_path):
     assert settings.passphrases == (CREDENTIALS["key-encryption-key"].strip(),)
 
 
+def test_a_crash_writes_no_secret_to_disk(values):
+    """Memory has the encryption key in clear, and core dumps are readable by others than the service."""
+    assert values("LimitCORE") == ["0"]
+
+
 def test_a_stop_is_given_the_time_that_it_takes(values):
     """Requests in flight are answered; the workers are ended by their supervisor, and not by systemd."""
     (seconds,) = values("TimeoutStopSec")

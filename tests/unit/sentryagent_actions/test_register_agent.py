@@ -242,3 +242,23 @@ def test_dry_run_says_what_it_did_not_check(world):
     outcome = register(world, dry_run="true")
     assert "would let this repository register agents" in outcome.stdout
     assert "dry run, this repository may register agents" in outcome.summary
+
+
+@pytest.mark.parametrize("dry_run", ["false", "true"])
+@pytest.mark.parametrize(
+    ("suggested", "offered"),
+    [
+        ({"repository": "o/r"}, '{"repository": "o/r", "trustRegistered": true}'),
+        ({"repository": "o/r", "trustRegistered": False}, '{"repository": "o/r", "trustRegistered": false}'),
+        (None, ""),
+    ],
+    ids=["no policy yet", "as the nearest policy", "nothing to paste"],
+)
+def test_the_first_policy_is_that_of_the_quick_start(world, dry_run, suggested, offered):
+    """What an admin pastes for a repository without a policy is enough for issue-token, too; a policy's word stands."""
+    world.script.on(EXCHANGE, world.refusal(403, "TRUST_POLICY_VIOLATION", suggestedPolicy=suggested))
+    outcome = register(world, dry_run=dry_run)
+    (error,) = outcome.commands("error")
+    assert outcome.exit_code == 1
+    assert offered in error
+    assert ("curl" in error) is bool(offered)

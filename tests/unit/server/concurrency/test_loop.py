@@ -233,6 +233,37 @@ def test_slow_large_bodies_leave_threads_for_other_requests(monkeypatch):
     assert other.answer[0] == 200
 
 
+def test_slow_large_bodies_end_together(monkeypatch):
+    """The time for a body counts from its head: who waits for slower ones is told so, and waits no longer than they."""
+    monkeypatch.setattr(loop, "_BODY_SECONDS", 0.05)
+    refusals, rows = [], 3 * loop._LARGE_AT_ONCE
+
+    def application(environ, start_response):
+        try:
+            if loop.REFUSAL in environ:
+                raise environ[loop.REFUSAL]
+            environ["wsgi.input"].read()
+        except RequestTimeout as refusal:
+            refusals.append(refusal.message.partition(";")[0])
+        start_response("408 Request Timeout", [])
+        return [b""]
+
+    rsgi = loop.RsgiApplication(application, rows, large=LARGE)
+    slow = [Client(b"x", ends="never") for _ in range(rows)]
+
+    async def all_of_them():
+        await asyncio.gather(*(rsgi.__rsgi__(Scope(CHUNKED, path="/large"), client) for client in slow))
+
+    asyncio.run(all_of_them())
+
+    assert len(refusals) == rows
+    assert set(refusals) == {
+        "The body did not arrive within 0.05 s",
+        "Other large bodies are arriving too slowly",
+    }
+    assert all(client.answer == (408, [("Connection", "close")], b"") for client in slow)
+
+
 @pytest.mark.parametrize("on_loop", [[], [("POST", "/broken")]], ids=["thread", "loop"])
 def test_what_an_application_raises_is_a_500(ask, on_loop):
     """The next request finds everything as before."""
