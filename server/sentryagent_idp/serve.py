@@ -56,6 +56,8 @@ _GAUGE_SECONDS = 5
 """Between two looks at GitHub's keys in a worker; what is counted is on /metrics at once."""
 _STATE_SECONDS = 10
 """Between two looks at what /ready says, which ask the database."""
+_SUPERVISOR_SECONDS = 1
+"""Between two looks at whether the supervisor is still there."""
 
 
 class UnusableAddress(Exception):
@@ -174,7 +176,6 @@ def _warn_of_other_readers(database_url: str) -> None:
 
 def load(settings: Settings) -> RsgiApplication:
     """The application of one worker process, with its own connections and its own cache of GitHub's keys."""
-    granian_workarounds.hear_sigterm()
     logs.configure(settings.log_level)
     numbers = metrics.Metrics()
     store = Database(settings.database_url, numbers.transaction)
@@ -213,6 +214,7 @@ def load(settings: Settings) -> RsgiApplication:
     app = create_app(settings, dependencies)
     check = app.extensions[EXTENSION].readiness
     periodic.start([partial(_note_state, dependencies, check)], wait, every=_STATE_SECONDS, at_once=True)
+    periodic.start([granian_workarounds.end_without_supervisor], wait, every=_SUPERVISOR_SECONDS)
     return RsgiApplication(app, _THREADS, _ON_LOOP, _LARGE)
 
 
