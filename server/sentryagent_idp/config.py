@@ -58,7 +58,7 @@ _HOSTS_OF_OTHERS = (".github.com", ".iam.googleapis.com")
 def _web_url(text: str) -> str:
     """An https URL, or http on loopback, in the form in which issuers are compared: exact, no `/` at the end."""
     if not text.isascii() or any(char.isspace() or not char.isprintable() for char in text):
-        raise ValueError("write it in ASCII and without spaces")
+        raise ValueError("write it in ASCII and without blanks")
     url = text.rstrip("/")
     parts = urlsplit(url)
     if parts.scheme not in {"https", "http"} or not parts.hostname:
@@ -93,7 +93,7 @@ def issuers(text: str) -> tuple[str, ...]:
 
 def _unpadded(text: str) -> str:
     if text != text.strip():
-        raise ValueError("remove the spaces around it")
+        raise ValueError("remove the blanks around it")
     return text
 
 
@@ -109,7 +109,7 @@ def _unshared(audience: str) -> str:
     lowered = audience.lower()
     host = urlsplit(lowered).hostname or lowered.partition("/")[0]
     if lowered in _AUDIENCES_OF_OTHERS or f".{host}".endswith(_HOSTS_OF_OTHERS):
-        raise ValueError("this audience belongs to another service; use the provider's own URL")
+        raise ValueError("this audience belongs to somebody else; use the provider's own URL")
     return audience
 
 
@@ -173,7 +173,7 @@ class Settings(BaseModel):
     rate_limit: Number = Field(600, ge=0)
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = ()
     explain: Annotated[bool, BeforeValidator(_switch)] = True
-    audit_retention: Number | None = Field(None, ge=1)
+    audit_retention: Number | None = Field(None, ge=1, le=365_000)
     traces: Annotated[bool, BeforeValidator(_switch)] = False
 
     @model_validator(mode="before")
@@ -223,6 +223,12 @@ class Settings(BaseModel):
         empty = next((name for name, value in given.items() if not value), None)
         if empty:
             raise ConfigurationError(f"{sources[empty]} is empty: give it a value, or unset it")
+        # The carriage return of a Windows file would be part of a key, and another database of a URL.
+        unseen = next((name for name, value in given.items() if not value.isprintable()), None)
+        if unseen:
+            raise ConfigurationError(
+                f"{sources[unseen]} has a character that cannot be seen, such as a line break; write it without"
+            )
         try:
             return cls.model_validate(given)
         except ValidationError as error:

@@ -79,7 +79,7 @@ def serve(settings: Settings) -> None:
     workers = settings.workers or os.cpu_count() or 1
     log.info(
         "listening",
-        url=f"http://{settings.host}:{settings.port}",
+        url=_url(address, settings.port),
         issuer=settings.public_url,
         workers=workers,
     )
@@ -112,6 +112,8 @@ def check_traces(environ: Mapping[str, str]) -> None:
         raise ConfigurationError(
             f"SENTRYAGENT_TRACES: {error.name} is not installed; install sentryagent-idp[otel], or unset it"
         ) from error
+    except ValueError as error:  # OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT is read when the library is loaded
+        raise ConfigurationError(f"OpenTelemetry: {error}") from error
     traces.check(environ)
 
 
@@ -250,6 +252,11 @@ def _note_state(dependencies: Dependencies, check: ReadinessCheck) -> None:
 def _note_issuer_keys(dependencies: Dependencies) -> None:
     ages = [keys.status()["ageSeconds"] for keys in dependencies.issuer_keys.values()]
     dependencies.metrics.issuer_keys(None if None in ages else max(ages))
+
+
+def _url(address: str, port: int) -> str:
+    """Where an address is reached; one of IPv6 is in brackets (RFC 3986, 3.2.2)."""
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
 def _address(host: str, port: int) -> str:

@@ -17,10 +17,7 @@ _NOW = partial(datetime.now, UTC)
 
 @click.group()
 def policies() -> None:
-    """Change all trust policies at once.
-
-    To change a single policy, use the HTTP interface.
-    """
+    """Trust policies, all at once; single ones are changed over HTTP."""
 
 
 def _issuer(_context: click.Context, parameter: click.Parameter, text: str) -> str:
@@ -40,10 +37,7 @@ def _issuer(_context: click.Context, parameter: click.Parameter, text: str) -> s
 @click.option("--to", "target", metavar="ISSUER", required=True, callback=_issuer, help="Their new issuer.")
 @database_option
 def move_issuer(source: str, target: str, database_url: str | None) -> None:
-    """Move all policies of an issuer to another one.
-
-    For example to the issuer of an enterprise. The audit gets a record for each policy.
-    """
+    """Move all policies of an issuer to another one, such as an enterprise's own; with a record of each in the audit."""
     if not source.isprintable():
         fail("--from: write it in printable characters, as `sentryagent-idp doctor` shows it")
     if source == target:

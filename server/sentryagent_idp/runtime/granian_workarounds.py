@@ -60,7 +60,9 @@ def share_what_is_loaded() -> None:
     """
     if sys.platform == "linux":
         multiprocessing.set_start_method("fork", force=True)
-        os.register_at_fork(before=_hold_sigterm, after_in_parent=_release_sigterm, after_in_child=_hear_sigterm)
+        os.register_at_fork(
+            before=_hold_sigterm, after_in_parent=_release_sigterm, after_in_child=_hear_sigterm
+        )
     gc.collect()
     gc.freeze()
 

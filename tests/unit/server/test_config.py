@@ -82,7 +82,18 @@ def test_each_variable_is_taken(name, text, value):
         ("PORT", ["", "0", "65536", "-1", "http", "3_000", "3000.0", " 3000", "٣", "9" * 5000]),
         ("WORKERS", ["0", "-1", "auto", "257", "1.5"]),
         ("LOG_LEVEL", ["", "INFO", "trace"]),
-        ("DATABASE_URL", ["", "mysql://x", "sqlite://x", "sqlite:///x.db\r", "sqlite:///x\0.db", "postgresql://db/name", "/var/lib/x.db"]),
+        (
+            "DATABASE_URL",
+            [
+                "",
+                "mysql://x",
+                "sqlite://x",
+                "sqlite:///x.db\r",
+                "sqlite:///x\0.db",
+                "postgresql://db/name",
+                "/var/lib/x.db",
+            ],
+        ),
         (
             "PUBLIC_URL",
             [
