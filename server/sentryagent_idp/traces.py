@@ -102,7 +102,7 @@ def check(environ: Mapping[str, str]) -> None:
     _check_files(environ)
     try:
         SpanLimits()
-        OTLPSpanExporter().shutdown()
+        OTLPSpanExporter()
     except (ValueError, RuntimeError, ImportError) as error:
         raise ConfigurationError(f"OpenTelemetry: {error}") from error
 

@@ -65,7 +65,7 @@ def _check(parts: URL) -> None:
     try:
         _, parameters = parts.get_dialect()().create_connect_args(parts)
         make_conninfo("", **parameters)
-        timeout_from_conninfo(parameters)
+        timeout_from_conninfo(dict(parameters))
     except (ArgumentError, psycopg.ProgrammingError) as error:
         raise DatabaseUrlError(
             f"A parameter of the database URL cannot be used ({str(error).strip()}); "
