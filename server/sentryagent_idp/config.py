@@ -173,7 +173,7 @@ class Settings(BaseModel):
     rate_limit: Number = Field(600, ge=0)
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = ()
     explain: Annotated[bool, BeforeValidator(_switch)] = True
-    audit_retention: Number | None = Field(None, ge=1)
+    audit_retention: Number | None = Field(None, ge=1, le=365_000)
     traces: Annotated[bool, BeforeValidator(_switch)] = False
 
     @model_validator(mode="before")
@@ -223,6 +223,12 @@ class Settings(BaseModel):
         empty = next((name for name, value in given.items() if not value), None)
         if empty:
             raise ConfigurationError(f"{sources[empty]} is empty: give it a value, or unset it")
+        # The carriage return of a Windows file would be part of a key, and another database of a URL.
+        unseen = next((name for name, value in given.items() if not value.isprintable()), None)
+        if unseen:
+            raise ConfigurationError(
+                f"{sources[unseen]} has a character that cannot be seen, such as a line break; write it without"
+            )
         try:
             return cls.model_validate(given)
         except ValidationError as error:

@@ -56,6 +56,8 @@ _GAUGE_SECONDS = 5
 """Between two looks at GitHub's keys in a worker; what is counted is on /metrics at once."""
 _STATE_SECONDS = 10
 """Between two looks at what /ready says, which ask the database."""
+_SUPERVISOR_SECONDS = 1
+"""Between two looks at whether the supervisor is still there."""
 
 
 class UnusableAddress(Exception):
@@ -77,7 +79,7 @@ def serve(settings: Settings) -> None:
     workers = settings.workers or os.cpu_count() or 1
     log.info(
         "listening",
-        url=f"http://{settings.host}:{settings.port}",
+        url=_url(address, settings.port),
         issuer=settings.public_url,
         workers=workers,
     )
@@ -110,6 +112,8 @@ def check_traces(environ: Mapping[str, str]) -> None:
         raise ConfigurationError(
             f"SENTRYAGENT_TRACES: {error.name} is not installed; install sentryagent-idp[otel], or unset it"
         ) from error
+    except ValueError as error:  # OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT is read when the library is loaded
+        raise ConfigurationError(f"OpenTelemetry: {error}") from error
     traces.check(environ)
 
 
@@ -174,7 +178,6 @@ def _warn_of_other_readers(database_url: str) -> None:
 
 def load(settings: Settings) -> RsgiApplication:
     """The application of one worker process, with its own connections and its own cache of GitHub's keys."""
-    granian_workarounds.hear_sigterm()
     logs.configure(settings.log_level)
     numbers = metrics.Metrics()
     store = Database(settings.database_url, numbers.transaction)
@@ -213,6 +216,7 @@ def load(settings: Settings) -> RsgiApplication:
     app = create_app(settings, dependencies)
     check = app.extensions[EXTENSION].readiness
     periodic.start([partial(_note_state, dependencies, check)], wait, every=_STATE_SECONDS, at_once=True)
+    periodic.start([granian_workarounds.end_without_supervisor], wait, every=_SUPERVISOR_SECONDS)
     return RsgiApplication(app, _THREADS, _ON_LOOP, _LARGE)
 
 
@@ -248,6 +252,11 @@ def _note_state(dependencies: Dependencies, check: ReadinessCheck) -> None:
 def _note_issuer_keys(dependencies: Dependencies) -> None:
     ages = [keys.status()["ageSeconds"] for keys in dependencies.issuer_keys.values()]
     dependencies.metrics.issuer_keys(None if None in ages else max(ages))
+
+
+def _url(address: str, port: int) -> str:
+    """Where an address is reached; one of IPv6 is in brackets (RFC 3986, 3.2.2)."""
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
 def _address(host: str, port: int) -> str:

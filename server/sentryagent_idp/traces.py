@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
+from pathlib import Path
 
 import structlog
 from flask import Flask, Response, g, request
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, format_trace_id, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -47,11 +48,18 @@ _FLUSH_SECONDS = 3.0
 """How long a worker that ends waits for the collector: a fraction of what it has for the requests in flight."""
 
 _QUEUE, _BATCH = "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
-_URL = (r"https?://[^\s/]\S*", "a URL such as http://127.0.0.1:4318")
+_URL = (
+    r"https?://([^\s/@]*@)?(\[[0-9a-f:.]+\]|[^\s/:@\[\]]+)(:[0-9]{1,5})?(/\S*)?",
+    "a URL such as http://127.0.0.1:4318",
+)
 _PROTOCOL = ("http/protobuf", "http/protobuf: the provider has no other protocol")
-_SECONDS = (r"[0-9]{1,6}(\.[0-9]+)?", "a number of seconds")
+_SECONDS = (r"(?=.*[1-9])[0-9]{1,6}(\.[0-9]+)?", "a number of seconds")
 _COUNT = (r"[1-9][0-9]{0,8}", "a whole number from 1")
 _COMPRESSION = ("none|gzip|deflate", "none, gzip or deflate")
+_PAIRS = (
+    r"\s*[^\s,=]+\s*=[^,\r\n]*(,\s*[^\s,=]+\s*=[^,\r\n]*)*",
+    "NAME=VALUE, several separated by commas, with special characters of a value percent-encoded",
+)
 _FORMS = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": _URL,
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": _URL,
@@ -61,7 +69,11 @@ _FORMS = {
     "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": _SECONDS,
     "OTEL_EXPORTER_OTLP_COMPRESSION": _COMPRESSION,
     "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": _COMPRESSION,
+    "OTEL_EXPORTER_OTLP_HEADERS": _PAIRS,
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS": _PAIRS,
+    "OTEL_RESOURCE_ATTRIBUTES": _PAIRS,
     "OTEL_BSP_SCHEDULE_DELAY": _COUNT,
+    "OTEL_BSP_EXPORT_TIMEOUT": _COUNT,
     _QUEUE: _COUNT,
     _BATCH: _COUNT,
     "OTEL_TRACES_SAMPLER": (
@@ -69,7 +81,13 @@ _FORMS = {
         "a sampler such as parentbased_traceidratio",
     ),
     "OTEL_TRACES_SAMPLER_ARG": (r"1(\.0+)?|0?\.[0-9]+|0", "a share from 0 to 1"),
+    "OTEL_SDK_DISABLED": ("true|false", "true or false"),
 }
+_FILES = tuple(
+    f"OTEL_EXPORTER_OTLP_{name}"
+    for file in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
+    for name in (file, f"TRACES_{file}")
+)
 """Variables whose wrong values the library replaces by a default, such as all traces instead of one in a hundred."""
 
 
@@ -81,6 +99,25 @@ def check(environ: Mapping[str, str]) -> None:
             raise ConfigurationError(f"{name}: write {advice}")
     if int(environ.get(_BATCH) or 512) > int(environ.get(_QUEUE) or 2048):
         raise ConfigurationError(f"{_BATCH} (512 if unset) is more than {_QUEUE}; make one batch the smaller")
+    _check_files(environ)
+    try:
+        SpanLimits()
+        OTLPSpanExporter()
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise ConfigurationError(f"OpenTelemetry: {error}") from error
+
+
+def _check_files(environ: Mapping[str, str]) -> None:
+    """The library would find out with the first spans."""
+    for name in _FILES:
+        value = environ.get(name)
+        try:
+            if value:
+                Path(value).open("rb").close()
+        except OSError as error:
+            raise ConfigurationError(
+                f"{name}: {value} cannot be read ({error.strerror}); name a file in PEM form"
+            ) from error
 
 
 class Traces:

@@ -1,12 +1,15 @@
-"""Workers that cannot start: no fault that passes, so `serve` tries a few times and then says so and ends."""
+"""The supervisor and its workers: workers that cannot start, signals at odd moments, and a supervisor that is killed."""
 
+import os
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import closing, suppress
 
 import pytest
 
-from kit.processes import clean_environment, free_port
+from kit.processes import Served, clean_environment, free_port, run, wait_until
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -59,3 +62,82 @@ def test_it_ends_when_it_is_told_to_between_two_starts(serve):
         process.communicate(timeout=PATIENCE_SECONDS / 2)
 
     assert process.returncode == 0
+
+
+SLOW = """
+import os, signal
+from granian.server import mp
+from sentryagent_idp import serve
+from sentryagent_idp.config import Settings
+
+def begin(*_):
+    print("begun", flush=True)
+    signal.pause()
+
+mp.configure_logging = begin  # the first thing that a worker does
+serve.serve(Settings.from_environ(os.environ, {"workers": "1"}))
+"""
+
+
+def test_a_worker_that_has_just_begun_is_ended(tmp_path):
+    """SIGTERM reaches it before it has loaded anything: the supervisor's handler, which it inherits, would ignore it."""
+    environ = clean_environment(PORT=free_port(), DATABASE_URL=f"sqlite:///{tmp_path}/provider.db")
+    with subprocess.Popen([sys.executable, "-c", SLOW], env=environ, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"begun\n"
+        process.send_signal(signal.SIGTERM)
+        # Less than the half minute after which a worker is killed.
+        assert process.wait(PATIENCE_SECONDS / 2) == 0
+
+
+INTERRUPTED = """
+import os, signal, sys
+from sentryagent_idp import serve
+from sentryagent_idp.config import Settings
+
+def interrupt(frame, event, _):
+    if event == "line":
+        signal.raise_signal(signal.SIGTERM)
+    return interrupt
+
+def trace(frame, *_):
+    is_wait = frame.f_code.co_name == "wait" and frame.f_back.f_code.co_name == "_serve_loop"
+    return interrupt if is_wait else None
+
+sys.settrace(trace)
+serve.serve(Settings.from_environ(os.environ, {"workers": "1"}))
+"""
+
+
+def test_signals_at_any_moment_end_it(tmp_path):
+    """SIGTERM at each line of the supervisor's wait, such as the second of two: none may stop it there for ever."""
+    environ = clean_environment(PORT=free_port(), DATABASE_URL=f"sqlite:///{tmp_path}/provider.db")
+    done = run(sys.executable, "-c", INTERRUPTED, env=environ, timeout=PATIENCE_SECONDS)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
+@pytest.fixture
+def served(tmp_path):
+    environ = clean_environment(
+        DATABASE_URL=f"sqlite:///{tmp_path}/provider.db", GITHUB_ISSUER="http://127.0.0.1:9"
+    )
+    with Served(tmp_path / "log", environ, "--workers", "2") as provider:
+        yield provider
+
+
+def test_workers_end_with_their_supervisor(served):
+    """It is killed alone, such as when memory ran out: the port is free at once, and the replica starts again."""
+    killed = served.process
+    killed.kill()
+    killed.wait()
+    try:
+        wait_until(lambda: _is_refused(served.port), "the end of the workers")
+        served.start()
+        served.wait_until_ready()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(killed.pid, signal.SIGKILL)
+
+
+def _is_refused(port):
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0

@@ -53,6 +53,8 @@ _OFF_LOOP_THREADS = 8
 _LARGE_AT_ONCE = 2
 """Requests whose large body a thread may wait for: a caller that sends slowly must not take all threads."""
 _BODY_SECONDS = 10
+_GIVE_UP_SECONDS = 0.1
+"""Between the end of the wait for a body and the answer."""
 _UNKNOWN = MAX_BODY_BYTES + 1
 """Stands for the length of a body that comes in chunks."""
 _INCOMPLETE = "it ended early; send all of it"
@@ -227,7 +229,7 @@ class RsgiApplication:
         try:
             return await self._arrived(protocol())
         except TimeoutError as error:
-            raise _late() from error
+            raise await _late() from error
         except ProtocolClosed as error:
             raise ValidationFailed("body", _INCOMPLETE) from error
 
@@ -342,7 +344,13 @@ def _length(headers: Headers) -> int:
     return int(headers.get("content-length", _UNKNOWN))
 
 
-def _late() -> RequestTimeout:
+async def _late() -> RequestTimeout:
+    """The refusal of a late body, when granian no longer reads it.
+
+    If the answer is sent while granian still reads, some connections stay open until the client closes them: a stranger
+    could collect all that a worker takes, and its end would wait for them.
+    """
+    await asyncio.sleep(_GIVE_UP_SECONDS)
     return RequestTimeout(f"The body did not arrive within {_BODY_SECONDS} s; send it faster.")
 
 
@@ -360,7 +368,7 @@ async def _in_time(protocol: HttpProtocol, limit: int, deadline: float) -> bytes
         async with asyncio.timeout_at(deadline):
             return await _bounded(protocol, limit)
     except TimeoutError as error:
-        raise _late() from error
+        raise await _late() from error
     except ProtocolClosed as error:
         raise ValidationFailed("body", _INCOMPLETE) from error
 

@@ -22,9 +22,12 @@ class UnreadableSecret(Exception):
 
 
 def secret(path: str) -> str:
-    """The text of a file, without the line break at its end; raises `UnreadableSecret`, also for an empty one."""
+    """The text of a file, without the line break at its end and a byte order mark at its beginning.
+
+    Raises `UnreadableSecret`, also for an empty one.
+    """
     try:
-        with Path(path).open(encoding="utf-8") as file:
+        with Path(path).open(encoding="utf-8-sig") as file:
             text = file.read(_MAX_SECRET_LENGTH + 1)
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or "it is not text in UTF-8"

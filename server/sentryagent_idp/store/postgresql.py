@@ -3,8 +3,12 @@
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo, timeout_from_conninfo
 from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import ArgumentError
+
+from sentryagent_idp.store.url import DatabaseUrlError
 
 ANSWER_SECONDS = 4.0
 """How long a statement may take; with the waiting for the pool and for a new connection it stays below 10 s."""
@@ -32,7 +36,11 @@ _SERVER_TIMEOUTS = (
 
 
 def engine(parts: URL) -> Engine:
-    """An engine for requests; a connection that broke while it lay in the pool is replaced unseen."""
+    """An engine for requests; a connection that broke while it lay in the pool is replaced unseen.
+
+    Raises `DatabaseUrlError` for parameters that libpq does not have.
+    """
+    _check(parts)
     engine = create_engine(
         parts,
         isolation_level="READ COMMITTED",
@@ -46,9 +54,23 @@ def engine(parts: URL) -> Engine:
 
 
 def migrating_engine(parts: URL) -> Engine:
-    """An engine without the bounds of requests: a step may take as long as its table is large."""
+    """An engine without the bounds of requests: a step may take as long as its table is large; raises as `engine`."""
+    _check(parts)
     patient = parts.set(query={"connect_timeout": str(_CONNECT_SECONDS), **_ENCODING, **parts.query})
     return create_engine(patient, poolclass=NullPool)
+
+
+def _check(parts: URL) -> None:
+    """Raises `DatabaseUrlError`; those of the driver itself are refused too: `autocommit=1` would end transactions."""
+    try:
+        _, parameters = parts.get_dialect()().create_connect_args(parts)
+        make_conninfo("", **parameters)
+        timeout_from_conninfo(dict(parameters))
+    except (ArgumentError, psycopg.ProgrammingError) as error:
+        raise DatabaseUrlError(
+            f"A parameter of the database URL cannot be used ({str(error).strip()}); "
+            "write those of libpq, such as sslmode=verify-full."
+        ) from error
 
 
 class _Connection(psycopg.Connection[Any]):

@@ -53,7 +53,7 @@ def is_prepared(url: str) -> bool:
     """
     parts = parse(url)
     path = sqlite_file(parts)
-    if path is not None and not path.exists():
+    if path is not None and not _exists(path):
         return False
     engines = open_engines(parts)
     try:
@@ -80,12 +80,19 @@ def alembic_config(connection: Connection) -> "Config":
     return config
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a folder that may not be searched, or a name that is too long
+        raise DatabaseUrlError(f"The SQLite database {path} cannot be used: {error.strerror}.") from error
+
+
 def _make_file(path: Path) -> None:
-    if not path.parent.is_dir():
+    if not _exists(path.parent):
         raise DatabaseUrlError(
             f"The folder {path.parent} of the SQLite database does not exist; create it first."
         )
-    if path.exists():
+    if _exists(path):
         return
     try:
         path.touch(mode=0o600)

@@ -15,15 +15,18 @@ class DatabaseUrlError(ValueError):
 def parse(url: str) -> URL:
     """The parts of a database URL.
 
-    Raises `DatabaseUrlError` for another engine, for a SQLite URL without a file or with parameters, and for a server
-    whose name no look-up takes.
+    Raises `DatabaseUrlError` for another engine, for a SQLite URL without a file or with parameters, for a server
+    whose name no look-up takes, and for what is no text: of a password, libpq would use what stands before a NUL.
     """
     try:
+        url.encode()
         parts = make_url(url)
         for host in (parts.host or "").split(","):
             host.encode("idna")
     except (ArgumentError, ValueError) as error:
         raise DatabaseUrlError(f"The database URL cannot be read; {_FORMS}.") from error
+    if "\0" in url or "%00" in url:
+        raise DatabaseUrlError(f"The database URL cannot be read: it has a NUL character; {_FORMS}.")
     if parts.drivername not in {"sqlite", "postgresql+psycopg"}:
         raise DatabaseUrlError(f"The provider does not speak {parts.drivername}; {_FORMS}.")
     if parts.drivername == "sqlite" and (

@@ -152,6 +152,14 @@ def test_copy_database_needs_a_target(folder, by_flag):
     assert {it.name for it in folder.iterdir()} == {"url", "x.db", "y.db"}
 
 
+@pytest.mark.parametrize(
+    ("address", "url"), [("::1", "http://[::1]:3000"), ("127.0.0.1", "http://127.0.0.1:3000")]
+)
+def test_the_log_names_an_address_that_can_be_pasted(address, url):
+    """Also of IPv6."""
+    assert serve._url(address, 3000) == url
+
+
 @pytest.mark.parametrize("listening", [True, False])
 def test_port_in_use(folder, listening):
     """A port that another process has is found before the database is made."""

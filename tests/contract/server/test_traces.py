@@ -378,6 +378,15 @@ def test_the_extra_is_named_where_it_is_missing(tmp_path):
         ("OTEL_TRACES_SAMPLER", "some"),
         ("OTEL_TRACES_SAMPLER_ARG", "1%"),
         ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
+        ("OTEL_SDK_DISABLED", "maybe"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[collector"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
+        ("OTEL_BSP_EXPORT_TIMEOUT", "soon"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "s3cret"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=s3cret\nx"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "production"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nonexistent"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "/nonexistent"),
     ],
 )
 def test_a_wrong_variable_is_named(tmp_path, variable, value):
@@ -388,6 +397,26 @@ def test_a_wrong_variable_is_named(tmp_path, variable, value):
     assert done.returncode == 2
     assert done.stderr.startswith(f"sentryagent-idp: {variable}")
     assert done.stderr.count("\n") == 1
+    assert "s3cret" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
+    ],
+)
+def test_what_the_library_refuses_ends_the_start(tmp_path, variable):
+    """In its own words: otherwise the workers would die of it again and again."""
+    environ = clean_environment(TRACES="on") | {variable: "many"}
+    done = run(BIN / "sentryagent-idp", "serve", cwd=tmp_path, env=environ)
+
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("sentryagent-idp: OpenTelemetry: ")
+    assert "many" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -402,6 +431,12 @@ def test_a_wrong_variable_is_named(tmp_path, variable, value):
         ("OTEL_TRACES_SAMPLER_ARG", "1.0"),
         ("OTEL_TRACES_SAMPLER_ARG", "0"),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2048"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "0.5"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a%20b==, x = y"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=production,team=a b"),
+        ("OTEL_SDK_DISABLED", "TRUE"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", __file__),
     ],
 )
 def test_good_variables(variable, value):

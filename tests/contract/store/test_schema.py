@@ -278,6 +278,14 @@ def test_a_file_in_no_folder_is_a_wrong_url(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_name_that_no_file_can_have(tmp_path):
+    """The system's own words, in one line for the operator."""
+    url = f"sqlite:///{tmp_path}/{'x' * 300}"
+    for attempt in (schema.is_prepared, schema.migrate):
+        with pytest.raises(DatabaseUrlError, match="cannot be used: File name too long"):
+            attempt(url)
+
+
 @pytest.mark.postgres
 def test_an_unknown_database_is_told_to_the_operator(postgres_cluster):
     """A server that refuses the connection is an outage in the server's own words."""

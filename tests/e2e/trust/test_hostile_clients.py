@@ -48,11 +48,20 @@ def goes_on(server):
     return server.http.get("/health").status_code == 200 and server.exchange().status_code == 200
 
 
-def test_half_sent_bodies_are_waited_for_by_nobody(serve, connect):
+@pytest.mark.parametrize(
+    "half",
+    [
+        b'Content-Length: 1000\r\n\r\n{"token":',
+        b'Content-Length: 100000\r\n\r\n{"token":',
+        b'Transfer-Encoding: chunked\r\n\r\n9\r\n{"token":\r\n',
+    ],
+    ids=["small", "too_large", "chunked"],
+)
+def test_half_sent_bodies_are_waited_for_by_nobody(serve, connect, half):
     """Two hundred of them leave a provider with one worker as it is; each is told so after ten seconds, and closed."""
     server = serve()
 
-    halves = connect(server.url, 200, HEAD + b'Content-Length: 1000\r\n\r\n{"token":')
+    halves = connect(server.url, 200, HEAD + half)
 
     assert goes_on(server)
     answers = [received(half) for half in halves]

@@ -82,7 +82,18 @@ def test_each_variable_is_taken(name, text, value):
         ("PORT", ["", "0", "65536", "-1", "http", "3_000", "3000.0", " 3000", "٣", "9" * 5000]),
         ("WORKERS", ["0", "-1", "auto", "257", "1.5"]),
         ("LOG_LEVEL", ["", "INFO", "trace"]),
-        ("DATABASE_URL", ["", "mysql://x", "sqlite://x", "postgresql://db/name", "/var/lib/x.db"]),
+        (
+            "DATABASE_URL",
+            [
+                "",
+                "mysql://x",
+                "sqlite://x",
+                "sqlite:///x.db\r",
+                "sqlite:///x\0.db",
+                "postgresql://db/name",
+                "/var/lib/x.db",
+            ],
+        ),
         (
             "PUBLIC_URL",
             [
@@ -104,7 +115,7 @@ def test_each_variable_is_taken(name, text, value):
                 "https://token.actions.githubusercontent.com",
             ],
         ),
-        ("TOKEN_AUDIENCE", ["", " x"]),
+        ("TOKEN_AUDIENCE", ["", " x", "x\r", "x\udcff"]),
         (
             "OIDC_AUDIENCE",
             [
@@ -138,12 +149,12 @@ def test_each_variable_is_taken(name, text, value):
         ("OIDC_MAX_AGE", ["", "0", "-1", "10m", "600s"]),
         ("TOKEN_TTL", ["", "0", "1h", "86401"]),
         ("SIGNING_ALG", ["", "HS256", "es256", "none"]),
-        ("KEY_ENCRYPTION_KEY", ["", "short", "x" * 31]),
+        ("KEY_ENCRYPTION_KEY", ["", "short", "x" * 31, "x" * 32 + "\r", "\ufeff" + "x" * 32]),
         ("KEY_ENCRYPTION_KEY_PREVIOUS", ["", "short", "x" * 31, "x" * 32]),
         ("RATE_LIMIT", ["", "-1", "off", "1.5"]),
         ("TRUSTED_PROXIES", ["", "10.0.0.1/8", "proxy", "10.0.0.0/8,", "10.0.0.0/8 ::1", "fe80::1%eth0"]),
         ("EXPLAIN", ["", "true", "1", "On"]),
-        ("AUDIT_RETENTION", ["", "0", "90d"]),
+        ("AUDIT_RETENTION", ["", "0", "90d", "365001"]),
     ],
 )
 def test_wrong_values_name_their_variable(name, texts):
@@ -278,17 +289,19 @@ SECRETS = {
 }
 
 
-@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("begin", "end"), [("", ""), ("", "\n"), ("", "\r\n"), ("\ufeff", "\r\n")], ids=["", "lf", "crlf", "bom"]
+)
 @pytest.mark.parametrize("name", SECRETS)
-def test_secret_from_a_file(tmp_path, name, end):
-    """A secret can come from a file, whose last line break is not part of it."""
+def test_secret_from_a_file(tmp_path, name, begin, end):
+    """A secret can come from a file, whose last line break and byte order mark are not part of it."""
     setting, value = SECRETS[name]
-    (tmp_path / "secret").write_bytes((value + end).encode())
+    (tmp_path / "secret").write_bytes((begin + value + end).encode())
     more = {"KEY_ENCRYPTION_KEY": "m" * 32} if name.endswith("PREVIOUS") else {}
 
     found = getattr(settings(**{f"{name}_FILE": str(tmp_path / "secret")}, **more), setting)
 
-    assert value in (found if isinstance(found, tuple) else [found])
+    assert value == (found[-1] if isinstance(found, tuple) else found)
 
 
 def test_every_secret_can_come_from_a_file():
@@ -306,6 +319,8 @@ def test_every_secret_can_come_from_a_file():
         (b"\xff" * 40, "cannot be read (it is not text in UTF-8)"),
         (b"x" * 70_000, "is longer than any secret"),
         (b"short\n", "use at least 32 characters"),
+        (b"x" * 32 + b"\nsecond line", "has a character that cannot be seen"),
+        (("x" * 32).encode("utf-16-le"), "has a character that cannot be seen"),
     ],
 )
 def test_secret_that_cannot_be_used(tmp_path, content, cause):
@@ -315,7 +330,7 @@ def test_secret_that_cannot_be_used(tmp_path, content, cause):
         file.write_bytes(content)
     with pytest.raises(ConfigurationError) as caught:
         settings(KEY_ENCRYPTION_KEY_FILE=str(file))
-    assert str(caught.value).startswith("SENTRYAGENT_KEY_ENCRYPTION_KEY_FILE: ")
+    assert str(caught.value).startswith("SENTRYAGENT_KEY_ENCRYPTION_KEY_FILE")
     assert cause in str(caught.value)
     assert "short" not in str(caught.value)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sentryagent_idp.store.engines import migrating_engine, open_engines
 from sentryagent_idp.store.url import DatabaseUrlError, parse, sqlite_file
 
 
@@ -33,6 +34,10 @@ def test_a_url_names_a_file_or_a_server(url, path):
         ("postgresql+psycopg://u:secret@\udcff/d", "cannot be read"),
         ("postgresql+psycopg://u:secret@a..b/d", "cannot be read"),
         (f"postgresql+psycopg://u:secret@{'x' * 64}.example/d", "cannot be read"),
+        ("postgresql+psycopg://u:secret%00x@h/d", "cannot be read"),
+        ("postgresql+psycopg://u:secret\udcff@h/d", "cannot be read"),
+        ("sqlite:///a\0.db", "cannot be read"),
+        ("sqlite:///a%00.db", "cannot be read"),
         ("sqlite://", "is a file"),
         ("sqlite:///", "is a file"),
         ("sqlite:///:memory:", "is a file"),
@@ -46,3 +51,27 @@ def test_a_url_that_names_no_database_says_what_to_write(url, says):
         parse(url)
     assert says in str(raised.value)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("open_one", [open_engines, migrating_engine])
+@pytest.mark.parametrize(
+    ("query", "cause"),
+    [
+        ("sslmod=verify-full", 'invalid connection option "sslmod"'),
+        ("connect_timeout=soon", "bad value for connect_timeout"),
+        ("port=abc", "non-integer port"),
+        ("autocommit=1", 'invalid connection option "autocommit"'),
+        ("row_factory=x", 'invalid connection option "row_factory"'),
+    ],
+)
+def test_parameters_that_cannot_be_used(open_one, query, cause):
+    """They are found before anything connects; those of the Python driver would change what a transaction is."""
+    with pytest.raises(DatabaseUrlError, match=cause) as raised:
+        open_one(parse(f"postgresql+psycopg://u:secret@h/d?{query}"))
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("open_one", [open_engines, migrating_engine])
+def test_parameters_of_libpq(open_one):
+    """They are taken as they are."""
+    open_one(parse("postgresql+psycopg://u@h1,h2/d?sslmode=verify-full&connect_timeout=5&options=-c%20a%3Db"))
