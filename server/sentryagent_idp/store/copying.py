@@ -110,7 +110,7 @@ def _refuse_unless_empty(connection: Connection, tables: list[Table]) -> None:
     full = [name for name, count in _counts(connection, tables).items() if count]
     if full:
         raise AdminRefused(
-            f"--to: the database is not empty ({', '.join(full)}); name a fresh one, which no provider has served"
+            f"--to: the database is not empty ({', '.join(full)}); name an empty database"
         )
 
 
