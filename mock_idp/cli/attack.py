@@ -145,7 +145,6 @@ def _report(
 ) -> Report:
     from mock_idp.attack.identities import for_issuer
     from mock_idp.attack.report import Report
-    from mock_idp.attack.run import ControlRefusedError
 
     verifier = _verifier(target, options)
     for file in filter(None, files):
@@ -216,9 +215,7 @@ def _fire(target: Target, attacks: list[Attack], time_limit: float) -> list[Resu
     try:
         return list(_shown(fire(target, attacks, time_limit), len(attacks)))
     except ControlRefusedError as error:
-        raise click.UsageError(
-            _control_problem(target.verifier.url, error)
-        ) from error
+        raise click.UsageError(_control_problem(target.verifier.url, error)) from error
 
 
 def _control_problem(url: str, error: ControlRefusedError) -> str:

@@ -96,7 +96,8 @@ def serve(
 ) -> None:
     """Serve the mock of GitHub.
 
-    It has the issuer, the ID-token request endpoint and the control API."""
+    It has the issuer, the ID-token request endpoint and the control API.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     # Flask and cryptography are most of the start-up time, and `env` needs neither.

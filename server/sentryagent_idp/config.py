@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from sentryagent_idp.errors import ConfigurationError
+from sentryagent_idp.errors import ConfigurationError, field_reason
 from sentryagent_idp.runtime import variables
 from sentryagent_idp.runtime.addresses import Network, is_loopback, network
 
@@ -226,11 +226,11 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            first = error.errors(include_url=False, include_input=False)[0]
             # What was not given is derived from the public URL.
             name = next((field for field in given if field in first["loc"]), "public_url")
-            reason = first["msg"].removeprefix("Value error, ")
-            raise ConfigurationError(f"{sources.get(name, _VARIABLES[name])}: {reason}") from error
+            variable = sources.get(name, _VARIABLES[name])
+            raise ConfigurationError(f"{variable}: {field_reason(first)}") from error
 
 
 _VARIABLES = {

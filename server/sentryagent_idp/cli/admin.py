@@ -138,7 +138,9 @@ def clients() -> None:
 @clients.command("create")
 @click.argument("name")
 @scope_option
-@click.option("--service", metavar="IDENTIFIER", help="Create a client that introspects the tokens of this service.")
+@click.option(
+    "--service", metavar="IDENTIFIER", help="Create a client that introspects the tokens of this service."
+)
 @_days_option("--expires", "days", help="Let the client and its tokens expire after this many days.")
 @_json_option
 @database_option
@@ -323,7 +325,9 @@ def _show_signing_key(admin: KeyAdmin, signing: StoredKey) -> None:
     click.echo(f"{signing.kid} signs now")
     seconds = admin.unseen_for(signing)
     if seconds:
-        remark(f"this key was published only recently; verifiers that cache the JWKS may not know it for another {seconds} s")
+        remark(
+            f"this key was published only recently; verifiers that cache the JWKS may not know it for another {seconds} s"
+        )
 
 
 def _show_secret(client: AdminClient, secret: str, *, as_json: bool) -> None:

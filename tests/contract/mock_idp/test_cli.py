@@ -31,7 +31,7 @@ def test_serve_tells_where_it_listens_and_ends_when_asked(number):
 
 
 def test_the_list_of_commands_shows_whole_sentences(command):
-    """click cuts a first sentence that is too long for its line, and a reader guesses the rest."""
+    """Click cuts a first sentence that is too long for its line, and a reader guesses the rest."""
     lines = command("--help")[1].partition("Commands:\n")[2].splitlines()
 
     assert len(lines) == 6
@@ -50,7 +50,9 @@ def test_the_list_of_commands_shows_whole_sentences(command):
 )
 def test_help_says_which_mock_is_asked_without_a_url(command, name, default):
     """`exec` and `act` start one of their own."""
-    help_of_url = " ".join(command(name, "--help")[1].partition("--url")[2].partition("--repository")[0].split())
+    help_of_url = " ".join(
+        command(name, "--help")[1].partition("--url")[2].partition("--repository")[0].split()
+    )
 
     assert f"default: {default}]" in help_of_url
 

@@ -465,7 +465,7 @@ def test_every_command_is_in_the_table():
 
 
 def test_lists_of_commands_show_whole_sentences():
-    """click cuts a first sentence that is too long for its line, and a reader guesses the rest."""
+    """Click cuts a first sentence that is too long for its line, and a reader guesses the rest."""
     groups = [(), *((name,) for name, command in main.commands.items() if hasattr(command, "commands"))]
 
     lists = {group: run(*group, "--help").stdout.partition("Commands:\n")[2] for group in groups}
