@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 class ControlRefusedError(Exception):
-    """The verifier does not accept a right token, so refusals would mean nothing."""
+    """The verifier does not accept a right token, so refusals would mean nothing; `status` is 0 without a response."""
+
+    def __init__(self, status: int, note: str) -> None:
+        super().__init__(f"{status or ''} {note}".strip())
+        self.status, self.note = status, note
 
 
 def fire(
@@ -35,5 +39,5 @@ def fire(
             continue
         result = PROBES[attack.probe](target, attack) if attack.probe else target.fire(attack)
         if attack is CONTROL and not result.is_as_expected:
-            raise ControlRefusedError(f"{result.status or ''} {result.note}".strip())
+            raise ControlRefusedError(result.status, result.note)
         yield result

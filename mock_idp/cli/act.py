@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from mock_idp.cli.child import job_folders, mock_at, run_child
-from mock_idp.cli.job_options import as_job, git_options, job_of_this_machine, running_job
+from mock_idp.cli.job_options import as_job, git_options, job_with_its_own_mock, running_job
 from mock_idp.environment import ACT_TAKES
 
 if TYPE_CHECKING:
@@ -26,11 +26,13 @@ _OF_ACT: Final = {"sha": "--sha", "workflow": "--workflow", "workflow_name": "--
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
-@job_of_this_machine
+@job_with_its_own_mock
 @click.argument("words", metavar="ARGS…", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def act(context: click.Context, /, words: tuple[str, ...], url: str, **options: Any) -> int:
-    """Run `act ARGS…` for one workflow, with ID tokens that fit its variables.
+    """Run a workflow with act, which then has ID tokens.
+
+    It runs `act ARGS…` for one workflow; token and variables say the same.
 
     Repository, ref, run and ids are told to act; commit, event, workflow and, where ARGS has it, the actor are act's, and
     the token follows. Without --url it starts a mock for the time of the run.

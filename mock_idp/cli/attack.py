@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mock_idp.attack.catalogue import Attack, Result
     from mock_idp.attack.report import Report
+    from mock_idp.attack.run import ControlRefusedError
     from mock_idp.attack.target import AcceptedWhen, Target
     from mock_idp.attack.verifier import Verifier
 
@@ -214,10 +215,17 @@ def _fire(target: Target, attacks: list[Attack], time_limit: float) -> list[Resu
     try:
         return list(_shown(fire(target, attacks, time_limit), len(attacks)))
     except ControlRefusedError as error:
-        raise click.UsageError(
-            f"{target.verifier.url} does not accept a right token, so refusals would mean nothing; it answered {error}. "
-            "Does it trust this mock's issuer, do --audience, --accepted-when and the options of the job fit?"
-        ) from error
+        raise click.UsageError(_control_problem(target.verifier.url, error)) from error
+
+
+def _control_problem(url: str, error: ControlRefusedError) -> str:
+    problem = f"{url} does not accept a right token, so refusals would mean nothing; "
+    if not error.status:
+        return f"{problem}it gave {error.note}. Check the URL, and that the verifier runs"
+    return (
+        f"{problem}it answered {error.status} {error.note}. Check that it trusts this mock's issuer, and that "
+        "--audience, --accepted-when and the options of the job are what it expects"
+    )
 
 
 def _of_job(options: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from mock_idp.runner.engine import Folders
 @job_of_this_machine
 @click.option("--format", "form", type=click.Choice(tuple(FORMATS)), default="sh", show_default=True)
 def env(url: str, form: str, **options: Any) -> None:
-    """Print the variables that a job would have; the job lasts as long as the mock.
+    """Print the variables that a job would have.
+
+    The job lasts as long as the mock.
 
     GITHUB_WORKSPACE is the current folder; RUNNER_TEMP and the event lie in a new temporary folder.
     """

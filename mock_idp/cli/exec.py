@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from mock_idp.cli.child import job_folders, mock_at, run_child
-from mock_idp.cli.job_options import as_job, job_of_this_machine, running_job
+from mock_idp.cli.job_options import as_job, job_with_its_own_mock, running_job
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
-@job_of_this_machine
+@job_with_its_own_mock
 @click.argument("words", metavar="CMD…", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def execute(context: click.Context, /, words: tuple[str, ...], url: str, **options: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -73,8 +74,8 @@ def _settings(item: dataclasses.Field[Any]) -> dict[str, Any]:
     return settings | _OF_KIND.get(JOB_FIELDS[camel(item.name)], {})
 
 
-def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--url` and an option for each field of a job."""
+def job_options(command: Callable[..., Any], shown_url: str | bool = True) -> Callable[..., Any]:
+    """Add `--url` and an option for each field of a job; `shown_url` replaces the default of `--url` in the help."""
     for item in reversed(dataclasses.fields(Job)):
         command = click.option(_flag(item), item.name, **_settings(item))(command)
     return click.option(
@@ -82,15 +83,19 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
         envvar="MOCK_IDP_URL",
         show_envvar=True,
         default="http://127.0.0.1:3001",
-        show_default=True,
+        show_default=shown_url,
         help="where the mock listens",
     )(command)
 
 
-def job_of_this_machine(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of a job and `--from-git`, for a job that runs here."""
+def job_of_this_machine(command: Callable[..., Any], shown_url: str | bool = True) -> Callable[..., Any]:
+    """Add the options of a job and `--from-git`, for a job that runs here; `shown_url` as in `job_options`."""
     about = "repository, ref and commit of the checkout in this folder; options of their own win"
-    return job_options(click.option("--from-git", is_flag=True, help=about)(command))
+    return job_options(click.option("--from-git", is_flag=True, help=about)(command), shown_url)
+
+
+job_with_its_own_mock = partial(job_of_this_machine, shown_url="a mock for the time of the command")
+"""The same for a command that starts a mock if the user names none (`mock_at`)."""
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,10 @@ def _folder(_ctx: click.Context, _parameter: click.Parameter, value: Path) -> Pa
     help="write outcome, outputs … (mode 0600)",
 )
 def run(folder: Path, json_file: Path | None, url: str, **options: Any) -> int:
-    """Run one action folder as GitHub's runner would; exit 1 if it fails."""
+    """Run an action folder as GitHub's runner would.
+
+    Exit code 1 if the action fails.
+    """
     from mock_idp.runner.errors import ActionError
     from mock_idp.runner.local_run import Runner, RunOptions
     from mock_idp.runner.step import StepOptions

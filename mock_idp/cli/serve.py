@@ -94,7 +94,10 @@ def serve(
     tls_folder: Path,
     tls_names: tuple[str, ...],
 ) -> None:
-    """Serve the issuer, the ID-token request endpoint and the control API."""
+    """Serve the mock of GitHub.
+
+    It has the issuer, the ID-token request endpoint and the control API.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     # Flask and cryptography are most of the start-up time, and `env` needs neither.

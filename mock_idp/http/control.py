@@ -242,4 +242,6 @@ def add_error_handlers(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> tuple[Response, int]:
         code = error.name.upper().replace(" ", "_")
-        return _error(error.code or 500, code, f"{request.method} {request.path}: {error.description}")
+        # Werkzeug's sentence speaks to someone who typed the address into a browser.
+        about = "the mock has no such path" if error.code == 404 else error.description
+        return _error(error.code or 500, code, f"{request.method} {request.path}: {about}")

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from sentryagent_idp.errors import ConfigurationError
+from sentryagent_idp.errors import ConfigurationError, field_reason
 from sentryagent_idp.runtime import variables
 from sentryagent_idp.runtime.addresses import Network, is_loopback, network
 
@@ -58,7 +58,7 @@ _HOSTS_OF_OTHERS = (".github.com", ".iam.googleapis.com")
 def _web_url(text: str) -> str:
     """An https URL, or http on loopback, in the form in which issuers are compared: exact, no `/` at the end."""
     if not text.isascii() or any(char.isspace() or not char.isprintable() for char in text):
-        raise ValueError("write it in ASCII and without blanks")
+        raise ValueError("write it in ASCII and without spaces")
     url = text.rstrip("/")
     parts = urlsplit(url)
     if parts.scheme not in {"https", "http"} or not parts.hostname:
@@ -93,7 +93,7 @@ def issuers(text: str) -> tuple[str, ...]:
 
 def _unpadded(text: str) -> str:
     if text != text.strip():
-        raise ValueError("remove the blanks around it")
+        raise ValueError("remove the spaces around it")
     return text
 
 
@@ -109,7 +109,7 @@ def _unshared(audience: str) -> str:
     lowered = audience.lower()
     host = urlsplit(lowered).hostname or lowered.partition("/")[0]
     if lowered in _AUDIENCES_OF_OTHERS or f".{host}".endswith(_HOSTS_OF_OTHERS):
-        raise ValueError("this audience belongs to somebody else; use the provider's own URL")
+        raise ValueError("this audience belongs to another service; use the provider's own URL")
     return audience
 
 
@@ -232,11 +232,11 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            first = error.errors(include_url=False, include_input=False)[0]
             # What was not given is derived from the public URL.
             name = next((field for field in given if field in first["loc"]), "public_url")
-            reason = first["msg"].removeprefix("Value error, ")
-            raise ConfigurationError(f"{sources.get(name, _VARIABLES[name])}: {reason}") from error
+            variable = sources.get(name, _VARIABLES[name])
+            raise ConfigurationError(f"{variable}: {field_reason(first)}") from error
 
 
 _VARIABLES = {

@@ -16,6 +16,29 @@ class AdminRefused(Exception):
     """The command line is asked for what cannot be done; the message is one line that says why and what to do."""
 
 
+_REASONS: Mapping[str, str] = {
+    "missing": "it is missing",
+    "bool_type": "it must be true or false",
+    "int_type": "it must be a whole number",
+    "string_type": "it must be a string",
+    "list_type": "it must be an array",
+    "tuple_type": "it must be an array",
+    "dict_type": "it must be an object",
+    "model_type": "it must be an object",
+    "greater_than_equal": "it must be at least {ge}",
+    "less_than_equal": "it must be at most {le}",
+    "literal_error": "it must be {expected}",
+}
+
+
+def field_reason(error: Mapping[str, Any]) -> str:
+    """Why a value is refused, from an entry of pydantic's `ValidationError.errors()`, which needs its context."""
+    reason = _REASONS.get(error["type"])
+    if reason is None:
+        return str(error["msg"].removeprefix("Value error, "))
+    return reason.format_map(error.get("ctx", {}))
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
     """The response to an error: its status, and error code and status if it has OAuth's shape."""

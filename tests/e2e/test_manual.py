@@ -442,7 +442,7 @@ ELSEWHERE = {
     "docs/operations.md#systemd": "e2e/test_manual.py",
     "mock_idp/README.md#Attack a verifier": "contract/mock_idp/test_attack.py",
     "mock_idp/README.md#Control API": "contract/mock_idp/test_manual.py",
-    "mock_idp/README.md#One issuer for everybody: names, containers, TLS": "e2e/test_mock_image.py",
+    "mock_idp/README.md#Names, containers, TLS": "e2e/test_mock_image.py",
     "mock_idp/README.md#Quick starts": "contract/mock_idp/test_manual.py",
 }
 """The blocks that another test reads from the document and runs. A name without a number stands for all of its blocks."""

@@ -148,7 +148,7 @@ class PolicyBody(_PolicyConditions):  # type: ignore[misc]  # made of the condit
     @classmethod
     def _for_bootstrap_only(cls, trust_registered: bool, info: ValidationInfo) -> bool:
         if trust_registered and info.data.get("agent_id") is not None:
-            raise ValueError("It is for bootstrap policies; leave it out beside agentId.")
+            raise ValueError("It is for bootstrap policies; leave it out if there is an agentId.")
         return trust_registered
 
     @field_validator("grants")

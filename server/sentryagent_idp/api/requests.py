@@ -25,6 +25,7 @@ from sentryagent_idp.errors import (
     UnsupportedGrantType,
     UnsupportedMediaType,
     ValidationFailed,
+    field_reason,
 )
 from sentryagent_idp.jose.strict_json import Limits, StrictJsonError, parse, repeated
 from sentryagent_idp.runtime.addresses import allowance
@@ -90,7 +91,7 @@ def read_json(
         raise UnsupportedMediaType(f"Send the body as {JSON}.")
     _refuse_query()
     body = _object(_body(limit), _LIMITS[limit])
-    _refuse_unknown(body, _names(model), "member")
+    _refuse_unknown(body, _names(model), "field")
     present = {name: value for name, value in body.items() if value is not None}
     return validate(model, present), frozenset((body.keys() - present.keys()) & set(explicit_nulls))
 
@@ -143,16 +144,15 @@ def validate(model: type[Model], fields: Mapping[str, Any]) -> Model:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(_shortened(str(part)) for part in first["loc"]) or "body"
-        reason = "it is missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
-        raise ValidationFailed(field, reason) from error
+        raise ValidationFailed(field, field_reason(first)) from error
 
 
 def _refuse_unknown(names: Iterable[str], known: Collection[str], kind: str) -> None:
     for name in names:
         if name not in known:
-            reason = f"there is no such {kind}; known are {', '.join(sorted(known))}"
+            reason = f"unknown {kind}; known are {', '.join(sorted(known))}"
             raise ValidationFailed(_shortened(name), reason)
 
 

@@ -48,14 +48,20 @@ _days_option = partial(click.option, type=click.IntRange(1, _MOST_DAYS), metavar
 
 @click.group()
 def keys() -> None:
-    """Signing keys: the next one is published, the active one signs, retired ones still verify."""
+    """List, rotate and revoke signing keys.
+
+    The next key is published, the active one signs, retired ones still verify.
+    """
 
 
 @keys.command("list")
 @_json_option
 @database_option
 def list_keys(as_json: bool, database_url: str | None) -> None:
-    """Show the keys, oldest first; never a private part."""
+    """Show the keys, oldest first.
+
+    Never shows a private key.
+    """
     with _key_admin(database_url) as admin:
         stored = admin.all()
     _show_list(
@@ -75,10 +81,13 @@ def list_keys(as_json: bool, database_url: str | None) -> None:
 
 
 @keys.command("rotate")
-@_days_option("--if-older", "days", help="Only if the last rotation was at least so many days ago.")
+@_days_option("--if-older", "days", help="Only if the last rotation was at least this many days ago.")
 @database_option
 def rotate_keys(days: int | None, database_url: str | None) -> None:
-    """Let the next key sign; the active one retires, and a new next one is published."""
+    """Let the next key sign.
+
+    The active key retires, and a new next key is published.
+    """
     with _key_admin(database_url) as admin:
         if days is None:
             _show_signing_key(admin, admin.rotate(ADMIN_CLI, command_context()))
@@ -94,7 +103,10 @@ def rotate_keys(days: int | None, database_url: str | None) -> None:
 @click.argument("kid")
 @database_option
 def revoke_key(kid: str, database_url: str | None) -> None:
-    """Drop a key from the JWKS, and refuse its tokens at once."""
+    """Revoke a key.
+
+    It is removed from the JWKS, and its tokens are refused at once.
+    """
     with _key_admin(database_url) as admin:
         _show_signing_key(admin, admin.revoke(ADMIN_CLI, kid, command_context()))
 
@@ -102,7 +114,10 @@ def revoke_key(kid: str, database_url: str | None) -> None:
 @keys.command("rewrap")
 @database_option
 def rewrap_keys(database_url: str | None) -> None:
-    """Store every private key again under SENTRYAGENT_KEY_ENCRYPTION_KEY, also one that is stored in clear."""
+    """Encrypt every private key again.
+
+    All are stored under SENTRYAGENT_KEY_ENCRYPTION_KEY, also those that are stored in clear.
+    """
     with _key_admin(database_url) as admin:
         before = admin.rewrap(ADMIN_CLI, command_context())
     for key in before:
@@ -114,14 +129,19 @@ def rewrap_keys(database_url: str | None) -> None:
 
 @click.group()
 def clients() -> None:
-    """Admin clients, which get admin tokens at POST /api/v1/token, and clients of services, which introspect tokens."""
+    """Create and revoke clients.
+
+    Admin clients get admin tokens at POST /api/v1/token. Clients of services introspect tokens.
+    """
 
 
 @clients.command("create")
 @click.argument("name")
 @scope_option
-@click.option("--service", metavar="IDENTIFIER", help="A client that introspects the tokens of this service.")
-@_days_option("--expires", "days", help="Let the client and its tokens end after so many days.")
+@click.option(
+    "--service", metavar="IDENTIFIER", help="Create a client that introspects the tokens of this service."
+)
+@_days_option("--expires", "days", help="Let the client and its tokens expire after this many days.")
 @_json_option
 @database_option
 def create_client(
@@ -132,7 +152,10 @@ def create_client(
     as_json: bool,
     database_url: str | None,
 ) -> None:
-    """Make an admin client, or with --service the client of a service; its secret is shown this once."""
+    """Create a client, and show its secret once.
+
+    It is an admin client, or with --service the client of that service.
+    """
     problem = name_problem(name)
     if problem:
         fail(f"NAME: {problem}")
@@ -153,7 +176,10 @@ def create_client(
 @_json_option
 @database_option
 def list_clients(as_json: bool, database_url: str | None) -> None:
-    """Show the clients, oldest first, ended ones too; never a secret."""
+    """Show the clients, oldest first.
+
+    Expired and revoked ones too. Never shows a secret.
+    """
     with _client_admin(database_url) as admin:
         stored = admin.all()
     _show_list(
@@ -183,12 +209,15 @@ def _client_record(client: AdminClient, now: datetime) -> dict[str, str | None]:
     "--keep-old",
     type=click.IntRange(1, _LONGEST_OVERLAP_SECONDS),
     metavar="SECONDS",
-    help="Let the old secret stay good for so long; at most 7 days.",
+    help="Keep the old secret valid for this long; at most 7 days.",
 )
 @_json_option
 @database_option
 def rotate_client(client_id: str, keep_old: int | None, as_json: bool, database_url: str | None) -> None:
-    """Give a client a new secret, shown this once; the old one ends at once, or after --keep-old."""
+    """Give a client a new secret, and show it once.
+
+    The old secret ends at once, or after --keep-old.
+    """
     kept = None if keep_old is None else timedelta(seconds=keep_old)
     with _client_admin(database_url) as admin:
         _show_secret(*admin.rotate(ADMIN_CLI, client_id, command_context(), kept), as_json=as_json)
@@ -198,7 +227,10 @@ def rotate_client(client_id: str, keep_old: int | None, as_json: bool, database_
 @click.argument("client_id")
 @database_option
 def revoke_client(client_id: str, database_url: str | None) -> None:
-    """End a client, its secret and its tokens, for ever and at once."""
+    """Revoke a client.
+
+    Its secrets and its tokens end at once, and for good.
+    """
     with _client_admin(database_url) as admin:
         admin.revoke(ADMIN_CLI, client_id, command_context())
     click.echo(f"revoked {client_id}")
@@ -206,7 +238,7 @@ def revoke_client(client_id: str, database_url: str | None) -> None:
 
 @click.group()
 def audit() -> None:
-    """The audit, with its hash chain."""
+    """Export the audit, and check its hash chain."""
 
 
 def _time(_context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
@@ -224,10 +256,13 @@ _seal_option = partial(click.option, type=click.IntRange(0), metavar="SEAL")
 
 @audit.command("verify")
 @_seal_option("--from-seal", "seal", help="Check what follows this seal only; needs --expect.")
-@click.option("--expect", "expected", metavar="HASH", help="The hash that you kept of that seal.")
+@click.option("--expect", "expected", metavar="HASH", help="The hash that you kept for that seal.")
 @database_option
 def verify_audit(seal: int | None, expected: str | None, database_url: str | None) -> None:
-    """Check every record against the hash chain; exit code 1 if it is broken, or the seal has another hash."""
+    """Check every record against the hash chain.
+
+    Exit code 1 if the chain is broken, or if the seal of --from-seal has another hash.
+    """
     if (seal is None) != (expected is None):
         fail(
             "--from-seal and --expect belong together: the number of a seal, and the hash that you kept of it"
@@ -247,15 +282,18 @@ def verify_audit(seal: int | None, expected: str | None, database_url: str | Non
 
 
 @audit.command("export")
-@_time_option("--from", "start", help="Records from then on, such as 2027-01-31T00:00:00Z.")
-@_time_option("--to", "end", help="Records before then.")
+@_time_option("--from", "start", help="Records from this time on, such as 2027-01-31T00:00:00Z.")
+@_time_option("--to", "end", help="Records before this time.")
 @_seal_option("--after", help="Records after this seal: the last one that you have.")
-@click.option("--follow", is_flag=True, help="Go on with new records until you end it.")
+@click.option("--follow", is_flag=True, help="Wait for new records, until Ctrl-C or SIGTERM.")
 @database_option
 def export_audit(
     start: datetime | None, end: datetime | None, after: int | None, follow: bool, database_url: str | None
 ) -> None:
-    """Print the records as JSON lines, each with the seal that chains it to the one before."""
+    """Print the records as JSON lines.
+
+    Each has the seal that chains it to the record before.
+    """
     if follow and end is not None:
         fail("--follow: new records are never before --to; leave one of them out")
     with prepared(database_url) as (_, store), ended_by_sigterm():
@@ -287,7 +325,9 @@ def _show_signing_key(admin: KeyAdmin, signing: StoredKey) -> None:
     click.echo(f"{signing.kid} signs now")
     seconds = admin.unseen_for(signing)
     if seconds:
-        remark(f"this key was published so lately that verifiers may not know it for {seconds} s more")
+        remark(
+            f"this key was published only recently; verifiers that cache the JWKS may not know it for another {seconds} s"
+        )
 
 
 def _show_secret(client: AdminClient, secret: str, *, as_json: bool) -> None:

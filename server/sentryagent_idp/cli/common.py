@@ -21,7 +21,7 @@ from sentryagent_idp.tokens.signing_key import UnreadableKey
 from sentryagent_idp.use_cases import published_settings
 
 database_option = click.option(
-    "--database-url", metavar="URL", help="Where the data lies (SENTRYAGENT_DATABASE_URL)."
+    "--database-url", metavar="URL", help="The database (SENTRYAGENT_DATABASE_URL)."
 )
 scope_option = click.option("--scope", metavar='"…"', help="Scopes, separated by spaces.  [default: all]")
 

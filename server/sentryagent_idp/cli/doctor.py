@@ -34,7 +34,10 @@ class Check:
 @click.command()
 @database_option
 def doctor(database_url: str | None) -> None:
-    """Check settings, database, encryption, policies, issuers and clock; exit code 1 where a check fails."""
+    """Check settings, database and issuers.
+
+    Also encryption, policies, services and clock. Exit code 1 if a check fails. Changes nothing.
+    """
     with one_line_errors():
         logs.silence()
         checks = list(_checks(os.environ, database_url))
@@ -93,7 +96,7 @@ def _database(settings: Settings) -> Iterator[Check]:
 def _rights(missing: str) -> Check:
     if missing:
         return Check("fail", "database", f"its user lacks {missing}; grant it")
-    return Check("ok", "database", "it has every step of this version, and can be read and written")
+    return Check("ok", "database", "its schema is that of this version, and it can be read and written")
 
 
 def _encryption(settings: Settings, store: Store) -> Check:
@@ -131,7 +134,7 @@ def _services(settings: Settings, store: Store) -> Check:
     return (
         Check("fail", "services", conflict)
         if conflict
-        else Check("ok", "services", "none has a name of the provider itself")
+        else Check("ok", "services", "none has an identifier of the provider itself")
     )
 
 
@@ -174,7 +177,7 @@ def _ahead(response: httpx.Response) -> Iterator[timedelta]:
 
 def _clock(ahead: list[timedelta]) -> Check:
     if not ahead:
-        return Check("warn", "clock", "no issuer told its time, so it was not compared")
+        return Check("warn", "clock", "it was not compared, because no issuer sent its time")
     seconds = round(max(ahead, key=abs).total_seconds())
     if abs(seconds) <= CLOCK_LEEWAY_SECONDS:
         return Check("ok", "clock", f"it agrees with GitHub's to {abs(seconds)} s")

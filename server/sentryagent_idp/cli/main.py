@@ -36,7 +36,10 @@ def main() -> None:
 @click.option("--public-url", metavar="URL", help="Issuer of our tokens (SENTRYAGENT_PUBLIC_URL).")
 @click.option("--workers", metavar="N", help="Worker processes (SENTRYAGENT_WORKERS).  [default: cores]")
 def serve(**flags: str | None) -> None:
-    """Serve the API; applies pending migrations first."""
+    """Serve the API.
+
+    Applies pending migrations first, and creates a signing key if there is none.
+    """
     with one_line_errors():
         from sentryagent_idp import serve  # the other commands need no web server
 
@@ -49,7 +52,10 @@ def serve(**flags: str | None) -> None:
 @main.command()
 @database_option
 def migrate(database_url: str | None) -> None:
-    """Bring the database's schema up to date, and make the database where there is none."""
+    """Bring the database schema up to date.
+
+    Creates the SQLite file if there is none.
+    """
     with one_line_errors():
         from sentryagent_idp.store import schema
 
@@ -59,12 +65,15 @@ def migrate(database_url: str | None) -> None:
 
 
 @main.command("copy-database")
-@click.option("--from", "source", metavar="URL", required=True, help="The database that is left.")
+@click.option("--from", "source", metavar="URL", required=True, help="The database to copy from.")
 @click.option(
-    "--to", "target", metavar="URL", help="An empty one; its schema is made (SENTRYAGENT_DATABASE_URL)."
+    "--to", "target", metavar="URL", help="An empty database to copy to (SENTRYAGENT_DATABASE_URL)."
 )
 def copy_database(source: str, target: str | None) -> None:
-    """Copy all data, such as from SQLite to PostgreSQL; stop every replica first."""
+    """Copy all data to an empty database.
+
+    For example from SQLite to PostgreSQL. Stop every replica first.
+    """
     with one_line_errors():
         from sentryagent_idp.store import copying
 
@@ -80,7 +89,10 @@ def copy_database(source: str, target: str | None) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @database_option
 def backup(file: Path, database_url: str | None) -> None:
-    """Copy the SQLite database into FILE, which must not exist, while the provider runs; the copy is checked."""
+    """Copy the SQLite database to a new file.
+
+    The provider may run meanwhile. FILE must not exist. The copy is checked.
+    """
     with one_line_errors(), ended_by_sigterm():
         from sentryagent_idp.store import backup as copying
 
@@ -94,7 +106,7 @@ def backup(file: Path, database_url: str | None) -> None:
     "--for",
     "person",
     metavar="NAME",
-    help="Who will use it, for the audit.  [default: you, as the system knows you]",
+    help="Who will use the token, for the audit.  [default: your user name]",
 )
 @scope_option
 @click.option(
@@ -102,7 +114,10 @@ def backup(file: Path, database_url: str | None) -> None:
 )
 @database_option
 def admin_token(person: str | None, scope: str | None, ttl: int | None, database_url: str | None) -> None:
-    """Mint an admin access token straight from the database; the token alone goes to stdout."""
+    """Mint an admin access token.
+
+    Works straight on the database. Only the token goes to stdout.
+    """
     problem = person is not None and name_problem(person)
     if problem:
         fail(f"--for: {problem}")

@@ -17,7 +17,10 @@ _NOW = partial(datetime.now, UTC)
 
 @click.group()
 def policies() -> None:
-    """Trust policies, all at once; single ones are changed over HTTP."""
+    """Change all trust policies at once.
+
+    To change a single policy, use the HTTP interface.
+    """
 
 
 def _issuer(_context: click.Context, parameter: click.Parameter, text: str) -> str:
@@ -37,7 +40,10 @@ def _issuer(_context: click.Context, parameter: click.Parameter, text: str) -> s
 @click.option("--to", "target", metavar="ISSUER", required=True, callback=_issuer, help="Their new issuer.")
 @database_option
 def move_issuer(source: str, target: str, database_url: str | None) -> None:
-    """Move all policies of an issuer to another one, such as an enterprise's own; with a record of each in the audit."""
+    """Move all policies of an issuer to another one.
+
+    For example to the issuer of an enterprise. The audit gets a record for each policy.
+    """
     if not source.isprintable():
         fail("--from: write it in printable characters, as `sentryagent-idp doctor` shows it")
     if source == target:

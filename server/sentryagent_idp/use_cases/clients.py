@@ -139,7 +139,7 @@ class ClientAdmin:
         self.auditor.success(tx, context, action, actor, details=details)
 
     def _live(self, tx: Transaction, client_id: str) -> AdminClient:
-        kind = "client of a service" if client_id.startswith(SERVICE_PREFIX) else "admin client"
+        kind = "service client" if client_id.startswith(SERVICE_PREFIX) else "admin client"
         client = tx.clients.get(client_id) if _is_storable(client_id) else None
         if client is None:
             raise AdminRefused(f"There is no {kind} {client_id}; `sentryagent-idp clients list` shows them.")

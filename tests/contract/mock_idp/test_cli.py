@@ -30,6 +30,33 @@ def test_serve_tells_where_it_listens_and_ends_when_asked(number):
     assert (status, process.returncode, out, err) == (200, 0, "", "")
 
 
+def test_the_list_of_commands_shows_whole_sentences(command):
+    """Click cuts a first sentence that is too long for its line, and a reader guesses the rest."""
+    lines = command("--help")[1].partition("Commands:\n")[2].splitlines()
+
+    assert len(lines) == 6
+    assert not [line for line in lines if not line.endswith(".") or line.endswith("...")]
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("env", "http://127.0.0.1:3001"),
+        ("run", "http://127.0.0.1:3001"),
+        ("attack", "http://127.0.0.1:3001"),
+        ("exec", "(a mock for the time of the command)"),
+        ("act", "(a mock for the time of the command)"),
+    ],
+)
+def test_help_says_which_mock_is_asked_without_a_url(command, name, default):
+    """`exec` and `act` start one of their own."""
+    help_of_url = " ".join(
+        command(name, "--help")[1].partition("--url")[2].partition("--repository")[0].split()
+    )
+
+    assert f"default: {default}]" in help_of_url
+
+
 @pytest.mark.parametrize(
     ("words", "environment", "message"),
     [

@@ -118,6 +118,14 @@ def test_no_version_of_python_is_told(idp):
     assert httpx.get(idp.url).headers["Server"] == "mock-idp"
 
 
+def test_a_path_that_the_mock_does_not_have_is_named(idp):
+    """An action whose `api-url` is the mock repeats the sentence in its log."""
+    answer = httpx.post(f"{idp.url}/api/v1/oidc/token")
+
+    assert answer.status_code == 404
+    assert answer.json()["message"] == "POST /api/v1/oidc/token: the mock has no such path"
+
+
 def test_the_end_of_the_mock_ends_kept_connections(ring):
     """A client learns it at once instead of waiting."""
     with httpx.Client(trust_env=False) as client:

@@ -69,7 +69,8 @@ def test_keys_rotate(run):
     assert (first.exit_code, first.stdout) == (0, f"{before['next']} signs now\n")
     assert second.exit_code == 0
     assert re.search(
-        r"published so lately that verifiers may not know it for (299|300) s more", second.stderr
+        r"published only recently; verifiers that cache the JWKS may not know it for another (299|300) s",
+        second.stderr,
     )
 
 

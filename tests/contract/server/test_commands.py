@@ -472,6 +472,18 @@ def test_every_command_is_in_the_table():
     assert sorted({it[:2] for it in EVERY_COMMAND} | {("backup",), ("copy-database",)}) == sorted(found)
 
 
+def test_lists_of_commands_show_whole_sentences():
+    """Click cuts a first sentence that is too long for its line, and a reader guesses the rest."""
+    groups = [(), *((name,) for name, command in main.commands.items() if hasattr(command, "commands"))]
+
+    lists = {group: run(*group, "--help").stdout.partition("Commands:\n")[2] for group in groups}
+
+    assert len(lists) == 5
+    assert all(lists.values())
+    assert not [line for shown in lists.values() for line in shown.splitlines() if not line.endswith(".")]
+    assert "..." not in "".join(lists.values())
+
+
 def test_database_of_a_newer_version(folder):
     """An older program does not touch a newer database."""
     url = f"sqlite:///{folder / 'x.db'}"

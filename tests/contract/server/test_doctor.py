@@ -14,7 +14,7 @@ from sentryagent_idp.cli import doctor
 from sentryagent_idp.store import schema
 
 SETTINGS = "settings: each variable is known, and its value can be used"
-DATABASE = "database: it has every step of this version, and can be read and written"
+DATABASE = "database: its schema is that of this version, and it can be read and written"
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +103,7 @@ def test_setting_that_takes_the_name_of_a_service(provider, mock_idp):
     variables = {"KEY_ENCRYPTION_KEY": None, "PUBLIC_URL": "https://idp.example.com"}
     good = examine(provider.url, mock_idp, **variables)
     taken = examine(provider.url, mock_idp, **variables, TOKEN_AUDIENCE="https://deploy.example.com")
-    assert lines(good)["services"] == ("ok", "services: none has a name of the provider itself")
+    assert lines(good)["services"] == ("ok", "services: none has an identifier of the provider itself")
     state, text = lines(taken)["services"]
     assert (taken.exit_code, state) == (1, "fail")
     assert "SENTRYAGENT_TOKEN_AUDIENCE: it would give the name of the service https://deploy" in text

@@ -132,6 +132,31 @@ def test_field_rules(still_provider, field, values):
 
 
 @pytest.mark.parametrize(
+    ("body", "field", "reason"),
+    [
+        ({"maxTtl": "60"}, "maxTtl", "it must be a whole number"),
+        ({"maxTtl": 0}, "maxTtl", "it must be at least 1"),
+        ({"enabled": 1}, "enabled", "it must be true or false"),
+        ({"actorIds": "1"}, "actorIds", "it must be an array"),
+        ({"properties": []}, "properties", "it must be an object"),
+        ({"grants": ["x"]}, "grants", "it must be an object"),
+        ({"description": 1}, "description", "it must be a string"),
+        ({"runnerEnvironment": "linux"}, "runnerEnvironment", "it must be 'github-hosted' or 'self-hosted'"),
+    ],
+)
+def test_wrong_types_and_sizes_say_what_to_write(still_provider, body, field, reason):
+    """In the words of the other refusals, not of the library that reads the body."""
+    assert assert_invalid(post(still_provider, **body), field) == reason
+
+
+def test_an_unknown_field_is_named_with_the_known_ones(still_provider):
+    """A misspelt condition must not become a policy without it."""
+    assert assert_invalid(post(still_provider, brnach="main"), "brnach").startswith(
+        "unknown field; known are "
+    )
+
+
+@pytest.mark.parametrize(
     ("body", "field"),
     [
         ({"branch": "main", "tag": "v1"}, "tag"),

@@ -169,6 +169,25 @@ def test_wrong_values_name_their_variable(name, texts):
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("PORT", "70000", "it must be at most 65535"),
+        ("WORKERS", "0", "it must be at least 1"),
+        ("AUDIT_RETENTION", "0", "it must be at least 1"),
+        ("SIGNING_ALG", "HS256", "it must be 'ES256', 'RS256' or 'EdDSA'"),
+        ("LOG_LEVEL", "trace", "it must be 'debug', 'info', 'warning' or 'error'"),
+        ("OIDC_AUDIENCE", " https://idp.example.com", "remove the spaces around it"),
+    ],
+)
+def test_wrong_values_say_what_to_write(name, text, reason):
+    """In the words of the other lines, not of the library that reads the settings."""
+    with pytest.raises(ConfigurationError) as caught:
+        settings(**{name: text})
+
+    assert str(caught.value) == f"{PREFIX}{name}: {reason}"
+
+
+@pytest.mark.parametrize(
     ("text", "issuers"),
     [
         ("https://ghes.example.com/_services/token", ("https://ghes.example.com/_services/token",)),
