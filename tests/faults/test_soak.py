@@ -1,4 +1,4 @@
-"""Load for a long time: no error, and no memory that only grows. `make soak` takes ten minutes, `make test` a moment."""
+"""Load for a long time: no error, and no memory that only grows. `make soak` takes ten minutes a database, `make test` a moment."""
 
 import os
 import time
@@ -9,31 +9,34 @@ pytestmark = pytest.mark.xdist_group("faults")
 
 SECONDS = float(os.environ.get("SENTRYAGENT_SOAK_SECONDS", "1"))
 ROUND = 300
-MOST_MEGABYTES = 20
+MOST_MEGABYTES = 10
+"""By which all workers may grow in the second half; in the first, caches fill and threads begin."""
 
 
 @pytest.mark.parametrize("engine", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def test_nothing_grows_and_nothing_fails(engine, request, provide, tmp_path):
-    """Every exchange succeeds, all workers together grow by less than 20 MB, and the audit's chain is whole."""
+    """Every exchange succeeds, the memory of the workers settles, and the audit's chain is whole."""
     url = f"sqlite:///{tmp_path}/soak.db" if engine == "sqlite" else request.getfixturevalue("postgres_url")
     provider = provide(url, workers=2)
-    _round(provider)
-    _round(provider)
-    before, deadline, rounds = provider.replicas[0].megabytes(), time.monotonic() + SECONDS, 0
-    while time.monotonic() < deadline:
-        load = _round(provider)
-        rounds += 1
+    exchanges, _ = _load(provider, SECONDS / 2)
+    before = provider.replicas[0].megabytes()
+
+    more, last = _load(provider, SECONDS / 2)
 
     grown = provider.replicas[0].megabytes() - before
-    assert rounds > 0
-    assert grown < MOST_MEGABYTES, f"{grown:.1f} MB after {rounds * ROUND} exchanges"
+    assert grown < MOST_MEGABYTES, f"{grown:.1f} MB in {more} exchanges, after {exchanges}"
     provider.assert_sound(
-        load, f"{request.node.name}: {rounds * ROUND} exchanges, {grown:+.1f} MB; the last {ROUND}"
+        last, f"{request.node.name}: {exchanges} exchanges, then {more}, {grown:+.1f} MB; the last {ROUND}"
     )
 
 
-def _round(provider):
-    with provider.load() as load:
-        load.run(ROUND)
-    assert load.outcomes().keys() == {(200, None)}
-    return load
+def _load(provider, seconds):
+    """How many exchanges there were in that time, at least one round, and the last round."""
+    exchanges, deadline = 0, time.monotonic() + seconds
+    while True:
+        with provider.load() as load:
+            load.run(ROUND)
+        assert load.outcomes().keys() == {(200, None)}
+        exchanges += ROUND
+        if time.monotonic() >= deadline:
+            return exchanges, load
