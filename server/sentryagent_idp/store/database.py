@@ -122,6 +122,9 @@ class Database:
 
     def close(self) -> None:
         """Close the connections that are not in use."""
+        if self._kept is not None:
+            self._kept[0].close()
+            self._kept = None
         self._engines.close()
 
     def __enter__(self) -> Self:

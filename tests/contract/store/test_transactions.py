@@ -5,6 +5,7 @@ import sys
 from threading import Event
 
 import pytest
+from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from kit.records import keep
@@ -15,6 +16,7 @@ from sentryagent_idp.errors import AgentNotFound, DatabaseUnavailable
 from sentryagent_idp.ports import WriterBusy
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
+from sentryagent_idp.store.url import sqlite_file
 
 ISSUER = "https://token.actions.githubusercontent.com"
 
@@ -119,6 +121,7 @@ from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.ports import WriterBusy
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
+from sentryagent_idp.store.url import sqlite_file
 url, name = sys.argv[1:]
 schema.migrate(url)
 with Database(url) as database:
@@ -167,3 +170,12 @@ def test_each_transaction_is_timed(url):
 
     local = [("write", True)] if timed.is_local else []
     assert seen == [("read", True), ("write", True), *local]
+
+
+def test_close_ends_the_connection_that_is_kept(migrated_sqlite_url):
+    """SQLite removes the write-ahead log with the last connection to the file."""
+    path = sqlite_file(make_url(migrated_sqlite_url))
+    with Database(migrated_sqlite_url) as database, database.write_at_once() as tx:
+        tx.settings.put("issuer", 1)
+
+    assert [file.name for file in path.parent.glob(f"{path.name}*")] == [path.name]
