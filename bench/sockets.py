@@ -110,7 +110,7 @@ class _Drive:
 
     def _send_what_is_due(self, now: float) -> None:
         while self.idle and self.sent < len(self.requests) and self._next_due() <= now:
-            connection = self.idle.pop()
+            connection = self.idle.pop(0)  # in turn: a server may close one that is silent for seconds
             # At full rate everything is due at once: there a latency counts from the moment of sending.
             connection.send(self.requests[self.sent], max(self._next_due(), 0 if self.is_paced else now))
             self.busy.add(connection)
