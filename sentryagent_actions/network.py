@@ -256,7 +256,7 @@ class Network:
                 self.clock.sleep(pause)
 
     def _pause(self, error: ActionError, tries: int, *, may_retry_once: bool) -> float | None:
-        """Return the seconds to wait before the next try; None if there is none."""
+        """Return the seconds to wait before the next try, or `None` to stop trying."""
         if error.second_try_after and may_retry_once:
             pause = error.second_try_after + self.clock.random()
             return pause if pause < self._left() else None

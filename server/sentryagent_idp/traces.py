@@ -224,7 +224,7 @@ def _describe(span: Span, status: int, refusal: ServiceError | None) -> None:
 
 
 def _part(tracer: Tracer, name: str) -> AbstractContextManager[Span]:
-    """A span within the present one. An exception is no part of it: its message has what the token says."""
+    """A span within the present one. It records no exception, because the message may quote the token."""
     return tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False)
 
 

@@ -400,7 +400,7 @@ def command_in_a_job(scene, text):
     with scene.start(**files, RUNNER_TEMP=str(scene.folder / "temp")) as terminal:
         job = f"--url {scene.fixture('github').url} --repository {scene.repository}"
         terminal.paste(f'eval "$(mock-idp env {job})"')
-        # A terminal is no runner, which would obey the masks.
+        # A terminal does not apply masks, as a runner would.
         terminal.paste(f"{{\n{text}}} > step.log; sentryagent-actions revoke >> step.log")
     log = (scene.folder / "step.log").read_text()
     assert "Issued a token for agent" in log

@@ -38,7 +38,7 @@ def main() -> None:
 def serve(**flags: str | None) -> None:
     """Serve the API.
 
-    Applies pending migrations first, and creates a signing key if there is none.
+    Applies pending migrations first, and creates a signing key if the database has no key.
     """
     with one_line_errors():
         from sentryagent_idp import serve  # the other commands need no web server
@@ -54,7 +54,7 @@ def serve(**flags: str | None) -> None:
 def migrate(database_url: str | None) -> None:
     """Bring the database schema up to date.
 
-    Creates the SQLite file if there is none.
+    Creates the SQLite file if it does not exist.
     """
     with one_line_errors():
         from sentryagent_idp.store import schema

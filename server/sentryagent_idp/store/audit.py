@@ -164,7 +164,7 @@ class _Walk:
         self._along += self._bounds()
 
     def begin_after(self, event_id: UUID) -> bool:
-        """Begin behind this event, also if it is the last one that retention removed; `False` if there is none.
+        """Begin after this event, even if it is the last one that retention removed; `False` if the event is unknown.
 
         One that has no seal yet stands behind all that have one.
         """

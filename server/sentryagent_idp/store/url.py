@@ -16,7 +16,7 @@ def parse(url: str) -> URL:
     """The parts of a database URL.
 
     Raises `DatabaseUrlError` for another engine, for a SQLite URL without a file or with parameters, for a server
-    whose name no look-up takes, and for what is no text: of a password, libpq would use what stands before a NUL.
+    whose name cannot be looked up, and for a NUL: libpq would ignore the rest of a password after it.
     """
     try:
         url.encode()

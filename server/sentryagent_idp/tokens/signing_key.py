@@ -92,7 +92,7 @@ def is_encrypted(pem: bytes) -> bool:
 
 
 def from_pem(pem: bytes, passphrases: Passphrases) -> SigningKey:
-    """The key in a PEM text: encrypted under one of the passphrases, or in clear if there is none.
+    """The key in a PEM text: encrypted under one of the passphrases, or in clear without one.
 
     With a passphrase, a key in clear is refused: whoever can write to the database could have put it there.
     Raises `UnreadableKey`.

@@ -51,7 +51,7 @@ class ClientAdmin:
     ) -> tuple[AdminClient, str]:
         """A new client that introspects the tokens of a service, and its secret, which is never shown again.
 
-        It ends after `lifetime`, if there is one. Raises `AdminRefused` where there is no such service,
+        It ends after `lifetime`, if that is given. Raises `AdminRefused` where there is no such service,
         `DatabaseUnavailable`.
         """
         client, secret = self._new(SERVICE_PREFIX, name, (), lifetime, service=identifier)
@@ -150,5 +150,5 @@ class ClientAdmin:
 
 
 def _is_storable(name: str) -> bool:
-    """Whether a database can be asked for it: a byte of an argument that is not UTF-8 is no character."""
+    """Whether a database can be asked for it: an argument may have bytes that are not UTF-8."""
     return name.isascii() and name.isprintable()

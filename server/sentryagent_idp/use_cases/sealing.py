@@ -261,7 +261,7 @@ class AuditChain:
         return _Found(Position(position.seal, up_to))
 
     def _at_the_end(self, position: Position) -> _Found:
-        """Whether the chain still reaches as far as it was checked, and what is beside it."""
+        """Whether the chain still reaches as far as it was checked, and whether records without a seal follow it."""
         with self.store.read() as tx:
             head = tx.seals.head() or GENESIS
         kept = position.seal
@@ -275,7 +275,7 @@ class AuditChain:
 class ChainWatch:
     """Moves the checkpoint in the background, a part of the chain at a time; every process may have one.
 
-    First what is new, then on with the round: so an old record that somebody changes is found after a round at the
+    New records come first, then the next part of the round: a change to an old record is found after one round at the
     latest. A position never moves beyond a fault, so each run finds it again until it is mended.
     """
 

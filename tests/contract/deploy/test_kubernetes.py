@@ -52,7 +52,7 @@ def build(folder):
 
 
 def _generate(manifests, folder, settings):
-    """A ConfigMap from files of `NAME=value` lines, or more of them in the one that is there; and whoever names it."""
+    """A ConfigMap from files of `NAME=value` lines, or more of them in the one that is there; and each reference to it."""
     assert settings.keys() <= {"name", "envs", "behavior"}
     lines = [line for name in settings["envs"] for line in (folder / name).read_text().splitlines()]
     data = dict(line.split("=", 1) for line in lines if not line.startswith("#"))

@@ -19,7 +19,7 @@ CREDENTIALS = {
     "key-encryption-key": "0123456789abcdef0123456789abcdef\n",
 }
 EXPOSURE = 15
-"""In tenths, as `systemd-analyze security` counts it: 100 is no sandbox at all."""
+"""In tenths, as `systemd-analyze security` counts it: 100 means no sandbox."""
 
 has_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on PATH")
 

@@ -235,7 +235,7 @@ def test_a_served_provider_seals_by_itself(tmp_path):
 
 
 def test_a_served_provider_shows_the_state_of_its_audit(tmp_path):
-    """What somebody changes in the database shows in the metrics and in the log, without being asked."""
+    """A change made directly in the database shows in the metrics and in the log by itself."""
     path = tmp_path / "served.db"
     environ = clean_environment(DATABASE_URL=f"sqlite:///{path}", GITHUB_ISSUER="http://127.0.0.1:9")
     with Served(tmp_path / "log", environ, "--workers", "1") as served, served.client() as http:

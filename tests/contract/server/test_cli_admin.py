@@ -495,7 +495,7 @@ def test_keys_rewrap(run):
     [(["keys", "rotate"], "key.rotated"), (["clients", "create", "ci"], "client.created")],
 )
 def test_who_gives_a_command_is_in_the_audit(run, monkeypatch, arguments, action):
-    """Each command is somebody's, not only that of the command line."""
+    """The audit names the person behind each command."""
     monkeypatch.setenv("SUDO_USER", "alice")
 
     run(*arguments)

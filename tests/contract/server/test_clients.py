@@ -147,7 +147,7 @@ def test_expired_client_of_a_service(provider, admin):
 
 
 def test_last_use(provider, admin, client):
-    """A proven secret is a use, to the minute; a wrong one is none."""
+    """A correct secret counts as a use, to the minute; a wrong one does not."""
 
     def last_used():
         return next(it.last_used_at for it in admin.all() if it.client_id == client[0])

@@ -100,7 +100,7 @@ def test_a_genuine_token_that_is_of_no_use_is_found_by_its_request(any_provider,
 
 
 def test_useless_tokens_do_not_spend_what_exchanges_may(provider):
-    """An expired token that somebody finds in a log has a limit of its own, and shuts its repository out of nothing."""
+    """An expired token found in a log has a limit of its own and does not block its repository."""
     process = provider.with_settings(RATE_LIMIT="3")
     process.policy()
     token = process.github_token(exp=1)

@@ -144,7 +144,7 @@ def verify(database):
 
 @pytest.fixture
 def sql(database):
-    """Does what no code of ours does, as somebody with the database's password may."""
+    """Changes the database as a person with its password could."""
 
     def run(statement, **parameters):
         with database.write() as tx:

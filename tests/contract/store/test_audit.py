@@ -207,7 +207,7 @@ def test_no_page_looks_at_the_whole_log(database, append, seal, monkeypatch, now
 
 
 def test_a_total_is_not_counted_for_ever(database, append, monkeypatch):
-    """A total of more than can be counted in a moment is none, and not a wrong one."""
+    """If there is too much to count in time, the total is left out."""
     monkeypatch.setattr(audit, "_COUNTED", 2)
     append(event_id=UUID(int=1))
     append(event_id=UUID(int=2))

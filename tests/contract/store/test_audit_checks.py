@@ -100,7 +100,7 @@ def test_a_cut_end_is_found_by_the_checkpoint(write, seal, sql, verify, watch):
 
 
 def test_a_chain_that_was_written_again_is_found_by_the_checkpoint(database, write, seal, sql, verify, watch):
-    """Whoever changes a record and calculates every later hash again must also know what was checked before."""
+    """Changing a record and calculating every later hash again is still found by an earlier checkpoint."""
     write(1, 2, 3)
     seal()
     watch.run()

@@ -75,7 +75,7 @@ def test_claims_are_shown_where_they_were_enough(world, inputs, answer):
     ],
 )
 def test_audience_that_followed_api_url_is_told_from_one_that_was_given(world, given, remedy):
-    """Where `audience` is empty, to leave it empty is no remedy."""
+    """If `audience` is empty, the remedy is not to leave it empty."""
     refusal = world.refusal(
         401, "INVALID_OIDC_TOKEN", reason="wrong_audience", expectedAudience="https://idp.public.example"
     )
@@ -89,7 +89,7 @@ def test_audience_that_followed_api_url_is_told_from_one_that_was_given(world, g
 @pytest.mark.parametrize("written", ["false", "False", "FALSE"])
 @pytest.mark.parametrize("agent_id", ["", None])
 def test_summary_can_be_turned_off(world, written, agent_id):
-    """Of a matrix of fifty jobs nobody reads fifty tables; a bad input is no exception."""
+    """Nobody reads fifty tables of a matrix; a bad input writes no summary either."""
     if agent_id is None:
         world.script.on(EXCHANGE, world.token())
     outcome = issue(world, summary=written, **({} if agent_id is None else {"agent_id": agent_id}))
@@ -115,7 +115,7 @@ def test_answer_of_a_firewall_is_in_the_summary(world):
 
 
 def test_run_is_in_the_user_agent(world):
-    """A line in the log of a gateway leads to the job; a variable that is no number does not get into a header."""
+    """A line in the log of a gateway leads to the job; a variable that is not a number does not get into a header."""
     world.environ |= {"GITHUB_RUN_ID": "123", "GITHUB_RUN_ATTEMPT": "2\r\nX: y"}
     world.script.on(EXCHANGE, world.token())
     issue(world)

@@ -83,7 +83,7 @@ class Stage:
             connection.execute(statement)
 
     def scrape(self) -> dict[str, float] | None:
-        """The page, as Prometheus reads it; `None` if there is none."""
+        """The page, as Prometheus reads it; `None` if the provider does not respond."""
         try:
             page = (
                 httpx.get(f"{self.served.url}/metrics", timeout=10, trust_env=False).raise_for_status().text

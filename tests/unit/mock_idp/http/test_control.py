@@ -156,7 +156,7 @@ def test_a_job_is_started_and_ended(client):
 
 @pytest.mark.parametrize("host", ["github:3001", "mock_idp:3001", "[::1]:3001", "127.0.0.1"])
 def test_a_job_is_asked_for_under_the_name_by_which_its_starter_came(client, host):
-    """Also that of a compose service with an underscore, which is no host name (RFC 952) and works all the same."""
+    """Also a compose service with an underscore, which works although it is not a host name (RFC 952)."""
     client.post("/_mock/faults", json={"endpoint": "token", "fault": "redirect"})
     job = client.post("/_mock/jobs", json={}, headers={"Host": host}).json
 

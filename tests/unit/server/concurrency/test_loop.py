@@ -181,7 +181,7 @@ def test_the_largest_body_of_a_large_route(ask, field):
     ],
 )
 def test_a_large_body_that_is_not_whole_or_too_large(ask, monkeypatch, field, client, refusal):
-    """Who asks for it is told why there is none, and the connection ends."""
+    """The application gets the reason, and the connection ends."""
     seen = []
 
     def application(environ, start_response):
