@@ -238,7 +238,7 @@ class _TracedCommit(GroupCommit):
         self._tracer = tracer
 
     def keep(self, exchange: PendingExchange) -> bool:
-        """Keep the exchange, as ever."""
+        """Keep the exchange, in a span."""
         with _part(self._tracer, "keep"):
             return super().keep(exchange)
 

@@ -184,7 +184,7 @@ class Metrics:
         self._transactions[operation].observe(seconds)
 
     def readiness(self, *, is_ready: bool, policies_of_other_issuers: int) -> None:
-        """Record whether this process can serve, and how many policies match nothing for want of their issuer."""
+        """Record whether this process can serve, and how many policies match nothing because their issuer is not configured."""
         self._ready.set(int(is_ready))
         self._other_issuers.set(policies_of_other_issuers)
 

@@ -61,7 +61,7 @@ def migrating_engine(parts: URL) -> Engine:
 
 
 def _check(parts: URL) -> None:
-    """Raises `DatabaseUrlError`; those of the driver itself are refused too: `autocommit=1` would end transactions."""
+    """Raises `DatabaseUrlError`; parameters of the driver itself are refused too: `autocommit=1` would end transactions."""
     try:
         _, parameters = parts.get_dialect()().create_connect_args(parts)
         make_conninfo("", **parameters)

@@ -145,7 +145,7 @@ class Exchange:
         refusal: InvalidOidcToken,
         context: RequestContext,
     ) -> None:
-        """Audit a run that GitHub vouches for, although its token is of no use, such as one for another audience.
+        """Audit a run that GitHub vouches for, although its token is refused, such as one for another audience.
 
         Its repository has a limit of its own for these: an expired token that lies in some log must not spend the
         allowance of the repository's exchanges. Raises `RateLimited`, `DatabaseUnavailable`.

@@ -58,7 +58,7 @@ class Simulation:
     github_issuers: tuple[str, ...]
 
     def of_runs(self, runs: Sequence[HypotheticalRun]) -> list[Simulated]:
-        """The decisions on runs that might be, each as if it were alone; the claims are nobody's word and open no door.
+        """The decisions on runs that might be, each as if it were alone; the claims are unverified and grant nothing.
 
         `iss` chooses among the issuers; without it, or with another one, the run is one of the first. What the database
         says is read once for all runs of a repository. Raises `ValidationFailed` where the runs together meet too many
