@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # it is RSGI's own name for it
 
-from sentryagent_idp.concurrency.request_greenlet import RequestGreenlet
+from sentryagent_idp.concurrency.request_greenlet import RequestGreenlets
 from sentryagent_idp.errors import PayloadTooLarge, RequestTimeout, ServiceError, ValidationFailed
 from sentryagent_idp.runtime import listeners
 
@@ -163,6 +163,7 @@ class RsgiApplication:
         self._large_at_once = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._arriving: dict[asyncio.Future[bytes], float] = {}
         self._is_ending = False
+        self._greenlets = RequestGreenlets(self._answer_on_loop)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Called before the worker listens, with the loop that will run then; granian's handlers of signals are set."""
@@ -198,7 +199,7 @@ class RsgiApplication:
         loop = asyncio.get_running_loop()
         if (scope.method, scope.path) in self._on_loop:
             answered = loop.create_future()
-            RequestGreenlet(self._answer_on_loop).switch(environ, protocol, answered)
+            self._greenlets.begin(environ, protocol, answered)
             await answered
         else:
             await loop.run_in_executor(self._threads, self._answer, environ, protocol)

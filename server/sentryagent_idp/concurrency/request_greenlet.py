@@ -12,6 +12,9 @@ from greenlet import getcurrent, greenlet
 
 Result = TypeVar("Result")
 
+_MOST_FREE = 64
+"""Greenlets that wait for a request; each takes 16 KiB."""
+
 
 class RequestGreenlet(greenlet):
     """One request on the loop; its parent is the loop."""
@@ -19,6 +22,32 @@ class RequestGreenlet(greenlet):
     def pause(self) -> Any:
         """Let the loop go on until it switches back to this request; what it then hands over."""
         return cast("greenlet", self.parent).switch()
+
+
+class RequestGreenlets:
+    """Runs `answer` for each request in a greenlet, also for several at a time; each greenlet is used again.
+
+    A new one needs memory from the operating system, which cost a twelfth of an exchange.
+    """
+
+    def __init__(self, answer: Callable[..., object]) -> None:
+        self._answer = answer
+        self._free: list[RequestGreenlet] = []
+
+    def begin(self, *request: object) -> None:
+        """Answer a request; returns when it is answered, or pauses for the first time. Raises what `answer` raises."""
+        free = self._free.pop() if self._free else RequestGreenlet(self._serve)
+        free.switch(request)
+
+    def _serve(self, request: tuple[object, ...]) -> None:
+        own = cast("RequestGreenlet", getcurrent())
+        while True:
+            self._answer(*request)
+            if len(self._free) >= _MOST_FREE:
+                return
+            own.gr_context = None  # no context variable of a request is seen by the next
+            self._free.append(own)
+            request = own.pause()
 
 
 def current_request() -> RequestGreenlet | None:

@@ -6,7 +6,12 @@ from contextvars import ContextVar
 
 import pytest
 
-from sentryagent_idp.concurrency.request_greenlet import RequestGreenlet, current_request, off_loop
+from sentryagent_idp.concurrency.request_greenlet import (
+    RequestGreenlet,
+    RequestGreenlets,
+    current_request,
+    off_loop,
+)
 
 REQUEST_ID = ContextVar("request_id", default=None)
 
@@ -78,3 +83,83 @@ def test_outside_of_the_loop_work_is_simply_called():
     """A thread may wait itself."""
     assert current_request() is None
     assert off_loop(threading.get_ident) == threading.get_ident()
+
+
+def test_a_greenlet_answers_the_next_request_too():
+    """A new one for each request would take memory from the operating system each time."""
+    used = []
+    greenlets = RequestGreenlets(lambda: used.append(current_request()))
+
+    greenlets.begin()
+    greenlets.begin()
+
+    assert used[0] is not None
+    assert used[0] is used[1]
+
+
+def test_a_request_sees_no_context_of_the_one_before():
+    """Neither its id nor its trace: the greenlet is the same, its context variables are not."""
+    seen = []
+
+    def answer(request_id):
+        seen.append(REQUEST_ID.get())
+        REQUEST_ID.set(request_id)
+
+    greenlets = RequestGreenlets(answer)
+    for request_id in ("r-1", "r-2", "r-3"):
+        greenlets.begin(request_id)
+
+    assert seen == [None, None, None]
+
+
+def test_a_request_that_waits_keeps_its_greenlet():
+    """The next one gets another, and both end."""
+    waiting, ended = [], []
+
+    def answer(name, waits):
+        if waits:
+            waiting.append(current_request())
+            ended.append((name, current_request().pause()))
+        else:
+            ended.append((name, None))
+
+    greenlets = RequestGreenlets(answer)
+    greenlets.begin("first", True)
+    greenlets.begin("second", False)
+    waiting[0].switch("woken")
+
+    assert ended == [("second", None), ("first", "woken")]
+
+
+def test_after_a_burst_few_greenlets_are_kept():
+    """Each keeps memory, and a worker may have thousands of connections."""
+    seen = []
+
+    def answer():
+        seen.append(current_request())
+        current_request().pause()
+
+    greenlets = RequestGreenlets(answer)
+    for _ in range(100):
+        greenlets.begin()
+    for greenlet in seen[:]:
+        greenlet.switch()
+
+    assert sum(not greenlet.dead for greenlet in seen) == 64
+
+
+def test_a_request_that_fails_does_not_stop_the_next():
+    """Its error reaches who began it."""
+
+    def answer(error):
+        if error:
+            raise error
+        answered.append(True)
+
+    answered = []
+    greenlets = RequestGreenlets(answer)
+    with pytest.raises(ValueError, match="broken"):
+        greenlets.begin(ValueError("broken"))
+    greenlets.begin(None)
+
+    assert answered == [True]
