@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from flask import Flask
@@ -30,6 +30,7 @@ from sentryagent_idp.api import tokens as token_views
 from sentryagent_idp.api.client_addresses import ClientAddresses
 from sentryagent_idp.api.use_cases import EXTENSION, UseCases
 from sentryagent_idp.concurrency.group_commit import GroupCommit
+from sentryagent_idp.concurrency.lean_flask import LeanFlask
 from sentryagent_idp.concurrency.policy_snapshot import SnapshotCache
 from sentryagent_idp.config import PREFIX, Settings
 from sentryagent_idp.domain.service import OwnNames
@@ -90,14 +91,6 @@ class Dependencies:
     tracer: "Tracer | None" = None
 
 
-class _Application(Flask):
-    """Flask for views that are plain functions."""
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """The function as it is: Flask asks of each view and hook, with each request, whether it is a coroutine."""
-        return func
-
-
 def create_app(settings: Settings, dependencies: Dependencies) -> Flask:
     """The application; nothing is read from the environment, and nothing is asked of the database yet."""
     app = bare_app()
@@ -112,7 +105,7 @@ def create_app(settings: Settings, dependencies: Dependencies) -> Flask:
 
 def bare_app() -> Flask:
     """The application's routes without what they call: enough to describe them."""
-    app = _Application("sentryagent", static_folder=None)
+    app = LeanFlask("sentryagent", static_folder=None)
     # A redirect would repeat a POST with its token elsewhere: a wrong path is a 404 and nothing more.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True

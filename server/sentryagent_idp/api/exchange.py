@@ -90,7 +90,8 @@ class Audience(TypedDict):
 def exchange() -> Response:
     """Exchange a GitHub token; the token itself is the credential."""
     # Before any parsing: an address that floods costs us one look-up a request.
-    use_cases().address_limit.check(limit_key())
+    provider = use_cases()
+    provider.address_limit.check(limit_key())
     wanted = (
         _from_form(*read_form_with(_TARGETS))
         if request.mimetype == FORM
@@ -98,7 +99,7 @@ def exchange() -> Response:
     )
     if wanted.dry_run:
         mark_dry_run()
-    return with_token(_response(use_cases().exchange.run(wanted, context())))
+    return with_token(_response(provider.exchange.run(wanted, context())))
 
 
 @bp.get("/oidc/audience")

@@ -4,10 +4,11 @@ import logging
 import time
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g
+from flask.globals import app_ctx, request_ctx
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from sentryagent_idp.api.requests import begin, context
+from sentryagent_idp.api.requests import begin
 from sentryagent_idp.api.use_cases import use_cases
 from sentryagent_idp.concurrency.loop import REFUSAL
 from sentryagent_idp.errors import InvalidOidcToken, RateLimited, ServiceError
@@ -43,36 +44,40 @@ def mark_dry_run() -> None:
 
 def _begin() -> None:
     """Observe a request from here on; raises the `ServiceError` of one that could not be read."""
+    environ = request_ctx.request.environ
     g.began = time.perf_counter()
     clear_contextvars()
-    bind_contextvars(requestId=begin().request_id)
-    refusal = request.environ.get(REFUSAL)
+    bind_contextvars(requestId=begin(environ).request_id)
+    refusal = environ.get(REFUSAL)
     if refusal is not None:
         raise refusal
 
 
 def _end(response: Response) -> Response:
-    seconds = time.perf_counter() - g.began
-    made = context()
+    request, seen = request_ctx.request, app_ctx.g  # `flask.request` and `flask.g` look them up with each use
+    seconds = time.perf_counter() - seen.began
+    made = seen.context
     response.headers.add("X-Request-Id", made.request_id)
     response.headers.add("X-Content-Type-Options", "nosniff")
     # Any method that HTTP does not have is the client's word, and as likely to be a secret as a path.
     method = request.method if request.method in _METHODS else "other"
     route = request.url_rule.rule if request.url_rule else None
-    _count(method, route, response.status_code, seconds)
+    _count(request.endpoint, method, route, response.status_code, seconds)
     _log(method, route, response.status_code, seconds, made.address)
     return response
 
 
-def _count(method: str, route: str | None, status: int, seconds: float) -> None:
+def _count(endpoint: str | None, method: str, route: str | None, status: int, seconds: float) -> None:
     metrics = use_cases().metrics
     metrics.answered(method, route or UNMATCHED, status, seconds)
-    outcome = g.get("outcome") or ("success" if status < 400 else "failure")
-    endpoint = request.endpoint
     if endpoint in {"exchange.exchange", "tokens.issue"}:
-        metrics.token_requested(outcome)
+        metrics.token_requested(_outcome(status))
     elif endpoint == "agents.register":
-        metrics.agent_registered(outcome)
+        metrics.agent_registered(_outcome(status))
+
+
+def _outcome(status: int) -> str:
+    return g.get("outcome") or ("success" if status < 400 else "failure")
 
 
 def _run(refusal: ServiceError) -> dict[str, object]:

@@ -4,7 +4,7 @@ import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
 
@@ -31,6 +31,9 @@ from sentryagent_idp.jose.strict_json import Limits, StrictJsonError, parse, rep
 from sentryagent_idp.runtime.addresses import allowance
 from sentryagent_idp.runtime.ids import uuid7
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
 Model = TypeVar("Model", bound=BaseModel)
 
 JSON = "application/json"
@@ -50,12 +53,11 @@ def context() -> RequestContext:
     return made
 
 
-def begin() -> RequestContext:
+def begin(environ: "WSGIEnvironment") -> RequestContext:
     """Make the request's context, with an id of our own: one that a client chose could point at another's audit record.
 
     The address is the peer's, or what trusted proxies say of it.
     """
-    environ = request.environ
     forwarded = environ.get("HTTP_X_FORWARDED_FOR", "")
     address = use_cases().client_addresses.of(environ.get("REMOTE_ADDR", ""), forwarded)
     g.context = made = RequestContext(str(uuid7()), address)

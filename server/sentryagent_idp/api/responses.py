@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from sentryagent_idp.api.fields import Scope
 from sentryagent_idp.api.models import json_type
+from sentryagent_idp.concurrency.lean_flask import WholeResponse
 from sentryagent_idp.domain import records
 from sentryagent_idp.domain.conditions import DECLARED
 from sentryagent_idp.domain.records import IdText, Page, policy_fields
@@ -38,7 +39,7 @@ class Json(JSONProvider):
 
     def response(self, *args: Any, **kwargs: Any) -> Response:
         """A response with one value."""
-        return Response(f"{self.dumps(*args, **kwargs)}\n", mimetype="application/json")
+        return WholeResponse(f"{self.dumps(*args, **kwargs)}\n", content_type="application/json")
 
 
 class Problem(TypedDict):
