@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -34,6 +33,7 @@ from sentryagent_idp.domain import audit_chain
 from sentryagent_idp.domain.audit import Action, AuditFilter, AuditPage, AuditRecord, Order, Outcome
 from sentryagent_idp.domain.audit_chain import EPOCH
 from sentryagent_idp.domain.text import ascii_lower
+from sentryagent_idp.jose import strict_json
 from sentryagent_idp.store.columns import METADATA, Id, Json, Moment, word_of
 from sentryagent_idp.store.driver import InsertMany
 
@@ -107,7 +107,8 @@ DISORDER = timedelta(minutes=2)
 _LAST_DAY = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
 _BEHIND_ALL = 2**63 - 1
 _LONGEST_KEY = 150
-_APPEND = InsertMany(AUDIT_LOG, (*_FIELDS, "repository_key"))
+_COLUMNS = (*_FIELDS, "repository_key")
+_APPEND = InsertMany(AUDIT_LOG, _COLUMNS)
 
 
 def _leave_unsealed(_rows: Sequence[audit_chain.Row]) -> None:
@@ -127,7 +128,9 @@ class AuditTable:
         self.append_all([record])
 
     def append_all(self, records: Sequence[AuditRecord]) -> None:
-        self._seal(_APPEND(self._connection, [_values(record) for record in records]))
+        rows = [_row(record) for record in records]
+        _APPEND(self._connection, [[row[name] for name in _COLUMNS] for row in rows])
+        self._seal(rows)
 
     def page(
         self, wanted: AuditFilter, *, page: int = 1, limit: int, is_counted: bool = False
@@ -247,9 +250,27 @@ class _Walk:
         return self._connection.execute(statement).scalar_one_or_none()
 
 
-def _values(record: AuditRecord) -> dict[str, Any]:
-    """The row of a record."""
-    return {**msgspec.structs.asdict(record), "repository_key": _repository_key(record.repository)}
+def _row(record: AuditRecord) -> audit_chain.Row:
+    """The record as the database has it."""
+    return {
+        "event_id": str(record.event_id),
+        "timestamp": audit_chain.microseconds(record.timestamp),
+        "action": record.action.value,
+        "outcome": record.outcome.value,
+        "actor": record.actor,
+        "request_id": record.request_id,
+        "address": record.address,
+        "agent_id": _text(record.agent_id),
+        "policy_id": _text(record.policy_id),
+        "policy_version": record.policy_version,
+        "repository": record.repository,
+        "details": strict_json.write(record.details),
+        "repository_key": _repository_key(record.repository),
+    }
+
+
+def _text(value: UUID | None) -> str | None:
+    return None if value is None else str(value)
 
 
 def _exact(wanted: AuditFilter) -> dict[str, Any]:

@@ -244,8 +244,8 @@ def _seal(row: Row[Any]) -> Seal:
     return Seal(row.seal, row.sequence, row.event_id, row.hash)
 
 
-def _values(seal: Seal) -> dict[str, Any]:
-    return {"seal": seal.number, "sequence": seal.sequence, "event_id": seal.event_id, "hash": seal.hash}
+def _values(seal: Seal) -> tuple[Any, ...]:
+    return seal.number, seal.sequence, seal.event_id, seal.hash
 
 
 def _record_of(row: Row[Any]) -> audit_chain.Row | None:

@@ -1,6 +1,6 @@
 """Statements that the driver runs itself: for those of every exchange, SQLAlchemy's way there costs more than they do."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -46,49 +46,27 @@ class InsertMany:
     def __init__(self, table: Table, names: Sequence[str]) -> None:
         self._table = table
         self._names = tuple(names)
-        self._processors = cache(self._processors_for)
         self._statement = cache(self._statement_for)
 
-    def __call__(
-        self, connection: Connection, rows: Sequence[Mapping[str, Any]]
-    ) -> Sequence[Mapping[str, Any]]:
-        """Insert the rows, of which there must be one at least, in their order; returns them as the database has them."""
-        stored = self._stored(connection, rows)
-        self._run(connection, stored)
-        return [dict(zip(self._names, row, strict=True)) for row in stored]
+    def __call__(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
+        """Insert the rows, of which there must be one at least, in their order; values are those that the driver takes."""
+        self._run(connection, rows)
 
-    def new(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Collection[Any]:
+    def new(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> Collection[Any]:
         """Insert those of the rows, of which there must be one at least, whose primary keys are new; returns these keys.
 
         The unique key decides, not a look beforehand: of several transactions at the same moment exactly one inserts.
         """
         (key,) = self._table.primary_key.columns
         rest = f" ON CONFLICT DO NOTHING RETURNING {key.name}"
-        return {row[0] for row in self._run(connection, self._stored(connection, rows), rest)}
-
-    def _stored(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[Sequence[Any]]:
-        processors = self._processors(connection.dialect)
-        return [_values(row, processors) for row in rows]
+        return {row[0] for row in self._run(connection, rows, rest)}
 
     def _run(
-        self, connection: Connection, stored: Sequence[Sequence[Any]], rest: str = ""
+        self, connection: Connection, rows: Sequence[Sequence[Any]], rest: str = ""
     ) -> Sequence[tuple[Any, ...]]:
-        statement = self._statement(connection.dialect, len(stored)) + rest
-        return run(connection, statement, tuple(chain.from_iterable(stored)))
+        statement = self._statement(connection.dialect, len(rows)) + rest
+        return run(connection, statement, tuple(chain.from_iterable(rows)))
 
     def _statement_for(self, dialect: Dialect, rows: int) -> str:
         row = f"({places(dialect, len(self._names))})"
         return f"INSERT INTO {self._table.name} ({', '.join(self._names)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - names of our own tables
-
-    def _processors_for(self, dialect: Dialect) -> list[tuple[str, Callable[[Any], Any] | None]]:
-        """What makes of each column's value the one that the driver takes."""
-        return [
-            (name, self._table.c[name].type.dialect_impl(dialect).bind_processor(dialect))
-            for name in self._names
-        ]
-
-
-def _values(
-    row: Mapping[str, Any], processors: Sequence[tuple[str, Callable[[Any], Any] | None]]
-) -> list[Any]:
-    return [row[name] if process is None else process(row[name]) for name, process in processors]

@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy import Column, Index, Table, Text, bindparam, select
 from sqlalchemy.engine import Connection
 
+from sentryagent_idp.domain.audit_chain import microseconds
 from sentryagent_idp.store.columns import METADATA, Moment
 from sentryagent_idp.store.driver import InsertMany
 from sentryagent_idp.store.expiring import purge
@@ -32,7 +33,7 @@ class RevokedTokenTable:
         return self._connection.execute(_ONE, {"jti": jti}).first() is not None
 
     def add(self, jti: str, *, keep_until: datetime) -> None:
-        _INSERT.new(self._connection, [{"jti": jti, "keep_until": keep_until}])
+        _INSERT.new(self._connection, [(jti, microseconds(keep_until))])
 
     def purge(self, now: datetime, *, limit: int) -> int:
         return purge(self._connection, REVOKED_TOKENS, _T.keep_until, now, limit=limit)

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Column, Table, Text, select, update
 from sqlalchemy.engine import Connection
 
+from sentryagent_idp.jose import strict_json
 from sentryagent_idp.store.columns import METADATA, Json
 from sentryagent_idp.store.driver import InsertMany
 
@@ -29,5 +30,5 @@ class PublishedSettingTable:
         return self._connection.scalar(select(_T.value).where(_T.name == name))
 
     def put(self, name: str, value: Any) -> None:
-        if not _INSERT.new(self._connection, [{"name": name, "value": value}]):
+        if not _INSERT.new(self._connection, [(name, strict_json.write(value))]):
             self._connection.execute(update(SETTINGS).where(_T.name == name).values(value=value))

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
 
 from sqlalchemy import Column, Index, LargeBinary, Table, bindparam, select
 from sqlalchemy.engine import Connection
 
+from sentryagent_idp.domain.audit_chain import microseconds
 from sentryagent_idp.domain.used_token import UsedToken
 from sentryagent_idp.store.columns import METADATA, Moment
 from sentryagent_idp.store.driver import InsertMany
@@ -39,18 +39,15 @@ class UsedTokenTable:
         return self.claim_all([token])[0]
 
     def claim_all(self, tokens: Sequence[UsedToken]) -> Sequence[bool]:
-        rows = [_row(token) for token in tokens]
-        first = {row["token_digest"]: row for row in reversed(rows)}
+        digests = [_digest(token.issuer, token.jti) for token in tokens]
+        first = {digest: position for position, digest in reversed(list(enumerate(digests)))}
         # In one order everywhere: two replicas with the same two tokens must not wait for each other.
-        unused = _INSERT.new(self._connection, [first[digest] for digest in sorted(first)])
-        return [row is first[row["token_digest"]] and row["token_digest"] in unused for row in rows]
+        rows = [(digest, microseconds(tokens[first[digest]].keep_until)) for digest in sorted(first)]
+        unused = _INSERT.new(self._connection, rows)
+        return [digest in unused and first[digest] == position for position, digest in enumerate(digests)]
 
     def purge(self, now: datetime, *, limit: int) -> int:
         return purge(self._connection, USED_TOKENS, _T.keep_until, now, limit=limit)
-
-
-def _row(token: UsedToken) -> dict[str, Any]:
-    return {"token_digest": _digest(token.issuer, token.jti), "keep_until": token.keep_until}
 
 
 def _digest(issuer: str, jti: str) -> bytes:

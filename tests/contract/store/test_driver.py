@@ -71,6 +71,6 @@ def test_some_rows_are_new_and_the_others_are_left_as_they_are(database):
     insert = driver.InsertMany(SETTINGS, ("name", "value"))
     with database.write() as tx:
         connection = tx.settings._connection
-        insert(connection, [{"name": "a", "value": "first"}])
-        assert insert.new(connection, [{"name": name, "value": "second"} for name in "abc"]) == {"b", "c"}
+        insert(connection, [("a", '"first"')])
+        assert insert.new(connection, [(name, '"second"') for name in "abc"]) == {"b", "c"}
         assert {name: tx.settings.get(name) for name in "abc"} == {"a": "first", "b": "second", "c": "second"}
