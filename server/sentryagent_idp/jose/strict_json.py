@@ -7,7 +7,6 @@ parsers that disagree about such a text can be played against each other (federa
 import json
 import re
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -53,12 +52,12 @@ _FLAT = msgspec.json.Decoder(_Flat)
 
 def write(value: Any) -> str:
     """The JSON text of a value, in ASCII and without spaces."""
-    with suppress(
-        UnicodeEncodeError
-    ):  # half of a surrogate pair, which is written as an escape (RFC 8259, 8.2)
+    try:
         text = msgspec.json.encode(value).decode()
-        if text.isascii():
-            return text
+    except UnicodeEncodeError:  # half of a surrogate pair, which is written as an escape (RFC 8259, 8.2)
+        text = ""
+    if text and text.isascii():
+        return text
     return json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
 
 

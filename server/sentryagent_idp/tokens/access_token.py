@@ -26,10 +26,7 @@ _TYPES: dict[str, tuple[type, str]] = {
 }
 
 
-_OPTIONAL = ("provenance", "person")
-
-
-class AccessTokenClaims(msgspec.Struct, frozen=True):
+class AccessTokenClaims(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an access token says (RFC 9068, 2.2); times in seconds since the epoch.
 
     `provenance` is the run that the token was issued to; an admin's token has none, but may have a `person`.
@@ -49,10 +46,7 @@ class AccessTokenClaims(msgspec.Struct, frozen=True):
 
 def issue(key: SigningKey, claims: AccessTokenClaims) -> str:
     """Sign an access token; it is valid from its `iat`."""
-    payload = {**msgspec.structs.asdict(claims), "nbf": claims.iat}
-    for name in _OPTIONAL:
-        if payload[name] is None:
-            del payload[name]
+    payload = {**msgspec.to_builtins(claims), "nbf": claims.iat}
     sign = jwt.get_algorithm_by_name(key.alg).sign
     return compact_jws.write(
         {"alg": key.alg, "kid": key.kid, "typ": TYPE}, payload, lambda content: sign(content, key.private_key)
