@@ -280,7 +280,9 @@ def _with_status(keys: SigningKeys, status: KeyStatus) -> Sequence[StoredKey]:
 def stages(keys: SigningKeys) -> dict[str, Any]:
     """Which key is in which stage, for the audit."""
     stored = keys.all()
-    return {f"{status.value}Kids": [key.kid for key in stored if key.status is status] for status in KeyStatus}
+    return {
+        f"{status.value}Kids": [key.kid for key in stored if key.status is status] for status in KeyStatus
+    }
 
 
 def opened(stored: StoredKey, passphrases: Passphrases) -> SigningKey:
