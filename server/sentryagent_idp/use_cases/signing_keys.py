@@ -21,7 +21,7 @@ from sentryagent_idp.use_cases.audit import Auditor
 
 @dataclass(slots=True)
 class Prepared:
-    """Keys opened and made before a write transaction: all exchanges wait for that, and an RSA key may take 0.5 s.
+    """Keys opened and made before a write transaction: all exchanges wait for that, and an RSA key takes tenths of a second.
 
     The transaction still decides on the rows that it reads. It opens a row that changed in the meantime, and makes a
     key of which none is spare.
