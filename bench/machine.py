@@ -29,7 +29,7 @@ def facts(folder: Path) -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "Python": python(),
         "write and sync of 4 KiB": f"{1000 * _sync_seconds(folder):.2f} ms (median of {_WRITES})",
-        "load generator": "wrk; at half load sockets of this benchmark"
+        "load generator": "wrk; at half load sockets of this benchmark, in a process of their own"
         if wrk.program()
         else "sockets of this benchmark",
     }

@@ -87,9 +87,9 @@ class Contender:
         self, tokens: Sequence[str], seconds: float, disturbance: AbstractContextManager[Count]
     ) -> HalfLoad:
         """Half of what it can, for latencies; raises `LoadFailed`."""
-        with disturbance as count:
+        with sockets.pacer() as paced, disturbance as count:
             outcome = self._load(
-                tokens, lambda requests: sockets.paced(self.subject.target, requests, seconds, self.rate / 2)
+                tokens, lambda requests: paced(self.subject.target, requests, seconds, self.rate / 2)
             )
             disturbed = count()
         await_quiet(self.subject.roots)

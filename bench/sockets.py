@@ -1,13 +1,16 @@
-"""Load by keep-alive sockets in one thread: a given number of requests a second, with the latency of each.
+"""Load by keep-alive sockets: a given number of requests a second from a process of its own, with the latency of each.
 
-Also as much as a server takes, where wrk is missing.
+Also as much as a server takes, if wrk is missing.
 """
 
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 
 from bench.load import CONNECTIONS, PATIENCE_SECONDS, LoadFailed, Outcome, Target
 
@@ -17,11 +20,25 @@ def most(target: Target, requests: Sequence[bytes], seconds: float) -> Outcome:
     return _Drive(target, requests, seconds, rate=float("inf")).run()
 
 
-def paced(target: Target, requests: Sequence[bytes], seconds: float, rate: float) -> Outcome:
-    """Send `rate` requests a second, each once; raises `LoadFailed`.
+Paced = Callable[[Target, Sequence[bytes], float, float], Outcome]
+"""Sends the requests, each once, for some seconds at a rate of requests a second; raises `LoadFailed`."""
 
-    A request is due whether or not the ones before are answered, so that a server that stalls cannot hide it.
+
+@contextmanager
+def pacer() -> Iterator[Paced]:
+    """Start a process that sends at a given rate, and end it with the block.
+
+    In this process the mock and what disturbs a server would hold the interpreter's lock, and the load's wait for it
+    would count as the server's latency.
     """
+    # Not by fork, which copies locks that other threads hold.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool.submit(time.perf_counter).result()  # once it runs, its start disturbs no measurement
+        yield lambda *load: pool.submit(_paced, *load).result()
+
+
+def _paced(target: Target, requests: Sequence[bytes], seconds: float, rate: float) -> Outcome:
+    """A request is due whether or not the ones before are answered, so that a server that stalls cannot hide it."""
     return _Drive(target, requests, seconds, rate).run()
 
 

@@ -106,10 +106,11 @@ def ensure_signing_key(
     Of replicas that start together one makes them. Raises `UnreadableKey`, also for a key in clear if there is a
     passphrase, and `DatabaseUnavailable`.
     """
+    ready = signing_keys.prepared(store, passphrases, clock(), lambda key: key.alg == alg, alg)
     with store.write() as tx:
         tx.signing_keys.lock()
         before = signing_keys.stages(tx.signing_keys)
-        signing_keys.ensure(tx.signing_keys, alg, passphrases, clock())
+        signing_keys.ensure(tx.signing_keys, alg, ready, clock())
         after = signing_keys.stages(tx.signing_keys)
         if after != before:
             at_start = RequestContext(request_id=str(new_id()), address=None)

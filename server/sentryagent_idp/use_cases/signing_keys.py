@@ -1,12 +1,13 @@
 """Our signing keys: their life (next, active, retired, gone), and what their admins see and do.
 
 The next key is published from the beginning, so that verifiers hold it before it signs (federation-security B30).
-Every function here needs `SigningKeys.lock`, or replicas that start together would each make a key.
+Every function here that changes keys needs `SigningKeys.lock`, or replicas that start together would each make a key.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sentryagent_idp.domain.audit import PROVIDER, Action, RequestContext
@@ -16,6 +17,63 @@ from sentryagent_idp.ports import Clock, NewId, SigningKeys, Store, Transaction
 from sentryagent_idp.tokens import access_token, signing_key
 from sentryagent_idp.tokens.signing_key import Passphrases, SigningKey, UnreadableKey
 from sentryagent_idp.use_cases.audit import Auditor
+
+
+@dataclass(slots=True)
+class Prepared:
+    """Keys opened and made before a write transaction: all exchanges wait for that, and an RSA key takes tenths of a second.
+
+    The transaction still decides on the rows that it reads. It opens a row that changed in the meantime, and makes a
+    key of which none is spare.
+    """
+
+    passphrases: Passphrases = field(repr=False)
+    spares: list[StoredKey] = field(default_factory=list, repr=False)
+    _faults: dict[StoredKey, UnreadableKey | None] = field(default_factory=dict, repr=False)
+
+    def is_readable(self, stored: StoredKey) -> bool:
+        """Whether the key of a row can be read and trusted."""
+        return self._fault(stored) is None
+
+    def check(self, stored: Sequence[StoredKey]) -> None:
+        """Raise `UnreadableKey` for the first key that cannot be read or trusted."""
+        for key in stored:
+            fault = self._fault(key)
+            if fault is not None:
+                raise fault
+
+    def make(self, alg: str, status: KeyStatus, now: datetime) -> StoredKey:
+        """A new key, created `now`: a spare one, if it is of this algorithm."""
+        fits = self.spares and self.spares[-1].alg == alg
+        key = self.spares.pop() if fits else _fresh(alg, self.passphrases, status, now)
+        return replace(key, status=status, created_at=now)
+
+    def _fault(self, stored: StoredKey) -> UnreadableKey | None:
+        # By the whole row: by its kid, a key that an attacker puts in its place meanwhile would pass for the one opened.
+        if stored not in self._faults:
+            self._faults[stored] = _fault(stored, self.passphrases)
+        return self._faults[stored]
+
+
+def prepared(
+    store: Store,
+    passphrases: Passphrases,
+    now: datetime,
+    stays: Callable[[StoredKey], bool],
+    alg: str | None = None,
+) -> Prepared:
+    """Open all keys, and make those that are missing if only the ones that `stays` accepts keep their status.
+
+    They are made for `alg`, or like the newest key. Raises `DatabaseUnavailable`.
+    """
+    stored = _rows(store)
+    ready = Prepared(passphrases)
+    algs = [key.alg for key in stored if ready.is_readable(key)]
+    missing = {KeyStatus.ACTIVE, KeyStatus.NEXT} - {key.status for key in stored if stays(key)}
+    like = alg or (algs[-1] if algs else None)
+    if like is not None:
+        ready.spares += [_fresh(like, passphrases, status, now) for status in missing]
+    return ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +90,9 @@ class KeyAdmin:
 
         Raises `UnreadableKey`, `DatabaseUnavailable`.
         """
-        with self.store.read() as tx:
-            stored = tx.signing_keys.all()
+        stored = _rows(self.store)
         if self.passphrases:
-            _check(stored, self.passphrases)
+            Prepared(self.passphrases).check(stored)
         return stored
 
     def rotate(self, actor: str, context: RequestContext) -> StoredKey:
@@ -43,33 +100,37 @@ class KeyAdmin:
 
         Raises `AdminRefused` where no key signs yet, `UnreadableKey`, `DatabaseUnavailable`.
         """
+        ready = self._prepared(_does_not_sign)
         with self.store.write() as tx:
-            return self._rotate(tx, self._active(tx), actor, context)
+            return self._rotate(tx, ready, self._active(tx), actor, context)
 
     def rotate_if_older(self, actor: str, age: timedelta, context: RequestContext) -> StoredKey | None:
         """As `rotate`, if the newest key was made at least `age` ago; `None` if not.
 
         Each rotation makes a key, so that is how long ago the last one was.
         """
+        ready = self._prepared(_does_not_sign)
         with self.store.write() as tx:
             active = self._active(tx)  # of timers on several machines, all but the first find a new key
             newest = max(key.created_at for key in tx.signing_keys.all())
-            return self._rotate(tx, active, actor, context) if self.clock() - newest >= age else None
+            is_due = self.clock() - newest >= age
+            return self._rotate(tx, ready, active, actor, context) if is_due else None
 
     def revoke(self, actor: str, kid: str, context: RequestContext) -> StoredKey:
         """Forget a key: what it signed is refused by the next request in every process; returns what signs now.
 
         Where it was the active one, the next one signs. Raises as `rotate`, and `AdminRefused` for an unknown `kid`.
         """
+        ready = self._prepared(lambda key: key.kid != kid)
         with self.store.write() as tx:
             self._active(tx)
             stored = tx.signing_keys.all()
             gone = next((key for key in stored if key.kid == kid), None)
             if gone is None:
                 raise AdminRefused(f"There is no signing key {kid}; `sentryagent-idp keys list` shows them.")
-            alg = self._model(stored, gone).alg
+            alg = _model(ready, stored, gone).alg
             tx.signing_keys.remove(kid)
-            return self._succeed(tx, alg, context, Action.KEY_REVOKED, actor, gone)
+            return self._succeed(tx, ready, alg, context, Action.KEY_REVOKED, actor, gone)
 
     def rewrap(self, actor: str, context: RequestContext) -> Sequence[StoredKey]:
         """Store every key under the current passphrase; returns those that were in clear or under the previous one.
@@ -80,13 +141,15 @@ class KeyAdmin:
             raise AdminRefused(
                 "Set SENTRYAGENT_KEY_ENCRYPTION_KEY to what the keys are to be encrypted with."
             )
+        rewrapped = cache(self._rewrapped)
+        for stored in _rows(self.store):
+            rewrapped(stored)  # before the transaction, as with `Prepared`
         with self.store.write() as tx:
             tx.signing_keys.lock()
-            # Only here is a key in clear trusted although there is a passphrase.
-            before = [key for key in tx.signing_keys.all() if not _is_readable(key, self.passphrases[:1])]
-            for stored in before:
-                key = opened(stored, self.passphrases if is_encrypted(stored) else ())
-                tx.signing_keys.set_pem(stored.kid, signing_key.to_pem(key, self.passphrases))
+            pems = {key: pem for key in tx.signing_keys.all() if (pem := rewrapped(key))}
+            for stored, pem in pems.items():
+                tx.signing_keys.set_pem(stored.kid, pem)
+            before = list(pems)
             if before:
                 clear = [key.kid for key in before if not is_encrypted(key)]
                 details = {"kids": [key.kid for key in before], "clearKids": clear}
@@ -98,10 +161,23 @@ class KeyAdmin:
         published = int((self.clock() - key.created_at).total_seconds())
         return max(0, signing_key.JWKS_MAX_AGE_SECONDS - published)
 
-    def _rotate(self, tx: Transaction, active: StoredKey, actor: str, context: RequestContext) -> StoredKey:
-        _check(tx.signing_keys.all(), self.passphrases)
+    def _prepared(self, stays: Callable[[StoredKey], bool]) -> Prepared:
+        return prepared(self.store, self.passphrases, self.clock(), stays)
+
+    def _rotate(
+        self, tx: Transaction, ready: Prepared, active: StoredKey, actor: str, context: RequestContext
+    ) -> StoredKey:
+        ready.check(tx.signing_keys.all())
         tx.signing_keys.set_status(active.kid, KeyStatus.RETIRED, retired_at=self.clock())
-        return self._succeed(tx, active.alg, context, Action.KEY_ROTATED, actor, active)
+        return self._succeed(tx, ready, active.alg, context, Action.KEY_ROTATED, actor, active)
+
+    def _rewrapped(self, stored: StoredKey) -> bytes | None:
+        """A key's PEM under the current passphrase, or `None` if it is stored so; raises `UnreadableKey`."""
+        if _fault(stored, self.passphrases[:1]) is None:
+            return None
+        # Only here is a key in clear trusted although there is a passphrase.
+        key = opened(stored, self.passphrases if is_encrypted(stored) else ())
+        return signing_key.to_pem(key, self.passphrases)
 
     def _active(self, tx: Transaction) -> StoredKey:
         tx.signing_keys.lock()
@@ -110,22 +186,18 @@ class KeyAdmin:
             raise AdminRefused("The provider has no signing key yet; `sentryagent-idp serve` makes it.")
         return active[-1]
 
-    def _model(self, stored: Sequence[StoredKey], gone: StoredKey) -> StoredKey:
-        """The newest key that can be read: a missing one is made like it.
-
-        Raises `UnreadableKey` if any key cannot be read: what is made now, the running provider might not read. Only a
-        key that cannot be read itself may go anyway, if another one shows that the passphrase is right.
-        """
-        readable = [key for key in stored if _is_readable(key, self.passphrases)]
-        if gone in readable or not readable:
-            _check(stored, self.passphrases)
-        return readable[-1]
-
     def _succeed(
-        self, tx: Transaction, alg: str, context: RequestContext, action: Action, actor: str, key: StoredKey
+        self,
+        tx: Transaction,
+        ready: Prepared,
+        alg: str,
+        context: RequestContext,
+        action: Action,
+        actor: str,
+        key: StoredKey,
     ) -> StoredKey:
         """Make the keys that are missing after `key` and record it; returns what signs now."""
-        _complete(tx.signing_keys, alg, self.passphrases, self.clock())
+        _complete(tx.signing_keys, alg, ready, self.clock())
         details = {"kid": key.kid, "alg": key.alg, **stages(tx.signing_keys)}
         self.auditor.success(tx, context, action, actor, details=details)
         return self._active(tx)
@@ -169,31 +241,36 @@ class RetiredKeys:
         return [key for key in retired if key.retired_at is not None and key.retired_at < last]
 
 
-def ensure(keys: SigningKeys, alg: str, passphrases: Passphrases, now: datetime) -> None:
+def ensure(keys: SigningKeys, alg: str, ready: Prepared, now: datetime) -> None:
     """Let a key of `alg` sign and another stand ready; an active one of another algorithm retires.
 
     Raises `UnreadableKey` before anything changes.
     """
     stored = keys.all()
-    _check(stored, passphrases)
+    ready.check(stored)
     for key in stored:
         if key.alg != alg and key.status is KeyStatus.ACTIVE:
             keys.set_status(key.kid, KeyStatus.RETIRED, retired_at=now)
         if key.alg != alg and key.status is KeyStatus.NEXT:
             keys.remove(key.kid)  # it never signed, so nobody misses it
-    _complete(keys, alg, passphrases, now)
+    _complete(keys, alg, ready, now)
 
 
-def _complete(keys: SigningKeys, alg: str, passphrases: Passphrases, now: datetime) -> None:
+def _complete(keys: SigningKeys, alg: str, ready: Prepared, now: datetime) -> None:
     """Promote the next key where none is active, and make the ones that are missing."""
     if not _with_status(keys, KeyStatus.ACTIVE):
-        ready = _with_status(keys, KeyStatus.NEXT)
-        if ready:
-            keys.set_status(ready[0].kid, KeyStatus.ACTIVE, retired_at=None)
+        published = _with_status(keys, KeyStatus.NEXT)
+        if published:
+            keys.set_status(published[0].kid, KeyStatus.ACTIVE, retired_at=None)
         else:
-            keys.add(_fresh(alg, passphrases, KeyStatus.ACTIVE, now))
+            keys.add(ready.make(alg, KeyStatus.ACTIVE, now))
     if not _with_status(keys, KeyStatus.NEXT):
-        keys.add(_fresh(alg, passphrases, KeyStatus.NEXT, now))
+        keys.add(ready.make(alg, KeyStatus.NEXT, now))
+
+
+def _rows(store: Store) -> Sequence[StoredKey]:
+    with store.read() as tx:
+        return tx.signing_keys.all()
 
 
 def _with_status(keys: SigningKeys, status: KeyStatus) -> Sequence[StoredKey]:
@@ -202,7 +279,10 @@ def _with_status(keys: SigningKeys, status: KeyStatus) -> Sequence[StoredKey]:
 
 def stages(keys: SigningKeys) -> dict[str, Any]:
     """Which key is in which stage, for the audit."""
-    return {f"{status.value}Kids": [key.kid for key in _with_status(keys, status)] for status in KeyStatus}
+    stored = keys.all()
+    return {
+        f"{status.value}Kids": [key.kid for key in stored if key.status is status] for status in KeyStatus
+    }
 
 
 def opened(stored: StoredKey, passphrases: Passphrases) -> SigningKey:
@@ -218,17 +298,28 @@ def opened(stored: StoredKey, passphrases: Passphrases) -> SigningKey:
     return key
 
 
-def _check(stored: Sequence[StoredKey], passphrases: Passphrases) -> None:
-    for key in stored:
-        opened(key, passphrases)
-
-
-def _is_readable(stored: StoredKey, passphrases: Passphrases) -> bool:
+def _fault(stored: StoredKey, passphrases: Passphrases) -> UnreadableKey | None:
     try:
         opened(stored, passphrases)
-    except UnreadableKey:
-        return False
-    return True
+    except UnreadableKey as error:
+        return error
+    return None
+
+
+def _does_not_sign(key: StoredKey) -> bool:
+    return key.status is not KeyStatus.ACTIVE
+
+
+def _model(ready: Prepared, stored: Sequence[StoredKey], gone: StoredKey) -> StoredKey:
+    """The newest key that can be read: a missing one is made like it.
+
+    Raises `UnreadableKey` if any key cannot be read: what is made now, the running provider might not read. Only a
+    key that cannot be read itself may go anyway, if another one shows that the passphrase is right.
+    """
+    readable = [key for key in stored if ready.is_readable(key)]
+    if gone in readable or not readable:
+        ready.check(stored)
+    return readable[-1]
 
 
 def is_encrypted(key: StoredKey) -> bool:

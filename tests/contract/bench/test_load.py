@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from bench import sockets, wrk
-from bench.load import Target
+from bench.load import LoadFailed, Target
 from bench.subject import post
 
 LONG = 20.0
@@ -15,7 +15,7 @@ LONG = 20.0
 
 
 class Server(ThreadingHTTPServer):
-    """Answers a POST with a token, or with a refusal where its body says so; keeps the bodies."""
+    """Answers a POST with a token, or with a refusal or not at all if its body says so; keeps the bodies."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -36,7 +36,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         self.server.bodies.append(body)
-        if "refuse" in body:
+        if "hang up" in body:
+            self.close_connection = True
+        elif "refuse" in body:
             self.answer(401, b'{"code": "INVALID_OIDC_TOKEN"}')
         else:
             self.answer(200, b"{}" if "empty" in body else b'{"access_token": "x"}')
@@ -114,8 +116,25 @@ def test_the_time_ends_a_turn(server, most):
 
 def test_a_given_rate_is_kept(server):
     """So many requests a second are due, and each has a latency."""
-    outcome = sockets.paced(server.target, requests(server, *map(str, range(100))), LONG, rate=500.0)
+    with sockets.pacer() as paced:
+        outcome = paced(server.target, requests(server, *map(str, range(100))), LONG, 500.0)
 
     assert outcome.seconds >= 99 / 500
     assert len(outcome.latencies) == outcome.tokens == 100
     assert min(outcome.latencies) > 0
+
+
+def test_the_pace_does_not_depend_on_this_process(server, monkeypatch):
+    """The load runs in an interpreter of its own: what this one is busy with is not the server's latency."""
+    monkeypatch.delattr(sockets, "_Drive")
+
+    with sockets.pacer() as paced:
+        outcome = paced(server.target, requests(server, "1", "2"), LONG, 500.0)
+
+    assert outcome.tokens == 2
+
+
+def test_a_load_that_fails_in_its_process_fails_here(server):
+    """The cause crosses over from the process of the load."""
+    with sockets.pacer() as paced, pytest.raises(LoadFailed, match="closed a connection"):
+        paced(server.target, requests(server, "hang up"), LONG, 500.0)

@@ -51,7 +51,7 @@ def answers(monkeypatch):
 
     monkeypatch.setattr(measurement.wrk, "program", lambda: None)
     monkeypatch.setattr(measurement.sockets, "most", most)
-    monkeypatch.setattr(measurement.sockets, "paced", paced)
+    monkeypatch.setattr(measurement.sockets, "pacer", lambda: nullcontext(paced))
     monkeypatch.setattr(measurement, "await_quiet", lambda _roots: None)
     return told
 

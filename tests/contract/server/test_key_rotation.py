@@ -1,16 +1,21 @@
 """Signing keys through their life: next, active, retired, gone; over HTTP and in several processes."""
 
 import uuid
+from contextlib import contextmanager
+from datetime import timedelta
 
 import jwt
 import pytest
 
-from kit.provider import HERE, key_admin
+from kit.clock import Clock
+from kit.provider import HERE, NOW, key_admin
 from kit.threads import at_once
 from kit.tokens import kid_of
 from sentryagent_idp.domain.signing_key import KeyStatus
 from sentryagent_idp.errors import AdminRefused
 from sentryagent_idp.store.database import Database
+from sentryagent_idp.tokens import signing_key
+from sentryagent_idp.tokens.signing_key import UnreadableKey
 from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.key_ring import ensure_signing_key
 from sentryagent_idp.use_cases.signing_keys import RetiredKeys
@@ -231,3 +236,132 @@ def test_no_key_to_rotate(empty_url, provider):
             with pytest.raises(AdminRefused, match="no signing key yet"):
                 attempt()
         assert admin.all() == []
+
+
+OLD = "the old encryption key, of more than thirty-two characters"
+NEW = "the new encryption key, of more than thirty-two characters"
+
+
+class WatchedDatabase(Database):
+    """Says whether a write transaction is open, and lets something happen just before one."""
+
+    is_writing = False
+    meanwhile = staticmethod(lambda: None)
+
+    @contextmanager
+    def write(self):
+        happens, self.meanwhile = self.meanwhile, lambda: None
+        happens()
+        with super().write() as tx:
+            self.is_writing = True
+            try:
+                yield tx
+            finally:
+                self.is_writing = False
+
+
+@pytest.fixture
+def watched(empty_url):
+    """A watched database with encrypted keys: one active, one next, one retired."""
+    with WatchedDatabase(empty_url) as store:
+        ensure_signing_key(store, "ES256", (OLD,), lambda: NOW - timedelta(days=2))
+        key_admin(store, lambda: NOW - timedelta(days=1), OLD).rotate("admin-cli", HERE)
+        yield store
+
+
+@pytest.fixture
+def slow_steps(watched, monkeypatch):
+    """Each key that is made, encrypted or decrypted, with whether a write transaction was open."""
+    steps = []
+
+    def noted(name):
+        function = getattr(signing_key, name)
+        return lambda *given: steps.append((name, watched.is_writing)) or function(*given)
+
+    for name in ("generate", "to_pem", "from_pem"):
+        monkeypatch.setattr(signing_key, name, noted(name))
+    return steps
+
+
+def revoke(status):
+    """The revocation of the one key that has a status."""
+    return lambda store: key_admin(store, Clock(NOW), OLD).revoke(
+        "admin-cli", by_status(store)[status][0], HERE
+    )
+
+
+CHANGES = {
+    "rotate": (lambda store: key_admin(store, Clock(NOW), OLD).rotate("admin-cli", HERE), 1),
+    "rotate if older": (
+        lambda store: key_admin(store, Clock(NOW), OLD).rotate_if_older("admin-cli", timedelta(days=1), HERE),
+        1,
+    ),
+    "revoke the active key": (revoke(KeyStatus.ACTIVE), 1),
+    "revoke the next key": (revoke(KeyStatus.NEXT), 1),
+    "revoke a retired key": (revoke(KeyStatus.RETIRED), 0),
+    "rewrap": (lambda store: key_admin(store, Clock(NOW), NEW, OLD).rewrap("admin-cli", HERE), 0),
+    "start": (lambda store: ensure_signing_key(store, "ES256", (OLD,), Clock(NOW)), 0),
+    "start with another algorithm": (lambda store: ensure_signing_key(store, "EdDSA", (OLD,), Clock(NOW)), 2),
+}
+"""Each change of the keys, and how many keys it makes."""
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_no_exchange_waits_for_a_key_to_be_opened_or_made(watched, slow_steps, change):
+    """What takes long is done before the write transaction: exchanges wait while it is open."""
+    act, made = CHANGES[change]
+
+    act(watched)
+
+    steps = [name for name, _ in slow_steps]
+    assert (steps.count("generate"), steps.count("from_pem") >= 3) == (made, True)
+    assert [name for name, was_writing in slow_steps if was_writing] == []
+
+
+@pytest.mark.parametrize("change", ["rotate", "rotate if older", "revoke the active key", "start"])
+def test_a_key_that_is_replaced_meanwhile_is_not_trusted(watched, change):
+    """That a key was opened before the transaction does not vouch for another one under its kid, planted since."""
+    (ours,) = by_status(watched)[KeyStatus.NEXT]
+    planted = signing_key.to_pem(signing_key.generate("ES256"), ())
+
+    def plant():
+        with Database.write(watched) as tx:
+            tx.signing_keys.set_pem(ours, planted)
+
+    act, _ = CHANGES[change]
+    before = by_status(watched)
+    watched.meanwhile = plant
+
+    with pytest.raises(UnreadableKey, match=f"{ours}: it is stored in clear"):
+        act(watched)
+    assert by_status(watched) == before
+
+
+def test_an_algorithm_that_changes_meanwhile_decides_on_the_new_key(watched):
+    """A key made for the old algorithm is not published if the provider starts with another one meanwhile."""
+    watched.meanwhile = lambda: ensure_signing_key(watched, "EdDSA", (OLD,), Clock(NOW))
+
+    CHANGES["rotate"][0](watched)
+
+    with watched.read() as tx:
+        algs = {key.status: key.alg for key in tx.signing_keys.all()}
+    assert (algs[KeyStatus.ACTIVE], algs[KeyStatus.NEXT]) == ("EdDSA", "EdDSA")
+
+
+def test_a_rotation_elsewhere_meanwhile_is_seen(watched):
+    """Of two timers at one moment the second rotates nothing, though it prepared for it."""
+    watched.meanwhile = lambda: CHANGES["rotate"][0](watched)
+
+    assert CHANGES["rotate if older"][0](watched) is None
+    assert [len(kids) for kids in by_status(watched).values()] == [1, 1, 2]
+
+
+def test_a_key_is_as_old_as_its_publication(watched):
+    """A wait for the write transaction does not make a key look as if verifiers had it already."""
+    clock = Clock(NOW)
+    admin = key_admin(watched, clock, OLD)
+    watched.meanwhile = lambda: clock.advance(20)
+
+    admin.rotate("admin-cli", HERE)
+
+    assert max(key.created_at for key in admin.all()) == NOW + timedelta(seconds=20)
