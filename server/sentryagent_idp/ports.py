@@ -357,8 +357,12 @@ class Store(Protocol):
     def read(self) -> AbstractContextManager[Transaction]:
         """A transaction that only reads: the database refuses to write in it."""
 
-    def write(self) -> AbstractContextManager[Transaction]:
-        """A transaction that may write; on SQLite it holds the write lock from its beginning."""
+    def write(self, *, durable: bool = True) -> AbstractContextManager[Transaction]:
+        """A transaction that may write; on SQLite it holds the write lock from its beginning.
+
+        If it need not be `durable`, its commit does not wait for the disk: after a power failure it may be undone, which
+        is right only for what is then done again.
+        """
 
     def write_at_once(self) -> AbstractContextManager[Transaction]:
         """As `write`, of a local database, and without waiting: raises `WriterBusy` if another transaction writes."""

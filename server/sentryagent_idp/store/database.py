@@ -63,12 +63,13 @@ class Database:
             yield _transaction(connection, lock=False)
 
     @contextmanager
-    def write(self) -> Iterator[Transaction]:
+    def write(self, *, durable: bool = True) -> Iterator[Transaction]:
+        engine = self._engines.writer if durable else self._engines.lax
         with (
             _Timed(self._observe, "write"),
             outages(),
             self._engines.turn(),
-            self._engines.writer.begin() as connection,
+            engine.begin() as connection,
         ):
             yield _transaction(connection, lock=True)
 

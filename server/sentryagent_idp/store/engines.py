@@ -1,4 +1,4 @@
-"""The engines of a database: one that reads, one that writes, and on SQLite one that commits without waiting."""
+"""The engines of a database: for reading, for writing durably or not, and on SQLite for commits that never wait their turn."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,12 +15,15 @@ from sentryagent_idp.store.url import sqlite_file
 class Engines:
     """Connections for reading, connections for writing, whose turn it is to write; `committer` never waits for a turn.
 
+    Commits of `lax` do not wait for the disk.
+
     Nothing is connected before the first transaction. Connections do not survive a fork: each process needs
     engines of its own.
     """
 
     reader: Engine
     writer: Engine
+    lax: Engine
     committer: Engine
     is_local: bool
     turn: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -29,6 +32,7 @@ class Engines:
         """Close the connections that are not in use."""
         self.reader.dispose()
         self.writer.dispose()
+        self.lax.dispose()
         self.committer.dispose()
 
 
@@ -39,6 +43,7 @@ def open_engines(parts: URL) -> Engines:
         return Engines(
             sqlite.reading_engine(path),
             sqlite.writing_engine(path),
+            sqlite.lax_engine(path),
             sqlite.committing_engine(path),
             is_local=True,
             turn=Turns(sqlite.BUSY_SECONDS).take,
@@ -47,7 +52,8 @@ def open_engines(parts: URL) -> Engines:
     from sentryagent_idp.store import postgresql
 
     engine = postgresql.engine(parts)
-    return Engines(engine.execution_options(postgresql_readonly=True), engine, engine, is_local=False)
+    reader = engine.execution_options(postgresql_readonly=True)
+    return Engines(reader, engine, postgresql.lax(engine), engine, is_local=False)
 
 
 def migrating_engine(parts: URL) -> Engine:

@@ -53,6 +53,13 @@ def engine(parts: URL) -> Engine:
     return engine
 
 
+def lax(engine: Engine) -> Engine:
+    """The engine with the same connections, whose commits do not wait for the disk."""
+    lax = engine.execution_options()
+    event.listen(lax, "begin", lambda it: it.exec_driver_sql("SET LOCAL synchronous_commit TO off"))
+    return lax
+
+
 def migrating_engine(parts: URL) -> Engine:
     """An engine without the bounds of requests: a step may take as long as its table is large; raises as `engine`."""
     _check(parts)

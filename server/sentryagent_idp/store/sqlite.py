@@ -52,10 +52,15 @@ def reading_engine(path: Path) -> Engine:
     return _engine(path, _begin_reading, "query_only=ON", pool_size=10, max_overflow=-1)
 
 
-def writing_engine(path: Path) -> Engine:
+def writing_engine(path: Path, *pragmas: str) -> Engine:
     """An engine of one connection: a process writes one transaction after the other."""
     begin = partial(_begin_writing, seconds=BUSY_SECONDS)
-    return _engine(path, begin, _NEVER_WAIT, _CHECKPOINT, pool_size=1, max_overflow=0)
+    return _engine(path, begin, _NEVER_WAIT, _CHECKPOINT, *pragmas, pool_size=1, max_overflow=0)
+
+
+def lax_engine(path: Path) -> Engine:
+    """As `writing_engine`, but a commit does not wait for the disk: until a later one does, a power failure undoes it."""
+    return writing_engine(path, "synchronous=NORMAL")
 
 
 def committing_engine(path: Path) -> Engine:

@@ -306,7 +306,7 @@ class ChainWatch:
         """Store the checkpoint, unless another process did meanwhile."""
         if after == before:
             return
-        with self.chain.store.write() as tx:
+        with self.chain.store.write(durable=False) as tx:  # an older checkpoint only has more checked again
             if (load_checkpoint(tx) or start_of(tx)) == before:
                 tx.settings.put(_CHECKPOINT, msgspec.to_builtins(after))
 

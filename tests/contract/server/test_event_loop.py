@@ -41,9 +41,9 @@ class SlowDatabase(Database):
             yield tx
 
     @contextmanager
-    def write(self):
+    def write(self, **options):
         may_take_long("write")
-        with super().write() as tx:
+        with super().write(**options) as tx:
             yield tx
 
     @contextmanager

@@ -109,3 +109,13 @@ def test_a_task_may_begin_at_once():
     start([list], lambda seconds: waited.append(seconds) or len(waited) > 2, every=5, at_once=True).join(10)
 
     assert waited == [0, 5, 5]
+
+
+def test_a_purge_does_not_wait_for_the_disk(provider, monkeypatch):
+    """On SQLite all exchanges wait until it is committed."""
+    asked, write = [], provider.store.write
+    monkeypatch.setattr(provider.store, "write", lambda **options: asked.append(options) or write(**options))
+
+    keeper(provider).run()
+
+    assert asked == [{"durable": False}]

@@ -249,10 +249,10 @@ class WatchedDatabase(Database):
     meanwhile = staticmethod(lambda: None)
 
     @contextmanager
-    def write(self):
+    def write(self, **options):
         happens, self.meanwhile = self.meanwhile, lambda: None
         happens()
-        with super().write() as tx:
+        with super().write(**options) as tx:
             self.is_writing = True
             try:
                 yield tx

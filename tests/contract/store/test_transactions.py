@@ -47,6 +47,28 @@ def test_all_of_a_transaction_is_kept_or_none(
         assert tx.settings.get("issuer") is None
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_only_a_durable_commit_waits_for_the_disk(database, durable, now):
+    """SQLite syncs its log at FULL and not at NORMAL; PostgreSQL waits if it is on. Both kinds of commits are seen at once."""
+    with database.write() as tx:  # each kind of transaction leaves the other as it is
+        waits_before = _waits_for_disk(tx)
+    with database.write(durable=durable) as tx:
+        waits = _waits_for_disk(tx)
+        assert tx.used_tokens.claim(UsedToken(ISSUER, "a", now))
+    with database.write() as tx:
+        waits_after = _waits_for_disk(tx)
+        assert tx.used_tokens.contains(ISSUER, "a")
+
+    assert (waits_before, waits, waits_after) == (True, durable, True)
+
+
+def _waits_for_disk(tx):
+    connection = tx.used_tokens._connection
+    if connection.dialect.name == "sqlite":
+        return {2: True, 1: False}[connection.exec_driver_sql("PRAGMA synchronous").scalar_one()]
+    return {"on": True, "off": False}[connection.exec_driver_sql("SHOW synchronous_commit").scalar_one()]
+
+
 def test_a_reading_transaction_cannot_write(database, now):
     """The database itself refuses a write where only reading was announced, and stays usable."""
     with pytest.raises((DBAPIError, DatabaseUnavailable)), database.read() as tx:
