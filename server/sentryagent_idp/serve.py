@@ -1,4 +1,4 @@
-"""`serve`: the database made ready, then worker processes under granian."""
+"""`serve`: the database made ready, then worker processes under granian, and one for the background tasks."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ from sentryagent_idp.config import Settings, unknown_variables
 from sentryagent_idp.errors import ConfigurationError
 from sentryagent_idp.github.issuer_keys import GithubIssuerKeys
 from sentryagent_idp.github.network import Network
-from sentryagent_idp.runtime import granian_workarounds, logs, metrics, periodic
+from sentryagent_idp.runtime import background_process, granian_workarounds, logs, metrics, periodic
 from sentryagent_idp.runtime.ids import uuid7
 from sentryagent_idp.store import schema
 from sentryagent_idp.store.database import Database
@@ -100,7 +100,10 @@ def serve(settings: Settings) -> None:
         log_enabled=False,
     )
     granian_workarounds.share_what_is_loaded()
-    with metrics.shared_between_workers():
+    with (
+        metrics.shared_between_processes(),
+        background_process.running(partial(start_background_tasks, settings)),
+    ):
         granian_workarounds.keep_serving(new_server, partial(load, settings))
 
 
@@ -196,28 +199,35 @@ def load(settings: Settings) -> RsgiApplication:
         metrics=numbers,
         tracer=_tracer(settings),
     )
-    keeper = Housekeeping(store, utc_now, settings.audit_retention)
-    auditor = Auditor(utc_now, uuid7)
-    rejections = RejectionAudit(store, auditor, dependencies.rejections, uuid7)
-    retired = RetiredKeys(store, auditor, utc_now, uuid7, settings.token_ttl)
+    rejections = RejectionAudit(store, Auditor(utc_now, uuid7), dependencies.rejections, uuid7)
     wait = threading.Event().wait
-    periodic.start([keeper.run], wait)
-    periodic.start([rejections.run, retired.run], wait)
+    periodic.start([rejections.run], wait)
     periodic.at_the_end(rejections.run)
-    periodic.start(
-        [sealing.Sealer(store, utc_now).run],
-        wait,
-        every=sealing.INTERVAL_SECONDS,
-        after_work=sealing.BUSY_INTERVAL_SECONDS,
-    )
-    watch = sealing.ChainWatch(sealing.AuditChain(store), partial(_note_audit, dependencies))
-    periodic.start([watch.run], wait, every=sealing.WATCH_SECONDS)
     periodic.start([partial(_note_issuer_keys, dependencies)], wait, every=_GAUGE_SECONDS)
     app = create_app(settings, dependencies)
     check = app.extensions[EXTENSION].readiness
     periodic.start([partial(_note_state, dependencies, check)], wait, every=_STATE_SECONDS, at_once=True)
     periodic.start([granian_workarounds.end_without_supervisor], wait, every=_SUPERVISOR_SECONDS)
     return RsgiApplication(app, _THREADS, _ON_LOOP, _LARGE)
+
+
+def start_background_tasks(settings: Settings) -> None:
+    """Start the threads of the background process, with connections of its own; see `background_process`."""
+    logs.configure(settings.log_level)
+    numbers = metrics.BackgroundMetrics()
+    store = Database(settings.database_url, numbers.transaction)
+    keeper = Housekeeping(store, utc_now, settings.audit_retention)
+    retired = RetiredKeys(store, Auditor(utc_now, uuid7), utc_now, uuid7, settings.token_ttl)
+    sealer = sealing.Sealer(store, utc_now)
+    watch = sealing.ChainWatch(sealing.AuditChain(store), partial(_note_audit, numbers))
+    wait = threading.Event().wait
+    periodic.start([keeper.run], wait)
+    periodic.start([retired.run], wait)
+    periodic.start(
+        [sealer.run], wait, every=sealing.INTERVAL_SECONDS, after_work=sealing.BUSY_INTERVAL_SECONDS
+    )
+    # At once: until its first report, the page of a process that was started again shows no fault.
+    periodic.start([watch.run], wait, every=sealing.WATCH_SECONDS, at_once=True)
 
 
 def _tracer(settings: Settings) -> "Tracer | None":
@@ -230,9 +240,9 @@ def _tracer(settings: Settings) -> "Tracer | None":
     return traces.tracer
 
 
-def _note_audit(dependencies: Dependencies, proof: sealing.AuditProof) -> None:
+def _note_audit(numbers: metrics.BackgroundMetrics, proof: sealing.AuditProof) -> None:
     """Show the state of the chain; a fault is in the log as well, for as long as it is there."""
-    dependencies.metrics.audit_chain(unsealed=proof["unsealed"], is_valid=proof["valid"])
+    numbers.audit_chain(unsealed=proof["unsealed"], is_valid=proof["valid"])
     if not proof["valid"]:
         log.error("the audit's chain is broken", reason=proof["reason"], eventId=proof["firstBroken"])
 

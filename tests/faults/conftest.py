@@ -163,11 +163,6 @@ class Load:
 class Replica(Served):
     """One of the provider's replicas."""
 
-    def workers(self):
-        """The worker processes, the oldest first."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [pid for pid in map(int, children) if "resource_tracker" not in _command_line(pid)]
-
     def replaced(self, victim):
         """Kill a worker; gives the one that takes its place."""
         before = self.workers()
@@ -197,12 +192,6 @@ class Replica(Served):
 def _is_json(answer):
     """Whether it is the provider's: a proxy in front of it has pages of its own."""
     return answer.headers.get_content_type() == "application/json"
-
-
-def _command_line(pid):
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    return ""
 
 
 def _private_kilobytes(pid):

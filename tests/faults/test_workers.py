@@ -2,10 +2,9 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-from contextlib import closing, suppress
+from contextlib import suppress
 
 import pytest
 
@@ -130,14 +129,9 @@ def test_workers_end_with_their_supervisor(served):
     killed.kill()
     killed.wait()
     try:
-        wait_until(lambda: _is_refused(served.port), "the end of the workers")
+        wait_until(served.is_closed, "the end of the workers")
         served.start()
         served.wait_until_ready()
     finally:
         with suppress(ProcessLookupError):
             os.killpg(killed.pid, signal.SIGKILL)
-
-
-def _is_refused(port):
-    with closing(socket.socket()) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0

@@ -16,6 +16,8 @@ import httpx
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+BACKGROUND = "sentryagent-bg"
+"""What `ps` calls the provider's background process."""
 PATIENCE_SECONDS = 60
 """After which a process that should have got somewhere is given up."""
 
@@ -80,6 +82,11 @@ def start(log: Path, environ: Mapping[str, str], *command: object, cwd: Path | N
         )
 
 
+def _name(pid: str) -> str:
+    tracks = "resource_tracker" in Path(f"/proc/{pid}/cmdline").read_text()
+    return "resource_tracker" if tracks else Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 def stop(process: subprocess.Popen[Any]) -> int:
     """End a program as an operator does, and its whole group whatever happens; gives its exit code."""
     process.terminate()
@@ -127,6 +134,32 @@ class Served:
 
     def stop(self) -> int:
         return stop(self.process)
+
+    def workers(self) -> list[int]:
+        """The process ids of the workers, the oldest first."""
+        return [pid for pid, name in self._children() if name not in {BACKGROUND, "resource_tracker"}]
+
+    def background(self) -> int | None:
+        """The process id of the background process, if it is there and has its name."""
+        return next((pid for pid, name in self._children() if name == BACKGROUND), None)
+
+    def _children(self) -> Iterator[tuple[int, str]]:
+        """Its live children, whichever thread started them, with their names."""
+        for children in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            for pid in children.read_text().split():
+                with contextlib.suppress(OSError):
+                    yield int(pid), _name(pid)
+
+    def is_busy(self) -> bool:
+        """Whether requests have arrived: there are connections, all accepted, and their bytes are read."""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        established = [row for row in rows if row[1].endswith(f":{self.port:04X}") and row[3] == "01"]
+        return bool(established) and all(row[4].endswith(":00000000") for row in established)
+
+    def is_closed(self) -> bool:
+        """Whether the port takes no connection any more."""
+        with contextlib.closing(socket.socket()) as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) != 0
 
     def __enter__(self) -> Self:
         self.start()

@@ -120,6 +120,11 @@ def end_without_supervisor() -> None:
 
     Workers that stay would keep the port: the replica could not start again, and nothing could stop or restart them.
     """
-    supervisor = multiprocessing.parent_process()
-    if supervisor is not None and os.getppid() != supervisor.pid:
+    if is_supervisor_gone():
         signal.raise_signal(signal.SIGTERM)
+
+
+def is_supervisor_gone() -> bool:
+    """Whether the process that started this one has ended. Its pipe would not tell: later children have it open too."""
+    supervisor = multiprocessing.parent_process()
+    return supervisor is not None and os.getppid() != supervisor.pid

@@ -1,13 +1,21 @@
 """Logs: one JSON object a line on stderr, with the request's id."""
 
 import logging
+import os
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 import structlog
+
+_writing = threading.Lock()
+# A process that is forked while another thread writes would find that thread's lock taken for ever.
+os.register_at_fork(
+    before=_writing.acquire, after_in_parent=_writing.release, after_in_child=_writing.release
+)
 
 
 def configure(level: str) -> None:
@@ -39,7 +47,7 @@ class _Lines(structlog.BytesLogger):
 
     def msg(self, message: bytes) -> None:
         """Write a line."""
-        with suppress(OSError):
+        with _writing, suppress(OSError):
             super().msg(message)
 
     log = debug = info = warning = error = critical = msg

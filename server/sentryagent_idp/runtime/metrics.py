@@ -1,4 +1,4 @@
-"""What Prometheus reads of a replica: numbers that all of its workers share, under labels that nobody can multiply."""
+"""What Prometheus reads of a replica: numbers that all of its processes share, under labels that nobody can multiply."""
 
 import os
 import tempfile
@@ -24,8 +24,8 @@ _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a fresh folder with a random n
 
 
 @contextmanager
-def shared_between_workers() -> Iterator[None]:
-    """Let processes that are started inside add to the same numbers; those of a worker that died stay counted.
+def shared_between_processes() -> Iterator[None]:
+    """Let processes that are started inside add to the same numbers; those of one that died stay counted.
 
     The numbers lie in files, in memory where the machine allows: a full disk must not end a worker that counts.
     """
@@ -38,16 +38,58 @@ def shared_between_workers() -> Iterator[None]:
             del os.environ[_FOLDER]
 
 
-class Metrics:
-    """The numbers of one process, and the page on which those of all workers stand."""
+class BackgroundMetrics:
+    """The numbers of a process that answers no request: it has no part in the gauges of those that do."""
 
     def __init__(self) -> None:
-        # Loaded here and not by the process that starts the workers: when it is loaded, the library decides
+        # Loaded here and not by the process that starts the others: when it is loaded, the library decides
         # whether the numbers are shared.
-        from prometheus_client import CollectorRegistry, Counter, Histogram
+        from prometheus_client import CollectorRegistry, Histogram
 
-        self._routes: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._registry = registry = CollectorRegistry()
+        db = Histogram(
+            "agentidp_db_query_duration_seconds",
+            "Time of a database transaction, with the wait for a connection or for the turn to write.",
+            ("operation",),
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self._transactions = {operation: db.labels(operation) for operation in ("read", "write")}
+        self._unsealed = self._gauge(
+            "agentidp_audit_unsealed_records", "Audit records that wait for their seal.", "livemax"
+        )
+        self._chain_valid = self._gauge(
+            "agentidp_audit_chain_valid",
+            "1 while the audit's hash chain is in order as far as it was checked, else 0.",
+            "livemin",
+        )
+        self._chain_valid.set(1)
+
+    def _gauge(self, name: str, meaning: str, of_processes: GaugeMode, *labels: str) -> "Gauge":
+        """A number that can fall; of the live processes that have it, the page shows the lowest or the highest."""
+        from prometheus_client import Gauge  # as above
+
+        return Gauge(name, meaning, labels, registry=self._registry, multiprocess_mode=of_processes)
+
+    def transaction(self, operation: str, seconds: float) -> None:
+        """Record how long a transaction of the database took, a `read` or a `write`, also one that failed."""
+        self._transactions[operation].observe(seconds)
+
+    def audit_chain(self, *, unsealed: int, is_valid: bool) -> None:
+        """Record how many records wait for their seal, and whether the chain is in order."""
+        self._unsealed.set(unsealed)
+        self._chain_valid.set(int(is_valid))
+
+
+class Metrics(BackgroundMetrics):
+    """The numbers of one worker, and the page on which those of all processes stand."""
+
+    def __init__(self) -> None:
+        from prometheus_client import Counter, Histogram  # as above
+
+        super().__init__()
+        registry = self._registry
+        self._routes: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._requests = Counter(
             "agentidp_http_requests",
             "Requests, by the route that took them.",
@@ -82,14 +124,6 @@ class Metrics:
             ("outcome",),
             registry=registry,
         )
-        db = Histogram(
-            "agentidp_db_query_duration_seconds",
-            "Time of a database transaction, with the wait for a connection or for the turn to write.",
-            ("operation",),
-            buckets=_BUCKETS,
-            registry=registry,
-        )
-        self._transactions = {operation: db.labels(operation) for operation in ("read", "write")}
         self._ready = self._gauge(
             "agentidp_ready", "1 if a worker can serve, as /ready says, else 0.", "livemin"
         )
@@ -106,34 +140,19 @@ class Metrics:
             "Age of the oldest set of GitHub's keys that a worker holds; +Inf where one holds none.",
             "livemax",
         )
-        self._unsealed = self._gauge(
-            "agentidp_audit_unsealed_records", "Audit records that wait for their seal.", "livemax"
-        )
-        self._chain_valid = self._gauge(
-            "agentidp_audit_chain_valid",
-            "1 while the audit's hash chain is in order as far as it was checked, else 0.",
-            "livemin",
-        )
         self._build = self._gauge(
             "agentidp_build_info", "1, with the version of the provider.", "livemax", "version"
         )
 
-    def _gauge(self, name: str, meaning: str, of_workers: GaugeMode, *labels: str) -> "Gauge":
-        """A number that can fall; of the live workers the page shows the lowest or the highest."""
-        from prometheus_client import Gauge  # as above
-
-        return Gauge(name, meaning, labels, registry=self._registry, multiprocess_mode=of_workers)
-
     def begin(
         self, version: str, refusals: Iterable[tuple[str, str]], timed: Iterable[tuple[str, str]] = ()
     ) -> None:
-        """Show the version, every outcome and refusal (code and reason) at 0, and a chain in which nothing was found.
+        """Show the version, and every outcome and refusal (code and reason) at 0.
 
         The durations of the `timed` routes (method and path) begin at 0 as well. Prometheus' rate() does not see the
         rise from no series to the first count, so an alert would miss it.
         """
         self._build.labels(version).set(1)
-        self._chain_valid.set(1)
         for outcome in ("success", "failure"):
             self._tokens.labels(outcome)
             self._agents.labels(outcome)
@@ -179,10 +198,6 @@ class Metrics:
         """Record how old GitHub's keys are in this process; `None` where it holds none."""
         self._issuer_keys_age.set(float("inf") if age_seconds is None else age_seconds)
 
-    def transaction(self, operation: str, seconds: float) -> None:
-        """Record how long a transaction of the database took, a `read` or a `write`, also one that failed."""
-        self._transactions[operation].observe(seconds)
-
     def readiness(self, *, is_ready: bool, policies_of_other_issuers: int) -> None:
         """Record whether this process can serve, and how many policies match nothing because their issuer is not configured."""
         self._ready.set(int(is_ready))
@@ -192,13 +207,8 @@ class Metrics:
         """Record how long ago the key that signs was created."""
         self._signing_key_age.set(age_seconds)
 
-    def audit_chain(self, *, unsealed: int, is_valid: bool) -> None:
-        """Record how many records wait for their seal, and whether the chain is in order."""
-        self._unsealed.set(unsealed)
-        self._chain_valid.set(int(is_valid))
-
     def page(self) -> bytes:
-        """The numbers of all workers, in Prometheus' text format."""
+        """The numbers of all processes, in Prometheus' text format."""
         from prometheus_client import CollectorRegistry, generate_latest
         from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -212,7 +222,7 @@ class Metrics:
 
 
 def _forget_the_dead(folder: Path) -> None:
-    """Remove the gauges of workers that are gone: their state ended with them. Counters stay."""
+    """Remove the gauges of processes that are gone: their state ended with them. Counters stay."""
     for file in folder.glob("gauge_live*_*.db"):
         pid = file.stem.rpartition("_")[2]
         if not Path("/proc", pid).exists():

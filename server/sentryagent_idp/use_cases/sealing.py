@@ -58,7 +58,7 @@ WATCH_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Sealer:
-    """Seals what was committed since the last time; every process may have one."""
+    """Seals what was committed since the last time; every replica has one."""
 
     store: Store
     clock: Clock
@@ -273,7 +273,7 @@ class AuditChain:
 
 @dataclass(frozen=True, slots=True)
 class ChainWatch:
-    """Moves the checkpoint in the background, a part of the chain at a time; every process may have one.
+    """Moves the checkpoint in the background, a part of the chain at a time; every replica has one.
 
     New records come first, then the next part of the round: a change to an old record is found after one round at the
     latest. A position never moves beyond a fault, so each run finds it again until it is mended.

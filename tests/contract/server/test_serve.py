@@ -76,8 +76,9 @@ def test_whole_life_with_two_workers_on_sqlite(serve, mock_idp):
     with ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(lambda _: _exchange(served, mock_idp).status_code, range(24)))
     assert statuses == [200] * 24
-    assert len(served.members()) >= 3
-    # Workers are copies of their parent, with which they share what is loaded.
+    assert len(served.members()) >= 4
+    assert len(served.workers()) == 2
+    # All are copies of their parent, with which they share what is loaded.
     assert len({Path(f"/proc/{pid}/cmdline").read_text() for pid in served.members()}) == 1
 
     _check_bodies(served)
@@ -162,9 +163,9 @@ def test_sigterm_lets_a_request_in_flight_finish(serve):
     with ThreadPoolExecutor(1) as pool:
         body = {"email": "bot@octo-org.example"}
         waiting = pool.submit(served.http.post, AGENTS, json=body, headers=admin)
-        wait_until(lambda: _is_busy(served), "the request")
+        wait_until(served.is_busy, "the request")
         served.process.terminate()
-        wait_until(lambda: _is_closed(served), "the end of the port")
+        wait_until(served.is_closed, "the end of the port")
         assert not waiting.done()
         database.execute("ROLLBACK")
         answer = waiting.result(PATIENCE)
@@ -177,30 +178,13 @@ def test_sigterm_lets_a_request_in_flight_finish(serve):
     database.close()
 
 
-def _is_busy(served):
-    """Whether the request has arrived: the connection is accepted and its bytes are read."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    established = [row for row in rows if row[1].endswith(f":{served.port:04X}") and row[3] == "01"]
-    return established and all(row[4].endswith(":00000000") for row in established)
-
-
-def _is_closed(served):
-    """Whether the port takes no connection any more."""
-    try:
-        socket.create_connection(("127.0.0.1", served.port), timeout=1).close()
-    except OSError:
-        return True
-    return False
-
-
 def test_sigterm_answers_every_request_on_its_way(serve):
     """Connections that the kernel has completed and the worker has not accepted when SIGTERM comes are answered."""
     served = serve("--workers", "1")
-    children = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children").read_text().split()
-    (worker,) = [pid for pid in map(int, children) if _is_worker(pid)]
+    (worker,) = served.workers()
     with ExitStack() as opened:
         early = opened.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE))
-        wait_until(lambda: _is_busy(served), "the connection")
+        wait_until(served.is_busy, "the connection")
         os.kill(worker, signal.SIGSTOP)
         wait_until(lambda: _is_stopped(worker), "SIGSTOP")
         late = [
@@ -216,10 +200,6 @@ def test_sigterm_answers_every_request_on_its_way(serve):
 
     assert answers == [b"HTTP/1.1 200"] * (1 + ON_THEIR_WAY)
     assert served.process.wait(PATIENCE) == 0
-
-
-def _is_worker(pid):
-    return "resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_text()
 
 
 def _is_stopped(pid):

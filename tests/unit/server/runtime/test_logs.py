@@ -2,10 +2,12 @@
 
 import io
 import json
+import sys
 
 import pytest
 import structlog
 
+from kit.processes import output_of
 from sentryagent_idp.runtime import logs
 
 
@@ -53,3 +55,42 @@ def test_a_line_is_a_json_object(logged):
 def test_a_line_that_cannot_be_written_stops_nothing(logged):
     """The token of an exchange is used up by then: a full disk must not take the answer from the run."""
     assert len(logged(Full())) == 4
+
+
+FORKED = """
+import multiprocessing, os, sys, threading
+import structlog
+from sentryagent_idp.runtime import logs
+
+class Stderr:
+    def __init__(self):
+        self.buffer = self
+
+    def write(self, _):
+        if threading.current_thread() is writer:
+            begun.set()
+            forking.wait()
+
+    def flush(self):
+        pass
+
+begun, forking = threading.Event(), threading.Event()
+os.register_at_fork(before=forking.set)  # the newest runs first
+sys.setswitchinterval(60)  # the thread goes on when the fork waits for it, and not before
+sys.stderr = Stderr()
+logs.configure("info")
+log = structlog.get_logger()
+writer = threading.Thread(target=log.info, args=["of the thread"])
+writer.start()
+begun.wait()
+child = multiprocessing.get_context("fork").Process(target=log.info, args=["of the child"])
+child.start()
+child.join(10)
+print(child.exitcode, flush=True)
+child.kill()
+"""
+
+
+def test_a_process_that_is_forked_while_a_thread_logs_can_log():
+    """The lock of the stream, taken in a thread that the child does not have, would be waited for for ever."""
+    assert output_of(sys.executable, "-W", "ignore", "-c", FORKED) == "0\n"
