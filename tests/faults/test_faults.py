@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from kit.processes import wait_until
+
 pytestmark = pytest.mark.xdist_group("faults")
 
 SOME = 60
@@ -44,6 +46,22 @@ def test_the_same_worker_is_killed_twice(provider, request):
     assert replica.process.poll() is None
     assert "starting all of them again" in replica.log.read_text()
     provider.assert_sound(load, f"{request.node.name}, ready after {down:.1f} s")
+
+
+def test_the_background_process_is_killed(provider, request):
+    """No client sees it, and its successor, or another replica's, seals what it left."""
+    replica = provider.replicas[0]
+    with provider.load() as load:
+        load.run(SOME)
+        victim = replica.background()
+        os.kill(victim, signal.SIGKILL)
+        load.run(MORE)
+        wait_until(
+            lambda: replica.background() not in {None, victim}, "its successor", log=replica.log.read_text
+        )
+
+    assert load.outcomes().keys() == {(200, None)}
+    provider.assert_sound(load, request.node.name)
 
 
 def test_a_replica_is_killed(provider, request):
