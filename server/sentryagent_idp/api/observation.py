@@ -70,6 +70,9 @@ def _end(response: Response) -> Response:
 def _count(endpoint: str | None, method: str, route: str | None, status: int, seconds: float) -> None:
     metrics = use_cases().metrics
     metrics.answered(method, route or UNMATCHED, status, seconds)
+    # OPTIONS needs no token, has the endpoint of one of the path's routes, and succeeds.
+    if method != "POST":
+        return
     if endpoint in {"exchange.exchange", "tokens.issue"}:
         metrics.token_requested(_outcome(status))
     elif endpoint == "agents.register":

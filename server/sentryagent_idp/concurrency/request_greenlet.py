@@ -36,18 +36,17 @@ class RequestGreenlets:
 
     def begin(self, *request: object) -> None:
         """Answer a request; returns when it is answered, or pauses for the first time. Raises what `answer` raises."""
-        free = self._free.pop() if self._free else RequestGreenlet(self._serve)
-        free.switch(request)
+        if not self._free:
+            # Without arguments: a greenlet keeps those of its first switch, here a request with its token, until it ends.
+            RequestGreenlet(self._serve).switch()
+        self._free.pop().switch(request)
 
-    def _serve(self, request: tuple[object, ...]) -> None:
+    def _serve(self) -> None:
         own = cast("RequestGreenlet", getcurrent())
-        while True:
-            self._answer(*request)
-            if len(self._free) >= _MOST_FREE:
-                return
-            own.gr_context = None  # no context variable of a request is seen by the next
+        while len(self._free) < _MOST_FREE:
             self._free.append(own)
-            request = own.pause()
+            self._answer(*own.pause())  # no variable has the request: it must not outlive its answer
+            own.gr_context = None  # no context variable of a request is seen by the next
 
 
 def current_request() -> RequestGreenlet | None:

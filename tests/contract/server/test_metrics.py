@@ -7,7 +7,7 @@ from importlib import metadata
 import pytest
 
 from kit.processes import ROOT
-from kit.provider import HERE, NOBODY, key_admin
+from kit.provider import AGENTS, EXCHANGE, HERE, NOBODY, TOKEN, key_admin
 from sentryagent_idp.runtime.metrics import Metrics
 from sentryagent_idp.use_cases.signing_keys import active_key_age
 
@@ -145,6 +145,19 @@ def test_registrations_are_counted_by_outcome(provider, scrape):
 
     assert samples['agentidp_agents_registered_total{outcome="success"}'] == 1
     assert samples['agentidp_agents_registered_total{outcome="failure"}'] == 1
+
+
+@pytest.mark.parametrize("path", [EXCHANGE, TOKEN, AGENTS])
+@pytest.mark.parametrize("method", ["OPTIONS", "HEAD", "GET", "PUT"])
+def test_a_request_that_asks_for_nothing_is_no_outcome(provider, scrape, method, path):
+    """Anyone may ask for the methods of a path, and could raise the number of issued tokens in that way."""
+    provider.http.open(path, method=method)
+
+    samples = scrape(provider)
+
+    for name in ("agentidp_tokens_issued_total", "agentidp_agents_registered_total"):
+        for outcome in ("success", "failure"):
+            assert samples[f'{name}{{outcome="{outcome}"}}'] == 0
 
 
 def test_requests_are_counted_by_route(provider, scrape):

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import weakref
 from contextvars import ContextVar
 
 import pytest
@@ -110,6 +111,19 @@ def test_a_request_sees_no_context_of_the_one_before():
         greenlets.begin(request_id)
 
     assert seen == [None, None, None]
+
+
+def test_a_greenlet_that_waits_for_a_request_keeps_none():
+    """A request has a token in it; neither the first nor the last of a greenlet may stay in memory."""
+    greenlets = RequestGreenlets(lambda _: None)
+    answered = []
+    for _ in range(3):
+        request = threading.Event()
+        answered.append(weakref.ref(request))
+        greenlets.begin(request)
+    del request
+
+    assert [reference() for reference in answered] == [None, None, None]
 
 
 def test_a_request_that_waits_keeps_its_greenlet():
