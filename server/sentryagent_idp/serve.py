@@ -242,13 +242,16 @@ def _tracer(settings: Settings) -> "Tracer | None":
 
 def _note_audit(numbers: metrics.BackgroundMetrics, proof: sealing.AuditProof) -> None:
     """Show the state of the chain; a fault is in the log as well, for as long as it is there."""
-    numbers.audit_chain(unsealed=proof["unsealed"], is_valid=proof["valid"])
+    numbers.audit_chain(is_valid=proof["valid"])
     if not proof["valid"]:
         log.error("the audit's chain is broken", reason=proof["reason"], eventId=proof["firstBroken"])
 
 
 def _note_state(dependencies: Dependencies, check: ReadinessCheck) -> None:
-    """Show what /ready says, for an alert, and the age of the key that signs. Raises `DatabaseUnavailable`."""
+    """Show what /ready says, for an alert, the age of the key that signs, and how many audit records wait for their seal.
+
+    A background process that hangs could not tell the last. Raises `DatabaseUnavailable`.
+    """
     found = check.run()
     dependencies.metrics.readiness(
         is_ready=found["status"] == "ready",
@@ -257,6 +260,8 @@ def _note_state(dependencies: Dependencies, check: ReadinessCheck) -> None:
     age = active_key_age(dependencies.store, dependencies.clock())
     if age is not None:
         dependencies.metrics.signing_key(age)
+    with dependencies.store.read() as tx:
+        dependencies.metrics.unsealed(tx.seals.tail().unsealed)
 
 
 def _note_issuer_keys(dependencies: Dependencies) -> None:

@@ -126,6 +126,16 @@ def test_it_is_started_again_and_its_gauges_are_those_of_the_live_one(replica):
     wait_until(lambda: replica.gauges()["agentidp_ready"] == "1.0", "the look at /ready")
 
 
+def test_workers_say_how_many_records_wait_for_a_process_that_hangs(replica):
+    """It seals them, and could not say itself that it no longer does: no alert would fire."""
+    background = replica.background_other_than(None)
+    replica.command("admin-token")
+    os.kill(background, signal.SIGSTOP)
+    replica.execute("DELETE FROM audit_seals WHERE seal = (SELECT max(seal) FROM audit_seals)")
+
+    wait_until(lambda: replica.gauges()["agentidp_audit_unsealed_records"] == "1.0", "the unsealed record")
+
+
 def test_it_ends_with_a_supervisor_that_is_killed(replica):
     """One that stayed would go on for ever, a further one with each start of the replica."""
     background = replica.background_other_than(None)

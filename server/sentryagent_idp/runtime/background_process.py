@@ -22,13 +22,16 @@ NAME = "sentryagent-bg"
 """As `ps -o comm` and `top` show it; Linux takes 15 characters."""
 _PAUSE_SECONDS = 1
 """Before it is started again, and between two looks at whether the supervisor is still there."""
+_LONGEST_PAUSE_SECONDS = 60
+"""Before the next start of a process that dies early each time: each leaves files of metrics, which lie in memory."""
+_SETTLED_SECONDS = 60
 
 
 @contextmanager
 def running(start: Callable[[], object]) -> Iterator[None]:
     """Keep a process for background tasks, whose threads `start` starts; end it with the block.
 
-    If it dies, it is started again after a second. It is killed at the end: a transaction under way is rolled back.
+    If it dies, it is started again after a second, or later if it died early several times. It is killed at the end: a transaction under way is rolled back.
     """
     background = _Background(start)
     try:
@@ -64,13 +67,20 @@ class _Background:
                 self._process.join()
 
     def _keep(self, process: Process | None) -> None:
+        pause = _PAUSE_SECONDS
         while process:
+            began = time.monotonic()
             process.join()
+            if time.monotonic() - began > _SETTLED_SECONDS:
+                pause = _PAUSE_SECONDS
             if not self._is_over.is_set():
                 log.error("the background process died; starting it again", exitCode=process.exitcode)
-            self._is_over.wait(_PAUSE_SECONDS)
-            with suppress(OSError):  # no memory for a fork: the next round tries again
+            self._is_over.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            try:
                 process = self._renew()
+            except Exception:  # no memory for a fork: the next round tries again
+                log.exception("the background process cannot be started")
 
     def _renew(self) -> Process | None:
         """A new process; none if the block has ended."""

@@ -55,9 +55,6 @@ class BackgroundMetrics:
             registry=registry,
         )
         self._transactions = {operation: db.labels(operation) for operation in ("read", "write")}
-        self._unsealed = self._gauge(
-            "agentidp_audit_unsealed_records", "Audit records that wait for their seal.", "livemax"
-        )
         self._chain_valid = self._gauge(
             "agentidp_audit_chain_valid",
             "1 while the audit's hash chain is in order as far as it was checked, else 0.",
@@ -75,9 +72,8 @@ class BackgroundMetrics:
         """Record how long a transaction of the database took, a `read` or a `write`, also one that failed."""
         self._transactions[operation].observe(seconds)
 
-    def audit_chain(self, *, unsealed: int, is_valid: bool) -> None:
-        """Record how many records wait for their seal, and whether the chain is in order."""
-        self._unsealed.set(unsealed)
+    def audit_chain(self, *, is_valid: bool) -> None:
+        """Record whether the audit's chain is in order."""
         self._chain_valid.set(int(is_valid))
 
 
@@ -139,6 +135,9 @@ class Metrics(BackgroundMetrics):
             "agentidp_issuer_keys_age_seconds",
             "Age of the oldest set of GitHub's keys that a worker holds; +Inf where one holds none.",
             "livemax",
+        )
+        self._unsealed = self._gauge(
+            "agentidp_audit_unsealed_records", "Audit records that wait for their seal.", "livemax"
         )
         self._build = self._gauge(
             "agentidp_build_info", "1, with the version of the provider.", "livemax", "version"
@@ -202,6 +201,10 @@ class Metrics(BackgroundMetrics):
         """Record whether this process can serve, and how many policies match nothing because their issuer is not configured."""
         self._ready.set(int(is_ready))
         self._other_issuers.set(policies_of_other_issuers)
+
+    def unsealed(self, records: int) -> None:
+        """Record how many audit records wait for their seal."""
+        self._unsealed.set(records)
 
     def signing_key(self, age_seconds: float) -> None:
         """Record how long ago the key that signs was created."""

@@ -63,7 +63,8 @@ def test_the_version_is_shown(provider, scrape):
 def test_the_state_of_the_audit(provider, scrape):
     """Nothing was found in the chain before the first check; then both are what the last check said."""
     assert scrape(provider)["agentidp_audit_chain_valid"] == 1
-    provider.metrics.audit_chain(unsealed=7, is_valid=False)
+    provider.metrics.audit_chain(is_valid=False)
+    provider.metrics.unsealed(7)
 
     samples = scrape(provider)
 
