@@ -185,8 +185,8 @@ class Replica(Served):
                 shutil.rmtree(folder)
 
     def megabytes(self):
-        """The memory of all workers that is theirs alone."""
-        return sum(_private_kilobytes(pid) for pid in self.workers()) / 1024
+        """The memory of the workers and of the background process that is theirs alone."""
+        return sum(map(_private_kilobytes, [*self.workers(), self.background()])) / 1024
 
 
 def _is_json(answer):

@@ -10,12 +10,12 @@ pytestmark = pytest.mark.xdist_group("faults")
 SECONDS = float(os.environ.get("SENTRYAGENT_SOAK_SECONDS", "1"))
 ROUND = 300
 MOST_MEGABYTES = 10
-"""By which all workers may grow in the second half; in the first, caches fill and threads begin."""
+"""By which all processes may grow in the second half; in the first, caches fill and threads begin."""
 
 
 @pytest.mark.parametrize("engine", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def test_nothing_grows_and_nothing_fails(engine, request, provide, tmp_path):
-    """Every exchange succeeds, the memory of the workers settles, and the audit's chain is whole."""
+    """Every exchange succeeds, the memory of its processes settles, and the audit's chain is whole."""
     url = f"sqlite:///{tmp_path}/soak.db" if engine == "sqlite" else request.getfixturevalue("postgres_url")
     provider = provide(url, workers=2)
     exchanges, _ = _load(provider, SECONDS / 2)

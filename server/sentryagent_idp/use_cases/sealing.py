@@ -50,10 +50,12 @@ _ANSWER_SECONDS = 4.0
 """After which a check for an answer ends: with the statements that are under way then, it stays below 10 s."""
 _CHECKPOINT = "audit_checkpoint"
 _WATCH_BATCH = 200
+_WATCH_REST_SECONDS = 0.2
+"""Between two batches of a check in the background: one after the other, they would take half a core from requests."""
 _BATCHES_OF_A_RUN = 10
 """Of a check in the background: 2,000 records, a tenth of a second of one core."""
-WATCH_SECONDS = 10
-"""How often the chain is checked in the background: less than a hundredth of a core, whatever else there is to do."""
+WATCH_SECONDS = 8
+"""Between two checks in the background, so that a whole one, with its rests, comes every 10 s: a hundredth of a core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +299,7 @@ class ChainWatch:
 
     def _check(self, position: Position, batches: Iterator[int]) -> _Found:
         def goes_on() -> bool:
-            self.rest(_REST_SECONDS)
+            self.rest(_WATCH_REST_SECONDS)
             return next(batches, None) is not None
 
         return self.chain.check(position, goes_on, _WATCH_BATCH)
