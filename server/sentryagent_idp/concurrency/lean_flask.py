@@ -1,4 +1,4 @@
-"""Flask without what this application does not use of it, which took longer than a view."""
+"""Flask without the parts that the provider does not use; with each request they took longer than most views."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -29,7 +29,7 @@ class _NoSession(SessionInterface):
 
 
 class _Adapter(MapAdapter):
-    """Finds a route; one whose path has no variable part in a table."""
+    """Finds a route; if its path has no variable part, in a table."""
 
     fixed: Mapping[tuple[str, str], _Route]
 
@@ -51,7 +51,7 @@ class LeanFlask(Flask):
         return func
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """What finds the route of a request and writes addresses for it; outside of one nothing does."""
+        """The adapter that finds the route of a request; `None` outside of a request, where no address is written."""
         if request is None:
             return None
         environ = request.environ
@@ -74,7 +74,7 @@ class LeanFlask(Flask):
 
 
 class WholeResponse(Response):
-    """A response that is complete as it is: werkzeug goes over the header fields of others once more."""
+    """A response whose header fields are complete: of others, werkzeug checks and copies them once more."""
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Send it."""

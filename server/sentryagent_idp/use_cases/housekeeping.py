@@ -35,7 +35,7 @@ class Housekeeping:
     def _batch(self) -> list[int]:
         """Delete at most so many rows of each table; returns how many went of each."""
         now = self.clock()
-        # Nobody else can write until it is committed, and what a power failure brings back is deleted again.
+        # No exchange can be kept until it is committed, and what a power failure brings back is deleted again.
         with self.store.write(durable=False) as tx:
             went = [tx.used_tokens.purge(now, limit=_BATCH), tx.revoked_tokens.purge(now, limit=_BATCH)]
             if self.audit_retention_days is not None:
