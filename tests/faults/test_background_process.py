@@ -145,7 +145,7 @@ def test_it_ends_with_a_supervisor_that_is_killed(replica):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_to_the_group_leaves_it_until_the_last_request_is_answered(replica, number):
+def test_a_signal_leaves_it_until_the_last_request_is_answered(replica, number):
     """Ctrl-C in a terminal and systemd's `KillMode=control-group` reach every process."""
     background = replica.background_other_than(None)
     admin = replica.admin

@@ -27,7 +27,7 @@ class RequestGreenlet(greenlet):
 class RequestGreenlets:
     """Runs `answer` for each request in a greenlet, also for several at a time; each greenlet is used again.
 
-    A new one needs memory from the operating system, which cost a twelfth of an exchange.
+    A new one has the operating system map memory, and unmap it at its end.
     """
 
     def __init__(self, answer: Callable[..., object]) -> None:

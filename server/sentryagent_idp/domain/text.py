@@ -2,14 +2,12 @@
 
 import string
 import unicodedata
-from functools import lru_cache
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-@lru_cache(maxsize=1024)
 def ascii_lower(text: str) -> str:
     """The text with its ASCII letters, and nothing else, in lower case; `_key` columns are compared in this form.
 
