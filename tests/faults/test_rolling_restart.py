@@ -128,7 +128,7 @@ def test_what_nginx_lets_through(provide, tmp_path, behind_nginx):
         "SELECT request_id, address FROM audit_log WHERE action = 'token.issued' AND actor LIKE 'repo:%'"
     )
     assert address == "127.0.0.1"
-    assert request_id in nginx.log.read_text()
+    wait_until(lambda: request_id in nginx.log.read_text(), "its line, which nginx writes after the response")
 
 
 def test_no_exchange_is_sent_twice(behind_nginx):
