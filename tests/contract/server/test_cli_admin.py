@@ -61,7 +61,7 @@ def kids(run):
 
 
 def test_keys_rotate(run):
-    """Rotating says which key signs now; twice in a row it warns, since verifiers cannot know the key yet."""
+    """The output names the key that signs now; a second rotation warns that verifiers may not have the key."""
     before = kids(run)
 
     first, second = run("keys", "rotate"), run("keys", "rotate")

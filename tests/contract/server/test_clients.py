@@ -259,7 +259,7 @@ UNPROVEN = [
 
 @pytest.mark.parametrize(("credentials", "known"), UNPROVEN)
 def test_unproven_clients(provider, client, monkeypatch, credentials, known):
-    """Whoever it is not is refused alike, after one hash each, and counted with the client only where there is one."""
+    """Wrong credentials are all refused alike after one hash; only a known client's are counted under its id."""
     hashed = []
     matches = client_secret.matches
     monkeypatch.setattr(client_secret, "matches", lambda *args: hashed.append(args) or matches(*args))
