@@ -115,7 +115,7 @@ class Services(Protocol):
         """Return one page of the matching services, ordered by `created_at`, then `service_id`."""
 
     def add(self, service: Service) -> None:
-        """Store a new service; raises `ServiceAlreadyExists`, which names the existing one, if the identifier is taken."""
+        """Store a new service; raises `ServiceAlreadyExists`, naming the existing one, if the identifier is taken."""
 
     def replace(self, service: Service) -> None:
         """Replace the stored service that has the same id."""
@@ -236,9 +236,9 @@ class AuditLog(Protocol):
     ) -> AuditPage | None:
         """Return one page, or `None` if the log has no event with the id in `wanted.after`.
 
-        When reading oldest first, no record appears later in a position that was already read: if transactions can
-        commit out of order, only sealed records are returned, in the order of their seals. The total is left out if
-        there are too many records to count.
+        Reading oldest first never misses a record that commits late: if transactions can commit out of order, only
+        sealed records are returned, in the order of their seals. The total is left out if there are too many records
+        to count.
         """
 
 
