@@ -147,9 +147,9 @@ class AuditTable:
 class _Walk:
     """The scan of the log that a filter needs.
 
-    It follows one index: that of the filter's most selective column, or else the order of the log. Records that the
-    other columns exclude are skipped, at most `_LOOKED_AT` of them per page, so that no page costs more because the log
-    is long. On PostgreSQL, reading oldest first follows the order of the seals, because a transaction that commits late
+    It follows one index: that of the filter's most selective column, or else the order of the log. It skips records
+    that the rest of the filter excludes, and examines at most `_LOOKED_AT` records, so that a page of a long log costs
+    no more. On PostgreSQL, reading oldest first follows the order of the seals, because a transaction that commits late
     has lower sequence numbers than records that were already read.
     """
 

@@ -61,7 +61,7 @@ def lax(engine: Engine) -> Engine:
 
 
 def migrating_engine(parts: URL) -> Engine:
-    """Return an engine without the time limits of requests, since a step on a large table takes long; raises as `engine`."""
+    """Return an engine without time limits, because a step on a large table can take long; raises as `engine`."""
     _check(parts)
     patient = parts.set(query={"connect_timeout": str(_CONNECT_SECONDS), **_ENCODING, **parts.query})
     return create_engine(patient, poolclass=NullPool)

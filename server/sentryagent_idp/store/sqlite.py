@@ -59,7 +59,7 @@ def writing_engine(path: Path, *pragmas: str) -> Engine:
 
 
 def lax_engine(path: Path) -> Engine:
-    """Return a `writing_engine` whose commits do not wait for the disk: until a later one does, a power failure undoes them."""
+    """Return a `writing_engine` whose commits do not wait for the disk: a power failure can undo them until the next durable one."""
     return writing_engine(path, "synchronous=NORMAL")
 
 
@@ -164,4 +164,4 @@ def _is_begun(connection: Connection, *, is_last_try: bool) -> bool:
 
 
 def _driver(connection: Connection) -> FileConnection:
-    return connection.connection.driver_connection  # type: ignore[return-value]  # creator made it
+    return connection.connection.driver_connection  # type: ignore[return-value]  # creator opened it

@@ -135,7 +135,7 @@ def _granting(service: str) -> Select[tuple[UUID]]:
 
 
 def _is_derived_from(policy_id: UUID) -> ColumnElement[bool]:
-    # A bootstrap policy is never derived, but some old rows have an origin: a PUT could once turn a derived policy into one.
+    # A bootstrap policy is never derived, but old rows may have an origin: a PUT could once make one of a derived policy.
     return and_(_T.derived_from == policy_id, _T.agent_id.is_not(None))
 
 
