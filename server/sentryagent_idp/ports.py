@@ -1,6 +1,7 @@
-"""What the use cases require of the database, in protocols that `sentryagent_idp.store` fulfils.
+"""The database as the use cases see it: protocols that `sentryagent_idp.store` implements.
 
-A `Transaction` is one database transaction: all of it is committed when its block ends, none of it when it raises.
+A `Transaction` is one database transaction: it commits when its block ends, and rolls back if the block raises.
+A method that locks rows does so only in a write transaction, until that transaction ends.
 """
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
@@ -22,305 +23,308 @@ from sentryagent_idp.domain.trust_policy import PolicyFilter, TrustPolicy
 from sentryagent_idp.domain.used_token import UsedToken
 
 Clock = Callable[[], datetime]
-"""The present, in UTC."""
+"""Returns the current time in UTC."""
 
 NewId = Callable[[], UUID]
 
 NewTokenId = Callable[[], str]
-"""A fresh `jti` of at least 128 random bits (RFC 7519, 4.1.7)."""
+"""Returns a new `jti` of at least 128 random bits (RFC 7519, 4.1.7)."""
 
 
 class Policies(Protocol):
     """Trust policies, by id and by repository."""
 
     def get(self, policy_id: UUID) -> TrustPolicy | None:
-        """The policy; inside a write transaction its row stays locked until the end."""
+        """Return the policy with this id, or `None`; locks its row."""
 
     def for_repository(self, issuer: str, repository_key: str) -> Sequence[TrustPolicy]:
-        """All policies of a repository under one issuer, whatever their agent, oldest first; not locked."""
+        """Return all policies of a repository under one issuer, for any agent, oldest first; locks nothing."""
 
     def names_of(self, issuer: str, repository_id: str) -> Sequence[str]:
-        """Names of repositories in the policies that are pinned to this id: at most three, each once."""
+        """Return at most three distinct repository names from the policies that are pinned to this repository id."""
 
     def fingerprints(self, repository_keys: Collection[str]) -> Mapping[tuple[str, str], Hashable]:
-        """A value for each of these repositories, by issuer and repository, that has policies; nothing is locked.
+        """Return a fingerprint of the policies of each repository that has any, by issuer and repository; locks nothing.
 
-        There must be one repository at least. The value is another one as soon as a policy is added, changed, pinned
-        or removed, the agent of one changes its status, or a service that one grants changes.
+        A fingerprint changes when a policy is added, changed, pinned or deleted, when the status of a policy's agent
+        changes, and when a service that a policy grants changes. `repository_keys` must not be empty.
         """
 
     def page(self, wanted: PolicyFilter, *, page: int, limit: int) -> Page[TrustPolicy]:
-        """One page by `created_at`, then `id`."""
+        """Return one page of the matching policies, ordered by `created_at`, then `id`."""
 
     def count_by_issuer(self) -> Mapping[str, int]:
-        """How many policies each issuer has."""
+        """Return the number of policies of each issuer."""
 
     def of_issuer(self, issuer: str) -> Sequence[TrustPolicy]:
-        """All policies of an issuer, oldest first; inside a write transaction their rows stay locked until the end."""
+        """Return all policies of an issuer, oldest first; locks their rows."""
 
     def derived_from(self, policy_id: UUID) -> Sequence[TrustPolicy]:
-        """The policies that were written for agents registered under this bootstrap policy, oldest first.
+        """Return the policies created for agents registered under this bootstrap policy, oldest first.
 
-        Inside a write transaction their rows stay locked until the end: one that is detached at the same moment must
-        not be changed or removed after that.
+        Locks their rows, so that no policy is changed or deleted with its origin after another transaction detached it.
         """
 
     def granting(self, service: str) -> Sequence[TrustPolicy]:
-        """The policies that grant a service, by its identifier, oldest first; disabled and derived ones too, not locked."""
+        """Return all policies that grant this service (an identifier), oldest first; locks nothing."""
 
     def add(self, policy: TrustPolicy) -> None:
         """Store a new policy; the services that it grants must exist (`Services.named`).
 
-        Raises `TrustPolicyAlreadyExists`, which names the other, where one has the same issuer, agent, repository
-        and conditions; the transaction stays usable.
+        Raises `TrustPolicyAlreadyExists`, which names the existing policy, if one has the same issuer, agent,
+        repository and conditions; the transaction stays usable.
         """
 
     def replace(self, policy: TrustPolicy) -> None:
-        """Store the policy's new content under its id; raises as `add`."""
+        """Replace the stored policy that has the same id; raises the same error as `add`."""
 
     def delete(self, policy_id: UUID) -> None:
-        """Remove a policy and the policies derived from it."""
+        """Delete a policy and the policies derived from it."""
 
     def pin(
         self, *, issuer: str, repository_key: str, repository_id: str, owner_id: str, now: datetime
     ) -> Sequence[UUID]:
-        """Write the ids into every policy of that repository that lacks one, and raise their `version`.
+        """Set the ids in every policy of the repository that lacks one, and increment its `version`.
 
-        Returns the ids of the changed policies. An id that is already there is never overwritten.
+        An id that is already set is never overwritten. Returns the ids of the changed policies.
         """
 
     def mark_used(self, policy_ids: Collection[UUID], now: datetime) -> None:
-        """Set `last_used_at`, at most once a minute; changes neither `version` nor `updated_at`."""
+        """Set `last_used_at`, at most once a minute; leaves `version` and `updated_at` unchanged."""
 
 
 class Services(Protocol):
-    """The services."""
+    """Services, by id and by identifier."""
 
     def get(self, service_id: UUID) -> Service | None:
-        """The service; inside a write transaction its row stays locked until the end, also for `named`."""
+        """Return the service with this id, or `None`; locks its row, also for `named`."""
 
     def named(self, identifiers: Collection[str]) -> Sequence[Service]:
-        """Those of the services that exist; inside a write transaction they neither change nor go until its end.
+        """Return the services with these identifiers, as far as they exist; locks them against change and deletion.
 
-        Several transactions may have that at the same time. One that also locks policies must ask for this first.
+        Several transactions can hold this lock at once. A transaction that also locks policies must call this first.
         """
 
     def identifiers(self) -> Sequence[str]:
-        """The identifiers of all services."""
+        """Return the identifiers of all services, sorted."""
 
     def max_ttls(self, identifiers: Collection[str]) -> Mapping[str, int | None]:
-        """The `max_ttl` of those of the services that exist, in seconds; never locked."""
+        """Return the `max_ttl` in seconds of each service that exists, by identifier; locks nothing."""
 
     def page(self, wanted: ServiceFilter, *, page: int, limit: int) -> Page[Service]:
-        """One page by `created_at`, then `service_id`."""
+        """Return one page of the matching services, ordered by `created_at`, then `service_id`."""
 
     def add(self, service: Service) -> None:
-        """Store a new service; raises `ServiceAlreadyExists`, which names the other, where the identifier is taken."""
+        """Store a new service; raises `ServiceAlreadyExists`, naming the existing one, if the identifier is taken."""
 
     def replace(self, service: Service) -> None:
-        """Store the service's new content under its id."""
+        """Replace the stored service that has the same id."""
 
     def delete(self, service_id: UUID) -> None:
-        """Remove a service that no policy grants."""
+        """Delete a service that no policy grants."""
 
 
 class Agents(Protocol):
-    """The agents."""
+    """Agents, by id and by e-mail address."""
 
     def get(self, agent_id: UUID) -> Agent | None:
-        """The agent; inside a write transaction its row stays locked until the end."""
+        """Return the agent with this id, or `None`; locks its row."""
 
     def status(self, agent_id: UUID) -> AgentStatus | None:
-        """The agent's status alone, never locked: exchanges of one agent must not queue for its row."""
+        """Return the agent's status; locks nothing, so that exchanges of one agent do not queue for its row."""
 
     def by_email(self, email: str) -> Agent | None:
-        """The agent with this address, compared without case, whatever its status."""
+        """Return the agent with this address, whatever its status; the case of ASCII letters is ignored."""
 
     def page(self, wanted: AgentFilter, *, page: int, limit: int) -> Page[Agent]:
-        """One page by `created_at`, then `agent_id`."""
+        """Return one page of the matching agents, ordered by `created_at`, then `agent_id`."""
 
     def add(self, agent: Agent) -> None:
-        """Store a new agent; raises `AgentAlreadyExists` where the address is taken."""
+        """Store a new agent; raises `AgentAlreadyExists` if the address is taken."""
 
     def replace(self, agent: Agent) -> None:
-        """Store the agent's new content under its id; raises as `add`."""
+        """Replace the stored agent that has the same id; raises the same error as `add`."""
 
     def move_issuer(self, source: str, target: str) -> None:
-        """Let repositories of `target` have the agents that those of `source` registered."""
+        """Make `target` the issuer of all registrations by repositories of the issuer `source`."""
 
 
 class Credentials(Protocol):
     """The client secrets of agents."""
 
     def get(self, agent_id: UUID, credential_id: UUID) -> Credential | None:
-        """The agent's credential with this id."""
+        """Return the agent's credential with this id, or `None`."""
 
     def of_agent(self, agent_id: UUID) -> Sequence[Credential]:
-        """All of the agent's credentials, revoked ones too, oldest first."""
+        """Return all credentials of the agent, including revoked ones, oldest first."""
 
     def live(self, agent_id: UUID, now: datetime) -> Sequence[Credential]:
-        """The agent's credentials whose secret is accepted at `now`, oldest first."""
+        """Return the agent's credentials that are neither revoked nor expired at `now`, oldest first."""
 
     def add(self, credential: Credential) -> None:
         """Store a new credential."""
 
     def replace(self, credential: Credential) -> None:
-        """Store the credential's new content under its id."""
+        """Replace the stored credential that has the same id."""
 
 
 class AdminClients(Protocol):
-    """The programs that administer the provider, and those that introspect the tokens of a service."""
+    """Clients that administer the provider, and clients that introspect the tokens of a service."""
 
     def get(self, client_id: str) -> AdminClient | None:
-        """The client; inside a write transaction its row stays locked until the end."""
+        """Return the client with this id, or `None`; locks its row."""
 
     def all(self) -> Sequence[AdminClient]:
-        """All clients, revoked ones too, oldest first."""
+        """Return all clients, including revoked ones, oldest first."""
 
     def bound_to(self, service: str, now: datetime) -> int:
-        """How many clients of the service, by its identifier, are active at `now`."""
+        """Return the number of clients of this service (an identifier) that are active at `now`."""
 
     def named(self, name: str, now: datetime) -> int:
-        """How many clients with this name are active at `now`."""
+        """Return the number of clients with this name that are active at `now`."""
 
     def mark_used(self, client_id: str, now: datetime) -> None:
-        """Record the use, unless another one was recorded within the last minute."""
+        """Set `last_used_at`, at most once a minute."""
 
     def add(self, client: AdminClient) -> None:
         """Store a new client."""
 
     def replace(self, client: AdminClient) -> None:
-        """Store the client's new content under its id."""
+        """Replace the stored client that has the same id."""
 
 
 class UsedTokens(Protocol):
-    """The `jti`s of GitHub tokens that were exchanged: each is good once (federation-security B6)."""
+    """The `jti`s of exchanged GitHub tokens: each token can be exchanged once (federation-security B6)."""
 
     def contains(self, issuer: str, jti: str) -> bool:
-        """Whether the token was exchanged already."""
+        """Return whether the token was already exchanged."""
 
     def claim(self, token: UsedToken) -> bool:
-        """Use the token up; `False` where somebody, perhaps at the same moment, was first."""
+        """Mark the token as used; returns `False` if it already was, even by a concurrent transaction."""
 
     def claim_all(self, tokens: Sequence[UsedToken]) -> Sequence[bool]:
-        """Use each token up, as `claim` does; of the same token twice, one is first."""
+        """Mark each token as used, like `claim`; if a token occurs twice, the second result is `False`."""
 
     def purge(self, now: datetime, *, limit: int) -> int:
-        """Delete at most `limit` rows whose `keep_until` is past; returns how many went."""
+        """Delete at most `limit` rows whose `keep_until` has passed; returns the number of deleted rows."""
 
 
 class RevokedTokens(Protocol):
-    """The `jti`s of our own access tokens that were revoked before their end."""
+    """The `jti`s of our access tokens that were revoked before they expired."""
 
     def contains(self, jti: str) -> bool:
-        """Whether the token was revoked."""
+        """Return whether the token was revoked."""
 
     def add(self, jti: str, *, keep_until: datetime) -> None:
-        """Revoke the token; once more changes nothing."""
+        """Revoke the token; revoking it again changes nothing."""
 
     def purge(self, now: datetime, *, limit: int) -> int:
-        """Delete at most `limit` rows whose `keep_until` is past; returns how many went."""
+        """Delete at most `limit` rows whose `keep_until` has passed; returns the number of deleted rows."""
 
 
 class AuditLog(Protocol):
-    """The audit, append-only."""
+    """The append-only audit log."""
 
     def append(self, record: AuditRecord) -> None:
-        """Write one record, in the transaction of what it records."""
+        """Append one record, in the same transaction as the change that it records."""
 
     def append_all(self, records: Sequence[AuditRecord]) -> None:
-        """Write several records, in their order."""
+        """Append several records, in this order."""
 
     def page(
         self, wanted: AuditFilter, *, page: int = 1, limit: int, is_counted: bool = False
     ) -> AuditPage | None:
-        """One page; `None` if the audit has no event `after`.
+        """Return one page, or `None` if the log has no event with the id in `wanted.after`.
 
-        The oldest first are in an order in which nothing appears later before what was read: where transactions may
-        commit late, that of the seals, and only what is sealed. The total of very many records is not counted.
+        Reading oldest first never misses a record that commits late: if transactions can commit out of order, only
+        sealed records are returned, in the order of their seals. The total is left out if there are too many records
+        to count.
         """
 
 
 class AuditSeals(Protocol):
-    """The audit's hash chain (`sentryagent_idp.domain.audit_chain`), next to the records."""
+    """The audit log's hash chain (`sentryagent_idp.domain.audit_chain`), stored next to the records."""
 
     @property
     def is_gapless(self) -> bool:
-        """Whether this database never leaves a sequence number out, so that a missing one is a removed record."""
+        """Whether this database never skips a sequence number, so that a missing number means a removed record."""
 
     def has_work(self) -> bool:
-        """Whether a record waits for its seal; cheap."""
+        """Return whether any record waits for its seal; a cheap query."""
 
     def try_lock(self) -> bool:
-        """Become the only one that seals until the transaction ends; `False` where another is."""
+        """Become the only sealer until the transaction ends; returns `False` if another sealer holds the lock."""
 
     def head(self) -> Seal | None:
-        """The last seal."""
+        """Return the last seal, or `None` if there are no seals."""
 
     def anchor(self) -> Seal | None:
-        """The lowest seal: what the chain begins with. Its own record may be gone."""
+        """Return the lowest seal, at which the chain begins; retention may have deleted its record."""
 
     def unsealed(self, *, limit: int) -> Sequence[Row]:
-        """The next records to seal: those that appeared late, then the others in their order."""
+        """Return the next records to seal: records that committed late, then the others, each by sequence number."""
 
     def append(self, seals: Sequence[Seal], now: datetime) -> None:
-        """Store the next seals, and which sequence numbers they leave open."""
+        """Store the next seals, and record the gaps in their sequence numbers as found at `now`."""
 
     def close_gaps(self, before: datetime) -> None:
-        """Wait no longer for numbers that were left open before: no transaction that took them can still be open."""
+        """Forget gaps found before this time; no transaction that took one of their numbers may still be open."""
 
     def after(self, number: int, *, limit: int) -> Sequence[SealedRecord]:
-        """The next seals with their records."""
+        """Return the next seals after this seal number, each with its record."""
 
     def get(self, number: int) -> Seal | None:
-        """The seal with this number."""
+        """Return the seal with this number, or `None`."""
 
     def before(self, moment: datetime) -> Seal | None:
-        """A seal before those of all records from this moment on, as late as can be told; `None` if all may be."""
+        """Return the latest seal known to precede all records from this time on, or `None` if there is none."""
 
     def slipped_in(self, after: int, up_to: int) -> str | None:
-        """The event id of a record between two numbers that was written where the chain had passed."""
+        """Return the event id of a record that was inserted into the sealed part of the log, or `None`.
+
+        Searches the sequence numbers above `after`, up to and including `up_to`.
+        """
 
     def tail(self) -> AuditTail:
-        """What is not sealed yet."""
+        """Return how many records are unsealed, and how many numbers after the last seal have no record."""
 
     def purge(self, before: datetime, *, limit: int) -> int:
-        """Delete at most `limit` of the first sealed records, as far as they are older; returns how many went.
+        """Delete at most `limit` records from the beginning of the chain, stopping at the first that is not older.
 
-        The last of their seals stays as the new anchor.
+        Their last seal stays as the new anchor. Returns the number of deleted records.
         """
 
 
 class SigningKeys(Protocol):
-    """The keys of our own tokens."""
+    """The keys that sign our tokens."""
 
     def lock(self) -> None:
-        """Wait until nobody else changes the keys, and keep it so until the transaction ends."""
+        """Wait for the exclusive right to change the keys, and hold it until the transaction ends."""
 
     def all(self) -> Sequence[StoredKey]:
-        """All keys, oldest first."""
+        """Return all keys, oldest first."""
 
     def add(self, key: StoredKey) -> None:
         """Store a new key."""
 
     def set_pem(self, kid: str, private_pem: bytes) -> None:
-        """Store the same key in another form, such as encrypted."""
+        """Replace the stored form of a key, for example with an encrypted one."""
 
     def set_status(self, kid: str, status: KeyStatus, *, retired_at: datetime | None) -> None:
-        """Let a key sign, or let it only verify."""
+        """Set a key's status, and the time at which it was retired."""
 
     def remove(self, kid: str) -> None:
-        """Forget a key: it is published no more, and what it signed is refused."""
+        """Delete a key: it is no longer published, and tokens that it signed are refused."""
 
     def version(self) -> int:
-        """A number that changes with every change of the keys: caches compare it."""
+        """Return a number that changes with every change to the keys, for caches to compare."""
 
 
 class PublishedSettings(Protocol):
-    """Settings of the running provider that the command line must share, such as its issuer."""
+    """Settings that the running provider shares with the command line, such as its issuer."""
 
     def get(self, name: str) -> Any:
-        """The JSON value stored under `name`, or `None`."""
+        """Return the JSON value stored under `name`, or `None`."""
 
     def put(self, name: str, value: Any) -> None:
         """Store a JSON value under `name`."""
@@ -328,7 +332,7 @@ class PublishedSettings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """One database transaction, by resource."""
+    """One database transaction, with an attribute for each resource."""
 
     policies: Policies
     services: Services
@@ -344,35 +348,35 @@ class Transaction:
 
 
 class WriterBusy(Exception):
-    """Another transaction writes at the moment; try again soon."""
+    """Another transaction is writing; try again soon."""
 
 
 class Store(Protocol):
-    """The database. All transactions raise `DatabaseUnavailable` where it does not answer."""
+    """The database. Every transaction raises `DatabaseUnavailable` if the database does not respond."""
 
     @property
     def is_local(self) -> bool:
-        """Whether a transaction runs in this process, without a network, so that a short one takes a millisecond."""
+        """Whether transactions run in this process, without a network, so that a short one takes about a millisecond."""
 
     def read(self) -> AbstractContextManager[Transaction]:
-        """A transaction that only reads: the database refuses to write in it."""
+        """Open a read-only transaction: the database refuses any write in it."""
 
     def write(self, *, durable: bool = True) -> AbstractContextManager[Transaction]:
-        """A transaction that may write; on SQLite it holds the write lock from its beginning.
+        """Open a transaction that can write; on SQLite it holds the write lock from its beginning.
 
-        If it need not be `durable`, its commit does not wait for the disk: after a power failure it may be undone, which
-        is right only for what is then done again.
+        Without `durable`, the commit does not wait for the disk, and a power failure can undo it: use this only for work
+        that will then be repeated.
         """
 
     def write_at_once(self) -> AbstractContextManager[Transaction]:
-        """As `write`, of a local database, and without waiting: raises `WriterBusy` if another transaction writes."""
+        """Like `write`, but never waits; for local databases. Raises `WriterBusy` if another transaction is writing."""
 
 
 class VerifyIdToken(Protocol):
-    """The one way from what a caller sends to `SignedClaims`."""
+    """Verifies the GitHub ID token that a caller sends."""
 
     def __call__(self, unverified_token: str, *, now: int) -> SignedClaims:
-        """The claims of a token that GitHub signed for this provider, at `now` (seconds since the epoch).
+        """Return the claims of a token that GitHub signed for this provider, valid at `now` (seconds since the epoch).
 
-        Raises `InvalidOidcToken`, and `IssuerUnavailable` if there is no key to check with.
+        Raises `InvalidOidcToken`, or `IssuerUnavailable` if there is no key to verify the token with.
         """

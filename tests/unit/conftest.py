@@ -1,4 +1,4 @@
-"""The unit layer's promise: nothing here opens a socket."""
+"""Unit tests do not open sockets."""
 
 import pytest
 import pytest_socket

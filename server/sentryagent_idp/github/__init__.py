@@ -1,1 +1,1 @@
-"""What GitHub sends: ID tokens, and the keys that sign them."""
+"""GitHub's ID tokens, and the public keys that verify them."""

@@ -1,7 +1,7 @@
-"""GitHub's ID token: the one way from what a caller sends to `SignedClaims`.
+"""Verification of GitHub's ID tokens: the only way to turn one into `SignedClaims`.
 
-`jwt.decode` is not used: it parses the token again and differently (duplicate members, padding, floats as
-times), reads its own clock, and does not say which check failed first. Only its RS256 is ours to use.
+`jwt.decode` is not used: it would parse the token a second time and by other rules (duplicate fields, padding, floats
+as times), reads its own clock, and does not say which check failed first. Only PyJWT's RS256 is used.
 """
 
 import re
@@ -35,22 +35,22 @@ REQUIRED_STRINGS = (
     "event_name",
 )
 OPTIONAL_STRINGS = OPTIONAL_CLAIMS
-"""What else `WorkflowIdentity` reads, besides claims with a prefix of its. All others are let through unread."""
+"""The other claims that `WorkflowIdentity` reads, besides those with one of its prefixes; the rest are ignored."""
 
 _MAX_STRING_LENGTH = 4 * 1024
-"""Characters of a claim that is compared or is a key; a ref has up to 700. `sub`, which may be made of others, is neither."""
+"""Characters of a claim that is compared or used as a key; a ref has up to 700. `sub` is neither, and may combine others."""
 
 _MAX_SHOWN_LENGTH = 100
 
 _MAX_TIME = 253_402_300_709
-"""90 s before the end of the year 9999, where the calendar ends: how long a used `jti` is kept after `exp` fits in."""
+"""90 s before the end of the year 9999, Python's last date: leaves room for keeping a used `jti` after `exp`."""
 
 _MAY_BE_EMPTY = frozenset({"ref"})
 """A deployment of a commit has no ref."""
 
 _PREFIXES = tuple(CLAIM_PREFIXES.values())
 _REQUIRED = (*REQUIRED_STRINGS, *REQUIRED_TIMES)
-# An audience list is well-formed by RFC 7519, 4.1.3; that it is refused is for _check_audience to say.
+# A list of audiences is well-formed (RFC 7519, 4.1.3); _check_audience refuses it.
 _LIKE_NO_OTHER = {"aud": list | str, "sub": str}
 _Text = Annotated[str, msgspec.Meta(max_length=_MAX_STRING_LENGTH)]
 _Time = Annotated[int, msgspec.Meta(ge=0, le=_MAX_TIME)]
@@ -72,21 +72,21 @@ class IssuerKeys(Protocol):
     """GitHub's public keys."""
 
     def find(self, kid: str) -> RSAPublicKey:
-        """The key with this id.
+        """Return the key with this id.
 
-        Raises `IssuerUnavailable` where no key set is held and none can be fetched,
-        `InvalidOidcToken` (`unknown_key`) where a set is held and has no such key.
+        Raises `IssuerUnavailable` if no key set is cached and none can be fetched,
+        `InvalidOidcToken` (`unknown_key`) if the cached set does not contain the key.
         """
 
 
 def verify(
     unverified_token: str, *, issuers: Mapping[str, IssuerKeys], audience: str, now: int, max_age_seconds: int
 ) -> SignedClaims:
-    """The claims of a token that one of the `issuers` signed for us, at `now` (seconds since the epoch).
+    """Return the claims of a token that one of the `issuers` signed for us, valid at `now` (seconds since the epoch).
 
-    A token is checked with the keys of the issuer that it names, and with no others (federation-security B16).
-    The order of the checks is part of the interface: the first that fails names the `reason`.
-    Raises `InvalidOidcToken`, and `IssuerUnavailable` where there is no key to check with.
+    A token is verified only with the keys of the issuer that it names (federation-security B16).
+    The order of the checks is part of the interface: the first check that fails determines the `reason`.
+    Raises `InvalidOidcToken`, or `IssuerUnavailable` if there is no key to verify the token with.
     """
     token = read(unverified_token)
     _check_type(token)
@@ -104,7 +104,7 @@ def verify(
 
 
 def read(unverified_token: str) -> UnverifiedJwt:
-    """The parts of a token, in their right types but not verified.
+    """Parse a token and check the types of its claims, without verifying it.
 
     Raises `InvalidOidcToken` (`malformed`).
     """
@@ -122,7 +122,7 @@ def _check_types(claims: Mapping[str, Any]) -> None:
     try:
         msgspec.convert(claims, _TYPES)
     except msgspec.ValidationError as error:
-        name = next(iter(_AT_FAULT.findall(str(error))))  # msgspec's own words may repeat values
+        name = next(iter(_AT_FAULT.findall(str(error))))  # msgspec's message can contain values
         if isinstance(claims[name], str) and name not in REQUIRED_TIMES:
             raise _over_limit(f"its claim {name} has more than {_MAX_STRING_LENGTH} characters") from error
         kind = "a whole number of seconds" if name in REQUIRED_TIMES else "a string"
@@ -147,7 +147,7 @@ def _over_limit(fault: str) -> InvalidOidcToken:
 
 
 def _check_type(token: UnverifiedJwt) -> None:
-    # Our own `at+jwt` must never come back in as somebody's identity (RFC 8725, 3.11; B15).
+    # Our own access tokens (`at+jwt`) must never be accepted as an identity (RFC 8725, 3.11; B15).
     if token.typ != "JWT":
         raise InvalidOidcToken(
             "wrong_type",
@@ -156,7 +156,7 @@ def _check_type(token: UnverifiedJwt) -> None:
 
 
 def _check_algorithm(token: UnverifiedJwt) -> None:
-    # One algorithm, named by us and not by the token: neither `none` nor HMAC with the public key (B1).
+    # One algorithm, chosen by us and not by the token: neither `none` nor HMAC with the public key (B1).
     if token.alg != "RS256":
         raise InvalidOidcToken(
             "algorithm_not_allowed", "The token must be signed with RS256, as GitHub's ID tokens are."
@@ -166,7 +166,7 @@ def _check_algorithm(token: UnverifiedJwt) -> None:
 def _keys_of_issuer(token: UnverifiedJwt, issuers: Mapping[str, IssuerKeys]) -> IssuerKeys:
     keys = issuers.get(token.claims.get("iss", ""))
     if keys is None:
-        # The name that the token gives is anybody's text: shown to its sender, and not part of the message, which is logged.
+        # The sender chooses the token's issuer: it is shown to the sender, but kept out of the message, which is logged.
         raise InvalidOidcToken(
             "wrong_issuer",
             f"The token must come from {' or '.join(issuers)}, which this provider trusts; if its issuer is right, "
@@ -198,7 +198,7 @@ def _check_presence(token: UnverifiedJwt) -> None:
 
 
 def missing_claim(name: str) -> InvalidOidcToken:
-    """The refusal of a token that lacks a claim; also for `ref_type`, whose need only the policies show."""
+    """Return the refusal of a token that lacks a claim; also for `ref_type`, which only some policies require."""
     return InvalidOidcToken(
         "missing_claim",
         f"The token has no claim {name}; send an ID token that GitHub Actions issued to a job.",
@@ -206,7 +206,7 @@ def missing_claim(name: str) -> InvalidOidcToken:
 
 
 def _check_audience(token: UnverifiedJwt, audience: str) -> None:
-    # One exact string: in a list, ours could stand beside another's, who could replay the token here (A2, A3).
+    # One exact string: a list could also name another recipient, which could replay the token here (A2, A3).
     if token.claims["aud"] != audience:
         raise InvalidOidcToken(
             "wrong_audience",
@@ -217,7 +217,7 @@ def _check_audience(token: UnverifiedJwt, audience: str) -> None:
 
 def _check_times(token: UnverifiedJwt, now: int, max_age_seconds: int) -> None:
     exp, iat, nbf = (token.claims[name] for name in REQUIRED_TIMES)
-    # "On or after" exp a token must not be accepted (RFC 7519, 4.1.4).
+    # A token must not be accepted "on or after" its exp (RFC 7519, 4.1.4).
     if now >= exp + CLOCK_LEEWAY_SECONDS:
         raise InvalidOidcToken("expired", "The token is expired; request a fresh ID token for each exchange.")
     if max(iat, nbf) > now + CLOCK_LEEWAY_SECONDS:

@@ -1,4 +1,4 @@
-"""An issuer's discovery document and key set, fetched over HTTP within one deadline for all of it."""
+"""Fetches an issuer's discovery document and key set over HTTP, within one deadline for the whole fetch."""
 
 import socket
 import ssl
@@ -17,14 +17,14 @@ _MAX_QUOTED = 100
 
 
 class FetchFailed(Exception):
-    """The issuer's keys could not be fetched; the message says why, and has no text longer than 100 characters in it."""
+    """The issuer's keys could not be fetched; the message says why, and quotes at most 100 characters of a peer's text."""
 
 
 class Fetch:
-    """One fetch of an issuer's keys. `run` it in a thread of its own; `cut` it from another one.
+    """One fetch of an issuer's keys: call `run` in a thread of its own, and `cut` from another thread to end it.
 
-    httpx limits each read and nothing limits a name look-up, so an issuer that sends one byte every few seconds would
-    keep `run` for days. `deadline` is a time of `monotonic`, in seconds.
+    httpx limits each read only, and nothing limits a name look-up, so an issuer that sends one byte every few seconds
+    could keep `run` busy for days. `deadline` is a time of `monotonic`, in seconds.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Fetch:
         self._is_cut = False
 
     def run(self) -> Mapping[str, RSAPublicKey]:
-        """The published keys by their ids; raises `FetchFailed`."""
+        """Return the published keys by their ids; raises `FetchFailed`."""
         try:
             discovery = self._get(httpx.URL(f"{self._issuer}/.well-known/openid-configuration"))
             address = httpx.URL(jwks.jwks_uri(discovery, self._issuer))
-            # The document is the issuer's word about itself; it must not send us anywhere else (SSRF, B2, B18).
+            # The issuer's document must not send us to another host (SSRF, B2, B18).
             if _origin(address) != _origin(httpx.URL(self._issuer)) or address.userinfo:
                 raise FetchFailed("its jwks_uri is on another host")
             return jwks.read(self._get(address))
@@ -60,7 +60,7 @@ class Fetch:
                 self._close()
 
     def cut(self) -> str:
-        """End the connections, those that are still to come included; returns what the fetch was waiting for."""
+        """Shut down the connections, including later ones; returns a message that says what the fetch was waiting for."""
         with self._lock:
             self._is_cut = True
             self._close()
@@ -78,8 +78,8 @@ class Fetch:
         with self._client.stream(
             "GET",
             address,
-            # Uncompressed, so that the size limit counts what arrives. A connection of its own for each document, so
-            # that `cut` knows it.
+            # Uncompressed, so that the size limit counts the bytes that arrive. A new connection for each document, so
+            # that `cut` can shut it down.
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "Connection": "close"},
             timeout=httpx.Timeout(left, connect=min(left, CONNECT_SECONDS)),
             follow_redirects=False,
@@ -102,21 +102,21 @@ class Fetch:
         return bytes(body)
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Record where a connection goes, to the issuer or to a proxy, and keep a handle on its socket."""
+        """Record the peer of a connection, the issuer or a proxy, and keep a handle on its socket."""
         if event.endswith("connect_tcp.started"):
             self._place, self._is_connecting = f"{info['host']}:{info['port']}", True
         if event.endswith("connect_tcp.complete"):
             self._is_connecting = False
             with self._lock:
-                # A duplicate: TLS takes the first one's descriptor over before its handshake, which may drip, too.
+                # A duplicate: TLS takes over the original descriptor before its handshake, which can be slow, too.
                 self._sockets.append(info["return_value"].get_extra_info("socket").dup())
                 if self._is_cut:
                     self._close()
 
     def _close(self) -> None:
-        """Shut down what is connected, which ends a read in another thread. Needs the lock."""
+        """Shut down the connected sockets, which ends a read in another thread; the caller holds the lock."""
         for connected in self._sockets:
-            with suppress(OSError):  # the other end closed it first
+            with suppress(OSError):  # the peer closed it first
                 connected.shutdown(socket.SHUT_RDWR)
             connected.close()
         self._sockets.clear()
@@ -127,7 +127,7 @@ def _origin(address: httpx.URL) -> tuple[str, str, int | None]:
 
 
 def _explained(error: Exception, place: str) -> str:
-    """The failure in words for the operator; `place` is where the connection was to go, the issuer or a proxy."""
+    """Return the failure in words for the operator; `place` is the peer of the connection, the issuer or a proxy."""
     cause = _cause(error)
     match error, cause:
         case httpx.ProxyError(), _:
@@ -142,7 +142,7 @@ def _explained(error: Exception, place: str) -> str:
 
 
 def _cause(error: BaseException) -> BaseException:
-    # Through contexts, too: httpcore raises its errors without naming the cause.
+    # Follow `__context__`, too: httpcore raises its errors without `from`.
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return error

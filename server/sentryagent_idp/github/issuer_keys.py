@@ -1,7 +1,7 @@
-"""GitHub's public keys: fetched, held and refreshed, so that nobody who sends tokens can make us wait or ask too often.
+"""A cache of GitHub's public keys, whose refreshes no sender of tokens can make slow or frequent.
 
-A thread of ours fetches; requests read what is held. No lock is held while the network is waited for. A fetch that is
-not over in time has failed, whatever its thread still waits for.
+A background thread fetches the keys; requests read the cached set. No lock is held during a fetch. A fetch that exceeds
+its time limit has failed, whatever its thread is still waiting for.
 """
 
 import math
@@ -21,36 +21,36 @@ from sentryagent_idp.github.issuer_documents import Fetch, FetchFailed
 from sentryagent_idp.runtime.addresses import is_loopback
 
 FETCH_SECONDS = 5.0
-"""For name look-up, connections and both documents together. With the pause below, a published key is taken in 35 s."""
+"""For name look-up, connections and both documents together. With the pause below, a new key is accepted within 35 s."""
 
 MAX_FETCHES = 2
-"""Fetches whose thread has not ended. A name look-up that hangs cannot be stopped: one may hang while the next is tried,
-and while two hang no third is begun, however long that takes."""
+"""The most fetches whose threads have not ended. A name look-up that hangs cannot be stopped: one can hang while the next
+fetch is tried, and while two hang, no third one is started, however long that takes."""
 
 PAUSE_SECONDS = 30.0
-"""From the start of one refresh to the next that an unknown kid may cause, whatever came of the first (B4)."""
+"""The least time between the starts of two refreshes caused by unknown kids, whether or not the first succeeded (B4)."""
 
 REFRESH_SECONDS = 600.0
-"""A withdrawn key is trusted no longer than this while the issuer answers."""
+"""How often the keys are refreshed: while the issuer responds, a withdrawn key is trusted no longer than this."""
 
 MAX_AGE_SECONDS = 24 * 3600.0
-"""Without an answer of the issuer, held keys serve this long; then nothing is trusted any more."""
+"""How long cached keys are used if the issuer does not respond; after that, no token is accepted."""
 
 MAX_WAITING = 2
-"""Requests that wait for one refresh while a set is held, fewer than a process has threads: a flood of unknown kids
-must not keep those with a known one waiting (R-JWKS-1)."""
+"""The most requests that wait for a refresh while a set is cached; fewer than a process has threads, so that a flood of
+unknown kids cannot block requests with a known kid (R-JWKS-1)."""
 
 Keys = Mapping[str, RSAPublicKey]
 """Public keys by their ids."""
 
 Schedule = Callable[[float, Callable[[], None]], None]
-"""Run a task in the background, after so many seconds."""
+"""Runs a task in the background after a delay in seconds."""
 
 _log = structlog.get_logger(__name__)
 
 
 def in_daemon_thread(delay_seconds: float, task: Callable[[], None]) -> None:
-    """The usual `Schedule`: a thread that does not keep the process from ending."""
+    """Run a task in a daemon thread, which does not keep the process alive: the default `Schedule`."""
     timer = threading.Timer(delay_seconds, task)
     timer.daemon = True
     timer.start()
@@ -72,7 +72,8 @@ class _Refresh:
 class GithubIssuerKeys:
     """The keys of one issuer (`sentryagent_idp.github.id_token.IssuerKeys`), safe to use from many threads.
 
-    `monotonic` gives seconds of a clock that never jumps; `off_loop` calls what makes a request wait. Call `warm_up` once in each process.
+    `monotonic` returns seconds of a clock that never jumps; `off_loop` runs a blocking wait outside of the event loop.
+    Call `warm_up` once in each process.
     Raises `ValueError` for an issuer that is neither https nor on loopback.
     """
 
@@ -101,7 +102,7 @@ class GithubIssuerKeys:
         self._last_error: str | None = None
 
     def find(self, kid: str) -> RSAPublicKey:
-        """The key with this id; for a known one without waiting for anything.
+        """Return the key with this id; a known key is returned without waiting.
 
         Raises `IssuerUnavailable` or `InvalidOidcToken` (`unknown_key`), see `sentryagent_idp.github.id_token.IssuerKeys`.
         """
@@ -113,7 +114,7 @@ class GithubIssuerKeys:
             raise self._unavailable()
         key = held.keys.get(kid)
         if key is None:
-            # The kid is the sender's text and is repeated nowhere (R-JWKS-5).
+            # The sender chooses the kid, so no message repeats it (R-JWKS-5).
             raise InvalidOidcToken(
                 "unknown_key",
                 f"The token is signed with a key that {self._issuer} does not publish; send an ID token that it issued.",
@@ -121,11 +122,11 @@ class GithubIssuerKeys:
         return key
 
     def warm_up(self) -> None:
-        """Fetch the keys in the background, and keep them fresh from now on; returns at once."""
+        """Start to fetch the keys and keep them fresh in the background; returns at once."""
         self._schedule(0, self._keep_fresh)
 
     def status(self) -> dict[str, str | int | None]:
-        """For /ready: `state` (fresh, stale or missing), `ageSeconds` of the held keys, `lastError` of a refresh."""
+        """Return, for /ready, `state` (fresh, stale or missing), `ageSeconds` of the keys, and `lastError` of a refresh."""
         held = self._usable()
         if held is None:
             return {"state": "missing", "ageSeconds": None, "lastError": self._last_error}
@@ -151,12 +152,12 @@ class GithubIssuerKeys:
             if refresh is not None:
                 self._run(refresh)
         finally:
-            # What comes of a refresh that somebody else began is not known here, so it is looked at again soon.
+            # The outcome of a refresh that another thread began is not known here, so check again soon.
             is_fresh = refresh is not None and self._last_error is None
             self._schedule(REFRESH_SECONDS if is_fresh else PAUSE_SECONDS, self._keep_fresh)
 
     def _request_refresh(self) -> None:
-        """Wait for the refresh that is going on, or for a new one where one is due again."""
+        """Wait for the current refresh, or start one and wait for it if `PAUSE_SECONDS` have passed."""
         now = self._monotonic()
         with self._lock:
             started = self._begin_refresh() if now - self._requested_at >= PAUSE_SECONDS else None
@@ -172,7 +173,7 @@ class GithubIssuerKeys:
         self._off_loop(partial(refresh.done.wait, timeout=patience))
 
     def _begin_refresh(self) -> _Refresh | None:
-        """A new refresh, unless one is going on; one whose thread died is given up. Needs the lock."""
+        """Begin a refresh unless one is running; one whose thread died is given up. The caller holds the lock."""
         now = self._monotonic()
         if self._refresh is not None and now - self._refresh.started_at < PAUSE_SECONDS:
             return None
@@ -180,7 +181,7 @@ class GithubIssuerKeys:
         return self._refresh
 
     def _run(self, refresh: _Refresh) -> None:
-        """Fetch, and end the refresh; takes no longer than the fetch may."""
+        """Fetch the keys and end the refresh; takes no longer than the time limit of a fetch."""
         held: _Held | None = None
         problem: str | None = "an error of the program; see the log"
         try:
@@ -190,14 +191,14 @@ class GithubIssuerKeys:
             _log.warning("issuer_keys_not_refreshed", issuer=self._issuer, error=problem)
         finally:
             with self._lock:
-                # One that was given up must not replace what a later one brought.
+                # A refresh that was given up must not replace the keys of a later one.
                 if self._refresh is refresh:
                     self._refresh, self._last_error = None, problem
                     self._held = held or self._held
             refresh.done.set()
 
     def _fetch(self, refresh: _Refresh) -> Keys:
-        """What a thread of its own fetches, which is left to itself when the time is over; raises `FetchFailed`."""
+        """Fetch the keys in a new thread, which is abandoned when the time is over; raises `FetchFailed`."""
         deadline = refresh.started_at + self._fetch_seconds
         fetch = Fetch(self._issuer, self._client, deadline=deadline, monotonic=self._monotonic)
         try:
@@ -211,7 +212,7 @@ class GithubIssuerKeys:
         def run() -> None:
             try:
                 outcome.set_result(fetch.run())
-            except BaseException as error:  # noqa: BLE001 - raised again, in the thread that waits
+            except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
                 outcome.set_exception(error)
             finally:
                 self._fetches.release()

@@ -1,4 +1,4 @@
-"""GitHub's documents: the discovery document and the JWK Set, read as strictly as its tokens."""
+"""GitHub's discovery document and JWK Set, parsed as strictly as its tokens."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,19 +12,19 @@ MAX_DOCUMENT_BYTES = 256 * 1024
 MAX_KEYS = 64
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
-"""Larger keys only cost time: each token would be checked with them."""
+"""Larger keys would only make the verification of each token slower."""
 
 _LIMITS = strict_json.Limits(depth=8, members=4096, string_length=MAX_DOCUMENT_BYTES)
 
 
 class UnusableDocument(ValueError):
-    """A document of the issuer cannot be used; the message says why."""
+    """A document from the issuer cannot be used; the message says why."""
 
 
 def jwks_uri(discovery: bytes, issuer: str) -> str:
-    """Where the issuer's keys are (OpenID Connect Discovery 1.0, 4.2 and 4.3). GitHub's document has little else.
+    """Return the URL of the issuer's keys (OpenID Connect Discovery 1.0, 4.2 and 4.3); GitHub's document has little else.
 
-    Raises `UnusableDocument`, also where the document is another issuer's.
+    Raises `UnusableDocument`, also if the document belongs to another issuer.
     """
     document = _object(discovery, "discovery document")
     if document.get("issuer") != issuer:
@@ -36,10 +36,10 @@ def jwks_uri(discovery: bytes, issuer: str) -> str:
 
 
 def read(jwk_set: bytes) -> Mapping[str, RSAPublicKey]:
-    """The usable keys of a JWK Set (RFC 7517, 5) by their `kid`; at least one.
+    """Return the usable keys of a JWK Set (RFC 7517, 5) by their `kid`; at least one.
 
-    Keys for other purposes or algorithms, and short ones, are passed over, as RFC 7517 wants it; a set that is
-    damaged or ambiguous is refused as a whole. Raises `UnusableDocument`.
+    Keys for other purposes or algorithms, or of an unsupported size, are ignored, as RFC 7517 recommends; a damaged or
+    ambiguous set is refused as a whole. Raises `UnusableDocument`.
     """
     entries = _object(jwk_set, "key set").get("keys")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -47,7 +47,7 @@ def read(jwk_set: bytes) -> Mapping[str, RSAPublicKey]:
     if len(entries) > MAX_KEYS:
         raise UnusableDocument(f"its key set has more than {MAX_KEYS} keys")
     kids = [entry.get("kid") for entry in entries]
-    # Which of two keys a kid means must not depend on the order (federation-security B5).
+    # If two keys shared a kid, their order would decide which one is used (federation-security B5).
     if any(kids.count(kid) > 1 for kid in kids if kid is not None):
         raise UnusableDocument("its key set has the same kid twice")
     keys = {entry["kid"]: _rsa_key(entry) for entry in entries if _is_for_rs256(entry)}
@@ -67,7 +67,7 @@ def _is_for_rs256(entry: Mapping[str, Any]) -> bool:
 
 
 def _rsa_key(entry: Mapping[str, Any]) -> RSAPublicKey:
-    # Only n and e are looked at: neither x5c nor private fields have a say in what the key is.
+    # Only n and e define the key: x5c and private fields are ignored.
     try:
         return rsa.RSAPublicNumbers(e=_number(entry.get("e")), n=_number(entry.get("n"))).public_key()
     except ValueError as error:
@@ -76,7 +76,7 @@ def _rsa_key(entry: Mapping[str, Any]) -> RSAPublicKey:
 
 def _number(value: Any) -> int:
     if not isinstance(value, str):
-        raise ValueError("not base64url")  # noqa: TRY004 - one error for every value that is not a number
+        raise ValueError("not base64url")  # noqa: TRY004 - the same error as for malformed text
     return int.from_bytes(base64url.decode(value))
 
 

@@ -1,8 +1,8 @@
-"""The way to an issuer: the proxy and the root certificates that the environment names.
+"""The proxy and the root certificates for requests to issuers, from environment variables.
 
-httpx would read the same variables when a client is made, which is in the workers, and raise for values that other
-programs take, such as `fd00::/8` in NO_PROXY (https://github.com/encode/httpx/issues/3221). So they are read here, once,
-before anything listens; an entry of NO_PROXY that cannot be used is ignored, as curl ignores it.
+httpx would read the same variables when a client is created, in the workers, and raise for values that other programs
+accept, such as `fd00::/8` in NO_PROXY (https://github.com/encode/httpx/issues/3221). Therefore they are read here, once,
+before the server listens; an unusable entry of NO_PROXY is ignored, as curl does.
 """
 
 import ssl
@@ -24,7 +24,7 @@ _SCHEMES = frozenset({"http", "https"})
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A proxy, if the environment names one, the hosts that it is not for, and who is trusted in TLS."""
+    """The proxy, if any, the hosts that bypass it, and the root certificates trusted for TLS."""
 
     roots: ssl.SSLContext = field(repr=False)
     proxy: httpx.Proxy | None = field(default=None, repr=False)
@@ -32,25 +32,25 @@ class Network:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read HTTPS_PROXY, else ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR; of a proxy lower case wins.
+        """Read HTTPS_PROXY or ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR; lower-case proxy variables win.
 
         Raises `ConfigurationError`, which names the variable and never shows a password.
         """
         roots = _roots(environ)
         _proxy(
             environ, "http_proxy", roots
-        )  # plain http is for loopback, without a proxy: it is checked and no more
+        )  # only validated: plain http is for loopback, which bypasses the proxy
         proxy = _proxy(environ, "https_proxy", roots) or _proxy(environ, "all_proxy", roots)
         return cls(roots, proxy, tuple(_value(environ, "no_proxy").replace(",", " ").lower().split()))
 
     def client(self, issuer: str) -> httpx.Client:
-        """A client for the requests to one issuer, which have one origin."""
+        """Return a client for requests to one issuer; they all have one origin."""
         return httpx.Client(
             trust_env=False, verify=self.roots, proxy=self.proxy if self.covers(issuer) else None
         )
 
     def covers(self, issuer: str) -> bool:
-        """Whether requests to an issuer go through the proxy; those to this machine never do."""
+        """Return whether requests to an issuer go through the proxy; requests to this machine never do."""
         address = httpx.URL(issuer)
         if self.proxy is None or is_loopback(address.host):
             return False
@@ -77,7 +77,7 @@ def _proxy(environ: Mapping[str, str], name: str, roots: ssl.SSLContext) -> http
 
 
 def _is_proxy(text: str) -> bool:
-    """Whether the text is an address and nothing else: what stands after `#`, `?` or `/` was meant as a password."""
+    """Return whether the text is only an address: text after `#`, `?` or `/` is part of an unencoded password."""
     try:
         url = httpx.URL(text)
     except (ValueError, httpx.InvalidURL):
@@ -88,13 +88,16 @@ def _is_proxy(text: str) -> bool:
 
 
 def _excepts(entry: str, host: str, port: int) -> bool:
-    """Whether an entry of NO_PROXY names a host: `*`, a name and those below it, an address or a range, with a port or not."""
+    """Return whether a NO_PROXY entry (`*`, a name, an address or a range, optionally with a port) covers a host.
+
+    A name also covers its subdomains.
+    """
     if entry == "*":
         return True
     try:
         return ip_address(host) in ip_network(entry.strip("[]"), strict=False)
     except ValueError:
-        pass  # one of the two is a name, or has a port
+        pass  # the host or the entry is a name, or the entry has a port
     try:
         parts = urlsplit(f"//{entry.removeprefix('*').removeprefix('.')}")
         name, only_port = parts.hostname, parts.port
@@ -106,7 +109,7 @@ def _excepts(entry: str, host: str, port: int) -> bool:
 
 
 def _roots(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """The certificates of SSL_CERT_FILE and SSL_CERT_DIR, or those of certifi where neither is set."""
+    """Return a context with the certificates of SSL_CERT_FILE and SSL_CERT_DIR, or certifi's if neither is set."""
     _check_key_log(environ.get("SSLKEYLOGFILE", ""))
     file, folders = environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")
     if folders and not any(Path(folder).is_dir() for folder in folders.split(":")):
@@ -127,7 +130,7 @@ def _cause(error: Exception) -> str:
 
 
 def _check_key_log(path: str) -> None:
-    """Python's `ssl` opens the file, and raises if it cannot."""
+    """Check that the file can be written: otherwise Python's `ssl` would raise its own error."""
     try:
         if path:
             Path(path).open("a").close()

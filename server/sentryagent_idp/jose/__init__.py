@@ -1,1 +1,1 @@
-"""The grammar of signed tokens (RFC 7515, RFC 8259), strict; no keys and no clocks."""
+"""Strict parsing and writing of signed tokens (RFC 7515) and JSON (RFC 8259), without keys or clocks."""

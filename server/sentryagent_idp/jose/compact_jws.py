@@ -1,4 +1,4 @@
-"""The compact form of a signed token (RFC 7515, 7.1): written, and read but not believed."""
+"""Writes and parses the compact form of a signed token (RFC 7515, 7.1), without verifying it."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ import msgspec
 from sentryagent_idp.jose import base64url, strict_json
 
 MAX_TOKEN_LENGTH = 16 * 1024
-"""Characters. GitHub's tokens have about 1 800."""
+"""In characters; GitHub's tokens have about 1,800."""
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
 _KID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
@@ -18,22 +18,22 @@ _HEADER_LIMITS = strict_json.Limits(depth=8, members=100, string_length=4 * 1024
 _PAYLOAD_LIMITS = strict_json.Limits(
     depth=8, members=MAX_TOKEN_LENGTH, string_length=MAX_TOKEN_LENGTH, nul=False
 )
-"""The size of the token bounds number and length: an organisation may add any number of custom properties."""
+"""The token's size limits fields and strings: an organisation can add any number of custom properties."""
 
 _FORBIDDEN_HEADERS = ("jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc")
-"""Each lets the sender choose the key (B2) or the meaning of the rest (B13, B14); libraries pass most of them."""
+"""Each lets the sender choose the key (B2) or change how the token is read (B13, B14); libraries accept most of them."""
 
 
 class MalformedToken(ValueError):
-    """The text is no token that we read; the message says why and never repeats the text."""
+    """The text is not a token that we accept; the message says why and never repeats the text."""
 
 
 class OversizedToken(MalformedToken):
-    """The token may be sound, but is larger than we read."""
+    """The token may be valid, but is larger than our limit."""
 
 
 class UnverifiedJwt(msgspec.Struct, frozen=True):
-    """The parts of a token whose signature nobody has checked yet."""
+    """The parts of a token; its signature is not verified yet."""
 
     kid: str
     alg: Any
@@ -44,12 +44,12 @@ class UnverifiedJwt(msgspec.Struct, frozen=True):
 
 
 def read(unverified_token: str) -> UnverifiedJwt:
-    """Take a compact JWS apart.
+    """Parse a compact JWS.
 
-    `alg` and `typ` are whatever the header has there; without `typ` it is a `JWT` (RFC 7519, 5.1).
+    `alg` and `typ` are unchecked values from the header; without `typ`, the type is `JWT` (RFC 7519, 5.1).
     Raises `MalformedToken`.
     """
-    # Size first: base64 and JSON work only on what is small (B9).
+    # Check the size first, so that base64 and JSON are decoded only from small input (B9).
     if len(unverified_token) > MAX_TOKEN_LENGTH:
         raise OversizedToken(f"it is longer than {MAX_TOKEN_LENGTH} characters")
     parts = _COMPACT.fullmatch(unverified_token)
@@ -70,7 +70,7 @@ def read(unverified_token: str) -> UnverifiedJwt:
 
 
 def write(header: Mapping[str, Any], claims: Mapping[str, Any], sign: Callable[[bytes], bytes]) -> str:
-    """A compact JWS of a header and claims, with the signature that `sign` makes of their bytes."""
+    """Return a compact JWS of a header and claims, with the signature that `sign` computes over their bytes."""
     signing_input = ".".join(base64url.encode(msgspec.json.encode(part)) for part in (header, claims))
     return f"{signing_input}.{base64url.encode(sign(signing_input.encode()))}"
 
@@ -80,7 +80,7 @@ def _decode(part: str, name: str) -> bytes:
         data = base64url.decode(part)
     except ValueError as error:
         raise MalformedToken(f"its {name} is not base64url") from error
-    # Else there would be sixteen spellings of one token, of which fifteen are nobody's (B8).
+    # Otherwise one token could have up to sixteen spellings (B8).
     if not base64url.is_canonical(part):
         raise MalformedToken(f"its {name} is not canonical base64url")
     return data
@@ -99,7 +99,7 @@ def _object(part: str, name: str, limits: strict_json.Limits) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def _header(part: str) -> Mapping[str, Any]:
-    """The checked header; all tokens that one key signed have the same, so it is read once."""
+    """Return the checked header; tokens signed by one key share it, so it is cached."""
     header = _object(part, "header", _HEADER_LIMITS)
     _check_header(header)
     return header

@@ -1,7 +1,7 @@
-"""JSON that means one thing only (RFC 8259 with the choices that RFC 7493, I-JSON, makes).
+"""Unambiguous JSON (RFC 8259, restricted as in RFC 7493, I-JSON).
 
-Python's parser takes the last of several equal members, `NaN`, halves of surrogate pairs and any depth; two
-parsers that disagree about such a text can be played against each other (federation-security B10, B11).
+Python's parser keeps the last of duplicate fields and accepts `NaN`, lone surrogates and any depth; an attacker can
+exploit two parsers that disagree about such a text (federation-security B10, B11).
 """
 
 import json
@@ -13,14 +13,14 @@ from typing import Annotated, Any
 import msgspec
 
 _MAX_DIGITS = 19
-"""A 64-bit integer has no more; a longer one costs Python quadratic time."""
+"""The digits of a 64-bit integer; Python needs quadratic time for longer ones."""
 
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
-"""Possessive, and content with a missing end quote: no text makes it go back, so it is linear."""
+"""Possessive, and accepts a missing end quote: it never backtracks, so its time is linear."""
 
 
 class StrictJsonError(ValueError):
-    """The text is not acceptable: `reason` is a sentence without its full stop, `field` the member at fault where it is known."""
+    """The text is refused: `reason` is a sentence without its full stop, `field` names the invalid field if it is known."""
 
     def __init__(self, reason: str, field: str | None = None) -> None:
         super().__init__(reason)
@@ -30,14 +30,14 @@ class StrictJsonError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Fault:
-    """Stands where a number is not acceptable, until it is known which member holds it."""
+    """Replaces an invalid number until the field that contains it is known."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a text may hold: nesting, object members and array items in all, characters of a string, fractions, NUL."""
+    """Limits on nesting, on the total of fields and array items, and on strings; whether floats and NUL are accepted."""
 
     depth: int = 8
     members: int = 100
@@ -51,10 +51,10 @@ _FLAT = msgspec.json.Decoder(_Flat)
 
 
 def write(value: Any) -> str:
-    """The JSON text of a value, in ASCII and without spaces."""
+    """Encode a value as JSON text, in ASCII and without spaces."""
     try:
         text = msgspec.json.encode(value).decode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which is written as an escape (RFC 8259, 8.2)
+    except UnicodeEncodeError:  # a lone surrogate, which is written as an escape (RFC 8259, 8.2)
         text = ""
     if text and text.isascii():
         return text
@@ -62,20 +62,20 @@ def write(value: Any) -> str:
 
 
 def parse(text: bytes | str, limits: Limits) -> Any:
-    """The value of a JSON text.
+    """Parse a JSON text.
 
-    The caller has limited the size of `text`; the time is linear in it.
-    Raises `StrictJsonError`, and nothing else, for whatever is not acceptable.
+    The caller must limit the size of `text`; the time is linear in it.
+    Raises `StrictJsonError`, and nothing else, for every text that is refused.
     """
     flat = _flat(text, limits) if isinstance(text, bytes) else None
     return _value(text, limits) if flat is None else flat
 
 
 def _flat(text: bytes, limits: Limits) -> _Flat | None:
-    """The object, if it is one of strings and integers without an escape: a fast parser reads it in the same way.
+    """Parse an object of strings and integers without escapes with a fast parser, which reads it in the same way.
 
-    `None` for every other text, and for whatever needs a reason why it is not acceptable. Nearly all tokens and bodies
-    are of this form, and a third of the time to read them goes.
+    Returns `None` for every other text, and for a text to be refused, for which the slow parser finds the reason. Nearly
+    all tokens and bodies have this form, and reading them takes a third less time.
     """
     if b"\\" in text or len(text) > limits.string_length:
         return None
@@ -83,7 +83,7 @@ def _flat(text: bytes, limits: Limits) -> _Flat | None:
         members = _FLAT.decode(text)
     except ValueError:
         return None
-    # Of several equal members a parser keeps the last (B11). Without escapes, each `":` ends a member's name.
+    # The parser keeps the last of duplicate fields (B11). Without escapes, each `":` ends a field's name.
     is_unique = len(members) == text.count(b'":') <= limits.members
     return members if is_unique and float not in map(type, members.values()) else None
 
@@ -96,14 +96,14 @@ def _value(text: bytes | str, limits: Limits) -> Any:
     except json.JSONDecodeError as error:
         raise StrictJsonError(f"it is not JSON: {error.msg} at character {error.pos}") from error
     _check_content(value, limits)
-    # Only an escape makes one, so no other text need be searched.
+    # Only an escape can produce NUL, so no other text needs a search.
     if not limits.nul and "\\u0000" in decoded and _has_nul(value):
         raise StrictJsonError("it has a NUL character")
     return value
 
 
 def repeated(names: Iterable[str]) -> str | None:
-    """The first name that was there before; the time is linear, so that nobody can make many names expensive."""
+    """Return the first name that occurs again, or `None`; in linear time, so that many names are not expensive."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -122,7 +122,7 @@ def _decoded(text: bytes | str) -> str:
 
 
 def _check_depth(text: str, allowed: int) -> None:
-    # Before parsing: the parser recurses, and its RecursionError depends on how deep the caller already is.
+    # Checked before parsing: the parser recurses, and its RecursionError depends on the depth of the caller's stack.
     if text.count("{") + text.count("[") <= allowed:
         return
     depth = 0
@@ -133,7 +133,7 @@ def _check_depth(text: str, allowed: int) -> None:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # The names arrive unescaped, so "\u0061" and "a" are the same member.
+    # The names are already unescaped, so "\u0061" and "a" are the same field.
     members = dict(pairs)
     if len(members) < len(pairs):
         twice = repeated(name for name, _ in pairs)
@@ -169,7 +169,7 @@ def _decoder(read_float: Callable[[str], Any]) -> json.JSONDecoder:
 
 
 _DECODERS = {False: _decoder(_no_float), True: _decoder(_float)}
-"""With and without fractions; making one costs as much as reading a token."""
+"""By whether floats are accepted; created once, since creating one takes as long as parsing a token."""
 
 
 def _check_content(value: Any, limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""The table of the audit: append-only, in the order of `sequence`."""
+"""The audit log table: append-only, in the order of `sequence`."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -97,13 +97,13 @@ _EXACT = (
 )
 _FEW = ("event_id", "request_id")
 _INDEXED = (*_FEW, "agent_id", "policy_id", "repository_key", "action")
-"""Columns with an index, those that leave least before the others."""
+"""Indexed columns, the most selective first."""
 
 _LOOKED_AT = 20_000
-"""Records that one page looks at: some hundredths of a second."""
+"""The most records that one page examines; takes some hundredths of a second."""
 _COUNTED = 100_000
 DISORDER = timedelta(minutes=2)
-"""By how much records may be written in another order than their times: clocks that differ, transactions that wait."""
+"""The most by which records can be out of timestamp order: clocks differ, and transactions wait."""
 _LAST_DAY = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
 _BEHIND_ALL = 2**63 - 1
 _LONGEST_KEY = 150
@@ -112,11 +112,11 @@ _APPEND = InsertMany(AUDIT_LOG, _COLUMNS)
 
 
 def _leave_unsealed(_rows: Sequence[audit_chain.Row]) -> None:
-    """Leave records to the sealer."""
+    """Do nothing: the sealer will seal the records."""
 
 
 class AuditTable:
-    """The audit in one transaction (`sentryagent_idp.ports.AuditLog`); `seal` gets the rows that were written."""
+    """The audit log in one transaction (`sentryagent_idp.ports.AuditLog`); `seal` gets the rows just written."""
 
     def __init__(
         self, connection: Connection, seal: Callable[[Sequence[audit_chain.Row]], None] = _leave_unsealed
@@ -145,12 +145,12 @@ class AuditTable:
 
 
 class _Walk:
-    """The way through the log that a filter asks for.
+    """The scan of the log that a filter needs.
 
-    It follows one index: that of the filter which leaves least, else the order itself. What the other filters leave out
-    is passed over, no more than `_LOOKED_AT` records at a time: so no page costs more because the log is long. On
-    PostgreSQL the oldest come in the order of their seals, since a transaction that commits late has lower sequence
-    numbers than what was read before it.
+    It follows one index: that of the filter's most selective column, or else the order of the log. It skips records
+    that the rest of the filter excludes, and examines at most `_LOOKED_AT` records, so that a page of a long log costs
+    no more. On PostgreSQL, reading oldest first follows the order of the seals, because a transaction that commits late
+    has lower sequence numbers than records that were already read.
     """
 
     def __init__(self, connection: Connection, wanted: AuditFilter) -> None:
@@ -167,9 +167,9 @@ class _Walk:
         self._along += self._bounds()
 
     def begin_after(self, event_id: UUID) -> bool:
-        """Begin after this event, even if it is the last one that retention removed; `False` if the event is unknown.
+        """Begin after this event, even if it is the last one that retention deleted; `False` if the event is unknown.
 
-        One that has no seal yet stands behind all that have one.
+        An event without a seal comes after all sealed events.
         """
         at = _T.event_id == event_id
         position = self._first(select(self._key).select_from(self._source).where(at))
@@ -184,7 +184,7 @@ class _Walk:
         return True
 
     def rows(self, *, limit: int, offset: int) -> Sequence[Row[Any]]:
-        """The rows of one page."""
+        """Return the rows of one page."""
         seen, key = self._looked_at(_LOOKED_AT) if self._is_narrowed else (self._source, self._key)
         keys = select(key).select_from(seen).order_by(self._directed(key)).limit(limit).offset(offset)
         keys = keys.where(*(self._others(seen.c) if self._is_narrowed else self._along))
@@ -192,14 +192,14 @@ class _Walk:
         return self._connection.execute(found.order_by(self._directed(self._key))).all()
 
     def last_looked_at(self) -> UUID | None:
-        """The event at which a page that is not full stopped looking; `None` if it came to the end."""
+        """Return the last event examined for a page that is not full, or `None` if the scan reached the end."""
         if not self._is_narrowed:
             return None
         last: UUID | None = self._first(self._way(_T.event_id).offset(_LOOKED_AT - 1).limit(1))
         return last
 
     def count(self) -> int | None:
-        """How many records there are, counted among `_COUNTED`; `None` if there are more to look at."""
+        """Return the number of matching records, or `None` if more than `_COUNTED` would have to be examined."""
         seen, _ = self._looked_at(_COUNTED + 1)
         matching = func.count(case((and_(true(), *self._others(seen.c)), 1)))
         looked_at, count = self._connection.execute(select(func.count(), matching).select_from(seen)).one()
@@ -207,11 +207,11 @@ class _Walk:
 
     @property
     def _is_narrowed(self) -> bool:
-        """Whether records on the way must be passed over."""
+        """Whether the scan may have to skip records."""
         return bool(self._sought) or self._span != (None, None)
 
     def _looked_at(self, most: int) -> tuple[Subquery, ColumnElement[int]]:
-        """So many records on the way, and the column by which they are ordered."""
+        """Return the first `most` records of the scan, and the column that orders them."""
         seen = self._way(self._key.label("key"), _T.timestamp, *(_T[name] for name in self._sought))
         table = seen.limit(most).subquery()
         return table, table.c.key
@@ -225,14 +225,14 @@ class _Walk:
         return key.asc() if self._is_ascending else key.desc()
 
     def _others(self, columns: ReadOnlyColumnCollection[str, Any]) -> list[ColumnElement[bool]]:
-        """What the filter says besides the index, about these columns."""
+        """Return the conditions on these columns that the index does not cover."""
         start, end = self._span
         conditions = [columns[name] == value for name, value in self._sought.items()]
         conditions += [columns.timestamp >= start] if start else []
         return conditions + ([columns.timestamp < end] if end else [])
 
     def _bounds(self) -> list[ColumnElement[bool]]:
-        """Between which records those of the span of time lie, in the order of writing."""
+        """Return bounds on the order of the log that enclose all records of the time span."""
         start, end = self._span
         near = select(self._key).select_from(self._source).limit(1)
         bounds: list[ColumnElement[bool]] = []
@@ -251,7 +251,7 @@ class _Walk:
 
 
 def _row(record: AuditRecord) -> audit_chain.Row:
-    """The record as the database has it."""
+    """Return the record as the database stores it."""
     return {
         "event_id": str(record.event_id),
         "timestamp": audit_chain.microseconds(record.timestamp),
@@ -274,21 +274,20 @@ def _text(value: UUID | None) -> str | None:
 
 
 def _exact(wanted: AuditFilter) -> dict[str, Any]:
-    """The columns that must have one value."""
+    """Return the columns that must equal a value."""
     values = {name: getattr(wanted, name) for name in _EXACT}
     values["repository_key"] = _repository_key(wanted.repository)
     return {name: value for name, value in values.items() if value is not None}
 
 
 def _repository_key(repository: str | None) -> str | None:
-    """The repository without case, cut to what an index takes.
+    """Return the repository in lower case, truncated to fit into an index.
 
-    GitHub's names have at most 140 characters; a longer one in a token must not make the record impossible.
+    GitHub's names have at most 140 characters; a longer one in a token must not prevent the audit record.
     """
     return None if repository is None else ascii_lower(repository)[:_LONGEST_KEY]
 
 
 def _record(row: Row[Any]) -> AuditRecord:
-    """The record of a row."""
     values = row._asdict()
     return AuditRecord(**{name: values[name] for name in _FIELDS})

@@ -1,8 +1,8 @@
-"""The tables of the audit's hash chain.
+"""The tables of the audit log's hash chain.
 
-Records get their sequence number before they commit, so a lower one may appear after a higher one. The numbers that
-were missing when a later record was sealed are kept in `audit_gaps` for a while, and what appears there is sealed
-then. The lowest seal is the anchor: it is what the chain begins with, and its record may be gone (retention).
+A record gets its sequence number before it commits, so a record with a lower number can appear after one with a higher
+number. Numbers that were missing when a later record was sealed are kept in `audit_gaps` for a while, and records that
+appear there are sealed late. The chain begins at the lowest seal, the anchor, whose record may be gone (retention).
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ AUDIT_GAPS = Table(
 
 
 def _stored(column: Column[Any]) -> TypeEngine[Any]:
-    """The type under which a column's value comes out as the database has it, also after somebody changed it."""
+    """Return the type that reads a column exactly as it is stored, so that tampered values can be read, too."""
     if isinstance(column.type, TypeDecorator):
         return column.type.impl_instance
     return String() if isinstance(column.type, Enum) else column.type
@@ -56,8 +56,8 @@ _L, _S, _G = AUDIT_LOG.c, AUDIT_SEALS.c, AUDIT_GAPS.c
 _RECORD = [type_coerce(column, _stored(column)).label(column.name) for column in AUDIT_LOG.columns]
 _NAMES = tuple(column.name for column in AUDIT_LOG.columns)
 _SEALED_UP_TO = select(func.coalesce(func.max(AUDIT_SEALS.alias("sealed").c.sequence), 0)).scalar_subquery()
-# The anchor confirms no record: under its number a forged one could come back. The last two conditions change nothing,
-# but keep PostgreSQL from reading the seals of other records.
+# The anchor does not confirm its record: after retention, a forged one could be inserted under its number. The last two
+# conditions do not change the result, but keep PostgreSQL from reading the seals of other records.
 _ANCHOR_NUMBER = select(func.min(AUDIT_SEALS.alias("anchor").c.seal)).scalar_subquery()
 _CONFIRMS = and_(
     _S.sequence == _L.sequence,
@@ -72,7 +72,7 @@ _LIMIT: Any = bindparam("limit")
 
 _NEW = select(*_RECORD).where(_L.sequence > _SEALED_UP_TO).order_by(_L.sequence).limit(_LIMIT)
 _IS_UNSEALED = ~exists().where(_S.sequence == _L.sequence)
-# For each of the few gaps a look into its part of the log: as a join, PostgreSQL would read the log from end to end.
+# One lookup in the log for each of the few gaps: as a join, PostgreSQL would scan the whole log.
 _FIRST_IN_GAP = select(func.min(_L.sequence)).where(_IN_GAP, _IS_UNSEALED).scalar_subquery()
 _GAPS_WITH_RECORDS = (
     select(_G.first_sequence, _G.last_sequence).where(_FIRST_IN_GAP.is_not(None)).order_by(_G.first_sequence)
@@ -120,7 +120,7 @@ _SLIPPED_IN = (
     .limit(1)
 )
 _NEWEST = {
-    # Counts also what was removed from the end, and nothing that was rolled back.
+    # Includes records that were deleted from the end, but not those that were rolled back.
     "sqlite": literal_column("(SELECT seq FROM sqlite_sequence WHERE name = 'audit_log')", BigInteger),
     "postgresql": select(func.max(_L.sequence)).scalar_subquery(),
 }
@@ -148,7 +148,7 @@ class AuditSealTable:
 
     @property
     def is_gapless(self) -> bool:
-        # SQLite takes a number back with its record.
+        # On SQLite, a rollback also returns the sequence numbers.
         return self._connection.dialect.name == "sqlite"
 
     def has_work(self) -> bool:
@@ -177,7 +177,7 @@ class AuditSealTable:
         _APPEND(self._connection, [_values(seal) for seal in seals])
 
     def follow(self, rows: Sequence[audit_chain.Row]) -> None:
-        """Seal rows that were just written to a gapless database; if one before them is not sealed, the sealer does it."""
+        """Seal rows just written to a gapless database; if an earlier record is unsealed, leave them to the sealer."""
         found = driver.run(self._connection, _HEAD_AND_LAST)
         if not found:
             return
@@ -249,7 +249,7 @@ def _values(seal: Seal) -> tuple[Any, ...]:
 
 
 def _record_of(row: Row[Any]) -> audit_chain.Row | None:
-    """The record beside a seal, if it is still there."""
+    """Return the record next to a seal, or `None` if it is gone."""
     record = row._asdict()
     if record["log_sequence"] is None:
         return None

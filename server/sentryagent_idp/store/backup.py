@@ -1,4 +1,4 @@
-"""A copy of a SQLite database, as it was at one moment, while others write to it."""
+"""A consistent copy of a SQLite database, taken while other processes write to it."""
 
 import os
 import sqlite3
@@ -11,22 +11,22 @@ from sentryagent_idp.store import sqlite
 from sentryagent_idp.store.url import parse, sqlite_file
 
 _PAGES = 1024
-"""Pages of 4 KiB that are copied in one step: between two steps the process hears a signal."""
+"""Pages of 4 KiB copied in one step; the process handles signals between steps."""
 _INSTRUCTIONS = 1_000_000
-"""Instructions of SQLite between two moments at which a check hears a signal."""
+"""SQLite instructions of the integrity check between two points at which the process handles signals."""
 
 
 def backup(url: str, target: Path) -> str:
-    """Copy the database into a new file of mode 0600 and check the copy; returns the number of its schema's last step.
+    """Copy the database into a new file of mode 0600 and check the copy; returns the last step of its schema.
 
-    Works on any version of the schema. If it does not end well, nothing is left, also when the process is told to end.
+    Works on any version of the schema. If the backup fails or the process is terminated, no file is left behind.
     Raises `DatabaseUrlError`, `AdminRefused`.
     """
     source = _source(url)
     try:
         with closing(sqlite.connect(source, "query_only=ON")) as connection:
-            # One transaction reads all: otherwise each write of another process would start the copy again. Writers do
-            # not wait for it; their log grows until then.
+            # Read everything in one transaction: otherwise each write by another process would restart the copy. Writers
+            # do not wait for it; the write-ahead log grows until it ends.
             connection.execute("BEGIN")
             _step(connection)
             with _new_file(target):
@@ -48,7 +48,7 @@ def _source(url: str) -> Path:
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[None]:
-    """Make a file that only its owner can read, from its first byte on; it goes if the body fails."""
+    """Create a file that only its owner can ever read; delete it if the block fails."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError as error:
@@ -80,7 +80,7 @@ def _checked(target: Path) -> str:
 
 
 def _step(connection: sqlite3.Connection) -> str:
-    """The schema's last step. Raises `AdminRefused` for a database that no provider has prepared."""
+    """Return the last step of the schema; raises `AdminRefused` if the database was never prepared."""
     tables = "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'"
     is_prepared = connection.execute(tables).fetchone() == (1,)
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if is_prepared else None

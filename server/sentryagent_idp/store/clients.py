@@ -1,4 +1,4 @@
-"""The table of admin clients and of the clients of services, with their secrets as hashes."""
+"""The table of admin clients and of services' clients, with hashed secrets."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

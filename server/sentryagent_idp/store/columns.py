@@ -1,4 +1,4 @@
-"""How the domain's values lie in columns: the same text and numbers on SQLite and on PostgreSQL."""
+"""Column types for the domain's values: the same text and numbers on SQLite and PostgreSQL."""
 
 import json
 from datetime import datetime, timedelta
@@ -26,17 +26,17 @@ METADATA = MetaData(
 
 
 class Moment(TypeDecorator[datetime]):
-    """A time as whole microseconds since the epoch, so that two records of one second keep their order."""
+    """A time in whole microseconds since the epoch, so that records of the same second keep their order."""
 
     impl = BigInteger
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """The number that is stored."""
+        """Return the stored number."""
         return None if value is None else microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """The time in UTC."""
+        """Return the time in UTC."""
         return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
@@ -47,57 +47,57 @@ class Id(TypeDecorator[UUID]):
     cache_ok = True
 
     def process_bind_param(self, value: UUID | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """The text that is stored."""
+        """Return the stored text."""
         return None if value is None else str(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> UUID | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """The UUID."""
+        """Return the UUID."""
         return None if value is None else UUID(value)
 
 
 class Json(TypeDecorator[Any]):
-    """A JSON value as text; what PostgreSQL cannot hold in text, such as NUL, is escaped."""
+    """A JSON value as text; characters that PostgreSQL cannot store in text, such as NUL, are escaped."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """The text that is stored."""
+        """Return the stored text."""
         return None if value is None else strict_json.write(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
-        """The JSON value."""
+        """Return the JSON value."""
         return None if value is None else json.loads(value)
 
 
 class Words(Json):
-    """A tuple of strings as a JSON list."""
+    """A tuple of strings as a JSON array."""
 
     cache_ok = True
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[str, ...] | None:
-        """The tuple."""
+        """Return the tuple."""
         return None if value is None else tuple(super().process_result_value(value, dialect))
 
 
 class WordLists(Json):
-    """A map of tuples of strings as a JSON object of lists."""
+    """A map of names to tuples of strings as a JSON object of arrays."""
 
     cache_ok = True
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> dict[str, tuple[str, ...]] | None:
-        """The map."""
+        """Return the map."""
         lists = super().process_result_value(value, dialect)
         return None if lists is None else {name: tuple(words) for name, words in lists.items()}
 
 
 class Grants(Json):
-    """What a policy grants at services, as a JSON list of objects."""
+    """The scopes that a policy grants at services, as a JSON array of objects."""
 
     cache_ok = True
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[ServiceGrant, ...]:
-        """The grants; most policies have none."""
+        """Return the grants, without parsing JSON if there are none: most policies have none."""
         if value == "[]":
             return ()
         found = super().process_result_value(value, dialect)
@@ -105,7 +105,7 @@ class Grants(Json):
 
 
 def word_of(kind: type[Word]) -> Enum:
-    """The type of a column that holds one of the values of `kind`; the migrations check the words."""
+    """Return the type of a column that holds a value of `kind`; constraints are in the migrations."""
     return Enum(
         kind, native_enum=False, length=32, values_callable=lambda words: [word.value for word in words]
     )

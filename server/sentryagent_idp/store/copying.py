@@ -1,4 +1,4 @@
-"""Moving a whole database: every row of every table, as it is stored, so that the audit's hash chain still fits."""
+"""Copies a whole database: every row of every table, exactly as stored, so that the audit's hash chain stays valid."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,13 +21,13 @@ _BOOKKEEPING = "alembic_version"
 def copy_database(source_url: str, target_url: str) -> Mapping[str, int]:
     """Copy everything into an empty database, in one transaction; returns the number of rows by table.
 
-    The target's schema is made or brought up to date first. All replicas must be stopped: what a running one writes
-    is lost, and with it the memory of a used token. So a source that changes meanwhile is refused at the end.
-    Raises `AdminRefused`, which leaves no row in the target.
+    The target's schema is created or upgraded first. All replicas must be stopped: whatever a running replica writes is
+    lost, including the record of a used token. Therefore a source that changed during the copy is refused at the end.
+    Raises `AdminRefused`, and then leaves no row in the target.
     """
     source, target = _parsed("--from", source_url), _parsed("--to", target_url)
     if sqlite_file(source) is None and sqlite_file(target) is not None:
-        # PostgreSQL leaves sequence numbers out; on SQLite the audit would take each gap for a removed record.
+        # PostgreSQL skips sequence numbers; on SQLite the audit would report each gap as a removed record.
         raise AdminRefused("--to: from PostgreSQL to SQLite there is no way back; name a PostgreSQL database")
     with _named("--from"):
         if not schema.is_prepared(source_url):
@@ -52,7 +52,7 @@ def _parsed(option: str, url: str) -> URL:
 
 @contextmanager
 def _named(option: str) -> Iterator[None]:
-    """Say which of the two databases is meant."""
+    """Name the option of the database that caused an error."""
     try:
         yield
     except (DatabaseUrlError, SchemaError) as error:
@@ -82,7 +82,7 @@ def _copy(source: URL, target: URL) -> Mapping[str, int]:
 
 
 def _reader(parts: URL) -> Engine:
-    """An engine whose transactions see the database as it was at one moment, for as long as they take."""
+    """Return an engine whose transactions each read from a single snapshot of the database."""
     path = sqlite_file(parts)
     if path is not None:
         return sqlite.reading_engine(path)
@@ -97,9 +97,9 @@ def _writer(parts: URL) -> Engine:
 
 
 def _tables(connection: Connection) -> list[Table]:
-    """The tables as the database itself describes them, those that others refer to first.
+    """Return the tables as the database itself describes them, referenced tables first.
 
-    Read from there, values pass without a change: the types of the use cases would write JSON anew.
+    These column types pass values through unchanged; the types of the use cases would re-encode JSON.
     """
     metadata = MetaData()
     metadata.reflect(connection)
@@ -127,14 +127,14 @@ def _copy_table(source: Connection, target: Connection, table: Table) -> None:
 
 
 def _in_order(table: Table) -> Select[Any]:
-    """All rows, first those that refer to no other row of the table: a derived policy comes after its origin."""
+    """Select all rows, starting with those that refer to no other row: a derived policy comes after its origin."""
     references = [key.parent for key in table.foreign_keys if key.column.table is table]
     return select(table).order_by(*(column.is_not(None) for column in references))
 
 
 @contextmanager
 def _own_numbers(connection: Connection, table: Table) -> Iterator[None]:
-    """Let rows bring their own numbers into columns that PostgreSQL numbers itself, and let it go on after them."""
+    """Allow explicit values in columns that PostgreSQL numbers itself, then continue its numbering after them."""
     numbered = [column for column in table.columns if column.identity is not None]
     for column in numbered:
         _generate(connection, column, "BY DEFAULT")

@@ -1,4 +1,4 @@
-"""The table of the agents' client secrets, as hashes."""
+"""The table of agents' client secrets, stored as hashes."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -51,6 +51,6 @@ class CredentialTable:
         )
 
     def _where(self, *conditions: ColumnElement[bool]) -> Sequence[Credential]:
-        """The credentials that fulfil the conditions, oldest first."""
+        """Return the credentials that match the conditions, oldest first."""
         oldest_first = select(CREDENTIALS).where(*conditions).order_by(_T.created_at, _T.credential_id)
         return [Credential(**row._asdict()) for row in self._connection.execute(oldest_first)]

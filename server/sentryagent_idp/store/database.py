@@ -1,4 +1,4 @@
-"""The database as the use cases see it: transactions."""
+"""Database transactions, as the use cases need them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ from sentryagent_idp.store.used_tokens import UsedTokenTable
 
 
 class _Timed:
-    """Tells how long a transaction took in seconds, also one that failed."""
+    """Reports the duration of a transaction in seconds, even if it failed."""
 
     __slots__ = ("_began", "_observe", "_operation")
 
@@ -45,11 +45,12 @@ class _Timed:
 
 
 class Database:
-    """An existing database (`sentryagent_idp.ports.Store`); `sentryagent_idp.store.schema.migrate` makes one.
+    """An existing database (`sentryagent_idp.ports.Store`); `sentryagent_idp.store.schema.migrate` creates one.
 
-    Raises `DatabaseUrlError` for a URL that names none. Nothing is connected before the first transaction.
-    Make one in each process: connections do not survive a fork. `observe` gets `read` or `write` and the seconds of
-    each transaction, with the wait for a connection or for the turn to write; who calls `write_at_once` knows its wait.
+    Raises `DatabaseUrlError` for an unusable URL. Nothing is connected before the first transaction.
+    Create one in each process: connections do not survive a fork. `observe` gets `read` or `write` and the duration of
+    each transaction in seconds, including the wait for a connection or for the lock of writers; it is not called for
+    `write_at_once`, whose caller knows how long it waited.
     """
 
     def __init__(self, url: str, observe: Callable[[str, float], object] = lambda *_: None) -> None:
@@ -95,18 +96,14 @@ class Database:
                 raise
 
     def is_prepared(self) -> bool:
-        """Whether the schema has every step of this version.
-
-        Raises `DatabaseUnavailable`.
-        """
+        """Return whether the schema has every step of this version; raises `DatabaseUnavailable`."""
         with outages(), self._engines.reader.begin() as connection:
             return not pending(connection)
 
     def missing_rights(self) -> str:
-        """What the database's user may not do and the provider needs, such as `INSERT on agents`; empty if it may do all.
+        """Return the privileges that the database user lacks, such as `INSERT on agents`; empty if it lacks none.
 
-        The audit is only added to, unless a retention is set. Raises `DatabaseUnavailable`, also for a file that is
-        read-only.
+        The audit is append-only, unless a retention is set. Raises `DatabaseUnavailable`, also for a read-only file.
         """
         with outages(to_operator=True), self._engines.turn(), self._engines.writer.begin() as connection:
             if self.is_local:

@@ -1,4 +1,4 @@
-"""Statements that the driver runs itself: for those of every exchange, SQLAlchemy's way there costs more than they do."""
+"""Statements run directly by the driver: in every exchange, SQLAlchemy's overhead would exceed their own cost."""
 
 from collections.abc import Collection, Sequence
 from functools import cache
@@ -13,9 +13,9 @@ _PLACEHOLDERS = {"qmark": "?", "pyformat": "%s"}
 
 
 def run(connection: Connection, statement: str, values: Sequence[Any] = ()) -> Sequence[tuple[Any, ...]]:
-    """Run a statement in the transaction of the connection; its rows, with the driver's own values.
+    """Run a statement in the connection's transaction; returns its rows, with the driver's own values.
 
-    Raises SQLAlchemy's errors, as its own way does.
+    Raises SQLAlchemy's errors, as SQLAlchemy itself would.
     """
     base = connection.dialect.loaded_dbapi.Error
     cursor = connection.connection.cursor()
@@ -31,16 +31,16 @@ def run(connection: Connection, statement: str, values: Sequence[Any] = ()) -> S
 
 
 def places(dialect: Dialect, count: int) -> str:
-    """So many placeholders, with a comma between them."""
+    """Return `count` placeholders, separated by commas."""
     return ", ".join([_PLACEHOLDERS[dialect.paramstyle]] * count)
 
 
 class InsertMany:
-    """Inserts rows into some columns of a table, whatever their number, as one statement.
+    """Inserts any number of rows into some columns of a table, in one statement.
 
-    SQLAlchemy runs it once for each row, and with each the thread gives up the interpreter; under load it then waits
-    until another thread has done its work, with the database's lock in its hands. Meant for tens of rows: each number
-    of them is a statement of its own, which the driver keeps in memory.
+    SQLAlchemy would run one statement per row, and the thread would release the interpreter at each; under load it then
+    waits for other threads while it holds the database's lock. Meant for tens of rows: each number of rows is a
+    statement of its own, which the driver keeps in memory.
     """
 
     def __init__(self, table: Table, names: Sequence[str]) -> None:
@@ -49,13 +49,13 @@ class InsertMany:
         self._statement = cache(self._statement_for)
 
     def __call__(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
-        """Insert the rows, of which there must be one at least, in their order; values are those that the driver takes."""
+        """Insert the rows, at least one, in this order; values must have types that the driver accepts."""
         self._run(connection, rows)
 
     def new(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> Collection[Any]:
-        """Insert those of the rows, of which there must be one at least, whose primary keys are new; returns these keys.
+        """Insert those of the rows, at least one, whose primary keys do not exist yet; returns these keys.
 
-        The unique key decides, not a look beforehand: of several transactions at the same moment exactly one inserts.
+        The unique key decides, not an earlier query: of several concurrent transactions exactly one inserts.
         """
         (key,) = self._table.primary_key.columns
         rest = f" ON CONFLICT DO NOTHING RETURNING {key.name}"

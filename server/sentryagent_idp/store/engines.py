@@ -1,4 +1,4 @@
-"""The engines of a database: for reading, for writing durably or not, and on SQLite for commits that never wait their turn."""
+"""The engines of a database: for reading, for writing durably or not, and on SQLite for writing without waiting."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -13,12 +13,12 @@ from sentryagent_idp.store.url import sqlite_file
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """Connections for reading, connections for writing, whose turn it is to write; `committer` never waits for a turn.
+    """Connections for reading and for writing; `turn` is a fair lock for writers, and `committer` does not wait for it.
 
     Commits of `lax` do not wait for the disk.
 
     Nothing is connected before the first transaction. Connections do not survive a fork: each process needs
-    engines of its own.
+    its own engines.
     """
 
     reader: Engine
@@ -37,7 +37,7 @@ class Engines:
 
 
 def open_engines(parts: URL) -> Engines:
-    """The engines for a URL that `sentryagent_idp.store.url.parse` accepted."""
+    """Return the engines for a URL that `sentryagent_idp.store.url.parse` accepted."""
     path = sqlite_file(parts)
     if path is not None:
         return Engines(
@@ -48,7 +48,7 @@ def open_engines(parts: URL) -> Engines:
             is_local=True,
             turn=Turns(sqlite.BUSY_SECONDS).take,
         )
-    # Loaded only here: psycopg takes 75 ms to load, and a start on SQLite needs none of it.
+    # Imported only here: psycopg takes 75 ms to load, and SQLite does not need it.
     from sentryagent_idp.store import postgresql
 
     engine = postgresql.engine(parts)
@@ -57,7 +57,7 @@ def open_engines(parts: URL) -> Engines:
 
 
 def migrating_engine(parts: URL) -> Engine:
-    """An engine of one connection without the bounds of requests, for the schema's steps."""
+    """Return an engine with one connection and without the time limits of requests, for the schema's steps."""
     path = sqlite_file(parts)
     if path is not None:
         return sqlite.migrating_engine(path)

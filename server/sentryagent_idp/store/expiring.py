@@ -1,4 +1,4 @@
-"""What the tables of tokens have in common: a row is kept until a moment, then deleted in small portions."""
+"""Deletion of expired rows in small batches, shared by the tables of tokens."""
 
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 def purge(connection: Connection, table: Table, moment: Column[Any], before: datetime, *, limit: int) -> int:
     """Delete at most `limit` rows whose `moment` is earlier than `before`, the earliest first.
 
-    Replicas that purge at the same time take different rows.
+    Replicas that purge at the same time delete different rows.
     """
     (key,) = table.primary_key.columns
     past = select(key).where(moment < before).order_by(moment).limit(limit)

@@ -1,4 +1,4 @@
-"""What goes wrong in a database, in the provider's own words."""
+"""Database errors, translated into the provider's errors."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ from sentryagent_idp.errors import DatabaseUnavailable, ServiceError, Validation
 
 RETRY_AFTER_SECONDS = 2
 _OUTAGES = (OperationalError, InterfaceError, WaitTimeout, sqlite3.OperationalError)
-"""Errors of the database itself and not of a statement."""
+"""Errors of the database itself, not of a statement."""
 
 
 @contextmanager
 def outages(*, to_operator: bool = False) -> Iterator[None]:
     """Turn every failure of the database itself into `DatabaseUnavailable`, with its cause.
 
-    Only an operator sees the driver's own words: they may name hosts and users.
-    A value that no text column can hold, such as a NUL character on PostgreSQL, is the request's fault:
+    Only an operator sees the driver's message, because it can name hosts and users.
+    A value that cannot be stored, such as a NUL character on PostgreSQL, is an error of the request:
     `ValidationFailed`.
     """
     try:
@@ -30,7 +30,7 @@ def outages(*, to_operator: bool = False) -> Iterator[None]:
             "request", "a value cannot be stored; leave out NUL characters and numbers of ten digits or more"
         ) from error
     except (DatabaseError, *_OUTAGES) as error:
-        # SQLite reports a damaged file, or one that is not a database, by the base class alone.
+        # SQLite reports a damaged file, or one that is not a database, as the base class itself.
         if not isinstance(error, _OUTAGES) and type(error) is not DatabaseError:
             raise
         raise _unavailable(error, to_operator=to_operator) from error
@@ -46,7 +46,7 @@ def _unavailable(error: Exception, *, to_operator: bool) -> DatabaseUnavailable:
 
 @contextmanager
 def unique(connection: Connection, column: str, refusal: ServiceError) -> Iterator[None]:
-    """Raise `refusal` where the block breaks the unique constraint of `column`; the transaction stays usable."""
+    """Raise `refusal` if the block violates the unique constraint of `column`; the transaction stays usable."""
     try:
         with connection.begin_nested():
             yield
@@ -57,10 +57,10 @@ def unique(connection: Connection, column: str, refusal: ServiceError) -> Iterat
 
 
 def _names(error: IntegrityError, column: str) -> bool:
-    """Whether the violated constraint is the unique one of `column`.
+    """Return whether the violated constraint is the unique constraint of `column`.
 
-    SQLite names `table.column` in its message; PostgreSQL's message quotes the row's values, so there only the
-    constraint's name counts.
+    SQLite's message names `table.column`. PostgreSQL's message quotes the row's values, so only the constraint's name
+    is used there.
     """
     diagnosis = getattr(error.orig, "diag", None)
     if diagnosis is not None:

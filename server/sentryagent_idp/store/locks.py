@@ -1,6 +1,6 @@
-"""Locks that hold to the end of a write transaction, across all replicas.
+"""Locks across all replicas, held until the write transaction ends.
 
-PostgreSQL's advisory locks need no row and stop no reader. On SQLite the write transaction is the lock already.
+PostgreSQL's advisory locks need no row and block no reader. On SQLite, the write transaction itself is the lock.
 """
 
 from enum import IntEnum
@@ -17,7 +17,7 @@ _LOCK_ERRORS = frozenset({"55P03", "40P01"})
 
 
 class Lock(IntEnum):
-    """What is locked; the numbers begin with "Sentry" in ASCII, to keep apart from other programs' locks."""
+    """The locks; their numbers begin with "Sentry" in ASCII, so that they differ from other programs' locks."""
 
     MIGRATIONS = 0x53656E747279
     SIGNING_KEYS = 0x53656E74727901
@@ -25,24 +25,24 @@ class Lock(IntEnum):
 
 
 def take(connection: Connection, lock: Lock) -> None:
-    """Wait for the lock; the database's own bound on waiting applies."""
+    """Wait for the lock, at most as long as the connection's own lock timeout."""
     if connection.dialect.name == "postgresql":
         connection.execute(_WAIT, {"lock": lock.value})
 
 
 def try_take(connection: Connection, lock: Lock) -> bool:
-    """Take the lock where nobody has it; returns whether it was taken."""
+    """Take the lock if it is free; returns whether it was taken."""
     if connection.dialect.name != "postgresql":
         return True
     return bool(connection.execute(_TRY, {"lock": lock.value}).scalar_one())
 
 
 def hurry(connection: Connection) -> None:
-    """Let each later statement of the transaction wait for a lock for half a second at most, and fail then."""
+    """Let each later statement of the transaction fail if it waits for a lock longer than half a second."""
     if connection.dialect.name == "postgresql":
         connection.execute(_HURRY)
 
 
 def came_too_late(error: DBAPIError) -> bool:
-    """Whether a statement failed because others hold a lock: after a wait, or as the victim of a deadlock."""
+    """Return whether a statement failed because of a lock: after its timeout, or as the victim of a deadlock."""
     return getattr(error.orig, "sqlstate", None) in _LOCK_ERRORS

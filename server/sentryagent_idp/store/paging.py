@@ -1,4 +1,4 @@
-"""Pages of a list: how many rows there are, and the rows of one page."""
+"""Pagination: the total number of rows, and the rows of one page."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from sentryagent_idp.domain.text import ascii_lower
 
 
 def equal(table: Table, wanted: Mapping[str, Any], *, case_folded: str = "") -> Sequence[ColumnElement[bool]]:
-    """That each column has the filter's value, if there is one; `case_folded` is compared by its key, without case."""
+    """Return conditions that columns equal the filter's values that are set; `case_folded` is compared without case."""
     values = {name: value for name, value in wanted.items() if value is not None}
     if case_folded in values:
         values[f"{case_folded}_key"] = ascii_lower(values.pop(case_folded))
@@ -26,9 +26,9 @@ def fetch_page(
     page: int,
     limit: int,
 ) -> tuple[int, Sequence[Row[Any]]]:
-    """The number of rows that fulfil `conditions`, and the rows of one page in `order`.
+    """Return the number of rows that match `conditions`, and the rows of one page in `order`.
 
-    The page's keys are sought first: a deep page then walks an index and not the rows themselves
+    The page's keys are selected first, so that a deep page walks an index and not the rows themselves
     (federation-security B24).
     """
     total = connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one()

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that never wait longer than the provider may take to answer 503."""
+"""Connections to PostgreSQL with time limits, so that the provider can respond with 503 in time."""
 
 from typing import Any
 
@@ -11,32 +11,32 @@ from sqlalchemy.exc import ArgumentError
 from sentryagent_idp.store.url import DatabaseUrlError
 
 ANSWER_SECONDS = 4.0
-"""How long a statement may take; with the waiting for the pool and for a new connection it stays below 10 s."""
+"""The time limit of a statement; together with the waits for the pool and for a new connection it is below 10 s."""
 
 _POOL_WAIT_SECONDS = 2.0
 _POOL_SIZE = 10
 _CONNECT_SECONDS = 3
 _ENCODING = {"client_encoding": "utf8"}
-"""Of a database in SQL_ASCII, text would else come out as bytes."""
+"""Without it, psycopg would return text from a SQL_ASCII database as bytes."""
 
 _DEFAULTS = {
     "connect_timeout": str(_CONNECT_SECONDS),
     "application_name": "sentryagent-idp",
     **_ENCODING,
-    # Notice a peer that vanished without a word, also between two statements.
+    # Detect a peer that vanished without closing the connection, also between two statements.
     "tcp_user_timeout": "4000",
     "keepalives_idle": "2",
     "keepalives_interval": "1",
     "keepalives_count": "2",
 }
-# The server ends a statement first, so that its connection stays usable.
+# Shorter than our own limit: when the server ends the statement, the connection stays usable.
 _SERVER_TIMEOUTS = (
     "-c statement_timeout=3500 -c lock_timeout=3000 -c idle_in_transaction_session_timeout=30000"
 )
 
 
 def engine(parts: URL) -> Engine:
-    """An engine for requests; a connection that broke while it lay in the pool is replaced unseen.
+    """Return an engine for requests; a pooled connection that broke while idle is replaced transparently.
 
     Raises `DatabaseUrlError` for parameters that libpq does not have.
     """
@@ -54,21 +54,21 @@ def engine(parts: URL) -> Engine:
 
 
 def lax(engine: Engine) -> Engine:
-    """The engine with the same connections, whose commits do not wait for the disk."""
+    """Return an engine that shares the connections, but whose commits do not wait for the disk."""
     lax = engine.execution_options()
     event.listen(lax, "begin", lambda it: it.exec_driver_sql("SET LOCAL synchronous_commit TO off"))
     return lax
 
 
 def migrating_engine(parts: URL) -> Engine:
-    """An engine without the bounds of requests: a step may take as long as its table is large; raises as `engine`."""
+    """Return an engine without time limits, because a step on a large table can take long; raises as `engine`."""
     _check(parts)
     patient = parts.set(query={"connect_timeout": str(_CONNECT_SECONDS), **_ENCODING, **parts.query})
     return create_engine(patient, poolclass=NullPool)
 
 
 def _check(parts: URL) -> None:
-    """Raises `DatabaseUrlError`; parameters of the driver itself are refused too: `autocommit=1` would end transactions."""
+    """Raise `DatabaseUrlError` for parameters that are not libpq's; psycopg's `autocommit=1` would end transactions."""
     try:
         _, parameters = parts.get_dialect()().create_connect_args(parts)
         make_conninfo("", **parameters)
@@ -81,10 +81,10 @@ def _check(parts: URL) -> None:
 
 
 class _Connection(psycopg.Connection[Any]):
-    """Gives up on a server that holds the line but says nothing, such as a frozen one."""
+    """A connection that gives up on a server that is connected but does not respond, such as a frozen one."""
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """Wait for the server's answer; raises `psycopg.OperationalError` when none came in time."""
+        """Wait for the server's response; raises `psycopg.OperationalError` if none arrives in time."""
         try:
             return super().wait(gen, interval=interval, timeout=timeout or ANSWER_SECONDS)
         except psycopg.OperationalError:
@@ -94,6 +94,6 @@ class _Connection(psycopg.Connection[Any]):
 
 
 def _connect(_dialect: Any, _record: Any, args: tuple[Any, ...], parameters: dict[str, Any]) -> _Connection:
-    """Connect as the URL says (SQLAlchemy's `do_connect`); its parameters win over ours."""
+    """Connect as the URL says (SQLAlchemy's `do_connect`); its parameters override our defaults."""
     options = f"{_SERVER_TIMEOUTS} {parameters.get('options', '')}".strip()
     return _Connection.connect(*args, **{**_DEFAULTS, **parameters, "options": options})

@@ -1,4 +1,4 @@
-"""The table of our own access tokens that were revoked before their end."""
+"""The table of our access tokens that were revoked before they expired."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""The schema of a database: bring it up to date, or ask whether it is."""
+"""The schema of a database: upgrade it, or check whether it is up to date."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -23,16 +23,16 @@ _PAUSE_SECONDS = 1
 
 
 class SchemaError(Exception):
-    """The schema is not one that this version can work with; the message says what to do."""
+    """This version cannot work with the schema; the message says what to do."""
 
 
 def migrate(url: str, wait: Callable[[float], object] = time.sleep) -> Sequence[str]:
-    """Apply the steps that are missing, all in one transaction; returns their numbers in order.
+    """Apply all missing steps in one transaction; returns their numbers in order.
 
-    Several processes may start together: one migrates, the others wait and find nothing to do. A SQLite file
-    that is missing is made, readable by its owner alone, because signing keys will lie in it.
-    Raises `DatabaseUrlError`, `DatabaseUnavailable`, and `SchemaError` where the database is newer than this version,
-    or something else holds its tables for minutes.
+    Several processes may start together: one migrates, the others wait and find nothing to do. A missing SQLite file
+    is created, readable only by its owner, because it will contain signing keys.
+    Raises `DatabaseUrlError`, `DatabaseUnavailable`, and `SchemaError` if the database is newer than this version or
+    another program keeps its tables locked for about a minute.
     """
     parts = parse(url)
     path = sqlite_file(parts)
@@ -47,9 +47,9 @@ def migrate(url: str, wait: Callable[[float], object] = time.sleep) -> Sequence[
 
 
 def is_prepared(url: str) -> bool:
-    """Whether the database has every table; never makes one.
+    """Return whether the database has every step of this version; never creates a database.
 
-    Raises `DatabaseUrlError`, `SchemaError` where the database is newer than this version, and `DatabaseUnavailable`.
+    Raises `DatabaseUrlError`, `SchemaError` if the database is newer than this version, and `DatabaseUnavailable`.
     """
     parts = parse(url)
     path = sqlite_file(parts)
@@ -65,13 +65,13 @@ def is_prepared(url: str) -> bool:
 
 
 def pending(connection: Connection) -> bool:
-    """Whether the database lacks a step of this version."""
+    """Return whether the database lacks a step of this version."""
     return _current(connection) < _steps()[-1]
 
 
 def alembic_config(connection: Connection) -> "Config":
-    """What Alembic's own commands need to run the steps on this connection, in its transaction."""
-    # Loaded only where a step is run: Alembic takes 75 ms to load.
+    """Return the configuration for Alembic's commands to run the steps on this connection, in its transaction."""
+    # Imported only when a step runs: Alembic takes 75 ms to load.
     from alembic.config import Config
 
     config = Config()
@@ -83,7 +83,7 @@ def alembic_config(connection: Connection) -> "Config":
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError as error:  # a folder that may not be searched, or a name that is too long
+    except OSError as error:  # no permission to search the folder, or a name that is too long
         raise DatabaseUrlError(f"The SQLite database {path} cannot be used: {error.strerror}.") from error
 
 
@@ -101,11 +101,11 @@ def _make_file(path: Path) -> None:
 
 
 def _between_requests(engine: Engine, wait: Callable[[float], object]) -> Sequence[str]:
-    """Upgrade, and never let the requests of replicas wait long for it.
+    """Upgrade without making the requests of replicas wait long.
 
-    PostgreSQL queues every request behind a step that waits for a table, such as one that a backup reads; and a
-    request that has one table and needs another one, which a step has, would be ended as a deadlock. So a step gives
-    up before that, everything is taken back, and it is tried again.
+    PostgreSQL queues every request behind a step that waits for a table, for example one that a backup is reading. And
+    a request that has locked one table and needs another one, locked by a step, would be aborted as a deadlock.
+    Therefore a step gives up before that, the upgrade is rolled back, and it is tried again.
     """
     for attempt in range(_TRIES):
         try:
@@ -127,7 +127,7 @@ def _upgrade(connection: Connection) -> Sequence[str]:
     _refuse_newer(before)
     missing = [step for step in _steps() if step > before]
     if missing:
-        # Loaded only where a step is run: Alembic takes 75 ms to load.
+        # Imported only when a step runs: Alembic takes 75 ms to load.
         from alembic import command
 
         locks.hurry(connection)
@@ -145,12 +145,12 @@ def _refuse_newer(step: str) -> None:
 
 
 def _current(connection: Connection) -> str:
-    """The number of the last step that was applied; empty in a new database."""
+    """Return the number of the last applied step, or an empty string for a new database."""
     if not inspect(connection).has_table("alembic_version"):
         return ""
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or ""
 
 
 def _steps() -> Sequence[str]:
-    """The numbers of all steps, in order."""
+    """Return the numbers of all steps, in order."""
     return sorted(path.name[:3] for path in _FOLDER.glob("versions/[0-9][0-9][0-9]_*.py"))

@@ -48,7 +48,7 @@ class ServiceTable:
     def named(self, identifiers: Collection[str]) -> Sequence[Service]:
         if not identifiers:
             return []
-        # In one order, so that no two transactions wait for each other.
+        # In a fixed order, so that two transactions cannot deadlock.
         found = select(SERVICES).where(_T.identifier.in_(identifiers)).order_by(_T.identifier)
         rows = self._connection.execute(found.with_for_update(read=True) if self._lock else found)
         return [_service(row) for row in rows]
@@ -75,7 +75,7 @@ class ServiceTable:
             with unique(self._connection, "identifier", refusal):
                 self._connection.execute(insert(SERVICES), asdict(service))
         except ServiceAlreadyExists:
-            # None if it was removed in the meantime.
+            # No row if it was deleted in the meantime.
             for service_id in self._connection.scalars(
                 select(_T.service_id).where(_T.identifier == service.identifier)
             ):

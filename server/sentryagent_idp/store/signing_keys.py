@@ -1,4 +1,4 @@
-"""The table of the keys that sign our own tokens."""
+"""The table of keys that sign our tokens."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -26,7 +26,7 @@ SIGNING_KEYS = Table(
 _T = SIGNING_KEYS.c
 _ALL = select(SIGNING_KEYS).order_by(_T.created_at, _T.kid)
 _STATE = "SELECT kid, status, retired_at, substr(private_pem, 1, 160) FROM signing_keys ORDER BY kid"
-"""The first bytes of a key have its salt: one that is encrypted again is a change, too."""
+"""The first bytes of an encrypted key include its salt, so that re-encrypting a key also counts as a change."""
 
 
 class SigningKeyTable:
@@ -57,12 +57,12 @@ class SigningKeyTable:
         self._connection.execute(delete(SIGNING_KEYS).where(_T.kid == kid))
 
     def version(self) -> int:
-        # Computed from the few rows themselves: a counter beside them could be forgotten.
+        # Computed from the few rows themselves: code could forget to increment a separate counter.
         return hash(tuple(driver.run(self._connection, _STATE)))
 
 
 def _key(row: Row[Any]) -> StoredKey:
-    """The key of a row; SQLite gives back a text where one was put past the provider."""
+    """Return the key of a row; SQLite returns text if another program stored the PEM as text."""
     values = row._asdict()
     pem = values["private_pem"]
     return StoredKey(**values | {"private_pem": pem.encode() if isinstance(pem, str) else pem})

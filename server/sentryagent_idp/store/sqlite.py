@@ -1,4 +1,4 @@
-"""Connections to a SQLite file: many readers beside one writer, which is how its WAL works."""
+"""Connections to a SQLite file: many readers alongside one writer, as its write-ahead log (WAL) allows."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -14,27 +14,27 @@ from sqlalchemy.exc import InvalidatePoolError
 from sentryagent_idp.ports import WriterBusy
 
 BUSY_SECONDS = 4.0
-"""How long a thread waits for its turn, and then for other processes: together below the contract's 10 s."""
+"""How long a thread waits for other threads, and then for other processes: together below the contract's 10 s."""
 
 _MIGRATION_SECONDS = 60.0
 _RETRY_SECONDS = 0.0003
 _MOVED = "the database file was moved or removed"
 _NEVER_WAIT = "busy_timeout=0"
 _CHECKPOINT = "wal_autocheckpoint=8000"
-"""Pages of 4 KiB in the write-ahead log before they are copied into the file: most are written many times until then."""
+"""Pages of 4 KiB in the WAL before they are copied into the file: by then, most were written many times."""
 
 
 class FileConnection(sqlite3.Connection):
-    """A connection that knows whether its file is still the one at the path that it was opened by."""
+    """A connection that knows whether its path still leads to the file that it opened."""
 
     path: Path
     file: tuple[int, int] | None
 
     @property
     def is_current(self) -> bool:
-        """False after the file was removed or another one took its place.
+        """Whether the path still leads to the opened file, which was neither deleted nor replaced.
 
-        SQLite goes on with the file that has no name any more: what it commits there is lost with the process.
+        SQLite continues with a file that no longer has a name: whatever it commits there is lost with the process.
         """
         return self.file == _identity(self.path)
 
@@ -48,33 +48,34 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def reading_engine(path: Path) -> Engine:
-    """An engine whose connections cannot write."""
+    """Return an engine whose connections cannot write."""
     return _engine(path, _begin_reading, "query_only=ON", pool_size=10, max_overflow=-1)
 
 
 def writing_engine(path: Path, *pragmas: str) -> Engine:
-    """An engine of one connection: a process writes one transaction after the other."""
+    """Return an engine with one connection: a process runs one write transaction at a time."""
     begin = partial(_begin_writing, seconds=BUSY_SECONDS)
     return _engine(path, begin, _NEVER_WAIT, _CHECKPOINT, *pragmas, pool_size=1, max_overflow=0)
 
 
 def lax_engine(path: Path) -> Engine:
-    """As `writing_engine`, but a commit does not wait for the disk: until a later one does, a power failure undoes it."""
+    """Return a `writing_engine` whose commits do not wait for the disk: a power failure can undo them until the next durable one."""
     return writing_engine(path, "synchronous=NORMAL")
 
 
 def committing_engine(path: Path) -> Engine:
-    """An engine of one connection, for transactions that never wait (`at_once`)."""
+    """Return an engine with one connection, for transactions that never wait (`at_once`)."""
     return _engine(path, None, _NEVER_WAIT, _CHECKPOINT, pool_size=1, max_overflow=0)
 
 
 @contextmanager
 def at_once(connection: Connection) -> Iterator[None]:
-    """A transaction that begins without waiting: raises `WriterBusy` if another connection writes.
+    """Begin a transaction without waiting; raises `WriterBusy` if another connection is writing.
 
-    Raises `sqlite3.OperationalError` if the file is no longer the one at its path: a new connection finds the right one.
+    Raises `sqlite3.OperationalError` if the path no longer leads to the file: a new connection opens the right one.
 
-    The driver begins and ends it: for a connection that stays open, SQLAlchemy's way costs more than the statements do.
+    The driver begins and ends the transaction: on a connection that stays open, SQLAlchemy's own handling would cost
+    more than the statements do.
     """
     driver = _driver(connection)
     if not driver.is_current:
@@ -87,14 +88,14 @@ def at_once(connection: Connection) -> Iterator[None]:
         connection.rollback()
         driver.rollback()
         raise
-    connection.commit()  # it knows of a transaction if a statement went through SQLAlchemy
+    connection.commit()  # SQLAlchemy began a transaction if it ran a statement
     driver.commit()
 
 
 def migrating_engine(path: Path) -> Engine:
-    """An engine that waits long for other processes, and makes the file one with a WAL.
+    """Return an engine that waits long for other processes, and switches the file to WAL mode.
 
-    Foreign keys are off while steps run: a table that is rebuilt would take its dependents with it.
+    Foreign keys are off while steps run: otherwise, rebuilding a table would delete the rows that refer to it.
     """
     begin = partial(_begin_writing, seconds=_MIGRATION_SECONDS)
     return _engine(path, begin, "foreign_keys=OFF", "journal_mode=WAL", _NEVER_WAIT, pool_size=1)
@@ -114,9 +115,9 @@ def _check_file(connection: FileConnection, *_: object) -> None:
 
 
 def connect(path: Path, *pragmas: str) -> FileConnection:
-    """A connection to an existing file, in autocommit mode: transactions begin where we say.
+    """Connect to an existing file, in autocommit mode: transactions begin only where we begin them.
 
-    FULL synchronisation keeps a burnt `jti` burnt when the power fails (federation-security R-RPL-1).
+    FULL synchronisation keeps a used `jti` used after a power failure (federation-security R-RPL-1).
     """
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode=rw",
@@ -141,9 +142,9 @@ def _begin_reading(connection: Connection) -> None:
 
 
 def _begin_writing(connection: Connection, seconds: float) -> None:
-    """Take the file's write lock, asking several times a millisecond: another process has it for one or two.
+    """Take the file's write lock, trying several times per millisecond: another process holds it for one or two.
 
-    SQLite's own waiting asks every 100 ms in the end: beside a busy process it would hardly ever find a gap.
+    SQLite's own busy handler eventually tries only every 100 ms: alongside a busy process it would rarely succeed.
     """
     deadline = monotonic() + seconds
     while not _is_begun(connection, is_last_try=monotonic() >= deadline):
@@ -151,11 +152,11 @@ def _begin_writing(connection: Connection, seconds: float) -> None:
 
 
 def _is_begun(connection: Connection, *, is_last_try: bool) -> bool:
-    """Whether the transaction has begun; the last try says why not."""
+    """Try to begin the transaction and return whether it began; the last try raises the error instead."""
     try:
         _driver(connection).execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
-        # The low byte: while another process recovers the log after a crash, the code is SQLITE_BUSY_RECOVERY.
+        # Only the low byte: while another process recovers the log after a crash, the code is SQLITE_BUSY_RECOVERY.
         if is_last_try or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
             raise
         return False
@@ -163,4 +164,4 @@ def _is_begun(connection: Connection, *, is_last_try: bool) -> bool:
 
 
 def _driver(connection: Connection) -> FileConnection:
-    return connection.connection.driver_connection  # type: ignore[return-value]  # creator made it
+    return connection.connection.driver_connection  # type: ignore[return-value]  # creator opened it

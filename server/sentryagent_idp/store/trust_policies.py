@@ -54,7 +54,7 @@ _TYPES = {
     condition_kinds.Flag: Boolean,
     condition_kinds.Mapped: WordLists,
 }
-"""The type of the column of each kind of condition."""
+"""The column type of each kind of condition."""
 
 OIDC_TRUST_POLICIES = Table(
     "oidc_trust_policies",
@@ -96,10 +96,10 @@ GRANTED_SERVICES = Table(
     Column("service", Text, ForeignKey("services.identifier"), primary_key=True),
     Index(None, "service"),
 )
-"""Which policies grant a service: the index of their column `grants`, which decides."""
+"""The policies that grant each service: an index of their `grants` column, which is authoritative."""
 
 _MOST_NAMES = 3
-"""A repository that was renamed more often than that has no policy left to correct but the last ones."""
+"""The most names that `names_of` returns; few repositories are renamed more often."""
 
 _T = OIDC_TRUST_POLICIES.c
 _G = GRANTED_SERVICES.c
@@ -109,7 +109,7 @@ _OF_REPOSITORY = (
     .where(_T.issuer == bindparam("issuer"), _T.repository_key == bindparam("key"))
     .order_by(*_AGE)
 )
-# Versions only grow, and a service that is granted is never another one: the sum changes as soon as one of them does.
+# Versions only grow, and a granted service cannot be deleted: the sum changes whenever one of the services does.
 _FINGERPRINTS = """
     SELECT issuer, repository_key, oidc_trust_policies.id, oidc_trust_policies.version, agents.status,
         CASE WHEN oidc_trust_policies.grants = '[]' THEN 0 ELSE (
@@ -135,7 +135,7 @@ def _granting(service: str) -> Select[tuple[UUID]]:
 
 
 def _is_derived_from(policy_id: UUID) -> ColumnElement[bool]:
-    # A bootstrap policy is never derived. Some have an origin in their row: a PUT could once make them of derived ones.
+    # A bootstrap policy is never derived, but old rows may have an origin: a PUT could once make one of a derived policy.
     return and_(_T.derived_from == policy_id, _T.agent_id.is_not(None))
 
 
@@ -165,7 +165,7 @@ _NARROWS: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
     "expires_before": _T.expires_at.__lt__,
     "search": _contains,
 }
-"""What each field of a filter says about a row."""
+"""The condition on a row for each field of a filter."""
 
 
 class PolicyTable:
@@ -259,12 +259,12 @@ class PolicyTable:
 
     def mark_used(self, policy_ids: Collection[UUID], now: datetime) -> None:
         times = {"now": now, "used_before": now - USE_IS_RECORDED_EVERY}
-        # In one order, so that no two replicas wait for each other.
+        # In a fixed order, so that two replicas cannot deadlock.
         rows = [{"policy_id": policy_id, **times} for policy_id in sorted(policy_ids)]
         self._connection.execute(_MARK_USED, rows)
 
     def _locked(self, statement: Select[Any]) -> Sequence[TrustPolicy]:
-        """The policies, whose rows stay locked in a write transaction."""
+        """Return the policies; in a write transaction, lock their rows."""
         if self._lock:
             statement = statement.with_for_update(key_share=True)
         return [_policy(row) for row in self._connection.execute(statement)]
@@ -284,7 +284,7 @@ class PolicyTable:
                 yield
         except TrustPolicyAlreadyExists:
             same = select(_T.id, _T.version).where(_T.conditions_key == _digest(policy))
-            # None if it was removed in the meantime.
+            # No row if it was deleted in the meantime.
             for row in self._connection.execute(same):
                 refusal.details.update(policyId=str(row.id), version=row.version)
             raise
@@ -298,7 +298,7 @@ def _values(policy: TrustPolicy) -> dict[str, Any]:
 
 
 def _digest(policy: TrustPolicy) -> str:
-    """The policy's `conditions_key` as it is stored: a long list of actors would not fit PostgreSQL's index."""
+    """Return the hash stored as `conditions_key`: the key of a long list of actors would not fit PostgreSQL's index."""
     return sha256(conditions_key(policy).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Which database a URL names."""
+"""Parsing of database URLs."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ _FORMS = "write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABA
 
 
 class DatabaseUrlError(ValueError):
-    """The URL names no database that the provider can use; the message never shows a password."""
+    """The URL does not name a database that the provider can use; the message never shows a password."""
 
 
 def parse(url: str) -> URL:
-    """The parts of a database URL.
+    """Return the parts of a database URL.
 
-    Raises `DatabaseUrlError` for another engine, for a SQLite URL without a file or with parameters, for a server
-    whose name cannot be looked up, and for a NUL: libpq would ignore the rest of a password after it.
+    Raises `DatabaseUrlError` for another engine, for a SQLite URL without a file or with parameters, for a host name
+    that DNS cannot look up, and for a NUL: libpq would ignore the rest of a password after it.
     """
     try:
         url.encode()
@@ -37,5 +37,5 @@ def parse(url: str) -> URL:
 
 
 def sqlite_file(parts: URL) -> Path | None:
-    """The absolute path of a SQLite database, `None` for PostgreSQL."""
+    """Return the absolute path of a SQLite database, or `None` for PostgreSQL."""
     return Path(parts.database).absolute() if parts.drivername == "sqlite" and parts.database else None

@@ -1,4 +1,4 @@
-"""The table of GitHub tokens that were exchanged."""
+"""The table of exchanged GitHub tokens."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -41,7 +41,7 @@ class UsedTokenTable:
     def claim_all(self, tokens: Sequence[UsedToken]) -> Sequence[bool]:
         digests = [_digest(token.issuer, token.jti) for token in tokens]
         first = {digest: position for position, digest in reversed(list(enumerate(digests)))}
-        # In one order everywhere: two replicas with the same two tokens must not wait for each other.
+        # In a fixed order: two replicas with the same two tokens must not deadlock.
         rows = [(digest, microseconds(tokens[first[digest]].keep_until)) for digest in sorted(first)]
         unused = _INSERT.new(self._connection, rows)
         return [digest in unused and first[digest] == position for position, digest in enumerate(digests)]
@@ -51,9 +51,9 @@ class UsedTokenTable:
 
 
 def _digest(issuer: str, jti: str) -> bytes:
-    """The key of a token: SHA-256 over issuer and `jti`, with NUL between (no issuer's URL has one).
+    """Return the key of a token: SHA-256 over the issuer and the `jti`, separated by NUL (no issuer's URL has one).
 
-    A `jti` may be long or hold any character; its digest fits an index on both engines, and ten million of
+    A `jti` can be long and contain any character; its digest fits an index on both databases, and ten million of
     them stay small.
     """
     return sha256(f"{issuer}\0{jti}".encode(errors="surrogatepass")).digest()

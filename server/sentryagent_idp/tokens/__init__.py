@@ -1,1 +1,1 @@
-"""Cryptography without I/O: what GitHub signed, what we sign, and the keys of both."""
+"""Cryptography without I/O: our access tokens and signing keys, and client secrets."""

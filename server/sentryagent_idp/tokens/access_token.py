@@ -1,4 +1,4 @@
-"""Our own access tokens (RFC 9068): issued here, and read strictly when they come back to our API."""
+"""Issues our access tokens (RFC 9068), and verifies them strictly when a client sends one to our API."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -14,10 +14,10 @@ from sentryagent_idp.jose.compact_jws import UnverifiedJwt
 from sentryagent_idp.tokens.signing_key import SigningKey
 
 TYPE = "at+jwt"
-"""The `typ` that tells an access token from an ID token (RFC 9068, 2.1)."""
+"""The `typ` that distinguishes an access token from an ID token (RFC 9068, 2.1)."""
 
 LEEWAY_SECONDS = 30
-"""How far the clocks of two replicas may differ: what one issued, the other takes at once."""
+"""How far the clocks of two replicas may differ, so that one accepts at once a token that the other issued."""
 
 _STRINGS = ("iss", "sub", "aud", "client_id", "scope", "jti")
 _TYPES: dict[str, tuple[type, str]] = {
@@ -27,9 +27,9 @@ _TYPES: dict[str, tuple[type, str]] = {
 
 
 class AccessTokenClaims(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an access token says (RFC 9068, 2.2); times in seconds since the epoch.
+    """The claims of an access token (RFC 9068, 2.2); times are in seconds since the epoch.
 
-    `provenance` is the run that the token was issued to; an admin's token has none, but may have a `person`.
+    `provenance` describes the run that the token was issued to; an admin's token has none, but can have a `person`.
     """
 
     iss: str
@@ -45,7 +45,7 @@ class AccessTokenClaims(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def issue(key: SigningKey, claims: AccessTokenClaims) -> str:
-    """Sign an access token; it is valid from its `iat`."""
+    """Sign an access token that is valid from its `iat`."""
     payload = {**msgspec.to_builtins(claims), "nbf": claims.iat}
     sign = jwt.get_algorithm_by_name(key.alg).sign
     return compact_jws.write(
@@ -56,11 +56,11 @@ def issue(key: SigningKey, claims: AccessTokenClaims) -> str:
 def verify(
     unverified_token: str, *, issuer: str, audience: str | None, keys: Mapping[str, SigningKey], now: int
 ) -> SignedClaims:
-    """The claims of an access token of ours, at `now` (seconds since the epoch); `keys` by their `kid`.
+    """Return the claims of one of our access tokens, valid at `now` (seconds since the epoch); `keys` are by `kid`.
 
-    With `audience` `None` it may be for any audience.
-    `nbf` has a leeway, since another replica's clock may have set it; `exp` has none, so that no token lives longer
-    than it says. Whether it was revoked is not asked here.
+    If `audience` is `None`, any audience is accepted.
+    `nbf` has a leeway, because another replica's clock may have set it; `exp` has none, so that no token is accepted
+    after it expired. Revocation is not checked here.
     Raises `Unauthorized`.
     """
     token = _read(unverified_token)
@@ -89,7 +89,7 @@ def _check_signature(token: UnverifiedJwt, keys: Mapping[str, SigningKey]) -> No
     key = keys.get(token.kid)
     if key is None:
         raise Unauthorized("The access token's signing key is unknown or was withdrawn; obtain a new token.")
-    # The algorithm is the key's; the header may only agree with it (RFC 8725, 3.1).
+    # The key determines the algorithm; the header must agree with it (RFC 8725, 3.1).
     algorithm = jwt.get_algorithm_by_name(key.alg)
     if token.alg != key.alg or not algorithm.verify(token.signing_input, key.public_key, token.signature):
         raise Unauthorized("The access token's signature is wrong; send the token unchanged and whole.")

@@ -1,7 +1,7 @@
 """Client secrets: 256 random bits, shown once, stored as an Argon2id hash.
 
-The salt of a stored hash begins with a digest of its secret. So of several stored hashes the one that a secret can
-match is known before any of them is computed.
+The salt of a stored hash begins with a digest of its secret. Therefore, among several stored hashes, the one that a
+secret can match is known before any hash is computed.
 """
 
 import hashlib
@@ -14,31 +14,31 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 _PREFIX = "sk_live_"
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
-"""OWASP's smallest Argon2id setting: the secrets are random, the hash only has to survive a stolen backup."""
+"""OWASP's smallest Argon2id setting: the secrets are random, so the hash only has to withstand a stolen backup."""
 _DIGEST_BYTES = 8
-"""Of 256 random bits; who has the stored hash learns nothing from them that they could not guess faster."""
+"""Of a secret with 256 random bits, so that the digest does not help an attacker who has the stored hash."""
 _RANDOM_SALT_BYTES = 16
-"""The whole salt of hashes that were stored before salts had a digest."""
+"""Older hashes, without a digest, have only this part as their salt."""
 
 
 def generate() -> str:
-    """A new secret: `sk_live_` and 64 hexadecimal digits."""
+    """Return a new secret: `sk_live_` and 64 hexadecimal digits."""
     return f"{_PREFIX}{secrets.token_hex(32)}"
 
 
 def fingerprint(secret: str) -> str:
-    """The hash to store, with its salt and parameters."""
+    """Return the hash to store, with its salt and parameters."""
     return _HASHER.hash(secret, salt=_digest(secret) + secrets.token_bytes(_RANDOM_SALT_BYTES))
 
 
 def is_of(stored_hash: str, unverified_secret: str) -> bool:
-    """Whether the stored hash can be that of the secret, by the digest in its salt; computes no hash."""
+    """Return whether the digest in the stored hash's salt is that of the secret; does not compute Argon2."""
     salt = _salt(stored_hash)
     return len(salt) > _RANDOM_SALT_BYTES and salt.startswith(_digest(unverified_secret))
 
 
 def has_digest(stored_hash: str) -> bool:
-    """Whether the hash was stored with a digest in its salt."""
+    """Return whether the salt of the stored hash contains a digest."""
     return len(_salt(stored_hash)) > _RANDOM_SALT_BYTES
 
 
@@ -47,7 +47,7 @@ def _digest(secret: str) -> bytes:
 
 
 def _salt(stored_hash: str) -> bytes:
-    """The salt in the hash's text form, `$argon2id$v=…$m=…,t=…,p=…$SALT$HASH`."""
+    """Return the salt from the hash's text form, `$argon2id$v=…$m=…,t=…,p=…$SALT$HASH`."""
     try:
         salt = stored_hash.split("$")[4]
         return b64decode(salt + "=" * (-len(salt) % 4), validate=True)
@@ -56,7 +56,7 @@ def _salt(stored_hash: str) -> bytes:
 
 
 def matches(stored_hash: str, unverified_secret: str) -> bool:
-    """Whether the secret is the one that was hashed; takes the same time for a wrong one."""
+    """Return whether the secret is the one that was hashed; takes the same time for a wrong secret."""
     try:
         return _HASHER.verify(stored_hash, unverified_secret)
     except (VerificationError, InvalidHashError):
@@ -65,9 +65,9 @@ def matches(stored_hash: str, unverified_secret: str) -> bool:
 
 @cache
 def decoy() -> str:
-    """A hash that no secret matches: checked where there is none to check, so that this takes no less time (B21).
+    """Return a hash that no secret matches, to check when there is no stored hash, so that this takes as long (B21).
 
-    It is random instead of computed: the first to meet it would else wait for two hashes.
+    It is random instead of computed: otherwise the first request to need it would wait for two hashes.
     """
     salt, digest = (
         b64encode(secrets.token_bytes(n)).decode().rstrip("=")

@@ -1,4 +1,4 @@
-"""The keys of our own tokens: made, stored as PEM, published as JWK."""
+"""The keys that sign our tokens: creation, storage as PEM, publication as JWK."""
 
 import hashlib
 import json
@@ -19,16 +19,16 @@ ALGORITHMS = ("ES256", "RS256", "EdDSA")
 _RSA_BITS = 2048
 
 JWKS_MAX_AGE_SECONDS = 300
-"""How long verifiers may hold our JWKS: a key must be published for so long before it signs (R-KEY-1)."""
+"""How long verifiers may cache our JWKS: a key must be published for this long before it signs (R-KEY-1)."""
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
 Passphrases = tuple[str, ...]
-"""What private keys are encrypted with: they are stored under the first and read with each; without any, in clear."""
+"""Passphrases of private keys: the first encrypts, all can decrypt; without any, keys are stored in plaintext."""
 
 _THUMBPRINT_FIELDS = {"EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n"), "OKP": ("crv", "kty", "x")}
-"""The required fields (JWK members) of each key type, in the order of RFC 7638, 3.2 (RFC 8037, 2 for OKP): all public."""
+"""The required JWK fields of each key type, in the order of RFC 7638, 3.2 (RFC 8037, 2 for OKP); all are public."""
 
 
 class KeySet(TypedDict):
@@ -38,12 +38,12 @@ class KeySet(TypedDict):
 
 
 class UnreadableKey(ValueError):
-    """A stored key cannot be loaded, or must not be trusted; the message says what to do about it."""
+    """A stored key cannot be loaded or must not be trusted; the message says what to do about it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key of ours; `kid` is its RFC 7638 thumbprint, so no two keys ever share one."""
+    """One of our signing keys; `kid` is its RFC 7638 thumbprint, so no two keys share one."""
 
     kid: str
     alg: str
@@ -52,7 +52,7 @@ class SigningKey:
 
     @classmethod
     def of(cls, private_key: PrivateKey) -> Self:
-        """Name a key by its thumbprint and its algorithm."""
+        """Return the signing key of a private key, with its thumbprint and algorithm; raises `UnreadableKey`."""
         public_key = private_key.public_key()
         alg = _algorithm_of(private_key)
         return cls(
@@ -64,7 +64,7 @@ class SigningKey:
 
 
 def generate(alg: str) -> SigningKey:
-    """A new key for ES256, RS256 or EdDSA (Ed25519). Raises `ValueError` for another algorithm."""
+    """Create a key for ES256, RS256 or EdDSA (Ed25519); raises `ValueError` for another algorithm."""
     match alg:
         case "ES256":
             return SigningKey.of(ec.generate_private_key(ec.SECP256R1()))
@@ -76,7 +76,7 @@ def generate(alg: str) -> SigningKey:
 
 
 def to_pem(key: SigningKey, passphrases: Passphrases) -> bytes:
-    """The key as PKCS #8 in PEM, encrypted under the current passphrase where there is one."""
+    """Return the key as PKCS #8 in PEM, encrypted under the current passphrase if there is one."""
     return key.private_key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -87,14 +87,14 @@ def to_pem(key: SigningKey, passphrases: Passphrases) -> bytes:
 
 
 def is_encrypted(pem: bytes) -> bool:
-    """Whether a PEM text needs a passphrase (RFC 7468, 11)."""
+    """Return whether a PEM text needs a passphrase (RFC 7468, 11)."""
     return b"BEGIN ENCRYPTED PRIVATE KEY" in pem
 
 
 def from_pem(pem: bytes, passphrases: Passphrases) -> SigningKey:
-    """The key in a PEM text: encrypted under one of the passphrases, or in clear without one.
+    """Load the key in a PEM text: encrypted under one of the passphrases or, without passphrases, in plaintext.
 
-    With a passphrase, a key in clear is refused: whoever can write to the database could have put it there.
+    With passphrases, a plaintext key is refused: anyone who can write to the database could have put it there.
     Raises `UnreadableKey`.
     """
     if is_encrypted(pem) and not passphrases:
@@ -111,7 +111,7 @@ def from_pem(pem: bytes, passphrases: Passphrases) -> SigningKey:
 
 
 def _load(pem: bytes, passphrases: Sequence[str | None]) -> object:
-    """The key under the first passphrase that fits; a key in clear fits none but `None`."""
+    """Load the key with the first passphrase that fits; only `None` fits a plaintext key."""
     cause: Exception | None = None
     for passphrase in passphrases:
         try:
@@ -124,12 +124,12 @@ def _load(pem: bytes, passphrases: Sequence[str | None]) -> object:
 
 
 def public_jwk(key: SigningKey) -> dict[str, str]:
-    """The key for verifiers (RFC 7517, 4): its public fields only."""
+    """Return the key for verifiers (RFC 7517, 4), with its public fields only."""
     return {"kid": key.kid, "alg": key.alg, "use": "sig", **_public_fields(key.alg, key.public_key)}
 
 
 def jwks(keys: Iterable[SigningKey]) -> KeySet:
-    """The JWK Set of some keys (RFC 7517, 5)."""
+    """Return the JWK Set of the keys (RFC 7517, 5)."""
     return {"keys": [public_jwk(key) for key in keys]}
 
 

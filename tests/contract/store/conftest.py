@@ -1,4 +1,4 @@
-"""One suite for both engines: `url` and `database` are given once on SQLite and once on PostgreSQL."""
+"""One suite for both engines: `url` and `database` exist once for SQLite and once for PostgreSQL."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +19,7 @@ NOW = datetime(2026, 5, 4, 12, 0, 0, 123456, tzinfo=UTC)
 
 @pytest.fixture
 def now():
-    """A moment with microseconds."""
+    """A time with microseconds."""
     return NOW
 
 
@@ -45,7 +45,7 @@ def _migrated_postgres(postgres_cluster):
 def migrated_postgres_url(postgres_cluster, _migrated_postgres):
     """The URL of a PostgreSQL database with all tables, all of them empty.
 
-    One database serves all tests, emptied before each: making one takes ten times as long.
+    All tests share one database, which is emptied before each test: creating one takes ten times as long.
     """
     tables = reversed(METADATA.sorted_tables)
     postgres_cluster.execute(";".join(f"DELETE FROM {table.name}" for table in tables), database="migrated")
@@ -81,45 +81,45 @@ def other_database(url):
 
 @pytest.fixture
 def make_agent():
-    """Makes agents of different addresses."""
+    """Make agents with different email addresses."""
     return partial(records.agent, NOW)
 
 
 @pytest.fixture
 def make_policy():
-    """Makes bootstrap policies of `octo/repo`."""
+    """Make bootstrap policies for `octo/repo`."""
     return partial(records.policy, NOW)
 
 
 @pytest.fixture
 def make_service():
-    """Makes services of different identifiers."""
+    """Make services with different identifiers."""
     return partial(records.service, NOW)
 
 
 @pytest.fixture
 def make_credential():
-    """Makes credentials."""
+    """Make credentials."""
     return partial(records.credential, NOW)
 
 
 @pytest.fixture
 def make_record():
-    """Makes audit records."""
+    """Make audit records."""
     return partial(records.audit_record, NOW)
 
 
 @pytest.fixture
 def clock(now):
-    """The moment of `now`."""
+    """A clock that always shows `now`."""
     return lambda: now
 
 
 @pytest.fixture
 def write(database, make_record):
-    """Writes records with these numbers as event ids, each in a transaction of its own, and leaves them unsealed.
+    """Write unsealed records with these numbers as event ids, each in its own transaction.
 
-    On SQLite an earlier version left them so.
+    Earlier versions left records unsealed on SQLite.
     """
 
     def write(*numbers, **members):
@@ -132,19 +132,19 @@ def write(database, make_record):
 
 @pytest.fixture
 def seal(database, clock):
-    """Seals all that waits."""
+    """Seal all unsealed records."""
     return Sealer(database, clock).run
 
 
 @pytest.fixture
 def verify(database):
-    """Checks the chain."""
+    """Verify the chain."""
     return AuditChain(database).verify
 
 
 @pytest.fixture
 def sql(database):
-    """Changes the database as a person with its password could."""
+    """Change the database as a person with its password could."""
 
     def run(statement, **parameters):
         with database.write() as tx:

@@ -16,7 +16,7 @@ def client(now):
 
 
 def test_clients_come_back_as_they_were_stored(database, client, now):
-    """Clients are read back equal, oldest first, and can be replaced; an unknown one is `None`."""
+    """Clients are read back equal, oldest first, and can be replaced; an unknown id gives `None`."""
     older = replace(client, client_id="admin-2", created_at=now - timedelta(seconds=1))
     with database.write() as tx:
         tx.clients.add(client)
@@ -39,13 +39,13 @@ def test_clients_come_back_as_they_were_stored(database, client, now):
 
 
 def test_no_client_is_named_otherwise(database, client):
-    """The database refuses a client whose tokens would not pass for an administrator's."""
+    """The database refuses a client id that would make its tokens look like a repository's."""
     with pytest.raises(IntegrityError), database.write() as tx:
         tx.clients.add(replace(client, client_id="repo:octo/repo"))
 
 
 def test_uses_are_recorded_once_a_minute(database, client, now):
-    """Replicas that see the same client do not write its row for each request."""
+    """`last_used_at` is written at most once a minute, so replicas do not update a client's row on each request."""
     with database.write() as tx:
         tx.clients.add(client)
     uses = [(0, 0), (59, 0), (60, 60), (30, 60)]
@@ -57,7 +57,7 @@ def test_uses_are_recorded_once_a_minute(database, client, now):
 
 
 def test_active_clients_are_counted(database, client, now):
-    """By name; ended ones do not count, and names are compared exactly."""
+    """Only active clients with exactly this name count; expired and revoked ones do not."""
     rows = [
         {},
         {"expires_at": now + timedelta(seconds=1)},

@@ -16,7 +16,7 @@ BY_REPOSITORY = RegisteredBy("github", "Octo/Repo", "123")
 
 @pytest.fixture
 def add(database, make_agent):
-    """Stores an agent of these members and returns it."""
+    """Store an agent with these fields and return it."""
 
     def add(**members):
         agent = make_agent(**members)
@@ -30,7 +30,7 @@ def add(database, make_agent):
     "registered_by", [None, BY_REPOSITORY, replace(BY_REPOSITORY, issuer="https://ghes.example.com")]
 )
 def test_every_member_comes_back_as_it_was_stored(database, add, now, registered_by):
-    """An agent is read back equal, in a reading and in a writing transaction."""
+    """An agent is read back equal, in read and in write transactions."""
     agent = add(
         email="Bot@Example.com",
         description="'; DELETE FROM agents; --",
@@ -58,7 +58,7 @@ def test_every_member_comes_back_as_it_was_stored(database, add, now, registered
     ],
 )
 def test_an_address_is_compared_without_ascii_case(database, add, email, found):
-    """Letters differ in case only within ASCII: KELVIN SIGN is not K, and wildcards mean themselves."""
+    """Only ASCII letters are compared without case: KELVIN SIGN is not K, and wildcards are literal."""
     agent = add(email="Kim@Example.com", status=AgentStatus.DECOMMISSIONED)
     with database.read() as tx:
         assert tx.agents.by_email(email) == (agent if found else None)
@@ -66,7 +66,7 @@ def test_an_address_is_compared_without_ascii_case(database, add, email, found):
 
 
 def test_an_address_is_taken_once(database, add, make_agent):
-    """Adding or changing to a taken address is refused; the transaction stays usable."""
+    """Adding an agent with a taken address, or changing one to it, is refused; the transaction stays usable."""
     taken, other, third = add(email="a@example.com"), add(), make_agent()
     with database.write() as tx:
         with pytest.raises(AgentAlreadyExists):
@@ -79,7 +79,7 @@ def test_an_address_is_taken_once(database, add, make_agent):
 
 
 def test_of_equal_addresses_that_register_at_once_one_wins(database, other_database, make_agent):
-    """Two replicas register one address at one moment: one agent is made."""
+    """Eight concurrent registrations of one address on two replicas create one agent."""
 
     def register(tx):
         tx.agents.add(make_agent(email="same@example.com"))
@@ -118,7 +118,7 @@ def test_a_filter_narrows_and_all_of_them_count(database, add, wanted, found):
     ("issuer", "found"), [(None, {1, 2, 3}), ("https://a.example", {1, 3}), ("https://b.example", {2, 3})]
 )
 def test_agents_of_an_issuer(database, add, issuer, found):
-    """Agents whose issuer is not known are of any; those that moved are of the new one."""
+    """An agent without a known issuer matches every issuer; one whose issuer was renamed matches the new one."""
     for number, of in ((1, "https://old.example"), (2, "https://b.example"), (3, None)):
         add(agent_id=UUID(int=number), registered_by=replace(BY_REPOSITORY, issuer=of))
     with database.write() as tx:
@@ -140,7 +140,7 @@ def test_pages_follow_age_and_then_the_id(database, add, now):
 
 
 def test_credentials_belong_to_one_agent(database, add, make_credential, now):
-    """Credentials are listed oldest first, revoked ones too, and are found under their own agent only."""
+    """Credentials, including revoked ones, are listed oldest first, and only under their own agent."""
     agent, stranger = add(), add()
     newer = make_credential(agent.agent_id, created_at=now + timedelta(microseconds=1))
     older = make_credential(agent.agent_id, expires_at=now + timedelta(days=1))

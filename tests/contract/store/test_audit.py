@@ -14,7 +14,7 @@ from sentryagent_idp.use_cases.sealing import Sealer
 
 
 def event_ids(database, wanted, *, page=1, limit=100):
-    """The numbers of the events that a filter finds, in their order, checked against the total."""
+    """The numbers of the events that match a filter, in order, and their total."""
     with database.read() as tx:
         found = tx.audit.page(wanted, page=page, limit=limit, is_counted=True)
     return [record.event_id.int for record in found.data], found.total
@@ -22,7 +22,7 @@ def event_ids(database, wanted, *, page=1, limit=100):
 
 @pytest.fixture
 def append(database, make_record):
-    """Writes a record of these members and returns it."""
+    """Write a record with these fields and return it."""
 
     def append(**members):
         record = make_record(**members)
@@ -34,12 +34,12 @@ def append(database, make_record):
 
 @pytest.fixture
 def seal(database, now):
-    """Seals all that waits."""
+    """Seal all unsealed records."""
     return Sealer(database, lambda: now).run
 
 
 def test_every_member_comes_back_as_it_was_written(database, append):
-    """A record is read back equal; details keep nesting, NUL and unpaired surrogates."""
+    """A record is read back equal; its details keep nesting, NUL and unpaired surrogates."""
     record = append(
         action=Action.TOKEN_REFUSED,
         outcome=Outcome.FAILURE,
@@ -56,7 +56,7 @@ def test_every_member_comes_back_as_it_was_written(database, append):
 
 
 def test_newest_first_is_the_order_of_writing(database, append, now):
-    """Of one moment, or of replicas whose clocks differ, the record that was written last comes first."""
+    """The record written last comes first, even if timestamps are equal or replicas' clocks differ."""
     append(event_id=UUID(int=5))
     append(event_id=UUID(int=9))
     append(event_id=UUID(int=1), timestamp=now - timedelta(seconds=1))
@@ -66,7 +66,7 @@ def test_newest_first_is_the_order_of_writing(database, append, now):
 
 
 def test_several_records_keep_their_order(database, make_record, now):
-    """Records that are written together are in the log in their order, each as it was, with or without its options."""
+    """Records that are written together keep their order and their values, optional fields included."""
     records = [
         make_record(address=None if number % 2 else "192.0.2.7", timestamp=now) for number in range(70)
     ]
@@ -88,7 +88,7 @@ def test_several_records_keep_their_order(database, make_record, now):
     ],
 )
 def test_after_is_what_follows_in_that_order(database, append, seal, order, seen, found):
-    """`after` gives the records that follow the one already seen, on one page or on several."""
+    """`after` returns the records that follow the given event, on one page or on several."""
     for number in (1, 2, 3):
         append(event_id=UUID(int=number))
     seal()
@@ -99,7 +99,7 @@ def test_after_is_what_follows_in_that_order(database, append, seal, order, seen
 
 @pytest.mark.parametrize("order", Order)
 def test_an_unknown_event_is_no_place_to_begin(database, append, order):
-    """Nothing is said to follow it: a reader would take that for the end."""
+    """`after` with an unknown event gives `None`: a reader would take an empty page for the end of the log."""
     append(event_id=UUID(int=1))
     with database.read() as tx:
         assert tx.audit.page(AuditFilter(after=UUID(int=9), order=order), limit=20) is None
@@ -107,7 +107,7 @@ def test_an_unknown_event_is_no_place_to_begin(database, append, order):
 
 
 def follow(database, after=None, *, limit=2, **filters):
-    """What a poller reads who asks again behind `next` until it comes to the end; and where it got to."""
+    """Poll with `next` until there are no more records; return the records read and the last position."""
     read = []
     while True:
         with database.read() as tx:
@@ -119,7 +119,7 @@ def follow(database, after=None, *, limit=2, **filters):
 
 
 def test_a_poller_gets_each_record_once(database, append, seal):
-    """Also those that were written between two of its requests."""
+    """A poller also gets the records that were written between two of its requests."""
     for number in (1, 2, 3):
         append(event_id=UUID(int=number))
     seal()
@@ -132,13 +132,13 @@ def test_a_poller_gets_each_record_once(database, append, seal):
 
 
 def test_a_poller_misses_no_late_commit(url, make_record, now):
-    """Records of a transaction that commits after later ones were read come next, and nothing comes twice."""
+    """Records of a transaction that commits late are returned next, and no record is returned twice."""
     with Database(url) as database, Database(url) as other:
         sealer = Sealer(other, lambda: now)
         keep(database, make_record(event_id=UUID(int=1)))
         sealer.run()
         if database.is_local:
-            with database.write() as tx:  # one writer at a time: there is no late commit
+            with database.write() as tx:  # SQLite has one writer at a time, so there are no late commits
                 tx.audit.append(make_record(event_id=UUID(int=2)))
                 assert follow(other, UUID(int=1)) == ([], UUID(int=1))
             keep(database, make_record(event_id=UUID(int=3)))
@@ -157,7 +157,7 @@ def test_a_poller_misses_no_late_commit(url, make_record, now):
 
 
 def test_a_poller_goes_on_after_all_was_removed(database, append, seal, now):
-    """The last event that retention removed is still a place to begin; one before it is not, for what follows is lost."""
+    """A poller can resume at the last event that retention removed, but not earlier: the records since are lost."""
     for number in (1, 2):
         append(event_id=UUID(int=number))
     seal()
@@ -171,7 +171,7 @@ def test_a_poller_goes_on_after_all_was_removed(database, append, seal, now):
 
 
 def test_a_reader_may_begin_at_an_event_without_a_seal(database, append, seal):
-    """The newest event of the log is where a poller begins that wants nothing of the past."""
+    """A poller that wants only new records starts at the newest event of the log, which may not be sealed yet."""
     append(event_id=UUID(int=1))
     assert follow(database, UUID(int=1))[0] == []
     seal()
@@ -183,7 +183,7 @@ def test_a_reader_may_begin_at_an_event_without_a_seal(database, append, seal):
 @pytest.mark.parametrize("order", Order)
 @pytest.mark.parametrize("named", ["outcome", "agent_id", "span"])
 def test_no_page_looks_at_the_whole_log(database, append, seal, monkeypatch, now, order, named):
-    """What no index finds is looked for in a few records at a time, and `next` tells where to go on."""
+    """If no index serves a filter, each page examines only a few records, and `next` is where to go on."""
     monkeypatch.setattr(audit, "_LOOKED_AT", 3)
     for number in range(1, 9):
         about = {"agent_id": UUID(int=7), "actor": "b" if number == 4 else "a"}
@@ -207,7 +207,7 @@ def test_no_page_looks_at_the_whole_log(database, append, seal, monkeypatch, now
 
 
 def test_a_total_is_not_counted_for_ever(database, append, monkeypatch):
-    """If there is too much to count in time, the total is left out."""
+    """If there are too many records to count, the total is omitted."""
     monkeypatch.setattr(audit, "_COUNTED", 2)
     append(event_id=UUID(int=1))
     append(event_id=UUID(int=2))
@@ -218,7 +218,7 @@ def test_a_total_is_not_counted_for_ever(database, append, monkeypatch):
 
 
 def test_a_total_is_counted_only_if_it_is_asked_for(database, append):
-    """Counting is what costs more the longer the log is."""
+    """A total is counted only on request, because counting gets slower as the log grows."""
     append()
     with database.read() as tx:
         assert tx.audit.page(AuditFilter(), limit=1).total is None
@@ -229,7 +229,7 @@ def test_a_total_is_counted_only_if_it_is_asked_for(database, append):
     "distance", [timedelta(0), timedelta(minutes=1), timedelta(hours=1), timedelta(days=400)]
 )
 def test_a_span_finds_records_whose_clocks_differ(database, append, seal, now, order, distance):
-    """Replicas' clocks differ by seconds, so the order of writing is not quite that of the times."""
+    """Replicas' clocks differ by seconds, so records are not written exactly in the order of their timestamps."""
     for number, ahead in enumerate((0, 25, -20, 30, 0), 1):
         append(event_id=UUID(int=number), timestamp=now + number * distance + timedelta(seconds=ahead))
     seal()
@@ -261,7 +261,7 @@ def test_a_span_finds_records_whose_clocks_differ(database, append, seal, now, o
     ],
 )
 def test_filters_are_exact_and_all_of_them_count(database, append, wanted, found):
-    """Each filter compares its member as a whole, the repository without case."""
+    """Each filter compares its whole field, the repository without case, and filters are ANDed."""
     append(event_id=UUID(int=1), request_id="r-1")
     append(
         event_id=UUID(int=2),
@@ -293,8 +293,8 @@ def test_a_span_takes_its_start_and_not_its_end(database, append, now, start, en
 
 
 def test_a_record_is_never_impossible(database, append):
-    """A name far longer than GitHub's is recorded and found: a hostile token must not stop its own audit."""
-    # PostgreSQL compresses what it indexes, so the name has no pattern.
+    """An over-long repository name is recorded and found: a hostile token must not prevent its audit record."""
+    # PostgreSQL compresses index entries, so the name must not compress well.
     name = "Octo/" + "".join(sha256(bytes([number])).hexdigest() for number in range(200))
     record = append(actor=f"repo:{name}", repository=name)
     with database.read() as tx:
@@ -302,7 +302,7 @@ def test_a_record_is_never_impossible(database, append):
 
 
 def test_a_record_is_kept_only_with_what_it_records(database, make_record):
-    """The record of a transaction that fails is gone with it."""
+    """An audit record is rolled back with its transaction."""
 
     def fail():
         with database.write() as tx:

@@ -1,4 +1,4 @@
-"""How the audit's chain is checked and exported, on both engines."""
+"""Checks and exports of the audit chain, on both engines."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -13,7 +13,7 @@ from sentryagent_idp.use_cases.sealing import AuditChain, ChainWatch, Sealer
 
 @pytest.fixture
 def watch(database):
-    """Checks a part of the chain in the background; what it reports is in the list `reports`."""
+    """The background check of the chain; its reports are in the list `reports`."""
 
     class Watch:
         def __init__(self):
@@ -31,13 +31,13 @@ def watch(database):
 
 @pytest.fixture
 def _small_parts(monkeypatch):
-    """Two records in a batch, and a run goes on after one batch only."""
+    """Check batches of two records, one batch per run."""
     monkeypatch.setattr(sealing, "_WATCH_BATCH", 2)
     monkeypatch.setattr(sealing, "_BATCHES_OF_A_RUN", 1)
 
 
 def test_a_check_for_an_answer_follows_the_checkpoint(write, seal, sql, verify, watch):
-    """What the background has checked is not read again, and what came since is."""
+    """A check on request skips what the background check has verified and reads only the records since then."""
     write(1, 2, 3)
     seal()
     watch.run()
@@ -53,7 +53,7 @@ def test_a_check_for_an_answer_follows_the_checkpoint(write, seal, sql, verify, 
 
 @pytest.mark.usefixtures("_small_parts")
 def test_an_old_record_that_was_changed_is_found_in_the_round(write, seal, sql, verify, watch):
-    """The background goes round the chain: a fault before the checkpoint is found there, and stays found until it is mended."""
+    """A change before the checkpoint is found when the check comes round, and reported until it is repaired."""
     write(*range(1, 8))
     seal()
     while watch.seals[0] < 7:
@@ -72,7 +72,7 @@ def test_an_old_record_that_was_changed_is_found_in_the_round(write, seal, sql, 
 
 @pytest.mark.usefixtures("_small_parts")
 def test_the_background_begins_again_at_the_beginning(write, seal, watch):
-    """First it comes to the end of what is new; then it goes round and round."""
+    """The background check first reaches the newest seal, then checks the whole chain again and again."""
     write(*range(1, 6))
     seal()
 
@@ -86,7 +86,7 @@ def test_the_background_begins_again_at_the_beginning(write, seal, watch):
 
 
 def test_a_cut_end_is_found_by_the_checkpoint(write, seal, sql, verify, watch):
-    """Records and seals that are removed from the end leave a sound, shorter chain, but the checkpoint was behind it."""
+    """Cutting off the end leaves a valid, shorter chain, but the checkpoint shows that the chain was longer."""
     write(1, 2, 3, 4)
     seal()
     watch.run()
@@ -100,7 +100,7 @@ def test_a_cut_end_is_found_by_the_checkpoint(write, seal, sql, verify, watch):
 
 
 def test_a_chain_that_was_written_again_is_found_by_the_checkpoint(database, write, seal, sql, verify, watch):
-    """Changing a record and calculating every later hash again is still found by an earlier checkpoint."""
+    """A changed record is found by an earlier checkpoint, even if every later hash was recomputed."""
     write(1, 2, 3)
     seal()
     watch.run()
@@ -116,7 +116,7 @@ def test_a_chain_that_was_written_again_is_found_by_the_checkpoint(database, wri
 
 
 def test_a_checkpoint_survives_retention(database, write, seal, verify, watch, now):
-    """What was checked and then removed is not looked for."""
+    """Records that were checked and then removed by retention are not missed."""
     write(1, 2, 3)
     seal()
     watch.run()
@@ -130,7 +130,7 @@ def test_a_checkpoint_survives_retention(database, write, seal, verify, watch, n
 
 
 def test_an_unreadable_checkpoint_is_none(database, write, seal, verify, watch):
-    """The check then begins at the beginning."""
+    """An unreadable checkpoint is ignored, and the check starts at the beginning."""
     write(1)
     seal()
     with database.write() as tx:
@@ -142,7 +142,7 @@ def test_an_unreadable_checkpoint_is_none(database, write, seal, verify, watch):
 
 
 def test_an_answer_comes_in_time(database, write, seal, monkeypatch):
-    """A chain that nobody has checked is checked for a few seconds, and the answer says how far."""
+    """A check on request stops after a few seconds and reports how far it came."""
     monkeypatch.setattr(sealing, "_READ_BATCH", 2)
     write(*range(1, 8))
     seal()
@@ -159,7 +159,7 @@ def test_an_answer_comes_in_time(database, write, seal, monkeypatch):
 
 
 def test_the_whole_chain_from_a_seal(database, write, seal, sql):
-    """What follows a seal whose hash was kept elsewhere; a seal with another hash, or none, is a fault."""
+    """A check can start at a seal whose hash was kept elsewhere; a different hash or a missing seal is an error."""
     write(1, 2, 3)
     seal()
     kept = seals(database)[1]
@@ -175,7 +175,7 @@ def test_the_whole_chain_from_a_seal(database, write, seal, sql):
 
 
 def test_a_seal_that_retention_removed_is_named(database, write, seal, now):
-    """Nothing can be said about it, so it is not sound."""
+    """A check cannot start at a seal that retention removed: the report names it."""
     write(1, 2, 3)
     seal()
     first, last = seals(database)[0], seals(database)[2]
@@ -187,7 +187,7 @@ def test_a_seal_that_retention_removed_is_named(database, write, seal, now):
 
 
 def test_export_does_not_read_what_is_too_old(database, write, seal, now):
-    """A daily export costs a day, and not all of history."""
+    """A daily export reads one day, not the whole history."""
     write(*range(1, 50), timestamp=now - timedelta(days=9))
     write(50, timestamp=now)
     seal()
@@ -200,7 +200,7 @@ def test_export_does_not_read_what_is_too_old(database, write, seal, now):
 
 
 def test_export_is_the_span_of_time(database, write, seal, now):
-    """From the start inclusive to the end exclusive; each line has the hash before it and its own."""
+    """`start` is inclusive and `end` exclusive; each line has its own hash and the previous one."""
     for second in range(4):
         write(second + 1, timestamp=now + timedelta(seconds=second))
     seal()
@@ -213,7 +213,7 @@ def test_export_is_the_span_of_time(database, write, seal, now):
 
 
 def test_others_may_write_between_two_batches(database, clock, write, monkeypatch):
-    """A rest follows each full batch: a process that asks for SQLite's lock finds a gap."""
+    """The sealer pauses after each full batch, so that another process can take SQLite's lock."""
     write(1, 2, 3)
     events, append = [], AuditSealTable.append
 

@@ -19,13 +19,13 @@ from sentryagent_idp.use_cases.sealing import AuditChain, Sealer
 
 @pytest.fixture
 def sqlite(migrated_sqlite_url):
-    """A migrated database without a network."""
+    """A migrated SQLite database."""
     with Database(migrated_sqlite_url) as database:
         yield database
 
 
 def test_records_are_sealed_in_their_order(database, write, seal, verify):
-    """Each record gets the next seal, once; what was sealed before stays as it was."""
+    """Each record gets the next seal, once, and existing seals do not change."""
     write(1, 2)
     assert seal() == 2
     before = seals(database)
@@ -40,7 +40,7 @@ def test_records_are_sealed_in_their_order(database, write, seal, verify):
 
 
 def test_sqlite_seals_with_the_record(sqlite, make_record, clock):
-    """Once the chain has begun, each record commits with its seal; one that is rolled back leaves neither."""
+    """Once the chain has begun, each record commits with its seal; a rollback leaves neither."""
     sealer, chain = Sealer(sqlite, clock), AuditChain(sqlite)
     keep(sqlite, make_record(event_id=UUID(int=1)))
     assert sealer.run() == 1
@@ -55,7 +55,7 @@ def test_sqlite_seals_with_the_record(sqlite, make_record, clock):
 
 
 def test_sqlite_leaves_what_follows_an_unsealed_record_to_the_sealer(sqlite, make_record, clock):
-    """So the chain stays in the order of the records; after the sealer has been there, it goes on with each record."""
+    """After an unsealed record, SQLite leaves later ones to the sealer: seals stay in the order of the records."""
     sealer, chain = Sealer(sqlite, clock), AuditChain(sqlite)
     keep(sqlite, make_record())
     sealer.run()
@@ -71,7 +71,7 @@ def test_sqlite_leaves_what_follows_an_unsealed_record_to_the_sealer(sqlite, mak
 
 
 def test_nothing_to_seal(database, seal, verify):
-    """An empty audit is sound and writes nothing."""
+    """An empty audit log is valid, and sealing it writes nothing."""
     assert seal() == 0
     with database.read() as tx:
         assert (tx.seals.head(), tx.seals.anchor(), tx.seals.has_work()) == (None, None, False)
@@ -89,7 +89,7 @@ def test_many_records(database, make_record, seal, verify):
 
 
 def test_replicas_that_seal_at_once_make_one_chain(database, other_database, make_record, clock, verify):
-    """Of sealers at the same moment each record gets one seal from one of them."""
+    """When several replicas seal at the same time, each record gets exactly one seal."""
     with database.write() as tx:
         for number in range(300):
             tx.audit.append(make_record(event_id=UUID(int=number + 1)))
@@ -103,7 +103,7 @@ def test_replicas_that_seal_at_once_make_one_chain(database, other_database, mak
 
 
 def test_a_sealer_that_dies_leaves_the_chain_as_it_was(database, write, seal, verify):
-    """What dies before its commit has sealed nothing, and the next one goes on."""
+    """A sealer that dies before its commit has sealed nothing, and the next one continues."""
     write(1)
     seal()
     write(2, 3)
@@ -125,7 +125,7 @@ def _seal_and_die(database):
 
 @pytest.mark.postgres
 def test_a_record_that_commits_late_is_sealed_when_it_appears(migrated_postgres_url, make_record, clock):
-    """A lower number that commits after a higher one takes the next seal; nothing is reported meanwhile."""
+    """A record that commits after one with a higher number gets the next seal; no error is reported meanwhile."""
     with Database(migrated_postgres_url) as database, Database(migrated_postgres_url) as slow:
         sealer, chain = Sealer(database, clock), AuditChain(database)
         with slow.write() as late:
@@ -143,7 +143,7 @@ def test_a_record_that_commits_late_is_sealed_when_it_appears(migrated_postgres_
 
 @pytest.mark.postgres
 def test_a_record_that_commits_minutes_late_is_no_fault(migrated_postgres_url, make_record, now):
-    """While others are sealed, a number that a transaction has taken stays open for ten minutes of the sealer's clock."""
+    """A number taken by an open transaction stays open for ten minutes of the sealer's clock, while others are sealed."""
     with Database(migrated_postgres_url) as database, Database(migrated_postgres_url) as slow:
         chain = AuditChain(database)
         with slow.write() as late:
@@ -158,7 +158,7 @@ def test_a_record_that_commits_minutes_late_is_no_fault(migrated_postgres_url, m
 
 @pytest.mark.postgres
 def test_a_number_that_was_rolled_back_is_no_fault(migrated_postgres_url, make_record, clock, now):
-    """PostgreSQL gives a number out once: one that a failed transaction took stays open for a while, then is given up."""
+    """PostgreSQL does not reuse a number that was rolled back: it stays open for a while, then is given up."""
     with Database(migrated_postgres_url) as database:
         sealer, chain = Sealer(database, clock), AuditChain(database)
         _roll_back(database, make_record())
@@ -218,7 +218,7 @@ TAMPERINGS = [
 
 @pytest.mark.parametrize(("statement", "event", "fault"), TAMPERINGS)
 def test_tampering_is_found(write, seal, sql, verify, statement, event, fault):
-    """A changed or removed record or seal is named, with the event where the chain breaks, and no answer is a crash."""
+    """A changed or removed record or seal is reported with the event where the chain breaks; no input crashes the check."""
     write(1, 2, 3)
     seal()
     names = {"two": str(UUID(int=2)), "three": str(UUID(int=3))}
@@ -230,7 +230,7 @@ def test_tampering_is_found(write, seal, sql, verify, statement, event, fault):
 
 
 def test_swapped_records_are_found(write, seal, sql, verify):
-    """Two records that change places are found at the first of them."""
+    """If two records are swapped, the first of them is reported."""
     write(1, actor="a")
     write(2, actor="b")
     seal()
@@ -240,7 +240,7 @@ def test_swapped_records_are_found(write, seal, sql, verify):
 
 
 def test_records_that_wait_are_counted(write, seal, verify):
-    """What is not sealed yet is no fault, and is told."""
+    """Records that are not sealed yet are not an error; the report counts them."""
     write(1)
     seal()
     write(2, 3)
@@ -249,7 +249,7 @@ def test_records_that_wait_are_counted(write, seal, verify):
 
 
 def test_a_record_removed_from_the_tail(database, write, seal, sql, verify):
-    """On SQLite also a record that nobody had sealed is missed, the last one, too; on PostgreSQL a hole is told."""
+    """SQLite detects the removal of an unsealed record, even of the last one; PostgreSQL only counts a gap."""
     write(1)
     seal()
     write(2, 3, 4)
@@ -265,7 +265,7 @@ def test_a_record_removed_from_the_tail(database, write, seal, sql, verify):
     assert [it["reason"] for it in (holes, end)] == [
         "a record after the last seal was removed" if gapless else None
     ] * 2
-    if gapless:  # also after the next record was sealed
+    if gapless:  # still detected after the next record is sealed
         write(5)
         seal()
         assert verify()["reason"] == "a record before seal 3 was removed"
@@ -273,7 +273,7 @@ def test_a_record_removed_from_the_tail(database, write, seal, sql, verify):
 
 @pytest.mark.parametrize("number", [-(2**62), 0])
 def test_a_record_slipped_in_is_found(database, write, seal, sql, verify, number):
-    """A record under a number that the chain has passed is found, although it breaks no link."""
+    """A record inserted under a number that the chain has passed is found, although every link is intact."""
     write(1, 2)
     seal()
     forced = "" if database._engines.reader.dialect.name == "sqlite" else "OVERRIDING SYSTEM VALUE"
@@ -294,7 +294,7 @@ def test_a_record_slipped_in_is_found(database, write, seal, sql, verify, number
 
 
 def test_retention_removes_the_beginning_and_the_chain_stays_sound(database, write, seal, verify, now):
-    """Old sealed records go in batches, the newest as well; what was never sealed stays until it is."""
+    """Retention removes old sealed records in batches, even the newest; unsealed records stay until they are sealed."""
     for age in (3, 2, 1, 0):
         write(4 - age, timestamp=now - timedelta(days=age))
     assert purge(database, now - timedelta(days=1), 10) == 0
@@ -314,7 +314,7 @@ def test_retention_removes_the_beginning_and_the_chain_stays_sound(database, wri
 
 
 def test_after_still_works_when_all_is_gone(database, write, seal, now):
-    """A number is never given out twice, so that `after` finds what is new also after a purge."""
+    """Numbers are never reused, so `after` finds new records even when everything before was purged."""
     write(1, 2)
     seal()
     assert purge(database, now + timedelta(days=1), 10) == 2
@@ -326,7 +326,7 @@ def test_after_still_works_when_all_is_gone(database, write, seal, now):
 
 
 def test_the_chain_moves_on_while_it_is_read(database, write, seal, now):
-    """A reader whose place was removed meanwhile goes on from the new beginning."""
+    """A reader whose position was removed meanwhile continues at the new beginning."""
     write(1, 2, 3, 4)
     seal()
     batches = AuditChain(database)._batches()
@@ -343,7 +343,7 @@ def test_the_chain_moves_on_while_it_is_read(database, write, seal, now):
 def test_retention_between_two_statements_of_a_check(
     database, other_database, write, seal, verify, now, monkeypatch
 ):
-    """A beginning that is removed while a check looks for it is no fault, whatever a statement sees of it."""
+    """Retention that removes the beginning of the chain between two statements of a check causes no error."""
     write(1, 2, 3, 4)
     seal()
     original, purged = AuditSealTable.after, []

@@ -1,4 +1,4 @@
-"""`copy-database`: a provider that outgrew SQLite goes on with PostgreSQL, and nothing of what it knew is lost."""
+"""`copy-database` moves a provider that has outgrown SQLite to PostgreSQL without losing anything."""
 
 import sqlite3
 from contextlib import closing
@@ -19,7 +19,7 @@ from sentryagent_idp.use_cases.sealing import AuditChain, Sealer
 
 @pytest.fixture
 def source(migrated_sqlite_url, now, make_agent, make_policy, make_service, make_credential, make_record):
-    """A SQLite database with rows in every table; the derived policy stands before its origin in the file."""
+    """A SQLite database with rows in every table; the derived policy precedes its origin in the file."""
     with Database(migrated_sqlite_url) as store:
         ensure_signing_key(store, "ES256", (), lambda: now)
         agent, service = make_agent(), make_service()
@@ -44,7 +44,7 @@ def source(migrated_sqlite_url, now, make_agent, make_policy, make_service, make
 
 
 def everything(url):
-    """All rows of all tables as the database has them."""
+    """All rows of all tables, as stored."""
     engine = copying._reader(copying.parse(url))
     with engine.begin() as connection:
         rows = {
@@ -57,7 +57,7 @@ def everything(url):
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def target(request, tmp_path):
-    """The URL of a database that does not exist yet, or has no table."""
+    """The URL of a database that does not exist yet, or has no tables."""
     return (
         request.getfixturevalue("postgres_url")
         if request.param == "postgres"
@@ -66,7 +66,7 @@ def target(request, tmp_path):
 
 
 def test_every_row_arrives_as_it_was(source, target):
-    """The counts are told, the rows are equal, and the chain confirms the audit."""
+    """The row counts are returned, all rows are equal, and the audit chain verifies."""
     copied = copying.copy_database(source, target)
 
     before = everything(source)
@@ -83,7 +83,7 @@ def test_every_row_arrives_as_it_was(source, target):
 
 
 def test_the_new_database_goes_on(source, target, now, make_record):
-    """A used token stays used, the key still signs, and new audit records are numbered after the old ones."""
+    """In the new database a used token stays used, the key signs, and new audit records follow the old ones."""
     copying.copy_database(source, target)
 
     with Database(target) as store:
@@ -96,7 +96,7 @@ def test_the_new_database_goes_on(source, target, now, make_record):
 
 
 def test_a_database_that_was_served_is_no_target(source, target, now):
-    """What is there is not mixed with what comes; nothing changes."""
+    """A target that is not empty is refused and left unchanged."""
     schema.migrate(target)
     with Database(target) as store:
         ensure_signing_key(store, "ES256", (), lambda: now)
@@ -111,7 +111,7 @@ def test_a_database_that_was_served_is_no_target(source, target, now):
 
 
 def test_a_source_that_is_written_to_is_refused(source, target, make_record, monkeypatch):
-    """A replica that still runs would go on in the old database: nothing is kept of such a copy."""
+    """If a running replica writes to the source during the copy, the copy is discarded."""
     copy_table = copying._copy_table
 
     def copy_while_served(rows, into, table):
@@ -130,7 +130,7 @@ def test_a_source_that_is_written_to_is_refused(source, target, make_record, mon
 
 
 def test_the_command_tells_what_it_copied(source, target):
-    """A table of rows by table."""
+    """The command prints the number of rows of each table."""
     result = CliRunner().invoke(main, ["copy-database", "--from", source, "--to", target])
 
     assert (result.exit_code, result.stderr) == (0, "")
@@ -139,7 +139,7 @@ def test_the_command_tells_what_it_copied(source, target):
 
 
 def test_a_target_with_a_password_need_not_be_an_argument(source, target):
-    """The variable of every other command names it; arguments show in the process list."""
+    """The target can come from the environment variable: arguments are visible in the process list."""
     variables = {"SENTRYAGENT_DATABASE_URL": target}
 
     result = CliRunner().invoke(main, ["copy-database", "--from", source], env=variables)
@@ -157,7 +157,7 @@ def test_a_target_with_a_password_need_not_be_an_argument(source, target):
     ],
 )
 def test_what_cannot_be_copied_is_one_line(tmp_path, source_url, target_url, message):
-    """The line names the option, and no target is made."""
+    """An impossible copy gives one line that names the option, and no target is created."""
     url = target_url.format(tmp_path)
 
     result = CliRunner().invoke(main, ["copy-database", "--from", source_url, "--to", url])
@@ -170,7 +170,7 @@ def test_what_cannot_be_copied_is_one_line(tmp_path, source_url, target_url, mes
 
 @pytest.mark.parametrize("url", ["sqlite:///{}/no/folder.db", "postgresql+psycopg://postgres@127.0.0.1:1/x"])
 def test_a_target_that_cannot_be_reached_is_named(source, tmp_path, url):
-    """The line says that it is the target's URL that is wrong."""
+    """The error names `--to` as the wrong URL."""
     result = CliRunner().invoke(main, ["copy-database", "--from", source, "--to", url.format(tmp_path)])
 
     assert result.exit_code == 2

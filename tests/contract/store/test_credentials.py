@@ -1,4 +1,4 @@
-"""How many client secrets of an agent may live at once, on both engines."""
+"""The limit of live client secrets per agent, on both engines."""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -29,7 +29,7 @@ def agent(database, make_agent):
 
 @pytest.fixture
 def admin_of(monkeypatch, now):
-    """The use cases of one replica; a hash costs nothing here."""
+    """Make one replica's use cases; hashing costs nothing here."""
     monkeypatch.setattr(client_secret, "fingerprint", lambda _: "a hash")
 
     def make(store):
@@ -39,7 +39,7 @@ def admin_of(monkeypatch, now):
 
 
 def test_at_one_moment_five_are_made(database, other_database, agent, admin_of, now):
-    """Of eight requests at two replicas five succeed: the agent's row is locked while they are counted."""
+    """Of eight concurrent requests on two replicas five succeed: the agent's row is locked while secrets are counted."""
     replicas = [admin_of(database), admin_of(other_database)] * 4
 
     ended = at_once(*[lambda it=it: it.generate(ADMIN, agent, None, HERE) for it in replicas])
@@ -51,7 +51,7 @@ def test_at_one_moment_five_are_made(database, other_database, agent, admin_of, 
 
 
 def test_live_credentials(database, agent, make_agent, make_credential, now):
-    """Neither revoked nor expired ones nor another agent's, oldest first; the end is exclusive."""
+    """Only the agent's own, unrevoked and unexpired credentials, oldest first; `expires_at` is exclusive."""
     stranger, moment = make_agent(), timedelta(microseconds=1)
     newer = make_credential(agent, created_at=now + moment)
     older = make_credential(agent, created_at=now, expires_at=now + moment)

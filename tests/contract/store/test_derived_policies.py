@@ -1,4 +1,4 @@
-"""What follows from `trustRegistered`, over the store, on both engines: also in databases of before."""
+"""The effects of `trustRegistered` in the store, on both engines, including databases of earlier versions."""
 
 from datetime import timedelta
 from types import SimpleNamespace
@@ -46,7 +46,7 @@ def draft(**members):
 
 
 class Provider:
-    """The two use cases over one database, at one moment."""
+    """Both use cases on one database, at a fixed time."""
 
     def __init__(self, database, now):
         self.database, self.now = database, now
@@ -64,7 +64,7 @@ class Provider:
         self.policies.delete(ADMIN, policy.id, HERE, expected_versions=None)
 
     def register(self, bootstrap, name="bot", **run):
-        """An agent registered by a run of the repository 21, with a token of before."""
+        """Register an agent with a bootstrap token of repository 21 that was issued earlier."""
         run = {"repository": "octo/repo", "repository_id": "21", **run}
         token = {"provider": "github", "policy_id": str(bootstrap.id), **run}
         caller = Caller("repo:octo/repo", ("agents:write",), "jti", 0, 1, token)
@@ -104,7 +104,7 @@ def trusted(provider):
 
 
 def test_a_derived_policy_has_all_of_its_origin(provider, now):
-    """Conditions, ids, scopes, lifetime and end are the origin's, at registration and after each change."""
+    """Conditions, ids, scopes, lifetime and expiry are copied from the origin, at registration and after each change."""
     terms = {
         "conditions": Conditions(branch="main", events=("push",), actor_ids=("1", "2")),
         "repository_id": "21",
@@ -127,7 +127,7 @@ def test_a_derived_policy_has_all_of_its_origin(provider, now):
 
 
 def test_a_derived_policy_is_not_changed_alone(provider, trusted):
-    """Only detached: then it is a policy of its own, and its former origin leaves it in peace."""
+    """A derived policy can only be detached; then it is independent, and its former origin no longer changes it."""
     with pytest.raises(TrustPolicyDerived) as refusal:
         provider.put(trusted.derived, agent_id=trusted.agent.agent_id, enabled=False)
     assert refusal.value.details == {"derivedFrom": str(trusted.bootstrap.id)}
@@ -146,7 +146,7 @@ def test_a_derived_policy_is_not_changed_alone(provider, trusted):
 
 
 def test_a_policy_made_by_hand_stays(provider, trusted):
-    """The origin can always be changed: where the agent has an equal policy, its derived one goes, audited."""
+    """If the agent already has an equal policy, a change of the origin deletes the derived one, with an audit record."""
     main = Conditions(branch="main")
     own = provider.create(agent_id=trusted.agent.agent_id, conditions=main)
     other = provider.register(trusted.bootstrap, "other")
@@ -162,7 +162,7 @@ def test_a_policy_made_by_hand_stays(provider, trusted):
 
 @pytest.mark.parametrize("end", ["delete", "distrust"])
 def test_derived_policies_end_with_their_origin(provider, trusted, end):
-    """Each of them leaves a record."""
+    """Derived policies are deleted with their origin or its `trustRegistered`, each with an audit record."""
     other = provider.register(trusted.bootstrap, "other")
     lost = [*provider.of(other), trusted.derived]
     if end == "delete":
@@ -176,7 +176,7 @@ def test_derived_policies_end_with_their_origin(provider, trusted, end):
 
 
 def test_an_origin_can_become_what_was_derived_from_it(provider, trusted):
-    """Turned to the agent of a derived policy, the origin is no twin of it: that one goes with `trustRegistered`."""
+    """An origin can be changed into a policy for the agent: the derived policy is deleted, so it is not a duplicate."""
     turned = provider.put(trusted.bootstrap, agent_id=trusted.agent.agent_id)
 
     assert provider.of(trusted.agent) == [turned]
@@ -185,7 +185,7 @@ def test_an_origin_can_become_what_was_derived_from_it(provider, trusted):
 
 @pytest.mark.parametrize("change", ["disable", "rename", "delete"])
 def test_a_bootstrap_policy_that_was_once_derived_holds_nobody_back(provider, trusted, database, change):
-    """A PUT of before could make a bootstrap policy of a derived one: it is a policy of its own."""
+    """Earlier versions could turn a derived policy into a bootstrap policy by a PUT: it is independent now."""
     table = OIDC_TRUST_POLICIES
     once_derived = provider.create(conditions=Conditions(branch="old"), repository_id="21")
     with database.write() as tx:
@@ -208,7 +208,7 @@ def test_a_bootstrap_policy_that_was_once_derived_holds_nobody_back(provider, tr
 
 
 def test_another_bootstrap_policy_still_counts(provider, trusted):
-    """Two bootstrap policies with the same conditions are one too many: the refusal names the other, nothing changes."""
+    """Another bootstrap policy with the same conditions is a duplicate: the refusal names it, and nothing changes."""
     other = provider.create(conditions=Conditions(branch="main"))
     with pytest.raises(TrustPolicyAlreadyExists) as refusal:
         provider.put(trusted.bootstrap, trust_registered=True, conditions=Conditions(branch="main"))
@@ -231,7 +231,7 @@ def test_another_bootstrap_policy_still_counts(provider, trusted):
     ids=str,
 )
 def test_who_registers_late_is_not_trusted(provider, trusted, now, change):
-    """A bootstrap token outlives the policy that it was issued under: what that has become decides, by its ids."""
+    """A bootstrap token outlives its policy: at registration, the policy's current state and ids decide."""
     if change == "delete":
         provider.delete(trusted.bootstrap)
     else:
@@ -244,7 +244,7 @@ def test_who_registers_late_is_not_trusted(provider, trusted, now, change):
 
 
 def test_a_change_that_leaves_the_ids_leaves_the_trust(provider, trusted):
-    """Who corrects the policy between exchange and registration does not strand the agent."""
+    """Correcting a policy between exchange and registration keeps the trust if the ids stay the same."""
     provider.put(trusted.bootstrap, trust_registered=True, conditions=Conditions(branch="main"))
 
     (derived,) = provider.of(provider.register(trusted.bootstrap, "late", repository="Octo/REPO"))
@@ -253,7 +253,7 @@ def test_a_change_that_leaves_the_ids_leaves_the_trust(provider, trusted):
 
 
 def test_detaching_and_changing_the_origin_at_once(provider, trusted, other_database, now):
-    """On two replicas at one moment: whichever is first, the detached policy is as its author wrote it."""
+    """If two replicas detach a policy and change its origin at the same time, the detached policy stays as written."""
     other = Provider(other_database, now)
 
     def detach():
@@ -270,7 +270,7 @@ def test_detaching_and_changing_the_origin_at_once(provider, trusted, other_data
 
 @pytest.mark.postgres
 def test_derived_policies_are_locked_until_the_end(migrated_postgres_url, now):
-    """Read to be changed or removed, they cannot be detached in between: SQLite has one writer anyway."""
+    """Derived policies stay locked until the origin's change commits, so they cannot be detached meanwhile."""
     engine = create_engine(migrated_postgres_url)
     free = select(OIDC_TRUST_POLICIES.c.id).with_for_update(skip_locked=True)
     with Database(migrated_postgres_url) as database:

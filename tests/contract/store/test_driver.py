@@ -1,4 +1,4 @@
-"""Statements that the driver runs itself fail as SQLAlchemy's do, so that nobody need tell them apart."""
+"""Statements that bypass SQLAlchemy fail with the same errors as its own."""
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -11,7 +11,7 @@ from sentryagent_idp.store.settings import SETTINGS
 
 @pytest.fixture
 def run(database):
-    """Runs a statement in a transaction of its own."""
+    """Run a statement in its own transaction."""
 
     def run(statement, values=()):
         with database.write() as tx:
@@ -21,14 +21,14 @@ def run(database):
 
 
 def test_rows_have_the_drivers_own_values(run):
-    """Nothing is made of them; a statement without rows gives none."""
+    """Rows keep the driver's own values; a statement that returns no rows gives an empty result."""
     run("INSERT INTO facts (name, value) VALUES ('a', 'b')")
     assert list(run("SELECT name, value FROM facts")) == [("a", "b")]
     assert list(run("DELETE FROM facts")) == []
 
 
 def test_a_broken_constraint_is_an_integrity_error(run):
-    """It names the constraint, and never the values."""
+    """The error names the constraint, never the values."""
     insert = "INSERT INTO facts (name, value) VALUES ('secret name', 'b')"
     run(insert)
     with pytest.raises(IntegrityError) as raised:
@@ -40,7 +40,7 @@ def test_a_broken_constraint_is_an_integrity_error(run):
 
 @pytest.mark.postgres
 def test_a_value_that_postgresql_cannot_hold_is_the_requests_fault(migrated_postgres_url):
-    """As with every other statement."""
+    """A value that PostgreSQL cannot store is a `ValidationFailed`."""
     with (
         Database(migrated_postgres_url) as database,
         pytest.raises(ValidationFailed),
@@ -51,7 +51,7 @@ def test_a_value_that_postgresql_cannot_hold_is_the_requests_fault(migrated_post
 
 @pytest.mark.postgres
 def test_a_connection_that_broke_is_not_used_again(migrated_postgres_url):
-    """The transaction is an outage, and the next one has another connection."""
+    """A broken connection makes the transaction fail, and the next one gets a new connection."""
     broken = []
 
     def end_the_connection(tx):
@@ -67,7 +67,7 @@ def test_a_connection_that_broke_is_not_used_again(migrated_postgres_url):
 
 
 def test_some_rows_are_new_and_the_others_are_left_as_they_are(database):
-    """`InsertMany.new` answers for each row by its key."""
+    """`InsertMany.new` returns the keys of the rows that it inserted; existing rows do not change."""
     insert = driver.InsertMany(SETTINGS, ("name", "value"))
     with database.write() as tx:
         connection = tx.settings._connection

@@ -1,4 +1,4 @@
-"""Signing keys and facts, on both engines."""
+"""Signing keys and settings, on both engines."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -32,7 +32,7 @@ def test_keys_come_back_as_they_were_stored(database, key, now):
 
 
 def test_every_change_of_the_keys_changes_their_version(database, other_database, key, now):
-    """Adding, retiring, encrypting and removing a key give new versions, the same in every replica."""
+    """Adding, retiring, re-encrypting and removing a key change the version, equally on every replica."""
     versions = []
 
     def note():
@@ -56,7 +56,7 @@ def test_every_change_of_the_keys_changes_their_version(database, other_database
 
 
 def test_a_removed_key_is_gone(database, key):
-    """Removing forgets one key and leaves the others."""
+    """Removing a key leaves the others."""
     other = replace(key, kid="kid-2")
     with database.write() as tx:
         tx.signing_keys.add(key)
@@ -67,7 +67,7 @@ def test_a_removed_key_is_gone(database, key):
 
 @pytest.mark.parametrize("value", ["http://127.0.0.1:3000", 1, 1.5, True, None, [], {"a": [None, "ü\0"]}])
 def test_a_fact_is_any_json_value(database, value):
-    """A fact is read back equal; putting it again replaces it; an unknown one is `None`."""
+    """A setting is read back equal; a second put replaces it; an unknown name gives `None`."""
     with database.write() as tx:
         assert tx.settings.get("issuer") is None
         tx.settings.put("issuer", "old")
@@ -78,7 +78,7 @@ def test_a_fact_is_any_json_value(database, value):
 
 
 def test_a_fact_that_is_put_at_once_has_one_of_the_values(database, other_database):
-    """Two replicas that put a new fact at one moment both succeed."""
+    """Concurrent puts of a new setting on two replicas all succeed."""
     calls = [
         writing(it, lambda tx, number=number: tx.settings.put("issuer", number))
         for number, it in enumerate((database, other_database) * 4)

@@ -1,4 +1,4 @@
-"""An outage is answered in time and recovered from without a restart."""
+"""An outage is reported in time, and recovery needs no restart."""
 
 import os
 import signal
@@ -28,26 +28,26 @@ def path_of(url):
 
 
 def read_issuer(database):
-    """The least that a request asks of a database."""
+    """Do the smallest read that a request needs."""
     with database.read() as tx:
         return tx.settings.get("issuer")
 
 
 def write_issuer(database, value="new"):
-    """The least that a request changes in a database."""
+    """Do the smallest write that a request needs."""
     with database.write() as tx:
         tx.settings.put("issuer", value)
 
 
 def test_the_bounds_add_up_to_less_than_ten_seconds():
-    """Waiting for a connection, finding it dead and making another takes less than the contract's 10 s."""
+    """Waiting for a connection, finding it dead and opening another takes less than the contract's 10 s."""
     assert postgresql._POOL_WAIT_SECONDS + postgresql.ANSWER_SECONDS + postgresql._CONNECT_SECONDS < 10
     assert 2 * sqlite.BUSY_SECONDS < 10
 
 
 @pytest.mark.postgres
 def test_a_stopped_server_is_an_outage_until_it_is_back(postgres_cluster, migrated_postgres_url):
-    """Every transaction of the outage is `DatabaseUnavailable` with its cause; the next one after it works."""
+    """During an outage every transaction raises `DatabaseUnavailable` with its cause; the first one after it succeeds."""
     with Database(migrated_postgres_url) as database:
         write_issuer(database, "kept")
         read_issuer(database)
@@ -69,7 +69,7 @@ def test_a_stopped_server_is_an_outage_until_it_is_back(postgres_cluster, migrat
 
 @pytest.mark.postgres
 def test_a_restart_between_two_requests_is_not_noticed(postgres_cluster, migrated_postgres_url):
-    """A connection that broke while nobody used it is replaced before it is used."""
+    """A connection that broke while idle is replaced before it is used."""
     with Database(migrated_postgres_url) as database:
         write_issuer(database, "kept")
         postgres_cluster.stop()
@@ -79,7 +79,7 @@ def test_a_restart_between_two_requests_is_not_noticed(postgres_cluster, migrate
 
 @pytest.mark.postgres
 def test_a_server_that_goes_away_in_a_transaction_keeps_none_of_it(postgres_cluster, migrated_postgres_url):
-    """A connection that breaks between two statements is an outage; nothing of the transaction remains."""
+    """A connection that breaks between two statements is an outage, and nothing of the transaction is kept."""
     with Database(migrated_postgres_url) as database:
 
         def broken():
@@ -96,7 +96,7 @@ def test_a_server_that_goes_away_in_a_transaction_keeps_none_of_it(postgres_clus
 
 @pytest.fixture
 def freeze():
-    """Stops the server process behind a transaction's connection; thawed after the test."""
+    """Freeze the server process behind a transaction's connection; it thaws after the test."""
     frozen = []
 
     def freeze(tx):
@@ -111,7 +111,7 @@ def freeze():
 
 @pytest.fixture
 def given_up(monkeypatch):
-    """The connections whose server did not answer in time, which is 0.2 s here."""
+    """The connections whose server did not answer within the time limit, which is 0.2 s here."""
     monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 0.2)
     wait, given_up = psycopg.Connection.wait, []
 
@@ -128,7 +128,7 @@ def given_up(monkeypatch):
 
 @pytest.mark.postgres
 def test_a_server_that_freezes_in_a_transaction_is_an_outage(migrated_postgres_url, freeze, given_up):
-    """A server that holds the line but never answers is waited for once; the next transaction connects anew."""
+    """A server that keeps the connection open but never answers is waited for once; the next transaction reconnects."""
 
     def freeze_and_read(database):
         with database.read() as tx:
@@ -144,7 +144,7 @@ def test_a_server_that_freezes_in_a_transaction_is_an_outage(migrated_postgres_u
 
 @pytest.mark.postgres
 def test_a_connection_that_froze_in_the_pool_is_replaced(migrated_postgres_url, freeze, given_up):
-    """A connection whose server froze between two requests costs one bounded wait and no refusal."""
+    """A connection whose server froze between two requests costs one bounded wait, and no request fails."""
     with Database(migrated_postgres_url) as database:
         with database.read() as tx:
             freeze(tx)
@@ -156,7 +156,7 @@ def test_a_connection_that_froze_in_the_pool_is_replaced(migrated_postgres_url, 
 def test_a_row_that_stays_locked_is_an_outage(
     postgres_cluster, migrated_postgres_url, make_agent, monkeypatch
 ):
-    """A lock that is not given up in time ends as `DatabaseUnavailable`, and the connection stays usable."""
+    """A lock that is not released in time ends as `DatabaseUnavailable`, and the connection stays usable."""
     monkeypatch.setattr(postgresql, "_SERVER_TIMEOUTS", "-c lock_timeout=50")
     agent = make_agent()
     with Database(migrated_postgres_url) as database:
@@ -171,7 +171,7 @@ def test_a_row_that_stays_locked_is_an_outage(
 
 @pytest.mark.postgres
 def test_a_database_in_another_encoding_holds_text(postgres_cluster, make_record):
-    """In SQL_ASCII, where PostgreSQL itself knows no characters, what was written comes back as text."""
+    """Text is read back as text even in SQL_ASCII, where PostgreSQL does not know the encoding."""
     postgres_cluster.execute("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
     url = postgres_cluster.url("ascii")
     schema.migrate(url)
@@ -184,7 +184,7 @@ def test_a_database_in_another_encoding_holds_text(postgres_cluster, make_record
 
 @pytest.mark.postgres
 def test_the_servers_own_bounds_are_set(migrated_postgres_url):
-    """Each connection has the server's timeouts, and options of the URL are added to them."""
+    """Each connection gets the server-side timeouts, in addition to the options of the URL."""
     with Database(f"{migrated_postgres_url}?options=-c%20work_mem%3D5MB") as database, database.read() as tx:
         show = tx.settings._connection.exec_driver_sql
         values = [show(f"SHOW {name}").scalar() for name in ("statement_timeout", "lock_timeout", "work_mem")]
@@ -194,7 +194,7 @@ def test_the_servers_own_bounds_are_set(migrated_postgres_url):
 
 @pytest.mark.postgres
 def test_the_pool_is_bounded(migrated_postgres_url, monkeypatch):
-    """With every connection in use the next transaction is refused in time, and served once one is back."""
+    """When every connection is in use, the next transaction is refused in time, and succeeds once one is free."""
     monkeypatch.setattr(postgresql, "_POOL_SIZE", 1)
     monkeypatch.setattr(postgresql, "_POOL_WAIT_SECONDS", 0.05)
     with Database(migrated_postgres_url) as database:
@@ -204,7 +204,7 @@ def test_the_pool_is_bounded(migrated_postgres_url, monkeypatch):
 
 
 def test_a_sqlite_file_that_stays_locked_is_an_outage(migrated_sqlite_url, monkeypatch):
-    """Another program's lock is waited for in bounds; reading goes on, and writing afterwards."""
+    """Waiting for another program's lock is bounded; reads continue, and writes succeed once it is released."""
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     other = sqlite3.connect(path_of(migrated_sqlite_url), isolation_level=None)
     with Database(migrated_sqlite_url) as database:
@@ -220,7 +220,7 @@ def test_a_sqlite_file_that_stays_locked_is_an_outage(migrated_sqlite_url, monke
 
 
 def test_threads_wait_for_the_writing_connection_in_bounds(migrated_sqlite_url, monkeypatch):
-    """A thread whose turn does not come in time is refused."""
+    """A thread that does not get the writing connection in time is refused."""
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     refusals = []
 
@@ -240,7 +240,7 @@ def test_threads_wait_for_the_writing_connection_in_bounds(migrated_sqlite_url, 
 
 
 def test_a_full_disk_is_an_outage(migrated_sqlite_url, make_record, monkeypatch):
-    """What does not fit is not kept, and what fits afterwards is."""
+    """A write that does not fit is not kept, and later writes that fit succeed."""
     with Database(migrated_sqlite_url) as database:
         with database.write() as tx:
             limit = tx.settings._connection.exec_driver_sql("PRAGMA max_page_count=1").scalar()
@@ -265,7 +265,7 @@ def test_a_missing_file_is_an_outage_and_is_not_made(sqlite_url):
 
 
 def write_issuer_at_once(database, value="new"):
-    """As an exchange does."""
+    """Write as an exchange does."""
     with database.write_at_once() as tx:
         tx.settings.put("issuer", value)
 
@@ -274,13 +274,13 @@ TRANSACTIONS = (read_issuer, write_issuer, write_issuer_at_once)
 
 
 def move(source, target):
-    """Give a SQLite database another path, with the files that belong to it."""
+    """Move a SQLite database with its WAL files to another path."""
     for suffix in ("", "-wal", "-shm"):
         Path(f"{source}{suffix}").rename(f"{target}{suffix}")
 
 
 def test_a_file_that_is_removed_in_service_is_an_outage(migrated_sqlite_url, tmp_path):
-    """Nothing is kept in a file that has no name any more, where it would be lost; the same file back is served again."""
+    """Nothing is written to an unlinked file, where it would be lost; once the file is back, it is used again."""
     path = path_of(migrated_sqlite_url)
     with Database(migrated_sqlite_url) as database:
         for attempt in TRANSACTIONS:
@@ -296,7 +296,7 @@ def test_a_file_that_is_removed_in_service_is_an_outage(migrated_sqlite_url, tmp
 
 
 def test_a_file_that_is_replaced_in_service_is_the_database(migrated_sqlite_url, tmp_path):
-    """After one refusal at most each transaction works on the file at the path."""
+    """After at most one refusal, each transaction uses the new file at the path."""
     path, copy = path_of(migrated_sqlite_url), tmp_path / "copy.db"
     with Database(migrated_sqlite_url) as database:
         for attempt in TRANSACTIONS:
@@ -330,7 +330,7 @@ sys.stdin.read()
 
 
 def test_a_log_that_is_being_recovered_is_waited_for(migrated_sqlite_url):
-    """After a crash one process reads the log: the others find the database busy, and not away."""
+    """While another process recovers the WAL after a crash, the database is busy, not unavailable."""
     shared = f"{path_of(migrated_sqlite_url)}-shm"
     with Database(migrated_sqlite_url) as database:
         write_issuer_at_once(database)
@@ -345,7 +345,7 @@ def test_a_log_that_is_being_recovered_is_waited_for(migrated_sqlite_url):
 
 
 def test_a_file_that_is_no_database_is_an_outage(sqlite_url):
-    """A damaged file is refused in the operator's words, and left as it is."""
+    """A damaged file is refused with an error for the operator, and is not changed."""
     path_of(sqlite_url).write_bytes(b"no database" * 1000)
     with Database(sqlite_url) as database, pytest.raises(DatabaseUnavailable, match="does not answer"):
         read_issuer(database)
@@ -356,7 +356,7 @@ def test_a_file_that_is_no_database_is_an_outage(sqlite_url):
 
 
 def test_sqlite_is_durable(migrated_sqlite_url):
-    """A commit is on the disk before it is answered, and foreign keys hold."""
+    """A commit is on disk before it returns, and foreign keys are enforced."""
     with Database(migrated_sqlite_url) as database, database.write() as tx:
         value = tx.settings._connection.exec_driver_sql
         pragmas = [
@@ -366,7 +366,7 @@ def test_sqlite_is_durable(migrated_sqlite_url):
 
 
 def test_a_connection_that_cannot_be_set_up_is_closed(tmp_path, monkeypatch):
-    """What is tried again and again must not use up the process' files."""
+    """Repeated attempts must not use up the process's file descriptors."""
     path = tmp_path / "idp.db"
     path.write_bytes(b"no database " * 100)
     made, connect = [], sqlite3.connect

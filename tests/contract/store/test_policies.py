@@ -20,7 +20,7 @@ NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
 @pytest.fixture
 def add(database, make_policy):
-    """Stores a policy of these members and returns it."""
+    """Store a policy with these fields and return it."""
 
     def add(**members):
         policy = make_policy(**members)
@@ -31,7 +31,7 @@ def add(database, make_policy):
 
 
 def test_every_member_comes_back_as_it_was_stored(database, make_policy, make_agent, now):
-    """A policy with every member set is read back equal, times to the microsecond."""
+    """A policy with every field set is read back equal, times to the microsecond."""
     agent = make_agent()
     source = make_policy(trust_registered=True)
     policy = make_policy(
@@ -68,7 +68,7 @@ def test_every_member_comes_back_as_it_was_stored(database, make_policy, make_ag
 
 
 def test_an_empty_list_is_not_an_absent_one(database, add):
-    """No events at all and no condition on events stay different."""
+    """An empty list of events and an absent condition stay different."""
     none, empty = add(), add(conditions=Conditions(events=()))
     with database.read() as tx:
         assert tx.policies.get(none.id).conditions.events is None
@@ -76,7 +76,7 @@ def test_an_empty_list_is_not_an_absent_one(database, add):
 
 
 def test_a_repository_finds_its_own_policies_oldest_first(database, add, now):
-    """Issuer and name select; spelling, age in microseconds and liveness do not."""
+    """Policies are selected by issuer and name, without case, and ordered by age; disabled ones are included."""
     newer = add(created_at=now + MICROSECOND, conditions=Conditions(branch="b"), enabled=False)
     older = add(repository="OCTO/REPO")
     add(repository="octo/repo2")
@@ -125,7 +125,7 @@ WEEK = timedelta(days=7)
     ],
 )
 def test_each_filter(database, add, make_agent, wanted, found):
-    """What an admin of hundreds of policies looks for; a policy that was never used is unused since it was made."""
+    """Filters narrow the list of policies; the age of an unused policy counts from its creation."""
     agent = make_agent()
     keep(database, agent)
     add(
@@ -179,7 +179,7 @@ def test_each_filter(database, add, make_agent, wanted, found):
     ],
 )
 def test_a_filter_is_taken_literally(database, add, make_agent, wanted, found):
-    """Filters compare whole values, repositories without ASCII case; wildcards and quotes mean themselves."""
+    """Filters compare whole values, repositories without ASCII case; wildcards and quotes are literal."""
     keep(database, make_agent(agent_id=UUID(int=7)))
     add()
     add(agent_id=UUID(int=7))
@@ -202,7 +202,7 @@ def test_pages_follow_age_and_then_the_id(database, add, now):
 
 
 def test_the_same_conditions_are_refused_once_more(database, add, make_policy):
-    """A twin is refused by the id and version of the first, and the transaction stays usable."""
+    """A duplicate is refused with the id and version of the existing policy, and the transaction stays usable."""
     policy = add(version=7)
     other = make_policy(repository="octo/other")
     taken = {"policyId": str(policy.id), "version": 7}
@@ -220,7 +220,7 @@ def test_the_same_conditions_are_refused_once_more(database, add, make_policy):
 
 
 def test_of_twins_that_are_added_at_once_one_is_stored(database, other_database, make_policy):
-    """Two replicas add the same policy at one moment: exactly one of them is told that it exists."""
+    """Of eight concurrent additions of one policy on two replicas one succeeds; the others are refused as duplicates."""
 
     def add(tx):
         tx.policies.add(make_policy())
@@ -230,7 +230,7 @@ def test_of_twins_that_are_added_at_once_one_is_stored(database, other_database,
 
 
 def test_replacing_changes_every_member(database, add, now):
-    """The new content is stored whole, its absent members too."""
+    """The new content replaces the whole policy, including fields that are now absent."""
     policy = add(conditions=Conditions(branch="main"), max_ttl=60, description="old")
     changed = replace(
         policy,
@@ -248,7 +248,7 @@ def test_replacing_changes_every_member(database, add, now):
 
 
 def test_derived_policies_go_with_their_source(database, add, make_agent, now):
-    """Deleting a bootstrap policy deletes what was derived from it, and nothing else."""
+    """Deleting a bootstrap policy deletes the policies derived from it, and nothing else."""
     agent = make_agent()
     keep(database, agent)
     source = add(trust_registered=True)
@@ -264,7 +264,7 @@ def test_derived_policies_go_with_their_source(database, add, make_agent, now):
 
 
 def test_pinning_fills_in_what_is_missing(database, add, now):
-    """Each id that is missing is written and the version raised; an id that is there stays."""
+    """Each missing id is filled in and the version raised; an existing id is kept."""
     bare = add()
     half = add(conditions=Conditions(branch="b"), repository_id="old")
     pinned = add(conditions=Conditions(branch="c"), repository_id="x", repository_owner_id="y")
@@ -289,7 +289,7 @@ def test_pinning_fills_in_what_is_missing(database, add, now):
 
 @pytest.mark.parametrize(("seconds", "noted"), [(0, 0), (59.999999, 0), (60, 60), (3600, 3600)])
 def test_use_is_noted_once_a_minute(database, add, now, seconds, noted):
-    """A use within a minute of the noted one is not written; version and `updated_at` never change."""
+    """A second use within a minute is not written; version and `updated_at` never change."""
     policy = add()
     with database.write() as tx:
         tx.policies.mark_used([policy.id], now)
@@ -298,7 +298,7 @@ def test_use_is_noted_once_a_minute(database, add, now, seconds, noted):
 
 
 def test_changes_at_once_are_not_lost(database, other_database, add):
-    """`get` in a write transaction locks: eight read-and-replace changes all count."""
+    """`get` in a write transaction locks the row, so none of eight read-and-replace changes is lost."""
     policy = add()
 
     def raise_version(tx):
@@ -311,7 +311,7 @@ def test_changes_at_once_are_not_lost(database, other_database, add):
 
 
 def test_a_long_list_of_actors_fits(database, add):
-    """Conditions longer than an index entry of PostgreSQL may be are stored, and their twin is refused."""
+    """Conditions longer than PostgreSQL's limit for index entries are stored, and a duplicate is refused."""
     conditions = Conditions(actor_ids=tuple(str(number**5) for number in range(10**6, 10**6 + 2000)))
     add(conditions=conditions)
     with pytest.raises(TrustPolicyAlreadyExists):
@@ -334,7 +334,7 @@ def test_a_long_list_of_actors_fits(database, add):
     ],
 )
 def test_the_schema_is_a_second_line(database, make_agent, make_policy, members):
-    """A policy that no API would let through is refused by the tables too."""
+    """The tables also refuse a policy that the API would reject."""
     from sqlalchemy.exc import IntegrityError
 
     keep(database, make_agent(agent_id=UUID(int=7)))
@@ -344,7 +344,7 @@ def test_the_schema_is_a_second_line(database, make_agent, make_policy, members)
 
 @pytest.mark.postgres
 def test_nul_is_the_requests_fault(migrated_postgres_url, make_policy):
-    """PostgreSQL's text holds no NUL: that is a 400 of the request, not a failure of the database."""
+    """PostgreSQL's text cannot hold NUL: that is a 400 for the request, not a database failure."""
     from sentryagent_idp.store.database import Database
 
     with Database(migrated_postgres_url) as database:
@@ -378,7 +378,7 @@ FINGERPRINT_CHANGES = {
 def test_every_change_of_what_decides_changes_the_fingerprint(
     database, other_database, make_agent, make_policy, change
 ):
-    """Each of a repository's policies and each agent's status counts, whichever replica changes it."""
+    """The fingerprint covers each policy of a repository and the status of each agent, whichever replica changes it."""
     agent, policy = _agent_with_policy(database, make_agent, make_policy)
     with database.read() as tx:
         before = tx.policies.fingerprints(["octo/repo"])
@@ -394,7 +394,7 @@ def test_every_change_of_what_decides_changes_the_fingerprint(
 
 
 def test_what_decides_nothing_leaves_the_fingerprint(database, make_agent, make_policy, now):
-    """The use of a policy, and other repositories and issuers, do not make anybody read again."""
+    """Uses of a policy, other repositories and other issuers leave the fingerprint unchanged."""
     _, policy = _agent_with_policy(database, make_agent, make_policy)
     with database.read() as tx:
         before = tx.policies.fingerprints(["octo/repo"])
@@ -410,7 +410,7 @@ def test_what_decides_nothing_leaves_the_fingerprint(database, make_agent, make_
 
 
 def test_names_of_a_repository(database, make_policy):
-    """Those in policies that are pinned to its id under its issuer: each once, in order, at most three."""
+    """The names in policies pinned to this id and issuer: each once, sorted, at most three."""
     rows = [("octo/b", "1"), ("octo/b", "1"), ("octo/a", "1"), ("octo/z", "2"), ("octo/y", None)]
     with database.write() as tx:
         for number, (repository, identifier) in enumerate(rows):

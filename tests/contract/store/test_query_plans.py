@@ -1,4 +1,4 @@
-"""What an exchange asks is answered from an index, however many rows there are."""
+"""Every lookup of an exchange uses an index, however many rows there are."""
 
 import re
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 @pytest.fixture
 def _rows(database, make_policy, now):
-    """Enough rows, and fresh statistics, for PostgreSQL's planner to prefer an index by itself."""
+    """Enough rows and fresh statistics for PostgreSQL's planner to prefer an index."""
     audit = {
         "timestamp": now,
         "action": "token.issued",
@@ -49,7 +49,7 @@ def _rows(database, make_policy, now):
 
 @pytest.fixture
 def plans(database, statements, _rows):
-    """Runs a call in a write transaction and returns the plans of its statements."""
+    """Run a call in a write transaction and return the plans of its statements."""
 
     def plans(call):
         with database.write() as tx:
@@ -66,7 +66,7 @@ def plans(database, statements, _rows):
 
 
 def test_an_exchange_reads_no_table_from_end_to_end(plans, now, make_policy):
-    """Every statement of an exchange that looks for rows goes through an index."""
+    """Every lookup of an exchange uses an index."""
     policy = make_policy()
 
     def exchange(tx):
@@ -113,12 +113,12 @@ def test_an_exchange_reads_no_table_from_end_to_end(plans, now, make_policy):
     ],
 )
 def test_purges_and_pages_walk_an_index(plans, now, call, index):
-    """Purges find what is past, and pages their rows, without sorting the table."""
+    """Purges and pages find their rows through an index, without sorting the table."""
     assert any(index in plan for plan in plans(lambda tx: call(tx, now)))
 
 
 UNIQUE = {"sequence", "seal", "key", "id", "agent_id", "service_id"}
-"""The columns that no two rows of an ordered list share; `key` is a sequence or a seal."""
+"""The columns that are unique within an ordered list; `key` is a sequence or a seal."""
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ UNIQUE = {"sequence", "seal", "key", "id", "agent_id", "service_id"}
 )
 @pytest.mark.usefixtures("_rows")
 def test_rows_of_one_moment_have_an_order(database, statements, make_agent, make_service, now, call):
-    """PostgreSQL returns rows that an ORDER BY does not tell apart in any order, another one each time."""
+    """Each ORDER BY ends with a unique column: PostgreSQL may return ties in a different order each time."""
     with database.write() as tx:
         tx.agents.add(make_agent())
         tx.services.add(make_service())
@@ -158,23 +158,23 @@ AUDIT_FILTERS = [
     ({"after": UUID(int=7), "order": Order.OLDEST}, "uq_audit_log_event_id"),
     ({"start": NOW, "end": NOW}, "ix_audit_log_timestamp"),
 ]
-"""Each filter that narrows the audit by itself, and the index that finds what it leaves.
+"""Each filter that selects audit records by itself, and the index that it uses.
 
-The others (outcome, actor, address, policyVersion) narrow what these leave, or walk from the newest record.
+The other filters (outcome, actor, address, policyVersion) narrow these further, or scan from the newest record.
 """
 
 
 @pytest.mark.parametrize(("wanted", "index"), AUDIT_FILTERS)
 def test_audit_filters_have_an_index(plans, wanted, index):
-    """A page of what a filter leaves costs the same, however long the audit is."""
+    """A filtered page costs the same, however long the audit log is."""
     found = plans(lambda tx: tx.audit.page(AuditFilter(**wanted), page=1, limit=20))
 
-    # SQLite names the index of a unique constraint by a number.
+    # SQLite numbers the indexes of unique constraints instead of naming them.
     assert any(index in plan or ("uq" in index and "sqlite_autoindex_audit_log_1" in plan) for plan in found)
 
 
 def test_audit_indexes_are_all_needed():
-    """Every exchange writes to each of them."""
+    """Every index is used by a filter, because every exchange writes to all of them."""
     needed = {index for _, index in AUDIT_FILTERS} - {"uq_audit_log_event_id"}
 
     assert {index.name for index in AUDIT_LOG.indexes} == needed

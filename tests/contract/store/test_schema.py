@@ -1,4 +1,4 @@
-"""The schema's history, on both engines."""
+"""The migrations of the schema, on both engines."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ STEPS = schema._steps()
 
 @pytest.fixture
 def run_alembic():
-    """Runs one of Alembic's own commands on a database."""
+    """Run one of Alembic's own commands on a database."""
 
     def run(url, command, *arguments):
         engine = create_engine(url)
@@ -47,7 +47,7 @@ def tables(url):
 
 
 def test_migrating_applies_each_step_once(empty_url):
-    """A new database gets every step in order, a prepared one none."""
+    """A new database gets every step in order, a migrated one none."""
     assert "022" in STEPS
     assert not schema.is_prepared(empty_url)
     assert schema.migrate(empty_url) == STEPS
@@ -57,7 +57,7 @@ def test_migrating_applies_each_step_once(empty_url):
 
 
 def test_the_tables_are_what_the_code_takes_them_for(url):
-    """Alembic finds no difference between the migrated schema and the tables of the code."""
+    """Alembic finds no difference between the migrated schema and the tables in the code."""
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
@@ -68,7 +68,7 @@ def test_the_tables_are_what_the_code_takes_them_for(url):
 
 
 def test_policies_have_the_columns_that_are_promised(url):
-    """Step 022 makes `oidc_trust_policies` with at least the columns of the contract."""
+    """Step 022 creates `oidc_trust_policies` with at least the columns of the contract."""
     engine = create_engine(url)
     with engine.connect() as connection:
         row = connection.execute(
@@ -79,7 +79,7 @@ def test_policies_have_the_columns_that_are_promised(url):
 
 
 def test_going_back_keeps_the_other_tables(url, run_alembic, make_agent, make_policy, make_record, now):
-    """Taking all back to 022 drops their tables alone; applying them again works with data in the other tables."""
+    """A downgrade to before step 022 drops only the tables since then; upgrading again works with data in the others."""
     from alembic import command
 
     agent, record = make_agent(), make_record()
@@ -108,7 +108,7 @@ def test_going_back_keeps_the_other_tables(url, run_alembic, make_agent, make_po
     ("step", "condition"), [("024", {"ref_protected": True}), ("025", {"properties": {"team": ("core",)}})]
 )
 def test_no_policy_outlives_its_condition(url, run_alembic, make_policy, step, condition):
-    """Taking a condition back removes the policies that have it: without it they would be wider."""
+    """A downgrade that drops a condition deletes the policies that use it: without it they would allow more."""
     from alembic import command
 
     kept = make_policy(conditions=Conditions(branch="main"))
@@ -135,7 +135,7 @@ GHES = "https://ghes.example.com/_services/token"
 def test_earlier_agents_get_the_issuer_of_their_policies(
     url, run_alembic, make_agent, make_policy, issuers, registered_by, known
 ):
-    """An agent of an earlier version belongs to the one issuer under which its repository has policies."""
+    """An agent registered by an earlier version gets the issuer of its repository's policies, if there is only one."""
     from alembic import command
 
     agent, by_admin = make_agent(registered_by=registered_by), make_agent()
@@ -153,7 +153,7 @@ def test_earlier_agents_get_the_issuer_of_their_policies(
 
 
 def test_every_step_can_be_taken_back(empty_url, run_alembic):
-    """Down to nothing and up again."""
+    """A full downgrade and a full upgrade both succeed."""
     from alembic import command
 
     schema.migrate(empty_url)
@@ -164,7 +164,7 @@ def test_every_step_can_be_taken_back(empty_url, run_alembic):
 
 
 def test_a_newer_database_is_refused(empty_url):
-    """An older version says that it is too old, and touches nothing."""
+    """An older version reports that it is too old, and changes nothing."""
     schema.migrate(empty_url)
     engine = create_engine(empty_url)
     with engine.begin() as connection:
@@ -177,7 +177,7 @@ def test_a_newer_database_is_refused(empty_url):
 
 
 def test_a_step_that_fails_leaves_nothing(empty_url):
-    """All steps are one transaction: where one fails, the database is as it was."""
+    """All steps run in one transaction: if one fails, the database is unchanged."""
     engine = create_engine(empty_url)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE oidc_trust_policies (id TEXT)"))
@@ -189,7 +189,7 @@ def test_a_step_that_fails_leaves_nothing(empty_url):
 
 @pytest.fixture
 def earlier(postgres_url, run_alembic):
-    """The URL of a database as version 024 left it, and a connection to it that does not commit by itself."""
+    """The URL of a database at step 024, and a connection to it without autocommit."""
     from alembic import command
 
     schema.migrate(postgres_url)
@@ -200,7 +200,7 @@ def earlier(postgres_url, run_alembic):
 
 @pytest.mark.postgres
 def test_requests_do_not_queue_behind_a_migration(earlier):
-    """While a backup reads the tables, steps are tried again and again, and requests are answered in between."""
+    """While a backup reads the tables, the migration retries, and requests are served in between."""
     url, backup = earlier
     backup.execute("LOCK TABLE oidc_trust_policies IN ACCESS SHARE MODE")
     answers = []
@@ -218,7 +218,7 @@ def test_requests_do_not_queue_behind_a_migration(earlier):
 
 @pytest.mark.postgres
 def test_no_request_is_the_victim_of_a_migration(earlier):
-    """A request has `agents`, and needs `oidc_trust_policies`, which a step has that waits for `agents`."""
+    """A request holds `agents` and needs `oidc_trust_policies`, which the migration holds while it waits for `agents`."""
     url, request = earlier
     tried_again = Event()
     request.execute("LOCK TABLE agents IN ROW EXCLUSIVE MODE")
@@ -232,7 +232,7 @@ def test_no_request_is_the_victim_of_a_migration(earlier):
 
 
 def _waits_for(url, table):
-    """Whether a transaction waits for a table."""
+    """Whether a transaction is waiting for a table."""
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
         found = connection.execute(
             "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = %s::regclass", [table]
@@ -242,7 +242,7 @@ def _waits_for(url, table):
 
 @pytest.mark.postgres
 def test_a_migration_gives_up_when_the_tables_are_held(earlier, monkeypatch):
-    """One line that says what to do, and nothing is changed."""
+    """The migration ends with one line that says what to do, and changes nothing."""
     monkeypatch.setattr(schema, "_TRIES", 2)
     url, backup = earlier
     backup.execute("LOCK TABLE agents IN ACCESS SHARE MODE")
@@ -255,13 +255,13 @@ def test_a_migration_gives_up_when_the_tables_are_held(earlier, monkeypatch):
 
 
 def test_a_new_file_is_the_owners_alone(sqlite_url):
-    """Signing keys may lie in it in clear."""
+    """Only the owner can read a new database file: it may hold unencrypted signing keys."""
     schema.migrate(sqlite_url)
     assert Path(sqlite_url.removeprefix("sqlite:///")).stat().st_mode & 0o777 == 0o600
 
 
 def test_asking_makes_no_database(tmp_path):
-    """A missing file stays missing, an empty one empty."""
+    """Checking a database does not create it: a missing file stays missing, an empty one empty."""
     empty = tmp_path / "empty.db"
     empty.touch()
     assert not schema.is_prepared(f"sqlite:///{tmp_path}/missing.db")
@@ -270,7 +270,7 @@ def test_asking_makes_no_database(tmp_path):
 
 
 def test_a_file_in_no_folder_is_a_wrong_url(tmp_path):
-    """The folder is not made: a misspelt path would become a second, empty provider."""
+    """A missing folder is not created: a misspelt path would become a second, empty provider."""
     url = f"sqlite:///{tmp_path}/no/idp.db"
     with pytest.raises(DatabaseUrlError, match=r"no of the SQLite database does not exist; create it first"):
         schema.migrate(url)
@@ -279,7 +279,7 @@ def test_a_file_in_no_folder_is_a_wrong_url(tmp_path):
 
 
 def test_a_name_that_no_file_can_have(tmp_path):
-    """The system's own words, in one line for the operator."""
+    """The operator gets the operating system's message, in one line."""
     url = f"sqlite:///{tmp_path}/{'x' * 300}"
     for attempt in (schema.is_prepared, schema.migrate):
         with pytest.raises(DatabaseUrlError, match="cannot be used: File name too long"):
@@ -288,14 +288,14 @@ def test_a_name_that_no_file_can_have(tmp_path):
 
 @pytest.mark.postgres
 def test_an_unknown_database_is_told_to_the_operator(postgres_cluster):
-    """A server that refuses the connection is an outage in the server's own words."""
+    """A server that refuses the connection is an outage, reported in the server's own words."""
     for attempt in (schema.is_prepared, schema.migrate):
         with pytest.raises(DatabaseUnavailable, match='database "nowhere" does not exist'):
             attempt(postgres_cluster.url("nowhere"))
 
 
 def test_the_command_line_starts_without_alembic():
-    """Asking whether a database is prepared loads neither Alembic nor psycopg."""
+    """Checking whether a database is prepared imports neither Alembic nor psycopg."""
     loaded = (
         "import sentryagent_idp.store.database, sys; print(sorted({'alembic', 'psycopg'} & set(sys.modules)))"
     )
@@ -303,7 +303,7 @@ def test_the_command_line_starts_without_alembic():
 
 
 def test_a_files_name_may_have_any_character(tmp_path):
-    """What means something in a SQLite URI means itself in a file's name."""
+    """Characters that are special in a SQLite URI are literal in a file name."""
     url = f"sqlite:///{tmp_path}/50%25 %3Fmode=ro#1.db"
     schema.migrate(url)
     assert schema.is_prepared(url)

@@ -1,4 +1,4 @@
-"""Services and what policies grant at them, on both engines, also where two replicas write at the same moment."""
+"""Services and the policies that grant them, on both engines, including concurrent writes of two replicas."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -36,7 +36,7 @@ TO_A = (ServiceGrant(A, ("deploy", "read")),)
 
 @pytest.fixture
 def admins(now):
-    """Who administers services, policies and clients over a database."""
+    """Make the use cases for services, policies and clients on a database."""
 
     def make(database):
         clock, auditor = (lambda: now), Auditor(lambda: now, uuid4)
@@ -68,7 +68,7 @@ def draft(agent_id, grants=TO_A):
 
 
 def test_a_service_comes_back_as_it_was_stored(database, make_service, now):
-    """Every member, and the lifetime of those that have one."""
+    """A service is read back equal, and lifetimes are found by identifier."""
     service = make_service(identifier=A, description="Grüße", max_ttl=300, version=4)
     plain = make_service(identifier=A + "/", scopes=(ServiceScope("x"),))
     keep(database, service, plain)
@@ -84,7 +84,7 @@ def test_a_service_comes_back_as_it_was_stored(database, make_service, now):
 
 
 def test_an_identifier_is_there_once(database, make_service):
-    """The second is refused with the id of the first, and the transaction stays usable."""
+    """A second service with the same identifier is refused with the id of the first; the transaction stays usable."""
     first = make_service(identifier=A)
     keep(database, first)
     with database.write() as tx:
@@ -95,7 +95,7 @@ def test_an_identifier_is_there_once(database, make_service):
 
 
 def test_a_service_made_again_in_the_same_second_begins_with_the_next(database, now):
-    """Tokens know the second of their issue: none that was issued for the first one is one of the second's."""
+    """A re-created service begins with the next second, because `iat` is in seconds: no token of the old one counts."""
     rests, auditor = [], Auditor(lambda: now, uuid4)
     names = OwnNames("https://idp.example.com", ())
     services = ServiceAdmin(database, auditor, lambda: now, uuid4, names, rests.append)
@@ -118,7 +118,7 @@ def test_a_service_made_again_in_the_same_second_begins_with_the_next(database, 
 
 
 def test_who_grants_a_service(database, make_service, make_policy, make_agent):
-    """Policies are found by what they grant, exactly, and no longer once they do not."""
+    """Policies are found by the exact service that they grant, and no longer once the grant is removed."""
     agent = make_agent()
     keep(database, agent, make_service(identifier=A), make_service(identifier="https://A.example.com"))
     policy = make_policy(agent_id=agent.agent_id, grants=TO_A)
@@ -139,7 +139,7 @@ def test_who_grants_a_service(database, make_service, make_policy, make_agent):
 
 
 def test_the_schema_is_a_second_line(database, make_service, make_policy):
-    """No policy is stored that grants what there is not, and no service goes that is granted."""
+    """The tables refuse a policy that grants an unknown service, and the deletion of a granted service."""
     service = make_service(identifier=A)
     with pytest.raises(IntegrityError):
         keep(database, make_policy(grants=TO_A))
@@ -149,7 +149,7 @@ def test_the_schema_is_a_second_line(database, make_service, make_policy):
 
 
 def test_a_snapshot_notices_its_services(database, make_service, make_policy, make_agent):
-    """A change of a service that a policy grants changes the repository's fingerprint, that of another does not."""
+    """Changing a granted service changes the repository's fingerprint; changing another service does not."""
     agent, service, other = make_agent(), make_service(identifier=A), make_service(identifier="urn:ex:other")
     policy = make_policy(agent_id=agent.agent_id, grants=TO_A)
     keep(database, agent, service, other, policy, make_policy(repository="octo/plain"))
@@ -172,7 +172,7 @@ def test_a_snapshot_notices_its_services(database, make_service, make_policy, ma
 def test_no_service_goes_while_a_policy_that_grants_it_is_written(
     database, other_database, make_service, make_agent, admins, change, order
 ):
-    """Whoever is first wins: either the policy is there and the service too, or neither grant nor service."""
+    """The first writer wins: either both the policy and the service exist, or neither the grant nor the service."""
     service, agent = make_service(identifier=A), make_agent()
     keep(database, service, agent)
     services, _, _ = admins(database)
@@ -212,7 +212,7 @@ def test_no_service_goes_while_a_policy_that_grants_it_is_written(
 def test_a_service_that_is_being_deleted_gets_neither_grant_nor_client(
     database, other_database, make_service, make_agent, admins, other
 ):
-    """A writer that comes while the deletion is not committed waits for it, and then finds nothing."""
+    """A writer that arrives during an uncommitted deletion waits for it, and then finds no service."""
     service, agent = make_service(identifier=A), make_agent()
     keep(database, service, agent)
     _, policies, clients = admins(other_database)
@@ -241,7 +241,7 @@ def test_a_service_that_is_being_deleted_gets_neither_grant_nor_client(
 
 @pytest.mark.postgres
 def test_what_is_granted_stays_until_the_end(migrated_postgres_url, make_service):
-    """Who writes grants shares the service with others who do, and keeps out who changes it; SQLite has one writer anyway."""
+    """Writers of grants share the lock on a service and exclude writers that change it; SQLite has one writer anyway."""
     service = make_service(identifier=A)
     engine = create_engine(migrated_postgres_url)
     by = {
@@ -268,7 +268,7 @@ def test_what_is_granted_stays_until_the_end(migrated_postgres_url, make_service
 
 
 def test_live_clients_are_bound(database, make_service, admins):
-    """A revoked client holds no service back."""
+    """A live client prevents the deletion of its service; a revoked one does not."""
     service = make_service(identifier=A)
     keep(database, service)
     services, _, clients = admins(database)
@@ -287,14 +287,14 @@ def test_live_clients_are_bound(database, make_service, admins):
     ("client_id", "service"), [("service-1", None), ("admin-1", A), ("agent-1", None), ("agent-1", A)]
 )
 def test_a_client_is_an_admins_or_a_services(database, client_id, service, now):
-    """The schema lets no client of a service pass for an admin's, nor the other way round."""
+    """The schema does not let a service's client pass for an admin's, or the reverse."""
     client = AdminClient(client_id, "x", (), "hash", now, service=service)
     with pytest.raises(IntegrityError):
         writing(database, lambda tx: tx.clients.add(client))()
 
 
 def test_going_back_removes_what_only_services_need(url, make_service, make_agent, make_policy, now):
-    """Admin clients and other policies outlive the step back; clients of services and empty policies do not."""
+    """After a downgrade, admin clients and other policies remain; service clients and scopeless policies do not."""
     from alembic import command
 
     agent = make_agent()

@@ -12,7 +12,7 @@ ISSUER = "https://token.actions.githubusercontent.com"
 
 
 def test_a_token_is_used_up_by_the_first_claim(database, now):
-    """The first claim wins, every later one loses; another issuer's `jti` is another token."""
+    """The first claim of a token wins, every later one fails; the same `jti` of another issuer is another token."""
     with database.write() as tx:
         assert not tx.used_tokens.contains(ISSUER, "a")
         assert tx.used_tokens.claim(UsedToken(ISSUER, "a", now))
@@ -26,7 +26,7 @@ def test_a_token_is_used_up_by_the_first_claim(database, now):
 
 
 def test_of_claims_at_once_one_wins(database, other_database, now):
-    """Sixteen claims of one token at one moment, in two replicas: one winner (R-RPL-1)."""
+    """Of sixteen concurrent claims of one token on two replicas, one wins (R-RPL-1)."""
 
     def claiming(replica):
         def claim():
@@ -40,7 +40,7 @@ def test_of_claims_at_once_one_wins(database, other_database, now):
 
 
 def test_several_are_claimed_together(database, now):
-    """Of many claimed at once each is answered for itself, and of twins the first wins."""
+    """`claim_all` decides for each token by itself; of duplicates the first one wins."""
     with database.write() as tx:
         assert tx.used_tokens.claim(UsedToken(ISSUER, "used", now))
     names = ["a", "used", "b", "a", "used", "c"]
@@ -54,19 +54,19 @@ def test_several_are_claimed_together(database, now):
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_all_replicas_claim_in_one_order(database, statements, now, order):
-    """Whatever order tokens came in, they are claimed by digest: two replicas never wait for each other."""
+    """Tokens are claimed in the order of their digests, so that two replicas never deadlock."""
     with database.write() as tx:
         tx.used_tokens.claim_all([UsedToken(ISSUER, str(number), now) for number in range(20)][::order])
 
     (values,) = (values for _, values in statements if values)
-    # The drivers' own wrappers of bytes: memoryview, and psycopg's Binary.
+    # Unwrap the drivers' own types for bytes: memoryview, and psycopg's Binary.
     digests = [bytes(getattr(it, "obj", it)) for it in values if not isinstance(it, int)]
     assert len(digests) == 20
     assert digests == sorted(digests)
 
 
 def test_a_claim_that_is_rolled_back_burns_nothing(database, now):
-    """A refusal after the claim leaves the token good (R-RPL-2)."""
+    """A token stays usable if its claim is rolled back (R-RPL-2)."""
 
     def fail():
         with database.write() as tx:
@@ -81,7 +81,7 @@ def test_a_claim_that_is_rolled_back_burns_nothing(database, now):
 
 @pytest.mark.parametrize("jti", ["", "x" * 100_000, "nul\0", "\ud800", "' OR '1'='1", "%", "ü"])
 def test_any_jti_can_be_used_up(database, now, jti):
-    """Length and characters of a `jti` make no difference, not even those that PostgreSQL's text refuses."""
+    """A `jti` may have any length and any characters, even those that PostgreSQL's text refuses."""
     with database.write() as tx:
         assert tx.used_tokens.claim(UsedToken(ISSUER, jti, now))
         assert tx.used_tokens.contains(ISSUER, jti)
@@ -89,7 +89,7 @@ def test_any_jti_can_be_used_up(database, now, jti):
 
 
 def test_a_token_is_kept_until_its_time_is_past(database, now):
-    """Purging takes what is past, not what is due now (B7), the oldest first and never more than the limit."""
+    """A purge removes expired tokens, but not one that expires now (B7), oldest first and at most `limit`."""
     with database.write() as tx:
         for age in (-1, 0, 1, 2, 3):
             tx.used_tokens.claim(UsedToken(ISSUER, str(age), now - timedelta(microseconds=age)))
@@ -107,7 +107,7 @@ def test_a_token_is_kept_until_its_time_is_past(database, now):
 
 
 def test_replicas_that_purge_at_once_take_each_row_once(database, other_database, now):
-    """Purges at the same moment neither fail nor count a row twice."""
+    """Concurrent purges neither fail nor count a row twice."""
     with database.write() as tx:
         for number in range(40):
             tx.used_tokens.claim(UsedToken(ISSUER, str(number), now))
@@ -120,7 +120,7 @@ def test_replicas_that_purge_at_once_take_each_row_once(database, other_database
 
 @pytest.mark.postgres
 def test_a_purge_does_not_wait_for_another(migrated_postgres_url, now):
-    """On PostgreSQL, two purges that are open at once take different rows."""
+    """On PostgreSQL, two concurrent purges take different rows."""
     with Database(migrated_postgres_url) as database:
         with database.write() as tx:
             for number in range(5):
@@ -132,7 +132,7 @@ def test_a_purge_does_not_wait_for_another(migrated_postgres_url, now):
 
 
 def test_a_revoked_token_stays_revoked(database, other_database, now):
-    """Revoking once more changes nothing, and every replica sees it at once."""
+    """Revoking a token again changes nothing, and every replica sees the revocation at once."""
     with database.write() as tx:
         tx.revoked_tokens.add("a", keep_until=now)
         tx.revoked_tokens.add("a", keep_until=now - timedelta(days=1))

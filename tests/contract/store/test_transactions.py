@@ -1,4 +1,4 @@
-"""What a transaction promises, on both engines."""
+"""The guarantees of a transaction, on both engines."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ ISSUER = "https://token.actions.githubusercontent.com"
 def test_all_of_a_transaction_is_kept_or_none(
     database, other_database, make_agent, make_policy, make_record, now
 ):
-    """A refusal undoes every write of its transaction and reaches the caller as it is."""
+    """An error undoes every write of its transaction and reaches the caller unchanged."""
     agent, policy, refusal = make_agent(), make_policy(), AgentNotFound("no")
 
     def fail():
@@ -49,8 +49,8 @@ def test_all_of_a_transaction_is_kept_or_none(
 
 @pytest.mark.parametrize("durable", [True, False])
 def test_only_a_durable_commit_waits_for_the_disk(database, durable, now):
-    """SQLite syncs its log at FULL and not at NORMAL; PostgreSQL waits if it is on. Both kinds of commits are seen at once."""
-    with database.write() as tx:  # each kind of transaction leaves the other as it is
+    """SQLite syncs at FULL only, PostgreSQL at `on`; commits of both kinds are visible at once."""
+    with database.write() as tx:  # neither kind of transaction changes the setting for the other
         waits_before = _waits_for_disk(tx)
     with database.write(durable=durable) as tx:
         waits = _waits_for_disk(tx)
@@ -70,7 +70,7 @@ def _waits_for_disk(tx):
 
 
 def test_a_reading_transaction_cannot_write(database, now):
-    """The database itself refuses a write where only reading was announced, and stays usable."""
+    """The database itself refuses a write in a read transaction, and stays usable."""
     with pytest.raises((DBAPIError, DatabaseUnavailable)), database.read() as tx:
         tx.used_tokens.claim(UsedToken(ISSUER, "a", now))
     with database.write() as tx:
@@ -78,7 +78,7 @@ def test_a_reading_transaction_cannot_write(database, now):
 
 
 def test_reading_does_not_wait_for_writing(database, other_database, now):
-    """While one transaction writes, others read what was committed before."""
+    """While one transaction writes, readers see the last committed state."""
     with database.write() as writing:
         writing.settings.put("issuer", "new")
         with database.read() as tx, other_database.read() as elsewhere:
@@ -86,7 +86,7 @@ def test_reading_does_not_wait_for_writing(database, other_database, now):
 
 
 def test_what_is_committed_is_seen_at_once(database, other_database):
-    """The next transaction of any replica sees a change."""
+    """The next transaction on any replica sees a committed change."""
     with database.write() as tx:
         tx.settings.put("issuer", "new")
     with other_database.read() as tx:
@@ -94,7 +94,7 @@ def test_what_is_committed_is_seen_at_once(database, other_database):
 
 
 def test_a_read_agent_is_not_locked(database, other_database, make_agent):
-    """Reading an agent, or its status while another transaction holds its row, does not wait."""
+    """Reading an agent does not wait while another transaction holds its row."""
     agent = make_agent()
     keep(database, agent)
     with database.write() as tx:
@@ -105,7 +105,7 @@ def test_a_read_agent_is_not_locked(database, other_database, make_agent):
 
 @pytest.mark.postgres
 def test_exchanges_of_one_agent_do_not_queue(migrated_postgres_url, make_agent, make_policy, now):
-    """On PostgreSQL, writers that look at an agent's status and at its policies run side by side."""
+    """On PostgreSQL, exchanges for the same agent and policies run in parallel."""
     agent = make_agent()
     policy = make_policy(agent_id=agent.agent_id, last_used_at=now)
     with Database(migrated_postgres_url) as database:
@@ -123,7 +123,7 @@ def test_exchanges_of_one_agent_do_not_queue(migrated_postgres_url, make_agent, 
 
 
 def test_many_threads_share_a_database(database, make_record):
-    """Thirty threads of one process write at one moment; each waits its turn and none fails."""
+    """Thirty threads of one process write at the same time: they wait for each other and none fails."""
     done = Event()
 
     def write():
@@ -157,7 +157,7 @@ with Database(url) as database:
 
 
 def test_worker_processes_share_a_new_database(empty_url):
-    """Three processes migrate and write one new database at one moment: no failure, one winner for each token."""
+    """Three processes migrate one new database and claim the same tokens: none fails, and each token has one winner."""
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", WORKER, empty_url, str(number)],
@@ -177,7 +177,7 @@ def test_worker_processes_share_a_new_database(empty_url):
 
 
 def test_each_transaction_is_timed(url):
-    """By its kind, also one that fails; not what begins without waiting, which may be one of many tries."""
+    """Each transaction is timed by its kind, even if it fails; a `WriterBusy` is not timed, because it is retried."""
     seen = []
     with Database(url, lambda operation, seconds: seen.append((operation, seconds >= 0))) as timed:
         with timed.read() as tx:
@@ -195,7 +195,7 @@ def test_each_transaction_is_timed(url):
 
 
 def test_close_ends_the_connection_that_is_kept(migrated_sqlite_url):
-    """SQLite removes the write-ahead log with the last connection to the file."""
+    """Closing the last connection makes SQLite remove the write-ahead log."""
     path = sqlite_file(make_url(migrated_sqlite_url))
     with Database(migrated_sqlite_url) as database, database.write_at_once() as tx:
         tx.settings.put("issuer", 1)

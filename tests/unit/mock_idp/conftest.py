@@ -1,4 +1,4 @@
-"""One key ring for the whole session: making RSA keys is the slow part."""
+"""One key ring for the whole session, because generating RSA keys is slow."""
 
 import pytest
 
@@ -17,13 +17,13 @@ def ring():
 
 @pytest.fixture(scope="session")
 def foreign_key():
-    """A stranger's key."""
+    """An attacker's key."""
     return make_key()
 
 
 @pytest.fixture(scope="session")
 def keys(ring, foreign_key):
-    """What tokens are made with."""
+    """The keys that tokens are signed with."""
     return Keys(
         ring.signing, ring.published[1], lambda: foreign_key, "http://127.0.0.1:3001/_mock/foreign-keys"
     )
@@ -31,13 +31,13 @@ def keys(ring, foreign_key):
 
 @pytest.fixture
 def now():
-    """The seconds since the epoch at which the machine's clock stands."""
+    """The fixed time of the machine's clock, in seconds since the epoch."""
     return NOW
 
 
 @pytest.fixture
 def make_issuer(ring):
-    """Make an issuer with the session's keys and a machine clock that stands still."""
+    """Make an issuer with the session's keys and a stopped machine clock."""
 
     def make(url="http://127.0.0.1:3001"):
         return Issuer(url, Clock(real=lambda: NOW), ring)
@@ -52,7 +52,7 @@ def issuer(make_issuer):
 
 @pytest.fixture
 def slept():
-    """The delays, in seconds, that the application asked for."""
+    """The delays, in seconds, that the application requested."""
     return []
 
 

@@ -35,7 +35,7 @@ def _claims(**options):
 
 
 def _job_of(real):
-    """The job that GitHub ran, from what its author knew of it."""
+    """The job that GitHub ran, as its author described it."""
     called = real["claims"]["job_workflow_ref"]
     return Job(
         repository="octo-probe/oidc-claims-probe",
@@ -60,7 +60,7 @@ def _job_of(real):
 
 @pytest.mark.parametrize("real", REAL_TOKENS, ids=lambda real: real["job"])
 def test_a_real_token_is_minted_claim_by_claim(real, issuer):
-    """Names, order, types and values of four tokens that GitHub issued; of random values the form."""
+    """Four real tokens are reproduced with names, order, types and values of the claims; random values in form only."""
     seen = real["claims"]
     job = _job_of(real)
 
@@ -77,7 +77,7 @@ def test_a_real_token_is_minted_claim_by_claim(real, issuer):
 
 
 def test_two_environments_can_share_one_sub():
-    """The colon of one is escaped to the text of the other; the claim `environment` tells them apart."""
+    """An escaped colon makes two `sub` values equal; `environment` tells them apart."""
     twins = [_claims(environment=name) for name in ("Production:V1", "Production%3AV1")]
 
     assert len({it["sub"] for it in twins}) == 1
@@ -86,7 +86,7 @@ def test_two_environments_can_share_one_sub():
 
 
 def test_the_node_id_of_an_environment_is_packed_as_github_packs_it():
-    """`EN_` and a MessagePack array of 0, the repository's id and the environment's; also for an id beyond 32 bits."""
+    """`EN_` and a MessagePack array of 0, the repository's id and the environment's; ids beyond 32 bits work too."""
     packed = [
         base64.urlsafe_b64decode(
             _claims(environment="e", repository_id=number)["environment_node_id"].removeprefix("EN_") + "=="
@@ -110,7 +110,7 @@ def test_the_node_id_of_an_environment_is_packed_as_github_packs_it():
     ],
 )
 def test_an_enterprises_own_issuer_names_it(issuer, enterprise):
-    """Its slug is the path; the claims of the enterprise come with it."""
+    """An enterprise issuer's path is the slug, and its tokens have the enterprise claims."""
     claims = job_claims(Job(), issuer)
 
     assert claims.get("enterprise") == enterprise
@@ -119,7 +119,7 @@ def test_an_enterprises_own_issuer_names_it(issuer, enterprise):
 
 
 def test_ghes_has_no_sub_with_ids():
-    """A token of that form from GHES would be one that no GHES issues."""
+    """GHES issues no `sub` with ids, so the mock refuses such a job."""
     ghes = "https://ghes.example.com/_services/token"
 
     with pytest.raises(InvalidFieldError, match="`immutableSub` is not available on GHES"):
@@ -128,19 +128,19 @@ def test_ghes_has_no_sub_with_ids():
 
 
 def test_a_plain_job_has_exactly_the_claims_that_are_always_there():
-    """Nothing is missing, nothing conditional is there."""
+    """A plain job has all unconditional claims and no others."""
     assert _claims().keys() == ALWAYS_PRESENT
 
 
 def test_every_claim_but_the_times_is_a_string():
-    """GitHub sends ids, numbers and booleans as strings; only the times are integers."""
+    """As on GitHub, ids, numbers and booleans are strings, and only times are integers."""
     claims = _claims(environment="production", enterprise="octo", repository_properties={"team": "blue"})
 
     assert {name for name, value in claims.items() if not isinstance(value, str)} == {"exp", "iat", "nbf"}
 
 
 def test_times_are_githubs():
-    """Five minutes of life, and valid from five minutes before."""
+    """A token lives for five minutes, and `nbf` is five minutes before `iat`."""
     claims = _claims()
 
     assert (claims["nbf"], claims["iat"], claims["exp"]) == (700, 1000, 1300)
@@ -156,14 +156,14 @@ def test_times_are_githubs():
         ({"environment": "production"}, "environment:production"),
         ({"environment": "Production:V1"}, "environment:Production%3AV1"),
         ({"environment": "a/b"}, "environment:a/b"),
-        # The environment wins over everything, also on pull requests.
+        # The environment takes precedence, even on pull requests.
         ({"environment": "production", "event": "pull_request"}, "environment:production"),
         # A reusable workflow does not change the subject.
         ({"called_workflow": "octo-org/ci/.github/workflows/deploy.yml@refs/tags/v1"}, "ref:refs/heads/main"),
     ],
 )
 def test_both_forms_of_sub_have_the_same_context(options, context):
-    """The classic subject names the repository, the immutable one adds both ids."""
+    """Both forms have the same context; the immutable one adds both ids to the repository's name."""
     classic, immutable = _claims(**options)["sub"], _claims(immutable_sub=True, **options)["sub"]
 
     job = Job()
@@ -192,14 +192,14 @@ def test_both_forms_of_sub_have_the_same_context(options, context):
     ],
 )
 def test_a_custom_template_is_rendered_in_order(keys, sub):
-    """`include_claim_keys` gives key and value; repo and context stand for their own segments."""
+    """Each key of `include_claim_keys` is rendered with its value; `repo` and `context` are parts of the default `sub`."""
     options = {"environment": "a:b", "repository_properties": {"team": "blue"}}
 
     assert _claims(include_claim_keys=keys, **options)["sub"] == sub
 
 
 def test_conditional_claims_come_with_their_cause():
-    """Environment, enterprise and custom properties add their claims."""
+    """An environment, an enterprise and custom properties add their claims."""
     claims = job_claims(
         Job(environment="production", enterprise="octo", repository_properties={"team": "blue"})
     )
@@ -214,7 +214,7 @@ def test_conditional_claims_come_with_their_cause():
 
 
 def test_a_reusable_workflow_shows_in_the_job_workflow_claims_alone():
-    """The caller stays in workflow_ref, the called file stands in job_workflow_ref."""
+    """The caller is in `workflow_ref`, the called workflow in `job_workflow_ref`."""
     called = "octo-org/ci/.github/workflows/deploy.yml@refs/tags/v1"
     claims = job_claims(Job(called_workflow=called, called_workflow_sha="a" * 40))
 
@@ -223,7 +223,7 @@ def test_a_reusable_workflow_shows_in_the_job_workflow_claims_alone():
 
 
 def test_an_unnamed_workflow_is_named_by_its_file():
-    """`workflow` is the name where there is one, else the path."""
+    """`workflow` is the workflow's name, or its path if it has none."""
     assert job_claims(Job())["workflow"] == ".github/workflows/ci.yml"
     assert job_claims(Job(workflow_name="Nightly — all"))["workflow"] == "Nightly — all"
 
@@ -239,7 +239,7 @@ def test_an_unnamed_workflow_is_named_by_its_file():
     ],
 )
 def test_the_default_audience_follows_the_server(issuer, server):
-    """Each product's issuer belongs to a server, whose owner page is the default audience."""
+    """The default audience is the owner's page on the issuer's server."""
     assert server_url(issuer) == server
     assert default_audience(Job(), issuer) == f"{server}/octo-org"
 
@@ -270,12 +270,12 @@ def test_the_default_audience_follows_the_server(issuer, server):
     ],
 )
 def test_audiences_are_refused_by_githubs_substring_rule(audience, issued):
-    """Only what follows the first "github.com" counts."""
+    """Only the text after the first "github.com" decides."""
     assert is_audience_issuable(audience, Job()) is issued
 
 
 def test_the_discovery_document_is_githubs():
-    """Fields in GitHub's order, no endpoint for authorization or tokens."""
+    """The fields have GitHub's order, and there is no authorization or token endpoint."""
     document = discovery_document(f"{GITHUB}/octo")
 
     assert list(document) == [
@@ -332,7 +332,7 @@ def test_the_discovery_document_is_githubs():
     ],
 )
 def test_each_event_has_its_ref_and_its_subject(options, event_name, ref, ref_type, context):
-    """What triggers a workflow decides what its token says."""
+    """The event determines the ref and the subject."""
     claims = job_claims(Job(**options))
 
     assert (claims["event_name"], claims["ref"], claims["ref_type"]) == (event_name, ref, ref_type)
@@ -340,13 +340,13 @@ def test_each_event_has_its_ref_and_its_subject(options, event_name, ref, ref_ty
 
 
 def test_a_called_workflow_has_its_callers_event():
-    """`workflow_call` is no event of a token; the refusal says what to give instead."""
+    """A token never has the event `workflow_call`; the error says to use the caller's."""
     with pytest.raises(InvalidFieldError, match="is the caller's in a called workflow"):
         Job(event="workflow_call")
 
 
 def test_every_claim_is_githubs_and_in_the_manual():
-    """The mock's claims are those of the discovery document, and the manual says how each is known."""
+    """The mock's claims are all in the discovery document, and the manual describes each one."""
     everything = Job(environment="e", enterprise="x", called_workflow="o/r/.github/workflows/x.yml@v1")
     manual = (Path(mock_idp.__file__).parent / "README.md").read_text("utf-8")
 

@@ -14,7 +14,7 @@ VARIABLES = {
 
 
 def test_a_shell_reads_back_what_was_printed():
-    """Quotes and blanks survive `eval`."""
+    """Quotes and spaces survive `eval`."""
     lines = [shlex.split(line) for line in FORMATS["sh"](VARIABLES).splitlines()]
 
     assert dict(words[1].split("=", 1) for words in lines) == VARIABLES
@@ -22,17 +22,17 @@ def test_a_shell_reads_back_what_was_printed():
 
 
 def test_dotenv_has_no_quotes():
-    """`docker run --env-file` takes quotes literally."""
+    """Dotenv values are not quoted, because `docker run --env-file` takes quotes literally."""
     assert FORMATS["dotenv"](VARIABLES).splitlines()[0] == "GITHUB_WORKFLOW=it's nightly"
 
 
 def test_json_is_an_object():
-    """Programs read the object."""
+    """The JSON format is one object."""
     assert json.loads(FORMATS["json"](VARIABLES)) == VARIABLES
 
 
 def test_act_gets_what_it_takes_as_words_of_one_line():
-    """Word splitting alone gives act its arguments, and what act sets itself is left out."""
+    """Plain word splitting gives act its arguments; variables that act sets itself are omitted."""
     line = FORMATS["act"](VARIABLES)
 
     assert line.split(" ") == [
@@ -45,7 +45,7 @@ def test_act_gets_what_it_takes_as_words_of_one_line():
 
 @pytest.mark.parametrize("options", [{}, {"event": "pull_request"}, {"actor": "dependabot[bot]"}])
 def test_no_value_for_act_holds_a_blank(options):
-    """A blank would split a value into two arguments."""
+    """A space would split a value into two arguments."""
     variables = job_variables(Job(**options), "https://github.com")
 
     values = [variables[name] for name in ACT_TAKES if name in variables]
@@ -54,13 +54,13 @@ def test_no_value_for_act_holds_a_blank(options):
 
 
 def test_the_job_has_the_key_that_its_workflow_gives_it():
-    """`github.job` is the key under `jobs:`."""
+    """GITHUB_JOB is the job's key under `jobs:`."""
     assert job_variables(Job(), "https://github.com")["GITHUB_JOB"] == "job"
     assert job_variables(Job(job_id="deploy-prod"), "https://github.com")["GITHUB_JOB"] == "deploy-prod"
 
 
 def test_the_variables_that_well_known_actions_demand_are_there():
-    """aws-actions/configure-aws-credentials waits 90 s, then fails, without one of its six."""
+    """aws-actions/configure-aws-credentials waits 90 s and fails if one of its variables is missing."""
     variables = job_variables(Job(), "https://github.com")
 
     names = {"GITHUB_REPOSITORY", "GITHUB_WORKFLOW", "GITHUB_ACTION", "GITHUB_ACTOR", "GITHUB_SHA"}
@@ -68,7 +68,7 @@ def test_the_variables_that_well_known_actions_demand_are_there():
 
 
 def test_no_github_token_is_among_the_variables():
-    """The runner gives none to an action that does not ask for it."""
+    """The runner does not set GITHUB_TOKEN for an action that does not ask for it."""
     assert "GITHUB_TOKEN" not in job_variables(Job(), "https://github.com")
 
 
@@ -89,7 +89,7 @@ def test_no_github_token_is_among_the_variables():
     ],
 )
 def test_urls_follow_the_server(server, api, graphql):
-    """GHES has its API below its own host, GHE.com on a host of its own."""
+    """On GHES the API is a path on the same host, on GHE.com it has its own host."""
     variables = job_variables(Job(), server)
 
     assert (variables["GITHUB_SERVER_URL"], variables["GITHUB_API_URL"], variables["GITHUB_GRAPHQL_URL"]) == (
@@ -104,7 +104,7 @@ def test_urls_follow_the_server(server, api, graphql):
     [("write", "octo-org/hello-agent", False), ("fork", "octocat/hello-agent", True)],
 )
 def test_the_payload_of_a_pull_request_tells_a_fork(mode, head, fork):
-    """A fork's head repository is the author's, and marked."""
+    """A pull request from a fork has the author's repository as head, marked as a fork."""
     payload = event_payload(Job(event="pull_request", id_token=mode))
 
     repository = payload["pull_request"]["head"]["repo"]
@@ -113,7 +113,7 @@ def test_the_payload_of_a_pull_request_tells_a_fork(mode, head, fork):
 
 
 def test_the_payload_of_a_push_has_ref_and_commit():
-    """Actions read `after` as the pushed commit."""
+    """`after` is the pushed commit, and only a push has it."""
     payload = event_payload(Job())
 
     assert (payload["ref"], payload["after"]) == ("refs/heads/main", Job().sha)

@@ -15,7 +15,7 @@ def _payload(token):
 
 
 def test_each_token_has_a_jti_of_its_own(issuer):
-    """Even in one step, every request gives a new token."""
+    """Every request gets a new token, even within one step."""
     one, two = (_payload(issuer.mint(Job())) for _ in range(2))
 
     assert one["jti"] != two["jti"]
@@ -23,7 +23,7 @@ def test_each_token_has_a_jti_of_its_own(issuer):
 
 
 def test_given_claims_override_the_job_and_none_removes(issuer):
-    """What the caller gives wins also over a fault."""
+    """Given claims override the job's and the fault's; `None` removes a claim."""
     claims = {"ref": "refs/heads/evil", "actor": None, "exp": 7}
 
     payload = _payload(issuer.mint(Job(), claims=claims, fault="expired"))
@@ -33,7 +33,7 @@ def test_given_claims_override_the_job_and_none_removes(issuer):
 
 
 def test_given_header_members_override_and_none_removes(issuer):
-    """The header can be bent in the same way."""
+    """Header fields are overridden and removed in the same way."""
     token = issuer.mint(Job(), header={"typ": None, "kid": "mine"})
 
     header = json.loads(base64.urlsafe_b64decode(token.split(".")[0] + "=="))
@@ -41,7 +41,7 @@ def test_given_header_members_override_and_none_removes(issuer):
 
 
 def test_a_request_token_is_known_until_its_job_ends(issuer):
-    """Afterwards it is remembered as ended, and a second end is no end."""
+    """A request token is valid until its job ends, and then known as ended; a job can be ended only once."""
     started = issuer.start_job(Job())
 
     assert issuer.job_of(started.request_token) == started
@@ -52,7 +52,7 @@ def test_a_request_token_is_known_until_its_job_ends(issuer):
 
 
 def test_a_job_without_permission_has_no_request_variables(issuer):
-    """GitHub leaves the two variables out; nothing else tells a step why."""
+    """Without permission GitHub does not set the two variables of the ID-token request."""
     granted, refused = (
         issuer.start_job(Job(id_token=mode)).describe("http://h", issuer.url)["variables"]
         for mode in ("write", "none")
@@ -64,14 +64,14 @@ def test_a_job_without_permission_has_no_request_variables(issuer):
 
 
 def test_the_request_token_does_not_show_in_a_representation(issuer):
-    """A started job can be logged."""
+    """The request token is not in the `repr` of a started job, so that a job can be logged."""
     started = issuer.start_job(Job())
 
     assert started.request_token not in repr(started)
 
 
 def test_counted_faults_happen_one_after_the_other_and_end(issuer):
-    """Twice the first, once the second, then GitHub again."""
+    """Planned faults happen in order and as often as planned; then requests succeed again."""
     first = PlannedFault("token", status=503, times=2)
     second = PlannedFault("token", fault="garbage", times=1)
     issuer.plan_fault(first)
@@ -88,7 +88,7 @@ def test_counted_faults_happen_one_after_the_other_and_end(issuer):
 
 
 def test_a_fault_without_end_holds_until_another_one_or_clearing(issuer):
-    """It does not stand in the way of a later one for the same endpoint, and leaves other endpoints alone."""
+    """An unlimited fault does not block a later one for the same endpoint, and does not affect other endpoints."""
     endless, later = PlannedFault("jwks", status=500), PlannedFault("jwks", status=502)
     issuer.plan_fault(endless)
     held = [issuer.next_fault("jwks") for _ in range(3)]
@@ -102,7 +102,7 @@ def test_a_fault_without_end_holds_until_another_one_or_clearing(issuer):
 
 
 def test_the_clock_follows_the_machine_unless_told_otherwise():
-    """Shifted it keeps running, frozen it stands, and a shift ends the freeze."""
+    """A shifted clock keeps running, a frozen one stands still, and a shift ends a freeze."""
     machine = [1000.9]
     clock = Clock(real=lambda: machine[0])
     seen = [clock.now()]
@@ -119,7 +119,7 @@ def test_the_clock_follows_the_machine_unless_told_otherwise():
 
 
 def test_the_clock_is_looked_up_at_each_call(monkeypatch):
-    """Libraries such as freezegun put another `time.time` in place, after the mock was started."""
+    """`time.time` is looked up at each call, because libraries such as freezegun replace it later."""
     clock = Clock()
     monkeypatch.setattr("time.time", lambda: 2000.5)
 
@@ -127,20 +127,20 @@ def test_the_clock_is_looked_up_at_each_call(monkeypatch):
 
 
 def test_ghes_starts_no_job_with_ids_in_its_sub(make_issuer):
-    """Refused when the job starts, not when its token is asked for."""
+    """A job that GHES cannot have is refused at its start, not when its token is requested."""
     with pytest.raises(InvalidFieldError, match="GHES"):
         make_issuer("http://127.0.0.1:3001/_services/token").start_job(Job(immutable_sub=True))
 
 
 def test_tokens_carry_the_time_of_the_mock(issuer, now):
-    """A shifted clock shows in `iat`."""
+    """`iat` follows the mock's shifted clock."""
     issuer.clock.shift(120)
 
     assert _payload(issuer.mint(Job()))["iat"] == now + 120
 
 
 def test_reset_clears_clock_faults_and_log_but_not_keys_and_jobs(issuer, now):
-    """Tests share a mock by resetting it; tokens of running jobs stay good."""
+    """A reset clears clock, faults and log, so that tests can share a mock; request tokens of running jobs stay valid."""
     started = issuer.start_job(Job())
     kid = issuer.ring.signing.kid
     issuer.clock.freeze(1)
@@ -156,7 +156,7 @@ def test_reset_clears_clock_faults_and_log_but_not_keys_and_jobs(issuer, now):
 
 @pytest.mark.parametrize("publish", [True, False])
 def test_rotation_changes_the_signing_key_at_once(issuer, publish):
-    """The next token is signed with the new key, whether or not the set shows it."""
+    """The next token is signed with the new key, whether or not the key set has it."""
     new = issuer.rotate(publish=publish)
 
     assert issuer.ring.signing is new
@@ -165,7 +165,7 @@ def test_rotation_changes_the_signing_key_at_once(issuer, publish):
 
 @pytest.mark.parametrize("fault", ["other-published-kid", "signed-by-idle-key"])
 def test_a_forgery_stays_one_when_only_one_key_is_published(issuer, fault):
-    """There is no second key to lie about, so a stranger's is taken."""
+    """If only one key is published, the fault uses a foreign key instead of the second one."""
     issuer.retire()
 
     token = issuer.mint(Job(), fault=fault)

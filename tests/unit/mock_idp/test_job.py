@@ -18,7 +18,7 @@ from mock_idp.strict_fields import InvalidFieldError
         ({"ref": "refs/pull/7/merge", "event": "deployment"}, "refs/pull/7/merge", "", "", "branch", "7/merge"),
         ({"ref": "", "event": "deployment"}, "", "", "", "branch", ""),
         ({"event": "release"}, "refs/tags/v1.0.0", "", "", "tag", "v1.0.0"),
-        # Pull requests run on their merge commit; a branch given is the head.
+        # Pull requests run on their merge commit; a given branch is the head.
         ({"event": "pull_request"}, "refs/pull/1/merge", "feature", "main", "branch", "1/merge"),
         ({"event": "pull_request", "ref": "x"}, "refs/pull/1/merge", "x", "main", "branch", "1/merge"),
         (
@@ -30,12 +30,12 @@ from mock_idp.strict_fields import InvalidFieldError
             "refs/pull/7/merge", "feature", "next", "branch", "7/merge",
         ),
         ({"id_token": "fork"}, "refs/pull/1/merge", "feature", "main", "branch", "1/merge"),
-        # pull_request_target stays on the base branch.
+        # pull_request_target runs on the base branch.
         ({"event": "pull_request_target", "ref": "next"}, "refs/heads/next", "feature", "next", "branch", "next"),
     ],
 )  # fmt: skip
 def test_ref_and_branches_follow_from_event_and_ref(options, ref, head_ref, base_ref, ref_type, ref_name):
-    """The event decides what a given ref means."""
+    """The event decides how the given ref is used."""
     job = Job(**options)
 
     assert (job.ref, job.head_ref, job.base_ref) == (ref, head_ref, base_ref)
@@ -43,7 +43,7 @@ def test_ref_and_branches_follow_from_event_and_ref(options, ref, head_ref, base
 
 
 def test_ids_follow_from_names_without_case():
-    """Two jobs of one repository have the same ids, however its name is spelled."""
+    """Ids depend on the repository's name, in any case."""
     one, two, other = Job(), Job(repository="Octo-Org/Hello-Agent"), Job(repository="octo-org/other")
 
     assert (one.repository_id, one.repository_owner_id) == (two.repository_id, two.repository_owner_id)
@@ -53,7 +53,7 @@ def test_ids_follow_from_names_without_case():
 
 
 def test_the_workflow_ref_has_the_commit_where_the_ref_is_empty():
-    """A deployment by commit has no ref, so its workflow is named by the commit."""
+    """A deployment of a commit has no ref, so its workflow ref ends with the commit."""
     job = Job(ref="", event="deployment")
 
     assert job.workflow_ref == f"octo-org/hello-agent/.github/workflows/ci.yml@{job.sha}"
@@ -118,7 +118,7 @@ def test_the_workflow_ref_has_the_commit_where_the_ref_is_empty():
     ],
 )
 def test_what_github_could_not_have_is_refused(body, field):
-    """A value that no job has is refused under its own name, before a token could carry it."""
+    """A value that GitHub's jobs cannot have is refused with the name of its field."""
     with pytest.raises(InvalidFieldError) as caught:
         read_job(body)
 
@@ -126,7 +126,7 @@ def test_what_github_could_not_have_is_refused(body, field):
 
 
 def test_every_field_can_be_given_as_a_member():
-    """The JSON members are the fields of Job in camelCase, lists as arrays."""
+    """The JSON fields are those of Job in camelCase, with arrays for tuples."""
     body = {
         "repository": "Octo/Agent",
         "immutableSub": True,
@@ -164,7 +164,7 @@ def test_every_field_can_be_given_as_a_member():
     ],
 )
 def test_a_job_survives_the_way_over_http(options):
-    """Its members give an equal job, whatever follows from what."""
+    """The JSON form of a job is read back as an equal job."""
     job = Job(**options)
 
     assert read_job(json.loads(json.dumps(job.as_json()))) == job

@@ -1,4 +1,4 @@
-"""The mock runs on Linux, macOS and Windows: what exists on one of them alone is found by reading the source."""
+"""The mock runs on Linux, macOS and Windows: its source uses nothing that only POSIX has."""
 
 import ast
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import mock_idp
 
 SOURCES = sorted(Path(mock_idp.__file__).parent.rglob("*.py"))
-# Modules that Windows lacks, and functions of `os`, `signal` and `socket` that do.
+# Modules, and names in `os`, `signal` and `socket`, that Windows lacks.
 POSIX_MODULES = {
     "crypt",
     "curses",
@@ -33,7 +33,7 @@ POSIX_ARGUMENTS = {"preexec_fn", "start_new_session", "process_group"}
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_no_module_needs_posix(source):
-    """Neither by an import nor by a name of the standard library."""
+    """No module imports a POSIX module or uses a POSIX name or argument of the standard library."""
     tree = ast.parse(source.read_text("utf-8"))
 
     imported = {
@@ -59,5 +59,5 @@ def test_no_module_needs_posix(source):
 
 
 def test_the_sources_were_found():
-    """A check that reads nothing proves nothing."""
+    """The check above must have found the source files."""
     assert {"main", "wsgi_server", "docker_engine"} <= {source.stem for source in SOURCES}

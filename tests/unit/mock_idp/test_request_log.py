@@ -18,7 +18,7 @@ def _entry(endpoint, status=200, audience=None, repository=None):
 
 
 class Counted(RequestLog):
-    """A log that has forgotten nothing."""
+    """A log that has dropped no entries."""
 
     def request_counts(self):
         return Counter(entry["endpoint"] for entry in self.requests())
@@ -38,7 +38,7 @@ class Log(Counted):
 
 
 def test_what_was_minted_is_asserted_by_its_members():
-    """Only answers with a token count, and only those asked about."""
+    """Only token requests that succeeded and that match the given fields count."""
     log = Log()
 
     assert log.minted(audience="a").once()["repository"] == "o/r"
@@ -48,12 +48,12 @@ def test_what_was_minted_is_asserted_by_its_members():
 
 
 def test_fetches_are_counted_whatever_the_answer():
-    """A verifier that asks again after a failure is seen."""
+    """Failed fetches count too, so that a verifier that retries is noticed."""
     assert (Log().jwks_fetches, Log().discovery_fetches) == (2, 1)
 
 
 def test_a_failed_assertion_shows_the_log():
-    """The reader sees what came instead, without another run."""
+    """The message of a failed assertion lists the log, so that no second run is needed."""
     with pytest.raises(AssertionError) as caught:
         Log().minted(audience="x").once()
 
@@ -63,7 +63,7 @@ def test_a_failed_assertion_shows_the_log():
 
 
 def test_an_empty_log_is_told_too():
-    """Nothing came at all."""
+    """The message of a failed assertion says that the log is empty."""
 
     class Empty(Counted):
         def requests(self):
@@ -74,13 +74,13 @@ def test_an_empty_log_is_told_too():
 
 
 def test_a_log_without_requests_is_no_log():
-    """Who has one gives its requests."""
+    """`RequestLog` is abstract: a subclass must provide the requests."""
     with pytest.raises(TypeError, match="abstract"):
         RequestLog()
 
 
 def test_what_the_log_has_forgotten_is_not_asserted():
-    """`.never()` would pass for a token that was minted 10,001 requests ago."""
+    """No assertion is made about dropped entries: `.never()` would miss a token minted 10,001 requests ago."""
 
     class Full(Log):
         def request_counts(self):
@@ -105,6 +105,6 @@ def test_what_the_log_has_forgotten_is_not_asserted():
     ],
 )
 def test_a_misspelt_value_never_passes(endpoint, field, value):
-    """No entry could have it, so `.never()` would always be true."""
+    """A value that no entry can have is an error, because `.never()` would always pass."""
     with pytest.raises(InvalidFieldError, match=f"`{field}` must be one of"):
         Log().asked(endpoint, **{field: value}).never()

@@ -13,7 +13,7 @@ from mock_idp.signing_keys import KeyRing, keep_ring, kept_ring, make_key
 
 
 def test_two_keys_are_published_and_one_has_no_certificate(ring):
-    """As GitHub's set has: a verifier that needs x5c or x5t must notice."""
+    """As in GitHub's key set, one key has no certificate, so that a verifier cannot rely on x5c or x5t."""
     first, second = ring.key_set()["keys"]
 
     assert list(first) == ["kty", "alg", "use", "kid", "n", "e", "x5c", "x5t"]
@@ -22,7 +22,7 @@ def test_two_keys_are_published_and_one_has_no_certificate(ring):
 
 
 def test_the_thumbprint_is_that_of_the_certificate_and_the_certificate_that_of_the_key(ring):
-    """`x5t` is the SHA-1 of `x5c`, and `x5c` holds the published modulus."""
+    """`x5t` is the SHA-1 hash of the certificate in `x5c`, which has the published public key."""
     key = ring.key_set()["keys"][0]
     der = base64.b64decode(key["x5c"][0])
 
@@ -33,7 +33,7 @@ def test_the_thumbprint_is_that_of_the_certificate_and_the_certificate_that_of_t
 
 
 def test_the_header_has_githubs_four_members(ring):
-    """A token's header names algorithm, key, type and thumbprint, and nothing else."""
+    """The header has the algorithm, key id, type and thumbprint, and nothing else."""
     assert ring.signing.header() == {
         "alg": "RS256",
         "kid": ring.signing.kid,
@@ -43,7 +43,7 @@ def test_the_header_has_githubs_four_members(ring):
 
 
 def test_secrets_do_not_show_in_a_representation(ring):
-    """Neither the private key nor the certificate is printed by accident."""
+    """The `repr` of a key has only its kid."""
     assert repr(ring.signing) == f"SigningKey(kid={ring.signing.kid!r})"
 
 
@@ -57,7 +57,7 @@ def test_secrets_do_not_show_in_a_representation(ring):
     ],
 )
 def test_rotation_signs_with_the_new_key_whatever_is_shown(publish, keep_old, shown):
-    """Whether the set shows the new key or keeps the old one are two separate choices."""
+    """Publishing the new key and keeping the old one are independent options; the new key signs at once."""
     old, idle, new = (make_key(with_certificate=False) for _ in range(3))
     names = {old.kid: "old", idle.kid: "idle", new.kid: "new"}
 
@@ -68,7 +68,7 @@ def test_rotation_signs_with_the_new_key_whatever_is_shown(publish, keep_old, sh
 
 
 def test_a_ring_is_kept_in_a_file_and_comes_back(tmp_path, ring):
-    """Each key with its kid and its certificate or without one, the signing key first; a hidden one is shown then."""
+    """A key ring is restored from its file, the signing key first; a key that was hidden is then published."""
     file = tmp_path / "keys.pem"
     hidden = ring.rotated(make_key(with_certificate=False), publish=False, keep_old=True)
     keep_ring(file, hidden)
@@ -81,7 +81,7 @@ def test_a_ring_is_kept_in_a_file_and_comes_back(tmp_path, ring):
 
 
 def test_a_new_file_of_keys_is_for_this_user_alone(tmp_path):
-    """Made at the first start, before anything is in it that others could read; the second start finds it."""
+    """The key file is created at the first start with mode 0600; the second start reads it."""
     first = kept_ring(tmp_path / "keys.pem")
 
     assert stat.S_IMODE((tmp_path / "keys.pem").stat().st_mode) == 0o600
@@ -89,7 +89,7 @@ def test_a_new_file_of_keys_is_for_this_user_alone(tmp_path):
 
 
 def test_a_key_that_github_would_not_have_is_refused(tmp_path):
-    """An elliptic curve, or an RSA key too short for RS256."""
+    """An elliptic-curve key or an RSA key below 2048 bits is refused."""
     for private in (ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 1024)):
         pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         (tmp_path / "keys.pem").write_bytes(pem)

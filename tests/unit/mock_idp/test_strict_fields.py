@@ -27,7 +27,7 @@ KINDS = {
     ],
 )
 def test_fields_of_the_right_type_are_taken_as_they_are(given):
-    """A field of its declared type comes through unchanged."""
+    """A field of its declared type is not changed."""
     assert read_fields(given, KINDS) == given
 
 
@@ -51,7 +51,7 @@ def test_fields_of_the_right_type_are_taken_as_they_are(given):
     ],
 )
 def test_wrong_types_are_named(given, reason):
-    """A wrong type is refused with the field's name and nothing is coerced."""
+    """A value of the wrong type is refused with the field's name, and never converted."""
     with pytest.raises(InvalidFieldError) as caught:
         read_fields(given, KINDS)
 
@@ -59,12 +59,12 @@ def test_wrong_types_are_named(given, reason):
 
 
 def test_null_is_the_same_as_absent():
-    """A field that is null counts as not given."""
+    """A null field counts as absent."""
     assert read_fields({"text": None}, KINDS) == {}
 
 
 def test_an_unknown_field_is_refused():
-    """A field that nothing reads is an error, never ignored."""
+    """An unknown field is an error."""
     with pytest.raises(InvalidFieldError, match=r"`typo` is an unknown field; allowed fields are text, flag"):
         read_fields({"typo": None}, KINDS)
 

@@ -1,4 +1,4 @@
-"""A runner, GitHub's ID-token endpoint and a provider, all scripted; time passes only when told to."""
+"""A scripted runner, ID-token endpoint and provider; time passes only as scripted."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ ACTIONS = {
 
 
 def make_jwt(claims, number=0):
-    """Return an unsigned JWT; `number` makes it one of a kind."""
+    """Return an unsigned JWT whose `jti` is `number`."""
     header, payload = (
         base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
         for part in ({"alg": "RS256", "typ": "JWT"}, {**claims, "jti": str(number)})
@@ -43,19 +43,19 @@ def make_jwt(claims, number=0):
 
 @dataclass
 class FakeTime:
-    """Time that passes only by sleeping and by answers that take long; chance is always one half."""
+    """Time that passes only by sleeping and by delayed responses; random numbers are always one half."""
 
     seconds: float = 0.0
     sleeps: list = field(default_factory=list)
     cancellation: Cancellation = field(default_factory=Cancellation)
 
     def sleep(self, seconds):
-        """Let time pass and remember it."""
+        """Let time pass and record it."""
         self.sleeps.append(seconds)
         self.seconds += seconds
 
     def clock(self):
-        """Return the clock that the product is given."""
+        """Return a clock for the action."""
         return Clock(
             lambda: START + self.seconds, lambda: self.seconds, self.sleep, lambda: 0.5, self.cancellation
         )
@@ -63,7 +63,7 @@ class FakeTime:
 
 @dataclass
 class Answer:
-    """One scripted answer: a status with JSON, text or headers, or an exception; it may take its time."""
+    """One scripted response: a status with JSON, text or headers, or an exception, possibly delayed."""
 
     status: int = 200
     json: object = None
@@ -75,7 +75,7 @@ class Answer:
 
 @dataclass
 class Request:
-    """A request as it came, with what tests look at taken apart."""
+    """A received request, split into the parts that tests check."""
 
     method: str
     path: str
@@ -88,7 +88,7 @@ class Request:
 
 
 class Script(httpx.BaseTransport):
-    """Answers each endpoint from its own queue; fails on an unexpected call and on one that never came."""
+    """Responds to each endpoint from its own queue; unexpected calls and unused responses are failures."""
 
     def __init__(self, time):
         self.time = time
@@ -97,11 +97,11 @@ class Script(httpx.BaseTransport):
         self.minted = 0
 
     def on(self, call, *answers):
-        """Queue answers for a call such as `POST /oidc/token`, or `ID-TOKEN`."""
+        """Queue responses for a call, for example `POST /oidc/token` or `ID-TOKEN`."""
         self.queues[call].extend(answers)
 
     def handle_request(self, request):
-        """Answer from the queue, or as a healthy GitHub and provider do for the calls that every run makes."""
+        """Respond from the queue, or with success to the two calls that every run makes."""
         seen = self._record(request)
         call = (
             "ID-TOKEN" if seen.host == GITHUB_HOST else f"{seen.method} {seen.path.removeprefix('/api/v1')}"
@@ -115,18 +115,18 @@ class Script(httpx.BaseTransport):
         raise AssertionError(f"unexpected call: {call}")
 
     def verify(self):
-        """Fail where a scripted answer was never fetched."""
+        """Fail if a scripted response was not used."""
         left = {call: len(queue) for call, queue in self.queues.items() if queue}
         assert not left, f"calls that never came: {left}"
 
     def made(self, call):
-        """Return the requests of one call."""
+        """Return the requests of this call."""
         return [
             seen for seen in self.requests if f"{seen.method} {seen.path.removeprefix('/api/v1')}" == call
         ]
 
     def calls(self):
-        """Return the sequence of calls, without the two that every run begins with."""
+        """Return the calls in order, without `GET /oidc/audience`."""
         names = [
             "ID-TOKEN" if seen.host == GITHUB_HOST else f"{seen.method} {seen.path.removeprefix('/api/v1')}"
             for seen in self.requests
@@ -174,7 +174,7 @@ class Script(httpx.BaseTransport):
 
 
 def read_pairs(path):
-    """Parse a file of heredoc pairs as the runner does; the last value of a name wins."""
+    """Parse a file of heredoc pairs as the runner does; the last value of a name counts."""
     pairs, lines = {}, iter(path.read_text().splitlines())
     for line in lines:
         name, _, delimiter = line.partition("<<")
@@ -191,7 +191,7 @@ def read_pairs(path):
 
 @dataclass
 class Outcome:
-    """What a step left behind."""
+    """The result of a step: exit code, log and files."""
 
     exit_code: int
     stdout: str
@@ -200,17 +200,17 @@ class Outcome:
     summary: str
 
     def commands(self, name):
-        """Return the workflow commands of one name, in order."""
+        """Return the workflow commands with this name, in order."""
         return [line for line in self.stdout.splitlines() if line.startswith((f"::{name} ", f"::{name}::"))]
 
     @property
     def visible(self):
-        """What a reader of the log sees, were nothing masked but the masks themselves."""
+        """The log without its masking commands, and without masking."""
         return "\n".join(line for line in self.stdout.splitlines() if not line.startswith("::add-mask::"))
 
 
 class World:
-    """A step's surroundings."""
+    """The environment of a step: variables, files, time and scripted responses."""
 
     api_url, agent_id, access_token, start, issuer = API_URL, AGENT_ID, ACCESS_TOKEN, START, ISSUER
     id_token_url, answer, make_jwt = ID_TOKEN_URL, Answer, staticmethod(make_jwt)
@@ -234,7 +234,7 @@ class World:
         }
 
     def run(self, action, **inputs):
-        """Run an action with inputs, spelled with underscores, and see that its script was used up."""
+        """Run an action with inputs, whose names have underscores, and check that all scripted responses were used."""
         environ = self.environ | {
             f"INPUT_{name.upper().replace('_', '-')}": value for name, value in inputs.items()
         }
@@ -246,26 +246,26 @@ class World:
         return Outcome(exit_code, stdout.getvalue(), self.outputs(), self.state(), summary)
 
     def outputs(self):
-        """Return the outputs that have been set."""
+        """Return the outputs."""
         return read_pairs(self.files["output"])
 
     def state(self):
-        """Return the state that has been kept."""
+        """Return the saved state."""
         return read_pairs(self.files["state"])
 
     def network(self, seconds=60.0, log=lambda message: None, debug=lambda message: None):
-        """Return a network over the script."""
+        """Return a network that uses the script."""
         client = open_client(transport=self.script, ca_certificate="")
         return Network(client, self.time.clock(), seconds, log, debug)
 
     def id_token(self, **claims):
-        """Answer a request for an ID token."""
+        """A response with an ID token."""
         good = {"iss": ISSUER, "aud": API_URL, "exp": int(START) + 300}
         return Answer(json={"value": make_jwt(good | claims)})
 
     @staticmethod
     def token(scope="agents:read", **members):
-        """Answer an exchange with an access token."""
+        """A response with an access token."""
         body = {
             "access_token": ACCESS_TOKEN,
             "token_type": "Bearer",
@@ -278,7 +278,7 @@ class World:
 
     @staticmethod
     def permission(scope="agents:read"):
-        """Answer a dry run with a yes."""
+        """A response that allows a dry run."""
         body = {"dryRun": True, "allowed": True, "scope": scope, "expires_in": 300, "policyId": AGENT_ID}
         return Answer(json=body)
 
@@ -290,7 +290,7 @@ class World:
 
     @staticmethod
     def refusal(status_code, code, /, *, headers=None, **details):
-        """Answer with the provider's error shape."""
+        """A response in the provider's error format."""
         body = {"code": code, "message": "No.", "details": details, "requestId": "req-1"}
         return Answer(status=status_code, json=body, headers=headers or {})
 

@@ -1,7 +1,7 @@
-"""A signal may come at any moment: no token that the provider gave out is lost for it.
+"""A signal may arrive at any moment: no token that the provider issued is lost because of it.
 
-The runner sends SIGINT, then SIGTERM. As exceptions they could strike between the arrival of a token and the note that
-it has to be revoked; the tests below send one at each line that an action runs through.
+The runner sends SIGINT, then SIGTERM. As exceptions they could strike between the receipt of a token and the record
+that it must be revoked; the tests below send a signal at each line that an action runs through.
 """
 
 import signal
@@ -17,7 +17,7 @@ EXCHANGE, CREATE, REVOKE = "POST /oidc/token", "POST /agents", "POST /token/revo
 
 
 class Everywhere:
-    """Sends a signal at one line of sentryagent_actions, counted from the first request for a token."""
+    """Sends a signal at one line of sentryagent_actions, counted from the first exchange."""
 
     def __init__(self, world, line):
         self.world, self.line, self.passed = world, line, set()
@@ -37,7 +37,7 @@ class Everywhere:
 
 @pytest.fixture
 def signals(world):
-    """The signals of this process, as an action takes them over."""
+    """Let the action handle the signals of this process."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     world.time.cancellation.on_signals()
     yield
@@ -46,7 +46,7 @@ def signals(world):
 
 
 def cancelled_at(world, line, action, **inputs):
-    """Run an action that is cancelled at a line; return whether it got that far."""
+    """Run an action that is cancelled at a line; return whether it reached the line."""
     world.time.cancellation.__init__()
     world.script.requests.clear()
     world.script.queues.clear()
@@ -69,7 +69,7 @@ def cancelled_at(world, line, action, **inputs):
 
 @pytest.mark.usefixtures("signals")
 def test_bootstrap_token_is_revoked_wherever_the_signal_strikes(world):
-    """register-agent revokes what the exchange gave it, at whichever of its lines it is cancelled."""
+    """register-agent revokes its bootstrap token, at whichever line it is cancelled."""
     line = 1
     while cancelled_at(world, line, "register-agent", agent_name="bot@example.com"):
         assert len(world.script.made(REVOKE)) == 1, f"cancelled at line {line} after the exchange"
@@ -79,7 +79,7 @@ def test_bootstrap_token_is_revoked_wherever_the_signal_strikes(world):
 
 @pytest.mark.usefixtures("signals")
 def test_token_is_kept_for_its_revocation_wherever_the_signal_strikes(world):
-    """issue-token leaves its post step what the exchange gave it, at whichever of its lines it is cancelled."""
+    """issue-token saves its token for the post step, at whichever line it is cancelled."""
     line = 1
     while cancelled_at(world, line, "issue-token", agent_id=world.agent_id):
         assert world.state()["access_token"] == world.access_token, f"cancelled at line {line}"
@@ -88,7 +88,7 @@ def test_token_is_kept_for_its_revocation_wherever_the_signal_strikes(world):
 
 
 def test_token_whose_answer_comes_after_a_cancellation_is_kept(world):
-    """The request was sent: the runner's last seconds are used to learn what the post step has to revoke."""
+    """If the exchange was already sent, the action waits for its token, which the post step must revoke."""
     answer, released = world.token(), Event()
     handle = world.script.handle_request
 
@@ -118,7 +118,7 @@ def test_token_whose_answer_comes_after_a_cancellation_is_kept(world):
 
 
 def test_a_wait_ends_and_the_next_one_does_not():
-    """What is cancelled is told once; what has to be done afterwards can wait for its answer."""
+    """A cancellation interrupts only one wait, so that later calls, such as a revocation, can finish."""
     cancellation, queue = Cancellation(), SimpleQueue()
     cancellation.request()
     with pytest.raises(KeyboardInterrupt):
@@ -129,7 +129,7 @@ def test_a_wait_ends_and_the_next_one_does_not():
 
 
 def test_a_wait_that_has_begun_ends():
-    """The mark of the cancellation comes through the queue on which the wait hangs."""
+    """A cancellation wakes a wait that has already begun."""
     cancellation = Cancellation()
 
     class Begun(SimpleQueue):
@@ -145,7 +145,7 @@ def test_a_wait_that_has_begun_ends():
 
 
 def test_what_must_be_done_is_not_ended():
-    """A revocation goes on; the cancellation comes after it."""
+    """A cancellation does not interrupt a revocation and takes effect after it."""
     cancellation, queue = Cancellation(), SimpleQueue()
     cancellation.request()
     queue.put("revoked")
@@ -156,7 +156,7 @@ def test_what_must_be_done_is_not_ended():
 
 
 def test_a_pause_ends_by_itself():
-    """Without a cancellation, time passes."""
+    """Without a cancellation, pauses and waits end after their time."""
     cancellation = Cancellation()
     cancellation.sleep(0.001)
     with pytest.raises(Empty):

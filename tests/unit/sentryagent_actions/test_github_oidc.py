@@ -1,4 +1,4 @@
-"""Asking for an ID token, and saying why there is none."""
+"""Requesting an ID token, and diagnosing why there is none."""
 
 import json
 
@@ -31,12 +31,12 @@ def id_tokens(world, masks=None):
     ],
 )
 def test_audience_joins_the_query_and_changes_nothing_else(url, asked):
-    """The double slash and the parameters of GitHub's URL stay as they are."""
+    """The double slash and the parameters of GitHub's URL do not change."""
     assert RequestEndpoint(url, "t").url_for("a://b&c") == asked
 
 
 def test_request_is_what_github_reads(world):
-    """GET, the job's credential as bearer, the audience in the query; on the wire the path keeps its slashes."""
+    """The request is a GET with the credential as bearer and the audience in the query; the path keeps its slashes."""
     token = id_tokens(world, masks := []).fresh()
     (request,) = world.script.requests
     assert (request.method, request.authorization) == ("GET", "Bearer request-token")
@@ -46,7 +46,7 @@ def test_request_is_what_github_reads(world):
 
 @pytest.mark.parametrize("missing", ["ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"])
 def test_either_variable_missing_is_diagnosed(world, missing):
-    """Both variables are needed, and an empty one is a missing one."""
+    """Both variables are required, and an empty one counts as missing."""
     for environ in ({**world.environ, missing: ""}, {k: v for k, v in world.environ.items() if k != missing}):
         with pytest.raises(IdTokenPermissionError) as refusal:
             RequestEndpoint.from_environ(environ)
@@ -62,7 +62,7 @@ def test_either_variable_missing_is_diagnosed(world, missing):
     ],
 )
 def test_request_credential_goes_to_no_doubtful_place(world, variable, value):
-    """A URL that is not https, or a credential that is no header value, is refused without being shown."""
+    """A URL without https, or a credential that cannot be in a header, is refused and not shown."""
     with pytest.raises(IdTokenPermissionError) as refusal:
         RequestEndpoint.from_environ({**world.environ, variable: value})
     assert variable in str(refusal.value)
@@ -70,14 +70,14 @@ def test_request_credential_goes_to_no_doubtful_place(world, variable, value):
 
 
 def test_loopback_endpoint_may_be_http(world):
-    """A mock of GitHub on this machine is asked without TLS."""
+    """On loopback, http is allowed for a mock of GitHub."""
     url = "http://127.0.0.1:3001/1//idtoken/p/j?api-version=2.0"
     assert RequestEndpoint.from_environ({**world.environ, "ACTIONS_ID_TOKEN_REQUEST_URL": url}).url == url
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
 def test_busy_endpoint_is_worth_another_try(world, status):
-    """Overload and server errors are retryable, with the wait that was named."""
+    """Overload and server errors are retryable, and `Retry-After` is respected."""
     world.script.on("ID-TOKEN", world.answer(status=status, text="busy", headers={"Retry-After": "3"}))
     with pytest.raises(IdTokenEndpointDownError) as failure:
         id_tokens(world).fresh()
@@ -94,7 +94,7 @@ def test_busy_endpoint_is_worth_another_try(world, status):
     ],
 )
 def test_refusal_of_the_endpoint_names_its_remedy(world, status, remedy):
-    """A refusal is final, and each status has its remedy."""
+    """A refusal is final, and the advice depends on its status."""
     world.script.on("ID-TOKEN", world.answer(status=status, text="no"))
     with pytest.raises(IdTokenEndpointError) as failure:
         id_tokens(world).fresh()
@@ -114,7 +114,7 @@ def test_refusal_of_the_endpoint_names_its_remedy(world, status, remedy):
     ],
 )
 def test_what_is_no_token_is_never_masked(world, answer):
-    """An answer without a JWT is refused before a mask of it could blot out the log."""
+    """A response without a JWT is refused before it is masked, because the mask could hide the whole log."""
     world.script.on("ID-TOKEN", world.answer(**answer))
     masks = []
     with pytest.raises(IdTokenEndpointError, match="without an ID token"):
@@ -138,7 +138,7 @@ def test_what_is_no_token_is_never_masked(world, answer):
     ],
 )
 def test_id_token_is_looked_at_before_it_is_sent(world, claims, problem):
-    """A token for somebody else, and one without the claims of an ID token, show a wrong endpoint."""
+    """A token with another audience, or without the claims of an ID token, means a wrong endpoint."""
     good = {"iss": world.issuer, "aud": AUDIENCE, "exp": 1060}
     token = world.make_jwt(good | claims)
     with pytest.raises(IdTokenEndpointError, match=problem) as failure:
@@ -149,7 +149,7 @@ def test_id_token_is_looked_at_before_it_is_sent(world, claims, problem):
 
 @pytest.mark.parametrize("payload", ["W10", "bnVsbA", "e30", "!!!!", "_w"])
 def test_payload_that_is_no_claims_is_no_id_token(payload):
-    """A payload that is no JSON object of claims is refused, however it is broken."""
+    """A payload that is not a JSON object of claims is refused."""
     with pytest.raises(IdTokenEndpointError, match="without an ID token"):
         check_unverified(f"e30.{payload}.c2ln", AUDIENCE)
 
@@ -158,7 +158,7 @@ def test_payload_that_is_no_claims_is_no_id_token(payload):
     "issuer", ["https://token.actions.githubusercontent.com/octo", "http://127.0.0.1:3001"]
 )
 def test_good_id_token_passes_and_tells_its_claims(world, issuer):
-    """A token for the audience is sent, whichever GitHub issued it."""
+    """A token for the audience is accepted from any issuer, and its claims are returned."""
     token = world.make_jwt({"iss": issuer, "aud": AUDIENCE, "exp": 1001})
     assert check_unverified(token, AUDIENCE) == {"iss": issuer, "aud": AUDIENCE, "exp": 1001, "jti": "0"}
 
@@ -169,7 +169,7 @@ def test_good_id_token_passes_and_tells_its_claims(world, issuer):
     ids=lambda end: str(end)[:12],
 )
 def test_end_that_is_no_time_is_no_id_token(world, end):
-    """An `exp` outside of the calendar is refused; sums with it would overflow."""
+    """An `exp` outside the calendar is refused, because arithmetic with it would overflow."""
     world.script.on("ID-TOKEN", world.id_token(exp=end))
     with pytest.raises(IdTokenEndpointError, match="without an ID token"):
         id_tokens(world).fresh()
@@ -177,14 +177,14 @@ def test_end_that_is_no_time_is_no_id_token(world, end):
 
 @pytest.mark.parametrize("end", [0, 253402300799])
 def test_first_and_last_end(world, end):
-    """The edges of the calendar are times."""
+    """The first and last second of the calendar are accepted."""
     world.script.on("ID-TOKEN", world.id_token(exp=end))
     assert id_tokens(world).fresh()
 
 
 @pytest.mark.parametrize(("length", "fits"), [(16 * 1024, True), (16 * 1024 + 1, False)])
 def test_id_token_has_at_most_16_kib(world, length, fits):
-    """A longer one is not masked and not sent."""
+    """A token longer than 16 KiB is refused."""
     token = world.id_token().json["value"]
     token += "x" * (length - len(token))
     world.script.on("ID-TOKEN", world.answer(json={"value": token}))
@@ -196,7 +196,7 @@ def test_id_token_has_at_most_16_kib(world, length, fits):
 
 
 def test_proxy_that_refuses_githubs_endpoint_is_final(world):
-    """A proxy that does not allow GitHub's host is no outage of GitHub's."""
+    """A proxy that blocks GitHub's host is not an outage of GitHub and is not retried."""
     world.script.on("ID-TOKEN", world.answer(error=__import__("httpx").ProxyError("403 Forbidden")))
     with pytest.raises(IdTokenEndpointError, match="the proxy answered 403") as failure:
         id_tokens(world).fresh()
@@ -205,7 +205,7 @@ def test_proxy_that_refuses_githubs_endpoint_is_final(world):
 
 
 def test_distrusted_certificate_and_redirect_are_final(world):
-    """A certificate that is not trusted, and a redirect, are not tried again."""
+    """An untrusted certificate and a redirect are not retried."""
     ssl_error = __import__("ssl").SSLCertVerificationError("self-signed certificate")
     error = __import__("httpx").ConnectError("tls")
     error.__cause__ = ssl_error
@@ -298,7 +298,7 @@ GONE = {"pull_request": {"head": {"repo": None}, "base": {"repo": {"full_name": 
     ],
 )
 def test_missing_id_token_is_diagnosed_by_cause(facts, event, cause, remedy):
-    """Each reason for which GitHub offers no ID token has its own sentence and remedy."""
+    """Each reason for a missing ID token has its own message and remedy."""
     error = diagnose({"GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "push"} | facts, event)
     assert cause in str(error)
     assert remedy in error.advice()
@@ -316,7 +316,7 @@ def test_event_that_cannot_be_read_is_empty(tmp_path, content):
 
 
 def test_event_is_read_from_its_file(world, tmp_path):
-    """The fork is recognised from the payload that the runner left."""
+    """The event payload of the runner tells that a run is from a fork."""
     path = tmp_path / "event.json"
     path.write_text(json.dumps(FORK))
     facts = {

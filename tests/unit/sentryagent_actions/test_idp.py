@@ -1,4 +1,4 @@
-"""The client of the provider: what it believes."""
+"""The client of the provider, and which of its responses are trusted."""
 
 import httpx
 import pytest
@@ -37,13 +37,13 @@ def provider(world, api_url="https://idp.example.com"):
     ],
 )
 def test_audience_is_believed_for_the_providers_own_host_only(world, answer, audience):
-    """A hostile `api-url` cannot make the action ask GitHub for a token that opens a cloud account."""
+    """A hostile `api-url` cannot make the action request a token that opens a cloud account."""
     world.script.on("GET /oidc/audience", world.answer(**answer))
     assert provider(world).audience() == audience
 
 
 def test_audience_waits_for_a_busy_provider(world):
-    """A provider that is down is tried again, not guessed about."""
+    """An unreachable provider is retried, because its audience cannot be guessed."""
     down = world.answer(error=httpx.ConnectError("refused"))
     own = world.answer(json={"audience": "https://idp.example.com/a"})
     world.script.on("GET /oidc/audience", down, own)
@@ -65,7 +65,7 @@ def test_audience_waits_for_a_busy_provider(world):
 def test_loopback_is_explained_in_the_container_of_an_action(
     world, monkeypatch, tmp_path, api_url, mounted, expected
 ):
-    """A container of a developer is not the action's own: there the provider is down, and nothing else."""
+    """The loopback hint appears only inside an action's container; elsewhere the provider is simply down."""
     monkeypatch.setattr("sentryagent_actions.idp._WORKSPACE", tmp_path if mounted else tmp_path / "workspace")
     refused = world.answer(error=httpx.ConnectError("refused"))
     world.script.on("GET /oidc/audience", *[refused] * 40)
@@ -75,7 +75,7 @@ def test_loopback_is_explained_in_the_container_of_an_action(
 
 
 def test_audience_does_not_pass_over_a_distrusted_certificate(world):
-    """A certificate that is not trusted ends the run at the first call."""
+    """An untrusted certificate ends the run at the first call."""
     error = httpx.ConnectError("tls")
     error.__cause__ = __import__("ssl").SSLCertVerificationError("self-signed certificate")
     world.script.on("GET /oidc/audience", world.answer(error=error))
@@ -84,7 +84,7 @@ def test_audience_does_not_pass_over_a_distrusted_certificate(world):
 
 
 def test_agent_is_found_by_its_name_without_case(world):
-    """The list may hold others: only the agent of that very name is taken."""
+    """The list may contain other agents; only an exact match, ignoring case, is used."""
     data = [world.agent(email="other@example.com"), world.agent(email="Bot@example.com")]
     world.script.on("GET /agents", world.answer(json={"data": data, "total": 2}))
     agent = provider(world).agent_named(TOKEN, "bot@Example.com")
@@ -95,7 +95,7 @@ def test_agent_is_found_by_its_name_without_case(world):
 
 @pytest.mark.parametrize("body", [{"data": []}, {"data": None}, {"data": ["x"]}, {}])
 def test_no_agent_of_that_name(world, body):
-    """A list without the name, however odd, holds no agent."""
+    """A list without the name, even a malformed one, gives no agent."""
     world.script.on("GET /agents", world.answer(json=body))
     assert provider(world).agent_named(TOKEN, "bot@example.com") is None
 
@@ -104,14 +104,14 @@ def test_no_agent_of_that_name(world, body):
     "record", [{"agentId": "7"}, {"agentId": None}, {"status": None}, {"status": "x\ny"}]
 )
 def test_agent_without_id_or_status_is_refused(world, record):
-    """A record that lacks what the action goes on with is no agent."""
+    """An agent without a valid id or status is an invalid response."""
     world.script.on("POST /agents", world.answer(status=201, json=world.agent(**record)))
     with pytest.raises(InvalidResponseError):
         provider(world).create_agent(TOKEN, {"email": "bot@example.com"})
 
 
 def test_revocation_is_the_tokens_own(world):
-    """The token revokes itself: form field and bearer are the same (RFC 7009)."""
+    """A token revokes itself: it is both the form field and the bearer (RFC 7009)."""
     world.script.on("POST /token/revoke", world.answer(json={}))
     provider(world).revoke(TOKEN.value)
     (request,) = world.script.requests
@@ -119,7 +119,7 @@ def test_revocation_is_the_tokens_own(world):
 
 
 def test_client_works_over_a_wsgi_application(world):
-    """The provider can be an application in this process, without a socket."""
+    """The provider can be a WSGI application in the same process."""
 
     def application(environ, start_response):
         start_response("200 OK", [("Content-Type", "application/json")])
@@ -130,5 +130,5 @@ def test_client_works_over_a_wsgi_application(world):
 
 
 def test_token_has_no_repr():
-    """A token that ends in a traceback or a log line is not readable there."""
+    """A token is not readable in a traceback or a log line."""
     assert "ttt" not in repr(TOKEN)

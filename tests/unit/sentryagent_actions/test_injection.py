@@ -1,4 +1,4 @@
-"""A law: whatever a provider answers, its words are text. They start no command, set no output, and are no markup."""
+"""Whatever the provider responds is only text: it starts no command, sets no output and is not markup."""
 
 import re
 
@@ -52,7 +52,7 @@ ALLOWED_TAGS = {"h3", "table", "tr", "th", "td", "pre", "code", "p", "a"}
 
 
 def commands(log):
-    """Return the names of the commands that GitHub's runner would obey in a log (its two syntaxes)."""
+    """Return the commands that GitHub's runner would run for a log, in both of its syntaxes."""
     found = []
     for line in re.split(r"\r\n|\r|\n", log):
         command = re.match(r"\s*::([A-Za-z-]+)(?: [^:]*)?::", line)
@@ -64,7 +64,7 @@ def commands(log):
 @given(words=st.lists(hostile, min_size=9, max_size=9))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_words_of_a_refusal_are_text(world, words):
-    """Message, claims, conditions, hints and the suggested policy of a refusal say what they say and do nothing."""
+    """Message, claims, conditions, hints and suggested policy of a refusal are shown as text only."""
     message, claim, value, identifier, condition, expected, actual, hint, branch = words
     failed = {"condition": condition, "expected": expected, "actual": actual, "hint": hint}
     body = {
@@ -98,7 +98,7 @@ def test_words_of_a_refusal_are_text(world, words):
 @given(text=hostile)
 @settings(max_examples=100, deadline=None)
 def test_a_log_line_is_one_line_and_no_command(text):
-    """Whatever is written to the log, it is one line that the runner prints."""
+    """Any text is logged as one line that is not a command."""
     written = []
 
     class Stream:
@@ -106,7 +106,7 @@ def test_a_log_line_is_one_line_and_no_command(text):
             written.append(line)
 
         def flush(self):
-            """Nothing is kept back."""
+            """Do nothing: there is no buffer."""
 
     Workflow({}, Stream()).info(text)
 

@@ -1,4 +1,4 @@
-"""What a workflow may write under `with:`."""
+"""The inputs of the actions (`with:`)."""
 
 import certifi
 import pytest
@@ -26,7 +26,7 @@ def register(**inputs):
 
 
 def test_issue_token_defaults():
-    """What is left out has the value that action.yml documents."""
+    """An omitted input has the default that action.yml documents."""
     inputs = issue()
     assert (inputs.connection.timeout, inputs.connection.audience) == (60, "")
     assert inputs.token.revoke
@@ -36,7 +36,7 @@ def test_issue_token_defaults():
 
 
 def test_inputs_are_trimmed():
-    """Blanks and newlines around a value, such as a YAML block leaves, do not count."""
+    """Whitespace around a value, for example from a YAML block, is removed."""
     inputs = issue(
         agent_id=f"  {AGENT_ID.upper()}\n",
         scope=" agents:read\n tokens:read ",
@@ -60,7 +60,7 @@ def test_inputs_are_trimmed():
     ],
 )
 def test_booleans_are_those_of_yaml_core(written, value):
-    """The six spellings of YAML 1.2 are booleans; empty is the default."""
+    """The six spellings of YAML 1.2 are accepted; an empty value is the default."""
     assert issue(revoke=written).token.revoke is value
 
 
@@ -94,7 +94,7 @@ def test_booleans_are_those_of_yaml_core(written, value):
     ],
 )
 def test_wrong_input_is_refused_with_what_to_write(inputs, named, remedy):
-    """A wrong input is named, with what to write instead."""
+    """The error names the input and says what to write instead."""
     with pytest.raises(InvalidInputError) as refusal:
         issue(**inputs)
     assert f"`{named}`" in str(refusal.value)
@@ -105,13 +105,13 @@ def test_wrong_input_is_refused_with_what_to_write(inputs, named, remedy):
     "name", ["", "deploy-bot", "@example.com", "bot@", "a@b@c", "a b@example.com", "bot@exa\u200bmple.com"]
 )
 def test_agent_name_is_an_email_address(name):
-    """An agent's name that is no e-mail address is refused."""
+    """An `agent-name` must be an e-mail address."""
     with pytest.raises(InvalidInputError, match="`agent-name`"):
         register(agent_name=name)
 
 
 def test_certificate_is_taken_without_what_stands_around_it():
-    """Of an exported bundle, the certificates count."""
+    """Only the certificates of an exported bundle are used."""
     pem = CERTIFICATE[CERTIFICATE.index("-----BEGIN") :]
     assert issue(ca_certificate=CERTIFICATE).connection.ca_certificate == pem
 
@@ -121,12 +121,12 @@ def test_certificate_is_taken_without_what_stands_around_it():
     [("", ""), (" https://deploy.example.com\n", "https://deploy.example.com"), ("urn:octo:deploy",) * 2],
 )
 def test_resource_is_the_identifier_of_a_service(written, resource):
-    """An absolute URI or nothing."""
+    """`resource` is an absolute URI or empty."""
     assert issue(resource=written).token.resource == resource
 
 
 def test_scopes_are_separated_by_commas_or_spaces():
-    """As capabilities are."""
+    """Scopes, like capabilities, may be separated by commas or spaces."""
     assert issue(scope="agents:read,tokens:read").token.scope == "agents:read tokens:read"
 
 
@@ -134,12 +134,12 @@ def test_scopes_are_separated_by_commas_or_spaces():
     "written", ["ci:run,code:read", "ci:run code:read", " ci:run,\n code:read ,", "ci:run\ncode:read"]
 )
 def test_capabilities_are_separated_by_commas_or_blanks(written):
-    """Commas, blanks and newlines separate capabilities."""
+    """Commas, spaces and newlines separate capabilities."""
     assert register(capabilities=written).profile.capabilities == ("ci:run", "code:read")
 
 
 def test_profile_leaves_defaults_to_the_provider():
-    """Only what the workflow states is sent."""
+    """Only the inputs that are set are sent, so that the provider's defaults apply."""
     assert register().profile.as_json() == {"email": "bot@example.com"}
     full = register(
         agent_description="d",
@@ -170,6 +170,6 @@ def test_profile_leaves_defaults_to_the_provider():
     ],
 )
 def test_one_step_needs_one_way_to_its_agent(inputs, problem):
-    """The root action takes an id or a name, and no description of an agent that it will not register."""
+    """The root action takes either an id or a name, and a description of the agent only with a name."""
     with pytest.raises(InvalidInputError, match=problem):
         OneStepInputs.from_environ(environ(api_url="https://idp.example.com", **inputs))

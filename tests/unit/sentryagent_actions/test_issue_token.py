@@ -1,4 +1,4 @@
-"""issue-token, one scenario a test."""
+"""issue-token, one scenario per test."""
 
 import base64
 
@@ -13,7 +13,7 @@ def issue(world, **inputs):
 
 
 def test_token_is_issued(world):
-    """The whole of a good run: requests, log, outputs, state and summary."""
+    """A successful run: requests, log, outputs, state and summary."""
     world.script.on(EXCHANGE, world.token())
     outcome = issue(world)
     audience, id_token_request, exchange = world.script.requests
@@ -48,7 +48,7 @@ def test_token_is_issued(world):
 
 
 def test_inputs_reach_the_exchange(world):
-    """Scope, lifetime and audience go where they belong; a given audience is not asked for."""
+    """Scope, lifetime and audience are sent; with an explicit audience the provider is not asked for one."""
     world.script.on(EXCHANGE, world.token("agents:read tokens:read"))
     outcome = issue(world, scope="agents:read  tokens:read", expires_in="900", audience="urn:idp")
     assert world.script.calls() == ["ID-TOKEN", EXCHANGE]
@@ -60,13 +60,13 @@ def test_inputs_reach_the_exchange(world):
 
 
 def test_without_revoke_nothing_is_kept(world):
-    """Where the post step is to leave the token alone, the token is in no state."""
+    """With `revoke: false` the token is not saved for the post step."""
     world.script.on(EXCHANGE, world.token())
     assert issue(world, revoke="false").state == {"revoke": "false"}
 
 
 def test_runner_without_state_is_told(world):
-    """Where the runner keeps no state, the log says that nothing will revoke the token."""
+    """If the runner keeps no state, the log says that nothing will revoke the token."""
     del world.environ["GITHUB_STATE"]
     world.script.on(EXCHANGE, world.token())
     outcome = issue(world)
@@ -75,7 +75,7 @@ def test_runner_without_state_is_told(world):
 
 
 def test_dry_run_issues_nothing(world):
-    """A dry run shows the scope, and leaves no token and no state."""
+    """A dry run outputs the scope, but no token and no state."""
     world.script.on(EXCHANGE, world.permission())
     outcome = issue(world, dry_run="true")
     assert world.script.made(EXCHANGE)[0].body["dryRun"] is True
@@ -86,7 +86,7 @@ def test_dry_run_issues_nothing(world):
 
 @pytest.mark.parametrize("agent_id", ["", " "])
 def test_dry_run_after_one_of_register_agent_warns_and_passes(world, agent_id):
-    """That one gives no id, so there is nothing to try; the warning says so, and nothing is asked of anybody."""
+    """A dry run of register-agent gives no id, so the next dry run cannot check a token: it warns and sends nothing."""
     outcome = issue(world, agent_id=agent_id, dry_run="true")
     assert outcome.exit_code == 0
     assert len(outcome.commands("warning")) == 1
@@ -105,14 +105,14 @@ def test_dry_run_after_one_of_register_agent_warns_and_passes(world, agent_id):
     ],
 )
 def test_other_wrong_inputs_of_a_dry_run_fail(world, inputs, named):
-    """Only the id that a dry run cannot have may be absent, and only from a dry run."""
+    """Only a dry run may have an empty `agent-id`; every other wrong input fails."""
     outcome = issue(world, **inputs)
     assert (outcome.exit_code, outcome.outputs["error-code"]) == (1, "INVALID_INPUT")
     assert f"Input `{named}` " in outcome.stdout
 
 
 def test_dry_run_of_a_provider_that_knows_none_fails(world):
-    """A token in answer to a dry run is not taken for a yes."""
+    """A provider that responds to a dry run with a token does not support it."""
     world.script.on(EXCHANGE, world.token())
     outcome = issue(world, dry_run="true")
     assert outcome.outputs["error-code"] == "INVALID_RESPONSE"
@@ -120,7 +120,7 @@ def test_dry_run_of_a_provider_that_knows_none_fails(world):
 
 
 def test_each_try_has_a_fresh_id_token(world):
-    """An ID token that was sent once is never sent again: the provider would call it replayed."""
+    """Each try sends a new ID token, because the provider would refuse a used one as replayed."""
     busy = world.refusal(503, "SERVICE_UNAVAILABLE")
     world.script.on(EXCHANGE, busy, world.answer(error=httpx.ReadError("reset")), world.token())
     outcome = issue(world)
@@ -134,14 +134,14 @@ def test_each_try_has_a_fresh_id_token(world):
     "failure", [{"status": 503}, {"status": 429}, {"error": httpx.ConnectError("refused")}]
 )
 def test_id_token_request_is_tried_again(world, failure):
-    """A busy or broken ID-token endpoint is asked again."""
+    """A busy or broken ID-token endpoint is retried."""
     world.script.on("ID-TOKEN", world.answer(**failure), world.id_token())
     world.script.on(EXCHANGE, world.token())
     assert issue(world).exit_code == 0
 
 
 def test_retry_after_is_honoured(world):
-    """The wait that the provider names is kept."""
+    """The provider's `Retry-After` is respected."""
     world.script.on(
         EXCHANGE, world.refusal(429, "RATE_LIMITED", headers={"Retry-After": "20"}), world.token()
     )
@@ -151,7 +151,7 @@ def test_retry_after_is_honoured(world):
 
 @pytest.mark.parametrize(("reason", "seconds"), [("not_yet_valid", 1.5), ("unknown_key", 35.5)])
 def test_what_passes_by_waiting_gets_one_more_try(world, reason, seconds):
-    """With another ID token, as the first may count as used; then the refusal is final."""
+    """The second try has a new ID token, because the first one may count as used; a second refusal is final."""
     early = world.refusal(401, "INVALID_OIDC_TOKEN", reason=reason)
     world.script.on(EXCHANGE, early, world.token())
     assert issue(world).exit_code == 0
@@ -166,7 +166,7 @@ def test_what_passes_by_waiting_gets_one_more_try(world, reason, seconds):
 
 
 def test_a_key_that_cannot_be_known_in_time_is_final_at_once(world):
-    """With a `timeout` below 36 s the second try would come too early."""
+    """If `timeout` is below 36 s, an unknown key is not tried again: a second try would come too early."""
     world.script.on(EXCHANGE, world.refusal(401, "INVALID_OIDC_TOKEN", reason="unknown_key"))
     assert issue(world, timeout="30").exit_code == 1
     assert world.time.sleeps == []
@@ -199,7 +199,7 @@ def test_a_key_that_cannot_be_known_in_time_is_final_at_once(world):
     ],
 )
 def test_refusal_is_final_and_told_once(world, answer, code, status, retryable):
-    """A refusal is not retried: one annotation, the four error outputs, exit 1, and `authenticated` is set."""
+    """A refusal is not retried: it gives one annotation, the four error outputs, exit code 1, and `authenticated`."""
     world.script.on(EXCHANGE, world.answer(**answer))
     outcome = issue(world, on_unavailable="skip")
     assert outcome.exit_code == 1
@@ -235,7 +235,7 @@ def test_refusal_is_final_and_told_once(world, answer, code, status, retryable):
 )
 @pytest.mark.parametrize("policy", ["fail", "skip"])
 def test_unavailable_provider_fails_or_skips(world, answers, code, policy):
-    """What stays down until `timeout` fails the step, or passes it with one warning where the workflow says so."""
+    """If the provider is down until `timeout`, the step fails, or with `skip` it passes with one warning."""
     world.script.on(EXCHANGE, *(world.answer(**answer) for answer in answers))
     world.script.verify = lambda: None
     outcome = issue(world, on_unavailable=policy)
@@ -249,7 +249,7 @@ def test_unavailable_provider_fails_or_skips(world, answers, code, policy):
 
 
 def test_skip_covers_the_id_token_endpoint(world):
-    """An ID-token endpoint that stays down is skipped too, under its own code."""
+    """An unavailable ID-token endpoint can be skipped too, with its own code."""
     world.script.on("ID-TOKEN", *[world.answer(status=503, text="busy")] * 40)
     world.script.verify = lambda: None
     outcome = issue(world, on_unavailable="skip")
@@ -258,7 +258,7 @@ def test_skip_covers_the_id_token_endpoint(world):
 
 @pytest.mark.parametrize("what", ["permission", "input", "certificate", "id-token-403"])
 def test_skip_never_hides_what_waiting_does_not_mend(world, what):
-    """Missing permission, bad input and a distrusted certificate fail although the workflow says skip."""
+    """`skip` does not apply to errors that waiting cannot fix: permission, input, certificate."""
     inputs = {}
     if what == "permission":
         world.environ["ACTIONS_ID_TOKEN_REQUEST_URL"] = ""
@@ -277,7 +277,7 @@ def test_skip_never_hides_what_waiting_does_not_mend(world, what):
 
 
 def test_bad_input_makes_no_request(world):
-    """Input is checked before anything is sent."""
+    """Inputs are checked before anything is sent."""
     outcome = issue(world, agent_id="deploy-bot")
     assert outcome.outputs["error-code"] == "INVALID_INPUT"
     assert world.script.requests == []
@@ -289,7 +289,7 @@ def test_bad_input_makes_no_request(world):
     ids=["none", "number", "short", "command", "long"],
 )
 def test_answer_that_is_no_token_is_refused(world, token):
-    """What cannot be used as a token is in no output and no state."""
+    """An unusable token is neither an output nor saved as state."""
     world.script.on(EXCHANGE, world.token(access_token=token))
     outcome = issue(world)
     assert outcome.outputs["error-code"] == "INVALID_RESPONSE"
@@ -299,7 +299,7 @@ def test_answer_that_is_no_token_is_refused(world, token):
 
 
 def test_longest_token_is_taken(world):
-    """16 KiB are allowed."""
+    """A token of 16 KiB is accepted."""
     world.script.on(EXCHANGE, world.token(access_token="x" * 16 * 1024))
     assert issue(world).outputs["access-token"] == "x" * 16 * 1024
 
@@ -332,7 +332,7 @@ HOSTILE_MEMBERS = [
     ("name", "value"), HOSTILE_MEMBERS, ids=[f"{name}-{str(value)[:30]}" for name, value in HOSTILE_MEMBERS]
 )
 def test_token_of_a_broken_answer_is_revoked(world, name, value):
-    """An answer with a token and an unusable rest fails in one line, hands nothing over, and its token is revoked."""
+    """A response with a token but unusable other fields fails the step, and the token is revoked."""
     world.script.on(EXCHANGE, world.token(**{name: value}))
     outcome = issue(world)
     assert (outcome.exit_code, outcome.outputs["error-code"]) == (1, "INVALID_RESPONSE")
@@ -353,7 +353,7 @@ def test_token_of_a_broken_answer_is_revoked(world, name, value):
 )
 @pytest.mark.parametrize("status", [429, 503])
 def test_useless_retry_after_does_not_end_the_retries(world, status, retry_after):
-    """A gateway that names no time that a job could wait for is asked again as one that names none."""
+    """A `Retry-After` that no job could wait for is ignored, and the request is retried as usual."""
     busy = world.answer(status=status, text="busy", headers={"Retry-After": retry_after})
     world.script.on(EXCHANGE, busy, world.token())
     assert issue(world).exit_code == 0
@@ -361,7 +361,7 @@ def test_useless_retry_after_does_not_end_the_retries(world, status, retry_after
 
 
 def test_state_is_kept_before_anything_else_is_done(world, monkeypatch):
-    """From the moment at which the token is masked, the post step can revoke it, whatever the main step meets."""
+    """The token is saved for the post step before anything else can fail."""
     from sentryagent_actions.idp import IdentityProvider
 
     def broken(provider, body):
@@ -380,7 +380,7 @@ def test_state_is_kept_before_anything_else_is_done(world, monkeypatch):
 
 
 def test_no_token_is_asked_for_where_its_state_cannot_be_kept(world, tmp_path):
-    """A state file that cannot be written would leave a token that nothing revokes."""
+    """If the state file cannot be written, no token is requested: nothing would revoke it."""
     from sentryagent_actions.workflow import RunnerFileUnavailableError
 
     world.environ["GITHUB_STATE"] = str(tmp_path / "gone" / "state")
@@ -390,7 +390,7 @@ def test_no_token_is_asked_for_where_its_state_cannot_be_kept(world, tmp_path):
 
 
 def test_no_request_without_a_place_for_outputs(world):
-    """Without GITHUB_OUTPUT no token is asked for: it could not be handed over."""
+    """Without GITHUB_OUTPUT no token is requested: it could not be handed over."""
     from sentryagent_actions.workflow import RunnerFileUnavailableError
 
     del world.environ["GITHUB_OUTPUT"]
@@ -409,14 +409,14 @@ def test_no_request_without_a_place_for_outputs(world):
     ],
 )
 def test_one_folder_of_several_is_enough(world, tmp_path, folders, said):
-    """OpenSSL passes over folders that do not exist."""
+    """OpenSSL skips folders that do not exist."""
     world.script.on(EXCHANGE, world.token())
     world.environ["SSL_CERT_DIR"] = folders.format(tmp_path)
     assert f"SSL_CERT_DIR is set: {said}" in issue(world).stdout
 
 
 def test_log_says_which_overrides_counted(world, tmp_path):
-    """Proxy and trust variables of the environment are named in the log, values are not."""
+    """The log names the proxy and trust variables of the environment, but not their values."""
     world.script.on(EXCHANGE, world.token())
     world.environ |= {
         "HTTPS_PROXY": "http://user:secret@proxy.example",
@@ -435,7 +435,7 @@ def test_log_says_which_overrides_counted(world, tmp_path):
 
 
 def test_token_of_another_audience_is_not_sent(world):
-    """A token that the provider could use elsewhere does not reach it."""
+    """A token for another audience, which the provider could use elsewhere, is not sent."""
     answer = world.id_token(aud="https://elsewhere.example")
     foreign = answer.json["value"]
     world.script.on("ID-TOKEN", answer)
@@ -446,7 +446,7 @@ def test_token_of_another_audience_is_not_sent(world):
 
 
 def test_token_that_looks_expired_is_for_the_provider_to_judge(world):
-    """A clock that differs by minutes is told, and the provider's own reason is what the author reads."""
+    """A token that seems expired is sent: the log notes the clocks, and the provider's reason is reported."""
     world.script.on("ID-TOKEN", world.id_token(exp=int(world.start) - 240))
     world.script.on(EXCHANGE, world.refusal(401, "INVALID_OIDC_TOKEN", reason="too_old"))
     outcome = issue(world)
@@ -459,7 +459,7 @@ def test_token_that_looks_expired_is_for_the_provider_to_judge(world):
 
 
 def test_credential_of_the_job_is_masked_where_it_is_one(world):
-    """A local runner hands it over as a plain variable; one of a few characters would blot out the log."""
+    """A local runner passes the credential as a plain variable, so it is masked, unless it is too short."""
     world.environ["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = "a-credential-of-the-job"
     world.script.on(EXCHANGE, world.token())
     assert issue(world).stdout.startswith("::add-mask::a-credential-of-the-job\n")
@@ -467,7 +467,7 @@ def test_credential_of_the_job_is_masked_where_it_is_one(world):
 
 @pytest.mark.parametrize("action", ["issue-token", "toolkit"])
 def test_authenticated_is_set_before_anything_can_go_wrong(world, action):
-    """However the step ends, even cancelled while it waits, the workflow reads that it has no token."""
+    """`authenticated` is false from the start, so the workflow can rely on it even after a cancellation."""
 
     def cancelled(seconds):
         raise KeyboardInterrupt
@@ -481,7 +481,7 @@ def test_authenticated_is_set_before_anything_can_go_wrong(world, action):
 
 @pytest.mark.parametrize("debug", ["", "1"])
 def test_debug_lines_come_with_step_debugging_only(world, debug):
-    """With RUNNER_DEBUG each call is told with status and time, and without query or credential."""
+    """With RUNNER_DEBUG each call is logged with status and time, but without query or credential."""
     world.environ["RUNNER_DEBUG"] = debug
     world.script.on(EXCHANGE, world.answer(error=httpx.ReadError("reset")), world.token())
     lines = [line.removeprefix("::debug::") for line in issue(world).commands("debug")]
@@ -498,7 +498,7 @@ def test_debug_lines_come_with_step_debugging_only(world, debug):
 
 
 def test_proxy_that_refuses_is_final(world):
-    """A proxy that wants a password will want it again: no second try, no skipping."""
+    """A proxy that demands a password is neither retried nor skipped."""
     refusal = world.answer(error=httpx.ProxyError("407 Proxy Authentication Required"))
     world.script.on(EXCHANGE, refusal)
     outcome = issue(world, on_unavailable="skip")

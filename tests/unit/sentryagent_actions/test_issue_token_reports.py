@@ -1,4 +1,4 @@
-"""issue-token: tokens for a service, and what a run says of itself."""
+"""issue-token: tokens for a service, and the reports of a run."""
 
 import socket
 
@@ -14,7 +14,7 @@ def issue(world, **inputs):
 
 
 def test_token_for_a_service(world):
-    """`resource` is in the request, the log and the summary."""
+    """`resource` is sent, and is in the log and the summary."""
     world.script.on(EXCHANGE, world.token("deploy:production"))
     outcome = issue(world, resource=SERVICE, scope="deploy:production")
     assert world.script.made(EXCHANGE)[0].body["resource"] == SERVICE
@@ -23,7 +23,7 @@ def test_token_for_a_service(world):
 
 
 def test_dry_run_for_a_service(world):
-    """A dry run asks for the same."""
+    """A dry run also sends `resource`."""
     world.script.on(EXCHANGE, world.permission("deploy:production"))
     outcome = issue(world, resource=SERVICE, dry_run="true")
     body = world.script.made(EXCHANGE)[0].body
@@ -32,7 +32,7 @@ def test_dry_run_for_a_service(world):
 
 
 def test_service_that_is_not_granted(world):
-    """The refusal names those that are."""
+    """The refusal names the services that are permitted."""
     world.script.on(EXCHANGE, world.refusal(403, "SERVICE_NOT_PERMITTED", permitted=["urn:octo:a"]))
     outcome = issue(world, resource=SERVICE)
     assert (outcome.exit_code, outcome.outputs["error-code"]) == (1, "SERVICE_NOT_PERMITTED")
@@ -43,7 +43,7 @@ CLAIMS = {"repository": "octo-org/octo-repo", "ref": "refs/heads/main", "iat": 1
 
 
 def test_claims_are_shown_with_a_rejected_id_token(world):
-    """What the provider does not say of a token that it does not trust, this action knows: it asked for the token."""
+    """The action shows the claims itself, because the provider does not repeat those of an untrusted token."""
     world.script.on("ID-TOKEN", world.id_token(**CLAIMS))
     world.script.on(EXCHANGE, world.refusal(401, "INVALID_OIDC_TOKEN", reason="wrong_issuer"))
     outcome = issue(world)
@@ -56,7 +56,7 @@ def test_claims_are_shown_with_a_rejected_id_token(world):
 
 @pytest.mark.parametrize(("inputs", "answer"), [({}, "token"), ({"dry_run": "true"}, "permission")])
 def test_claims_are_shown_where_they_were_enough(world, inputs, answer):
-    """Of a token, and of a dry run: times as a reader knows them."""
+    """The summary shows the claims of a token or a dry run, with readable times."""
     world.script.on("ID-TOKEN", world.id_token(**CLAIMS))
     world.script.on(EXCHANGE, getattr(world, answer)())
     summary = issue(world, **inputs).summary
@@ -75,7 +75,7 @@ def test_claims_are_shown_where_they_were_enough(world, inputs, answer):
     ],
 )
 def test_audience_that_followed_api_url_is_told_from_one_that_was_given(world, given, remedy):
-    """If `audience` is empty, the remedy is not to leave it empty."""
+    """The remedy depends on whether `audience` was given or derived from `api-url`."""
     refusal = world.refusal(
         401, "INVALID_OIDC_TOKEN", reason="wrong_audience", expectedAudience="https://idp.public.example"
     )
@@ -89,7 +89,7 @@ def test_audience_that_followed_api_url_is_told_from_one_that_was_given(world, g
 @pytest.mark.parametrize("written", ["false", "False", "FALSE"])
 @pytest.mark.parametrize("agent_id", ["", None])
 def test_summary_can_be_turned_off(world, written, agent_id):
-    """Nobody reads fifty tables of a matrix; a bad input writes no summary either."""
+    """The summary can be turned off, for example for a matrix of fifty jobs, even if an input is wrong."""
     if agent_id is None:
         world.script.on(EXCHANGE, world.token())
     outcome = issue(world, summary=written, **({} if agent_id is None else {"agent_id": agent_id}))
@@ -97,7 +97,7 @@ def test_summary_can_be_turned_off(world, written, agent_id):
 
 
 def test_summary_has_a_head_and_links(world):
-    """The table has a header row, and the paragraph on the code is a link."""
+    """The table has a header row, and the error code links to its documentation."""
     world.script.on(EXCHANGE, world.refusal(403, "SCOPE_NOT_PERMITTED", permitted=["agents:read"]))
     summary = issue(world).summary
     assert "<tr><th>Field</th><th>Value</th></tr>" in summary
@@ -106,7 +106,7 @@ def test_summary_has_a_head_and_links(world):
 
 
 def test_answer_of_a_firewall_is_in_the_summary(world):
-    """Its first words say who refused."""
+    """The summary shows the beginning of a response that is not the provider's, such as a firewall's."""
     world.script.on(
         EXCHANGE, world.answer(status=403, text="<h1>Blocked by corp-waf</h1> eyJhbGciOi.eyJzdWIi.c2ln")
     )
@@ -115,7 +115,7 @@ def test_answer_of_a_firewall_is_in_the_summary(world):
 
 
 def test_run_is_in_the_user_agent(world):
-    """A line in the log of a gateway leads to the job; a variable that is not a number does not get into a header."""
+    """The run id is in the user agent, so that a gateway's log leads to the job; anything but a number is left out."""
     world.environ |= {"GITHUB_RUN_ID": "123", "GITHUB_RUN_ATTEMPT": "2\r\nX: y"}
     world.script.on(EXCHANGE, world.token())
     issue(world)
@@ -124,7 +124,7 @@ def test_run_is_in_the_user_agent(world):
 
 
 def test_step_that_skips_says_so(world):
-    """One warning: what happened, that the step passes without a token, and what a typo would need."""
+    """One warning says what happened, that the step passes without a token, and that the host does not exist."""
     error = httpx.ConnectError("Name or service not known")
     error.__cause__ = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     world.script.on("GET /oidc/audience", *[world.answer(error=error)] * 3)

@@ -1,4 +1,4 @@
-"""The entry point: which action, and what no action handles."""
+"""The entry point: choice of the action, and errors that no action handles."""
 
 import io
 import os
@@ -12,7 +12,7 @@ import sentryagent_actions.__main__ as entry
 
 @pytest.mark.parametrize("arguments", [[], ["deploy"], ["issue-token", "extra"]])
 def test_unknown_action_is_a_usage_error(arguments):
-    """Without the name of an action there is one line of usage and exit code 2."""
+    """Without a valid action the usage is printed, and the exit code is 2."""
     stdout = io.StringIO()
     assert entry.main(arguments, {}, stdout) == 2
     assert stdout.getvalue() == "usage: sentryagent-actions issue-token|register-agent|toolkit|revoke\n"
@@ -20,7 +20,7 @@ def test_unknown_action_is_a_usage_error(arguments):
 
 @pytest.mark.parametrize("action", ["issue-token", "register-agent", "toolkit"])
 def test_outside_a_workflow_the_remedy_is_named(action):
-    """Started by hand, every action says how to run it, and asks nobody for a token."""
+    """Outside a workflow every action says how to run it, and requests no token."""
     stdout = io.StringIO()
     assert entry.main([action], {}, stdout) == 1
     assert "mock-idp run" in stdout.getvalue()
@@ -35,7 +35,7 @@ def failing(error):
 
 
 def test_fault_of_ours_shows_its_place_not_its_text(monkeypatch, world):
-    """An unexpected exception is one annotation and the usual outputs; its text could hold a credential."""
+    """An unexpected exception is reported with its place but without its text, which may hold a credential."""
     monkeypatch.setattr(entry, "_ACTIONS", {"issue-token": failing(RuntimeError("secret"))})
     stdout = io.StringIO()
     assert entry.main(["issue-token"], world.environ, stdout) == 1
@@ -47,7 +47,7 @@ def test_fault_of_ours_shows_its_place_not_its_text(monkeypatch, world):
 
 
 def test_fault_where_outputs_cannot_be_set_is_still_one_annotation(monkeypatch):
-    """Without GITHUB_OUTPUT there is no place for an error code."""
+    """Without GITHUB_OUTPUT there is only the annotation."""
     monkeypatch.setattr(entry, "_ACTIONS", {"issue-token": failing(RuntimeError("secret"))})
     stdout = io.StringIO()
     assert entry.main(["issue-token"], {}, stdout) == 1
@@ -56,7 +56,7 @@ def test_fault_where_outputs_cannot_be_set_is_still_one_annotation(monkeypatch):
 
 @pytest.mark.parametrize("action", ["issue-token", "toolkit"])
 def test_fault_of_ours_leaves_authenticated_false(monkeypatch, world, action):
-    """A fault within a run does not leave `authenticated` unset."""
+    """An unexpected error also sets `authenticated` to false."""
     monkeypatch.setattr(entry.issue_token.IssueTokenInputs, "from_environ", failing(RuntimeError("x")))
     monkeypatch.setattr(entry.one_step.OneStepInputs, "from_environ", failing(RuntimeError("x")))
     assert entry.main([action], world.environ, io.StringIO()) == 1
@@ -64,7 +64,7 @@ def test_fault_of_ours_leaves_authenticated_false(monkeypatch, world, action):
 
 
 def test_cancellation_is_quiet(monkeypatch):
-    """A cancelled job gets no traceback."""
+    """A cancelled job shows no traceback."""
     monkeypatch.setattr(entry, "_ACTIONS", {"issue-token": failing(KeyboardInterrupt())})
     stdout = io.StringIO()
     assert entry.main(["issue-token"], os.environ, stdout) == 130
@@ -72,7 +72,7 @@ def test_cancellation_is_quiet(monkeypatch):
 
 
 def test_what_is_printed_is_out_at_once():
-    """A mask that waits in a buffer masks nothing when the step is killed; the command runs without Python's -u."""
+    """Output is not buffered, even without Python's -u: an unflushed mask would be lost when the step is killed."""
     code = (
         "import os, signal\n"
         "from sentryagent_actions import __main__ as entry\n"

@@ -1,4 +1,4 @@
-"""One budget, limits on time and size, and when to try again."""
+"""The time budget, the limits on time and size, and retries."""
 
 import gzip
 import json
@@ -30,14 +30,14 @@ ID_TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJyZXBvOmEvYiJ9.c2lnbmF0dXJl"
 
 
 class Later(ActionError):
-    """Retryable."""
+    """A retryable error."""
 
     code = "LATER"
     retryable = True
 
 
 class Once(ActionError):
-    """Worth one more try."""
+    """An error that is worth one second try."""
 
     code = "ONCE"
     second_try_after = 1.0
@@ -49,7 +49,7 @@ def caused_by(error, cause):
 
 
 def failing(*errors):
-    """Return a call that raises each error in turn, then returns."""
+    """Return a function that raises each error in turn, then returns."""
     left = list(errors)
 
     def attempt():
@@ -89,7 +89,7 @@ def failing(*errors):
     ],
 )
 def test_a_call_that_brings_nothing_says_why(world, answer, expected, text):
-    """Each way to fail has its own error."""
+    """Each way to fail has its own error and message."""
     world.script.on("GET /x", world.answer(**answer))
     with pytest.raises(expected) as failure:
         world.network().send(Call("GET", URL))
@@ -97,7 +97,7 @@ def test_a_call_that_brings_nothing_says_why(world, answer, expected, text):
 
 
 def test_where_a_redirect_leads_is_told_without_what_the_provider_echoes(world):
-    """A provider that puts the ID token, a command or a whole page into Location gets none of it into the message."""
+    """A redirect's target is shown shortened, without the ID token, commands or pages that a provider may put there."""
     place = f"https://evil.example/?t={ID_TOKEN}&c=%0A::set-output {'x' * 500}"
     world.script.on("GET /x", world.answer(status=302, headers={"location": place}))
     with pytest.raises(UnusableAnswerError) as failure:
@@ -139,7 +139,7 @@ def of_verification(code, message):
     ids=lambda value: value.name if isinstance(value, TlsFault) else None,
 )
 def test_tls_faults_are_told_apart(world, cause, fault):
-    """Each has a remedy of its own; only a certificate that nothing vouches for needs `ca-certificate`."""
+    """Each TLS error has its own remedy; only an untrusted issuer needs `ca-certificate`."""
     world.script.on("GET /x", world.answer(error=caused_by(httpx.ConnectError("handshake"), cause)))
     with pytest.raises(CertificateError) as failure:
         world.network().send(Call("GET", URL))
@@ -148,7 +148,7 @@ def test_tls_faults_are_told_apart(world, cause, fault):
 
 @pytest.mark.parametrize("cause", [ssl.SSLEOFError(8, "EOF occurred"), ConnectionResetError("reset")])
 def test_broken_handshake_is_no_wrong_certificate(world, cause):
-    """A connection that breaks off in the handshake is worth another try."""
+    """A connection that breaks during the handshake is worth another try."""
     world.script.on("GET /x", world.answer(error=caused_by(httpx.ConnectError("handshake"), cause)))
     with pytest.raises(UnreachableError):
         world.network().send(Call("GET", URL))
@@ -159,7 +159,7 @@ def test_broken_handshake_is_no_wrong_certificate(world, cause):
     [(socket.EAI_NONAME, UnknownNameError), (socket.EAI_AGAIN, UnreachableError)],
 )
 def test_name_that_does_not_exist_is_told_from_a_resolver_that_is_down(world, number, expected):
-    """The first is a typo, the second an outage."""
+    """An unknown name is a typo, a failing resolver an outage."""
     cause = socket.gaierror(number, "no answer")
     world.script.on("GET /x", world.answer(error=caused_by(httpx.ConnectError("no answer"), cause)))
     with pytest.raises(UnreachableError) as failure:
@@ -168,7 +168,7 @@ def test_name_that_does_not_exist_is_told_from_a_resolver_that_is_down(world, nu
 
 
 def test_an_answer_of_exactly_the_limit_is_read(world):
-    """One MiB is allowed."""
+    """A response of exactly 1 MiB is accepted."""
     world.script.on("GET /x", world.answer(text="x" * 1024 * 1024))
     assert len(world.network().send(Call("GET", URL)).body) == 1024 * 1024
 
@@ -182,7 +182,7 @@ def compressed(times, size=1 << 24):
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_what_unfolds_is_not_unfolded(world, times):
-    """A few bytes of nested gzip are gigabytes; `identity` was asked for, and nothing else is read."""
+    """A compressed response is refused: nested gzip turns a few bytes into gigabytes, and `identity` was requested."""
     headers = {"Content-Encoding": ", ".join(["gzip"] * times)}
     world.script.handle_request = lambda request: httpx.Response(
         200, headers=headers, stream=httpx.ByteStream(compressed(times))
@@ -196,14 +196,14 @@ def test_what_unfolds_is_not_unfolded(world, times):
 )
 @pytest.mark.parametrize("status", [429, 503])
 def test_page_of_a_busy_gateway_may_be_anything(world, answer, status):
-    """Its status says what to do: it is tried again."""
+    """With a retryable status, the body is not read and does not matter."""
     world.script.on("GET /x", world.answer(status=status, **answer))
     reply = world.network().send(Call("GET", URL))
     assert (reply.is_retryable, reply.body) == (True, b"")
 
 
 def test_times_are_cut_to_what_is_left(world):
-    """A call may take 5 s to connect and 15 s to answer, and never more than the budget has."""
+    """A call may take 5 s to connect and 15 s to respond, but never more than the remaining budget."""
     seen = []
     world.script.handle_request = lambda request: (
         seen.append(request.extensions["timeout"]) or world.time.sleep(50) or httpx.Response(200)
@@ -218,7 +218,7 @@ def test_times_are_cut_to_what_is_left(world):
 
 @pytest.mark.parametrize("part", ["headers", "body"])
 def test_an_answer_that_never_ends_ends_with_the_budget(world, part):
-    """Each read has its own limit in httpx: bytes that drip in, or a name that does not resolve, do not outlive the budget."""
+    """The budget also ends a response that arrives byte by byte: httpx only limits each single read."""
     released = Event()
 
     class Dripping(httpx.SyncByteStream):
@@ -240,7 +240,7 @@ def test_an_answer_that_never_ends_ends_with_the_budget(world, part):
 
 
 def test_credentials_and_origin_of_a_request(world):
-    """A request says who sends it, and its bearer in the header alone."""
+    """The request has a user agent, and its bearer only in the header."""
     world.script.on("POST /x", world.answer())
     world.network().send(Call("POST", URL, bearer="b", json={"a": 1}))
     (request,) = world.script.requests
@@ -250,7 +250,7 @@ def test_credentials_and_origin_of_a_request(world):
 
 
 def test_retry_waits_longer_each_time_and_tells(world):
-    """Waits double up to 8 s, with full jitter (one half here), and each is told in the log."""
+    """Waits double up to 8 s, with full jitter (one half here), and each is logged."""
     log = []
     result = world.network(log=log.append).retry(failing(*[Later("down.") for _ in range(6)]))
     assert result == "done"
@@ -268,7 +268,7 @@ def test_retry_waits_longer_each_time_and_tells(world):
     ],
 )
 def test_retry_uses_the_budget_to_its_end(world, budget, sleeps):
-    """A wait that does not fit is shortened so that one more call does; the last error says how often it was tried."""
+    """The last wait is shortened so that one more call fits; the error has the number of tries."""
     with pytest.raises(Later) as last:
         world.network(seconds=budget).retry(failing(*[Later("down.") for _ in range(20)]))
     assert world.time.sleeps == sleeps
@@ -279,7 +279,7 @@ def test_retry_uses_the_budget_to_its_end(world, budget, sleeps):
 
 @pytest.mark.parametrize(("asked", "sleeps"), [(7.0, [7.25]), (59.0, [59.25]), (59.9, [59.9]), (60.0, [])])
 def test_retry_after_is_honoured_within_the_budget(world, asked, sleeps):
-    """The wait that the server names is never shortened, also if no chance is left to add; one that does not fit is final."""
+    """The server's `Retry-After` is never shortened, only the jitter is; a wait beyond the budget is final."""
     attempt = failing(Later("down.", retry_after=asked))
     if sleeps:
         assert world.network().retry(attempt) == "done"
@@ -290,28 +290,28 @@ def test_retry_after_is_honoured_within_the_budget(world, asked, sleeps):
 
 
 def test_wait_that_does_not_fit_is_told(world):
-    """What the server asks for is named, so that the author knows why there was one try."""
+    """If `Retry-After` exceeds the budget, the error says so."""
     with pytest.raises(Later) as last:
         world.network().retry(failing(Later("down.", retry_after=3600.0)))
     assert "It asks to wait 3600 s, which is more than `timeout` leaves." in last.value.advice()
 
 
 def test_name_that_does_not_exist_is_tried_three_times(world):
-    """A minute of tries on each run would not make it exist."""
+    """A host name that does not exist is tried only three times."""
     with pytest.raises(ProviderUnknownError) as last:
         world.network().retry(failing(*[ProviderUnknownError("idp.exmaple.com") for _ in range(9)]))
     assert (last.value.tries, last.value.retryable) == (3, True)
 
 
 def test_other_errors_are_not_retried(world):
-    """An error that is not retryable is final at once."""
+    """An error that is not retryable is final."""
     with pytest.raises(ActionError, match="no"):
         world.network().retry(failing(ActionError("no")))
     assert world.time.sleeps == []
 
 
 def test_one_delayed_second_try(world):
-    """An error that is worth one more try gets exactly one, after one to two seconds."""
+    """An error that is worth one second try gets exactly one, after one to two seconds."""
     assert world.network().retry(failing(Once("early"))) == "done"
     with pytest.raises(Once):
         world.network().retry(failing(Once("early"), Once("early")))
@@ -319,7 +319,7 @@ def test_one_delayed_second_try(world):
 
 
 def test_second_try_that_does_not_fit_is_not_made(world):
-    """Before its time it would be refused alike."""
+    """A second try that would come too early is not made, because it would be refused again."""
     with pytest.raises(Once):
         world.network(seconds=1.5).retry(failing(Once("early")))
     assert world.time.sleeps == []
@@ -350,7 +350,7 @@ def test_second_try_that_does_not_fit_is_not_made(world):
     ],
 )
 def test_retry_after_header(header, seconds):
-    """Seconds and HTTP dates are read (RFC 9110, 10.2.3); anything else is no wish."""
+    """Seconds and HTTP dates are read (RFC 9110, 10.2.3); anything else is ignored."""
     assert Reply(503, {"retry-after": header}, b"").retry_after(60.0) == seconds
 
 
@@ -369,13 +369,13 @@ def test_retry_after_header(header, seconds):
     ],
 )
 def test_json_object_is_nothing_else(body):
-    """A body that is no JSON object is a ValueError, however it is broken."""
+    """A body that is not a JSON object raises ValueError."""
     with pytest.raises(ValueError, match=r"."):
         Reply(200, {}, body).json_object()
 
 
 def test_deepest_json_object_is_read():
-    """50 levels are allowed; what we show of an answer goes no deeper than what we read."""
+    """50 levels of nesting are accepted."""
     body = b'{"a":' + b"[" * 49 + b"]" * 49 + b"}"
     assert json.dumps(Reply(200, {}, body).json_object()).encode() == body.replace(b":", b": ")
 
@@ -392,7 +392,7 @@ def test_which_statuses_say_later(status, retryable):
 
 @pytest.mark.parametrize("proxy", ["ftp://proxy.example", "socks5://user:secret@proxy.example"])
 def test_unusable_proxy_is_refused(world, proxy):
-    """A proxy variable that cannot be used fails the step as bad input, without showing the value."""
+    """An unusable proxy variable fails the step as bad input, without showing its value."""
     world.environ["HTTPS_PROXY"] = proxy
     world.transport = None
     outcome = world.run("issue-token", agent_id=world.agent_id)
@@ -402,7 +402,7 @@ def test_unusable_proxy_is_refused(world, proxy):
 
 
 def test_key_log_that_cannot_be_written_is_named(world, monkeypatch, tmp_path):
-    """SSLKEYLOGFILE is OpenSSL's; outside of the image a wrong one ends every connection."""
+    """A wrong SSLKEYLOGFILE would make OpenSSL fail on every connection, so it is reported by name."""
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "gone" / "keys"))
     world.transport = None
     outcome = world.run("issue-token", agent_id=world.agent_id)

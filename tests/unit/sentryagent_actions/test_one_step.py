@@ -1,4 +1,4 @@
-"""The root action, one scenario a test."""
+"""The root action, one scenario per test."""
 
 import json
 import shlex
@@ -10,7 +10,7 @@ EXCHANGE, CREATE, REVOKE = "POST /oidc/token", "POST /agents", "POST /token/revo
 
 
 def test_agent_is_registered_and_its_token_issued(world):
-    """Bootstrap exchange, registration, revocation, then the agent's exchange with another ID token."""
+    """Bootstrap exchange, registration, revocation, then the agent's exchange with a new ID token."""
     bootstrap, own = "b" * 30, "o" * 30
     world.script.on(
         EXCHANGE, world.token("agents:write", access_token=bootstrap), world.token(access_token=own)
@@ -36,7 +36,7 @@ def test_agent_is_registered_and_its_token_issued(world):
 
 
 def test_known_agent_needs_no_registration(world):
-    """With an id, the action is issue-token."""
+    """With an agent id the action only issues a token."""
     world.script.on(EXCHANGE, world.token())
     outcome = world.run("toolkit", agent_id=world.agent_id)
     assert world.script.calls() == ["ID-TOKEN", EXCHANGE]
@@ -45,7 +45,7 @@ def test_known_agent_needs_no_registration(world):
 
 
 def test_refused_agent_token_leaves_the_registration(world):
-    """Where the agent's own exchange is refused, the id is there for the policy that is missing."""
+    """If the agent's own exchange is refused, the agent stays registered and its id is an output."""
     world.script.on(EXCHANGE, world.token("agents:write"), world.refusal(403, "TRUST_POLICY_VIOLATION"))
     world.script.on(CREATE, world.answer(status=201, json=world.agent()))
     world.script.on(REVOKE, world.answer(json={}))
@@ -62,7 +62,7 @@ def test_refused_agent_token_leaves_the_registration(world):
     ("inputs", "agent_id"), [({"agent_name": "bot@example.com"}, False), ({"agent_id": "own"}, True)]
 )
 def test_dry_run_changes_nothing(world, inputs, agent_id):
-    """A dry run tries the first exchange that the real run would make."""
+    """A dry run checks the first exchange of a real run and changes nothing."""
     inputs = {name: world.agent_id if value == "own" else value for name, value in inputs.items()}
     world.script.on(EXCHANGE, world.permission())
     outcome = world.run("toolkit", dry_run="true", **inputs)
@@ -73,7 +73,7 @@ def test_dry_run_changes_nothing(world, inputs, agent_id):
 
 
 def test_provider_that_is_down_can_be_skipped(world):
-    """`on-unavailable: skip` covers the registration too."""
+    """`on-unavailable: skip` applies to the registration too."""
     world.script.on(EXCHANGE, *[world.answer(error=httpx.ConnectError("refused"))] * 40)
     world.script.verify = lambda: None
     outcome = world.run("toolkit", agent_name="bot@example.com", on_unavailable="skip")
@@ -82,14 +82,14 @@ def test_provider_that_is_down_can_be_skipped(world):
 
 
 def test_bad_input_is_not_skipped(world):
-    """Neither id nor name: refused before any request, whatever `on-unavailable` says."""
+    """A step with neither id nor name fails before any request, even with `skip`."""
     outcome = world.run("toolkit", on_unavailable="skip")
     assert (outcome.exit_code, outcome.outputs["error-code"]) == (1, "INVALID_INPUT")
     assert world.script.requests == []
 
 
 def test_refusal_is_not_skipped(world):
-    """A refusal fails the step, whatever `on-unavailable` says."""
+    """A refusal fails the step, even with `skip`."""
     world.script.on(EXCHANGE, world.refusal(403, "TRUST_POLICY_VIOLATION"))
     outcome = world.run("toolkit", agent_id=world.agent_id, on_unavailable="skip")
     assert (outcome.exit_code, len(outcome.commands("error"))) == (1, 1)
@@ -98,7 +98,7 @@ def test_refusal_is_not_skipped(world):
 @pytest.mark.parametrize("dry_run", ["false", "true"])
 @pytest.mark.parametrize(("suggested", "offered"), [({"repository": "o/r"}, True), (None, False)])
 def test_refused_registration_offers_the_one_policy_that_is_enough(world, dry_run, suggested, offered):
-    """What an admin pastes covers both exchanges of this action: it trusts what is registered under it."""
+    """The suggested policy has `trustRegistered`, so that it covers both exchanges of the action."""
     world.script.on(EXCHANGE, world.refusal(403, "TRUST_POLICY_VIOLATION", suggestedPolicy=suggested))
     outcome = world.run("toolkit", agent_name="bot@example.com", dry_run=dry_run)
     (error,) = outcome.commands("error")
@@ -125,7 +125,7 @@ OTHER = {"service": "urn:ex:other", "scopes": ["read"]}
     ],
 )
 def test_refused_registration_offers_a_policy_that_grants_the_service(world, dry_run, nearest, scope, grants):
-    """The bootstrap exchange cannot name the service, so the provider's own suggestion lacks it."""
+    """The bootstrap exchange cannot name the service, so the action adds its grant to the suggested policy."""
     suggested = {"repository": "o/r", **nearest}
     world.script.on(EXCHANGE, world.refusal(403, "TRUST_POLICY_VIOLATION", suggestedPolicy=suggested))
     outcome = world.run(
@@ -138,7 +138,7 @@ def test_refused_registration_offers_a_policy_that_grants_the_service(world, dry
 
 @pytest.mark.parametrize("suggested", [None, {"repository": "o/r"}])
 def test_no_grant_without_a_service_or_a_suggestion(world, suggested):
-    """Nothing is offered where no policy would do, and no grant that the step did not ask for."""
+    """Without a suggestion no policy is offered, and without `resource` no grant."""
     world.script.on(EXCHANGE, world.refusal(403, "TRUST_POLICY_VIOLATION", suggestedPolicy=suggested))
     resource = SERVICE if suggested is None else ""
     outcome = world.run("toolkit", agent_name="bot@example.com", resource=resource)
@@ -148,7 +148,7 @@ def test_no_grant_without_a_service_or_a_suggestion(world, suggested):
 
 
 def test_update_reaches_the_registration(world):
-    """The one-step action writes what differs as register-agent does."""
+    """With `update` the root action changes the agent as register-agent does."""
     world.script.on(EXCHANGE, world.token("agents:write"), world.token())
     world.script.on(CREATE, world.refusal(409, "AGENT_ALREADY_EXISTS", agentId=world.agent_id))
     world.script.on(f"GET /agents/{world.agent_id}", world.answer(json=world.agent()))
@@ -161,7 +161,7 @@ def test_update_reaches_the_registration(world):
 
 @pytest.mark.parametrize("named", [{"agent_id": "own"}, {"agent_name": "bot@example.com"}])
 def test_resource_is_asked_for_the_agent_alone(world, named):
-    """The bootstrap token is for the provider; the agent's is for the service."""
+    """Only the agent's token is for the service; the bootstrap token is for the provider."""
     service = "https://deploy.example.com"
     by_name = "agent_name" in named
     named = named if by_name else {"agent_id": world.agent_id}

@@ -1,4 +1,4 @@
-"""Where a credential may be sent."""
+"""The origins to which credentials may be sent."""
 
 import pytest
 
@@ -22,7 +22,7 @@ from sentryagent_actions.origin import Origin
     ],
 )
 def test_origin_is_normalised(written, origin):
-    """An origin is written one way: lower case, without default port and slash."""
+    """An origin is normalised: lower case, without default port and trailing slash."""
     assert str(Origin.from_base_url(written)) == origin
 
 
@@ -64,14 +64,14 @@ def test_origin_is_normalised(written, origin):
     ],
 )
 def test_base_url_is_refused_with_what_to_write(written, problem):
-    """Whatever is not an origin that may have a credential is refused, saying why."""
+    """A URL to which no credential may be sent is refused with the reason."""
     with pytest.raises(ValueError, match=r".") as refusal:
         Origin.from_base_url(written)
     assert problem in str(refusal.value)
 
 
 def test_origin_of_a_longer_url_is_its_beginning():
-    """The origin of any URL leaves out path and query."""
+    """The origin of a URL has no path and query."""
     assert (
         str(Origin.of("https://run.example.com:8443/232//idtoken/a?api-version=2.0"))
         == "https://run.example.com:8443"

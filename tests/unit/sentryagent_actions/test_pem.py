@@ -1,4 +1,4 @@
-"""Root certificates as secrets, variables and exports hand them over (hashicorp/vault-action#561, #452, #204)."""
+"""Root certificates as they arrive in secrets, variables and exports (hashicorp/vault-action#561, #452, #204)."""
 
 import base64
 import ssl
@@ -43,12 +43,12 @@ KEY = trustme.CA().private_key_pem.bytes().decode()
     ],
 )
 def test_a_certificate_is_found(written):
-    """Whatever happened to its line ends, it is the same certificate."""
+    """The certificate is found whatever happened to its line ends."""
     assert ssl.PEM_cert_to_DER_cert(certificates(written)) == ssl.PEM_cert_to_DER_cert(PEM)
 
 
 def test_a_bundle_is_taken_whole():
-    """All of its certificates are trusted, in their order."""
+    """All certificates of a bundle are kept, in order."""
     assert certificates(f"{PEM}\nnext:\n{OTHER}").count("-----BEGIN CERTIFICATE-----") == 2
 
 
@@ -66,7 +66,7 @@ def test_a_bundle_is_taken_whole():
     ids=["key", "path", "windows", "trusted", "broken", "cut", "word"],
 )
 def test_what_is_no_certificate_is_named(written, problem):
-    """Each mistake has its own sentence; no part of a key is in it."""
+    """Each mistake has its own message, which shows no part of a key."""
     with pytest.raises(ValueError, match=r".") as refusal:
         certificates(written)
     assert str(refusal.value).startswith(problem)

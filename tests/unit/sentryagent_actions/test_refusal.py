@@ -1,4 +1,4 @@
-"""Reading a provider that says no."""
+"""Parsing the provider's refusals."""
 
 import json
 
@@ -75,7 +75,7 @@ def problem(code, **details):
     ],
 )
 def test_answer_becomes_the_error_of_its_remedy(status, body, kind, code, retryable):
-    """Each refusal has the class of its remedy; words that are not the provider's are not taken for them."""
+    """Each refusal becomes the error class with its remedy; responses in another format are not trusted."""
     error = refuse(status, body)
     assert type(error) is kind
     assert (error.code, error.retryable, error.http_status) == (code, retryable, status)
@@ -83,12 +83,12 @@ def test_answer_becomes_the_error_of_its_remedy(status, body, kind, code, retrya
 
 
 def test_overloaded_provider_names_its_wait():
-    """`Retry-After` of a refusal is kept."""
+    """An overload error has the provider's `Retry-After`."""
     assert refuse(503, problem("SERVICE_UNAVAILABLE"), **{"retry-after": "9"}).retry_after == 9.0
 
 
 def test_policy_refusal_explains_expected_against_actual():
-    """Each unmet condition, the claims and a command that allows the run are shown."""
+    """The error shows each unmet condition, the claims, and a command that allows the run."""
     error = refuse(403, problem("BRANCH_NOT_PERMITTED", **EXPLANATION))
     advice = error.advice()
     assert advice.splitlines()[0] == (
@@ -106,7 +106,7 @@ def test_policy_refusal_explains_expected_against_actual():
 
 
 def test_suggested_policy_cannot_break_out_of_its_quotes():
-    """The command is made to be pasted into a shell: the policy's text stays one word."""
+    """The command is meant for a shell: the policy stays one quoted word."""
     import shlex
 
     command = refuse(403, problem("BRANCH_NOT_PERMITTED", **EXPLANATION)).command()
@@ -114,7 +114,7 @@ def test_suggested_policy_cannot_break_out_of_its_quotes():
 
 
 def test_long_policy_is_left_to_the_summary():
-    """A command that an annotation would cut in two is shown in the summary only."""
+    """A command too long for an annotation is shown only in the summary."""
     error = refuse(403, problem("TRUST_POLICY_VIOLATION", suggestedPolicy={"description": "x" * 3000}))
     assert "curl" not in error.advice()
     assert "step summary" in error.advice()
@@ -153,7 +153,7 @@ def test_long_policy_is_left_to_the_summary():
     ],
 )
 def test_refusal_names_its_remedy(code, details, remedy):
-    """What the user can do stands in the advice."""
+    """The advice says what the user can do."""
     assert remedy in refuse(403, problem(code, **details)).advice()
 
 
@@ -161,7 +161,7 @@ TRUSTED = ["https://token.actions.githubusercontent.com", "https://ghes.example.
 
 
 def test_wrong_issuer_has_the_setting_to_paste():
-    """The operator's setting as it must be: the issuers that are there, and the token's."""
+    """The advice has the operator's complete setting: the known issuers and the token's."""
     details = {
         "reason": "wrong_issuer",
         "issuer": "https://token.actions.acme.ghe.com",
@@ -192,7 +192,7 @@ def test_wrong_issuer_has_the_setting_to_paste():
     ],
 )
 def test_issuers_that_are_more_than_urls_are_not_pasted(issuer, trusted):
-    """A line for a shell is made of plain URLs only, and is no longer than an annotation takes."""
+    """A line for a shell contains only plain URLs and fits an annotation."""
     details = {"reason": "wrong_issuer", "issuer": issuer, "expectedIssuers": trusted}
     refusal = refuse(401, problem("INVALID_OIDC_TOKEN", **details))
     assert refusal.paste == ""
@@ -212,13 +212,13 @@ def test_issuers_that_are_more_than_urls_are_not_pasted(issuer, trusted):
     ],
 )
 def test_what_passes_by_waiting_is_worth_a_second_try(reason, seconds):
-    """A clock that is behind catches up, and a key that GitHub has just published is known within 35 s."""
+    """A slow clock catches up, and a key just published by GitHub is known within 35 s."""
     refusal = refuse(401, problem("INVALID_OIDC_TOKEN", reason=reason))
     assert (refusal.second_try_after, refusal.retryable) == (seconds, False)
 
 
 def test_hostile_text_is_one_short_line():
-    """A provider's words are cut, flattened, and free of tokens."""
+    """The provider's text is shortened to one line and contains no tokens."""
     text = "x\n::add-mask::e eyJhbGciOi.eyJzdWIi.c2ln " + "y" * 9000
     error = refuse(403, {"code": "FORBIDDEN", "message": text})
     assert "\n" not in str(error)
@@ -228,5 +228,5 @@ def test_hostile_text_is_one_short_line():
 
 @pytest.mark.parametrize(("value", "read"), [("0b7c-1", "0b7c-1"), ("a b", ""), ("x" * 65, ""), ("", "")])
 def test_request_id_is_an_id(value, read):
-    """A request id that could be anything else than one is dropped."""
+    """A request id with unexpected characters or length is dropped."""
     assert read_request_id(Reply(200, {"x-request-id": value}, b"")) == read

@@ -1,4 +1,4 @@
-"""register-agent, one scenario a test."""
+"""register-agent, one scenario per test."""
 
 import httpx
 import pytest
@@ -8,7 +8,7 @@ EXCHANGE, CREATE, REVOKE = "POST /oidc/token", "POST /agents", "POST /token/revo
 
 @pytest.fixture
 def registering(world):
-    """A provider that gives a bootstrap token and takes it back."""
+    """A provider that issues a bootstrap token and revokes it."""
     world.script.on(EXCHANGE, world.token("agents:write"))
     world.script.on(REVOKE, world.answer(json={}))
     return world
@@ -23,7 +23,7 @@ def taken(world, **details):
 
 
 def test_agent_is_registered(registering):
-    """A bootstrap token of 300 s, the agent, and the token is revoked before the step ends."""
+    """The bootstrap token lives for 300 s and is revoked before the step ends."""
     registering.script.on(CREATE, registering.answer(status=201, json=registering.agent()))
     outcome = register(registering, agent_version="1.0.0", capabilities="ci:run, code:read")
     assert outcome.exit_code == 0
@@ -42,7 +42,7 @@ def test_agent_is_registered(registering):
 
 
 def test_rerun_finds_the_agent(registering):
-    """The second run finds the agent and says nothing, since nothing differs."""
+    """A second run finds the agent and gives no notice, because nothing differs."""
     registering.script.on(CREATE, taken(registering, agentId=registering.agent_id, status="active"))
     registering.script.on(f"GET /agents/{registering.agent_id}", registering.answer(json=registering.agent()))
     outcome = register(registering, agent_version="1.0.0")
@@ -52,7 +52,7 @@ def test_rerun_finds_the_agent(registering):
 
 
 def test_rerun_tells_differences_in_one_notice(registering):
-    """Inputs that differ from what is stored are named once, by input, and change nothing."""
+    """One notice lists the inputs that differ from the stored agent; nothing is changed."""
     registering.script.on(CREATE, taken(registering, agentId=registering.agent_id, status="active"))
     registering.script.on(f"GET /agents/{registering.agent_id}", registering.answer(json=registering.agent()))
     outcome = register(
@@ -69,7 +69,7 @@ def test_rerun_tells_differences_in_one_notice(registering):
 
 
 def test_lost_answer_counts_as_found(registering):
-    """A POST that broke off is sent again; that the agent is there now is success."""
+    """A POST whose response was lost is sent again, and the agent that exists by then counts as found."""
     registering.script.on(
         CREATE,
         registering.answer(error=httpx.ReadError("reset")),
@@ -81,14 +81,14 @@ def test_lost_answer_counts_as_found(registering):
 
 
 def test_agent_is_looked_up_by_name_where_its_id_is_not_told(registering):
-    """A 409 without an id sends the action to the list."""
+    """If the 409 has no id, the agent is looked up in the list."""
     registering.script.on(CREATE, taken(registering))
     registering.script.on("GET /agents", registering.answer(json={"data": [registering.agent()]}))
     assert register(registering).outputs == {"agent-id": registering.agent_id, "created": "false"}
 
 
 def test_somebody_elses_agent_fails(registering):
-    """A name that is taken by an agent that this repository may not see fails, and the token is revoked."""
+    """A name taken by another repository's agent fails the step, and the token is revoked."""
     registering.script.on(CREATE, taken(registering))
     registering.script.on("GET /agents", registering.answer(json={"data": []}))
     outcome = register(registering)
@@ -107,7 +107,7 @@ def test_somebody_elses_agent_fails(registering):
     ("status", "remedy"), [("suspended", "make it active again"), ("decommissioned", "never comes back")]
 )
 def test_agent_that_is_not_active_fails(registering, status, remedy):
-    """An own agent that is suspended or decommissioned fails the step, saying who can help."""
+    """The repository's own agent, if suspended or decommissioned, fails the step with a remedy."""
     registering.script.on(CREATE, taken(registering, agentId=registering.agent_id, status=status))
     registering.script.on(
         f"GET /agents/{registering.agent_id}", registering.answer(json=registering.agent(status))
@@ -120,7 +120,7 @@ def test_agent_that_is_not_active_fails(registering, status, remedy):
 
 
 def test_bootstrap_token_is_revoked_after_a_failure(registering):
-    """A refused registration does not leave its token behind."""
+    """The bootstrap token is revoked after a refused registration."""
     registering.script.on(
         CREATE, registering.refusal(400, "VALIDATION_ERROR", field="agentType", reason="unknown type")
     )
@@ -131,7 +131,7 @@ def test_bootstrap_token_is_revoked_after_a_failure(registering):
 
 
 def test_failed_revocation_is_a_warning(world):
-    """A bootstrap token that cannot be revoked is told about; the registration stands."""
+    """A failed revocation causes a warning; the registration stands."""
     world.script.on(EXCHANGE, world.token("agents:write"))
     world.script.on(CREATE, world.answer(status=201, json=world.agent()))
     world.script.on(REVOKE, world.refusal(403, "FORBIDDEN"))
@@ -144,7 +144,7 @@ def test_failed_revocation_is_a_warning(world):
     "members", [{"expires_at": "9999-12-31T23:59:59-23:59"}, {"expires_in": -1}, {"scope": None}]
 )
 def test_bootstrap_token_of_a_broken_answer_is_revoked(world, members):
-    """A token that cannot be used, since the rest of the answer is broken, is not left behind."""
+    """A token in a response that is otherwise unusable is revoked."""
     world.script.on(EXCHANGE, world.token(**members))
     world.script.on(REVOKE, world.answer(json={}))
     outcome = register(world)
@@ -154,7 +154,7 @@ def test_bootstrap_token_of_a_broken_answer_is_revoked(world, members):
 
 
 def test_bootstrap_token_is_revoked_when_cancelled(registering):
-    """A cancellation while the action waits for the provider ends with the revocation."""
+    """A cancellation while the action waits still revokes the token."""
 
     def cancelled(seconds):
         raise KeyboardInterrupt
@@ -167,7 +167,7 @@ def test_bootstrap_token_is_revoked_when_cancelled(registering):
 
 
 def test_dry_run_registers_nothing(world):
-    """A dry run ends with the decision."""
+    """A dry run ends after the decision and registers nothing."""
     world.script.on(EXCHANGE, world.permission("agents:write"))
     outcome = register(world, dry_run="true")
     assert world.script.calls() == ["ID-TOKEN", EXCHANGE]
@@ -176,7 +176,7 @@ def test_dry_run_registers_nothing(world):
 
 
 def test_provider_that_is_down_fails(world):
-    """register-agent has no way to skip: without an agent there is nothing to go on with."""
+    """register-agent cannot skip an outage, because later steps need the agent."""
     world.script.on(EXCHANGE, *[world.answer(error=httpx.ConnectError("refused"))] * 40)
     world.script.verify = lambda: None
     outcome = register(world, timeout="10")
@@ -186,7 +186,7 @@ def test_provider_that_is_down_fails(world):
 
 
 def test_update_writes_what_differs(registering):
-    """With `update: true` the workflow is the truth: what differs is patched with the bootstrap token, and nothing else."""
+    """With `update: true` only the differing fields are patched, with the bootstrap token."""
     agent = registering.agent()
     registering.script.on(CREATE, taken(registering, agentId=registering.agent_id, status="active"))
     registering.script.on(f"GET /agents/{registering.agent_id}", registering.answer(json=agent))
@@ -206,7 +206,7 @@ def test_update_writes_what_differs(registering):
 
 
 def test_update_of_an_equal_agent_writes_nothing(registering):
-    """A re-run leaves an agent that is as the workflow says alone."""
+    """An agent that already matches the inputs is not changed."""
     registering.script.on(CREATE, taken(registering, agentId=registering.agent_id, status="active"))
     registering.script.on(f"GET /agents/{registering.agent_id}", registering.answer(json=registering.agent()))
     outcome = register(registering, update="true", agent_version="1.0.0")
@@ -216,7 +216,7 @@ def test_update_of_an_equal_agent_writes_nothing(registering):
 
 @pytest.mark.parametrize("status", ["suspended", "decommissioned"])
 def test_update_does_not_touch_an_agent_that_is_not_active(registering, status):
-    """It fails as without `update`."""
+    """An inactive agent fails the step even with `update`."""
     registering.script.on(CREATE, taken(registering, agentId=registering.agent_id, status=status))
     registering.script.on(
         f"GET /agents/{registering.agent_id}", registering.answer(json=registering.agent(status))
@@ -225,7 +225,7 @@ def test_update_does_not_touch_an_agent_that_is_not_active(registering, status):
 
 
 def test_refused_update_fails(registering):
-    """What the provider does not let a repository change is an error that names the input."""
+    """A refused change fails the step with the name of the input."""
     registering.script.on(CREATE, taken(registering, agentId=registering.agent_id, status="active"))
     registering.script.on(f"GET /agents/{registering.agent_id}", registering.answer(json=registering.agent()))
     refusal = registering.refusal(400, "VALIDATION_ERROR", field="version", reason="write a version as 1.0.0")
@@ -237,7 +237,7 @@ def test_refused_update_fails(registering):
 
 
 def test_dry_run_says_what_it_did_not_check(world):
-    """It is about the registration, not about a token, and the inputs are not tried."""
+    """A dry run only checks the registration; its text does not claim more."""
     world.script.on(EXCHANGE, world.permission("agents:write"))
     outcome = register(world, dry_run="true")
     assert "would let this repository register agents" in outcome.stdout
@@ -255,7 +255,7 @@ def test_dry_run_says_what_it_did_not_check(world):
     ids=["no policy yet", "as the nearest policy", "nothing to paste"],
 )
 def test_the_first_policy_is_that_of_the_quick_start(world, dry_run, suggested, offered):
-    """What an admin pastes for a repository without a policy is enough for issue-token, too; a policy's word stands."""
+    """For a repository without policies the suggestion adds `trustRegistered`, which issue-token needs."""
     world.script.on(EXCHANGE, world.refusal(403, "TRUST_POLICY_VIOLATION", suggestedPolicy=suggested))
     outcome = register(world, dry_run=dry_run)
     (error,) = outcome.commands("error")

@@ -1,4 +1,4 @@
-"""The post step, one scenario a test; it always ends with 0."""
+"""The post step, one scenario per test; its exit code is always 0."""
 
 import httpx
 import pytest
@@ -22,7 +22,7 @@ def issued(world):
 
 
 def test_token_is_revoked(issued):
-    """The token is masked, then revoked with itself, and no ID token is asked for."""
+    """The token is masked, then revokes itself, and no ID token is requested."""
     issued.script.on(REVOKE, issued.answer(json={}))
     outcome = issued.run("revoke")
     (request,) = issued.script.requests
@@ -50,7 +50,7 @@ def test_token_is_revoked(issued):
     ],
 )
 def test_inputs_do_not_count(issued, name, value):
-    """GitHub evaluates `with:` again for the post step: whatever an input is by now, the token goes to its issuer."""
+    """GitHub evaluates `with:` again for the post step; whatever the inputs are now, the token goes to its issuer."""
     issued.script.on(REVOKE, issued.answer(json={}))
     outcome = issued.run("revoke", **{name: value})
     assert issued.script.requests[0].host == "idp.example.com"
@@ -58,7 +58,7 @@ def test_inputs_do_not_count(issued, name, value):
 
 
 def test_no_input_is_looked_at(issued):
-    """Not even one that would be passed over."""
+    """The post step reads no input at all."""
 
     class Environment(dict):
         def __or__(self, other):
@@ -74,7 +74,7 @@ def test_no_input_is_looked_at(issued):
 
 
 def test_certificate_of_the_state_is_trusted(issued, monkeypatch):
-    """The root certificate that the main step was given is trusted, not the input of the post step."""
+    """The certificate of the main step is trusted, not the post step's input."""
     trusted = []
 
     def open_client(*, ca_certificate, **others):
@@ -89,7 +89,7 @@ def test_certificate_of_the_state_is_trusted(issued, monkeypatch):
 
 
 def test_a_token_that_seems_expired_is_revoked(issued):
-    """A runner's clock may be wrong, and so may the provider's word: neither keeps a token alive."""
+    """A token that seems expired is revoked: the clock or the provider may be wrong."""
     issued.time.seconds = 10_000_000
     issued.script.on(REVOKE, issued.answer(json={}))
     outcome = issued.run("revoke")
@@ -110,7 +110,7 @@ ACT = "act hands no state to a post step. A token that this step issued expires 
     ],
 )
 def test_reason_for_which_nothing_is_revoked(world, variables, reason):
-    """A step without a token is told from one whose token is to stay, and from a runner that keeps no state."""
+    """The log says why nothing is revoked: no token, `revoke: false`, or a runner without state."""
     world.environ |= variables
     outcome = world.run("revoke")
     assert outcome.stdout == f"Nothing to revoke: {reason}\n"
@@ -127,7 +127,7 @@ def test_reason_for_which_nothing_is_revoked(world, variables, reason):
     ids=["dry", "failed", "skipped"],
 )
 def test_step_that_issued_no_token_says_so(world, inputs, answer):
-    """After a dry, failed or skipped main step, the post step has one sentence."""
+    """After a dry run, a failure or a skip, the post step says that no token was issued."""
     world.script.on("POST /oidc/token", *[answer(world)] * 9)
     world.script.verify = lambda: None
     main = world.run("issue-token", agent_id=world.agent_id, **inputs)
@@ -144,7 +144,7 @@ def test_step_that_issued_no_token_says_so(world, inputs, answer):
     ],
 )
 def test_failure_is_a_warning(issued, failure):
-    """A token that cannot be revoked does not fail a job that is done."""
+    """A failed revocation does not fail the finished job."""
     issued.script.on(REVOKE, issued.answer(**failure))
     outcome = issued.run("revoke")
     assert outcome.exit_code == 0
@@ -165,7 +165,7 @@ def test_failure_is_a_warning(issued, failure):
     ],
 )
 def test_provider_that_is_down_is_a_warning(issued, timeout, at_least, at_most):
-    """Revocation takes 10 s at most, and less where the main step was given less."""
+    """Revocation takes at most 10 s, or the main step's `timeout` if that is shorter."""
     issued.script.on(REVOKE, *[issued.answer(error=httpx.ConnectError("refused"))] * 40)
     issued.script.verify = lambda: None
     issued.environ["STATE_timeout"] = timeout
@@ -179,7 +179,7 @@ def test_provider_that_is_down_is_a_warning(issued, timeout, at_least, at_most):
     [("STATE_api_url", ""), ("STATE_api_url", "http://evil.example"), ("STATE_ca_certificate", "no PEM")],
 )
 def test_odd_state_is_a_warning(issued, variable, value):
-    """State that the main step did not write sends the token nowhere."""
+    """With a corrupt state the token is not sent anywhere."""
     issued.transport = issued.transport if variable == "STATE_api_url" else None
     issued.environ[variable] = value
     outcome = issued.run("revoke")
@@ -189,14 +189,14 @@ def test_odd_state_is_a_warning(issued, variable, value):
 
 @pytest.mark.parametrize("expires_at", ["", "soon", "0001-01-01T00:00:00", "9999-12-31T23:59:59-23:59"])
 def test_unreadable_expiry_is_revoked(issued, expires_at):
-    """A token whose end is not known is revoked."""
+    """A token with an unreadable expiry is revoked."""
     issued.environ["STATE_expires_at"] = expires_at
     issued.script.on(REVOKE, issued.answer(json={}))
     assert issued.run("revoke").stdout.endswith("The access token is revoked.\n")
 
 
 def test_fault_of_ours_is_a_warning_too(issued):
-    """Whatever goes wrong, a job that is done does not fail; the fault's text could hold the token."""
+    """An unexpected error is only a warning, without its text, which could contain the token."""
     issued.script.handle_request = lambda request: (_ for _ in ()).throw(RuntimeError(issued.access_token))
     outcome = issued.run("revoke")
     assert outcome.exit_code == 0

@@ -1,4 +1,4 @@
-"""What becomes of text that somebody else wrote."""
+"""Handling untrusted text."""
 
 import pytest
 
@@ -23,18 +23,18 @@ from sentryagent_actions.untrusted import one_line, shown, without_legacy_comman
     ],
 )
 def test_one_line_is_printable(text, line):
-    """Newlines, controls, invisible characters and tokens do not survive."""
+    """Newlines, control and invisible characters and tokens are removed."""
     assert one_line(text) == line
 
 
 @pytest.mark.parametrize("text", ["eyJ" * 3_000_000, "eyJabcde" * 1_000_000, "a." * 500_000, "." * 1_000_000])
 def test_a_megabyte_is_one_line_at_once(text):
-    """A hostile answer of the largest size: a search for JWTs that starts at each `eyJ` would still run tomorrow."""
+    """Text of the largest size takes linear time: a search for JWTs from each `eyJ` would be quadratic."""
     assert len(one_line(text)) == 300
 
 
 def test_one_line_is_cut():
-    """A long text is cut, visibly."""
+    """A long text is shortened and ends with an ellipsis."""
     assert one_line("x" * 500, 10) == "xxxxxxxxx…"
 
 
@@ -43,10 +43,10 @@ def test_one_line_is_cut():
     [("main", "main"), (None, "absent"), (["a", "b"], '["a", "b"]'), (True, "true"), (7, "7")],
 )
 def test_json_values_are_shown_as_a_reader_expects(value, text):
-    """Strings stand as they are, null is absent, the rest is JSON."""
+    """Strings are shown unquoted, null as "absent", other values as JSON."""
     assert shown(value) == text
 
 
 def test_legacy_commands_are_broken_up():
-    """`##[command]` is obeyed anywhere in a line, so it must not occur."""
+    """The runner obeys `##[command]` anywhere in a line, so it must not occur."""
     assert "##[" not in without_legacy_commands("a ##[add-mask]e ###[error]x")

@@ -1,4 +1,4 @@
-"""What the runner is told, and how."""
+"""The output for the runner: commands, files and log lines."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ from sentryagent_actions.workflow import RunnerFileUnavailableError, Workflow
 
 
 class Unbuffered(io.StringIO):
-    """A stream that knows how much of it was flushed."""
+    """A stream that records what was flushed."""
 
     flushed = ""
 
@@ -19,7 +19,7 @@ class Unbuffered(io.StringIO):
 
 
 def test_mask_covers_encoded_forms_and_is_flushed():
-    """A secret is masked as it is, URL-encoded and in both base64 alphabets, at once."""
+    """A secret is masked plain, URL-encoded and in both base64 alphabets, and the masks are flushed at once."""
     stdout, secret = Unbuffered(), "a+b/c?~>>>"
     Workflow({}, stdout).mask(secret)
     assert stdout.flushed.splitlines() == [
@@ -31,7 +31,7 @@ def test_mask_covers_encoded_forms_and_is_flushed():
 
 
 def test_annotation_is_one_line():
-    """Newlines of a message and colons of a title are escaped as the runner reads them."""
+    """Newlines in the message and colons in the title are escaped."""
     stdout = io.StringIO()
     Workflow({}, stdout).error("a: b, c", "100 %\nsecond ##[add-mask]e")
     assert stdout.getvalue() == "::error title=a%3A b%2C c::100 %25%0Asecond # #[add-mask]e\n"
@@ -39,7 +39,7 @@ def test_annotation_is_one_line():
 
 @pytest.mark.parametrize("text", ["::add-mask::e", "  ::error::x", "\n::error::x"])
 def test_log_line_never_is_a_command(text):
-    """Text that looks like a command is printed as text, since the runner skips blanks before one."""
+    """Text that looks like a command is broken up; the runner ignores spaces before a command."""
     stdout = io.StringIO()
     Workflow({}, stdout).info(text)
     assert stdout.getvalue().startswith(": :")
@@ -47,7 +47,7 @@ def test_log_line_never_is_a_command(text):
 
 
 def test_summary_is_html_in_which_nothing_is_markup(tmp_path):
-    """Cells and code are escaped, and no blank line lets Markdown in."""
+    """Cells and code are escaped, and there is no blank line, after which Markdown would be parsed."""
     summary = tmp_path / "summary"
     Workflow({"GITHUB_STEP_SUMMARY": str(summary)}, io.StringIO()).summarize(
         "T", [("<b>", "[x](javascript:1)\n\n# h | `c`")], "</code>"
@@ -59,21 +59,21 @@ def test_summary_is_html_in_which_nothing_is_markup(tmp_path):
 
 
 def test_summary_needs_no_file():
-    """A runner that shows no summaries is not a failure."""
+    """Without a summary file nothing is written, and that is not an error."""
     stdout = io.StringIO()
     Workflow({}, stdout).summarize("T", [("a", "b")])
     assert not stdout.getvalue()
 
 
 def test_summary_that_cannot_be_written_fails_nothing(tmp_path):
-    """The token is issued and handed over all the same; the log says what is missing."""
+    """If the summary cannot be written, the log says so, and the step does not fail."""
     stdout = io.StringIO()
     Workflow({"GITHUB_STEP_SUMMARY": str(tmp_path)}, stdout).summarize("T", [("a", "b")])
     assert stdout.getvalue().startswith("The file that GITHUB_STEP_SUMMARY names cannot be written")
 
 
 def test_outputs_need_their_file():
-    """Without GITHUB_OUTPUT nothing is printed instead: the token would be in the log."""
+    """Without GITHUB_OUTPUT outputs are not printed, because the token would be in the log."""
     stdout = io.StringIO()
     with pytest.raises(RunnerFileUnavailableError, match="mock-idp run"):
         Workflow({}, stdout).set_outputs({"access-token": "secret"})
@@ -81,13 +81,13 @@ def test_outputs_need_their_file():
 
 
 def test_unwritable_output_file_names_the_remedy(tmp_path):
-    """A container that may not write the runner's file is told to run as root."""
+    """The error says to run the container as root."""
     with pytest.raises(RunnerFileUnavailableError, match="run as root"):
         Workflow({"GITHUB_OUTPUT": str(tmp_path)}, io.StringIO()).set_outputs({"a": "b"})
 
 
 def test_state_is_kept_where_the_runner_takes_it(tmp_path):
-    """State is written to its file, and not at all where there is none."""
+    """State is written to its file, or not at all if there is none."""
     state = tmp_path / "state"
     assert Workflow({"GITHUB_STATE": str(state)}, io.StringIO()).save_state({"a": "b"}) is True
     assert "\nb\n" in state.read_text()

@@ -1,4 +1,4 @@
-"""Keys, and a mint that signs whatever it is given, right or wrong."""
+"""Keys, and a mint that signs any header and claims, valid or not."""
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -21,7 +21,7 @@ def stranger_key():
 
 @pytest.fixture
 def issuer_keys(issuer_key):
-    """One published key."""
+    """The issuer's keys, with one published key."""
     return GithubKeys(lambda: {HEADER["kid"]: issuer_key.public_key()})
 
 
@@ -37,5 +37,5 @@ def mint(issuer_key):
 
 @pytest.fixture(scope="session")
 def our_keys():
-    """A signing key of ours for each algorithm."""
+    """One of our signing keys for each algorithm."""
     return {alg: signing_key.generate(alg) for alg in signing_key.ALGORITHMS}

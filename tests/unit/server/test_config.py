@@ -1,4 +1,4 @@
-"""The settings: every variable of the contract's table, its default, and what it may not be."""
+"""The settings: each variable of the contract with its default and its invalid values."""
 
 import re
 from ipaddress import ip_network
@@ -39,7 +39,7 @@ def settings(flags=None, **variables):
 
 
 def test_defaults():
-    """Without any variable the settings are the contract's defaults, and there are no others."""
+    """Without variables the settings are the contract's defaults, and there are no others."""
     assert settings().model_dump() == DEFAULTS
 
 
@@ -71,7 +71,7 @@ def test_defaults():
     ],
 )
 def test_each_variable_is_taken(name, text, value):
-    """A good value of each variable becomes the setting of its name."""
+    """A valid value of each variable becomes the setting of that name."""
     assert getattr(settings(**{name: text}), name.lower()) == value
 
 
@@ -158,7 +158,7 @@ def test_each_variable_is_taken(name, text, value):
     ],
 )
 def test_wrong_values_name_their_variable(name, texts):
-    """A wrong value is one line that begins with the variable's name."""
+    """A wrong value gives one line that begins with the variable's name."""
     for text in texts:
         with pytest.raises(ConfigurationError) as caught:
             settings(**{name: text})
@@ -180,7 +180,7 @@ def test_wrong_values_name_their_variable(name, texts):
     ],
 )
 def test_wrong_values_say_what_to_write(name, text, reason):
-    """In the words of the other lines, not of the library that reads the settings."""
+    """The messages are our own, not those of the settings library."""
     with pytest.raises(ConfigurationError) as caught:
         settings(**{name: text})
 
@@ -197,7 +197,7 @@ def test_wrong_values_say_what_to_write(name, text, reason):
     ],
 )
 def test_issuers(text, issuers):
-    """One or several, separated by commas, in their order: the first is that of new policies."""
+    """One or more issuers, separated by commas; the first is the default for new policies."""
     assert settings(GITHUB_ISSUER=text).github_issuers == issuers
 
 
@@ -216,13 +216,13 @@ def test_issuers(text, issuers):
     ],
 )
 def test_issuer_in_another_spelling(text, right):
-    """`iss` is compared exactly, so that with another spelling every token would be refused: the line has the right one."""
+    """`iss` is compared exactly, so another spelling would refuse every token: the error has the right one."""
     with pytest.raises(ConfigurationError, match=f"^SENTRYAGENT_GITHUB_ISSUER: .*: {right}$"):
         settings(GITHUB_ISSUER=text)
 
 
 def test_no_issuer_is_ours():
-    """Nor is one of several."""
+    """Our own issuer must not be any of the GitHub issuers."""
     with pytest.raises(ConfigurationError, match=r"^SENTRYAGENT_PUBLIC_URL: it equals the GitHub issuer"):
         settings(PUBLIC_URL="https://b.example", GITHUB_ISSUER="https://a.example,https://b.example")
 
@@ -251,7 +251,7 @@ def test_no_issuer_is_ours():
     ],
 )
 def test_misspelt_variable(name, right):
-    """A setting that is not read may be one that protects: the line names the right variable."""
+    """A misspelt setting may be one that protects, so it is an error that names the right variable."""
     with pytest.raises(ConfigurationError) as caught:
         settings(**{name: "5"})
     expected = " or ".join(f"SENTRYAGENT_{it}" for it in right)
@@ -262,7 +262,7 @@ def test_misspelt_variable(name, right):
     "name", ["FOO", "TEST", "HOME", "COLOR", "PUBLIC_URL_FILE", "TOKENS", "LOG_FORMAT", "SERVER_PORT"]
 )
 def test_unknown_variable(name):
-    """What is not like a setting is only told."""
+    """A variable that does not resemble a setting is only reported."""
     environ = {f"SENTRYAGENT_{name}": "x"}
     assert Settings.from_environ(environ) == settings()
     assert list(unknown_variables(environ)) == list(environ)
@@ -285,12 +285,12 @@ def test_unknown_variable(name):
     ],
 )
 def test_variables_that_are_known(name, value):
-    """Settings, the project's other programs, and what Kubernetes writes for a Service of this name."""
+    """Settings, variables of the project's other programs and those of a Kubernetes Service are known."""
     assert list(unknown_variables({f"SENTRYAGENT_{name}": value, "HOME": "/"})) == []
 
 
 def test_no_document_names_an_unknown_variable():
-    """Whoever pastes from a document of this project is not warned."""
+    """The project's documents name only known variables."""
     named = set()
     for file in tracked_files("*.md", "*.yml", "*.yaml", "Makefile", "*Dockerfile", "*.py", "*.conf"):
         if not file.startswith("tests/"):
@@ -313,7 +313,7 @@ SECRETS = {
 )
 @pytest.mark.parametrize("name", SECRETS)
 def test_secret_from_a_file(tmp_path, name, begin, end):
-    """A secret can come from a file, whose last line break and byte order mark are not part of it."""
+    """A secret can be read from a file, without its trailing line break and byte order mark."""
     setting, value = SECRETS[name]
     (tmp_path / "secret").write_bytes((begin + value + end).encode())
     more = {"KEY_ENCRYPTION_KEY": "m" * 32} if name.endswith("PREVIOUS") else {}
@@ -324,7 +324,7 @@ def test_secret_from_a_file(tmp_path, name, begin, end):
 
 
 def test_every_secret_can_come_from_a_file():
-    """The settings that no repr shows are the rows of the table above."""
+    """The settings that are hidden from `repr` are those that can be read from a file."""
     hidden = {name for name, field in Settings.model_fields.items() if not field.repr}
     assert hidden == {name.lower() for name in SECRETS}
 
@@ -343,7 +343,7 @@ def test_every_secret_can_come_from_a_file():
     ],
 )
 def test_secret_that_cannot_be_used(tmp_path, content, cause):
-    """The line names the variable of the file, and not the secret."""
+    """The error names the variable of the file, not the secret."""
     file = tmp_path / "secret"
     if content is not None:
         file.write_bytes(content)
@@ -355,7 +355,7 @@ def test_secret_that_cannot_be_used(tmp_path, content, cause):
 
 
 def test_secret_given_twice(tmp_path):
-    """Which of the two counts would be a guess; a flag wins over both."""
+    """A variable and its file variable must not both be set; a flag overrides both."""
     (tmp_path / "url").write_text("sqlite:///a.db")
     twice = {"DATABASE_URL": "sqlite:///b.db", "DATABASE_URL_FILE": str(tmp_path / "url")}
     with pytest.raises(ConfigurationError, match="SENTRYAGENT_DATABASE_URL_FILE are both set"):
@@ -367,7 +367,7 @@ def test_secret_given_twice(tmp_path):
 
 
 def test_public_url_follows_the_port():
-    """Issuer and audiences are derived from the port, unless something nearer is given."""
+    """Issuer and audiences default to the public URL, which defaults to the port."""
     by_port = settings(PORT="4000")
     by_url = settings(PORT="4000", PUBLIC_URL="https://idp.example.com/")
 
@@ -376,7 +376,7 @@ def test_public_url_follows_the_port():
 
 
 def test_a_flag_wins_over_its_variable():
-    """The flag, then the variable, then the default; a flag that was not given does not count."""
+    """A flag takes precedence over the variable, the variable over the default; an absent flag does not count."""
     found = settings({"port": "4001", "host": None, "workers": 2}, PORT="4000", HOST="0.0.0.0")
 
     assert (found.port, found.host, found.workers) == (4001, "0.0.0.0", 2)
@@ -385,13 +385,13 @@ def test_a_flag_wins_over_its_variable():
 
 
 def test_our_issuer_is_not_githubs():
-    """A provider under the name of GitHub's issuer would accept its own tokens as identities."""
+    """A provider with GitHub's issuer would accept its own tokens as identities."""
     with pytest.raises(ConfigurationError, match="equals the GitHub issuer"):
         settings(PUBLIC_URL="http://127.0.0.1:3001", GITHUB_ISSUER="http://127.0.0.1:3001/")
 
 
 def test_secrets_have_no_repr():
-    """Neither the encryption key nor the database's password shows in a log or a traceback."""
+    """Neither the encryption keys nor the database password are in the `repr`, and so in a log or a traceback."""
     found = settings(
         KEY_ENCRYPTION_KEY="k" * 32,
         KEY_ENCRYPTION_KEY_PREVIOUS="l" * 32,
@@ -405,7 +405,7 @@ def test_secrets_have_no_repr():
 
 
 def test_passphrases_are_the_current_and_the_previous_key():
-    """Keys are stored under the first; without any they are stored in clear."""
+    """Keys are encrypted with the first passphrase; without one they are stored unencrypted."""
     assert settings().passphrases == ()
     assert settings(KEY_ENCRYPTION_KEY="k" * 32).passphrases == ("k" * 32,)
 
@@ -415,14 +415,14 @@ def test_passphrases_are_the_current_and_the_previous_key():
     [({}, "set SENTRYAGENT_KEY_ENCRYPTION_KEY too"), ({"KEY_ENCRYPTION_KEY": "l" * 32}, "it equals")],
 )
 def test_a_previous_key_needs_another_current_one(current, reason):
-    """Alone, or equal to the current one, the previous key only hides a mistake."""
+    """A previous key without a current one, or equal to it, is a mistake."""
     with pytest.raises(ConfigurationError, match=f"^{PREFIX}KEY_ENCRYPTION_KEY_PREVIOUS: {reason}") as caught:
         settings(**current, KEY_ENCRYPTION_KEY_PREVIOUS="l" * 32)
     assert "llll" not in str(caught.value)
 
 
 def test_a_refused_secret_is_not_repeated():
-    """The line about a wrong value does not hold the value of a secret."""
+    """The error about a wrong secret does not contain its value."""
     for name, text in (("KEY_ENCRYPTION_KEY", "hunter2"), ("DATABASE_URL", "mysql://user:hunter2@db/name")):
         with pytest.raises(ConfigurationError) as caught:
             settings(**{name: text})
@@ -430,11 +430,11 @@ def test_a_refused_secret_is_not_repeated():
 
 
 def test_other_variables_do_not_matter():
-    """What is not ours is not read."""
+    """Variables without our prefix are ignored."""
     assert Settings.from_environ({"PORT": "x", "SENTRYAGENT": "y", "HTTP_PROXY": "z"}) == settings()
 
 
 def test_settings_are_frozen():
-    """Configuration is read once, and stays."""
+    """Settings are immutable."""
     with pytest.raises(ValueError, match="frozen"):
         settings().port = 1

@@ -1,1 +1,1 @@
-"""The schema's history, one numbered step a table; `sentryagent_idp.store.schema` runs it."""
+"""The history of the schema in numbered steps, run by `sentryagent_idp.store.schema`."""

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the steps in the transaction that `sentryagent_idp.store.schema` has opened."""
+"""Alembic's entry point: runs the steps in the transaction that `sentryagent_idp.store.schema` opened."""
 
 from alembic import context
 

@@ -31,7 +31,7 @@ from mock_idp.attack.catalogue import (
     ],
 )
 def test_a_status_says_whether_the_token_was_refused(status, verdict):
-    """A crash, a redirect, silence and a limit are no refusals."""
+    """Only a 4xx status other than 408 and 429 is a refusal; a crash, a redirect, silence or a rate limit is not."""
     assert verdict_of(status) == verdict
 
 
@@ -39,5 +39,5 @@ def test_a_status_says_whether_the_token_was_refused(status, verdict):
     ("verdict", "good"), [(REFUSED, True), (UNSENDABLE, True), (ACCEPTED, False), (BROKEN, False)]
 )
 def test_only_a_refusal_satisfies_an_attack(verdict, good):
-    """A token that cannot even be sent harms nobody."""
+    """A token that cannot even be sent does no harm."""
     assert Result(Attack("alg-none", "unsigned"), verdict, 0, "", 0.0).is_as_expected is good

@@ -8,7 +8,7 @@ CALLED = "acme/workflows/.github/workflows/deploy.yml@v1"
 
 
 def test_the_pack_is_large_and_its_controls_surround_it():
-    """More than a hundred attacks, names once each, all to be refused but the controls."""
+    """There are more than 100 attacks with unique names, and only the two controls are to be accepted."""
     attacks = catalogue({})
 
     names = [attack.name for attack in attacks]
@@ -40,7 +40,7 @@ def test_the_pack_is_large_and_its_controls_surround_it():
     ],
 )
 def test_every_attack_of_an_identity_is_another_job_than_the_control(options):
-    """Whatever the control is, each change gives a job that GitHub could have and that is not the control's."""
+    """Each attack changes the control's job into a different job that GitHub could run, whatever the control is."""
     control = Job(**options)
     policy = POLICY if options.get("environment") else set(POLICY) - {"environment"}
 
@@ -63,7 +63,7 @@ def test_every_attack_of_an_identity_is_another_job_than_the_control(options):
     ],
 )
 def test_the_pack_has_what_makes_sense_for_the_job(options, there, not_there):
-    """A control that is itself a pull request is not attacked with one."""
+    """The attacks depend on the job: for example, a pull-request control is not attacked with a pull request."""
     names = {attack.name for attack in catalogue(options)}
 
     assert there <= names
@@ -83,12 +83,12 @@ def test_the_pack_has_what_makes_sense_for_the_job(options, there, not_there):
     ],
 )
 def test_who_names_a_part_of_the_job_has_a_policy_for_it(options, policy):
-    """Otherwise a verifier that never looks at the workflow would be told that it lets another one in."""
+    """Parts of the job that are named are part of the default policy; others the verifier need not compare."""
     assert default_policy(options) == policy
 
 
 def test_a_verifier_that_compares_no_repository_is_not_blamed_for_it():
-    """It never reads the claim, so a wrong one is nothing to refuse."""
+    """A verifier that does not compare the repository is not tested with wrong repository claims."""
     of_repository = {
         "missing-repository", "missing-repository-id", "repository-array", "repository-homoglyph", "duplicate-member",
     }  # fmt: skip
@@ -111,7 +111,7 @@ def test_a_verifier_that_compares_no_repository_is_not_blamed_for_it():
     ],
 )  # fmt: skip
 def test_only_what_the_policy_compares_is_attacked(policy, rows):
-    """Each part by itself."""
+    """Each part of the policy has its own attacks, and no others run."""
     assert {
         attack.name for attack in catalogue({"environment": "production"}, [policy]) if attack.changes
     } == rows
@@ -133,7 +133,7 @@ def test_only_what_the_policy_compares_is_attacked(policy, rows):
 def test_neither_the_file_nor_the_called_one_is_the_right_workflow(
     options, name, workflow_ref, job_workflow_ref
 ):
-    """Whichever claim a policy compares, part of it is right and the whole is not."""
+    """Each attack gets part of a workflow claim right, but never all of it."""
     options = {"repository": "o/r", **options}
     attack = next(it for it in catalogue(options, ["workflow"]) if it.name == name)
 
@@ -151,7 +151,7 @@ def test_neither_the_file_nor_the_called_one_is_the_right_workflow(
     ],
 )
 def test_ghes_has_no_sub_with_ids(issuer, has_them):
-    """The mock refuses such jobs, as that GitHub has none."""
+    """GHES has no `sub` with ids, so the mock refuses such jobs and the attacks leave them out."""
     names = {attack.name for attack in for_issuer(catalogue({}), issuer)}
 
     assert ({"namesake-in-other-sub-form", "recycled-name-in-other-sub-form"} <= names) is has_them
@@ -159,7 +159,7 @@ def test_ghes_has_no_sub_with_ids(issuer, has_them):
 
 
 def test_attacks_are_chosen_by_name_and_controls_stay():
-    """`only` and `skip` leave the controls in."""
+    """`only` and `skip` never remove the controls."""
     pack = catalogue({})
 
     names = [it.name for it in chosen(pack, ["expired", "replay"], ["replay"])]

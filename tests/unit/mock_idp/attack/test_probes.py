@@ -9,7 +9,7 @@ NOW = 1_790_000_000
 
 
 class Mock:
-    """Counts requests; each planned fault is kept until it is cleared."""
+    """Counts requests and keeps each planned fault until it is cleared."""
 
     now = NOW
 
@@ -28,7 +28,7 @@ class Mock:
 
 
 class Target:
-    """Judges the fields of a token by a function, which may ask the mock for keys."""
+    """Judges a token's fields with a function, which may request keys from the mock."""
 
     def __init__(self, judge):
         self.mock = Mock()
@@ -63,7 +63,7 @@ def _probe(name, judge):
     ],
 )
 def test_a_replay_is_the_same_token_twice(answers, verdict, good):
-    """The second answer counts, and only where the first one was a yes."""
+    """The second response counts, and only if the first one accepted the token."""
     replies = iter(answers)
 
     result, target = _probe("replay", lambda _mock, _token: next(replies))
@@ -89,7 +89,7 @@ def test_a_replay_is_the_same_token_twice(answers, verdict, good):
     [("leeway-of-expiry", "exp", -1), ("leeway-of-not-before", "nbf", 1), ("leeway-of-issued-at", "iat", 1)],
 )
 def test_the_leeway_is_found_for_each_time(name, claim, sign, leeway, note, good):
-    """Five minutes are more than the "few" of RFC 7519; the other two times are right."""
+    """A leeway below five minutes is fine ("a few minutes", RFC 7519); the other two times stay valid."""
 
     def judge(_mock, token):
         claims = token["claims"]
@@ -108,7 +108,7 @@ def test_the_leeway_is_found_for_each_time(name, claim, sign, leeway, note, good
 
 @pytest.mark.parametrize("verdict", ["broken", "limited"])
 def test_a_crash_or_a_limit_is_no_leeway(verdict):
-    """Neither says anything about the time."""
+    """A crash or a rate limit says nothing about the leeway."""
     result, _ = _probe("leeway-of-expiry", lambda _mock, _token: verdict)
 
     assert (result.verdict, result.is_as_expected) == (verdict, False)
@@ -127,7 +127,7 @@ def test_a_crash_or_a_limit_is_no_leeway(verdict):
     ("verdict", "expected"), [("refused", "refused"), ("broken", "refused"), ("limited", "refused"), ("accepted", "accepted")]
 )  # fmt: skip
 def test_without_keys_everything_but_a_yes_is_right(name, planned, verdict, expected):
-    """An outage of the issuer may be a 503 of the verifier; the faults are there for that one token."""
+    """Without keys the verifier may respond with an error, but must not accept; the faults last for that one token."""
 
     def judge(mock, token):
         assert mock.planned == planned
@@ -142,7 +142,7 @@ def test_without_keys_everything_but_a_yes_is_right(name, planned, verdict, expe
 
 
 def test_faults_are_cleared_if_the_run_is_interrupted():
-    """A mock that stays broken would puzzle its next user."""
+    """An interrupted run clears its faults, so that the mock is not left broken for its next user."""
 
     def judge(_mock, _token):
         raise KeyboardInterrupt
@@ -154,7 +154,7 @@ def test_faults_are_cleared_if_the_run_is_interrupted():
 
 
 def test_a_verifier_that_never_asks_has_not_met_the_failure():
-    """It passes, and the note says what that is worth."""
+    """A verifier that never requests keys passes, but the note says that the failure was not tested."""
     result, _ = _probe("keys-reset", lambda _mock, _token: "refused")
 
     assert (result.is_as_expected, result.note) == (True, "did not ask for keys, so the failure was not met")
@@ -170,7 +170,7 @@ def test_a_verifier_that_never_asks_has_not_met_the_failure():
 )
 @pytest.mark.parametrize(("name", "kids"), [("fetch-for-each-token", 0), ("fetch-for-each-unknown-kid", 10)])
 def test_fetches_of_keys_are_counted(name, kids, fetches, verdict, note):
-    """Ten forged tokens: under ten made-up kids, or under the issuer's own."""
+    """Key requests are counted over ten forged tokens, each with an unknown kid or with the issuer's own."""
     count = iter(range(1, 100))
 
     def judge(mock, _token):
@@ -186,7 +186,7 @@ def test_fetches_of_keys_are_counted(name, kids, fetches, verdict, note):
 
 
 def test_a_forged_token_that_is_accepted_is_worse_than_a_fetch():
-    """The verdict says so."""
+    """An accepted forged token is reported as accepted, whatever was fetched."""
     assert _probe("fetch-for-each-unknown-kid", lambda _mock, _token: "accepted")[0].verdict == "accepted"
 
 
@@ -194,7 +194,7 @@ def test_a_forged_token_that_is_accepted_is_worse_than_a_fetch():
     ("follows", "verdict"), [("own-jku", "followed"), ("own-x5u", "followed"), ("", "refused")]
 )
 def test_a_verifier_that_follows_a_forged_url_is_found_in_the_log(follows, verdict):
-    """It asks an attacker for the key; what earlier runs left in the log does not count."""
+    """A verifier that fetches a key from the attacker's URL is found in the log; earlier requests do not count."""
 
     def judge(mock, token):
         if token["fault"] == follows:

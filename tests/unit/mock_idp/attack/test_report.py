@@ -25,7 +25,7 @@ def _with(*names, **changes):
 
 
 def test_each_line_says_who_can_make_it_how_bad_it_is_and_what_to_do():
-    """Sorted by who, then by severity; a control is nobody's attack."""
+    """Rows are sorted by who can make the token, then by severity; controls come first."""
     lines = REPORT.table().splitlines()
 
     assert [line.split()[:2] for line in lines[:7]] == [
@@ -44,7 +44,7 @@ def test_each_line_says_who_can_make_it_how_bad_it_is_and_what_to_do():
 
 
 def test_the_sums_stand_below():
-    """By who can make it."""
+    """The totals are grouped by who can make the token."""
     assert REPORT.table().splitlines()[7:] == [
         "",
         "anyone: 3 of 4 wrong",
@@ -68,12 +68,12 @@ def test_the_sums_stand_below():
     ],
 )
 def test_what_fails_a_run(names, baseline, strict, failed):
-    """What anyone or a repository can make and nobody knows yet; with `strict` everything."""
+    """A run fails on wrong results that are not in the baseline; those only GitHub can make count with `strict` only."""
     assert _with(*names, baseline=frozenset(baseline), strict=strict).has_failed is failed
 
 
 def test_a_control_that_is_refused_at_the_end_fails_every_run():
-    """All refusals before it may mean nothing, so no baseline excuses it."""
+    """A refused final control fails every run, whatever the baseline: the refusals before it may mean nothing."""
     last = Result(LAST_CONTROL, "refused", 403, "", 0.0)
     report = Report("http://a/", "http://b", [last], 0, frozenset({"control-again"}))
 
@@ -83,7 +83,7 @@ def test_a_control_that_is_refused_at_the_end_fails_every_run():
 
 
 def test_a_new_baseline_has_what_is_wrong_and_was_judged():
-    """What was not sent, or met a limit, may be right."""
+    """The new baseline omits attacks that were not sent or were rate-limited, because they may be right."""
     more = [
         Result(Attack(name, "…"), verdict, 0, "", 0.0)
         for name, verdict in (("kid-sql", "not sent"), ("own-jwk", "limited"))
@@ -96,25 +96,25 @@ def test_a_new_baseline_has_what_is_wrong_and_was_judged():
 
 
 def test_the_table_tells_what_a_baseline_hides_and_what_it_need_not():
-    """Known failures are marked; a name that is right by now may go."""
+    """Known failures are marked, and baseline names that are no longer wrong are listed."""
     text = _with("padded", "replay", baseline=frozenset({"padded", "replay", "gone"})).table()
 
     assert "known padded" in text
     assert "anyone: 1 of 2 wrong (1 of them known)" in text
     assert "in the baseline, but not wrong: replay\n" in text
-    # Chosen away by --only, or misspelt: nothing was found out about it.
+    # Excluded by --only or misspelt: this run says nothing about it.
     assert "in the baseline, but not in this run: gone\n" in text
 
 
 def test_the_table_counts_what_was_not_sent():
-    """The time was too short."""
+    """The table counts the attacks that were not sent before the time limit."""
     result = Result(Attack("kid-sql", "…"), "not sent", 0, "the time limit is over", 0.0)
 
     assert "not sent: 1" in Report("http://a/", "http://b", [result]).table()
 
 
 def test_the_json_report_is_complete():
-    """Target, issuer and each result with what was expected, who, severity and remedy."""
+    """The JSON has the target, the issuer and every result with expectation, maker, severity and remedy."""
     report = json.loads(REPORT.as_json())
 
     assert (report["target"], report["issuer"], report["asExpected"], report["passed"]) == (
@@ -142,7 +142,7 @@ def test_the_json_report_is_complete():
 
 
 def test_the_junit_report_is_what_ci_reads():
-    """A case for each row, a failure for each wrong one, weak and known ones skipped, no character that breaks XML."""
+    """Each row is a test case; wrong ones fail, weak and known ones are skipped, and no character breaks the XML."""
     suite = ET.fromstring(dataclasses.replace(REPORT, baseline=frozenset({"padded"})).as_junit())
 
     counts = {name: suite.get(name) for name in ("tests", "failures", "skipped", "errors")}
@@ -166,12 +166,12 @@ def test_the_junit_report_is_what_ci_reads():
 
 @pytest.mark.parametrize("result", RESULTS)
 def test_a_report_of_one_result_is_a_report_too(result):
-    """Also the shortest run gives a table."""
+    """A report with a single result can be printed."""
     assert result.attack.name in Report("http://a/", "http://b", [result]).table()
 
 
 def test_the_sarif_report_is_what_code_scanning_reads():
-    """A rule for each row, a result for each that is wrong, with a level, a place and a fingerprint."""
+    """Each row is a rule; each wrong row is a result with a level, a location and a fingerprint."""
     sarif = json.loads(as_sarif(REPORT, "1.2.3"))
 
     assert sarif["version"] == "2.1.0"
@@ -203,7 +203,7 @@ def test_the_sarif_report_is_what_code_scanning_reads():
     ],
 )
 def test_the_place_in_the_sarif_report_is_one_that_code_scanning_takes(target, uri):
-    """It refuses a report with an absolute URL, and a colon in the first segment would make one (RFC 3986, 4.2)."""
+    """Code scanning refuses absolute URLs, and a colon in the first segment would make one (RFC 3986, 4.2)."""
     [run] = json.loads(as_sarif(dataclasses.replace(REPORT, target=target), "1"))["runs"]
 
     places = [location["physicalLocation"] for result in run["results"] for location in result["locations"]]
@@ -211,7 +211,7 @@ def test_the_place_in_the_sarif_report_is_one_that_code_scanning_takes(target, u
 
 
 def test_the_sarif_report_tells_known_from_new():
-    """SARIF 2.1.0, 3.27.24."""
+    """`baselineState` tells known results from new ones (SARIF 2.1.0, 3.27.24)."""
     results = json.loads(as_sarif(dataclasses.replace(REPORT, baseline=frozenset({"padded"})), "1"))["runs"][
         0
     ]["results"]
@@ -221,7 +221,7 @@ def test_the_sarif_report_tells_known_from_new():
 
 
 def test_the_list_has_every_row_but_the_controls():
-    """In the order of the report."""
+    """The list has the order of the report and no controls."""
     lines = listing(result.attack for result in RESULTS).splitlines()
 
     assert [line.split()[0] for line in lines] == [

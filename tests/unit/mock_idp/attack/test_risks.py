@@ -8,7 +8,7 @@ EVERYTHING = {"environment": "production"}
 
 
 def test_every_row_has_its_judgement_and_no_judgement_lacks_its_row():
-    """A fault that is added without one would count as a control; a row is judged once."""
+    """Each attack has exactly one risk assessment; without one it would count as a control."""
     rows = {attack.name for attack in catalogue(EVERYTHING, POLICY)} - {"control", "control-again"}
 
     assert rows == set(RISKS)
@@ -19,7 +19,7 @@ def test_every_row_has_its_judgement_and_no_judgement_lacks_its_row():
 @pytest.mark.parametrize(
     ("name", "who", "severity"),
     [
-        # Made by anyone who can write a few bytes.
+        # Anyone can make these from scratch.
         ("alg-none", "anyone", "high"),
         ("hs256-with-public-key", "anyone", "high"),
         ("foreign-kid", "anyone", "high"),
@@ -28,13 +28,13 @@ def test_every_row_has_its_judgement_and_no_judgement_lacks_its_row():
         ("own-url-followed", "anyone", "high"),
         ("keys-answer-503", "anyone", "high"),
         ("fetch-for-each-unknown-kid", "anyone", "medium"),
-        # Found in a log, or received by another service.
+        # Anyone can find these in a log, or receive them as another service.
         ("expired", "anyone", "high"),
         ("leeway-of-expiry", "anyone", "medium"),
         ("wrong-audience", "anyone", "high"),
         ("replay", "anyone", "medium"),
         ("padded", "anyone", "low"),
-        # Issued by GitHub to an attacker's workflow.
+        # GitHub issues these to an attacker's workflow.
         ("namesake", "a repository", "high"),
         ("recycled-name", "a repository", "high"),
         ("pull-request-target", "a repository", "high"),
@@ -56,12 +56,12 @@ def test_every_row_has_its_judgement_and_no_judgement_lacks_its_row():
     ],
 )
 def test_who_can_make_it(name, who, severity):
-    """The table of `mock-idp attack`, where it decides about the exit code."""
+    """Who can make a token decides whether its acceptance fails the run."""
     assert (RISKS[name].who, RISKS[name].severity) == (who, severity)
 
 
 def test_each_judgement_has_a_source_and_a_remedy():
-    """A sentence, and where it is written."""
+    """Each assessment has a remedy, and the specification that demands it."""
     for name, risk in RISKS.items():
         assert risk.source.startswith(("RFC ", "OpenID ", "GitHub ")), name
         assert risk.remedy.endswith("."), name

@@ -9,7 +9,7 @@ EXPIRED, UNSIGNED = Attack("expired", "too late", "expired"), Attack("alg-none",
 
 
 class Target:
-    """Gives each attack its verdict."""
+    """Gives each attack its planned verdict."""
 
     def __init__(self, **verdicts):
         self.fired = []
@@ -25,7 +25,7 @@ def _fire(target, attacks, limit=10.0, monotonic=lambda: 0.0):
 
 
 def test_one_attack_is_fired_after_the_other():
-    """The control first."""
+    """The control is sent first, then one attack after another."""
     target = Target(control="accepted", expired="broken")
 
     assert _fire(target, [CONTROL, EXPIRED, UNSIGNED]) == {
@@ -37,7 +37,7 @@ def test_one_attack_is_fired_after_the_other():
 
 
 def test_a_refused_control_ends_the_run_before_any_attack():
-    """A verifier that refuses everything would look perfect."""
+    """A refused control ends the run: a verifier that refuses everything would look perfect."""
     target = Target()
 
     with pytest.raises(ControlRefusedError, match="403 note"):
@@ -46,7 +46,7 @@ def test_a_refused_control_ends_the_run_before_any_attack():
 
 
 def test_what_is_left_when_the_time_is_over_counts_as_not_done():
-    """The run ends, and not with success."""
+    """Attacks that the time limit cuts off count as not sent, and the run does not succeed."""
     ticks = itertools.count(0, 4)
 
     results = list(fire(Target(control="accepted"), [CONTROL, EXPIRED, UNSIGNED], 5, lambda: next(ticks)))

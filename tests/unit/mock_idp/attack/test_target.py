@@ -8,7 +8,7 @@ from mock_idp.attack.verifier import UnsendableError, VerifierResponse
 
 
 class Mock:
-    """Mints the fields themselves."""
+    """Returns the fields instead of a token."""
 
     def __init__(self, *endpoints):
         self.endpoints = endpoints
@@ -53,7 +53,7 @@ class Verifier:
     ],
 )
 def test_an_answer_of_200_may_be_a_refusal(field, value, status, answer, verdict):
-    """RFC 7662: a token endpoint answers `{"active": false}` with 200."""
+    """With 200, the configured field decides, for example `{"active": false}` (RFC 7662)."""
     target = Target(
         Mock(), Verifier(VerifierResponse(status, "", 0.1, answer)), {}, "aud", AcceptedWhen(field, value)
     )
@@ -62,7 +62,7 @@ def test_an_answer_of_200_may_be_a_refusal(field, value, status, answer, verdict
 
 
 def test_a_token_has_the_job_and_the_fault_of_its_attack():
-    """The options of the control, changed as the attack says."""
+    """The token has the control's job options with the attack's changes, and the attack's fault."""
     verifier = Verifier(VerifierResponse(403, "no", 0.1))
     target = Target(Mock(), verifier, {"repository": "o/r", "ref": "main"}, "")
 
@@ -75,14 +75,14 @@ def test_a_token_has_the_job_and_the_fault_of_its_attack():
 
 
 def test_a_token_that_cannot_be_sent_is_told_apart():
-    """A line break cannot stand in a header."""
+    """A token with a line break cannot be sent in a header, and is reported as unsendable."""
     target = Target(Mock(), Verifier(UnsendableError("line break")), {}, "aud")
 
     assert target.fire(Attack("line-break", "…", "line-break")).verdict == "unsendable"
 
 
 def test_requests_for_keys_are_those_for_both_documents():
-    """Not those for tokens."""
+    """Requests for the key set and the discovery document count; requests for tokens do not."""
     mock = Mock("jwks", "discovery", "token", "foreign-keys", "jwks")
 
     target = Target(mock, Verifier(None), {}, "aud")

@@ -18,5 +18,5 @@ from mock_idp.attack.verifier import Verifier
     ],
 )
 def test_only_loopback_is_this_machine(url, is_here):
-    """A name may point anywhere, whatever it looks like."""
+    """Only a loopback address or `localhost` is this machine; other names may resolve anywhere."""
     assert Verifier(url, "bearer").is_on_this_machine is is_here

@@ -13,7 +13,7 @@ AUDIENCE = "https://id.example.com"
 
 
 def test_a_good_token_verifies_elsewhere_and_has_its_fields_in_alphabetical_order(keys):
-    """PyJWT, which did not make it, accepts it; header and payload are ordered as GitHub's."""
+    """PyJWT accepts the token, and its header and payload have GitHub's order."""
     key = keys.signing
     good = id_token_claims(Job(), issuer=ISSUER, audience=AUDIENCE, now=1_000_000, jti="j")
 

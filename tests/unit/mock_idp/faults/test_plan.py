@@ -9,7 +9,7 @@ def _statuses(plan, number):
 
 
 def test_counted_faults_queue_up_and_then_all_is_well():
-    """Each one happens as often as it says, in the order in which they were planned."""
+    """Each fault happens as often as planned, in the order of planning; then requests succeed."""
     plan = FaultPlan()
     plan.add(PlannedFault("jwks", status=503, times=2))
     plan.add(PlannedFault("jwks", status=500, times=1))
@@ -18,7 +18,7 @@ def test_counted_faults_queue_up_and_then_all_is_well():
 
 
 def test_faults_by_chance_are_the_same_in_every_run():
-    """The seed decides which requests suffer; another seed decides otherwise."""
+    """The seed decides which requests fail; another seed picks others."""
     runs = []
     for seed in (7, 7, 8):
         plan = FaultPlan()
@@ -30,7 +30,7 @@ def test_faults_by_chance_are_the_same_in_every_run():
 
 
 def test_only_a_fault_that_happens_is_counted():
-    """`times` is the number of faults, not of requests."""
+    """`times` counts faults, not requests."""
     plan = FaultPlan()
     plan.add(PlannedFault("jwks", status=503, rate=0.3, times=3))
 
@@ -38,7 +38,7 @@ def test_only_a_fault_that_happens_is_counted():
 
 
 def test_what_is_pending_tells_how_often():
-    """None: until it is cleared."""
+    """A pending fault has the number of times left, or `None` if it lasts until it is cleared."""
     plan = FaultPlan()
     once, always = PlannedFault("jwks", status=503, times=2), PlannedFault("token", fault="reset")
     plan.add(once)
@@ -49,7 +49,7 @@ def test_what_is_pending_tells_how_often():
 
 
 def test_the_catalogue_is_documented():
-    """The manual names every fault, so that nobody has to read the source for one."""
+    """The manual names every fault."""
     manual = (Path(mock_idp.__file__).parent / "README.md").read_text("utf-8")
 
     names = {name for endpoint in ("token", "discovery", "jwks") for name in fault_names(endpoint)}

@@ -21,14 +21,14 @@ RESPONSE = RawResponse(200, b'{"count":3,"value":"abc"}')
     ],
 )
 def test_response_faults_change_what_they_name(name, expected):
-    """Each fault of a response shows in its own field."""
+    """Each response fault changes the field that it is about."""
     response = RESPONSE_FAULTS[name](RESPONSE)
 
     assert {field: getattr(response, field) for field in expected} == expected
 
 
 def test_a_huge_response_is_valid_json_of_sixteen_mebibytes():
-    """Only a limit on size refuses it."""
+    """The response is valid JSON, so that only a size limit can refuse it."""
     response = RESPONSE_FAULTS["huge"](RESPONSE)
 
     assert len(json.loads(response.body)["padding"]) == 16 * 1024 * 1024

@@ -19,7 +19,7 @@ from mock_idp.signing_keys import base64url
 ISSUER = "http://127.0.0.1:3001"
 AUDIENCE = "https://id.example.com"
 NOW = 1_000_000
-# The tokens are made at a fixed time, long ago.
+# The tokens have a fixed time in the past.
 WITHOUT_TIMES = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
 
 
@@ -44,7 +44,7 @@ def _parts(token):
 
 @pytest.mark.parametrize("name", TOKEN_FAULTS)
 def test_every_token_fault_changes_the_token(name, keys):
-    """No name of the catalogue is without effect."""
+    """Every fault of the catalogue changes the token."""
     good = encode_jws(_good_claims(), keys.signing.header(), keys)
 
     assert _faulty(name, keys) != good
@@ -59,7 +59,7 @@ def test_every_token_fault_changes_the_token(name, keys):
     ],
 )
 def test_faults_of_time_shift_the_claims(name, iat, nbf, exp, keys):
-    """The times are off by the named amount of seconds against now."""
+    """The times are shifted from now by the documented number of seconds."""
     claims = json.loads(_parts(_faulty(name, keys))[1])
 
     assert [claims[at] - NOW for at in ("iat", "nbf", "exp")] == [iat, nbf, exp]
@@ -83,7 +83,7 @@ def test_faults_of_time_shift_the_claims(name, iat, nbf, exp, keys):
     ],
 )
 def test_faults_of_a_claim_touch_that_claim_alone(name, claim, value, keys):
-    """The rest of the payload stays good, so a verifier that stumbles has found this very claim."""
+    """Only the named claim changes, so a verifier that fails has found exactly this claim."""
     claims = json.loads(_parts(_faulty(name, keys))[1])
 
     changed = {key for key in _good_claims() if claims.get(key) != _good_claims()[key]}
@@ -103,7 +103,7 @@ def test_faults_of_a_claim_touch_that_claim_alone(name, claim, value, keys):
     ],
 )
 def test_faults_of_the_header_touch_that_field_alone(name, member, value, keys):
-    """The other fields stay GitHub's."""
+    """Only the named header field changes."""
     header = _parts(_faulty(name, keys))[0]
 
     assert header.pop(member, None) == value
@@ -114,12 +114,12 @@ def test_faults_of_the_header_touch_that_field_alone(name, member, value, keys):
 
 @pytest.mark.parametrize("name", ["empty-signature", "alg-none"])
 def test_unsigned_tokens_have_an_empty_third_part(name, keys):
-    """The signature is missing, not just wrong."""
+    """An unsigned token has no signature at all."""
     assert _parts(_faulty(name, keys))[2] == ""
 
 
 def test_the_confused_token_is_signed_with_the_public_key_as_secret(keys):
-    """A verifier that lets the token choose the algorithm would accept it."""
+    """The token is valid for a verifier that lets it choose the algorithm."""
     token = _faulty("hs256-with-public-key", keys)
 
     forged = jwt.api_jws._jws_global_obj.get_algorithm_by_name("HS256")
@@ -129,13 +129,13 @@ def test_the_confused_token_is_signed_with_the_public_key_as_secret(keys):
 
 
 def test_a_bad_signature_is_refused_by_an_independent_verifier(keys):
-    """One flipped bit is enough."""
+    """One flipped bit makes the signature invalid."""
     with pytest.raises(jwt.InvalidSignatureError):
         jwt.decode(_faulty("bad-signature", keys), keys.signing.private.public_key(), ["RS256"])
 
 
 def test_a_duplicate_member_stands_in_the_text_of_the_payload(keys):
-    """Python's parser keeps the last of the two, another repository than the first."""
+    """Python's parser keeps the last of the two values, which is not the first repository."""
     payload = _parts(_faulty("duplicate-member", keys))[1]
 
     assert payload.count('"repository":') == 2
@@ -146,7 +146,7 @@ def test_a_duplicate_member_stands_in_the_text_of_the_payload(keys):
     "name", [name for name in TOKEN_FAULTS if name.startswith(("alg-none", "alg-empty"))]
 )
 def test_unsigned_tokens_say_so_in_their_header(name, keys):
-    """The header names no algorithm that needs a key."""
+    """The header names `none`, in some spelling, or no algorithm at all."""
     header = json.loads(_decoded(_faulty(name, keys).split(".")[0]))
 
     assert header["alg"].strip().lower() in {"none", ""}
@@ -154,7 +154,7 @@ def test_unsigned_tokens_say_so_in_their_header(name, keys):
 
 @pytest.mark.parametrize("member", ["jwk", "jku", "x5u", "x5c"])
 def test_a_token_with_its_own_key_is_signed_by_it(member, keys):
-    """A verifier that trusts the header finds nothing wrong with the signature."""
+    """A verifier that trusts the key in the header finds the signature valid."""
     token = _faulty(f"own-{member}", keys)
 
     header = jwt.get_unverified_header(token)
@@ -166,7 +166,7 @@ def test_a_token_with_its_own_key_is_signed_by_it(member, keys):
 
 
 def test_a_respelt_signature_has_the_same_bytes(keys):
-    """A list of token texts does not know it, a decoder that is not strict reads the same."""
+    """The token's text differs from any text on a list, but a lax decoder reads the same signature."""
     token = _faulty("signature-malleable", keys)
     signing_input, _, signature = token.rpartition(".")
 
@@ -177,14 +177,14 @@ def test_a_respelt_signature_has_the_same_bytes(keys):
 
 
 def test_a_token_by_another_algorithm_of_the_right_key_verifies(keys):
-    """Only a list of the algorithms that the issuer uses refuses it."""
+    """The signature is valid under PS256, so only a list of allowed algorithms refuses it."""
     token = _faulty("alg-ps256", keys)
 
     jwt.decode(token, keys.signing.private.public_key(), ["PS256"], options=WITHOUT_TIMES, audience=AUDIENCE)
 
 
 def test_plain_base64_has_characters_that_base64url_lacks(keys):
-    """The token is wrong whatever the signature's bytes are."""
+    """The token always contains `+` or `/`, whatever the signature's bytes are."""
     assert set("+/") & set(_faulty("standard-base64", keys))
 
 
@@ -193,7 +193,7 @@ def test_plain_base64_has_characters_that_base64url_lacks(keys):
     [name for name in TOKEN_FAULTS if name.startswith(("alg-", "hs256-", "es256-", "foreign-", "own-"))],
 )
 def test_a_careful_library_refuses_wrong_signatures(name, keys):
-    """joserfc, told the one algorithm and the published keys, accepts none of them."""
+    """joserfc, given one algorithm and the published keys, refuses all of them."""
     key_set = KeySet.import_key_set({"keys": [keys.signing.jwk(), keys.idle.jwk()]})
 
     with pytest.raises((JoseError, ValueError, TypeError, AttributeError)):
@@ -201,7 +201,7 @@ def test_a_careful_library_refuses_wrong_signatures(name, keys):
 
 
 def test_every_fault_is_described_and_in_the_catalogue_once():
-    """No group hides a name of another one, and each says what has to be noticed."""
+    """No fault is defined in two groups, and each has a description."""
     groups = [
         value
         for name, value in vars(tokens).items()

@@ -30,7 +30,7 @@ def _payload(token):
 
 @pytest.mark.parametrize("scheme", ["bearer", "Bearer", "BEARER"])
 def test_a_job_gets_a_token_whatever_the_case_of_the_scheme(client, started, scheme):
-    """GitHub's own documentation and toolkit differ in it."""
+    """The authorization scheme has no case: GitHub's documentation and its toolkit differ."""
     response = _ask(client, started, "https://id.example.com", scheme)
 
     assert response.status_code == 200
@@ -41,21 +41,21 @@ def test_a_job_gets_a_token_whatever_the_case_of_the_scheme(client, started, sch
 
 @pytest.mark.parametrize("audience", [None, ""])
 def test_no_or_an_empty_audience_means_the_owners_page(client, started, audience):
-    """The default audience is the repository owner on github.com."""
+    """Without an audience, `aud` is the URL of the repository owner on github.com."""
     value = _ask(client, started, audience).json["value"]
 
     assert _payload(value)["aud"] == "https://github.com/octo-org"
 
 
 def test_the_audience_is_taken_over_byte_by_byte(client, started):
-    """Unicode, blanks and brackets come back as they were sent."""
+    """Unicode, spaces and brackets in the audience are kept."""
     audience = 'api://[ä "b"]?x=1&y=+'
 
     assert _payload(_ask(client, started, audience).json["value"])["aud"] == audience
 
 
 def test_an_audience_of_somebody_else_on_github_is_refused(client, started):
-    """The refusal has GitHub's form and wording."""
+    """An audience of another owner on GitHub is refused in GitHub's own format and words."""
     response = _ask(client, started, "https://github.com/apps/cyspbot")
 
     assert (response.status_code, response.json) == (
@@ -70,14 +70,14 @@ def test_an_audience_of_somebody_else_on_github_is_refused(client, started):
 
 @pytest.mark.parametrize("authorization", [None, "bearer", "bearer wrong", "Basic dXNlcjpwYXNz"])
 def test_without_a_request_token_there_is_no_token(client, started, authorization):
-    """A missing, foreign or unknown credential is 401."""
+    """A missing or wrong credential gets 401."""
     headers = {"Authorization": authorization} if authorization else {}
 
     assert client.get(started.request_path, headers=headers).status_code == 401
 
 
 def test_a_request_token_is_expired_after_its_job(client, issuer, started):
-    """A leftover on a self-hosted runner is useless."""
+    """The request token of an ended job is useless on a self-hosted runner."""
     issuer.end_job(started.job_id)
 
     response = _ask(client, started)
@@ -103,19 +103,19 @@ def test_a_request_token_is_expired_after_its_job(client, issuer, started):
     ],
 )
 def test_a_client_that_mangles_the_url_has_no_permission(client, started, mangle):
-    """Normalised paths, dropped queries and audiences behind a second `?` are caught."""
+    """Normalised paths, dropped queries and an audience after a second `?` get 403."""
     response = _ask(client, started, path=mangle(started.request_path))
 
     assert (response.status_code, response.json["errorMessage"]) == (403, NO_PERMISSION)
 
 
 def test_a_slash_before_the_query_is_allowed(client, started):
-    """Some of GitHub's own URLs have one."""
+    """A slash before the query is allowed, because some of GitHub's own URLs have one."""
     assert _ask(client, started, path=started.request_path.replace("?", "/?")).status_code == 200
 
 
 def test_a_token_is_for_its_own_job_alone(client, issuer, started):
-    """The request token of another job does not open this one."""
+    """A job's request token does not work for another job's URL."""
     other = issuer.start_job(Job(repository="octo-org/other"))
 
     assert _ask(client, other, path=started.request_path).status_code == 403
@@ -123,13 +123,13 @@ def test_a_token_is_for_its_own_job_alone(client, issuer, started):
 
 @pytest.mark.parametrize("mode", ["none", "fork"])
 def test_a_job_without_permission_is_refused(client, issuer, mode):
-    """Even with URL and credential in hand."""
+    """A job without permission gets no token, even with URL and request token."""
     assert _ask(client, issuer.start_job(Job(id_token=mode))).json["errorMessage"] == NO_PERMISSION
 
 
 @pytest.mark.parametrize("url", ["https://ghes.example.com/_services/token", "http://127.0.0.1:3001"])
 def test_documents_lie_at_the_root_and_under_the_issuers_path(make_issuer, url):
-    """An enterprise or GHES issuer is found by its own URL."""
+    """The documents are served at the root and under the issuer's path, as for enterprises and GHES."""
     client = create_app(make_issuer(url)).test_client()
     path = url.partition("//")[2].partition("/")[1:]
 
@@ -139,7 +139,7 @@ def test_documents_lie_at_the_root_and_under_the_issuers_path(make_issuer, url):
 
 
 def test_the_discovery_document_keeps_its_order(client):
-    """JSON on the wire starts with the issuer."""
+    """The JSON document begins with `issuer`."""
     assert client.get("/.well-known/openid-configuration").text.startswith('{"issuer":')
 
 
@@ -148,7 +148,7 @@ def test_the_discovery_document_keeps_its_order(client):
     [("discovery", "/.well-known/openid-configuration"), ("jwks", "/.well-known/jwks")],
 )
 def test_a_planned_status_is_answered_and_logged(client, issuer, endpoint, path):
-    """The fault happens once, then the document is there again; both are in the log."""
+    """The planned fault happens once; both responses are in the log."""
     issuer.plan_fault(PlannedFault(endpoint, status=503, times=1))
 
     assert [client.get(path).status_code for _ in range(2)] == [503, 200]
@@ -159,7 +159,7 @@ def test_a_planned_status_is_answered_and_logged(client, issuer, endpoint, path)
 
 
 def test_a_planned_delay_waits_before_the_response(client, issuer, slept):
-    """The response itself is good."""
+    """A delayed response is complete."""
     issuer.plan_fault(PlannedFault("jwks", delay=2.5, times=1))
 
     assert client.get("/.well-known/jwks").status_code == 200
@@ -167,7 +167,7 @@ def test_a_planned_delay_waits_before_the_response(client, issuer, slept):
 
 
 def test_a_planned_token_fault_comes_with_a_good_response(client, issuer, started, now):
-    """The request endpoint hands the spoilt token out as if nothing were wrong."""
+    """The request endpoint returns a faulty token with a normal response."""
     issuer.plan_fault(PlannedFault("token", fault="expired"))
 
     response = _ask(client, started)
@@ -177,14 +177,14 @@ def test_a_planned_token_fault_comes_with_a_good_response(client, issuer, starte
 
 
 def test_a_fault_does_not_turn_a_refusal_into_a_token(client, issuer, started):
-    """Without a credential there is nothing to spoil."""
+    """A token fault does not change the refusal of a request without credential."""
     issuer.plan_fault(PlannedFault("token", fault="expired"))
 
     assert client.get(started.request_path).status_code == 401
 
 
 def test_a_planned_status_below_400_changes_the_status_alone(client, issuer):
-    """203 with the whole document."""
+    """A status below 400 keeps the whole document."""
     issuer.plan_fault(PlannedFault("jwks", status=203))
 
     response = client.get("/.well-known/jwks")
@@ -193,7 +193,7 @@ def test_a_planned_status_below_400_changes_the_status_alone(client, issuer):
 
 
 def test_a_reset_leaves_no_response(client, issuer):
-    """The server is told to drop the connection, and the log has no status."""
+    """A reset drops the connection, and its log entry has no status."""
     issuer.plan_fault(PlannedFault("jwks", fault="reset"))
 
     with pytest.raises(ConnectionToResetError):
@@ -202,7 +202,7 @@ def test_a_reset_leaves_no_response(client, issuer):
 
 
 def test_a_truncated_answer_promises_more_than_it_has(client, issuer):
-    """The length is that of the whole document."""
+    """`Content-Length` is that of the whole document, but only half of it is sent."""
     issuer.plan_fault(PlannedFault("jwks", fault="truncated"))
 
     response = client.get("/.well-known/jwks")
@@ -212,7 +212,7 @@ def test_a_truncated_answer_promises_more_than_it_has(client, issuer):
 
 
 def test_a_redirect_points_to_the_same_url(client, issuer, started):
-    """A client that follows sends its credential twice, which the log shows."""
+    """A client that follows the redirect sends its credential twice, and the log shows it."""
     issuer.plan_fault(PlannedFault("token", fault="redirect", times=1))
 
     response = _ask(client, started)
@@ -224,7 +224,7 @@ def test_a_redirect_points_to_the_same_url(client, issuer, started):
 
 
 def test_the_log_has_no_secrets(client, issuer, started):
-    """Repository and audience are there; neither the request token nor the ID token is."""
+    """Log entries have the repository and the audience, but neither request tokens nor ID tokens."""
     value = _ask(client, started, "https://id.example.com").json["value"]
 
     entry = issuer.requests()[0]
@@ -237,7 +237,7 @@ def test_the_log_has_no_secrets(client, issuer, started):
     ("method", "path", "status"), [("get", "/nowhere", 404), ("post", "/.well-known/jwks", 405)]
 )
 def test_errors_are_json(client, method, path, status):
-    """Also what the framework refuses has a code and a sentence."""
+    """Errors of the web framework are JSON too."""
     response = getattr(client, method)(path)
 
     assert response.status_code == status

@@ -12,7 +12,7 @@ def _payload(token):
 
 
 def test_a_token_is_minted_with_overriding_claims(client):
-    """Given claims win over the job's, null removes one, the rest follows from the job."""
+    """Given claims override the job's, null removes a claim, and the others follow from the job."""
     body = {
         "claims": {"ref": "refs/heads/x", "actor": None},
         "job": {"repository": "octo/a"},
@@ -26,7 +26,7 @@ def test_a_token_is_minted_with_overriding_claims(client):
 
 
 def test_a_token_needs_no_options(client):
-    """An empty request gives the default job's token for its default audience."""
+    """An empty request mints the default job's token with its default audience."""
     payload = _payload(client.post("/_mock/token").json["token"])
 
     assert (payload["repository"], payload["aud"]) == ("octo-org/hello-agent", "https://github.com/octo-org")
@@ -34,7 +34,7 @@ def test_a_token_needs_no_options(client):
 
 @pytest.mark.parametrize("fault", TOKEN_FAULTS)
 def test_every_token_fault_can_be_minted(client, fault):
-    """The whole catalogue is reachable over HTTP."""
+    """Every fault of the catalogue can be minted over HTTP."""
     assert client.post("/_mock/token", json={"fault": fault}).json["token"]
 
 
@@ -68,7 +68,7 @@ def test_every_token_fault_can_be_minted(client, fault):
     ],
 )
 def test_what_would_be_ignored_or_misread_is_refused(client, path, body, field):
-    """An unknown field or a wrong value is 400 with a sentence that names it."""
+    """An unknown field or a wrong value gets 400 with a message that names the field."""
     response = client.post(path, json=body)
 
     assert (response.status_code, response.json["code"]) == (400, "VALIDATION_ERROR")
@@ -87,12 +87,12 @@ def test_what_would_be_ignored_or_misread_is_refused(client, path, body, field):
     ],
 )
 def test_a_body_that_is_no_clean_json_object_is_refused(client, data, field):
-    """Broken JSON, JSON too deep for the parser, other values, duplicate fields and NaN."""
+    """Broken or too deeply nested JSON, other values, duplicate fields and NaN are refused."""
     assert client.post("/_mock/clock", data=data).json["details"]["field"] == field
 
 
 def test_json_is_read_whatever_its_content_type(client):
-    """`curl -d` says it sends a form."""
+    """JSON is accepted with any content type, because `curl -d` sends that of a form."""
     response = client.post(
         "/_mock/clock", data='{"offset": 5}', content_type="application/x-www-form-urlencoded"
     )
@@ -101,7 +101,7 @@ def test_json_is_read_whatever_its_content_type(client):
 
 
 def test_the_clock_is_shifted_and_frozen(client, now):
-    """Each response tells the mock's time."""
+    """Each change of the clock returns the mock's time."""
     shifted = client.post("/_mock/clock", json={"offset": -60}).json
     frozen = client.post("/_mock/clock", json={"freeze": 42}).json
 
@@ -110,13 +110,13 @@ def test_the_clock_is_shifted_and_frozen(client, now):
 
 @pytest.mark.parametrize("endpoint", ["token", "discovery", "jwks"])
 def test_every_fault_of_an_endpoint_can_be_planned(client, endpoint):
-    """The catalogue and the endpoint agree."""
+    """Every fault of the catalogue can be planned for its endpoint."""
     for name in fault_names(endpoint):
         assert client.post("/_mock/faults", json={"endpoint": endpoint, "fault": name}).status_code == 204
 
 
 def test_faults_are_cleared(client):
-    """After DELETE the endpoint behaves."""
+    """DELETE clears the faults, and the endpoint works again."""
     client.post("/_mock/faults", json={"endpoint": "jwks", "status": 500})
     failed = client.get("/.well-known/jwks").status_code
 
@@ -125,7 +125,7 @@ def test_faults_are_cleared(client):
 
 
 def test_rotation_answers_the_new_kid_and_publishes_it(client):
-    """The set shows it at once, beside the old ones."""
+    """The key set shows the new key at once, alongside the old ones."""
     kid = client.post("/_mock/keys/rotate").json["kid"]
 
     keys = client.get("/.well-known/jwks").json["keys"]
@@ -133,7 +133,7 @@ def test_rotation_answers_the_new_kid_and_publishes_it(client):
 
 
 def test_rotation_without_publishing_hides_the_new_kid(client):
-    """The set stays as it was, while tokens already name the new key."""
+    """The key set does not change, although tokens already name the new key."""
     before = client.get("/.well-known/jwks").json
     kid = client.post("/_mock/keys/rotate", json={"publish": False}).json["kid"]
 
@@ -143,7 +143,7 @@ def test_rotation_without_publishing_hides_the_new_kid(client):
 
 
 def test_a_job_is_started_and_ended(client):
-    """Its request URL lies under the address that the caller used, and its end is final."""
+    """The request URL has the address that the caller used, and a job can be ended only once."""
     response = client.post("/_mock/jobs", json={"environment": "production"}, base_url="http://mock-idp:8080")
     job = response.json
 
@@ -156,7 +156,7 @@ def test_a_job_is_started_and_ended(client):
 
 @pytest.mark.parametrize("host", ["github:3001", "mock_idp:3001", "[::1]:3001", "127.0.0.1"])
 def test_a_job_is_asked_for_under_the_name_by_which_its_starter_came(client, host):
-    """Also a compose service with an underscore, which works although it is not a host name (RFC 952)."""
+    """URLs use the name in `Host`, even a compose service with an underscore, which RFC 952 does not allow."""
     client.post("/_mock/faults", json={"endpoint": "token", "fault": "redirect"})
     job = client.post("/_mock/jobs", json={}, headers={"Host": host}).json
 
@@ -167,7 +167,7 @@ def test_a_job_is_asked_for_under_the_name_by_which_its_starter_came(client, hos
 
 
 def test_the_log_is_listed_and_reset(client):
-    """Oldest first, with the fields of the contract; reset empties it."""
+    """The log is oldest first and has the fields of the contract; a reset empties it."""
     client.get("/.well-known/openid-configuration")
     client.get("/.well-known/jwks")
 

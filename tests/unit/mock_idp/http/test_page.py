@@ -22,7 +22,7 @@ def _token(response):
 
 
 def test_the_page_shows_the_state(client, issuer):
-    """Issuer, keys, clock, faults and what was asked for."""
+    """The page shows issuer, keys, clock, faults and requests."""
     issuer.clock.freeze(1_790_000_000)
     client.post("/_mock/faults", json={"endpoint": "jwks", "status": 503, "times": 2})
     client.get("/.well-known/openid-configuration")
@@ -41,7 +41,7 @@ def test_the_page_shows_the_state(client, issuer):
 
 
 def test_a_token_is_minted_by_form(client, issuer):
-    """It carries what the fields say, and its claims stand below it."""
+    """The minted token has the values of the form, and its claims are shown below it."""
     response = client.post("/_mock/", data=FORM | {"environment": "production", "immutableSub": "on"})
 
     token = _token(response)
@@ -58,7 +58,7 @@ def test_a_token_is_minted_by_form(client, issuer):
 
 @pytest.mark.parametrize("fault", ["alg-none", "kid-null", "flattened", "deep-json", "payload-invalid-utf8"])
 def test_a_forged_token_is_shown_too(client, fault):
-    """Also where a part of it is no JSON at all."""
+    """A forged token is shown even if parts of it are not JSON."""
     response = client.post("/_mock/", data=FORM | {"fault": fault})
 
     assert response.status_code == 200
@@ -74,7 +74,7 @@ def test_a_forged_token_is_shown_too(client, fault):
     ],
 )
 def test_a_wrong_field_is_explained_on_the_page(client, field, value, problem):
-    """What was typed stays, and nothing of it is markup."""
+    """The error is shown, the input is kept, and none of it becomes markup."""
     response = client.post("/_mock/", data=FORM | {field: value})
 
     assert response.status_code == 400
@@ -83,7 +83,7 @@ def test_a_wrong_field_is_explained_on_the_page(client, field, value, problem):
 
 
 def test_nothing_of_another_host_and_no_other_script_may_run(client):
-    """The browser is told so, with a nonce for the one style sheet and the one script that is new each time."""
+    """The content security policy allows only the page's own style sheet and script, with a new nonce each time."""
     first, second = (client.get("/_mock/") for _ in range(2))
 
     policy = first.headers["Content-Security-Policy"]
@@ -97,7 +97,7 @@ def test_nothing_of_another_host_and_no_other_script_may_run(client):
 
 
 def test_a_job_is_started_and_ended_by_form(client, issuer):
-    """Its variables are shown as a shell takes them, under the address of the browser."""
+    """The job's variables are shown for a shell, with the address that the browser used."""
     response = client.post("/_mock/", data=FORM | {"do": "job", "environment": "production"})
 
     [started] = issuer.jobs()
@@ -125,7 +125,7 @@ def test_a_job_is_started_and_ended_by_form(client, issuer):
     ],
 )
 def test_a_fault_is_set_and_cleared_by_form(client, issuer, fields, planned, left):
-    """What is empty is left to the API's defaults."""
+    """Empty fields of the form get the API's defaults."""
     response = client.post("/_mock/", data={"do": "plan-fault", **fields})
 
     assert (response.status_code, response.headers["Location"]) == (303, "./")
@@ -135,7 +135,7 @@ def test_a_fault_is_set_and_cleared_by_form(client, issuer, fields, planned, lef
 
 
 def test_the_clock_is_moved_by_form(client, issuer, now):
-    """Ahead, behind, frozen where it stands, and back."""
+    """The form moves the clock ahead and back, freezes it, and returns it to real time."""
     for fields, offset, frozen in (
         ({"do": "shift", "offset": "3600"}, 3600, False),
         ({"do": "freeze"}, 3600, True),
@@ -148,7 +148,7 @@ def test_the_clock_is_moved_by_form(client, issuer, now):
 
 
 def test_keys_are_rotated_by_form(client, issuer):
-    """With overlap, hidden, shown after all, and alone."""
+    """The form rotates keys with overlap or hidden, publishes the hidden key, and retires the others."""
 
     def kids():
         return issuer.ring.signing.kid, [key.kid for key in issuer.ring.published]
@@ -167,7 +167,7 @@ def test_keys_are_rotated_by_form(client, issuer):
 
 
 def test_the_log_is_reset_by_form(client, issuer):
-    """With clock and faults."""
+    """A reset clears the log and the clock."""
     client.get("/.well-known/jwks")
     client.post("/_mock/", data={"do": "shift", "offset": "60"})
 
@@ -191,7 +191,7 @@ def test_the_log_is_reset_by_form(client, issuer):
     ],
 )
 def test_a_wrong_value_changes_nothing(client, issuer, fields, problem):
-    """The sentence of the API."""
+    """A wrong value changes nothing, and the page shows the API's message."""
     response = client.post("/_mock/", data=fields)
 
     assert (response.status_code, issuer.pending_faults(), issuer.clock.offset) == (400, [], 0)
@@ -209,7 +209,7 @@ def test_a_wrong_value_changes_nothing(client, issuer, fields, problem):
     ],
 )
 def test_a_page_of_another_origin_cannot_control_the_mock(client, origin, status):
-    """Any web page can send a form to 127.0.0.1; the browser says where it comes from."""
+    """Any web page can post a form to 127.0.0.1, but the browser sends the page's origin."""
     headers = {"Origin": origin} if origin else {}
 
     assert client.post("/_mock/clock", data='{"offset": 0}', headers=headers).status_code == status
@@ -240,7 +240,7 @@ def test_a_page_of_another_origin_cannot_control_the_mock(client, origin, status
     ],
 )
 def test_a_page_whose_name_was_turned_to_this_machine_cannot_control_the_mock(make_issuer, host, status):
-    """DNS rebinding: `Origin` and `Host` are equal then, and a GET has no `Origin` at all."""
+    """In a DNS rebinding attack `Origin` and `Host` are equal, and a GET has no `Origin` at all."""
     names = {"token.actions.githubusercontent.com"}
     client = create_app(make_issuer(), names=names).test_client()
     headers = {"Host": host, "Origin": f"http://{host}"}
@@ -252,14 +252,14 @@ def test_a_page_whose_name_was_turned_to_this_machine_cannot_control_the_mock(ma
 
 
 def test_with_tls_the_certificate_has_told_the_name(client):
-    """A browser does not send the request where the certificate is for another name."""
+    """With TLS any name is allowed: the browser sends no request if the certificate is for another name."""
     url = "https://mock.example.com/"
 
     assert client.post("/_mock/token", base_url=url, headers={"Origin": url.rstrip("/")}).status_code == 200
 
 
 def test_a_clock_beyond_all_calendars_is_shown_as_a_number(client):
-    """A frozen clock may stand anywhere."""
+    """A frozen clock may have a time outside the calendar."""
     client.post("/_mock/clock", json={"freeze": 1e300})
 
     assert client.get("/_mock/").status_code == 200

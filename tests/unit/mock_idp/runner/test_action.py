@@ -29,24 +29,24 @@ def _load(folder, text=ACTION, name="action.yml"):
 
 
 def test_inputs_have_textual_defaults(folder):
-    """YAML's true is the string "true", as GitHub hands it on."""
+    """YAML's `true` becomes the string "true", as on GitHub."""
     assert _load(folder).inputs == (Input("flag", "true"), Input("old", "", "use flag"), Input("bare"))
 
 
 def test_action_yml_is_preferred(folder):
-    """Of both spellings the runner takes .yml."""
+    """The runner prefers action.yml to action.yaml."""
     _load(folder, ACTION.replace("Sample", "Other"), "action.yaml")
 
     assert _load(folder).name == "Sample"
 
 
 def test_action_yaml_is_found(folder):
-    """The other spelling works alone."""
+    """action.yaml works too."""
     assert _load(folder, name="action.yaml").name == "Sample"
 
 
 def test_the_image_may_lie_beside_the_folder(tmp_path):
-    """`../Dockerfile` names the repository's image for several actions."""
+    """Several actions can share the repository's image as `../Dockerfile`."""
     (tmp_path / "Dockerfile").write_text("FROM scratch\n")
     folder = tmp_path / "issue-token"
     folder.mkdir()
@@ -57,7 +57,7 @@ def test_the_image_may_lie_beside_the_folder(tmp_path):
 
 
 def test_stages_and_arguments_are_read(folder):
-    """An empty argument stays an argument; conditions default to always()."""
+    """An empty argument is kept, and conditions default to always()."""
     text = f"{ACTION}  args: [a, '', 3]\n  env: {{A: 1}}\n  pre-entrypoint: p\n  post-entrypoint: q\n  entrypoint: e\n"
 
     action = _load(folder, text)
@@ -82,19 +82,19 @@ def test_stages_and_arguments_are_read(folder):
     ],
 )
 def test_what_cannot_be_run_is_refused(folder, text, message):
-    """The message names the field."""
+    """An unsupported action is refused with a message that names the field."""
     with pytest.raises(ActionError, match=message):
         _load(folder, text)
 
 
 def test_a_folder_without_metadata_is_refused(tmp_path):
-    """In the runner's words."""
+    """A folder without metadata is refused with the runner's message."""
     with pytest.raises(ActionError, match=r"Can't find 'action\.yml', 'action\.yaml' or 'Dockerfile' under"):
         load_action(tmp_path)
 
 
 def test_a_folder_with_a_dockerfile_alone_is_an_action(tmp_path):
-    """It is called as the folder and has no inputs."""
+    """A folder with only a Dockerfile is an action without inputs, named after the folder."""
     (tmp_path / "dockerfile").write_text("FROM scratch")
 
     action = load_action(tmp_path)
@@ -104,7 +104,7 @@ def test_a_folder_with_a_dockerfile_alone_is_an_action(tmp_path):
 
 @pytest.mark.parametrize("prefix", ["docker://", "Docker://"])
 def test_a_published_image_is_named_without_its_prefix(folder, prefix):
-    """There is nothing to build then."""
+    """A published image is not built, and its name has no `docker://` prefix."""
     (folder / "action.yml").write_text(ACTION.replace("Dockerfile", f"{prefix}alpine:3"))
 
     action = load_action(folder)

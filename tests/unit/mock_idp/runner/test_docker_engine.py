@@ -11,7 +11,7 @@ from mock_idp.runner.errors import ActionError
 
 @pytest.fixture
 def client(tmp_path):
-    """A docker client that prints its arguments and one variable, line by line; its environment."""
+    """The environment with a docker client that prints its arguments and one variable, line by line."""
     program = tmp_path / "bin" / "docker"
     program.parent.mkdir()
     program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\necho "value $SECRET"\ntest "$1" != build\n')
@@ -25,7 +25,7 @@ def action(tmp_path):
 
 
 def test_a_container_is_started_as_the_runner_starts_one(client, action, tmp_path):
-    """Names of variables alone are on the command line; mounts, working folder and arguments are the runner's."""
+    """The command line has only variable names; mounts, working folder and arguments are the runner's."""
     engine = DockerEngine(action, client, "host")
 
     with engine.start(
@@ -53,7 +53,7 @@ def test_a_container_is_started_as_the_runner_starts_one(client, action, tmp_pat
 
 
 def test_a_failed_build_is_explained_and_its_log_is_shown(client, action):
-    """The build's own words stand in the log, between the lines of a group."""
+    """A failed build is an error, and the build's output is in a group of the log."""
     log = []
 
     with pytest.raises(ActionError, match="Docker build failed with exit code 1"):
@@ -74,7 +74,7 @@ def test_a_failed_build_is_explained_and_its_log_is_shown(client, action):
 def test_the_builder_is_that_of_githubs_runners_where_the_client_has_it(
     client, action, buildx, given, used, is_explained
 ):
-    """BuildKit, unless the user or the machine says otherwise; a failure then says which builder it was."""
+    """BuildKit is used unless the user disables it or the client lacks it; if it is lacking, the error says so."""
     program = Path(client["PATH"].partition(":")[0]) / "docker"
     program.write_text(
         f'#!/bin/sh\ntest "$1" = buildx && {buildx}\necho "builder ${{DOCKER_BUILDKIT:-default}}"\nexit 1\n'
@@ -88,7 +88,7 @@ def test_the_builder_is_that_of_githubs_runners_where_the_client_has_it(
 
 
 def test_without_a_client_the_other_engine_is_named(action, tmp_path):
-    """The remedy stands in the message."""
+    """Without a docker client, the message names the other engine."""
     with pytest.raises(
         ActionError, match="no docker client on PATH; install Docker, or use --engine process"
     ):

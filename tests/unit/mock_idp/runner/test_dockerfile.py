@@ -6,7 +6,7 @@ from mock_idp.runner.errors import ActionError
 
 @pytest.fixture
 def read(tmp_path):
-    """Read a Dockerfile in a context with main.py, bin/tool and deep/post.py."""
+    """Read a Dockerfile from a context with main.py, bin/tool and deep/post.py."""
     for name in ("main.py", "bin/tool", "deep/post.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -19,7 +19,7 @@ def read(tmp_path):
 
 
 def test_the_last_stage_decides(read):
-    """An earlier stage only builds; continuations, comments and lower case are understood."""
+    """Only the last stage counts; continuations, comments and lower case are supported."""
     text = 'FROM a AS build\nENTRYPOINT ["x"]\n# c\nfrom b\nentrypoint ["python", \\\n  # c\n  "-I"]\nCMD ["y"]\n'
 
     dockerfile = read(text)
@@ -38,13 +38,13 @@ def test_the_last_stage_decides(read):
     ],
 )
 def test_the_variables_of_the_last_stage_are_read(read, lines, environment):
-    """Both forms of ENV, with variables of lines before."""
+    """Both forms of ENV are supported, including references to variables of earlier lines."""
     assert read(f"FROM a\n{lines}\n").environment == environment
 
 
 @pytest.mark.parametrize("line", ["ENTRYPOINT python /main.py", 'CMD {"a": 1}', "ENTRYPOINT [1]"])
 def test_the_shell_form_is_refused(read, line):
-    """A shell would drop INPUT_API-URL."""
+    """The shell form is refused, because a shell would drop INPUT_API-URL."""
     with pytest.raises(ActionError, match="must have the exec form"):
         read(f"FROM a\n{line}\n")
 
@@ -62,7 +62,7 @@ def test_the_shell_form_is_refused(read, line):
         ("COPY . /app", "/app/deep/post.py", "deep/post.py"),
         ("WORKDIR /srv\nCOPY *.py .", "/srv/main.py", "main.py"),
         ("ADD main.py /main.py", "/main.py", "main.py"),
-        # Not from the build context, not there, or not a name.
+        # From another stage, missing, or not a file.
         ("COPY --from=build /main.py /main.py", "/main.py", None),
         ("COPY main.py /other.py", "/main.py", None),
         ("COPY gone.py /gone.py", "/gone.py", None),
@@ -71,5 +71,5 @@ def test_the_shell_form_is_refused(read, line):
     ],
 )
 def test_files_of_the_image_are_found_in_the_build_context(read, tmp_path, copy, word, found):
-    """COPY lines tell which file of the context is meant."""
+    """COPY lines map paths in the image to files of the build context."""
     assert read(f"FROM a\n{copy}\n").find(word) == (tmp_path / found if found else None)

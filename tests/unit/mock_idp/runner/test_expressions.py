@@ -27,7 +27,7 @@ CONTEXTS = {
     ],
 )
 def test_expressions_are_replaced(text, value):
-    """Names are compared without case, an unknown property is empty, and what is no scalar is GitHub's word for it."""
+    """Names have no case, an unknown property is empty, and an object becomes the word "Object"."""
     assert evaluate(text, CONTEXTS, "here") == value
 
 
@@ -41,7 +41,7 @@ def test_expressions_are_replaced(text, value):
     ],
 )
 def test_expressions_that_are_not_known_are_refused(text, message):
-    """Better no value than a wrong one; the sentence says what can evaluate it."""
+    """An unsupported expression is an error, not a guess; the message says what can evaluate it."""
     with pytest.raises(ActionError) as caught:
         evaluate(text, CONTEXTS, "here")
     assert message in str(caught.value)
@@ -58,13 +58,13 @@ def test_expressions_that_are_not_known_are_refused(text, message):
     ],
 )
 def test_conditions_of_stages(condition, runs):
-    """A stage runs by how the job went so far."""
+    """The condition of a stage depends on the job's status."""
     assert {
         status for status in ("success", "failure", "cancelled") if runs_after(condition, status, "")
     } == runs
 
 
 def test_other_conditions_are_refused():
-    """A stage that might have to run is not guessed about."""
+    """An unsupported condition is an error, not a guess."""
     with pytest.raises(ActionError, match="post-if: mock-idp knows always"):
         runs_after("always() && true", "success", "post-if")

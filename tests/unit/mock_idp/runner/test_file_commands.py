@@ -20,16 +20,16 @@ from mock_idp.runner.file_commands import FileCommandError, parse_pairs
         ("a<<EOF\none\nEOF", [("a", "one")]),
         ("a<<EOF\none\n\ntwo\nEOF\nb=2", [("a", "one\n\ntwo"), ("b", "2")]),
         ("a<<EOF\n EOF\nEOF \nEOF", [("a", " EOF\nEOF ")]),
-        # A delimiter may hold what else would end a name.
+        # A delimiter may contain characters that would end a name.
         ("K<<=EOF\nv\n=EOF", [("K", "v")]),
         ("K<<<EOF\nv\n<EOF", [("K", "v")]),
-        # Only "\n" ends a line, so a carriage return belongs to value or delimiter.
+        # Only "\n" ends a line, so a carriage return belongs to the value or the delimiter.
         ("a=1\r\n", [("a", "1\r")]),
         ("a<<EOF\r\nx\r\nEOF\r\n", [("a", "x\r")]),
     ],
 )
 def test_pairs_are_read_as_the_runner_reads_them(content, pairs):
-    """Every row is a rule of the runner's grammar on Linux."""
+    """Each row is a rule of the runner's grammar on Linux."""
     assert list(parse_pairs(content)) == pairs
 
 
@@ -47,7 +47,7 @@ def test_pairs_are_read_as_the_runner_reads_them(content, pairs):
     ],
 )
 def test_a_bad_line_has_the_runners_error(content, message):
-    """The texts are what users search for."""
+    """Errors have the runner's text, because users search for it."""
     with pytest.raises(FileCommandError) as caught:
         list(parse_pairs(content))
 
@@ -55,7 +55,7 @@ def test_a_bad_line_has_the_runners_error(content, message):
 
 
 def test_pairs_before_a_bad_line_count():
-    """The runner has applied them when it meets the error."""
+    """Pairs before the bad line are kept, as by the runner."""
     pairs = parse_pairs("a=1\nbad\nb=2")
 
     assert next(pairs) == ("a", "1")
@@ -65,7 +65,7 @@ def test_pairs_before_a_bad_line_count():
 
 @given(st.text().filter(lambda value: "ghadelimiter" not in value))
 def test_what_the_toolkit_writes_comes_back(value):
-    """A heredoc with a random delimiter carries any text."""
+    """A heredoc with a random delimiter can hold any text."""
     content = f"name<<ghadelimiter_1\n{value}\nghadelimiter_1\n"
 
     assert list(parse_pairs(content)) == [("name", value)]

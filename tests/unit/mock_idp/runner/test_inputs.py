@@ -11,7 +11,7 @@ def _action(**options):
 
 
 def test_defaults_apply_where_nothing_is_given():
-    """Given values win, also empty ones; every declared input is there."""
+    """Given values override defaults, even if they are empty; every declared input has a value."""
     action = _action(inputs=(Input("a", "${{ github.actor }}"), Input("b", "x"), Input("c")))
 
     values, warnings = resolve_inputs(action, {"B": ""}, {"github": {"actor": "octocat"}})
@@ -20,7 +20,7 @@ def test_defaults_apply_where_nothing_is_given():
 
 
 def test_undeclared_inputs_are_handed_on_with_a_warning():
-    """The runner warns and passes them; its own two names are no surprise to it."""
+    """An undeclared input is passed on with a warning, except for the runner's own two names."""
     values, warnings = resolve_inputs(_action(inputs=(Input("a"),)), {"typo": "1", "args": "x"}, {})
 
     assert values == {"a": "", "typo": "1", "args": "x"}
@@ -31,7 +31,7 @@ def test_undeclared_inputs_are_handed_on_with_a_warning():
     ("given", "warnings"), [({}, []), ({"a": "1"}, ["Input 'a' has been deprecated with message: use b"])]
 )
 def test_a_deprecated_input_warns_when_it_is_used(given, warnings):
-    """Only who uses it needs to know."""
+    """A deprecated input warns only if it is given."""
     assert resolve_inputs(_action(inputs=(Input("a", "", "use b"),)), given, {})[1] == warnings
 
 
@@ -45,7 +45,7 @@ def test_a_deprecated_input_warns_when_it_is_used(given, warnings):
     ],
 )
 def test_only_blanks_change_in_a_variables_name(name, variable):
-    """Hyphens and dots stay, unlike with act."""
+    """Hyphens and dots are kept, unlike in act; only spaces become underscores."""
     assert input_variables({name: "v"}) == {variable: "v"}
 
 
@@ -60,5 +60,5 @@ def test_only_blanks_change_in_a_variables_name(name, variable):
     ],
 )
 def test_the_actions_own_entry_point_and_arguments_win(options, inputs, expected):
-    """`runs` comes before `with`, an argument with a blank stays one, an empty one stays."""
+    """`runs` overrides `with`; arguments with spaces and empty arguments are kept."""
     assert entry_and_arguments(_action(**options), inputs) == expected

@@ -31,5 +31,5 @@ def test_colours_are_for_terminals_alone(environment, is_terminal, wanted):
     ],
 )
 def test_marks_become_colours(line, shown):
-    """As on the run's page; other lines stay as they are."""
+    """The runner's marks get colours as on the run's page; other lines do not change."""
     assert styled(line) == shown

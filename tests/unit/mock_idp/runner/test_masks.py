@@ -30,7 +30,7 @@ def _mask(secret, text):
     ],
 )
 def test_every_encoding_of_a_secret_is_masked(form):
-    """What a log usually does to a value does not unmask it."""
+    """The encodings that logs commonly apply to a value are masked too."""
     assert _mask(SECRET, f"<{form}>") == "<***>"
 
 
@@ -39,24 +39,24 @@ def test_every_encoding_of_a_secret_is_masked(form):
     [
         # There is no minimum length.
         ("a", "banana", "b***n***n***"),
-        # Hits that overlap or touch become one.
+        # Overlapping or adjacent matches become one mask.
         ("aba", "xababax", "x***x"),
         ("ab", "xababx", "x***x"),
-        # Ordinal, with case.
+        # The comparison is ordinal and case-sensitive.
         ("Secret", "secret Secret", "secret ***"),
-        # Nothing to hide is nothing to mask.
+        # An empty or blank secret masks nothing.
         ("", "text", "text"),
         ("  ", "a  b", "a  b"),
-        # Surrounding quotes of a long value do not count.
+        # A long value is also masked without its surrounding quotes.
         ('"quoted value"', "a quoted value b", "a *** b"),
         ('"short"', "a short b", "a short b"),
-        # PowerShell prints the parts around an ampersand by themselves.
+        # PowerShell prints the parts around an ampersand separately.
         ("secretpart1&secretpart2&secretpart3", "x secretpart3 y", "x *** y"),
         ("secretpart1&secretpart2&secretpart3", "x secretpart1&secretpart2& y", "x *** y"),
         ("secretpart1&+secretpart2", "x ecretpart2 y", "x *** y"),
         ("secretpart1&+secretpart2", "x secretpart1&+ y", "x *** y"),
         ("abc&def", "abc def", "abc def"),
-        # A part of six characters is masked, one of five is not.
+        # A part of six characters is masked, a part of five is not.
         ("abcde&12345", "abcde& 12345", "*** 12345"),
         ("abcd&123456", "abcd& 123456", "abcd& ***"),
         ("abcd&+x12345", "abcd&+ 12345", "*** 12345"),
@@ -64,12 +64,12 @@ def test_every_encoding_of_a_secret_is_masked(form):
     ],
 )
 def test_masking_follows_the_runners_rules(secret, text, shown):
-    """Every row is a rule of the runner's masker."""
+    """Each row is a rule of the runner's masker."""
     assert _mask(secret, text) == shown
 
 
 def test_every_line_of_a_secret_is_a_secret():
-    """A key in PEM is masked line by line, blanks around a line do not count, and whole."""
+    """A PEM key is masked as a whole and line by line, without the spaces around a line."""
     secret = "-----BEGIN\r\n  line two\n\nline three\n"
 
     assert _mask(secret, "line two, line three, -----BEGIN") == "***, ***, ***"
@@ -77,12 +77,12 @@ def test_every_line_of_a_secret_is_a_secret():
 
 
 def test_a_line_of_blanks_in_a_secret_masks_nothing():
-    """Else every blank of the log would vanish."""
+    """A blank line masks nothing, or every space in the log would vanish."""
     assert _mask("one\n \ntwo", "a b") == "a b"
 
 
 def test_two_secrets_that_touch_become_one():
-    """The number of secrets does not show."""
+    """Adjacent secrets become one mask, so the log does not show how many there are."""
     masker = SecretMasker()
     masker.add("left")
     masker.add("right")

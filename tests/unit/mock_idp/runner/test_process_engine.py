@@ -12,7 +12,7 @@ from mock_idp.runner.process_engine import ProcessEngine
 
 @pytest.fixture
 def make(tmp_path):
-    """Make an engine for a Dockerfile in a context with main.py and a script of the given text."""
+    """Make an engine for a Dockerfile whose context has main.py and a script with the given text."""
 
     def make(dockerfile, script="#!/usr/local/bin/python -I\n", machine=None):
         (tmp_path / "Dockerfile").write_text(f"FROM a\n{dockerfile}\n")
@@ -26,7 +26,7 @@ def make(tmp_path):
 
 @pytest.mark.parametrize("python", ["python", "/usr/local/bin/python3", "/opt/venv/bin/python3.13"])
 def test_the_images_python_becomes_this_one_and_leaves_no_bytecode(make, tmp_path, python):
-    """Flags and the script stay, the script's path becomes that of the build context."""
+    """The image's Python is replaced, the flags are kept, and the script's path is mapped to the build context."""
     engine = make(f'COPY main.py /app/main.py\nENTRYPOINT ["{python}", "-I", "/app/main.py"]')
 
     assert engine._image_entry() == [sys.executable, "-B", "-I", str(tmp_path / "main.py")]
@@ -43,14 +43,14 @@ def test_the_images_python_becomes_this_one_and_leaves_no_bytecode(make, tmp_pat
     ],
 )
 def test_the_shebang_of_a_copied_script_is_honoured(make, tmp_path, shebang, interpreter):
-    """Python is replaced by this one, its flags are kept."""
+    """Python in a shebang is replaced by the current one, with its flags kept."""
     engine = make("COPY script /usr/local/bin/after", f"{shebang}\n")
 
     assert engine._entry("after") == [*interpreter, str(tmp_path / "script")]
 
 
 def test_a_console_script_lies_beside_this_python(make, tmp_path, monkeypatch):
-    """What the image installs with its package, this environment has too."""
+    """A console script of the image is taken from the current Python environment."""
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin" / "agent-revoke"
     script.touch(mode=0o755)
@@ -60,7 +60,7 @@ def test_a_console_script_lies_beside_this_python(make, tmp_path, monkeypatch):
 
 
 def test_an_entry_point_that_is_nowhere_is_explained(make):
-    """Where it was looked for, and what to do."""
+    """The error says where the entry point was searched, and what to do."""
     with pytest.raises(
         ActionError, match=r"cannot find the entry point 'gone': no COPY line .* Use --engine docker"
     ):
@@ -68,7 +68,7 @@ def test_an_entry_point_that_is_nowhere_is_explained(make):
 
 
 def test_an_image_without_entry_point_is_explained(make):
-    """The base image's is not known here."""
+    """An entry point that only the base image has is unknown, and the error says so."""
     with pytest.raises(ActionError, match="has no ENTRYPOINT in its last stage"):
         make("")._image_entry()
 
@@ -84,7 +84,7 @@ def test_an_image_without_entry_point_is_explained(make):
     ],
 )
 def test_arguments_follow_dockers_rules(make, tmp_path, entrypoint, args, words):
-    """CMD counts only where neither arguments nor another entry point are given."""
+    """CMD is used only if neither arguments nor an entry point are given."""
     program = "import sys\nprint(sys.argv[1:])\n"
     engine = make(
         'COPY script /after\nCOPY script /script\nENTRYPOINT ["python", "/script"]\nCMD ["from-cmd"]',
@@ -99,7 +99,7 @@ def test_arguments_follow_dockers_rules(make, tmp_path, entrypoint, args, words)
 
 
 def test_a_stage_runs_in_the_workspace_with_nothing_of_this_machine_but_what_it_needs(make, tmp_path):
-    """PATH and the CA bundle come through, a secret does not; the step's own value wins."""
+    """PATH and the CA bundle are passed on, other variables are not; the step's own values win."""
     program = "import os\nprint(os.getcwd(), os.environ['PATH'], os.environ['SSL_CERT_FILE'], 'MINE' in os.environ)\n"
     machine = {"PATH": "/p", "SSL_CERT_FILE": "/ca", "MINE": "1"}
     engine = make('COPY script /s\nENTRYPOINT ["python", "/s"]', program, machine)
@@ -113,7 +113,7 @@ def test_a_stage_runs_in_the_workspace_with_nothing_of_this_machine_but_what_it_
 
 
 def test_the_images_variables_reach_a_stage_but_for_its_path(make, tmp_path):
-    """PATH names folders of the image; what the step itself sets wins."""
+    """The image's ENV variables are set except PATH, whose folders exist only in the image; the step's values win."""
     program = "import os\nprint(os.environ['PATH'], os.environ['GREETING'], os.environ['MINE'])\n"
     lines = 'COPY script /s\nENV GREETING=hello MINE=image PATH=/opt/bin:$PATH\nENTRYPOINT ["python", "/s"]'
     engine = make(lines, program, {"PATH": "/p"})
@@ -133,7 +133,7 @@ def test_the_images_variables_reach_a_stage_but_for_its_path(make, tmp_path):
     ],
 )
 def test_a_main_stage_that_cannot_start_is_refused_before_any_stage(make, lines, script, entrypoint, message):
-    """Else the stage before it would have run: half of a release."""
+    """A main stage that cannot start is refused before the pre stage runs: half a release would be worse."""
     log = []
 
     with pytest.raises(ActionError, match=message):
@@ -142,7 +142,7 @@ def test_a_main_stage_that_cannot_start_is_refused_before_any_stage(make, lines,
 
 
 def test_a_stage_that_cannot_start_is_explained(make, tmp_path):
-    """The interpreter of a shebang may not be on this machine."""
+    """If the interpreter of a shebang is missing, the error names it."""
     engine = make("COPY script /s", "#!/no/such/interpreter\n")
 
     with pytest.raises(ActionError, match="cannot start /no/such/interpreter: No such file"):
@@ -150,7 +150,7 @@ def test_a_stage_that_cannot_start_is_explained(make, tmp_path):
 
 
 def test_a_stage_is_stopped(make, tmp_path):
-    """A process that waits for ever ends when it is asked to."""
+    """Stopping ends a process that waits forever."""
     engine = make('COPY script /s\nENTRYPOINT ["python", "/s"]', "import signal\nsignal.pause()\n")
 
     with engine.start("", None, {}, Folders(tmp_path, tmp_path)) as process:
@@ -160,7 +160,7 @@ def test_a_stage_is_stopped(make, tmp_path):
 
 
 def test_a_stage_that_ignores_the_request_is_killed(make, tmp_path, monkeypatch):
-    """A process may not outlive the run by ignoring SIGTERM."""
+    """A process that ignores SIGTERM is killed."""
     monkeypatch.setattr(process_engine, "_TERMINATION_SECONDS", 0.05)
     program = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(1, flush=True)\nwhile True: signal.pause()\n"
     engine = make('COPY script /s\nENTRYPOINT ["python", "/s"]', program)

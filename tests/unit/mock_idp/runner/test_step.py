@@ -1,4 +1,4 @@
-"""The step with an engine that only pretends: what a stage sees, and what its files and output do."""
+"""Steps with a fake engine: the environment of a stage, and the effect of its files and output."""
 
 import io
 from pathlib import Path
@@ -16,7 +16,7 @@ from mock_idp.runner.step import ActionStep, StepOptions
 
 
 class _Finished:
-    """A process that has already said everything."""
+    """A process that has ended and whose output is complete."""
 
     def __init__(self, code, stdout, stderr):
         self.stdout, self.stderr, self._code = io.BytesIO(stdout), io.BytesIO(stderr), code
@@ -29,7 +29,7 @@ class _Finished:
 
 
 class PretendEngine:
-    """Each stage is a function of the environment that returns exit code, stdout and stderr."""
+    """Runs each stage as a function of the environment that returns exit code, stdout and stderr."""
 
     def __init__(self, **stages):
         self.stages = stages
@@ -59,7 +59,7 @@ def log():
 
 @pytest.fixture
 def run(tmp_path, log):
-    """Run an action with the given stages; the result."""
+    """Run an action with the given stages and return the result."""
 
     def run(
         engine,
@@ -90,7 +90,7 @@ def run(tmp_path, log):
 
 
 def _write(variable, content, code=0):
-    """A stage that writes to the file behind a variable."""
+    """Make a stage that writes to the file behind a variable."""
 
     def behave(env, folders):
         path = Path(env[variable].replace("/github/runner_temp", str(folders.temp)))
@@ -101,14 +101,14 @@ def _write(variable, content, code=0):
 
 
 def test_outputs_of_the_file_are_the_steps_outputs(run):
-    """In clear: masks concern logs only."""
+    """Outputs are not masked: masks concern only logs."""
     result = run(PretendEngine(main=_write("GITHUB_OUTPUT", b"\xef\xbb\xbftoken=a\nb<<E\n1\n2\nE\n")))
 
     assert (result.outcome, result.record.outputs) == ("success", {"token": "a", "b": "1\n2"})
 
 
 def test_a_bad_output_file_fails_a_step_that_exits_with_zero(run, log):
-    """The pairs before the bad line count, the error is annotated."""
+    """Pairs before the bad line are kept, and the error is annotated."""
     result = run(PretendEngine(main=_write("GITHUB_OUTPUT", b"a=1\nbad\n")))
 
     assert (result.outcome, result.record.outputs) == ("failure", {"a": "1"})
@@ -119,7 +119,7 @@ def test_a_bad_output_file_fails_a_step_that_exits_with_zero(run, log):
 
 
 def test_the_exit_code_fails_the_step_without_a_word(run, log):
-    """Unlike `run:` steps, a container's exit code has no error line of its own."""
+    """Unlike a `run:` step, a container action has no error line for its exit code."""
     result = run(PretendEngine(main=lambda _env, _folders: (7, b"", b"")))
 
     assert result.outcome == "failure"
@@ -127,7 +127,7 @@ def test_the_exit_code_fails_the_step_without_a_word(run, log):
 
 
 def test_both_streams_carry_commands(run):
-    """A command on stderr works as on stdout; an unfinished last line counts."""
+    """Commands work on stderr as on stdout, even in an unfinished last line."""
     engine = PretendEngine(main=lambda _env, _folders: (0, b"::notice::out\r\n", b"::notice::err"))
 
     messages = {note.message for note in run(engine).record.annotations}
@@ -136,7 +136,7 @@ def test_both_streams_carry_commands(run):
 
 
 def test_state_and_environment_reach_the_post_stage(run):
-    """The post stage sees STATE_ variables in their own case and what GITHUB_ENV added; the main stage did not."""
+    """Only the post stage sees STATE_ variables, in their own case."""
     engine = PretendEngine(main=_write("GITHUB_STATE", b"myKey=1\n"))
 
     run(engine, {"post_entrypoint": "after"})
@@ -147,7 +147,7 @@ def test_state_and_environment_reach_the_post_stage(run):
 
 
 def test_the_post_stage_has_inputs_environment_and_arguments_of_its_own_time(run, log):
-    """The runner evaluates them again for it; the state of the main stage stays."""
+    """The runner evaluates inputs, env and arguments again for the post stage; the saved state is kept."""
     engine = PretendEngine(main=_write("GITHUB_STATE", b"kept=1\n"))
     evaluations = iter(["before", "after"])
 
@@ -173,7 +173,7 @@ def test_the_post_stage_has_inputs_environment_and_arguments_of_its_own_time(run
 
 
 def test_every_stage_has_fresh_files(run):
-    """What one stage wrote is not read again for the next."""
+    """Each stage gets new files, so that nothing is read twice."""
     engine = PretendEngine()
 
     run(engine, {"post_entrypoint": "after"})
@@ -192,7 +192,7 @@ def test_every_stage_has_fresh_files(run):
     ],
 )
 def test_the_post_stage_follows_its_condition(run, condition, code, stages):
-    """By default it also runs after a failure."""
+    """A post stage follows its condition, and by default also runs after a failure."""
     engine = PretendEngine(main=lambda _env, _folders: (code, b"", b""))
 
     run(engine, {"post_entrypoint": "after", "post_if": condition})
@@ -201,7 +201,7 @@ def test_the_post_stage_follows_its_condition(run, condition, code, stages):
 
 
 def test_a_failing_pre_stage_skips_the_main_stage_but_not_the_post_stage(run):
-    """The job has failed before the step could start."""
+    """If the pre stage fails, the main stage is skipped and the post stage runs."""
     engine = PretendEngine(before=lambda _env, _folders: (1, b"", b""))
 
     result = run(engine, {"pre_entrypoint": "before", "post_entrypoint": "after"})
@@ -210,14 +210,14 @@ def test_a_failing_pre_stage_skips_the_main_stage_but_not_the_post_stage(run):
 
 
 def test_a_failing_post_stage_fails_the_step(run):
-    """A revocation that fails must show."""
+    """A failing post stage fails the step, so that a failed revocation is noticed."""
     engine = PretendEngine(after=lambda _env, _folders: (1, b"", b""))
 
     assert run(engine, {"post_entrypoint": "after"}).outcome == "failure"
 
 
 def test_the_environment_is_the_runners_alone(run):
-    """Of this machine only proxies come through; there is no GITHUB_TOKEN."""
+    """Only the proxies of the machine's environment are passed on, and there is no GITHUB_TOKEN."""
     engine = PretendEngine()
 
     run(engine, machine={"SECRET_OF_MINE": "1", "https_proxy": "http://p:1", "GITHUB_TOKEN": "x"})
@@ -228,7 +228,7 @@ def test_the_environment_is_the_runners_alone(run):
 
 
 def test_later_sources_of_the_environment_win(run):
-    """`runs.env` only fills gaps, inputs win over the step's env, contexts over everything."""
+    """The action's env only fills gaps, inputs override the step's env, and contexts override both."""
     engine = PretendEngine()
     step_env = {"A": "step", "INPUT_X": "step", "GITHUB_REF": "step", "HOME": "step"}
 
@@ -246,7 +246,7 @@ def test_later_sources_of_the_environment_win(run):
 
 @pytest.mark.parametrize(("step_env", "seen"), [({}, "true"), ({"CI": "false"}, "false"), ({"CI": ""}, "")])
 def test_ci_is_set_only_where_the_workflow_does_not_set_it(run, step_env, seen):
-    """`CI: false` switches off what some tools do in CI."""
+    """`CI: false` in the workflow turns off what some tools do in CI."""
     engine = PretendEngine()
 
     run(engine, step_env=step_env)
@@ -255,7 +255,7 @@ def test_ci_is_set_only_where_the_workflow_does_not_set_it(run, step_env, seen):
 
 
 def test_ci_of_the_environment_file_reaches_the_next_stage(run):
-    """As every other variable of that file."""
+    """CI can be changed through GITHUB_ENV like any other variable."""
     engine = PretendEngine(main=_write("GITHUB_ENV", b"CI=no\n"))
 
     run(engine, {"post_entrypoint": "after"})
@@ -264,7 +264,7 @@ def test_ci_of_the_environment_file_reaches_the_next_stage(run):
 
 
 def test_paths_are_translated_where_a_value_starts_with_one(run, tmp_path):
-    """Whole prefixes only; what is not mounted stays a path of the machine."""
+    """A path is mapped into the container if the value begins with it; unmounted paths do not change."""
     engine = PretendEngine()
     workspace = tmp_path / "work" / "a" / "a"
 
@@ -278,7 +278,7 @@ def test_paths_are_translated_where_a_value_starts_with_one(run, tmp_path):
 
 
 def test_the_event_payload_lies_where_the_variable_says(run, tmp_path):
-    """Actions read it from GITHUB_EVENT_PATH."""
+    """GITHUB_EVENT_PATH names the file with the event payload."""
     engine = PretendEngine()
 
     run(engine)
@@ -288,7 +288,7 @@ def test_the_event_payload_lies_where_the_variable_says(run, tmp_path):
 
 
 def test_node_options_cannot_be_set_through_the_file(run):
-    """An error is annotated, the rest of the file counts, the step does not fail."""
+    """NODE_OPTIONS is refused with an annotation, the other variables are set, and the step does not fail."""
     engine = PretendEngine(main=_write("GITHUB_ENV", b"NODE_OPTIONS=-r x\nGOOD=1\nGITHUB_REF=y\n"))
 
     result = run(engine, {"post_entrypoint": "after"})
@@ -300,7 +300,7 @@ def test_node_options_cannot_be_set_through_the_file(run):
 
 
 def test_a_summary_is_masked_line_by_line(run):
-    """A secret masked in the log is masked on the page."""
+    """A secret that is masked in the log is masked in the summary."""
 
     def behave(env, folders):
         _write("GITHUB_STEP_SUMMARY", b"# T\nsecret\n")(env, folders)
@@ -310,7 +310,7 @@ def test_a_summary_is_masked_line_by_line(run):
 
 
 def test_a_summary_over_one_mebibyte_is_dropped_with_an_error(run):
-    """The step's result is not affected."""
+    """A too large summary does not change the step's result."""
     result = run(PretendEngine(main=_write("GITHUB_STEP_SUMMARY", b"x" * (1024 * 1024 + 1))))
 
     assert (result.outcome, result.record.summary) == ("success", "")
@@ -320,7 +320,7 @@ def test_a_summary_over_one_mebibyte_is_dropped_with_an_error(run):
 
 
 def test_a_deleted_file_is_no_error(run):
-    """The runner does not miss it."""
+    """A deleted command file is not an error, as on the runner."""
 
     def behave(env, folders):
         Path(env["GITHUB_OUTPUT"].replace("/github/runner_temp", str(folders.temp))).unlink()
@@ -330,7 +330,7 @@ def test_a_deleted_file_is_no_error(run):
 
 
 def test_the_jobs_credentials_never_show(run, log):
-    """Request token, github.token and the proxy's password are masked before the first line."""
+    """The request token, github.token and the proxy's password are masked from the first line on."""
     engine = PretendEngine(
         main=lambda env, _folders: (0, f"{env['INPUT_T']} request-secret pass\n".encode(), b"")
     )
@@ -359,7 +359,7 @@ def test_the_jobs_credentials_never_show(run, log):
     ],
 )
 def test_a_proxy_variable_of_any_form_is_no_reason_to_fail(run, log, value, shown):
-    """Its password is masked where it has one; what the value is worth, the action itself finds out."""
+    """A proxy variable never fails the step, even if it is malformed; its password is masked."""
     password = "pa#ss/w@rd" if "#" in value else "pass"
     machine = {"HTTPS_PROXY": value, "NO_PROXY": "http://[,[::1],fd00::/8"}
 
@@ -369,7 +369,7 @@ def test_a_proxy_variable_of_any_form_is_no_reason_to_fail(run, log, value, show
 
 
 def test_inputs_and_env_head_the_log(run, log):
-    """As the runner prints them, empty ones left out; then the engine's own lines and the warnings."""
+    """The log begins with the inputs and env that are not empty, as on the runner; engine lines and warnings follow."""
     run(PretendEngine(), {"inputs": (Input("a"), Input("b", "x"))}, {"typo": "1"}, {"E": "2"})
 
     assert log == [
@@ -386,7 +386,7 @@ def test_inputs_and_env_head_the_log(run, log):
 
 
 def test_debug_logging_reaches_the_step(run, log):
-    """RUNNER_DEBUG is 1 and debug lines show."""
+    """With debug logging, RUNNER_DEBUG is 1 and debug lines are shown."""
     engine = PretendEngine(main=lambda _env, _folders: (0, b"::debug::d\n", b""))
 
     run(engine, debug=True)
@@ -396,7 +396,7 @@ def test_debug_logging_reaches_the_step(run, log):
 
 
 def test_a_stage_is_stopped_when_the_run_is_interrupted(run):
-    """Nothing is left running after Ctrl-C or SIGTERM."""
+    """Nothing keeps running after Ctrl-C or SIGTERM."""
     stopped = []
 
     class Running(_Finished):
@@ -429,7 +429,7 @@ def test_a_stage_is_stopped_when_the_run_is_interrupted(run):
     ],
 )
 def test_proxies_are_copied_in_both_cases(machine, expected):
-    """Lower case wins, and nothing but the six variables is a proxy."""
+    """Lower case wins, and only the six proxy variables are copied."""
     assert proxy_variables(machine) == expected
 
 
@@ -438,7 +438,7 @@ def _cancel(_env, _folders):
 
 
 def test_a_cancelled_step_is_cleaned_up_after(run, log):
-    """The post stage runs as after a failure, and the cancellation goes on its way."""
+    """After a cancellation the post stage runs, and then the cancellation continues."""
     engine = PretendEngine(main=_cancel)
 
     with pytest.raises(SystemExit):
@@ -452,7 +452,7 @@ def test_a_cancelled_step_is_cleaned_up_after(run, log):
     ("condition", "runs"), [("success()", False), ("failure()", False), ("cancelled()", True)]
 )
 def test_a_condition_decides_about_a_cancelled_step_too(run, condition, runs):
-    """Only always() and cancelled() run their stage then."""
+    """After a cancellation only always() and cancelled() run their stage."""
     engine = PretendEngine(main=_cancel)
 
     with pytest.raises(SystemExit):

@@ -13,7 +13,7 @@ def _start(code):
 
 
 def test_both_streams_are_read_to_their_end():
-    """Line ends of both kinds go, an unfinished line counts, bytes that are no UTF-8 are replaced."""
+    """Both kinds of line ends are removed, an unfinished line counts, and invalid UTF-8 is replaced."""
     code = "import os; os.write(1, b'a\\r\\n\\nb\\xff'); os.write(2, b'c\\n')"
 
     with _start(code) as process:
@@ -24,8 +24,8 @@ def test_both_streams_are_read_to_their_end():
 
 @pytest.mark.parametrize("grandchild", [["sleep", "60"], ["sh", "-c", "while :; do echo x; done"]])
 def test_a_grandchild_that_keeps_a_stream_open_does_not_hold_the_step(grandchild):
-    """Silent or never silent: the step ends with its process, after the grace period."""
-    # One write, so that the grandchild's own lines cannot come in between.
+    """The step ends with its process after the grace period, whether the grandchild writes or not."""
+    # One write, so that the grandchild's output cannot split it.
     code = f"import os, subprocess; os.write(1, b'pid %d\\n' % subprocess.Popen({grandchild}).pid)"
 
     with _start(code) as process:

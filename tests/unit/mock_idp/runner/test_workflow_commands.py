@@ -28,13 +28,13 @@ def processor(record, masker):
         ("::error file=,line=3,,title::text", Command("error", {"line": "3"}, "text")),
         ("::error title=a%2Cb%3Ac%25::d%0Ae", Command("error", {"title": "a,b:c%"}, "d\ne")),
         ("::error title=a=b::", Command("error", {"title": "a=b"}, "")),
-        # "%25" is undone last, and a colon in data is no escape.
+        # "%25" is decoded last, and "%3A" in data is not an escape.
         ("::debug::%250A %3A", Command("debug", {}, "%0A %3A")),
         ("::debug::a::b", Command("debug", {}, "a::b")),
-        # The old form works mid-line: text that is printed unchecked can carry a command.
+        # The old form works anywhere in a line: text printed unchecked can contain a command.
         ("text ##[add-mask]secret", Command("add-mask", {}, "secret")),
         ("##[set-output name=a;x=%5D%3B]b", Command("set-output", {"name": "a", "x": "];"}, "b")),
-        # Not registered, or not a command at all.
+        # An unknown command, or not a command at all.
         ("::unknown::text", None),
         ("text ::notice::text", None),
         ("::notice", None),
@@ -45,13 +45,13 @@ def processor(record, masker):
     ],
 )
 def test_commands_are_read_as_the_runner_reads_them(line, command):
-    """Every row is a rule of the runner's two command forms."""
+    """Each row is a rule of the runner's two command formats."""
     assert parse_command(line) == command
 
 
 @pytest.mark.parametrize("level", ["error", "warning", "notice"])
 def test_an_annotation_is_recorded_and_logged(processor, record, level):
-    """Title, file and line go to the annotation, the message to the log too; the step does not fail."""
+    """The annotation has title, file and line; the message is also logged, and the step does not fail."""
     shown = processor.process(f"::{level} title=T,file=/github/workspace/a.py,line=3::text")
 
     assert shown == [f"##[{level}]text"]
@@ -62,14 +62,14 @@ def test_an_annotation_is_recorded_and_logged(processor, record, level):
 
 
 def test_an_annotation_without_a_place_has_no_place(processor, record):
-    """A line that is no number is dropped; the title is always there."""
+    """A line that is not a number is dropped; the title is always present."""
     processor.process("::notice line=x::text")
 
     assert record.annotations[0].as_json() == {"level": "notice", "title": "", "message": "text"}
 
 
 def test_ten_annotations_of_a_level_are_kept_and_all_are_logged(processor, record):
-    """GitHub drops the rest silently."""
+    """Ten annotations of a level are kept, as on GitHub, but all are logged."""
     shown = [line for number in range(12) for line in processor.process(f"::warning::{number}")]
     processor.process("::error::other level")
 
@@ -78,14 +78,14 @@ def test_ten_annotations_of_a_level_are_kept_and_all_are_logged(processor, recor
 
 
 def test_a_long_message_is_cut(processor, record):
-    """4096 characters remain."""
+    """A message is cut to 4096 characters."""
     processor.process(f"::notice::{'x' * 5000}")
 
     assert len(record.annotations[0].message) == 4096
 
 
 def test_a_mask_hides_what_comes_after_it(processor, record):
-    """The command itself is never shown; later lines, annotations and titles are masked."""
+    """The command itself is never shown, and everything after it is masked."""
     before = processor.process("secret")
     command = processor.process("::add-mask::secret")
     after = processor.process("a secret b")
@@ -96,7 +96,7 @@ def test_a_mask_hides_what_comes_after_it(processor, record):
 
 
 def test_a_blank_mask_is_a_warning(processor, record):
-    """It would mask nothing, which the author should know."""
+    """A blank mask would mask nothing, so it gets a warning."""
     shown = processor.process("::add-mask::  ")
 
     assert shown == ["##[warning]Can't add secret mask for empty string in ##[add-mask] command."]
@@ -104,14 +104,14 @@ def test_a_blank_mask_is_a_warning(processor, record):
 
 
 def test_a_multi_line_mask_hides_every_line(processor):
-    """Newlines in a mask arrive as %0A."""
+    """%0A in a mask is a newline, and each line is masked."""
     processor.process("::add-mask::one%0Atwo")
 
     assert processor.process("two one") == ["*** ***"]
 
 
 def test_while_commands_are_stopped_everything_is_text(processor, record):
-    """Not even a mask works until the token comes back."""
+    """While commands are stopped not even a mask works, until the token is repeated."""
     lines = ["::stop-commands::token123", "::add-mask::secret", "::error::x", "::TOKEN123::", "::error::y"]
     shown = [line for given in lines for line in processor.process(given)]
 
@@ -120,7 +120,7 @@ def test_while_commands_are_stopped_everything_is_text(processor, record):
 
 
 def test_a_short_stop_token_is_not_a_secret(processor):
-    """Masking six characters or fewer would spoil the log."""
+    """A stop token of six characters or fewer is not masked, because that would make the log unreadable."""
     processor.process("::stop-commands::short")
 
     assert processor.process("a short text") == ["a short text"]
@@ -128,7 +128,7 @@ def test_a_short_stop_token_is_not_a_secret(processor):
 
 @pytest.mark.parametrize("token", ["", "pause-logging", "error", "Add-Mask"])
 def test_a_stop_token_that_is_a_command_fails_the_step(processor, record, token):
-    """Otherwise the next such command would start commands again."""
+    """A command's name as stop token is refused: the next such command would resume commands."""
     shown = processor.process(f"::stop-commands::{token}")
 
     assert shown[0] == f"##[error]Unable to process command '::stop-commands::{token}' successfully."
@@ -138,7 +138,7 @@ def test_a_stop_token_that_is_a_command_fails_the_step(processor, record, token)
 
 @pytest.mark.parametrize("name", ["set-env", "add-path", "internal-set-repo-path"])
 def test_disabled_commands_fail_the_step(processor, record, name):
-    """GitHub switched them off since printed text could change the environment."""
+    """GitHub disabled these commands because printed text could change the environment."""
     shown = processor.process(f"::{name} name=a::b")
 
     assert f"The `{name}` command is disabled." in shown[1]
@@ -153,7 +153,7 @@ def test_disabled_commands_fail_the_step(processor, record, name):
     ],
 )
 def test_the_deprecated_commands_still_work(processor, record, line, kept):
-    """They warn, and the value is there."""
+    """Deprecated commands still set the value, with a warning."""
     shown = processor.process(line)
 
     assert getattr(record, kept[0]) == kept[1]
@@ -162,7 +162,7 @@ def test_the_deprecated_commands_still_work(processor, record, line, kept):
 
 @pytest.mark.parametrize("name", ["set-output", "save-state"])
 def test_a_command_without_its_name_fails_the_step(processor, record, name):
-    """There is nothing to keep the value under."""
+    """The `name` property is required."""
     shown = processor.process(f"::{name}::1")
 
     assert shown[1] == f"##[error]Required field 'name' is missing in ##[{name}] command."
@@ -170,7 +170,7 @@ def test_a_command_without_its_name_fails_the_step(processor, record, name):
 
 
 def test_outputs_differ_not_by_case_alone(record):
-    """The steps context knows no case: the first spelling stays, the last value wins."""
+    """Output names have no case: the first spelling is kept, the last value wins."""
     record.set_output("Token", "1")
     record.set_output("TOKEN", "2")
 
@@ -178,7 +178,7 @@ def test_outputs_differ_not_by_case_alone(record):
 
 
 def test_echo_shows_commands_but_no_secret(processor):
-    """Switched on, a command appears before what it shows; a mask only as one; annotations never."""
+    """With echo on, a command is printed before its effect; a mask is printed masked, and annotations are not echoed."""
     lines = ["::echo::on", "::group::g", "::add-mask::secret", "::notice::n", "::echo::off", "::group::h"]
     shown = [line for given in lines for line in processor.process(given)]
 
@@ -193,7 +193,7 @@ def test_echo_shows_commands_but_no_secret(processor):
 
 
 def test_a_wrong_echo_value_fails_the_step(processor, record):
-    """Only on and off are values."""
+    """Echo can only be `on` or `off`."""
     shown = processor.process("::echo::maybe")
 
     assert "Current value is: 'maybe'." in shown[1]
@@ -202,14 +202,14 @@ def test_a_wrong_echo_value_fails_the_step(processor, record):
 
 @pytest.mark.parametrize(("debug", "shown"), [(False, []), (True, ["##[debug]text"])])
 def test_debug_lines_need_step_debug_logging(record, masker, debug, shown):
-    """Without it they are swallowed."""
+    """Debug lines are dropped without step debug logging."""
     processor = CommandProcessor(record, masker, "/w", debug=debug)
 
     assert processor.process("::debug::text") == shown
 
 
 def test_groups_are_shown_as_in_the_raw_log(processor):
-    """The web page folds them."""
+    """The log keeps the marks of a group, which the web page folds."""
     assert processor.process("::group::Title") + processor.process("::endgroup::") == [
         "##[group]Title",
         "##[endgroup]",
@@ -217,15 +217,15 @@ def test_groups_are_shown_as_in_the_raw_log(processor):
 
 
 def test_a_message_of_several_lines_is_several_lines_of_log(processor):
-    """The log stays line by line."""
+    """A multi-line message becomes several lines of the log."""
     assert processor.process("::error::one%0Atwo") == ["##[error]one", "two"]
 
 
 def test_problem_matchers_are_said_to_be_missing(processor):
-    """Nothing is accepted and then ignored without a word."""
+    """A problem matcher gives a message that it is not supported."""
     assert "does not know problem matchers" in processor.process("::add-matcher::m.json")[0]
 
 
 def test_plain_text_passes(processor):
-    """An empty line too."""
+    """Lines that are not commands do not change, nor do empty ones."""
     assert [processor.process(""), processor.process("::x::y")] == [[""], ["::x::y"]]

@@ -1,4 +1,4 @@
-"""Whose turn it is."""
+"""A fair lock."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -10,7 +10,7 @@ from sentryagent_idp.concurrency.fair_lock import Turns
 
 
 def test_one_at_a_time_in_the_order_of_coming():
-    """Threads that queue up while the turn is taken get it one after the other, first come, first served."""
+    """Waiting threads get the lock one at a time, first come, first served."""
     turns, served, at_work = Turns(10), [], []
 
     def work(number):
@@ -30,7 +30,7 @@ def test_one_at_a_time_in_the_order_of_coming():
 
 
 def test_waiting_is_bounded_and_giving_up_leaves_no_trace():
-    """Who waits too long is refused; the next one is served."""
+    """A thread that waits too long is refused, and the next one gets the lock."""
     turns = Turns(0.01)
     with turns.take(), pytest.raises(WaitTimeout, match=r"within 0.01 s"), turns.take():
         pytest.fail("the turn was taken twice")
@@ -40,7 +40,7 @@ def test_waiting_is_bounded_and_giving_up_leaves_no_trace():
 
 
 def test_an_error_gives_the_turn_on():
-    """A block that fails does not keep the turn."""
+    """A block that fails releases the lock."""
     turns = Turns(0.01)
     with pytest.raises(LookupError), turns.take():
         raise LookupError

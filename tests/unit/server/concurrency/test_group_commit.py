@@ -1,4 +1,4 @@
-"""Exchanges that are kept together, and what one of them cannot do to the others."""
+"""Group commit: exchanges that commit together, without affecting each other."""
 
 import asyncio
 import traceback
@@ -25,7 +25,7 @@ NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
 class Database:
-    """A store of lists; `busy` times another writer is at it."""
+    """A store of lists; another writer blocks it `busy` times."""
 
     def __init__(self, *, is_local):
         self.is_local = is_local
@@ -73,7 +73,7 @@ def database(request):
 
 @pytest.fixture
 def keep(database):
-    """Keeps exchanges that a loop handles at the same moment; what each call ended with."""
+    """Commit exchanges that a loop handles at the same time; return each outcome."""
     commits = GroupCommit(database, lambda: NOW, lambda *seen: database.timed.append(seen))
 
     def keep(*exchanges):
@@ -81,7 +81,7 @@ def keep(database):
 
         def handle(number, exchange, all_ended):
             outcome = outcomes[number] = outcome_of(commits.keep, exchange)
-            # Counted now: the next request may raise the same object.
+            # Count now: the next request may raise the same object.
             database.frames.append(sum(1 for _ in traceback.walk_tb(getattr(outcome, "__traceback__", None))))
             if len(outcomes) == len(exchanges):
                 all_ended.set()
@@ -110,7 +110,7 @@ def _exchange(jti, *, repository="octo/repo", fingerprint=None, keys_version=1, 
 
 
 def test_exchanges_of_one_moment_are_kept_together(database, keep):
-    """One transaction for all, and each has its record."""
+    """Concurrent exchanges commit in one transaction, each with its audit record."""
     outcomes = keep(*(_exchange(f"jti-{number}") for number in range(9)))
 
     assert outcomes == [True] * 9
@@ -119,7 +119,7 @@ def test_exchanges_of_one_moment_are_kept_together(database, keep):
 
 
 def test_a_group_is_timed_with_its_wait(database, keep):
-    """Once, however often it finds another writer; a database that is not local times its own transactions."""
+    """A local database's group commit is timed once, with its retries; other databases time their transactions."""
     database.busy = 20
     keep(*(_exchange(f"jti-{number}") for number in range(3)))
 
@@ -129,7 +129,7 @@ def test_a_group_is_timed_with_its_wait(database, keep):
 
 
 def test_a_group_is_bounded(database, keep, monkeypatch):
-    """The exchanges beyond the bound follow in the next groups."""
+    """Exchanges beyond the limit go into the next groups."""
     monkeypatch.setattr(group_commit, "_LARGEST", 4)
 
     assert keep(*(_exchange(f"jti-{number}") for number in range(10))) == [True] * 10
@@ -137,13 +137,13 @@ def test_a_group_is_bounded(database, keep, monkeypatch):
 
 
 def test_outside_of_a_loop_an_exchange_is_kept_alone(database):
-    """As in a thread: there is nobody to wait for."""
+    """Outside a loop an exchange commits by itself."""
     assert GroupCommit(database, lambda: NOW).keep(_exchange("a"))
     assert database.records == ["record of a"]
 
 
 def test_only_what_is_still_true_is_kept(database, keep):
-    """Of outdated exchanges, and of a used token, nothing is kept; the others do not notice."""
+    """Outdated exchanges and used tokens are not committed, and do not affect the others."""
     assert keep(_exchange("first")) == [True]
     outcomes = keep(
         _exchange("first"),
@@ -160,13 +160,13 @@ def test_only_what_is_still_true_is_kept(database, keep):
 
 
 def test_nothing_is_asked_of_the_database_for_nothing(database, keep):
-    """If all are outdated, no token is claimed and no record written."""
+    """If all exchanges are outdated, no token is claimed and no record is written."""
     assert keep(_exchange("a", fingerprint="before")) == [False]
     assert (database.sizes, database.records) == ([], [])
 
 
 def test_use_of_a_policy_is_recorded_once_for_a_group(database, keep):
-    """And not for an exchange that is not kept."""
+    """Each used policy is recorded once per group, but not for an outdated exchange."""
     keep(
         _exchange("a", policy=1, last_used_at=None),
         _exchange("b", policy=2, last_used_at=None),
@@ -179,7 +179,7 @@ def test_use_of_a_policy_is_recorded_once_for_a_group(database, keep):
 
 @pytest.mark.parametrize(("age", "is_recorded"), [(None, True), (60, True), (59, False)])
 def test_use_is_recorded_once_a_minute(database, keep, age, is_recorded):
-    """By what the database said, and then by what this process recorded; ages in seconds."""
+    """Uses are compared with the stored time and with those that this process recorded; ages are in seconds."""
     last_used_at = None if age is None else NOW - timedelta(seconds=age)
     keep(_exchange("a", last_used_at=last_used_at))
     keep(_exchange("b", last_used_at=last_used_at))
@@ -188,7 +188,7 @@ def test_use_is_recorded_once_a_minute(database, keep, age, is_recorded):
 
 
 def test_recorded_uses_are_bounded(database, keep, monkeypatch):
-    """Too many are forgotten together; the statement itself keeps to the minute then."""
+    """When there are too many recorded uses, all are dropped; the SQL still limits writes to one a minute."""
     monkeypatch.setattr(group_commit, "_MOST_USES", 2)
     for number in range(3):
         keep(_exchange(f"a{number}", policy=number, last_used_at=None))
@@ -198,7 +198,7 @@ def test_recorded_uses_are_bounded(database, keep, monkeypatch):
 
 
 def test_an_outage_meets_all_that_wait(database, keep, monkeypatch):
-    """Also those of later groups: one outage is waited for once."""
+    """An outage fails all waiting exchanges, even those of later groups, so it is waited for only once."""
     monkeypatch.setattr(group_commit, "_LARGEST", 2)
     database.failure = DatabaseUnavailable("The database does not answer; try again in 2 s.", retry_after=2)
 
@@ -208,7 +208,7 @@ def test_an_outage_meets_all_that_wait(database, keep, monkeypatch):
 
 @pytest.mark.parametrize("failure", [DatabaseUnavailable("away", retry_after=2), RuntimeError("a defect")])
 def test_the_error_of_a_group_does_not_grow_with_its_requests(database, keep, failure):
-    """Each request has its own traceback: that of all of them, in each line of the log, would stop the loop."""
+    """Each request gets its own short traceback: a shared one would grow with each request and stall the loop."""
     database.failure = failure
     keep(*(_exchange(f"jti-{number}") for number in range(30)))
 
@@ -217,14 +217,14 @@ def test_the_error_of_a_group_does_not_grow_with_its_requests(database, keep, fa
 
 
 def test_what_cannot_be_stored_of_one_does_not_fail_the_others(database, keep):
-    """None of the transaction is kept, so that each may try alone."""
+    """If one exchange cannot be stored, the transaction is rolled back and each exchange tries alone."""
     database.failure = ValidationFailed("request", "a value cannot be stored")
 
     assert keep(_exchange("a"), _exchange("b")) == [False, False]
 
 
 def test_a_defect_reaches_those_who_wait(database, keep):
-    """Nobody waits for ever for a commit that failed, and the next group is served."""
+    """An unexpected error reaches every waiting request, and the next group is committed."""
     database.failure = RuntimeError("a defect")
     outcomes = keep(_exchange("a"), _exchange("b"))
     assert [(type(error), error.__cause__) for error in outcomes] == [(CommitFailed, database.failure)] * 2
@@ -234,7 +234,7 @@ def test_a_defect_reaches_those_who_wait(database, keep):
 
 
 def test_another_writer_is_waited_for_without_stopping_the_loop(keep, database):
-    """The group tries again, and others join it meanwhile."""
+    """While another writer is busy, the group retries and the loop keeps running."""
     database.is_local, database.busy = True, 3
 
     assert keep(_exchange("a"), _exchange("b")) == [True, True]
@@ -242,7 +242,7 @@ def test_another_writer_is_waited_for_without_stopping_the_loop(keep, database):
 
 
 def test_a_writer_that_never_ends_is_an_outage(keep, database, monkeypatch):
-    """It is answered in time, and the next group is served."""
+    """A writer that does not finish in time is an outage, and the next group is committed."""
     monkeypatch.setattr(group_commit, "_PATIENCE_SECONDS", 0.01)
     database.is_local, database.busy = True, 1_000_000
 

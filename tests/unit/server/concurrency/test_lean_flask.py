@@ -1,4 +1,4 @@
-"""Flask without what the provider does not use of it: for everything else it is still Flask."""
+"""`LeanFlask` leaves out parts of Flask that the provider does not use, and otherwise behaves like Flask."""
 
 import pytest
 from flask import Blueprint, Flask, request, session, url_for
@@ -23,7 +23,7 @@ PATHS = (
 
 
 def routes(kind):
-    """An application of this kind with fixed and variable paths, which says what it was asked."""
+    """Make an application with fixed and variable paths that returns what was requested."""
     app = kind("test", static_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True
@@ -38,7 +38,7 @@ def routes(kind):
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("method", METHODS)
 def test_the_route_is_flasks(method, path):
-    """Status, `Allow` and body are those of Flask for every method and path."""
+    """Status, `Allow` and body equal Flask's for every method and path."""
     answers = []
     for kind in (Flask, LeanFlask):
         answer = routes(kind).test_client().open(path, method=method)
@@ -48,14 +48,14 @@ def test_the_route_is_flasks(method, path):
 
 
 def test_an_address_keeps_the_prefix_under_which_the_application_runs():
-    """`url_for` writes what the client can ask for."""
+    """`url_for` keeps the prefix under which the application runs."""
     answer = routes(LeanFlask).test_client().post("/items", environ_overrides={"SCRIPT_NAME": "/idp"})
 
     assert answer.text == "/idp/items/a%20b"
 
 
 def test_no_blueprint_has_hooks():
-    """`LeanFlask` does not look for them, so one would never run."""
+    """Blueprints have no hooks, because `LeanFlask` would not run them."""
     app = bare_app()
     hooks = (
         app.before_request_funcs,
@@ -71,7 +71,7 @@ def test_no_blueprint_has_hooks():
 
 
 def test_a_session_keeps_nothing():
-    """It can be read, is empty, and no cookie leaves."""
+    """A session is empty and sets no cookie."""
     app = LeanFlask("test")
     app.secret_key = "a key for the test"
     app.add_url_rule("/", "read", lambda: str(dict(session)))
@@ -84,7 +84,7 @@ def test_a_session_keeps_nothing():
 
 @pytest.mark.parametrize(("method", "body"), [("GET", b"[1]"), ("HEAD", b"")])
 def test_a_whole_response(method, body):
-    """HEAD gets the header fields of GET, and no body (RFC 9110, 9.3.2)."""
+    """A HEAD request gets the headers of GET without a body (RFC 9110, 9.3.2)."""
     app = LeanFlask("test")
     app.add_url_rule("/", "read", lambda: WholeResponse("[1]", content_type="application/json"))
 

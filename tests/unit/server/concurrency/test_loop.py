@@ -1,4 +1,4 @@
-"""Requests as they come from the wire: read whole or refused, and never a reason for a thread to wait."""
+"""HTTP requests on the loop: bodies are read whole or refused, and no thread waits for a client."""
 
 import asyncio
 import signal
@@ -15,7 +15,7 @@ KIB = 1024
 
 
 class Application:
-    """A WSGI application that keeps what it was asked."""
+    """A WSGI application that records its request."""
 
     def __init__(self):
         self.environ = None
@@ -32,7 +32,7 @@ class Application:
 
 @pytest.fixture
 def ask(monkeypatch):
-    """Send a request through the loop; gives the application and the client after the answer."""
+    """Send a request through the loop; return the application and the client."""
     monkeypatch.setattr(loop, "_LOOK_SECONDS", 0.01)
     monkeypatch.setattr(loop, "_BODY_SECONDS", 0.05)
     application = Application()
@@ -51,7 +51,7 @@ def ask(monkeypatch):
 
 
 def test_a_whole_request_is_answered_by_the_application(ask):
-    """The application gets the body, the head and the peer; the client gets the application's answer."""
+    """The application gets the body, headers and peer; the client gets its response."""
     application, client = ask(
         Scope(("content-length", "5"), ("content-type", "text/plain")), Client(b"he", b"llo")
     )
@@ -75,21 +75,21 @@ def test_a_whole_request_is_answered_by_the_application(ask):
     [("198.51.100.7:4431", "198.51.100.7"), ("[2001:db8::1]:443", "2001:db8::1"), ("[::ffff:192.0.2.1]:80", "::ffff:192.0.2.1")],
 )  # fmt: skip
 def test_the_peer_has_an_address_without_port(ask, client, address):
-    """IPv6 comes in brackets."""
+    """The peer's address has no port; IPv6 addresses are in brackets."""
     application, _ = ask(Scope(client=client), Client())
 
     assert application.environ["REMOTE_ADDR"] == address
 
 
 def test_a_path_outside_ascii_is_passed_on_as_wsgi_wants_it(ask):
-    """PEP 3333: the bytes of UTF-8, each as a character."""
+    """The path is the UTF-8 bytes, each as one character (PEP 3333)."""
     application, _ = ask(Scope(path="/é"), Client())
 
     assert application.environ["PATH_INFO"] == "/\xc3\xa9"
 
 
 def test_lines_of_one_name_are_joined(ask):
-    """RFC 9110, 5.3: a proxy that adds a line of its own is not the only one that is read."""
+    """Header lines of the same name are joined (RFC 9110, 5.3): a proxy may add a line of its own."""
     application, _ = ask(Scope(("x-forwarded-for", "192.0.2.1"), ("x-forwarded-for", "192.0.2.2")), Client())
 
     assert application.environ["HTTP_X_FORWARDED_FOR"] == "192.0.2.1,192.0.2.2"
@@ -97,7 +97,7 @@ def test_lines_of_one_name_are_joined(ask):
 
 @pytest.mark.parametrize("name", ["x_forwarded_for", "content_type", "authorization_", "x-a_b"])
 def test_a_name_with_an_underscore_is_refused(ask, name):
-    """As a variable of WSGI it is the twin of the one with a hyphen."""
+    """A header name with an underscore is refused, because WSGI cannot tell it from one with a hyphen."""
     application, _ = ask(Scope(("x-forwarded-for", "192.0.2.1"), (name, "192.0.2.9")), Client())
 
     assert isinstance(application.environ[loop.REFUSAL], ValidationFailed)
@@ -116,7 +116,7 @@ def test_a_name_with_an_underscore_is_refused(ask, name):
     ],
 )
 def test_a_deciding_field_that_cannot_be_read_does_not_count_as_absent(ask, name, is_refused):
-    """Other fields may hold what they like: proxies write names of cities."""
+    """An unreadable header that affects the decision is an error; others are ignored, for example a city's name."""
     application, _ = ask(Scope((name, "São Paulo")), Client())
 
     assert (loop.REFUSAL in application.environ) == is_refused
@@ -139,7 +139,7 @@ CHUNKED = ("transfer-encoding", "chunked")
     ],
 )
 def test_a_body_that_is_not_whole_or_too_large_is_refused(ask, field, client, refusal):
-    """The application says so, without a byte of it, and the connection ends; of an endless one a megabyte is read."""
+    """The application gets the reason and no body, and the connection is closed after reading at most 1 MiB."""
     application, client = ask(Scope(field), client)
 
     assert type(application.environ[loop.REFUSAL]) is refusal
@@ -150,7 +150,7 @@ def test_a_body_that_is_not_whole_or_too_large_is_refused(ask, field, client, re
 
 @pytest.mark.parametrize("field", [("content-length", str(32 * KIB)), CHUNKED])
 def test_the_largest_body_is_taken(ask, field):
-    """32 KiB, in one part or many."""
+    """A body of 32 KiB is accepted, in one part or many."""
     application, _ = ask(Scope(field), Client(*[b"x" * KIB] * 32))
 
     assert application.body == b"x" * 32 * KIB
@@ -163,7 +163,7 @@ MIB = 1024 * KIB
 
 @pytest.mark.parametrize("field", [("content-length", str(MIB)), CHUNKED, ("content-length", str(32 * KIB))])
 def test_the_largest_body_of_a_large_route(ask, field):
-    """1 MiB, in a thread; the connection goes on."""
+    """On a large route a body of 1 MiB is accepted, and the connection stays open."""
     size = 32 * KIB if field[1] == str(32 * KIB) else MIB
     application, client = ask(Scope(field, path="/large"), Client(*[b"x" * KIB] * (size // KIB)), large=LARGE)
 
@@ -181,7 +181,7 @@ def test_the_largest_body_of_a_large_route(ask, field):
     ],
 )
 def test_a_large_body_that_is_not_whole_or_too_large(ask, monkeypatch, field, client, refusal):
-    """The application gets the reason, and the connection ends."""
+    """The application gets the reason, and the connection is closed."""
     seen = []
 
     def application(environ, start_response):
@@ -202,7 +202,7 @@ def test_a_large_body_that_is_not_whole_or_too_large(ask, monkeypatch, field, cl
 
 @pytest.mark.parametrize("ends", ["well", "never", "early"])
 def test_a_large_body_that_nobody_asks_for(ask, monkeypatch, ends):
-    """A guard that refuses keeps none of it; the client can read the answer, and the connection ends."""
+    """A body that the application does not read is discarded; after the response the connection is closed."""
 
     def refuse(_, start_response):
         start_response("401 Unauthorized", [])
@@ -216,7 +216,7 @@ def test_a_large_body_that_nobody_asks_for(ask, monkeypatch, ends):
 
 
 def test_slow_large_bodies_leave_threads_for_other_requests(monkeypatch):
-    """However many of them there are."""
+    """Slow large bodies, however many, leave threads free for other requests."""
     monkeypatch.setattr(loop, "_BODY_SECONDS", 600)
     rsgi = loop.RsgiApplication(Application(), loop._LARGE_AT_ONCE + 1, large=LARGE)
     other = Client()
@@ -234,7 +234,7 @@ def test_slow_large_bodies_leave_threads_for_other_requests(monkeypatch):
 
 
 def test_slow_large_bodies_end_together(monkeypatch):
-    """The time for a body counts from its head: who waits for slower ones is told so, and waits no longer than they."""
+    """The time limit counts from the headers, so a request that waits for slower ones also ends in time."""
     monkeypatch.setattr(loop, "_BODY_SECONDS", 0.05)
     refusals, rows = [], 3 * loop._LARGE_AT_ONCE
 
@@ -266,7 +266,7 @@ def test_slow_large_bodies_end_together(monkeypatch):
 
 @pytest.mark.parametrize("on_loop", [[], [("POST", "/broken")]], ids=["thread", "loop"])
 def test_what_an_application_raises_is_a_500(ask, on_loop):
-    """The next request finds everything as before."""
+    """An exception in the application is a 500, and the next request succeeds."""
     _, broken = ask(Scope(path="/broken"), Client(), on_loop)
     _, sound = ask(Scope(), Client(), on_loop)
 
@@ -275,7 +275,7 @@ def test_what_an_application_raises_is_a_500(ask, on_loop):
 
 
 def test_requests_of_some_routes_are_answered_on_the_loop(ask):
-    """Each in a greenlet of its own, so that it can wait without holding up the others."""
+    """Each request on the loop has its own greenlet, so that it can wait without blocking the others."""
     application, client = ask(Scope(path="/x"), Client(), [("POST", "/x")])
     assert client.answer == (200, [("X-A", "b")], b"answer")
     assert application.greenlet is not None
@@ -287,7 +287,7 @@ def test_requests_of_some_routes_are_answered_on_the_loop(ask):
 
 
 def test_no_thread_waits_for_a_client(ask, monkeypatch):
-    """While a body does not come, the only thread is free to answer another request."""
+    """While a body is incomplete, the only thread can serve another request."""
     monkeypatch.setattr(loop, "_BODY_SECONDS", 30)
     application = Application()
     rsgi = loop.RsgiApplication(application, threads=1)
@@ -310,7 +310,7 @@ def test_no_thread_waits_for_a_client(ask, monkeypatch):
 
 
 def test_sigterm_ends_connections_with_their_answers(monkeypatch):
-    """What arrives after it is answered and told to open no further request; then granian is told to end."""
+    """After SIGTERM a request still gets its response, with `Connection: close`; then granian is stopped."""
     monkeypatch.setattr(loop, "_LAST_SECONDS", 0)
     closed = []
     monkeypatch.setattr(loop.listeners, "begin_no_connection", lambda: closed.append(True))

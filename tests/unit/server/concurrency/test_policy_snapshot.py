@@ -1,4 +1,4 @@
-"""What a process holds of repositories and agents."""
+"""The cache of policy snapshots."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -34,7 +34,7 @@ _CLAIMS = {
 
 
 def test_what_was_read_last_is_held():
-    """By issuer, repository without case, and agent; the latest reading replaces the one before."""
+    """Snapshots are cached by issuer, repository (ignoring case) and agent; a newer one replaces the older."""
     cache = SnapshotCache()
     cache.hold(_snapshot())
     latest = _snapshot(fingerprint="2")
@@ -47,7 +47,7 @@ def test_what_was_read_last_is_held():
 
 
 def test_cache_is_bounded(monkeypatch):
-    """The oldest go when too many policies are held; a repository that alone has too many is never held."""
+    """The oldest snapshots are dropped when there are too many policies; a repository with too many is not cached."""
     monkeypatch.setattr(policy_snapshot, "_MOST_POLICIES", 10)
     cache = SnapshotCache()
     for name in ("a", "b", "b", "c"):

@@ -1,4 +1,4 @@
-"""A request on the loop that waits, and the others that go on meanwhile."""
+"""Requests on the loop that wait while others continue."""
 
 import asyncio
 import threading
@@ -31,7 +31,7 @@ def on_loop(*requests):
 
 
 def test_others_go_on_while_one_waits():
-    """The second request ends the wait of the first."""
+    """While one request waits, the next one runs."""
     ended, may_end = [], threading.Event()
 
     def waits():
@@ -48,7 +48,7 @@ def test_others_go_on_while_one_waits():
 
 
 def test_work_runs_in_another_thread_with_the_context_of_the_request():
-    """Log lines of the work name the request."""
+    """Work in another thread has the context variables of its request, so that log lines name the request."""
     seen = []
 
     def request():
@@ -63,7 +63,7 @@ def test_work_runs_in_another_thread_with_the_context_of_the_request():
 
 
 def test_what_the_work_raises_reaches_the_request():
-    """As if the request had called it."""
+    """An exception of the work is raised in the request."""
     raised = []
 
     def request():
@@ -81,13 +81,13 @@ def _fail():
 
 
 def test_outside_of_the_loop_work_is_simply_called():
-    """A thread may wait itself."""
+    """Outside the loop the work is called directly."""
     assert current_request() is None
     assert off_loop(threading.get_ident) == threading.get_ident()
 
 
 def test_a_greenlet_answers_the_next_request_too():
-    """A new one for each request would take memory from the operating system each time."""
+    """A greenlet is reused for the next request, because a new one would allocate memory each time."""
     used = []
     greenlets = RequestGreenlets(lambda: used.append(current_request()))
 
@@ -99,7 +99,7 @@ def test_a_greenlet_answers_the_next_request_too():
 
 
 def test_a_request_sees_no_context_of_the_one_before():
-    """Neither its id nor its trace: the greenlet is the same, its context variables are not."""
+    """A reused greenlet does not see the context variables of the previous request."""
     seen = []
 
     def answer(request_id):
@@ -114,7 +114,7 @@ def test_a_request_sees_no_context_of_the_one_before():
 
 
 def test_a_greenlet_that_waits_for_a_request_keeps_none():
-    """A request has a token in it; neither the first nor the last of a greenlet may stay in memory."""
+    """An idle greenlet keeps no reference to a request, which contains a token."""
     greenlets = RequestGreenlets(lambda _: None)
     answered = []
     for _ in range(3):
@@ -127,7 +127,7 @@ def test_a_greenlet_that_waits_for_a_request_keeps_none():
 
 
 def test_a_request_that_waits_keeps_its_greenlet():
-    """The next one gets another, and both end."""
+    """While a request waits, the next one gets another greenlet."""
     waiting, ended = [], []
 
     def answer(name, waits):
@@ -146,7 +146,7 @@ def test_a_request_that_waits_keeps_its_greenlet():
 
 
 def test_after_a_burst_few_greenlets_are_kept():
-    """Each keeps memory, and a worker may have thousands of connections."""
+    """At most 64 idle greenlets are kept after a burst, because each uses memory."""
     seen = []
 
     def answer():
@@ -163,7 +163,7 @@ def test_after_a_burst_few_greenlets_are_kept():
 
 
 def test_a_request_that_fails_does_not_stop_the_next():
-    """Its error reaches who began it."""
+    """An exception is raised to the caller, and the next request runs."""
 
     def answer(error):
         if error:

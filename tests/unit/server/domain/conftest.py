@@ -1,4 +1,4 @@
-"""The run and the policy that the tests of the domain change one fact at a time."""
+"""A run and a policy, of which domain tests change one field at a time."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -44,7 +44,7 @@ def now():
 
 @pytest.fixture(scope="session")
 def make_run():
-    """A push to main of acme/api, with the given claims changed; the workflow's ref follows `ref`."""
+    """Make a push to main of acme/api with these claims changed; the workflow's ref follows `ref`."""
 
     def make(**changes):
         claims = {**RUN, **changes}
@@ -59,5 +59,5 @@ def make_run():
 
 @pytest.fixture(scope="session")
 def make_policy():
-    """A policy of acme/api for the agent that asks for nothing more, with the given members changed."""
+    """Make a policy of acme/api for the agent without conditions, with these fields changed."""
     return partial(records.policy, NOW, id=UUID(int=1000), repository="acme/api", agent_id=AGENT)

@@ -1,4 +1,4 @@
-"""Agents: when they act, who sees them, who changes what."""
+"""Agents: their status, who sees them, and who may change which field."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -27,7 +27,7 @@ def _caller(subject, *scopes, provenance=None):
     ("status", "is_active"), [("active", True), ("suspended", False), ("decommissioned", False)]
 )
 def test_only_active_agents_act(status, is_active, record):
-    """Suspension and decommissioning both stop an agent."""
+    """A suspended or decommissioned agent is not active."""
     assert replace(record, status=AgentStatus(status)).is_active is is_active
 
 
@@ -38,7 +38,7 @@ def test_only_active_agents_act(status, is_active, record):
         (_caller("admin-cli", "agents:write"), True),
         (_caller("admin-cli", "audit:read"), False),
         (_caller("repo:acme/api", "agents:write", provenance=REPOSITORY), True),
-        # The name is the same, the repository is not: only the id counts (A8).
+        # Same name, different repository: only the id counts (A8).
         (_caller("repo:acme/api", "agents:write", provenance={"repository_id": "102"}), False),
         (_caller("repo:acme/api", "agents:write"), False),
         (_caller(str(AGENT), "agents:read"), True),
@@ -47,12 +47,12 @@ def test_only_active_agents_act(status, is_active, record):
     ],
 )
 def test_who_sees_an_agent(caller, is_visible, record):
-    """An admin sees all agents, a repository those that it registered, an agent itself."""
+    """An admin sees all agents, a repository the agents that it registered, an agent itself."""
     assert may_see(caller, record) is is_visible
 
 
 def test_an_agent_of_no_repository_is_seen_by_none(record):
-    """What an admin registered belongs to no repository, not even to one without an id."""
+    """An agent that an admin registered belongs to no repository, not even to one without an id."""
     by_admin = replace(record, registered_by=None)
     assert not may_see(_caller("repo:acme/api", "agents:write"), by_admin)
 
@@ -72,7 +72,7 @@ def test_an_agent_of_no_repository_is_seen_by_none(record):
     ],
 )
 def test_who_changes_what(subject, members, expected):
-    """Status and e-mail are an admin's, the owner is also a repository's to change."""
+    """Only an admin changes status and e-mail; an admin or the repository changes the owner."""
     assert unchangeable_field(_caller(subject, "agents:write"), members) == expected
 
 
@@ -88,7 +88,7 @@ def test_who_changes_what(subject, members, expected):
     ],
 )
 def test_when_a_credential_is_live(expires, revoked, is_live, now):
-    """A secret ends with its time, to the second, or when it is revoked; times are in seconds from now."""
+    """A secret is live until it expires or is revoked; times are in seconds from now."""
     expires_at, revoked_at = (
         None if it is None else now + timedelta(seconds=it) for it in (expires, revoked)
     )

@@ -1,4 +1,4 @@
-"""The details of a refused run: small, whatever is in a token."""
+"""The details of a refused run in the audit log have a limited size."""
 
 import json
 
@@ -18,7 +18,7 @@ def _policy(length, items):
 
 
 def test_what_fits_is_left_alone():
-    """Nothing is cut, and nothing said, where there is room."""
+    """Details that fit are not changed."""
     details = {"code": "X", "trace": [_policy(10, 3)], "dryRun": False, "count": 3}
 
     assert cut_to_size(details) == details
@@ -30,7 +30,7 @@ def test_what_fits_is_left_alone():
     [(600, 1, 3), (16_000, 1, 3), (20, 100, 3), (250, 100, 3), (1000, 10, 3)],
 )
 def test_what_is_long_is_cut(letter, length, items, policies):
-    """8 KiB at most, as JSON, with every member and a word that something is missing."""
+    """Long details are cut to 8 KiB of JSON; every field remains, and `truncated` is set."""
     details = {
         **dict.fromkeys(CLAIMS, letter * length),
         "code": "TRUST_POLICY_VIOLATION",
@@ -47,7 +47,7 @@ def test_what_is_long_is_cut(letter, length, items, policies):
 
 
 def test_no_more_is_cut_than_it_takes():
-    """One long name costs the trace nothing."""
+    """One long name is shortened without cutting the trace."""
     trace = [_policy(10, 3)]
 
     cut = cut_to_size({"ref": "r" * 16_000, "trace": trace})
@@ -56,14 +56,14 @@ def test_no_more_is_cut_than_it_takes():
 
 
 def test_the_trace_goes_if_nothing_else_helps():
-    """The members that say who was refused and why stay."""
+    """If nothing else helps, the trace is dropped; the code and the reason remain."""
     details = {"code": "TRUST_POLICY_VIOLATION", "trace": [_policy(10, 3)] * 3}
 
     assert cut_to_size(details, most=100) == {"code": "TRUST_POLICY_VIO…", "trace": [], "truncated": True}
 
 
 def test_custom_properties_go_first():
-    """An organisation may have any number of properties; they never cost the record its reason."""
+    """Custom properties, of which there may be many, are dropped first."""
     properties = {f"repo_property_{'n' * 70}{number}": "v" * 75 for number in range(100)}
     details = {**CLAIMS, "code": "TRUST_POLICY_VIOLATION", "trace": [_policy(10, 3)] * 3}
 

@@ -35,7 +35,7 @@ def sealed(*records):
 
 
 def test_hash_is_sha256_over_the_hash_before_and_the_record():
-    """Anybody computes a seal with SHA-256 and sorted JSON alone."""
+    """A seal can be recomputed with SHA-256 and sorted JSON."""
     text = '{"actor":"admin-cli","details":"{}","event_id":"event-1","sequence":1}'
 
     seal = link(GENESIS, row(1))
@@ -46,7 +46,7 @@ def test_hash_is_sha256_over_the_hash_before_and_the_record():
 
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.none() | st.binary() | st.floats()))
 def test_canonical_form_of_anything(record):
-    """No value of a forged row stops the check; genuine ones are read back as they were."""
+    """No forged value stops the check, and genuine values are read back equal."""
     text = canonical(record).decode(errors="surrogatepass")
 
     if all(isinstance(value, str | int | None) for value in record.values()):
@@ -54,7 +54,7 @@ def test_canonical_form_of_anything(record):
 
 
 def test_sound_chain():
-    """Links that follow each other have no fault, whichever anchor the chain begins with."""
+    """A chain in order has no fault, whatever anchor it begins with."""
     batch = sealed(row(1), row(2), row(3))
 
     assert first_fault(GENESIS, batch, gapless=True) == (3, None)
@@ -124,7 +124,7 @@ def removed_link(batch):
     ],
 )
 def test_tampering_is_found_where_it_happened(tamper, text):
-    """Whatever is changed, the first link that it touches is named, after the one that is still in order."""
+    """A check reports the first link that was tampered with, and the number of good links before it."""
     batch = sealed(row(1), row(2), row(3))
     tamper(batch)
 
@@ -132,7 +132,7 @@ def test_tampering_is_found_where_it_happened(tamper, text):
 
 
 def test_number_left_out():
-    """A missing number is a removed record only where the database leaves none out."""
+    """A missing number means a removed record only if the database numbers records without gaps."""
     batch = sealed(row(1), row(3))
 
     assert first_fault(GENESIS, batch, gapless=False) == (2, None)
@@ -150,7 +150,7 @@ def test_number_left_out():
     ],
 )
 def test_gaps(after, sequences, found):
-    """Only what is missing above all that was sealed is a gap; late records come before the new ones."""
+    """Only missing numbers above the last sealed one are gaps."""
     assert gaps(after, sequences) == found
 
 

@@ -1,4 +1,4 @@
-"""Admin clients: their names, and when they count."""
+"""Admin clients: their names and their status."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +15,7 @@ def test_good_names(name):
 
 @pytest.mark.parametrize("name", ["", " ", " x", "x ", "a\nb", "a\x1b[31m", "n" * 129])
 def test_bad_names(name):
-    """A name that would break the lines of a list, or is none, is refused with advice."""
+    """A name that is empty or would break a line of a list is refused with advice."""
     assert "1 to 128 printable characters" in name_problem(name)
 
 
@@ -34,7 +34,7 @@ SOON = NOW + timedelta(microseconds=1)
     ],
 )
 def test_status(fields, status):
-    """A client counts until it is revoked or its time is over."""
+    """A client is active until it is revoked or expires."""
     assert AdminClient("admin-1", "x", (), "hash", NOW, **fields).status(NOW) == status
 
 
@@ -48,5 +48,5 @@ def test_status(fields, status):
     ],
 )
 def test_secrets_that_are_good(fields, hashes):
-    """The old one is good until its moment, and never without one."""
+    """The old secret is valid until its end, and without an end not at all."""
     assert AdminClient("admin-1", "x", (), "new", NOW, **fields).secret_hashes(NOW) == hashes

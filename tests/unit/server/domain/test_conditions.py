@@ -1,4 +1,4 @@
-"""What the declarations of conditions say: the values that a policy may have, and the claims that decide."""
+"""The declarations of conditions: allowed values, and the claims they are compared with."""
 
 import pytest
 
@@ -30,20 +30,20 @@ PROPERTIES = [
 
 @pytest.mark.parametrize(("value", "fault"), PROPERTIES)
 def test_properties(value, fault):
-    """Names as GitHub has them, whole values without a comma, and bounds on the number of both."""
+    """Names follow GitHub's rules, values are whole and without commas, and both are limited in number."""
     found = DECLARED["properties"].problem(value)
     assert (found is None) if fault is None else (fault in found)
 
 
 def test_every_condition_is_compared_with_what_a_run_has():
-    """The attribute is one of `WorkflowIdentity`, and the claims beside a refusal are claims that a token may have."""
+    """Each condition is compared with an attribute of `WorkflowIdentity`, and its claims are claims of a token."""
     for condition in DECLARED.values():
         assert hasattr(WorkflowIdentity, condition.actual)
         assert set(condition.claims) <= set(WorkflowIdentity.__struct_fields__)
 
 
 def test_claims_with_a_prefix_are_read_by_the_rest_of_their_names():
-    """All custom properties of a repository are there, and nothing that only looks like one."""
+    """`properties` has every claim with the prefix, keyed by the rest of its name, and no similar claim."""
     assert CLAIM_PREFIXES == {"properties": "repo_property_"}
     required = {
         "sub": "s",

@@ -1,4 +1,4 @@
-"""What a refused run is told, and that following the advice helps."""
+"""The explanation of a refused run, and the hints that help to fix it."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -108,7 +108,7 @@ HINTS = [
 
 @pytest.mark.parametrize(("policy", "run", "condition", "hint"), HINTS)
 def test_hints(policy, run, condition, hint, make_policy, make_run, agent, now):
-    """What people ask about most is answered where they look."""
+    """The most frequent mistakes get a specific hint."""
     run = make_run(**run)
     denied = decide([make_policy(**policy)], run, agent, now)
     (nearest,) = explain(denied, run, agent)["nearestPolicies"]
@@ -117,7 +117,7 @@ def test_hints(policy, run, condition, hint, make_policy, make_run, agent, now):
 
 
 def test_hint_for_an_expired_policy_and_for_a_missing_agent(make_policy, make_run, agent, now):
-    """A policy that ended says when, and one for an agent asks for its id."""
+    """An expired policy's hint has the time, and a policy for an agent asks for the agent's id."""
     run = make_run()
     policy = make_policy(expires_at=now - timedelta(days=1))
     denied = decide([policy], run, None, now)
@@ -134,7 +134,7 @@ def test_hint_for_an_expired_policy_and_for_a_missing_agent(make_policy, make_ru
 
 
 def test_explanation_of_a_wrong_branch(make_policy, make_run, agent, now):
-    """The details of the contract, in full: what mattered, how near, and what would do."""
+    """The complete details of the contract: relevant claims, nearest policies and the suggested policy."""
     run = make_run(ref="refs/heads/dev")
     denied = decide([make_policy(branch="main", visibility="private")], run, agent, now)
     assert message(denied, run, agent) == (
@@ -178,7 +178,7 @@ def test_explanation_of_a_wrong_branch(make_policy, make_run, agent, now):
 
 
 def test_claims_are_those_that_mattered(make_policy, make_run, agent, now):
-    """A claim is shown where a condition on it failed, also when it is absent."""
+    """A claim is shown if a condition on it failed, even if it is absent."""
     run = make_run()
     denied = decide([make_policy(environment="prod", actor_ids=("1",))], run, agent, now)
     claims = explain(denied, run, agent)["claims"]
@@ -188,7 +188,7 @@ def test_claims_are_those_that_mattered(make_policy, make_run, agent, now):
 
 
 def test_a_protected_ref_is_expected_as_a_policy_says_it(make_policy, make_run, agent, now):
-    """`true` in the policy, and the claim as the token has it."""
+    """The expected value is the policy's `true`, the actual value the token's claim."""
     run = make_run(ref_protected="false")
     explanation = explain(decide([make_policy(ref_protected=True)], run, agent, now), run, agent)
     (failed,) = explanation["nearestPolicies"][0]["failed"]
@@ -197,7 +197,7 @@ def test_a_protected_ref_is_expected_as_a_policy_says_it(make_policy, make_run, 
 
 
 def test_properties_are_shown_as_far_as_a_policy_names_them(make_policy, make_run, agent, now):
-    """Expected lists, the run's values, and the claims by GitHub's names; no other property of the repository."""
+    """Only properties that a policy names are shown, with the expected lists, the run's values and the claims."""
     run = make_run(properties={"team": "core,web", "tier": "1", "secret": "x"})
     policy = make_policy(properties={"team": ("core",), "tier": ("1", "2"), "size": ("xl",)})
     explanation = explain(decide([policy], run, agent, now), run, agent)
@@ -212,7 +212,7 @@ def test_properties_are_shown_as_far_as_a_policy_names_them(make_policy, make_ru
 
 
 def test_nearest_policies_are_three_at_most(make_policy, make_run, agent, now):
-    """The nearest come first, and the list ends after three (B20)."""
+    """At most three policies are listed, nearest first (B20)."""
     run = make_run(ref="refs/heads/dev")
     policies = [
         make_policy(id=UUID(int=1), branch="a", environment="p", visibility="public"),
@@ -232,7 +232,7 @@ def test_nearest_policies_are_three_at_most(make_policy, make_run, agent, now):
     [(UUID(int=1), [None, UUID(int=2)]), (None, [UUID(int=1), UUID(int=2)])],
 )
 def test_own_policies_come_before_those_of_others(asks, others, make_policy, make_run, now):
-    """What a policy for the same agent lacks is nearer than any policy for another one, or for registering."""
+    """Policies for the same agent come before policies for another agent or for registration."""
     run = make_run()
     own = make_policy(id=UUID(int=9), agent_id=asks, branch="a", environment="p", visibility="public")
     policies = [make_policy(id=UUID(int=n), agent_id=it) for n, it in enumerate(others, 1)]
@@ -241,7 +241,7 @@ def test_own_policies_come_before_those_of_others(asks, others, make_policy, mak
 
 
 def test_of_two_as_near_the_one_that_counts_comes_first(make_policy, make_run, agent, now):
-    """A policy that is off or over is no better than a live one that differs in one condition."""
+    """Of equally near policies a live one comes before disabled or expired ones."""
     run = make_run(ref="refs/heads/dev")
     policies = [
         make_policy(id=UUID(int=1), enabled=False),
@@ -253,7 +253,7 @@ def test_of_two_as_near_the_one_that_counts_comes_first(make_policy, make_run, a
 
 
 def test_immutable_sub_is_named_as_not_the_cause(make_policy, make_run, agent, now):
-    """Whoever sees ids in `sub` is told that nothing is compared with it (A9); the trace stays as it is."""
+    """If `sub` has ids, the hint says that `sub` is not compared (A9); the trace does not change."""
     run = make_run(ref="refs/heads/dev", sub="repo:acme@7/api@101:ref:refs/heads/dev")
     denied = decide([make_policy(branch="main", visibility="public")], run, agent, now)
     branch, visibility = explain(denied, run, agent)["nearestPolicies"][0]["failed"]
@@ -264,14 +264,14 @@ def test_immutable_sub_is_named_as_not_the_cause(make_policy, make_run, agent, n
 
 @pytest.mark.parametrize("subject", ["repo:acme/api:environment:a@b", "repo:acme/api:ref:refs/heads/a@b"])
 def test_other_subs_get_no_note(subject, make_policy, make_run, agent, now):
-    """An `@` elsewhere in `sub` is no id."""
+    """An `@` elsewhere in `sub` is not taken for an id."""
     run = make_run(ref="refs/heads/dev", sub=subject)
     denied = decide([make_policy(branch="main")], run, agent, now)
     assert "is not the cause" not in str(explain(denied, run, agent))
 
 
 def test_messages_of_a_violation(make_policy, make_run, agent, now):
-    """Each cause has its own sentence, and all of them start as the contract says."""
+    """Each cause has its own message, with the beginning that the contract prescribes."""
     run = make_run()
     none = decide([], run, agent, now)
     inactive = decide([make_policy()], run, agent, now, agent_is_active=False)
@@ -287,7 +287,7 @@ def test_messages_of_a_violation(make_policy, make_run, agent, now):
 
 @pytest.mark.parametrize("service", [None, "https://deploy.example.com"])
 def test_message_for_a_renamed_repository(service, make_run, agent, now):
-    """The policies are named by the names that they have; with or without a service, the remedy is one."""
+    """The message lists the old names in the policies and says to update them, with or without a service."""
     run = make_run(repository="acme/new-api")
     denied = replace(decide([], run, agent, now, service=service), other_names=("acme/api", "old/api"))
     assert message(denied, run, agent).endswith(
@@ -297,14 +297,14 @@ def test_message_for_a_renamed_repository(service, make_run, agent, now):
 
 
 def test_no_suggestion_for_a_run_without_a_ref(make_run, agent, now):
-    """No policy could let the run in as it is."""
+    """Nothing is suggested, because no policy could allow a run without a ref."""
     run = make_run(ref="")
     denied = decide([], run, agent, now)
     assert explain(denied, run, agent)["suggestedPolicy"] is None
 
 
 def test_message_of_changed_identity_and_missing_ref_type(make_policy, make_run, agent, now):
-    """A taken name is for an admin to look at; a missing claim is named."""
+    """A recycled name needs an admin's attention; a missing claim is named."""
     run = make_run(ref_type=None)
     changed = decide([make_policy(repository_id="1")], run, agent, now)
     assert "ids different" in message(changed, run, agent)
@@ -313,14 +313,14 @@ def test_message_of_changed_identity_and_missing_ref_type(make_policy, make_run,
 
 
 def test_message_for_a_branch_policy_and_a_run_without_ref(make_policy, make_run, agent, now):
-    """An empty ref is named in words."""
+    """The message describes an empty ref in words."""
     run = make_run(ref="")
     denied = decide([make_policy(branch="main")], run, agent, now)
     assert "a run without a ref" in message(denied, run, agent)
 
 
 def test_trace_of_a_success(make_policy, make_run, agent, now):
-    """A decision that lets a run in can be explained with the same lines."""
+    """The trace of an allowed run has the same format as that of a refused one."""
     allowed = decide([make_policy(branch="main")], make_run(), agent, now)
     assert trace(allowed.evaluations) == [
         {"policyId": str(UUID(int=1000)), "matched": ["branch"], "failed": []}

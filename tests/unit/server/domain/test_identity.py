@@ -1,4 +1,4 @@
-"""What the claims say about a run: its branch, its tag, its workflow's file."""
+"""The fields derived from claims: branch, tag and workflow file."""
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from sentryagent_idp.domain.identity import (
 from sentryagent_idp.domain.text import ascii_lower
 
 WORKFLOW_FILES = [
-    # What stands before the ref is the file's name, however much it looks like something else (A14).
+    # Everything before the ref is the file name, whatever it looks like (A14).
     ("basic.yml", "refs/heads/main"),
     ("basic.yaml", "refs/heads/main"),
     ("with-dash_and.dots..yml", "refs/heads/main"),
@@ -29,7 +29,7 @@ WORKFLOW_FILES = [
 
 @pytest.mark.parametrize(("name", "ref"), WORKFLOW_FILES)
 def test_workflow_file(name, ref, make_run):
-    """The file's name is what stands between this repository's workflow folder and this run's ref."""
+    """The file name is the part between this repository's workflow folder and this run's ref."""
     run = make_run(ref=ref, workflow_ref=f"acme/api/.github/workflows/{name}@{ref}")
     assert run.workflow_file == name
 
@@ -55,18 +55,18 @@ NO_WORKFLOW_FILES = [
 
 @pytest.mark.parametrize("workflow_ref", NO_WORKFLOW_FILES)
 def test_no_workflow_file(workflow_ref, make_run):
-    """A `workflow_ref` of another repository, folder, ref or kind of file names no workflow of this run."""
+    """A `workflow_ref` with another repository, folder, ref or file type gives no workflow file."""
     assert make_run(workflow_ref=workflow_ref).workflow_file is None
 
 
 def test_workflow_file_of_a_renamed_case(make_run):
-    """The repository's name is compared without case here, too."""
+    """The repository's name in `workflow_ref` is compared without case."""
     run = make_run(workflow_ref="Acme/API/.github/workflows/ci.yml@refs/heads/main")
     assert run.workflow_file == "ci.yml"
 
 
 def test_workflow_file_at_a_commit(make_run):
-    """Where the ref is empty the commit stands in its place."""
+    """If the ref is empty, `workflow_ref` ends with the commit."""
     run = make_run(ref="", sha="b" * 40)
     assert run.workflow_ref.endswith("b" * 40)
     assert run.workflow_file == "ci.yml"
@@ -74,13 +74,13 @@ def test_workflow_file_at_a_commit(make_run):
 
 @pytest.mark.parametrize("end", ["", "None"])
 def test_workflow_file_at_nothing(end, make_run):
-    """Without ref and commit there is nothing that could end the file's name."""
+    """Without a ref and a commit there is no workflow file."""
     run = make_run(ref="", sha=None, workflow_ref=f"acme/api/.github/workflows/ci.yml@{end}")
     assert run.workflow_file is None
 
 
 def test_hypothetical_run():
-    """A simulated run has the claims that it was given, and no token behind it."""
+    """A simulated run has the given claims and no token."""
     claims = dict.fromkeys(("repository_id", "repository_owner_id", "event_name"), "1")
     run = WorkflowIdentity.hypothetical(
         "https://x", {**claims, "repository": "acme/api", "ref": "refs/heads/x"}
@@ -103,7 +103,7 @@ def test_hypothetical_run():
     ],
 )
 def test_branch_and_tag(ref, ref_type, branch, tag, make_run):
-    """`ref` and `ref_type` must agree on what the run is of (A5)."""
+    """Branch and tag require that `ref` and `ref_type` agree (A5)."""
     run = make_run(ref=ref, ref_type=ref_type)
     assert (run.branch, run.tag) == (branch, tag)
 
@@ -115,7 +115,7 @@ def test_branch_and_tag(ref, ref_type, branch, tag, make_run):
         ("A-1/x.y_z-1", True),
         ("a/" + "b" * 100, True),
         ("a" * 39 + "/b", True),
-        # An Enterprise Managed User: the enterprise's short code follows an underscore.
+        # An Enterprise Managed User, whose name ends with an underscore and the enterprise's short code.
         ("octocat_acme/api", True),
         ("_acme/api", False),
         # B22
@@ -138,12 +138,12 @@ def test_branch_and_tag(ref, ref_type, branch, tag, make_run):
     ],
 )
 def test_is_repository(name, expected):
-    """A repository is one owner and one name, in ASCII (B22)."""
+    """A repository is an owner and a name in ASCII (B22)."""
     assert is_repository(name) is expected
 
 
 def test_repository_names_have_no_case():
-    """Two spellings of a name are one repository."""
+    """Names that differ only in case are the same repository."""
     assert repository_key("Acme/API") == "acme/api"
 
 
@@ -151,19 +151,19 @@ def test_repository_names_have_no_case():
     ("name", "expected"), [("a.yml", True), ("a.yaml", True), (".yml", False), ("a/b.yml", False)]
 )
 def test_is_workflow_file(name, expected):
-    """A workflow is a YAML file with a name, in no folder below."""
+    """A workflow file is a YAML file with a name and without a folder."""
     assert is_workflow_file(name) is expected
 
 
 def test_subject_keeps_githubs_spelling(make_run):
-    """The subject of a bootstrap token is the repository as GitHub writes it."""
+    """The subject of a bootstrap token keeps GitHub's spelling of the repository."""
     run = make_run(repository="Acme/API")
     assert (run.subject, run.repository_key) == ("repo:Acme/API", "acme/api")
 
 
 @given(st.text())
 def test_lowering_changes_ascii_letters_only(text):
-    """Every character outside A to Z stays itself."""
+    """Characters other than A to Z do not change."""
     lowered = ascii_lower(text)
     assert [
         a for a, b in zip(text, lowered, strict=True) if a != b and not ("A" <= a <= "Z" and b == a.lower())

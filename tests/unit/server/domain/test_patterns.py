@@ -1,4 +1,4 @@
-"""Wildcards: by example, against a matcher written another way, and with texts made to be slow."""
+"""Wildcards: examples, comparison with a reference matcher, and adversarial patterns."""
 
 import random
 import re
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sentryagent_idp.domain.patterns import is_exact, matches
 
 TABLE = [
-    # pattern, text, whether it covers it
+    # pattern, text, whether the pattern matches
     ("main", "main", True),
     ("main", "Main", False),
     ("main", "main\n", False),
@@ -40,7 +40,7 @@ TABLE = [
     ("release/*", "release/1", True),
     ("release/*", "releases/1", False),
     ("release/**-rc", "release/1/2-rc", True),
-    # Everything else is itself (A4): no class, no single-character wildcard, no alternation, no escape.
+    # Everything else is literal (A4): no character classes, no `?`, no alternation, no escapes.
     ("a.c", "abc", False),
     ("a?", "ab", False),
     ("[ab]*", "a", False),
@@ -55,12 +55,12 @@ TABLE = [
 
 @pytest.mark.parametrize(("pattern", "text", "expected"), TABLE)
 def test_matches(pattern, text, expected):
-    """The pattern covers exactly the texts that its author reads in it."""
+    """A pattern matches exactly the texts that its author expects."""
     assert matches(pattern, text) is expected
 
 
 def reference(pattern, text):
-    """The definition, word by word, as a recursion over both texts."""
+    """The definition of matching as a plain recursion over both strings."""
 
     @cache
     def covers(at, position):
@@ -82,13 +82,13 @@ def reference(pattern, text):
 @example("a*/**a", "a//a")
 @example("***/*", "/")
 def test_agrees_with_the_definition(pattern, text):
-    """Two matchers that share no idea agree on every pair (R-POL-6)."""
+    """Two independent matchers agree on every pair (R-POL-6)."""
     assert matches(pattern, text) is reference(pattern, text)
 
 
 @given(st.text(), st.text())
 def test_agrees_on_any_characters(pattern, text):
-    """Nothing but `*` and `/` is special, whatever the alphabet."""
+    """Only `*` and `/` are special, whatever the other characters are."""
     assert matches(pattern, text) is reference(pattern, text)
     assert matches(f"{pattern}**", pattern.replace("*", "") + text) is reference(
         f"{pattern}**", pattern.replace("*", "") + text
@@ -100,14 +100,14 @@ TEXTS_PER_PATTERN = 50
 
 
 def as_expression(pattern):
-    """The pattern as a regular expression: safe here, where the texts are short and nobody chose them to be slow."""
+    """The pattern as a regular expression, which is safe here because the test's texts are short."""
     wildcards = {"*": "[^/]*", "**": ".*"}
     pieces = re.split(r"(\*+)", pattern)
     return re.compile("".join(wildcards.get(it[:2], re.escape(it)) for it in pieces), re.DOTALL)
 
 
 def test_agrees_with_regular_expressions():
-    """Random patterns against texts made from them, spoilt or not: 100 000 pairs, a million by `make property` (R-POL-6)."""
+    """Random patterns agree with regular expressions on 100,000 pairs, or a million with `make property` (R-POL-6)."""
     chance = random.Random(4096)
     pairs = settings().max_examples * PAIRS_PER_EXAMPLE
     matched = 0
@@ -123,7 +123,7 @@ def test_agrees_with_regular_expressions():
 
 
 def _text_for(pattern, chance):
-    """A text that the pattern may cover: each star filled in, and often one character changed, added or removed."""
+    """Make a text that the pattern may match: fill in each star, and often change, add or remove a character."""
     text = [chance.choice(("", "a", "b/", "ab", "/")) if it == "*" else it for it in pattern]
     if text and chance.random() < 0.4:
         text[chance.randrange(len(text))] = chance.choice(("", "/", "a", "b", "\n"))
@@ -131,7 +131,7 @@ def _text_for(pattern, chance):
 
 
 def test_is_exact():
-    """Only a star makes a pattern one for several names."""
+    """A pattern without a star is exact."""
     assert is_exact("main?[x]")
     assert not is_exact("ma*n")
 
@@ -146,7 +146,7 @@ ADVERSARIES = [
 
 @pytest.mark.parametrize("pattern", ADVERSARIES)
 def test_no_text_is_slow(pattern):
-    """What takes a backtracking matcher longer than the age of the universe takes this one a moment (R-GLB-1)."""
+    """Patterns that a backtracking matcher would never finish are matched at once (R-GLB-1)."""
     texts = ["a/" * 5_000, "a" * 10_000, pattern.replace("*", "") * 50]
     started = time.process_time()
     assert not any(matches(pattern, f"{text}!") for text in texts)

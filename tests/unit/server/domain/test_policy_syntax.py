@@ -1,4 +1,4 @@
-"""What may stand in a policy."""
+"""The syntax of a policy's fields."""
 
 import pytest
 
@@ -35,7 +35,7 @@ BRANCHES = [
     ("a/.b", "git allows no such branch"),
     ("a.lock", "git allows no such branch"),
     ("a.lock/b", "git allows no such branch"),
-    # Prefixes: the commonest mistake, answered with what to write.
+    # A prefix is the most common mistake, so the message says what to write.
     ("refs/heads/main", "write the branch without refs/heads/, such as main"),
     ("refs/heads/", "write the branch without refs/heads/, such as main"),
     ("refs/tags/v1", "tags in `tag`"),
@@ -52,7 +52,7 @@ BRANCHES = [
 
 @pytest.mark.parametrize(("name", "fault"), BRANCHES)
 def test_branch(name, fault):
-    """A branch is what git takes as one, plus wildcards; the fault says what to write instead."""
+    """A branch is a valid git branch name, with optional wildcards; the message says what to write instead."""
     found = policy_syntax.branch(name)
     assert (found is None) if fault is None else (fault in found)
 
@@ -68,13 +68,13 @@ def test_branch(name, fault):
     ],
 )
 def test_tag(name, fault):
-    """A tag follows the same rules under its own prefix."""
+    """A tag follows the same rules with its own prefix."""
     found = policy_syntax.tag(name)
     assert (found is None) if fault is None else (fault in found)
 
 
 def test_branch_and_tag_exclude_each_other():
-    """A run is of a branch or of a tag, so asking for both asks for nothing."""
+    """A run is on a branch or a tag, so a policy with both would never match."""
     assert policy_syntax.branch_and_tag("main", None) is None
     assert policy_syntax.branch_and_tag(None, "v1") is None
     assert "two policies" in policy_syntax.branch_and_tag("main", "v1")
@@ -101,7 +101,7 @@ PULL_REQUEST, REVIEW, COMMENT = "pull_request", "pull_request_review", "pull_req
     ],
 )
 def test_events_that_no_run_of_the_policy_has(events, names_ref, fault):
-    """An event must be able to meet the ref that the policy asks for."""
+    """A policy whose events can never have its ref is refused."""
     found = policy_syntax.unreachable(events, names_ref=names_ref)
 
     assert (found is None) if fault is None else (fault in found)
@@ -120,7 +120,7 @@ def test_events_that_no_run_of_the_policy_has(events, names_ref, fault):
     ],
 )
 def test_what_can_never_match_is_told_with_its_remedy(check, value, advice):
-    """Found out when the policy is written, not at the first failing run."""
+    """A value that can never match is refused when the policy is written, with advice."""
     assert advice in check(value)
 
 
@@ -195,7 +195,7 @@ def test_what_can_never_match_is_told_with_its_remedy(check, value, advice):
     ],
 )
 def test_members(check, value, is_accepted):
-    """Each member takes what GitHub can have there, and answers anything else with a sentence."""
+    """Each field accepts the values that GitHub can have, and refuses others with a reason."""
     fault = check(value)
     assert (fault is None) is is_accepted
     assert fault is None or (fault[0].islower() and not fault.endswith("."))

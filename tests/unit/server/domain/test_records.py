@@ -1,4 +1,4 @@
-"""The JSON form of what the provider knows."""
+"""The JSON form of records."""
 
 from datetime import datetime, timedelta, timezone
 from uuid import UUID
@@ -9,14 +9,14 @@ from sentryagent_idp.domain.agent import Credential, RegisteredBy
 
 
 def test_timestamps_are_utc_with_z():
-    """Whatever zone a moment has, it is written in UTC; a zero fraction is left out."""
+    """Timestamps are in UTC, and a zero fraction is omitted."""
     moment = datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=2)))
     assert records.timestamp(moment) == "2025-12-31T23:00:00Z"
     assert records.timestamp(moment.replace(microsecond=5)) == "2025-12-31T23:00:00.000005Z"
 
 
 def test_a_policy_has_all_its_members(make_policy, now):
-    """Every condition is shown under its name, set or not, and lists are lists."""
+    """Every condition is present, set or not, and tuples become lists."""
     record = records.policy_record(
         make_policy(branch="main", events=("push",), expires_at=now, repository_id="101")
     )
@@ -66,7 +66,7 @@ def test_a_policy_has_all_its_members(make_policy, now):
 
 
 def test_an_agent_and_who_registered_it(now):
-    """An agent names its repository, or nobody."""
+    """An agent record names the repository that registered the agent, if any."""
     by_repository = kit.records.agent(now, registered_by=RegisteredBy("github", "acme/api", "101"))
     assert records.agent_record(by_repository)["registeredBy"] == {
         "provider": "github",
@@ -79,7 +79,7 @@ def test_an_agent_and_who_registered_it(now):
 
 
 def test_a_credential_hides_its_secret(now):
-    """Neither the secret nor its hash is ever shown again."""
+    """A credential's record never contains the secret or its hash."""
     live = Credential(UUID(int=5), UUID(int=1), "HASH", now, None, None)
     revoked = Credential(UUID(int=5), UUID(int=1), "HASH", now, now, now)
     shown = [records.credential_record(it) for it in (live, revoked)]
@@ -88,7 +88,7 @@ def test_a_credential_hides_its_secret(now):
 
 
 def test_an_audit_entry(now):
-    """A line of the audit has all its members, also those that are absent."""
+    """An audit entry has all fields, including absent ones."""
     entry = records.audit_entry(kit.records.audit_record(now, agent_id=UUID(int=1), details={"a": 1}))
     assert (entry["action"], entry["outcome"], entry["timestamp"]) == (
         "token.issued",
@@ -99,7 +99,7 @@ def test_an_audit_entry(now):
 
 
 def test_changes_are_what_differs():
-    """Only members that changed are listed, and not the bookkeeping."""
+    """Only changed fields are listed, without version and timestamp."""
     before = {"branch": "main", "tag": None, "version": 1, "updatedAt": "x"}
     after = {"branch": "dev", "tag": None, "version": 2, "updatedAt": "y"}
     assert records.changes(before, after) == {"branch": {"before": "main", "after": "dev"}}

@@ -1,4 +1,4 @@
-"""Services: their names, their scopes, and which policy decides about a token for one."""
+"""Services: their identifiers, their scopes, and the policies that grant them."""
 
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -56,7 +56,7 @@ OWN = OwnNames(
     ],
 )
 def test_good_identifier(identifier):
-    """An absolute https URI, http on this machine, or a URN (RFC 3986, RFC 8141)."""
+    """An identifier is an absolute https URI, http on loopback, or a URN (RFC 3986, RFC 8141)."""
     assert identifier_problem(identifier, is_loopback) is None
 
 
@@ -103,7 +103,7 @@ def test_good_identifier(identifier):
     ],
 )
 def test_no_identifier(identifier):
-    """What has a user, a query, a fragment or another form, or is too long, names no service."""
+    """An identifier with a user, a query, a fragment or another scheme, or that is too long, is refused."""
     assert identifier_problem(identifier, is_loopback)
 
 
@@ -131,7 +131,7 @@ def test_no_identifier(identifier):
     ],
 )
 def test_names_of_the_provider(identifier, is_own):
-    """A service cannot take the provider's or GitHub's name, in any spelling that a verifier might take for it."""
+    """A service cannot take a name of the provider or GitHub, in any spelling that a verifier might accept."""
     assert bool(OWN.problem(identifier)) is is_own
 
 
@@ -158,12 +158,12 @@ def test_names_of_the_provider(identifier, is_own):
     ],
 )
 def test_scopes_of_a_service(names, is_good):
-    """Scope tokens of RFC 6749, each once, and none that imitates one of the provider's own."""
+    """Scopes are distinct scope tokens (RFC 6749) that do not look like the provider's own."""
     assert (scopes_problem(names) is None) is is_good
 
 
 def test_what_was_issued_before_was_for_another(now):
-    """A service that is made again under an old identifier accepts no token of before, to the second."""
+    """A service that was created again under its old identifier accepts no earlier token, to the second."""
     service = records.service(now.replace(microsecond=900_000), identifier=A)
     second = int(now.timestamp())
 
@@ -185,7 +185,7 @@ def test_what_was_issued_before_was_for_another(now):
     ],
 )
 def test_grants_of_what_exists(now, grants, field):
-    """The first field that names what there is not."""
+    """The error names the first field with an unknown service or scope."""
     problem = grant_problem(grants, [records.service(now, identifier=A)])
     assert (problem and problem[0]) == field
 
@@ -200,7 +200,7 @@ OTHER = UUID(int=2)
 
 
 def _policies(now, agent, rows):
-    """Policies of the run's repository for the agent, each a minute younger than the one before."""
+    """Make policies of the run's repository for the agent, each a minute newer than the one before."""
     return [
         records.policy(now + timedelta(minutes=age), **{"repository": "acme/api", "agent_id": agent, **row})
         for age, row in enumerate(rows)
@@ -213,34 +213,34 @@ def _policies(now, agent, rows):
         ([{"grants": TO_A}], A, 0),
         ([{"grants": TO_A + TO_B}], B, 0),
         ([{"grants": TO_A}], None, 0),
-        # Exactly the identifier: not what is like it in case, slash or port.
+        # The identifier must be equal, including case, slash and port.
         ([{"grants": TO_A}], B, GRANTED),
         ([{"grants": TO_A}], A + "/", GRANTED),
         ([{"grants": TO_A}], A + ":443", GRANTED),
         ([{"grants": TO_A}], "https://A.example.com", GRANTED),
         ([], A, GRANTED),
         ([{}], A, GRANTED),
-        # Candidates: for this agent, enabled, not expired, and granting.
+        # Candidates are policies for this agent that are enabled, not expired, and grant the service.
         ([{"grants": TO_A, "agent_id": OTHER}], A, GRANTED),
         ([{"grants": TO_A, "agent_id": None, "trust_registered": True}], A, GRANTED),
         ([{"grants": TO_A, "enabled": False}], A, GRANTED),
         ([{"grants": TO_A, "expires_at": datetime(2026, 1, 1).astimezone()}], A, GRANTED),
         ([{"grants": TO_A, "repository": "acme/other"}], A, GRANTED),
-        # The most specific of those that grant it, whatever others there are.
+        # The most specific of the granting policies decides, whatever other policies exist.
         ([{"grants": TO_A}, {"branch": "main", "workflow": "ci.yml"}], A, 0),
         ([{"grants": TO_A}, {"branch": "main", "workflow": "ci.yml"}], None, 1),
         ([{"grants": TO_A}, {"branch": "main", "grants": TO_A}], A, 1),
-        # A policy that grants it and does not fit is told as ever, not hidden by one that fits and grants nothing.
+        # A granting policy that fails is reported as usual, not hidden by one that matches but grants nothing.
         ([{"grants": TO_A, "branch": "dev"}, {}], A, BRANCH),
         ([{"grants": TO_A, "environment": "production"}, {}], A, VIOLATION),
         ([{"grants": TO_B, "branch": "dev"}], A, GRANTED),
-        # A name with other ids comes first (A8).
+        # A repository name with different ids is checked first (A8).
         ([{"grants": TO_B, "repository_id": "999"}], A, CHANGED),
         ([{"repository_id": "999", "agent_id": OTHER}, {"grants": TO_A}], A, CHANGED),
     ],
 )
 def test_decision_about_a_service(make_run, agent, now, rows, service, outcome):
-    """The candidates are the policies that grant the service: the index of the one that decides, or the reason."""
+    """Only policies that grant the service are candidates; rows have the index of the deciding policy or the reason."""
     policies = _policies(now, agent, rows)
     decision = decide(policies, make_run(), agent, now, service=service)
 
@@ -253,7 +253,7 @@ def test_decision_about_a_service(make_run, agent, now, rows, service, outcome):
 
 
 def test_an_inactive_agent_is_refused_as_ever(make_run, agent, now):
-    """Before it matters what is granted, the agent must be active."""
+    """An inactive agent is refused before grants are considered."""
     for rows in ([], [{"grants": TO_A}]):
         decision = decide(
             _policies(now, agent, rows), make_run(), agent, now, agent_is_active=False, service=A
@@ -262,7 +262,7 @@ def test_an_inactive_agent_is_refused_as_ever(make_run, agent, now):
 
 
 def test_permitted_services(make_run, agent, now):
-    """What live policies for the agent grant, each once; nothing of other agents, and nothing that is switched off."""
+    """The services that live policies for the agent grant, without duplicates."""
     rows = [
         {"grants": TO_B, "branch": "x"},
         {"grants": TO_A + TO_B, "branch": "y"},
@@ -279,7 +279,7 @@ def test_permitted_services(make_run, agent, now):
 
 
 def test_no_other_service_to_ask_for(make_run, agent, now):
-    """Without a grant an admin is the remedy; no details are named, since the form of RFC 8693 has none."""
+    """Without any grant the message refers to an admin, and to no details: RFC 8693's format has none."""
     decision = decide(_policies(now, agent, [{}]), make_run(), agent, now, service="urn:ex:none")
 
     text = explanation.message(decision, make_run(), agent)
@@ -290,7 +290,7 @@ def test_no_other_service_to_ask_for(make_run, agent, now):
 
 
 def test_grants_are_no_condition(agent, now):
-    """They neither make a second policy of the same conditions nor change which one is more specific."""
+    """Grants do not distinguish policies with the same conditions, nor change which one is more specific."""
     plain, granting = _policies(now, agent, [{}, {"grants": TO_A}])
     assert conditions_key(plain) == conditions_key(granting)
 
@@ -302,7 +302,7 @@ def test_grants_are_no_condition(agent, now):
         (A, ("deploy",), ("deploy",)),
         (A, ("deploy", "read", "deploy"), ("deploy", "read")),
         (A, ("Deploy",), ScopeRefused("Deploy", ("read", "deploy"))),
-        # Neither the provider's scopes at a service, nor the service's at the provider.
+        # The provider's scopes are not valid at a service, nor a service's at the provider.
         (A, ("agents:read",), ScopeRefused("agents:read", ("read", "deploy"))),
         (None, ("deploy",), ScopeRefused("deploy", ("agents:write",))),
         (None, None, ("agents:write",)),
@@ -310,14 +310,14 @@ def test_grants_are_no_condition(agent, now):
     ],
 )
 def test_scopes_at_a_service(agent, now, service, requested, granted):
-    """What is granted there, or the part that is asked for."""
+    """At a service the policy's grant applies, or the requested part of it."""
     (policy,) = _policies(now, agent, [{"grants": TO_A, "scopes": ("agents:write",)}])
     assert granted_scopes(policy, requested, service) == granted
 
 
 @pytest.mark.parametrize("requested", [None, ("agents:read",)])
 def test_a_policy_for_services_alone(agent, now, requested):
-    """Without scopes of its own it gives nothing at the provider's API."""
+    """A policy without scopes of its own grants nothing at the provider's API."""
     (policy,) = _policies(now, agent, [{"grants": TO_A, "scopes": ()}])
 
     refused = granted_scopes(policy, requested)
@@ -327,7 +327,7 @@ def test_a_policy_for_services_alone(agent, now, requested):
 
 
 def test_the_nearest_policy_is_one_that_grants(make_run, agent, now):
-    """The explanation is about the policy that grants the service, and the suggestion carries what it grants."""
+    """The explanation is about the policy that grants the service, and the suggestion keeps its grants."""
     rows = [{}, {"grants": TO_A, "scopes": (), "branch": "dev", "environment": "production"}]
     policies = _policies(now, agent, rows)
     run = make_run(environment="staging")
@@ -345,7 +345,7 @@ def test_the_nearest_policy_is_one_that_grants(make_run, agent, now):
 
 
 def test_grants_of_another_agent_are_not_suggested(make_run, agent, now):
-    """Neither its scopes nor what it may do at services."""
+    """A suggestion copies neither the scopes nor the grants of another agent's policy."""
     policies = _policies(now, OTHER, [{"grants": TO_A, "scopes": ("tokens:read",)}])
 
     suggested = suggested_policy(decide(policies, make_run(), agent, now), make_run(), agent)

@@ -1,4 +1,4 @@
-"""The policy that a refused run is offered: it lets the run in, and drops no gate that kept it out."""
+"""The suggested policy lets the refused run in and drops no condition that refused it."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ TAG = {"ref": "refs/tags/v1.2", "ref_type": "tag"}
 
 @pytest.fixture(scope="session")
 def suggest(now):
-    """What is suggested for a run that these policies refuse."""
+    """Return the policy suggested for a run that these policies refuse."""
 
     def suggest(policies, run, agent_id, **active):
         return suggested_policy(decide(policies, run, agent_id, now, **active), run, agent_id)
@@ -67,7 +67,7 @@ REPLACED = [
     ),
     ({"visibility": "public"}, {}, {"branch": "dev", "visibility": "private"}),
     ({"events": ("schedule",)}, {}, {"branch": "dev", "events": ("push",)}),
-    # What the run fulfils stays as it is; of several events only the run's own does.
+    # Conditions that the run meets do not change, except `events`, which keeps only the run's event.
     ({"branch": "d*", "workflow": "cd.yml"}, {}, {"branch": "d*", "workflow": "ci.yml"}),
     ({"tag": "v*", "workflow": "cd.yml"}, TAG, {"tag": "v*", "workflow": "ci.yml"}),
     ({"branch": "main", "actor_ids": ("1", "42")}, {}, {"branch": "dev", "actorIds": ("1", "42")}),
@@ -101,10 +101,10 @@ REPLACED = [
         {"properties": {"team": "core"}},
         {"branch": "dev", "properties": {"team": ("core", "web")}},
     ),
-    # A policy of another agent, or for registering, is a template only where the agent has none.
+    # A policy for another agent or for registration is a template only if the agent has none.
     ({"workflow": "cd.yml", "agent_id": OTHER}, {}, {"branch": "dev", "workflow": "ci.yml"}),
     ({"workflow": "cd.yml", "agent_id": None}, {}, {"branch": "dev", "workflow": "ci.yml"}),
-    # The branch of one entry of a merge queue never comes again.
+    # The branch of a merge queue entry never occurs again.
     ({"branch": "main"}, {"ref": f"refs/heads/{QUEUE}"}, {"branch": "gh-readonly-queue/main/**"}),
     (
         {"workflow": "cd.yml"},
@@ -122,7 +122,7 @@ REPLACED = [
 
 @pytest.mark.parametrize(("policy", "run", "wanted"), REPLACED)
 def test_what_fails_takes_the_runs_value(policy, run, wanted, suggest, make_policy, make_run, agent):
-    """Every condition of the nearest policy is there: fulfilled ones as they are, the others with the run's claim."""
+    """All conditions of the nearest policy are kept; those that failed get the run's value."""
     run = make_run(**{"ref": "refs/heads/dev", **run})
     suggested = suggest([make_policy(**policy)], run, agent)
     assert {name: suggested[name] for name in CONDITION_NAMES if name in suggested} == wanted
@@ -131,7 +131,7 @@ def test_what_fails_takes_the_runs_value(policy, run, wanted, suggest, make_poli
 
 
 NO_VALUE = [
-    # conditions of the nearest policy, claims of the run that has nothing to put there
+    # conditions of the nearest policy, claims of a run without a usable value
     ({"environment": "prod"}, {}),
     ({"environment": "prod"}, {"environment": ""}),
     ({"environment": "prod"}, {"environment": "a\u202eb"}),
@@ -162,7 +162,7 @@ NO_VALUE = [
 
 @pytest.mark.parametrize(("policy", "run"), NO_VALUE)
 def test_no_gate_is_dropped(policy, run, suggest, make_policy, make_run, agent):
-    """Where the run has no value for a condition that keeps it out, nothing is suggested: the hint is the remedy."""
+    """If the run has no value for a failed condition, nothing is suggested, and the hint is the remedy."""
     assert suggest([make_policy(**policy)], make_run(**run), agent) is None
 
 
@@ -189,12 +189,12 @@ NO_SUGGESTION = [
 
 @pytest.mark.parametrize("run", NO_SUGGESTION)
 def test_no_suggestion(run, suggest, make_run, agent):
-    """No policy is suggested for a run that strangers can cause, nor where none can name the ref or the repository."""
+    """Nothing is suggested for a run that strangers can cause, or whose ref or repository a policy cannot name."""
     assert suggest([], make_run(**run), agent) is None
 
 
 def test_no_suggestion_for_an_inactive_agent(suggest, make_run, agent):
-    """No policy helps an agent that is unknown or not active."""
+    """Nothing is suggested for an unknown or inactive agent, because no policy would help."""
     assert suggest([], make_run(), agent, agent_is_active=False) is None
 
 
@@ -211,7 +211,7 @@ def test_no_suggestion_for_an_inactive_agent(suggest, make_run, agent):
     ],
 )
 def test_what_is_there_already_is_changed_and_not_copied(others, suggest, make_policy, make_run, agent, now):
-    """A policy that is off or over is for a PUT: a second one would be a 409, or expired from its first moment."""
+    """A disabled or expired policy must be changed by a PUT: a suggested copy would be a duplicate or expired."""
     run = make_run(environment="prod" if "environment" in others[0] else None)
     policies = [
         make_policy(
@@ -225,12 +225,12 @@ def test_what_is_there_already_is_changed_and_not_copied(others, suggest, make_p
 
 
 def test_another_agents_policy_is_no_twin(suggest, make_policy, make_run, agent):
-    """What another agent's policy asks for can be asked for this one, too."""
+    """An equal policy of another agent does not prevent a suggestion."""
     assert suggest([make_policy(branch="main", agent_id=OTHER)], make_run(), agent)["branch"] == "main"
 
 
 def test_without_policies_the_run_says_all(suggest, make_run, agent):
-    """The run's ref and environment, as far as a policy can name them; the defaults for the rest."""
+    """Without policies the suggestion has the run's ref and environment, if a policy can name them, and defaults."""
     bare = {"provider": "github", "repository": "acme/api", "repositoryId": "101", "repositoryOwnerId": "7"}
     assert suggest([], make_run(), None) == {**bare, "branch": "main"}
     prod = {**bare, "branch": "main", "environment": "prod", "agentId": str(agent)}
@@ -253,7 +253,7 @@ RICH = {"scopes": ("agents:write", "tokens:read"), "max_ttl": 120}
             {**RICH, "agent_id": None, "trust_registered": True},
             {"scopes": ("agents:write", "tokens:read"), "maxTtl": 120},
         ),
-        # The scopes of another agent are no hint which this one needs.
+        # The scopes of another agent do not tell which ones this agent needs.
         (UUID(int=1), {**RICH, "agent_id": OTHER}, {"maxTtl": 120}),
         (None, RICH, {"maxTtl": 120, "trustRegistered": False}),
         (
@@ -265,7 +265,7 @@ RICH = {"scopes": ("agents:write", "tokens:read"), "max_ttl": 120}
     ],
 )
 def test_terms_are_those_of_the_nearest_policy(asks, policy, terms, suggest, make_policy, make_run, now):
-    """Scopes, lifetime and end, and whether registered agents are trusted: pasted, nothing grows."""
+    """Scopes, lifetime, expiry and `trustRegistered` are copied, so that the suggestion grants no more."""
     run = make_run(ref="refs/heads/dev")
     end = now + timedelta(days=7)
     suggested = suggest([make_policy(branch="main", expires_at=end, **policy)], run, asks)
@@ -276,7 +276,7 @@ def test_terms_are_those_of_the_nearest_policy(asks, policy, terms, suggest, mak
 
 
 def test_own_policies_are_the_template(suggest, make_policy, make_run, agent):
-    """A bootstrap policy that is nearer by its conditions is none where the agent has a policy of its own."""
+    """If the agent has a policy, it is the template, even if a bootstrap policy is nearer."""
     run = make_run(ref="refs/heads/dev")
     policies = [
         make_policy(id=UUID(int=1), agent_id=None, max_ttl=3600),
@@ -286,7 +286,7 @@ def test_own_policies_are_the_template(suggest, make_policy, make_run, agent):
     assert (suggested["workflow"], suggested["maxTtl"]) == ("ci.yml", 60)
 
 
-# --- the law
+# Properties
 
 TEXT = st.text("ab/.@*:\u00fc\u202e ", max_size=8)
 ENVIRONMENTS = st.sampled_from(["prod", "PROD", "test"])
@@ -354,7 +354,7 @@ ROWS = st.builds(
 
 @pytest.fixture(scope="session")
 def make_any_run(make_run):
-    """A run with these claims: its ref with the type, its workflow as a file name."""
+    """Make a run with these claims: its ref with the type, its workflow as a file name."""
 
     def make(ref, workflow, **claims):
         name, ref_type = ref
@@ -365,7 +365,7 @@ def make_any_run(make_run):
 
 
 def as_policy(suggested, make_policy):
-    """The policy that a POST of the body makes; the API's own rules read it."""
+    """The policy that a POST of the suggestion creates, validated by the API's model."""
     body = PolicyBody.model_validate(json.loads(json.dumps(suggested)))
     terms = ("agent_id", "repository_id", "repository_owner_id", "scopes", "max_ttl", "expires_at")
     values = {name: getattr(body, name) for name in (*DECLARED, *terms)}
@@ -377,14 +377,14 @@ def as_policy(suggested, make_policy):
 
 
 def ref_of(run):
-    """What the run's ref stands for: an entry of a merge queue for all of the queue of its base."""
+    """The run's ref; all entries of a merge queue count as the same."""
     if run.branch and run.branch.startswith("gh-readonly-queue/main/"):
         return "the queue of main"
     return run.branch, run.tag
 
 
 def like(run):
-    """What a run has for each condition, in the form in which two are compared."""
+    """The run's value for each condition, normalised for comparison."""
     return {
         "branch": ref_of(run),
         "tag": ref_of(run),
@@ -405,7 +405,7 @@ def like(run):
 def test_the_suggestion_lets_the_run_in_and_little_else(
     agent_id, claims, changes, rows, make_policy, make_any_run, now
 ):
-    """Posted, it lets the run in; another run only where nearest policy and refused run between them cover it."""
+    """The suggestion lets the run in, and other runs only if nearest policy and refused run together cover them."""
     policies = [make_policy(id=UUID(int=number), **row) for number, row in enumerate(rows)]
     run, other = make_any_run(**claims), make_any_run(**{**claims, **changes})
     denied = decide(policies, run, agent_id, now)
@@ -431,7 +431,7 @@ def test_the_suggestion_lets_the_run_in_and_little_else(
 
 
 def _assert_no_more_than(nearest, posted, agent_id):
-    """It has all conditions of the nearest policy (a branch may have become a tag), and gives no more and no longer."""
+    """The posted policy keeps all conditions (a branch may become a tag), and grants no more and no longer."""
     either = {"branch": "ref", "tag": "ref"}
     asked, kept = (
         {either.get(name, name) for name in by_json_name(it.conditions)} for it in (nearest, posted)

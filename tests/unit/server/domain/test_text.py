@@ -1,4 +1,4 @@
-"""Text that is compared without case, and text that is refused."""
+"""Case-insensitive comparison, and text that is refused."""
 
 import pytest
 from hypothesis import given
@@ -8,13 +8,13 @@ from sentryagent_idp.domain.text import ascii_lower, has_bidi, has_unprintable
 
 
 def test_only_ascii_has_no_case():
-    """KELVIN SIGN is not a `k` to anybody but `str.lower` (A12)."""
+    """Only A to Z are lowered: KELVIN SIGN does not become `k` (A12)."""
     assert ascii_lower("\u212aX\u00c9") == "\u212ax\u00c9"
 
 
 @given(st.text())
 def test_lowering_changes_ascii_letters_only(text):
-    """Every character outside A to Z stays itself."""
+    """Characters other than A to Z do not change."""
     lowered = ascii_lower(text)
     assert [
         a for a, b in zip(text, lowered, strict=True) if a != b and not ("A" <= a <= "Z" and b == a.lower())
@@ -36,18 +36,18 @@ def test_lowering_changes_ascii_letters_only(text):
     ],
 )
 def test_unprintable(text, is_unprintable):
-    """Control characters, line and paragraph separators and halves of surrogate pairs."""
+    """Control characters, line and paragraph separators and unpaired surrogates are unprintable."""
     assert has_unprintable(text) is is_unprintable
 
 
 def test_unprintable_besides():
-    """Where lines are allowed, tab and newline are; the rest is not."""
+    """Tab and newline can be allowed; other control characters cannot."""
     assert not has_unprintable("a\n\tb", besides="\n\t")
     assert has_unprintable("a\n\x00b", besides="\n\t")
 
 
 @pytest.mark.parametrize("mark", "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 def test_bidi(mark):
-    """Each character that changes the direction of the text is found."""
+    """Every character that changes the text direction is detected."""
     assert has_bidi(f"a{mark}b")
     assert not has_bidi("ab\u05d0")

@@ -1,4 +1,4 @@
-"""The decision, as a truth table: one row a rule, named by the attack where it fends one off."""
+"""The decision as a truth table: one rule per row, with the attack that it prevents."""
 
 import json
 from datetime import timedelta
@@ -32,10 +32,10 @@ TAG_RUN = {"ref": "refs/tags/v1.2", "ref_type": "tag"}
 PULL_RUN = {"ref": "refs/pull/1/merge", "event_name": "pull_request"}
 REUSED = "acme/shared/.github/workflows/deploy.yml@refs/tags/v3"
 STRANGERS_EVENTS = ("pull_request", "pull_request_target", "workflow_run", "issue_comment")
-"""The four of the contract, written out: the product's own list must not be what it is tested by."""
+"""The contract's four events, written out, so that the test does not rely on the product's own list."""
 
 TABLE = [
-    # A policy without conditions covers every branch and tag of its repository (contract 4, "neither").
+    # A policy without conditions allows every branch and tag of its repository (contract 4, "neither").
     ({}, {}, ALLOWED),
     ({}, {"ref": "refs/heads/a/b"}, ALLOWED),
     ({}, TAG_RUN, ALLOWED),
@@ -45,7 +45,7 @@ TABLE = [
     ({}, {"ref": "refs/notes/x"}, VIOLATION),
     ({}, {"ref": "main"}, VIOLATION),
     ({}, {"ref": "refs/pull/1/merge", "event_name": "pull_request_review"}, VIOLATION),
-    # Repository (A12, B16): compared without ASCII case, and with nothing but itself.
+    # Repository (A12, B16): compared as a whole, without ASCII case.
     ({"repository": "Acme/API"}, {}, ALLOWED),
     ({}, {"repository": "ACME/api"}, ALLOWED),
     ({"repository": "acme/api-evil"}, {}, VIOLATION),
@@ -55,11 +55,11 @@ TABLE = [
     ({"repository": "mona_acme/api"}, {"repository": "mona-acme/api"}, VIOLATION),
     ({"issuer": "https://token.actions.githubusercontent.com/acme"}, {}, VIOLATION),
     ({"provider": "gitlab"}, {}, VIOLATION),
-    # Candidates: exactly this agent, enabled, not expired (B26).
+    # Candidates: policies for exactly this agent, enabled and not expired (B26).
     ({"agent_id": UUID(int=2)}, {}, VIOLATION),
     ({"agent_id": None}, {}, VIOLATION),
     ({"enabled": False}, {}, VIOLATION),
-    # Branch (A5): a name under refs/heads/, with ref_type branch, compared with case.
+    # Branch (A5): a name under refs/heads/ with ref_type branch, case-sensitive.
     ({"branch": "main"}, {}, ALLOWED),
     ({"branch": "main"}, {"ref": "refs/heads/Main"}, BRANCH),
     ({"branch": "main"}, {"ref": "refs/heads/main/x"}, BRANCH),
@@ -80,15 +80,15 @@ TABLE = [
     ({"branch": "main|x"}, {"ref": "refs/heads/main"}, BRANCH),
     ({"branch": "main"}, {"ref_type": None}, REF_TYPE),
     ({"branch": "main"}, {"ref": "refs/heads/dev", "ref_type": None}, REF_TYPE),
-    # Tag: the same under refs/tags/.
+    # Tag: the same rules under refs/tags/.
     ({"tag": "v*"}, TAG_RUN, ALLOWED),
     ({"tag": "v1"}, TAG_RUN, BRANCH),
     ({"tag": "main"}, {}, BRANCH),
     ({"tag": "v1.2"}, {**TAG_RUN, "ref_type": "branch"}, BRANCH),
     ({"tag": "v1.2"}, {**TAG_RUN, "ref_type": None}, REF_TYPE),
-    # Both at once are refused when written; if they are there, nothing is both.
+    # A policy with both is refused when written; if one exists, no run matches it.
     ({"branch": "main", "tag": "main"}, {}, BRANCH),
-    # Events (A6, A7): the four that a stranger can cause must be listed by name.
+    # Events (A6, A7): the four that strangers can cause must be listed by name.
     *[({}, {"event_name": event}, VIOLATION) for event in STRANGERS_EVENTS],
     *[({"branch": "main"}, {"event_name": event}, VIOLATION) for event in STRANGERS_EVENTS],
     *[({"events": (event,)}, {"event_name": event}, ALLOWED) for event in STRANGERS_EVENTS],
@@ -98,14 +98,14 @@ TABLE = [
     ({"events": ("pus",)}, {}, VIOLATION),
     ({"events": ()}, {}, VIOLATION),
     ({"branch": "main", "events": ("pull_request_target",)}, {"event_name": "pull_request_target"}, ALLOWED),
-    # Pull requests (A7): refs/pull/ only without branch and tag, and with pull_request listed.
+    # Pull requests (A7): refs/pull/ matches only without branch and tag, and with pull_request listed.
     ({}, PULL_RUN, VIOLATION),
     ({"events": ("pull_request",)}, PULL_RUN, ALLOWED),
     ({"events": ("pull_request_review",)}, {**PULL_RUN, "event_name": "pull_request_review"}, VIOLATION),
     ({"branch": "**", "events": ("pull_request",)}, PULL_RUN, BRANCH),
     ({"branch": "main"}, PULL_RUN, VIOLATION),
     ({"tag": "**", "events": ("pull_request",)}, PULL_RUN, BRANCH),
-    # Environment (A11): ASCII letters without case; absent is neither empty nor anything else.
+    # Environment (A11): compared without ASCII case; an absent environment matches nothing, not even an empty one.
     ({"environment": "prod"}, {"environment": "prod"}, ALLOWED),
     ({"environment": "Prod"}, {"environment": "pROD"}, ALLOWED),
     ({"environment": "prod"}, {}, VIOLATION),
@@ -115,7 +115,7 @@ TABLE = [
     ({"environment": "\u00e9"}, {"environment": "\u00c9"}, VIOLATION),
     ({"environment": "a:b"}, {"environment": "a%3Ab"}, VIOLATION),
     ({}, {"environment": "prod"}, ALLOWED),
-    # Workflow (A13): the file of the caller.
+    # Workflow (A13): the caller's workflow file.
     ({"workflow": "ci.yml"}, {}, ALLOWED),
     ({"workflow": "CI.yml"}, {}, VIOLATION),
     ({"workflow": "i.yml"}, {}, VIOLATION),
@@ -127,7 +127,7 @@ TABLE = [
         {"workflow_ref": "evil/api/.github/workflows/ci.yml@refs/heads/main"},
         VIOLATION,
     ),
-    # Called workflow (A13): the whole claim, character for character.
+    # Called workflow (A13): the whole claim, compared exactly.
     ({"called_workflow": REUSED}, {"job_workflow_ref": REUSED}, ALLOWED),
     ({"called_workflow": REUSED}, {"job_workflow_ref": f"{REUSED}.1"}, VIOLATION),
     ({"called_workflow": REUSED}, {"job_workflow_ref": None}, VIOLATION),
@@ -143,7 +143,7 @@ TABLE = [
     ({"visibility": "private"}, {}, ALLOWED),
     ({"visibility": "private"}, {"repository_visibility": "public"}, VIOLATION),
     ({"visibility": "private"}, {"repository_visibility": None}, VIOLATION),
-    # Protected ref: the claim says so in the one word that GitHub writes; absent is not protected.
+    # Protected ref: the claim must be exactly GitHub's "true"; absent means not protected.
     ({"ref_protected": True}, {"ref_protected": "true"}, ALLOWED),
     ({"ref_protected": True}, {"ref_protected": "false"}, VIOLATION),
     ({"ref_protected": True}, {"ref_protected": None}, VIOLATION),
@@ -154,7 +154,7 @@ TABLE = [
     ({}, {"ref_protected": "false"}, ALLOWED),
     ({"branch": "main", "ref_protected": True}, {"ref_protected": "false"}, VIOLATION),
     ({"branch": "dev", "ref_protected": True}, {"ref_protected": "true"}, BRANCH),
-    # Custom properties (A19): whole values, with case; of a multi-select every value must be listed.
+    # Custom properties (A19): whole values, case-sensitive; every value of a multi-select must be listed.
     ({"properties": {"team": ("core",)}}, {"properties": {"team": "core"}}, ALLOWED),
     ({"properties": {"team": ("core", "web")}}, {"properties": {"team": "web"}}, ALLOWED),
     ({"properties": {"team": ("core",)}}, {"properties": {}}, VIOLATION),
@@ -186,13 +186,13 @@ TABLE = [
     ),
     ({"properties": {"team": ("core",), "tier": ("1",)}}, {"properties": {"team": "core"}}, VIOLATION),
     ({}, {"properties": {"team": "core"}}, ALLOWED),
-    # All conditions are ANDed; the branch is named only where nothing else fails.
+    # All conditions are ANDed; the reason is the branch only if nothing else fails.
     ({"branch": "main", "environment": "prod"}, {"environment": "prod"}, ALLOWED),
     ({"branch": "main", "environment": "prod"}, {"ref": "refs/heads/x", "environment": "prod"}, BRANCH),
     ({"branch": "main", "environment": "prod"}, {"ref": "refs/heads/x"}, VIOLATION),
     ({"branch": "main", "agent_id": UUID(int=2)}, {"ref": "refs/heads/x"}, VIOLATION),
     ({"branch": "main", "enabled": False}, {"ref": "refs/heads/x"}, VIOLATION),
-    # Pinned ids (A8): another id under the same name is another repository, before anything else.
+    # Pinned ids (A8): a different id under the same name is another repository, which is checked first.
     ({"repository_id": "101"}, {}, ALLOWED),
     ({"repository_id": "101", "repository_owner_id": "7"}, {}, ALLOWED),
     ({"repository_id": "102"}, {}, CHANGED),
@@ -210,45 +210,45 @@ TABLE = [
 
 @pytest.mark.parametrize(("policy", "run", "expected"), TABLE)
 def test_decide(policy, run, expected, make_policy, make_run, agent, now):
-    """One policy against one run gives the verdict of its row."""
+    """Each row has one policy, one run and the expected decision."""
     decision = decide([make_policy(**policy)], make_run(**run), agent, now)
     assert (decision.reason if isinstance(decision, Denied) else ALLOWED) == expected
 
 
 def test_no_policy_is_a_refusal(make_run, agent, now):
-    """An empty list of policies lets nobody in, neither as an agent nor to register one."""
+    """Without policies every run is refused, as an agent and for registration."""
     for agent_id in (agent, None):
         assert decide([], make_run(), agent_id, now) == Denied(VIOLATION, ())
 
 
 @pytest.mark.parametrize(("seconds", "is_allowed"), [(-1, True), (0, False), (1, False)])
 def test_expiry_is_to_the_second(seconds, is_allowed, make_policy, make_run, agent, now):
-    """At `expiresAt` a policy counts no more, a second before it does."""
+    """A policy is expired at `expiresAt`, but not a second before."""
     policy = make_policy(expires_at=now - timedelta(seconds=seconds))
     assert isinstance(decide([policy], make_run(), agent, now), Allowed) is is_allowed
 
 
 def test_expired_policy_does_not_pin(make_policy, make_run, agent, now):
-    """An expired policy's ids say nothing about the repository of today."""
+    """The ids of an expired policy are not checked."""
     policies = [make_policy(repository_id="102", expires_at=now), make_policy(branch="main")]
     assert isinstance(decide(policies, make_run(), agent, now), Allowed)
 
 
 def test_bootstrap_needs_a_policy_without_agent(make_policy, make_run, agent, now):
-    """Without an agent only a bootstrap policy decides."""
+    """Without an agent only a bootstrap policy can match."""
     bootstrap, of_agent = make_policy(agent_id=None), make_policy(agent_id=agent)
     assert decide([of_agent, bootstrap], make_run(), None, now).policy == bootstrap
     assert isinstance(decide([of_agent], make_run(), None, now), Denied)
 
 
 def test_pin_of_one_policy_holds_for_all(make_policy, make_run, agent, now):
-    """A policy that would match is worth nothing beside a live one that knows the name under other ids."""
+    """If a live policy knows the name under different ids, even a matching policy does not help."""
     policies = [make_policy(), make_policy(agent_id=UUID(int=9), repository_id="102")]
     assert decide(policies, make_run(), agent, now).reason is CHANGED
 
 
 def test_inactive_agent_is_refused_whatever_matches(make_policy, make_run, agent, now):
-    """For an agent that is unknown or not active no policy counts; the ids are still looked at first."""
+    """An unknown or inactive agent is refused whatever policies match, but the ids are checked first."""
     denied = decide([make_policy()], make_run(), agent, now, agent_is_active=False)
     assert (denied.reason, denied.agent_is_active) == (VIOLATION, False)
     changed = decide([make_policy(repository_id="1")], make_run(), agent, now, agent_is_active=False)
@@ -258,14 +258,14 @@ def test_inactive_agent_is_refused_whatever_matches(make_policy, make_run, agent
 
 
 def test_agent_state_means_nothing_without_an_agent(make_policy, make_run, now):
-    """A bootstrap exchange asks for no agent, so none can be inactive."""
+    """A bootstrap exchange names no agent, so the agent's state does not matter."""
     assert isinstance(
         decide([make_policy(agent_id=None)], make_run(), None, now, agent_is_active=False), Allowed
     )
 
 
 def test_missing_ref_type_matters_only_where_it_is_needed(make_policy, make_run, agent, now):
-    """A policy without branch and tag lets a run without `ref_type` in, also beside one with a branch."""
+    """A policy without branch and tag allows a run without `ref_type`, even alongside one with a branch."""
     run = make_run(ref_type=None)
     assert isinstance(decide([make_policy(branch="main"), make_policy()], run, agent, now), Allowed)
     other = make_policy(branch="main", agent_id=UUID(int=2))
@@ -274,34 +274,34 @@ def test_missing_ref_type_matters_only_where_it_is_needed(make_policy, make_run,
 
 
 def test_branch_is_named_where_one_of_several_fails_on_it_alone(make_policy, make_run, agent, now):
-    """One candidate that fails on its branch alone is enough for `branch_not_permitted`."""
+    """One candidate that fails only on its branch is enough for `branch_not_permitted`."""
     policies = [make_policy(environment="prod"), make_policy(branch="dev")]
     assert decide(policies, make_run(), agent, now).reason is BRANCH
 
 
 PRECEDENCE = [
-    # Most conditions first, then an exact name, then the oldest, then the id.
+    # Most conditions first, then an exact name, then the oldest, then the smallest id.
     ({"environment": "prod", "branch": "*"}, {"branch": "main"}),
     ({"branch": "*", "actor_ids": ("42",)}, {"branch": "main"}),
     ({"branch": "main"}, {"branch": "ma*"}),
     ({"branch": "main"}, {"environment": "prod"}),
     ({"branch": "*", "ref_protected": True}, {"branch": "main"}),
     ({"branch": "*", "properties": {"team": ("core",)}}, {"branch": "main"}),
-    # However many properties: they are one condition.
+    # Properties count as one condition, however many there are.
     ({"branch": "main"}, {"properties": {"team": ("core",), "tier": ("1",)}}),
     ({"branch": "main"}, {}),
     ({"branch": "m*", "created_at": -1}, {"branch": "*n"}),
     ({"environment": "prod", "created_at": -1}, {"branch": "*"}),
     ({"created_at": -1, "id": UUID(int=2000)}, {}),
     ({"id": UUID(int=1)}, {}),
-    # Ids and scopes are no conditions.
+    # Ids and scopes are not conditions.
     ({"created_at": -1}, {"repository_id": "101", "repository_owner_id": "7", "scopes": ("agents:write",)}),
 ]
 
 
 @pytest.mark.parametrize(("winner", "loser"), PRECEDENCE)
 def test_most_specific_policy_decides(winner, loser, make_policy, make_run, agent, now):
-    """Of two that match, the same one decides in either order (B26); `created_at` is in seconds from now."""
+    """Of two matching policies the same one decides in either order (B26); `created_at` is in seconds from now."""
     pair = [
         make_policy(**{"created_at": now, **it, **_moment(it, now)})
         for it in ({**winner}, {"id": UUID(int=1500), **loser})
@@ -316,13 +316,13 @@ def _moment(members, now):
 
 
 def test_tag_is_as_exact_as_a_branch(make_policy, make_run, agent, now):
-    """An exact tag comes before a wildcard, too."""
+    """An exact tag takes precedence over a wildcard."""
     exact, wild = make_policy(tag="v1.2"), make_policy(tag="v*", id=UUID(int=1))
     assert decide([wild, exact], make_run(**TAG_RUN), agent, now).policy == exact
 
 
 def test_evaluation_names_every_difference(make_policy, make_run, agent, now):
-    """The evaluation lists what matched and what did not, by the names of the API, administration first."""
+    """An evaluation lists met and unmet conditions under the API's names, administrative ones first."""
     policy = make_policy(
         branch="main",
         environment="prod",
@@ -357,12 +357,12 @@ def test_evaluation_names_every_difference(make_policy, make_run, agent, now):
 
 
 def test_evaluations_are_of_this_repository_only(make_policy, make_run, agent, now):
-    """What another repository's policies say never gets into a refusal (B20)."""
+    """A refusal reveals nothing about another repository's policies (B20)."""
     denied = decide([make_policy(repository="acme/other")], make_run(), agent, now)
     assert denied.evaluations == ()
 
 
-# Laws
+# Properties
 
 NAMES = st.sampled_from(["main", "Main", "release/1", "v1", "*", "**", "release/*", "re**", ""])
 CONDITION_SETS = st.fixed_dictionaries(
@@ -407,9 +407,9 @@ RUNS = st.fixed_dictionaries(
 
 @given(wide=CONDITION_SETS, more=CONDITION_SETS, claims=RUNS)
 def test_adding_a_condition_never_widens(wide, more, claims, make_policy, make_run, agent, now):
-    """A policy with more conditions lets in no run that the one with fewer keeps out (R-POL-6).
+    """Adding a condition never lets in a run that the policy without it refuses (R-POL-6).
 
-    `events` is not only a condition: listing one of the four is the permission that the contract asks for.
+    `events` is an exception: listing one of the four events is a permission.
     """
     narrow = {**more, **wide}
     if "events" not in wide:
@@ -421,7 +421,7 @@ def test_adding_a_condition_never_widens(wide, more, claims, make_policy, make_r
 
 @given(policies=st.lists(CONDITION_SETS, max_size=4), claims=RUNS, data=st.data())
 def test_order_of_policies_does_not_matter(policies, claims, data, make_policy, make_run, agent, now):
-    """However the database orders the rows, the same policy decides, or the same reason refuses (B26)."""
+    """The order of the rows does not change the deciding policy or the reason (B26)."""
     rows = [make_policy(id=UUID(int=index), **conditions) for index, conditions in enumerate(policies)]
     run = make_run(**claims)
     first, second = (decide(order, run, agent, now) for order in (rows, data.draw(st.permutations(rows))))
@@ -446,7 +446,7 @@ SUBJECTS = [
 
 @given(conditions=CONDITION_SETS, claims=RUNS, subject=st.sampled_from(SUBJECTS) | st.text())
 def test_sub_never_decides(conditions, claims, subject, make_policy, make_run, agent, now):
-    """Whatever form `sub` has, the decision is the same, down to its explanation (A9, A10, R-POL-5)."""
+    """The form of `sub` never changes the decision or its explanation (A9, A10, R-POL-5)."""
     run = make_run(**claims)
     policies = [make_policy(**conditions)]
     assert decide(policies, replace(run, sub=subject), agent, now) == decide(policies, run, agent, now)
@@ -458,13 +458,13 @@ def test_sub_never_decides(conditions, claims, subject, make_policy, make_run, a
     issuer=st.text() | st.just("https://token.actions.githubusercontent.com/"),
 )
 def test_issuers_are_kept_apart(conditions, claims, issuer, make_policy, make_run, agent, now):
-    """A token of one issuer never matches, names or disturbs a policy of another (B16)."""
+    """A token never matches, names or affects a policy of another issuer (B16)."""
     run = make_run(**claims)
     policy = make_policy(issuer=issuer, repository_id="999", **conditions)
     assert decide([policy], run, agent, now) == Denied(VIOLATION, ())
 
 
-# What follows from the decision
+# Uses of the decision
 
 CONDITIONS = {
     "branch": "main",
@@ -496,7 +496,7 @@ CONDITIONS = {
     ],
 )
 def test_conditions_key_ignores_what_does_not_count(same, make_policy):
-    """Two policies that differ in these only are duplicates of each other."""
+    """Policies that differ only in these fields are duplicates."""
     assert conditions_key(make_policy(**{**CONDITIONS, **same})) == conditions_key(make_policy(**CONDITIONS))
 
 
@@ -521,7 +521,7 @@ def test_conditions_key_ignores_what_does_not_count(same, make_policy):
     ],
 )
 def test_conditions_key_tells_policies_apart(other, make_policy):
-    """Two policies that differ in one of these are two."""
+    """Policies that differ in one of these fields are different."""
     assert conditions_key(make_policy(**{**CONDITIONS, **other})) != conditions_key(make_policy(**CONDITIONS))
 
 
@@ -544,7 +544,7 @@ def test_conditions_key_is_canonical_json(make_policy):
     ],
 )
 def test_lifetime_is_only_ever_shortened(max_ttl, requested, expected, make_policy):
-    """Policy and request cut the provider's lifetime and never extend it (R-ISS-2)."""
+    """Policy and request can only shorten the provider's lifetime (R-ISS-2)."""
     assert effective_ttl(make_policy(max_ttl=max_ttl), requested, 3600) == expected
 
 
@@ -560,24 +560,24 @@ def test_lifetime_is_only_ever_shortened(max_ttl, requested, expected, make_poli
     ],
 )
 def test_scopes_are_only_ever_narrowed(given_scopes, requested, expected, make_policy):
-    """A request picks from what the policy gives; one scope too many refuses the whole."""
+    """A request selects from the policy's scopes; one scope too many refuses the request."""
     assert granted_scopes(make_policy(scopes=given_scopes), requested) == expected
 
 
 def test_bootstrap_gives_registration_whatever_its_scopes(make_policy):
-    """`scopes` of a bootstrap policy are for the policies that are derived from it."""
+    """The scopes of a bootstrap policy are for its derived policies; the bootstrap token can only register."""
     bootstrap = make_policy(agent_id=None, scopes=("policies:write",))
     assert granted_scopes(bootstrap, None) == ("agents:write",)
     assert granted_scopes(bootstrap, ["policies:write"]) == ScopeRefused("policies:write", ("agents:write",))
 
 
 def test_a_decision_is_no_boolean():
-    """Neither outcome defines truth, so that a decision cannot be asked `if` without saying which is meant."""
+    """Neither outcome defines `__bool__`: callers check the type of a decision, not its truth."""
     assert "__bool__" not in Allowed.__dict__
     assert "__bool__" not in Denied.__dict__
 
 
 def test_conditions_default_to_nothing(make_policy):
-    """A policy asks for nothing that is not written in it."""
+    """A new policy has no conditions."""
     assert make_policy().conditions == Conditions()
     assert not Conditions().names_ref

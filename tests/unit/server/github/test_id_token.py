@@ -1,4 +1,4 @@
-"""Hostile and broken ID tokens: each is refused for its own reason, the first that applies."""
+"""Hostile and malformed ID tokens: each is refused with the first reason that applies."""
 
 import base64
 import json
@@ -50,7 +50,7 @@ def reason(verify):
 
 
 def test_a_token_as_github_sends_it(verify, mint):
-    """A genuine token gives its claims, and the identity has each of them."""
+    """A genuine token yields its claims, and the identity has their values."""
     claims = verify(mint())
     assert dict(claims) == CLAIMS
     identity = WorkflowIdentity.from_claims(claims)
@@ -64,7 +64,7 @@ def test_a_token_as_github_sends_it(verify, mint):
 
 
 ACCEPTED = [
-    # header changes, claim changes: differences that GitHub's own tokens have shown
+    # header changes, claim changes: variations seen in GitHub's own tokens
     ({"typ": ...}, {}),
     ({"x5t": ...}, {}),
     ({"kid": KID, "extra": [1, {"a": "b"}]}, {}),
@@ -80,7 +80,7 @@ ACCEPTED = [
     ({}, {"exp": NOW + 21_600}),
     ({}, {"nbf": NOW - 600}),
     ({}, {f"claim_{number}": "x" for number in range(60)}),
-    # The size of the token alone bounds what is not compared.
+    # Claims that are not compared are limited only by the size of the token.
     ({}, {f"repo_property_{number}": "x" * 20 for number in range(200)}),
     ({}, {"repo_property_regions": "x" * 9000}),
     ({}, {"list": [1] * 1000}),
@@ -91,13 +91,13 @@ ACCEPTED = [
 
 @pytest.mark.parametrize(("header", "claims"), ACCEPTED)
 def test_what_github_may_send(header, claims, verify, mint):
-    """Unknown claims, absent optional ones and long texts are no fault (GitHub adds claims every year)."""
+    """Unknown claims, missing optional claims and long texts are accepted (GitHub adds claims every year)."""
     assert verify(mint(header, claims))["repository"] == "acme/api"
 
 
 @pytest.mark.parametrize(("attack", "edit"), MALFORMED_TEXT, ids=[row[0] for row in MALFORMED_TEXT])
 def test_malformed_text(attack, edit, reason, mint, issuer_keys):
-    """A text that is not exactly a compact JWS never gets as far as a key."""
+    """A text that is not a compact JWS is refused before any key is looked up."""
     assert reason(edit(mint())) == "malformed"
     assert issuer_keys.asked == 0
 
@@ -108,7 +108,7 @@ def test_malformed_text(attack, edit, reason, mint, issuer_keys):
     ids=[row[0] for row in MALFORMED_PARTS],
 )
 def test_malformed_parts(attack, header, claims, reason, mint, issuer_keys):
-    """A part that one reader could take differently from another is refused, although it is signed."""
+    """A part that two parsers could read differently is refused, although it is signed."""
     assert reason(mint(header, claims)) == "malformed"
     assert issuer_keys.asked == 0
 
@@ -119,13 +119,13 @@ def test_malformed_parts(attack, header, claims, reason, mint, issuer_keys):
     ids=[row[0] for row in OTHER_REASONS],
 )
 def test_reason(attack, header, claims, expected, reason, mint):
-    """A well-formed token of the wrong kind, source or purpose is refused for just that."""
+    """A well-formed token with a wrong type, source or purpose is refused for exactly that reason."""
     assert reason(mint(header, claims)) == expected
 
 
 @pytest.mark.parametrize(("offsets", "expected"), TIMES)
 def test_times_to_the_second(offsets, expected, verify, reason, mint):
-    """Each boundary holds on its second and not one beside it (B12, B27, R-CLM-1)."""
+    """Each time limit is exact to the second (B12, B27, R-CLM-1)."""
     token = mint(claims={name: NOW + offset for name, offset in offsets.items()})
     if expected is None:
         assert verify(token)["jti"]
@@ -134,14 +134,14 @@ def test_times_to_the_second(offsets, expected, verify, reason, mint):
 
 
 def test_times_at_the_ends_of_their_range(verify, reason, mint):
-    """Zero is a time long past, 90 s before the end of the year 9999 one far ahead; neither is an error of form."""
+    """The extremes are well-formed: zero is long past, and 90 s before the end of the year 9999 is far ahead."""
     assert reason(mint(claims={"exp": 0})) == "expired"
     assert reason(mint(claims={"iat": 0})) == "too_old"
     assert verify(mint(claims={"exp": 253402300709}))["exp"] == 253402300709
 
 
 ORDER = [
-    # Each fault comes with all later ones, and names the reason although they are there, too.
+    # Each fault occurs together with all later ones, and still determines the reason.
     ("malformed", {"crit": []}, {}),
     ("wrong_type", {"typ": "at+jwt"}, {}),
     ("algorithm_not_allowed", {"alg": "none"}, {}),
@@ -158,7 +158,7 @@ ORDER = [
 
 @pytest.mark.parametrize("first", range(len(ORDER)))
 def test_the_first_failing_check_names_the_reason(first, reason, mint, issuer_key, stranger_key):
-    """The order of the contract holds for a token with every later fault at once."""
+    """If several checks fail, the contract's order of checks determines the reason."""
     expected = ORDER[first][0]
     header, claims = {}, {}
     for _, header_fault, claims_fault in ORDER[first:]:
@@ -170,7 +170,7 @@ def test_the_first_failing_check_names_the_reason(first, reason, mint, issuer_ke
 
 
 def test_bad_signature(reason, mint, stranger_key, issuer_key):
-    """Another's key, another's payload or a cut signature are all no signature (B1)."""
+    """A stranger's key, a replaced payload and a cut signature all give a bad signature (B1)."""
     genuine = mint()
     header, payload, signature = genuine.split(".")
     other = mint(claims={"repository": "acme/other"}).split(".")
@@ -183,7 +183,7 @@ def test_bad_signature(reason, mint, stranger_key, issuer_key):
 
 
 def test_public_key_as_a_secret(reason, mint, issuer_key):
-    """HMAC with the published key as its secret is the oldest trick (B1, CVE-2022-29217)."""
+    """HMAC with the public key as secret, the classic algorithm confusion, is refused (B1, CVE-2022-29217)."""
     public = issuer_key.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -192,7 +192,7 @@ def test_public_key_as_a_secret(reason, mint, issuer_key):
 
 
 def test_our_own_access_token(reason, our_keys):
-    """What we issued never comes back in as an identity (B15)."""
+    """Our own access tokens are not accepted as ID tokens (B15)."""
     claims = AccessTokenClaims(
         iss=ISSUER,
         sub="x",
@@ -207,23 +207,23 @@ def test_our_own_access_token(reason, our_keys):
 
 
 def test_wrong_audience_says_which_is_expected(verify, mint):
-    """The one fault that a workflow's author can mend at once comes with the value to use."""
+    """The refusal has the expected audience, so that the workflow's author can fix it."""
     with pytest.raises(InvalidOidcToken) as caught:
         verify(mint(claims={"aud": "x"}))
     assert caught.value.details == {"reason": "wrong_audience", "expectedAudience": AUDIENCE}
 
 
 def test_missing_claim_names_the_claim(verify, mint):
-    """The message says which claim it is."""
+    """The message names the missing claim."""
     with pytest.raises(InvalidOidcToken, match="no claim repository_id"):
         verify(mint(claims={"repository_id": ...}))
     assert id_token.missing_claim("ref_type").details == {"reason": "missing_claim"}
 
 
 def test_no_message_repeats_the_token(mint, verify):
-    """Whatever is wrong with a token, its text and its kid are in no message (B19, R-JWKS-5).
+    """No message contains the token's text or its kid (B19, R-JWKS-5).
 
-    Only its issuer is shown, to who sent it.
+    Only the issuer is shown, to the sender of the token.
     """
     secret = "S3CR3T-and-long-enough-to-find"
     for header, claims in (
@@ -243,9 +243,9 @@ def test_no_message_repeats_the_token(mint, verify):
 
 @pytest.mark.parametrize(("part", "canonical"), [("A", "AQgw"), ("AA", "AEIMQUYcgkosw048")])
 def test_of_a_part_each_octet_has_one_spelling(part, canonical, mint):
-    """A last character whose unused bits are set is another spelling of the same octets (B8).
+    """Another spelling of the same bytes, with unused bits set in the last character, is refused (B8).
 
-    A signature of RSA-2048 has two characters over fours, one of RSA-4096 three.
+    In base64url the length of an RSA-2048 signature is 2 modulo 4, that of an RSA-4096 signature 3.
     """
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     head = mint().rpartition(".")[0]
@@ -259,9 +259,9 @@ def test_of_a_part_each_octet_has_one_spelling(part, canonical, mint):
 
 
 def test_a_token_of_16_kib_is_the_largest(mint):
-    """16,384 characters are read, one more is not (B9)."""
+    """16,384 characters are accepted, one more is not (B9)."""
     heads = [mint(claims={"padding": "a" * length}).rpartition(".")[0] for length in range(4)]
-    # The longest signature whose length base64 can have.
+    # The longest signature with a valid base64 length.
     head = next(it for it in heads if (16_384 - len(it) - 1) % 4 in {0, 3})
     token = f"{head}.{'A' * (16_384 - len(head) - 1)}"
 
@@ -289,18 +289,18 @@ OPTIONAL = [
 
 
 def test_optional_claims_are_all_there():
-    """What `WorkflowIdentity` reads besides the required claims, by hand."""
+    """The optional claims of `WorkflowIdentity`, listed by hand."""
     assert sorted(id_token.OPTIONAL_STRINGS) == sorted(OPTIONAL)
 
 
 @pytest.mark.parametrize("name", [*id_token.REQUIRED_STRINGS, *OPTIONAL])
 def test_claims_that_are_read_are_strings(name, reason, mint):
-    """A claim of another type is no claim of GitHub's, and is never compared."""
+    """A claim of another type is malformed and is never compared."""
     assert reason(mint(claims={name: 42})) == "malformed"
 
 
 def test_claims_are_accounted_for():
-    """What `WorkflowIdentity` reads is what was checked here, neither more nor less."""
+    """`WorkflowIdentity` reads exactly the claims that are checked."""
     fields = set(WorkflowIdentity.__struct_fields__) - {"issuer", "provider", *CLAIM_PREFIXES}
     checked = {
         *id_token.REQUIRED_STRINGS,
@@ -311,13 +311,13 @@ def test_claims_are_accounted_for():
 
 
 def test_signed_claims_cannot_be_changed(verify, mint):
-    """Nobody downstream can make a verified claim say something else."""
+    """Verified claims are immutable."""
     with pytest.raises(TypeError):
         verify(mint())["repository"] = "evil/repo"
 
 
 def test_peers_accept_what_is_refused_here(mint, issuer_key, reason):
-    """Why `jwt.decode` is not used: the library takes the last of two equal claims, and padding."""
+    """`jwt.decode` is not used because it accepts duplicate claims, of which the last one wins, and padding."""
     claims = b'{"aud":"x","aud":"https://idp.example","exp":%d}' % (NOW + 10**9)
     token = mint(claims=claims)
     options = {"key": issuer_key.public_key(), "algorithms": ["RS256"], "audience": "https://idp.example"}
@@ -326,12 +326,12 @@ def test_peers_accept_what_is_refused_here(mint, issuer_key, reason):
     assert reason(token) == reason(f"{token}==") == "malformed"
 
 
-# Laws
+# Properties
 
 
 @given(data=st.data())
 def test_no_changed_byte_gets_in(data, mint, issuer_key):
-    """A genuine token with any one character replaced, removed or added is refused (R-IN-2)."""
+    """A genuine token with one character replaced, removed or added is refused (R-IN-2)."""
     token = mint()
     index = data.draw(st.integers(0, len(token) - 1))
     character = data.draw(st.sampled_from("ABab09-_.=+/ \n\x00\u0410"))
@@ -356,7 +356,7 @@ def test_no_changed_byte_gets_in(data, mint, issuer_key):
     | st.binary().map(lambda octets: octets.decode("latin-1"))
 )
 def test_no_text_is_an_error_of_ours(issuer_key, text):
-    """Whatever is sent is refused as a token, and never as a fault of the program (R-ERR-1)."""
+    """Any text is refused as an invalid token, and never causes another exception (R-ERR-1)."""
     with pytest.raises(InvalidOidcToken):
         _verify(text, OneKey(issuer_key.public_key()))
 
@@ -375,7 +375,7 @@ JSON = st.recursive(
     ),
 )
 def test_no_json_is_an_error_of_ours(header, claims, mint, issuer_key):
-    """Any JSON in any member is accepted or refused; nothing else comes out (B10, B12)."""
+    """Any JSON in any field is accepted or refused, and never causes another exception (B10, B12)."""
     try:
         verified = _verify(mint(header, claims), OneKey(issuer_key.public_key()))
     except InvalidOidcToken:
@@ -385,7 +385,7 @@ def test_no_json_is_an_error_of_ours(header, claims, mint, issuer_key):
 
 
 def test_read_does_not_verify(mint, stranger_key):
-    """Reading gives the parts as they are signed over, whoever signed them."""
+    """`read` returns the parts of a token without verifying its signature."""
     token = mint({"alg": "none"}, key=stranger_key)
     parts = id_token.read(token)
     assert (parts.kid, parts.alg, parts.typ) == (KID, "none", "JWT")

@@ -1,4 +1,4 @@
-"""GitHub's keys under a clock that only moves when told: how often is asked, who waits, what is believed."""
+"""GitHub's keys with a controlled clock: fetch frequency, waiting requests and trusted responses."""
 
 import json
 import queue
@@ -17,11 +17,10 @@ from sentryagent_idp.github import issuer_keys
 from sentryagent_idp.github.issuer_keys import GithubIssuerKeys
 
 ISSUER = "https://token.actions.githubusercontent.com"
-"""Seconds (real ones) after which a thread that should have come is given up."""
 
 
 class Issuer:
-    """An issuer in one process: what it publishes can be changed, and it counts what it is asked."""
+    """An in-process issuer with changeable responses that counts its requests."""
 
     def __init__(self, clock):
         self.clock = clock
@@ -50,13 +49,13 @@ class Issuer:
 
 
 class Timetable(Schedule):
-    """Keeps the moment of each task."""
+    """Records the time at which each task is due."""
 
     def __call__(self, delay, task):
         super().__call__(delay and self.clock.now + delay, task)
 
     def advance(self, seconds):
-        """Move the clock on, running each task at its time."""
+        """Advance the clock, running each task at its time."""
         end = self.clock.now + seconds
         while due := [it for it in self.later if it[0] <= end]:
             first = min(due, key=lambda it: it[0])
@@ -118,21 +117,21 @@ def _unavailable(keys, kid="k1"):
 
 
 def test_first_use_fetches_once(keys, issuer):
-    """The first token fetches both documents, the next ones nothing."""
+    """The first token fetches both documents, and later ones fetch nothing."""
     for _ in range(3):
         assert keys.find("k1").key_size == 2048
     assert issuer.urls == [f"{ISSUER}/.well-known/openid-configuration", f"{ISSUER}/.well-known/jwks"]
 
 
 def test_warm_up_fetches_before_the_first_token(keys, issuer):
-    """After the warm-up even the first token waits for nobody."""
+    """After a warm-up the first token does not wait."""
     keys.warm_up()
     assert keys.find("k1")
     assert issuer.fetches == 1
 
 
 def test_only_a_request_that_waits_leaves_the_loop(client, clock, schedule):
-    """One whose key is held waits for nothing."""
+    """A request whose key is cached does not leave the loop."""
     waits = []
 
     def off_loop(wait):
@@ -147,7 +146,7 @@ def test_only_a_request_that_waits_leaves_the_loop(client, clock, schedule):
 
 
 def test_documents_are_asked_for_uncompressed_and_one_by_one(client, clock, schedule, issuer):
-    """The size limit counts what is read, so no compression may hide it; no connection outlives the fetch that can cut it."""
+    """Compression could hide the real size, so it is not requested; each connection ends with its fetch."""
     seen = []
     client.event_hooks = {"request": [lambda request: seen.append(request.headers)]}
     GithubIssuerKeys(ISSUER, client, monotonic=clock, schedule=schedule).find("k1")
@@ -179,7 +178,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("answer", [None, *BROKEN.values()], ids=["up", *BROKEN])
 def test_a_thousand_unknown_kids_cost_one_refresh(answer, keys, issuer, clock):
-    """However the issuer answers, unknown kids make it answer once in 30 s, counted from the start."""
+    """Unknown kids cause at most one fetch in 30 s, counted from its start, whatever the issuer responds."""
     keys.warm_up()
     issuer.answer = answer
     for number in range(1000):
@@ -195,7 +194,7 @@ def test_a_thousand_unknown_kids_cost_one_refresh(answer, keys, issuer, clock):
 
 @pytest.mark.parametrize("answer", BROKEN.values(), ids=list(BROKEN))
 def test_a_broken_answer_never_replaces_a_good_set(answer, keys, issuer, clock):
-    """The keys that are held stay, whatever comes instead of new ones (B5)."""
+    """A failed fetch keeps the cached keys (B5)."""
     keys.warm_up()
     issuer.answer = answer
     _unknown(keys)
@@ -210,7 +209,7 @@ def test_a_broken_answer_never_replaces_a_good_set(answer, keys, issuer, clock):
 
 
 def test_a_slow_issuer_is_asked_no_more_often(keys, issuer, clock):
-    """The pause counts from the start of a refresh, so a slow one makes it no longer and no shorter."""
+    """The 30 s count from the start of a refresh, however slow it is."""
     keys.warm_up()
     issuer.seconds = 4.0
     started = clock.now
@@ -224,14 +223,14 @@ def test_a_slow_issuer_is_asked_no_more_often(keys, issuer, clock):
 
 
 def test_the_age_of_a_set_counts_from_the_start_of_its_fetch(keys, issuer):
-    """What the issuer withdrew while it answered slowly must not be trusted longer for it."""
+    """The age counts from the start of the fetch, so that a slow response does not prolong trust in revoked keys."""
     issuer.seconds = 4.0
     keys.warm_up()
     assert keys.status()["ageSeconds"] == 4
 
 
 def test_a_published_key_is_taken_within_35_seconds(keys, issuer, clock):
-    """A key that appears just after a refresh is there with the next one."""
+    """A key published just after a refresh is found by the next one."""
     keys.warm_up()
     issuer.seconds = 4.0
     _unknown(keys, "k2")
@@ -243,14 +242,14 @@ def test_a_published_key_is_taken_within_35_seconds(keys, issuer, clock):
 
 
 def test_a_rotated_key_is_taken_at_once(keys, issuer):
-    """The first unknown kid for a while is looked up without delay."""
+    """The first unknown kid after a while is looked up without delay."""
     keys.warm_up()
     issuer.kids = ["k1", "k2"]
     assert keys.find("k2")
 
 
 def test_an_answer_after_the_deadline_is_refused(keys, issuer):
-    """A body that takes longer than five seconds in all is not believed: it may drip for ever."""
+    """A body that takes more than five seconds in total is refused: it could trickle forever."""
     keys.warm_up()
     issuer.seconds = 6.0
     issuer.kids = ["k2"]
@@ -259,7 +258,7 @@ def test_an_answer_after_the_deadline_is_refused(keys, issuer):
 
 
 def test_slow_discovery_leaves_no_time_for_the_keys(client, clock, schedule, issuer):
-    """The limit is for both documents together."""
+    """The time limit applies to both documents together."""
     client.event_hooks = {"response": [lambda _: setattr(clock, "now", clock.now + 5)]}
     keys = GithubIssuerKeys(ISSUER, client, monotonic=clock, schedule=schedule)
     _unavailable(keys)
@@ -270,7 +269,7 @@ def test_slow_discovery_leaves_no_time_for_the_keys(client, clock, schedule, iss
 
 
 def test_cold_start_with_the_issuer_down(keys, issuer, clock):
-    """Without any keys the answer is 503 with the time of the next attempt, and one attempt in 30 s."""
+    """Without keys the response is 503 with the time of the next attempt, and there is one attempt in 30 s."""
     issuer.answer = BROKEN["refused"]
     assert _unavailable(keys).retry_after == 30
     clock.now += 12.5
@@ -289,7 +288,7 @@ def test_cold_start_with_the_issuer_down(keys, issuer, clock):
 
 
 def test_the_issuer_comes_back_without_a_token(keys, issuer, schedule):
-    """After a failed warm-up the keys are fetched again in 30 s, also where nobody asks for them."""
+    """After a failed warm-up the keys are fetched again in 30 s, even if no token arrives."""
     issuer.answer = BROKEN["status"]
     keys.warm_up()
     issuer.answer = None
@@ -298,7 +297,7 @@ def test_the_issuer_comes_back_without_a_token(keys, issuer, schedule):
 
 
 def test_keys_are_refreshed_every_ten_minutes(keys, issuer, schedule):
-    """A withdrawn key goes with the next refresh, whether or not anybody asked for it."""
+    """A revoked key disappears with the next refresh, whether or not any token arrives."""
     keys.warm_up()
     issuer.kids = ["k2"]
     schedule.advance(599)
@@ -312,7 +311,7 @@ def test_keys_are_refreshed_every_ten_minutes(keys, issuer, schedule):
 
 
 def test_stale_keys_serve_for_a_day(keys, issuer, schedule, clock):
-    """While the issuer is down held keys serve for 24 h, are shown as stale, and then nothing is trusted."""
+    """While the issuer is down the cached keys are used for 24 h, reported as stale, and then dropped."""
     keys.warm_up()
     issuer.answer = BROKEN["refused"]
     schedule.advance(630)
@@ -334,7 +333,7 @@ def test_stale_keys_serve_for_a_day(keys, issuer, schedule, clock):
 
 
 def test_an_outage_is_retried_twice_a_minute(keys, issuer, schedule):
-    """A failing refresh is tried again every 30 s, by one chain of tasks."""
+    """A failed refresh is retried every 30 s, by a single chain of tasks."""
     keys.warm_up()
     issuer.answer = BROKEN["status"]
     schedule.advance(600)
@@ -345,7 +344,7 @@ def test_an_outage_is_retried_twice_a_minute(keys, issuer, schedule):
 
 
 def test_an_error_of_ours_does_not_end_the_refreshes(keys, issuer, schedule):
-    """Whatever goes wrong in one refresh, the next one is still to come."""
+    """An unexpected exception in one refresh does not prevent the next."""
     keys.warm_up()
     issuer.answer = KeyError("a fault of the program")
     with pytest.raises(KeyError):
@@ -357,7 +356,7 @@ def test_an_error_of_ours_does_not_end_the_refreshes(keys, issuer, schedule):
 
 
 def test_a_machine_that_has_no_thread_left(keys, issuer, schedule, monkeypatch):
-    """The refresh fails with the reason, and keeps no slot: any number may fail so before one succeeds."""
+    """If no thread can be started, the refresh fails with this reason and frees its slot for the next."""
 
     def fail(_thread):
         raise RuntimeError("can't start new thread")
@@ -372,7 +371,7 @@ def test_a_machine_that_has_no_thread_left(keys, issuer, schedule, monkeypatch):
     assert keys.status() == {"state": "fresh", "ageSeconds": 0, "lastError": None}
 
 
-# Which addresses are asked: B2, B18, R-JWKS-4.
+# Allowed URLs: B2, B18, R-JWKS-4.
 
 
 @pytest.mark.parametrize(
@@ -393,7 +392,7 @@ def test_a_machine_that_has_no_thread_left(keys, issuer, schedule, monkeypatch):
     ],
 )
 def test_the_document_cannot_send_us_elsewhere(jwks_uri, keys, issuer):
-    """Only the issuer's own origin is asked for keys."""
+    """Keys are only fetched from the issuer's own origin."""
     issuer.discovery["jwks_uri"] = jwks_uri
     _unavailable(keys)
     assert all(httpx.URL(url).host == "token.actions.githubusercontent.com" for url in issuer.urls)
@@ -401,7 +400,7 @@ def test_the_document_cannot_send_us_elsewhere(jwks_uri, keys, issuer):
 
 
 def test_the_document_of_another_issuer(keys, issuer):
-    """A document that names another issuer is not ours to follow."""
+    """A discovery document that names another issuer is refused."""
     issuer.discovery["issuer"] = f"{ISSUER}/acme"
     _unavailable(keys)
     assert keys.status()["lastError"] == "its discovery document names another issuer"
@@ -422,7 +421,7 @@ def test_the_document_of_another_issuer(keys, issuer):
     ],
 )
 def test_which_issuers_are_asked(issuer_url, is_accepted, client):
-    """Keys come over https, or over http from this machine."""
+    """Keys are only fetched over https, or over http from loopback."""
     if is_accepted:
         assert GithubIssuerKeys(issuer_url, client).status()["state"] == "missing"
     else:
@@ -431,7 +430,7 @@ def test_which_issuers_are_asked(issuer_url, is_accepted, client):
 
 
 def test_the_path_of_the_issuer_is_kept(clock, schedule):
-    """An enterprise's issuer has a path, under which its documents are."""
+    """The documents of an issuer with a path, such as an enterprise's, are below this path."""
     base = "https://ghe.example/_services/token"
     seen = []
 
@@ -446,7 +445,7 @@ def test_the_path_of_the_issuer_is_kept(clock, schedule):
 
 
 def test_messages_and_states_repeat_no_kid(keys):
-    """The kid is the sender's text: it is neither answered nor shown (R-JWKS-5)."""
+    """The kid is chosen by the sender, so it is neither in the response nor in the status (R-JWKS-5)."""
     keys.warm_up()
     refusal = _unknown(keys, "SENDER-CHOSEN")
     assert "SENDER-CHOSEN" not in refusal.message + json.dumps([refusal.details, keys.status()])
@@ -457,7 +456,7 @@ def test_messages_and_states_repeat_no_kid(keys):
 
 @pytest.fixture
 def threaded(client, clock):
-    """Keys whose refreshes run in threads, as they do in production; the clock stays under control."""
+    """Keys whose refreshes run in threads as in production, with a controlled clock."""
     threads = []
 
     def in_thread(delay, task):
@@ -484,7 +483,7 @@ def _ask_in_threads(keys, kid, count, answers):
 
 
 def test_known_kids_wait_for_nothing(threaded, issuer):
-    """While a refresh hangs, known kids are answered, and of a flood of unknown ones only two wait for it."""
+    """During a slow refresh known kids are found at once, and of many unknown kids only two requests wait."""
     threaded.warm_up()
     assert threaded.find("k1")
     issuer.entered.clear()
@@ -505,7 +504,7 @@ def test_known_kids_wait_for_nothing(threaded, issuer):
 
 
 def test_first_tokens_share_one_fetch(threaded, issuer):
-    """At a cold start all wait for the same fetch, and all get their key."""
+    """At a cold start all requests share one fetch and get their key."""
     issuer.release.clear()
     answers = queue.Queue()
     threads = _ask_in_threads(threaded, "k1", 20, answers)
@@ -516,7 +515,7 @@ def test_first_tokens_share_one_fetch(threaded, issuer):
 
 
 def test_nobody_waits_longer_than_the_fetch_may_take(threaded, issuer, clock):
-    """Who comes when the time of the fetch in flight is over does not wait for it."""
+    """A request that arrives after the fetch's time limit does not wait for it."""
     issuer.release.clear()
     answers = queue.Queue()
     _ask_in_threads(threaded, "k1", 1, answers)
@@ -528,7 +527,7 @@ def test_nobody_waits_longer_than_the_fetch_may_take(threaded, issuer, clock):
 
 
 def test_a_warm_up_in_flight_is_joined(client, clock, issuer):
-    """A token that comes during a failing warm-up is answered 503 with a second, and starts its own fetch next time."""
+    """A token during a warm-up that is too slow gets 503 with Retry-After 1, and does not start another fetch."""
     tasks = []
     keys = GithubIssuerKeys(ISSUER, client, monotonic=clock, schedule=lambda _, task: tasks.append(task))
     keys.warm_up()
@@ -545,7 +544,7 @@ def test_a_warm_up_in_flight_is_joined(client, clock, issuer):
 
 
 def test_a_hanging_refresh_is_given_up(client, clock, issuer):
-    """After 30 s a refresh that never ends keeps nobody from the next, and what it brings later is not taken."""
+    """After 30 s a hanging refresh no longer blocks the next one, and its late result is ignored."""
     threads = []
 
     def first_in_a_thread(delay, task):
@@ -574,7 +573,7 @@ def test_a_hanging_refresh_is_given_up(client, clock, issuer):
 
 
 def test_a_due_refresh_leaves_one_in_flight_alone(client, clock, issuer):
-    """When the ten minutes are over while a token's refresh is going on, there is no second one, but another look soon."""
+    """A periodic refresh that is due during another one is not started, but tried again in 30 s."""
     tasks = []
     keys = GithubIssuerKeys(
         ISSUER, client, monotonic=clock, schedule=lambda delay, task: tasks.append((delay, task))
@@ -594,5 +593,5 @@ def test_a_due_refresh_leaves_one_in_flight_alone(client, clock, issuer):
 
 
 def test_pause_is_longer_than_a_fetch():
-    """The promise of 35 s is the pause and one fetch."""
+    """The promised 35 s are the pause plus one fetch."""
     assert (issuer_keys.PAUSE_SECONDS, issuer_keys.FETCH_SECONDS) == (30, 5)

@@ -1,4 +1,4 @@
-"""The documents of an issuer, whole and broken."""
+"""Parsing an issuer's documents."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ ISSUER = "https://token.actions.githubusercontent.com"
 
 @pytest.fixture(scope="module")
 def jwk(issuer_key):
-    """The public half of a key as GitHub publishes it."""
+    """A public key as GitHub publishes it."""
     members = jwt.get_algorithm_by_name("RS256").to_jwk(issuer_key.public_key(), as_dict=True)
     return {"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "k1", "n": members["n"], "e": members["e"]}
 
@@ -25,7 +25,7 @@ def _set(*keys, **more):
 
 
 def test_read_as_github_publishes(jwk, issuer_key):
-    """Keys with and without certificates and marks of use are taken; what else is in the set is passed over."""
+    """RSA keys for RS256 are read, with or without certificates and `use`; everything else is ignored."""
     bare = {name: value for name, value in jwk.items() if name not in {"alg", "use"}}
     others = [
         {"kty": "EC", "kid": "ec", "crv": "P-256", "x": "AA", "y": "AA"},
@@ -46,7 +46,7 @@ def _public(bits):
 
 
 def test_short_and_huge_keys_are_passed_over(jwk):
-    """A key under 2048 bits proves nothing, and one over 8192 only costs time (R-SIG-1)."""
+    """A key below 2048 bits is not secure, and one above 8192 only costs time, so both are ignored (R-SIG-1)."""
     short = {**jwk, "kid": "short", **_public(1024)}
     huge = {**jwk, "kid": "huge", "n": base64.urlsafe_b64encode(b"\xff" * 1025).rstrip(b"=").decode()}
     assert set(jwks.read(_set(jwk, short, huge))) == {"k1"}
@@ -55,7 +55,7 @@ def test_short_and_huge_keys_are_passed_over(jwk):
 
 
 def test_a_private_key_counts_as_its_public_half(jwk):
-    """Private members that were published by mistake have no say."""
+    """Private fields that were published by mistake are ignored."""
     assert set(jwks.read(_set({**jwk, "d": "AQAB"}))) == {"k1"}
 
 
@@ -75,7 +75,7 @@ def test_a_private_key_counts_as_its_public_half(jwk):
     ],
 )
 def test_broken_sets(document, fault):
-    """A set that cannot be read is refused as a whole (B5)."""
+    """A malformed key set is refused as a whole (B5)."""
     with pytest.raises(UnusableDocument, match=fault):
         jwks.read(document)
 
@@ -95,13 +95,13 @@ def test_broken_sets(document, fault):
     ],
 )
 def test_a_damaged_key_spoils_its_set(change, jwk):
-    """A key that cannot be one shows that the set is damaged."""
+    """A malformed RSA key invalidates the whole set."""
     with pytest.raises(UnusableDocument, match="an RSA key that is none"):
         jwks.read(_set(jwk, {**jwk, "kid": "k2", **change}))
 
 
 def test_ambiguous_and_overlong_sets(jwk):
-    """The same kid twice, also on a key of another kind, and more than 64 keys are refused (R-JWKS-4)."""
+    """A duplicate kid, even on a key of another type, and more than 64 keys are refused (R-JWKS-4)."""
     with pytest.raises(UnusableDocument, match="same kid twice"):
         jwks.read(_set(jwk, {"kty": "EC", "kid": "k1"}))
     assert len(jwks.read(_set(*({**jwk, "kid": f"k{number}"} for number in range(64))))) == 64
@@ -110,7 +110,7 @@ def test_ambiguous_and_overlong_sets(jwk):
 
 
 def test_jwks_uri():
-    """GitHub's document has no endpoints but this one, and needs none."""
+    """GitHub's discovery document has only this endpoint."""
     document = {"issuer": ISSUER, "jwks_uri": f"{ISSUER}/.well-known/jwks", "claims_supported": ["sub"] * 40}
     assert jwks.jwks_uri(json.dumps(document).encode(), ISSUER) == f"{ISSUER}/.well-known/jwks"
 
@@ -126,6 +126,6 @@ def test_jwks_uri():
     ],
 )
 def test_unusable_discovery(document, fault):
-    """A document of somebody else, or without a place for the keys, is refused (B5)."""
+    """A document of another issuer or without a usable `jwks_uri` is refused (B5)."""
     with pytest.raises(UnusableDocument, match=fault):
         jwks.jwks_uri(json.dumps(document).encode(), ISSUER)

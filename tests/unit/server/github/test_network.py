@@ -1,4 +1,4 @@
-"""The variables of proxies and root certificates: what they mean, and values that others take and httpx does not."""
+"""The proxy and certificate variables, including values that httpx does not accept."""
 
 import pytest
 import trustme
@@ -12,7 +12,7 @@ GITHUB = "https://token.actions.githubusercontent.com"
 
 @pytest.mark.parametrize(("environ", "proxy"), CHOSEN)
 def test_which_variable_names_the_proxy(environ, proxy):
-    """HTTPS_PROXY before ALL_PROXY, lower case before upper case; a missing scheme is http."""
+    """HTTPS_PROXY takes precedence over ALL_PROXY, lower case over upper case; the default scheme is http."""
     network = Network.from_environ(environ)
     assert (network.proxy and str(network.proxy.url)) == proxy
     assert network.covers(GITHUB) is (proxy is not None)
@@ -22,7 +22,7 @@ def test_which_variable_names_the_proxy(environ, proxy):
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"])
 @pytest.mark.parametrize("value", UNUSABLE)
 def test_value_that_is_no_proxy(variable, value):
-    """One line names the variable, and never a password."""
+    """The error is one line that names the variable and never shows a password."""
     with pytest.raises(ConfigurationError) as refusal:
         Network.from_environ({variable: value})
     assert str(refusal.value).startswith(f"{variable}: ")
@@ -31,7 +31,7 @@ def test_value_that_is_no_proxy(variable, value):
 
 @pytest.mark.parametrize(("entry", "host", "direct"), EXCEPTED)
 def test_no_proxy(entry, host, direct):
-    """Names with those below them, addresses and ranges, with or without a port."""
+    """NO_PROXY matches names with their subdomains, addresses and networks, with or without a port."""
     network = Network.from_environ({"HTTPS_PROXY": PROXY, "NO_PROXY": entry})
     assert network.covers(f"https://{host}/_services/token") is not direct
 
@@ -39,7 +39,7 @@ def test_no_proxy(entry, host, direct):
 @pytest.mark.parametrize("entry", IGNORED)
 @pytest.mark.parametrize("more", [{}, {"HTTPS_PROXY": PROXY}])
 def test_entry_that_says_nothing_is_ignored(entry, more):
-    """Other programs write such entries; they are no reason to fail."""
+    """Entries of NO_PROXY that other programs use are ignored."""
     network = Network.from_environ({"NO_PROXY": f"{entry},other.example", **more})
     network.client(GITHUB).close()
     assert network.covers(GITHUB) is bool(more)
@@ -48,7 +48,7 @@ def test_entry_that_says_nothing_is_ignored(entry, more):
 
 @pytest.mark.parametrize("issuer", THIS_MACHINE)
 def test_this_machine_is_reached_without_a_proxy(issuer):
-    """A proxy elsewhere cannot reach it."""
+    """Loopback bypasses the proxy, which could not reach it."""
     assert not Network.from_environ({"HTTPS_PROXY": PROXY, "HTTP_PROXY": PROXY}).covers(issuer)
 
 
@@ -64,7 +64,7 @@ def test_this_machine_is_reached_without_a_proxy(issuer):
     ],
 )
 def test_certificates_that_cannot_be_read(tmp_path, variable, value):
-    """One line names the variable."""
+    """The error is one line that names the variable."""
     (tmp_path / "no.pem").write_text("this is no certificate")
     with pytest.raises(ConfigurationError) as refusal:
         Network.from_environ({variable: value.format(tmp_path)})
@@ -72,7 +72,7 @@ def test_certificates_that_cannot_be_read(tmp_path, variable, value):
 
 
 def test_root_certificates(tmp_path):
-    """A file replaces the roots; a list of folders may have some that are not there."""
+    """A file replaces the root certificates; in a list of folders some may be missing."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
 
@@ -80,7 +80,7 @@ def test_root_certificates(tmp_path):
     by_folder = Network.from_environ({"SSL_CERT_DIR": f"/nonexistent:{tmp_path}"}).roots
 
     assert by_file.cert_store_stats()["x509_ca"] == 1
-    assert by_folder.cert_store_stats()["x509_ca"] == 0  # they are read when they are needed
+    assert by_folder.cert_store_stats()["x509_ca"] == 0  # a folder's certificates are loaded on demand
     assert (
         Network.from_environ({"SSL_CERT_FILE": "", "SSL_CERT_DIR": ""}).roots.cert_store_stats()["x509_ca"]
         > 50

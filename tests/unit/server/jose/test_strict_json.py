@@ -1,4 +1,4 @@
-"""JSON that means one thing only."""
+"""JSON without ambiguities."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ LIMITS = Limits(depth=4, members=10, string_length=20)
     ],
 )
 def test_accepted(text, value):
-    """Ordinary JSON is read as everybody reads it; brackets in strings are no depth."""
+    """Ordinary JSON is accepted, and brackets within strings do not count as nesting."""
     assert parse(text, LIMITS) == value
 
 
@@ -70,7 +70,7 @@ def test_accepted(text, value):
     ],
 )
 def test_refused(text, reason):
-    """What two parsers could read in two ways, or what costs more than its size, is refused (B10, B11)."""
+    """Ambiguous JSON, or JSON that costs more than its size, is refused (B10, B11)."""
     with pytest.raises(StrictJsonError, match=reason) as caught:
         parse(text, LIMITS)
     assert caught.value.reason == str(caught.value)
@@ -88,14 +88,14 @@ def test_refused(text, reason):
     ],
 )
 def test_the_field_is_named_where_it_is_known(text, field):
-    """An answer can name the member at fault."""
+    """The error has the field's name if it is known and printable."""
     with pytest.raises(StrictJsonError) as caught:
         parse(text, LIMITS)
     assert caught.value.field == field
 
 
 def test_floats_where_they_are_allowed():
-    """A fraction is read where it is asked for, and is still a finite number."""
+    """Fractions are accepted if allowed, but must be finite."""
     assert parse(b"[1.5,1e3]", Limits(floats=True)) == [1.5, 1000.0]
     for text in (b"1e400", b"-1e400"):
         with pytest.raises(StrictJsonError, match="too large"):
@@ -106,13 +106,13 @@ def test_floats_where_they_are_allowed():
     "text", ['"' * 32_768, '"\\' * 16_384, '"' + '\\"' * 16_384, "[" * 4 + '"a' * 8_000, "{" * 32_768]
 )
 def test_broken_texts_are_not_slow(text):
-    """A text made of unfinished strings is refused in one pass."""
+    """Unfinished strings are refused in linear time."""
     with pytest.raises(StrictJsonError):
         parse(text, LIMITS)
 
 
 def test_depth_does_not_depend_on_the_callers_stack():
-    """The limit holds where the stack is nearly used up; the parser's own recursion is never what stops it (B10)."""
+    """The nesting limit holds even on a nearly full stack, and never depends on the parser's own recursion (B10)."""
 
     def deep(levels):
         return deep(levels - 1) if levels else parse(b"[" * 50_000, LIMITS)
@@ -128,7 +128,7 @@ def test_depth_does_not_depend_on_the_callers_stack():
     )
 )
 def test_agrees_with_the_standard_library(value):
-    """What is accepted is what `json` reads."""
+    """Accepted JSON has the same value as with `json`."""
     limits = Limits(depth=50, members=10_000, string_length=10_000)
     text = json.dumps(value)
     assert parse(text, limits) == json.loads(text)
@@ -136,13 +136,13 @@ def test_agrees_with_the_standard_library(value):
 
 @given(st.binary(max_size=200) | st.text('[]{}",:\\u0aeE+-.19 tnfN', max_size=100).map(str.encode))
 def test_nothing_else_is_raised(text):
-    """Any bytes are read as the standard library reads them, or are a `StrictJsonError`."""
+    """Any bytes give the value of the standard library or a `StrictJsonError`."""
     with contextlib.suppress(StrictJsonError):
         assert parse(text, LIMITS) == json.loads(text)
 
 
 def test_a_member_that_is_there_twice_is_found_in_linear_time():
-    """A search for each name in all names would take minutes here, and one request could hold a worker up."""
+    """Duplicate names are found in linear time: a quadratic search would block a worker for minutes."""
     members = ",".join(f'"m{number}":0' for number in range(200_000))
 
     with pytest.raises(StrictJsonError, match="same member twice") as refusal:
@@ -167,7 +167,7 @@ JSON_TEXTS = st.one_of(
 
 @given(JSON_TEXTS, st.sampled_from([Limits(), Limits(members=2), Limits(string_length=12)]))
 def test_what_is_read_fast_is_read_in_the_same_way(text, limits):
-    """The short way may give up on any text; what it reads has the value that the long way finds."""
+    """The fast path may give up on a text, but its values are those of the slow path."""
     fast = strict_json._flat(text, limits)
 
     if fast is not None:
@@ -195,5 +195,5 @@ def test_what_is_read_fast_is_read_in_the_same_way(text, limits):
     ],
 )
 def test_which_texts_are_read_fast(text, is_flat):
-    """Objects of strings and integers, without an escape or a repeated name."""
+    """The fast path reads flat objects of strings and integers, without escapes or duplicate names."""
     assert (strict_json._flat(text, Limits()) is not None) is is_flat

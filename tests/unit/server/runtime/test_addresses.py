@@ -1,4 +1,4 @@
-"""IP addresses in one form, whatever wrote them."""
+"""IP addresses in a canonical form, whatever the notation."""
 
 from ipaddress import ip_address, ip_network
 
@@ -9,7 +9,7 @@ from sentryagent_idp.runtime import addresses
 from sentryagent_idp.runtime.rate_limit import PerMinute
 
 READABLE = [
-    # what a hop says, and whose address it is
+    # hop, address
     ("203.0.113.7", "203.0.113.7"),
     ("203.0.113.7:4431", "203.0.113.7"),
     ("203.0.113.7:0", "203.0.113.7"),
@@ -22,7 +22,7 @@ READABLE = [
     ("[2001:db8::1]", "2001:db8::1"),
     ("[2001:db8::1]:443", "2001:db8::1"),
     ("::1", "::1"),
-    # an address and not a port: brackets tell the two apart
+    # an address without a port, because a port needs brackets
     ("2001:db8::1:443", "2001:db8::1:443"),
 ]
 
@@ -60,13 +60,13 @@ UNREADABLE = [
 
 @pytest.mark.parametrize(("hop", "address"), READABLE)
 def test_readable_hop(hop, address):
-    """An address with or without a port, in any spelling."""
+    """An address is read with or without a port, in any notation."""
     assert addresses.read_hop(hop) == ip_address(address)
 
 
 @pytest.mark.parametrize("hop", UNREADABLE)
 def test_unreadable_hop(hop):
-    """Names, zones and rubbish are not an address."""
+    """Names, zones and garbage are not addresses."""
     with pytest.raises(ValueError, match=r"."):
         addresses.read_hop(hop)
 
@@ -84,7 +84,7 @@ def test_unreadable_hop(hop):
     ],
 )
 def test_network(text, network):
-    """A network of IPv4-mapped addresses is that of the IPv4 addresses."""
+    """A network of IPv4-mapped addresses becomes an IPv4 network."""
     assert addresses.network(text) == ip_network(network)
 
 
@@ -100,7 +100,7 @@ def test_network(text, network):
     ],
 )
 def test_allowance(address, key):
-    """One IPv4 address, or all of a /64."""
+    """The rate limit counts an IPv4 address, or a whole /64."""
     assert addresses.allowance(address) == key
 
 
@@ -117,7 +117,7 @@ def test_allowance(address, key):
     ],
 )
 def test_canonical(text, stored):
-    """What a reader of the audit writes, in the form of the records; other text is as it is."""
+    """An address in an audit filter is normalised like in the records; other text does not change."""
     assert addresses.canonical(text) == stored
 
 
@@ -134,12 +134,12 @@ PROXIES = "10.0.0.0/8", "2001:db8::/32"
         ("10.0.0.1", "203.0.113.7, [2001:db8::5]:443", "203.0.113.7"),
         ("10.0.0.1", "[2001:db9::1]:443", "2001:db9::1"),
         ("10.0.0.1", "::ffff:203.0.113.7", "203.0.113.7"),
-        # what cannot be read ends the walk: further left stands what a client may have written
+        # an unreadable hop ends the walk: a client may have written everything to its left
         ("10.0.0.1", "203.0.113.7, unknown", "10.0.0.1"),
         ("10.0.0.1", "203.0.113.7, fe80::1%eth0, 10.0.0.2", "10.0.0.2"),
         ("10.0.0.1", "203.0.113.7, , 10.0.0.2", "10.0.0.2"),
         ("10.0.0.1", "203.0.113.7,", "10.0.0.1"),
-        # who is not trusted says nothing of others
+        # only a trusted proxy is believed
         ("192.0.2.1", "203.0.113.7", "192.0.2.1"),
         ("::ffff:192.0.2.1", "203.0.113.7", "192.0.2.1"),
         ("10.0.0.1", "203.0.113.7, 192.0.2.1", "192.0.2.1"),
@@ -150,7 +150,7 @@ PROXIES = "10.0.0.0/8", "2001:db8::/32"
     ],
 )
 def test_who_asks(peer, forwarded, address):
-    """From the right, as far as each hop is a trusted proxy."""
+    """Hops are read from the right, as long as each one is a trusted proxy."""
     proxies = [addresses.network(it) for it in PROXIES]
 
     assert ClientAddresses(proxies, PerMinute(1, what="header")).of(peer, forwarded) == address

@@ -1,4 +1,4 @@
-"""When a background process that died is started again."""
+"""Restarts of a background process that died."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from sentryagent_idp.runtime import background_process
 
 
 class Death:
-    """A process that lives for so many seconds."""
+    """A process that dies after this number of seconds."""
 
     exitcode = -9
 
@@ -26,7 +26,7 @@ class Clock:
 
 
 class Over:
-    """An event that is never set, and keeps how long it was waited for."""
+    """An event that is never set and records how long it was waited for."""
 
     def __init__(self):
         self.pauses = []
@@ -47,7 +47,7 @@ class Over:
     ],
 )
 def test_a_process_that_dies_early_each_time_is_started_less_and_less_often(monkeypatch, lives, pauses):
-    """Each start leaves files in memory: within hours they would fill it, and then the workers die."""
+    """Each start leaves files in memory, which frequent restarts would fill within hours until the workers die."""
     clock, over = Clock(), Over()
     monkeypatch.setattr(background_process, "time", clock)
     background = background_process._Background(lambda: None)
@@ -62,7 +62,7 @@ def test_a_process_that_dies_early_each_time_is_started_less_and_less_often(monk
 
 
 def test_a_start_that_fails_is_tried_again(monkeypatch):
-    """Whatever the reason, such as no memory for a fork: nothing else would start it."""
+    """A failed start, for example without memory for a fork, is retried, because nothing else restarts the process."""
     clock, over = Clock(), Over()
     monkeypatch.setattr(background_process, "time", clock)
     background = background_process._Background(lambda: None)

@@ -1,4 +1,4 @@
-"""What `serve` does to its own process before it starts workers, each time in a process that may be changed."""
+"""Changes of `serve` to its own process before it starts workers, tested in separate processes."""
 
 import sys
 
@@ -18,5 +18,5 @@ worker.join()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are copies of their parent on Linux only")
 def test_workers_leave_what_their_parent_loaded_alone():
-    """In a worker the objects of its parent are frozen, so that a collection writes to none of the shared pages."""
+    """A worker freezes its parent's objects, so that garbage collection does not write to shared memory pages."""
     assert int(output_of(sys.executable, "-c", PARENT)) > 10_000

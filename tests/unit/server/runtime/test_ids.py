@@ -1,4 +1,4 @@
-"""Ids that grow with the time (RFC 9562, 5.7)."""
+"""Time-ordered ids (RFC 9562, 5.7)."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from sentryagent_idp.runtime.ids import uuid7
 
 @pytest.fixture
 def surroundings(monkeypatch):
-    """A time and random bits of the test's own."""
+    """Fix the time and the random bits."""
 
     def fix(*, milliseconds, random):
         monkeypatch.setattr(ids.time, "time_ns", lambda: milliseconds * 1_000_000 + 999_999)
@@ -22,7 +22,7 @@ def surroundings(monkeypatch):
 
 
 def test_it_has_the_form_of_the_rfc(surroundings):
-    """The example of RFC 9562, appendix A.6."""
+    """The example of RFC 9562, appendix A.6 is reproduced."""
     surroundings(milliseconds=0x017F22E279B0, random=0xCC3 << 62 | 0x18C4DC0C0C07398F)
     made = uuid7()
     assert made == UUID("017f22e2-79b0-7cc3-98c4-dc0c0c07398f")
@@ -30,7 +30,7 @@ def test_it_has_the_form_of_the_rfc(surroundings):
 
 
 def test_all_other_bits_are_random(surroundings):
-    """74 of them: of two ids of one millisecond none can be told from the other."""
+    """74 bits are random, so that ids of the same millisecond cannot be predicted."""
     surroundings(milliseconds=0, random=0)
     none = uuid7()
     surroundings(milliseconds=0, random=-1)
@@ -38,7 +38,7 @@ def test_all_other_bits_are_random(surroundings):
 
 
 def test_they_grow_with_the_time(surroundings):
-    """As numbers and as the text that is stored, whatever is random."""
+    """Later ids are greater, as numbers and as text, whatever the random bits are."""
     surroundings(milliseconds=1_763_985_600_000, random=-1)
     earlier = uuid7()
     surroundings(milliseconds=1_763_985_600_001, random=0)
@@ -48,12 +48,12 @@ def test_they_grow_with_the_time(surroundings):
 
 
 def test_they_are_unique():
-    """Also thousands of one moment."""
+    """Ids are unique even if thousands are created at once."""
     assert len({uuid7() for _ in range(10_000)}) == 10_000
 
 
 def test_forked_workers_make_different_ids():
-    """Each process has random bits of its own, although all of them begin with the memory of one."""
+    """Forked processes do not share random bits, although they begin with the same memory."""
     script = (
         "import os\n"
         "from sentryagent_idp.runtime.ids import uuid7\n"

@@ -1,4 +1,4 @@
-"""Log lines, and what a request is spared when one cannot be written."""
+"""Log lines, and requests that continue when one cannot be written."""
 
 import io
 import json
@@ -12,14 +12,14 @@ from sentryagent_idp.runtime import logs
 
 
 class Stderr:
-    """Standard error, over a pipe or a disk."""
+    """Standard error with this buffer."""
 
     def __init__(self, buffer):
         self.buffer = buffer
 
 
 class Full(io.BytesIO):
-    """A file on a disk that is full."""
+    """A file on a full disk."""
 
     def flush(self):
         raise OSError(28, "No space left on device")
@@ -27,7 +27,7 @@ class Full(io.BytesIO):
 
 @pytest.fixture
 def logged(monkeypatch):
-    """Write one line of each level to such a file, as it is configured."""
+    """Write one line of each level to a buffer, with the configured level."""
 
     def write(buffer, level="info"):
         monkeypatch.setattr("sys.stderr", Stderr(buffer))
@@ -43,7 +43,7 @@ def logged(monkeypatch):
 
 
 def test_a_line_is_a_json_object(logged):
-    """From the configured level upwards."""
+    """Lines are JSON objects, and those below the configured level are dropped."""
     lines = logged(io.BytesIO(), "warning")
 
     assert [(line["level"], line["event"], line["status"]) for line in lines] == [
@@ -53,7 +53,7 @@ def test_a_line_is_a_json_object(logged):
 
 
 def test_a_line_that_cannot_be_written_stops_nothing(logged):
-    """The token of an exchange is used up by then: a full disk must not take the answer from the run."""
+    """A full disk must not lose the response of an exchange, whose token is already used up."""
     assert len(logged(Full())) == 4
 
 
@@ -92,5 +92,5 @@ child.kill()
 
 
 def test_a_process_that_is_forked_while_a_thread_logs_can_log():
-    """The lock of the stream, taken in a thread that the child does not have, would be waited for for ever."""
+    """A child forked while another thread logs does not wait forever for that thread's lock."""
     assert output_of(sys.executable, "-W", "ignore", "-c", FORKED) == "0\n"

@@ -1,4 +1,4 @@
-"""Gauges of processes that end: each process here is a real one, since the library counts by process."""
+"""Metrics of processes that have ended; each test process is real, because the library counts by process."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ sys.stdout.write(metrics.page().decode())
 
 
 def test_a_dead_worker_leaves_its_counts_and_not_its_state(tmp_path):
-    """The age of the keys that a dead worker held would fire an alert for ever; what it counted stays counted."""
+    """A dead worker's key age is dropped, or it would trigger an alert forever; its counters are kept."""
 
     def worker(age):
         environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}

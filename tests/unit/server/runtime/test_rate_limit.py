@@ -1,4 +1,4 @@
-"""The limit of requests a minute: how many pass, and when the next one does."""
+"""The limit of requests per minute, and the wait after a refusal."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ from sentryagent_idp.runtime import rate_limit
 from sentryagent_idp.runtime.rate_limit import PerMinute, WrongSecretsPerMinute
 
 BEGIN = 6_000.0
-"""The first moment of a window."""
+"""The start of a window."""
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def clock():
 
 
 def passes(limit, key="key"):
-    """Whether one more request passes, and else after how many seconds the next should."""
+    """Return `True` if one more request passes, or else the seconds to wait."""
     try:
         limit.check(key)
     except RateLimited as refusal:
@@ -40,19 +40,19 @@ def has_room(limit, key="key"):
 
 
 def count(limit, tries, key="key"):
-    """How many of so many requests pass."""
+    """Count how many of these requests pass."""
     return sum(passes(limit, key) is True for _ in range(tries))
 
 
 def test_so_many_pass_in_a_minute(clock):
-    """The allowance of each key is its own."""
+    """Each key has its own allowance."""
     limit = PerMinute(3, what="repository", clock=clock)
 
     assert (count(limit, 5, "one"), count(limit, 5, "two")) == (3, 3)
 
 
 def test_the_refusal_says_whose_allowance_is_spent(clock):
-    """The message names what is counted; a refused request is not counted."""
+    """The message names what is limited; a refused request does not count."""
     limit = PerMinute(1, what="repository", clock=clock)
     limit.check("key")
 
@@ -63,7 +63,7 @@ def test_the_refusal_says_whose_allowance_is_spent(clock):
 
 
 def test_no_burst_at_the_turn_of_a_minute(clock):
-    """Whoever spent all at the end of a minute gets a part of it as the next one goes on."""
+    """A client that spent its allowance at the end of a minute regains it gradually in the next one."""
     limit = PerMinute(60, what="address", clock=clock)
     clock.now = BEGIN + 59
     assert count(limit, 100) == 60
@@ -76,7 +76,7 @@ def test_no_burst_at_the_turn_of_a_minute(clock):
 
 
 def test_the_wait_is_never_zero_seconds(clock):
-    """At the very moment where the weights add up to the allowance, a client is still told to wait a second."""
+    """Even when the weights exactly equal the allowance, the client must wait at least a second."""
     limit = PerMinute(10, what="address", clock=clock)
     assert count(limit, 10) == 10
     clock.now = BEGIN + 90
@@ -84,7 +84,7 @@ def test_the_wait_is_never_zero_seconds(clock):
 
 
 def test_silence_gives_all_of_it_back(clock):
-    """Two minutes later nothing of it counts, however long the silence was."""
+    """After two minutes without requests the whole allowance is available."""
     limit = PerMinute(2, what="address", clock=clock)
     for later in (120, 3_600, 10**6):
         assert count(limit, 5) == 2
@@ -96,7 +96,7 @@ def test_silence_gives_all_of_it_back(clock):
     steps=st.lists(st.tuples(st.floats(0, 100), st.integers(0, 60)), max_size=8),
 )
 def test_the_wait_is_as_long_as_it_must_be(allowance, steps):
-    """What is refused passes after the seconds that the refusal names, and did not a second and more before."""
+    """A refused request passes after the wait, and not more than a second earlier."""
     clock = Clock(BEGIN)
     limit = PerMinute(allowance, what="address", clock=clock)
     for seconds, tries in steps:
@@ -110,20 +110,20 @@ def test_the_wait_is_as_long_as_it_must_be(allowance, steps):
     if wait > 1:
         clock.now = refused_at + wait - 1.001
         assert passes(limit) is not True
-    # At the very turn of a minute the last one has its full weight still.
+    # Exactly at the start of a minute the previous one still has its full weight, so move just past it.
     clock.now = refused_at + wait + 0.001
     assert passes(limit) is True
 
 
 def test_a_hundred_thousand_keys_are_counted_one_by_one(clock):
-    """The bound on the memory is the documented one: key 100,001 shares the allowance of all that come after it."""
+    """100,000 keys are counted individually, as documented; later ones share one allowance."""
     limit = PerMinute(1, what="address", clock=clock)
 
     assert sum(passes(limit, str(number)) is True for number in range(100_010)) == 100_001
 
 
 def test_new_keys_share_one_allowance_beyond_the_bound(clock, monkeypatch):
-    """They cannot fill the memory, and take nothing from the keys that are known."""
+    """Keys beyond the limit share one allowance, so that they cannot fill the memory or affect known keys."""
     monkeypatch.setattr(rate_limit, "_MAX_KEYS", 3)
     limit = PerMinute(2, what="address", clock=clock)
     for key in ("one", "two", "three"):
@@ -136,7 +136,7 @@ def test_new_keys_share_one_allowance_beyond_the_bound(clock, monkeypatch):
 
 
 class SlowKey(str):
-    """Lets other threads in wherever it is looked up."""
+    """A key whose lookup lets other threads run."""
 
     __slots__ = ()
 
@@ -146,7 +146,7 @@ class SlowKey(str):
 
 
 def test_threads_get_no_more(clock):
-    """Of requests at the same moment as many pass as of others."""
+    """Concurrent requests do not exceed the allowance."""
     limit = PerMinute(20, what="address", clock=clock)
 
     with ThreadPoolExecutor(8) as pool:
@@ -156,12 +156,12 @@ def test_threads_get_no_more(clock):
 
 
 def test_zero_counts_nothing(clock):
-    """0 is no limit."""
+    """An allowance of 0 means no limit."""
     assert count(PerMinute(0, what="address", clock=clock), 1_000) == 1_000
 
 
 def test_a_look_counts_nothing(clock):
-    """Only what is counted spends the allowance, and no more than all of it."""
+    """`check_room` does not spend the allowance; only `count` does."""
     limit = PerMinute(2, what="address", clock=clock)
     assert all(has_room(limit) for _ in range(10))
     limit.count("key")
@@ -174,7 +174,7 @@ def test_a_look_counts_nothing(clock):
 
 
 def test_a_look_takes_no_room(clock, monkeypatch):
-    """Looks at ever new keys fill nothing, so that later keys share no allowance."""
+    """`check_room` stores no keys, so that later keys keep their own allowance."""
     monkeypatch.setattr(rate_limit, "_MAX_KEYS", 3)
     limit = PerMinute(1, what="address", clock=clock)
     for number in range(10):
@@ -189,7 +189,7 @@ def prove(secret_is_right):
 
 
 def guess(limit, address="192.0.2.1", client="client", *, right=False):
-    """One secret: whether it was right, wrong, or not looked at."""
+    """Try a secret; return "right", "wrong" or "limited"."""
     try:
         with limit.watch(address, client):
             prove(right)
@@ -201,7 +201,7 @@ def guess(limit, address="192.0.2.1", client="client", *, right=False):
 
 
 def test_wrong_secrets_of_a_client_from_an_address(clock):
-    """The eleventh in a minute is not looked at; another client, and the same one from elsewhere, are."""
+    """The eleventh wrong secret in a minute is refused unchecked, but only for this client and this address."""
     limit = WrongSecretsPerMinute(clock)
 
     assert [guess(limit) for _ in range(12)] == ["wrong"] * 10 + ["limited"] * 2
@@ -213,7 +213,7 @@ def test_wrong_secrets_of_a_client_from_an_address(clock):
 
 
 def test_wrong_secrets_of_an_address(clock):
-    """Twenty in a minute, for whichever clients."""
+    """An address has twenty wrong secrets a minute, whichever clients they are for."""
     limit = WrongSecretsPerMinute(clock)
 
     assert [guess(limit, client=f"client {n}") for n in range(22)] == ["wrong"] * 20 + ["limited"] * 2
@@ -221,7 +221,7 @@ def test_wrong_secrets_of_an_address(clock):
 
 
 def test_right_secrets_spend_nothing(clock):
-    """However many there are."""
+    """Right secrets do not count."""
     limit = WrongSecretsPerMinute(clock)
 
     assert {guess(limit, right=True) for _ in range(100)} == {"right"}
@@ -229,7 +229,7 @@ def test_right_secrets_spend_nothing(clock):
 
 
 def test_strangers_lock_nobody_out(clock):
-    """A client's secret is good while a thousand addresses guess it."""
+    """A client's secret still works while a thousand addresses guess it."""
     limit = WrongSecretsPerMinute(clock)
     for number in range(1_000):
         for _ in range(12):
@@ -239,7 +239,7 @@ def test_strangers_lock_nobody_out(clock):
 
 
 def test_other_spellings_of_a_client_are_the_same(clock):
-    """A UUID in capitals names the same agent; what is longer than any id is cut, so that it fills no memory."""
+    """Client ids are compared without case, and cut, so that long ids do not fill the memory."""
     limit = WrongSecretsPerMinute(clock)
     for number in range(5):
         assert guess(limit, client="3f2504e0-4f89-41d3-9a0c-0305e82c3301") == "wrong"

@@ -1,4 +1,4 @@
-"""How values lie in columns."""
+"""Column types."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
@@ -16,7 +16,7 @@ MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(9999, 1, 1), timezones=st.
 
 @given(MOMENTS)
 def test_a_moment_is_exact(moment):
-    """Any time, of any zone, comes back as the same moment in UTC."""
+    """A time in any zone is read back as the same time in UTC."""
     kind = Moment()
     back = kind.process_result_value(kind.process_bind_param(moment, SQLITE), SQLITE)
     assert (back, back.tzinfo) == (moment.astimezone(UTC), UTC)
@@ -33,12 +33,12 @@ def test_a_moment_is_exact(moment):
     ],
 )
 def test_a_moment_is_microseconds_since_the_epoch(moment, stored):
-    """What is stored is a whole number of microseconds."""
+    """A time is stored as an integer number of microseconds."""
     assert Moment().process_bind_param(moment, SQLITE) == stored
 
 
 def test_a_moment_without_a_zone_is_refused():
-    """A time of unknown zone is a mistake, not local time."""
+    """A time without a zone is refused, not taken for local time."""
     with pytest.raises(TypeError):
         Moment().process_bind_param(datetime(2026, 1, 1), SQLITE)  # noqa: DTZ001 - the mistake itself
 
@@ -55,12 +55,12 @@ def test_an_id_is_its_text():
     [("a/b", '{"a":"a/b"}'), ("ü", '{"a":"\\u00fc"}'), ("\0", '{"a":"\\u0000"}'), ("ü\ud800", '{"a":"\\u00fc\\ud800"}')],
 )  # fmt: skip
 def test_json_text_is_ascii(text, stored):
-    """Every database can hold it: NUL, surrogates and other characters are escaped."""
+    """NUL, surrogates and non-ASCII characters are escaped, so that every database can store the JSON."""
     assert Json().process_bind_param({"a": text}, SQLITE) == stored
 
 
 @pytest.mark.parametrize("words", [None, (), ("a",), ("b", "a", '"')])
 def test_words_come_back_as_a_tuple(words):
-    """Order and absence are kept."""
+    """Order and absence are preserved."""
     kind = Words()
     assert kind.process_result_value(kind.process_bind_param(words, SQLITE), SQLITE) == words

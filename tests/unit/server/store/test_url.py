@@ -1,4 +1,4 @@
-"""Which database a URL names."""
+"""Parsing database URLs."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from sentryagent_idp.store.url import DatabaseUrlError, parse, sqlite_file
     ],
 )
 def test_a_url_names_a_file_or_a_server(url, path):
-    """A SQLite URL names a file, relative to the working folder or absolute."""
+    """A SQLite URL names a file, absolute or relative to the working directory."""
     assert sqlite_file(parse(url)) == path
 
 
@@ -46,7 +46,7 @@ def test_a_url_names_a_file_or_a_server(url, path):
     ],
 )
 def test_a_url_that_names_no_database_says_what_to_write(url, says):
-    """The refusal shows the two forms, and never the password."""
+    """The error says what to write and never shows the password."""
     with pytest.raises(DatabaseUrlError) as raised:
         parse(url)
     assert says in str(raised.value)
@@ -65,7 +65,7 @@ def test_a_url_that_names_no_database_says_what_to_write(url, says):
     ],
 )
 def test_parameters_that_cannot_be_used(open_one, query, cause):
-    """They are found before anything connects; those of the Python driver would change what a transaction is."""
+    """Bad parameters are found before connecting; those of the Python driver would change transactions."""
     with pytest.raises(DatabaseUrlError, match=cause) as raised:
         open_one(parse(f"postgresql+psycopg://u:secret@h/d?{query}"))
     assert "secret" not in str(raised.value)
@@ -73,5 +73,5 @@ def test_parameters_that_cannot_be_used(open_one, query, cause):
 
 @pytest.mark.parametrize("open_one", [open_engines, migrating_engine])
 def test_parameters_of_libpq(open_one):
-    """They are taken as they are."""
+    """Parameters of libpq are passed on."""
     open_one(parse("postgresql+psycopg://u@h1,h2/d?sslmode=verify-full&connect_timeout=5&options=-c%20a%3Db"))

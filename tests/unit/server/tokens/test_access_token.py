@@ -1,4 +1,4 @@
-"""Our own tokens: what is in them, and what our API takes for one."""
+"""Our own access tokens: their content and their verification."""
 
 import json
 
@@ -52,7 +52,7 @@ def verify(our_keys):
 
 @pytest.fixture
 def sign(our_keys):
-    """Sign a token with one of our keys; `...` removes a member."""
+    """Sign a token with one of our keys; `...` removes a field."""
 
     def run(header=None, claims=None, alg="ES256"):
         key = our_keys[alg]
@@ -65,7 +65,7 @@ def sign(our_keys):
 
 @pytest.mark.parametrize("alg", signing_key.ALGORITHMS)
 def test_issue(alg, our_keys, verify):
-    """A token has exactly the header and the claims of the contract (RFC 9068, 2; R-ISS-1)."""
+    """A token has exactly the header and claims of the contract (RFC 9068, 2; R-ISS-1)."""
     key = our_keys[alg]
     token = access_token.issue(key, CLAIMS)
     assert jwt.get_unverified_header(token) == {"alg": alg, "kid": key.kid, "typ": "at+jwt"}
@@ -74,7 +74,7 @@ def test_issue(alg, our_keys, verify):
 
 @pytest.mark.parametrize("alg", signing_key.ALGORITHMS)
 def test_others_can_verify_with_the_published_key(alg, our_keys):
-    """A service that only has the JWKS reads the token with its usual library."""
+    """A service that has only the JWKS verifies the token with a standard library."""
     key = our_keys[alg]
     published = jwt.PyJWK(signing_key.public_jwk(key))
     claims = jwt.decode(
@@ -88,7 +88,7 @@ def test_others_can_verify_with_the_published_key(alg, our_keys):
 
 
 def test_an_admin_token_has_no_provenance(our_keys, verify):
-    """A token that no run was behind says nothing about one."""
+    """A token that was not issued to a run has no provenance."""
     admin = AccessTokenClaims(
         iss=ISSUER,
         sub="admin-cli",
@@ -104,7 +104,7 @@ def test_an_admin_token_has_no_provenance(our_keys, verify):
 
 
 def test_a_person_is_in_the_token(our_keys, verify):
-    """For whom it was minted comes back as it went out, and must be text."""
+    """The person a token was minted for is a claim, which must be a string."""
     token = access_token.issue(our_keys["ES256"], msgspec.structs.replace(CLAIMS, person="alice"))
     assert verify(token)["person"] == "alice"
 
@@ -140,7 +140,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("fault", "header", "claims", "text"), REFUSED, ids=[row[0] for row in REFUSED])
 def test_refused(fault, header, claims, text, sign, verify):
-    """Our signature alone makes no token: everything that RFC 9068 asks for must be there and right."""
+    """A valid signature is not enough: everything that RFC 9068 requires must be present and right."""
     removed = header.get("typ") is ...
     token = sign({"typ": None} if removed else header, claims)
     with pytest.raises(Unauthorized) as caught:
@@ -152,19 +152,19 @@ def test_refused(fault, header, claims, text, sign, verify):
     ("now", "text"), [(NOW - 31, "not valid yet"), (NOW + 3600, "expired"), (NOW + 3601, "expired")]
 )
 def test_outside_its_time(now, text, sign, verify):
-    """Beyond what the clocks of two replicas may differ it is too early; `exp` has no leeway."""
+    """A token is too early beyond the allowed clock difference of replicas; `exp` has no leeway."""
     with pytest.raises(Unauthorized, match=text):
         verify(sign(), now)
 
 
 @pytest.mark.parametrize("now", [NOW - 30, NOW, NOW + 3599])
 def test_inside_its_time(now, sign, verify):
-    """A token is good from half a minute before its first second to the last before `exp`."""
+    """A token is valid from 30 s before `nbf` to the last second before `exp`."""
     assert verify(sign(), now)["jti"] == CLAIMS.jti
 
 
 def test_algorithm_is_the_keys(our_keys, verify):
-    """A header that names another algorithm than the key's is refused (B1)."""
+    """A token signed with another algorithm than the key's is refused (B1)."""
     key = our_keys["RS256"]
     token = jwt.encode(PAYLOAD, key.private_key, algorithm="RS512", headers={"typ": "at+jwt", "kid": key.kid})
     with pytest.raises(Unauthorized, match="signature is wrong"):
@@ -172,7 +172,7 @@ def test_algorithm_is_the_keys(our_keys, verify):
 
 
 def test_header_must_agree_with_the_key(our_keys, verify):
-    """A signature that the key did make is worth nothing under the name of another algorithm (RFC 8725, 3.1)."""
+    """A valid signature is refused if the header names another algorithm (RFC 8725, 3.1)."""
     key = our_keys["RS256"]
     header, payload = (
         jwt.utils.base64url_encode(json.dumps(part).encode()).decode()
@@ -184,7 +184,7 @@ def test_header_must_agree_with_the_key(our_keys, verify):
 
 
 def test_kid_of_another_key(our_keys, sign, verify):
-    """A token signed with one of our keys under the name of another is refused."""
+    """A token signed with another key than its `kid` names is refused, and so is an unknown `kid`."""
     other = signing_key.generate("ES256")
     token = jwt.encode(
         PAYLOAD, other.private_key, algorithm="ES256", headers={"typ": "at+jwt", "kid": our_keys["ES256"].kid}
@@ -196,21 +196,21 @@ def test_kid_of_another_key(our_keys, sign, verify):
 
 
 def test_githubs_token_is_no_bearer(mint, verify):
-    """GitHub's ID token is an identity to exchange, and opens nothing by itself (B15, R-CLM-2)."""
+    """GitHub's ID token must be exchanged and is not accepted as a bearer token (B15, R-CLM-2)."""
     with pytest.raises(Unauthorized, match="POST /api/v1/oidc/token"):
         verify(mint())
 
 
 @pytest.mark.parametrize("text", ["", "x", "a.b", "a.b.c", "eyJ9.e30.", "\ud800", "x" * 20_000])
 def test_no_token_at_all(text, verify):
-    """What is no token is refused with a sentence."""
+    """A text that is not a token is refused with a message."""
     with pytest.raises(Unauthorized, match="cannot be read"):
         verify(text)
 
 
 @given(data=st.data())
 def test_no_changed_byte_gets_in(data, our_keys):
-    """One changed character anywhere makes it no token of ours."""
+    """Changing any one character makes the token invalid."""
     key = our_keys["EdDSA"]
     token = access_token.issue(key, CLAIMS)
     index = data.draw(st.integers(0, len(token) - 1))

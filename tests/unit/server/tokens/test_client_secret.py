@@ -9,7 +9,7 @@ from sentryagent_idp.tokens import client_secret
 
 
 def test_a_secret_matches_its_hash_only():
-    """The stored hash accepts the secret, does not contain it, and is another one each time."""
+    """A hash matches only its secret, does not contain it, and differs each time."""
     secret = client_secret.generate()
     assert re.fullmatch(r"sk_live_[0-9a-f]{64}", secret)
     stored = client_secret.fingerprint(secret)
@@ -21,7 +21,7 @@ def test_a_secret_matches_its_hash_only():
 
 
 def test_a_hash_is_known_by_its_salt():
-    """Which of several a secret can match is known without computing one."""
+    """The salt tells which secret a hash can match, without computing a hash."""
     first, second = client_secret.generate(), client_secret.generate()
     stored = client_secret.fingerprint(first)
 
@@ -31,7 +31,7 @@ def test_a_hash_is_known_by_its_salt():
 
 
 def test_hashes_of_earlier_versions_are_told_apart():
-    """They have no digest in their salt. What is not a hash has none either, and matches nothing."""
+    """Hashes of earlier versions, and texts that are not hashes, have no digest in their salt."""
     earlier = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
     secret = client_secret.generate()
 
@@ -39,12 +39,12 @@ def test_hashes_of_earlier_versions_are_told_apart():
     for stored in (earlier.hash(secret), "no hash", "$$$$é$", "$$$$a$"):
         assert not client_secret.has_digest(stored)
         assert not client_secret.is_of(stored, secret)
-    # A replica of the earlier version still takes a secret of this one.
+    # A replica of an earlier version still accepts this version's hashes.
     assert earlier.verify(client_secret.fingerprint(secret), secret)
 
 
 def test_every_hash_costs_the_same():
-    """That of a secret, and the decoy."""
+    """The hash of a secret and the decoy take the same effort."""
     for stored in (client_secret.fingerprint(client_secret.generate()), client_secret.decoy()):
         cost = extract_parameters(stored)
         assert (cost.type, cost.version, cost.hash_len) == (Type.ID, 19, 32)
@@ -52,6 +52,6 @@ def test_every_hash_costs_the_same():
 
 
 def test_the_decoy_matches_nothing():
-    """Where there is no client a hash is checked all the same, and it is always the same one."""
+    """If there is no client, the same decoy hash is always checked, and no secret matches it."""
     assert client_secret.decoy() == client_secret.decoy()
     assert not client_secret.matches(client_secret.decoy(), client_secret.generate())

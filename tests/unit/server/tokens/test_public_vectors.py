@@ -1,4 +1,4 @@
-"""Signatures that others made, right and wrong: Wycheproof's for RSASSA-PKCS1-v1_5, and the examples of the RFCs."""
+"""Third-party signatures: Wycheproof's RSASSA-PKCS1-v1_5 tests and the examples of the RFCs."""
 
 import base64
 import json
@@ -32,7 +32,7 @@ def _key(members):
 
 
 def is_accepted(message, signature, key):
-    """Whether the reader's own check takes the signature for the key's over the message."""
+    """Whether the product's own check accepts the signature."""
     token = UnverifiedJwt("kid", "RS256", "JWT", {}, message, signature)
     try:
         id_token._check_signature(token, key)
@@ -42,7 +42,7 @@ def is_accepted(message, signature, key):
 
 
 def test_the_vectors_are_all_there():
-    """The list has Wycheproof's 259 tests, right and wrong ones."""
+    """All of Wycheproof's 259 tests are present, with valid and invalid ones."""
     assert len(WYCHEPROOF) == 259
     assert {test["result"] for _, test in WYCHEPROOF} == {"valid", "invalid", "acceptable"}
 
@@ -51,14 +51,14 @@ def test_the_vectors_are_all_there():
     ("group", "test"), WYCHEPROOF, ids=[f"{test['id']} {test['comment']}" for _, test in WYCHEPROOF]
 )
 def test_wycheproof(group, test):
-    """Signatures with another padding, hash or length are refused; of the legacy form without NULL too (R-SIG-1, B1)."""
+    """Signatures with another padding, hash or length are refused, also the legacy form without NULL (R-SIG-1, B1)."""
     accepted = is_accepted(_octets(test["msg"]), _octets(test["sig"]), _key(group))
     assert accepted is (test["result"] == "valid")
 
 
 @pytest.mark.parametrize("source", RFC["rs256_keys"])
 def test_a_signature_of_the_rfcs_verifies(source):
-    """The RS256 examples of RFC 7515 and RFC 7520 are right for their keys, and wrong for each other's."""
+    """The RS256 examples of RFC 7515 and RFC 7520 verify with their own keys only."""
     signing_input, _, signature = RFC["tokens"][source].rpartition(".")
     for other, members in RFC["rs256_keys"].items():
         accepted = is_accepted(signing_input.encode(), _octets(signature), _key(members))
@@ -67,7 +67,7 @@ def test_a_signature_of_the_rfcs_verifies(source):
 
 @pytest.mark.parametrize(("source", "token"), RFC["tokens"].items(), ids=RFC["tokens"])
 def test_a_token_of_the_rfcs_is_none_of_githubs(source, token):
-    """Signed, MACed, encrypted, unsigned, with `crit`: no example of the RFCs has the form of GitHub's tokens."""
+    """No example of the RFCs (signed, MACed, encrypted, unsigned, with `crit`) has the form of GitHub's tokens."""
     with pytest.raises(InvalidOidcToken) as caught:
         id_token.verify(
             token,

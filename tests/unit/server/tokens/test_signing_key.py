@@ -1,4 +1,4 @@
-"""The keys of our own tokens."""
+"""The signing keys of our own tokens."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ TYPES = {
 
 @pytest.mark.parametrize("alg", signing_key.ALGORITHMS)
 def test_generate(alg, our_keys):
-    """A key is of the kind of its algorithm."""
+    """A key has the type of its algorithm."""
     key = our_keys[alg]
     assert key.alg == alg
     assert isinstance(key.private_key, TYPES[alg])
@@ -29,13 +29,13 @@ def test_generate(alg, our_keys):
 
 
 def test_unknown_algorithm():
-    """A symmetric or unknown algorithm signs nothing here."""
+    """Symmetric and unknown algorithms are refused."""
     with pytest.raises(ValueError, match="choose one of ES256, RS256, EdDSA"):
         signing_key.generate("HS256")
 
 
 def test_thumbprint_of_the_standard():
-    """RFC 7638, 3.1 gives a key and the thumbprint that every implementation must find."""
+    """The example of RFC 7638, 3.1 gives the thumbprint stated there."""
     example = {
         "kty": "RSA",
         "n": (
@@ -55,7 +55,7 @@ def test_thumbprint_of_the_standard():
 
 @pytest.mark.parametrize("alg", signing_key.ALGORITHMS)
 def test_kid_is_the_thumbprint(alg, our_keys):
-    """Two keys never share a kid, and the same key has the same one everywhere (RFC 7638)."""
+    """The kid is the key's thumbprint (RFC 7638), so it is unique and the same everywhere."""
     key = our_keys[alg]
     members = {
         name: value
@@ -69,7 +69,7 @@ def test_kid_is_the_thumbprint(alg, our_keys):
 
 @pytest.mark.parametrize("alg", signing_key.ALGORITHMS)
 def test_nothing_private_is_published(alg, our_keys):
-    """A JWK has the public members, the kid, the algorithm and the use, and nothing else (R-KEY-1)."""
+    """A JWK has the public fields, the kid, the algorithm and the use, and nothing else (R-KEY-1)."""
     key = our_keys[alg]
     jwk = signing_key.public_jwk(key)
     assert not PRIVATE_MEMBERS & set(jwk)
@@ -79,7 +79,7 @@ def test_nothing_private_is_published(alg, our_keys):
 
 @pytest.mark.parametrize("alg", signing_key.ALGORITHMS)
 def test_nothing_private_is_printed(alg, our_keys):
-    """The representation names the key and holds nothing of it."""
+    """The `repr` of a key has only its kid and algorithm."""
     key = our_keys[alg]
     assert repr(key) == f"SigningKey(kid='{key.kid}', alg='{alg}')"
 
@@ -87,14 +87,14 @@ def test_nothing_private_is_printed(alg, our_keys):
 @pytest.mark.parametrize("alg", signing_key.ALGORITHMS)
 @pytest.mark.parametrize("passphrases", [(), ("correct horse \u00fc",), ("current", "previous")])
 def test_pem_round_trip(alg, passphrases, our_keys):
-    """What is stored comes back as the same key, encrypted where there is a passphrase."""
+    """A stored key is read back equal, encrypted if there is a passphrase."""
     pem = signing_key.to_pem(our_keys[alg], passphrases)
     assert (b"ENCRYPTED" in pem) is (passphrases != ())
     assert signing_key.from_pem(pem, passphrases).kid == our_keys[alg].kid
 
 
 def test_the_previous_passphrase_only_reads(our_keys):
-    """A key is read under either passphrase, and stored under the current one."""
+    """A key is read with either passphrase and stored with the current one."""
     before = signing_key.to_pem(our_keys["ES256"], ("old",))
     assert signing_key.from_pem(before, ("new", "old")).kid == our_keys["ES256"].kid
     after = signing_key.to_pem(our_keys["ES256"], ("new", "old"))
@@ -104,7 +104,7 @@ def test_the_previous_passphrase_only_reads(our_keys):
 
 
 def test_a_clear_key_is_no_key_under_a_passphrase(our_keys):
-    """Whoever can write to the database but does not know the passphrase cannot add a key, however it is dressed up."""
+    """An attacker who can write to the database cannot add a key without the passphrase, however it is disguised."""
     clear = signing_key.to_pem(our_keys["ES256"], ())
     begin, end = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n", b"-----END ENCRYPTED PRIVATE KEY-----\n"
     for pem, text in [
@@ -125,7 +125,7 @@ def _pem(private_key):
 
 
 def test_unreadable_keys(our_keys):
-    """A key that cannot be used names the variable to look at, or what is wrong with the key."""
+    """The error names the variable to check or the defect of the key."""
     encrypted = signing_key.to_pem(our_keys["ES256"], ("right",))
     faults = [
         (encrypted, (), "set SENTRYAGENT_KEY_ENCRYPTION_KEY"),

@@ -1,4 +1,4 @@
-"""The signing keys that a process holds, when the database has others."""
+"""The cached signing keys of a process, and changes of those in the database."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,7 +20,7 @@ THREADS = 8
 
 
 class Keys:
-    """The table of keys (`sentryagent_idp.ports.SigningKeys`), as far as the ring reads it; counts how often it is read whole."""
+    """The part of `sentryagent_idp.ports.SigningKeys` that the ring needs; counts its full reads."""
 
     def __init__(self, version, *stored):
         self._version = version
@@ -49,7 +49,7 @@ def current(ring, keys):
 
 
 def test_a_new_version_is_read_once_whatever_the_number_of_threads(make_key):
-    """A rotation is seen by all threads at the same moment; an RSA key takes 36 ms to read."""
+    """All threads see a rotation at the same time, but only one reads the keys: an RSA key takes 36 ms."""
     ring = KeyRing(())
     current(ring, Keys(1, make_key()))
     all_at_once = Barrier(THREADS)
@@ -60,7 +60,7 @@ def test_a_new_version_is_read_once_whatever_the_number_of_threads(make_key):
             return super().version()
 
         def all(self):
-            Event().wait(0.05)  # meanwhile the others come, too
+            Event().wait(0.05)  # let the other threads arrive meanwhile
             return super().all()
 
     changed = Changed(2, make_key())
@@ -72,7 +72,7 @@ def test_a_new_version_is_read_once_whatever_the_number_of_threads(make_key):
 
 
 def test_a_key_that_is_known_is_not_read_again(make_key, monkeypatch):
-    """A key's id is its thumbprint, so it stands for the same key for ever; what is gone is known no longer."""
+    """A known kid is not parsed again, because the kid is the key's thumbprint; removed keys are forgotten."""
     old, new, gone = make_key(), make_key(), make_key(KeyStatus.RETIRED)
     ring = KeyRing(())
     before = current(ring, Keys(1, gone, old))
@@ -91,7 +91,7 @@ def test_a_key_that_is_known_is_not_read_again(make_key, monkeypatch):
 
 
 def test_keys_of_which_none_signs_are_not_held(make_key):
-    """The keys from before stay held, and the next request reads anew."""
+    """If no key can sign, the previous keys stay cached, and the next request reads the keys again."""
     ring = KeyRing(())
     before = current(ring, Keys(1, make_key()))
     keys = Keys(2, make_key(KeyStatus.RETIRED))
@@ -105,7 +105,7 @@ def test_keys_of_which_none_signs_are_not_held(make_key):
 
 
 def test_a_key_that_cannot_be_read_is_told_once_and_left_out(make_key):
-    """The other keys go on; the row costs a try, and a line of the log, again when it is another one."""
+    """An unreadable key is logged once and skipped; it is tried again only when its row changes."""
     good, bad = make_key(), replace(make_key(), private_pem=b"x")
     told = []
     ring = KeyRing((), told.append)
@@ -120,7 +120,7 @@ def test_a_key_that_cannot_be_read_is_told_once_and_left_out(make_key):
 
 
 def test_without_a_key_that_can_be_read_nothing_is_signed(make_key):
-    """The caller hears that the provider is out of order, not that its request was wrong."""
+    """Without a usable key the provider is unavailable, which is not the fault of the request."""
     told = []
     ring = KeyRing((), told.append)
     keys = Keys(1, replace(make_key(), private_pem=b"x"))
@@ -132,6 +132,6 @@ def test_without_a_key_that_can_be_read_nothing_is_signed(make_key):
 
 
 def test_the_command_line_stops_at_a_key_that_cannot_be_read(make_key):
-    """Where nothing else is said, the error is raised."""
+    """Without a handler the error of an unreadable key is raised."""
     with pytest.raises(UnreadableKey, match="cannot be read"):
         current(KeyRing(()), Keys(1, make_key(), replace(make_key(), private_pem=b"x")))

@@ -1,4 +1,4 @@
-"""Counting refusals that anybody can cause, so that they cannot fill the disk."""
+"""Counting refusals that anyone can cause, so that they cannot fill the disk."""
 
 from dataclasses import replace
 from uuid import UUID
@@ -12,7 +12,7 @@ REFUSAL = Refusal("BRANCH_NOT_PERMITTED", "branch", ISSUER, "74", AGENT, "octo-o
 
 
 def test_count_by_kind():
-    """Refusals are counted apart for each code, reason, address and actor."""
+    """Refusals are counted separately by code, reason, address and actor."""
     counter = RejectionCounter()
     for reason, address in [("expired", "192.0.2.1"), ("expired", "192.0.2.1"), ("malformed", None)]:
         counter.note(CODE, reason, address)
@@ -26,7 +26,7 @@ def test_count_by_kind():
 
 
 def test_drain_starts_again():
-    """What was drained is not counted twice."""
+    """Drained counts are not counted again."""
     counter = RejectionCounter()
     counter.note(CODE, "expired", "192.0.2.1")
     counter.drain()
@@ -35,7 +35,7 @@ def test_drain_starts_again():
 
 
 def test_one_network_is_one_kind():
-    """Whoever has a /64 has as many addresses as he likes."""
+    """A /64 counts as one address, because its owner can use all of its addresses."""
     counter = RejectionCounter()
     for number in range(1500):
         counter.note(CODE, "malformed", f"2001:db8::{number:x}")
@@ -44,7 +44,7 @@ def test_one_network_is_one_kind():
 
 
 def test_bounded_memory():
-    """From a hundred kinds on, new ones are counted together by code and reason, and known ones still apart."""
+    """Beyond a hundred kinds, new ones are counted together by code and reason; known ones stay separate."""
     counter = RejectionCounter()
     for number in range(1500):
         counter.note(CODE, "malformed", f"2001:db8:{number:x}::1")
@@ -60,7 +60,7 @@ def test_bounded_memory():
 
 
 def test_the_first_of_a_kind_is_not_counted():
-    """It is audited in full; the others are counted until the minute is over."""
+    """The first refusal of a kind is audited in full; the others are counted until the counter is drained."""
     counter = RejectionCounter()
 
     assert [counter.is_first(REFUSAL) for _ in range(3)] == [True, False, False]
@@ -69,7 +69,7 @@ def test_the_first_of_a_kind_is_not_counted():
 
 
 def test_what_makes_a_kind():
-    """Code, reason, issuer, repository by its id, and agent; not how the repository's name is spelled."""
+    """A kind is code, reason, issuer, repository id and agent; the repository's name does not matter."""
     counter = RejectionCounter()
     counter.is_first(REFUSAL)
 
@@ -85,7 +85,7 @@ def test_what_makes_a_kind():
 
 
 def test_strangers_have_a_bound_of_their_own():
-    """A hundred kinds of one code and reason are kept apart; the next are counted together, and other reasons not at all."""
+    """A hundred kinds per code and reason are kept apart and later ones counted together; other codes are unaffected."""
     counter = RejectionCounter()
     firsts = [
         counter.is_first(replace(REFUSAL, reason="no_policy", repository_id=str(number)))
@@ -101,7 +101,7 @@ def test_strangers_have_a_bound_of_their_own():
 
 
 def test_one_repository_hides_no_other():
-    """Of one that asks for ever new agents five are kept apart; the next are counted under its own name."""
+    """Five agents of a repository are kept apart; later ones are counted together for this repository only."""
     counter = RejectionCounter()
     firsts = [counter.is_first(replace(REFUSAL, agent_id=UUID(int=number))) for number in range(300)]
     other = replace(REFUSAL, repository_id="75")
@@ -112,7 +112,7 @@ def test_one_repository_hides_no_other():
 
 
 def test_a_first_that_was_not_written_is_made_up_for():
-    """The next of the kind is audited in full; what was counted meanwhile stays counted."""
+    """If a first refusal was not written, the next one is audited in full, and the counts are kept."""
     counter = RejectionCounter()
     assert counter.is_first(REFUSAL)
     assert not counter.is_first(REFUSAL)
@@ -123,7 +123,7 @@ def test_a_first_that_was_not_written_is_made_up_for():
 
 
 def test_what_is_put_back_is_added():
-    """Counts that could not be written join the new ones, within the same bound."""
+    """Counts that could not be written are added to the new ones, within the same limit."""
     counter = RejectionCounter()
     for number in range(150):
         counter.note(CODE, "malformed", f"2001:db8:{number:x}::1")

@@ -1,4 +1,4 @@
-"""Hashes of client secrets: few at a time, in threads of their own."""
+"""Hashing of client secrets: few at a time, in separate threads."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -14,7 +14,7 @@ MINUTE = 60
 
 
 class SlowHashes:
-    """Stands in for Argon2: each hash begins, and ends when the test says so."""
+    """Replaces Argon2: a hash runs until the test lets it end."""
 
     def __init__(self):
         self.begun = threading.Semaphore(0)
@@ -58,7 +58,7 @@ def outcome(call):
 
 
 def test_two_at_a_time_and_eight_wait(slow, hashing, monkeypatch):
-    """Of sixteen at once two run, eight wait, six are refused at once; making and checking hashes count alike."""
+    """Of sixteen calls two run, eight wait and six are refused at once, whether they create or check hashes."""
     monkeypatch.setattr(secret_hashing, "_PATIENCE_SECONDS", MINUTE)
     calls = [lambda: hashing.matches_any(["stored"], "secret"), lambda: hashing.fingerprint("secret")] * 8
 
@@ -77,7 +77,7 @@ def test_two_at_a_time_and_eight_wait(slow, hashing, monkeypatch):
 
 
 def test_nobody_waits_for_ever(slow, hashing, monkeypatch):
-    """Whose turn does not come in time is told to try again, and the work is not done for nobody."""
+    """A call that waits too long is refused with a retry time, and its hash is not computed."""
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(hashing.fingerprint, "secret") for _ in range(2)]
         for _ in running:
@@ -93,7 +93,7 @@ def test_nobody_waits_for_ever(slow, hashing, monkeypatch):
 
 
 def test_a_hash_that_fails_gives_its_place_back(hashing, monkeypatch):
-    """An error reaches its caller, and takes no place from the next."""
+    """An error reaches the caller and frees the slot."""
 
     def fail(_secret):
         raise LookupError
@@ -108,7 +108,7 @@ def test_a_hash_that_fails_gives_its_place_back(hashing, monkeypatch):
 
 
 def test_a_right_secret_is_hashed_once(hashing, monkeypatch):
-    """A service introspects with the same secret again and again; a wrong one costs a hash each time."""
+    """A right secret is hashed only once, however often a service introspects; a wrong one is hashed each time."""
     hashed = []
     original = client_secret.matches
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Facts that the command line shares with the running provider."""
+"""Settings that the command line shares with the running provider."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The agents' client secrets, as hashes."""
+"""The agents' client secrets, stored as hashes."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Our own access tokens that were revoked before their end."""
+"""Our access tokens that were revoked before they expired."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The audit."""
+"""The audit log."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "012"
 
 
 def upgrade() -> None:
-    """Create the table; `sequence` is never given out twice, not even after a purge."""
+    """Create the table; a `sequence` is never reused, not even after a purge."""
     op.create_table(
         "audit_log",
         sa.Column(

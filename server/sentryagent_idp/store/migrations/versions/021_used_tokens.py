@@ -1,4 +1,4 @@
-"""GitHub tokens that were exchanged: the primary key is the guard against replay."""
+"""Exchanged GitHub tokens: the primary key prevents replay."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Trust policies: which run of which repository may act as which agent."""
+"""Trust policies: which workflow runs of a repository may act as which agent."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "021"
 
 
 def upgrade() -> None:
-    """Create the table; conditions that are lists are JSON text."""
+    """Create the table; conditions that are lists are stored as JSON text."""
     op.create_table(
         "oidc_trust_policies",
         sa.Column("id", sa.String(36), nullable=False),
@@ -50,7 +50,7 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.CheckConstraint("provider = 'github'", name="ck_oidc_trust_policies_provider"),
-        # An empty or wildcard name would let in every repository (federation-security A1).
+        # An empty name or a wildcard would trust every repository (federation-security A1).
         sa.CheckConstraint(
             "repository LIKE '_%/_%' AND repository NOT LIKE '%*%'", name="ck_oidc_trust_policies_repository"
         ),

@@ -1,4 +1,4 @@
-"""Admin clients, with their secrets as hashes."""
+"""Admin clients, with hashed secrets."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,7 +18,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("revoked_at", sa.BigInteger),
         sa.PrimaryKeyConstraint("client_id", name="pk_admin_clients"),
-        # What is named otherwise would not pass for an administrator's token.
+        # Tokens of a client with another prefix would not be accepted as an administrator's.
         sa.CheckConstraint("client_id LIKE 'admin-%'", name="ck_admin_clients_client_id"),
     )
 

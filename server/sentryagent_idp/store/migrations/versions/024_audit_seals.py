@@ -1,4 +1,4 @@
-"""The audit's hash chain, beside the records, which stay as they were written."""
+"""The audit log's hash chain, next to the records, which stay as they were written."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +12,7 @@ _NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 def upgrade() -> None:
     """Create the tables.
 
-    No foreign key binds a seal to its record: that a record is gone must show, not be impossible.
+    A seal has no foreign key to its record: a deleted record must be detected, not prevented.
     """
     op.create_table(
         "audit_seals",
@@ -33,6 +33,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables; the records stay, and a later upgrade seals them anew."""
+    """Drop the tables; the records stay, and after a later upgrade they are sealed again."""
     op.drop_table("audit_gaps")
     op.drop_table("audit_seals")

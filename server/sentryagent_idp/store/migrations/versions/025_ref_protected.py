@@ -1,4 +1,4 @@
-"""Trust policies may demand a protected ref."""
+"""Trust policies can require a protected ref."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,6 +13,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the condition and the policies that have it: without it they would let more runs in."""
+    """Drop the condition and the policies that have it: without it they would allow more runs."""
     op.execute("DELETE FROM oidc_trust_policies WHERE ref_protected IS NOT NULL")
     op.drop_column("oidc_trust_policies", "ref_protected")

@@ -1,4 +1,4 @@
-"""Services, what trust policies grant at them, and the clients that introspect their tokens."""
+"""Services, the scopes that trust policies grant at them, and the clients that introspect their tokens."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,7 +13,7 @@ _ADMIN_OR_SERVICE = (
 
 
 def upgrade() -> None:
-    """Create the tables; no policy of an earlier version grants anything, and no client is a service's."""
+    """Create the tables; earlier versions have no policies with grants, and no clients of services."""
     op.create_table(
         "services",
         sa.Column("service_id", sa.String(36), nullable=False),
@@ -41,7 +41,7 @@ def upgrade() -> None:
             name="fk_granted_services_policy_id",
             ondelete="CASCADE",
         ),
-        # A service that is granted cannot go, so none that is made again later finds grants of the first.
+        # A granted service cannot be deleted; otherwise a new service with its identifier would inherit the grants.
         sa.ForeignKeyConstraint(["service"], ["services.identifier"], name="fk_granted_services_service"),
     )
     op.create_index("ix_granted_services_service", "granted_services", ["service"])
@@ -51,7 +51,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables, the services' clients, and the policies that give nothing but grants."""
+    """Drop the tables, and delete the services' clients and the policies that have only grants."""
     op.execute("DELETE FROM admin_clients WHERE service IS NOT NULL")
     op.drop_index("ix_admin_clients_service", "admin_clients")
     _check_clients(_ADMIN)
@@ -63,7 +63,7 @@ def downgrade() -> None:
 
 
 def _check_clients(rule: str) -> None:
-    """Let every client fulfil the rule: what is named otherwise would not pass for what it is."""
+    """Replace the constraint on client ids: their prefix tells administrators and services apart."""
     name = "ck_admin_clients_client_id"
     with op.batch_alter_table("admin_clients", copy_from=_clients(name)) as table:
         table.drop_constraint(name, type_="check")
@@ -71,7 +71,7 @@ def _check_clients(rule: str) -> None:
 
 
 def _clients(check: str) -> sa.Table:
-    """The table as it is, for SQLite, which can change a constraint only in a copy and does not tell it."""
+    """Return the current table, since SQLite changes constraints only by copying and does not reflect this one."""
     return sa.Table(
         "admin_clients",
         sa.MetaData(),

@@ -1,4 +1,4 @@
-"""Agents know the issuer of the repository that registered them: several GitHubs give out the same ids."""
+"""Agents record the issuer of the repository that registered them: different GitHubs assign the same ids."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "027"
 
 
 def upgrade() -> None:
-    """Add the column; of earlier agents the issuer is that of the repository's policies, if they have one only."""
+    """Add the column; existing agents get the issuer of the repository's policies, if these have only one."""
     op.add_column("agents", sa.Column("registered_by_issuer", sa.Text))
     op.execute(
         "UPDATE agents SET registered_by_issuer = ("

@@ -1,4 +1,4 @@
-"""Admin clients that expire, keep their old secret for a while, and show their last use; policies are found by id."""
+"""Admin clients get an expiry, a previous secret and a last use; policies get an index on the repository id."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,7 +18,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them, and the clients that would no longer expire."""
+    """Drop the columns and the index, and delete the clients that would no longer expire."""
     op.drop_index(_INDEX, "oidc_trust_policies")
     op.execute("DELETE FROM admin_clients WHERE expires_at IS NOT NULL")
     for name in ("expires_at", "old_secret_hash", "old_secret_until", "last_used_at"):

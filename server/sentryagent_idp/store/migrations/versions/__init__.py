@@ -1,1 +1,1 @@
-"""The steps; a file's number is its revision."""
+"""The steps; the number of a file is its revision."""
