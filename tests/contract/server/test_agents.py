@@ -69,7 +69,7 @@ def test_registered_agent_keeps_what_was_written(provider):
 
 
 def test_repository_registers_in_its_own_name(provider):
-    """A bootstrap token records the registering repository; the agent's owner defaults to the repository's owner."""
+    """A bootstrap token records which repository registered the agent; the owner defaults to the repository's."""
     provider.policy()
 
     agent = post(provider, provider.bootstrap_headers()).json
@@ -204,7 +204,7 @@ def test_email_stays_unique_in_a_change(provider):
 
 
 def test_conflict_names_only_agents_that_the_caller_may_read(provider):
-    """A repository sees the id and status of its own agent; of another's agent only that the address is taken."""
+    """A repository sees the id and status of its own agent; of another's, only that the address is taken."""
     provider.policy()
     headers = provider.bootstrap_headers()
     own = post(provider, headers, email="own@octo-org.example").json

@@ -211,7 +211,7 @@ def test_an_interrupted_backup_leaves_nothing(run, target, monkeypatch, number, 
 
     def interrupted(*arguments):
         done(*arguments)
-        signal.raise_signal(number)  # `kill` may reach another thread, and this one later
+        signal.raise_signal(number)  # a signal sent with `kill` may arrive in another thread
 
     monkeypatch.setattr(copying, moment, interrupted)
     handler = signal.getsignal(signal.SIGTERM)

@@ -61,7 +61,7 @@ def kids(run):
 
 
 def test_keys_rotate(run):
-    """The output names the key that signs now; a second rotation warns, because verifiers may not have the new key yet."""
+    """The output names the key that signs now; a second rotation warns that verifiers may not have the key."""
     before = kids(run)
 
     first, second = run("keys", "rotate"), run("keys", "rotate")

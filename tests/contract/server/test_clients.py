@@ -259,7 +259,7 @@ UNPROVEN = [
 
 @pytest.mark.parametrize(("credentials", "known"), UNPROVEN)
 def test_unproven_clients(provider, client, monkeypatch, credentials, known):
-    """Every wrong credential is refused alike after one hash; only those of a known client are counted under its id."""
+    """Wrong credentials are all refused alike after one hash; only a known client's are counted under its id."""
     hashed = []
     matches = client_secret.matches
     monkeypatch.setattr(client_secret, "matches", lambda *args: hashed.append(args) or matches(*args))

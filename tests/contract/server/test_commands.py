@@ -442,7 +442,7 @@ def test_serve_warns_of_a_database_that_others_can_read(folder, mode, warns):
     assert [(it["log_level"], it["file"]) for it in found] == [("warning", str(folder / "x.db"))] * warns
 
 
-# All but `backup`, which copies what it need not understand, and `copy-database`, which has options for its databases.
+# All but `backup`, which works on any schema, and `copy-database`, which names its databases by options.
 EVERY_COMMAND = [
     ("serve",),
     ("migrate",),

@@ -236,7 +236,7 @@ def _json_of(size: int) -> bytes:
 def test_body_of_32_kib_is_the_largest(provider, size, status, chunked):
     """A body of 32 KiB is accepted and one byte more is a 413, with or without a Content-Length."""
     body = _json_of(size)
-    # As a server hands over a chunked body: no length, and a stream that ends by itself.
+    # A server passes a chunked body without a length, as a stream that ends by itself.
     transfer = (
         {"input_stream": BytesIO(body), "environ_overrides": {"wsgi.input_terminated": True}}
         if chunked

@@ -109,7 +109,7 @@ def test_derived_policies_change_with_their_origin(provider):
 
 @pytest.mark.parametrize("end", ["delete", "distrust", "agent"])
 def test_derived_policies_end_with_their_origin(provider, end):
-    """DELETE, or a PUT that drops trustRegistered or adds an agentId, removes the derived policies with an audit record each."""
+    """DELETE, or a PUT without trustRegistered or with an agentId, removes each derived policy and records it."""
     bootstrap, agent, derived = _registered(provider)
     if end == "delete":
         delete(provider, bootstrap)
@@ -133,7 +133,7 @@ def test_a_derived_policy_can_be_deleted_alone(provider):
     assert get(provider, bootstrap["id"]).status_code == 200
 
 
-# --- changed through the origin alone
+# --- changing a derived policy
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_an_equal_policy_by_hand_stays_and_the_derived_one_goes(provider):
 
 @pytest.mark.parametrize("end", ["deleted", "other-repository-id", "no-repository-id"])
 def test_an_agent_registered_late_gets_no_policy(provider, end):
-    """A bootstrap token outlives its policy or the policy's pins: it can register an agent, but no policy is derived."""
+    """A bootstrap token outlives its policy and pins: it can register an agent, but no policy is derived."""
     bootstrap = provider.policy(trustRegistered=True)
     headers = provider.bootstrap_headers()
     if end == "deleted":

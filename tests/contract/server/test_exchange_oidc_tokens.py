@@ -97,7 +97,7 @@ def test_own_token_is_no_identity(provider):
     [{"exp": NOON - 29}, {"nbf": NOON + 30}, {"iat": NOON + 30}, {"iat": NOON - 600}, {"exp": NOON + 21_600}],
 )
 def test_times_within_leeway_are_good(provider, changes):
-    """exp, nbf and iat have a leeway of 30 s, the maximum age has none; the lifetime is not limited."""
+    """`exp`, `nbf` and `iat` have a leeway of 30 s, the maximum age has none; the lifetime is not limited."""
     provider.policy()
 
     assert provider.exchange(provider.github_token(**changes)).status_code == 200
@@ -161,7 +161,7 @@ def test_a_refusal_burns_nothing(provider):
 
 
 def test_unreachable_issuer_is_503(provider):
-    """Without issuer keys, the client is told to retry."""
+    """Without issuer keys, the client should retry later."""
     provider.policy()
     provider.keys.reachable = False
 

@@ -151,7 +151,7 @@ def test_registrations_are_counted_by_outcome(provider, scrape):
 @pytest.mark.parametrize("path", [EXCHANGE, TOKEN, AGENTS])
 @pytest.mark.parametrize("method", ["OPTIONS", "HEAD", "GET", "PUT"])
 def test_a_request_that_asks_for_nothing_is_no_outcome(provider, scrape, method, path):
-    """Requests with other methods are not counted, or anyone could inflate the number of issued tokens."""
+    """Requests with other methods count as no outcome, or anyone could inflate the number of issued tokens."""
     provider.http.open(path, method=method)
 
     samples = scrape(provider)

@@ -85,7 +85,7 @@ def test_every_route_is_described():
 
 
 def test_every_refusal_stands_where_it_can_happen():
-    """Every code is at some operation, except unknown routes' and OAuth-only codes; no code is invented."""
+    """Every code is at some operation, except those of unknown paths and methods and OAuth's own; none is invented."""
     codes = {error.code for error in PROBLEMS}
     oauth_errors = {problem.oauth_error for problem in PROBLEMS.values()}
     told = _words(DOCUMENT["paths"])

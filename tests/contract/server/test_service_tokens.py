@@ -97,7 +97,7 @@ def test_a_token_for_a_service(any_provider, agent, body, audience, scope):
 
 @pytest.mark.parametrize("resource", [*LOOKALIKES, PROVIDER, "urn:example:nowhere"])
 def test_a_service_that_is_not_granted(any_provider, agent, resource):
-    """A service is refused alike whether or not it exists, with the granted ones; the audit has the request."""
+    """Existing and unknown services are refused alike, with the granted ones; the audit has the requested one."""
     any_provider.service("https://exists.example.com", "read")
     for asked in (resource, "https://exists.example.com"):
         answer = any_provider.exchange(agentId=agent, resource=asked)
@@ -177,7 +177,7 @@ def test_scopes_of_services_may_be_longer(provider, scope, resource, status):
     ],
 )
 def test_lifetime(provider, server, service, policy, request_, expected):
-    """The shortest of server, service, policy and request; the service does not limit tokens for our own API."""
+    """The lifetime is the shortest of server, service, policy and request; tokens for our own API ignore the service."""
     provider.service(A, "read", **({} if service is None else {"maxTtl": service}))
     grants = [{"service": A, "scopes": ["read"]}]
     agent, _ = provider.trusted_agent(grants=grants, **({} if policy is None else {"maxTtl": policy}))

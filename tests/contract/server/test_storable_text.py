@@ -124,7 +124,7 @@ def test_any_text(both_providers, ask, rows):
 @pytest.mark.parametrize("fault", ["", "expired"])
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_claim(both_providers, claim, fault):
-    """Each claim of a token that GitHub signed, valid or expired; the audit records the run of an expired one."""
+    """Unstorable text in each claim of a signed token, valid or expired."""
     for text in ("a\x00", "\x01\u2028\ufffe\uffff\U0010ffff"):
 
         def token(provider, text=text):

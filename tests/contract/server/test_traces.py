@@ -341,7 +341,7 @@ sys.exit("opentelemetry" in sys.modules or "sentryagent_idp.traces" in sys.modul
 
 
 def test_traces_cost_nothing_while_they_are_off(provider):
-    """With traces off, the library is not loaded and the exchange has no code for spans."""
+    """With traces off, the library is not loaded and the plain `Exchange` is used."""
     assert run(sys.executable, "-c", LOADED).returncode == 0
     assert type(provider.exchange_use_case) is Exchange
 

@@ -159,7 +159,7 @@ def test_writing_a_bootstrap_policy_needs_what_it_gives(provider):
 
 
 def test_an_agent_that_writes_policies_registers_none(provider):
-    """policies:write must not lead to agents:write by a bootstrap policy for the agent's repository (C6)."""
+    """An agent with policies:write cannot get agents:write by a bootstrap policy for its repository (C6)."""
     agent, _ = provider.trusted_agent(scopes=["policies:read", "policies:write"])
     headers = provider.agent_headers(agent)
 
