@@ -1,4 +1,4 @@
-"""What the provider sends to its database."""
+"""A fixture that records the statements sent to the database."""
 
 import pytest
 from sqlalchemy import event
@@ -9,7 +9,7 @@ from sentryagent_idp.store import driver
 
 @pytest.fixture
 def statements(monkeypatch):
-    """The statements that are sent, each with its values: by SQLAlchemy, and by the driver itself."""
+    """Every statement sent, with its values, whether through SQLAlchemy or directly through the driver."""
     sent = []
 
     def run(connection, statement, values=()):

@@ -1,4 +1,4 @@
-"""The provider's application without sockets: a real SQLite file, GitHub's tokens from the mock, a clock to turn."""
+"""The provider's application without sockets: a real SQLite file, the mock's ID tokens and a manual clock."""
 
 from contextlib import contextmanager
 from shutil import copyfile
@@ -16,13 +16,13 @@ from sentryagent_idp.store.database import Database
 
 @pytest.fixture(scope="session")
 def github_keys():
-    """One pair of RSA keys for the session: making them is the slow part."""
+    """One pair of RSA keys for the session, because generating them is slow."""
     return Issuer(GITHUB).ring
 
 
 @pytest.fixture(scope="session")
 def prepared_database(tmp_path_factory):
-    """A migrated database with a signing key, to be copied: migrations are the slow part of an empty provider."""
+    """A migrated database with a signing key, to copy for each test, because migrations are slow."""
     path = tmp_path_factory.mktemp("prepared") / "provider.db"
     prepare(f"sqlite:///{path}")
     return path
@@ -30,13 +30,13 @@ def prepared_database(tmp_path_factory):
 
 @pytest.fixture
 def database(tmp_path, prepared_database):
-    """The file of a provider that was served before."""
+    """The database file of a provider that has been served before."""
     return copyfile(prepared_database, tmp_path / "provider.db")
 
 
 @pytest.fixture
 def provider(database, github_keys):
-    """A provider with an empty database, at noon of a fixed day."""
+    """A provider with an empty database; its clock is set to noon on a fixed day."""
     with _provider(f"sqlite:///{database}", github_keys) as opened:
         yield opened
 
@@ -52,13 +52,13 @@ def empty_url(request, tmp_path):
 
 @pytest.fixture
 def client(provider):
-    """A new agent's id and client secret."""
+    """The id and client secret of a new agent."""
     return provider.client()
 
 
 @pytest.fixture(scope="module")
 def still_provider(tmp_path_factory, prepared_database, github_keys):
-    """A provider for a whole module, for tables of requests that are all refused: nothing may change in it."""
+    """A provider shared by a module, for tables of requests that are all refused: no test may change it."""
     path = copyfile(prepared_database, tmp_path_factory.mktemp("still") / "provider.db")
     with _provider(f"sqlite:///{path}", github_keys) as opened:
         yield opened
@@ -66,7 +66,7 @@ def still_provider(tmp_path_factory, prepared_database, github_keys):
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def each_provider(request, tmp_path_factory, github_keys):
-    """A provider for a whole module, once on each engine; what its tests write stays."""
+    """A provider shared by a module, once on each engine; rows written by its tests stay."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('each') / 'provider.db'}"
     else:
@@ -79,7 +79,7 @@ def each_provider(request, tmp_path_factory, github_keys):
 
 @pytest.fixture(scope="module")
 def both_providers(still_provider, postgres_cluster, github_keys):
-    """A provider on SQLite and one on PostgreSQL, without limits, for what both must answer alike; what is written stays."""
+    """A SQLite and a PostgreSQL provider without rate limits, for comparing responses; rows written stay."""
     name = f"both_{uuid4().hex}"
     postgres_cluster.execute(f"CREATE DATABASE {name}")
     with _provider(prepare(postgres_cluster.url(name)), github_keys) as opened:

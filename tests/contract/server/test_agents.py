@@ -1,4 +1,4 @@
-"""Section 5 of the contract: agents, from their registration to their end."""
+"""Section 5 of the contract: agents, from registration to decommissioning."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def subject(headers):
 
 
 def test_registered_agent_has_every_field(provider):
-    """An agent of its e-mail address alone has the defaults, an id and a Location."""
+    """An agent registered with only an e-mail address gets the defaults, an id and a Location."""
     answer = post(provider)
 
     assert answer.status_code == 201
@@ -51,7 +51,7 @@ def test_registered_agent_has_every_field(provider):
 
 
 def test_registered_agent_keeps_what_was_written(provider):
-    """Every member that a caller may set comes back as it was written."""
+    """Every field that a caller may set is returned as written."""
     body = {
         "email": "Bot+CI@Octo-Org.example",
         "description": "Reads issues\u00a0: üñí 🤖\n\tand sorts them",
@@ -126,7 +126,7 @@ RULES = [
     ],
 )
 def test_field_rules_of_a_registration(still_provider, field, values):
-    """What a member may not be is refused by its name; none of it is stored."""
+    """An invalid field is refused by name, and nothing is stored."""
     for value in values:
         assert_invalid(post(still_provider, **{field: value}), field)
     assert still_provider.get(AGENTS).json["total"] == 0
@@ -137,7 +137,7 @@ def test_field_rules_of_a_registration(still_provider, field, values):
     [*RULES, ("status", ["decommissioned", "Active", "", 1]), ("agentId", ["x"]), ("updatedAt", ["x"])],
 )
 def test_field_rules_of_a_change(provider, field, values):
-    """A PATCH follows the same rules, and a refused one changes nothing."""
+    """A PATCH follows the same rules; a refused PATCH changes nothing."""
     agent = provider.agent()
 
     for value in values:
@@ -159,7 +159,7 @@ def test_field_rules_of_a_change(provider, field, values):
     ],
 )
 def test_change_of_one_member(provider, member, value):
-    """A PATCH changes the members that it names, and the time of the change."""
+    """A PATCH changes only the fields it names and `updatedAt`."""
     agent = provider.agent(description="before")
     provider.clock.advance(5)
 
@@ -174,7 +174,7 @@ def test_change_of_one_member(provider, member, value):
     "body", [{}, {"description": None, "email": None}, {"email": EMAIL, "status": "active"}]
 )
 def test_change_of_nothing(provider, body):
-    """A PATCH that changes nothing succeeds, and leaves neither time nor record."""
+    """A PATCH that changes nothing succeeds; it leaves `updatedAt` alone and writes no audit record."""
     agent = provider.agent()
     provider.clock.advance(5)
 
@@ -184,7 +184,7 @@ def test_change_of_nothing(provider, body):
 
 @pytest.mark.parametrize("email", [EMAIL, "BOT@octo-org.EXAMPLE"])
 def test_email_is_unique_without_case(provider, email):
-    """An admin is told whose address it is; the case of ASCII letters makes no other one."""
+    """Addresses that differ only in ASCII case are the same; an admin is told which agent has the address."""
     agent = provider.agent()
 
     answer = post(provider, email=email)
@@ -193,7 +193,7 @@ def test_email_is_unique_without_case(provider, email):
 
 
 def test_email_stays_unique_in_a_change(provider):
-    """A PATCH cannot take another agent's address; its own in another case it can."""
+    """A PATCH cannot take another agent's address, but it can change the case of the agent's own."""
     first = provider.agent()
     second = provider.agent("other@octo-org.example")
 
@@ -219,7 +219,7 @@ def test_conflict_names_only_agents_that_the_caller_may_read(provider):
 
 
 def test_end_of_an_agent(provider):
-    """Decommissioning is final: no second time, no change, no return, and the address stays taken."""
+    """Decommissioning is final: the agent cannot be changed or reactivated, and its address stays taken."""
     agent = provider.agent()
 
     answer = provider.delete(f"{AGENTS}/{agent['agentId']}")
@@ -236,7 +236,7 @@ def test_end_of_an_agent(provider):
 
 
 def test_list_filters(provider):
-    """Lists are narrowed by owner, agentType, status and email (without case)."""
+    """A list can be filtered by owner, agentType, status and email (case-insensitive)."""
     router = provider.agent("router@octo-org.example", agentType="router", owner="team a")["agentId"]
     ended = provider.agent("ended@octo-org.example", owner="team a")["agentId"]
     paused = provider.agent("paused@octo-org.example")["agentId"]
@@ -260,7 +260,7 @@ def test_list_filters(provider):
 
 
 def test_life_is_audited(provider):
-    """Each step of an agent's life leaves who, what and what changed."""
+    """Each step of an agent's life is recorded with the actor and the changes."""
     agent = provider.agent()
     patch(provider, agent, description="x", version="2.0.0")
     for status in ("suspended", "active"):
@@ -286,7 +286,7 @@ def test_life_is_audited(provider):
 
 @pytest.mark.parametrize("member", ["status", "email"])
 def test_refusal_of_a_change_names_the_member(provider, member):
-    """Who may not change a member is told which."""
+    """A caller who may not change a field is told which field."""
     provider.policy()
     headers = provider.bootstrap_headers()
     agent = post(provider, headers).json

@@ -1,4 +1,4 @@
-"""Section 6 of the contract: the audit as its readers see it."""
+"""Section 6 of the contract: reading the audit log."""
 
 import re
 
@@ -28,7 +28,7 @@ MEMBERS = {
 
 @pytest.fixture
 def history(provider):
-    """A morning's work: a policy, an exchange, a registration, a refusal, each a minute after the other."""
+    """A policy, an exchange, a registration and a refusal, one minute apart."""
     provider.policy(branch="main")
     provider.clock.advance(60)
     headers = provider.bootstrap_headers()
@@ -44,7 +44,7 @@ def history(provider):
 
 
 def documented():
-    """The fields of `details` by action, as the manual's table of actions has them."""
+    """The fields of `details` by action, from the manual's table of actions."""
     section = (ROOT / "docs" / "audit.md").read_text().partition("## Actions\n")[2].partition("\n## ")[0]
     rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| `") and "." in line]
     return {
@@ -55,12 +55,12 @@ def documented():
 
 
 def test_the_manual_lists_every_action():
-    """Each once; what a reader filters by is there."""
+    """The manual lists exactly the actions that exist, so that a reader can filter by them."""
     assert set(documented()) == set(Action)
 
 
 def test_the_manual_lists_what_the_details_have(provider):
-    """The claims of a run, which have a paragraph of their own, left out."""
+    """The manual lists every field of `details`, except the run's claims, which it describes separately."""
     policy = provider.policy(trustRegistered=True)
     agent = provider.agent(headers=provider.bootstrap_headers())["agentId"]
     provider.service("https://deploy.example.com", "deploy:production")
@@ -81,7 +81,7 @@ def test_the_manual_lists_what_the_details_have(provider):
 
 
 def actions_of(records):
-    """What was done, in its order; the provider's own keys have tests of their own."""
+    """The records' actions in order, without those of signing keys, which have their own tests."""
     return [it["action"] for it in records if not it["action"].startswith("key.")]
 
 
@@ -90,7 +90,7 @@ def page(provider, query=""):
 
 
 def test_records_have_their_members(history):
-    """Every record has the same members, and each event its own id."""
+    """Every record has the same fields, and each event its own id."""
     assert {frozenset(record) for record in history} == {frozenset(MEMBERS)}
     assert len({record["eventId"] for record in history}) == len(history)
     assert actions_of(history) == [
@@ -104,7 +104,7 @@ def test_records_have_their_members(history):
 
 
 def test_newest_first_in_pages(provider, history):
-    """The list begins with the last event, in pages."""
+    """The list is paged and starts with the newest event."""
     ids = [it["eventId"] for it in history][::-1]
 
     pages = [page(provider, f"limit=4&page={number}&count=true") for number in (1, 2)]
@@ -116,13 +116,13 @@ def test_newest_first_in_pages(provider, history):
 
 @pytest.mark.parametrize("query", ["", "count=false"])
 def test_no_total_unless_it_is_asked_for(provider, history, query):
-    """Counting a long audit takes a while, and most readers have no use for it."""
+    """The total is left out by default: counting a long audit log is slow, and few readers need it."""
     assert page(provider, query).keys() == {"data", "next", "page", "limit"}
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 def test_the_cursor_walks_the_whole_audit(any_provider, order):
-    """Page by page behind `next`, each record once and in its order; both orders have the same records."""
+    """Following `next` gives each record once and in order; both orders give the same records."""
     for number in range(7):
         any_provider.agent(f"bot{number}@octo-org.example")
     Sealer(any_provider.store, any_provider.clock).run()
@@ -152,7 +152,7 @@ def test_the_cursor_walks_the_whole_audit(any_provider, order):
     ],
 )
 def test_filters(provider, history, name):
-    """Each member of a record is a filter of its name."""
+    """Each field of a record can be filtered by its name."""
     for value in {record[name] for record in history} - {None}:
         found = provider.audit(**{name: value})
         assert {it["eventId"] for it in found} == {it["eventId"] for it in history if it[name] == value}
@@ -167,7 +167,7 @@ def test_filters(provider, history, name):
     ],
 )
 def test_an_address_is_found_by_every_spelling(any_provider, peer, stored, spellings):
-    """Records have one form of an address, the filter takes all."""
+    """Records store one spelling of an address; the filter accepts every spelling."""
     any_provider.http.post(
         "/api/v1/oidc/token",
         json={"token": any_provider.github_token()},
@@ -181,7 +181,7 @@ def test_an_address_is_found_by_every_spelling(any_provider, peer, stored, spell
 
 
 def test_a_counted_refusal_is_found_by_its_network(provider):
-    """Refusals before the signature are counted for the /64."""
+    """Refusals before the signature check are counted for the /64, so the /64 finds them."""
     provider.http.post(
         "/api/v1/oidc/token", json={"token": "x"}, environ_base={"REMOTE_ADDR": "2001:db8:1:2::7"}
     )
@@ -192,7 +192,7 @@ def test_a_counted_refusal_is_found_by_its_network(provider):
 
 
 def test_filters_are_anded(provider, history):
-    """Two filters narrow together; the repository is compared without case."""
+    """Filters are combined with AND; the repository is compared case-insensitively."""
     assert len(provider.audit(repository="OCTO-ORG/hello-agent")) == len(
         [it for it in history if it["repository"]]
     )
@@ -201,7 +201,7 @@ def test_filters_are_anded(provider, history):
 
 
 def test_time_filters(provider, history):
-    """`from` is inclusive, `to` exclusive, in any zone."""
+    """`from` is inclusive and `to` is exclusive, in any time zone."""
 
     def actions(**query):
         return actions_of(provider.audit(**query)[::-1])
@@ -212,7 +212,7 @@ def test_time_filters(provider, history):
 
 
 def test_after_gives_what_follows(provider, history):
-    """`after` is the last event already seen; by default the reader goes back in time."""
+    """`after` is the last event already seen; by default the list continues with older events."""
     ids = [it["eventId"] for it in history]
 
     assert [it["eventId"] for it in provider.audit(after=ids[2])] == ids[:2][::-1]
@@ -221,7 +221,7 @@ def test_after_gives_what_follows(provider, history):
 
 
 def test_deep_pages_name_the_cursor(provider, history):
-    """A hundred pages, and beyond them a remedy."""
+    """Pages go up to 100; a request beyond that is refused and pointed to `after`."""
     assert page(provider, "page=100")["data"] == []
     answer = provider.get(f"{AUDIT}?page=101")
 
@@ -254,19 +254,19 @@ def test_deep_pages_name_the_cursor(provider, history):
     ],
 )
 def test_wrong_filters(still_provider, query, field):
-    """A filter of the wrong form is named, and never ignored."""
+    """An invalid filter is refused by name, never ignored."""
     assert_invalid(still_provider.get(f"{AUDIT}?{query}"), field)
 
 
 @pytest.mark.parametrize("query", ["action=nothing", "outcome=maybe", f"eventId={NOBODY}", "actor="])
 def test_filters_that_match_nothing(provider, history, query):
-    """An unknown value is an empty list."""
+    """An unknown value gives an empty list."""
     assert page(provider, query)["data"] == []
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_nobody_writes(provider, method):
-    """The audit has no way in but the events themselves."""
+    """No request can write to the audit log directly."""
     answer = provider.call(method, AUDIT, json={})
 
     assert_refused(answer, 405, "METHOD_NOT_ALLOWED", {})

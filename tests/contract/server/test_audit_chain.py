@@ -1,4 +1,4 @@
-"""`GET /audit/verify`: the chain over what really happens; and the proof that anybody can make of an export."""
+"""`GET /audit/verify` over a real history, and independent verification of an export."""
 
 import json
 import re
@@ -19,7 +19,7 @@ MANUAL = ROOT / "docs" / "audit.md"
 
 @pytest.fixture
 def seal(provider):
-    """Seals all that waits."""
+    """Seals all unsealed records."""
     return Sealer(provider.store, provider.clock).run
 
 
@@ -34,7 +34,7 @@ def sql(provider, statement, **parameters):
 
 @pytest.fixture
 def busy(provider, seal):
-    """A provider in which this and that happened, sealed."""
+    """A provider with a sealed history: a policy, a registration and a refusal."""
     provider.policy()
     provider.agent(headers=provider.bootstrap_headers())
     provider.exchange(provider.github_token(), agentId="3f2504e0-4f89-41d3-9a0c-0305e82c3301")
@@ -43,7 +43,7 @@ def busy(provider, seal):
 
 
 def test_sound_chain(busy):
-    """All that happened is confirmed, and nothing waits."""
+    """Every record is confirmed, and none is left unsealed."""
     total = busy.get("/api/v1/audit?count=true").json["total"]
     last = list(AuditChain(busy.store).sealed(None, None))[-1]
 
@@ -60,7 +60,7 @@ def test_sound_chain(busy):
 
 
 def test_what_happens_is_sealed_with_its_record(busy):
-    """On SQLite nothing waits for the sealer."""
+    """On SQLite a record is sealed when it is written."""
     before = verify(busy)["checked"]
     busy.agent("other@octo-org.example")
 
@@ -70,7 +70,7 @@ def test_what_happens_is_sealed_with_its_record(busy):
 
 
 def test_changed_record_is_named(busy):
-    """The event id that is told finds the changed record by `GET /audit`."""
+    """The reported event id finds the changed record in `GET /audit`."""
     sql(busy, "UPDATE audit_log SET actor = 'nobody' WHERE action = 'agent.created'")
 
     answer = verify(busy)
@@ -82,7 +82,7 @@ def test_changed_record_is_named(busy):
 
 
 def test_removed_record_is_named(busy):
-    """Who removes a record leaves its seal, which still names it."""
+    """A removed record leaves its seal, which still names it."""
     (record,) = busy.audit(action="agent.created")
     sql(busy, "DELETE FROM audit_log WHERE event_id = :it", it=record["eventId"])
 
@@ -92,13 +92,13 @@ def test_removed_record_is_named(busy):
 
 
 def head(provider):
-    """The number and the hash of the head, and whether the chain is sound."""
+    """Return the seal number and hash of the head, and whether the chain is sound."""
     report = verify(provider)
     return report["head"]["seal"], report["head"]["hash"], report["valid"]
 
 
 def test_who_keeps_the_head_finds_a_cut_end(busy, seal):
-    """Records and seals that are removed from the end leave a sound chain, whose head is an earlier one."""
+    """Truncating records and seals leaves a sound chain, but its head no longer matches the one kept before."""
     number, kept, _ = head(busy)
     lines = list(AuditChain(busy.store).sealed(None, None))
     cut = number - 2
@@ -117,7 +117,7 @@ def test_who_keeps_the_head_finds_a_cut_end(busy, seal):
 
 
 def test_head_of_a_broken_chain(busy):
-    """It is the last seal before the fault; where the first one is at fault, what that one follows."""
+    """The head is the last seal before the break, or the start of the chain if the first seal is broken."""
     lines = list(AuditChain(busy.store).sealed(None, None))
     sql(busy, "UPDATE audit_log SET actor = 'nobody' WHERE sequence = 3")
     assert head(busy) == (2, lines[1]["hash"], False)
@@ -126,12 +126,12 @@ def test_head_of_a_broken_chain(busy):
 
 
 def test_head_of_an_empty_chain(provider):
-    """Before the first seal it is what the first record follows."""
+    """Before the first seal, the head is the hash that the first record will follow."""
     assert head(provider) == (0, "0" * 64, True)
 
 
 def test_verification_needs_its_scope_and_takes_no_parameters(provider):
-    """Who may not read the audit may not check it, and a parameter that means nothing is refused."""
+    """Verification needs the scope for reading the audit log; unknown parameters are refused."""
     path = "/api/v1/audit/verify"
 
     assert provider.http.get(path, headers=provider.admin_headers("agents:read")).status_code == 403
@@ -140,7 +140,7 @@ def test_verification_needs_its_scope_and_takes_no_parameters(provider):
 
 
 def test_one_check_at_a_time(busy):
-    """A check of a long chain takes a while: a second one in the same process is told to wait, and then works."""
+    """Verifying a long chain is slow: a second check in the same process gets a 429 and can be retried."""
     chain = busy.app.extensions["sentryagent"].chain
     with chain._checking:
         answer = busy.get("/api/v1/audit/verify")
@@ -151,7 +151,7 @@ def test_one_check_at_a_time(busy):
 
 
 def test_retention_leaves_a_sound_chain(busy, seal):
-    """After the days that are kept, sealed records go and the chain is checked from there."""
+    """Sealed records past the retention period are deleted, and the chain is verified from there."""
     busy.clock.advance(2 * 86_400)
     busy.admin = busy.admin_headers()
     keeper = Housekeeping(busy.store, busy.clock, audit_retention_days=1)
@@ -167,7 +167,7 @@ def test_retention_leaves_a_sound_chain(busy, seal):
 
 @pytest.fixture
 def program():
-    """The program of the manual."""
+    """The verification program from the manual."""
     (code,) = re.findall(r"```python\n(.*?)```", MANUAL.read_text(), re.DOTALL)
     assert len([line for line in code.splitlines() if line]) <= 20
     return code
@@ -175,7 +175,7 @@ def program():
 
 @pytest.fixture
 def check(tmp_path, program):
-    """Runs the manual's program on an export, as it says."""
+    """Runs the manual's program on an export, as the manual says."""
 
     def check(lines):
         export = tmp_path / "audit.jsonl"
@@ -186,7 +186,7 @@ def check(tmp_path, program):
 
 
 def test_anybody_verifies_an_export(busy, check):
-    """The manual's program, which needs nothing of ours, confirms a whole export and a part of it."""
+    """The manual's program uses none of our code and confirms a whole export as well as a part of one."""
     lines = list(AuditChain(busy.store).sealed(None, None))
 
     whole, part = check(lines), check(lines[2:4])
@@ -209,7 +209,7 @@ def test_anybody_verifies_an_export(busy, check):
     ],
 )
 def test_anybody_finds_what_was_changed(busy, check, tamper):
-    """The manual's program fails at the first line that does not follow."""
+    """The manual's program fails at the first line that does not follow the one before."""
     lines = list(AuditChain(busy.store).sealed(None, None))
     tamper(lines)
 
@@ -220,7 +220,7 @@ def test_anybody_finds_what_was_changed(busy, check, tamper):
 
 
 def test_a_served_provider_seals_by_itself(tmp_path):
-    """What a command writes into the database is sealed by the running provider, without being asked."""
+    """A running provider seals records that a command wrote to its database."""
     database = f"sqlite:///{tmp_path / 'served.db'}"
     environ = clean_environment(DATABASE_URL=database, GITHUB_ISSUER="http://127.0.0.1:9")
     with Served(tmp_path / "log", environ, "--workers", "1") as served, served.client("/api/v1") as http:
@@ -235,7 +235,7 @@ def test_a_served_provider_seals_by_itself(tmp_path):
 
 
 def test_a_served_provider_shows_the_state_of_its_audit(tmp_path):
-    """A change made directly in the database shows in the metrics and in the log by itself."""
+    """A change made directly in the database shows up in the metrics and the log without a request."""
     path = tmp_path / "served.db"
     environ = clean_environment(DATABASE_URL=f"sqlite:///{path}", GITHUB_ISSUER="http://127.0.0.1:9")
     with Served(tmp_path / "log", environ, "--workers", "1") as served, served.client() as http:

@@ -1,4 +1,4 @@
-"""`sentryagent-idp backup FILE`: a copy of one moment that its owner alone can read, or no file at all."""
+"""`sentryagent-idp backup FILE`: a consistent copy that only its owner can read, or no file at all."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ UNPREPARED = {"missing": None, "empty": b"", "no database": b"this is a text of 
 
 @pytest.fixture
 def run(database, tmp_path):
-    """Back up into `backup.db`, or as the arguments say."""
+    """Runs `backup` into `backup.db`, or with the arguments given."""
 
     def run(*arguments, url=f"sqlite:///{database}"):
         arguments = arguments or (str(tmp_path / "backup.db"),)
@@ -29,13 +29,13 @@ def run(database, tmp_path):
 
 @pytest.fixture
 def target(tmp_path):
-    """Where the backup is made."""
+    """The path of the backup."""
     return tmp_path / "backup.db"
 
 
 @pytest.fixture
 def umask_0():
-    """Files are made readable and writable by everybody, unless they say otherwise."""
+    """A umask under which new files are readable and writable by everybody unless their mode says otherwise."""
     before = os.umask(0)
     yield
     os.umask(before)
@@ -58,7 +58,7 @@ def content(path):
 
 
 def test_backup(run, database, target, umask_0):
-    """Everything is in it, it is a file of mode 0600 and nothing beside it, and one line says so."""
+    """The backup is complete and has mode 0600; no other file is left, and one line reports it."""
     result = run()
 
     assert (result.exit_code, result.stderr) == (0, "")
@@ -70,7 +70,7 @@ def test_backup(run, database, target, umask_0):
 
 
 def test_no_byte_is_readable_by_others(run, target, umask_0, monkeypatch):
-    """The file is its owner's before anything is in it."""
+    """The file belongs to its owner alone before any data is written to it."""
     seen = []
     copy = copying._copy
     monkeypatch.setattr(copying, "_copy", lambda source, path: seen.append(path.stat()) or copy(source, path))
@@ -81,7 +81,7 @@ def test_no_byte_is_readable_by_others(run, target, umask_0, monkeypatch):
 
 
 def test_it_is_of_one_moment_while_others_write(run, database, target, monkeypatch):
-    """Writers do not wait for the copy, and what they write while it is made is not in it, nor a half of it."""
+    """Writers do not wait for the copy, and the copy has no part of what they write meanwhile."""
     copy = copying._copy
     url = f"sqlite:///{database}"
     rotate(url)
@@ -101,7 +101,7 @@ def test_it_is_of_one_moment_while_others_write(run, database, target, monkeypat
 
 
 def test_it_ends_beside_a_writer_that_never_rests(run, database, target, monkeypatch):
-    """Where each page is a step, and another process writes between two of them, the copy does not begin again."""
+    """The copy does not restart when another process writes between its steps of one page each."""
     steps = []
 
     class Source:
@@ -125,7 +125,7 @@ def test_it_ends_beside_a_writer_that_never_rests(run, database, target, monkeyp
 
 
 def test_it_works_on_any_version_of_the_schema(run, database, target):
-    """Before an upgrade, and by an older program, a backup is what one wants most."""
+    """A backup works on an older and a newer schema: it is needed most before an upgrade or a rollback."""
     for step in ("001", "999"):
         query(database, f"UPDATE alembic_version SET version_num = '{step}'")
 
@@ -138,7 +138,7 @@ def test_it_works_on_any_version_of_the_schema(run, database, target):
 
 @pytest.mark.parametrize("make", ["file", "folder", "link", "dangling link", "the database"])
 def test_what_exists_is_not_touched(run, database, target, make):
-    """A backup is never written over anything, or through a link."""
+    """A backup never overwrites an existing file and never follows a link."""
     elsewhere = target.with_name("elsewhere")
     if make == "file":
         target.write_text("x")
@@ -157,13 +157,13 @@ def test_what_exists_is_not_touched(run, database, target, make):
 
 
 def test_a_file_that_cannot_be_made(run, tmp_path):
-    """One line says why."""
+    """One line says why the file cannot be created."""
     assert_fails(run(str(tmp_path / "no" / "backup.db")), "cannot be made: No such file or directory")
 
 
 @pytest.mark.parametrize("content", UNPREPARED.values(), ids=UNPREPARED.keys())
 def test_a_database_that_is_not_prepared(run, tmp_path, target, content):
-    """There is nothing to back up, and neither a database nor a backup is made."""
+    """There is nothing to back up; neither a database nor a backup is created."""
     path = tmp_path / "other.db"
     if content is not None:
         path.write_bytes(content)
@@ -176,13 +176,13 @@ def test_a_database_that_is_not_prepared(run, tmp_path, target, content):
 
 
 def test_postgresql(run, target):
-    """PostgreSQL has a program of its own, and is not asked."""
+    """For PostgreSQL the command points to `pg_dump` without connecting."""
     assert_fails(run(url="postgresql+psycopg://idp@127.0.0.1:1/idp"), "`pg_dump`")
     assert not target.exists()
 
 
 def test_a_damaged_copy_is_no_backup(run, database, target):
-    """What does not stand the check is removed."""
+    """A copy that fails the integrity check is removed."""
     size = query(database, "PRAGMA page_size")[0][0]
     (root,) = query(database, "SELECT rootpage FROM sqlite_master WHERE name = 'audit_log'")[0]
     with database.open("r+b") as file:
@@ -196,7 +196,7 @@ def test_a_damaged_copy_is_no_backup(run, database, target):
 
 @pytest.fixture
 def _interruptible():
-    """Hear SIGINT, which a shell lets its background jobs ignore."""
+    """Handle SIGINT, which a shell makes its background jobs ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -206,7 +206,7 @@ def _interruptible():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("moment", ["_copy", "_checked"])
 def test_an_interrupted_backup_leaves_nothing(run, target, monkeypatch, number, moment):
-    """Whoever finds a file finds a whole one."""
+    """An interrupted backup leaves no partial file."""
     done = getattr(copying, moment)
 
     def interrupted(*arguments):
@@ -224,7 +224,7 @@ def test_an_interrupted_backup_leaves_nothing(run, target, monkeypatch, number, 
 
 
 def test_a_full_disk(run, target, monkeypatch):
-    """What breaks off is one line, and no file."""
+    """A failed copy is reported in one line and leaves no file."""
 
     def full(*_):
         raise sqlite3.OperationalError("database or disk is full")

@@ -1,4 +1,4 @@
-"""`sentryagent-idp keys`, `clients` and `audit`: what an admin reads and types."""
+"""`sentryagent-idp keys`, `clients` and `audit`: the commands of an admin and their output."""
 
 import json
 import re
@@ -26,7 +26,7 @@ CLIENT = r"admin-[0-9a-f-]{36}"
 
 @pytest.fixture
 def run(database):
-    """Runs a command on it; variables without their prefix."""
+    """Runs a command on the test database; variables are given without their prefix."""
     url = f"sqlite:///{database}"
     return lambda *arguments, **variables: cli.run(*arguments, **{"DATABASE_URL": url} | variables)
 
@@ -35,13 +35,13 @@ EVERY_SCOPE = "agents:read agents:write tokens:read audit:read policies:read pol
 
 
 def cells(output):
-    """The cells of a table, row by row, under its header."""
+    """The cells of a table by header, row by row."""
     header, *rows = [re.split(r"  +", line) for line in output.splitlines()]
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def test_keys_list(run):
-    """Keys are shown in aligned columns, without any private part."""
+    """Keys are listed in aligned columns, without private keys."""
     run("keys", "rotate")
     done = run("keys", "list")
 
@@ -75,7 +75,7 @@ def test_keys_rotate(run):
 
 
 def test_keys_rotate_if_older(run, database):
-    """A timer may call it each day: it rotates when the last rotation is that many days ago, and else says so."""
+    """A timer may run it daily: it rotates only if the newest key is that old, and otherwise says so."""
     before = kids(run)
     early = run("keys", "rotate", "--if-older", "30")
     assert (early.exit_code, early.stdout) == (0, "nothing to do: the newest key is less than 30 days old\n")
@@ -93,7 +93,7 @@ def test_keys_rotate_if_older(run, database):
 
 
 def test_keys_list_as_json(run):
-    """Programs read what people see, with `null` for what is not there."""
+    """The JSON has the same data as the table, with `null` for empty cells."""
     run("keys", "rotate")
     rows, listed = cells(run("keys", "list").stdout), json.loads(run("keys", "list", "--json").stdout)
 
@@ -103,7 +103,7 @@ def test_keys_list_as_json(run):
 
 
 def test_keys_revoke(run):
-    """Revoking says which key signs now; the key is gone from the list."""
+    """The output names the key that signs now; the revoked key is no longer listed."""
     before = kids(run)
 
     done = run("keys", "revoke", before["active"])
@@ -113,14 +113,14 @@ def test_keys_revoke(run):
 
 
 def test_a_kid_may_begin_with_a_hyphen(run):
-    """One in 64 thumbprints does: it is looked up, and not taken for an option."""
+    """One in 64 thumbprints begins with a hyphen; it must not be taken for an option."""
     done = run("keys", "revoke", "-oRPHAN_0123456789")
 
     assert "There is no signing key -oRPHAN_0123456789;" in done.stderr
 
 
 def test_clients_create(run):
-    """A new client is shown as two lines or as JSON, and its secret nowhere else."""
+    """The id and secret are printed as two lines or as JSON; the secret is never shown again."""
     lines = run("clients", "create", "CI bot", "--scope", "agents:read audit:read")
     as_json = run("clients", "create", "other", "--json")
 
@@ -146,14 +146,14 @@ SERVICE = "https://deploy.example.com"
 
 @pytest.fixture
 def _service(database):
-    """A service in the database of the commands."""
+    """A service in the test database."""
     with Database(f"sqlite:///{database}") as store:
         keep(store, service(NOW, identifier=SERVICE))
 
 
 @pytest.mark.usefixtures("_service")
 def test_clients_create_for_a_service(run):
-    """The client of a service is shown as any other, rotates and ends as any other, and has no scope."""
+    """A service's client is created, rotated and revoked like any other, and has no scope."""
     lines = run("clients", "create", "verifier", "--service", SERVICE)
     as_json = run("clients", "create", "other", "--service", SERVICE, "--json")
 
@@ -180,13 +180,13 @@ def test_clients_create_for_a_service(run):
     ],
 )
 def test_no_client_for_such_a_service(run, arguments, reason):
-    """One line, and nothing is made."""
+    """An unusable service is refused in one line, and no client is created."""
     assert_fails(run("clients", "create", "x", *arguments), reason)
     assert cells(run("clients", "list").stdout) == []
 
 
 def test_clients_list_as_json(run):
-    """What a client is, was and when it ends; the secrets are nowhere."""
+    """The JSON has a client's fields and expiry times, but neither secrets nor their hashes."""
     made = json.loads(
         run("clients", "create", "CI", "--scope", "agents:read", "--expires", "90", "--json").stdout
     )
@@ -212,7 +212,7 @@ def test_clients_list_as_json(run):
 
 
 def test_a_name_that_is_taken_is_told(run):
-    """The second client is made all the same: earlier versions warned of nothing."""
+    """A second client with the same name is still created, as in earlier versions, but with a warning."""
     first, second = run("clients", "create", "CI"), run("clients", "create", "CI")
 
     assert (first.stderr, second.exit_code) == ("", 0)
@@ -232,14 +232,14 @@ def test_a_name_that_is_taken_is_told(run):
     ],
 )
 def test_spans_have_bounds(run, arguments):
-    """Days and seconds are whole numbers; a leaked secret is not kept for longer than a week."""
+    """Days and seconds are whole numbers in a range; an old secret is kept for at most a week."""
     done = run(*arguments)
     assert (done.exit_code, done.stdout) == (2, "")
     assert f"Invalid value for '{arguments[-2]}'" in done.stderr
 
 
 def test_clients_rotate_and_revoke(run):
-    """A client gets another secret, and ends."""
+    """A client can be given a new secret and be revoked."""
     made = json.loads(run("clients", "create", "x", "--json").stdout)
 
     rotated = json.loads(run("clients", "rotate", made["client_id"], "--json").stdout)
@@ -252,7 +252,7 @@ def test_clients_rotate_and_revoke(run):
 
 
 def test_audit_export(run):
-    """What was done is exported with its seals, sealed or not until then; a span of time narrows it."""
+    """Records are exported with their seals, sealed first if necessary; `--from` and `--to` narrow the export."""
     run("clients", "create", "x")
     lines = [json.loads(line) for line in run("audit", "export").stdout.splitlines()]
 
@@ -267,7 +267,7 @@ def exported(run, *arguments):
 
 
 def test_audit_export_after_a_seal(run):
-    """A shipper goes on behind the last seal that it has; behind a seal that is not there something may be missing."""
+    """A log shipper continues after its last seal; an unknown seal is refused, because records may be missing."""
     run("keys", "rotate")
     run("clients", "create", "ci")
     lines = exported(run)
@@ -279,7 +279,7 @@ def test_audit_export_after_a_seal(run):
 
 
 def test_audit_export_after_what_retention_removed(run, database):
-    """The seal at which the chain now begins is one to go on from; before it records are lost, and the command says so."""
+    """An export can continue from the seal at which the chain now begins; an earlier one is refused."""
     run("keys", "rotate")
     lines = exported(run)
     with Database(f"sqlite:///{database}") as store, store.write() as tx:
@@ -293,7 +293,7 @@ def test_audit_export_after_what_retention_removed(run, database):
 
 
 def test_audit_export_follows(database):
-    """New records come out as they are sealed, each once, until the command is ended."""
+    """With `--follow`, each new record is printed once, when it is sealed, until the command is stopped."""
     url = f"sqlite:///{database}"
     command = [BIN / "sentryagent-idp", "audit", "export", "--after", "0", "--follow"]
     environ = clean_environment(DATABASE_URL=url)
@@ -311,7 +311,7 @@ def test_audit_export_follows(database):
 
 
 def test_audit_verify(run):
-    """The whole chain, or what follows a seal whose hash is known: so many records, and the head to keep."""
+    """The whole chain, or the part after a known hash, is verified; the output has the count and the head."""
     run("keys", "rotate")
     lines = exported(run)
     count, last = len(lines), lines[-1]["hash"]
@@ -330,7 +330,7 @@ def test_audit_verify(run):
 
 
 def test_audit_verify_tells_what_waits(run, database):
-    """Records without a seal are not sound yet, and no fault."""
+    """Unsealed records are counted separately and are not an error."""
     exported(run)
     with Database(f"sqlite:///{database}") as store, store.write() as tx:
         AuditTable(tx.audit._connection).append(records.audit_record(datetime.now(UTC)))
@@ -339,7 +339,7 @@ def test_audit_verify_tells_what_waits(run, database):
 
 
 def test_audit_verify_of_a_broken_chain(run, database):
-    """Exit code 1, and one line that names the fault and the event; also where the kept hash is not the seal's."""
+    """Exit code 1, and one line names the break and the event; a wrong expected hash is reported alike."""
     lines = exported(run)
     other = run("audit", "verify", "--from-seal", "1", "--expect", "f" * 64)
     event = lines[0]["record"]["event_id"]
@@ -381,7 +381,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("arguments", "reason"), REFUSED)
 def test_refused(run, arguments, reason):
-    """What cannot be done is one line on stderr and exit code 2."""
+    """A command that cannot be carried out prints one line to stderr and exits with 2."""
     assert_fails(run(*arguments), f"sentryagent-idp: {reason}")
 
 
@@ -402,7 +402,7 @@ COMMANDS = [
 @pytest.mark.parametrize("arguments", COMMANDS)
 @pytest.mark.parametrize("is_there", [False, True])
 def test_unprepared_database(tmp_path, run, arguments, is_there):
-    """No command makes a database, or tables in an empty one."""
+    """No command creates a database, or tables in an empty one."""
     path = tmp_path / "empty.db"
     if is_there:
         path.touch()
@@ -418,7 +418,7 @@ def test_unprepared_database(tmp_path, run, arguments, is_there):
 
 
 def test_database_without_keys(tmp_path, run):
-    """A database that was only migrated has no keys to rotate."""
+    """A database that was migrated but never served has no keys to rotate."""
     url = f"sqlite:///{tmp_path / 'migrated.db'}"
     schema.migrate(url)
 
@@ -439,7 +439,7 @@ def test_database_without_keys(tmp_path, run):
 )
 @pytest.mark.parametrize("arguments", [["keys", "rotate"], ["admin-token"]])
 def test_wrong_passphrase(run, variables, remedy, arguments):
-    """Keys that cannot be read are one line that names the variable; listing needs no passphrase."""
+    """If keys cannot be decrypted, one line names the variable; listing keys needs no passphrase."""
     run("keys", "rewrap", KEY_ENCRYPTION_KEY=PASSPHRASE)
 
     done = run(*arguments, **variables)
@@ -454,7 +454,7 @@ CLEAR = "stored in clear, but SENTRYAGENT_KEY_ENCRYPTION_KEY is set; if the key 
 
 @pytest.mark.parametrize("command", ["list", "rotate", "revoke", "admin-token"])
 def test_keys_in_clear_under_an_encryption_key(run, command):
-    """Each command that works with the keys names the one that encrypts them, once; then they are the same keys."""
+    """Commands that use the keys refuse plaintext keys and name `keys rewrap`, which keeps the keys the same."""
     before = kids(run)
     arguments = {"revoke": ["keys", "revoke", before["active"]], "admin-token": ["admin-token"]}
     arguments = arguments.get(command, ["keys", command])
@@ -469,7 +469,7 @@ def test_keys_in_clear_under_an_encryption_key(run, command):
 
 
 def test_keys_rewrap(run):
-    """It says of each key how it was stored before, and does nothing twice."""
+    """The output says how each key was stored before; running it again does nothing."""
     every = sorted(kids(run).values())
     old, new = {"KEY_ENCRYPTION_KEY": PASSPHRASE}, {"KEY_ENCRYPTION_KEY": PASSPHRASE[::-1]}
     nothing = "nothing to do: every key is stored under the current encryption key\n"
@@ -495,7 +495,7 @@ def test_keys_rewrap(run):
     [(["keys", "rotate"], "key.rotated"), (["clients", "create", "ci"], "client.created")],
 )
 def test_who_gives_a_command_is_in_the_audit(run, monkeypatch, arguments, action):
-    """The audit names the person behind each command."""
+    """The audit record names the person who ran the command."""
     monkeypatch.setenv("SUDO_USER", "alice")
 
     run(*arguments)
@@ -506,7 +506,7 @@ def test_who_gives_a_command_is_in_the_audit(run, monkeypatch, arguments, action
 
 
 def test_keys_rewrap_without_an_encryption_key(run):
-    """There is nothing to encrypt with: one line names the variable."""
+    """Without an encryption key, one line names the variable to set."""
     done = run("keys", "rewrap")
 
     assert (done.exit_code, done.stdout) == (2, "")

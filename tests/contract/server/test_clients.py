@@ -1,4 +1,4 @@
-"""Admin clients: programs that get admin tokens by a secret of their own."""
+"""Admin clients: programs that get admin tokens with their own client secret."""
 
 import uuid
 from datetime import timedelta
@@ -15,13 +15,13 @@ from sentryagent_idp.use_cases.clients import ClientAdmin
 
 @pytest.fixture
 def admin(provider):
-    """The admin of clients."""
+    """Creates, rotates and revokes clients."""
     return ClientAdmin(provider.store, Auditor(provider.clock, uuid.uuid4), provider.clock, uuid.uuid4)
 
 
 @pytest.fixture
 def client(admin):
-    """A client that may write agents and read policies: its id and its secret."""
+    """The id and secret of a client that may write agents and read policies."""
     made, secret = admin.create("admin-cli", "CI", ("agents:write", "policies:read"), HERE)
     return made.client_id, secret
 
@@ -32,7 +32,7 @@ def grant(provider, client, **form):
 
 
 def test_token_of_a_client(provider, client):
-    """A client gets an admin token with the scopes that it was made with, by Basic or by the form."""
+    """A client gets an admin token with its scopes, by HTTP Basic or in the form."""
     for answer in (grant(provider, client), provider.grant(client)):
         assert answer.json["scope"] == "agents:write policies:read"
         assert answer.json["expires_in"] == 3600
@@ -46,13 +46,13 @@ def test_token_of_a_client(provider, client):
 
 @pytest.mark.parametrize("scope", ["policies:read", "agents:read", "agents:write policies:read"])
 def test_part_of_the_scopes(provider, client, scope):
-    """A client may ask for less than it has; reading is a part of writing."""
+    """A client may ask for fewer scopes; a write scope includes its read scope."""
     assert grant(provider, client, scope=scope).json["scope"] == scope
 
 
 @pytest.mark.parametrize("scope", ["policies:write", "audit:read", "agents:write audit:read", "nonsense"])
 def test_more_than_the_scopes(provider, client, scope):
-    """Beyond its scopes a client gets nothing, and is told what it may ask for."""
+    """A client that asks for more than its scopes gets no token and is told its scopes."""
     answer = grant(provider, client, scope=scope)
 
     assert (answer.status_code, answer.json["error"]) == (400, "invalid_scope")
@@ -61,14 +61,14 @@ def test_more_than_the_scopes(provider, client, scope):
 
 
 def test_ids_fit_into_basic_credentials(client):
-    """An id holds no colon and cannot be taken for an agent's."""
+    """A client id has no colon and cannot be taken for an agent's id."""
     assert client[0].startswith("admin-")
     assert ":" not in client[0]
     assert uuid.UUID(client[0].removeprefix("admin-"))
 
 
 def test_new_secret(provider, admin, client):
-    """After a rotation the old secret is refused at once and the new one works; tokens stay good."""
+    """After a rotation the old secret is refused at once and the new one works; tokens stay valid."""
     token = issued_by(grant(provider, client))
     _, secret = admin.rotate("admin-cli", client[0], HERE)
 
@@ -78,7 +78,7 @@ def test_new_secret(provider, admin, client):
 
 
 def test_old_secret_is_kept_for_a_while(provider, admin, client):
-    """Both secrets are good until the moment that was named; the next rotation ends the kept one early."""
+    """Both secrets work until the given time; the next rotation ends the old one earlier."""
     _, second = admin.rotate("admin-cli", client[0], HERE, timedelta(hours=1))
     assert [grant(provider, (client[0], it)).status_code for it in (client[1], second)] == [200, 200]
 
@@ -94,7 +94,7 @@ def test_old_secret_is_kept_for_a_while(provider, admin, client):
 
 
 def test_wrong_secret_costs_one_hash_next_to_a_kept_one(provider, admin, client, monkeypatch):
-    """Two secrets are no oracle, and no way to cost twice as much."""
+    """While two secrets work, each attempt costs one hash: no timing oracle and no doubled cost."""
     _, second = admin.rotate("admin-cli", client[0], HERE, timedelta(hours=1))
     hashed = []
     matches = client_secret.matches
@@ -107,7 +107,7 @@ def test_wrong_secret_costs_one_hash_next_to_a_kept_one(provider, admin, client,
 
 
 def test_client_expires(provider, admin):
-    """At its end the secret and the tokens are refused, and no token was ever given a later end."""
+    """An expired client's secret and tokens are refused; no token was issued beyond the expiry."""
     made, secret = admin.create("admin-cli", "CI", ("agents:read",), HERE, timedelta(days=1))
     provider.clock.advance(24 * 3600 - 60)
     answer = grant(provider, (made.client_id, secret))
@@ -129,7 +129,7 @@ def test_client_expires(provider, admin):
 
 
 def test_expired_client_of_a_service(provider, admin):
-    """It introspects no more, and keeps no service from being deleted."""
+    """An expired client cannot introspect and does not keep its service from being deleted."""
     service = provider.service("https://deploy.example.com", "deploy")
     made, secret = admin.create_for_service(
         "admin-cli", "verifier", service["identifier"], HERE, timedelta(days=1)
@@ -147,7 +147,7 @@ def test_expired_client_of_a_service(provider, admin):
 
 
 def test_last_use(provider, admin, client):
-    """A correct secret counts as a use, to the minute; a wrong one does not."""
+    """A correct secret is recorded as a use, at most once a minute; a wrong one is not."""
 
     def last_used():
         return next(it.last_used_at for it in admin.all() if it.client_id == client[0])
@@ -164,7 +164,7 @@ def test_last_use(provider, admin, client):
 
 
 def test_use_that_cannot_be_recorded(provider, admin, client, monkeypatch):
-    """A service goes on introspecting where the database can only be read."""
+    """A service can still introspect while the database is read-only."""
     provider.service("https://deploy.example.com", "deploy")
     headers = provider.service_client("https://deploy.example.com")
 
@@ -179,7 +179,7 @@ def test_use_that_cannot_be_recorded(provider, admin, client, monkeypatch):
 
 
 def test_names_that_are_not_unique(provider, admin):
-    """Only clients that count share a name."""
+    """Only active clients count when a name is checked for duplicates."""
     first, _ = admin.create("admin-cli", "CI", (), HERE, timedelta(days=1))
     assert not admin.is_named_twice(first)
     second, _ = admin.create("admin-cli", "CI", (), HERE)
@@ -189,7 +189,7 @@ def test_names_that_are_not_unique(provider, admin):
 
 
 def test_revoked_client(provider, admin, client):
-    """A revoked client's secret and its tokens are refused at once, in every process and by introspection."""
+    """A revoked client's secret and tokens are refused at once, in every process and by introspection."""
     other = provider.with_settings()
     token = issued_by(grant(provider, client))
     assert other.http.get("/api/v1/agents", headers=token).status_code == 200
@@ -207,7 +207,7 @@ def test_revoked_client(provider, admin, client):
 
 
 def test_unknown_and_revoked_clients_have_no_second_life(admin, client):
-    """What is unknown or revoked can be neither rotated nor revoked, and the reason is said."""
+    """An unknown or revoked client can be neither rotated nor revoked, and the error says why."""
     admin.revoke("admin-cli", client[0], HERE)
     for attempt in (admin.rotate, admin.revoke):
         with pytest.raises(AdminRefused, match="is revoked, which is final"):
@@ -217,7 +217,7 @@ def test_unknown_and_revoked_clients_have_no_second_life(admin, client):
 
 
 def test_client_revokes_its_own_tokens_by_its_secret(provider, client):
-    """A client's credentials end its own token, and nobody else's, whatever scopes it has."""
+    """A client can revoke its own tokens and nobody else's, whatever its scopes."""
     token = issued_by(grant(provider, client))
     text = token_of(token)
     foreign = token_of(provider.admin)
@@ -230,7 +230,7 @@ def test_client_revokes_its_own_tokens_by_its_secret(provider, client):
 
 
 def test_what_admins_do_to_clients_is_audited(provider, admin, client):
-    """Making, rotating, revoking and each token are recorded, and no secret is."""
+    """Creating, rotating and revoking a client and each of its tokens are recorded, without any secret."""
     grant(provider, client)
     _, secret = admin.rotate("admin-cli", client[0], HERE)
     admin.revoke("admin-cli", client[0], HERE)
@@ -278,7 +278,7 @@ def test_unproven_clients(provider, client, monkeypatch, credentials, known):
 
 
 def test_failed_authentications_are_audited_by_their_number(provider, admin, client):
-    """Guesses, and tokens of a revoked client, leave one record for each kind, and no more."""
+    """Wrong secrets and revoked tokens leave one record of each kind, with their count."""
     token = issued_by(grant(provider, client))
     for _ in range(3):
         grant(provider, (client[0], "guess"))

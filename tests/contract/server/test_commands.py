@@ -1,4 +1,4 @@
-"""Section 1 of the contract: `serve` before it serves, `migrate` and `admin-token`, as commands."""
+"""Section 1 of the contract: starting `serve`, and the commands `migrate` and `admin-token`."""
 
 import os
 import pwd
@@ -26,7 +26,7 @@ from sentryagent_idp.use_cases.published_settings import save
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty working folder, and no variable of ours in the environment."""
+    """An empty working folder, with none of our variables in the environment."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("SENTRYAGENT_")]:
         monkeypatch.delenv(name)
@@ -49,7 +49,7 @@ def folder(tmp_path, monkeypatch):
     ],
 )
 def test_wrong_settings_end_a_command(folder, command, variables, name):
-    """One line that names the variable, exit code 2, and no file made."""
+    """One line names the variable, the exit code is 2, and no file is created."""
     assert_fails(run(command, **variables), f"SENTRYAGENT_{name}")
     assert list(folder.iterdir()) == []
 
@@ -68,7 +68,7 @@ def test_wrong_settings_end_a_command(folder, command, variables, name):
     ],
 )
 def test_wrong_flags_name_their_variable(folder, flags, name):
-    """A flag wins over its good variable, and is refused under the variable's name."""
+    """A flag overrides its variable, and an invalid flag is refused under the variable's name."""
     assert_fails(
         run("serve", *flags, PORT="3999", PUBLIC_URL="https://idp.example.com"), f"SENTRYAGENT_{name}"
     )
@@ -95,7 +95,7 @@ def test_wrong_flags_name_their_variable(folder, flags, name):
     ],
 )
 def test_variables_that_cannot_count(folder, command, variables, cause):
-    """A misspelt setting, a secret given twice or not to be read: one line, exit code 2, and no file made."""
+    """A misspelt variable, or a secret set twice or unreadable: one line, exit code 2, no file."""
     more = ("--from", "sqlite:///x.db", "--to", "sqlite:///y.db") if command == "copy-database" else ()
     assert_fails(run(command, *more, **variables), cause)
     assert list(folder.iterdir()) == []
@@ -113,14 +113,14 @@ def test_variables_that_cannot_count(folder, command, variables, cause):
     ],
 )
 def test_environment_of_libraries(folder, monkeypatch, variable, value):
-    """What a library would trip over in the workers ends `serve` before it listens, in one line that names the variable."""
+    """A variable that would break a library in the workers ends `serve` before it listens; one line names it."""
     monkeypatch.setenv(variable, value)
     assert_fails(run("serve", PORT=str(free_port())), f"{variable}: ")
     assert list(folder.iterdir()) == []
 
 
 def test_unknown_variable_is_a_warning(folder):
-    """At the start, with its name and without its value."""
+    """An unknown variable is logged at startup by its name, without its value."""
     environ = {"SENTRYAGENT_COLOUR": "s3cret", "SENTRYAGENT_AGENT_ID": "x", "SENTRYAGENT_PORT": "1"}
     with capture_logs() as logged:
         serve._warn_of_unknown_variables(environ)
@@ -129,7 +129,7 @@ def test_unknown_variable_is_a_warning(folder):
 
 
 def test_the_file_of_a_secret_is_read_once(folder, monkeypatch):
-    """It may be a pipe, such as `<(…)` in a shell."""
+    """A secret's file may be a pipe such as a shell's `<(…)`, so it is read only once."""
     run("migrate")
     (folder / "key").write_text("k" * 32)
     read, reading = [], variables.secret
@@ -142,7 +142,7 @@ def test_the_file_of_a_secret_is_read_once(folder, monkeypatch):
 
 @pytest.mark.parametrize("by_flag", [True, False])
 def test_copy_database_needs_a_target(folder, by_flag):
-    """The default database is never what is meant."""
+    """`copy-database` never writes to the default database; the target must be named."""
     (folder / "url").write_text("sqlite:///y.db\n")
     assert run("migrate", DATABASE_URL="sqlite:///x.db").exit_code == 0
     assert_fails(run("copy-database", "--from", "sqlite:///x.db"), "--to: name the database")
@@ -156,13 +156,13 @@ def test_copy_database_needs_a_target(folder, by_flag):
     ("address", "url"), [("::1", "http://[::1]:3000"), ("127.0.0.1", "http://127.0.0.1:3000")]
 )
 def test_the_log_names_an_address_that_can_be_pasted(address, url):
-    """Also of IPv6."""
+    """The logged URL is valid, also for IPv6."""
     assert serve._url(address, 3000) == url
 
 
 @pytest.mark.parametrize("listening", [True, False])
 def test_port_in_use(folder, listening):
-    """A port that another process has is found before the database is made."""
+    """A port in use is detected before the database is created."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         if listening:
@@ -176,7 +176,7 @@ def test_port_in_use(folder, listening):
 
 
 def test_migrate_makes_a_database_for_its_owner_alone(folder):
-    """The file is readable by its owner only; a second time there is nothing to do."""
+    """The file is readable only by its owner; a second `migrate` does nothing."""
     first = run("migrate")
     second = run("migrate")
 
@@ -188,7 +188,7 @@ def test_migrate_makes_a_database_for_its_owner_alone(folder):
 
 @pytest.mark.parametrize("content", [None, b"", b"this is no database, but a text of some length " * 50])
 def test_admin_token_makes_no_database(folder, content):
-    """On a database that is not prepared: one line, exit code 2, and nothing is made or changed."""
+    """On an unprepared database: one line, exit code 2, and nothing is created or changed."""
     file = folder / "sentryagent.db"
     if content is not None:
         file.write_bytes(content)
@@ -200,7 +200,7 @@ def test_admin_token_makes_no_database(folder, content):
 
 
 def test_admin_token_on_a_database_without_key(folder):
-    """A database that was migrated and never served has no signing key to mint with."""
+    """A database that was migrated but never served has no signing key to mint with."""
     run("migrate")
 
     result = run("admin-token")
@@ -225,13 +225,13 @@ def _publish(store, settings):
 
 @pytest.fixture
 def served(provider, folder):
-    """A provider whose settings `serve` has written down, in a world whose clock runs."""
+    """A provider whose settings `serve` has published."""
     _publish(provider.store, provider.settings)
     return provider
 
 
 def test_admin_token_is_the_token_alone(served):
-    """Without options: all scopes, and the lifetime of every token."""
+    """Without options the token has all scopes and the default lifetime; nothing else is printed."""
     claims = _claims(_mint(served))
 
     assert claims["scope"] == (
@@ -242,7 +242,7 @@ def test_admin_token_is_the_token_alone(served):
 
 
 def test_admin_token_is_for_the_provider_as_it_was_served(served):
-    """Issuer and audience are those that `serve` used on this database; the caller's port does not matter."""
+    """Issuer and audience are those `serve` last used on this database; the command's PORT does not matter."""
     other = served.with_settings(PUBLIC_URL="http://127.0.0.1:4711", TOKEN_AUDIENCE="https://api.example.com")
     _publish(served.store, other.settings)
 
@@ -254,7 +254,7 @@ def test_admin_token_is_for_the_provider_as_it_was_served(served):
 
 
 def test_admin_token_is_good_at_the_api(served):
-    """The token opens the API of the provider on the same database, as far as its scopes go."""
+    """The API of a provider on the same database accepts the token, within its scopes."""
     served.clock.now = served.clock.now.fromtimestamp(_claims(_mint(served))["iat"], served.clock.now.tzinfo)
     narrow = _mint(served, "--scope", "audit:read policies:read").stdout.strip()
 
@@ -273,7 +273,7 @@ def test_admin_token_is_good_at_the_api(served):
     ("ttl", "variables", "lifetime"), [("60", {}, 60), ("100000", {}, 3600), ("100", {"TOKEN_TTL": "50"}, 50)]
 )
 def test_admin_token_lives_no_longer_than_others(served, ttl, variables, lifetime):
-    """`--ttl` only shortens."""
+    """`--ttl` can only shorten the lifetime."""
     claims = _claims(_mint(served, "--ttl", ttl, **variables))
 
     assert claims["exp"] - claims["iat"] == lifetime
@@ -281,13 +281,13 @@ def test_admin_token_lives_no_longer_than_others(served, ttl, variables, lifetim
 
 @pytest.mark.parametrize("scope", ["", "everything", "agents:read agents:delete"])
 def test_admin_token_knows_its_scopes(served, scope):
-    """An unknown scope is refused with those that there are."""
+    """An unknown scope is refused."""
     assert_fails(_mint(served, "--scope", scope), "--scope: unknown")
 
 
 @pytest.mark.parametrize("ttl", ["0", "-1", "1h"])
 def test_admin_token_needs_a_lifetime(served, ttl):
-    """A lifetime is a number of seconds."""
+    """The lifetime must be a positive number of seconds."""
     result = _mint(served, "--ttl", ttl)
 
     assert (result.exit_code, result.stdout) == (2, "")
@@ -295,7 +295,7 @@ def test_admin_token_needs_a_lifetime(served, ttl):
 
 
 def test_admin_token_is_audited(served):
-    """Who minted is the command line, without an address."""
+    """The audit record names the command line as the actor and has no address."""
     claims = _claims(_mint(served))
 
     (record,) = [it for it in served.audit(action="admin.token_issued") if it["actor"] == claims["sub"]][:1]
@@ -317,7 +317,7 @@ SYSTEM_USER = pwd.getpwuid(os.getuid()).pw_name
     ],
 )
 def test_admin_token_names_its_person(served, monkeypatch, arguments, sudo_user, person):
-    """The audit says for whom a token was minted: the one who is named, or who gave the command, before sudo."""
+    """The audit names the person in `--for`, else the one who ran `sudo`, else the system user."""
     monkeypatch.setenv("SUDO_USER", sudo_user)
 
     claims = _claims(_mint(served, *arguments))
@@ -332,12 +332,12 @@ def _newest(served):
 
 @pytest.mark.parametrize("name", ["", " ", " alice", "a\nb", "\u202eecila", "n" * 129])
 def test_admin_token_takes_no_odd_names(served, name):
-    """A name that would mislead a reader of the audit is refused."""
+    """A name that could mislead a reader of the audit is refused."""
     assert_fails(_mint(served, "--for", name), "--for: write 1 to 128 printable characters")
 
 
 def test_what_is_done_with_an_admin_token_names_its_person(served):
-    """Every record of a request with the token, whatever it does, and no record of another's."""
+    """Every record of a request with the token names the person; records of other tokens do not."""
     token = _mint(served, "--for", "alice").stdout.strip()
     served.clock.now = served.clock.now.fromtimestamp(claims_of(token)["iat"] + 2, served.clock.now.tzinfo)
     served.admin, other = bearer(token), served.admin_headers()
@@ -375,7 +375,7 @@ def test_what_is_done_with_an_admin_token_names_its_person(served):
 
 
 def test_wrong_encryption_key(folder):
-    """Keys that were encrypted with another key: one line that names the variable."""
+    """If keys were encrypted with another key, one line names the variable."""
     key = {"KEY_ENCRYPTION_KEY": "k" * 32}
     url = f"sqlite:///{folder / 'x.db'}"
     prepare(
@@ -390,7 +390,7 @@ def test_wrong_encryption_key(folder):
 
 
 def test_serve_with_keys_in_clear_under_an_encryption_key(folder):
-    """Such keys are not trusted: one line names what encrypts them, and nothing changes."""
+    """Plaintext keys are not trusted: one line names `keys rewrap`, and nothing changes."""
     url = f"sqlite:///{folder / 'x.db'}"
     prepare(Settings.from_environ({"SENTRYAGENT_DATABASE_URL": url}))
     before = (folder / "x.db").read_bytes()
@@ -412,7 +412,7 @@ def test_serve_with_keys_in_clear_under_an_encryption_key(folder):
     ],
 )
 def test_serve_with_a_setting_that_takes_the_name_of_a_service(folder, variable, value):
-    """Such a service would take the provider's own tokens for its own: one line names the setting, nothing changes."""
+    """That service would accept the provider's own tokens: one line names the setting, and nothing changes."""
     url = f"sqlite:///{folder / 'x.db'}"
     prepare(Settings.from_environ({"SENTRYAGENT_DATABASE_URL": url}))
     with Database(url) as store:
@@ -430,7 +430,7 @@ def test_serve_with_a_setting_that_takes_the_name_of_a_service(folder, variable,
 
 @pytest.mark.parametrize(("mode", "warns"), [(0o600, False), (0o640, True), (0o604, True), (0o660, True)])
 def test_serve_warns_of_a_database_that_others_can_read(folder, mode, warns):
-    """Private keys and hashes of secrets are in it."""
+    """The database has private keys and hashes of secrets."""
     settings = Settings.from_environ({"SENTRYAGENT_DATABASE_URL": f"sqlite:///{folder / 'x.db'}"})
     prepare(settings)
     (folder / "x.db").chmod(mode)
@@ -463,7 +463,7 @@ EVERY_COMMAND = [
 
 
 def test_every_command_is_in_the_table():
-    """A new command must say what it does on a newer database."""
+    """Every new command must be tested on a newer database."""
     found = [
         (name, sub) if sub else (name,)
         for name, command in main.commands.items()
@@ -473,7 +473,7 @@ def test_every_command_is_in_the_table():
 
 
 def test_lists_of_commands_show_whole_sentences():
-    """Click cuts a first sentence that is too long for its line, and a reader guesses the rest."""
+    """Click truncates a summary that is too long for its line, so each one must fit."""
     groups = [(), *((name,) for name, command in main.commands.items() if hasattr(command, "commands"))]
 
     lists = {group: run(*group, "--help").stdout.partition("Commands:\n")[2] for group in groups}
@@ -485,7 +485,7 @@ def test_lists_of_commands_show_whole_sentences():
 
 
 def test_database_of_a_newer_version(folder):
-    """An older program does not touch a newer database."""
+    """An older program does not change a newer database."""
     url = f"sqlite:///{folder / 'x.db'}"
     schema.migrate(url)
     with Database(url) as store, store.write() as tx:

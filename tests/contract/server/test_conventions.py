@@ -1,4 +1,4 @@
-"""Section 2 of the contract: what every request and every answer has in common."""
+"""Section 2 of the contract: rules that hold for every request and response."""
 
 import json
 from io import BytesIO
@@ -26,7 +26,7 @@ LIMIT = 32 * 1024
     ],
 )
 def test_request_id_is_made_here(still_provider, method, path, status):
-    """Every answer has a request id of the server's own, never one that a client sent."""
+    """Every response has a request id that the server generated, never one from the client."""
     sent = str(uuid4())
 
     answer = still_provider.http.open(
@@ -46,7 +46,7 @@ def test_request_id_is_new_for_each_request(provider):
 
 
 def test_request_id_leads_to_the_audit_record(provider):
-    """The record of an audited request has the id that the caller was given."""
+    """The audit record of a request has the id from its response."""
     answer = provider.post(AGENTS, json={"email": "a@octo-org.example"})
 
     records = provider.audit(requestId=answer.headers["X-Request-Id"])
@@ -58,7 +58,7 @@ def test_request_id_leads_to_the_audit_record(provider):
     "path", ["/", "/api/v1", "/api/v2/agents", f"{AGENTS}/", "/api/v1//agents", "//health"]
 )
 def test_unknown_path_is_404_and_never_a_redirect(still_provider, path):
-    """A redirect would carry a POST with its token elsewhere."""
+    """A redirect could send a POST and its token elsewhere."""
     assert_refused(still_provider.post(path, json={}), 404, "NOT_FOUND", {})
 
 
@@ -73,7 +73,7 @@ def test_unknown_path_is_404_and_never_a_redirect(still_provider, path):
     ],
 )
 def test_wrong_method_says_which_are_right(still_provider, method, path, allowed):
-    """A 405 lists in Allow what the path takes."""
+    """A 405 lists the path's methods in Allow."""
     answer = still_provider.call(method, path)
 
     assert_refused(answer, 405, "METHOD_NOT_ALLOWED", {})
@@ -96,7 +96,7 @@ def test_wrong_method_says_which_are_right(still_provider, method, path, allowed
     ],
 )
 def test_unknown_id_is_the_resources_own_404(still_provider, method, path, code):
-    """An id that is no UUID is as unknown as a UUID that nothing has."""
+    """An id that is not a UUID gets the same 404 as an unknown UUID."""
     assert_refused(still_provider.call(method, path), 404, code, {})
 
 
@@ -139,7 +139,7 @@ WRONG_TEXTS = [
     [("POST", EXCHANGE, "token"), ("POST", AGENTS, "email"), ("POST", POLICIES, "repository")],
 )
 def test_json_means_one_thing_only(still_provider, method, path, required, text, field):
-    """What two parsers could read differently, or what is of the wrong type, is refused with its field."""
+    """JSON that two parsers could read differently, or of the wrong type, is refused by field."""
     body = text.replace(b"FIELD", required.encode()).replace(
         "FIELD".encode("utf-16-le"), required.encode("utf-16-le")
     )
@@ -151,7 +151,7 @@ def test_json_means_one_thing_only(still_provider, method, path, required, text,
 
 @pytest.mark.parametrize("name", ["x" * 65, "eyJhbGciOiJSUzI1NiJ9." * 20])
 def test_a_long_unknown_name_is_cut(still_provider, name):
-    """A token that was sent as a member's name does not reach the answer, and with it the log, in whole."""
+    """A token sent as a field's name is truncated in the response, and therefore in the log."""
     answer = still_provider.post(AGENTS, json={name: 1})
 
     assert assert_refused(answer, 400, "VALIDATION_ERROR")["details"]["field"] == f"{name[:64]}…"
@@ -165,7 +165,7 @@ def test_a_long_unknown_name_is_cut(still_provider, name):
     ],
 )
 def test_null_is_the_same_as_absent(provider, path, body):
-    """All optional members as null make the same record as none of them."""
+    """Sending every optional field as null gives the same record as leaving them out."""
     plain = provider.post(path, json=body).json
     optional = {
         name: None
@@ -208,7 +208,7 @@ def test_null_is_the_same_as_absent(provider, path, body):
 )
 @pytest.mark.parametrize("path", [EXCHANGE, POLICIES, AGENTS])
 def test_other_content_types_are_415(still_provider, path, content_type):
-    """JSON must be called JSON: a browser's form or text from a foreign page is not read."""
+    """Only the JSON media type is accepted, so that a browser's form or text from another site is not read."""
     answer = still_provider.post(path, data=b"{}", content_type=content_type)
 
     assert_refused(answer, 415, "UNSUPPORTED_MEDIA_TYPE", {})
@@ -216,7 +216,7 @@ def test_other_content_types_are_415(still_provider, path, content_type):
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
 def test_json_with_parameters_is_json(provider, content_type):
-    """Parameters and case of the media type do not matter (RFC 9110, 8.3.1)."""
+    """Parameters and letter case of the media type are ignored (RFC 9110, 8.3.1)."""
     body = json.dumps({"email": "bot@octo-org.example"})
 
     answer = provider.post(AGENTS, data=body, content_type=content_type)
@@ -234,7 +234,7 @@ def _json_of(size: int) -> bytes:
 )
 @pytest.mark.parametrize("chunked", [False, True])
 def test_body_of_32_kib_is_the_largest(provider, size, status, chunked):
-    """32 KiB exactly are read, one byte more is 413, whether or not the length is announced."""
+    """A body of 32 KiB is accepted and one byte more is a 413, with or without a Content-Length."""
     body = _json_of(size)
     # A server passes a chunked body without a length, as a stream that ends by itself.
     transfer = (
@@ -271,7 +271,7 @@ def test_body_of_32_kib_is_the_largest(provider, size, status, chunked):
     ],
 )
 def test_lists_refuse_other_pages(still_provider, path, query, field):
-    """Page and limit are numbers in their range; unknown and repeated parameters are named."""
+    """Page and limit must be numbers in range; unknown and repeated parameters are refused by name."""
     answer = still_provider.get(f"{path}?{query}")
 
     assert_invalid(answer, field)
@@ -293,7 +293,7 @@ def test_lists_refuse_other_pages(still_provider, path, query, field):
 )
 @pytest.mark.parametrize("value", ["%00", "a%00b", "%0A", "%1b[31m", "%C2%85", "%E2%80%A8"])
 def test_filters_refuse_control_characters(still_provider, path, name, value):
-    """A control character in a filter is refused, before PostgreSQL would choke on a NUL."""
+    """A control character in a filter is refused before it reaches PostgreSQL, which rejects NUL."""
     assert_invalid(still_provider.get(f"{path}?{name}={value}"), name)
 
 
@@ -304,7 +304,7 @@ def test_filters_refuse_control_characters(still_provider, path, name, value):
     ("path", "name"), [(POLICIES, "repository"), (AGENTS, "owner"), ("/api/v1/audit", "actor")]
 )
 def test_filters_are_values_not_patterns(provider, path, name, value):
-    """Quotes, wildcards and odd characters in a filter are compared, and match nothing here."""
+    """Quotes, wildcards and odd characters in a filter are compared literally."""
     provider.policy()
     provider.agent()
 
@@ -315,7 +315,7 @@ def test_filters_are_values_not_patterns(provider, path, name, value):
 
 @pytest.mark.parametrize("path", [POLICIES, AGENTS])
 def test_lists_are_in_order_of_creation(provider, path):
-    """A list is paged by createdAt, then id, and every page tells the total."""
+    """A list is ordered by createdAt, then id, and every page has the total."""
     names = ("c", "a", "b", "e", "d")
     for name in names:
         if path == AGENTS:
@@ -336,7 +336,7 @@ def test_lists_are_in_order_of_creation(provider, path):
 
 
 def test_items_of_one_moment_are_in_order_of_their_ids(provider):
-    """The id settles the order where the time does not."""
+    """Items created at the same time are ordered by id."""
     ids = [provider.agent(f"{name}@octo-org.example")["agentId"] for name in "abcde"]
 
     answer = provider.get(AGENTS).json
@@ -346,7 +346,7 @@ def test_items_of_one_moment_are_in_order_of_their_ids(provider):
 
 
 def test_times_are_utc_with_z(provider):
-    """A time in another zone comes back as the same moment in UTC."""
+    """A time in another zone is returned as the same time in UTC."""
     policy = provider.policy(expiresAt="2027-01-01T01:30:00.25+02:00")
 
     assert policy["expiresAt"] == "2026-12-31T23:30:00.250000Z"
@@ -368,14 +368,14 @@ def test_times_are_utc_with_z(provider):
     ],
 )
 def test_times_without_zone_or_calendar_are_refused(still_provider, moment):
-    """A time needs its zone, and must exist in UTC."""
+    """A time must have a zone and be representable in UTC."""
     body = {"repository": "octo-org/hello-agent", "expiresAt": moment}
 
     assert_invalid(still_provider.post(POLICIES, json=body), "expiresAt")
 
 
 def test_unexpected_error_tells_nothing_but_its_request_id(provider, monkeypatch):
-    """A defect of ours is a 500 without its cause, in the usual shape."""
+    """An unexpected error is a 500 in the usual shape, without its cause."""
     monkeypatch.setattr(provider.store, "read", lambda: 1 / 0)
 
     answer = provider.get(POLICIES)
@@ -397,7 +397,7 @@ def test_unexpected_error_tells_nothing_but_its_request_id(provider, monkeypatch
 )
 @pytest.mark.parametrize("kind", ["policy", "service"])
 def test_a_version_that_is_known_is_not_sent_again(provider, kind, header, status):
-    """`If-None-Match` is compared weakly (RFC 9110, 13.1.2); the answer keeps its tag and its id."""
+    """`If-None-Match` uses weak comparison (RFC 9110, 13.1.2); a 304 keeps the ETag and the request id."""
     if kind == "policy":
         path = f"{POLICIES}/{provider.policy()['id']}"
     else:

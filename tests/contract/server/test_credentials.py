@@ -1,4 +1,4 @@
-"""Section 5 of the contract: client secrets of agents."""
+"""Section 5 of the contract: the client secrets of agents."""
 
 import re
 import secrets
@@ -30,13 +30,13 @@ def generate(provider, agent, **body):
 
 
 def token_status(provider, agent, secret):
-    """What the token endpoint says to this secret."""
+    """The token endpoint's status for this secret."""
     return provider.grant((agent, secret)).status_code
 
 
 @pytest.mark.parametrize("sent", [{}, {"json": {}}, {"json": {"expiresAt": None}}])
 def test_secret_is_shown_once(provider, agent, sent):
-    """A new credential shows its secret; nothing shows it again. A body is not needed."""
+    """A new credential's secret is shown once and never again; the request needs no body."""
     answer = provider.post(path(agent), **sent)
 
     assert answer.status_code == 201
@@ -58,7 +58,7 @@ def test_secret_is_shown_once(provider, agent, sent):
 
 
 def test_secret_is_stored_as_a_hash(provider, agent):
-    """Neither database nor audit has the secret."""
+    """The database files, with the audit log in them, do not contain the secret."""
     secret = generate(provider, agent)["clientSecret"][-64:].encode()
 
     files = Path(provider.url.removeprefix("sqlite:///")).parent.glob("provider.db*")
@@ -66,14 +66,14 @@ def test_secret_is_stored_as_a_hash(provider, agent):
 
 
 def test_several_secrets_live_at_once(provider, agent):
-    """Old and new secret are good side by side, so that a change needs no moment without one."""
+    """Two secrets work at the same time, so that one can be replaced without an interruption."""
     secrets = [generate(provider, agent)["clientSecret"] for _ in range(2)]
 
     assert [token_status(provider, agent, secret) for secret in secrets] == [200, 200]
 
 
 def test_rotation_ends_the_old_secret(provider, agent):
-    """A rotated credential keeps its id and has a new secret; the old one is refused at once."""
+    """Rotating a credential keeps its id and replaces its secret; the old one is refused at once."""
     old = generate(provider, agent)
 
     answer = provider.post(path(agent, old["credentialId"], "rotate"))
@@ -86,7 +86,7 @@ def test_rotation_ends_the_old_secret(provider, agent):
 
 
 def test_revocation_ends_a_secret(provider, agent):
-    """A revoked credential stays in the list, and is neither accepted, rotated nor revoked again."""
+    """A revoked credential stays listed; it is not accepted and can be neither rotated nor revoked again."""
     credential = generate(provider, agent)
     one = path(agent, credential["credentialId"])
 
@@ -111,7 +111,7 @@ def test_secret_expires(provider, agent):
 
 
 def test_five_may_live(provider, agent):
-    """The sixth is refused; what is revoked or expired makes room, and another agent has its own five."""
+    """A sixth credential is refused; revoked and expired ones do not count, and each agent has its own five."""
     made = [generate(provider, agent) for _ in range(4)]
     generate(provider, agent, expiresAt="2026-11-24T12:01:00Z")
 
@@ -134,7 +134,7 @@ def test_five_may_live(provider, agent):
 
 
 def test_a_secret_is_that_of_one_credential(provider, agent):
-    """Not for another agent, and not in parts."""
+    """A secret works for its own agent only, and parts of two secrets do not combine."""
     first, second = (generate(provider, agent)["clientSecret"] for _ in range(2))
     other = provider.agent("other@octo-org.example")["agentId"]
     generate(provider, other)
@@ -146,7 +146,7 @@ def test_a_secret_is_that_of_one_credential(provider, agent):
 
 @pytest.fixture
 def earlier(provider, agent):
-    """Adds a credential with a secret as earlier versions made it, so many seconds from now; returns the secret."""
+    """Adds a credential as earlier versions stored it, created in `seconds` from now; returns the secret."""
 
     def earlier(seconds=0, **members):
         secret = f"sk_live_{secrets.token_hex(32)}"
@@ -161,7 +161,7 @@ def earlier(provider, agent):
 
 
 def test_secrets_of_earlier_versions_are_good(provider, agent, earlier):
-    """Their hashes have no digest; the five newest live ones are accepted, beside those of today."""
+    """Hashes of earlier versions have no digest; the five newest live ones work alongside current ones."""
     revoked = earlier(revoked_at=provider.clock.now)
     expired = earlier(expires_at=provider.clock.now)
     old = [earlier(seconds) for seconds in range(7)]
@@ -173,7 +173,7 @@ def test_secrets_of_earlier_versions_are_good(provider, agent, earlier):
 
 
 def test_rotation_gives_a_secret_of_today(provider, agent, earlier):
-    """Who rotates has no secret of an earlier version left."""
+    """Rotation replaces a secret of an earlier version with a current one."""
     old = earlier(credential_id=UUID(int=1))
 
     answer = provider.post(path(agent, str(UUID(int=1)), "rotate"))
@@ -192,12 +192,12 @@ def test_rotation_gives_a_secret_of_today(provider, agent, earlier):
     ],
 )
 def test_body_rules(provider, agent, body, field):
-    """The expiry is a time with its zone; nothing else may be said."""
+    """The expiry must be a time with a zone; no other field is allowed."""
     assert_invalid(provider.post(path(agent), json=body), field)
 
 
 def test_body_of_another_type(provider, agent):
-    """A body is not ignored because none is needed."""
+    """A body is optional, but a body of another media type is refused, not ignored."""
     answer = provider.post(path(agent), data=b"expiresAt=x")
 
     assert_refused(answer, 415, "UNSUPPORTED_MEDIA_TYPE", {})
@@ -206,7 +206,7 @@ def test_body_of_another_type(provider, agent):
 @pytest.mark.parametrize("credential", [NOBODY, "x", "%00"])
 @pytest.mark.parametrize(("method", "action"), [("POST", "rotate"), ("DELETE", "")])
 def test_unknown_credential(provider, agent, credential, method, action):
-    """What names no credential of this agent is 404 with its own code, also another agent's."""
+    """A credential that is not this agent's, even if it is another agent's, is a 404 with its own code."""
     other = provider.agent("other@octo-org.example")["agentId"]
     strange = generate(provider, other)["credentialId"]
 
@@ -216,14 +216,14 @@ def test_unknown_credential(provider, agent, credential, method, action):
 
 
 def test_unknown_agent(provider):
-    """Without the agent there are no credentials."""
+    """An unknown agent is a 404 with the agent's code."""
     for method, action in (("GET", ()), ("POST", ()), ("POST", (NOBODY, "rotate")), ("DELETE", (NOBODY,))):
         answer = provider.call(method, path(NOBODY, *action))
         assert_refused(answer, 404, "AGENT_NOT_FOUND", {})
 
 
 def test_decommissioned_agent(provider, agent):
-    """A decommissioned agent gets no new secret, and its old ones can still be listed and revoked."""
+    """A decommissioned agent gets no new secret; its old ones can still be listed and revoked."""
     credential = generate(provider, agent)
     provider.delete(f"/api/v1/agents/{agent}")
     one = path(agent, credential["credentialId"])
@@ -236,7 +236,7 @@ def test_decommissioned_agent(provider, agent):
 
 
 def test_suspension_pauses_secrets(provider, agent):
-    """A suspended agent gets no token; the same secret is good again afterwards."""
+    """A suspended agent gets no token; once it is active again, the same secret works."""
     secret = generate(provider, agent)["clientSecret"]
     statuses = []
     for status in ("suspended", "active"):
@@ -260,7 +260,7 @@ def test_list_is_paged(provider, agent):
 
 
 def test_changes_are_audited(provider, agent):
-    """Generate, rotate and revoke leave the credential's id and never its secret."""
+    """Generating, rotating and revoking are recorded with the credential's id, never with the secret."""
     credential = generate(provider, agent)
     one = path(agent, credential["credentialId"])
     rotated = provider.post(f"{one}/rotate").json

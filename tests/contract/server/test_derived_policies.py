@@ -1,4 +1,4 @@
-"""Policies derived by `trustRegistered`: they follow their origin, and never hold it back."""
+"""Policies derived by `trustRegistered`: they follow their origin and never block a change of it."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def _registered(provider, **policy):
 
 
 def test_registration_derives_a_policy(provider):
-    """A 201 under trustRegistered writes a policy for the agent: same conditions, ids, scopes, maxTtl, expiresAt."""
+    """A registration under trustRegistered derives a policy: same conditions, ids, scopes, maxTtl, expiresAt."""
     bootstrap, agent, derived = _registered(
         provider,
         branch="main",
@@ -37,7 +37,7 @@ def test_registration_derives_a_policy(provider):
 
 
 def test_derivation_is_audited_with_the_registration(provider):
-    """Agent and policy are two records of one request."""
+    """The agent and the policy are two records of the same request."""
     bootstrap, agent, derived = _registered(provider)
 
     created, policy = provider.audit(action="agent.created")[0], provider.audit(policyId=derived["id"])[0]
@@ -49,7 +49,7 @@ def test_derivation_is_audited_with_the_registration(provider):
 
 
 def test_no_policy_is_derived_on_conflict_or_without_trust(provider):
-    """A 409 derives nothing, nor does an admin's registration or a policy that is not trustRegistered."""
+    """A 409, an admin's registration and a policy without trustRegistered derive nothing."""
     bootstrap, _, _ = _registered(provider)
     headers = provider.bootstrap_headers()
     assert_refused(
@@ -69,7 +69,7 @@ def test_no_policy_is_derived_on_conflict_or_without_trust(provider):
     "change", [{"enabled": False}, {"repository": "octo-org/other"}, {"expiresAt": "2026-11-24T12:00:00Z"}]
 )
 def test_trust_is_the_policys_at_the_time_of_registration(provider, change):
-    """A bootstrap token of before derives nothing from a policy that is off, over, or another repository's now."""
+    """An old bootstrap token derives nothing once its policy is disabled, expired or for another repository."""
     bootstrap = provider.policy(trustRegistered=True)
     headers = provider.bootstrap_headers()
     put(provider, bootstrap, **{"trustRegistered": True, **change})
@@ -80,7 +80,7 @@ def test_trust_is_the_policys_at_the_time_of_registration(provider, change):
 
 
 def test_derived_policies_change_with_their_origin(provider):
-    """A PUT of the bootstrap policy reaches its derived policies in the same moment."""
+    """A PUT of the bootstrap policy updates its derived policies in the same transaction."""
     bootstrap, agent, derived = _registered(provider, branch="main")
 
     put(
@@ -147,7 +147,7 @@ def test_a_derived_policy_can_be_deleted_alone(provider):
     ],
 )
 def test_a_derived_policy_is_changed_through_its_origin(provider, body):
-    """A PUT of it would last until the next of its origin: what an admin closed would be open again."""
+    """A PUT of a derived policy is refused: the origin's next PUT would silently undo the restriction."""
     bootstrap, agent, derived = _registered(provider, branch="main")
 
     answer = put(provider, derived, **{"agentId": agent, **body})
@@ -159,14 +159,14 @@ def test_a_derived_policy_is_changed_through_its_origin(provider, body):
 
 
 def test_a_version_that_is_gone_is_told_first(provider):
-    """412 comes before the 409: who reads again sees the origin."""
+    """An outdated If-Match gets a 412 before the 409; reading the policy again shows its origin."""
     _, agent, derived = _registered(provider)
 
     assert_refused(put(provider, derived, if_match='"99"', agentId=agent), 412, "PRECONDITION_FAILED", {})
 
 
 def test_a_detached_policy_stays_as_it_was_closed(provider):
-    """`derivedFrom: null` makes a policy of its own, which no change of the former origin reaches."""
+    """`derivedFrom: null` detaches a policy: later changes of its origin no longer reach it."""
     bootstrap, agent, derived = _registered(provider, branch="main")
 
     answer = put(provider, derived, agentId=agent, enabled=False, maxTtl=60, derivedFrom=None)
@@ -184,7 +184,7 @@ def test_a_detached_policy_stays_as_it_was_closed(provider):
 
 
 def test_detaching_obeys_the_rules_of_any_policy(provider):
-    """Another agent, no agent, more scopes: a PUT that detaches is judged as every PUT."""
+    """A PUT that detaches is checked like any other PUT: agent, bootstrap and scope rules."""
     bootstrap, agent, derived = _registered(provider, branch="main")
     poor = provider.admin_headers("policies:write")
     other = provider.agent("other@octo-org.example")["agentId"]
@@ -206,7 +206,7 @@ def test_detaching_obeys_the_rules_of_any_policy(provider):
 
 
 def test_an_equal_policy_by_hand_stays_and_the_derived_one_goes(provider):
-    """Tightening the origin never fails because of what its agents have: the incident can be ended by one PUT."""
+    """Tightening the origin never fails because of an agent's own policy, so one PUT ends an incident."""
     bootstrap, agent, derived = _registered(provider)
     own = provider.policy(agentId=agent, branch="main", maxTtl=30)
 

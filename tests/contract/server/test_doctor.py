@@ -1,4 +1,4 @@
-"""`sentryagent-idp doctor`: one check a line, exit code 1 where one fails."""
+"""`sentryagent-idp doctor`: one line for each check, exit code 1 if one fails."""
 
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ DATABASE = "database: its schema is that of this version, and it can be read and
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
-    """No proxy of this machine, and logging as it was."""
+    """Remove this machine's proxy variables, and reset logging afterwards."""
     for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -28,7 +28,7 @@ def quiet(monkeypatch):
 
 
 def lines(result):
-    """The checks by their subjects, each with its state."""
+    """The state and text of each check, by its subject."""
     found = [line.split(maxsplit=1) for line in result.stdout.splitlines()]
     return {text.partition(":")[0]: (state, text) for state, text in found}
 
@@ -63,7 +63,7 @@ def test_all_is_well(empty_url, mock_idp):
 
 @pytest.mark.parametrize(("protocol", "state"), [("http/protobuf", "ok"), ("grpc", "fail")])
 def test_traces(empty_url, mock_idp, monkeypatch, protocol, state):
-    """A line of their own if they are on: a wrong variable of OpenTelemetry keeps `serve` from starting."""
+    """Traces are checked only if enabled, because an invalid OpenTelemetry variable keeps `serve` from starting."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
     assert "traces" not in lines(examine(empty_url, mock_idp))
 
@@ -74,14 +74,14 @@ def test_traces(empty_url, mock_idp, monkeypatch, protocol, state):
 
 
 def test_keys_in_clear_are_a_warning(provider, mock_idp):
-    """Without an encryption key the exit code is 0."""
+    """Without an encryption key, plaintext keys are a warning and the exit code is 0."""
     result = examine(provider.url, mock_idp, KEY_ENCRYPTION_KEY=None)
     assert result.exit_code == 0
     assert lines(result)["encryption"][0] == "warn"
 
 
 def test_keys_that_cannot_be_read(provider, mock_idp):
-    """Those that lie in clear under an encryption key are not trusted."""
+    """With an encryption key, plaintext keys are not trusted and the check fails."""
     result = examine(provider.url, mock_idp)
     state, text = lines(result)["encryption"]
     assert (result.exit_code, state) == (1, "fail")
@@ -89,7 +89,7 @@ def test_keys_that_cannot_be_read(provider, mock_idp):
 
 
 def test_policies_of_other_issuers(provider, mock_idp):
-    """They match nothing, so the check fails."""
+    """Policies of other issuers match nothing, so the check fails."""
     provider.policy()
     result = examine(provider.url, mock_idp, KEY_ENCRYPTION_KEY=None)
     state, text = lines(result)["policies"]
@@ -98,7 +98,7 @@ def test_policies_of_other_issuers(provider, mock_idp):
 
 
 def test_setting_that_takes_the_name_of_a_service(provider, mock_idp):
-    """The check names the setting and the service."""
+    """The check names both the setting and the service."""
     provider.service("https://deploy.example.com", "deploy")
     variables = {"KEY_ENCRYPTION_KEY": None, "PUBLIC_URL": "https://idp.example.com"}
     good = examine(provider.url, mock_idp, **variables)
@@ -110,7 +110,7 @@ def test_setting_that_takes_the_name_of_a_service(provider, mock_idp):
 
 
 def test_database_that_is_not_prepared(tmp_path, mock_idp):
-    """Nothing is made, and the issuer is asked all the same."""
+    """No database is created, and the issuer is checked anyway."""
     result = examine(f"sqlite:///{tmp_path / 'x.db'}", mock_idp)
     found = lines(result)
     assert (result.exit_code, found["database"][0], found["issuer"][0]) == (1, "fail", "ok")
@@ -119,14 +119,14 @@ def test_database_that_is_not_prepared(tmp_path, mock_idp):
 
 @pytest.mark.parametrize("url", ["sqlite:///nowhere/x.db", "postgresql+psycopg://127.0.0.1:1/x"])
 def test_database_that_does_not_answer(url, mock_idp):
-    """The line has the driver's own words or the folder."""
+    """An unreachable database is a check that fails, not a crash."""
     result = examine(url, mock_idp)
     assert (result.exit_code, lines(result)["database"][0]) == (1, "fail")
 
 
 @pytest.mark.postgres
 def test_rights_that_the_user_lacks(postgres_cluster, postgres_url, mock_idp):
-    """Each right that is missing is named; the audit need not be changed."""
+    """Each missing privilege is named; UPDATE and DELETE on the audit tables are not required."""
     schema.migrate(postgres_url)
     postgres_cluster.execute("CREATE ROLE clerk LOGIN")
     try:
@@ -158,7 +158,7 @@ def _grant(url, statement):
     ],
 )
 def test_wrong_settings_are_the_first_check(provider, mock_idp, variables, cause):
-    """Nothing else can be checked with them."""
+    """With invalid settings nothing else can be checked."""
     result = examine(**{"url": provider.url, "mock_idp": mock_idp, **variables})
     assert result.exit_code == 1
     assert list(lines(result)) == ["settings"]
@@ -166,14 +166,14 @@ def test_wrong_settings_are_the_first_check(provider, mock_idp, variables, cause
 
 
 def test_unknown_variable_is_a_warning(provider, mock_idp):
-    """As at the start."""
+    """An unknown variable is a warning, as at startup."""
     result = examine(provider.url, mock_idp, KEY_ENCRYPTION_KEY=None, COLOUR="x")
     assert (result.exit_code, lines(result)["settings"][0]) == (0, "warn")
     assert "SENTRYAGENT_COLOUR" in result.stdout
 
 
 def test_environment_of_libraries(provider, mock_idp, monkeypatch):
-    """A proxy that cannot be used is a check that fails."""
+    """An unsupported proxy is a check that fails."""
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
     result = examine(provider.url, mock_idp, KEY_ENCRYPTION_KEY=None)
     assert (result.exit_code, lines(result)["network"][0]) == (1, "fail")
@@ -181,7 +181,7 @@ def test_environment_of_libraries(provider, mock_idp, monkeypatch):
 
 
 def test_issuer_through_the_proxy(provider, mock_idp, monkeypatch):
-    """The way of the provider is tried: a proxy that is not there is told as such. Each issuer has its line."""
+    """Each issuer has a line and is reached the provider's way; an unreachable proxy is named as the cause."""
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     both = f"{mock_idp.issuer},https://ghes.example.com"
     result = examine(provider.url, mock_idp, KEY_ENCRYPTION_KEY=None, GITHUB_ISSUER=both)
@@ -205,7 +205,7 @@ def test_issuer_through_the_proxy(provider, mock_idp, monkeypatch):
     ],
 )
 def test_clock(seconds, age, state, words):
-    """The time of an answer, and how old a cache says that it is, against this machine's."""
+    """The response's Date, corrected by its Age, is compared with this machine's clock."""
     sent = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
     answer = httpx.Response(200, headers={"Date": sent, **({"Age": age} if age else {})})
     check = doctor._clock(list(doctor._ahead(answer)))
@@ -217,12 +217,12 @@ def test_clock(seconds, age, state, words):
     "headers", [{}, {"Date": "yesterday"}, {"Date": "Tue, 24 Nov 2026 12:00:00 GMT", "Age": "x"}]
 )
 def test_clock_that_nobody_tells(headers):
-    """Without a time there is nothing to compare."""
+    """Without a usable Date or Age the check is a warning."""
     assert doctor._clock(list(doctor._ahead(httpx.Response(200, headers=headers)))).state == "warn"
 
 
 def test_database_of_a_newer_version_ends_it(tmp_path, mock_idp):
-    """As in every command: exit code 2 and one line."""
+    """A newer database ends this command like any other: exit code 2 and one line."""
     url = f"sqlite:///{tmp_path / 'x.db'}"
     schema.migrate(url)
     with sqlite3.connect(tmp_path / "x.db") as database:

@@ -1,6 +1,6 @@
-"""Every condition of a policy on its whole way: written, read, decided on, explained, audited, simulated.
+"""Every policy condition from end to end: written, read, decided on, explained, audited, simulated.
 
-A condition lives in a dozen places, and a place that is forgotten makes the policies that use it wider without a word.
+A condition appears in a dozen places; forgetting one of them silently widens every policy that uses it.
 """
 
 import json
@@ -18,9 +18,9 @@ CALLED = "octo-org/automation/.github/workflows/deploy.yml"
 
 @dataclass(frozen=True)
 class Row:
-    """A condition: its field, its name and a value of it in the API, and the claim that decides.
+    """A condition: its field, its name and a value in the API, and the claim it checks.
 
-    `meets` and `fails` are the claims by which a push to main meets it, and fails on it alone.
+    `meets` and `fails` are the claims with which a push to main meets the condition, or fails it and no other.
     """
 
     field: str
@@ -118,13 +118,13 @@ each_condition = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.field)
 
 
 def test_every_condition_has_a_row():
-    """A new condition is added to the table above, by hand."""
+    """A new condition must be added to the table above."""
     assert sorted(row.field for row in ROWS) == sorted(it.name for it in fields(Conditions))
 
 
 @each_condition
 def test_it_is_stored_and_shown_as_it_was_written(row, provider):
-    """POST, PUT, GET, the list, the description of the API and the audit have the condition and its value."""
+    """The condition and its value appear in POST, PUT, GET, the list, openapi.json and the audit."""
     without = provider.policy()
     policy = provider.policy(**{row.member: row.value})
     agents = provider.trusted_agent(**{row.member: row.value})[1]
@@ -148,7 +148,7 @@ def test_it_is_stored_and_shown_as_it_was_written(row, provider):
 
 @each_condition
 def test_a_run_that_meets_it_gets_in_and_the_audit_says_by_what(row, provider):
-    """The exchange is 200, and its record has the claim that decided."""
+    """The exchange succeeds, and its record has the claim that was checked."""
     policy = provider.policy(**{row.member: row.value})
 
     answer = provider.exchange(provider.github_token(**row.meets))
@@ -161,7 +161,7 @@ def test_a_run_that_meets_it_gets_in_and_the_audit_says_by_what(row, provider):
 
 @each_condition
 def test_a_run_that_fails_it_alone_is_told_and_audited(row, provider):
-    """The refusal shows the condition, what was expected, and the claim; so does its record."""
+    """The refusal has the condition, the expected value and the claim; the record has the claim."""
     policy = provider.policy(**{row.member: row.value})
 
     answer = provider.exchange(provider.github_token(**row.fails))
@@ -179,7 +179,7 @@ def test_a_run_that_fails_it_alone_is_told_and_audited(row, provider):
 
 @each_condition
 def test_a_simulation_decides_as_the_exchange(row, provider):
-    """The same claims without a token: allowed by the condition, and refused for it."""
+    """A simulation of the same claims allows and refuses as the exchange does."""
     policy = provider.policy(**{row.member: row.value})
     run = {
         "repository": REPOSITORY,
@@ -203,7 +203,7 @@ def test_a_simulation_decides_as_the_exchange(row, provider):
 
 @each_condition
 def test_its_claim_is_read_strictly(row, provider):
-    """A claim that decides must be a string; a number that looks alike is no claim of GitHub's."""
+    """A claim that is checked must be a string; a number makes the token malformed."""
     provider.policy(**{row.member: row.value})
 
     answer = provider.exchange(provider.github_token(**{**row.meets, row.claim: 42}))
@@ -213,7 +213,7 @@ def test_its_claim_is_read_strictly(row, provider):
 
 @each_condition
 def test_two_policies_that_differ_in_it_alone_are_two(row, provider):
-    """It counts where a policy's twin is looked for, and where the most specific policy decides."""
+    """The condition makes a policy distinct and more specific."""
     provider.policy()
     provider.clock.advance(1)
     policy = provider.policy(**{row.member: row.value})
@@ -227,7 +227,7 @@ def test_two_policies_that_differ_in_it_alone_are_two(row, provider):
 
 @each_condition
 def test_a_derived_policy_inherits_it(row, provider):
-    """An agent that was registered under a bootstrap policy is trusted under the same condition, no wider."""
+    """An agent registered under a bootstrap policy is trusted under the same condition."""
     provider.policy(trustRegistered=True, **{row.member: row.value})
     agent = provider.agent(headers=provider.bootstrap_headers(**row.meets))["agentId"]
 
@@ -263,12 +263,12 @@ AUDITED = {
     "run_attempt": "2",
     "check_run_id": "113475122442",
 }
-"""Every claim that the record of an exchange has, each with a value of its own."""
+"""Every claim in the record of an exchange, each with a distinct value."""
 
 
 @pytest.mark.parametrize(("branch", "action"), [("dev", "token.issued"), ("main", "token.refused")])
 def test_the_audit_has_the_whole_run(branch, action, provider):
-    """Who ran what, from which commit and in which job is in the record, of success and of refusal."""
+    """The records of a success and of a refusal identify the run, its commit, job and actor."""
     provider.policy(branch=branch)
 
     provider.exchange(provider.github_token(**AUDITED))
@@ -279,11 +279,11 @@ def test_the_audit_has_the_whole_run(branch, action, provider):
 
 
 MANY = {f"repo_property_{'n' * 20}{number}": "v" * 20 for number in range(120)}
-"""More than GitHub lets an organisation define."""
+"""More properties than GitHub lets an organisation define."""
 
 
 def test_any_number_of_custom_properties_gets_in(provider):
-    """Properties that no policy names keep nobody out; the record of the exchange has them all the same."""
+    """Properties that no policy names do not prevent an exchange; its record has all of them."""
     policy = provider.policy(branch="main", properties={f"{'n' * 20}7": ["v" * 20]})
 
     answer = provider.exchange(provider.github_token(**MANY))
@@ -295,7 +295,7 @@ def test_any_number_of_custom_properties_gets_in(provider):
 
 
 def test_many_custom_properties_leave_room_for_the_reason(provider):
-    """The record of a refusal is at most 8 KiB: the properties go, the trace with the one that failed stays."""
+    """A refusal's record is limited to 8 KiB: the properties are dropped, the trace with the failed one is kept."""
     provider.policy(properties={f"{'n' * 20}7": ["other"]})
 
     answer = provider.exchange(provider.github_token(**MANY))

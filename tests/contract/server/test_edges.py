@@ -36,14 +36,14 @@ CLAIMS = [
 
 @pytest.fixture(scope="module")
 def agent(each_provider):
-    """An agent that every run of the default repository on main may be."""
+    """An agent that every run of the default repository on main may act as."""
     return each_provider.trusted_agent(branch="main")[0]
 
 
 @pytest.mark.parametrize(("claims", "status", "reason"), CLAIMS)
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_times_of_an_id_token(each_provider, agent, dry_run, claims, status, reason):
-    """What the replay store adds to `exp` stays within the calendar; a time beyond is malformed (B12)."""
+    """`exp` plus the time the replay store adds must stay within the calendar; a later `exp` is malformed (B12)."""
     answer = each_provider.exchange(
         each_provider.github_token(**claims), agentId=agent, **({"dryRun": True} if dry_run else {})
     )
@@ -53,7 +53,7 @@ def test_times_of_an_id_token(each_provider, agent, dry_run, claims, status, rea
 
 
 def test_an_id_token_with_the_last_time_is_good_once(each_provider, agent):
-    """Its `jti` is kept like any other."""
+    """The `jti` of a token with the last possible `exp` is kept like any other."""
     token = each_provider.github_token(exp=253402300709)
 
     answers = [each_provider.exchange(token, agentId=agent) for _ in range(2)]
@@ -75,7 +75,7 @@ def test_an_id_token_with_the_last_time_is_good_once(each_provider, agent):
     ],
 )
 def test_lifetimes(each_provider, agent, seconds, status, given):
-    """A lifetime beyond any number that a database holds is cut like any that is too long."""
+    """A requested lifetime larger than any database integer is capped like any other long one."""
     answer = each_provider.exchange(agentId=agent, expiresIn=seconds)
 
     assert answer.status_code == status, answer.text
@@ -83,7 +83,7 @@ def test_lifetimes(each_provider, agent, seconds, status, given):
 
 
 MOMENTS = [
-    # an end, whether it may be written, and whether what has it is live
+    # expiresAt, the status of the write, whether the policy or credential is live
     (LAST, 201, True),
     (FIRST, 201, False),
     ("9999-12-31T23:59:59+23:59", 201, True),
@@ -100,7 +100,7 @@ MOMENTS = [
 
 @pytest.mark.parametrize(("number", "row"), list(enumerate(MOMENTS)))
 def test_ends_of_policies(each_provider, agent, number, row):
-    """A policy may end on any day of the calendar, in any zone; it is shown, listed and decided by."""
+    """A policy may expire on any day of the calendar, in any zone; it can be listed and used."""
     moment, status, is_live = row
     body = {"repository": f"octo-org/edge{number}", "agentId": agent}
     http, headers = each_provider.http, each_provider.admin
@@ -118,7 +118,7 @@ def test_ends_of_policies(each_provider, agent, number, row):
 
 @pytest.mark.parametrize(("number", "row"), list(enumerate(MOMENTS)))
 def test_ends_of_credentials(each_provider, number, row):
-    """The same of a client secret."""
+    """The same times as a client secret's expiry."""
     moment, status, is_live = row
     post = each_provider.http.post
     bot = each_provider.agent(f"edge{number}@octo-org.example")["agentId"]
@@ -139,7 +139,7 @@ def test_ends_of_credentials(each_provider, number, row):
     [(2**31 - 1, 201), (2**31, 400), (2**63 - 1, 400), (2**63, 400), (10**30, 400), (0, 400), (-1, 400)],
 )
 def test_longest_lifetimes_of_policies(each_provider, max_ttl, status):
-    """`maxTtl` is a number that the database holds."""
+    """`maxTtl` must fit into the database's column."""
     body = {"repository": "octo-org/max-ttl", "maxTtl": max_ttl}
 
     answer = each_provider.post(POLICIES, json=body)
@@ -171,7 +171,7 @@ QUERIES = [
 
 @pytest.mark.parametrize(("path", "query", "status"), QUERIES)
 def test_queries(each_provider, agent, path, query, status):
-    """Filters and pages at their ends."""
+    """Filters and pages at the ends of their ranges."""
     url = path.replace("AGENT", agent)
 
     answer = each_provider.get(url, query_string=query)
@@ -181,7 +181,7 @@ def test_queries(each_provider, agent, path, query, status):
 
 @pytest.mark.parametrize("tag", ['"2147483648"', '"9223372036854775808"', f'"{"9" * 5000}"'])
 def test_versions(each_provider, tag):
-    """A version that no policy can have is not the present one."""
+    """A version number too large for any policy is not the current one."""
     policy = each_provider.policy(repository=f"octo-org/version{len(tag)}")
     headers = {**each_provider.admin, "If-Match": tag}
 

@@ -1,4 +1,4 @@
-"""Codes, statuses and their documentation say the same."""
+"""The error codes and statuses in the code match docs/errors.md."""
 
 import re
 from itertools import chain
@@ -20,7 +20,7 @@ def _subclasses(parent):
 
 
 def _rows(heading):
-    """The cells of the table under a heading of the document."""
+    """The cells of the table under a heading of the document, row by row."""
     section = DOCUMENT.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("| `")]
     assert lines, heading
@@ -28,7 +28,7 @@ def _rows(heading):
 
 
 def test_every_refusal_has_a_status():
-    """Each concrete refusal declares its response, and nothing else does."""
+    """Each concrete error has a response in PROBLEMS, and nothing else has one."""
     concrete = _subclasses(errors.ServiceError) - ABSTRACT
 
     assert len(concrete) > 20
@@ -37,7 +37,7 @@ def test_every_refusal_has_a_status():
 
 
 def test_document_has_every_code_as_the_code_has_it():
-    """Code, status, and OAuth's error and status, both ways."""
+    """The documented codes, statuses and OAuth errors are exactly those in the code."""
     documented = {
         (code.strip("`"), int(status), *pair)
         for code, status, oauth, _, _ in _rows("Codes")
@@ -50,7 +50,7 @@ def test_document_has_every_code_as_the_code_has_it():
 
 
 def test_document_has_every_reason():
-    """The reasons of a 401 in the source and in the document, both ways."""
+    """The documented reasons of an invalid ID token are exactly those in the code."""
     text = "\n".join(path.read_text() for path in SOURCE.rglob("*.py"))
     raised = set(re.findall(r'InvalidOidcToken\(\s*"(\w+)"', text))
 
@@ -61,7 +61,7 @@ def test_document_has_every_reason():
 
 @pytest.mark.parametrize("heading", ["Codes", "Reasons of `INVALID_OIDC_TOKEN`"])
 def test_every_row_says_what_to_do(heading):
-    """No row without its when and its remedy, and no code twice."""
+    """Every row says when the error occurs and what to do, and no code is listed twice."""
     rows = _rows(heading)
 
     assert all(len(cell) > 3 for row in rows for cell in row if not cell.isdigit())

@@ -1,4 +1,4 @@
-"""What makes a request wait leaves the event loop: one request must not stop all others of its worker."""
+"""Blocking work leaves the event loop, so that one request never stalls the others of its worker."""
 
 import asyncio
 import json
@@ -16,23 +16,23 @@ from sentryagent_idp.serve import _ON_LOOP
 from sentryagent_idp.store.database import Database
 
 FAR_TOO_LONG_SECONDS = 5
-"""For anything on the loop: a machine that many share may stop for some seconds by itself."""
+"""No callback may hold the loop this long; a shared machine can stall for some seconds by itself."""
 MANY_POLICIES = 30
-"""Of one repository: a decision on so many may take milliseconds."""
+"""So many policies of one repository that a decision may take milliseconds."""
 
 
 stopped = []
-"""What stopped the loop."""
+"""The blocking calls that were made on the event loop."""
 
 
 def may_take_long(what):
-    """Stands before whatever may take long; the loop must not be waiting for it."""
+    """Record a blocking call if it runs on the event loop."""
     with suppress(RuntimeError):
         stopped.append((what, asyncio.get_running_loop()))
 
 
 class SlowDatabase(Database):
-    """A database that may be busy, on a disk that may take its time."""
+    """A database whose reads, writes and commits may block."""
 
     @contextmanager
     def read(self):
@@ -55,7 +55,7 @@ class SlowDatabase(Database):
 
 @pytest.fixture
 def provider(any_provider, monkeypatch):
-    """A provider in which the database, a decision on many policies and an explanation may take long."""
+    """A provider in which the database, a decision on many policies and an explanation may block."""
     slowly = {"explain": explanation.explain, "nearest_trace": explanation.nearest_trace}
     for name, function in slowly.items():
         monkeypatch.setattr(
@@ -73,7 +73,7 @@ def provider(any_provider, monkeypatch):
 
 
 def requests(provider):
-    """Each way that an exchange can take, with the status of its answer."""
+    """A request for each path through the exchange, with the expected status."""
     agent_id, _ = provider.trusted_agent(branch="main")
     provider.policy()
     for number in range(MANY_POLICIES):
@@ -108,7 +108,7 @@ def requests(provider):
 
 
 async def answers(app, bodies):
-    """The statuses of requests that come at the same moment, on a loop that reports what stops it."""
+    """Return the statuses of concurrent requests, on a loop that reports slow callbacks."""
     loop = asyncio.get_running_loop()
     loop.set_debug(enabled=True)
     loop.slow_callback_duration = FAR_TOO_LONG_SECONDS
@@ -132,7 +132,7 @@ async def answers(app, bodies):
 
 
 def test_nothing_that_waits_stops_the_loop(provider, caplog):
-    """Whatever the answer is, the loop does not wait for the database, a long decision or an explanation."""
+    """No outcome blocks the loop: database, long decisions and explanations run elsewhere."""
     asked = requests(provider)
     provider.store.__class__ = SlowDatabase
     caplog.set_level(logging.WARNING, "asyncio")

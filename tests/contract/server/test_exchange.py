@@ -1,4 +1,4 @@
-"""Section 3 of the contract, `POST /oidc/token` in JSON: what is given, and what is noted of it."""
+"""Section 3 of the contract, `POST /oidc/token` in JSON: the token issued, and its audit record."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -19,7 +19,7 @@ def issued_claims(answer):
 
 
 def test_bootstrap_token(provider):
-    """Without an agentId the token lets the repository register agents, under its name as GitHub spells it."""
+    """Without an agentId the token lets the repository register agents; its name is in GitHub's spelling."""
     policy = provider.policy(repository="Octo-Org/Hello-Agent")
 
     answer = provider.exchange()
@@ -40,7 +40,7 @@ def test_bootstrap_token(provider):
 
 
 def test_agent_token_is_as_rfc_9068_says(provider):
-    """The token has the header and claims of an access token, and the run it was issued to."""
+    """The token has the header and claims of RFC 9068, and the run it was issued to."""
     agent, policy = provider.trusted_agent()
     job = Job()
 
@@ -75,7 +75,7 @@ def test_agent_token_is_as_rfc_9068_says(provider):
 
 
 def test_token_verifies_with_the_published_keys(provider):
-    """Whoever has our key set and name can check the token (RFC 7517, RFC 8414)."""
+    """Anyone with our key set and issuer name can verify the token (RFC 7517, RFC 8414)."""
     agent, _ = provider.trusted_agent()
     token = provider.exchange(agentId=agent).json["access_token"]
     key_set = jwt.PyJWKSet.from_dict(provider.http.get("/.well-known/jwks.json").json)
@@ -90,7 +90,7 @@ def test_token_verifies_with_the_published_keys(provider):
 
 
 def test_token_audience_is_the_configured_one(provider):
-    """`SENTRYAGENT_TOKEN_AUDIENCE` goes into our tokens, `SENTRYAGENT_OIDC_AUDIENCE` is asked of GitHub's."""
+    """`SENTRYAGENT_TOKEN_AUDIENCE` is our tokens' audience; `SENTRYAGENT_OIDC_AUDIENCE` is the ID tokens'."""
     provider.policy()
     other = provider.with_settings(
         TOKEN_AUDIENCE="https://api.example.com", OIDC_AUDIENCE="https://hello.example.com"
@@ -127,7 +127,7 @@ def test_token_audience_is_the_configured_one(provider):
     ],
 )
 def test_lifetime_is_the_shortest_of_three(provider, token_ttl, max_ttl, expires_in, lifetime):
-    """The policy's maxTtl and the request's expiresIn only shorten; what is larger is cut, not refused."""
+    """The policy's maxTtl and the request's expiresIn can only shorten the lifetime; larger values are capped."""
     agent, _ = provider.trusted_agent(maxTtl=max_ttl)
     process = provider if token_ttl is None else provider.with_settings(TOKEN_TTL=token_ttl)
 
@@ -150,7 +150,7 @@ def test_lifetime_is_the_shortest_of_three(provider, token_ttl, max_ttl, expires
     ],
 )
 def test_scope_is_the_policys_or_the_part_asked_for(provider, scopes, asked, given):
-    """The token has all that the policy gives, or what was asked for of it."""
+    """The token has all scopes of the policy, or the requested part of them."""
     agent, _ = provider.trusted_agent(scopes=scopes)
 
     answer = provider.exchange(agentId=agent, scope=asked)
@@ -160,7 +160,7 @@ def test_scope_is_the_policys_or_the_part_asked_for(provider, scopes, asked, giv
 
 @pytest.mark.parametrize("asked", ["agents:write", "agents:read audit:read", "nothing", "AGENTS:READ"])
 def test_scope_beyond_the_policy_is_refused(provider, asked):
-    """More than the policy gives is 403 with what it does give, and burns nothing."""
+    """A scope beyond the policy is a 403 with the permitted scopes; the ID token stays unused."""
     agent, _ = provider.trusted_agent()
     token = provider.github_token()
 
@@ -174,7 +174,7 @@ def test_scope_beyond_the_policy_is_refused(provider, asked):
 
 
 def test_scopes_of_a_bootstrap_policy_do_not_reach_its_tokens(provider):
-    """A bootstrap token has agents:write, whatever the policy lists."""
+    """A bootstrap token has only agents:write, whatever scopes its policy lists."""
     provider.policy(scopes=["agents:read", "tokens:read"])
 
     assert provider.exchange().json["scope"] == "agents:write"
@@ -184,7 +184,7 @@ def test_scopes_of_a_bootstrap_policy_do_not_reach_its_tokens(provider):
 
 
 def test_dry_run_tells_and_changes_nothing(provider):
-    """A dry run decides as the exchange would; it burns, pins, issues and marks nothing."""
+    """A dry run decides as the exchange would, but issues, pins and records no use, and keeps the token unused."""
     agent, policy = provider.trusted_agent(maxTtl=60)
     token = provider.github_token()
 
@@ -203,7 +203,7 @@ def test_dry_run_tells_and_changes_nothing(provider):
 
 
 def test_last_use_is_noted_once_a_minute(provider):
-    """The time of last use is set at the first use, then at most once a minute, and changes neither version nor ETag."""
+    """`lastUsedAt` is written at most once a minute, and changes neither version nor ETag."""
     policy = provider.policy(repositoryId=Job().repository_id, repositoryOwnerId=Job().repository_owner_id)
     noted = []
     for seconds in (0, 59, 1, 60):
@@ -224,7 +224,7 @@ def test_last_use_is_noted_once_a_minute(provider):
 
 
 def test_issue_is_audited_with_both_jtis(provider):
-    """The record of an exchange names run, policy and version, and both tokens by their ids."""
+    """The record of an exchange has the run, the policy with its version, and both tokens' ids."""
     agent, policy = provider.trusted_agent()
     token = provider.github_token()
 
@@ -245,7 +245,7 @@ def test_issue_is_audited_with_both_jtis(provider):
 
 
 def test_refusal_is_audited_with_its_trace(provider):
-    """The record of a refusal has code and reason, and every policy that was looked at, also with explain off."""
+    """The record of a refusal has its code and every policy considered, even with explanations off."""
     provider.policy(branch="dev")
     silent = provider.with_settings(EXPLAIN="off")
 
@@ -259,7 +259,7 @@ def test_refusal_is_audited_with_its_trace(provider):
 
 
 def test_no_token_without_its_audit_record(provider, monkeypatch):
-    """Where the record cannot be written, no token leaves and the GitHub token stays good (R-AUD-2)."""
+    """If the audit record cannot be written, no token is issued and the ID token stays usable (R-AUD-2)."""
     provider.policy()
     token = provider.github_token()
 

@@ -1,4 +1,4 @@
-"""Whom the policies let exchange: their conditions, which of them decides, and the ids that they pin."""
+"""Policy decisions: conditions, the choice between several policies, and pinned ids."""
 
 import pytest
 
@@ -61,7 +61,7 @@ CALLED = "octo-org/automation/.github/workflows/deploy.yml@refs/heads/main"
     ],
 )
 def test_each_condition_lets_in_and_keeps_out(provider, condition, passing, failing):
-    """For each condition one run that passes, and one that fails because of it and of nothing else."""
+    """For each condition, one run that passes and one that fails for that reason only."""
     provider.policy(**condition)
 
     assert provider.exchange(provider.github_token(**passing)).status_code == 200
@@ -72,7 +72,7 @@ def test_each_condition_lets_in_and_keeps_out(provider, condition, passing, fail
 
 
 def test_both_forms_of_sub_and_none_that_is_known_decide_alike(provider):
-    """`sub` never decides: GitHub's forms of it and customised ones get the same token."""
+    """`sub` never decides: GitHub's formats and customised ones get the same result."""
     provider.policy(branch="main")
 
     for sub in (
@@ -84,7 +84,7 @@ def test_both_forms_of_sub_and_none_that_is_known_decide_alike(provider):
 
 
 def test_missing_ref_type_matters_only_where_a_condition_needs_it(provider):
-    """Without ref_type a policy for any branch lets in; one that names a branch makes it a missing claim."""
+    """`ref_type` may be missing unless the policy has a condition that needs it."""
     policy = provider.policy()
     assert provider.exchange(provider.github_token(ref_type=None)).status_code == 200
     provider.replace_policy(policy, branch="main")
@@ -96,7 +96,7 @@ def test_missing_ref_type_matters_only_where_a_condition_needs_it(provider):
 
 @pytest.mark.parametrize("change", [{"enabled": False}, {"expiresAt": "2026-11-24T12:00:00Z"}])
 def test_a_policy_that_is_off_or_over_lets_nobody_in(provider, change):
-    """Disabled and expired policies are no candidates, from the next exchange on."""
+    """A disabled or expired policy allows no run, from the next exchange on."""
     policy = provider.policy()
     provider.replace_policy(policy, **change)
 
@@ -107,7 +107,7 @@ def test_a_policy_that_is_off_or_over_lets_nobody_in(provider, change):
 
 
 def test_a_policy_expires_while_the_provider_runs(provider):
-    """An `expiresAt` is exclusive, by the provider's clock."""
+    """`expiresAt` is exclusive and compared with the provider's clock."""
     provider.policy(expiresAt="2026-11-24T12:01:00Z")
 
     seen = []
@@ -118,7 +118,7 @@ def test_a_policy_expires_while_the_provider_runs(provider):
 
 
 def test_changes_hold_for_the_next_exchange_in_every_process(provider):
-    """Policies are asked of the database, not of a cache."""
+    """A policy change applies to the next exchange in every process."""
     policy = provider.policy()
     other = provider.with_settings()
     assert other.exchange().status_code == 200
@@ -130,7 +130,7 @@ def test_changes_hold_for_the_next_exchange_in_every_process(provider):
 
 
 def test_the_most_specific_policy_decides(provider):
-    """Most conditions, then an exact branch over a wildcard, then the oldest; scopes are not pooled."""
+    """Most conditions first, then an exact branch over a wildcard, then the oldest; scopes are not merged."""
     agent = provider.agent()["agentId"]
     ids = {}
     for name, members in (
@@ -153,7 +153,7 @@ def test_the_most_specific_policy_decides(provider):
 
 
 def test_a_policy_is_for_exactly_one_agent_or_for_none(provider):
-    """A bootstrap policy gives no agent's token, and an agent's policy neither a bootstrap nor another's."""
+    """A bootstrap policy issues no agent's token; an agent's policy issues only that agent's tokens."""
     agent = provider.agent()["agentId"]
     other = provider.agent("other@octo-org.example")["agentId"]
     policy = provider.policy()
@@ -167,7 +167,7 @@ def test_a_policy_is_for_exactly_one_agent_or_for_none(provider):
 
 
 def test_first_exchange_pins_the_ids(provider):
-    """The first success writes the repository's ids into every policy of its name, and raises their version."""
+    """The first success pins the repository's ids in every policy of its name, and raises their versions."""
     _, unused = provider.trusted_agent()
     policy = provider.policy()
     job = Job()
@@ -188,7 +188,7 @@ def test_first_exchange_pins_the_ids(provider):
 
 @pytest.mark.parametrize("given", ["repositoryId", "repositoryOwnerId"])
 def test_the_id_that_an_admin_left_out_is_pinned(provider, given):
-    """A policy with one of the two ids gets the other at its first exchange, and an owner that changes is noticed (A8)."""
+    """A policy with one of the two ids gets the other at its first exchange, so a new owner is detected (A8)."""
     job = Job()
     ids = {"repositoryId": job.repository_id, "repositoryOwnerId": job.repository_owner_id}
     policy = provider.policy(**{given: ids[given]})
@@ -213,7 +213,7 @@ def test_the_id_that_an_admin_left_out_is_pinned(provider, given):
     ],
 )
 def test_other_ids_outrank_every_other_refusal(provider, pin, changes, body):
-    """A name under other ids is IDENTITY_CHANGED, whatever else would fail, and shows nothing."""
+    """A name with other ids is IDENTITY_CHANGED before any other refusal, and without details."""
     provider.policy(branch="main", **pin)
 
     answer = provider.exchange(provider.github_token(**changes), **body)
@@ -222,7 +222,7 @@ def test_other_ids_outrank_every_other_refusal(provider, pin, changes, body):
 
 
 def test_one_pinned_policy_guards_all_of_its_name(provider):
-    """A second policy without ids is no way around the first one's."""
+    """A second policy without ids does not bypass the pins of the first one."""
     policy = provider.policy(branch="main", repositoryId="1", repositoryOwnerId="2")
     other = provider.policy(branch="**")
     assert (other["repositoryId"], other["repositoryOwnerId"]) == ("1", "2")
@@ -234,7 +234,7 @@ def test_one_pinned_policy_guards_all_of_its_name(provider):
 
 
 def test_a_resurrected_repository_is_refused_until_an_admin_agrees(provider):
-    """Same name, new ids: nothing heals by itself; a PUT with null removes the pin, and it is audited."""
+    """A repository re-created under the same name is refused until an admin clears the pins, which is audited."""
     policy = provider.policy()
     assert provider.exchange().status_code == 200
     stranger = {"repository_id": "999", "repository_owner_id": "998"}
@@ -248,7 +248,7 @@ def test_a_resurrected_repository_is_refused_until_an_admin_agrees(provider):
 
 
 def test_a_derived_policy_keeps_its_age_and_its_use_when_its_origin_changes(provider):
-    """What an admin writes into the bootstrap policy says nothing about when an agent used the derived one."""
+    """A change of the bootstrap policy keeps the derived policy's createdAt and lastUsedAt."""
     origin = provider.policy(trustRegistered=True)
     provider.clock.advance(60)
     agent = provider.agent(headers=provider.bootstrap_headers())

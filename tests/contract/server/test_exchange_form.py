@@ -1,4 +1,4 @@
-"""Section 3 of the contract: the exchange as the form of RFC 8693, with errors in the shape of RFC 6749."""
+"""Section 3 of the contract: the exchange as a form (RFC 8693), with errors in OAuth's format (RFC 6749)."""
 
 import re
 from urllib.parse import urlencode
@@ -14,7 +14,7 @@ DESCRIPTION = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+")
 
 
 def form(provider, **changes):
-    """A good form, with members changed, or left out where they are `None`."""
+    """A valid form with changed fields; a field that is `None` is left out."""
     members = {
         "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
         "subject_token": changes.pop("subject_token", "") or provider.github_token(),
@@ -41,7 +41,7 @@ def post(provider, **changes):
     ],
 )
 def test_form_gives_a_bootstrap_token(provider, changes):
-    """The form's answer is the JSON request's; empty parameters count as absent (RFC 6749, 3.2)."""
+    """The response is that of the JSON request; empty parameters count as absent (RFC 6749, 3.2)."""
     provider.policy()
 
     answer = post(provider, **changes)
@@ -60,7 +60,7 @@ def test_form_gives_a_bootstrap_token(provider, changes):
 
 
 def test_resource_names_the_agent(provider):
-    """`resource` is the agent's URN."""
+    """`resource` can be the agent's URN."""
     agent = provider.agent()["agentId"]
     provider.policy(agentId=agent, scopes=["agents:read", "tokens:read"])
 
@@ -104,7 +104,7 @@ def test_resource_names_the_agent(provider):
     ],
 )
 def test_form_refusals(still_provider, changes, error, code):
-    """Each refusal is a 400 in OAuth's words, whose description starts with our code."""
+    """Each refusal is a 400 with an OAuth error, and its description starts with our code."""
     if not still_provider.audit(action="policy.created"):
         still_provider.policy()
     token = {"subject_token": None} if changes.get("subject_token", "") is None else {}
@@ -133,7 +133,7 @@ def test_form_refusals(still_provider, changes, error, code):
     ],
 )
 def test_policy_refusals_are_invalid_request(provider, changes, code):
-    """The run's own text in a description is kept to the characters that OAuth allows."""
+    """Text from the ID token is reduced to the characters that OAuth allows in a description."""
     provider.policy(branch="main", repositoryId=Job().repository_id)
 
     answer = post(provider, subject_token=provider.github_token(**changes))
@@ -144,7 +144,7 @@ def test_policy_refusals_are_invalid_request(provider, changes, code):
 
 @pytest.mark.parametrize("name", ["subject_token", "grant_type", "scope", "resource", "nothing"])
 def test_a_parameter_is_given_once(still_provider, name):
-    """Of a repeated parameter two parsers could take different ones (federation-security B32)."""
+    """A repeated parameter is refused: two parsers could read different values (federation-security B32)."""
     body = urlencode([*form(still_provider, **{name: "x"}).items(), (name, "y")])
 
     answer = still_provider.http.post(EXCHANGE, data=body, content_type=FORM)
@@ -159,7 +159,7 @@ def test_a_parameter_is_given_once(still_provider, name):
     [b"", b"\xff", b"grant_type=%FF", "grant_type=é".encode(), b"&".join(b"a%d=1" % n for n in range(40))],
 )
 def test_malformed_form(still_provider, body):
-    """Text that is no form is refused as such."""
+    """A body that is not a valid form is refused."""
     assert_oauth_refused(
         still_provider.http.post(EXCHANGE, data=body, content_type=FORM),
         400,
@@ -170,7 +170,7 @@ def test_malformed_form(still_provider, body):
 
 @pytest.mark.parametrize(("size", "status"), [(32 * 1024, 400), (32 * 1024 + 1, 413), (64 * 1024, 413)])
 def test_form_of_32_kib_is_the_largest(still_provider, size, status):
-    """A form that is too large is 413 in the form's own shape."""
+    """A form that is too large gets a 413 in OAuth's format."""
     body = b"grant_type=" + b"x" * (size - len(b"grant_type="))
 
     answer = still_provider.http.post(EXCHANGE, data=body, content_type=FORM)
@@ -181,7 +181,7 @@ def test_form_of_32_kib_is_the_largest(still_provider, size, status):
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 def test_wrong_method_with_a_form(still_provider, method):
-    """A form gets its own shape also where the method is wrong."""
+    """A form gets an error in OAuth's format even if the method is wrong."""
     answer = still_provider.http.open(EXCHANGE, method=method, content_type=FORM)
 
     assert_oauth_refused(answer, 405, "invalid_request", "METHOD_NOT_ALLOWED")
@@ -189,7 +189,7 @@ def test_wrong_method_with_a_form(still_provider, method):
 
 
 def test_temporary_troubles(provider):
-    """Limits and an unreachable issuer are `temporarily_unavailable`, with Retry-After."""
+    """A rate limit and an unreachable issuer are `temporarily_unavailable`, with Retry-After."""
     provider.policy()
     limited = provider.with_settings(RATE_LIMIT="1")
     assert post(limited).status_code == 200
@@ -204,7 +204,7 @@ def test_temporary_troubles(provider):
 
 
 def test_explain_off_silences_the_form(provider):
-    """The description is the constant sentence."""
+    """With explanations off the description is a constant sentence."""
     provider.policy(branch="release-secret")
 
     answer = post(provider.with_settings(EXPLAIN="off"))

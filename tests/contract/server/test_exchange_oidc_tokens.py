@@ -1,4 +1,4 @@
-"""Which of GitHub's tokens can be exchanged: checked in the contract's order, fresh, and once."""
+"""Which ID tokens can be exchanged: the contract's checks in order, freshness and single use."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -57,7 +57,7 @@ NOON = int(datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp())
     ],
 )
 def test_unacceptable_token_is_401_with_its_reason(still_provider, reason, changes):
-    """The first failing check names the reason, in the contract's order."""
+    """The reason is the first check, in the contract's order, that fails."""
     answer = still_provider.exchange(still_provider.github_token(**changes))
 
     more = {
@@ -73,14 +73,14 @@ def test_unacceptable_token_is_401_with_its_reason(still_provider, reason, chang
     "token", ["", "x", "a.b", "a.b.c.d.e", " ", "a.b.c ", "é.b.c", "x" * 16_385, "x" * 32_000]
 )
 def test_text_that_is_no_token_is_malformed(still_provider, token):
-    """Whatever text stands for the token, the refusal is a 401 for its reason."""
+    """Any text that is not a token is a 401 with the reason `malformed`."""
     answer = still_provider.http.post("/api/v1/oidc/token", json={"token": token})
 
     assert_refused(answer, 401, "INVALID_OIDC_TOKEN", {"reason": "malformed"})
 
 
 def test_own_token_is_no_identity(provider):
-    """A token of ours cannot be exchanged for another (federation-security B15)."""
+    """Our own access token cannot be exchanged for another one (federation-security B15)."""
     provider.policy()
     ours = provider.exchange().json["access_token"]
 
@@ -97,14 +97,14 @@ def test_own_token_is_no_identity(provider):
     [{"exp": NOON - 29}, {"nbf": NOON + 30}, {"iat": NOON + 30}, {"iat": NOON - 600}, {"exp": NOON + 21_600}],
 )
 def test_times_within_leeway_are_good(provider, changes):
-    """30 s of leeway for exp, nbf and iat, none for the age; the lifetime is not limited."""
+    """`exp`, `nbf` and `iat` have a leeway of 30 s, the maximum age has none; the lifetime is not limited."""
     provider.policy()
 
     assert provider.exchange(provider.github_token(**changes)).status_code == 200
 
 
 def test_max_age_is_configurable(provider):
-    """`SENTRYAGENT_OIDC_MAX_AGE` says how old a token may be."""
+    """`SENTRYAGENT_OIDC_MAX_AGE` sets the maximum age of an ID token."""
     provider.policy()
     strict = provider.with_settings(OIDC_MAX_AGE="60")
 
@@ -118,7 +118,7 @@ def test_max_age_is_configurable(provider):
 
 
 def test_a_token_is_exchanged_once(provider):
-    """The second use is a replay, also in a dry run, for another agent, and in another process."""
+    """A second use is a replay, even in a dry run, for another agent or in another process."""
     agent, _ = provider.trusted_agent()
     provider.policy()
     token = provider.github_token()
@@ -134,7 +134,7 @@ def test_a_token_is_exchanged_once(provider):
 
 
 def test_of_many_at_one_moment_one_wins(provider):
-    """N parallel exchanges of one token give one access token, and N - 1 replays (R-RPL-1)."""
+    """Of N parallel exchanges of one token, one succeeds and N - 1 are replays (R-RPL-1)."""
     provider.policy()
     token = provider.github_token()
 
@@ -151,7 +151,7 @@ def test_of_many_at_one_moment_one_wins(provider):
 
 
 def test_a_refusal_burns_nothing(provider):
-    """A token that a policy refused can be used once the policy is corrected."""
+    """A token that a policy refused can still be used once the policy is corrected."""
     policy = provider.policy(branch="dev")
     token = provider.github_token()
     assert provider.exchange(token).status_code == 403
@@ -161,7 +161,7 @@ def test_a_refusal_burns_nothing(provider):
 
 
 def test_unreachable_issuer_is_503(provider):
-    """Without any key to check with, the client is told to try again."""
+    """Without issuer keys, the client should retry later."""
     provider.policy()
     provider.keys.reachable = False
 

@@ -1,4 +1,4 @@
-"""What a refused exchange is told: the member that is wrong, the nearest policies, and one that would do."""
+"""The details of a refusal: the invalid field, the nearest policies and a suggested policy."""
 
 import re
 
@@ -45,13 +45,13 @@ from mock_idp.job import Job
     ],
 )
 def test_malformed_body_is_400(still_provider, body, field):
-    """A member of the wrong type or form is named, before the token is looked at."""
+    """A field of the wrong type or form is refused by name, before the token is read."""
     assert_invalid(still_provider.http.post("/api/v1/oidc/token", json=body), field)
 
 
 @pytest.mark.parametrize("status", ["unknown", "suspended", "decommissioned"])
 def test_an_agent_that_is_not_active_gets_no_token(provider, status):
-    """Unknown, suspended and decommissioned agents are a trust policy violation."""
+    """An unknown, suspended or decommissioned agent is a trust policy violation."""
     agent, _ = provider.trusted_agent()
     if status == "suspended":
         provider.patch(f"/api/v1/agents/{agent}", json={"status": status})
@@ -75,7 +75,7 @@ def test_an_agent_that_is_not_active_gets_no_token(provider, status):
     ],
 )
 def test_dry_run_refuses_as_the_exchange_does(provider, changes, body, status, code):
-    """What the exchange would refuse, a dry run refuses alike."""
+    """A dry run gets the same refusal as the exchange."""
     provider.policy(branch="main")
 
     for dry_run in (True, False):
@@ -85,7 +85,7 @@ def test_dry_run_refuses_as_the_exchange_does(provider, changes, body, status, c
 
 
 def test_branch_alone_outranks_other_failures(provider):
-    """One candidate that fails on its branch alone makes it BRANCH_NOT_PERMITTED, whatever the others fail on."""
+    """If one candidate fails on its branch alone, the refusal is BRANCH_NOT_PERMITTED."""
     provider.policy(environment="production")
     assert_refused(provider.exchange(), 403, "TRUST_POLICY_VIOLATION")
     provider.policy(branch="dev", environment="production")
@@ -95,7 +95,7 @@ def test_branch_alone_outranks_other_failures(provider):
 
 
 def test_branch_not_permitted_explains_itself(provider):
-    """The refusal shows the claims, the nearest policy with its hint, and the policy that would let the run in."""
+    """The refusal has the claims, the nearest policy with a hint, and a policy that would allow the run."""
     policy = provider.policy(branch="main", workflow="ci.yml")
     token = provider.github_token(ref="refs/heads/dev", job=Job(ref="dev"))
     job = Job(ref="dev")
@@ -124,7 +124,7 @@ def test_branch_not_permitted_explains_itself(provider):
 
 
 def test_explanations_hold_three_policies_of_the_own_repository(provider):
-    """At most the three nearest are shown, and never another repository's."""
+    """At most the three nearest policies are shown, and never another repository's."""
     provider.policy(repository="octo-org/secret", branch="main")
     for branch in "abcde":
         provider.policy(branch=branch)
@@ -150,7 +150,7 @@ def test_explanations_hold_three_policies_of_the_own_repository(provider):
 )
 @pytest.mark.parametrize("with_agent", [False, True])
 def test_the_suggested_policy_lets_the_run_in(provider, changes, with_agent):
-    """POST details.suggestedPolicy as it is, and the same token is exchanged."""
+    """Once details.suggestedPolicy is posted as it is, the same token can be exchanged."""
     agent = provider.agent()["agentId"] if with_agent else None
     provider.policy(branch="release", actorIds=["1"], events=["push"], visibility="internal", agentId=agent)
     token = provider.github_token(**changes)
@@ -163,7 +163,7 @@ def test_the_suggested_policy_lets_the_run_in(provider, changes, with_agent):
 
 
 def test_the_gate_that_refused_a_run_stays(provider):
-    """A run without the environment that a policy demands gets no policy to paste: the job must go through its gate."""
+    """A required environment is never suggested away: the job must run in that environment."""
     agent, _ = provider.trusted_agent(environment="production")
 
     for changes in ({}, {"ref": "refs/heads/dev"}):
@@ -174,7 +174,7 @@ def test_the_gate_that_refused_a_run_stays(provider):
 
 
 def test_the_suggested_policy_gives_what_the_nearest_gives(provider):
-    """Pasted, the second run has the scope that it asks for, for as long as before, and the policy ends as before."""
+    """The suggestion has the scopes, maxTtl and expiresAt of the nearest policy."""
     terms = {"scopes": ["agents:write"], "maxTtl": 120, "expiresAt": "2026-12-01T12:00:00Z"}
     agent, _ = provider.trusted_agent(branch="release/*", **terms)
     token = provider.github_token(ref="refs/heads/hotfix/1")
@@ -189,7 +189,7 @@ def test_the_suggested_policy_gives_what_the_nearest_gives(provider):
 
 
 def test_the_suggested_policy_of_a_merge_queue_lets_the_next_entry_in(provider):
-    """The branch of an entry exists once; the suggestion is for the queue of its base."""
+    """The branch of a queue entry exists only once, so the suggestion covers the queue of its base branch."""
     provider.policy(branch="main")
     first, second = (
         provider.github_token(
@@ -228,7 +228,7 @@ def test_no_policy_is_suggested_for_what_none_should_let_in(provider, changes, w
 
 @pytest.mark.parametrize("case", ["branch", "violation", "scope", "identity"])
 def test_explain_off_says_the_code_and_no_more(provider, case):
-    """With SENTRYAGENT_EXPLAIN=off a 403 is a constant sentence, which names nothing of the policies."""
+    """With SENTRYAGENT_EXPLAIN=off a 403 has a constant message that reveals nothing about the policies."""
     provider.policy(branch="main", repositoryId="1" if case == "identity" else None)
     silent = provider.with_settings(EXPLAIN="off")
     changes = {"branch": {"ref": "refs/heads/dev"}, "violation": {"event_name": "workflow_run"}}.get(case, {})
@@ -251,7 +251,7 @@ def test_explain_off_says_the_code_and_no_more(provider, case):
     "body", [{}, {"agent": True}, {"agent": True, "resource": "https://deploy.example.com"}]
 )
 def test_a_renamed_repository_is_told_where_its_policies_are(any_provider, body):
-    """By the id, which the policies have been pinned to; a stranger who takes the old name over learns nothing."""
+    """A renamed repository is recognised by its pinned id; a repository with another id learns nothing."""
     provider, fields = any_provider, {key: value for key, value in body.items() if key != "agent"}
     agent_id, _ = provider.trusted_agent()
     fields |= {"agentId": agent_id} if "agent" in body else {}

@@ -1,4 +1,4 @@
-"""Who may reach what: every route of the application, and the three kinds of token."""
+"""Authorization of every route, and of the three kinds of token."""
 
 import re
 
@@ -18,7 +18,7 @@ INCLUDED_IN = {
     "services:read": {"services:read", "services:write"},
     "services:write": {"services:write"},
 }
-"""For each scope of the API those that allow what it stands for, written out."""
+"""The scopes that satisfy each scope of the API, written out."""
 
 
 OPEN = {
@@ -35,11 +35,11 @@ OPEN = {
     ("GET", "/openapi.json"),
     ("GET", "/docs"),
 }
-"""What may be asked without a token of ours; each of the first four has a credential of its own, or none to need."""
+"""The routes that need no access token."""
 
 
 def routes(app):
-    """Every method and path, with the scope that its guard asks for."""
+    """Yield each method, rule, concrete path and required scope."""
     for rule in app.url_map.iter_rules():
         view = app.view_functions[rule.endpoint]
         for method in sorted(rule.methods - {"HEAD", "OPTIONS"}):
@@ -48,7 +48,7 @@ def routes(app):
 
 
 def test_only_known_routes_are_open(provider):
-    """A route without a guard is one of a short list."""
+    """A route without a guard must be in the list of open routes."""
     unguarded = {(method, rule) for method, rule, _, scope in routes(provider.app) if scope is None}
 
     assert unguarded <= OPEN, unguarded - OPEN
@@ -56,7 +56,7 @@ def test_only_known_routes_are_open(provider):
 
 
 def test_every_guarded_route_needs_a_token_and_its_scope(provider):
-    """Without a token 401, with all scopes but the right one 403 that names it, with that one alone neither."""
+    """No token is a 401, every other scope a 403 that names the missing one, that scope alone neither."""
     guarded = [(method, path, scope) for method, _, path, scope in routes(provider.app) if scope is not None]
     tokens = {scope: provider.admin_headers(scope) for scope in INCLUDED_IN}
     others = {
@@ -97,7 +97,7 @@ def test_every_guarded_route_needs_a_token_and_its_scope(provider):
     ],
 )
 def test_what_is_no_token_is_401(still_provider, header, challenge):
-    """The challenge names an error only where something was presented (RFC 6750, 3)."""
+    """The challenge names an error only if a credential was sent (RFC 6750, 3)."""
     answer = still_provider.http.get(POLICIES, headers={} if header is None else {"Authorization": header})
 
     assert_refused(answer, 401, "UNAUTHORIZED", {})
@@ -105,14 +105,14 @@ def test_what_is_no_token_is_401(still_provider, header, challenge):
 
 
 def test_scheme_is_compared_without_case(provider):
-    """`bearer` is `Bearer` (RFC 9110, 11.1)."""
+    """The authentication scheme is case-insensitive (RFC 9110, 11.1)."""
     headers = {"Authorization": provider.admin["Authorization"].replace("Bearer", "bEARER")}
 
     assert provider.http.get(POLICIES, headers=headers).status_code == 200
 
 
 def test_githubs_own_token_opens_nothing(provider):
-    """An ID token is an identity to exchange, not a permission (RFC 8725, 3.11)."""
+    """An ID token can be exchanged but is not an access token (RFC 8725, 3.11)."""
     provider.policy()
     headers = bearer(provider.github_token())
 
@@ -124,14 +124,14 @@ def test_githubs_own_token_opens_nothing(provider):
 
 @pytest.mark.parametrize("seconds", [3599, 3600])
 def test_a_token_ends_to_the_second(provider, seconds):
-    """An access token is good until its `exp` and not a second longer."""
+    """An access token is valid until its `exp` and not a second longer."""
     provider.clock.advance(seconds)
 
     assert (provider.get(POLICIES).status_code == 200) is (seconds < 3600)
 
 
 def test_a_token_of_another_issuer_or_audience_is_401(provider):
-    """Tokens of a provider with the same keys but another name are not ours."""
+    """A token of another issuer or audience is refused even if it is signed with our key."""
     for variables in (
         {"PUBLIC_URL": "https://other.example.com"},
         {"TOKEN_AUDIENCE": "https://api.example.com"},
@@ -143,7 +143,7 @@ def test_a_token_of_another_issuer_or_audience_is_401(provider):
 
 
 def test_a_changed_token_is_401(provider):
-    """Neither a claim nor a character of the signature can be changed."""
+    """A token whose claims or signature were changed is refused."""
     head, payload, signature = provider.admin["Authorization"].split(".")
     for changed in (f"{head}.{payload[:-2]}AA.{signature}", f"{head}.{payload}.{'A' * len(signature)}"):
         assert_refused(
@@ -152,7 +152,7 @@ def test_a_changed_token_is_401(provider):
 
 
 def _world(provider):
-    """A repository with a bootstrap policy and one agent of its own, and an agent of nobody's."""
+    """A repository with a bootstrap policy and an agent of its own, and an agent that no repository registered."""
     provider.policy(trustRegistered=True, scopes=["agents:read", "agents:write"])
     bootstrap = provider.bootstrap_headers()
     own = provider.agent("own@octo-org.example", headers=bootstrap)["agentId"]
@@ -191,11 +191,11 @@ def _world(provider):
     ],
 )
 def test_what_bootstrap_and_agent_tokens_reach(provider, method, path, body, bootstrap, agent):
-    """A bootstrap token manages its repository's agents, an agent's token itself, and neither reaches more."""
+    """A bootstrap token reaches its repository's agents and an agent's token itself; neither reaches more."""
     of_bootstrap, of_agent, own, strange = _world(provider)
     path = path.replace("OWN", own).replace("STRANGE", strange)
 
-    # The agent first: what the bootstrap token may do, such as decommissioning, would end the agent's token.
+    # The agent goes first: the bootstrap token may decommission it, which would end the agent's token.
     answers = [
         provider.http.open(path, method=method, json=body, headers=headers)
         for headers in (of_agent, of_bootstrap)
@@ -205,7 +205,7 @@ def test_what_bootstrap_and_agent_tokens_reach(provider, method, path, body, boo
 
 
 def test_agents_read_alone_changes_nothing(provider):
-    """An agent whose policy gives `agents:read` reads itself, and cannot PATCH."""
+    """An agent whose policy grants only `agents:read` can read itself but not PATCH."""
     agent = provider.agent()["agentId"]
     provider.policy(agentId=agent)
     headers = provider.agent_headers(agent)
@@ -231,7 +231,7 @@ def test_lists_hold_what_the_caller_may_see(provider):
 
 
 def test_another_repository_of_the_same_name_sees_nothing(provider):
-    """Not the name but the repository's id makes an agent its own (federation-security A8)."""
+    """An agent belongs to its repository's id, not its name (federation-security A8)."""
     policy = provider.policy()
     own = provider.agent("own@octo-org.example", headers=provider.bootstrap_headers())["agentId"]
     unpinned = {"repository": policy["repository"], "repositoryId": None, "repositoryOwnerId": None}
@@ -244,7 +244,7 @@ def test_another_repository_of_the_same_name_sees_nothing(provider):
 
 
 def test_a_renamed_repository_keeps_its_agents(provider):
-    """Under a new name, with a policy for it, the same repository still manages what it registered."""
+    """A renamed repository with a policy for its new name still manages the agents it registered."""
     provider.policy()
     own = provider.agent("own@octo-org.example", headers=provider.bootstrap_headers())["agentId"]
     provider.policy(repository="octo-org/renamed")
@@ -256,7 +256,7 @@ def test_a_renamed_repository_keeps_its_agents(provider):
 
 @pytest.mark.parametrize("end", ["suspended", "decommissioned", "revoked"])
 def test_a_token_stops_counting_at_once(provider, end):
-    """Suspension, decommissioning and revocation hold for the next request, in every process."""
+    """Suspension, decommissioning and revocation apply to the next request, in every process."""
     _, headers, own, _ = _world(provider)
     other_process = provider.with_settings()
     if end == "suspended":
@@ -272,7 +272,7 @@ def test_a_token_stops_counting_at_once(provider, end):
 
 
 def test_a_lifted_suspension_revives_the_token(provider):
-    """Suspension is a pause: the same token counts again once an admin lifts it."""
+    """When an admin lifts a suspension, the same token is valid again."""
     _, headers, own, _ = _world(provider)
     for status in ("suspended", "active"):
         provider.patch(f"{AGENTS}/{own}", json={"status": status})

@@ -1,4 +1,4 @@
-"""What goes in time, and what must not go too early."""
+"""Expired rows are deleted in time, and never too early."""
 
 from datetime import timedelta
 
@@ -20,7 +20,7 @@ def keeper(provider, days=None):
 
 
 def test_a_used_token_is_remembered_as_long_as_it_verifies(provider):
-    """To the last second of its leeway a used token is a replay, whatever was cleaned up (federation-security B7)."""
+    """A used token is kept until its leeway ends: no cleanup makes a replay possible (federation-security B7)."""
     provider.policy()
     token = provider.github_token()
     assert provider.exchange(token).status_code == 200
@@ -36,21 +36,21 @@ def test_a_used_token_is_remembered_as_long_as_it_verifies(provider):
 
 
 def test_a_revoked_token_is_remembered_as_long_as_it_lives(provider):
-    """A revocation outlives its token, and goes afterwards."""
+    """A revocation is kept until its token has expired, and then deleted."""
     provider.policy(repositoryId=Job().repository_id, repositoryOwnerId=Job().repository_owner_id)
     answer = provider.exchange(provider.github_token(), expiresIn=3600)
     headers = bearer(answer.json["access_token"])
     provider.http.post("/api/v1/token/revoke", data={"token": answer.json["access_token"]}, headers=headers)
 
     provider.clock.advance(3599)
-    assert keeper(provider).run() == 1  # the used token alone
+    assert keeper(provider).run() == 1  # only the used token
     assert provider.http.get("/api/v1/agents", headers=headers).status_code == 401
     provider.clock.advance(2)
     assert keeper(provider).run() == 1
 
 
 def test_more_rows_than_a_batch_go_in_one_run(provider):
-    """A run goes on until nothing is due, lets others write after each batch, and says how much went."""
+    """One run deletes every expired row in batches, lets others write between them, and returns the count."""
     rests = []
     until = provider.clock.now + timedelta(seconds=1)
     with provider.store.write() as tx:
@@ -77,7 +77,7 @@ def test_the_audit_stays_without_retention(provider):
 
 @pytest.mark.parametrize("failing", [RuntimeError("defect"), None])
 def test_background_tasks_go_on(failing):
-    """Tasks run once an interval until the end, also after one of them failed."""
+    """Tasks run once an interval until they are stopped, even after one of them failed."""
     ran = []
     waits = iter([False, False, True])
 
@@ -91,7 +91,7 @@ def test_background_tasks_go_on(failing):
 
 
 def test_a_task_that_had_work_comes_again_soon():
-    """What found something to do looks again after a moment, what found nothing or failed after its interval."""
+    """A task that did work runs again after a short pause; otherwise it waits for its interval."""
     waited = []
     done = iter([3, 0, 1])
 
@@ -103,7 +103,7 @@ def test_a_task_that_had_work_comes_again_soon():
 
 
 def test_a_task_may_begin_at_once():
-    """A gauge that an alert reads is true from the start."""
+    """A task can run at once, so that a gauge behind an alert is correct from the start."""
     waited = []
 
     start([list], lambda seconds: waited.append(seconds) or len(waited) > 2, every=5, at_once=True).join(10)
@@ -112,7 +112,7 @@ def test_a_task_may_begin_at_once():
 
 
 def test_a_purge_does_not_wait_for_the_disk(provider, monkeypatch):
-    """On SQLite all exchanges wait until it is committed."""
+    """A purge on SQLite does not wait for the disk, because exchanges wait until it commits."""
     asked, write = [], provider.store.write
     monkeypatch.setattr(provider.store, "write", lambda **options: asked.append(options) or write(**options))
 

@@ -1,4 +1,4 @@
-"""Issuers, proxies and resolvers that hang or drip: one deadline for all of a fetch, and an error that people understand."""
+"""Issuers, proxies and resolvers that hang or drip: one deadline for a whole fetch, and clear errors."""
 
 import queue
 import socket
@@ -15,10 +15,8 @@ from kit.processes import PATIENCE_SECONDS, free_port
 from sentryagent_idp.errors import InvalidOidcToken, IssuerUnavailable
 from sentryagent_idp.github.issuer_keys import GithubIssuerKeys, in_daemon_thread
 
-"""Seconds (real ones) after which a thread that should have come is given up."""
-
 BUDGET = 0.4
-"""Seconds of a fetch that is meant to run out."""
+"""Seconds for a fetch that is meant to time out."""
 
 
 @pytest.fixture
@@ -33,7 +31,7 @@ def schedule(clock):
 
 @pytest.fixture
 def make_keys(clock, schedule):
-    """The cache of an issuer's keys with a short deadline and, where one is given, a proxy."""
+    """Creates the key cache of an issuer with a short deadline and, if given, a proxy."""
     with ExitStack() as clients:
 
         def make(issuer, *, proxy=None, budget=BUDGET):
@@ -44,7 +42,7 @@ def make_keys(clock, schedule):
 
 
 def wait_for_fetches():
-    """Wait until no fetch has a thread."""
+    """Wait until no fetch has a running thread."""
     for thread in threading.enumerate():
         if thread.name == "issuer-keys":
             thread.join(PATIENCE_SECONDS)
@@ -52,7 +50,7 @@ def wait_for_fetches():
 
 
 def dripping(begin, drop, ended):
-    """Serves a connection with `begin` and then `drop` again and again, until the other end shuts it down."""
+    """Return a server that sends `begin`, then `drop` repeatedly, until the peer closes the connection."""
 
     def serve(connection):
         drip(connection, begin, drop)
@@ -76,7 +74,7 @@ DRIPS = {
 
 @pytest.mark.parametrize(("scheme", "begin", "drop", "is_proxy"), DRIPS.values(), ids=list(DRIPS))
 def test_an_issuer_that_drips_fails_in_time(scheme, begin, drop, is_proxy, make_keys, schedule):
-    """Whatever comes drop by drop, the refresh fails at its deadline, is told, and its thread and connection end."""
+    """A response that drips fails at the deadline and is logged; its thread and connection end."""
     ended = threading.Event()
     with listening(dripping(begin, drop, ended)) as port:
         place = f"127.0.0.1:{port}"
@@ -98,7 +96,7 @@ def test_an_issuer_that_drips_fails_in_time(scheme, begin, drop, is_proxy, make_
 
 
 class Resolver:
-    """Name look-ups that hang until they are let go; counts them."""
+    """Name lookups that hang until they are released, with a count."""
 
     def __init__(self, monkeypatch):
         self.count = 0
@@ -122,7 +120,7 @@ def resolver(monkeypatch):
 
 
 def test_a_resolver_that_hangs_costs_two_threads_and_no_more(make_keys, mock_idp, resolver, schedule, clock):
-    """The refresh fails and is tried every 30 s; while two look-ups hang no third begins; when they end, all is well."""
+    """Refreshes are retried every 30 s but never start a third hanging lookup; they recover with the resolver."""
     keys = make_keys(mock_idp.issuer)
     resolver.is_free.clear()
     keys.warm_up()
@@ -144,7 +142,7 @@ def test_a_resolver_that_hangs_costs_two_threads_and_no_more(make_keys, mock_idp
 
 
 def test_a_fetch_can_begin_again_when_hung_ones_have_ended(make_keys, mock_idp, resolver, schedule, clock):
-    """A slot that a hung fetch had is free when its thread is over."""
+    """The slot of a hung fetch is free again when its thread ends."""
     keys = make_keys(mock_idp.issuer)
     resolver.is_free.clear()
     keys.warm_up()
@@ -156,7 +154,7 @@ def test_a_fetch_can_begin_again_when_hung_ones_have_ended(make_keys, mock_idp, 
 
 
 def test_a_connection_that_comes_after_the_deadline_is_cut(make_keys, resolver):
-    """A fetch whose look-up ends late begins nothing that could hang again."""
+    """If the lookup returns after the deadline, the connection is closed so that it cannot hang."""
     ended = threading.Event()
     with listening(dripping(OK, b"A: b\r\n", ended)) as port:
         keys = make_keys(f"http://127.0.0.1:{port}")
@@ -169,7 +167,7 @@ def test_a_connection_that_comes_after_the_deadline_is_cut(make_keys, resolver):
 
 
 def test_held_keys_serve_while_a_look_up_hangs(make_keys, mock_idp, resolver, clock, schedule):
-    """Known keys are found, unknown ones refused in time and without further refreshes, and what comes late is dropped."""
+    """Cached keys are found, unknown ones refused in time without more refreshes, and late results are dropped."""
     keys = make_keys(mock_idp.issuer, budget=PATIENCE_SECONDS)
     keys.warm_up()
     kid = mock_idp.state.ring.published[0].kid
@@ -208,7 +206,7 @@ def _last_error(keys):
 
 
 def test_errors_name_the_place_and_the_cause(make_keys):
-    """A port where nobody listens, a proxy that refuses, TLS that is none: each in words, with where it happened."""
+    """A closed port, a proxy's refusal and failing TLS are each reported with the host and the cause."""
     port = free_port()
     refused = f"no connection to 127.0.0.1:{port}: Connection refused"
     assert _last_error(make_keys(f"http://127.0.0.1:{port}", budget=PATIENCE_SECONDS)) == refused
@@ -231,7 +229,7 @@ def test_errors_name_the_place_and_the_cause(make_keys):
     ("proxy", "place"), [(None, "issuer.example:443"), ("http://proxy.example:3128", "proxy.example:3128")]
 )
 def test_a_name_that_does_not_resolve_is_told_as_such(cause, proxy, place, make_keys, monkeypatch):
-    """The issuer's name or the proxy's: the one that is wrong is named."""
+    """The error names the host that does not resolve, the issuer or the proxy."""
 
     def fail(*_args, **_kwargs):
         raise cause
@@ -246,7 +244,7 @@ def test_a_name_that_does_not_resolve_is_told_as_such(cause, proxy, place, make_
 
 
 def test_default_schedule_runs_in_a_daemon_thread():
-    """A refresh never keeps the process from ending."""
+    """A refresh never keeps the process from exiting."""
     seen = queue.Queue()
     in_daemon_thread(0, lambda: seen.put(threading.current_thread()))
     thread = seen.get(timeout=PATIENCE_SECONDS)

@@ -1,4 +1,4 @@
-"""GitHub's keys over real HTTP, from a mock that misbehaves on request, and its tokens checked with them."""
+"""GitHub's keys fetched over HTTP from a mock with planned faults, and its tokens verified with them."""
 
 import threading
 import time
@@ -36,7 +36,7 @@ def clock():
 
 @pytest.fixture
 def keys(mock_idp, clock):
-    """The cache as the provider makes it, but for a clock that can be moved on; refreshes run where they are asked for."""
+    """The provider's key cache with a clock that can be advanced; refreshes run synchronously."""
     with httpx.Client(trust_env=False) as client:
         yield GithubIssuerKeys(
             mock_idp.issuer, client, monotonic=clock, schedule=lambda delay, task: None if delay else task()
@@ -45,7 +45,7 @@ def keys(mock_idp, clock):
 
 @pytest.fixture
 def verify(mock_idp, keys, control):
-    """Verify a token for the audience that the mock puts in where a job asks for none."""
+    """Verifies a token for the mock's default audience."""
     audience = id_token.read(_token(control)).claims["aud"]
 
     def run(token):
@@ -65,7 +65,7 @@ def _token(control, **order):
 
 
 def test_a_token_of_the_mock_is_accepted(verify, control):
-    """The issuer's documents lead to the key that its tokens are signed with."""
+    """The issuer's documents lead to the key that signed the token."""
     assert verify(_token(control))["repository"]
 
 
@@ -102,25 +102,25 @@ REASONS = {
 
 @pytest.mark.parametrize("fault", REASONS)
 def test_a_faulty_token_of_the_mock_is_refused_for_its_own_reason(fault, verify, control):
-    """The first check that fails names the reason."""
+    """The reason is the first check that fails."""
     with pytest.raises(InvalidOidcToken) as caught:
         verify(_token(control, fault=fault))
     assert caught.value.reason == REASONS[fault]
 
 
-# A policy refuses it: the token is whole, and its repository is another one.
+# The token is valid but names another repository, so only a policy can refuse it.
 OF_A_POLICY = {"repository-homoglyph"}
 
 
 @pytest.mark.parametrize("fault", sorted(TOKEN_FAULTS.keys() - OF_A_POLICY))
 def test_every_faulty_token_of_the_mock_is_refused(fault, verify, control):
-    """Whatever is in the mock's catalogue, before any policy is asked."""
+    """Every token fault in the mock's catalogue is refused before any policy is read."""
     with pytest.raises(InvalidOidcToken):
         verify(_token(control, fault=fault))
 
 
 HARMLESS = {("discovery", "wrong-content-type"), ("jwks", "wrong-content-type"), ("jwks", "wrong-keys")}
-"""The same documents under another label, and a set that is whole, although its keys sign nothing."""
+"""The same documents with another media type, and a valid key set whose keys sign nothing."""
 
 DOCUMENT_FAULTS = sorted(
     {
@@ -133,7 +133,7 @@ DOCUMENT_FAULTS = sorted(
 
 @pytest.mark.parametrize(("endpoint", "fault"), DOCUMENT_FAULTS)
 def test_a_broken_document_is_not_believed(endpoint, fault, keys, verify, control, clock):
-    """With no keys a broken document gives 503; with some, these go on to serve, and are replaced when all is well."""
+    """Without keys a broken document is a 503; cached keys stay valid, and are refreshed once it is repaired."""
     control("faults", {"endpoint": endpoint, "fault": fault})
     with pytest.raises(IssuerUnavailable) as caught:
         verify(_token(control))
@@ -151,7 +151,7 @@ def test_a_broken_document_is_not_believed(endpoint, fault, keys, verify, contro
 
 @pytest.mark.parametrize("status", [404, 429, 500, 503])
 def test_an_error_status_is_an_outage(status, keys, verify, control):
-    """Whatever the issuer answers in place of its documents, held keys serve."""
+    """While the issuer responds with an error status, cached keys stay valid."""
     keys.warm_up()
     control("faults", {"endpoint": "discovery", "status": status})
     with pytest.raises(InvalidOidcToken):
@@ -161,7 +161,7 @@ def test_an_error_status_is_an_outage(status, keys, verify, control):
 
 
 def test_a_rotated_key_is_taken_and_a_withdrawn_one_dropped(keys, verify, control, clock):
-    """A token signed with a new key is accepted at once, and one with a withdrawn key no more after the refresh."""
+    """A token of a new key is accepted at once; after the refresh, a token of a removed key is refused."""
     old = _token(control)
     assert verify(old)
     clock.offset += 31
@@ -173,7 +173,7 @@ def test_a_rotated_key_is_taken_and_a_withdrawn_one_dropped(keys, verify, contro
 
 
 def test_an_unpublished_key_is_looked_for_once(keys, verify, control, mock_idp):
-    """A key that signs before it is published costs one refresh, and is refused until it is there."""
+    """A key that is used before it is published costs one refresh, and its tokens are refused."""
     keys.warm_up()
     control("keys/rotate", {"publish": False})
     token = _token(control)
@@ -184,7 +184,7 @@ def test_an_unpublished_key_is_looked_for_once(keys, verify, control, mock_idp):
 
 
 def test_in_threads_of_its_own(mock_idp, control):
-    """As the provider starts it: the warm-up returns at once, and the first token finds or awaits the keys."""
+    """With the default schedule the warm-up returns at once, and the first token finds or waits for the keys."""
     with httpx.Client(trust_env=False) as client:
         keys = GithubIssuerKeys(mock_idp.issuer, client)
         keys.warm_up()

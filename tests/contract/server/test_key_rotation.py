@@ -1,4 +1,4 @@
-"""Signing keys through their life: next, active, retired, gone; over HTTP and in several processes."""
+"""The life cycle of signing keys (next, active, retired, removed), over HTTP and in several processes."""
 
 import uuid
 from contextlib import contextmanager
@@ -23,19 +23,19 @@ from sentryagent_idp.use_cases.signing_keys import RetiredKeys
 
 @pytest.fixture
 def admin(provider):
-    """The key admin of the provider's database."""
+    """Rotates and revokes the provider's signing keys."""
     return key_admin(provider.store, provider.clock)
 
 
 @pytest.fixture
 def retired(provider):
-    """The removal of retired keys, for tokens of an hour."""
+    """Removes retired keys, for access tokens that live one hour."""
     auditor = Auditor(provider.clock, uuid.uuid4)
     return RetiredKeys(provider.store, auditor, provider.clock, uuid.uuid4, token_ttl=3600)
 
 
 def by_status(store):
-    """The kids in each status."""
+    """The kids by status."""
     with store.read() as tx:
         keys = tx.signing_keys.all()
     return {status: [key.kid for key in keys if key.status is status] for status in KeyStatus}
@@ -64,7 +64,7 @@ def test_next_key_is_published_before_it_signs(provider):
 
 
 def test_rotation(provider, admin):
-    """The published next key signs, the old one still verifies, and a third is published; without any restart."""
+    """The next key signs, the old one still verifies and a new one is published, without a restart."""
     other = provider.with_settings()
     before = by_status(provider.store)
     old_token = provider.admin
@@ -82,7 +82,7 @@ def test_rotation(provider, admin):
 
 
 def test_exchange_signs_with_the_active_key(provider, admin):
-    """The exchange follows a rotation at once."""
+    """After a rotation the next exchange uses the new key."""
     provider.policy()
     now_signing = admin.rotate("admin-cli", HERE)
 
@@ -91,7 +91,7 @@ def test_exchange_signs_with_the_active_key(provider, admin):
 
 @pytest.mark.parametrize("status", list(KeyStatus))
 def test_revocation(provider, admin, status):
-    """A revoked key leaves the JWKS, its tokens are refused at once in every process, and two keys stand ready again."""
+    """A revoked key leaves the JWKS, its tokens are refused in every process, and an active and a next key remain."""
     other = provider.with_settings()
     token = provider.admin
     admin.rotate("admin-cli", HERE)
@@ -111,7 +111,7 @@ def test_revocation(provider, admin, status):
 
 
 def test_revoking_the_active_key_promotes_the_published_one(provider, admin):
-    """What takes over is the key that verifiers hold already."""
+    """The next key, which verifiers already have, becomes active."""
     keys = by_status(provider.store)
 
     admin.revoke("admin-cli", keys[KeyStatus.ACTIVE][0], HERE)
@@ -120,7 +120,7 @@ def test_revoking_the_active_key_promotes_the_published_one(provider, admin):
 
 
 def test_unknown_key(provider, admin):
-    """Revoking what is not there changes nothing and says where the keys are shown."""
+    """Revoking an unknown key changes nothing, and the error names the command that lists the keys."""
     before = by_status(provider.store)
 
     with pytest.raises(AdminRefused, match=r"no signing key nope; `sentryagent-idp keys list`"):
@@ -130,7 +130,7 @@ def test_unknown_key(provider, admin):
 
 
 def test_what_admins_do_to_keys_is_audited(provider, admin):
-    """Making, rotating and revoking are recorded with the key and the stages after it."""
+    """Creating, rotating and revoking keys are recorded with the key and the resulting statuses."""
     old = by_status(provider.store)[KeyStatus.ACTIVE][0]
     admin.rotate("admin-cli", HERE)
     admin.revoke("admin-cli", old, HERE)
@@ -152,7 +152,7 @@ def test_what_admins_do_to_keys_is_audited(provider, admin):
 
 
 def test_retired_key_stays_until_its_last_token_is_past(provider, admin, retired):
-    """A retired key is removed when the longest token that it signed is past, leeway included, and no sooner."""
+    """A retired key is removed when the last token it may have signed has expired, leeway included."""
     admin.rotate("admin-cli", HERE)
     (old,) = by_status(provider.store)[KeyStatus.RETIRED]
 
@@ -170,7 +170,7 @@ def test_retired_key_stays_until_its_last_token_is_past(provider, admin, retired
 
 @pytest.mark.parametrize("alg", ["RS256", "EdDSA"])
 def test_other_algorithm_at_the_next_start(provider, alg):
-    """The old key retires and still verifies; the new one signs, and the next one is of its kind."""
+    """The old key is retired and still verifies; the active and the next key use the new algorithm."""
     before = by_status(provider.store)
     token = provider.admin
 
@@ -187,7 +187,7 @@ def test_other_algorithm_at_the_next_start(provider, alg):
 
 
 def test_start_with_keys_in_order_changes_nothing(provider):
-    """A second start makes no key and no record."""
+    """A second start creates no key and no audit record."""
     before, records = by_status(provider.store), len(provider.audit())
 
     ensure_signing_key(provider.store, "ES256", (), provider.clock)
@@ -197,7 +197,7 @@ def test_start_with_keys_in_order_changes_nothing(provider):
 
 
 def test_rotation_keeps_the_algorithm_of_the_running_provider(provider, admin):
-    """The command line need not know the algorithm: a new key is like the active one."""
+    """A new key has the algorithm of the active one, so the command line need not know it."""
     ensure_signing_key(provider.store, "EdDSA", (), provider.clock)
     admin.rotate("admin-cli", HERE)
 
@@ -206,7 +206,7 @@ def test_rotation_keeps_the_algorithm_of_the_running_provider(provider, admin):
 
 
 def test_lately_published_key_is_told(provider, admin):
-    """A key that verifiers cannot have seen yet is told, with the seconds that are left of the JWKS' life."""
+    """For a key that verifiers may not have yet, the seconds until their cached JWKS expires are returned."""
     provider.clock.advance(100)
     assert admin.unseen_for(admin.rotate("admin-cli", HERE)) == 200
     provider.clock.advance(1000)
@@ -214,7 +214,7 @@ def test_lately_published_key_is_told(provider, admin):
 
 
 def test_replicas_that_start_together_make_one_pair_of_keys(empty_url, provider):
-    """Of starts at one moment, one makes the keys and the others find them."""
+    """When replicas start together, one creates the keys and the others find them."""
 
     def start():
         with Database(empty_url) as store:
@@ -226,7 +226,7 @@ def test_replicas_that_start_together_make_one_pair_of_keys(empty_url, provider)
 
 
 def test_no_key_to_rotate(empty_url, provider):
-    """A provider that was never served has nothing to rotate or revoke, and gets no key by the way."""
+    """In a database without keys there is nothing to rotate or revoke, and no key is created."""
     with Database(empty_url) as store:
         admin = key_admin(store, provider.clock)
         for attempt in (
@@ -243,7 +243,7 @@ NEW = "the new encryption key, of more than thirty-two characters"
 
 
 class WatchedDatabase(Database):
-    """Says whether a write transaction is open, and lets something happen just before one."""
+    """A database that knows whether a write transaction is open, and runs `meanwhile` just before the next one."""
 
     is_writing = False
     meanwhile = staticmethod(lambda: None)
@@ -271,7 +271,7 @@ def watched(empty_url):
 
 @pytest.fixture
 def slow_steps(watched, monkeypatch):
-    """Each key that is made, encrypted or decrypted, with whether a write transaction was open."""
+    """Each key generation, encryption and decryption, with whether a write transaction was open."""
     steps = []
 
     def noted(name):
@@ -284,7 +284,7 @@ def slow_steps(watched, monkeypatch):
 
 
 def revoke(status):
-    """The revocation of the one key that has a status."""
+    """Return a function that revokes the key with this status."""
     return lambda store: key_admin(store, Clock(NOW), OLD).revoke(
         "admin-cli", by_status(store)[status][0], HERE
     )
@@ -303,12 +303,12 @@ CHANGES = {
     "start": (lambda store: ensure_signing_key(store, "ES256", (OLD,), Clock(NOW)), 0),
     "start with another algorithm": (lambda store: ensure_signing_key(store, "EdDSA", (OLD,), Clock(NOW)), 2),
 }
-"""Each change of the keys, and how many keys it makes."""
+"""Each change to the keys, and how many keys it creates."""
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_no_exchange_waits_for_a_key_to_be_opened_or_made(watched, slow_steps, change):
-    """What takes long is done before the write transaction: exchanges wait while it is open."""
+    """Slow key operations run before the write transaction, because exchanges wait while it is open."""
     act, made = CHANGES[change]
 
     act(watched)
@@ -320,7 +320,7 @@ def test_no_exchange_waits_for_a_key_to_be_opened_or_made(watched, slow_steps, c
 
 @pytest.mark.parametrize("change", ["rotate", "rotate if older", "revoke the active key", "start"])
 def test_a_key_that_is_replaced_meanwhile_is_not_trusted(watched, change):
-    """That a key was opened before the transaction does not vouch for another one under its kid, planted since."""
+    """Decrypting a key before the transaction does not vouch for one planted under its kid since then."""
     (ours,) = by_status(watched)[KeyStatus.NEXT]
     planted = signing_key.to_pem(signing_key.generate("ES256"), ())
 
@@ -338,7 +338,7 @@ def test_a_key_that_is_replaced_meanwhile_is_not_trusted(watched, change):
 
 
 def test_an_algorithm_that_changes_meanwhile_decides_on_the_new_key(watched):
-    """A key made for the old algorithm is not published if the provider starts with another one meanwhile."""
+    """A key created for the old algorithm is not published if a start changes the algorithm meanwhile."""
     watched.meanwhile = lambda: ensure_signing_key(watched, "EdDSA", (OLD,), Clock(NOW))
 
     CHANGES["rotate"][0](watched)
@@ -349,7 +349,7 @@ def test_an_algorithm_that_changes_meanwhile_decides_on_the_new_key(watched):
 
 
 def test_a_rotation_elsewhere_meanwhile_is_seen(watched):
-    """Of two timers at one moment the second rotates nothing, though it prepared for it."""
+    """If two timers rotate at the same time, the second changes nothing, although it has prepared a key."""
     watched.meanwhile = lambda: CHANGES["rotate"][0](watched)
 
     assert CHANGES["rotate if older"][0](watched) is None
@@ -357,7 +357,7 @@ def test_a_rotation_elsewhere_meanwhile_is_seen(watched):
 
 
 def test_a_key_is_as_old_as_its_publication(watched):
-    """A wait for the write transaction does not make a key look as if verifiers had it already."""
+    """A key's age counts from its publication, not from before the wait for the write transaction."""
     clock = Clock(NOW)
     admin = key_admin(watched, clock, OLD)
     watched.meanwhile = lambda: clock.advance(20)

@@ -1,4 +1,4 @@
-"""Private keys in the database: encrypted under a key that can be changed, and trusted only if they are ours."""
+"""Private keys in the database: encrypted under a replaceable key, and trusted only if they are ours."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ STRANGE = "an encryption key that only a stranger knows, long enough"
 
 
 def clock():
-    """The moment at which all of this happens."""
+    """The fixed time of these tests."""
     return NOW
 
 
@@ -43,7 +43,7 @@ def pems(store):
 
 
 def kids_of(ring, store):
-    """The keys that a process publishes and verifies with."""
+    """The kids that a process publishes and verifies with."""
     with store.read() as tx:
         return ring.current(tx).by_kid.keys()
 
@@ -61,7 +61,7 @@ def store(empty_url):
         yield opened
 
 
-# The steps of docs/operations.md: the settings that replicas have side by side in each, the ones that start last.
+# The steps of docs/operations.md: for each, the settings of replicas that run together, the newest last.
 CHANGE = [
     ((OLD,), (OLD, NEW)),
     ((OLD, NEW), (NEW, OLD)),
@@ -71,7 +71,7 @@ CHANGE = [
 
 
 def test_the_encryption_key_is_changed_without_an_outage(store):
-    """In every step each replica reads every key, also those that are made meanwhile under the settings of another."""
+    """In every step each replica reads every key, including those another replica creates meanwhile."""
     ensure_signing_key(store, "ES256", (OLD,), clock)
     for step in CHANGE:
         if step == "rewrap":
@@ -93,7 +93,7 @@ def test_the_encryption_key_is_changed_without_an_outage(store):
 
 @pytest.mark.parametrize("settings", [(), (STRANGE,), (NEW, STRANGE)])
 def test_a_wrong_encryption_key_is_told_before_anything_changes(store, settings):
-    """No start, no rotation, no revocation and no `rewrap` goes on with keys that it cannot read."""
+    """Start, rotation, revocation and `rewrap` fail and change nothing if a key cannot be read."""
     ensure_signing_key(store, "ES256", (OLD,), clock)
     before, admin = stored_in(store), admin_of(store, *settings)
 
@@ -110,7 +110,7 @@ def test_a_wrong_encryption_key_is_told_before_anything_changes(store, settings)
 
 
 def test_rewrap(store):
-    """Keys in clear and under the previous key are stored under the current one, the same keys, in one record."""
+    """Plaintext keys and those under the previous key are encrypted under the current one, in one audit record."""
     ensure_signing_key(store, "ES256", (OLD,), clock)
     clear = a_row("ES256", (), KeyStatus.RETIRED)
     current = a_row("EdDSA", (NEW,), KeyStatus.RETIRED)
@@ -140,7 +140,7 @@ def test_rewrap(store):
 
 
 def test_rewrap_is_all_or_nothing(store):
-    """One key that cannot be read leaves all of them, and the audit, as they were."""
+    """One unreadable key leaves every key and the audit log unchanged."""
     ensure_signing_key(store, "ES256", (OLD,), clock)
     with store.write() as tx:
         tx.signing_keys.add(a_row("ES256", (STRANGE,), KeyStatus.RETIRED))
@@ -153,7 +153,7 @@ def test_rewrap_is_all_or_nothing(store):
 
 
 def test_a_running_process_goes_on_over_a_rewrap(store):
-    """It needs none of the new settings for the keys that it holds; one that it could not read before, it reads then."""
+    """A running process keeps its decrypted keys; a rewrap also makes a key readable that was not before."""
     ensure_signing_key(store, "ES256", (), clock)
     without_key, told = KeyRing(()), []
     with_key = KeyRing((NEW,), told.append)
@@ -170,7 +170,7 @@ def test_a_running_process_goes_on_over_a_rewrap(store):
 
 
 def test_the_first_encryption_key_needs_rewrap_once(store):
-    """With an encryption key, keys in clear end the start; a database without keys starts."""
+    """With a first encryption key, plaintext keys prevent a start until they are rewrapped."""
     ensure_signing_key(store, "ES256", (), clock)
     before = stored_in(store)
 
@@ -184,7 +184,7 @@ def test_the_first_encryption_key_needs_rewrap_once(store):
 
 
 def test_a_new_database_starts_with_an_encryption_key(store):
-    """The first keys are encrypted from the beginning."""
+    """In a new database the first keys are encrypted from the beginning."""
     ensure_signing_key(store, "ES256", (NEW, OLD), clock)
 
     assert [bool(signing_key.from_pem(pem, (NEW,))) for pem in pems(store).values()] == [True, True]
@@ -193,17 +193,17 @@ def test_a_new_database_starts_with_an_encryption_key(store):
 
 
 def a_row(alg, passphrases, status, created_at=NOW):
-    """A row with a key that is made now."""
+    """A row with a new key."""
     key = signing_key.generate(alg)
     return StoredKey(key.kid, alg, signing_key.to_pem(key, passphrases), status, created_at)
 
 
 def disguised(row):
-    """A key in clear behind the first line of an encrypted one."""
+    """A plaintext key behind the first line of an encrypted one."""
     return replace(row, private_pem=DISGUISE + row.private_pem)
 
 
-# What someone may write who can write to the table and does not know the encryption key.
+# What an attacker with write access to the table, but without the encryption key, can plant.
 PLANTED = {
     "clear, retired": lambda _: a_row("ES256", (), KeyStatus.RETIRED),
     "clear, next": lambda _: a_row("ES256", (), KeyStatus.NEXT),
@@ -216,7 +216,7 @@ PLANTED = {
 
 @pytest.fixture
 def encrypted(provider):
-    """A provider whose keys are encrypted, with a policy, and its genuine active key."""
+    """A provider with encrypted keys and a policy, and its genuine active key."""
     admin_of(provider.store, NEW).rewrap("admin-cli", HERE)
     encrypted = provider.with_settings(KEY_ENCRYPTION_KEY=NEW)
     encrypted.policy()
@@ -224,7 +224,7 @@ def encrypted(provider):
 
 
 def forged_by(row, provider):
-    """An admin's token that the owner of the row's key makes."""
+    """An admin token forged with the private key of the row."""
     is_clear = b"-----BEGIN PRIVATE KEY-----" in row.private_pem
     pem = row.private_pem.removeprefix(DISGUISE) if is_clear else row.private_pem
     key = signing_key.from_pem(pem, () if is_clear else (STRANGE,))
@@ -244,7 +244,7 @@ def forged_by(row, provider):
 
 @pytest.mark.parametrize("planted", PLANTED)
 def test_a_planted_key_is_worth_nothing(encrypted, planted):
-    """It is not published, verifies and signs nothing; the others go on, and the log says so once."""
+    """A planted key is neither published nor trusted; the genuine keys still work, and the log names it once."""
     provider, genuine = encrypted
     published = provider.http.get("/.well-known/jwks.json").json
     row = PLANTED[planted](genuine)
@@ -265,7 +265,7 @@ def test_a_planted_key_is_worth_nothing(encrypted, planted):
 
 
 def test_a_key_that_lies_as_text_stops_nobody(encrypted):
-    """SQLite keeps a text where bytes belong: it is a key in clear like any other, and not an error 500."""
+    """SQLite accepts text in a binary column: such a key is treated as plaintext and causes no 500."""
     provider, _ = encrypted
     row = a_row("ES256", (), KeyStatus.RETIRED)
     with provider.store.write() as tx:
@@ -281,7 +281,7 @@ def test_a_key_that_lies_as_text_stops_nobody(encrypted):
 
 @pytest.mark.parametrize("planted", PLANTED)
 def test_a_planted_key_is_told_and_can_be_removed(encrypted, planted):
-    """The next start and the commands refuse it; `revoke` removes it, also beside another one of its kind."""
+    """The next start and the commands refuse a planted key; `revoke` removes it, even next to another one."""
     provider, genuine = encrypted
     rows = [PLANTED[planted](genuine), a_row("ES256", (), KeyStatus.RETIRED)]
     with provider.store.write() as tx:
@@ -306,7 +306,7 @@ def test_a_planted_key_is_told_and_can_be_removed(encrypted, planted):
 
 
 def test_a_row_with_another_algorithm_is_refused(store):
-    """The algorithm belongs to the key, not to what the row says."""
+    """The algorithm is that of the key; a row that names another one is refused."""
     ensure_signing_key(store, "ES256", (NEW,), clock)
     with store.write() as tx:
         tx.signing_keys.add(replace(a_row("EdDSA", (NEW,), KeyStatus.RETIRED), alg="ES256"))

@@ -1,4 +1,4 @@
-"""Rate limits of addresses and repositories, and whose address counts behind proxies."""
+"""Rate limits by address and by repository, and client addresses behind proxies."""
 
 import pytest
 from structlog.testing import capture_logs
@@ -9,7 +9,7 @@ from sentryagent_idp.tokens import client_secret
 
 
 def test_repository_limit_counts_verified_tokens_only(provider):
-    """So many exchanges a minute for one repository; the next is 429, burns nothing, and others go on."""
+    """Only verified tokens count; one over the limit is a 429 and stays unused, and other repositories go on."""
     provider.policy()
     provider.policy(repository="octo-org/other")
     limited = provider.with_settings(RATE_LIMIT="3")
@@ -28,7 +28,7 @@ def test_repository_limit_counts_verified_tokens_only(provider):
 
 
 def test_repository_limit_follows_the_id(provider):
-    """A repository does not get a second allowance by a second name or another case."""
+    """A repository gets no second allowance under another name or letter case."""
     for name in ("octo-org/hello-agent", "octo-org/renamed"):
         provider.policy(repository=name)
     limited = provider.with_settings(RATE_LIMIT="1")
@@ -42,7 +42,7 @@ def test_repository_limit_follows_the_id(provider):
 
 
 def test_dry_runs_and_refusals_count(provider):
-    """A refused exchange and a dry run spend the allowance as well."""
+    """Dry runs and refused exchanges count towards the limit."""
     provider.policy(branch="main")
     limited = provider.with_settings(RATE_LIMIT="2")
 
@@ -53,7 +53,7 @@ def test_dry_runs_and_refusals_count(provider):
 
 
 def test_address_limit_comes_before_parsing(provider):
-    """Ten times the repository's allowance for one address, whatever it sends."""
+    """An address may send ten times the repository limit, counted before the body is read."""
     limited = provider.with_settings(RATE_LIMIT="1")
     bodies = [b"", b"{", b"\xff", b"x" * 40_000]
     for index in range(10):
@@ -68,7 +68,7 @@ def test_address_limit_comes_before_parsing(provider):
 
 
 def test_limit_of_zero_is_off(provider):
-    """`SENTRYAGENT_RATE_LIMIT=0` counts nothing."""
+    """`SENTRYAGENT_RATE_LIMIT=0` turns both limits off."""
     unlimited = provider.with_settings(RATE_LIMIT="0")
 
     assert {unlimited.http.post(EXCHANGE, json={}).status_code for _ in range(30)} == {400}
@@ -79,7 +79,7 @@ TAKE_SECRETS = ["/api/v1/token", "/api/v1/token/revoke"]
 
 @pytest.fixture
 def stilled(provider):
-    """Makes a process in whose limits no time passes: a hash is slow, and a minute may turn meanwhile."""
+    """Creates a process with a frozen clock for its limits: hashing is slow enough to cross into the next minute."""
 
     def stilled(**settings):
         process = provider.with_settings(**settings)
@@ -99,7 +99,7 @@ def guess(process, path, address="192.0.2.1", client="x", secret="x"):
 
 @pytest.mark.parametrize("path", TAKE_SECRETS)
 def test_guesses_of_secrets_spend_the_address_limit(stilled, path):
-    """Whoever sends client secrets is counted wherever a secret is taken, before the guess is looked at."""
+    """Every request with a client secret counts towards the address limit, before the secret is checked."""
     limited = stilled(RATE_LIMIT="1")
     for number in range(10):
         answer = guess(limited, path, client=f"client {number}")
@@ -117,7 +117,7 @@ def test_guesses_of_secrets_spend_the_address_limit(stilled, path):
 @pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("general", ["0", "600"])
 def test_wrong_secrets_have_a_limit_of_their_own(stilled, client, monkeypatch, general, is_known, path):
-    """Ten a minute for a client from one address, whether it exists or not; the eleventh costs no hash."""
+    """Ten wrong secrets a minute for a client from one address, known or not; the eleventh costs no hash."""
     process, hashed = stilled(RATE_LIMIT=general), []
     matches = client_secret.matches
     monkeypatch.setattr(client_secret, "matches", lambda *args: hashed.append(args) or matches(*args))
@@ -135,7 +135,7 @@ def test_wrong_secrets_have_a_limit_of_their_own(stilled, client, monkeypatch, g
 
 @pytest.mark.parametrize("path", TAKE_SECRETS)
 def test_strangers_who_guess_lock_no_client_out(stilled, client, path):
-    """A right secret is good from every address but the one that guessed, and spends nothing."""
+    """Wrong secrets block a client only from the guessing network; correct secrets do not count."""
     process = stilled()
     for address in ("198.51.100.1", "2001:db8::1"):
         assert {guess(process, path, address, client[0]).status_code for _ in range(12)} == {401, 429}
@@ -146,7 +146,7 @@ def test_strangers_who_guess_lock_no_client_out(stilled, client, path):
 
 
 def test_wrong_secrets_of_one_address(stilled, client):
-    """Twenty a minute, for whichever clients: the next is not looked at, be it right."""
+    """An address may send twenty wrong secrets a minute; after that even a correct one is refused."""
     process = stilled()
     statuses = [guess(process, "/api/v1/token", client=f"client {n}").status_code for n in range(21)]
 
@@ -182,7 +182,7 @@ PROXIES = "10.0.0.0/8, 2001:db8::/32"
     ],
 )
 def test_address_behind_proxies(provider, proxies, peer, forwarded, address):
-    """X-Forwarded-For counts from the right, as far as each hop is a trusted proxy, and not at all without one."""
+    """X-Forwarded-For is read from the right through trusted proxies only, and ignored without one."""
     provider.policy(branch="dev")
     process = provider.with_settings(TRUSTED_PROXIES=proxies) if proxies else provider
     headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
@@ -196,7 +196,7 @@ def test_address_behind_proxies(provider, proxies, peer, forwarded, address):
 
 
 def test_a_forged_header_buys_no_allowance(provider):
-    """A client that writes ever new addresses into X-Forwarded-For is counted as one."""
+    """A client that forges addresses in X-Forwarded-For is still counted as one."""
     limited = provider.with_settings(RATE_LIMIT="1", TRUSTED_PROXIES="127.0.0.1")
 
     statuses = [
@@ -210,7 +210,7 @@ def test_a_forged_header_buys_no_allowance(provider):
 
 
 def test_ipv4_clients_of_a_dual_stack_socket_have_their_own_allowance(provider):
-    """Whoever spends his own on `serve --host ::` shuts out nobody else."""
+    """With `serve --host ::`, one IPv4 client's requests do not count for another."""
     limited = provider.with_settings(RATE_LIMIT="1")
 
     def ask(peer):
@@ -222,7 +222,7 @@ def test_ipv4_clients_of_a_dual_stack_socket_have_their_own_allowance(provider):
 
 
 def test_an_unreadable_header_is_one_warning(provider):
-    """A gateway whose header says nothing is told in the log, once a minute and not for each request."""
+    """An unreadable X-Forwarded-For is logged once a minute, not for every request."""
     process = provider.with_settings(TRUSTED_PROXIES="127.0.0.1")
 
     with capture_logs() as lines:
@@ -238,7 +238,7 @@ def test_an_unreadable_header_is_one_warning(provider):
 
 @pytest.mark.parametrize("trusted", ["127.0.0.1", "10.0.0.0/8"])
 def test_a_readable_header_is_no_warning(provider, trusted):
-    """Neither where it counts nor where its sender is not trusted."""
+    """A readable header causes no warning, whether or not its sender is trusted."""
     process = provider.with_settings(TRUSTED_PROXIES=trusted)
 
     with capture_logs() as lines:

@@ -1,4 +1,4 @@
-"""`/metrics`: names that operators know from AgentIdP, numbers that agree with what happened, labels that are bounded."""
+"""`/metrics`: the names known from AgentIdP, correct counts and bounded labels."""
 
 import re
 from datetime import timedelta
@@ -14,7 +14,7 @@ from sentryagent_idp.use_cases.signing_keys import active_key_age
 
 @pytest.fixture
 def scrape():
-    """The samples of a provider by name and labels, as they stand on the page."""
+    """Reads a provider's samples by name and labels."""
 
     def read(provider):
         answer = provider.http.get("/metrics")
@@ -26,7 +26,7 @@ def scrape():
 
 
 def test_every_series_is_there_from_the_start(provider, scrape):
-    """Prometheus' rate() sees the first refusal only if the series was at 0 before."""
+    """Every series starts at 0, because Prometheus' rate() misses the first increment of a new one."""
     samples = scrape(provider)
 
     for row in documented("Codes"):
@@ -54,14 +54,14 @@ def documented(heading):
 
 
 def test_the_version_is_shown(provider, scrape):
-    """As `sentryagent-idp --version` prints it."""
+    """The version is the one that `sentryagent-idp --version` prints."""
     version = metadata.version("sentryagent-idp")
 
     assert scrape(provider)[f'agentidp_build_info{{version="{version}"}}'] == 1
 
 
 def test_the_state_of_the_audit(provider, scrape):
-    """Nothing was found in the chain before the first check; then both are what the last check said."""
+    """The chain counts as valid before the first check; after it, the gauges show its result."""
     assert scrape(provider)["agentidp_audit_chain_valid"] == 1
     provider.metrics.audit_chain(is_valid=False)
     provider.metrics.unsealed(7)
@@ -72,7 +72,7 @@ def test_the_state_of_the_audit(provider, scrape):
 
 
 def test_readiness_and_the_age_of_the_signing_key(provider, scrape):
-    """An alert sees what /ready says, policies that match nothing, and a rotation that is overdue."""
+    """Alerts can use readiness, the number of policies that match nothing, and the signing key's age."""
     provider.metrics.readiness(is_ready=False, policies_of_other_issuers=3)
     provider.metrics.signing_key(86_400)
 
@@ -83,7 +83,7 @@ def test_readiness_and_the_age_of_the_signing_key(provider, scrape):
 
 
 def test_the_signing_key_is_as_old_as_its_creation(provider):
-    """Of the key that signs, not of the next one, which a rotation has just made; none without a key."""
+    """The age is that of the active key, not of the next one created by a rotation; without a key there is none."""
     provider.clock.advance(86_400)
     key_admin(provider.store, provider.clock).rotate("admin", HERE)
     provider.clock.advance(2 * 86_400)
@@ -96,7 +96,7 @@ def test_the_signing_key_is_as_old_as_its_creation(provider):
 
 
 def test_transactions_are_timed_by_kind(provider, scrape):
-    """How long the database took, also where it failed in between."""
+    """Read and write transactions are timed separately."""
     provider.metrics.transaction("read", 0.003)
     provider.metrics.transaction("write", 0.2)
 
@@ -109,7 +109,7 @@ def test_transactions_are_timed_by_kind(provider, scrape):
 
 
 def test_an_exchange_is_counted_by_its_outcome(provider, scrape):
-    """Issued, refused and tried tokens are told apart, those of a client secret among them."""
+    """Issued, refused and dry-run tokens are counted separately, including client credentials."""
     provider.policy(branch="main")
     provider.exchange()
     provider.exchange(provider.github_token(ref="refs/heads/dev"))
@@ -126,7 +126,7 @@ def test_an_exchange_is_counted_by_its_outcome(provider, scrape):
 
 
 def test_the_reason_of_an_unacceptable_token_is_a_label(provider, scrape):
-    """An operator sees a clock that is wrong or a key that is unknown without reading logs."""
+    """An operator can see a wrong clock or an unknown key without reading logs."""
     provider.exchange(provider.github_token(fault="expired"))
     provider.exchange("no token")
 
@@ -137,7 +137,7 @@ def test_the_reason_of_an_unacceptable_token_is_a_label(provider, scrape):
 
 
 def test_registrations_are_counted_by_outcome(provider, scrape):
-    """The same address twice is one success and one failure; reading agents counts as neither."""
+    """Registering the same address twice is a success and a failure; reading agents is neither."""
     provider.agent("bot@octo-org.example")
     provider.post("/api/v1/agents", json={"email": "bot@octo-org.example"})
     provider.get("/api/v1/agents")
@@ -151,7 +151,7 @@ def test_registrations_are_counted_by_outcome(provider, scrape):
 @pytest.mark.parametrize("path", [EXCHANGE, TOKEN, AGENTS])
 @pytest.mark.parametrize("method", ["OPTIONS", "HEAD", "GET", "PUT"])
 def test_a_request_that_asks_for_nothing_is_no_outcome(provider, scrape, method, path):
-    """Anyone may ask for the methods of a path, and could raise the number of issued tokens in that way."""
+    """Requests with other methods count as no outcome, or anyone could inflate the number of issued tokens."""
     provider.http.open(path, method=method)
 
     samples = scrape(provider)
@@ -162,7 +162,7 @@ def test_a_request_that_asks_for_nothing_is_no_outcome(provider, scrape, method,
 
 
 def test_requests_are_counted_by_route(provider, scrape):
-    """Method, template and status, each with its time."""
+    """Requests are counted and timed by method, route template and status."""
     provider.get(f"/api/v1/agents/{NOBODY}")
     provider.http.get("/health")
 
@@ -175,7 +175,7 @@ def test_requests_are_counted_by_route(provider, scrape):
 
 
 def test_requests_over_the_limit_are_counted(provider, scrape):
-    """A 429 stands in a counter of its own, for an alert."""
+    """429 responses have a counter of their own, for an alert."""
     process = provider.with_settings(RATE_LIMIT="1")
     process.policy()
     for _ in range(3):
@@ -188,7 +188,7 @@ def test_requests_over_the_limit_are_counted(provider, scrape):
 
 
 def test_no_client_can_make_a_label(provider, scrape):
-    """Whatever is written into paths, methods, tokens and names, the number of samples stays the same."""
+    """Nothing a client sends in paths, methods, tokens or names adds a sample."""
 
     def send(word):
         provider.http.get(f"/{word}")
@@ -210,14 +210,14 @@ def test_no_client_can_make_a_label(provider, scrape):
 
 @pytest.mark.parametrize(("age", "shown"), [(12.5, 12.5), (None, float("inf"))])
 def test_the_age_of_githubs_keys(provider, scrape, age, shown):
-    """An alert on a large age also fires where no keys are held."""
+    """Without keys the age is infinite, so that the alert on old keys fires."""
     provider.metrics.issuer_keys(age)
 
     assert scrape(provider)["agentidp_issuer_keys_age_seconds"] == shown
 
 
 def test_every_name_is_documented():
-    """What stands on the page stands in docs/operations.md, and nothing else does."""
+    """The metrics documented in docs/operations.md are exactly those on the page."""
     document = ROOT / "docs" / "operations.md"
     published = set(re.findall(rb"^# TYPE (\w+)", Metrics().page(), re.MULTILINE))
     documented = set(re.findall(r"^\| `(agentidp_\w+)", document.read_text(), re.MULTILINE))

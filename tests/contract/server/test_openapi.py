@@ -1,4 +1,4 @@
-"""`/openapi.json` and `/docs`: everything that the provider does is written there, and nothing that it does not do."""
+"""`/openapi.json` and `/docs` describe exactly what the provider does."""
 
 import json
 import re
@@ -52,7 +52,7 @@ CHECKS = [
 
 
 def _words(schema):
-    """The codes of every refusal in a part of the document, in both shapes."""
+    """The codes of every refusal in a part of the document, in both error formats."""
     return {
         word
         for listed in re.findall(r"Refused: ([^.]+)\.", json.dumps(schema))
@@ -61,12 +61,12 @@ def _words(schema):
 
 
 def test_the_published_document_changes_on_purpose_only():
-    """docs/openapi.json is what the application serves; `make openapi` writes it anew."""
+    """docs/openapi.json is the document that the application serves; `make openapi` writes it."""
     assert json.loads((ROOT / "docs" / "openapi.json").read_text()) == DOCUMENT, "run `make openapi`"
 
 
 def test_the_document_is_served(provider):
-    """The same document for everybody, without a token and whatever the settings are."""
+    """Everybody gets the same document, without a token and whatever the settings are."""
     answer = provider.with_settings(EXPLAIN="off", RATE_LIMIT="1").http.get("/openapi.json")
 
     assert (answer.status_code, answer.mimetype) == (200, "application/json")
@@ -74,7 +74,7 @@ def test_the_document_is_served(provider):
 
 
 def test_every_route_is_described():
-    """Each route is an operation of the document, and a view without a description makes no document."""
+    """Every route is an operation in the document; a view without a description is an error."""
     routes = {rule.endpoint for rule in APP.url_map.iter_rules()}
     assert OPERATIONS.keys() == {route.replace(".", "_") for route in routes}
 
@@ -85,7 +85,7 @@ def test_every_route_is_described():
 
 
 def test_every_refusal_stands_where_it_can_happen():
-    """Each code of the provider is at some operation, but for those of OAuth's shape alone; and no code is invented."""
+    """Every code is at some operation, except those of unknown paths and methods and OAuth's own; none is invented."""
     codes = {error.code for error in PROBLEMS}
     oauth_errors = {problem.oauth_error for problem in PROBLEMS.values()}
     told = _words(DOCUMENT["paths"])
@@ -96,7 +96,7 @@ def test_every_refusal_stands_where_it_can_happen():
 
 
 def test_refusals_share_their_schemas():
-    """A generated client has one class for each of the two shapes, and none for a single response."""
+    """A generated client has one class for each of the two error formats, not one for each response."""
     allowed = [{"$ref": f"#/components/schemas/{shape}"} for shape in ("Problem", "OauthError")]
     for name, (_, _, operation) in OPERATIONS.items():
         for status, answer in operation["responses"].items():
@@ -109,7 +109,7 @@ def test_refusals_share_their_schemas():
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_an_operation_says_what_it_needs(name, provider):
-    """Its credential is the guard's, its summary is a sentence, and each path parameter is named."""
+    """An operation has the scope of its guard, a sentence as its summary, and its path parameters."""
     method, path, operation = OPERATIONS[name]
     endpoint = next(it for it in DESCRIPTIONS if it.replace(".", "_") == name)
     scope = getattr(provider.app.view_functions[endpoint], "required_scope", None)
@@ -132,7 +132,7 @@ def test_an_operation_says_what_it_needs(name, provider):
     ),
 )
 def test_the_query_parameters_are_those_that_are_read(name, provider):
-    """The refusal of an unknown parameter lists the known ones: they are the documented ones."""
+    """The documented query parameters are those listed when an unknown one is refused."""
     _, path, operation = OPERATIONS[name]
     path = re.sub(r"\{\w+\}", NOBODY, path)
     documented = {it["name"] for it in operation["parameters"] if it["in"] == "query"}
@@ -144,7 +144,7 @@ def test_the_query_parameters_are_those_that_are_read(name, provider):
 
 @pytest.mark.parametrize("name", sorted(name for name, about in DESCRIPTIONS.items() if about.body))
 def test_the_members_of_a_body_are_those_that_are_read(name, provider):
-    """The refusal of an unknown member lists the known ones: they are those of the schema."""
+    """The documented fields of a body are those listed when an unknown one is refused."""
     about = DESCRIPTIONS[name]
     method, path, _ = OPERATIONS[name.replace(".", "_")]
     path = re.sub(r"\{\w+\}", NOBODY, path)
@@ -159,12 +159,12 @@ def test_the_members_of_a_body_are_those_that_are_read(name, provider):
 
 
 def _below(model):
-    """The subclasses of a model, and theirs."""
+    """The direct and indirect subclasses of a model."""
     return {it for child in model.__subclasses__() for it in ({child} | _below(child))}
 
 
 def test_every_model_of_a_body_is_in_the_document():
-    """A body that is validated is a body that is described."""
+    """Every model that validates a body is in the document."""
     bodies = {model.__name__ for model in _below(models.Body) if not model.__name__.startswith("_")}
 
     assert "StoredPolicyBody" in bodies
@@ -173,7 +173,7 @@ def test_every_model_of_a_body_is_in_the_document():
 
 @pytest.mark.parametrize("name", sorted(name for name, about in DESCRIPTIONS.items() if about.example))
 def test_an_example_fits_its_schema(name):
-    """What readers copy is what the provider takes."""
+    """The provider accepts every documented example."""
     about = DESCRIPTIONS[name]
     (about.body or about.form).model_validate(about.example)
     model = (about.body or about.form).__name__
@@ -194,7 +194,7 @@ class _Page(HTMLParser):
 
 
 def test_the_page_needs_nobody_else(provider):
-    """No script, no other host, a policy that would forbid both, and every link leads somewhere."""
+    """The page has no script, no other host, a policy that forbids both, and no dead link."""
     answer = provider.http.get("/docs")
     page = _Page()
     page.feed(answer.text)
@@ -210,7 +210,7 @@ def test_the_page_needs_nobody_else(provider):
 
 @pytest.fixture(scope="module")
 def tried(still_provider):
-    """A provider to aim at, with an agent, a policy and no limit in the way."""
+    """A provider with an agent and a policy, without rate limits."""
     provider = still_provider.with_settings(RATE_LIMIT="0")
     provider.policy(agentId=provider.agent()["agentId"])
     return provider
@@ -218,10 +218,10 @@ def tried(still_provider):
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_the_application_does_what_the_document_says(name, tried):
-    """Generated requests, good and bad: only documented statuses, bodies and headers come back, and never a 5xx.
+    """Generated requests, valid and invalid, get only documented statuses, bodies and headers, and never a 5xx.
 
-    A JSON body that breaks its schema is never taken; whether a form or a query was broken on purpose gets lost in its
-    encoding. The credential is ours: who may do what is no question of this test.
+    A JSON body that breaks its schema is always refused; the encoding of a form or a query can hide such a violation.
+    The test adds the credentials: authorization is tested elsewhere.
     """
     method, path, operation = OPERATIONS[name]
     generator = schemathesis.openapi.from_dict(
@@ -232,7 +232,7 @@ def test_the_application_does_what_the_document_says(name, tried):
     rejection.expected_statuses = [
         *rejection.expected_statuses,
         "413",
-    ]  # what breaks a schema may be large, too
+    ]  # an invalid body may also be too large
     strategies = [generator[path][method].as_strategy(generation_mode=mode) for mode in GenerationMode]
     headers = tried.admin if any("bearer" in way for way in operation["security"]) else {}
     checks = [*CHECKS, *([negative_data_rejection] if NAMED[name].body else [])]
@@ -249,7 +249,7 @@ def test_the_application_does_what_the_document_says(name, tried):
 
 
 def _good_answers(provider):
-    """One good answer of every operation that has a body to answer with."""
+    """A successful response of every operation that responds with a body."""
     agent = provider.agent()["agentId"]
     policy = provider.policy(agentId=agent)["id"]
     at = {"agentId": agent, "policyId": policy}
@@ -294,7 +294,7 @@ def _good_answers(provider):
 
 
 def test_good_answers_fit_their_schemas(provider):
-    """Every answer with a body is as the document says, member by member; none is left out."""
+    """Every successful response with a body fits its schema; no operation is left out."""
     seen = set()
     for name, answer, operation in _good_answers(provider):
         content = operation["responses"][str(answer.status_code)]["content"]
@@ -313,7 +313,7 @@ def test_good_answers_fit_their_schemas(provider):
 
 
 def test_every_change_has_its_record(provider):
-    """Each operation that changes something is in the audit, under the id of its request."""
+    """Each operation that changes something writes an audit record with the id of its request."""
     asked = list(_good_answers(provider))
     ids = {record["requestId"] for record in provider.audit()}
     changing = {
@@ -326,7 +326,7 @@ def test_every_change_has_its_record(provider):
 
 
 def test_the_document_is_no_licence_for_less(provider):
-    """A retryable refusal has Retry-After in the document, as it has it in truth."""
+    """Every retryable refusal is documented with Retry-After."""
     retryable = {PROBLEMS[it].status for it in (errors.RateLimited, errors.DatabaseUnavailable)}
     for _, path, operation in OPERATIONS.values():
         for status, answer in operation["responses"].items():

@@ -1,4 +1,4 @@
-"""Section 6 of the contract: what stands at the root, and what an outage looks like."""
+"""Section 6 of the contract: discovery, health and readiness, and database outages."""
 
 import sqlite3
 
@@ -12,14 +12,14 @@ from sentryagent_idp.store import schema
 
 
 def test_audience_is_open(provider):
-    """Clients ask which audience to request, without a token."""
+    """Clients can read which audience to request without a token."""
     answer = provider.http.get("/api/v1/oidc/audience")
 
     assert (answer.status_code, answer.json) == (200, {"audience": PROVIDER})
 
 
 def test_published_keys(provider):
-    """The key set has public members only, and may be kept for a while."""
+    """The key set has only public fields and can be cached."""
     answer = provider.http.get("/.well-known/jwks.json")
 
     assert answer.status_code == 200
@@ -33,7 +33,7 @@ def test_published_keys(provider):
 
 
 def test_metadata(provider):
-    """Both documents name the issuer of our tokens, and endpoints that exist."""
+    """Both metadata documents name the issuer of our tokens, and endpoints that exist."""
     server = provider.http.get("/.well-known/oauth-authorization-server").json
     openid = provider.http.get("/.well-known/openid-configuration").json
 
@@ -48,12 +48,12 @@ def test_metadata(provider):
 
 @pytest.mark.parametrize("path", ["/health", "/ready"])
 def test_ready(provider, path):
-    """Process and parts are well."""
+    """A provider that works is healthy and ready."""
     assert provider.http.get(path).status_code == 200
 
 
 def test_ready_tells_each_part(provider):
-    """Database, migrations, signing key and GitHub's keys are told apart."""
+    """/ready reports the database, the migrations, the signing key and GitHub's keys separately."""
     answer = provider.http.get("/ready").json
 
     assert (answer["status"], answer["database"], answer["migrations"], answer["signingKey"]) == (
@@ -66,7 +66,7 @@ def test_ready_tells_each_part(provider):
 
 
 def test_missing_issuer_keys_leave_it_ready(provider):
-    """GitHub's outage is shown and is not ours."""
+    """An outage of GitHub is reported but leaves the provider ready."""
     provider.keys.reachable = False
 
     answer = provider.http.get("/ready")
@@ -79,7 +79,7 @@ def _database(provider):
 
 
 def test_missing_signing_key(provider):
-    """Without a signing key nothing can be issued: 503, and /ready says why."""
+    """Without a signing key no token can be issued: 503, and /ready says why."""
     process = provider.with_settings()
     with sqlite3.connect(_database(provider)) as connection:
         connection.execute("DELETE FROM signing_keys")
@@ -94,7 +94,7 @@ def test_missing_signing_key(provider):
 
 
 def test_pending_migrations(provider):
-    """A database of an older version is 503, and says what to run."""
+    """An outdated database is a 503 that names the command to run."""
     with sqlite3.connect(_database(provider)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '021'")
     connection.close()
@@ -106,7 +106,7 @@ def test_pending_migrations(provider):
 
 
 def test_ready_while_the_database_is_away(provider, monkeypatch):
-    """Where the database does not answer, nothing that lies in it can be told."""
+    """If the database is unavailable, so is the state of everything stored in it."""
 
     def fail(_):
         raise DatabaseUnavailable("The database does not answer; try again in 2 s.", retry_after=2)
@@ -131,7 +131,7 @@ def test_ready_while_the_database_is_away(provider, monkeypatch):
     ],
 )
 def test_database_outage(provider, monkeypatch, method, path, body):
-    """While the database is away every request that needs it is 503 with Retry-After, and good again afterwards."""
+    """During an outage every request that needs the database is a 503 with Retry-After; later it succeeds again."""
     provider.policy()
     body = {"token": provider.github_token()} if body == {"token": ""} else body
 

@@ -1,6 +1,6 @@
-"""An exchange by a snapshot of the policies: fast, and never by what is no longer true.
+"""Exchanges decided on a policy snapshot are fast and never use outdated policies.
 
-Each change is made by another replica, which this one hears nothing of.
+Each change is made by another replica, which does not notify this one.
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ from sentryagent_idp.use_cases import exchange
 
 @pytest.fixture
 def trusted(provider):
-    """An agent, its policy, and a replica that has exchanged for it and holds what it read."""
+    """An agent and its policy; this replica has exchanged for it and holds a snapshot."""
     agent = provider.agent()["agentId"]
     policy = provider.policy(
         branch="main",
@@ -39,7 +39,7 @@ def other(provider):
 
 @pytest.fixture
 def reads(provider, monkeypatch):
-    """Counts the times that policies are read whole."""
+    """The reads of all policies of a repository."""
     seen = []
     original = PolicyTable.for_repository
 
@@ -52,7 +52,7 @@ def reads(provider, monkeypatch):
 
 
 def test_nothing_is_read_twice(provider, trusted, reads):
-    """From the second exchange on the policies are not read, and each has its own token, record and used `jti`."""
+    """From the second exchange on policies are not read; each exchange has its own token, record and used `jti`."""
     agent, policy = trusted
     answers = [provider.exchange(agentId=agent) for _ in range(3)]
 
@@ -65,7 +65,7 @@ def test_nothing_is_read_twice(provider, trusted, reads):
 
 
 def test_what_is_new_here_is_read_once_and_kept_with_others(provider, other, trusted, reads):
-    """A repository's first exchange in a process, and the first after a change, go the short way, too."""
+    """A first exchange, and the first after a change, read the policies once and then use group commit."""
     agent, policy = trusted
     kept = kept_by(other)
 
@@ -80,7 +80,7 @@ def test_what_is_new_here_is_read_once_and_kept_with_others(provider, other, tru
 
 @pytest.mark.parametrize(("others", "times"), [(0, 0), (19, 0), (20, 1)])
 def test_a_decision_on_many_policies_leaves_the_loop(provider, trusted, others, times, monkeypatch):
-    """Each takes some of the time in which the loop answers nobody else."""
+    """A decision on many policies takes long enough to block the event loop, so it runs elsewhere."""
     agent, _ = trusted
     for number in range(others):
         provider.policy(branch=f"release/{number}", agentId=agent)
@@ -94,7 +94,7 @@ def test_a_decision_on_many_policies_leaves_the_loop(provider, trusted, others, 
 
 @pytest.mark.parametrize("held", [False, True])
 def test_a_change_after_the_reading_counts(provider, other, trusted, held, monkeypatch):
-    """A policy that goes while the token is made lets nobody in any more."""
+    """A policy that is deleted while the token is being created allows no run."""
     agent, policy = trusted
     replica = provider if held else other
     group_commit = replica.exchange_use_case.group_commit
@@ -109,7 +109,7 @@ def test_a_change_after_the_reading_counts(provider, other, trusted, held, monke
 
 
 def test_who_is_refused_leaves_nothing_in_memory(provider, other, trusted):
-    """Else strangers could fill it, and push out those who are let in."""
+    """A refused run leaves no snapshot, or strangers could evict those of trusted repositories."""
     agent, _ = trusted
     dev = provider.github_token(ref="refs/heads/dev")
     assert_refused(other.exchange(dev, agentId=agent), 403, "BRANCH_NOT_PERMITTED")
@@ -121,7 +121,7 @@ def test_who_is_refused_leaves_nothing_in_memory(provider, other, trusted):
 
 
 def kept_by(provider):
-    """Which exchanges this replica's group commits kept."""
+    """Whether this replica's group commit kept each exchange."""
     group_commit, outcomes = provider.exchange_use_case.group_commit, []
     keep = group_commit.keep
 
@@ -134,7 +134,7 @@ def kept_by(provider):
 
 
 def test_a_policy_is_pinned_at_its_first_use(provider, trusted):
-    """Also where it was read with another one that is pinned: whoever takes the name over later has other ids (A8)."""
+    """An unpinned policy is pinned even if the snapshot has a pinned one: a later owner has other ids (A8)."""
     agent, policy = trusted
     other = UUID(provider.policy(branch="dev", agentId=agent)["id"])
     with provider.store.write() as tx:
@@ -148,7 +148,7 @@ def test_a_policy_is_pinned_at_its_first_use(provider, trusted):
 
 
 def test_a_used_token_is_refused(provider, trusted):
-    """A replay meets the same refusal as before, is audited once, and is not tried again by the same knowledge."""
+    """A replay gets the usual refusal, is audited once, and is not retried on the same snapshot."""
     token = provider.github_token()
     kept = kept_by(provider)
     assert provider.exchange(token, agentId=trusted[0]).status_code == 200
@@ -191,7 +191,7 @@ CHANGES = [
 
 @pytest.mark.parametrize(("change", "code"), CHANGES, ids=lambda it: getattr(it, "__name__", it))
 def test_a_change_counts_at_once(provider, other, trusted, change, code):
-    """What another replica forbids, this one refuses with its next answer; the token stays unused."""
+    """A restriction made by another replica applies to the next exchange; the token stays unused."""
     assert change(other, *trusted).status_code in {200, 201, 204}
     token = provider.github_token()
 
@@ -201,7 +201,7 @@ def test_a_change_counts_at_once(provider, other, trusted, change, code):
 
 
 def test_an_expired_policy_counts_no_more(provider):
-    """The end of a policy needs no change in the database."""
+    """A policy expires without any change in the database."""
     agent = provider.agent()["agentId"]
     provider.policy(branch="main", agentId=agent, expiresAt="2026-11-24T12:01:00Z")
     for seconds in (0, 1, 58):
@@ -213,7 +213,7 @@ def test_an_expired_policy_counts_no_more(provider):
 
 
 def test_a_permission_counts_at_once(provider, other, trusted):
-    """What another replica allows is not refused by what this one still holds."""
+    """A run that another replica has allowed is not refused because of an outdated snapshot."""
     agent, policy = trusted
     assert _narrow(other, agent, policy).status_code == 200
     assert (
@@ -222,7 +222,7 @@ def test_a_permission_counts_at_once(provider, other, trusted):
 
 
 def test_less_scope_counts_at_once(provider, other, trusted):
-    """A token never has a scope that the policy gave only before."""
+    """A token never has a scope that its policy no longer grants."""
     agent, policy = trusted
     assert "agents:read" in provider.exchange(agentId=agent).json["scope"]
     assert put(other, policy, branch="main", agentId=agent, scopes=["tokens:read"]).status_code == 200
@@ -231,7 +231,7 @@ def test_less_scope_counts_at_once(provider, other, trusted):
 
 
 def test_a_revoked_key_signs_no_more(provider, trusted):
-    """After another process revoked the active key, the next token is signed by the one that took its place."""
+    """After another process revokes the active key, the next token is signed with its successor."""
     agent, _ = trusted
     before = _kid(provider.exchange(agentId=agent))
     signing = key_admin(provider.store, provider.clock).revoke("admin-cli", before, HERE)

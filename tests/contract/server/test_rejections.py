@@ -1,4 +1,4 @@
-"""Refusals and the audit: before the signature counted, after it the first of a kind in full and the others counted."""
+"""Refusals in the audit: before the signature check only counted, after it the first of each kind in full."""
 
 import json
 import sqlite3
@@ -14,19 +14,19 @@ KIB_8 = 8 * 1024
 
 
 def counted(provider, action="token.refused"):
-    """Reason and count of each record of this action, the oldest first; the count of one in full is `None`."""
+    """The reason and count of each record of this action, oldest first; a full record's count is `None`."""
     return [
         (it["details"]["reason"], it["details"].get("count")) for it in provider.audit(action=action)[::-1]
     ]
 
 
 def size(record):
-    """The details' bytes, as they are stored."""
+    """The size in bytes of the details as stored."""
     return len(json.dumps(record["details"], separators=(",", ":")))
 
 
 def test_flood_of_bad_tokens_leaves_one_record(any_provider):
-    """Many unacceptable tokens leave one audit record for each address and reason, with their number."""
+    """Many unacceptable tokens leave one audit record for each address and reason, with their count."""
     provider = any_provider
     for fault in ["bad-signature"] * 5 + ["alg-none"] * 2:
         assert provider.exchange(provider.github_token(fault=fault)).status_code == 401
@@ -46,9 +46,9 @@ def test_flood_of_bad_tokens_leaves_one_record(any_provider):
 @pytest.mark.parametrize(
     ("addresses", "records"),
     [
-        # one host has a whole /64
+        # one host can use a whole /64
         ([f"2001:db8:0:7::{n:x}" for n in range(1500)], {("2001:db8:0:7::/64", 1500)}),
-        # a provider's customer has many of them
+        # an ISP's customer can use many /64s
         (
             [f"2001:db8:{n:x}::1" for n in range(1500)],
             {(f"2001:db8:{n:x}::/64", 1) for n in range(1, 100)} | {("2001:db8::/64", 1), ("others", 1400)},
@@ -56,7 +56,7 @@ def test_flood_of_bad_tokens_leaves_one_record(any_provider):
     ],
 )
 def test_addresses_do_not_multiply_records(provider, addresses, records):
-    """1,500 bad bearers from 1,500 addresses add a bounded number of records, and none is lost."""
+    """1,500 bad bearer tokens from 1,500 addresses add a bounded number of records, and each one is counted."""
     for address in addresses:
         provider.http.get(
             "/api/v1/agents",
@@ -82,7 +82,7 @@ def test_addresses_do_not_multiply_records(provider, addresses, records):
     ],
 )
 def test_a_genuine_token_that_is_of_no_use_is_found_by_its_request(any_provider, claims, reason, missing):
-    """The commonest mistakes of a new repository: the admin finds run, repository and cause under the `requestId`."""
+    """For common setup mistakes, the admin finds the run, the repository and the reason by the `requestId`."""
     provider = any_provider
     answers = [provider.exchange(provider.github_token(run_id="77", **claims)) for _ in range(3)]
 
@@ -100,7 +100,7 @@ def test_a_genuine_token_that_is_of_no_use_is_found_by_its_request(any_provider,
 
 
 def test_useless_tokens_do_not_spend_what_exchanges_may(provider):
-    """An expired token found in a log has a limit of its own and does not block its repository."""
+    """Expired tokens count towards a limit of their own, so one found in a log cannot block its repository."""
     process = provider.with_settings(RATE_LIMIT="3")
     process.policy()
     token = process.github_token(exp=1)
@@ -112,7 +112,7 @@ def test_useless_tokens_do_not_spend_what_exchanges_may(provider):
 
 
 def test_five_hundred_sends_of_a_refused_token_are_two_records(any_provider):
-    """The first is in the audit at once and in full, the others of the minute as their number."""
+    """The first refusal is recorded at once and in full, the others of the minute as a count."""
     provider = any_provider
     token = provider.github_token()
 
@@ -139,7 +139,7 @@ def test_five_hundred_sends_of_a_refused_token_are_two_records(any_provider):
 
 
 def test_each_minute_has_its_first(any_provider):
-    """After the counts of a minute were written, the next refusal is in full again."""
+    """Once the counts of a minute are written, the next refusal is recorded in full again."""
     provider = any_provider
     for _ in range(2):
         provider.exchange()
@@ -165,7 +165,7 @@ def test_each_minute_has_its_first(any_provider):
     ],
 )
 def test_causes(provider, claims, body, reason):
-    """A refusal's reason is in words of ours; the same one again is counted, another one is in full."""
+    """A repeated reason is counted; another reason is recorded in full."""
     provider.policy(branch="main", environment="production", repositoryId="74")
     provider.exchange(provider.github_token(actor_id="1", repository_id="9", repository="octo-org/another"))
     for _ in range(3):
@@ -177,7 +177,7 @@ def test_causes(provider, claims, body, reason):
 
 
 def test_replays_are_counted(provider):
-    """A used token that is sent again and again is one record and a number."""
+    """A used token that is sent repeatedly leaves one full record and a count."""
     provider.policy()
     token = provider.github_token()
     assert [provider.exchange(token).status_code for _ in range(4)] == [200, 401, 401, 401]
@@ -187,7 +187,7 @@ def test_replays_are_counted(provider):
 
 
 def test_repositories_and_agents_are_kept_apart(provider):
-    """The same cause of another repository or for another agent is in full; a renamed repository is the same."""
+    """The same reason for another repository or agent is recorded in full; a renamed repository is the same."""
     agents = [provider.agent(f"bot-{n}@octo-org.example")["agentId"] for n in range(2)]
     tokens = [
         provider.github_token(),
@@ -204,7 +204,7 @@ def test_repositories_and_agents_are_kept_apart(provider):
 
 
 def test_strangers_do_not_crowd_out_others(provider):
-    """Beyond a hundred kinds with one reason new ones are counted together; another reason is still in full."""
+    """Beyond a hundred kinds of one reason, new ones share a count; another reason is still recorded in full."""
     provider.policy(branch="main")
     for number in range(130):
         token = provider.github_token(repository="evil/api", repository_id=str(10_000 + number))
@@ -227,7 +227,7 @@ def _long_policy(number):
 
 
 def test_a_record_of_a_hundred_long_policies_is_small(any_provider):
-    """The audit has the nearest three policies, in 8 KiB, however many and long there are."""
+    """A record has the nearest three policies within 8 KiB, however many and long the policies are."""
     provider = any_provider
     provider.policy(branch="near", actorIds=["5"])
     for number in range(100):
@@ -246,7 +246,7 @@ def test_a_record_of_a_hundred_long_policies_is_small(any_provider):
 
 
 def test_a_policy_of_a_hundred_actors_is_shown(provider):
-    """One policy is shown whole where it fits."""
+    """A long policy is recorded whole if it fits."""
     provider.policy(actorIds=_long_policy(0)["actorIds"])
     provider.exchange(provider.github_token(actor_id="1"))
 
@@ -259,7 +259,7 @@ def test_a_policy_of_a_hundred_actors_is_shown(provider):
 
 @contextmanager
 def away(provider, cluster=None):
-    """The database's outage: PostgreSQL is stopped; on SQLite nothing can be written to the audit."""
+    """A database outage: PostgreSQL is stopped; on SQLite the audit table cannot be written."""
     if cluster is not None:
         cluster.stop()
         try:
@@ -275,14 +275,14 @@ def away(provider, cluster=None):
 
 @pytest.fixture
 def outage(any_provider, request):
-    """Takes the database of `any_provider` away for the body of a `with`."""
+    """A context manager that makes the database of `any_provider` unavailable."""
     is_sqlite = any_provider.url.startswith("sqlite")
     cluster = None if is_sqlite else request.getfixturevalue("postgres_cluster")
     return lambda: away(any_provider, cluster)
 
 
 def test_counts_outlast_an_outage(any_provider, outage):
-    """What cannot be written is kept, with what is counted meanwhile, until the database is back."""
+    """Counts that cannot be written are kept, together with later ones, until the database is back."""
     provider = any_provider
     for _ in range(3):
         provider.exchange()
@@ -292,7 +292,7 @@ def test_counts_outlast_an_outage(any_provider, outage):
             with pytest.raises(DatabaseUnavailable):
                 provider.end_minute()
 
-    provider.exchange()  # the first of its minute, for which the counts of the last one do not stand
+    provider.exchange()  # the first of a new minute, so recorded in full
     assert provider.end_minute() == 2
 
     assert counted(provider) == [("no_policy", None), ("no_policy", None), ("no_policy", 2)]
@@ -300,7 +300,7 @@ def test_counts_outlast_an_outage(any_provider, outage):
 
 
 def test_a_first_record_that_fails_is_made_up_for(provider):
-    """Where it cannot be written the answer is 503, and the next refusal is the first."""
+    """If the first record cannot be written, the response is a 503, and the next refusal is recorded in full."""
     with away(provider):
         assert_refused(provider.exchange(), 503, "SERVICE_UNAVAILABLE", {})
 
@@ -315,7 +315,7 @@ def test_a_first_record_that_fails_is_made_up_for(provider):
 
 
 def test_every_refusal_is_in_the_metrics(provider):
-    """What is counted for the audit is counted one by one for Prometheus."""
+    """Refusals that the audit only counts are still counted one by one in the metrics."""
     for _ in range(5):
         provider.exchange()
 

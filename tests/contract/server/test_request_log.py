@@ -1,4 +1,4 @@
-"""The log has one line for each request: what an operator looks for, and nothing that a client wrote into an address."""
+"""The log has one line for each request, with nothing that a client wrote into the URL."""
 
 import json
 
@@ -11,13 +11,13 @@ from kit.provider import NOBODY
 
 @pytest.fixture
 def logged():
-    """The lines of the log, with the request's id."""
+    """The log lines, with their request ids."""
     with capture_logs(processors=[merge_contextvars]) as lines:
         yield lines
 
 
 def test_an_answer_is_one_line(provider, logged):
-    """Method, route, status, duration in milliseconds, address and the id that the answer carries."""
+    """A line has the method, route, status, duration in milliseconds, address and the response's request id."""
     answer = provider.get(f"/api/v1/agents/{NOBODY}?x=secret")
     provider.http.get("/health", environ_base={"REMOTE_ADDR": "192.0.2.7"})
 
@@ -45,7 +45,7 @@ def test_an_answer_is_one_line(provider, logged):
     ],
 )
 def test_a_rejected_token_is_somebodys_once_its_signature_is_verified(provider, logged, fault, claims, told):
-    """A stranger cannot write a repository's name into the log."""
+    """The repository is logged only once the signature is verified, so that a stranger cannot forge it."""
     answer = provider.exchange(provider.github_token(fault=fault, **claims))
 
     (line,) = logged
@@ -58,7 +58,7 @@ def test_a_rejected_token_is_somebodys_once_its_signature_is_verified(provider, 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
 def test_probes_are_logged_at_debug(provider, logged, path):
-    """Machines ask every few seconds: at info their lines would be most of the log."""
+    """Probes arrive every few seconds; at info they would be most of the log."""
     provider.http.get(path)
     provider.http.get("/.well-known/jwks.json")
 
@@ -69,7 +69,7 @@ def test_probes_are_logged_at_debug(provider, logged, path):
 
 
 def test_a_failure_of_ours_is_an_error(provider, logged, monkeypatch):
-    """A defect is one line with its cause and one for the request, both under the request's id."""
+    """An unexpected error has a line with its cause and one for the request, both with the request's id."""
 
     def fail(*_):
         raise RuntimeError("a defect")
@@ -91,7 +91,7 @@ def test_a_failure_of_ours_is_an_error(provider, logged, monkeypatch):
 
 
 def test_nothing_that_a_client_wrote_is_a_method_or_a_route(provider, logged):
-    """A token in the place of a method or in a path does not reach the log."""
+    """A token sent as a method or in a path does not reach the log."""
     provider.http.get("/eyJsecret")
     provider.http.open("/health", method="EYJSECRET")
 

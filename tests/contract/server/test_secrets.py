@@ -16,7 +16,7 @@ PRIVATE_KEY = re.compile(rb"BEGIN (ENCRYPTED )?PRIVATE KEY")
 
 @pytest.fixture
 def logs(capfd, caplog):
-    """All that is logged, by whatever way, as bytes."""
+    """Everything logged or printed, as bytes."""
     caplog.set_level(logging.DEBUG)
     structlog.reset_defaults()
 
@@ -28,7 +28,7 @@ def logs(capfd, caplog):
 
 
 def _exchanges(provider, agent):
-    """Exchanges of every outcome; what the client received."""
+    """Yield the responses to exchanges with every outcome."""
     silent = provider.with_settings(EXPLAIN="off")
     token = provider.github_token()
     yield provider.exchange(token)
@@ -52,7 +52,7 @@ def _exchanges(provider, agent):
 
 
 def _misplaced_tokens(provider, agent, secret):
-    """Tokens where no token belongs: names, scopes, ids, paths, queries, headers, forms."""
+    """Yield the responses to tokens sent as names, scopes, ids, paths, queries, headers and forms."""
     token, post = provider.github_token(), provider.http.post
     own = token_of(provider.admin)
     client = (agent, secret)
@@ -80,7 +80,7 @@ def _misplaced_tokens(provider, agent, secret):
 
 
 def test_no_token_stays_anywhere(provider, logs):
-    """After exchanges of every outcome, and tokens sent to every wrong place, logs and files hold none."""
+    """After every outcome, and tokens in every wrong place, logs, database and audit have no token or secret."""
     agent = provider.agent()["agentId"]
     provider.policy(branch="main")
     provider.policy(branch="main", agentId=agent)
@@ -90,7 +90,7 @@ def test_no_token_stays_anywhere(provider, logs):
     provider.grant((agent, secret))
 
     tokens = [answer for answer in answers if JWT.search(answer.data)]
-    assert len(tokens) == 2  # the two exchanges that succeeded, and no refusal
+    assert len(tokens) == 2  # the two successful exchanges and no refusal
     logged = logs()
     assert b"refused" in logged
     assert not JWT.search(logged)

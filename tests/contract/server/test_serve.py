@@ -1,4 +1,4 @@
-"""`sentryagent-idp serve` as a real process: ready, answering, drained, gone."""
+"""`sentryagent-idp serve` as a real process: startup, requests, draining and exit."""
 
 import json
 import os
@@ -20,7 +20,7 @@ ON_THEIR_WAY = 20
 
 
 class Process(Served):
-    """A provider in processes of its own, as `serve` starts it in a folder."""
+    """A provider in its own processes, as `serve` starts it in a folder."""
 
     def __init__(self, folder, issuer, *flags):
         environ = clean_environment(GITHUB_ISSUER=issuer, TRUSTED_PROXIES="127.0.0.1")
@@ -33,7 +33,7 @@ class Process(Served):
         self.http.close()
 
     def members(self):
-        """The process ids of the whole group, the dead left out."""
+        """The ids of the group's live processes."""
         found = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
@@ -68,7 +68,7 @@ CHUNKED = _head("POST", EXCHANGE, "Content-Type: application/json", "Transfer-En
 
 
 def test_whole_life_with_two_workers_on_sqlite(serve, mock_idp):
-    """It gets ready, answers the main job in both workers, shrugs off garbage, and leaves nothing behind."""
+    """Two workers become ready, issue tokens, withstand garbage, and leave no process behind."""
     served = serve("--workers", "2")
     created = served.http.post(POLICIES, json={"repository": REPOSITORY}, headers=served.admin)
     assert created.status_code == 201, created.text
@@ -78,7 +78,7 @@ def test_whole_life_with_two_workers_on_sqlite(serve, mock_idp):
     assert statuses == [200] * 24
     assert len(served.members()) >= 4
     assert len(served.workers()) == 2
-    # All are copies of their parent, with which they share what is loaded.
+    # All are forked from their parent and share its loaded modules.
     assert len({Path(f"/proc/{pid}/cmdline").read_text() for pid in served.members()}) == 1
 
     _check_bodies(served)
@@ -97,7 +97,7 @@ def test_whole_life_with_two_workers_on_sqlite(serve, mock_idp):
 
 
 def _check_bodies(served):
-    """A chunked body is read up to 32 KiB, and refused, not cut, beyond."""
+    """A chunked body is read up to 32 KiB; a larger one is refused, not truncated."""
     good = _chunk(b'{"token":') + _chunk(b'"x"}') + b"0\r\n\r\n"
     cut = _chunk(b'{"token":"x"}') + _chunk(b" " * 40_000) + b"0\r\n\r\n"
 
@@ -106,7 +106,7 @@ def _check_bodies(served):
 
 
 def _check_large_bodies(served):
-    """A simulation may have 1 MiB, of an admin; a stranger is refused as such, and no other route takes as much."""
+    """An admin's simulation may have 1 MiB; without a token it is a 401, and no other route takes as much."""
     claims = {"repository": REPOSITORY, "repository_id": "1", "repository_owner_id": "2"}
     run = {
         "claims": {**claims, "ref": "refs/heads/main", "event_name": "push", "repo_property_x": "x" * 2000}
@@ -123,7 +123,7 @@ def _check_large_bodies(served):
 
 
 def _check_oddities(served):
-    """Heads, halves and garbage get an answer or an end, and do no harm."""
+    """HEAD requests, incomplete requests and garbage get a response or a closed connection, and do no harm."""
     head = raw(served.url, _head("HEAD", "/health"))
     assert head.startswith(b"HTTP/1.1 200")
     assert head.endswith(b"\r\n\r\n")
@@ -138,13 +138,13 @@ def _check_oddities(served):
                 connection.sendall(garbage)
                 connection.shutdown(socket.SHUT_WR)
                 first = connection.recv(64)
-            except OSError:  # it may hang up on what is no HTTP
+            except OSError:  # the server may close the connection if it is not HTTP
                 continue
         assert not first or b" 4" in first, first
 
 
 def _check_log(served):
-    """The log is JSON lines, without a token and without an unexpected error."""
+    """The log is JSON lines, without a token or an unexpected error."""
     entries = [json.loads(line) for line in served.log.read_text().splitlines()]
     assert {"listening", "refused"} <= {entry["event"] for entry in entries}
     assert not [entry for entry in entries if entry["level"] == "error"], entries
@@ -152,7 +152,7 @@ def _check_log(served):
 
 
 def test_sigterm_lets_a_request_in_flight_finish(serve):
-    """A registration that waits for the database when SIGTERM comes is answered 201, and is there."""
+    """A registration that waits for the database at SIGTERM is still stored and answered with 201."""
     served = serve("--workers", "1")
     admin = served.admin
     database = sqlite3.connect(
@@ -171,7 +171,7 @@ def test_sigterm_lets_a_request_in_flight_finish(serve):
         answer = waiting.result(PATIENCE)
 
     assert answer.status_code == 201
-    # A second SIGTERM could meet the interpreter when it has taken its handlers down.
+    # A second SIGTERM could arrive after the interpreter has removed its handlers.
     assert served.process.wait(PATIENCE) == 0
     assert served.members() == []
     assert database.execute("SELECT email FROM agents").fetchall() == [("bot@octo-org.example",)]
@@ -179,7 +179,7 @@ def test_sigterm_lets_a_request_in_flight_finish(serve):
 
 
 def test_sigterm_answers_every_request_on_its_way(serve):
-    """Connections that the kernel has completed and the worker has not accepted when SIGTERM comes are answered."""
+    """Connections that are in the kernel's backlog at SIGTERM are still answered."""
     served = serve("--workers", "1")
     (worker,) = served.workers()
     with ExitStack() as opened:
@@ -203,19 +203,19 @@ def test_sigterm_answers_every_request_on_its_way(serve):
 
 
 def _is_stopped(pid):
-    """Whether each thread is: one that still ran could take the next signal."""
+    """Return whether every thread is stopped; a running one could take the next signal."""
     stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
     return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 
 
 def _has_pending(pid, number):
-    """Whether a signal waits for a process that is stopped."""
+    """Return whether the signal is pending for a stopped process."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return int(status["ShdPnd"], 16) >> (number - 1) & 1
 
 
 def test_sigterm_writes_what_was_counted(serve, mock_idp):
-    """Refusals of a minute that is not over are in the audit when the process has ended."""
+    """Refusals counted in the current minute are in the audit when the process has ended."""
     served = serve("--workers", "1")
     token = mock_idp.mint(audience=served.url)
     for _ in range(5):
@@ -235,7 +235,7 @@ def test_sigterm_writes_what_was_counted(serve, mock_idp):
 
 
 def test_environment_of_a_laptop(tmp_path, mock_idp):
-    """Odd entries of NO_PROXY, a proxy that is not there, a second issuer that is away: the first one's runs get tokens."""
+    """With odd NO_PROXY entries, a dead proxy and one unreachable issuer, the other issuer's runs get tokens."""
     served = Process(tmp_path, f"{mock_idp.issuer},http://127.0.0.1:1", "--workers", "1")
     served.environ |= {
         "NO_PROXY": "localhost,[::1],fd07:b51a:cc66:f0::/64",
@@ -256,7 +256,7 @@ def test_environment_of_a_laptop(tmp_path, mock_idp):
 
 
 def _age(served):
-    """The gauge of the issuers' keys, once it was set."""
+    """The gauge of the issuer keys' age, or `None` until it is set."""
     lines = served.http.get("/metrics").text.splitlines()
     values = [line.split()[1] for line in lines if line.startswith("agentidp_issuer_keys_age_seconds ")]
     return next((value for value in values if value != "0.0"), None)

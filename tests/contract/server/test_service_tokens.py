@@ -1,4 +1,4 @@
-"""Section 9 of the contract: a token for a service is good there and nowhere else."""
+"""Section 9 of the contract: a token for a service is valid there and nowhere else."""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -53,7 +53,7 @@ def introspect(provider, token, headers):
 
 
 def form(provider, agent, **changes):
-    """The exchange in the form of RFC 8693; values may be lists, in which AGENT stands for the agent's URN."""
+    """Exchange with the form of RFC 8693; in values that are lists, AGENT stands for the agent's URN."""
     named = {"AGENT": f"urn:sentryagent:agent:{agent}"}
     changes = {
         name: [named.get(value, value) for value in values] if isinstance(values, list) else values
@@ -78,7 +78,7 @@ def form(provider, agent, **changes):
     ],
 )
 def test_a_token_for_a_service(any_provider, agent, body, audience, scope):
-    """`aud` is the identifier and `scope` what is granted there; the audit names the audience, a dry run the scope."""
+    """`aud` is the identifier and `scope` the granted scopes; the audit has the audience, a dry run the scope."""
     dry = good(any_provider.exchange(agentId=agent, dryRun=True, **body))
     answers = [good(any_provider.exchange(agentId=agent, **body)) for _ in range(2)]
 
@@ -97,7 +97,7 @@ def test_a_token_for_a_service(any_provider, agent, body, audience, scope):
 
 @pytest.mark.parametrize("resource", [*LOOKALIKES, PROVIDER, "urn:example:nowhere"])
 def test_a_service_that_is_not_granted(any_provider, agent, resource):
-    """Whether it exists or not: the services that are granted are told, and the audit has what was asked."""
+    """Existing and unknown services are refused alike, with the granted ones; the audit has the requested one."""
     any_provider.service("https://exists.example.com", "read")
     for asked in (resource, "https://exists.example.com"):
         answer = any_provider.exchange(agentId=agent, resource=asked)
@@ -113,7 +113,7 @@ def test_a_service_that_is_not_granted(any_provider, agent, resource):
 
 
 def test_other_refusals_come_as_ever(any_provider, agent):
-    """More scope than granted, another branch, an inactive agent, another repository of the name."""
+    """Scope, identity, agent and branch are refused as in an exchange without a service."""
     provider, asked = any_provider, {"agentId": agent, "resource": A}
     refused = provider.exchange(**asked, scope="read write")
     assert_refused(refused, 403, "SCOPE_NOT_PERMITTED", {"permitted": ["read", "deploy"]})
@@ -136,7 +136,7 @@ def test_other_refusals_come_as_ever(any_provider, agent):
 
 
 def test_without_an_agent(still_provider):
-    """A token for a service is an agent's."""
+    """A token for a service needs an agent."""
     assert_invalid(still_provider.exchange(resource=A), "agentId")
     claims = {"repository": "octo-org/hello-agent", "repository_id": "1", "repository_owner_id": "2"}
     body = {"claims": {**claims, "ref": "refs/heads/main", "event_name": "push"}, "resource": A}
@@ -145,7 +145,7 @@ def test_without_an_agent(still_provider):
 
 @pytest.mark.parametrize("resource", ["", "x" * 256, "a\nb", 1, [A], {}])
 def test_malformed_resource(still_provider, resource):
-    """What cannot be an identifier is refused by name, and repeated nowhere."""
+    """A value that cannot be an identifier is refused by field, and not repeated in the response."""
     answer = still_provider.exchange(agentId=NOBODY, resource=resource)
     assert_invalid(answer, "resource")
     assert "xxxx" not in answer.text
@@ -156,7 +156,7 @@ def test_malformed_resource(still_provider, resource):
     [("x" * 100, A, 200), ("x" * 101, A, 400), ("x" * 65, None, 400), ("x" * 64, None, 403)],
 )
 def test_scopes_of_services_may_be_longer(provider, scope, resource, status):
-    """Up to 100 characters; without a service nothing changes."""
+    """A service's scope may have 100 characters; without a service the limit stays 64."""
     provider.service(A, "x" * 100)
     agent, _ = provider.trusted_agent(grants=[{"service": A, "scopes": ["x" * 100]}])
     extra = {} if resource is None else {"resource": resource}
@@ -177,7 +177,7 @@ def test_scopes_of_services_may_be_longer(provider, scope, resource, status):
     ],
 )
 def test_lifetime(provider, server, service, policy, request_, expected):
-    """The least of server, service, policy and request; of a token for our own API the service says nothing."""
+    """The lifetime is the shortest of server, service, policy and request; tokens for our own API ignore the service."""
     provider.service(A, "read", **({} if service is None else {"maxTtl": service}))
     grants = [{"service": A, "scopes": ["read"]}]
     agent, _ = provider.trusted_agent(grants=grants, **({} if policy is None else {"maxTtl": policy}))
@@ -191,7 +191,7 @@ def test_lifetime(provider, server, service, policy, request_, expected):
 
 
 def test_scopes_for_services_alone(provider):
-    """Such a policy gives no token for our own API, in an exchange and in a simulation."""
+    """A policy with only a service's scopes gives no token for our own API, exchanged or simulated."""
     provider.service(A, "read")
     agent, _ = provider.trusted_agent(grants=[{"service": A, "scopes": ["read"]}], scopes=[])
 
@@ -207,7 +207,7 @@ def test_scopes_for_services_alone(provider):
 
 
 def test_simulation(provider):
-    """What the exchange would say about a service, and for each policy whether it grants it."""
+    """A simulation decides as the exchange would, and shows for each policy whether it grants the service."""
     provider.service(A, "read")
     agent, granting = provider.trusted_agent(grants=[{"service": A, "scopes": ["read"]}], branch="main")
     other = provider.policy(agentId=agent)
@@ -241,7 +241,7 @@ def test_simulation(provider):
     ],
 )
 def test_form(any_provider, agent, fields, audience):
-    """`audience` or a second `resource` names the service, in any order; the same one twice is one."""
+    """`audience` or a second `resource` names the service, in any order; it may be named twice."""
     token = good(form(any_provider, agent, **{"resource": ["AGENT"], **fields}))["access_token"]
     assert claims_of(token)["aud"] == audience
 
@@ -268,12 +268,12 @@ def test_form(any_provider, agent, fields, audience):
     ],
 )
 def test_form_refusals(any_provider, agent, fields, error, code):
-    """A target that is not permitted, more than one, or none without an agent (RFC 8693, 2.2.2)."""
+    """A target must be permitted, must be only one, and needs an agent (RFC 8693, 2.2.2)."""
     assert_oauth_refused(form(any_provider, agent, **fields), 400, error, code)
 
 
 def test_a_token_is_good_at_its_service_alone(any_provider, agent):
-    """Across all pairs: each service's client and our own API see their own tokens and no other."""
+    """For every pair: a service's client and our own API accept their own tokens and no other."""
     tokens = {A: None, B: None, None: None}
     tokens = {resource: token_for(any_provider, agent, resource) for resource in tokens}
     clients = {resource: any_provider.service_client(resource) for resource in (A, B)}
@@ -309,7 +309,7 @@ def test_a_token_is_good_at_its_service_alone(any_provider, agent):
     ],
 )
 def test_our_own_api_refuses_a_services_token(provider, method, path):
-    """Whatever its scopes are: also another token cannot be introspected or revoked with it."""
+    """Whatever its scopes, the token opens nothing, and cannot introspect or revoke another token."""
     provider.service(A, "read")
     agent, _ = provider.trusted_agent(grants=[{"service": A, "scopes": ["read"]}], scopes=["agents:write"])
     own, token = token_for(provider, agent), token_for(provider, agent, A)
@@ -322,7 +322,7 @@ def test_our_own_api_refuses_a_services_token(provider, method, path):
 
 
 def test_readers_of_tokens(any_provider, agent):
-    """An admin sees every token; an agent with `tokens:read` those for our own API, and none for a service."""
+    """An admin can introspect every token; an agent with `tokens:read` only those for our own API."""
     any_provider.policy(agentId=agent, branch="main", scopes=["tokens:read"])
     reader = any_provider.agent_headers(agent)
     own, foreign = token_for(any_provider, agent), token_for(any_provider, agent, A)
@@ -335,7 +335,7 @@ def test_readers_of_tokens(any_provider, agent):
 
 @pytest.mark.parametrize("end", ["revoked", "expired", "suspended", "by an admin", "by its client"])
 def test_a_services_token_ends(any_provider, agent, end):
-    """It revokes itself, an admin or its agent's credentials do, and it is inactive at once in every process."""
+    """Revoked (by itself, an admin or its agent's secret), expired or suspended, it is inactive in every process."""
     provider, client = any_provider, any_provider.service_client(A)
     token = token_for(provider, agent, A)
     other = provider.with_settings()
@@ -355,7 +355,7 @@ def test_a_services_token_ends(any_provider, agent, end):
 
 
 def test_a_services_client_does_nothing_else(any_provider, agent):
-    """It gets no token, revokes none, and its secret is good for introspection alone."""
+    """A service's client gets no token and revokes none; its secret is valid only for introspection."""
     provider, headers = any_provider, any_provider.service_client(A)
     token = token_for(provider, agent, A)
 
@@ -375,7 +375,7 @@ def test_a_services_client_does_nothing_else(any_provider, agent):
 
 
 def test_other_clients_do_not_introspect_by_their_secret(provider):
-    """A wrong secret is 401, and that of an agent 403: with it comes a token for that."""
+    """A wrong secret is a 401, an agent's secret a 403: the agent can introspect with a token instead."""
     provider.service(A, "read")
     agent, secret = provider.client()
     wrong = provider.http.post(INTROSPECT, data={"token": "x"}, headers=basic(agent, "sk_live_x"))
@@ -388,7 +388,7 @@ def test_other_clients_do_not_introspect_by_their_secret(provider):
 
 
 def test_a_revoked_client_introspects_no_more(provider):
-    """At once; a new one of the service does."""
+    """A revoked client is refused at once."""
     provider.service(A, "read")
     admin = ClientAdmin(provider.store, Auditor(provider.clock, uuid4), provider.clock, uuid4)
     client, secret = admin.create_for_service("admin-cli", "verifier", A, HERE)
@@ -405,7 +405,7 @@ def test_a_revoked_client_introspects_no_more(provider):
 
 
 def test_a_service_made_again_inherits_nothing(any_provider, agent):
-    """What was issued for the first one is inactive for the second one's clients, and for admins."""
+    """Tokens of a deleted service stay inactive when a service with the same identifier is created."""
     provider = any_provider
     old = token_for(provider, agent, A)
     (policy,) = good(provider.get(POLICIES))["data"]
@@ -428,7 +428,7 @@ def test_a_service_made_again_inherits_nothing(any_provider, agent):
 
 
 def test_changes_hold_for_the_next_exchange_in_every_process(any_provider, agent):
-    """A grant, a service's lifetime, and the end of both, told by another replica to nobody."""
+    """Another replica's changes of grants and lifetimes, and their removal, apply to the next exchange."""
     provider, other = any_provider, any_provider.with_settings()
     (policy,) = good(provider.get(POLICIES))["data"]
     (service,) = good(provider.get(f"{SERVICES}?identifier={A}"))["data"]
@@ -455,7 +455,7 @@ def test_changes_hold_for_the_next_exchange_in_every_process(any_provider, agent
 
 
 def test_the_first_exchange_pins(any_provider):
-    """A policy that is not pinned yet is, also by an exchange for a service."""
+    """An exchange for a service pins an unpinned policy, like any other exchange."""
     any_provider.service(A, "read")
     agent, policy = any_provider.trusted_agent(grants=[{"service": A, "scopes": ["read"]}])
 
@@ -466,7 +466,7 @@ def test_the_first_exchange_pins(any_provider):
 
 
 def test_an_expired_grant_ends(provider):
-    """A policy that has expired grants nothing any more, and is not among those that are told."""
+    """An expired policy grants nothing, and its services are not listed as permitted."""
     provider.service(A, "read")
     end = (provider.clock.now + timedelta(minutes=1)).isoformat()
     agent, _ = provider.trusted_agent(grants=[{"service": A, "scopes": ["read"]}], expiresAt=end)
@@ -480,7 +480,7 @@ def test_an_expired_grant_ends(provider):
 
 
 def test_what_the_one_step_action_has_an_admin_paste(provider):
-    """The suggestion for its bootstrap exchange, with what it adds, is enough for this run at this service, and for no other run."""
+    """The suggested policy, with a grant filled in, allows this run at this service, and no other run."""
     provider.service("urn:ex:deploy", "deploy", "delete")
     run = {"environment": "production"}
     refused = provider.exchange(provider.github_token(**run))

@@ -26,7 +26,7 @@ def remove(provider, service, **extra):
 
 
 def granting(provider, *grants, **policy):
-    """A POST of a policy for a new agent that grants these services, each with its scopes; each a second later."""
+    """Post a policy for a new agent with these grants, one second after the last one."""
     provider.clock.advance(1)
     policy.setdefault("agentId", provider.agent(f"{len(listed(provider))}@octo-org.example")["agentId"])
     listed_grants = [{"service": service, "scopes": list(scopes)} for service, *scopes in grants]
@@ -34,7 +34,7 @@ def granting(provider, *grants, **policy):
 
 
 def test_created_service_has_every_field(provider):
-    """An id, a version, a Location; scopes with their descriptions."""
+    """A created service has an id, a version, a Location, and scopes with their descriptions."""
     answer = create(provider, maxTtl=600)
 
     assert answer.status_code == 201
@@ -58,7 +58,7 @@ def test_created_service_has_every_field(provider):
 
 
 def test_list(provider):
-    """Oldest first, or the one that has exactly this identifier."""
+    """Services are listed oldest first, or filtered by their exact identifier."""
     first = create(provider).json
     provider.clock.advance(1)
     second = create(provider, identifier=B).json
@@ -115,7 +115,7 @@ def test_list(provider):
     ],
 )
 def test_what_cannot_be_written(still_provider, field, values):
-    """Each wrong value is refused by the name of its field, and nothing is stored."""
+    """An invalid value is refused by field, and nothing is stored."""
     named = still_provider.with_settings(
         TOKEN_AUDIENCE="https://audience.example.com", OIDC_AUDIENCE="https://oidc.example.com"
     )
@@ -134,7 +134,7 @@ def test_an_identifier_is_taken_exactly(provider):
 
 
 def test_put_replaces_whole(provider):
-    """What a GET gave may come back; what the server sets is ignored, the version grows, If-Match counts."""
+    """A PUT accepts the fields of a GET, ignores those the server sets, raises the version and obeys If-Match."""
     service = create(provider, description="x", maxTtl=5).json
     noise = {"serviceId": NOBODY, "createdAt": "x", "updatedAt": 1, "version": 77}
 
@@ -153,14 +153,14 @@ def test_put_replaces_whole(provider):
 @pytest.mark.parametrize("service_id", [NOBODY, "x", NOBODY.replace("-", "")])
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 def test_unknown_service(still_provider, method, service_id):
-    """An unknown id, also one that is none, is 404."""
+    """An unknown id is a 404, even if it is not a UUID."""
     body = {"json": {"scopes": SCOPES}} if method == "PUT" else {}
     answer = still_provider.call(method, f"{SERVICES}/{service_id}", **body)
     assert_refused(answer, 404, "SERVICE_NOT_FOUND", {})
 
 
 def test_changes_are_audited(provider):
-    """Who made, changed and deleted a service, and what changed."""
+    """Creating, changing and deleting a service are recorded with the actor and the changes."""
     service = create(provider).json
     replace(provider, service, scopes=SCOPES[:1])
     remove(provider, service)
@@ -200,7 +200,7 @@ def test_changes_are_audited(provider):
     ],
 )
 def test_grants_of_a_policy(provider, grants, scopes, status):
-    """They name services and scopes that exist, each once; `scopes` may be empty next to them alone."""
+    """Grants name existing services and scopes, each once; only next to grants may `scopes` be empty."""
     create(provider)
     create(provider, identifier=B)
 
@@ -219,12 +219,12 @@ def test_grants_of_a_policy(provider, grants, scopes, status):
     [{}, "x", [A], [{"service": A}], [{"scopes": ["read"]}], [{"service": A, "scopes": "read"}], [{}]],
 )
 def test_malformed_grants(still_provider, grants):
-    """Another form is refused by name."""
+    """Grants of the wrong form are refused by field."""
     assert_invalid(post(still_provider, agentId=NOBODY, grants=grants), "grants")
 
 
 def test_grants_are_for_agents(provider):
-    """A bootstrap policy grants only for what derives from it."""
+    """A bootstrap policy can have grants only for its derived policies."""
     create(provider)
     grants = [{"service": A, "scopes": ["read"]}]
 
@@ -233,13 +233,13 @@ def test_grants_are_for_agents(provider):
 
 
 def test_a_refused_grant_hides_no_other_refusal(provider):
-    """An unknown policy stays a 404, whatever is written into it."""
+    """An unknown policy is a 404, even if its new grants are invalid."""
     answer = put(provider, {"id": NOBODY}, agentId=NOBODY, grants=[{"service": A, "scopes": ["x"]}])
     assert_refused(answer, 404, "TRUST_POLICY_NOT_FOUND")
 
 
 def test_grants_make_no_second_policy(provider):
-    """They are no condition: the same conditions stay a conflict."""
+    """Grants are not conditions: a policy with the same conditions is still a conflict."""
     create(provider)
     policy = granting(provider, (A, "read")).json
 
@@ -249,7 +249,7 @@ def test_grants_make_no_second_policy(provider):
 
 
 def test_who_may_write_policies_may_write_grants(provider):
-    """Without a scope of services, which is for the services themselves; giving `services:write` takes an admin."""
+    """Writing grants needs no scope of services; giving `services:write` takes an admin."""
     create(provider)
     agent = provider.agent()["agentId"]
     provider.policy(agentId=agent, scopes=["policies:write", "services:read", "agents:write"])
@@ -272,7 +272,7 @@ def test_who_may_write_policies_may_write_grants(provider):
 
 
 def test_derived_policies_inherit_grants(provider):
-    """At registration, and when the bootstrap policy changes."""
+    """Derived policies get the grants at registration and whenever the bootstrap policy changes."""
     create(provider)
     create(provider, identifier=B)
     bootstrap = provider.policy(trustRegistered=True, grants=[{"service": A, "scopes": ["read"]}])
@@ -294,7 +294,7 @@ def test_derived_policies_inherit_grants(provider):
 
 
 def test_a_service_in_use_stays(provider):
-    """Disabled, expired and derived policies count, and clients; the first ten policies are named."""
+    """Disabled and derived policies count, and clients, too; the first ten policies are named."""
     service = create(provider).json
     policies = [
         granting(provider, (A, "read"), repository=f"octo-org/r{number}", enabled=number % 2 == 0).json["id"]
@@ -317,7 +317,7 @@ def test_a_service_in_use_stays(provider):
 
 
 def test_a_scope_in_use_stays(provider):
-    """A PUT drops what no policy grants, also where the service has clients, and adds what it likes."""
+    """A PUT may add scopes and drop those that no policy grants, even if the service has clients."""
     service = create(provider).json
     policy = granting(provider, (A, "read"), enabled=False).json
     provider.service_client(A)

@@ -1,4 +1,4 @@
-"""Several GitHub issuers at one provider, and policies of an issuer that is not configured any more."""
+"""Several GitHub issuers at one provider, and policies of issuers that are no longer configured."""
 
 import pytest
 from structlog.testing import capture_logs
@@ -31,7 +31,7 @@ def both(provider, ghes_keys):
 
 @pytest.fixture(autouse=True)
 def keys_of_each(monkeypatch, ghes_keys):
-    """Which keys an issuer publishes."""
+    """The keys that each issuer publishes."""
     published = {GHES: GithubKeys(lambda: {key.kid: key.private.public_key() for key in ghes_keys.published})}
     monkeypatch.setattr(
         "kit.provider.Provider.keys_by_issuer",
@@ -41,7 +41,7 @@ def keys_of_each(monkeypatch, ghes_keys):
 
 
 def ghes_token(both, **claims):
-    """A token of the GHES for the run that `github_token` is of."""
+    """An ID token of the GHES for the same run as `github_token`."""
     github, both.github = both.github, both.ghes
     try:
         return both.github_token(**claims)
@@ -50,7 +50,7 @@ def ghes_token(both, **claims):
 
 
 def test_a_policy_belongs_to_one_issuer(both):
-    """The first issuer is the default; a policy lets in no run of another."""
+    """The first issuer is the default; a policy allows runs of its own issuer only."""
     of_github = both.policy()
     assert of_github["issuer"] == GITHUB
     assert both.exchange().status_code == 200
@@ -67,7 +67,7 @@ def test_a_policy_belongs_to_one_issuer(both):
 
 
 def test_keys_of_one_issuer_sign_for_no_other(both):
-    """A token that names one issuer and is signed with the key of the other is refused (B16)."""
+    """A token that names one issuer but is signed with another's key is refused (B16)."""
     both.policy(issuer=GHES)
     forged = both.github_token(iss=GHES)
 
@@ -77,7 +77,7 @@ def test_keys_of_one_issuer_sign_for_no_other(both):
 
 
 def test_ids_of_one_issuer_pin_no_policy_of_another(both):
-    """GitHubs give out the same numbers: a policy takes the ids of its own issuer alone."""
+    """Issuers assign the same numbers, so a policy takes ids only from policies of its own issuer."""
     both.policy(repositoryId="1", repositoryOwnerId="2")
 
     assert both.policy(issuer=GHES, branch="main")["repositoryId"] is None
@@ -86,7 +86,7 @@ def test_ids_of_one_issuer_pin_no_policy_of_another(both):
 
 @pytest.mark.parametrize("issuer", ["https://octo-evil.example", ACME, "", f"{GITHUB}/", 5, [GITHUB]])
 def test_issuer_must_be_configured(both, issuer):
-    """One of those that are configured, else 400, in POST and PUT."""
+    """POST and PUT accept only a configured issuer."""
     policy = both.policy()
     assert_invalid(both.post(POLICIES, json={"repository": "octo-org/x", "issuer": issuer}), "issuer")
     assert_invalid(both.put(f"{POLICIES}/{policy['id']}", json={**policy, "issuer": issuer}), "issuer")
@@ -94,7 +94,7 @@ def test_issuer_must_be_configured(both, issuer):
 
 
 def test_put_moves_a_policy_only_as_written(both):
-    """Without `issuer` it stays, also where it is not the first; with it the policy and those derived from it move."""
+    """A PUT without `issuer` keeps the policy's issuer, even if it is not the first; with `issuer` it moves."""
     agent_id = both.agent()["agentId"]
     policy = both.policy(issuer=GHES, agentId=agent_id)
     body = {"repository": REPOSITORY, "agentId": agent_id}
@@ -108,7 +108,7 @@ def test_put_moves_a_policy_only_as_written(both):
 
 
 def test_a_derived_policy_has_the_issuer_of_its_origin(both):
-    """The agent of a GHES repository acts from there."""
+    """An agent registered from a GHES repository is trusted from there only."""
     both.policy(issuer=GHES, trustRegistered=True)
     headers = bearer(good(both.exchange(ghes_token(both)))["access_token"])
 
@@ -120,7 +120,7 @@ def test_a_derived_policy_has_the_issuer_of_its_origin(both):
 
 @pytest.mark.parametrize("of_agent", [True, False])
 def test_suggested_policy_is_of_the_issuer_of_the_run(both, of_agent):
-    """Posted as it is, it lets the run in: it names the issuer where a policy without one would get another."""
+    """Posted as it is, the suggestion allows the run: it names the issuer unless that is the default."""
     body = {"agentId": both.agent()["agentId"]} if of_agent else {}
     both.policy(branch="other", **body)
     for token, issuer in ((both.github_token, GITHUB), (lambda: ghes_token(both), GHES)):
@@ -132,7 +132,7 @@ def test_suggested_policy_is_of_the_issuer_of_the_run(both, of_agent):
 
 
 def test_wrong_issuer_shows_both_sides(both):
-    """The token's issuer, cut and cleaned, is for its sender; the message, which is logged, does not have it."""
+    """The sender sees the token's issuer, truncated and cleaned; the message, which is logged, omits it."""
     for iss, shown in (
         (ACME, ACME),
         (None, None),
@@ -148,7 +148,7 @@ def test_wrong_issuer_shows_both_sides(both):
 
 
 def test_simulation_knows_the_issuers(both):
-    """Claims are of the first issuer, or of the one that `iss` names; a token is of its own."""
+    """Claims belong to the first issuer or the one in `iss`, a token to its own issuer."""
     both.policy(issuer=GHES)
     claims = {
         "repository": REPOSITORY,
@@ -170,7 +170,7 @@ def test_simulation_knows_the_issuers(both):
 
 
 def test_ready_shows_each_issuer(both, keys_of_each):
-    """`issuerKeys` is the issuer that is worst off."""
+    """`issuerKeys` is the worst state among the issuers."""
     keys_of_each[GHES].reachable = False
 
     ready = good(both.get("/ready"))
@@ -187,7 +187,7 @@ def test_ready_shows_each_issuer(both, keys_of_each):
 
 
 def test_policies_of_other_issuers_are_counted(both):
-    """At the start and in /ready."""
+    """Policies of unconfigured issuers are counted at startup and in /ready."""
     both.policy(issuer=GHES)
     both.policy(issuer=GHES, branch="main")
     both.policy()
@@ -203,7 +203,7 @@ def test_policies_of_other_issuers_are_counted(both):
 
 
 def test_refusal_that_they_explain(both):
-    """The enterprise turned its own issuer on: the refusal says why the old policies let nobody in."""
+    """After an enterprise turns on its own issuer, the refusal says why the old policies match nothing."""
     agent_id, _ = both.trusted_agent(branch="main")
     acme = both.with_settings(GITHUB_ISSUER=ACME)
     token = both.github_token(iss=ACME)
@@ -226,7 +226,7 @@ def test_refusal_that_they_explain(both):
     [({}, True), ({"branch": "main"}, True), ({"branch": "other"}, False), ({"enabled": False}, False)],
 )
 def test_refusal_that_they_do_not_explain(both, theirs, explains):
-    """Where the name has policies of its issuer, the others count only if one of them would let the run in."""
+    """If the name has policies of the run's issuer, others count only if one of them would allow the run."""
     agent_id, _ = both.trusted_agent(**theirs)
     acme = both.with_settings(GITHUB_ISSUER=ACME)
     acme.policy(agentId=agent_id, branch="release")
@@ -238,7 +238,7 @@ def test_refusal_that_they_do_not_explain(both, theirs, explains):
 
 
 def test_policies_of_configured_issuers_explain_nothing(both):
-    """The same name on another GitHub may be another owner's: nothing is said about it."""
+    """The same name on another GitHub may have another owner, so its policies are not mentioned."""
     both.policy(issuer=GHES)
 
     assert "issuer" not in both.exchange().json["message"]
@@ -256,7 +256,7 @@ def move(provider, source, target, **variables):
 
 
 def test_move_issuer(any_provider):
-    """All policies of an issuer move, with their pins and derived ones, and count at once; each has its record."""
+    """All policies of an issuer move with their pins, apply at once, and get an audit record each."""
     both = any_provider
     _, policy = both.trusted_agent(repositoryId="1", repositoryOwnerId="2")
     other = both.policy(repository="octo-org/other", trustRegistered=True)
@@ -279,7 +279,7 @@ def test_move_issuer(any_provider):
 
 
 def test_moved_policies_let_runs_in(both):
-    """A replica that held the policies of the old issuer holds them no longer."""
+    """A replica no longer uses its snapshot of the old issuer's policies."""
     agent_id, _ = both.trusted_agent()
     moving = both.with_settings(GITHUB_ISSUER=f"{GITHUB},{ACME}")
     for _ in range(2):
@@ -292,7 +292,7 @@ def test_moved_policies_let_runs_in(both):
 
 
 def test_move_to_an_issuer_with_an_equal_policy(both):
-    """All or none: the line names both policies."""
+    """Nothing moves if one policy would equal an existing one; the error names both."""
     first = both.policy(repository="octo-org/first")
     policy = both.policy()
     equal = both.policy(issuer=GHES)
@@ -315,13 +315,13 @@ def test_move_to_an_issuer_with_an_equal_policy(both):
     ],
 )
 def test_move_to_what_is_no_other_issuer(both, source, target, cause):
-    """One line, and nothing moves."""
+    """An unusable target is refused in one line, and nothing moves."""
     both.policy()
     assert_fails(move(both, source, target), cause)
 
 
 def test_move_to_an_issuer_that_is_not_configured_here(both):
-    """It may be configured where the provider runs: the command goes on and says so."""
+    """The target may be configured only where the provider runs: the command continues with a warning."""
     both.policy()
 
     moved = move(both, GITHUB, ACME)
@@ -330,7 +330,7 @@ def test_move_to_an_issuer_that_is_not_configured_here(both):
     assert "SENTRYAGENT_GITHUB_ISSUER" in moved.stderr
 
 
-# --- what repositories own
+# --- agents of repositories
 
 
 def bootstrap(both, token):
@@ -342,7 +342,7 @@ def seen(both, headers):
 
 
 def test_agents_of_a_repository_with_the_same_id_elsewhere(both):
-    """GitHubs give out the same ids: a repository has the agents of its own issuer, and reaches no others (B16)."""
+    """Issuers assign the same ids, so a repository reaches only agents registered under its own issuer (B16)."""
     both.policy()
     both.policy(issuer=GHES)
     here, there = bootstrap(both, both.github_token()), bootstrap(both, ghes_token(both))
@@ -363,7 +363,7 @@ def test_agents_of_a_repository_with_the_same_id_elsewhere(both):
 
 
 def test_agents_registered_before_the_second_issuer(provider, both):
-    """The issuer of an agent is that of the policy, also while there is only one."""
+    """An agent has the issuer of its policy, even if it was registered while there was only one issuer."""
     provider.policy()
     provider.agent(headers=bootstrap(provider, provider.github_token()))
     both.policy(issuer=GHES)
@@ -373,7 +373,7 @@ def test_agents_registered_before_the_second_issuer(provider, both):
 
 
 def test_agents_move_with_the_policies(both):
-    """A repository keeps its agents when its organisation gets an issuer of its own."""
+    """A repository keeps its agents when its organisation gets its own issuer."""
     both.policy()
     both.agent(headers=bootstrap(both, both.github_token()))
     moving = both.with_settings(GITHUB_ISSUER=f"{ACME},{GITHUB}")
@@ -384,7 +384,7 @@ def test_agents_move_with_the_policies(both):
 
 
 def test_several_issuers_are_told_apart_in_token_and_audit(provider, both):
-    """A service that knows repositories by their names needs the issuer; with one only, nothing changes."""
+    """With several issuers, token and audit name the issuer, because names repeat; with one, nothing changes."""
     provider.policy()
     both.policy(issuer=GHES)
     alone = good(provider.exchange())["access_token"]

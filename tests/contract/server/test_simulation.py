@@ -22,7 +22,7 @@ def simulate(provider, **body):
 
 
 def test_simulate_claims_that_a_policy_covers(provider):
-    """Claims that a policy covers are allowed, by that policy, with its scopes."""
+    """Claims that meet a policy are allowed; the response names the policy and its scopes."""
     policy = provider.policy(branch="main")
 
     answer = simulate(provider, claims=CLAIMS)
@@ -60,7 +60,7 @@ def test_simulate_claims_that_no_policy_covers(provider, changed, code, failed):
 
 
 def test_simulate_ignores_claims_that_nothing_is_decided_on(provider):
-    """The claims of a whole token may be sent, whatever type they have and whatever GitHub adds next."""
+    """A token's other claims may be sent, whatever their type, and are ignored."""
     provider.policy(properties={"team": ["core"]})
     others = {"iat": 1, "sub": "x", "run_number": "7", "new": {"a": [1]}, "properties": {"team": "core"}}
 
@@ -71,7 +71,7 @@ def test_simulate_ignores_claims_that_nothing_is_decided_on(provider):
 
 
 def test_simulate_token_leaves_it_good(provider):
-    """A simulated token can still be exchanged, and pins nothing before it is."""
+    """A simulated token can still be exchanged, and a simulation pins nothing."""
     policy = provider.policy()
     token = provider.github_token()
 
@@ -85,7 +85,7 @@ def test_simulate_token_leaves_it_good(provider):
 
 
 def test_simulate_token_that_is_not_acceptable(provider):
-    """A token that the exchange would refuse as such is named with the exchange's reason."""
+    """A token that the exchange would refuse gets the exchange's code and reason."""
     answer = simulate(provider, token=provider.github_token(fault="expired")).json
 
     assert (answer["allowed"], answer["code"], answer["reason"]) == (False, "INVALID_OIDC_TOKEN", "expired")
@@ -103,7 +103,7 @@ def test_simulate_token_that_is_not_acceptable(provider):
     ],
 )
 def test_simulate_malformed(provider, body, field):
-    """A malformed body names its field."""
+    """A malformed body is refused by field."""
     answer = simulate(provider, **body)
 
     assert answer.status_code == 400
@@ -111,7 +111,7 @@ def test_simulate_malformed(provider, body, field):
 
 
 def test_simulate_needs_policies_read(provider):
-    """Who may not read policies may not probe them."""
+    """A caller who may not read policies cannot probe them."""
     answer = provider.http.post(PATH, json={"claims": CLAIMS}, headers=provider.admin_headers("agents:read"))
 
     assert answer.status_code == 403
@@ -119,7 +119,7 @@ def test_simulate_needs_policies_read(provider):
 
 
 def test_simulate_runs(any_provider):
-    """Each run is answered as if it were alone: other repositories, agents, services and issuers do not get mixed up."""
+    """Each run is decided as if it were alone: repositories, agents and services are not mixed up."""
     provider = any_provider
     provider.service("urn:ex:deploy", "deploy")
     agent_id, _ = provider.trusted_agent(
@@ -173,7 +173,7 @@ RUN = {"claims": CLAIMS}
     ],
 )
 def test_simulate_malformed_runs(provider, body, field):
-    """The field says which run it is in."""
+    """The field in the error has the index of its run."""
     answer = simulate(provider, **body)
 
     assert answer.status_code == 400
@@ -181,14 +181,14 @@ def test_simulate_malformed_runs(provider, body, field):
 
 
 def test_runs_cost_no_more_than_their_repositories(provider, monkeypatch):
-    """The database is asked once for each repository and agent; too many comparisons are refused, and one run never is."""
+    """Each repository and agent is read once; too many comparisons are refused, but never for a single run."""
     for branch in ("a", "b", "c"):
         provider.policy(branch=branch)
     reads = []
     read = simulation.read_snapshot
     monkeypatch.setattr(simulation, "read_snapshot", lambda *it: reads.append(it) or read(*it))
     monkeypatch.setattr(simulation, "_MOST_COMPARED", 299)
-    # A repository without a policy is asked for once, too.
+    # A repository without a policy is also read only once.
     other = {"claims": {**CLAIMS, "repository": "octo-org/other"}}
 
     assert len(simulate(provider, runs=[RUN, other] * 50).json["data"]) == 100
@@ -200,7 +200,7 @@ def test_runs_cost_no_more_than_their_repositories(provider, monkeypatch):
 
 
 def test_body_of_1_mib_is_the_largest(provider):
-    """A hundred runs with all their claims fit; one byte more is 413."""
+    """A hundred runs with all their claims fit into 1 MiB; a body one byte larger than that is a 413."""
     run = {"claims": {**CLAIMS, **{f"repo_property_{number}": "x" * 80 for number in range(50)}}}
     assert simulate(provider, runs=[run] * 100).status_code == 200
     body = json.dumps({"claims": {**CLAIMS, "padding": ""}})

@@ -1,4 +1,4 @@
-"""Texts that a database may not be able to store: the same request is answered alike on SQLite and on PostgreSQL."""
+"""Texts that a database may be unable to store get the same response on SQLite and on PostgreSQL."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -66,14 +66,14 @@ several = settings(
 
 
 def outcome(answer):
-    """What a client can act on; ids of what is in the way differ."""
+    """The status, code and details, without the details of a conflict, whose ids differ."""
     body = answer.json or {}
     details = {} if answer.status_code == 409 else body.get("details") or {}
     return answer.status_code, body.get("code") or body.get("error"), details
 
 
 def assert_alike(both, ask):
-    """Both engines answer with the same, and neither blames the database."""
+    """Both engines give the same response, which is not a 5xx and names a specific field."""
     sqlite, postgres = (outcome(ask(provider)) for provider in both)
     assert sqlite == postgres
     assert sqlite[0] < 500
@@ -104,14 +104,14 @@ WAYS = [(post, FIELDS), (narrow, LISTS), (submit, FORMS)]
 @pytest.mark.parametrize("text", ["\x00", "a\x00", "\ud800"])
 @pytest.mark.parametrize(("ask", "rows"), WAYS)
 def test_each_text(both_providers, ask, rows, text):
-    """What PostgreSQL cannot store, in every text of bodies, filters and forms."""
+    """Text that PostgreSQL cannot store, in every text of bodies, filters and forms."""
     for row in rows:
         assert_alike(both_providers, ask(row, text))
 
 
 @pytest.mark.parametrize(("ask", "rows"), WAYS)
 def test_any_text(both_providers, ask, rows):
-    """Texts of characters that programs trip over, anywhere."""
+    """Text of troublesome characters, in every text of bodies, filters and forms."""
 
     @several
     @given(row=st.sampled_from(rows), text=TEXTS)
@@ -124,7 +124,7 @@ def test_any_text(both_providers, ask, rows):
 @pytest.mark.parametrize("fault", ["", "expired"])
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_claim(both_providers, claim, fault):
-    """Each claim of a token that GitHub signed; of a genuine one that has expired, the audit keeps the run."""
+    """Unstorable text in each claim of a signed token, valid or expired."""
     for text in ("a\x00", "\x01\u2028\ufffe\uffff\U0010ffff"):
 
         def token(provider, text=text):

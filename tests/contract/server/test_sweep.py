@@ -1,4 +1,4 @@
-"""Generated requests: whatever a client sends, the provider never answers 5xx, and always in its own shape."""
+"""Generated requests: whatever a client sends, the response is never a 5xx and has one of our formats."""
 
 import json
 from urllib.parse import quote
@@ -96,7 +96,7 @@ generated = settings(
 
 @pytest.fixture(scope="module")
 def assert_in_shape(still_provider):
-    """A provider with a policy and an agent to aim at, and no limit in the way."""
+    """Sends a request to a provider with a policy, an agent and no rate limit, and checks the response."""
     provider = still_provider.with_settings(RATE_LIMIT="0")
     ids = {"POLICY": provider.policy()["id"], "AGENT": provider.agent()["agentId"]}
 
@@ -122,7 +122,7 @@ def _names(model):
 
 @pytest.mark.parametrize(("method", "path", "model", "good"), JSON_ENDPOINTS)
 def test_generated_json(assert_in_shape, method, path, model, good):
-    """Known members with any value, unknown ones, and good bodies with one thing wrong."""
+    """Known fields with any value, unknown fields, and valid bodies with one wrong field."""
 
     @generated
     @given(
@@ -142,7 +142,7 @@ def test_generated_json(assert_in_shape, method, path, model, good):
 
 @pytest.mark.parametrize(("method", "path", "model", "good"), JSON_ENDPOINTS)
 def test_generated_bytes(assert_in_shape, method, path, model, good):
-    """Any bytes, and any bytes inside a string of a known member."""
+    """Any bytes, alone and inside a string of a known field."""
 
     @generated
     @given(data=st.binary(max_size=60), inside=st.booleans())
@@ -157,7 +157,7 @@ def test_generated_bytes(assert_in_shape, method, path, model, good):
 
 @pytest.mark.parametrize(("path", "members"), FORM_ENDPOINTS)
 def test_generated_forms(assert_in_shape, path, members):
-    """Any parameters, repeated and unknown ones, in any bytes."""
+    """Any parameters, including repeated and unknown ones, in any bytes."""
 
     @generated
     @given(
@@ -175,7 +175,7 @@ def test_generated_forms(assert_in_shape, path, members):
 
 @pytest.mark.parametrize(("path", "names"), LISTS)
 def test_generated_queries(assert_in_shape, path, names):
-    """Any query, also with bytes that are no text."""
+    """Any query, including bytes that are not text."""
 
     @generated
     @given(
@@ -231,7 +231,7 @@ def test_generated_headers(assert_in_shape, method, path):
     method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE"]),
 )
 def test_generated_paths(assert_in_shape, segment, method):
-    """Any id in any place of a path."""
+    """Any text in place of an id in a path."""
     one = quote(segment, safe="")
     for path in (f"{POLICIES}/{one}", f"{AGENTS}/{one}/credentials/{one}", f"/{one}", f"/api/v1/token/{one}"):
         assert_in_shape(method, path, json={}, headers=assert_in_shape.admin)

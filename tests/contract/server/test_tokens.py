@@ -16,7 +16,7 @@ def introspect(provider, token):
 
 @pytest.mark.parametrize("by", ["form", "basic", "both"])
 def test_client_credentials(provider, client, by):
-    """An agent's secret gets `agents:read` on itself, by HTTP Basic or by the form (RFC 6749, 4.4)."""
+    """An agent's secret gets a token for `agents:read` on itself, by HTTP Basic or in the form (RFC 6749, 4.4)."""
     agent, secret = client
     headers = {} if by == "form" else basic(agent, secret)
     body = (
@@ -58,7 +58,7 @@ def test_client_credentials(provider, client, by):
     ],
 )
 def test_refusals_of_a_grant(provider, client, changes, status, error, code):
-    """Each refusal of RFC 6749, 5.2, with our code first in the description."""
+    """Each refusal has an error of RFC 6749, 5.2, and a description that starts with our code."""
     answer = provider.grant(client, **changes)
 
     assert_oauth_refused(answer, status, error, code)
@@ -69,7 +69,7 @@ def test_refusals_of_a_grant(provider, client, changes, status, error, code):
     "header", ["Basic", "Basic ", "Basic %%%", "Basic é", "Basic YWJj", "Basic /w==", "basic Og=="]
 )
 def test_malformed_basic_credentials(provider, header):
-    """What is no `client_id:client_secret` in base64 is an invalid client."""
+    """Anything but `client_id:client_secret` in base64 is an invalid client."""
     answer = provider.http.post(
         TOKEN, data={"grant_type": "client_credentials"}, headers={"Authorization": header}
     )
@@ -78,7 +78,7 @@ def test_malformed_basic_credentials(provider, header):
 
 
 def test_two_clients_in_one_request(provider, client):
-    """Header and form may not name different clients (RFC 6749, 2.3)."""
+    """Header and form must not name different clients (RFC 6749, 2.3)."""
     answer = provider.grant(client, basic(*client), client_id=NOBODY)
 
     assert_oauth_refused(answer, 401, "invalid_client", "INVALID_CLIENT")
@@ -86,7 +86,7 @@ def test_two_clients_in_one_request(provider, client):
 
 @pytest.mark.parametrize("path", [TOKEN, INTROSPECT, REVOKE])
 def test_shape_of_errors_under_token(provider, path):
-    """All that goes wrong under /token has OAuth's shape, whatever goes wrong."""
+    """Every error under /token is in OAuth's format."""
     post = provider.http.post
 
     assert_oauth_refused(provider.http.get(path), 405, "invalid_request", "METHOD_NOT_ALLOWED")
@@ -115,7 +115,7 @@ def test_shape_of_errors_under_token(provider, path):
 
 
 def test_introspection_of_an_exchanged_token(provider):
-    """An active token is described as RFC 7662 says, with the run it was issued to."""
+    """An active token is described as in RFC 7662, with the run it was issued to."""
     policy = provider.policy()
     token = token_of(provider.bootstrap_headers())
     claims = claims_of(token)
@@ -141,7 +141,7 @@ def test_introspection_of_an_exchanged_token(provider):
     ["revoked", "expired", "suspended", "decommissioned", "unknown", "github", "other issuer", "changed"],
 )
 def test_inactive_tokens(provider, end):
-    """Of a token that does not count nothing else is told (RFC 7662, 2.2)."""
+    """Nothing else is revealed about an inactive token (RFC 7662, 2.2)."""
     agent = provider.agent()["agentId"]
     provider.policy(agentId=agent)
     token = token_of(provider.agent_headers(agent, jti="1"))
@@ -167,7 +167,7 @@ def test_inactive_tokens(provider, end):
 
 
 def test_introspection_needs_its_scope_and_a_token(provider):
-    """`tokens:read` is asked for; without the parameter the request is malformed."""
+    """Introspection needs `tokens:read` and the `token` parameter."""
     weak = provider.admin_headers("agents:read", "audit:read")
 
     assert_oauth_refused(
@@ -192,13 +192,13 @@ def test_introspection_needs_its_scope_and_a_token(provider):
 
 @pytest.fixture
 def issued(provider, client):
-    """An agent's token by its secret."""
+    """An access token that an agent got with its secret."""
     return provider.grant(client).json["access_token"]
 
 
 @pytest.mark.parametrize("by", ["itself", "admin", "basic", "form"])
 def test_who_may_revoke(provider, client, issued, by):
-    """The token itself, an admin and the client's own secret revoke; it is refused at once, in every process."""
+    """The token itself, an admin and the client's secret can revoke it; it is refused at once, in every process."""
     headers = {
         "itself": bearer(issued),
         "admin": provider.admin_headers("agents:write"),
@@ -219,7 +219,7 @@ def test_who_may_revoke(provider, client, issued, by):
 
 
 def test_bootstrap_token_revokes_itself(provider):
-    """A run gives back what it got."""
+    """A run can revoke its own bootstrap token."""
     provider.policy()
     headers = provider.bootstrap_headers()
 
@@ -228,7 +228,7 @@ def test_bootstrap_token_revokes_itself(provider):
 
 
 def test_a_sister_token_does_not_revoke(provider, client):
-    """Another token of the same subject ends none: a bootstrap token's is a name, which can change hands."""
+    """Another token of the same subject cannot revoke: a repository's name, a subject, can change hands."""
     agent, _ = client
     provider.policy()
     provider.policy(agentId=agent, scopes=["agents:read", "agents:write"])
@@ -249,7 +249,7 @@ def test_a_sister_token_does_not_revoke(provider, client):
 
 
 def test_a_client_revokes_whatever_was_issued_to_it(provider, client):
-    """The agent's own secret ends also the token that a run of a repository got for the agent."""
+    """The agent's secret also revokes a token that a run got for the agent."""
     provider.policy(agentId=client[0])
     token = token_of(provider.agent_headers(client[0]))
 
@@ -259,7 +259,7 @@ def test_a_client_revokes_whatever_was_issued_to_it(provider, client):
 
 @pytest.mark.parametrize("sent", ["junk", "github", "changed"])
 def test_strangers_tokens_lock_nothing(provider, sent):
-    """What is no token of ours is answered while another request writes; it takes no lock itself."""
+    """A token that is not ours is answered while another request writes: it takes no write lock."""
     text = token_of(provider.admin)
     token = {"junk": "x", "github": provider.github_token(), "changed": f"{text[:-4]}AAAA"}[sent]
 
@@ -270,7 +270,7 @@ def test_strangers_tokens_lock_nothing(provider, sent):
 
 
 def test_revocation_is_idempotent(provider, issued):
-    """A second time, after its end, and of an unknown token: 200, and no second record."""
+    """Revoking a token again, or an unknown token, is a 200 without a second record."""
     for token, headers in ((issued, bearer(issued)), (issued, bearer(issued)), (issued, provider.admin)):
         assert provider.http.post(REVOKE, data={"token": token}, headers=headers).status_code == 200
     assert provider.http.post(REVOKE, data={"token": "unknown"}, headers=bearer("unknown")).status_code == 200
@@ -282,7 +282,7 @@ def test_revocation_is_idempotent(provider, issued):
 
 
 def test_somebody_elses_token_is_not_revoked(provider, client, issued):
-    """Neither another agent, nor a repository, nor an admin without agents:write ends a token; it stays good."""
+    """Another agent, a repository, or an admin without agents:write cannot revoke the token; it stays valid."""
     provider.policy()
     other = provider.agent("other@octo-org.example")["agentId"]
     provider.policy(agentId=other, scopes=["agents:read", "agents:write", "tokens:read"])
@@ -300,7 +300,7 @@ def test_somebody_elses_token_is_not_revoked(provider, client, issued):
 
 
 def test_nobody_revokes(provider, client, issued):
-    """Without credentials, or with wrong ones, nothing is revoked."""
+    """Without valid credentials nothing is revoked."""
     cases = [
         ({}, {}, "invalid_token"),
         ({}, bearer("x"), "invalid_token"),
@@ -318,7 +318,7 @@ def test_nobody_revokes(provider, client, issued):
 
 
 def test_secrets_of_tokens_are_audited_by_id(provider, client, issued):
-    """The grant leaves the token's id, and nobody's text."""
+    """The record of a grant has the token's id, and not the secret."""
     (record,) = provider.audit(action="token.issued")
 
     assert record["details"]["issuedJti"] == claims_of(issued)["jti"]

@@ -1,4 +1,4 @@
-"""Traces of exchanges: what a collector receives, and that nobody waits for it. The extra `otel` is installed here."""
+"""Traces of exchanges: the spans a collector receives; no exchange waits for it. Needs the extra `otel`."""
 
 import json
 import re
@@ -28,12 +28,12 @@ PARTS = ["verify", "decide", "keep"]
 
 @pytest.fixture
 def collected(provider):
-    """The spans of a provider, as they end."""
+    """Takes the spans that the provider has ended."""
     return _collect(provider.app)
 
 
 def _collect(app):
-    """Trace an application; gives what takes the spans that have ended since the last time."""
+    """Trace an application; return a function that takes the spans ended since its last call."""
     exporter = InMemorySpanExporter()
     tracers = TracerProvider(shutdown_on_exit=False)
     tracers.add_span_processor(SimpleSpanProcessor(exporter))
@@ -53,13 +53,13 @@ def _root(spans):
 
 
 def _children(spans, parent):
-    """The names of a span's children, in the order in which they began."""
+    """The names of a span's children, in order of their start."""
     found = [span for span in spans if span.parent and span.parent.span_id == parent.context.span_id]
     return [span.name for span in sorted(found, key=lambda it: it.start_time)]
 
 
 def test_an_exchange_is_verified_decided_and_kept(provider, collected):
-    """The first one, which pins its policy, decides in the transaction that keeps it; the next ones before."""
+    """A first exchange, which pins its policy, decides in the transaction that keeps it; later ones before it."""
     provider.policy()
     provider.exchange()
     first = collected()
@@ -75,7 +75,7 @@ def test_an_exchange_is_verified_decided_and_kept(provider, collected):
 
 
 def test_a_span_has_what_the_log_has(provider, collected):
-    """Route, status and the id of the request, under the names of OpenTelemetry; nothing of the token."""
+    """A span has the route, status and request id under OpenTelemetry's names, and nothing of the token."""
     provider.policy()
     answer = provider.exchange()
 
@@ -92,7 +92,7 @@ def test_a_span_has_what_the_log_has(provider, collected):
 
 
 def test_a_refusal_is_described_in_words_of_ours(provider, collected):
-    """Its code and reason; its message, which quotes tokens and policies, is in no attribute and no event."""
+    """A span has the refusal's code and reason, but not its message, which quotes tokens and policies."""
     provider.policy(branch="main")
     provider.exchange(provider.github_token(ref="refs/heads/dev"))
     refused = collected()
@@ -109,7 +109,7 @@ def test_a_refusal_is_described_in_words_of_ours(provider, collected):
 
 
 def test_a_failure_of_ours_is_an_error(provider, collected, monkeypatch):
-    """As OpenTelemetry counts: 5xx is the server's error, 4xx is not."""
+    """A 5xx is an error and a 4xx is not, as in OpenTelemetry's conventions."""
 
     def fail(*_):
         raise DatabaseUnavailable("The database does not answer; try again in 2 s.", retry_after=2)
@@ -125,7 +125,7 @@ def test_a_failure_of_ours_is_an_error(provider, collected, monkeypatch):
 
 
 def test_nothing_but_exchanges_is_traced(provider, collected):
-    """Probes ask every few seconds."""
+    """Probes arrive every few seconds, so only exchanges are traced."""
     provider.http.get("/health")
     provider.http.get(EXCHANGE)
     provider.get(POLICIES)
@@ -135,7 +135,7 @@ def test_nothing_but_exchanges_is_traced(provider, collected):
 
 @pytest.fixture
 def proxied(provider):
-    """Exchange with a `traceparent` from an address; proxies of 192.0.2.0/24 are trusted. Gives the spans."""
+    """Exchanges with a `traceparent` from a peer, trusting proxies of 192.0.2.0/24; returns the spans."""
     behind = provider.with_settings(TRUSTED_PROXIES="192.0.2.0/24")
     collected = _collect(behind.app)
     behind.policy()
@@ -156,20 +156,20 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 def test_the_span_of_a_trusted_proxy_is_the_parent(proxied):
-    """Gateway and provider stand in one trace."""
+    """Gateway and provider are in one trace."""
     span = _root(proxied("192.0.2.7", f"00-{TRACE}-{PARENT}-01"))
 
     assert (span.context.trace_id, span.parent.span_id) == (int(TRACE, 16), int(PARENT, 16))
 
 
 def test_a_trusted_proxy_may_choose_not_to_record(proxied):
-    """Its sampling is the trace's."""
+    """If a trusted proxy does not sample a trace, neither does the provider."""
     assert proxied("192.0.2.7", f"00-{TRACE}-{PARENT}-00") == ()
 
 
 @pytest.mark.parametrize("flags", ["00", "01"])
 def test_a_stranger_chooses_nothing(proxied, flags):
-    """Neither the trace nor its sampling: an attacker would keep its exchanges out of it."""
+    """A stranger chooses neither trace nor sampling: an attacker would keep its exchanges unrecorded."""
     span = _root(proxied("198.51.100.1", f"00-{TRACE}-{PARENT}-{flags}"))
 
     assert span.parent is None
@@ -180,12 +180,12 @@ def test_a_stranger_chooses_nothing(proxied, flags):
     "header", ["", "00", f"ff-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-01,00-{TRACE}-{PARENT}-01"]
 )
 def test_what_is_malformed_counts_as_absent(proxied, header):
-    """A new trace begins, and the exchange goes on."""
+    """A malformed `traceparent` starts a new trace."""
     assert _root(proxied("192.0.2.7", header)).parent is None
 
 
 class Collector(ThreadingHTTPServer):
-    """An OTLP receiver on 127.0.0.1; `status` is what it answers, 0 nothing at all until the test has ended."""
+    """An OTLP receiver on 127.0.0.1 that responds with `status`; with 0 it does not respond until the test ends."""
 
     daemon_threads = True
 
@@ -195,7 +195,7 @@ class Collector(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def spans(self):
-        """All that arrived so far."""
+        """All spans received so far."""
         found = []
         for body in self.bodies:
             for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
@@ -203,7 +203,7 @@ class Collector(ThreadingHTTPServer):
         return found
 
     def resource(self):
-        """The attributes of the service that sends."""
+        """The resource attributes of the sender."""
         sent = ExportTraceServiceRequest.FromString(self.bodies[0]).resource_spans[0].resource
         return {it.key: it.value.string_value for it in sent.attributes}
 
@@ -218,7 +218,7 @@ class _Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_):
-        """Nothing: pytest shows what is written to stderr."""
+        """Log nothing: pytest would show it as stderr."""
 
 
 @contextmanager
@@ -236,7 +236,7 @@ def collector(status=200):
 
 @contextmanager
 def traced(folder, mock_idp, endpoint, **variables):
-    """A provider in a process of its own that sends its spans to `endpoint` and trusts this machine as its proxy."""
+    """A provider process that sends its spans to `endpoint` and trusts this machine as its proxy."""
     environ = clean_environment(GITHUB_ISSUER=mock_idp.issuer, TRUSTED_PROXIES="127.0.0.1", TRACES="on")
     environ |= {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "20", **variables}
     with Served(folder / "log", environ, "--workers", 1, cwd=folder) as served:
@@ -251,7 +251,7 @@ def _exchange(served, mock_idp, **headers):
 
 
 def test_exchanges_at_one_moment_do_not_mix(tmp_path, mock_idp):
-    """On one event loop each has its own parent, and its own parts below it, also where they commit together."""
+    """Concurrent exchanges on one loop keep their own parents and child spans, even if they commit together."""
     calls = [(f"{number:032x}", f"{number:016x}") for number in range(1, 41)]
     with collector() as receiver, traced(tmp_path, mock_idp, receiver.url) as served:
         assert _exchange(served, mock_idp, traceparent=f"00-{'f' * 32}-{'f' * 16}-01").status_code == 200
@@ -271,7 +271,7 @@ def test_exchanges_at_one_moment_do_not_mix(tmp_path, mock_idp):
             (it for it in by_trace[trace] if it is not root), key=lambda it: it.start_time_unix_nano
         )
         assert {span.parent_span_id for span in parts} == {root.span_id}
-        # Whose snapshot is outdated decides, and perhaps keeps, once more.
+        # An exchange with an outdated snapshot decides, and perhaps keeps, again.
         assert re.fullmatch("verify( decide( keep)?)*", " ".join(span.name for span in parts))
         assert parts[-1].name == "keep"
     assert receiver.resource()["service.name"] == "sentryagent-idp"
@@ -280,7 +280,7 @@ def test_exchanges_at_one_moment_do_not_mix(tmp_path, mock_idp):
 
 
 def test_the_log_names_the_trace(tmp_path, mock_idp):
-    """From a line of the log to its trace, and back by the request's id."""
+    """A request's log line has the id of its trace."""
     with collector() as receiver, traced(tmp_path, mock_idp, receiver.url, OTEL_SERVICE_NAME="idp") as served:
         answer = _exchange(served, mock_idp)
         wait_until(lambda: any(it.name == NAME for it in receiver.spans()), "the span")
@@ -294,7 +294,7 @@ def test_the_log_names_the_trace(tmp_path, mock_idp):
 
 @pytest.mark.parametrize("status", [None, 0, 503])
 def test_a_collector_that_fails_fails_no_exchange(tmp_path, mock_idp, status):
-    """None there, silent or overloaded: tokens are issued, the log says it once a minute, and the process ends."""
+    """With a missing, silent or failing collector, tokens are issued, a warning is logged, and the process exits."""
     with collector(status or 0) as receiver:
         endpoint = receiver.url if status is not None else f"http://127.0.0.1:{free_port()}"
         with traced(tmp_path, mock_idp, endpoint) as served:
@@ -308,12 +308,12 @@ def test_a_collector_that_fails_fails_no_exchange(tmp_path, mock_idp, status):
 
     lines = [json.loads(line) for line in served.log.read_text().splitlines()]
     assert (set(answers), code) == ({200}, 0)
-    # The turn of a minute may lie in between.
+    # The warning is logged once a minute, and a minute may end in between.
     assert sum(it["event"].startswith("spans cannot be sent") for it in lines) <= 2
 
 
 def test_a_worker_does_not_wait_for_its_last_spans(monkeypatch):
-    """The collector is given a moment, not the half minute that the library would wait."""
+    """A worker waits briefly for the collector, not for the library's half minute."""
     began, released, ended = threading.Event(), threading.Event(), threading.Event()
 
     def shutdown():
@@ -341,7 +341,7 @@ sys.exit("opentelemetry" in sys.modules or "sentryagent_idp.traces" in sys.modul
 
 
 def test_traces_cost_nothing_while_they_are_off(provider):
-    """No library is loaded, and the exchange is the one that knows of no span."""
+    """With traces off, the library is not loaded and the plain `Exchange` is used."""
     assert run(sys.executable, "-c", LOADED).returncode == 0
     assert type(provider.exchange_use_case) is Exchange
 
@@ -355,7 +355,7 @@ main()
 
 
 def test_the_extra_is_named_where_it_is_missing(tmp_path):
-    """One line, before anything is made."""
+    """If the extra is missing, one line names it before any file is created."""
     done = run(sys.executable, "-c", WITHOUT, "serve", cwd=tmp_path, env=clean_environment(TRACES="on"))
 
     assert done.returncode == 2
@@ -390,7 +390,7 @@ def test_the_extra_is_named_where_it_is_missing(tmp_path):
     ],
 )
 def test_a_wrong_variable_is_named(tmp_path, variable, value):
-    """The library would go on with a default: all traces instead of one in a hundred."""
+    """The library would use a default instead, for example all traces and not one in a hundred."""
     environ = clean_environment(TRACES="on") | {variable: value}
     done = run(BIN / "sentryagent-idp", "serve", cwd=tmp_path, env=environ)
 
@@ -410,7 +410,7 @@ def test_a_wrong_variable_is_named(tmp_path, variable, value):
     ],
 )
 def test_what_the_library_refuses_ends_the_start(tmp_path, variable):
-    """In its own words: otherwise the workers would die of it again and again."""
+    """An error of the library ends the start; otherwise the workers would crash again and again."""
     environ = clean_environment(TRACES="on") | {variable: "many"}
     done = run(BIN / "sentryagent-idp", "serve", cwd=tmp_path, env=environ)
 
@@ -440,5 +440,5 @@ def test_what_the_library_refuses_ends_the_start(tmp_path, variable):
     ],
 )
 def test_good_variables(variable, value):
-    """An empty one counts as unset, as OpenTelemetry has it."""
+    """Valid variables are accepted; an empty one counts as unset, as in OpenTelemetry."""
     traces.check({variable: value})

@@ -13,7 +13,7 @@ CALLED = "octo-org/automation/.github/workflows/deploy.yml@refs/heads/main"
 
 
 def test_created_policy_has_every_field(provider):
-    """A policy of its repository alone has the defaults, an id, a version and a Location."""
+    """A policy with only a repository gets the defaults, an id, a version and a Location."""
     answer = post(provider)
 
     assert answer.status_code == 201
@@ -55,7 +55,7 @@ def test_created_policy_has_every_field(provider):
 
 
 def test_created_policy_keeps_what_was_written(provider):
-    """Every field that an admin may set comes back as it was written."""
+    """Every field that an admin may set is returned as written."""
     body = {
         "provider": "github",
         "repository": "Octo-Org/Hello-Agent",
@@ -93,7 +93,7 @@ def test_created_policy_keeps_what_was_written(provider):
 
 
 def test_agent_must_be_there_and_not_decommissioned(provider):
-    """A policy names an agent that exists; a suspended one will do, a decommissioned one never."""
+    """A policy's agent must exist; it may be suspended but not decommissioned."""
     agent = provider.agent()["agentId"]
     assert_refused(post(provider, agentId=NOBODY), 404, "AGENT_NOT_FOUND", {})
     provider.patch(f"/api/v1/agents/{agent}", json={"status": "suspended"})
@@ -108,7 +108,7 @@ def test_agent_must_be_there_and_not_decommissioned(provider):
 @pytest.mark.parametrize("scope", ["agents:write", "audit:read", "policies:read", "policies:write"])
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_nobody_gives_away_what_they_do_not_hold(provider, scope, method):
-    """Beyond agents:read and tokens:read an author gives only scopes of their own (federation-security R-ADM-1)."""
+    """Besides agents:read and tokens:read, authors can give only their own scopes (federation-security R-ADM-1)."""
     agent = provider.agent()["agentId"]
     policy = provider.policy(agentId=agent)
     poor = provider.admin_headers("policies:write")
@@ -127,7 +127,7 @@ def test_nobody_gives_away_what_they_do_not_hold(provider, scope, method):
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_only_an_admin_gives_policies_write(provider, method):
-    """An agent that may write policies makes no second one that may: that is for an admin to decide."""
+    """An agent with policies:write cannot give it to another one; only an admin can."""
     agent, policy = provider.trusted_agent(scopes=["policies:write"])
     headers = provider.agent_headers(agent)
 
@@ -142,7 +142,7 @@ def test_only_an_admin_gives_policies_write(provider, method):
 
 
 def test_writing_a_bootstrap_policy_needs_what_it_gives(provider):
-    """A policy without agentId gives agents:write, whatever its scopes: POST and PUT need it, a DELETE gives nothing."""
+    """A policy without agentId gives agents:write, whatever its scopes: POST and PUT need it, DELETE does not."""
     agent, own = provider.trusted_agent(branch="dev")
     poor = provider.admin_headers("policies:write", "agents:read")
     needed = {"requiredScope": "agents:write"}
@@ -159,7 +159,7 @@ def test_writing_a_bootstrap_policy_needs_what_it_gives(provider):
 
 
 def test_an_agent_that_writes_policies_registers_none(provider):
-    """The way from policies:write to agents:write, as it was: a bootstrap policy for the own repository (C6)."""
+    """An agent with policies:write cannot get agents:write by a bootstrap policy for its repository (C6)."""
     agent, _ = provider.trusted_agent(scopes=["policies:read", "policies:write"])
     headers = provider.agent_headers(agent)
 
@@ -169,7 +169,7 @@ def test_an_agent_that_writes_policies_registers_none(provider):
 
 
 def test_writing_policies_includes_reading_them(provider):
-    """A `…:write` includes its `…:read`."""
+    """A write scope includes its read scope."""
     policy = post(provider).json
     writer = provider.admin_headers("policies:write")
 
@@ -177,7 +177,7 @@ def test_writing_policies_includes_reading_them(provider):
 
 
 def test_freely_granted_scopes(provider):
-    """`agents:read` and `tokens:read` can be given by any author."""
+    """Any author can give `agents:read` and `tokens:read`."""
     agent = provider.agent()["agentId"]
 
     answer = post(
@@ -211,7 +211,7 @@ def test_freely_granted_scopes(provider):
     ],
 )
 def test_same_agent_repository_and_conditions_are_one_policy(provider, same):
-    """What does not count for uniqueness, and the order and case of what does, makes no second policy."""
+    """Other fields, the order of values, and the case of repository and environment make no second policy."""
     conditions = {
         "branch": "main",
         "environment": "prod",
@@ -246,14 +246,14 @@ def test_same_agent_repository_and_conditions_are_one_policy(provider, same):
     ],
 )
 def test_other_conditions_are_another_policy(provider, other):
-    """Each condition counts."""
+    """A policy that differs in any one condition is another policy."""
     post(provider, branch="main", environment="prod")
 
     assert post(provider, **{"branch": "main", "environment": "prod", **other}).status_code == 201
 
 
 def test_put_keeps_uniqueness(provider):
-    """A PUT that would make a policy equal to another is 409 and changes nothing."""
+    """A PUT that would make a policy equal to another is a 409 and changes nothing."""
     first = post(provider, branch="main").json
     other = post(provider, branch="dev").json
 
@@ -278,7 +278,7 @@ def test_delete_frees_the_conditions(provider):
 
 
 def test_put_replaces_whole(provider):
-    """What a PUT leaves out goes back to its default: no old condition survives unseen (federation-security B25)."""
+    """A PUT resets omitted fields to their defaults: no old condition survives unseen (federation-security B25)."""
     policy = post(
         provider,
         branch="main",
@@ -309,7 +309,7 @@ def test_put_replaces_whole(provider):
 
 
 def test_put_of_what_a_get_gave(provider):
-    """The server's own members may come back in a PUT and are ignored, also where they were changed."""
+    """Fields that the server sets may be sent in a PUT and are ignored, even if they were changed."""
     policy = post(provider, branch="main").json
     changed = {
         **policy,
@@ -328,7 +328,7 @@ def test_put_of_what_a_get_gave(provider):
 
 
 def test_put_keeps_its_id(provider):
-    """Another id than the path's is refused; the same one, in either case of letters, is not."""
+    """An id other than the path's is refused; the same id in another letter case is accepted."""
     policy = post(provider).json
 
     assert_invalid(put(provider, policy, id=NOBODY), "id")
@@ -353,7 +353,7 @@ def test_put_keeps_its_id(provider):
     ],
 )
 def test_if_match(provider, method, if_match, status):
-    """With If-Match only the version that its author read is changed or removed (RFC 9110, 13.1.1)."""
+    """With If-Match a policy is changed or deleted only in the version its author read (RFC 9110, 13.1.1)."""
     policy = put(provider, post(provider).json, description="second").json
 
     if method == "PUT":
@@ -369,7 +369,7 @@ def test_if_match(provider, method, if_match, status):
 
 
 def test_put_keeps_the_ids_of_its_repository(provider):
-    """Ids survive a PUT without them; a new repository starts unpinned; null removes one pin alone."""
+    """A PUT without ids keeps them; a new repository starts unpinned; null removes only that pin."""
     policy = post(provider, repositoryId="1", repositoryOwnerId="2").json
 
     def ids(**body):
@@ -384,7 +384,7 @@ def test_put_keeps_the_ids_of_its_repository(provider):
 
 
 def test_removed_pin_is_audited(provider):
-    """Who removes a pin leaves a record of what it was."""
+    """Removing a pin is recorded with its old value and the actor."""
     policy = post(provider, repositoryId="1", repositoryOwnerId="2").json
 
     answer = put(provider, policy, repositoryId=None)
@@ -399,7 +399,7 @@ def test_removed_pin_is_audited(provider):
 
 @pytest.mark.parametrize("other", [{"enabled": False}, {"expiresAt": "2026-11-24T12:00:00Z"}, {}])
 def test_a_new_policy_takes_the_ids_of_a_live_one(provider, other):
-    """A policy without ids takes those that another live policy of its name has."""
+    """A policy without ids takes those of a live policy of the same name."""
     post(provider, branch="main", repositoryId="1", repositoryOwnerId="2", **other)
 
     taken = post(provider, repository="Octo-Org/hello-agent").json
@@ -427,7 +427,7 @@ def test_issuer_is_the_configured_one_at_the_time_of_writing(provider):
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 def test_unknown_policy(provider, method):
-    """All that names no policy is 404 with the resource's own code."""
+    """An unknown policy is a 404 with the resource's own code."""
     body = {"repository": REPOSITORY} if method == "PUT" else None
 
     answer = provider.call(method, f"{POLICIES}/{NOBODY}", json=body)
@@ -439,7 +439,7 @@ def test_unknown_policy(provider, method):
 
 
 def test_list_filters(provider):
-    """Lists are narrowed by provider, repository (without case) and agent."""
+    """A list can be filtered by provider, repository (case-insensitive) and agent."""
     agent = provider.agent()["agentId"]
     first = post(provider).json["id"]
     second = post(provider, agentId=agent).json["id"]
@@ -477,7 +477,7 @@ def test_list_filters(provider):
     ],
 )
 def test_each_filter_of_the_list(provider, query, found):
-    """Each filter of the contract, with the names that the API gives them."""
+    """Each filter of the contract, by its name in the API."""
     agent = provider.agent()["agentId"]
     expired = {"expiresAt": "2026-11-24T11:30:00Z", "enabled": False}
     policies = [
@@ -502,7 +502,7 @@ def test_each_filter_of_the_list(provider, query, found):
     ],
 )
 def test_wrong_filters_of_the_list(still_provider, query, field):
-    """A filter of the wrong form is named, and never ignored."""
+    """An invalid filter is refused by name, never ignored."""
     assert_invalid(still_provider.get(f"{POLICIES}?{query}"), field)
 
 
@@ -510,7 +510,7 @@ def test_wrong_filters_of_the_list(still_provider, query, field):
 
 
 def test_changes_are_audited(provider):
-    """Create, replace and delete leave who, which policy and version, and what it was or became."""
+    """Creating, replacing and deleting are recorded with the policy, its version, and its state or changes."""
     policy = post(provider, branch="main").json
     put(provider, policy, branch="dev")
     delete(provider, policy)

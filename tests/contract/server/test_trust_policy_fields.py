@@ -1,4 +1,4 @@
-"""The rules of a trust policy's fields: what cannot be written is refused by its name, with advice."""
+"""The rules of a trust policy's fields: an invalid value is refused by field, with advice."""
 
 import pytest
 
@@ -125,7 +125,7 @@ CALLED = "octo-org/automation/.github/workflows/deploy.yml@refs/heads/main"
     ],
 )
 def test_field_rules(still_provider, field, values):
-    """What a field may not be is refused by its name; none of it is stored."""
+    """An invalid value is refused by field, and nothing is stored."""
     for value in values:
         assert_invalid(post(still_provider, **{field: value}), field)
     assert listed(still_provider) == []
@@ -145,7 +145,7 @@ def test_field_rules(still_provider, field, values):
     ],
 )
 def test_wrong_types_and_sizes_say_what_to_write(still_provider, body, field, reason):
-    """In the words of the other refusals, not of the library that reads the body."""
+    """The reason is in our own words, not in those of the validation library."""
     assert assert_invalid(post(still_provider, **body), field) == reason
 
 
@@ -164,17 +164,17 @@ def test_an_unknown_field_is_named_with_the_known_ones(still_provider):
     ],
 )
 def test_fields_that_exclude_each_other(still_provider, body, field):
-    """A run is of a branch or of a tag, and only bootstrap policies register."""
+    """A run has a branch or a tag, and only bootstrap policies register agents."""
     assert_invalid(post(still_provider, **body), field)
 
 
 def test_a_flag_that_is_false_is_refused_with_advice(still_provider):
-    """`false` asks for nothing and reads as if it asked for the opposite, so it is not written at all."""
+    """`false` demands nothing but reads as if it demanded the opposite, so it is refused."""
     assert "leave it out" in assert_invalid(post(still_provider, refProtected=False), "refProtected")
 
 
 def test_a_token_that_came_as_the_name_of_a_property_is_not_repeated(still_provider):
-    """A refusal names the field, and of a name that is not ours its beginning alone (B19)."""
+    """A refusal repeats at most the beginning of a name that is not ours (B19)."""
     answer = post(still_provider, properties={"x" * 2000: "core"})
 
     assert_invalid(answer, "properties")
@@ -182,7 +182,7 @@ def test_a_token_that_came_as_the_name_of_a_property_is_not_repeated(still_provi
 
 
 def test_branch_hint(still_provider):
-    """Who writes refs/heads/main is told to write main."""
+    """A branch written as refs/heads/main is refused with the advice to write main."""
     assert "main" in assert_invalid(post(still_provider, branch="refs/heads/main"), "branch")
 
 
@@ -190,5 +190,5 @@ def test_branch_hint(still_provider):
     "branch", ["*", "**", "main", "release/*", "a/**/b", "fix#1", "é", "x" * 255, "{a,b}", "a|b"]
 )
 def test_branch_patterns(provider, branch):
-    """`*` and `**` are wildcards, every other character that git takes is itself."""
+    """`*` and `**` are wildcards; every other character that git accepts is literal."""
     assert post(provider, branch=branch).json["branch"] == branch

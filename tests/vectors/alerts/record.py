@@ -1,7 +1,7 @@
-"""Record what a provider shows on /metrics in good order and under each fault that an alert is for.
+"""Record a provider's /metrics in normal operation and under each fault that has an alert.
 
-`make alert-recordings` writes the files next to this one, one for each function below: real providers in real time, scraped
-every 15 s as Prometheus does, all at once. It takes half an hour. `tests/contract/deploy/test_prometheus.py` replays them.
+`make alert-recordings` writes the files next to this one, one for each scene below: real providers run in real time, all at
+once, scraped every 15 s as Prometheus does. It takes half an hour. `tests/contract/deploy/test_prometheus.py` replays them.
 """
 
 import re
@@ -50,7 +50,7 @@ class Stage:
         self.stack = stack
 
     def start(self) -> None:
-        """Start the provider, at first with a policy of the repository."""
+        """Start the provider; the first time, also create a policy for the repository."""
         is_new = self.served is None
         port = None if is_new else self.served.port
         self.served = Served(
@@ -66,7 +66,7 @@ class Stage:
                 api.post("/oidc/trust-policies", json=body).raise_for_status()
 
     def stop(self) -> None:
-        """End the provider, as an operator does."""
+        """Stop the provider as an operator would."""
         if self.served is not None and self.served.process.poll() is None:
             self.served.stop()
 
@@ -74,7 +74,7 @@ class Stage:
         return self.github.mint(audience=self.served.url, claims=claims)
 
     def exchange(self, token: str = "", **claims: object) -> int:
-        """Ask for a token; the status."""
+        """Exchange an ID token and return the status."""
         with self.served.client("/api/v1") as client:
             return client.post("/oidc/token", json={"token": token or self.token(**claims)}).status_code
 
@@ -83,7 +83,7 @@ class Stage:
             connection.execute(statement)
 
     def scrape(self) -> dict[str, float] | None:
-        """The page, as Prometheus reads it; `None` if the provider does not respond."""
+        """Return the samples of /metrics, or `None` if the provider does not respond."""
         try:
             page = (
                 httpx.get(f"{self.served.url}/metrics", timeout=10, trust_env=False).raise_for_status().text
@@ -219,7 +219,7 @@ def _prepare(stage: Stage, scene: Callable[[Stage, int], None]) -> None:
 
 
 def record(scene: Callable[[Stage, int], None]) -> None:
-    """Play a scene, and write what was scraped."""
+    """Play a scene and write the recording."""
     length = HEALTHY_LENGTH if scene is healthy else LENGTH
     with ExitStack() as stack:
         stage = Stage(stack)
@@ -236,7 +236,7 @@ def record(scene: Callable[[Stage, int], None]) -> None:
 
 
 def _input_series(pages: list[dict[str, float] | None]) -> Iterator[dict[str, str]]:
-    """The series that the rules read, for promtool; counters that stay at 0 are left out."""
+    """Yield the series that the rules use, for promtool, without counters that stay at 0."""
     used = set(re.findall(r"\bagentidp_\w+", RULES.read_text()))
     names = dict.fromkeys(name for page in pages if page for name in page)
     yield _one("up", [float(page is not None) for page in pages])
@@ -256,7 +256,7 @@ def _one(name: str, values: list[float | None]) -> dict[str, str]:
 
 
 def _notation(values: list[float | None]) -> Iterator[str]:
-    """Promtool's notation: `a+bxn` for n + 1 samples, `stale` where a series ends, `_` where there is no sample."""
+    """Promtool's notation: `a+bxn` is n + 1 samples, `stale` ends a series, `_` is a missing sample."""
     place = 0
     while place < len(values):
         if values[place] is None:
@@ -275,7 +275,7 @@ def _run(values: list[float | None], place: int, steps: int) -> str:
 
 
 def _steps(values: list[float | None], place: int) -> int:
-    """How many samples follow at an even distance."""
+    """The number of further samples that keep the same step."""
     steps = 0
     while place + steps + 1 < len(values):
         last, following, first = values[place + steps], values[place + steps + 1], values[place]
@@ -292,7 +292,7 @@ def _number(value: float) -> str:
 
 
 def main() -> None:
-    """Record all scenes, or those that are named, at the same time."""
+    """Record all scenes, or the named ones, at the same time."""
     wanted = [scene for scene in SCENES if not sys.argv[1:] or scene.__name__ in sys.argv[1:]]
     with ThreadPoolExecutor(len(wanted)) as pool:
         for done in [pool.submit(record, scene) for scene in wanted]:
