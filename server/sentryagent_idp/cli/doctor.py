@@ -83,7 +83,7 @@ def _database(settings: Settings) -> Iterator[Check]:
             yield Check("fail", "database", "it is not prepared; run `sentryagent-idp serve` or `migrate`")
             return
         with Database(settings.database_url) as store:
-            yield _rights(store.missing_rights())
+            yield _rights(store.missing_rights(deletes_audit=settings.audit_retention is not None))
             yield _encryption(settings, store)
             yield _policies(settings, store)
             yield _services(settings, store)

@@ -100,16 +100,18 @@ class Database:
         with outages(), self._engines.reader.begin() as connection:
             return not pending(connection)
 
-    def missing_rights(self) -> str:
+    def missing_rights(self, *, deletes_audit: bool) -> str:
         """Return the privileges that the database user lacks, such as `INSERT on agents`; empty if it lacks none.
 
-        The audit is append-only, unless a retention is set. Raises `DatabaseUnavailable`, also for a read-only file.
+        With `deletes_audit`, the user must be allowed to delete expired audit records. Raises `DatabaseUnavailable`, also for a read-only file.
         """
         with outages(to_operator=True), self._engines.turn(), self._engines.writer.begin() as connection:
             if self.is_local:
                 return ""
             needed = [
-                (right, table.name) for table in METADATA.sorted_tables for right in _rights(table.name)
+                (right, table.name)
+                for table in METADATA.sorted_tables
+                for right in _rights(table.name, deletes_audit=deletes_audit)
             ]
             may = text("SELECT has_table_privilege(:table, :right)")
             return ", ".join(
@@ -132,8 +134,11 @@ class Database:
         self.close()
 
 
-def _rights(table: str) -> Sequence[str]:
-    return ("SELECT", "INSERT") if table.startswith("audit_") else ("SELECT", "INSERT", "UPDATE", "DELETE")
+def _rights(table: str, *, deletes_audit: bool) -> Sequence[str]:
+    if not table.startswith("audit_"):
+        return "SELECT", "INSERT", "UPDATE", "DELETE"
+    # A sealed batch closes gaps.
+    return ("SELECT", "INSERT", "DELETE") if deletes_audit or table == "audit_gaps" else ("SELECT", "INSERT")
 
 
 def _transaction(connection: Connection, *, lock: bool) -> Transaction:

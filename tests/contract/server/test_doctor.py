@@ -9,9 +9,13 @@ import psycopg
 import pytest
 import structlog
 
+from kit import records
 from kit.cli import assert_fails, run
 from sentryagent_idp.cli import doctor
 from sentryagent_idp.store import schema
+from sentryagent_idp.store.database import Database
+from sentryagent_idp.use_cases.housekeeping import Housekeeping
+from sentryagent_idp.use_cases.sealing import Sealer
 
 SETTINGS = "settings: each variable is known, and its value can be used"
 DATABASE = "database: its schema is that of this version, and it can be read and written"
@@ -124,24 +128,62 @@ def test_database_that_does_not_answer(url, mock_idp):
     assert (result.exit_code, lines(result)["database"][0]) == (1, "fail")
 
 
-@pytest.mark.postgres
-def test_rights_that_the_user_lacks(postgres_cluster, postgres_url, mock_idp):
-    """Each missing privilege is named; UPDATE and DELETE on the audit tables are not required."""
+@pytest.fixture
+def clerk(postgres_cluster, postgres_url):
+    """The URL of a user with all privileges but UPDATE and DELETE on the audit, except those that sealing needs."""
     schema.migrate(postgres_url)
     postgres_cluster.execute("CREATE ROLE clerk LOGIN")
-    try:
-        _grant(postgres_url, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO clerk")
-        _grant(postgres_url, "REVOKE UPDATE, DELETE ON audit_log, audit_seals FROM clerk")
-        as_clerk = httpx.URL(postgres_url).copy_with(username="clerk")
-        assert lines(examine(str(as_clerk), mock_idp))["database"] == ("ok", DATABASE)
-        _grant(postgres_url, "REVOKE INSERT, DELETE ON agents FROM clerk")
-        result = examine(str(as_clerk), mock_idp)
-        state, text = lines(result)["database"]
-        assert (result.exit_code, state) == (1, "fail")
-        assert text == "database: its user lacks INSERT on agents, DELETE on agents; grant it"
-    finally:
-        _grant(postgres_url, "DROP OWNED BY clerk")
-        postgres_cluster.execute("DROP ROLE clerk")
+    _grant(postgres_url, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO clerk")
+    _grant(postgres_url, "REVOKE UPDATE, DELETE ON audit_log, audit_seals FROM clerk")
+    _grant(postgres_url, "REVOKE UPDATE ON audit_gaps FROM clerk")
+    yield str(httpx.URL(postgres_url).copy_with(username="clerk"))
+    _grant(postgres_url, "DROP OWNED BY clerk")
+    postgres_cluster.execute("DROP ROLE clerk")
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("revoked", "lacks"),
+    [
+        ("INSERT, DELETE ON agents", "INSERT on agents, DELETE on agents"),
+        ("DELETE ON audit_gaps", "DELETE on audit_gaps"),
+    ],
+)
+def test_privileges_that_the_user_lacks(clerk, postgres_url, mock_idp, revoked, lacks):
+    """Each missing privilege is named; UPDATE and DELETE on the records and their seals are not required."""
+    assert lines(examine(clerk, mock_idp))["database"] == ("ok", DATABASE)
+    _grant(postgres_url, f"REVOKE {revoked} FROM clerk")
+    result = examine(clerk, mock_idp)
+    text = f"database: its user lacks {lacks}; grant it"
+    assert (result.exit_code, lines(result)["database"]) == (1, ("fail", text))
+
+
+@pytest.mark.postgres
+def test_a_retention_needs_the_privilege_to_delete_records(clerk, postgres_url, mock_idp):
+    """Without it, records would be kept for good, and only the log would say so."""
+    text = lines(examine(clerk, mock_idp, AUDIT_RETENTION="90"))["database"][1]
+    assert text == "database: its user lacks DELETE on audit_log, DELETE on audit_seals; grant it"
+    _grant(postgres_url, "GRANT DELETE ON audit_log, audit_seals TO clerk")
+    assert lines(examine(clerk, mock_idp, AUDIT_RETENTION="90"))["database"] == ("ok", DATABASE)
+    with Database(clerk) as store:
+        _write_and_seal(store)
+        later = datetime.now(UTC) + timedelta(days=100)
+        assert Housekeeping(store, lambda: later, 90).run() == 1
+
+
+@pytest.mark.postgres
+def test_the_privileges_that_doctor_asks_for_are_enough(clerk):
+    """The audit is written and sealed, and expired rows of other tables are deleted."""
+    with Database(clerk) as store:
+        _write_and_seal(store)
+        Housekeeping(store, lambda: datetime.now(UTC), None).run()
+
+
+def _write_and_seal(store):
+    now = datetime.now(UTC)
+    with store.write() as tx:
+        tx.audit.append(records.audit_record(now))
+    assert Sealer(store, lambda: now).run() == 1
 
 
 def _grant(url, statement):
