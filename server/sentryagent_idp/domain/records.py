@@ -1,4 +1,4 @@
-"""The JSON form of what the provider knows: one source for responses, their schemas and the audit."""
+"""The JSON form of domain objects: one source for responses, their schemas and the audit."""
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
-# Not `typing`'s: before Python 3.12 pydantic makes schemas of these only.
+# Not that of `typing`: before Python 3.12, pydantic makes schemas only of this one.
 from typing_extensions import TypedDict
 
 from sentryagent_idp.domain import agent as agents
@@ -39,7 +39,7 @@ class Schema:
     keywords: Mapping[str, Any]
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Callable[[Any], dict[str, Any]]) -> Any:
-        """The schema with these keywords, as pydantic asks for it."""
+        """Return the schema with these keywords; pydantic calls this."""
         return {**handler(core_schema), **self.keywords}
 
 
@@ -152,12 +152,12 @@ class TracedPolicy(TypedDict):
 
 
 def timestamp(moment: datetime) -> str:
-    """ISO 8601 in UTC with `Z`; the fraction is left out where it is zero."""
+    """A time as ISO 8601 in UTC with `Z`, without its fraction if that is zero."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _record(kind: type[Record], source: object) -> Record:
-    """The fields of `kind`, from the attributes with their names in snake case."""
+    """Build a `kind` from the attributes of `source` that have the names of its fields in snake case."""
     names = kind.__annotations__
     return kind(**{name: _json_value(getattr(source, _attribute(name))) for name in names})
 
@@ -184,7 +184,7 @@ _JSON: Mapping[type, Callable[[Any], Any]] = {
 
 
 def policy_fields() -> Iterator[tuple[str, Condition | None]]:
-    """The fields of a policy in the order of an answer, the conditions in their place with their declarations."""
+    """The fields of a policy in the order of a response; conditions come with their declaration, the others with `None`."""
     for field in fields(TrustPolicy):
         if field.name == "conditions":
             yield from DECLARED.items()
@@ -200,7 +200,7 @@ _policy_values = attrgetter(
 
 
 def policy_record(policy: TrustPolicy) -> dict[str, Any]:
-    """A trust policy, with every field that an admin may set and those that the server sets."""
+    """A trust policy, with the fields that an admin may set and those that the server sets."""
     return dict(zip(_POLICY_NAMES, map(_json_value, _policy_values(policy)), strict=True))
 
 
@@ -210,7 +210,7 @@ def agent_record(agent: agents.Agent) -> Agent:
 
 
 def credential_record(credential: agents.Credential) -> Credential:
-    """A credential without its secret, which nobody can read again."""
+    """A credential without its secret, which cannot be read again."""
     return {
         "credentialId": str(credential.credential_id),
         "clientId": str(credential.agent_id),
@@ -247,7 +247,7 @@ def changes(
     *,
     bookkeeping: Collection[str] = ("updatedAt", "version"),
 ) -> dict[str, Any]:
-    """The fields whose values differ, each with what it was and what it is; `bookkeeping` changes with every write."""
+    """The fields that differ, each with its value before and after, except `bookkeeping`, which every write changes."""
     return {
         name: {"before": before[name], "after": value}
         for name, value in after.items()

@@ -98,7 +98,7 @@ class TokenService:
         return active
 
     def _is_for(self, tx: Transaction, reader: Caller | AuthenticatedClient, caller: Caller) -> bool:
-        """Whether `reader` may see the token: a Bearer those for our API, a service's client its service's, an admin all."""
+        """Whether `reader` may see the token: a Bearer those for our API, a service's client its own, an admin all."""
         if isinstance(reader, Caller) and caller.audience == self.token_audience:
             return True
         if isinstance(reader, Caller) and not reader.is_admin:
