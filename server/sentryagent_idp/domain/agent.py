@@ -34,7 +34,7 @@ class AgentStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RegisteredBy:
-    """The repository whose bootstrap token registered an agent; only its issuer and `repository_id` identify it.
+    """The repository whose bootstrap token registered an agent, identified by issuer and `repository_id` alone.
 
     `issuer` is `None` if it was unknown.
     """

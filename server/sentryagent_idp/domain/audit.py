@@ -149,7 +149,7 @@ def cut_to_size(details: Mapping[str, Any], most: int = MAX_REFUSAL_BYTES) -> di
     """Cut the details to `most` bytes of JSON, no more than necessary; `truncated` is added if they are cut.
 
     Claims with a prefix in their names are removed first, because an organisation may have any number of them; `trace`
-    is emptied if even short strings are not enough. The provider alone must determine the other fields.
+    is emptied if even short strings are not enough. Clients must not determine the number and names of the other fields.
     """
     if _size(details) <= most:
         return dict(details)

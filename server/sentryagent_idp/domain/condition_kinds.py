@@ -1,4 +1,4 @@
-"""The condition of a policy, by the kind of its value: a text, a list, a flag or a map of lists."""
+"""Conditions of a policy, by the kind of their value: a text, a list, a flag or a map of lists."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ class Condition:
         return FailedCondition(self.json_name, wanted, actual, hint, claims)
 
     def _looks_met(self, wanted: Any, actual: Any) -> bool:
-        """Whether the run's value looks, but is not, as the policy requires."""
+        """Whether the values would match if they were as people see them."""
         shown = _visible(wanted), _visible(actual)
         return actual is not None and shown != (wanted, actual) and self.matches(*shown)
 

@@ -10,7 +10,7 @@ import msgspec
 from sentryagent_idp.domain.text import ascii_lower
 
 SignedClaims = NewType("SignedClaims", Mapping[str, Any])
-"""Claims with verified signature, issuer, audience and times; only `github.id_token` and `tokens.access_token` make them."""
+"""Claims whose signature, issuer, audience and times are verified, by `github.id_token` or `tokens.access_token` only."""
 
 CLOCK_LEEWAY_SECONDS = 30
 """How far GitHub's clock and ours may differ; a used `jti` is kept at least this long after `exp`."""

@@ -77,7 +77,7 @@ flag = _rule(lambda value: value is True, "write true, or leave it out: false wo
 
 
 def text(kind: str, value: str) -> str | None:
-    """Check a text; `kind` is what it names."""
+    """Check a text; `kind` says what it is, such as a branch."""
     if not value:
         return f"it must not be empty; leave it out where any {kind} will do"
     if _is_deceptive(value):
@@ -114,7 +114,7 @@ def environment(name: str) -> str | None:
 
 
 def unreachable(events: Sequence[str] | None, *, names_ref: bool) -> str | None:
-    """Check `events` for those that no allowed run can have; `names_ref` is whether the policy has `branch` or `tag`."""
+    """Check for events that no run allowed by the policy can have; `names_ref` if the policy has `branch` or `tag`."""
     of_pull_request = _OF_PULL_REQUEST.intersection(events or ())
     if of_pull_request and "pull_request" not in of_pull_request:
         return (

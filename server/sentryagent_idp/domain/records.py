@@ -184,7 +184,7 @@ _JSON: Mapping[type, Callable[[Any], Any]] = {
 
 
 def policy_fields() -> Iterator[tuple[str, Condition | None]]:
-    """The fields of a policy in the order of a response; conditions come with their declaration, the others with `None`."""
+    """The fields of a policy in the order of a response; conditions have their declaration, the others `None`."""
     for field in fields(TrustPolicy):
         if field.name == "conditions":
             yield from DECLARED.items()
@@ -200,17 +200,17 @@ _policy_values = attrgetter(
 
 
 def policy_record(policy: TrustPolicy) -> dict[str, Any]:
-    """A trust policy, with the fields that an admin may set and those that the server sets."""
+    """The JSON form of a trust policy, with the fields that an admin may set and those that the server sets."""
     return dict(zip(_POLICY_NAMES, map(_json_value, _policy_values(policy)), strict=True))
 
 
 def agent_record(agent: agents.Agent) -> Agent:
-    """An agent."""
+    """The JSON form of an agent."""
     return _record(Agent, agent)
 
 
 def credential_record(credential: agents.Credential) -> Credential:
-    """A credential without its secret, which cannot be read again."""
+    """The JSON form of a credential, without its secret, which cannot be read again."""
     return {
         "credentialId": str(credential.credential_id),
         "clientId": str(credential.agent_id),
@@ -222,22 +222,22 @@ def credential_record(credential: agents.Credential) -> Credential:
 
 
 def service_record(service: Service) -> RegisteredService:
-    """A service."""
+    """The JSON form of a service."""
     return _record(RegisteredService, service)
 
 
 def service_grant(grant: ServiceGrant) -> GrantedService:
-    """What a policy gives at a service."""
+    """The JSON form of a policy's grant at a service."""
     return _record(GrantedService, grant)
 
 
 def audit_entry(record: AuditRecord) -> AuditEntry:
-    """One line of the audit."""
+    """The JSON form of an audit record."""
     return _record(AuditEntry, record)
 
 
 def failed_condition(failed: condition_kinds.FailedCondition) -> FailedCondition:
-    """A condition that the run does not meet."""
+    """The JSON form of a condition that the run does not meet."""
     return _record(FailedCondition, failed)
 
 

@@ -133,7 +133,7 @@ class OwnNames:
     def problem(self, identifier: str) -> str | None:
         """Why the identifier would name the provider or an issuer, or `None`.
 
-        It is compared in a normal form (RFC 3986, 6.2): two services only need different identifiers, but no token may
+        It is compared in a normal form (RFC 3986, 6.2). Services are told apart by the exact identifier, but no token may
         exist that some verifier takes for one of the provider's own.
         """
         if ascii_lower(identifier).startswith(URN_NAMESPACE):

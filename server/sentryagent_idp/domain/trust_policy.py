@@ -24,7 +24,7 @@ _DISABLED = "The policy is switched off; set `enabled` to true to let it count."
 _NO_GRANT = "The policy grants nothing at this service; ask for one of those that it grants, or add the service to `grants`."
 _EXPIRED = "The policy's `expiresAt` is past; set a later one, or remove it."
 NOT_GRANTED = "grants"
-"""Fails if a policy does not grant the requested service. Not a condition: policies are not told apart by it."""
+"""The failure of a policy that does not grant the requested service. Not a condition: `conditions_key` ignores it."""
 
 _NOT_A_CANDIDATE = frozenset({"agentId", "enabled", "expiresAt", NOT_GRANTED})
 
@@ -81,7 +81,7 @@ class TrustPolicy:
         return next((grant.scopes for grant in self.grants if grant.service == service), None)
 
     def derived(self, **fields: Any) -> "TrustPolicy":
-        """The policy of an agent that is registered under this one; `fields` are those that it does not copy."""
+        """The policy of an agent registered under this one: a copy, except for the given `fields`."""
         return replace(self, trust_registered=False, derived_from=self.id, **fields)
 
 

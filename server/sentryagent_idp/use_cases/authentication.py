@@ -66,7 +66,7 @@ class Authentication:
         return self._verified(tx, unverified_token, self.audience)
 
     def verify_for_any(self, tx: Transaction, unverified_token: str) -> Caller:
-        """Verify a token for any audience as `verify` does; only to introspect or revoke it, never to authenticate."""
+        """Verify a token like `verify`, but for any audience: to introspect or revoke it, never to authenticate by it."""
         return self._verified(tx, unverified_token, None)
 
     def _verified(self, tx: Transaction, unverified_token: str, audience: str | None) -> Caller:

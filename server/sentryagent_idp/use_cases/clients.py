@@ -120,7 +120,7 @@ class ClientAdmin:
         return rotated, secret
 
     def revoke(self, actor: str, client_id: str, context: RequestContext) -> None:
-        """Refuse the client's secrets and tokens from now on, in every process; raises the same as `rotate`."""
+        """Refuse the client's secrets and tokens from now on, in every process; raises the same errors as `rotate`."""
         with self.store.write() as tx:
             revoked = replace(self._live(tx, client_id), revoked_at=self.clock())
             tx.clients.replace(revoked)

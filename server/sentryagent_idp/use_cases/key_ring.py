@@ -33,7 +33,7 @@ class KeyRing:
     """Caches the parsed keys, and reads their version from the database in the caller's own transaction.
 
     So every process refuses a revoked key from the next request on, at the cost of reading one row.
-    `on_unreadable` gets the error of each key that cannot be read or trusted, once unless its row changes. If it
+    `on_unreadable` gets the error of each key that cannot be read or trusted, once until its row changes. If it
     returns, the key is left out and the others are used.
     """
 

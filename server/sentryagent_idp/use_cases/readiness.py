@@ -47,7 +47,7 @@ class ReadinessCheck:
     migrations_pending: Callable[[], bool]
 
     def run(self) -> Readiness:
-        """Return the current state, `ready` if the database, its migrations and the signing key are; never raises."""
+        """Return the current state, `ready` if database, migrations and signing key are all `ok`; never raises."""
         database = migrations = "ok"
         others: Mapping[str, int] = {}
         try:

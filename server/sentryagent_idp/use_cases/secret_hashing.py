@@ -1,4 +1,4 @@
-"""Argon2 hashing of client secrets: two at a time, because each takes 19 MiB and strangers can cause them.
+"""Argon2 hashing of client secrets: two at a time, because each takes 19 MiB and strangers can trigger them.
 
 A secret that matched once is recognised without hashing, because a service sends its secret with every introspection.
 """

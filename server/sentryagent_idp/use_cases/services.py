@@ -18,7 +18,7 @@ from sentryagent_idp.use_cases.audit import Auditor
 _MOST_NAMED = 10
 """The most policies that a refusal names; it always says how many there are."""
 _MOST_DELETED = 1000
-"""The most services deleted in one second that are looked at."""
+"""How many of the services deleted in the current second are examined."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,8 @@ class KeyAdmin:
     def revoke(self, actor: str, kid: str, context: RequestContext) -> StoredKey:
         """Delete a key, so that every process refuses its tokens from the next request on; returns the active key.
 
-        If it was the active one, the next one takes over. Raises as `rotate`, and `AdminRefused` for an unknown `kid`.
+        If it was the active one, the next one takes over. Raises the same errors as `rotate`, and `AdminRefused` for an
+        unknown `kid`.
         """
         ready = self._prepared(lambda key: key.kid != kid)
         with self.store.write() as tx:
@@ -133,7 +134,7 @@ class KeyAdmin:
             return self._succeed(tx, ready, alg, context, Action.KEY_REVOKED, actor, gone)
 
     def rewrap(self, actor: str, context: RequestContext) -> Sequence[StoredKey]:
-        """Encrypt every key with the current passphrase; returns those that were in clear or under the previous one.
+        """Encrypt every key with the current passphrase; returns those that were unencrypted or under the previous one.
 
         Raises `AdminRefused` without a passphrase, `UnreadableKey`, `DatabaseUnavailable`.
         """

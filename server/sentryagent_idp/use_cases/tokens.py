@@ -98,7 +98,10 @@ class TokenService:
         return active
 
     def _is_for(self, tx: Transaction, reader: Caller | AuthenticatedClient, caller: Caller) -> bool:
-        """Whether `reader` may see the token: a Bearer those for our API, a service's client its own, an admin all."""
+        """Whether `reader` may see the token.
+
+        Bearers see tokens for our API, a service's client sees those for its service, an admin sees both.
+        """
         if isinstance(reader, Caller) and caller.audience == self.token_audience:
             return True
         if isinstance(reader, Caller) and not reader.is_admin:
@@ -113,7 +116,7 @@ class TokenService:
     def revoke_of_client(
         self, client: AuthenticatedClient, unverified_token: str, context: RequestContext
     ) -> None:
-        """Revoke a token at the request of the authenticated client that it was issued to; raises as `revoke`."""
+        """Revoke a token at the request of the authenticated client that it was issued to; else raises `Forbidden`."""
         if client.service is not None:
             raise Forbidden(
                 "A service's client only introspects tokens; revoke a token with itself as the Bearer, or as an admin."

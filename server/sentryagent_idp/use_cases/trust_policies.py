@@ -126,7 +126,7 @@ class PolicyAdmin:
 
         Its derived policies change with it, or are deleted if `trustRegistered` is removed; a derived policy can only be
         replaced if the draft detaches it. `expected_versions` has the versions that `If-Match` allows; `None` allows any.
-        Raises as `create`, and `TrustPolicyNotFound`, `PreconditionFailed`, `TrustPolicyDerived`.
+        Raises the same errors as `create`, and `TrustPolicyNotFound`, `PreconditionFailed`, `TrustPolicyDerived`.
         """
         _check_rights(caller, draft)
         with self.store.write() as tx:

@@ -23,7 +23,7 @@ def check_unused(tx: Transaction, identity: WorkflowIdentity) -> None:
 
 
 def use_up(tx: Transaction, identity: WorkflowIdentity) -> None:
-    """Mark the run's token as used; only one of several concurrent requests succeeds. Raises as `check_unused`."""
+    """Mark the run's token as used; of concurrent requests, only one succeeds. Raises the same as `check_unused`."""
     if not tx.used_tokens.claim(used(identity)):
         raise _replayed()
 
