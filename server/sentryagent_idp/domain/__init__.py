@@ -1,1 +1,1 @@
-"""What the provider knows and decides, without I/O."""
+"""The provider's data and decisions, without I/O."""

@@ -1,4 +1,4 @@
-"""AI agents: their record, and who may see and change it."""
+"""AI agents, and which callers may see and change them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -34,9 +34,9 @@ class AgentStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RegisteredBy:
-    """The repository whose bootstrap token created an agent; only `repository_id` decides, among those of its issuer.
+    """The repository whose bootstrap token registered an agent, identified by issuer and `repository_id` alone.
 
-    `issuer` is `None` if it was not known.
+    `issuer` is `None` if it was unknown.
     """
 
     provider: str
@@ -45,9 +45,10 @@ class RegisteredBy:
     issuer: str | None = None
 
     def is_repository_of(self, caller: Caller) -> bool:
-        """Whether a bootstrap token was issued to this repository.
+        """Whether the caller's bootstrap token was issued to this repository.
 
-        GitHubs give out the same ids (federation-security B16). A token names its issuer if several are configured.
+        Ids are unique only within one GitHub instance (federation-security B16). A token names its issuer if several
+        are configured.
         """
         is_of_issuer = caller.issuer is None or self.issuer in {None, caller.issuer}
         return self.repository_id == caller.repository_id and is_of_issuer
@@ -55,7 +56,7 @@ class RegisteredBy:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """One agent. `email` is its unique name, compared without case."""
+    """An agent. `email` is its unique name, compared case-insensitively."""
 
     agent_id: UUID
     email: str
@@ -77,13 +78,13 @@ class Agent:
 
     @property
     def in_audit(self) -> Mapping[str, Any]:
-        """How the audit names it."""
+        """The fields of an audit record that identify the agent."""
         return {"agent_id": self.agent_id}
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A client secret of an agent, stored as a hash; revoked ones stay in the list."""
+    """A client secret of an agent, stored as a hash; revoked credentials are kept."""
 
     credential_id: UUID
     agent_id: UUID
@@ -94,7 +95,7 @@ class Credential:
 
     @property
     def in_audit(self) -> Mapping[str, Any]:
-        """How the audit names it."""
+        """The fields of an audit record that identify the credential."""
         return {"agent_id": self.agent_id, "details": {"credentialId": str(self.credential_id)}}
 
     def is_live(self, now: datetime) -> bool:
@@ -104,9 +105,9 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class AgentFilter:
-    """What a list of agents is narrowed to.
+    """The filters of a list of agents.
 
-    `email` is compared without case. The last three are the caller's own limits, never a client's wish:
+    `email` is compared case-insensitively. The last three come from the caller's token, never from the request:
     a repository sees the agents that it registered, an agent sees itself.
     """
 
@@ -127,7 +128,7 @@ _UNCHANGEABLE: dict[CallerKind, frozenset[str]] = {
 
 
 def may_see(caller: Caller, agent: Agent) -> bool:
-    """Whether `agent` exists for `caller`: an admin sees all, a repository its own, an agent itself."""
+    """Whether `caller` may see `agent`: an admin sees all, a repository those it registered, an agent itself."""
     if not caller.holds(scopes.AGENTS_READ):
         return False
     if caller.kind is CallerKind.AGENT:
@@ -138,5 +139,5 @@ def may_see(caller: Caller, agent: Agent) -> bool:
 
 
 def unchangeable_field(caller: Caller, fields: Iterable[str]) -> str | None:
-    """The first of the agent's `fields` that `caller` may not change, if there is one."""
+    """The first of the agent's `fields` that `caller` may not change, or `None`."""
     return next((field for field in fields if field in _UNCHANGEABLE[caller.kind]), None)

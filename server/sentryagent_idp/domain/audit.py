@@ -55,9 +55,9 @@ class Outcome(StrEnum):
 
 
 class RequestContext(msgspec.Struct, frozen=True):
-    """What every record of one HTTP request or command has in common; made by us, never taken from the client.
+    """The fields that all records of one HTTP request or command share; set by us, never taken from the client.
 
-    `person` is who gave the command, or for whom the admin token was made.
+    `person` is the one who ran the command, or for whom the admin token was issued.
     """
 
     request_id: str
@@ -66,19 +66,19 @@ class RequestContext(msgspec.Struct, frozen=True):
 
 
 PROVIDER = "provider"
-"""The actor of what no caller asked for, such as the first signing key or the removal of an old one."""
+"""The actor of the provider's own actions, such as creating the first signing key or removing an old one."""
 
 
 class Audited(Protocol):
-    """What a change is made to, such as a policy."""
+    """The target of an audited change, such as a policy."""
 
     @property
     def in_audit(self) -> Mapping[str, Any]:
-        """The fields of `AuditRecord` that name it; `details` are added to the others of the change."""
+        """The fields of `AuditRecord` that identify the target; its `details` are added to those of the change."""
 
 
 class AuditRecord(msgspec.Struct, frozen=True):
-    """One line of the audit. `details` never holds a token; a token is named by its `jti`."""
+    """An audit record. `details` never contains a token; a token is identified by its `jti`."""
 
     event_id: UUID
     timestamp: datetime
@@ -95,7 +95,7 @@ class AuditRecord(msgspec.Struct, frozen=True):
 
 
 class Order(StrEnum):
-    """In which order the audit is read."""
+    """The order in which the audit is read."""
 
     NEWEST = "newest"
     OLDEST = "oldest"
@@ -103,9 +103,9 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """What the audit is narrowed to, and in which order it is read; `start` is inclusive, `end` exclusive.
+    """The filters and the order of a query of the audit; `start` is inclusive, `end` exclusive.
 
-    `after` is the event behind which the reading goes on, in that order.
+    `after` is the event after which the page begins, in that order.
     """
 
     action: str | None = None
@@ -126,10 +126,10 @@ class AuditFilter:
 
 @dataclass(frozen=True, slots=True)
 class AuditPage:
-    """One page of the audit; `total` is `None` where it was not counted.
+    """One page of the audit; `total` is `None` if it was not counted.
 
-    `next` is the event behind which the reading goes on, `None` at the end. A page that is not full may have one: what
-    no index finds is looked for in a bounded number of records at a time.
+    `next` is the event after which the next page begins, or `None` at the end. A page that is not full may have one,
+    because a query without an index examines a bounded number of records at a time.
     """
 
     data: Sequence[AuditRecord]
@@ -138,18 +138,18 @@ class AuditPage:
 
 
 MAX_REFUSAL_BYTES = 8 * 1024
-"""The details of a refused run, as JSON: strangers write them, and names in a token may be long."""
+"""The maximum size of a refused run's details as JSON: strangers control them, and names in a token may be long."""
 _LENGTHS = (512, 256, 128, 64, 32, 16)
 _PREFIXES = tuple(CLAIM_PREFIXES.values())
 _CHARACTERS_AN_ITEM = 16
-"""Where strings are cut to so many characters times ten, lists are cut to ten items."""
+"""Lists are cut along with strings, to one item for each 16 characters that a string may have."""
 
 
 def cut_to_size(details: Mapping[str, Any], most: int = MAX_REFUSAL_BYTES) -> dict[str, Any]:
-    """The details in at most so many bytes of JSON, cut no more than it takes, with `truncated` where they are cut.
+    """Cut the details to `most` bytes of JSON, no more than necessary; `truncated` is added if they are cut.
 
-    Claims that are named by a prefix go first, because an organisation may have any number of them; `trace` goes if
-    even short names do not do. The number of the other fields and their names must be the provider's own.
+    Claims with a prefix in their names are removed first, because an organisation may have any number of them; `trace`
+    is emptied if even short strings are not enough. Clients must not determine the number and names of the other fields.
     """
     if _size(details) <= most:
         return dict(details)
@@ -166,7 +166,7 @@ def _size(details: Mapping[str, Any]) -> int:
 
 
 def _cut(value: Any, length: int) -> Any:
-    """The value with no string longer than `length` characters, and lists in proportion."""
+    """The value with its strings cut to `length` characters, and its lists in proportion."""
     if isinstance(value, str):
         return value if len(value) <= length else f"{value[:length]}…"
     if isinstance(value, Mapping):

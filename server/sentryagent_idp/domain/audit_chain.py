@@ -1,6 +1,6 @@
-"""The audit's hash chain: each record is sealed by a hash over the hash before it and the whole record.
+"""The audit's hash chain: each record is sealed by a hash over the previous hash and the whole record.
 
-Whoever changes, removes or swaps records must write every later hash again, also those that others have recorded.
+Whoever changes, removes or swaps records must rewrite every later hash, including those that others have recorded.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 Row = Mapping[str, str | int | None]
-"""A record as the database has it, column by column: hashed so, nothing of it can be read in two ways.
+"""A record as the database has it, column by column; hashed in this form, it cannot be read in two ways.
 
 `timestamp` is in microseconds since the epoch, `details` is JSON text.
 """
@@ -23,7 +23,7 @@ _CANONICAL = msgspec.json.Encoder(order="sorted")
 
 
 class Seal(msgspec.Struct, frozen=True):
-    """One link: the number of the seal, the sequence number and the id of its record, and the hash up to it (hexadecimal)."""
+    """A link of the chain: its number, the sequence number and id of its record, and the hash up to it (hexadecimal)."""
 
     number: int
     sequence: int
@@ -32,11 +32,11 @@ class Seal(msgspec.Struct, frozen=True):
 
 
 GENESIS = Seal(number=0, sequence=0, event_id=str(UUID(int=0)), hash="0" * 64)
-"""What the first record is chained to."""
+"""The seal that the first record is chained to."""
 
 
 class SealedRecord(msgspec.Struct, frozen=True):
-    """A seal with the record that it was made for, as far as that one is still there."""
+    """A seal and its record, which is `None` if it is gone."""
 
     seal: Seal
     record: Row | None
@@ -44,9 +44,9 @@ class SealedRecord(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Sequence numbers, both ends included, that no record had when a later one was sealed.
+    """A range of sequence numbers, both ends included, that no record had when a later one was sealed.
 
-    The transaction that took them may have failed, or may commit yet.
+    The transaction that took them may have failed, or may still commit.
     """
 
     first: int
@@ -55,40 +55,40 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class AuditTail:
-    """How many records wait for their seal, and how many numbers after the last sealed record no record has."""
+    """The number of unsealed records, and of sequence numbers after the last sealed record that no record has."""
 
     unsealed: int
     missing: int
 
 
 class Position(msgspec.Struct, frozen=True):
-    """How far a check got: the last seal that was in order, and the sequence number up to which no record lacks its seal."""
+    """How far a check got: the last valid seal, and the sequence number up to which every record has a seal."""
 
     seal: Seal
     passed: int
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """How far checks got in the background: one that follows the end of the chain, and one that goes round it again and again."""
+    """How far background checks got: `up_to` follows the end of the chain, `round` goes through all of it repeatedly."""
 
     up_to: Position
     round: Position
 
 
 def microseconds(moment: datetime) -> int:
-    """A time as a row has it: whole microseconds since the epoch."""
+    """A time in the form of a row: whole microseconds since the epoch."""
     return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def canonical(record: Row) -> bytes:
-    """The record as RFC 8785 (JSON Canonicalization Scheme) writes it; text and whole numbers need no more than this."""
-    # What a record of ours never holds, such as bytes, gets some hash, too: a forged row must be found, not crash.
+    """Encode the record by RFC 8785 (JSON Canonicalization Scheme); strings and integers only need sorted keys."""
+    # Values that our records never contain, such as bytes, are hashed too: a forged row must not crash the check.
     return _CANONICAL.encode(record)
 
 
 def link(previous: Seal, record: Row) -> Seal:
     """The seal of `record` after `previous`."""
-    before = f"{previous.hash}".encode()  # formatted: a forged hash may be no text at all
+    before = f"{previous.hash}".encode()  # formatted, because a forged hash may not be text
     return Seal(
         number=previous.number + 1,
         sequence=int(record["sequence"] or 0),
@@ -98,7 +98,7 @@ def link(previous: Seal, record: Row) -> Seal:
 
 
 def chain(previous: Seal, records: Iterable[Row]) -> list[Seal]:
-    """The seals of several records in their order."""
+    """The seals of several records after `previous`, in order."""
     seals = [previous]
     for record in records:
         seals.append(link(seals[-1], record))
@@ -106,7 +106,7 @@ def chain(previous: Seal, records: Iterable[Row]) -> list[Seal]:
 
 
 def gaps(after: int, sequences: Iterable[int]) -> list[Gap]:
-    """What is missing between `after` and the highest of `sequences`, where lower ones come first."""
+    """The numbers missing between `after` and the highest of `sequences`, which are in ascending order."""
     found = []
     for sequence in sequences:
         if sequence > after + 1:
@@ -118,7 +118,7 @@ def gaps(after: int, sequences: Iterable[int]) -> list[Gap]:
 def fault(previous: Seal, sealed: SealedRecord, *, gapless: bool) -> str | None:
     """What is wrong with a link after `previous`, or `None`.
 
-    `gapless` says that the database never leaves a sequence number out.
+    `gapless` means that the database never skips a sequence number.
     """
     seal, record = sealed.seal, sealed.record
     if seal.number != previous.number + 1:
@@ -133,7 +133,7 @@ def fault(previous: Seal, sealed: SealedRecord, *, gapless: bool) -> str | None:
 
 
 def first_fault(previous: Seal, batch: Sequence[SealedRecord], *, gapless: bool) -> tuple[int, str | None]:
-    """How many links of the batch are in order, and what is wrong with the next one, if there is one."""
+    """How many links of the batch are valid, and what is wrong with the next one, or `None`."""
     for position, sealed in enumerate(batch):
         found = fault(previous, sealed, gapless=gapless)
         if found:

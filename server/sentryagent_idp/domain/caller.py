@@ -1,4 +1,4 @@
-"""Who calls our API: the facts of a verified access token of ours."""
+"""The caller of our API, as its verified access token describes it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from sentryagent_idp.domain import scopes
 
 BOOTSTRAP_PREFIX = "repo:"
 ADMIN_PREFIX = "admin-"
-"""No colon, which HTTP Basic has between id and secret (RFC 7617, 2). An agent's id is a UUID and never starts so."""
+"""Has no colon, which separates id and secret in HTTP Basic (RFC 7617, 2). No agent's id, a UUID, begins with it."""
 
 SERVICE_PREFIX = "service-"
-"""Of a service's client, which never is the subject of a token."""
+"""The prefix of the id of a service's client, which is never the subject of a token."""
 
 ADMIN_CLI = "admin-cli"
-"""The command line; every other administrator is an admin client."""
+"""The subject of the command line's tokens; every other admin is an admin client."""
 
 
 class CallerKind(StrEnum):
@@ -29,9 +29,9 @@ class CallerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The bearer of an access token of ours, which is for `audience`; `provenance` is the run it was issued to, empty for an admin.
+    """The bearer of one of our access tokens; `provenance` is the run that it was issued to, empty if it was not a run.
 
-    `person` is for whom an admin's token was made on the command line.
+    `audience` is the token's `aud`, `person` the one for whom an admin token was issued on the command line.
     """
 
     subject: str
@@ -45,36 +45,36 @@ class Caller:
 
     @property
     def kind(self) -> CallerKind:
-        """The kind of token that has this `sub`: `repo:…`, `admin-…`, or an agent's id."""
+        """The kind of token, by its `sub`: `repo:…`, `admin-…`, or an agent's id."""
         if self.subject.startswith(BOOTSTRAP_PREFIX):
             return CallerKind.BOOTSTRAP
         return CallerKind.ADMIN if self.subject.startswith(ADMIN_PREFIX) else CallerKind.AGENT
 
     @property
     def is_admin(self) -> bool:
-        """Whether the token was made by the command line or for an admin client."""
+        """Whether the token was issued on the command line or to an admin client."""
         return self.kind is CallerKind.ADMIN
 
     @property
     def agent_id(self) -> UUID | None:
-        """The agent that the token speaks for, if it does."""
+        """The id of the agent that the token was issued for, or `None` if it is not an agent's."""
         return UUID(self.subject) if self.kind is CallerKind.AGENT else None
 
     @property
     def admin_client_id(self) -> str | None:
-        """The admin client that the token was issued to, if one was."""
+        """The id of the admin client that the token was issued to, if any."""
         return self.subject if self.is_admin and self.subject != ADMIN_CLI else None
 
     @property
     def repository_id(self) -> str | None:
-        """The repository (GitHub's immutable id) that a bootstrap token speaks for."""
+        """GitHub's immutable id of the repository that a bootstrap token was issued to."""
         return self.provenance.get("repository_id") if self.kind is CallerKind.BOOTSTRAP else None
 
     @property
     def issuer(self) -> str | None:
-        """The issuer of the run that a bootstrap token was issued to, if there were several at that time."""
+        """The issuer of the run that a bootstrap token was issued to, if several were configured at that time."""
         return self.provenance.get("issuer") if self.kind is CallerKind.BOOTSTRAP else None
 
     def holds(self, scope: str) -> bool:
-        """Whether the token's scopes allow what `scope` stands for."""
+        """Whether the token's scopes include `scope`."""
         return scopes.satisfies(self.scopes, scope)

@@ -1,4 +1,4 @@
-"""Clients of the client-credentials grant: agents with a secret, and admin clients."""
+"""Clients that authenticate with a secret: agents, admin clients and clients of services."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ MAX_NAME_LENGTH = 128
 
 
 class ClientStatus(StrEnum):
-    """Whether a client counts."""
+    """Whether a client is accepted, and if not, why."""
 
     ACTIVE = "active"
     REVOKED = "revoked"
@@ -18,10 +18,10 @@ class ClientStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AdminClient:
-    """A program that administers the provider, or introspects the tokens of the `service` that it names.
+    """A program that administers the provider or, if `service` is set, introspects the tokens of that service.
 
-    Its secret is stored as a hash, and a revoked one stays in the list. After a rotation the old secret may stay good
-    until `old_secret_until`. `last_used_at` is when it last authenticated, to the minute.
+    Its secret is stored as a hash, and a revoked client is kept. After a rotation, the old secret may remain valid
+    until `old_secret_until`. `last_used_at` is when the client last authenticated, to the minute.
     """
 
     client_id: str
@@ -37,23 +37,24 @@ class AdminClient:
     last_used_at: datetime | None = None
 
     def status(self, now: datetime) -> ClientStatus:
-        """Whether its secrets and its tokens count at `now`, and if not, why."""
+        """Whether the client's secrets and tokens are accepted at `now`, and if not, why."""
         if self.revoked_at is not None:
             return ClientStatus.REVOKED
         is_over = self.expires_at is not None and now >= self.expires_at
         return ClientStatus.EXPIRED if is_over else ClientStatus.ACTIVE
 
     def secret_hashes(self, now: datetime) -> tuple[str, ...]:
-        """The hashes of the secrets that are good at `now`: the current one, and after a rotation perhaps the old one."""
+        """The hashes of the secrets valid at `now`: the current one and, after a rotation, perhaps the old one."""
         old, until = self.old_secret_hash, self.old_secret_until
         return (self.secret_hash, old) if old and until and now < until else (self.secret_hash,)
 
 
 @dataclass(frozen=True, slots=True)
 class AuthenticatedClient:
-    """A client that authenticated by its secret: `scopes` are the most that its tokens may have, `agent_id` is an agent's.
+    """A client that authenticated with its secret; `scopes` are the most that its tokens may have.
 
-    The client of a `service`, known by its identifier, gets no tokens. No token outlives `expires_at`.
+    `agent_id` is set for an agent. A client with a `service` (its identifier) gets no tokens. No token outlives
+    `expires_at`.
     """
 
     client_id: str

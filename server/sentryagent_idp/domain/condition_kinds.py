@@ -1,4 +1,4 @@
-"""What a condition of a policy is, and the kinds of value that it may have: a text, a list, a flag, a map of lists."""
+"""Conditions of a policy, by the kind of their value: a text, a list, a flag or a map of lists."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from sentryagent_idp.domain.text import visible
 
 @dataclass(frozen=True, slots=True)
 class FailedCondition:
-    """What a policy wants, what the run has, what to do about the difference, and the claims that were compared."""
+    """A condition that the run does not meet: the policy's value, the run's value, a hint and the compared claims."""
 
     condition: str
     expected: Any
@@ -22,14 +22,14 @@ class FailedCondition:
 
 
 def _visible(value: Any) -> Any:
-    """The value as people see it; of a list each text in it."""
+    """The value as people see it; a list entry by entry."""
     if isinstance(value, str):
         return visible(value)
     return tuple(map(_visible, value)) if isinstance(value, tuple) else value
 
 
 def _look_alike_hint(wanted: Any, actual: Any) -> str:
-    """Both, with every character that is not ASCII by its number."""
+    """A hint that shows both values, with all non-ASCII characters escaped."""
     return (
         "The two look alike, but differ in Unicode, in a normal form or in characters that cannot be seen: the policy has "
         f"{wanted!a}, the run {actual!a}. Copy the name from GitHub into the policy, or rename it there."
@@ -37,7 +37,7 @@ def _look_alike_hint(wanted: Any, actual: Any) -> str:
 
 
 def _canonical(value: Any) -> Any:
-    """The one form of all lists with the same entries, and of maps of such."""
+    """The value in a form that is the same for all lists with the same entries, also within a map."""
     if isinstance(value, Mapping):
         return {name: _canonical(entries) for name, entries in value.items()}
     return sorted(set(value)) if isinstance(value, tuple) else value
@@ -45,13 +45,13 @@ def _canonical(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """How a condition is written, compared and explained; its kind of value is a text, those of subclasses are others.
+    """How a condition is written, compared and explained; its value is a text, and another kind in the subclasses.
 
-    `actual` is the attribute of `WorkflowIdentity` that it is compared with; `claims` are the claims that the attribute
-    is made of, if it is not a claim itself. `problem` says what is wrong with a value (of a list, with an entry): a
-    sentence without its full stop, or `None`. `words` are all values that there are, if they can be listed. `matches`
-    compares the policy's value with the run's, `canonical` gives the one form of all equal values, and `hint` says what
-    to do if policy and run differ. `json_name` is the field as the API spells it.
+    `actual` is the attribute of `WorkflowIdentity` that the value is compared with; `claims` are the claims from which
+    that attribute is built, if it is not a claim itself. `problem` says what is wrong with a value (for a list, with an
+    entry): a sentence without its full stop, or `None`. `words` are all possible values, if they can be listed.
+    `matches` compares the policy's value with the run's, `canonical` gives all equal values the same form, and `hint`
+    says what to do if policy and run differ. `json_name` is the field's name in the API.
     """
 
     actual: str
@@ -65,7 +65,7 @@ class Condition:
     json_type: ClassVar[Any] = str
 
     def failure(self, wanted: Any, run: WorkflowIdentity) -> FailedCondition | None:
-        """Why the run does not meet the condition, or `None`; an absent claim meets nothing."""
+        """Why the run does not meet the condition, or `None` if it does; an absent claim never meets it."""
         actual = getattr(run, self.actual)
         if actual is not None and self.matches(wanted, actual):
             return None
@@ -75,47 +75,47 @@ class Condition:
         return FailedCondition(self.json_name, wanted, actual, hint, claims)
 
     def _looks_met(self, wanted: Any, actual: Any) -> bool:
-        """Whether people would say that the run's value is the policy's."""
+        """Whether the values would match if they were as people see them."""
         shown = _visible(wanted), _visible(actual)
         return actual is not None and shown != (wanted, actual) and self.matches(*shown)
 
-    def suggested(self, wanted: Any, run: WorkflowIdentity) -> Any:  # noqa: ARG002 - a map keeps a part of it
-        """The value that lets this run in, or `None` if a policy cannot have one."""
+    def suggested(self, wanted: Any, run: WorkflowIdentity) -> Any:  # noqa: ARG002 - `Mapped` uses it
+        """The value that this run meets, or `None` if a policy cannot have it."""
         actual = getattr(run, self.actual)
         return None if actual is None or self.problem(actual) is not None else actual
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed(Condition):
-    """A list, one entry of which the run must have."""
+    """A list; the run's value must be one of its entries."""
 
     matches: Callable[[Any, Any], bool] = contains
     json_type: ClassVar[Any] = list[str]
 
     def suggested(self, wanted: Any, run: WorkflowIdentity) -> Any:
-        """A list of one."""
+        """A list of the run's value alone."""
         actual = Condition.suggested(self, wanted, run)
         return None if actual is None else (actual,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag(Condition):
-    """`True`, which the claim must say as GitHub writes it; there is no other value, and so nothing to suggest."""
+    """A flag whose only value is `True`; the claim must be the text `true`, as GitHub writes it."""
 
     problem: Callable[[Any], str | None] = policy_syntax.flag
     matches: Callable[[Any, Any], bool] = lambda _, actual: actual == "true"
     json_type: ClassVar[Any] = Literal[True]
 
     def suggested(self, wanted: Any, run: WorkflowIdentity) -> Any:  # noqa: ARG002 - the other kinds' signature
-        """Nothing."""
+        """`None`: there is no other value to suggest."""
         return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mapped(Condition):
-    """A list for each of some claims with one prefix, which `actual` has by the rest of their names.
+    """A map of lists, one for each of several claims with a common prefix; `actual` has the claims without the prefix.
 
-    A claim may join several values with commas: each of them must be in the list. Whole values are compared, so
+    A claim may join several values with commas; each of them must be in the list. Whole values are compared, so
     that `prod` is not met by `nonprod` or by `prod,evil` (federation-security A19).
     """
 
@@ -123,7 +123,7 @@ class Mapped(Condition):
     json_type: ClassVar[Any] = dict[str, list[str]]
 
     def failure(self, wanted: Any, run: WorkflowIdentity) -> FailedCondition | None:
-        """Why the run does not meet the condition, or `None`; all claims that the policy names are shown."""
+        """Why the run does not meet the condition, or `None` if it does; shows all claims that the policy names."""
         given = getattr(run, self.actual)
         if all(name in given and self.matches(listed, given[name]) for name, listed in wanted.items()):
             return None
@@ -137,7 +137,7 @@ class Mapped(Condition):
         return FailedCondition(self.json_name, wanted, actual, hint, claims)
 
     def suggested(self, wanted: Any, run: WorkflowIdentity) -> Any:
-        """The policy's own lists, and the run's values in place of those that it does not meet."""
+        """The policy's lists, with the run's values where it does not meet them; `None` if the run lacks a claim."""
         given = getattr(run, self.actual)
         if not wanted.keys() <= given.keys():
             return None

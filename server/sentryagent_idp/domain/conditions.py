@@ -1,8 +1,8 @@
-"""The conditions of a policy: each is declared once, by its field of `Conditions`.
+"""The conditions of a policy, each declared once, as a field of `Conditions`.
 
-From these declarations come the fields of the API's bodies, records and columns, the comparison with a run, the
-explanation of a refusal and the suggested policy. A new condition is a field here, an attribute of `WorkflowIdentity`
-for its claim, and a migration for its column.
+The fields of request bodies, records and tables, the comparison with a run, the explanation of a refusal and the
+suggested policy are derived from these declarations. A new condition needs a field here, an attribute of
+`WorkflowIdentity` for its claim, and a migration for its column.
 """
 
 import re
@@ -16,7 +16,7 @@ from sentryagent_idp.domain.identity import WorkflowIdentity
 from sentryagent_idp.domain.text import ascii_lower
 
 DEFAULT_DENIED_EVENTS = ("pull_request", "pull_request_target", "workflow_run", "issue_comment")
-"""Events that a stranger can cause, some of them with the default branch as their ref (federation-security A6)."""
+"""Events that a stranger can trigger, some of them with the default branch as their ref (federation-security A6)."""
 
 _RUNNERS = ("github-hosted", "self-hosted")
 _VISIBILITIES = ("public", "private", "internal")
@@ -73,7 +73,7 @@ def _environment_hint(wanted: str, run: WorkflowIdentity) -> str:
     if run.environment is None:
         return (
             f"The job names no environment; add `environment: {wanted}` to it. "
-            # People see this in `sub`, and take it for the cause.
+            # People see the environment in `sub` and take that for the cause.
             "(It replaces the ref in `sub`, but the policy compares claims, not `sub`, so `branch` still holds.)"
         )
     if wanted.casefold() == run.environment.casefold():
@@ -155,7 +155,7 @@ def _declared(condition: Condition) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a run must be besides being of the repository; `None` asks for nothing, all are ANDed."""
+    """The conditions that a run of the repository must meet, all of them; `None` means no condition."""
 
     branch: str | None = _declared(
         Condition(
@@ -175,7 +175,7 @@ class Conditions:
             hint=_tag_hint,
         )
     )
-    # Absent is not empty: a job without an environment never went through its protection rules (A11).
+    # An absent claim matches nothing: a job without an environment did not pass any protection rules (A11).
     environment: str | None = _declared(
         Condition(
             actual="environment",
@@ -243,12 +243,12 @@ class Conditions:
 
     @property
     def names_ref(self) -> bool:
-        """Whether the run must be of a certain branch or tag."""
+        """Whether the conditions require a branch or a tag."""
         return self.branch is not None or self.tag is not None
 
 
 def json_name(name: str) -> str:
-    """A field as the API spells it: in camelCase."""
+    """A field's name in the API, in camelCase."""
     head, *rest = name.split("_")
     return head + "".join(map(str.title, rest))
 
@@ -257,34 +257,34 @@ DECLARED: Mapping[str, Condition] = {
     declared.name: replace(declared.metadata["condition"], json_name=json_name(declared.name))
     for declared in fields(Conditions)
 }
-"""All conditions, by their fields."""
+"""All conditions, by field name."""
 
 
 def wanted_by(conditions: Conditions) -> dict[str, Any]:
-    """The values of the conditions that are set, by their fields."""
+    """The values of the conditions that are set, by field name."""
     return {name: value for name in DECLARED if (value := getattr(conditions, name)) is not None}
 
 
 def by_json_name(conditions: Conditions) -> dict[str, Any]:
-    """The values of the conditions that are set, by their JSON names."""
+    """The values of the conditions that are set, by JSON name."""
     return {DECLARED[name].json_name: value for name, value in wanted_by(conditions).items()}
 
 
 def canonical(conditions: Conditions) -> dict[str, Any]:
-    """The conditions that are set, by their JSON names, in the one form that all equal ones have."""
+    """The conditions that are set, by JSON name, in a form that is the same for all equal conditions."""
     wanted = wanted_by(conditions).items()
     return {DECLARED[name].json_name: DECLARED[name].canonical(value) for name, value in wanted}
 
 
 def failures(conditions: Conditions, run: WorkflowIdentity) -> tuple[FailedCondition, ...]:
-    """The conditions that the run does not meet, the implicit ones about its ref and its event included."""
+    """The conditions that the run does not meet, including the implicit ones on its ref and its event."""
     compared = (DECLARED[name].failure(wanted, run) for name, wanted in wanted_by(conditions).items())
     failed = (_ref_failure(conditions, run), *compared, _event_failure(conditions, run))
     return tuple(failure for failure in failed if failure is not None)
 
 
 def _ref_failure(conditions: Conditions, run: WorkflowIdentity) -> FailedCondition | None:
-    """A policy without branch and tag covers all of these, and a pull request only where it is named as an event."""
+    """Check the ref: without `branch` and `tag`, a policy covers all of these, and pull requests if `events` has them."""
     if conditions.names_ref or run.ref.startswith(("refs/heads/", "refs/tags/")):
         return None
     if run.ref.startswith("refs/pull/") and "pull_request" in (conditions.events or ()):
@@ -293,7 +293,7 @@ def _ref_failure(conditions: Conditions, run: WorkflowIdentity) -> FailedConditi
 
 
 def _event_failure(conditions: Conditions, run: WorkflowIdentity) -> FailedCondition | None:
-    """A policy without events covers all but those that a stranger can cause."""
+    """Check the event: a policy without `events` covers all events except those that a stranger can trigger."""
     if conditions.events is not None or run.event_name not in DEFAULT_DENIED_EVENTS:
         return None
     expected = f"any event but {', '.join(DEFAULT_DENIED_EVENTS)}"

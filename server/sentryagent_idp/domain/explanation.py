@@ -1,6 +1,6 @@
-"""The explanation of a refusal: which claims mattered, how close each policy was, and the policy that would do.
+"""The explanation of a refusal: the claims that mattered, how close each policy was, and a policy to add.
 
-All of it concerns the caller's own repository, whose token is verified (federation-security B20, R-EXP-1).
+All of it concerns the caller's own repository, whose token was verified (federation-security B20, R-EXP-1).
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from sentryagent_idp.domain.trust_policy import DenialReason, Denied, Evaluation
 
 MAX_NEAREST = 3
 
-# The issuer is not named: on another one, a stranger may have the repository's name.
+# The issuer is not named: at another issuer, the repository's name may belong to a stranger.
 _STRANDED = (
     "policies of that name belong to an issuer that this provider is not configured for; have an admin add it to "
     "SENTRYAGENT_GITHUB_ISSUER, or move them with `sentryagent-idp policies move-issuer`."
@@ -25,11 +25,11 @@ _REF_CONDITIONS = frozenset({"branch", "tag", "ref"})
 _CAUSES = frozenset(
     {DenialReason.IDENTITY_CHANGED, DenialReason.REF_TYPE_MISSING, DenialReason.SERVICE_NOT_PERMITTED}
 )
-"""Reasons that say all; of the others the failed conditions are the cause."""
+"""Reasons that are the whole cause; for the others, it is the failed conditions."""
 
 
 def message(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> str:
-    """The refusal in a sentence with cause and remedy."""
+    """The refusal as a sentence, with cause and remedy."""
     repository = identity.repository
     match denied.reason:
         case DenialReason.IDENTITY_CHANGED:
@@ -62,7 +62,7 @@ def _remedied(denied: Denied, remedy: str) -> str:
 
 
 def _elsewhere(denied: Denied) -> str:
-    """Where the policies are that the run should have met, and what to do about it; empty if there are none."""
+    """Under which other name or issuer the repository's policies are, and the remedy; empty if there are none."""
     if denied.other_names:
         names = " and ".join(denied.other_names)
         return (
@@ -81,7 +81,7 @@ def _covered_refs(evaluations: Iterable[Evaluation]) -> str:
 
 
 def _service_remedy(evaluations: Iterable[Evaluation]) -> str:
-    """What to ask for instead, in words: the form of RFC 8693 has no details."""
+    """What to request instead, as text, because an error response of RFC 8693 has no field for details."""
     live = (it.policy for it in evaluations if not it.failed_names & {"agentId", "enabled", "expiresAt"})
     services = sorted({grant.service for policy in live for grant in policy.grants})[:MAX_NEAREST]
     instead = f"ask for {' or '.join(services)}, or " if services else ""
@@ -108,7 +108,7 @@ def _violation(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None
 
 
 def explain(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -> dict[str, Any]:
-    """The `details` of a refusal that a caller may see in full: not of `IDENTITY_CHANGED`, which has none."""
+    """The `details` of a refusal that the caller may see in full; `IDENTITY_CHANGED` has none."""
     nearest = nearest_first(denied.evaluations, agent_id)[:MAX_NEAREST]
     return {
         "claims": _claims(nearest, identity),
@@ -118,7 +118,7 @@ def explain(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -
 
 
 def trace(evaluations: Iterable[Evaluation]) -> list[records.TracedPolicy]:
-    """Every policy that was looked at, for simulations."""
+    """The result of each evaluated policy, for simulations and the audit."""
     return [
         {
             "policyId": str(evaluation.policy.id),
@@ -130,14 +130,14 @@ def trace(evaluations: Iterable[Evaluation]) -> list[records.TracedPolicy]:
 
 
 def nearest_trace(denied: Denied, agent_id: UUID | None) -> list[records.TracedPolicy]:
-    """The policies that came nearest, for the audit."""
+    """The results of the nearest policies, for the audit."""
     return trace(nearest_first(denied.evaluations, agent_id)[:MAX_NEAREST])
 
 
 def cause(denied: Denied, agent_id: UUID | None) -> str:
-    """Why a run is refused, without a word of the client's: refusals with the same cause are counted together.
+    """Why a run is refused, without text from the client: refusals with the same cause are counted together.
 
-    Where policies were looked at, these are the conditions that fail in the nearest one.
+    If policies were evaluated, the cause is the conditions that fail in the nearest one.
     """
     if denied.reason in _CAUSES:
         return denied.reason.value
@@ -157,7 +157,7 @@ def _claims(evaluations: Iterable[Evaluation], identity: WorkflowIdentity) -> di
 
 def _with_hints(evaluation: Evaluation, identity: WorkflowIdentity) -> dict[str, Any]:
     failed = evaluation.failed
-    # People who trusted other clouds by `sub` look for the cause there; since 2026 it even has ids in it (A9).
+    # People who know trust by `sub` from other clouds look for the cause there; since 2026 `sub` even contains ids (A9).
     if "@" in identity.sub.removeprefix("repo:").partition(":")[0]:
         remark = (
             " (GitHub's new form of `sub`, with ids, is not the cause: policies compare claims, never `sub`.)"

@@ -1,4 +1,4 @@
-"""Who asks: the facts that GitHub signed about one run of one workflow."""
+"""The identity of a workflow run: the claims that GitHub signed for it."""
 
 import re
 from collections.abc import Mapping
@@ -10,20 +10,20 @@ import msgspec
 from sentryagent_idp.domain.text import ascii_lower
 
 SignedClaims = NewType("SignedClaims", Mapping[str, Any])
-"""Claims whose signature, issuer, audience and times were checked; made only by `github.id_token` and `tokens.access_token`."""
+"""Claims whose signature, issuer, audience and times are verified, by `github.id_token` or `tokens.access_token` only."""
 
 CLOCK_LEEWAY_SECONDS = 30
-"""How far GitHub's clock and ours may be apart; the replay store keeps a `jti` at least this long after `exp`."""
+"""How far GitHub's clock and ours may differ; a used `jti` is kept at least this long after `exp`."""
 
 GITHUB = "github"
 
-# `_` stands before the short code in the names of Enterprise Managed Users.
+# In the names of Enterprise Managed Users, `_` precedes the short code.
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,38}/(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}", re.ASCII)
 _WORKFLOW_FILE = re.compile(r"[^/]+\.ya?ml", re.DOTALL)
 
 
 def is_repository(name: str) -> bool:
-    """Whether `name` has the form `owner/repo` that GitHub gives out (ASCII; federation-security B22)."""
+    """Whether `name` has the form `owner/repo` of GitHub's names (ASCII; federation-security B22)."""
     return _REPOSITORY.fullmatch(name) is not None
 
 
@@ -33,7 +33,7 @@ def is_workflow_file(name: str) -> bool:
 
 
 def repository_key(name: str) -> str:
-    """The form in which repository names are compared and stored: GitHub's names have no case."""
+    """The form in which repository names are compared and stored: GitHub's names are case-insensitive."""
     return ascii_lower(name)
 
 
@@ -41,9 +41,8 @@ class WorkflowIdentity(msgspec.Struct, frozen=True):
     """One run of a workflow, as GitHub's token describes it.
 
     Attributes are GitHub's claims of the same name; `None` means that the claim is absent. `properties` are the
-    repository's custom properties, whose claims have a prefix before their names.
-    `sub` is kept for the audit record only: its form changed in 2026 and repositories may customise it,
-    so nothing is ever decided on it.
+    repository's custom properties, without the prefix that their claims have. `sub` is for the audit and explanations
+    only: its form changed in 2026 and repositories may customise it, so no decision depends on it.
     """
 
     issuer: str
@@ -75,17 +74,17 @@ class WorkflowIdentity(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_claims(cls, claims: SignedClaims) -> Self:
-        """The identity in claims that were verified; the required ones are there and of the right type."""
+        """Build the identity from verified claims, among which the required ones are present and of the right type."""
         return cls(issuer=claims["iss"], **_read(claims))
 
     @classmethod
     def of_refused(cls, claims: Mapping[str, Any]) -> Self:
-        """The run of a token that is genuine and yet refused, for the audit: what it lacks is empty."""
+        """Build the identity of a genuine token that is refused, for the audit; absent claims are empty."""
         return cls(**{**_NOTHING, **_read(claims), "issuer": claims["iss"]})
 
     @classmethod
     def hypothetical(cls, issuer: str, claims: Mapping[str, Any]) -> Self:
-        """A run that might be, for simulations: its claims are nobody's word, and no token is issued to it."""
+        """Build the identity of a hypothetical run, for simulations: its claims are unverified, and it gets no token."""
         return cls(**{**_read(claims), "issuer": issuer, "sub": "", "jti": "", "iat": 0, "exp": 0})
 
     @property
@@ -100,20 +99,20 @@ class WorkflowIdentity(msgspec.Struct, frozen=True):
 
     @property
     def branch(self) -> str | None:
-        """The branch that the run is of: both `ref` and `ref_type` must say so (federation-security A5)."""
+        """The run's branch, or `None`: both `ref` and `ref_type` must say that it is one (federation-security A5)."""
         return self._ref_name("refs/heads/", "branch")
 
     @property
     def tag(self) -> str | None:
-        """The tag that the run is of."""
+        """The run's tag, or `None`."""
         return self._ref_name("refs/tags/", "tag")
 
     @property
     def workflow_file(self) -> str | None:
         """The file name of the workflow that was started (not of a reusable one that it calls).
 
-        Branches and files may have `@` and `.yml` in their names, so `workflow_ref` is not searched for a
-        separator: its head must be this repository and its tail this ref (federation-security A14).
+        Names of branches and files may contain `@` and `.yml`, so `workflow_ref` is not searched for a
+        separator: it must begin with this repository and end with this ref (federation-security A14).
         """
         repository, _, rest = (self.workflow_ref or "").partition("/.github/workflows/")
         revision = self.ref or self.sha
@@ -123,7 +122,7 @@ class WorkflowIdentity(msgspec.Struct, frozen=True):
         return name if is_workflow_file(name) else None
 
     def claims(self) -> dict[str, str]:
-        """The texts among the run's claims, by GitHub's names; without those that it lacks."""
+        """The run's text claims, by GitHub's names, without absent ones."""
         named = zip(TEXT_CLAIMS, _texts(self), strict=True)
         texts = {name: value for name, value in named if value is not None}
         for attribute, prefix in CLAIM_PREFIXES.items():
@@ -137,7 +136,7 @@ class WorkflowIdentity(msgspec.Struct, frozen=True):
 
 
 CLAIM_PREFIXES = {"properties": "repo_property_"}
-"""Attributes that hold all claims with a prefix, by the rest of their names."""
+"""Attributes that hold all claims with a prefix, by their names without it."""
 
 _CLAIMS = [
     claim
@@ -146,7 +145,7 @@ _CLAIMS = [
 ]
 TEXT_CLAIMS = tuple(claim.name for claim in _CLAIMS if claim.type is not int)
 OPTIONAL_CLAIMS = tuple(claim.name for claim in _CLAIMS if claim.default is None)
-"""What a token may lack."""
+"""The claims that a token may lack."""
 
 _NOTHING = {claim.name: "" if claim.type is str else 0 for claim in _CLAIMS if claim.required}
 _NAMES = tuple(claim.name for claim in _CLAIMS)
@@ -154,7 +153,7 @@ _texts = attrgetter(*TEXT_CLAIMS)
 
 
 def _read(claims: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes that claims give; claims that no attribute is for are left unread: GitHub adds some every year."""
+    """Read the attributes from claims; claims without an attribute are ignored, because GitHub adds some every year."""
     read = {name: claims[name] for name in _NAMES if name in claims}
     for attribute, prefix in CLAIM_PREFIXES.items():
         read[attribute] = {

@@ -18,13 +18,13 @@ def is_exact(pattern: str) -> bool:
 def matches(pattern: str, text: str) -> bool:
     """Whether the pattern covers the whole text.
 
-    `*` is any run, also an empty one, of characters but `/`; `**` is any run; three and more stars in a row are
-    `**`, too. Every other character is itself. Time: len(pattern) * len(text) / 64, whatever the two contain; with a
-    claim at its longest (4096 characters) and a pattern at its longest (255 bytes) about half a millisecond.
+    `*` matches any number of characters except `/`, also none; `**` matches any number of any characters, and so do
+    three or more stars in a row. Every other character matches itself. Time: len(pattern) * len(text) / 64, whatever
+    the two contain; about half a millisecond for the longest claim (4096 characters) and pattern (255 bytes).
     """
     if is_exact(pattern):
         return pattern == text
-    # All ways of matching at once: bit i says that the tokens so far can account for exactly text[:i].
+    # Tracks all ways of matching at once: bit i is set if the tokens so far can match exactly text[:i].
     positions = _positions(text, {*pattern, "/"})
     within_component = ~positions["/"] & _all(len(text))
     reached = 1
@@ -40,7 +40,7 @@ def matches(pattern: str, text: str) -> bool:
 
 def _star(reached: int, run: int) -> int:
     # The addition carries each mark to the end of its run of allowed characters, and the XOR shows where it
-    # came past (Cameron et al., "Bitwise data parallelism in regular expression matching", 2014: MatchStar).
+    # passed (Cameron et al., "Bitwise data parallelism in regular expression matching", 2014: MatchStar).
     return (((reached & run) + run) ^ run) | reached
 
 
@@ -49,7 +49,7 @@ def _all(length: int) -> int:
 
 
 def _positions(text: str, characters: Iterable[str]) -> dict[str, int]:
-    """For each character the number whose bit i is set where text[i] is that character."""
+    """For each character, a number whose bit i is set if text[i] is that character."""
     octets = {character: bytearray(len(text) // 8 + 1) for character in characters}
     for shift in range(8):
         for index, character in enumerate(text[shift::8]):

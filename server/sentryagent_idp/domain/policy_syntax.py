@@ -1,6 +1,6 @@
-"""What the fields of a policy may be: each function gives the problem as a sentence without its full stop, or `None`.
+"""Validation of a policy's fields: each check returns the problem, a sentence without its full stop, or `None`.
 
-A condition that can never match is refused when it is written, not found out at the first failing run.
+A condition that can never match is refused when it is written, not discovered at the first failing run.
 """
 
 import re
@@ -12,10 +12,10 @@ from sentryagent_idp.domain.identity import is_repository, is_workflow_file
 from sentryagent_idp.domain.text import has_bidi, has_unprintable
 
 MAX_NAME_BYTES = 255
-"""Of a branch, a tag, an environment or a workflow file: what GitHub and its file systems take."""
+"""The longest name of a branch, tag, environment or workflow file that GitHub and its file systems allow."""
 
 _MAX_REFERENCE_LENGTH = 1024
-"""Characters of a `job_workflow_ref`: repository, file and ref at their longest have about 700."""
+"""The maximum length of a `job_workflow_ref`; the longest repository, file and ref have about 700 characters."""
 
 _WRONG_EVENTS = {
     "workflow_call": "a called workflow has the event of its caller: list that one, and name the called file in `calledWorkflow`",
@@ -30,10 +30,10 @@ _WRONG_EVENTS = {
     "tag": "a run for a pushed tag has the event push: list that one, and name the tag in `tag`",
     "commit": "this event is called push",
 }
-"""Names that people take for events, and the advice; any other name may be an event that GitHub adds one day."""
+"""Names that people mistake for events, and advice; any other name may be an event that GitHub adds one day."""
 
 _OF_PULL_REQUEST = frozenset({"pull_request", "pull_request_review", "pull_request_review_comment"})
-"""Events whose runs have a ref under refs/pull/, which a policy covers only where it lists pull_request."""
+"""Events whose runs have a ref under refs/pull/, which a policy covers only if it lists pull_request."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _PULL_REQUEST_REF = re.compile(r"refs/pull/[0-9]+/(?:head|merge)")
@@ -46,7 +46,7 @@ def _rule(is_valid: Callable[[Any], object], problem: str) -> Callable[[Any], st
 
 
 def one_of(*words: str) -> Callable[[str], str | None]:
-    """The problem of what is not one of these words."""
+    """Return a check that a value is one of these words."""
     return _rule(words.__contains__, f"it must be one of {', '.join(words)}")
 
 
@@ -58,26 +58,26 @@ _event = _rule(
 
 
 def repository(name: str) -> str | None:
-    """The problem of a repository's name."""
+    """Check a repository's name."""
     if name.endswith(".git"):
         return "write the repository without .git, which is the end of its clone URL and not of its name"
     return _repository(name)
 
 
 def event(name: str) -> str | None:
-    """The problem of an event's name."""
+    """Check an event's name."""
     return _event(name) or _WRONG_EVENTS.get(name)
 
 
 numeric_id = _rule(
     re.compile(r"[0-9]{1,20}").fullmatch, "it must be GitHub's numeric id, as a string of digits"
 )
-# `False` might be read as the opposite condition, which there is not.
+# `False` might be read as the opposite condition, which does not exist.
 flag = _rule(lambda value: value is True, "write true, or leave it out: false would ask for nothing")
 
 
 def text(kind: str, value: str) -> str | None:
-    """The problem of a text of this kind."""
+    """Check a text; `kind` says what it is, such as a branch."""
     if not value:
         return f"it must not be empty; leave it out where any {kind} will do"
     if _is_deceptive(value):
@@ -90,7 +90,7 @@ def text(kind: str, value: str) -> str | None:
 
 
 def _ref_name(kind: str, prefix: str, name: str) -> str | None:
-    """By git-check-ref-format(1), for what follows `prefix`; `*` is not git's there, but our wildcard."""
+    """Check the part of a ref after `prefix` by git-check-ref-format(1), but allow `*`, which is our wildcard."""
     if (problem := text(kind, name)) is not None:
         return problem
     if name.startswith(prefix):
@@ -107,14 +107,14 @@ tag = partial(_ref_name, "tag", "refs/tags/")
 
 
 def environment(name: str) -> str | None:
-    """The problem of an environment's name."""
+    """Check an environment's name."""
     if "*" in name:
         return "an environment has no wildcards; write a policy for each environment"
     return text("environment", name)
 
 
 def unreachable(events: Sequence[str] | None, *, names_ref: bool) -> str | None:
-    """The problem of `events` that no run of the policy can have; `names_ref` if the policy has `branch` or `tag`."""
+    """Check for events that no run allowed by the policy can have; `names_ref` if the policy has `branch` or `tag`."""
     of_pull_request = _OF_PULL_REQUEST.intersection(events or ())
     if of_pull_request and "pull_request" not in of_pull_request:
         return (
@@ -127,14 +127,14 @@ def unreachable(events: Sequence[str] | None, *, names_ref: bool) -> str | None:
 
 
 def branch_and_tag(branch_name: str | None, tag_name: str | None) -> str | None:
-    """The problem of asking for both."""
+    """Check that a policy does not have both a branch and a tag."""
     if branch_name is None or tag_name is None:
         return None
     return "a run is of a branch or of a tag, never of both; write two policies"
 
 
 def workflow(name: str) -> str | None:
-    """The problem of the caller's workflow file name."""
+    """Check the file name of the workflow that is started, which may call another one."""
     if (problem := text("workflow", name)) is not None:
         return problem
     if is_workflow_file(name):
@@ -144,14 +144,14 @@ def workflow(name: str) -> str | None:
 
 def _is_workflow_reference(reference: str) -> bool:
     name, _, rest = reference.partition("/.github/workflows/")
-    # File and ref may both contain an `@`: any that ends a workflow file's name will do.
+    # File and ref may both contain `@`, so each is tried as the separator.
     cuts = [index for index, character in enumerate(rest) if character == "@"]
     has_file_and_ref = any(is_workflow_file(rest[:cut]) and _is_revision(rest[cut + 1 :]) for cut in cuts)
     return is_repository(name) and has_file_and_ref and not _is_deceptive(reference)
 
 
 def _is_revision(text: str) -> bool:
-    """Whether the text is a full ref or a commit id, as the claim `job_workflow_ref` ends with."""
+    """Whether the text is a full ref or a commit id, as at the end of the claim `job_workflow_ref`."""
     names = {"refs/heads/": branch, "refs/tags/": tag}
     for prefix, problem in names.items():
         if text.startswith(prefix):
@@ -160,7 +160,7 @@ def _is_revision(text: str) -> bool:
 
 
 _called_workflow = _rule(
-    # The length first: the rest takes the square of it.
+    # The length first, because the other check takes time quadratic in it.
     lambda reference: len(reference) <= _MAX_REFERENCE_LENGTH and _is_workflow_reference(reference),
     "it must be the whole claim job_workflow_ref, with the full ref (refs/heads/…, refs/tags/…) or the commit id "
     "after `@`, such as octo-org/automation/.github/workflows/deploy.yml@refs/heads/main",
@@ -168,7 +168,7 @@ _called_workflow = _rule(
 
 
 def called_workflow(reference: str) -> str | None:
-    """The problem of a called workflow."""
+    """Check the reference to a called workflow."""
     if "*" in reference:
         return "a called workflow has no wildcards; write the whole claim job_workflow_ref"
     return _called_workflow(reference)

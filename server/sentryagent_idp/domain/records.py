@@ -1,4 +1,4 @@
-"""The JSON form of what the provider knows: one source for responses, their schemas and the audit."""
+"""The JSON form of domain objects: one source for responses, their schemas and the audit."""
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
-# Not `typing`'s: before Python 3.12 pydantic makes schemas of these only.
+# Not that of `typing`: before Python 3.12, pydantic makes schemas only of this one.
 from typing_extensions import TypedDict
 
 from sentryagent_idp.domain import agent as agents
@@ -39,7 +39,7 @@ class Schema:
     keywords: Mapping[str, Any]
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Callable[[Any], dict[str, Any]]) -> Any:
-        """The schema with these keywords, as pydantic asks for it."""
+        """Return the schema with these keywords; pydantic calls this."""
         return {**handler(core_schema), **self.keywords}
 
 
@@ -152,12 +152,12 @@ class TracedPolicy(TypedDict):
 
 
 def timestamp(moment: datetime) -> str:
-    """ISO 8601 in UTC with `Z`; the fraction is left out where it is zero."""
+    """A time as ISO 8601 in UTC with `Z`, without its fraction if that is zero."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _record(kind: type[Record], source: object) -> Record:
-    """The fields of `kind`, from the attributes with their names in snake case."""
+    """Build a `kind` from the attributes of `source` that have the names of its fields in snake case."""
     names = kind.__annotations__
     return kind(**{name: _json_value(getattr(source, _attribute(name))) for name in names})
 
@@ -184,7 +184,7 @@ _JSON: Mapping[type, Callable[[Any], Any]] = {
 
 
 def policy_fields() -> Iterator[tuple[str, Condition | None]]:
-    """The fields of a policy in the order of an answer, the conditions in their place with their declarations."""
+    """The fields of a policy in the order of a response; conditions have their declaration, the others `None`."""
     for field in fields(TrustPolicy):
         if field.name == "conditions":
             yield from DECLARED.items()
@@ -200,17 +200,17 @@ _policy_values = attrgetter(
 
 
 def policy_record(policy: TrustPolicy) -> dict[str, Any]:
-    """A trust policy, with every field that an admin may set and those that the server sets."""
+    """The JSON form of a trust policy, with the fields that an admin may set and those that the server sets."""
     return dict(zip(_POLICY_NAMES, map(_json_value, _policy_values(policy)), strict=True))
 
 
 def agent_record(agent: agents.Agent) -> Agent:
-    """An agent."""
+    """The JSON form of an agent."""
     return _record(Agent, agent)
 
 
 def credential_record(credential: agents.Credential) -> Credential:
-    """A credential without its secret, which nobody can read again."""
+    """The JSON form of a credential, without its secret, which cannot be read again."""
     return {
         "credentialId": str(credential.credential_id),
         "clientId": str(credential.agent_id),
@@ -222,22 +222,22 @@ def credential_record(credential: agents.Credential) -> Credential:
 
 
 def service_record(service: Service) -> RegisteredService:
-    """A service."""
+    """The JSON form of a service."""
     return _record(RegisteredService, service)
 
 
 def service_grant(grant: ServiceGrant) -> GrantedService:
-    """What a policy gives at a service."""
+    """The JSON form of a policy's grant at a service."""
     return _record(GrantedService, grant)
 
 
 def audit_entry(record: AuditRecord) -> AuditEntry:
-    """One line of the audit."""
+    """The JSON form of an audit record."""
     return _record(AuditEntry, record)
 
 
 def failed_condition(failed: condition_kinds.FailedCondition) -> FailedCondition:
-    """A condition that the run does not meet."""
+    """The JSON form of a condition that the run does not meet."""
     return _record(FailedCondition, failed)
 
 
@@ -247,7 +247,7 @@ def changes(
     *,
     bookkeeping: Collection[str] = ("updatedAt", "version"),
 ) -> dict[str, Any]:
-    """The fields whose values differ, each with what it was and what it is; `bookkeeping` changes with every write."""
+    """The fields that differ, each with its value before and after, except `bookkeeping`, which every write changes."""
     return {
         name: {"before": before[name], "after": value}
         for name, value in after.items()

@@ -27,24 +27,24 @@ BOOTSTRAP_SCOPES = (AGENTS_WRITE,)
 DEFAULT_POLICY_SCOPES = (AGENTS_READ,)
 
 FREELY_GRANTED = frozenset({AGENTS_READ, TOKENS_READ})
-"""What a policy may give although its author does not hold it."""
+"""Scopes that a policy may give even if its author does not hold them."""
 
 ONLY_ADMINS_GRANT = frozenset({POLICIES_WRITE, SERVICES_WRITE})
-"""What a policy may give only if an admin wrote it: its holder decides who becomes which agent, and what tokens are good for."""
+"""Scopes that only an admin's policy may give: a holder decides who becomes which agent and what tokens allow."""
 
 _IMPLIED = {scope: read for scope in ALL_SCOPES if (read := scope.replace(":write", ":read")) != scope}
 
 
 def parse(scope: str) -> tuple[str, ...]:
-    """The scope tokens of a space-separated list, each once, in their order."""
+    """The scope tokens of a space-separated list, in order and without duplicates."""
     return tuple(dict.fromkeys(scope.split()))
 
 
 def render(scopes: Sequence[str]) -> str:
-    """The space-separated form that tokens and responses carry."""
+    """The space-separated form used in tokens and responses."""
     return " ".join(scopes)
 
 
 def satisfies(held: Iterable[str], required: str) -> bool:
-    """Whether the held scopes allow what `required` stands for; a `…:write` includes its `…:read`."""
+    """Whether the held scopes include `required`; a `…:write` includes its `…:read`."""
     return any(required in {scope, _IMPLIED.get(scope)} for scope in held)

@@ -1,4 +1,4 @@
-"""Services: the resource servers that accept our tokens (RFC 8707), and what policies grant at them."""
+"""Services: the resource servers that accept our tokens (RFC 8707), and the scopes that policies grant at them."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,13 +16,13 @@ MAX_IDENTIFIER_LENGTH = 255
 MAX_SCOPES = 100
 MAX_SCOPE_LENGTH = 100
 MAX_GRANTS = 20
-"""Services that one policy may grant."""
+"""The most services that one policy may grant."""
 
 URN_NAMESPACE = "urn:sentryagent:"
-"""The provider's own names, such as those of agents."""
+"""The prefix of the provider's own names, such as those of agents."""
 
 _PCHAR = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
-# A host has no percent-encoding: another spelling of the provider's own host would pass for a host of its own.
+# A host has no percent-encoding: another spelling of the provider's own host would pass for a different host.
 _URL = re.compile(
     rf"(?P<scheme>https?)://(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[1-9][0-9]{{0,4}})?(?:/{_PCHAR}*)*"
 )
@@ -54,25 +54,25 @@ class Service:
 
     @property
     def scope_names(self) -> frozenset[str]:
-        """The names of its scopes."""
+        """The names of the service's scopes."""
         return frozenset(scope.name for scope in self.scopes)
 
     @property
     def in_audit(self) -> Mapping[str, Any]:
-        """How the audit names it."""
+        """The fields of an audit record that identify the service."""
         return {"details": {"serviceId": str(self.service_id), "identifier": self.identifier}}
 
     def accepts(self, audience: str, issued_at: int) -> bool:
-        """Whether a token with this `aud` and `iat` is one of its own.
+        """Whether a token with this `aud` and `iat` was issued for this service.
 
-        What was issued before the service was made was for another one, which had its identifier.
+        A token from before the service's creation was issued for an earlier service with the same identifier.
         """
         return audience == self.identifier and issued_at >= int(self.created_at.timestamp())
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceGrant:
-    """What a policy gives at a service, which it names by its identifier."""
+    """The scopes that a policy gives at a service; `service` is its identifier."""
 
     service: str
     scopes: tuple[str, ...]
@@ -80,7 +80,7 @@ class ServiceGrant:
 
 @dataclass(frozen=True, slots=True)
 class ServiceFilter:
-    """What a list of services is narrowed to."""
+    """The filters of a list of services."""
 
     identifier: str | None = None
 
@@ -117,7 +117,7 @@ def scopes_problem(names: Sequence[str]) -> str | None:
     for name in names:
         if not _SCOPE.fullmatch(name):
             return f"a scope is 1 to {MAX_SCOPE_LENGTH} printable ASCII characters without spaces, quotes and backslashes"
-        # In any case of its letters: a reader of a policy must not take it for what our own API knows.
+        # Compared case-insensitively: a reader of a policy must not mistake it for a scope of our own API.
         if ascii_lower(name) in ALL_SCOPES:
             return f"{name} is a scope of the provider itself; give the service's scope another name"
     return "a scope is there more than once; write each once" if len(set(names)) < len(names) else None
@@ -125,16 +125,16 @@ def scopes_problem(names: Sequence[str]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class OwnNames:
-    """The names that no service may have: those of the provider, and those of GitHub's issuer."""
+    """The names that no service may have: the provider's URL, its audiences and GitHub's issuers."""
 
     public_url: str
     others: tuple[str, ...]
 
     def problem(self, identifier: str) -> str | None:
-        """Why the identifier would stand for the provider or for GitHub, or `None`.
+        """Why the identifier would name the provider or an issuer, or `None`.
 
-        It is compared in a normal form (RFC 3986, 6.2): services are told apart exactly, but a token that some verifier
-        takes for one of the provider's own must not exist.
+        It is compared in a normal form (RFC 3986, 6.2). Services are told apart by the exact identifier, but no token may
+        exist that some verifier takes for one of the provider's own.
         """
         if ascii_lower(identifier).startswith(URN_NAMESPACE):
             return f"names that start with {URN_NAMESPACE} are the provider's own; write another one"
@@ -156,7 +156,7 @@ def _split(uri: str) -> SplitResult | None:
 
 
 def _origin(uri: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port (RFC 6454), or `None` of what is no web URL."""
+    """Scheme, host and port (RFC 6454), or `None` if the URI is not a web URL."""
     parts = _split(uri)
     if parts is None:
         return None
@@ -169,7 +169,7 @@ def _normal(uri: str) -> tuple[object, str]:
 
 
 def grant_problem(grants: Sequence[ServiceGrant], known: Sequence[Service]) -> tuple[str, str] | None:
-    """The first field of a policy's `grants` that names a service or scope that does not exist, and why; or `None`."""
+    """The first field of a policy's `grants` that names an unknown service or scope, and the problem; or `None`."""
     services = {service.identifier: service for service in known}
     for index, grant in enumerate(grants):
         service = services.get(grant.service)

@@ -1,4 +1,4 @@
-"""Our signing keys as the database has them."""
+"""Our signing keys as the database stores them."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +15,7 @@ class KeyStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """One signing key as the database has it: PKCS #8 in PEM, encrypted where an encryption key is configured."""
+    """A stored signing key: PKCS #8 in PEM, encrypted if an encryption key is configured."""
 
     kid: str
     alg: str

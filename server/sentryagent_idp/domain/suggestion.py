@@ -1,7 +1,7 @@
-"""The policy that an admin is offered for a refused run: it lets this run in, and opens no gate that stands.
+"""The policy suggested to an admin for a refused run: it allows this run and removes no condition.
 
-Who reads a refusal under pressure pastes what it offers. So the suggestion has every condition of the nearest policy:
-one that the run fails takes the run's own value, and where the run has none the condition's hint is the remedy.
+People who read a refusal under pressure paste what it suggests. So the suggestion has every condition of the nearest
+policy: one that the run fails gets the run's own value. If the run has none, the remedy is the condition's hint alone.
 """
 
 import re
@@ -22,7 +22,7 @@ _MERGE_QUEUE = re.compile(r"(gh-readonly-queue/.+)/pr-[0-9]+-[0-9a-f]+")
 
 
 def nearest_first(evaluations: Iterable[Evaluation], agent_id: UUID | None) -> list[Evaluation]:
-    """The policies by how little keeps the run out: those for the agent and service that it asks for before all others."""
+    """Sort policies by how close they are to allowing the run: those for the requested agent and service come first."""
 
     def distance(evaluation: Evaluation) -> tuple[Any, ...]:
         policy, is_off = evaluation.policy, bool(evaluation.failed_names & _OFF)
@@ -35,14 +35,14 @@ def nearest_first(evaluations: Iterable[Evaluation], agent_id: UUID | None) -> l
 def suggested_policy(
     denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None
 ) -> dict[str, Any] | None:
-    """The body to POST, or `None` where no new policy is the remedy."""
+    """The body to POST, or `None` if a new policy is not the remedy."""
     if identity.event_name in DEFAULT_DENIED_EVENTS or not denied.agent_is_active:
         return None
     nearest = next(iter(nearest_first(denied.evaluations, agent_id)), None)
     failed: set[str] = nearest.failed_names if nearest else set()
     wanted = _conditions(nearest.policy.conditions if nearest else Conditions(), failed, identity)
-    # What was switched off must not come back by a paste, a copy of an expired policy would be born expired, and of one
-    # that is there already a POST makes no second.
+    # Pasting must not bring back a disabled policy, a copy of an expired policy would be expired too, and a POST cannot
+    # create a policy that exists already.
     if wanted is None or failed & _OFF or _is_taken(wanted, denied, agent_id):
         return None
     return {
@@ -58,8 +58,8 @@ def suggested_policy(
 
 
 def _conditions(template: Conditions, failed: Collection[str], run: WorkflowIdentity) -> Conditions | None:
-    """The template with the run's values where it fails; `None` where the run has none to put there."""
-    # Of several events always the run's own: among the others may be such that strangers can cause (A6).
+    """The template with the run's values in the failed conditions, or `None` if a policy cannot have such values."""
+    # `events` always becomes the run's own event: strangers may be able to trigger the others (A6).
     values = {
         name: DECLARED[name].suggested(value, run)
         for name, value in conditions.wanted_by(template).items()
@@ -77,14 +77,14 @@ def _conditions(template: Conditions, failed: Collection[str], run: WorkflowIden
 
 
 def _lasting(branch: str) -> str:
-    """A merge queue makes a new branch for each entry, so the one of this run never comes again."""
+    """The branch, or a pattern for a merge queue, which creates a new branch for each entry."""
     queue = _MERGE_QUEUE.fullmatch(branch)
     return f"{queue.group(1)}/**" if queue else branch
 
 
 def _can_be_named(run: WorkflowIdentity) -> bool:
     """Whether a policy can name the run's repository and ref."""
-    # A name with a `*` in it would be read as a wildcard, and let in more than this run.
+    # A `*` in a name would be read as a wildcard, and allow more than this run.
     name = run.branch or run.tag or ""
     problems = (
         policy_syntax.branch(name) if run.tag is None else policy_syntax.tag(name),
@@ -96,14 +96,14 @@ def _can_be_named(run: WorkflowIdentity) -> bool:
 
 
 def _is_taken(wanted: Conditions, denied: Denied, agent_id: UUID | None) -> bool:
-    """Whether the agent has a policy with these conditions: it is switched off or expired, so a PUT is the remedy."""
+    """Whether the agent already has a policy with these conditions, so that a PUT is the remedy."""
     policies = (evaluation.policy for evaluation in denied.evaluations)
     taken = (conditions.canonical(policy.conditions) for policy in policies if policy.agent_id == agent_id)
     return conditions.canonical(wanted) in taken
 
 
 def _terms(nearest: TrustPolicy, agent_id: UUID | None) -> dict[str, Any]:
-    """What the nearest policy gives, and for how long; the scopes and grants of another agent are not for this one."""
+    """What the nearest policy gives, and for how long; without scopes and grants if it is for another agent."""
     is_for_agent = nearest.agent_id in {None, agent_id}
     terms = {
         "scopes": nearest.scopes if is_for_agent else None,

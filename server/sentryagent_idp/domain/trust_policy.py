@@ -18,22 +18,22 @@ from sentryagent_idp.domain.scopes import BOOTSTRAP_SCOPES, DEFAULT_POLICY_SCOPE
 from sentryagent_idp.domain.service import ServiceGrant
 
 USE_IS_RECORDED_EVERY = timedelta(minutes=1)
-"""How exact `last_used_at` is: exchanges of one policy must not queue for its row."""
+"""The precision of `last_used_at`: exchanges under one policy must not queue for its row."""
 
 _DISABLED = "The policy is switched off; set `enabled` to true to let it count."
 _NO_GRANT = "The policy grants nothing at this service; ask for one of those that it grants, or add the service to `grants`."
 _EXPIRED = "The policy's `expiresAt` is past; set a later one, or remove it."
 NOT_GRANTED = "grants"
-"""What keeps a policy from being a candidate for a service's token. Not a condition: it makes no policy another one."""
+"""The failure of a policy that does not grant the requested service. Not a condition: `conditions_key` ignores it."""
 
 _NOT_A_CANDIDATE = frozenset({"agentId", "enabled", "expiresAt", NOT_GRANTED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustPolicy:
-    """One policy. Without `agent_id` it is a bootstrap policy; the ids pin the repository's identity.
+    """A trust policy. Without `agent_id` it is a bootstrap policy; the ids pin the repository's identity.
 
-    An answer of the API has these fields in this order, in camelCase, with the conditions in their place.
+    A response of the API has these fields in this order, in camelCase, with each condition as a field of its own.
     """
 
     id: UUID
@@ -64,7 +64,7 @@ class TrustPolicy:
 
     @property
     def in_audit(self) -> Mapping[str, Any]:
-        """How the audit names it."""
+        """The fields of an audit record that identify the policy."""
         return {
             "agent_id": self.agent_id,
             "policy_id": self.id,
@@ -73,24 +73,24 @@ class TrustPolicy:
         }
 
     def is_live(self, now: datetime) -> bool:
-        """Whether the policy counts at `now`: enabled and not expired."""
+        """Whether the policy is in force at `now`: enabled and not expired."""
         return self.enabled and (self.expires_at is None or now < self.expires_at)
 
     def granted_at(self, service: str) -> tuple[str, ...] | None:
-        """The scopes that the policy grants at a service, by its identifier, exactly as written; `None` without a grant."""
+        """The scopes granted at the service with exactly this identifier; `None` without a grant."""
         return next((grant.scopes for grant in self.grants if grant.service == service), None)
 
     def derived(self, **fields: Any) -> "TrustPolicy":
-        """The policy that an agent gets if it registers under this one; `fields` are those that do not follow it."""
+        """The policy of an agent registered under this one: a copy, except for the given `fields`."""
         return replace(self, trust_registered=False, derived_from=self.id, **fields)
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyFilter:
-    """What a list of policies is narrowed to; `repository`, `owner` and `search` are compared without case.
+    """The filters of a list of policies; `repository`, `owner` and `search` are compared case-insensitively.
 
-    `service` is one that they grant, `search` a part of the repository's name or of the description; `expired` is as of
-    `now`. A policy that was never used is unused since it was made.
+    `service` is a granted service, `search` a part of the repository's name or of the description; `expired` is as of
+    `now`. A policy that was never used is unused since its creation.
     """
 
     provider: str | None = None
@@ -111,12 +111,12 @@ class PolicyFilter:
 
 
 def is_use_due(last_used_at: datetime | None, now: datetime) -> bool:
-    """Whether a use at `now` is to be recorded, after the last one that was."""
+    """Whether a use at `now` must be recorded, given the last recorded one."""
     return last_used_at is None or now - last_used_at >= USE_IS_RECORDED_EVERY
 
 
 class DenialReason(StrEnum):
-    """Why no policy lets a run in, as the audit writes it."""
+    """Why no policy allows a run, as the audit records it."""
 
     IDENTITY_CHANGED = "identity_changed"
     BRANCH_NOT_PERMITTED = "branch_not_permitted"
@@ -126,10 +126,10 @@ class DenialReason(StrEnum):
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """One policy of the run's repository, held against the run.
+    """One policy of the run's repository, compared with the run; the policy allows the run if `failed` is empty.
 
-    `failed` has the conditions that the policy sets, what it implies (`ref`, `events`), and what keeps it from being a
-    candidate (`agentId`, `enabled`, `expiresAt`, and `grants` where a service is asked for); a policy without any lets the run in.
+    `failed` has the unmet conditions, explicit and implied (`ref`, `events`), and what keeps the policy from being a
+    candidate (`agentId`, `enabled`, `expiresAt`, and `grants` if a service is requested).
     """
 
     policy: TrustPolicy
@@ -137,29 +137,29 @@ class Evaluation(msgspec.Struct, frozen=True):
 
     @property
     def failed_names(self) -> set[str]:
-        """The conditions in `failed`."""
+        """The names of the conditions in `failed`."""
         return {failure.condition for failure in self.failed}
 
     @property
     def matched(self) -> tuple[str, ...]:
-        """The conditions that the policy sets and the run fulfils, by their JSON names."""
+        """The JSON names of the conditions that the policy sets and the run meets."""
         failed = self.failed_names
         return tuple(name for name in conditions.by_json_name(self.policy.conditions) if name not in failed)
 
 
 class Allowed(msgspec.Struct, frozen=True):
-    """The policy that decides, and all that were looked at."""
+    """A policy allows the run; `policy` is the one that applies, `evaluations` are those of all policies."""
 
     policy: TrustPolicy
     evaluations: tuple[Evaluation, ...]
 
 
 class Denied(msgspec.Struct, frozen=True):
-    """No policy lets the run in; `agent_is_active` is as it was given to `decide`.
+    """No policy allows the run; `agent_is_active` is as given to `decide`.
 
-    `is_stranded` means that the policies which could let the run in belong to an issuer that is not configured,
-    `is_of_default_issuer` that a policy which names no issuer is one of the run's. `other_names` are those under which
-    the repository, known by its id, has policies if it has none under its own name.
+    `is_stranded` means that the policies which could allow the run belong to an issuer that is not configured,
+    `is_of_default_issuer` that a new policy gets the run's issuer even if it names none. `other_names` are the names
+    under which the repository's id has policies, if there are none under its current name.
     """
 
     reason: DenialReason
@@ -182,10 +182,10 @@ def decide(
     agent_is_active: bool = True,
     service: str | None = None,
 ) -> Decision:
-    """Whether a run may act as an agent, or register agents where `agent_id` is `None`.
+    """Decide whether a run may act as an agent or, if `agent_id` is `None`, register agents.
 
-    `policies` are all policies of the run's repository, whatever their agent, in any order; no policies is a
-    refusal. `agent_is_active` is false for an agent that is unknown or not active, and means nothing without one.
+    `policies` are all policies of the run's repository, for any agent and in any order; without any, the run is
+    denied. `agent_is_active` is false if the agent is unknown or not active, and is ignored without an agent.
     `service` is the identifier of the service that the token is for; without one it is for the provider's own API.
     """
     evaluations = tuple(
@@ -209,20 +209,20 @@ def decide(
 def permitted_services(
     evaluations: Iterable[Evaluation], agent_id: UUID | None, now: datetime
 ) -> tuple[str, ...]:
-    """The services at which the live policies for the agent grant something."""
+    """The services at which the agent's live policies grant scopes."""
     policies = (evaluation.policy for evaluation in evaluations)
     live = (policy for policy in policies if policy.agent_id == agent_id and policy.is_live(now))
     return tuple(sorted({grant.service for policy in live for grant in policy.grants}))
 
 
 def _is_of_repository(policy: TrustPolicy, identity: WorkflowIdentity) -> bool:
-    # The store was asked for these only. If that ever breaks, one issuer must not speak for another (B16).
+    # The store returns only these. If that ever breaks, one issuer must still not speak for another (B16).
     repository = (identity.issuer, identity.provider, identity.repository_key)
     return (policy.issuer, policy.provider, policy.repository_key) == repository
 
 
 def _has_other_ids(policy: TrustPolicy, identity: WorkflowIdentity) -> bool:
-    # A name can be given up and taken by somebody else, its ids cannot (federation-security A8).
+    # A name can be given up and taken by another owner; its ids cannot (federation-security A8).
     return policy.repository_id not in {None, identity.repository_id} or policy.repository_owner_id not in {
         None,
         identity.repository_owner_id,
@@ -264,7 +264,7 @@ def _agent_hint(policy_agent: UUID | None, requested: UUID | None) -> str:
 
 
 def _precedence(policy: TrustPolicy) -> tuple[int, bool, datetime, UUID]:
-    """Smallest first: most conditions, then one exact branch or tag, then the oldest; the id settles the rest."""
+    """A sort key, smallest first: most conditions, then an exact branch or tag, then the oldest; the id breaks ties."""
     wanted = conditions.wanted_by(policy.conditions)
     ref = wanted.get("branch", wanted.get("tag", "*"))
     return (-len(wanted), not patterns.is_exact(ref), policy.created_at, policy.id)
@@ -286,7 +286,7 @@ def _reason(evaluations: Iterable[Evaluation], identity: WorkflowIdentity) -> De
 
 
 def conditions_key(policy: TrustPolicy) -> str:
-    """What makes two policies the same: issuer, provider, agent, repository and conditions, as canonical JSON."""
+    """What makes two policies equal: issuer, provider, agent, repository and conditions, as canonical JSON."""
     content = {
         "issuer": policy.issuer,
         "provider": policy.provider,
@@ -298,13 +298,13 @@ def conditions_key(policy: TrustPolicy) -> str:
 
 
 def effective_ttl(policy: TrustPolicy, requested: int | None, ceiling: int) -> int:
-    """The lifetime of the token, in seconds: policy and request only ever shorten it."""
+    """The lifetime of the token in seconds, which policy and request can only shorten."""
     return min(limit for limit in (ceiling, policy.max_ttl, requested) if limit is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeRefused:
-    """The first scope that was asked for and is not given, `None` where none was named, and those that are."""
+    """The first requested scope that is not permitted, `None` if none was requested, and the permitted ones."""
 
     asked: str | None
     permitted: tuple[str, ...]
@@ -313,7 +313,7 @@ class ScopeRefused:
 def permitted_scopes(policy: TrustPolicy, service: str | None = None) -> tuple[str, ...]:
     """All scopes that the policy gives at a service, or at the provider's own API.
 
-    A bootstrap policy gives `agents:write`, whatever its `scopes` are: those are for the policies derived from it.
+    A bootstrap policy gives `agents:write`, whatever its `scopes`, which are for the policies derived from it.
     """
     if service is not None:
         return policy.granted_at(service) or ()
@@ -323,9 +323,9 @@ def permitted_scopes(policy: TrustPolicy, service: str | None = None) -> tuple[s
 def granted_scopes(
     policy: TrustPolicy, requested: Sequence[str] | None, service: str | None = None
 ) -> tuple[str, ...] | ScopeRefused:
-    """The token's scopes: all that the policy gives there, or the part of them that was asked for (RFC 6749, 3.3).
+    """The token's scopes: all that the policy gives at the service or API, or the requested ones (RFC 6749, 3.3).
 
-    A policy that only grants services gives no token for the provider's own API: it would say who, and nothing more.
+    A policy that only grants services gives no token for the provider's own API: it would only identify its bearer.
     """
     permitted = permitted_scopes(policy, service)
     if requested is None:

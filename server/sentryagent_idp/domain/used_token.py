@@ -1,4 +1,4 @@
-"""GitHub tokens that were exchanged: each is good once."""
+"""ID tokens that were exchanged; each can be exchanged only once."""
 
 from datetime import datetime
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class UsedToken(msgspec.Struct, frozen=True):
-    """A GitHub token that was exchanged, and how long its name is kept."""
+    """An ID token that was exchanged, and until when its `jti` is kept."""
 
     issuer: str
     jti: str

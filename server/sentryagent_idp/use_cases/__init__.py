@@ -1,1 +1,1 @@
-"""What the provider does for its callers, one module a subject; the database comes in through `sentryagent_idp.ports`."""
+"""The provider's use cases, one module per subject; they reach the database through `sentryagent_idp.ports`."""

@@ -1,4 +1,4 @@
-"""The life of an agent: registered, changed, suspended, decommissioned."""
+"""Register, update, suspend and decommission agents."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ _STATUS_ACTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """The agents, as far as the caller may see and change them."""
+    """The use cases of agents, limited to the agents that the caller may see and change."""
 
     store: Store
     auditor: Auditor
@@ -38,10 +38,10 @@ class Registration:
     new_id: NewId
 
     def register(self, caller: Caller, fields: Mapping[str, Any], context: RequestContext) -> Agent:
-        """Create an agent; under a policy with `trustRegistered`, the policy that lets it get tokens with it.
+        """Create an agent and, if the caller's bootstrap policy has `trustRegistered`, the agent's own trust policy.
 
-        `fields` are those of `Agent` that its caller writes. Without an `owner`, its own repository's owner or the
-        caller owns it. Raises `AgentAlreadyExists`, `Forbidden`, `DatabaseUnavailable`.
+        `fields` are the fields of `Agent` that the caller sets. Without an `owner`, the agent belongs to the owner of the
+        caller's repository, or to the caller. Raises `AgentAlreadyExists`, `Forbidden`, `DatabaseUnavailable`.
         """
         if caller.kind is CallerKind.AGENT:
             raise Forbidden("An agent cannot register agents; use a bootstrap token or an admin token.")
@@ -61,7 +61,7 @@ class Registration:
         return agent
 
     def get(self, caller: Caller, agent_id: UUID) -> Agent:
-        """The agent; raises `AgentNotFound` also where the caller may not see it."""
+        """Return the agent. Raises `AgentNotFound`, also if the caller may not see it."""
         with self.store.read() as tx:
             return _visible(tx, caller, agent_id)
 
@@ -79,7 +79,7 @@ class Registration:
     def update(
         self, caller: Caller, agent_id: UUID, fields: Mapping[str, Any], context: RequestContext
     ) -> Agent:
-        """Change the named fields of the agent; the others stay.
+        """Change the given fields of the agent and keep the others.
 
         Raises `AgentNotFound`, `AgentDecommissioned`, `Forbidden`, `AgentAlreadyExists`.
         """
@@ -99,13 +99,13 @@ class Registration:
             action = (
                 Action.AGENT_UPDATED if changed.status is agent.status else _STATUS_ACTIONS[changed.status]
             )
-            # An agent's `version` is its software's, unlike a policy's.
+            # An agent's `version` is that of its software; it does not count changes, as a policy's does.
             difference = changes(agent_record(agent), agent_record(changed), bookkeeping=("updatedAt",))
             self.auditor.change(tx, context, action, caller, changed, changed=difference)
         return changed
 
     def decommission(self, caller: Caller, agent_id: UUID, context: RequestContext) -> None:
-        """End the agent's life; it keeps its address, and its tokens stop counting at once.
+        """Decommission the agent for good: its tokens are refused at once, and its email address stays taken.
 
         Raises `AgentNotFound`, `AgentDecommissioned`, `Forbidden`.
         """
@@ -131,7 +131,7 @@ class Registration:
         )
 
     def _trust(self, tx: Transaction, bootstrap: TrustPolicy | None, agent: Agent) -> TrustPolicy | None:
-        """Write the agent's own policy where the bootstrap policy of this token says so."""
+        """Create the agent's own policy if the bootstrap policy has `trustRegistered` and still applies."""
         run = agent.registered_by
         if (
             run is None
@@ -140,8 +140,8 @@ class Registration:
             or not bootstrap.is_live(agent.created_at)
         ):
             return None
-        # Since the token was issued, the policy may have been turned to another repository, or pinned to another of
-        # the same name: neither of them registered this agent. The exchange pins, so a missing id was removed since.
+        # Since the token was issued, the policy may have been moved to another repository, or pinned to another one of
+        # the same name; neither registered this agent. The exchange pins the policy, so a missing id was removed since.
         registrar = (run.issuer, repository_key(run.repository), run.repository_id)
         if (bootstrap.issuer, bootstrap.repository_key, bootstrap.repository_id) != registrar:
             return None
@@ -158,7 +158,7 @@ class Registration:
 
 
 def _bootstrap_policy(tx: Transaction, caller: Caller) -> TrustPolicy | None:
-    """The policy that a bootstrap token was issued under, if it is still there."""
+    """The policy that a bootstrap token was issued under, or `None` if it is gone or the token is of another kind."""
     is_bootstrap = caller.kind is CallerKind.BOOTSTRAP
     return tx.policies.get(UUID(caller.provenance["policy_id"])) if is_bootstrap else None
 
@@ -186,7 +186,7 @@ def _living(tx: Transaction, caller: Caller, agent_id: UUID) -> Agent:
 
 
 def _taken(caller: Caller, other: Agent | None) -> AgentAlreadyExists:
-    """Names the other agent only to a caller that may see it: an address is no way to find other people's agents."""
+    """Build the error; it names the other agent only if the caller may see it, so that nobody finds agents by email."""
     visible = other is not None and may_see(caller, other)
     return AgentAlreadyExists(
         "An agent has this e-mail address already; use that agent, or choose another address.",

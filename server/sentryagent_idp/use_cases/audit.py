@@ -1,4 +1,4 @@
-"""Writing and reading the audit: the one place that makes records."""
+"""Write and read the audit; all audit records are created here."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 
 @dataclass(frozen=True, slots=True)
 class Auditor:
-    """Appends records to the transaction of what they record: no change without its record, and none without its change."""
+    """Appends each record in the transaction of its change, so that neither is committed without the other."""
 
     clock: Clock
     new_id: NewId
@@ -39,7 +39,7 @@ class Auditor:
         target: Audited,
         **details: Any,
     ) -> None:
-        """Record that `caller` did `action` to `target`, with the `jti` of its token among the details."""
+        """Record that `caller` did `action` to `target`, with the `jti` of the caller's token in the details."""
         about = {"repository": caller.provenance.get("repository"), **target.in_audit}
         about["details"] = {"tokenJti": caller.jti, **details, **about.get("details", {})}
         self.success(tx, context, action, caller.subject, **about)
@@ -47,7 +47,7 @@ class Auditor:
     def record(
         self, context: RequestContext, action: Action, outcome: Outcome, actor: str, **about: Any
     ) -> AuditRecord:
-        """A record of this moment, not yet written; its details name the person, if one is known."""
+        """Build a record with the current time, without writing it; its details name the person, if known."""
         if context.person is not None:
             about["details"] = {**about.get("details", {}), "person": context.person}
         return AuditRecord(
@@ -64,12 +64,12 @@ class Auditor:
 
 @dataclass(frozen=True, slots=True)
 class AuditReader:
-    """The audit as its readers see it."""
+    """Reads the audit, page by page."""
 
     store: Store
 
     def page(self, wanted: AuditFilter, *, page: int, limit: int, is_counted: bool) -> AuditPage:
-        """One page; raises `ValidationFailed` for an event `after` that the audit does not have, `DatabaseUnavailable`."""
+        """Return one page. Raises `ValidationFailed` if the event `after` does not exist, and `DatabaseUnavailable`."""
         with self.store.read() as tx:
             found = tx.audit.page(wanted, page=page, limit=limit, is_counted=is_counted)
         if found is None:

@@ -1,4 +1,4 @@
-"""Who calls our API: by a Bearer token of ours (RFC 6750, RFC 9068), or by a client's id and secret (RFC 6749, 2.3.1)."""
+"""Authenticate API callers by our access tokens (RFC 6750, RFC 9068), and clients by id and secret (RFC 6749, 2.3.1)."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,7 +21,7 @@ from sentryagent_idp.use_cases.rejections import NOBODY, RejectionCounter
 from sentryagent_idp.use_cases.secret_hashing import SecretHashing
 
 AGENT_SCOPES = (scopes.AGENTS_READ,)
-"""What an agent gets by its client secret: to read itself."""
+"""The scopes of tokens for an agent's client secret: the agent may read itself."""
 
 _REMEDIES = {
     "token_revoked": "The token was revoked; get a new one.",
@@ -32,7 +32,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
-    """Verifies access tokens of ours; one that is revoked, or whose agent or client is, is refused at once."""
+    """Verifies our access tokens; refuses one as soon as it is revoked or its agent or admin client is not active."""
 
     store: Store
     keys: KeyRing
@@ -42,9 +42,9 @@ class Authentication:
     clock: Clock
 
     def authenticate(self, unverified_token: str, context: RequestContext) -> Caller:
-        """The caller that the token stands for.
+        """Return the bearer of the token.
 
-        What is refused is counted for the audit. Raises `Unauthorized`, `DatabaseUnavailable`.
+        Refusals are counted for the audit. Raises `Unauthorized`, `DatabaseUnavailable`.
         """
         try:
             with self.store.read() as tx:
@@ -59,14 +59,14 @@ class Authentication:
         return caller
 
     def verify(self, tx: Transaction, unverified_token: str) -> Caller:
-        """The caller by signature, issuer, audience and times alone; revocation is not looked at.
+        """Verify signature, issuer, audience and times, but not revocation, and return the caller.
 
-        Raises `Unauthorized`, also for a service's token: who has one may do something there, and nothing here.
+        Raises `Unauthorized`, also for a token issued for a service: it gives rights at that service and none here.
         """
         return self._verified(tx, unverified_token, self.audience)
 
     def verify_for_any(self, tx: Transaction, unverified_token: str) -> Caller:
-        """As `verify`, of a token for any audience: for what is done to a token, and never for what is done by it."""
+        """Verify a token like `verify`, but for any audience: to introspect or revoke it, never to authenticate by it."""
         return self._verified(tx, unverified_token, None)
 
     def _verified(self, tx: Transaction, unverified_token: str, audience: str | None) -> Caller:
@@ -90,7 +90,7 @@ class Authentication:
 
 
 def revocation_reason(tx: Transaction, caller: Caller, now: datetime) -> str | None:
-    """Why a genuine token counts no more, in a word of `_REMEDIES`, or `None`."""
+    """Return why a genuine token is no longer accepted, as a key of `_REMEDIES`, or `None` if it is."""
     if tx.revoked_tokens.contains(caller.jti):
         return "token_revoked"
     if not agent_is_active(tx, caller.agent_id):
@@ -103,7 +103,7 @@ def revocation_reason(tx: Transaction, caller: Caller, now: datetime) -> str | N
 
 @dataclass(frozen=True, slots=True)
 class ClientAuthentication:
-    """Checks a client's id and secret (RFC 6749, 2.3.1); what fails is counted for the audit."""
+    """Checks a client's id and secret (RFC 6749, 2.3.1); failures are counted for the audit."""
 
     store: Store
     clock: Clock
@@ -115,16 +115,16 @@ class ClientAuthentication:
     def authenticate(
         self, client_id: str, unverified_secret: str, context: RequestContext
     ) -> AuthenticatedClient:
-        """The client that the secret belongs to.
+        """Return the client that the secret belongs to.
 
-        One hash is checked, also where there is no such client, so that the time does not tell (federation-security
-        B21). Raises `InvalidClient`, `RateLimited`, `DatabaseUnavailable`.
+        A hash is checked even if there is no such client, so that the response time does not reveal this
+        (federation-security B21). Raises `InvalidClient`, `RateLimited`, `DatabaseUnavailable`.
         """
         with self.store.read() as tx:
             client, hashes = self._look_up(tx, client_id, unverified_secret)
         matches = self.hashing.matches_any(hashes or [client_secret.decoy()], unverified_secret)
         if client is None or not matches:
-            # Counted, not audited one by one: anybody can guess for ever.
+            # Counted, not audited one by one: anybody can guess without limit.
             actor = client.client_id if client else NOBODY
             self.rejections.note(InvalidClient.code, "secret_refused", context.address, actor)
             raise InvalidClient("The client_id or the client_secret is wrong, or the client is not active.")
@@ -133,19 +133,19 @@ class ClientAuthentication:
         return client
 
     def _record_use(self, client_id: str) -> None:
-        """Let the list of clients show the use, to the minute."""
+        """Update the client's `last_used_at`, at most once a minute."""
         now = self.clock()
         if not is_use_due(self._used.get(client_id), now):
             return
         self._used[client_id] = now
-        # A service that introspects only reads: a database that cannot be written must not stop it.
+        # Introspection only reads, so a database that cannot be written must not stop it.
         with suppress(DatabaseUnavailable), self.store.write() as tx:
             tx.clients.mark_used(client_id, now)
 
     def _look_up(
         self, tx: Transaction, client_id: str, unverified_secret: str
     ) -> tuple[AuthenticatedClient | None, list[str]]:
-        """The client that an id names, if it is active, and the hashes that the secret may match."""
+        """Return the client with this id, if it is active, and the hashes that the secret may match."""
         prefix = next((kind for kind in (ADMIN_PREFIX, SERVICE_PREFIX) if client_id.startswith(kind)), "")
         number = _uuid(client_id.removeprefix(prefix))
         if number is None:
@@ -166,10 +166,10 @@ class ClientAuthentication:
 
 
 def _possible(live: Sequence[str], unverified_secret: str) -> list[str]:
-    """The hash, among those of a client's live secrets, that the secret can match.
+    """Return the one hash, among those of the client's live secrets, that the secret can match.
 
-    Hashes that were stored without a digest cannot be told apart, so a client that still has some costs more than
-    one, and never more than an agent may have now.
+    Hashes that were stored without a digest cannot be told apart, so a client that still has some costs several
+    checks, but never more than an agent may have credentials now.
     """
     found = [stored for stored in live if client_secret.is_of(stored, unverified_secret)][:1]
     undigested = [stored for stored in live if not client_secret.has_digest(stored)]
@@ -177,7 +177,7 @@ def _possible(live: Sequence[str], unverified_secret: str) -> list[str]:
 
 
 def _uuid(text: str) -> UUID | None:
-    """The id in its usual form; `uuid.UUID` alone would read others, such as one in braces."""
+    """Parse an id in its usual form only; `uuid.UUID` also accepts others, such as one in braces."""
     try:
         number = UUID(text)
     except ValueError:

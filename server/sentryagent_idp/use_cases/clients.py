@@ -1,4 +1,4 @@
-"""Admin clients, which administer the provider, and clients of services: created, listed, rotated, revoked."""
+"""Create, list, rotate and revoke admin clients, which administer the provider, and clients of services."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,9 +32,9 @@ class ClientAdmin:
         context: RequestContext,
         lifetime: timedelta | None = None,
     ) -> tuple[AdminClient, str]:
-        """A new admin client and its secret, which is never shown again; raises `DatabaseUnavailable`.
+        """Create an admin client; returns it and its secret, which is never shown again. Raises `DatabaseUnavailable`.
 
-        The client and its tokens end after `lifetime`, if there is one.
+        The client and its tokens expire after `lifetime`, if one is given.
         """
         client, secret = self._new(ADMIN_PREFIX, name, granted, lifetime)
         with self.store.write() as tx:
@@ -49,9 +49,9 @@ class ClientAdmin:
         context: RequestContext,
         lifetime: timedelta | None = None,
     ) -> tuple[AdminClient, str]:
-        """A new client that introspects the tokens of a service, and its secret, which is never shown again.
+        """Create a client that introspects a service's tokens; returns it and its secret, which is never shown again.
 
-        It ends after `lifetime`, if that is given. Raises `AdminRefused` where there is no such service,
+        The client expires after `lifetime`, if one is given. Raises `AdminRefused` if the service does not exist, and
         `DatabaseUnavailable`.
         """
         client, secret = self._new(SERVICE_PREFIX, name, (), lifetime, service=identifier)
@@ -88,22 +88,22 @@ class ClientAdmin:
         self._audit(tx, context, Action.CLIENT_CREATED, actor, client)
 
     def all(self) -> Sequence[AdminClient]:
-        """Every client, revoked ones too, oldest first; raises `DatabaseUnavailable`."""
+        """Return all clients, including revoked ones, oldest first; raises `DatabaseUnavailable`."""
         with self.store.read() as tx:
             return tx.clients.all()
 
     def is_named_twice(self, client: AdminClient) -> bool:
-        """Whether another active client has this one's name; raises `DatabaseUnavailable`."""
+        """Whether another active client has the same name; raises `DatabaseUnavailable`."""
         with self.store.read() as tx:
             return tx.clients.named(client.name, self.clock()) > 1
 
     def rotate(
         self, actor: str, client_id: str, context: RequestContext, keep_old: timedelta | None = None
     ) -> tuple[AdminClient, str]:
-        """A new secret for the client; the old one is refused from now on, or after `keep_old`.
+        """Give the client a new secret; the old one is refused from now on, or after `keep_old`.
 
-        A secret that was kept by an earlier rotation ends in any case: a client never has more than two.
-        Raises `AdminRefused` where there is no such client or it has ended, `DatabaseUnavailable`.
+        A secret kept by an earlier rotation is refused in any case: a client never has more than two secrets.
+        Raises `AdminRefused` if the client does not exist or is not active, and `DatabaseUnavailable`.
         """
         secret = client_secret.generate()
         secret_hash = client_secret.fingerprint(secret)
@@ -120,7 +120,7 @@ class ClientAdmin:
         return rotated, secret
 
     def revoke(self, actor: str, client_id: str, context: RequestContext) -> None:
-        """Refuse the client's secret and its tokens from now on, in every process; raises as `rotate`."""
+        """Refuse the client's secrets and tokens from now on, in every process; raises the same errors as `rotate`."""
         with self.store.write() as tx:
             revoked = replace(self._live(tx, client_id), revoked_at=self.clock())
             tx.clients.replace(revoked)
@@ -150,5 +150,5 @@ class ClientAdmin:
 
 
 def _is_storable(name: str) -> bool:
-    """Whether a database can be asked for it: an argument may have bytes that are not UTF-8."""
+    """Whether the database can be queried for the name: a command-line argument may have bytes that are not UTF-8."""
     return name.isascii() and name.isprintable()

@@ -1,4 +1,4 @@
-"""Client secrets of agents, for work outside GitHub: generated, rotated, revoked."""
+"""Generate, rotate and revoke client secrets of agents, for use outside GitHub."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,7 +17,7 @@ from sentryagent_idp.use_cases.secret_hashing import SecretHashing
 
 @dataclass(frozen=True, slots=True)
 class CredentialAdmin:
-    """The use cases of an agent's credentials; all are an admin's."""
+    """The use cases of an agent's credentials; only admins may use them."""
 
     store: Store
     auditor: Auditor
@@ -28,7 +28,7 @@ class CredentialAdmin:
     def generate(
         self, caller: Caller, agent_id: UUID, expires_at: datetime | None, context: RequestContext
     ) -> tuple[Credential, str]:
-        """A new credential and its secret, which is never shown again.
+        """Create a credential; returns it and its secret, which is never shown again.
 
         Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`, `TooManyCredentials`, `RateLimited`.
         """
@@ -50,7 +50,7 @@ class CredentialAdmin:
         return credential, secret
 
     def page(self, caller: Caller, agent_id: UUID, *, page: int, limit: int) -> Page[Credential]:
-        """One page of the agent's credentials, revoked ones too; raises `Forbidden`, `AgentNotFound`."""
+        """One page of the agent's credentials, including revoked ones; raises `Forbidden`, `AgentNotFound`."""
         _check_admin(caller)
         with self.store.read() as tx:
             _existing(tx, agent_id)
@@ -60,9 +60,9 @@ class CredentialAdmin:
     def rotate(
         self, caller: Caller, agent_id: UUID, credential_id: UUID, context: RequestContext
     ) -> tuple[Credential, str]:
-        """A new secret for the credential; the old one is refused from now on.
+        """Give the credential a new secret; the old one is refused from now on.
 
-        Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`, `CredentialNotFound` also for a revoked one,
+        Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`, `CredentialNotFound` (also if it is revoked),
         `RateLimited`.
         """
         _check_admin(caller)
@@ -107,7 +107,7 @@ def _living(tx: Transaction, agent_id: UUID) -> Agent:
 
 
 def _check_number(tx: Transaction, agent_id: UUID, now: datetime) -> None:
-    """Raise `TooManyCredentials` where the agent, whose row is locked, has no room for another live credential."""
+    """Raise `TooManyCredentials` if the agent, whose row is locked, already has the most live credentials allowed."""
     if len(tx.credentials.live(agent_id, now)) >= MAX_LIVE_CREDENTIALS:
         raise errors.TooManyCredentials(
             f"The agent has {MAX_LIVE_CREDENTIALS} live credentials, the most there may be; revoke one, or rotate it."

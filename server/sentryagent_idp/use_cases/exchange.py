@@ -1,9 +1,9 @@
-"""The exchange: a GitHub token goes in, an access token of ours comes out (RFC 8693).
+"""The token exchange (RFC 8693): a run sends its ID token and gets one of our access tokens.
 
-Read `Exchange.run` from top to bottom: verify, decide, issue, keep. There are two ways of keeping. The first decides on
-a snapshot of the policies, which the transaction that keeps the exchange confirms, together with others. The second does
-all of it in one transaction. The used `jti`, the audit record and the issue commit together, or no token leaves; a
-refusal burns nothing, and rests on what the database says at that moment.
+Read `Exchange.run` from top to bottom: verify, decide, issue, commit. There are two paths. The first decides on a
+policy snapshot, and a group commit checks that the snapshot is still current. The second does everything in one
+transaction. In both, the used `jti` and the audit record are committed together before the token leaves. A refusal
+uses up nothing, and it is always based on the current state of the database.
 """
 
 from contextlib import suppress
@@ -54,13 +54,13 @@ from sentryagent_idp.use_cases.rejections import RefusalAudit, RejectionCounter
 from sentryagent_idp.use_cases.used_tokens import check_unused, use_up, used
 
 _FEW_POLICIES = 20
-"""With more of them a decision leaves the event loop."""
+"""With more policies than this, a decision is made off the event loop."""
 
 
 class ExchangeRequest(msgspec.Struct, frozen=True):
-    """What a run asks for; `expires_in` is in seconds.
+    """A run's request for an access token; `expires_in` is in seconds.
 
-    `resource` is the identifier of the service that the token is for (RFC 8707), which needs `agent_id`.
+    `resource` is the identifier of the service that the token is for (RFC 8707); it requires `agent_id`.
     """
 
     unverified_token: str
@@ -72,7 +72,7 @@ class ExchangeRequest(msgspec.Struct, frozen=True):
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What the decision gives; `access_token` is `None` in a dry run."""
+    """The result of an allowed exchange; `access_token` is `None` in a dry run."""
 
     policy_id: UUID
     scope: tuple[str, ...]
@@ -82,13 +82,13 @@ class Grant(msgspec.Struct, frozen=True):
 
     @property
     def expires_at(self) -> datetime:
-        """The moment at which the token ends."""
+        """When the token expires."""
         return datetime.fromtimestamp(self.issued_at + self.expires_in, UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """The use case, with all that it needs handed in; times are in seconds."""
+    """The exchange use case with its dependencies; `token_ttl` is in seconds."""
 
     store: Store
     verify_id_token: VerifyIdToken
@@ -108,13 +108,13 @@ class Exchange:
     token_ttl: int
 
     def run(self, request: ExchangeRequest, context: RequestContext) -> Grant:
-        """Exchange the token, or say why not.
+        """Exchange an ID token for an access token; a dry run only makes the decision.
 
         Raises `InvalidOidcToken`, `IssuerUnavailable`, `RateLimited`, `IdentityChanged`, `BranchNotPermitted`,
         `TrustPolicyViolation`, `ServiceNotPermitted`, `ScopeNotPermitted`, `DatabaseUnavailable`.
         """
         identity = self._verify(request, context)
-        # Only now: a forged token must not spend the allowance of the repository that it names.
+        # Not before verification: a forged token must not use up the rate limit of the repository that it names.
         self.repository_limit.check(f"{identity.issuer} {identity.repository_id}")
         try:
             if request.dry_run:
@@ -131,7 +131,7 @@ class Exchange:
             claims = self.verify_id_token(request.unverified_token, now=int(self.clock().timestamp()))
         except InvalidOidcToken as refusal:
             if refusal.claims is None:
-                # Counted, never audited in full: anybody can send these for ever.
+                # Counted, never audited in full: anybody can send such tokens without limit.
                 self.rejections.note(refusal.code, refusal.reason, context.address)
             else:
                 self._refuse_verified(WorkflowIdentity.of_refused(refusal.claims), request, refusal, context)
@@ -145,30 +145,30 @@ class Exchange:
         refusal: InvalidOidcToken,
         context: RequestContext,
     ) -> None:
-        """Audit a run that GitHub vouches for, although its token is refused, such as one for another audience.
+        """Audit the refusal of a genuine ID token, for example one for another audience.
 
-        Its repository has a limit of its own for these: an expired token that lies in some log must not spend the
-        allowance of the repository's exchanges. Raises `RateLimited`, `DatabaseUnavailable`.
+        These refusals have their own rate limit per repository: an expired token found in a log must not use up the
+        limit of the repository's exchanges. Raises `RateLimited`, `DatabaseUnavailable`.
         """
         self.refused_limit.check(f"{run.issuer} {run.repository_id}")
         off_loop(partial(self._audit_refusal, run, request, refusal, context))
 
     def _try(self, identity: WorkflowIdentity, request: ExchangeRequest) -> Grant:
-        """Everything up to the decision: nothing is burnt, pinned or issued."""
+        """Make the decision without using up the ID token, pinning the policy or issuing a token."""
         current = self._read(identity, request.agent_id)
         return self._grant(current, self._decide(current, identity, request), request)
 
     def _by_snapshot(
         self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
     ) -> Grant | None:
-        """The exchange by the policies that are held, else by those that are read now.
+        """Exchange on the cached policy snapshot or, if that does not allow the run or is outdated, on a new one.
 
-        `None` if the policy must be pinned first, or something changed once more. What is read refuses.
+        Returns `None` if the policy must be pinned first, or the data changed again. Only a new snapshot can refuse.
         """
         held = self.snapshots.held(identity, request.agent_id)
         decision = held and self._decision(held, identity, request)
         if held is not None and isinstance(decision, Allowed):
-            with suppress(ScopeNotPermitted):  # it may be outdated
+            with suppress(ScopeNotPermitted):  # the snapshot may be outdated
                 grant = self._kept(held, decision.policy, identity, request, context)
                 if grant:
                     return grant
@@ -192,7 +192,7 @@ class Exchange:
         request: ExchangeRequest,
         context: RequestContext,
     ) -> Grant | None:
-        """Issue and keep; `None` if the transaction that keeps it finds something else."""
+        """Issue a token and commit; `None` if the policy is not pinned, or the commit finds the snapshot outdated."""
         keys = self.signing_keys.held
         grant = self._grant(snapshot, policy, request)
         if keys is None or not _is_pinned(policy):
@@ -204,7 +204,7 @@ class Exchange:
     def _in_one_transaction(
         self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
     ) -> Grant:
-        """Decide, issue and keep by what the database says within one transaction, and pin the policy."""
+        """Decide, pin the policy, issue and commit, all in one transaction."""
         with self.store.write() as tx:
             check_unused(tx, identity)
             snapshot = read_snapshot(tx, identity, request.agent_id, self.github_issuers)
@@ -223,7 +223,7 @@ class Exchange:
     def _decide(
         self, snapshot: PolicySnapshot, identity: WorkflowIdentity, request: ExchangeRequest
     ) -> TrustPolicy:
-        """The policy that lets the run in; raises the refusal."""
+        """Return the policy that allows the run, or raise the refusal."""
         decision = self._decision(snapshot, identity, request)
         if isinstance(decision, Denied):
             raise off_loop(partial(_refusal, decision, identity, snapshot.agent_id, self.clock()))
@@ -248,14 +248,14 @@ class Exchange:
         )
 
     def _ceiling(self, snapshot: PolicySnapshot, resource: str | None) -> int:
-        """The longest lifetime of any token for the service, or for our own API."""
+        """The maximum lifetime of tokens for the service, or for our own API."""
         limit = None if resource is None else snapshot.service_ttls.get(resource)
         return self.token_ttl if limit is None else min(limit, self.token_ttl)
 
     def _pin(
         self, tx: Transaction, identity: WorkflowIdentity, policy: TrustPolicy, context: RequestContext
     ) -> TrustPolicy:
-        """Bind the name to the ids at first use: whoever takes the name over later has others (A8)."""
+        """Pin the repository's name to its ids at first use: whoever takes over the name later has other ids (A8)."""
         if _is_pinned(policy):
             return policy
         pinned = tx.policies.pin(
@@ -279,7 +279,7 @@ class Exchange:
                 },
             )
         current = tx.policies.get(policy.id)
-        # Two first exchanges at one moment, of two repositories that had the name: the second finds the first's ids.
+        # If two repositories that held the name make their first exchange at once, the second finds the first's ids.
         if current is None or (current.repository_id, current.repository_owner_id) != (
             identity.repository_id,
             identity.repository_owner_id,
@@ -296,7 +296,7 @@ class Exchange:
         grant: Grant,
         context: RequestContext,
     ) -> tuple[Grant, AuditRecord]:
-        """The grant with its token, and the record without which it must not leave."""
+        """Issue the token; returns the grant with it, and the audit record that must be committed before it leaves."""
         subject = str(request.agent_id or identity.subject)
         claims = AccessTokenClaims(
             iss=self.issuer,
@@ -330,7 +330,7 @@ class Exchange:
         return msgspec.structs.replace(grant, access_token=access_token.issue(key, claims)), record
 
     def _issuer_as(self, name: str, identity: WorkflowIdentity) -> dict[str, str]:
-        """The run's issuer, if there are several: GitHubs give out the same names and ids, so these no longer say whose."""
+        """The run's issuer, if several are configured: names and ids are unique only within one GitHub instance."""
         return {name: identity.issuer} if len(self.github_issuers) > 1 else {}
 
     def _audit_refusal(
@@ -378,7 +378,7 @@ def _refusal(
 
 
 def _provenance(identity: WorkflowIdentity, policy: TrustPolicy) -> dict[str, str]:
-    """The run that a token was issued to, for the services that accept it."""
+    """Describe the run that a token is issued to, for the services that accept it."""
     facts = {
         "provider": identity.provider,
         "repository": identity.repository,
@@ -394,7 +394,7 @@ def _provenance(identity: WorkflowIdentity, policy: TrustPolicy) -> dict[str, st
 
 
 def _audited(identity: WorkflowIdentity) -> dict[str, str]:
-    """The claims that the identity reads, and no others; the repository's name has a column of its own."""
+    """The claims to audit: all that the identity reads, without `repository`, which has its own column."""
     claims = identity.claims()
     del claims["repository"]
     return claims

@@ -1,4 +1,4 @@
-"""What must go in time: used and revoked token ids that can never come back, and old audit records."""
+"""Delete expired rows: the ids of used and revoked tokens that have expired since, and old audit records."""
 
 import time
 from collections.abc import Callable
@@ -8,14 +8,14 @@ from datetime import timedelta
 from sentryagent_idp.ports import Clock, Store
 
 _BATCH = 100
-"""Rows in one delete: small, so that no exchange waits for it (federation-security B31)."""
+"""Rows per delete: few, so that no exchange has to wait for it (federation-security B31)."""
 _REST_SECONDS = 0.025
-"""Between two of them, so that exchanges come to their turn: after a busy minute there are a hundred thousand rows."""
+"""The pause between two deletes, so that exchanges get their turn: a busy minute leaves a hundred thousand rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Housekeeping:
-    """Deletes expired rows in small batches; `audit_retention_days` of `None` keeps the audit for ever."""
+    """Deletes expired rows in small batches; if `audit_retention_days` is `None`, the audit is kept forever."""
 
     store: Store
     clock: Clock
@@ -23,7 +23,7 @@ class Housekeeping:
     rest: Callable[[float], object] = time.sleep
 
     def run(self) -> int:
-        """Delete all that is due; returns how many rows went. Raises `DatabaseUnavailable`."""
+        """Delete all expired rows; returns how many. Raises `DatabaseUnavailable`."""
         deleted = 0
         while True:
             went = self._batch()
@@ -33,9 +33,9 @@ class Housekeeping:
             self.rest(_REST_SECONDS)
 
     def _batch(self) -> list[int]:
-        """Delete at most so many rows of each table; returns how many went of each."""
+        """Delete at most `_BATCH` rows of each table; returns the number deleted from each."""
         now = self.clock()
-        # No exchange can be kept until it is committed, and what a power failure brings back is deleted again.
+        # Not durable: exchanges must wait for this commit, and rows that a power failure restores are deleted again.
         with self.store.write(durable=False) as tx:
             went = [tx.used_tokens.purge(now, limit=_BATCH), tx.revoked_tokens.purge(now, limit=_BATCH)]
             if self.audit_retention_days is not None:

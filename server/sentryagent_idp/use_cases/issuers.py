@@ -1,4 +1,4 @@
-"""The issuers that policies belong to: a policy matches no token of another one."""
+"""The issuers that policies belong to; a policy never matches a token of another issuer."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from sentryagent_idp.use_cases.audit import Auditor
 
 
 def other_issuers(store: Store, configured: Collection[str]) -> Mapping[str, int]:
-    """How many policies belong to issuers that are not configured, by issuer; raises `DatabaseUnavailable`."""
+    """Count the policies of issuers that are not configured, by issuer; raises `DatabaseUnavailable`."""
     with store.read() as tx:
         counts = tx.policies.count_by_issuer()
     return {issuer: count for issuer, count in counts.items() if issuer not in configured}
@@ -20,18 +20,18 @@ def other_issuers(store: Store, configured: Collection[str]) -> Mapping[str, int
 
 @dataclass(frozen=True, slots=True)
 class IssuerMove:
-    """Moves policies to another issuer, such as when an enterprise turns its own issuer on."""
+    """Moves policies to another issuer, for example when an enterprise enables its own issuer."""
 
     store: Store
     auditor: Auditor
     clock: Clock
 
     def run(self, actor: str, source: str, target: str, context: RequestContext) -> int:
-        """Move every policy of `source`, all or none, with a record of each; returns how many there were.
+        """Move all policies of `source` or none, with an audit record of each; returns their number.
 
-        The agents that its repositories registered move with them.
-        The ids that pin repositories are kept: on another GitHub they differ, and then nothing matches until an admin
-        corrects them. Raises `AdminRefused` where `target` has an equal policy, `DatabaseUnavailable`.
+        Agents that the repositories of `source` registered move with them. The ids that pin repositories are kept: on
+        another GitHub instance the ids differ, and nothing matches until an admin corrects them. Raises `AdminRefused`
+        if `target` has an equal policy, and `DatabaseUnavailable`.
         """
         with self.store.write() as tx:
             policies = tx.policies.of_issuer(source)

@@ -1,4 +1,4 @@
-"""The provider's signing keys in this process: loaded once, checked against the database's version for each use."""
+"""The provider's signing keys in this process: cached, and checked against the database's version at each use."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,22 +30,22 @@ def _raise(error: UnreadableKey) -> NoReturn:
 
 @dataclass(slots=True)
 class KeyRing:
-    """Holds the parsed keys; asks the database for their version in the caller's own transaction.
+    """Caches the parsed keys, and reads their version from the database in the caller's own transaction.
 
-    So a revoked key is refused by the next request in every process, at the price of one row.
-    `on_unreadable` gets the error of each key that cannot be read or trusted, once for each form of its row. If it
-    returns, the other keys go on without that one.
+    So every process refuses a revoked key from the next request on, at the cost of reading one row.
+    `on_unreadable` gets the error of each key that cannot be read or trusted, once until its row changes. If it
+    returns, the key is left out and the others are used.
     """
 
     passphrases: Passphrases = field(repr=False)
     on_unreadable: Callable[[UnreadableKey], None] = _raise
     held: KeySet | None = field(default=None, init=False)
-    """The key set as it was read last."""
+    """The key set that was read last."""
     _unreadable: frozenset[StoredKey] = frozenset()
     _lock: Lock = field(default_factory=Lock)
 
     def current(self, tx: Transaction) -> KeySet:
-        """The key set as the database has it now.
+        """Return the key set that the database has now.
 
         Raises `DatabaseUnavailable` if the database has no key to sign with.
         """
@@ -54,13 +54,13 @@ class KeyRing:
         if held is not None and held.version == version:
             return held
         with self._lock:
-            # Meanwhile another thread may have read them: a change is seen by all at the same moment.
+            # Another thread may have loaded the keys meanwhile: all threads notice a change at the same time.
             if self.held is None or self.held.version != version:
                 self.held = self._load(tx, version, self.held.by_kid if self.held else {})
             return self.held
 
     def _load(self, tx: Transaction, version: int, known: Mapping[str, SigningKey]) -> KeySet:
-        """The keys of the database that can be trusted; those that are known already are not read again."""
+        """Load the keys that can be trusted; known keys are not parsed again."""
         stored = tx.signing_keys.all()
         read = {key.kid: known.get(key.kid) or self._read(key) for key in stored}
         self._unreadable = frozenset(key for key in stored if read[key.kid] is None)
@@ -75,7 +75,7 @@ class KeyRing:
         return KeySet(version, active[-1], keys)
 
     def _read(self, stored: StoredKey) -> SigningKey | None:
-        """The key, or `None`; what failed once is not tried again, since each try costs milliseconds."""
+        """Parse a key, or return `None`; a row that failed is not tried again, because each try takes milliseconds."""
         if stored in self._unreadable:
             return None
         try:
@@ -87,13 +87,13 @@ class KeyRing:
 
 @dataclass(frozen=True, slots=True)
 class PublishedKeys:
-    """The keys as anybody may see them."""
+    """Reads the keys for the public JWKS."""
 
     store: Store
     keys: KeyRing
 
     def current(self) -> KeySet:
-        """The key set as the database has it now; raises `DatabaseUnavailable`."""
+        """Return the key set that the database has now; raises `DatabaseUnavailable`."""
         with self.store.read() as tx:
             return self.keys.current(tx)
 
@@ -101,10 +101,10 @@ class PublishedKeys:
 def ensure_signing_key(
     store: Store, alg: str, passphrases: Passphrases, clock: Clock, new_id: NewId = uuid4
 ) -> None:
-    """Make sure that a key of the configured algorithm signs and the next one is published.
+    """Make sure that a key of the configured algorithm is active and the next one is published.
 
-    Of replicas that start together one makes them. Raises `UnreadableKey`, also for a key in clear if there is a
-    passphrase, and `DatabaseUnavailable`.
+    If replicas start together, only one of them stores keys. Raises `UnreadableKey`, also for an unencrypted key if
+    there is a passphrase, and `DatabaseUnavailable`.
     """
     ready = signing_keys.prepared(store, passphrases, clock(), lambda key: key.alg == alg, alg)
     with store.write() as tx:

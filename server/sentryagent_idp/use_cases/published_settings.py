@@ -1,4 +1,4 @@
-"""The settings that `serve` leaves in the database for the command line: under which names this provider issues tokens."""
+"""The settings that `serve` stores in the database for the command line: the issuer and the audience of our tokens."""
 
 from typing import Any
 
@@ -16,6 +16,6 @@ def save(store: Store, *, public_url: str, token_audience: str) -> None:
 
 
 def load(store: Store) -> dict[str, Any]:
-    """The stored settings, empty if `serve` never ran; raises `DatabaseUnavailable`."""
+    """Return the stored settings, empty if `serve` never ran; raises `DatabaseUnavailable`."""
     with store.read() as tx:
         return dict(tx.settings.get(_NAME) or {})

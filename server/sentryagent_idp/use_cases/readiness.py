@@ -1,4 +1,4 @@
-"""Whether the provider can serve: the state behind `/ready`."""
+"""The readiness check behind `/ready`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ _STATES = ("fresh", "stale", "missing")
 
 
 class ObservableKeys(Protocol):
-    """GitHub's keys, as far as their state goes."""
+    """The keys of an issuer, whose state can be read."""
 
     def status(self) -> Mapping[str, Any]:
-        """`state` (fresh, stale or missing), `ageSeconds`, `lastError`; asks nobody."""
+        """Return `state` (fresh, stale or missing), `ageSeconds` and `lastError`, without a network request."""
 
 
 class Readiness(TypedDict):
@@ -39,7 +39,7 @@ class Readiness(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class ReadinessCheck:
-    """Asks each part in turn."""
+    """Checks each part in turn."""
 
     store: Store
     keys: KeyRing
@@ -47,7 +47,7 @@ class ReadinessCheck:
     migrations_pending: Callable[[], bool]
 
     def run(self) -> Readiness:
-        """The present state, `ready` if every part that an exchange needs is there; raises nothing."""
+        """Return the current state, `ready` if database, migrations and signing key are all `ok`; never raises."""
         database = migrations = "ok"
         others: Mapping[str, int] = {}
         try:

@@ -1,7 +1,7 @@
-"""Refusals that anybody can cause for ever: counted, so that a flood of them cannot fill the disk.
+"""Audit refusals that anybody can cause without limit: they are counted, so that a flood of them cannot fill the disk.
 
-Of a refusal before the signature was verified only the number is audited. Of a run that GitHub vouches for, the first
-refusal of its kind in a minute is audited at once and in full, the others of that minute by their number.
+Requests without a valid token or secret are audited only as counts. For a run with a genuine ID token, the first
+refusal of a kind in a minute is audited at once and in full, the others of that minute as a count.
 """
 
 from collections import Counter
@@ -23,13 +23,13 @@ NOBODY = "unverified"
 
 _OTHERS = "others"
 _MAX_KINDS = 100
-"""What a stranger can add to the audit in a minute, in each process."""
+"""Kinds counted separately: limits the records that strangers can add to the audit per minute, in each process."""
 _MAX_OF_REPOSITORY = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A kind of refusal before the signature: its code, reason and actor, and the address or /64 that sent the request."""
+    """A kind of refusal that is only counted: its code, reason and actor, and the sender's address (for IPv6 its /64)."""
 
     code: str
     reason: str
@@ -37,18 +37,18 @@ class Rejection:
     actor: str
 
     def bounds(self) -> Sequence["Bound"]:
-        """One for all of these."""
+        """One bound for all rejections."""
         return [(None, _MAX_KINDS, Rejection(self.code, self.reason, _OTHERS, NOBODY))]
 
     def record(self) -> dict[str, Any]:
-        """What a record of it says, as fields of `AuditRecord`."""
+        """The fields of `AuditRecord` that describe this kind."""
         action = Action.TOKEN_REJECTED if self.code == InvalidOidcToken.code else Action.AUTH_FAILED
         return {"action": action, "actor": self.actor, "details": {"code": self.code, "reason": self.reason}}
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A kind of refusal of a verified run: `reason` is in words of ours, the repository is known by its id.
+    """A kind of refusal of a verified run; `reason` never contains client input, the id identifies the repository.
 
     `repository` and `actor` are those of the first run of the kind.
     """
@@ -61,13 +61,13 @@ class Refusal:
     repository: str | None = field(compare=False)
     actor: str = field(compare=False)
     address: None = None
-    """Runs of one repository come from many addresses."""
+    """Never set: runs of one repository come from many addresses."""
 
     def bounds(self) -> Sequence["Bound"]:
-        """One for each code and reason, and one for each repository within it.
+        """One bound for each code and reason, and one for each repository within it.
 
-        So strangers, who all fail for the same few reasons, crowd out no other reason, and a repository that asks for
-        ever new agents hides no other repository.
+        So strangers, who all fail for the same few reasons, cannot crowd out other reasons, and a repository that keeps
+        requesting new agents cannot hide other repositories.
         """
         rest = replace(self, agent_id=None, actor=_OTHERS)
         others = replace(rest, issuer=_OTHERS, repository_id=_OTHERS, repository=None)
@@ -78,7 +78,7 @@ class Refusal:
         ]
 
     def record(self) -> dict[str, Any]:
-        """What a record of it says, as fields of `AuditRecord`."""
+        """The fields of `AuditRecord` that describe this kind."""
         details = {"code": self.code, "reason": self.reason, "repository_id": self.repository_id}
         about = {"agent_id": self.agent_id, "repository": self.repository}
         return {"action": Action.TOKEN_REFUSED, "actor": self.actor, **about, "details": details}
@@ -87,12 +87,12 @@ class Refusal:
 Kind = Rejection | Refusal
 
 Bound = tuple[Hashable, int, Kind]
-"""What shares a bound, how many kinds of it are kept apart, and the kind that stands for the others."""
+"""The key of a bound, how many kinds are counted separately under it, and the kind that the rest is counted as."""
 
 
 @dataclass(slots=True)
 class RejectionCounter:
-    """How often each kind of refusal happened since the last `drain`; bounded, for one process."""
+    """Counts the refusals of each kind since the last `drain`, in bounded memory, for one process."""
 
     _counts: Counter[Kind] = field(default_factory=Counter)
     _sizes: Counter[Hashable] = field(default_factory=Counter)
@@ -100,13 +100,13 @@ class RejectionCounter:
     _lock: Lock = field(default_factory=Lock)
 
     def note(self, code: str, reason: str, address: str | None, actor: str = NOBODY) -> None:
-        """Count one refusal before the signature; beyond a hundred kinds, new ones are counted by code and reason."""
+        """Count one rejection; beyond a hundred kinds, new ones are counted by code and reason only."""
         kind = Rejection(code, reason, allowance(address), actor)
         with self._lock:
             self._counts[self._held(kind)] += 1
 
     def is_first(self, kind: Refusal) -> bool:
-        """Whether a refusal is the first of its kind, to be audited in full; it is counted where it is not.
+        """Whether a refusal is the first of its kind, to be audited in full; if it is not, it is counted.
 
         Beyond a hundred kinds with the same code and reason, new ones are counted together.
         """
@@ -119,25 +119,25 @@ class RejectionCounter:
             return False
 
     def is_not_written(self, kind: Refusal) -> None:
-        """Let the next refusal of the kind count as the first: the record of this one failed."""
+        """Treat the next refusal of the kind as the first, because the record of this one could not be written."""
         with self._lock:
             self._due.add(kind)
 
     def drain(self) -> dict[Kind, int]:
-        """The counts by kind; from here on everything is counted from zero, and first of its kind again."""
+        """Return the counts by kind and start again: the next refusal of each kind is its first."""
         with self._lock:
             counts = {kind: count for kind, count in self._counts.items() if count}
             self._counts, self._sizes, self._due = Counter(), Counter(), set()
         return counts
 
     def put_back(self, counts: Mapping[Kind, int]) -> None:
-        """Add what was drained and could not be written; what was counted meanwhile stays."""
+        """Add drained counts that could not be written to those counted meanwhile."""
         with self._lock:
             for kind, count in counts.items():
                 self._counts[self._held(kind)] += count
 
     def _held(self, kind: Kind) -> Kind:
-        """The kind under which it is counted: its own, or beyond the bound that of all others."""
+        """The kind that a refusal is counted as: its own or, beyond a bound, the one for the rest."""
         if kind in self._counts:
             return kind
         bounds = kind.bounds()
@@ -152,7 +152,7 @@ class RejectionCounter:
 
 @dataclass(frozen=True, slots=True)
 class RefusalAudit:
-    """Audits refusals of verified runs: the first of a kind in full, in a transaction of its own."""
+    """Audits refusals of verified runs: the first of a kind in full, in its own transaction."""
 
     store: Store
     auditor: Auditor
@@ -166,7 +166,10 @@ class RefusalAudit:
         context: RequestContext,
         details: Mapping[str, Any],
     ) -> None:
-        """Record the refusal with these details, or count it; raises `DatabaseUnavailable`, and the next is the first."""
+        """Audit the first refusal of a kind with these details, or count it; if the write fails, the next is the first.
+
+        Raises `DatabaseUnavailable`.
+        """
         kind = Refusal(
             refusal.code,
             refusal.reason,
@@ -190,7 +193,7 @@ class RefusalAudit:
 
 @dataclass(frozen=True, slots=True)
 class RejectionAudit:
-    """Writes the counts into the audit: one record for each kind, and no more."""
+    """Writes the counts to the audit, one record for each kind."""
 
     store: Store
     auditor: Auditor
@@ -198,10 +201,10 @@ class RejectionAudit:
     new_id: NewId
 
     def run(self) -> int:
-        """Record what was counted since the last run; returns the number of records.
+        """Audit the counts since the last run; returns the number of records.
 
-        Raises `DatabaseUnavailable`, and then the counts are kept for the next run. Where it is lost whether the
-        database kept them, they are written twice rather than not at all.
+        Raises `DatabaseUnavailable`; the counts are then kept for the next run. If it is unknown whether the commit
+        succeeded, they are written twice rather than not at all.
         """
         counts = self.counter.drain()
         if not counts:

@@ -1,8 +1,8 @@
-"""The audit that proves itself: records are sealed, and the chain is checked and exported.
+"""Sealing of audit records, and verification and export of the hash chain.
 
-SQLite has one writer at a time, which seals a record in the transaction that writes it. On PostgreSQL a chain head in
-there would let only one exchange at a time commit in all replicas, so a sealer follows: one at a time, in batches; one
-that is killed leaves its last batch undone. On SQLite it is left with what an earlier version wrote.
+SQLite has one writer at a time, so a record is sealed in the transaction that writes it. On PostgreSQL, moving the head
+of the chain there would let only one exchange at a time commit across all replicas. So a sealer follows, in batches and
+one sealer at a time; if it is killed, its last batch is rolled back. On SQLite it only seals records of earlier versions.
 """
 
 import time
@@ -29,45 +29,45 @@ from sentryagent_idp.errors import AdminRefused, RateLimited
 from sentryagent_idp.ports import Clock, Store, Transaction
 
 INTERVAL_SECONDS = 0.5
-"""How often a sealer looks for new records: half of what a record may stay unsealed."""
+"""How often a sealer looks for new records: half the time that a record may stay unsealed."""
 BUSY_INTERVAL_SECONDS = 0.1
-"""How soon it looks again where it found some: few at a time hold no exchange up, those of half a second would."""
+"""How soon it looks again after it found some: a small batch delays no exchange, half a second's records would."""
 
 _SEAL_BATCH = 100
-"""Records in one transaction: small, since SQLite lets nobody else write meanwhile."""
+"""Records per transaction: few, because nothing else can write to SQLite meanwhile."""
 _REST_SECONDS = 0.01
-"""Between two full batches: a process that asks for SQLite's lock now and then finds no gap between them."""
+"""The pause between two full batches: a process that polls for SQLite's lock would find no gap without it."""
 
 _GAPS_STAY = timedelta(minutes=10)
-"""Far longer than the database lets a transaction of ours stay open (30 s without a statement, 3.5 s for each)."""
+"""Far longer than the database lets our transactions stay open (30 s without a statement, 3.5 s per statement)."""
 
 _READ_BATCH = 1000
 _BEFORE_ALL = -(2**63)
-"""Records of ours have positive numbers; a forged one may have any."""
+"""Our records have positive sequence numbers; a forged one may have any."""
 _BEHIND_ALL = 2**63 - 1
 
 _ANSWER_SECONDS = 4.0
-"""After which a check for an answer ends: with the statements that are under way then, it stays below 10 s."""
+"""The time limit of a check on request: with the statements still running then, the response takes less than 10 s."""
 _CHECKPOINT = "audit_checkpoint"
 _WATCH_BATCH = 200
 _WATCH_REST_SECONDS = 0.2
-"""Between two batches of a check in the background: one after the other, they would take half a core from requests."""
+"""The pause between two batches of a background check, which would otherwise take half a core from requests."""
 _BATCHES_OF_A_RUN = 10
-"""Of a check in the background: 2,000 records, a tenth of a second of one core."""
+"""The batches of a background check: 2,000 records, a tenth of a second of one core."""
 WATCH_SECONDS = 8
-"""Between two checks in the background, so that a whole one, with its rests, comes every 10 s: a hundredth of a core."""
+"""The time between two background checks: with its pauses, one runs every 10 s and takes a hundredth of a core."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sealer:
-    """Seals what was committed since the last time; every replica has one."""
+    """Seals newly committed records; every replica has one."""
 
     store: Store
     clock: Clock
     rest: Callable[[float], object] = time.sleep
 
     def run(self) -> int:
-        """Seal all that waits, unless another sealer is at it; returns how many records. Raises `DatabaseUnavailable`."""
+        """Seal all unsealed records, unless another sealer does; returns how many. Raises `DatabaseUnavailable`."""
         with self.store.read() as tx:
             if not tx.seals.has_work():
                 return 0
@@ -119,7 +119,7 @@ class AuditProof(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a check found up to a position: a fault, the end of the chain, or neither, and then there is more to check."""
+    """The result of a check up to a position: a problem, the end of the chain, or neither if there is more to check."""
 
     position: Position
     reason: str | None = None
@@ -129,17 +129,17 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class AuditChain:
-    """Reads the chain in batches, so that its length costs time and no memory."""
+    """Reads the chain in batches, so that a long chain takes time but no memory."""
 
     store: Store
     timer: Callable[[], float] = time.monotonic
     _checking: Lock = field(default_factory=Lock)
 
     def verify(self) -> AuditProof:
-        """Check what the checkpoint has not seen yet, and the place where the round is, for a few seconds at the most.
+        """Check the records after the checkpoint, and the next batch of its round, for a few seconds at most.
 
-        `firstBroken` is the event id of the first record that is not confirmed. Raises `RateLimited` where this process
-        is at it already: checks of a long chain must not take every thread. Raises `DatabaseUnavailable`.
+        `firstBroken` is the event id of the first record that is not confirmed. Raises `RateLimited` if this process is
+        already checking, because checks of a long chain must not take every thread, and `DatabaseUnavailable`.
         """
         if not self._checking.acquire(blocking=False):
             raise RateLimited("The chain is being checked already; wait for that answer.", retry_after=5)
@@ -154,7 +154,7 @@ class AuditChain:
             self._checking.release()
 
     def verify_all(self, seal: int | None = None, expected: str | None = None) -> AuditProof:
-        """Check the whole chain, or what follows a seal, which must have the expected hash; raises `DatabaseUnavailable`."""
+        """Check all of the chain, or the part after a seal with the expected hash; raises `DatabaseUnavailable`."""
         start = self._anchor()
         if seal is not None:
             with self.store.read() as tx:
@@ -166,14 +166,14 @@ class AuditChain:
         return self.proof(self.check(Position(start, _BEFORE_ALL)))
 
     def checkpoint(self) -> Checkpoint:
-        """How far the checks in the background got; the beginning of the chain if there were none."""
+        """How far the background checks got; the beginning of the chain if there were none."""
         with self.store.read() as tx:
             return load_checkpoint(tx) or start_of(tx)
 
     def check(
         self, position: Position, goes_on: Callable[[], bool] = lambda: True, limit: int | None = None
     ) -> _Found:
-        """Check what follows a position, batch by batch; it is asked after each whether to go on."""
+        """Check the chain after a position, batch by batch, to its end or until `goes_on` returns false after a batch."""
         for previous, batch, gapless in self._batches(position.seal, limit):
             good, reason = audit_chain.first_fault(previous, batch, gapless=gapless)
             seal = batch[good - 1].seal if good else previous
@@ -189,7 +189,7 @@ class AuditChain:
         return self._at_the_end(position)
 
     def proof(self, found: _Found, base: Seal | None = None) -> AuditProof:
-        """The report on a check that began at `base`, without which it is the beginning of the chain."""
+        """The report on a check that began at `base`, by default at the beginning of the chain."""
         with self.store.read() as tx:
             anchor, head, tail = tx.seals.anchor() or GENESIS, tx.seals.head() or GENESIS, tx.seals.tail()
             removed = found.is_end and tail.missing and tx.seals.is_gapless
@@ -210,9 +210,9 @@ class AuditChain:
     def sealed(
         self, start: datetime | None = None, end: datetime | None = None, after: Seal | None = None
     ) -> Iterator[dict[str, Any]]:
-        """The sealed records after a seal, from `start` to before `end`, in the order of the chain, each with its seal.
+        """Yield the sealed records after a seal, from `start` to before `end`, in chain order, each with its seal.
 
-        A record that was removed is named by its seal alone. Raises `DatabaseUnavailable`.
+        A removed record is represented by its seal alone. Raises `DatabaseUnavailable`.
         """
         if after is None and start is not None:
             with self.store.read() as tx:
@@ -224,9 +224,9 @@ class AuditChain:
                     yield _line(before, sealed)
 
     def seal_to_follow(self, number: int) -> Seal:
-        """The seal with this number, behind which an export goes on.
+        """Return the seal with this number, after which an export continues.
 
-        Raises `AdminRefused` if it is not there, so that what followed it may be lost, `DatabaseUnavailable`.
+        Raises `AdminRefused` if the seal is gone, because records after it may be gone too, and `DatabaseUnavailable`.
         """
         with self.store.read() as tx:
             anchor, found = tx.seals.anchor() or GENESIS, tx.seals.get(number)
@@ -237,9 +237,9 @@ class AuditChain:
     def _batches(
         self, previous: Seal | None = None, limit: int | None = None
     ) -> Iterator[tuple[Seal, Sequence[SealedRecord], bool]]:
-        """The chain from a seal or its anchor, each batch with the seal before it and whether the database is gapless.
+        """Yield the chain after a seal or the anchor: batches, the seal before each, and whether the database is gapless.
 
-        Retention may remove the beginning meanwhile: then the new anchor is the seal before.
+        If retention removes the beginning meanwhile, the seal before is the new anchor.
         """
         while True:
             with self.store.read() as tx:
@@ -255,7 +255,7 @@ class AuditChain:
             return tx.seals.anchor() or GENESIS
 
     def _passed(self, position: Position, up_to: int) -> _Found:
-        """Whether each record up to a sequence number has its seal."""
+        """Check that every record after the position, up to a sequence number, has a seal."""
         with self.store.read() as tx:
             intruder = tx.seals.slipped_in(position.passed, up_to)
         if intruder:
@@ -263,7 +263,7 @@ class AuditChain:
         return _Found(Position(position.seal, up_to))
 
     def _at_the_end(self, position: Position) -> _Found:
-        """Whether the chain still reaches as far as it was checked, and whether records without a seal follow it."""
+        """Check that the chain still reaches the position, and that no record was written where the chain had passed."""
         with self.store.read() as tx:
             head = tx.seals.head() or GENESIS
         kept = position.seal
@@ -275,10 +275,10 @@ class AuditChain:
 
 @dataclass(frozen=True, slots=True)
 class ChainWatch:
-    """Moves the checkpoint in the background, a part of the chain at a time; every replica has one.
+    """Advances the checkpoint in the background, a part of the chain at a time; every replica has one.
 
-    New records come first, then the next part of the round: a change to an old record is found after one round at the
-    latest. A position never moves beyond a fault, so each run finds it again until it is mended.
+    New records are checked first, then the next part of the round, so a change to an old record is found within one
+    round. A position never moves past a broken link, so each run finds it again until it is repaired.
     """
 
     chain: AuditChain
@@ -286,7 +286,7 @@ class ChainWatch:
     rest: Callable[[float], object] = time.sleep
 
     def run(self) -> None:
-        """Check a part, and report; raises `DatabaseUnavailable`."""
+        """Check the next part of the chain and report the result; raises `DatabaseUnavailable`."""
         before = self.chain.checkpoint()
         batches = iter(range(_BATCHES_OF_A_RUN))
         new = self._check(before.up_to, batches)
@@ -305,16 +305,16 @@ class ChainWatch:
         return self.chain.check(position, goes_on, _WATCH_BATCH)
 
     def _save(self, before: Checkpoint, after: Checkpoint) -> None:
-        """Store the checkpoint, unless another process did meanwhile."""
+        """Store the checkpoint, unless another process stored one meanwhile."""
         if after == before:
             return
-        with self.chain.store.write(durable=False) as tx:  # an older checkpoint only has more checked again
+        with self.chain.store.write(durable=False) as tx:  # losing it only means more to check again
             if (load_checkpoint(tx) or start_of(tx)) == before:
                 tx.settings.put(_CHECKPOINT, msgspec.to_builtins(after))
 
 
 def load_checkpoint(tx: Transaction) -> Checkpoint | None:
-    """The stored checkpoint, if there is one that can be read."""
+    """The stored checkpoint, or `None` if there is none or it cannot be read."""
     try:
         return msgspec.convert(tx.settings.get(_CHECKPOINT), Checkpoint)
     except msgspec.ValidationError:
@@ -322,13 +322,13 @@ def load_checkpoint(tx: Transaction) -> Checkpoint | None:
 
 
 def start_of(tx: Transaction) -> Checkpoint:
-    """The beginning of the chain."""
+    """The checkpoint at the beginning of the chain."""
     beginning = Position(tx.seals.anchor() or GENESIS, _BEFORE_ALL)
     return Checkpoint(beginning, beginning)
 
 
 def _next(tx: Transaction, previous: Seal | None, limit: int) -> tuple[Seal, Sequence[SealedRecord]]:
-    """The seal to go on from and the next batch, read again where retention moved the anchor meanwhile."""
+    """Return the seal to continue from and the next batch; reads again if retention moved the anchor meanwhile."""
     while True:
         anchor = tx.seals.anchor() or GENESIS
         start = previous if previous and previous.number >= anchor.number else anchor
@@ -352,7 +352,7 @@ def _event_id(sealed: SealedRecord) -> str:
 
 
 def _is_within(record: Row | None, start: datetime | None, end: datetime | None) -> bool:
-    """Whether the record is of that time; one that is gone or forged is always shown."""
+    """Whether the record is from that time; a record that is gone or forged is always included."""
     written = record["timestamp"] if record else None
     if not isinstance(written, int):
         return True

@@ -1,6 +1,6 @@
-"""Argon2 hashes of client secrets: two at a time, since each takes 19 MiB and strangers can ask for them.
+"""Argon2 hashing of client secrets: two at a time, because each takes 19 MiB and strangers can trigger them.
 
-A secret that was right is known again without a hash: a service introspects with the same one for each of its requests.
+A secret that matched once is recognised without hashing, because a service sends its secret with every introspection.
 """
 
 import hashlib
@@ -18,33 +18,33 @@ Result = TypeVar("Result")
 
 _AT_A_TIME = 2
 _WAITING = 8
-"""More would take the threads that other requests need (`sentryagent_idp.serve` has 16)."""
+"""More waiting requests would take the threads that other requests need (`sentryagent_idp.serve` has 16)."""
 _PATIENCE_SECONDS = 2.0
 _MOST_KNOWN = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class SecretHashing:
-    """Makes and checks the hashes of client secrets, for one process.
+    """Computes and checks hashes of client secrets, for one process.
 
-    Both methods raise `RateLimited` where too many wait already, or the hash was not there in time.
+    Both methods raise `RateLimited` if too many requests are already waiting, or the hash takes too long.
     """
 
-    # Threads of their own: the C library keeps the memory of a hash for each thread that ever made one.
+    # Separate threads: the C library keeps the memory of a hash for each thread that ever computed one.
     _pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="secret-hash")
     )
     _line: Semaphore = field(default_factory=lambda: Semaphore(_AT_A_TIME + _WAITING))
-    # By stored hash the digest of its secret, which has 256 random bits: nobody finds it from that. A wrong secret costs
-    # a hash as ever, and one that was rotated has another stored hash.
+    # The digests of secrets by stored hash. A secret has 256 random bits, so nobody can find it from its digest. A wrong
+    # secret still costs a hash, and a rotated secret has another stored hash.
     _known: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     def fingerprint(self, secret: str) -> str:
-        """The hash to store."""
+        """Hash a secret for storage."""
         return self._run(lambda: client_secret.fingerprint(secret))
 
     def matches_any(self, stored_hashes: Sequence[str], unverified_secret: str) -> bool:
-        """Whether the secret is that of one of the hashes."""
+        """Whether the secret matches one of the hashes."""
         digest = hashlib.sha256(unverified_secret.encode()).digest()
         if any(hmac.compare_digest(self._known.get(stored, b""), digest) for stored in stored_hashes):
             return True

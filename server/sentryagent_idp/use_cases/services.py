@@ -1,4 +1,4 @@
-"""Services as their admins see them: created, read, replaced whole, deleted."""
+"""The administration of services: create, read, replace and delete them."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +16,14 @@ from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 from sentryagent_idp.use_cases.audit import Auditor
 
 _MOST_NAMED = 10
-"""Policies that a refusal names; how many there are it says in any case."""
+"""The most policies that a refusal names; it always says how many there are."""
 _MOST_DELETED = 1000
-"""Services in one second."""
+"""How many of the services deleted in the current second are examined."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceDraft:
-    """What an admin writes of a service; without `identifier` it stays what it is."""
+    """A service as its admin writes it; without `identifier`, the identifier stays as it is."""
 
     identifier: str | None
     description: str | None
@@ -47,7 +47,7 @@ class ServiceAdmin:
     ) -> Service:
         """Store a new service; raises `ValidationFailed`, `ServiceAlreadyExists`.
 
-        Takes up to a second if another service had the identifier until a moment ago.
+        Takes up to a second if another service with the identifier was deleted in the current second.
         """
         problem = self.own_names.problem(identifier)
         if problem:
@@ -91,10 +91,10 @@ class ServiceAdmin:
         *,
         expected_versions: Sequence[int] | None,
     ) -> Service:
-        """Replace the service whole; `expected_versions` is what `If-Match` allows, `None` allows any.
+        """Replace the whole service; `expected_versions` has the versions that `If-Match` allows, `None` allows any.
 
         Raises `ServiceNotFound`, `PreconditionFailed`, `ValidationFailed` for another identifier, and `ServiceInUse`
-        where a policy grants a scope that would go.
+        if a policy grants a scope that would be removed.
         """
         with self.store.write() as tx:
             before = _existing(tx, service_id, expected_versions)
@@ -125,7 +125,7 @@ class ServiceAdmin:
         *,
         expected_versions: Sequence[int] | None,
     ) -> None:
-        """Remove the service; raises `ServiceNotFound`, `PreconditionFailed`, `ServiceInUse`."""
+        """Delete the service; raises `ServiceNotFound`, `PreconditionFailed`, `ServiceInUse`."""
         with self.store.write() as tx:
             service = _existing(tx, service_id, expected_versions)
             policies, clients = (
@@ -141,9 +141,9 @@ class ServiceAdmin:
 
 
 def taken_name(store: Store, own_names: Mapping[str, OwnNames]) -> tuple[str, str] | None:
-    """The first setting, and the service whose identifier it has given to the provider itself; or `None`.
+    """The first setting that makes a service's identifier one of the provider's names, and that identifier; or `None`.
 
-    Such a service would take the provider's own tokens for its own. Its identifier was free when it was created.
+    Such a service would accept the provider's own tokens. The identifier was free when the service was created.
     Raises `DatabaseUnavailable`.
     """
     with store.read() as tx:
@@ -153,9 +153,9 @@ def taken_name(store: Store, own_names: Mapping[str, OwnNames]) -> tuple[str, st
 
 
 def _beginning(tx: Transaction, identifier: str, now: datetime) -> datetime:
-    """When a new service begins: now, or with the next second if another had its identifier in this one.
+    """The new service's creation time: now, or the next second if one with its identifier was deleted in this second.
 
-    A token knows the second of its issue and no more: those of the other service must be older than this one.
+    A token's `iat` has whole seconds, and the tokens of the deleted service must be older than the new service.
     """
     second = now.replace(microsecond=0)
     deleted = AuditFilter(action=Action.SERVICE_DELETED, start=second)

@@ -1,7 +1,7 @@
-"""Our signing keys: their life (next, active, retired, gone), and what their admins see and do.
+"""The lifecycle of our signing keys (next, active, retired, removed) and their administration.
 
-The next key is published from the beginning, so that verifiers hold it before it signs (federation-security B30).
-Every function here that changes keys needs `SigningKeys.lock`, or replicas that start together would each make a key.
+The next key is published from its creation on, so that verifiers have it before it signs (federation-security B30).
+Every function here that changes keys needs `SigningKeys.lock`, or replicas that start together would each add a key.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,10 +21,10 @@ from sentryagent_idp.use_cases.audit import Auditor
 
 @dataclass(slots=True)
 class Prepared:
-    """Keys opened and made before a write transaction: all exchanges wait for that, and an RSA key takes tenths of a second.
+    """Keys opened or generated before a write transaction, which exchanges wait for: an RSA key takes tenths of a second.
 
-    The transaction still decides on the rows that it reads. It opens a row that changed in the meantime, and makes a
-    key of which none is spare.
+    The transaction still decides on the rows that it reads. It opens a row that changed meanwhile, and generates a key
+    if there is no spare one.
     """
 
     passphrases: Passphrases = field(repr=False)
@@ -43,13 +43,13 @@ class Prepared:
                 raise fault
 
     def make(self, alg: str, status: KeyStatus, now: datetime) -> StoredKey:
-        """A new key, created `now`: a spare one, if it is of this algorithm."""
+        """Return a new key, created `now`: a spare one, if it has this algorithm."""
         fits = self.spares and self.spares[-1].alg == alg
         key = self.spares.pop() if fits else _fresh(alg, self.passphrases, status, now)
         return replace(key, status=status, created_at=now)
 
     def _fault(self, stored: StoredKey) -> UnreadableKey | None:
-        # By the whole row: by its kid, a key that an attacker puts in its place meanwhile would pass for the one opened.
+        # Keyed by the whole row: by `kid` alone, a key that an attacker swaps in meanwhile would pass for the opened one.
         if stored not in self._faults:
             self._faults[stored] = _fault(stored, self.passphrases)
         return self._faults[stored]
@@ -62,9 +62,9 @@ def prepared(
     stays: Callable[[StoredKey], bool],
     alg: str | None = None,
 ) -> Prepared:
-    """Open all keys, and make those that are missing if only the ones that `stays` accepts keep their status.
+    """Open all keys, and generate those that will be missing if only the keys that `stays` accepts keep their status.
 
-    They are made for `alg`, or like the newest key. Raises `DatabaseUnavailable`.
+    New keys have the algorithm `alg`, by default that of the newest readable key. Raises `DatabaseUnavailable`.
     """
     stored = _rows(store)
     ready = Prepared(passphrases)
@@ -86,7 +86,7 @@ class KeyAdmin:
     passphrases: Passphrases = field(repr=False)
 
     def all(self) -> Sequence[StoredKey]:
-        """Every key, oldest first; without a passphrase none of them is read.
+        """Return all keys, oldest first; if there is a passphrase, checks that each can be read.
 
         Raises `UnreadableKey`, `DatabaseUnavailable`.
         """
@@ -96,30 +96,31 @@ class KeyAdmin:
         return stored
 
     def rotate(self, actor: str, context: RequestContext) -> StoredKey:
-        """Let the next key sign, the active one only verify, and publish a new next one; returns what signs now.
+        """Activate the next key, retire the active one and publish a new next one; returns the key that is active now.
 
-        Raises `AdminRefused` where no key signs yet, `UnreadableKey`, `DatabaseUnavailable`.
+        Raises `AdminRefused` if no key is active yet, `UnreadableKey`, `DatabaseUnavailable`.
         """
         ready = self._prepared(_does_not_sign)
         with self.store.write() as tx:
             return self._rotate(tx, ready, self._active(tx), actor, context)
 
     def rotate_if_older(self, actor: str, age: timedelta, context: RequestContext) -> StoredKey | None:
-        """As `rotate`, if the newest key was made at least `age` ago; `None` if not.
+        """Rotate as `rotate` does if the newest key was created at least `age` ago; returns `None` if not.
 
-        Each rotation makes a key, so that is how long ago the last one was.
+        Each rotation creates a key, so the newest key shows when the last rotation was.
         """
         ready = self._prepared(_does_not_sign)
         with self.store.write() as tx:
-            active = self._active(tx)  # of timers on several machines, all but the first find a new key
+            active = self._active(tx)  # locks, so that of timers on several machines only the first rotates
             newest = max(key.created_at for key in tx.signing_keys.all())
             is_due = self.clock() - newest >= age
             return self._rotate(tx, ready, active, actor, context) if is_due else None
 
     def revoke(self, actor: str, kid: str, context: RequestContext) -> StoredKey:
-        """Forget a key: what it signed is refused by the next request in every process; returns what signs now.
+        """Delete a key, so that every process refuses its tokens from the next request on; returns the active key.
 
-        Where it was the active one, the next one signs. Raises as `rotate`, and `AdminRefused` for an unknown `kid`.
+        If it was the active one, the next one takes over. Raises the same errors as `rotate`, and `AdminRefused` for an
+        unknown `kid`.
         """
         ready = self._prepared(lambda key: key.kid != kid)
         with self.store.write() as tx:
@@ -133,7 +134,7 @@ class KeyAdmin:
             return self._succeed(tx, ready, alg, context, Action.KEY_REVOKED, actor, gone)
 
     def rewrap(self, actor: str, context: RequestContext) -> Sequence[StoredKey]:
-        """Store every key under the current passphrase; returns those that were in clear or under the previous one.
+        """Encrypt every key with the current passphrase; returns those that were unencrypted or under the previous one.
 
         Raises `AdminRefused` without a passphrase, `UnreadableKey`, `DatabaseUnavailable`.
         """
@@ -143,7 +144,7 @@ class KeyAdmin:
             )
         rewrapped = cache(self._rewrapped)
         for stored in _rows(self.store):
-            rewrapped(stored)  # before the transaction, as with `Prepared`
+            rewrapped(stored)  # before the transaction, for the reason given at `Prepared`
         with self.store.write() as tx:
             tx.signing_keys.lock()
             pems = {key: pem for key in tx.signing_keys.all() if (pem := rewrapped(key))}
@@ -157,7 +158,7 @@ class KeyAdmin:
         return before
 
     def unseen_for(self, key: StoredKey) -> int:
-        """For how many seconds more a verifier may hold a JWKS that lacks the key (federation-security B30)."""
+        """For how many more seconds a verifier may hold a JWKS without the key (federation-security B30)."""
         published = int((self.clock() - key.created_at).total_seconds())
         return max(0, signing_key.JWKS_MAX_AGE_SECONDS - published)
 
@@ -172,10 +173,10 @@ class KeyAdmin:
         return self._succeed(tx, ready, active.alg, context, Action.KEY_ROTATED, actor, active)
 
     def _rewrapped(self, stored: StoredKey) -> bytes | None:
-        """A key's PEM under the current passphrase, or `None` if it is stored so; raises `UnreadableKey`."""
+        """The key's PEM under the current passphrase, or `None` if it is stored that way; raises `UnreadableKey`."""
         if _fault(stored, self.passphrases[:1]) is None:
             return None
-        # Only here is a key in clear trusted although there is a passphrase.
+        # Only here is an unencrypted key trusted although there is a passphrase.
         key = opened(stored, self.passphrases if is_encrypted(stored) else ())
         return signing_key.to_pem(key, self.passphrases)
 
@@ -196,7 +197,7 @@ class KeyAdmin:
         actor: str,
         key: StoredKey,
     ) -> StoredKey:
-        """Make the keys that are missing after `key` and record it; returns what signs now."""
+        """Create the keys that are missing now that `key` is retired or deleted, and audit it; returns the active key."""
         _complete(tx.signing_keys, alg, ready, self.clock())
         details = {"kid": key.kid, "alg": key.alg, **stages(tx.signing_keys)}
         self.auditor.success(tx, context, action, actor, details=details)
@@ -204,7 +205,7 @@ class KeyAdmin:
 
 
 def active_key_age(store: Store, now: datetime) -> float | None:
-    """How many seconds ago the key that signs was created; `None` without one. Raises `DatabaseUnavailable`."""
+    """How many seconds ago the active key was created, or `None` without one. Raises `DatabaseUnavailable`."""
     with store.read() as tx:
         active = _with_status(tx.signing_keys, KeyStatus.ACTIVE)
     return (now - active[-1].created_at).total_seconds() if active else None
@@ -212,7 +213,7 @@ def active_key_age(store: Store, now: datetime) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class RetiredKeys:
-    """Removes retired keys when no token that they signed can be valid any more; `token_ttl` is in seconds."""
+    """Removes retired keys once no token that they signed can still be valid; `token_ttl` is in seconds."""
 
     store: Store
     auditor: Auditor
@@ -221,7 +222,7 @@ class RetiredKeys:
     token_ttl: int
 
     def run(self) -> int:
-        """Remove all that are due; returns how many went. Raises `DatabaseUnavailable`."""
+        """Remove all keys that are due; returns how many. Raises `DatabaseUnavailable`."""
         with self.store.read() as tx:
             if not self._due(tx):
                 return 0
@@ -242,7 +243,7 @@ class RetiredKeys:
 
 
 def ensure(keys: SigningKeys, alg: str, ready: Prepared, now: datetime) -> None:
-    """Let a key of `alg` sign and another stand ready; an active one of another algorithm retires.
+    """Ensure that there are an active and a next key of `alg`; an active key of another algorithm is retired.
 
     Raises `UnreadableKey` before anything changes.
     """
@@ -252,12 +253,12 @@ def ensure(keys: SigningKeys, alg: str, ready: Prepared, now: datetime) -> None:
         if key.alg != alg and key.status is KeyStatus.ACTIVE:
             keys.set_status(key.kid, KeyStatus.RETIRED, retired_at=now)
         if key.alg != alg and key.status is KeyStatus.NEXT:
-            keys.remove(key.kid)  # it never signed, so nobody misses it
+            keys.remove(key.kid)  # it never signed, so no token needs it
     _complete(keys, alg, ready, now)
 
 
 def _complete(keys: SigningKeys, alg: str, ready: Prepared, now: datetime) -> None:
-    """Promote the next key where none is active, and make the ones that are missing."""
+    """Activate the next key if none is active, and create the keys that are missing."""
     if not _with_status(keys, KeyStatus.ACTIVE):
         published = _with_status(keys, KeyStatus.NEXT)
         if published:
@@ -278,7 +279,7 @@ def _with_status(keys: SigningKeys, status: KeyStatus) -> Sequence[StoredKey]:
 
 
 def stages(keys: SigningKeys) -> dict[str, Any]:
-    """Which key is in which stage, for the audit."""
+    """The ids of the keys in each stage, for the audit."""
     stored = keys.all()
     return {
         f"{status.value}Kids": [key.kid for key in stored if key.status is status] for status in KeyStatus
@@ -286,7 +287,7 @@ def stages(keys: SigningKeys) -> dict[str, Any]:
 
 
 def opened(stored: StoredKey, passphrases: Passphrases) -> SigningKey:
-    """The key of a row. Raises `UnreadableKey`, also if the row has the id or the algorithm of another key."""
+    """Open the key of a row. Raises `UnreadableKey`, also if the row has the id or the algorithm of another key."""
     try:
         key = signing_key.from_pem(stored.private_pem, passphrases)
     except UnreadableKey as error:
@@ -311,10 +312,10 @@ def _does_not_sign(key: StoredKey) -> bool:
 
 
 def _model(ready: Prepared, stored: Sequence[StoredKey], gone: StoredKey) -> StoredKey:
-    """The newest key that can be read: a missing one is made like it.
+    """Return the newest key that can be read, whose algorithm new keys get.
 
-    Raises `UnreadableKey` if any key cannot be read: what is made now, the running provider might not read. Only a
-    key that cannot be read itself may go anyway, if another one shows that the passphrase is right.
+    Raises `UnreadableKey` if any key cannot be read, because the running provider might not be able to read new keys.
+    Only an unreadable key may be removed nevertheless, if a readable one proves that the passphrase is right.
     """
     readable = [key for key in stored if ready.is_readable(key)]
     if gone in readable or not readable:

@@ -1,4 +1,4 @@
-"""What the exchange would say: the same rules, with nothing burnt, pinned, issued or counted."""
+"""Simulation of the exchange: the same rules, but nothing is used up, pinned, issued or counted."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _CODES = {
 }
 
 _MOST_COMPARED = 10_000
-"""Runs times policies in one request: each comparison takes a tenth of a millisecond, and its trace 100 bytes."""
+"""Comparisons of a run with a policy in one request: each takes a tenth of a millisecond, and its trace 100 bytes."""
 
 
 class Simulated(TypedDict):
@@ -41,7 +41,7 @@ class Simulated(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class HypotheticalRun:
-    """A run that might be, by GitHub's claims, and what it asks for; `service` is the identifier of one."""
+    """A hypothetical run, described by GitHub's claims, and its request; `service` is a service's identifier."""
 
     claims: Mapping[str, Any]
     agent_id: UUID | None = None
@@ -50,7 +50,7 @@ class HypotheticalRun:
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """Decides on hypothetical claims, or on a token of GitHub's, for those who write policies."""
+    """Decides on hypothetical claims, or on a real ID token, for the authors of policies."""
 
     store: Store
     verify_id_token: VerifyIdToken
@@ -58,18 +58,18 @@ class Simulation:
     github_issuers: tuple[str, ...]
 
     def of_runs(self, runs: Sequence[HypotheticalRun]) -> list[Simulated]:
-        """The decisions on runs that might be, each as if it were alone; the claims are unverified and grant nothing.
+        """Decide on hypothetical runs, each on its own; the claims are unverified and grant nothing.
 
-        `iss` chooses among the issuers; without it, or with another one, the run is one of the first. What the database
-        says is read once for all runs of a repository. Raises `ValidationFailed` where the runs together meet too many
-        policies.
+        `iss` selects one of the configured issuers; without it, or for any other value, the first is used. The database
+        is read once for all runs of the same repository and agent. Raises `ValidationFailed` if the runs have too many
+        policies in total.
         """
         held: dict[Hashable, PolicySnapshot] = {}
         left, decisions = _MOST_COMPARED, list[Simulated]()
         with self.store.read() as tx:
             for index, run in enumerate(runs):
                 identity = self._identity(run.claims)
-                # The names of a repository by its id are part of it.
+                # The repository's id is part of the key, because a snapshot has the other names known for that id.
                 key = (identity.issuer, identity.repository_key, identity.repository_id, run.agent_id)
                 snapshot = held[key] = held.get(key) or self._read(tx, identity, run.agent_id)
                 left -= snapshot.size
@@ -90,7 +90,7 @@ class Simulation:
         return read_snapshot(tx, identity, agent_id, self.github_issuers)
 
     def of_token(self, unverified_token: str, agent_id: UUID | None, service: str | None = None) -> Simulated:
-        """The decision on a token, which stays good; raises `IssuerUnavailable`."""
+        """Decide on an ID token without using it up; raises `IssuerUnavailable`."""
         try:
             claims = self.verify_id_token(unverified_token, now=int(self.clock().timestamp()))
             identity = WorkflowIdentity.from_claims(claims)

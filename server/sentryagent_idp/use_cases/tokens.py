@@ -1,4 +1,4 @@
-"""Our own tokens after their issue, and those of client secrets: RFC 7662, RFC 7009, RFC 6749 section 4.4."""
+"""Token introspection (RFC 7662), revocation (RFC 7009) and the client-credentials grant (RFC 6749, 4.4)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Active(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class TokenService:
-    """Introspection, revocation and the client-credentials grant; times are in seconds."""
+    """Introspection, revocation and the client-credentials grant; `token_ttl` is in seconds."""
 
     store: Store
     authentication: Authentication
@@ -68,10 +68,10 @@ class TokenService:
     token_ttl: int
 
     def introspect(self, reader: Caller | AuthenticatedClient, unverified_token: str) -> Active | Inactive:
-        """What RFC 7662 says about the token to `reader`.
+        """Return the RFC 7662 response to `reader`.
 
-        Inactive where it is revoked, expired, unknown, its agent or client is not active, or it is not for `reader`: a
-        service that looked at `active` alone would else take a token for another one (RFC 7662, 4).
+        The token is inactive if it is revoked, expired or unknown, its agent or client is not active, or it is not for
+        `reader`: a service that only checks `active` would otherwise accept another service's token (RFC 7662, 4).
         """
         with self.store.read() as tx:
             caller = self._known(tx, unverified_token)
@@ -98,7 +98,10 @@ class TokenService:
         return active
 
     def _is_for(self, tx: Transaction, reader: Caller | AuthenticatedClient, caller: Caller) -> bool:
-        """Whether `reader` may see the token: a service's client those for its service, an admin all."""
+        """Whether `reader` may see the token.
+
+        Bearers see tokens for our API, a service's client sees those for its service, an admin sees both.
+        """
         if isinstance(reader, Caller) and caller.audience == self.token_audience:
             return True
         if isinstance(reader, Caller) and not reader.is_admin:
@@ -107,13 +110,13 @@ class TokenService:
         return any(service.accepts(caller.audience, caller.iat) for service in tx.services.named([seen]))
 
     def revoke_own(self, unverified_token: str, context: RequestContext) -> None:
-        """Revoke a token that its own bearer gives back; one that does not count any more is left as it is."""
+        """Revoke a token at its bearer's request; does nothing if it is no longer valid."""
         self._revoke(unverified_token, None, context, lambda _: True)
 
     def revoke_of_client(
         self, client: AuthenticatedClient, unverified_token: str, context: RequestContext
     ) -> None:
-        """Revoke a token as the client that it was issued to, which proved its secret; raises as `revoke`."""
+        """Revoke a token at the request of the authenticated client that it was issued to; else raises `Forbidden`."""
         if client.service is not None:
             raise Forbidden(
                 "A service's client only introspects tokens; revoke a token with itself as the Bearer, or as an admin."
@@ -125,8 +128,8 @@ class TokenService:
     def revoke(self, actor: Caller, unverified_token: str, context: RequestContext) -> None:
         """Revoke a token as an admin, or as the bearer of that very token.
 
-        Raises `Forbidden` for any other token, also one with the same subject: that of a bootstrap token is a name,
-        and a name can change hands. An unknown token is no error (RFC 7009, 2.2).
+        Raises `Forbidden` for any other token, even one with the same subject: a bootstrap token's subject is a
+        repository's name, which can change hands. An unknown token is not an error (RFC 7009, 2.2).
         """
         is_admin = actor.is_admin and actor.holds(scopes.AGENTS_WRITE)
         self._revoke(
@@ -136,7 +139,7 @@ class TokenService:
     def issue_to_client(
         self, client: AuthenticatedClient, wanted: tuple[str, ...] | None, context: RequestContext
     ) -> ClientToken:
-        """A token for a client that proved its secret: with all its scopes, or the requested ones.
+        """Issue a token to an authenticated client, with all its scopes or the requested ones.
 
         Raises `UnauthorizedClient` for the client of a service, `ScopeNotPermitted`, `DatabaseUnavailable`.
         """
@@ -152,7 +155,7 @@ class TokenService:
         return self._issue(granted, self._ttl(client), context, grant="client_credentials")
 
     def _ttl(self, client: AuthenticatedClient) -> int:
-        """The longest lifetime of the client's tokens: none outlives it, at verifiers that never ask us, either."""
+        """The maximum lifetime of the client's tokens: none outlives the client, even for verifiers that never ask us."""
         if client.expires_at is None:
             return self.token_ttl
         left = int((client.expires_at - self.clock()).total_seconds())
@@ -161,7 +164,7 @@ class TokenService:
     def issue_to_admin(
         self, subject: str, wanted: tuple[str, ...], ttl: int, context: RequestContext
     ) -> ClientToken:
-        """A token for the command line and the person of `context`; `ttl` is cut to the provider's own."""
+        """Issue a token to the command line and the person of `context`; `ttl` is capped at `token_ttl`."""
         client = AuthenticatedClient(subject, wanted)
         return self._issue(client, min(ttl, self.token_ttl), context, person=context.person)
 
@@ -173,7 +176,7 @@ class TokenService:
         person: str | None = None,
         **details: str,
     ) -> ClientToken:
-        """A token with all scopes of the client, and its record."""
+        """Issue a token with all scopes of the client, and audit it."""
         now = int(self.clock().timestamp())
         claims = AccessTokenClaims(
             iss=self.issuer,
@@ -206,8 +209,8 @@ class TokenService:
         context: RequestContext,
         is_allowed: Callable[[Caller], bool],
     ) -> None:
-        """Revoke a token whose claims are allowed, as `actor`, or as its own subject."""
-        with self.store.read() as tx:  # before anything is locked: strangers send tokens to revoke, too
+        """Revoke the token if `is_allowed` accepts its bearer; the actor is `actor`, by default the token's subject."""
+        with self.store.read() as tx:  # before anything is locked, because strangers can send tokens too
             caller = self._known(tx, unverified_token)
         if caller is None:
             return

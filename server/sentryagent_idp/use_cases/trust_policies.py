@@ -1,4 +1,4 @@
-"""Trust policies as their admins see them: created, read, replaced whole, deleted."""
+"""The administration of trust policies: create, read, replace and delete them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,8 +35,8 @@ _WHY_ADMINS = {
 class PolicyDraft:
     """A policy as its admin writes it.
 
-    `nulls` names the fields that were written as `null` where that means more than leaving them out: the two ids
-    (remove the pin) and `derivedFrom` (detach the policy from its origin).
+    `nulls` names the fields sent as `null` for which that differs from leaving them out: the two ids (remove the pin)
+    and `derivedFrom` (detach the policy from its origin).
     """
 
     provider: str
@@ -57,19 +57,19 @@ class PolicyDraft:
 
     @property
     def content(self) -> dict[str, Any]:
-        """The fields of the policy, without the issuer that the draft may leave open."""
+        """The fields of the policy, without the issuer, which the draft may leave open."""
         fields = self.__dataclass_fields__.keys() - {"nulls", "issuer"}
         return {name: getattr(self, name) for name in fields}
 
     @property
     def services(self) -> list[str]:
-        """The identifiers of the services that it grants."""
+        """The identifiers of the services that the policy grants."""
         return [grant.service for grant in self.grants]
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyAdmin:
-    """The use cases of the trust-policy resource; a new policy gets the first of `github_issuers`, or the one it names."""
+    """The use cases of trust policies; a new policy has the issuer that it names, or the first of `github_issuers`."""
 
     store: Store
     auditor: Auditor
@@ -122,11 +122,11 @@ class PolicyAdmin:
         *,
         expected_versions: Sequence[int] | None,
     ) -> TrustPolicy:
-        """Replace the policy whole, so that no old condition survives unseen (federation-security B25).
+        """Replace the whole policy, so that no old condition survives unnoticed (federation-security B25).
 
-        Its derived policies change with it, or go with `trustRegistered`; a derived one changes only where the draft
-        detaches it. `expected_versions` is what `If-Match` allows; `None` allows any. Raises as `create`, and
-        `TrustPolicyNotFound`, `PreconditionFailed`, `TrustPolicyDerived`.
+        Its derived policies change with it, or are deleted if `trustRegistered` is removed; a derived policy can only be
+        replaced if the draft detaches it. `expected_versions` has the versions that `If-Match` allows; `None` allows any.
+        Raises the same errors as `create`, and `TrustPolicyNotFound`, `PreconditionFailed`, `TrustPolicyDerived`.
         """
         _check_rights(caller, draft)
         with self.store.write() as tx:
@@ -145,7 +145,7 @@ class PolicyAdmin:
                 **{**draft.content, **self._ids(tx, draft, issuer, before)},
             )
             if not after.trust_registered:
-                # First: the policy may become what one of them is.
+                # Before the policy changes, because it may become equal to one of them.
                 self._remove_derived_from(tx, context, caller, after)
             tx.policies.replace(after)
             difference = changes(policy_record(before), policy_record(after))
@@ -161,9 +161,9 @@ class PolicyAdmin:
         *,
         expected_versions: Sequence[int] | None,
     ) -> None:
-        """Remove the policy and those derived from it; `expected_versions` as in `replace`.
+        """Delete the policy and those derived from it; `expected_versions` as in `replace`.
 
-        `policies:write` is enough, whatever the policy gives: a door can be closed by all who may open one.
+        `policies:write` is enough, whatever the policy gives: everyone who may grant access may also remove it.
         Raises `TrustPolicyNotFound`, `PreconditionFailed`.
         """
         with self.store.write() as tx:
@@ -175,15 +175,15 @@ class PolicyAdmin:
             )
 
     def _issuer(self, written: str) -> str:
-        """The issuer as written; raises `ValidationFailed` where it is not configured."""
+        """Return the issuer as written; raises `ValidationFailed` if it is not configured."""
         if written not in self.github_issuers:
             raise errors.ValidationFailed("issuer", f"it must be one of {', '.join(self.github_issuers)}")
         return written
 
     def _kept_or_written(self, before: TrustPolicy, written: str | None) -> str:
-        """The issuer after a PUT: unchanged, unless another one is written that is configured.
+        """The issuer after a PUT: unchanged, unless the draft has another configured one.
 
-        If only one is configured, there is nothing to choose, and other values are ignored as in every field of the server's.
+        If only one is configured, any other value is ignored, as in all fields that the server sets.
         """
         is_ignored = len(self.github_issuers) == 1 and written not in self.github_issuers
         if written is None or written == before.issuer or is_ignored:
@@ -193,7 +193,7 @@ class PolicyAdmin:
     def _ids(
         self, tx: Transaction, draft: PolicyDraft, issuer: str, before: TrustPolicy | None
     ) -> dict[str, str | None]:
-        """The ids that pin the name: the draft's, else those already known for the name, unless written as `null`."""
+        """The ids that pin the repository: the draft's, else those known for its name, unless sent as `null`."""
         repository = (issuer, repository_key(draft.repository))
         known = [before] if before and (before.issuer, before.repository_key) == repository else []
         known += [] if known else self._pinned(tx, *repository)
@@ -211,9 +211,9 @@ class PolicyAdmin:
     def _carry_over(
         self, tx: Transaction, context: RequestContext, caller: Caller, bootstrap: TrustPolicy
     ) -> None:
-        """Change the derived policies with their origin.
+        """Change the derived policies along with their origin.
 
-        One whose agent has an equal policy goes instead: nothing may keep an admin from changing the origin.
+        If the agent has an equal policy, the derived one is deleted: nothing may keep an admin from changing the origin.
         """
         for derived in tx.policies.derived_from(bootstrap.id):
             carried = bootstrap.derived(
@@ -268,16 +268,17 @@ def _check_grants(draft: PolicyDraft, services: Sequence[Service]) -> None:
 
 
 def _check_rights(caller: Caller, draft: PolicyDraft) -> None:
-    """Nobody gives away what they do not hold: a policy is a way to get a token (federation-security R-ADM-1).
+    """Check that the caller holds what the draft gives, because a policy is a way to get a token.
 
-    What it grants at services is not ours to hold: `policies:write` means to decide about that, too.
+    This is federation-security R-ADM-1. Grants at services are not checked: nobody holds their scopes at the provider,
+    and `policies:write` covers granting them.
     """
     for scope in draft.scopes:
         if scope not in FREELY_GRANTED and not caller.holds(scope):
             raise _needs(scope, f"A policy can give {scope} only if its author holds it.")
         if scope in ONLY_ADMINS_GRANT and not caller.is_admin:
             raise _needs(scope, f"Only an admin can give {scope}: {_WHY_ADMINS[scope]}.")
-    # Whatever its `scopes` are: a bootstrap token registers, changes and decommissions agents.
+    # Whatever its `scopes` are, a bootstrap token can register, change and decommission agents.
     if draft.agent_id is None and not caller.holds(AGENTS_WRITE):
         raise _needs(
             AGENTS_WRITE,

@@ -1,4 +1,4 @@
-"""Each GitHub token is exchanged once (federation-security B6)."""
+"""Replay protection: each ID token is exchanged only once (federation-security B6)."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,22 +8,22 @@ from sentryagent_idp.errors import InvalidOidcToken
 from sentryagent_idp.ports import Transaction
 
 _MARGIN = timedelta(seconds=CLOCK_LEEWAY_SECONDS + 60)
-"""The used `jti` outlives the last moment at which its token verifies (federation-security B7)."""
+"""Added to `exp`, so that a used `jti` is kept longer than its token can be verified (federation-security B7)."""
 
 
 def used(identity: WorkflowIdentity) -> UsedToken:
-    """The run's token, as the database keeps that it was exchanged."""
+    """The row by which the database remembers that the run's token was exchanged."""
     return UsedToken(identity.issuer, identity.jti, datetime.fromtimestamp(identity.exp, UTC) + _MARGIN)
 
 
 def check_unused(tx: Transaction, identity: WorkflowIdentity) -> None:
-    """Raise `InvalidOidcToken` (`replayed`) if the run's token was exchanged already."""
+    """Raise `InvalidOidcToken` (`replayed`) if the run's token was already exchanged."""
     if tx.used_tokens.contains(identity.issuer, identity.jti):
         raise _replayed()
 
 
 def use_up(tx: Transaction, identity: WorkflowIdentity) -> None:
-    """Use the run's token; of several requests at the same moment one succeeds. Raises as `check_unused`."""
+    """Mark the run's token as used; of concurrent requests, only one succeeds. Raises the same as `check_unused`."""
     if not tx.used_tokens.claim(used(identity)):
         raise _replayed()
 
