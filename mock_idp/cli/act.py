@@ -30,7 +30,7 @@ _OF_ACT: Final = {"sha": "--sha", "workflow": "--workflow", "workflow_name": "--
 @click.argument("words", metavar="ARGS…", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def act(context: click.Context, /, words: tuple[str, ...], url: str, **options: Any) -> int:
-    """Run a workflow with act, and with ID tokens.
+    """Run a workflow with act and give it ID tokens.
 
     Runs `act ARGS…` for one workflow. The claims of the token match the variables of the job.
 

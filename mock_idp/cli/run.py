@@ -49,7 +49,7 @@ def _folder(_ctx: click.Context, _parameter: click.Parameter, value: Path) -> Pa
 def run(folder: Path, json_file: Path | None, url: str, **options: Any) -> int:
     """Run an action folder as GitHub's runner would.
 
-    Exit code 1 if the action fails.
+    Exits with 1 if the action fails.
     """
     from mock_idp.runner.errors import ActionError
     from mock_idp.runner.local_run import Runner, RunOptions
