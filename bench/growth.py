@@ -31,7 +31,7 @@ class Growth:
         """Insert the rows into a provider's SQLite file."""
         with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as connection:
             self.insert(connection, self.rows)
-            # Otherwise the write-ahead log would keep the length that the rows gave it, and one that need not grow is
+            # Otherwise the write-ahead log would keep its length after the rows, and a log that need not grow is
             # faster.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

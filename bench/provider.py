@@ -97,7 +97,7 @@ def _provider(database: _Database, workers: int, around: Surroundings) -> Runnin
         SENTRYAGENT_GITHUB_ISSUER=around.issuer,
         SENTRYAGENT_OIDC_AUDIENCE=AUDIENCE,
         SENTRYAGENT_PORT=str(port),
-        SENTRYAGENT_RATE_LIMIT="0",  # ten repositories and one address ask as a thousand would
+        SENTRYAGENT_RATE_LIMIT="0",  # ten repositories and one address send the requests of a thousand
         SENTRYAGENT_WORKERS=str(workers),
     )
     log = around.folder / f"provider-{port}.log"

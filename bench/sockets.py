@@ -33,7 +33,7 @@ def pacer() -> Iterator[Paced]:
     """
     # Not with fork, which copies locks that other threads hold.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        pool.submit(time.perf_counter).result()  # once it runs, its start disturbs no measurement
+        pool.submit(time.perf_counter).result()  # started before the measurement, which it would disturb
         yield lambda *load: pool.submit(_paced, *load).result()
 
 

@@ -73,4 +73,4 @@ def post(port: int, path: str, body: str, content_type: str = "application/json"
 
 
 Running = Iterator[Subject]
-"""The return type of a generator for an entrant's context manager."""
+"""The return type of the generator behind an entrant's context manager."""

@@ -141,8 +141,7 @@ def _dotenv(variables: Mapping[str, str]) -> str:
 
 
 def _act(variables: Mapping[str, str]) -> str:
-    # Also without quotes: a shell splits the output of `$(mock-idp env --format act)` into words, but does not read
-    # quotes in it.
+    # Also without quotes: a shell splits `$(mock-idp env --format act)` into words, but does not read quotes in it.
     return " ".join(f"--env {name}={variables[name]}" for name in ACT_TAKES if name in variables)
 
 

@@ -34,7 +34,7 @@ CLAIMS_SUPPORTED: Final = (
     "runner_environment", "check_run_id",
 )  # fmt: skip
 
-# Means "the event's default ref": `?` is not a valid git reference, while an empty ref is.
+# Means "the event's default ref": no git reference is spelled `?`, while a run can have an empty ref.
 REF_OF_EVENT: Final = "?"
 _DEFAULT_REFS: Final = {
     "merge_group": "refs/heads/gh-readonly-queue/main/pr-1-0123456789abcdef0123456789abcdef01234567",
@@ -187,7 +187,7 @@ class Job:
             raise InvalidFieldError("idToken", "is fork only for the event pull_request")
         event = self.event or ("pull_request" if self.id_token == "fork" else "push")
         if event not in EVENTS:
-            # With a misspelled event the job would get the claims of a push, and a test of a refusal would test an
+            # With a misspelled event the job would get a push's claims, and a test of a refusal would test an
             # acceptance.
             raise InvalidFieldError(
                 "event", f"must be the name of an event that starts workflows{nearest(event, EVENTS)}"

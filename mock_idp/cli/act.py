@@ -37,7 +37,7 @@ def act(context: click.Context, /, words: tuple[str, ...], url: str, **options: 
     Act gets the repository, ref, run and ids from the options below. The token takes the commit, the event, the
     workflow and, if ARGS names one, the actor from act. Without --url, a mock is started for the duration of the run.
     """
-    # Imported here, because it imports a YAML parser, which takes time.
+    # Imported here, because its YAML parser takes time to import.
     from mock_idp.cli.act_arguments import read_arguments
 
     program = _act()

@@ -18,7 +18,7 @@ _PRIVATE: Final = (".localhost", ".test", ".local", ".internal", ".svc")
 
 
 def is_own_name(host: str, names: Collection[str]) -> bool:
-    """Whether `host`, a `Host` header, is an address, a private name, or one of `names`, the issuers' own."""
+    """Whether `host`, a `Host` header, is an address, a private name, or one of `names`, those of the issuers."""
     try:
         name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:

@@ -14,7 +14,7 @@ MAX_SUMMARY_BYTES: Final = 1024 * 1024
 
 
 class FileCommandError(ValueError):
-    """A line that is neither `key=value` nor a well-formed heredoc. The pairs before it count."""
+    """A line that is neither `key=value` nor a well-formed heredoc. The pairs before it still count."""
 
 
 def parse_pairs(content: str) -> Iterator[tuple[str, str]]:

@@ -69,7 +69,7 @@ class Runner:
 
     @contextlib.contextmanager
     def _context(self, job: Mapping[str, Any], options: RunOptions) -> Iterator[StepContext]:
-        # A container may leave files of root, which another user cannot remove.
+        # A container may leave files owned by root, which other users cannot remove.
         with tempfile.TemporaryDirectory(prefix="mock-idp-", ignore_cleanup_errors=True) as root:
             work = Path(root).resolve()
             name = job["variables"]["GITHUB_REPOSITORY"].rpartition("/")[2]

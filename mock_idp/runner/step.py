@@ -1,4 +1,4 @@
-"""One step that uses an action: its stages pre, main and post."""
+"""A step that uses an action: its pre, main and post stages."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _UNECHOED: Final = frozenset({"add-mask", "debug", "warning", "error", "notice"}
 
 @dataclass(frozen=True)
 class Command:
-    """One command: its name in lower case, its properties, its data."""
+    """A workflow command: its name in lower case, its properties and its data."""
 
     name: str
     properties: Mapping[str, str]
