@@ -26,7 +26,7 @@ class Disturbance:
 
 
 def issuer_down(github: MockIdp, ask: Callable[[], object]) -> Disturbance:
-    """Return a disturbance by a failing JWKS endpoint of the issuer; `ask` makes the provider fetch the keys."""
+    """Return a disturbance in which the issuer's JWKS endpoint fails; `ask` makes the provider fetch the keys."""
 
     @contextmanager
     def during() -> Iterator[Count]:

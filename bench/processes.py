@@ -98,7 +98,7 @@ def processor_seconds(roots: Iterable[int]) -> float:
 
 
 def await_quiet(roots: Sequence[int]) -> None:
-    """Wait until the processes have finished the work of a load: less than 5 % of a core, or 20 s."""
+    """Wait until the processes have finished the work left by a load: less than 5 % of a core, or 20 s."""
     give_up, pause = time.monotonic() + 20, 0.3
     before = processor_seconds(roots)
     while time.monotonic() < give_up:

@@ -144,10 +144,9 @@ def _present_unknown_key(api: httpx.Client, github: MockIdp, agent_id: str) -> N
 
 
 def _rotation(store: Store) -> Disturbance:
-    """Return a disturbance by new signing keys, made in this process.
+    """Return a disturbance that rotates the signing keys, in this process.
 
-    `sentryagent-idp keys rotate` would measure the start of a program, which takes one of few processors for most of a
-    second.
+    `sentryagent-idp keys rotate` would measure the start of a program, which takes a core for most of a second.
     """
     admin = KeyAdmin(store, Auditor(utc_now, uuid7), utc_now, passphrases=())
     return repeated(
@@ -157,7 +156,7 @@ def _rotation(store: Store) -> Disturbance:
 
 
 def _expiry(store: Store) -> Disturbance:
-    """Return a disturbance by used tokens that are inserted expired, and deleted as a worker does it."""
+    """Return a disturbance that inserts expired used tokens, and deletes them as a worker does."""
     keeper = Housekeeping(store, utc_now, audit_retention_days=None)
 
     def act() -> None:

@@ -25,7 +25,7 @@ class Setting:
 
 
 def ratio(contender: Contender, reference: Contender) -> float:
-    """Return its tokens for one of the reference: the median over rounds, each of which is one comparison."""
+    """Return the contender's tokens per token of the reference: the median over rounds, each of which is a comparison."""
     pairs = zip(contender.slices, reference.slices, strict=True)
     return statistics.median(mine.rate / its.rate for mine, its in pairs)
 

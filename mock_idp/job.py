@@ -187,8 +187,7 @@ class Job:
             raise InvalidFieldError("idToken", "is fork only for the event pull_request")
         event = self.event or ("pull_request" if self.id_token == "fork" else "push")
         if event not in EVENTS:
-            # With a misspelled event the job would get a push's claims, and a test of a refusal would test an
-            # acceptance.
+            # A misspelled event would get the claims of a push, and a test of a refusal would test an acceptance.
             raise InvalidFieldError(
                 "event", f"must be the name of an event that starts workflows{nearest(event, EVENTS)}"
             )
