@@ -1,1 +1,1 @@
-"""The benchmark: the exchange side by side with what others do with a signed token (`make bench`)."""
+"""The benchmark: the exchange compared with what other servers do with a signed token (`make bench`)."""

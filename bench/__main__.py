@@ -24,11 +24,11 @@ CHART = PAGE.with_suffix(".svg")
 TITLE = "Tokens a second"
 _LONGEST_TURN = 15
 _WORKERS = 2
-"""On two cores, how the provider starts without any setting: what most users get."""
+"""The provider's own choice on two cores, which most users get."""
 
 
 def main() -> None:
-    """Race as the command line says; exits with 1 where a server answered anything but tokens."""
+    """Race as the command line says; exits with 1 if a server returned anything but tokens."""
     parser = argparse.ArgumentParser(
         prog="bench", description="Race the provider against its peers; needs 3 GB in TMPDIR."
     )
@@ -42,7 +42,7 @@ def main() -> None:
         "--only", default="", metavar="TEXT", help="just the servers with TEXT in their name; writes no file"
     )
     options = parser.parse_args()
-    # As with Ctrl-C: whoever ends the benchmark ends its servers.
+    # As with Ctrl-C, ending the benchmark ends its servers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: told to stop"))
     began = time.monotonic()
     try:
@@ -54,7 +54,7 @@ def main() -> None:
 
 def _duration(text: str) -> float:
     seconds = float(text)
-    # A round's tokens are used up by one server after the other, and live for five minutes, as GitHub's do.
+    # One server after the other uses the tokens of a round, which live for five minutes, as GitHub's do.
     if not 0.5 <= seconds <= _LONGEST_TURN:
         raise argparse.ArgumentTypeError(f"{text} s: choose 0.5 to {_LONGEST_TURN}; more rounds tell more")
     return seconds
@@ -68,7 +68,7 @@ def _rounds(text: str) -> int:
 
 
 def run(seconds: float, rounds: int, only: str) -> None:
-    """Start, race, report, and stop everything."""
+    """Start the servers, race them, write the report and stop everything."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sentryagent-bench-")))
         facts = machine.facts(folder)
@@ -88,14 +88,14 @@ def run(seconds: float, rounds: int, only: str) -> None:
 
 
 def _share_of_strangers(contenders: Sequence[Contender]) -> Callable[[], float]:
-    """Asks, when called, how much of the processor programs took since now that are none of the benchmark's."""
+    """Return a function that returns the share of the processor that other programs have taken from now on."""
     roots = {os.getpid(), *(root for it in contenders for root in it.subject.roots)}
     before, strangers = processor_seconds(roots), machine.Strangers()
     return lambda: strangers.share(processor_seconds(roots) - before)
 
 
 def entrants(stack: ExitStack, skipped: dict[str, str]) -> list[Entrant]:
-    """Who takes part, in the order of the table."""
+    """Return the servers that take part, in the order of the table."""
     found = [provider.on_sqlite(1), provider.on_sqlite(_WORKERS)]
     found += [provider.on_sqlite(_WORKERS, more) for more in (growth.POLICIES, growth.USED_TOKENS)]
     try:
@@ -107,7 +107,7 @@ def entrants(stack: ExitStack, skipped: dict[str, str]) -> list[Entrant]:
 
 
 def start(stack: ExitStack, around: Surroundings, only: str) -> tuple[list[Contender], dict[str, str]]:
-    """Start them all; those that cannot run here, with the reason."""
+    """Start the servers; return those that run, and the reasons of those that cannot run here."""
     contenders: list[Contender] = []
     skipped: dict[str, str] = {}
     for entrant in entrants(stack, skipped):
@@ -126,13 +126,13 @@ def start(stack: ExitStack, around: Surroundings, only: str) -> tuple[list[Conte
 
 
 def _reference(contenders: Sequence[Contender]) -> Contender:
-    """The provider with its default, or without it whoever comes first."""
+    """Return the provider with its default settings or, without it, the first server."""
     default = provider.on_sqlite(_WORKERS).name
     return next((it for it in contenders if it.entrant.name == default), contenders[0])
 
 
 def write(page: str, contenders: Sequence[Contender]) -> None:
-    """Leave page and plot in bench/results/."""
+    """Write the page and the chart to bench/results/."""
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page)
     CHART.write_text(chart.draw(TITLE, [_bar(it) for it in contenders]))
@@ -147,7 +147,7 @@ def _bar(contender: Contender) -> chart.Bar:
 
 
 def say(line: str) -> None:
-    """One line, at once: a run takes minutes."""
+    """Print a line and flush it, because a run takes minutes."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

@@ -20,7 +20,7 @@ class Bar:
 
 
 def draw(title: str, bars: Sequence[Bar]) -> str:
-    """The chart; it brings its own light background, since pages that show it may be dark."""
+    """Return the chart, with a light background of its own, since the page around it may be dark."""
     height = _TOP + _ROW * len(bars) + 16
     scale = (_WIDTH - _LEFT - _RIGHT) / max(bar.high for bar in bars)
     rows = "\n".join(_row(bar, _TOP + _ROW * number, scale) for number, bar in enumerate(bars))

@@ -1,4 +1,4 @@
-"""What must not be felt by those who ask for tokens, and is done while their latencies are measured."""
+"""Disturbances that happen while latencies are measured, and must not increase them."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,24 +9,24 @@ from threading import Event
 from mock_idp.server import MockIdp
 
 Count = Callable[[], int]
-"""How often it has happened up to now."""
+"""The number of times that it has happened so far."""
 
 DOWN_STATUS = 503
 DOWN_SECONDS = 0.3
-"""How long the endpoint that is down makes its callers wait for its refusal."""
+"""How long callers of the failing endpoint wait for its error."""
 _PAUSE_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """Something that happens again and again `during` a block; `name` is for the report."""
+    """An event that repeats `during` a block; `name` is for the report."""
 
     name: str
     during: Callable[[], AbstractContextManager[Count]]
 
 
 def issuer_down(github: MockIdp, ask: Callable[[], object]) -> Disturbance:
-    """The issuer's JWKS endpoint fails; `ask` makes the provider turn to it."""
+    """Return a disturbance in which the issuer's JWKS endpoint fails; `ask` makes the provider fetch the keys."""
 
     @contextmanager
     def during() -> Iterator[Count]:
@@ -42,7 +42,7 @@ def issuer_down(github: MockIdp, ask: Callable[[], object]) -> Disturbance:
 
 
 def repeated(name: str, act: Callable[[], object]) -> Disturbance:
-    """Nothing but `act`, with pauses."""
+    """Return a disturbance that repeats `act`, with pauses."""
     return Disturbance(name, lambda: _repeated(act))
 
 
@@ -52,7 +52,7 @@ def _refusals(github: MockIdp) -> int:
 
 @contextmanager
 def _repeated(act: Callable[[], object]) -> Iterator[Count]:
-    """Act in a thread, with pauses, until the block ends; then raises what an act raised, after which none follows."""
+    """Repeat `act` in a thread, with pauses, until the block ends or `act` raises; the block's end then raises that."""
     over, done = Event(), []
 
     def loop() -> None:

@@ -1,4 +1,4 @@
-"""What a provider has in its database after long use, put there past its API, which would take minutes to days."""
+"""The rows of a provider's database after long use, inserted directly: through its API it would take minutes to days."""
 
 import sqlite3
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.workload import REPOSITORIES
 
 _FAR = 4_070_908_800_000_000
-"""The year 2099 in microseconds since the epoch: no housekeeping takes such a row away."""
+"""The year 2099 in microseconds since the epoch, so that housekeeping does not delete the row."""
 _NUMBERS = (
     "WITH RECURSIVE numbers(number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < ?)"
 )
@@ -17,7 +17,7 @@ _NUMBERS = (
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """So many `rows` of something; `remark` tells the report's readers what the load does with them."""
+    """A number of `rows` of one kind; `remark` tells the report's readers how the load uses them."""
 
     rows: int
     of: str
@@ -28,15 +28,16 @@ class Growth:
         return f"{self.rows:,} {self.of}"
 
     def fill(self, path: Path) -> None:
-        """Put the rows into a provider's SQLite file."""
+        """Insert the rows into a provider's SQLite file."""
         with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as connection:
             self.insert(connection, self.rows)
-            # Else the log would keep the length that the rows gave it, and a log that need not grow is faster.
+            # Otherwise the write-ahead log would keep its length after the rows, and a log that need not grow is
+            # faster.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _policies(connection: sqlite3.Connection, rows: int) -> None:
-    """Copy a policy for other repositories, so that there are so many with those that are there."""
+    """Copy a policy for other repositories, so that there are `rows` with the existing ones."""
     others = {
         "id": "printf('00000000-0000-4000-8000-%012x', number)",
         "repository": "'octo-org/other-' || number",
@@ -53,7 +54,7 @@ def _policies(connection: sqlite3.Connection, rows: int) -> None:
 
 
 def _used_tokens(connection: sqlite3.Connection, rows: int) -> None:
-    """Random digests, in their order: as they come, ten million would take many minutes."""
+    """Insert random digests in sorted order: ten million in random order would take many minutes."""
     connection.execute(
         f"{_NUMBERS} INSERT INTO used_tokens (token_digest, keep_until) "  # noqa: S608 - no value of anybody's
         "SELECT randomblob(32), ? FROM numbers ORDER BY 1",

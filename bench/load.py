@@ -1,22 +1,22 @@
-"""What a load is put on, and what came back."""
+"""The target of a load, and its outcome."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 CONNECTIONS = 32
 PATIENCE_SECONDS = 15
-"""How long the last answers may take after the end of the load."""
+"""How long the last responses may take after the end of the load."""
 
 
 class LoadFailed(Exception):
-    """The load could not be brought to an end; the message says why."""
+    """The load could not be completed; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the load goes: a port of 127.0.0.1; `member` is the JSON member in which an answer has its token.
+    """The target of the load: a port of 127.0.0.1; `member` is the JSON field of a response that has the token.
 
-    `spare_path` is a page that answers 200 without a token.
+    `spare_path` is a page that returns 200 without a token.
     """
 
     port: int
@@ -26,10 +26,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came back.
+    """The outcome of a load.
 
-    `in_time` answers had a token within `seconds`; `tokens` are all, also those that were under way at the end.
-    `latencies` are in seconds, from the moment at which a request was due; empty where they are not known.
+    `in_time` responses had a token within `seconds`; `tokens` are all, including those of the requests in flight at the
+    end. `latencies` are in seconds since a request was due; empty if they are unknown.
     """
 
     seconds: float
@@ -41,5 +41,5 @@ class Outcome:
 
     @property
     def rate(self) -> float:
-        """Tokens a second."""
+        """Tokens per second."""
         return self.in_time / self.seconds

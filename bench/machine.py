@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""The machine and the programs that the figures were measured on."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ _WRITES = 200
 
 
 def facts(folder: Path) -> dict[str, str]:
-    """The machine, its disk where the servers' data lie, and the programs that every server shares."""
+    """Describe the machine, the disk with the servers' data, and the programs that all servers share."""
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "commit": _commit(),
@@ -36,20 +36,20 @@ def facts(folder: Path) -> dict[str, str]:
 
 
 def _busy_seconds() -> float:
-    """Processor time of the whole machine but for idling and waiting for disks (proc(5), /proc/stat)."""
+    """Return the processor time of the whole machine without idle time and I/O wait (proc(5), /proc/stat)."""
     user, nice, system, _idle, _wait, *interrupts = map(int, Path("/proc/stat").read_text().split()[1:8])
     return (user + nice + system + sum(interrupts)) / TICKS
 
 
 @dataclass(frozen=True, slots=True)
 class Strangers:
-    """What programs that are none of the benchmark's take of the processor, from the moment at which it is made."""
+    """The processor time of programs other than the benchmark's, from the creation of this object."""
 
     began: float = field(default_factory=time.monotonic)
     busy: float = field(default_factory=_busy_seconds)
 
     def share(self, own_seconds: float) -> float:
-        """Their part of all cores since then; `own_seconds` is the processor time of the benchmark's programs."""
+        """Return their share of all cores since then; `own_seconds` is the processor time of the benchmark's programs."""
         cores = os.cpu_count() or 1
         taken = _busy_seconds() - self.busy - own_seconds
         return max(0.0, taken / (time.monotonic() - self.began) / cores)
@@ -70,10 +70,10 @@ def _processor() -> str:
 
 
 def python() -> str:
-    """Version and build of this Python, which is the provider's too: its speed depends on both.
+    """Return version and build of this Python, which the provider also uses: its speed depends on both.
 
-    A build tells how it was optimised by the options of its `configure` alone, and a package need not tell at all:
-    Debian's is optimised by profiles without any of them.
+    Only the options of `configure` show how a build was optimised, and a package may not show them: Debian's Python has
+    profile-guided optimisation without any of them.
     """
     options = shlex.split(sysconfig.get_config_var("CONFIG_ARGS"))
     chosen = [it for it in options if it.startswith(("--enable-optimizations", "--with-lto"))]
@@ -87,7 +87,7 @@ def python() -> str:
 
 
 def _sync_seconds(folder: Path) -> float:
-    """How long the disk takes to keep a page for good: what every durable token waits for."""
+    """Return how long the disk takes to sync a page: every durable token waits for that."""
     path, taken = folder / "sync", []
     with path.open("wb", buffering=0) as file:
         for _ in range(_WRITES):

@@ -15,20 +15,20 @@ from bench.workload import Mint, TokenKind
 
 WARM_UP_SECONDS = 1.0
 _FIRST_GUESS = 4000
-"""Tokens a second that no server here is expected to exceed, before the first measurement."""
+"""An upper bound for tokens per second, before the first measurement."""
 _RESERVE = 1.3
-"""How many more tokens are signed than the fastest server took."""
+"""The ratio of signed tokens to those that the fastest server needed."""
 _DISTURBED_TURNS = 3
 """How many turns a disturbance lasts, so that it happens several times."""
 
 
 class WrongBooks(Exception):
-    """A server's own count is not what it answered, or it let a used token in; the message says which."""
+    """A server's own count differs from its responses, or it accepted a used token; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One server's turn: tokens a second, and milliseconds of processor time for each token."""
+    """One server's turn: tokens per second, and milliseconds of processor time for each token."""
 
     rate: float
     processor_ms: float
@@ -36,24 +36,24 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class HalfLoad:
-    """Latencies at half of a server's rate, in seconds, and how often it was disturbed meanwhile."""
+    """Latencies at half of a server's rate, in seconds, and the number of disturbances meanwhile."""
 
     latencies: Sequence[float]
     disturbed: int = 0
 
     def percentile(self, percent: int) -> float:
-        """In milliseconds."""
+        """Return a percentile of the latencies in milliseconds."""
         return 1000 * statistics.quantiles(self.latencies, n=100, method="inclusive")[percent - 1]
 
 
 UNDISTURBED = ""
-"""The key of the latencies while nothing else happened."""
+"""The key of the latencies without a disturbance."""
 _NOTHING = nullcontext[Count](lambda: 0)
 
 
 @dataclass(slots=True)
 class Contender:
-    """A server in the race, and what was measured of it; `half_loads` by the name of what disturbed it."""
+    """A server in the race, and its measurements; `half_loads` has the name of the disturbance as key."""
 
     entrant: Entrant
     subject: Subject
@@ -71,14 +71,14 @@ class Contender:
 
     @property
     def rate(self) -> float:
-        """The median of the rounds."""
+        """The median of the rounds, in tokens per second."""
         return statistics.median(it.rate for it in self.slices)
 
     def take_turn(self, tokens: Sequence[str], seconds: float) -> Slice:
-        """As many tokens as it can; raises `LoadFailed` at any other answer than a token."""
+        """Request as many tokens as the server can issue; raises `LoadFailed` for a response without a token."""
         before = processor_seconds(self.subject.roots)
         outcome = self._load(tokens, lambda requests: _most(self.subject, requests, seconds))
-        # What a server leaves for later, such as the seals of an audit, is part of the price.
+        # Work that a server does later, such as sealing its audit log, is part of the price.
         await_quiet(self.subject.roots)
         spent = processor_seconds(self.subject.roots) - before
         return Slice(outcome.rate, 1000 * spent / outcome.tokens)
@@ -86,7 +86,7 @@ class Contender:
     def take_half(
         self, tokens: Sequence[str], seconds: float, disturbance: AbstractContextManager[Count]
     ) -> HalfLoad:
-        """Half of what it can, for latencies; raises `LoadFailed`."""
+        """Measure latencies at half of the server's rate; raises `LoadFailed`."""
         with sockets.pacer() as paced, disturbance as count:
             outcome = self._load(
                 tokens, lambda requests: paced(self.subject.target, requests, seconds, self.rate / 2)
@@ -107,7 +107,7 @@ class Contender:
         return outcome
 
     def close_books(self) -> None:
-        """Compare its own count with the tokens that came, and send a used one; raises `WrongBooks`."""
+        """Compare the server's own count with the tokens received, and send a used one; raises `WrongBooks`."""
         subject = self.subject
         issued = subject.issued() if subject.issued else self.handed_out
         if issued != self.handed_out:
@@ -131,9 +131,9 @@ def _most(subject: Subject, requests: Sequence[bytes], seconds: float) -> Outcom
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """All contenders, with what they need to be measured; `seconds` is the length of a turn.
+    """All contenders and the means to measure them; `seconds` is the length of a turn.
 
-    The `reference` is the one of them that the others are compared with, and that is disturbed.
+    The others are compared with the `reference`, which is also the contender that is disturbed.
     """
 
     contenders: Sequence[Contender]
@@ -143,7 +143,7 @@ class Race:
     say: Callable[[str], None]
 
     def run(self, rounds: int) -> None:
-        """Measure all of it; raises `LoadFailed` and `WrongBooks`."""
+        """Measure everything; raises `LoadFailed` and `WrongBooks`."""
         self._warm_up()
         for number in range(rounds):
             self._round(number, rounds)
@@ -156,7 +156,7 @@ class Race:
             contender.close_books()
 
     def _warm_up(self) -> None:
-        """Fill caches and pools, and learn how many tokens a turn takes."""
+        """Fill caches and pools, and learn how many tokens a turn needs."""
         piles = self._piles(WARM_UP_SECONDS)
         for contender in self.contenders:
             turn = contender.take_turn(piles[contender.subject.kind], WARM_UP_SECONDS)
@@ -164,7 +164,7 @@ class Race:
             self.say(f"warm-up: {contender.entrant.name}: {turn.rate:,.0f} tokens/s")
 
     def _round(self, number: int, rounds: int) -> None:
-        """One turn for each, on the same tokens: a server only knows those that it has seen itself.
+        """Give each server one turn, on the same tokens: a server only knows those that it has seen itself.
 
         Each round begins with another server, so that none is always first or last.
         """
@@ -186,7 +186,7 @@ class Race:
         self.say(f"half load: {contender.entrant.name}{meanwhile}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
 
     def _piles(self, seconds: float) -> dict[TokenKind, Sequence[str]]:
-        """Fresh tokens of each kind, enough for a turn of the fastest."""
+        """Sign new tokens of each kind, enough for a turn of the fastest server."""
         fastest: dict[TokenKind, float] = {}
         for contender in self.contenders:
             kind = contender.subject.kind

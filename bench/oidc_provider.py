@@ -1,4 +1,4 @@
-"""npm's oidc-provider in memory: what the usual certified library does with a client's signed assertion."""
+"""npm's oidc-provider in memory: a widely used, certified library, which verifies a client's signed assertion."""
 
 import json
 import re
@@ -23,7 +23,7 @@ _FORM = {
 
 
 def entrants() -> list[Entrant]:
-    """One server for each algorithm of the tokens that it signs."""
+    """Return one server for each algorithm with which it signs its tokens."""
     return [
         Entrant(f"oidc-provider, {algorithm}", "nothing", partial(_oidc_provider, algorithm))
         for algorithm in ("RS256", "ES256")
@@ -59,7 +59,7 @@ def _port(log: Path) -> int:
 
 
 def _install(folder: Path) -> tuple[str, Path]:
-    """The path of node, and of the server's script beside its library; raises `Unavailable`."""
+    """Return the paths of node and of the server's script next to its library; raises `Unavailable`."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         raise Unavailable("no node and npm on PATH")

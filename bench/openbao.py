@@ -1,4 +1,4 @@
-"""OpenBao's JWT login with raft storage: a service token is stored, of a batch token nothing is.
+"""OpenBao's JWT login with raft storage, which stores service tokens but not batch tokens.
 
 Source: OpenBao's API documentation, "JWT/OIDC auth method" and "Tokens".
 """
@@ -23,7 +23,7 @@ _TTL_SECONDS = 3600
 
 
 def entrants() -> list[Entrant]:
-    """One server for each of the two types of token."""
+    """Return one server for each of the two token types."""
     return [
         Entrant("OpenBao, service token", "token and lease", partial(_openbao, "service")),
         Entrant("OpenBao, batch token", "nothing", partial(_openbao, "batch")),
@@ -77,14 +77,14 @@ def _is_up(api: httpx.Client) -> bool:
 
 
 def _open(api: httpx.Client) -> None:
-    """Make the new server's keys, and unseal it; a moment later it leads its cluster of one."""
+    """Create the new server's keys and unseal it; a moment later it leads its cluster of one."""
     keys = _put(api, "/sys/init", {"secret_shares": 1, "secret_threshold": 1})
     api.headers["X-Vault-Token"] = keys["root_token"]
     _put(api, "/sys/unseal", {"key": keys["keys"][0]})
 
 
 def _let_in(api: httpx.Client, token_type: str, around: Surroundings) -> None:
-    """Trust the issuer, and let the ten repositories in."""
+    """Trust the issuer, and allow the ten repositories to log in."""
     _put(api, "/sys/auth/jwt", {"type": "jwt"})
     _put(
         api,
@@ -111,6 +111,6 @@ def _put(api: httpx.Client, path: str, body: Mapping[str, Any]) -> dict[str, Any
 
 
 def _stored(api: httpx.Client) -> int:
-    """The tokens that OpenBao has stored, but its own first one."""
+    """Return the number of tokens that OpenBao has stored, except for its own first one."""
     answer = api.request("LIST", "/auth/token/accessors").raise_for_status()
     return len(answer.json()["data"]["keys"]) - 1

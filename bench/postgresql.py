@@ -1,4 +1,4 @@
-"""A temporary PostgreSQL server on a free port of 127.0.0.1, as durable as its defaults."""
+"""A temporary PostgreSQL server on a free port of 127.0.0.1, with its default durability."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ import psycopg
 from bench.processes import Unavailable, free_port, run
 
 _ROOT_USER = "postgres"
-"""PostgreSQL refuses to run as root; its packages make this user."""
+"""PostgreSQL refuses to run as root; its packages create this user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,12 @@ class Cluster:
     version: str
 
     def create(self, database: str) -> str:
-        """A new database; its URL for SQLAlchemy."""
+        """Create a database and return its URL for SQLAlchemy."""
         self._ask(f"CREATE DATABASE {database}")
         return f"postgresql+psycopg://{_ROOT_USER}@127.0.0.1:{self.port}/{database}"
 
     def size(self, database: str) -> int:
-        """Bytes of a database with its indexes."""
+        """Return the size of a database with its indexes in bytes."""
         row = self._ask(f"SELECT pg_database_size('{database}')")
         return int(row)
 
@@ -43,9 +43,9 @@ class Cluster:
 
 @contextmanager
 def cluster() -> Iterator[Cluster]:
-    """Make a server, and remove it with the block; raises `Unavailable`."""
+    """Start a server for the block, and remove it afterwards; raises `Unavailable`."""
     programs = _programs()
-    # A folder of its own: under root the benchmark's is closed to the user that PostgreSQL runs as.
+    # In a folder of its own: as root, the benchmark's folder is closed to the user that PostgreSQL runs as.
     folder = Path(tempfile.mkdtemp(prefix="bench-postgresql-"))
     try:
         as_user = _hand_over(folder)
@@ -72,7 +72,7 @@ def _started(control: Sequence[str], folder: Path) -> Iterator[int]:
 
 
 def _programs() -> Path:
-    """The folder of PostgreSQL's server programs, of the newest version."""
+    """Return the folder with the newest version of PostgreSQL's server programs."""
     folders = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
     on_path = shutil.which("initdb")
     if folders:
@@ -83,7 +83,7 @@ def _programs() -> Path:
 
 
 def _hand_over(folder: Path) -> list[str]:
-    """Give the folder to the user that PostgreSQL runs as; the words that run a command as that user."""
+    """Give the folder to the user that PostgreSQL runs as; return the prefix that runs a command as that user."""
     if os.geteuid() != 0:
         return []
     if shutil.which("runuser") is None:

@@ -1,4 +1,4 @@
-"""Programs of the benchmark: started, awaited, watched and ended."""
+"""Processes of the benchmark: start them, wait for them, measure them and end them."""
 
 import os
 import signal
@@ -11,9 +11,9 @@ from pathlib import Path
 
 _STOP_SECONDS = 15
 TICKS = os.sysconf("SC_CLK_TCK")
-"""The kernel's units of processor time in a second."""
+"""Clock ticks per second, the kernel's unit of processor time."""
 _CLEAN = ("SENTRYAGENT_", "MOCK_IDP_", "VAULT_", "BAO_", "PG")
-"""Settings of programs that you may have at hand; the benchmark's start from their defaults."""
+"""Prefixes of settings that you may have set for these programs; the benchmark starts them with their defaults."""
 
 
 class Unavailable(Exception):
@@ -21,12 +21,12 @@ class Unavailable(Exception):
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """This process' environment without settings of the measured programs, and with the given ones."""
+    """Return this process's environment without settings of the measured programs, plus the given ones."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_CLEAN)} | settings
 
 
 def run(command: Sequence[str], *, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
-    """What a command says, after its end; raises `Unavailable` where it fails."""
+    """Run a command and return its output; raises `Unavailable` if it fails."""
     done = subprocess.run(  # noqa: S603 - commands of the benchmark's own
         command, env=environ or environment(), cwd=cwd, text=True, capture_output=True, check=False
     )
@@ -39,7 +39,7 @@ def run(command: Sequence[str], *, environ: Mapping[str, str] | None = None, cwd
 def running(
     command: Sequence[str], log: Path, environ: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program in a process group of its own, ended with the block; its output goes to a file."""
+    """Run a program in its own process group for the block; its output goes to a file."""
     with log.open("wb") as out:
         process = subprocess.Popen(  # noqa: S603 - as above
             command, env=environ, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
@@ -57,13 +57,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    # A program that was started through another may have outlived it.
+    # A program that was started by another program may have outlived it.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def await_ready(is_ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until the program says that it is ready; raises `Unavailable` where it ends or takes 30 s."""
+    """Wait until the program is ready; raises `Unavailable` if it ends or takes 30 s."""
     give_up = time.monotonic() + 30
     while not is_ready():
         if process.poll() is not None or time.monotonic() > give_up:
@@ -72,21 +72,21 @@ def await_ready(is_ready: Callable[[], bool], process: subprocess.Popen[bytes], 
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at this moment."""
+    """Return a port of 127.0.0.1 on which nobody listens currently."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
 
 
 def processor_seconds(roots: Iterable[int]) -> float:
-    """Processor time of these processes and of all that they started, also of what has ended and was waited for.
+    """Return the processor time of these processes and all their descendants, including reaped ones.
 
     Source: proc(5), /proc/PID/stat.
     """
     times, parents = {}, {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            # The name in parentheses may hold blanks; the state follows it as field 3.
+            # The name in parentheses may contain spaces; the state follows it as field 3.
             fields = path.read_text().rpartition(")")[2].split()
             pid = int(path.parent.name)
             parents[pid] = int(fields[1])
@@ -98,7 +98,7 @@ def processor_seconds(roots: Iterable[int]) -> float:
 
 
 def await_quiet(roots: Sequence[int]) -> None:
-    """Wait until the processes have done what a load left to them: under 5 % of a core, or 20 s."""
+    """Wait until the processes have finished the work left by a load: less than 5 % of a core, or 20 s."""
     give_up, pause = time.monotonic() + 20, 0.3
     before = processor_seconds(roots)
     while time.monotonic() < give_up:

@@ -1,4 +1,4 @@
-"""The provider of this repository: SQLite or PostgreSQL, with one worker or more, new or long in use."""
+"""The provider of this repository: SQLite or PostgreSQL, one worker or more, a new or a grown database."""
 
 import json
 import sqlite3
@@ -37,19 +37,19 @@ _PROGRAM = str(Path(sys.executable).with_name("sentryagent-idp"))
 _EXCHANGE = "/api/v1/oidc/token"
 _KEEPS = "used `jti`, audit record"
 _EXPIRED = 500
-"""Used tokens at a time: about as many as come in half a second at half load."""
+"""Used tokens at a time: about as many as are added in half a second at half load."""
 _AT_ONCE = 20
-"""Rows in one transaction: about as many as exchanges have."""
+"""Rows in one transaction: about as many as a group commit of exchanges has."""
 
 
 def on_sqlite(workers: int, growth: Growth | None = None) -> Entrant:
-    """The provider with its embedded database: as it is after its first start, or grown."""
+    """Return the provider with its embedded database: new or grown."""
     name = f"provider, SQLite, {_workers(workers)}{f', {growth}' if growth else ''}"
     return Entrant(name, _KEEPS, partial(_sqlite, workers, growth), is_ours=True, growth=growth)
 
 
 def on_postgresql(cluster: Cluster, workers: int) -> Entrant:
-    """The provider with a database of the cluster."""
+    """Return the provider with a database of the cluster."""
     name = f"provider, PostgreSQL, {_workers(workers)}"
     return Entrant(name, _KEEPS, partial(_postgresql, cluster, workers), is_ours=True)
 
@@ -60,7 +60,7 @@ def _workers(count: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Database:
-    """Where the provider keeps its state, and what of it is read past the provider."""
+    """The provider's database, and what the benchmark reads from it directly."""
 
     url: str
     size: Callable[[], int]
@@ -97,7 +97,7 @@ def _provider(database: _Database, workers: int, around: Surroundings) -> Runnin
         SENTRYAGENT_GITHUB_ISSUER=around.issuer,
         SENTRYAGENT_OIDC_AUDIENCE=AUDIENCE,
         SENTRYAGENT_PORT=str(port),
-        SENTRYAGENT_RATE_LIMIT="0",  # ten repositories and one address ask as a thousand would
+        SENTRYAGENT_RATE_LIMIT="0",  # ten repositories and one address send the requests of a thousand
         SENTRYAGENT_WORKERS=str(workers),
     )
     log = around.folder / f"provider-{port}.log"
@@ -132,9 +132,9 @@ def _request(port: int, token: str, agent_id: str) -> bytes:
 
 
 def _present_unknown_key(api: httpx.Client, github: MockIdp, agent_id: str) -> None:
-    """Send a token that names a key which nobody knows, so that the provider asks its issuer for new ones.
+    """Send a token with an unknown key id, so that the provider asks its issuer for new keys.
 
-    Each comes over a connection of its own, since a connection stays with one worker.
+    Each request has a connection of its own, since a connection stays with one worker.
     """
     token = github.mint(audience=AUDIENCE, header={"kid": "unknown"})
     body = {"token": token, "agentId": agent_id}
@@ -144,9 +144,9 @@ def _present_unknown_key(api: httpx.Client, github: MockIdp, agent_id: str) -> N
 
 
 def _rotation(store: Store) -> Disturbance:
-    """New signing keys, by a program that runs already.
+    """Return a disturbance that rotates the signing keys, in this process.
 
-    `sentryagent-idp keys rotate` would measure how a program starts: that takes one of few processors for most of a second.
+    `sentryagent-idp keys rotate` would measure the start of a program, which takes a core for most of a second.
     """
     admin = KeyAdmin(store, Auditor(utc_now, uuid7), utc_now, passphrases=())
     return repeated(
@@ -156,7 +156,7 @@ def _rotation(store: Store) -> Disturbance:
 
 
 def _expiry(store: Store) -> Disturbance:
-    """Used tokens that are put there expired, and deleted as a worker does it."""
+    """Return a disturbance that inserts expired used tokens, and deletes them as a worker does."""
     keeper = Housekeeping(store, utc_now, audit_retention_days=None)
 
     def act() -> None:
@@ -185,13 +185,13 @@ def _await(api: httpx.Client, process: Popen[bytes], log: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Books:
-    """What an admin sees through the API."""
+    """The view of an admin through the API."""
 
     api: httpx.Client
     _path: str = field(default="/api/v1", init=False)
 
     def prepare(self) -> str:
-        """An agent, and a trust policy for each of the ten repositories; the agent's id."""
+        """Register an agent with a trust policy for each of the ten repositories; return the agent's id."""
         agent = self._post("/agents", {"email": "agent@octo-org.example", "owner": "octo-org"})
         for repository in REPOSITORIES:
             policy = {"repository": repository, "branch": "main", "agentId": agent["agentId"]}
@@ -199,13 +199,13 @@ class _Books:
         return str(agent["agentId"])
 
     def issued(self) -> int:
-        """The records of tokens that were handed out by exchange."""
+        """Return the number of audit records of tokens issued by exchange."""
         return int(
             self._get("/audit", action="token.issued", outcome="success", limit="1", count="true")["total"]
         )
 
     def check(self) -> str:
-        """What is wrong with the chain of the audit; empty where nothing is."""
+        """Return the problem of the audit chain, or an empty string."""
         report = self._get("/audit/verify")
         return "" if report["valid"] and not report["missing"] else f"the audit's chain is broken: {report}"
 
@@ -219,7 +219,7 @@ class _Books:
 
 
 def _sqlite_bytes(path: Path) -> int:
-    """The database's size, with what its log has not yet handed over."""
+    """Return the database's size, including what is still in its write-ahead log."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
         pages, size = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")

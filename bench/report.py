@@ -1,4 +1,4 @@
-"""The results as a page: a table, what it was measured on, and how to read it. Pure."""
+"""The results as a page: a table, how to read it, and the machine. Pure."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ _HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How it was measured: `skipped` tells of each server that was not, and why."""
+    """How it was measured: `skipped` has each server that was not measured, with the reason."""
 
     seconds: float
     rounds: int
@@ -25,13 +25,13 @@ class Setting:
 
 
 def ratio(contender: Contender, reference: Contender) -> float:
-    """How many tokens it gives for one of the reference: the median over rounds, each of which is one comparison."""
+    """Return the contender's tokens per token of the reference: the median over rounds, each of which is a comparison."""
     pairs = zip(contender.slices, reference.slices, strict=True)
     return statistics.median(mine.rate / its.rate for mine, its in pairs)
 
 
 def page(contenders: Sequence[Contender], reference: Contender, setting: Setting, chart: str) -> str:
-    """The whole page in Markdown; `chart` is the file name of the plot."""
+    """Return the whole page in Markdown; `chart` is the file name of the chart."""
     rows = "\n".join(_row(it, reference) for it in contenders)
     parts = [
         "# A signed token in, an access token out: the provider beside others",

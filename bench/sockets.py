@@ -1,4 +1,4 @@
-"""Load by keep-alive sockets: a given number of requests a second from a process of its own, with the latency of each.
+"""Load over keep-alive sockets: from a separate process, at a given rate, with the latency of each request.
 
 Also as much as a server takes, if wrk is missing.
 """
@@ -21,29 +21,29 @@ def most(target: Target, requests: Sequence[bytes], seconds: float) -> Outcome:
 
 
 Paced = Callable[[Target, Sequence[bytes], float, float], Outcome]
-"""Sends the requests, each once, for some seconds at a rate of requests a second; raises `LoadFailed`."""
+"""Sends the requests, each once, for some seconds at a rate of requests per second; raises `LoadFailed`."""
 
 
 @contextmanager
 def pacer() -> Iterator[Paced]:
     """Start a process that sends at a given rate, and end it with the block.
 
-    In this process the mock and what disturbs a server would hold the interpreter's lock, and the load's wait for it
+    In this process, the mock and the disturbances would hold the interpreter's lock, and the load's wait for the lock
     would count as the server's latency.
     """
-    # Not by fork, which copies locks that other threads hold.
+    # Not with fork, which copies locks that other threads hold.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        pool.submit(time.perf_counter).result()  # once it runs, its start disturbs no measurement
+        pool.submit(time.perf_counter).result()  # started before the measurement, which it would disturb
         yield lambda *load: pool.submit(_paced, *load).result()
 
 
 def _paced(target: Target, requests: Sequence[bytes], seconds: float, rate: float) -> Outcome:
-    """A request is due whether or not the ones before are answered, so that a server that stalls cannot hide it."""
+    """Send requests when they are due, even if earlier ones have no response yet: a stalled server cannot hide it."""
     return _Drive(target, requests, seconds, rate).run()
 
 
 class _Connection:
-    """A keep-alive connection with at most one request under way, which was due at `due`."""
+    """A keep-alive connection with at most one request in flight, which was due at `due`."""
 
     def __init__(self, port: int) -> None:
         self.stream = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
@@ -51,7 +51,7 @@ class _Connection:
         self._received = b""
 
     def fileno(self) -> int:
-        """The number of its socket, for `select`."""
+        """Return the file descriptor of its socket, for `select`."""
         return self.stream.fileno()
 
     def send(self, request: bytes, due: float) -> None:
@@ -60,7 +60,7 @@ class _Connection:
         self.stream.sendall(request)
 
     def receive(self) -> tuple[int, bytes] | None:
-        """Status and body, or `None` while there is more to come; raises `LoadFailed`."""
+        """Return status and body, or None while the response is incomplete; raises `LoadFailed`."""
         chunk = self.stream.recv(65_536)
         if not chunk:
             raise LoadFailed("the server closed a connection that it was to keep open")
@@ -81,7 +81,7 @@ def _content_length(head: bytes) -> int:
 
 @dataclass(slots=True)
 class _Drive:
-    """One load from its start to its last answer; moments are readings of the performance counter."""
+    """One load, from its start to its last response; times are readings of the performance counter."""
 
     target: Target
     requests: Sequence[bytes]
@@ -98,7 +98,7 @@ class _Drive:
     latencies: list[float] = field(default_factory=list)
 
     def run(self) -> Outcome:
-        """Send, receive, and count."""
+        """Send the requests, receive the responses, and count."""
         connections = [_Connection(self.target.port) for _ in range(CONNECTIONS)]
         self.idle = list(connections)
         try:
@@ -127,8 +127,8 @@ class _Drive:
 
     def _send_what_is_due(self, now: float) -> None:
         while self.idle and self.sent < len(self.requests) and self._next_due() <= now:
-            connection = self.idle.pop(0)  # in turn: a server may close one that is silent for seconds
-            # At full rate everything is due at once: there a latency counts from the moment of sending.
+            connection = self.idle.pop(0)  # in turn: a server may close a silent connection
+            # At full rate all requests are due at once, so a latency counts from the time of sending.
             connection.send(self.requests[self.sent], max(self._next_due(), 0 if self.is_paced else now))
             self.busy.add(connection)
             self.sent += 1
@@ -137,11 +137,11 @@ class _Drive:
 
     @property
     def is_paced(self) -> bool:
-        """Whether the rate has a bound."""
+        """Whether the rate is limited."""
         return self.rate != float("inf")
 
     def _pause(self, now: float) -> float:
-        """How long to wait for answers, in seconds: at most until the next request is due."""
+        """Return how long to wait for responses, in seconds: at most until the next request is due."""
         return max(0.0, min(self._next_due() - now, 0.05)) if self.idle and self.ended is None else 0.05
 
     def _receive(self, connection: _Connection, now: float) -> None:

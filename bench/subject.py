@@ -14,7 +14,7 @@ from mock_idp.server import MockIdp
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the servers of one run share: a folder for their data, and the issuer of the tokens."""
+    """What the servers of a run share: a folder for their data, and the issuer of the tokens."""
 
     folder: Path
     github: MockIdp
@@ -37,11 +37,11 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A running server: how it is asked, and how its own books are read.
+    """A running server: how to send requests to it, and how to read its own records.
 
-    `issued` counts the tokens that its database knows of, `size` is its database's in bytes, `check` says what is
-    wrong with its books or nothing; each is `None` where the server has no such thing. `disturbances` must leave its
-    latencies as they are.
+    `issued` counts the tokens that its database has, `size` is the size of its database in bytes, `check` returns a
+    problem of its records or an empty string; each is None if the server has no such thing. `disturbances` must not
+    change its latencies.
     """
 
     target: Target
@@ -57,7 +57,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """A server that can be started; `keeps` is what is on disk when a token leaves it, `growth` what was there before."""
+    """A server that can be started; `keeps` is on disk when it returns a token, `growth` was there before the start."""
 
     name: str
     keeps: str
@@ -67,10 +67,10 @@ class Entrant:
 
 
 def post(port: int, path: str, body: str, content_type: str = "application/json") -> bytes:
-    """A prepared request."""
+    """Return a prepared request."""
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {content_type}\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("ascii")
 
 
 Running = Iterator[Subject]
-"""What a context manager of an entrant yields from."""
+"""The return type of the generator behind an entrant's context manager."""

@@ -1,4 +1,4 @@
-"""What the servers are sent: tokens as GitHub signs them, each used once, all signed before the clock starts."""
+"""The load of the servers: tokens as GitHub signs them, each used once, all signed before the clock starts."""
 
 import base64
 import json
@@ -28,15 +28,15 @@ _BATCH = 250
 
 
 class TokenKind(Enum):
-    """Whose tokens a server takes: all have the same size and signature."""
+    """The kind of token that a server takes: all have the same size and signature."""
 
     GITHUB = "GitHub ID token"
     ASSERTION = "client assertion"
-    """GitHub's claims as a client's proof of itself (RFC 7523, section 3)."""
+    """GitHub's claims as a client assertion (RFC 7523, section 3)."""
 
 
 def describe(token: str) -> str:
-    """The number of a token's claims and its size, for the report."""
+    """Return the number of a token's claims and its size, for the report."""
     payload = token.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     return f"{len(claims)} claims, {len(token):,} bytes"
@@ -50,13 +50,13 @@ def _claims(job: Job, issuer: str, kind: TokenKind) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class _Signer:
-    """What a process needs to sign."""
+    """The key and issuer with which a process signs."""
 
     key: SigningKey
     issuer: str
 
     def token(self, job: Job, kind: TokenKind) -> str:
-        """One token; its `jti` is unique."""
+        """Return a new token with a unique `jti`."""
         parts = (self.key.header(), _claims(job, self.issuer, kind))
         signing_input = ".".join(base64url(compact_json(part).encode()) for part in parts)
         return f"{signing_input}.{base64url(self.key.sign(signing_input.encode()))}"
@@ -69,14 +69,14 @@ class Mint:
         self._pool = pool
 
     def tokens(self, kind: TokenKind, count: int) -> Sequence[str]:
-        """So many tokens or a few more, of ten repositories in turn, valid from now for five minutes."""
+        """Return at least `count` tokens, of ten repositories in turn, valid for five minutes from now."""
         batches = -(-count // _BATCH)
         return list(chain.from_iterable(self._pool.map(_batch, [kind] * batches)))
 
 
 @contextmanager
 def mint(key: SigningKey, issuer: str) -> Iterator[Mint]:
-    """Processes that sign with the issuer's key."""
+    """Start processes that sign with the issuer's key, for the block."""
     pem = key.private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -90,7 +90,7 @@ def mint(key: SigningKey, issuer: str) -> Iterator[Mint]:
 
 
 _SIGNERS: list[_Signer] = []
-"""The signer of this process of the pool."""
+"""The signer of this process, which belongs to the pool."""
 
 
 def _prepare(pem: bytes, kid: str, certificate: bytes, issuer: str) -> None:

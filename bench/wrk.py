@@ -1,4 +1,4 @@
-"""Load by wrk: as much as a server takes, at little cost to the processor that both share."""
+"""Load from wrk: as much as a server takes, at little cost to the processor that both share."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ _SCRIPT = Path(__file__).with_name("wrk.lua")
 
 
 def program() -> str | None:
-    """The path of wrk, if it is installed."""
+    """Return the path of wrk, or None if it is not installed."""
     return shutil.which("wrk")
 
 
@@ -31,7 +31,7 @@ def most(wrk: str, target: Target, requests: Sequence[bytes], seconds: float) ->
 
 
 def _outcome(said: str) -> Outcome:
-    """Read what `wrk.lua` prints between wrk's own lines."""
+    """Parse the line that `wrk.lua` prints between wrk's own lines."""
     found = re.search(r"^bench:\t([^\t]*)\t(\d+)\t(\d+)\t(\d+)\t(.*)\Z", said, re.MULTILINE | re.DOTALL)
     if found is None:
         raise LoadFailed(f"wrk did not get every answer: {said.strip()}")

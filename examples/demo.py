@@ -1,8 +1,8 @@
-"""The main job on this machine: a workflow without a stored secret acts as an agent at a service that checks its scope.
+"""The main use case on this machine: a workflow without a stored secret acts as an agent at a service.
 
 Starts the mock of GitHub, the identity provider and a deploy service (examples/verify) on free ports of 127.0.0.1,
-creates a trust policy as an admin would, runs the two actions as GitHub's runner would, and calls the service with the
-issued tokens: refused without the scope, let in with it.
+creates a trust policy as an admin would, runs the two actions as GitHub's runner would, and calls the service, which
+checks the scope of the issued tokens: it refuses the one without the scope and accepts the one with it.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ START_SECONDS = 20
 
 
 def main() -> None:
-    """Run the demo; ends with a non-zero exit code where a step fails."""
+    """Run the demo; exits with a non-zero code if a step fails."""
     with contextlib.ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="sentryagent-demo-")))
 
@@ -62,7 +62,7 @@ class Places:
 
 
 def flow(folder: Path, places: Places, environ: dict[str, str]) -> None:
-    """What an admin and a workflow do."""
+    """Do what an admin and a workflow do."""
     started = time.monotonic()
     trust_repository(places.provider, environ)
 
@@ -98,13 +98,13 @@ def trust_repository(provider: str, environ: dict[str, str]) -> None:
 
 
 def token_for(scope: str, agent_id: str, places: Places, folder: Path) -> str:
-    """Issue a token for the service, and keep it: each step is a job of its own here, whose end would revoke it."""
+    """Issue a token for the service without revoking it at the end of the step, which here is a job of its own."""
     inputs = {"agent-id": agent_id, "resource": SERVICE, "scope": scope, "revoke": "false"}
     return step("issue-token", inputs, places, folder)["access-token"]
 
 
 def call_service(service: str, token: str, expected: int) -> None:
-    """What `curl -X POST …/deployments` does in a workflow."""
+    """Call the service, as `curl -X POST …/deployments` does in a workflow."""
     authorization = {"Authorization": f"Bearer {token}"}
     answer = httpx.post(f"{service}/deployments", headers=authorization, trust_env=False)
     if answer.status_code != expected:
@@ -125,7 +125,7 @@ def revoke(provider: str, token: str) -> None:
 
 
 def step(action: str, inputs: dict[str, str], places: Places, folder: Path) -> dict[str, str]:
-    """Run one action as the runner would; returns its outputs and shows them as the runner would."""
+    """Run one action, show its outputs as the runner would, and return them."""
     report = folder / f"{action}.json"
     given = {"api-url": places.provider} | inputs
     arguments = [argument for name, value in given.items() for argument in ("--input", f"{name}={value}")]
@@ -145,7 +145,7 @@ def step(action: str, inputs: dict[str, str], places: Places, folder: Path) -> d
 
 
 def create(api: httpx.Client, path: str, body: dict[str, Any]) -> None:
-    """What `curl -X POST …` does for an admin."""
+    """Create a resource, as an admin does with `curl -X POST …`."""
     answer = api.post(path, json=body)
     if answer.status_code != httpx.codes.CREATED:
         sys.exit(f"demo: the provider refused {path}: {answer.text}")
@@ -154,7 +154,7 @@ def create(api: httpx.Client, path: str, body: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def mock_github() -> Iterator[str]:
-    """GitHub's issuer and runner service on a free port; gives its URL."""
+    """Run GitHub's issuer and runner service on a free port, and yield its URL."""
     arguments = [BIN / "mock-idp", "serve", "--port", "0"]
     with process(arguments, clean_environment(), stdout=subprocess.PIPE) as mock:
         first_line = mock.stdout.readline() if mock.stdout else ""
@@ -166,7 +166,7 @@ def mock_github() -> Iterator[str]:
 
 @contextlib.contextmanager
 def identity_provider(folder: Path, github: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """The provider on a free port, trusting the mock; gives its URL and its environment."""
+    """Run the provider on a free port, trusting the mock; yield its URL and its environment."""
     port = free_port()
     environ = clean_environment() | {
         "SENTRYAGENT_DATABASE_URL": f"sqlite:///{folder / 'provider.db'}",
@@ -183,7 +183,7 @@ def identity_provider(folder: Path, github: str) -> Iterator[tuple[str, dict[str
 
 @contextlib.contextmanager
 def deploy_service(folder: Path, provider: str) -> Iterator[str]:
-    """The service on a free port, with its log in the folder; gives its URL."""
+    """Run the service on a free port, with its log in the folder, and yield its URL."""
     port = free_port()
     environ = clean_environment() | {"TOKEN_ISSUER": provider, "TOKEN_AUDIENCE": SERVICE}
     flask = [
@@ -208,7 +208,7 @@ def deploy_service(folder: Path, provider: str) -> Iterator[str]:
 def process(
     arguments: Sequence[Any], environ: dict[str, str], **options: Any
 ) -> Iterator[subprocess.Popen[str]]:
-    """A program that is stopped at the end of the block, with SIGTERM as an operator would."""
+    """Run a program for the block and stop it with SIGTERM, as an operator would."""
     with subprocess.Popen([str(it) for it in arguments], env=environ, text=True, **options) as running:
         try:
             yield running
@@ -218,7 +218,7 @@ def process(
 
 
 def answers(url: str, program: subprocess.Popen[str], status: int) -> bool:
-    """Ask until the program answers with this status; false if it ends, or takes too long."""
+    """Send requests until the program returns this status; return False if it ends or takes too long."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and program.poll() is None:
         with contextlib.suppress(httpx.TransportError):
@@ -231,7 +231,7 @@ def answers(url: str, program: subprocess.Popen[str], status: int) -> bool:
 def command(
     arguments: list[str], environ: dict[str, str], *, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command of this environment to its end."""
+    """Run a command of this Python environment to its end."""
     done = subprocess.run(
         [str(BIN / arguments[0]), *arguments[1:]], env=environ, text=True, capture_output=True, check=False
     )
@@ -241,30 +241,30 @@ def command(
 
 
 def clean_environment() -> dict[str, str]:
-    """This process' environment without settings of the programs that you may have at hand, and without proxies."""
+    """Return this process's environment without proxies and without settings that you may have for the programs."""
     own = ("SENTRYAGENT_", "MOCK_IDP_", "FLASK_")
     return {k: v for k, v in os.environ.items() if not k.startswith(own) and not k.lower().endswith("_proxy")}
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
+    """Return a port on which nobody listens currently."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
 
 
 def masked(value: str) -> str:
-    """Outputs as a log may show them: a JWT becomes `***`."""
+    """Replace a JWT by `***`, as in a log."""
     return re.sub(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", "***", value)
 
 
 def indented(text: str) -> str:
-    """A log, set off from what the demo itself says."""
+    """Indent a log, to set it off from the demo's own output."""
     return "\n".join(f"   | {line}" for line in text.splitlines())
 
 
 def say(text: str) -> None:
-    """One line of the story."""
+    """Print one line of the demo."""
     print(text, flush=True)
 
 

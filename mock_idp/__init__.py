@@ -1,4 +1,4 @@
-"""GitHub's OIDC issuer and Actions runner on a laptop: for tests, demos and development."""
+"""A mock of GitHub's OIDC issuer and Actions runner, for tests, demos and development."""
 
 import importlib.metadata
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +22,7 @@ _MODULES: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    """What users need, imported on first use: the command line and the pytest plugin start without Flask."""
+    """Import a public name on first use, so that the command line and the pytest plugin start without Flask."""
     if name == "__version__":
         return importlib.metadata.version("sentryagent-mock-idp")
     if name not in _MODULES:

@@ -1,7 +1,7 @@
-"""What GitHub says about a job: claims, `sub` in both forms, audiences. Pure, no clock and no keys.
+"""The claims of a job's ID token: custom claims, both forms of `sub`, audiences. Pure, without clock or keys.
 
-Source: GitHub's OIDC reference ("OpenID Connect reference", "Immutable subject claims") and tokens that were
-published. Every custom claim is a string, also ids, numbers and booleans.
+Source: GitHub's OIDC reference ("OpenID Connect reference", "Immutable subject claims") and published tokens. Every
+custom claim is a string, including ids, numbers and booleans.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PATH: Final = r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*"
 
 
 def discovery_document(issuer: str) -> dict[str, Any]:
-    """The discovery document, fields in GitHub's order; it has no authorization or token endpoint."""
+    """Return the discovery document, fields in GitHub's order; it has no authorization or token endpoint."""
     return {
         "issuer": issuer,
         "jwks_uri": f"{issuer}/.well-known/jwks",
@@ -39,9 +39,10 @@ def discovery_document(issuer: str) -> dict[str, Any]:
 
 
 def require_issuer(issuer: str) -> None:
-    """Raises InvalidFieldError for an `iss` that no verifier could find, or that would never be equal to its own.
+    """Raise InvalidFieldError for an `iss` that a verifier could not look up, or that would never match.
 
-    A path is compared after clients and servers have normalised it, so escapes, empty and dotted segments are none.
+    A path is compared after clients and servers have normalised it, so escapes, empty segments and dot segments are
+    refused.
     """
     parts = urlsplit(issuer)
     is_url = parts.scheme in {"http", "https"} and bool(parts.hostname)
@@ -60,7 +61,7 @@ def require_issuer(issuer: str) -> None:
 
 
 def server_url(issuer: str) -> str:
-    """The GitHub server that an issuer belongs to: github.com, a GHE.com tenant or a GHES host."""
+    """Return the GitHub server of an issuer: github.com, a GHE.com tenant or a GHES host."""
     parts = urlsplit(issuer)
     if parts.path == GHES_ISSUER_PATH:
         return f"{parts.scheme}://{parts.netloc}"
@@ -69,22 +70,22 @@ def server_url(issuer: str) -> str:
 
 
 def enterprise_of(issuer: str) -> str:
-    """The slug of an enterprise that has an issuer of its own, `…/SLUG`; empty for every other issuer."""
+    """Return the slug of an enterprise that has its own issuer, `…/SLUG`; empty for every other issuer."""
     path = urlsplit(issuer).path
     slug = re.fullmatch(r"/([A-Za-z0-9-]+)", path)
     return slug[1] if slug else ""
 
 
 def refuse_impossible(job: Job, issuer: str) -> None:
-    """Raises InvalidFieldError for an option that the GitHub of this issuer does not have."""
+    """Raise InvalidFieldError for an option that this issuer's kind of GitHub does not have."""
     if job.immutable_sub and urlsplit(issuer).path == GHES_ISSUER_PATH:
         raise InvalidFieldError("immutableSub", "is not available on GHES, whose `sub` has no ids")
 
 
 def environment_node_id(job: Job) -> str:
-    """The id of the environment in GraphQL, in the form of GitHub's newer node ids.
+    """Return the environment's GraphQL id, in GitHub's newer node id format.
 
-    `EN_` and base64url of a MessagePack array: 0, the repository's id, the environment's id. Seen in tokens.
+    `EN_` and base64url of a MessagePack array: 0, the repository's id, the environment's id. Observed in tokens.
     """
     name = f"{job.repository}/{job.environment}"
     environment_id = (1 << 32) + int(stable_id(name))
@@ -93,20 +94,21 @@ def environment_node_id(job: Job) -> str:
 
 
 def _packed(number: int) -> bytes:
-    """An id as MessagePack's uint 32 or uint 64."""
+    """Encode an id as MessagePack's uint 32 or uint 64."""
     return b"\xce" + number.to_bytes(4, "big") if number < 1 << 32 else b"\xcf" + number.to_bytes(8, "big")
 
 
 def default_audience(job: Job, issuer: str) -> str:
-    """The `aud` of a token that was asked for without one: the owner's page on the issuer's server."""
+    """Return the `aud` of a token requested without an audience: the owner's page on the issuer's server."""
     return f"{server_url(issuer)}/{job.owner}"
 
 
 def is_audience_issuable(audience: str, job: Job) -> bool:
-    """GitHub's rule: what follows the first "github.com" names this owner or repository, or nothing does.
+    """Return whether GitHub issues a token for this audience.
 
-    A substring rule, not a URL rule: `https://notgithub.com/OWNER` is issued, `https://github.com.example`
-    is not. An audience without "github.com" is always issued.
+    GitHub's rule: the text after the first "github.com" must be empty or name this owner or repository. It compares
+    substrings, not URLs: `https://notgithub.com/OWNER` is issued, `https://github.com.example` is not. An audience
+    without "github.com" is always issued.
     """
     _, found, rest = audience.lower().partition("github.com")
     owner, repository = f"/{job.owner.lower()}", f"/{job.repository.lower()}"
@@ -114,14 +116,14 @@ def is_audience_issuable(audience: str, job: Job) -> bool:
 
 
 def escaped(value: str) -> str:
-    """A metadata value as it stands in `sub`: a colon in it may not look like a separator."""
+    """Escape a value for `sub`, so that a colon in it cannot be mistaken for a separator."""
     return value.replace(":", "%3A")
 
 
 def subject(job: Job, claims: Mapping[str, str]) -> str:
-    """The `sub` of a job: by the default template, or by the job's `include_claim_keys`.
+    """Return the `sub` of a job: by the default template, or by the job's `include_claim_keys`.
 
-    Documented: environment before everything, `pull_request`, `ref`, the templates, `%3A`, the form with ids. Inferred:
+    Documented: environment takes precedence, `pull_request`, `ref`, the templates, `%3A`, the form with ids. Inferred:
     every other event, such as merge_group, schedule or pull_request_target, has its `ref`.
     """
     if not job.include_claim_keys:
@@ -150,10 +152,10 @@ def _context_segment(job: Job) -> str:
 
 
 def job_claims(job: Job, issuer: str = "") -> dict[str, str]:
-    """The claims of a job that do not depend on the request: all of GitHub's but iss, aud, jti and times.
+    """Return the claims of a job that do not depend on the request: all of GitHub's except iss, aud, jti and times.
 
-    A job of an enterprise's own issuer belongs to that enterprise. Raises InvalidFieldError for an option that the
-    GitHub of this issuer does not have.
+    A job of an enterprise's own issuer belongs to that enterprise. Raises InvalidFieldError for an option that this
+    issuer's kind of GitHub does not have.
     """
     refuse_impossible(job, issuer)
     claims = {
@@ -196,7 +198,7 @@ def _conditional_claims(job: Job, issuer: str) -> dict[str, str]:
 
 
 def id_token_claims(job: Job, *, issuer: str, audience: str | None, now: int, jti: str) -> dict[str, Any]:
-    """The whole payload of one ID token. `now` is in seconds since the epoch; no or empty audience: the default."""
+    """Return the payload of an ID token, at `now` in seconds since the epoch; an empty audience means the default."""
     return {
         **job_claims(job, issuer),
         "iss": issuer,

@@ -1,4 +1,4 @@
-"""A mock that runs elsewhere, over its control API: in a container, or started by `mock-idp serve`."""
+"""A client for the control API of a mock in a container, or started by `mock-idp serve`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class MockUnavailableError(Exception):
 
 
 class MockClient(RequestLog):
-    """The verbs of `mock_idp.server.MockIdp` for a mock at `url`; one issuer of several is `URL/its-path`.
+    """The methods of `mock_idp.server.MockIdp` for the mock at `url`; one issuer of several is `URL/its-path`.
 
-    Every method raises MockUnavailableError where none answers there, and InvalidFieldError for what it does not
-    accept.
+    Every method raises MockUnavailableError if no mock answers there, and InvalidFieldError for a value that the mock
+    does not accept.
     """
 
     def __init__(self, url: str) -> None:
@@ -38,7 +38,7 @@ class MockClient(RequestLog):
 
     @property
     def issuer(self) -> str:
-        """The `iss` of its tokens."""
+        """The `iss` claim of the mock's tokens."""
         return str(self._call("GET", "/_mock/state")["issuer"])
 
     @property
@@ -47,7 +47,7 @@ class MockClient(RequestLog):
         return int(self._call("GET", "/_mock/state")["clock"]["now"])
 
     def token(self, fields: Mapping[str, Any]) -> str:
-        """A token from JSON fields: `POST /_mock/token`."""
+        """Mint a token from JSON fields: `POST /_mock/token`."""
         return str(self._call("POST", "/_mock/token", dict(fields))["token"])
 
     def mint(
@@ -60,16 +60,17 @@ class MockClient(RequestLog):
         fault: str = "",
         **options: Any,
     ) -> str:
-        """The token that GitHub would issue for a job with these options, such as `environment="production"`.
+        """Return the token that GitHub would issue for a job with these options, such as `environment="production"`.
 
-        `claims` and `header` override it raw, `None` removes one; `fault` is a name of the catalogue.
+        `claims` and `header` override single fields without any checks, and None removes a field. `fault` names an
+        entry of the fault catalogue.
         """
         body = {"job": make_job(job, options).as_json(), "audience": audience, "header": header}
         response = self._call("POST", "/_mock/token", body | {"claims": claims, "fault": fault or None})
         return str(response["token"])
 
     def job(self, job: Job | Mapping[str, Any] | None = None, **options: Any) -> dict[str, Any]:
-        """Start a job with these options: `requestUrl`, `requestToken`, `variables`, `event`."""
+        """Start a job with these options; return its `jobId`, `requestUrl`, `requestToken`, `variables` and `event`."""
         return self.start_job(make_job(job, options).as_json())
 
     def start_job(self, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,59 +78,59 @@ class MockClient(RequestLog):
         return self._call("POST", "/_mock/jobs", dict(fields))
 
     def end_job(self, job_id: str) -> None:
-        """End a job; its request token is expired from then on."""
+        """End a job, which expires its request token."""
         self._call("DELETE", f"/_mock/jobs/{job_id}")
 
     def plan_fault(self, endpoint: str, **how: Any) -> None:
-        """Let an endpoint fail; see `mock_idp.faults.plan.PlannedFault`."""
+        """Plan a fault for an endpoint; see `mock_idp.faults.plan.PlannedFault`."""
         self._call("POST", "/_mock/faults", {"endpoint": endpoint, **how})
 
     def clear_faults(self) -> None:
-        """Behave again."""
+        """Remove all planned faults."""
         self._call("DELETE", "/_mock/faults")
 
     def rotate(self, *, publish: bool = True, keep_old: bool = True) -> str:
-        """Sign with a new key from now on; its kid."""
+        """Sign with a new key from now on, and return its kid."""
         return str(self._call("POST", "/_mock/keys/rotate", {"publish": publish, "keepOld": keep_old})["kid"])
 
     def publish(self) -> str:
-        """Show the signing key in the key set, where a rotation has left it out; its kid."""
+        """Add the signing key to the key set if a rotation left it out, and return its kid."""
         return str(self._call("POST", "/_mock/keys/publish")["kid"])
 
     def retire(self) -> list[str]:
-        """Drop every key but the signing one from the key set; their kids."""
+        """Remove all keys except the signing key from the key set, and return the removed kids."""
         return list(self._call("POST", "/_mock/keys/retire")["retired"])
 
     def skew(self, seconds: float) -> None:
-        """Let the mock's clock run ahead of the machine's, or behind it."""
+        """Set the mock's clock ahead of the machine's, or behind it if negative."""
         self._call("POST", "/_mock/clock", {"offset": seconds})
 
     def travel(self, epoch: float) -> None:
-        """Let the mock's clock go on from `epoch` (seconds)."""
+        """Set the mock's clock to `epoch` (seconds), from where it runs on."""
         self._call("POST", "/_mock/clock", {"travel": epoch})
 
     def freeze(self, epoch: float | None = None) -> None:
-        """Stop the mock's clock at `epoch` (seconds), or now."""
+        """Stop the mock's clock at `epoch` (seconds), or at this machine's current time."""
         self._call("POST", "/_mock/clock", {"freeze": time.time() if epoch is None else epoch})
 
     def requests(self) -> list[Entry]:
-        """The logged requests, oldest first: the last 10,000."""
+        """Return the logged requests, oldest first; the log keeps the last 10,000."""
         return list(self._call("GET", "/_mock/requests")["data"])
 
     def request_counts(self) -> dict[str, int]:
-        """How often each endpoint was asked since the last `reset`."""
+        """Return the number of requests to each endpoint since the last `reset`."""
         return dict(self._call("GET", "/_mock/state")["requests"])
 
     def add_issuer(self, issuer: str) -> MockClient:
-        """One more issuer on the mock's port, or the same one again: a path such as `/my-enterprise`, or a URL."""
+        """Add an issuer to the mock's port, or return an existing one: a path such as `/my-enterprise`, or a URL."""
         return MockClient(self._call("POST", "/_mock/issuers", {"issuer": issuer})["url"])
 
     def reset(self) -> None:
-        """Real time, no faults, an empty log. Keys and jobs stay."""
+        """Return to real time, remove all faults and empty the log. Keys and jobs stay."""
         self._call("POST", "/_mock/reset")
 
     def restore(self) -> None:
-        """As after the start: `reset`, the first keys, and every job ended."""
+        """Restore the state after the start: `reset`, the first keys, and every job ended."""
         self._call("POST", "/_mock/restore")
 
     def _call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
@@ -155,7 +156,7 @@ class MockClient(RequestLog):
         )
 
     def _send(self, method: str, path: str, body: object) -> tuple[int, dict[str, Any]]:
-        """One request, never through a proxy: the mock is a neighbour."""
+        """Send one request, never through a proxy: the mock is on this machine or network."""
         try:
             parts = urlsplit(self.url)
             make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 REQUEST_URL: Final = "ACTIONS_ID_TOKEN_REQUEST_URL"
 REQUEST_TOKEN: Final = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 JOB_PREFIXES: Final = ("ACTIONS_", "GITHUB_", "RUNNER_")
-"""What the variables begin with that tell of a job; one that this machine may be running is another job."""
+"""Prefixes of the variables that describe a job; those of another job that this machine may be running are removed."""
 
-# What nektos/act 0.2.89 takes from `--env`. The others it sets itself, after `--env`: commit, event, names of workflow
-# and job, and the actor, which has a flag.
+# The variables that nektos/act 0.2.89 takes from `--env`. It sets the others itself, after `--env`: commit, event,
+# workflow and job names, and the actor, which has a flag.
 ACT_TAKES: Final = (
     REQUEST_URL,
     REQUEST_TOKEN,
@@ -52,7 +52,7 @@ ACT_TAKES: Final = (
 
 
 def job_variables(job: Job, server: str) -> dict[str, str]:
-    """The `GITHUB_*`, `RUNNER_*` and `CI` variables of a job on the GitHub server `server` (an origin)."""
+    """Return the `GITHUB_*`, `RUNNER_*` and `CI` variables of a job on the GitHub server `server` (an origin)."""
     return _server_variables(server) | {
         "CI": "true",
         "GITHUB_ACTION": "__run",
@@ -88,7 +88,7 @@ def job_variables(job: Job, server: str) -> dict[str, str]:
 
 
 def _server_variables(server: str) -> dict[str, str]:
-    """The addresses of a server: github.com and GHE.com have their API on a host of its own, GHES below its own."""
+    """Return a server's URLs: github.com and GHE.com have a separate host for their API, GHES has a path."""
     host = server.removeprefix("https://")
     on_ghes = host != "github.com" and not host.endswith(".ghe.com")
     api, graphql = f"https://api.{host}", f"https://api.{host}/graphql"
@@ -98,7 +98,7 @@ def _server_variables(server: str) -> dict[str, str]:
 
 
 def event_payload(job: Job) -> dict[str, Any]:
-    """What lies in `GITHUB_EVENT_PATH`: the part of the webhook payload that actions read."""
+    """Return the content of `GITHUB_EVENT_PATH`: the part of the webhook payload that actions read."""
     payload: dict[str, Any] = {
         "repository": _repository(job, job.repository, fork=False),
         "sender": {"login": job.actor, "id": int(job.actor_id)},
@@ -141,7 +141,7 @@ def _dotenv(variables: Mapping[str, str]) -> str:
 
 
 def _act(variables: Mapping[str, str]) -> str:
-    # Without quotes too: in `$(mock-idp env --format act)` a shell splits words and does not read quotes again.
+    # Also without quotes: a shell splits `$(mock-idp env --format act)` into words, but does not read quotes in it.
     return " ".join(f"--env {name}={variables[name]}" for name in ACT_TAKES if name in variables)
 
 

@@ -36,12 +36,12 @@ TOKEN_FIELDS: Final = {
     "fault": "a string",
     "audience": "a string",
 }
-"""What a token is minted with next to its job."""
+"""The fields of a mint request in addition to its job."""
 
 
 @dataclass(frozen=True)
 class StartedJob:
-    """A job in progress. The plan and job ids stand in its request URL; the request token is its secret."""
+    """A job in progress. Its request URL contains the plan and job ids; the request token is secret."""
 
     job: Job
     plan_id: str
@@ -50,13 +50,13 @@ class StartedJob:
 
     @property
     def request_path(self) -> str:
-        """Path and query of the request URL: a double slash and a query, as GitHub's has."""
+        """Path and query of the request URL, with a double slash and a query like GitHub's."""
         return f"{RUN_SERVICE_PATH}/{self.plan_id}/{self.job_id}?api-version={API_VERSION}"
 
     def describe(self, origin: str, issuer: str) -> dict[str, Any]:
-        """The response of `POST /_mock/jobs` to a caller who reaches the mock at `origin`.
+        """Return the response of `POST /_mock/jobs` for a caller that reaches the mock at `origin`.
 
-        Only a job with `id-token: write` has the two variables of the request.
+        Only a job with `id-token: write` has the two variables of the ID token request.
         """
         variables = job_variables(self.job, server_url(issuer))
         request_url = origin + self.request_path
@@ -73,10 +73,10 @@ class StartedJob:
 
 
 class Clock:
-    """Seconds since the epoch: the machine's, shifted, or frozen. Its verbs raise InvalidFieldError for no number."""
+    """A clock in seconds since the epoch: real, shifted or frozen. Setters raise InvalidFieldError for non-numbers."""
 
     def __init__(self, real: Callable[[], float] | None = None) -> None:
-        # Looked up at each call: libraries such as freezegun put another function in its place.
+        # `time.time` is looked up at each call, because libraries such as freezegun replace it.
         self._real = real or (lambda: time.time())  # noqa: PLW0108
         self._offset = 0.0
         self._frozen: float | None = None
@@ -88,33 +88,33 @@ class Clock:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether it stands still."""
+        """Whether the clock is stopped."""
         return self._frozen is not None
 
     def now(self) -> int:
-        """The mock's time in whole seconds since the epoch."""
+        """Return the mock's time in whole seconds since the epoch."""
         return int(self._real() + self._offset if self._frozen is None else self._frozen)
 
     def shift(self, seconds: float) -> None:
-        """Run `seconds` ahead of the machine (behind it, where negative); ends a freeze."""
+        """Run `seconds` ahead of the machine's clock (behind it if negative), which ends a freeze."""
         require_number("offset", seconds)
         self._offset, self._frozen = seconds, None
 
     def freeze(self, epoch: float) -> None:
-        """Stand still at `epoch` (seconds)."""
+        """Stop at `epoch` (seconds)."""
         require_number("freeze", epoch)
         self._frozen = epoch
 
     def travel(self, epoch: float) -> None:
-        """Go on from `epoch` (seconds) as time passes; ends a freeze."""
+        """Run on from `epoch` (seconds), which ends a freeze."""
         require_number("travel", epoch)
         self._offset, self._frozen = epoch - self._real(), None
 
 
 class Issuer:
-    """The OIDC issuer and run service of the mock. `url` is its `iss`; clock and keys are real ones unless given.
+    """The OIDC issuer and run service of the mock. `url` is its `iss`; by default the clock is real and the keys are new.
 
-    `mount` is the path below which its server has it. `keep` takes each key ring that follows the first one.
+    `mount` is the path below which the server serves it. `keep` is called with the key ring after each change.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Issuer:
         self._other_key: SigningKey | None = None
 
     def mint(self, job: Job, **options: Any) -> str:
-        """A token for `job`; see `sign`."""
+        """Return a token for `job`; see `sign`."""
         return self.sign(job, **options).token
 
     def sign(
@@ -151,9 +151,10 @@ class Issuer:
         header: Mapping[str, object] | None = None,
         fault: str = "",
     ) -> Minted:
-        """A token for `job`, and what it says. A given claim or header field overrides what job and fault say; `None` removes it.
+        """Return a token for `job` together with its claims and kid.
 
-        Raises InvalidFieldError for an unknown fault, a wrong type, and for what the GitHub of this issuer does not have.
+        A given claim or header field overrides that of the job and the fault; None removes it. Raises InvalidFieldError
+        for an unknown fault, a wrong type, or an option that this issuer's kind of GitHub does not have.
         """
         read_fields({"audience": audience, "claims": claims, "header": header, "fault": fault}, TOKEN_FIELDS)
         require_known("fault", fault or None, TOKEN_FAULTS)
@@ -170,16 +171,16 @@ class Issuer:
 
     def _keys(self) -> Keys:
         ring = self.ring
-        # Without a second key in the set, a stranger's takes its part: a forgery must never be a good token.
+        # If the key set has no second key, use a foreign one: a forged token must never be valid.
         idle = next((key for key in ring.published if key != ring.signing), None) or self.other_key()
         parts = urlsplit(self.url)
         foreign_url = f"{parts.scheme}://{parts.netloc}{self._mount}{FOREIGN_KEYS_PATH}"
         return Keys(ring.signing, idle, self.other_key, foreign_url)
 
     def start_job(self, job: Job) -> StartedJob:
-        """Start a job: its request token is good until `end_job`.
+        """Start a job, whose request token is valid until `end_job`.
 
-        Raises InvalidFieldError for what the GitHub of this issuer does not have.
+        Raises InvalidFieldError for an option that this issuer's kind of GitHub does not have.
         """
         refuse_impossible(job, self.url)
         started = StartedJob(job, str(uuid.uuid4()), str(uuid.uuid4()), secrets.token_urlsafe(32))
@@ -188,7 +189,7 @@ class Issuer:
         return started
 
     def end_job(self, job_id: str) -> bool:
-        """End a job: its request token is expired from now on. False where there is no such job in progress."""
+        """End a job, which expires its request token; return False if there is no such job in progress."""
         with self._lock:
             tokens = [token for token, started in self._jobs.items() if started.job_id == job_id]
             for token in tokens:
@@ -197,37 +198,37 @@ class Issuer:
             return bool(tokens)
 
     def job_of(self, request_token: str) -> StartedJob | None:
-        """The job in progress that a request token belongs to."""
+        """Return the job in progress that a request token belongs to, or None."""
         with self._lock:
             return self._jobs.get(request_token)
 
     def is_ended(self, request_token: str) -> bool:
-        """Whether the token belonged to a job that has ended."""
+        """Whether the request token belonged to a job that has ended."""
         with self._lock:
             return request_token in self._ended
 
     def plan_fault(self, fault: PlannedFault) -> None:
-        """Let an endpoint fail; see `FaultPlan.add`."""
+        """Plan a fault for an endpoint; see `FaultPlan.add`."""
         with self._lock:
             self._faults.add(fault)
 
     def next_fault(self, endpoint: str) -> PlannedFault | None:
-        """The fault for the request that has just come in; counts it."""
+        """Return the fault for the request that has just arrived, and count it."""
         with self._lock:
             return self._faults.next(endpoint)
 
     def pending_faults(self) -> list[tuple[PlannedFault, int | None]]:
-        """The faults that are still to come and how often; None: until cleared."""
+        """Return the faults still to come with their remaining counts; None means until cleared."""
         with self._lock:
             return self._faults.pending()
 
     def clear_faults(self) -> None:
-        """Behave again."""
+        """Remove all planned faults."""
         with self._lock:
             self._faults.clear()
 
     def rotate(self, *, publish: bool = True, keep_old: bool = True) -> SigningKey:
-        """Sign with a new key from now on. Without `publish` the key set does not show it."""
+        """Sign with a new key from now on; without `publish` the key set does not contain it."""
         new = make_key()
         with self._lock:
             self._change(self.ring.rotated(new, publish=publish, keep_old=keep_old))
@@ -238,20 +239,20 @@ class Issuer:
         self._keep(ring)
 
     def publish(self) -> SigningKey:
-        """Show the signing key in the key set, where a rotation has left it out."""
+        """Add the signing key to the key set if a rotation left it out."""
         with self._lock:
             self._change(self.ring.showing_signing_key())
             return self.ring.signing
 
     def retire(self) -> list[str]:
-        """Drop every key but the signing one from the key set, which ends an overlap; their kids."""
+        """Remove all keys except the signing key from the key set, which ends an overlap; return the removed kids."""
         with self._lock:
             retired = [key.kid for key in self.ring.published if key != self.ring.signing]
             self._change(self.ring.without_old_keys())
         return retired
 
     def other_key(self) -> SigningKey:
-        """A key that is not this issuer's, for key sets that lie."""
+        """Return a key that does not belong to this issuer, for forged tokens and false key sets."""
         with self._lock:
             self._other_key = self._other_key or make_key()
             return self._other_key
@@ -265,7 +266,7 @@ class Issuer:
         audience: str = "",
         minted: Minted | None = None,
     ) -> None:
-        """Log a request; `status` is None where the connection was reset. No secret is ever logged: claims are none."""
+        """Log a request, never a secret (claims are not secret); `status` is None if the connection was reset."""
         entry: Entry = {
             "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),  # noqa: UP017
             "endpoint": endpoint,
@@ -281,17 +282,17 @@ class Issuer:
             self._counts[endpoint] += 1
 
     def requests(self) -> list[Entry]:
-        """The logged requests, oldest first: the last 10,000."""
+        """Return the logged requests, oldest first; the log keeps the last 10,000."""
         with self._lock:
             return list(self._log)
 
     def request_counts(self) -> dict[str, int]:
-        """How often each endpoint was asked since the log was emptied, also where the log has forgotten it."""
+        """Return the number of requests to each endpoint since the log was emptied, even if the log dropped them."""
         with self._lock:
             return dict(self._counts)
 
     def reset(self) -> None:
-        """Real time, no faults, an empty log. Keys and jobs stay."""
+        """Return to real time, remove all faults and empty the log. Keys and jobs stay."""
         self.clear_faults()
         self.clock.shift(0)
         with self._lock:
@@ -299,7 +300,7 @@ class Issuer:
             self._counts.clear()
 
     def restore(self) -> None:
-        """As after the start: `reset`, the first keys, and every job ended."""
+        """Restore the state after the start: `reset`, the first keys, and every job ended."""
         self.reset()
         with self._lock:
             self._change(self._first_ring)
@@ -307,7 +308,7 @@ class Issuer:
             self._jobs.clear()
 
     def jobs(self) -> list[StartedJob]:
-        """The jobs in progress."""
+        """Return the jobs in progress."""
         with self._lock:
             return list(self._jobs.values())
 

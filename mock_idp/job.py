@@ -1,4 +1,4 @@
-"""A job of a workflow run: what a user chooses, and what follows from it. Pure."""
+"""A job of a workflow run: the options that a user sets, and the values derived from them. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PULL_REQUEST_EVENTS: Final = (
     "pull_request", "pull_request_review", "pull_request_review_comment", "pull_request_target",
 )  # fmt: skip
-# GitHub's page "Events that trigger workflows"; `dynamic` starts GitHub's own workflows, such as those of Dependabot.
+# Source: GitHub's page "Events that trigger workflows"; `dynamic` starts GitHub's own workflows, such as Dependabot's.
 EVENTS: Final = frozenset(
     {
         "branch_protection_rule", "check_run", "check_suite", "create", "delete", "deployment", "deployment_status",
@@ -34,21 +34,21 @@ CLAIMS_SUPPORTED: Final = (
     "runner_environment", "check_run_id",
 )  # fmt: skip
 
-# Stands for "the event decides"; no git reference can be spelled so, while an empty ref is a real one.
+# Means "the event's default ref": no git reference is spelled `?`, while a run can have an empty ref.
 REF_OF_EVENT: Final = "?"
 _DEFAULT_REFS: Final = {
     "merge_group": "refs/heads/gh-readonly-queue/main/pr-1-0123456789abcdef0123456789abcdef01234567",
     "release": "refs/tags/v1.0.0",
 }
 
-# A pattern, and the reason for a value that does not match. Most allow no spaces: these values become words of
-# `$(mock-idp env --format act)`.
+# A pattern, and the error for a value that does not match. Most patterns exclude spaces, because `$(mock-idp env
+# --format act)` passes these values as words of a shell command.
 _Syntax = tuple[str, str]
 _NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?"
 _REPOSITORY: Final = (rf"{_NAME}/[A-Za-z0-9._-]+", "must be OWNER/REPO")
-# What git takes as the name of a branch or tag (git-check-ref-format).
+# A branch or tag name that git accepts (git-check-ref-format).
 _GIT_NAME: Final = r"(?![./])(?!.*(?:\.\.|//|/\.|@\{|\.lock(?:/|$)|[./]$))[^\s\x00-\x1f\x7f?*\[\\~^:]+"
-# With `refs/tag/v1`, a test of a refusal would pass for another reason than it means.
+# A test that expects a refusal would pass for the wrong reason with a ref such as `refs/tag/v1`.
 _MISSPELT: Final = r"refs/(?:(?:head|tag|branch|branches|pulls)/|(?:heads|tags)$)"
 _REF: Final = (
     rf"(?!{_MISSPELT})(?!refs/pull/(?![1-9][0-9]*/(?:merge|head)$))(?:{_GIT_NAME})?|{re.escape(REF_OF_EVENT)}",
@@ -71,17 +71,17 @@ _PROPERTY_NAME: Final = r"[A-Za-z0-9_$#-]{1,75}"
 
 
 def stable_id(name: str) -> str:
-    """A decimal id that is always the same for one name, as GitHub's are for one repository or account."""
+    """Return a decimal id derived from `name`, ignoring case: like GitHub's, it is always the same for one name."""
     return str(10_000_000 + int(hashlib.sha256(name.lower().encode()).hexdigest(), 16) % 990_000_000)
 
 
 def stable_sha(text: str) -> str:
-    """A commit id (40 hex digits) that is always the same for one text."""
+    """Return a commit id (40 hex digits) derived from `text`."""
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def camel(name: str) -> str:
-    """The JSON name of a field: `id_token` is `idToken`."""
+    """Return the JSON name of a field: `id_token` becomes `idToken`."""
     head, *rest = name.split("_")
     return head + "".join(word.title() for word in rest)
 
@@ -94,9 +94,9 @@ def _option(
     choices: tuple[str, ...] = (),
     flag: str = "",
 ) -> Any:
-    """One option of a job: the text of `--help`, the default, and what GitHub could have.
+    """Declare a job option: its `--help` text, its default and the values that GitHub allows.
 
-    `flag` is the name on the command line where it is not the field's own.
+    `flag` is the option's name on the command line if it differs from the field's name.
     """
     if choices:
         syntax = "|".join(map(re.escape, choices)), f"must be one of {', '.join(choices)}"
@@ -108,11 +108,11 @@ def _option(
 
 @dataclass(frozen=True)
 class Job:
-    """One job. An empty string asks for the value that follows from the others.
+    """A job. An empty string means that the value is derived from the others.
 
-    Ids follow from names and stay the same for one name. `ref` may be a plain branch name; for events of pull
-    requests a branch is the head branch, and the job's own ref becomes `refs/pull/N/merge`.
-    Raises InvalidFieldError for a value that GitHub could not have.
+    Ids are derived from names, so that one name always has the same id. `ref` may be a plain branch name. For pull
+    request events a branch is the head branch, and the job's own ref becomes `refs/pull/N/merge`; for
+    pull_request_target it is the base branch. Raises InvalidFieldError for a value that GitHub could not have.
     """
 
     repository: str = _option("OWNER/REPO", "octo-org/hello-agent", _REPOSITORY)
@@ -178,7 +178,7 @@ class Job:
 
     def _settle_event(self) -> None:
         if self.event == "workflow_call":
-            # A called workflow's token carries the event of its caller.
+            # The token of a called workflow carries the event of its caller.
             raise InvalidFieldError(
                 "event",
                 "is the caller's in a called workflow, such as push; the called workflow is an option of its own",
@@ -187,7 +187,7 @@ class Job:
             raise InvalidFieldError("idToken", "is fork only for the event pull_request")
         event = self.event or ("pull_request" if self.id_token == "fork" else "push")
         if event not in EVENTS:
-            # A misspelt event would have the claims of a push: a test of a refusal would become one of an acceptance.
+            # A misspelled event would get the claims of a push, and a test of a refusal would test an acceptance.
             raise InvalidFieldError(
                 "event", f"must be the name of an event that starts workflows{nearest(event, EVENTS)}"
             )
@@ -200,7 +200,7 @@ class Job:
             self._set(ref=_DEFAULT_REFS.get(event, "refs/heads/main") if self.ref == REF_OF_EVENT else ref)
 
     def _settle_pull_request(self, ref: str) -> None:
-        """GitHub checks a merge commit out for pull requests; `pull_request_target` stays on the base branch."""
+        """Set a pull request's fields: its ref is the merge commit, but the base branch for `pull_request_target`."""
         merge = re.fullmatch(r"refs/pull/([1-9][0-9]*)/merge", ref)
         branch = ref.removeprefix("refs/heads/")
         if ref and not merge and branch == ref:
@@ -256,7 +256,7 @@ class Job:
 
     @property
     def owner(self) -> str:
-        """The login before the slash."""
+        """The repository's owner, before the slash."""
         return self.repository.partition("/")[0]
 
     @property
@@ -266,7 +266,7 @@ class Job:
 
     @property
     def ref_type(self) -> str:
-        """`tag` for tags, else `branch`, also for pull requests."""
+        """`tag` for a tag, `branch` for everything else, including pull requests."""
         return "tag" if self.ref.startswith("refs/tags/") else "branch"
 
     @property
@@ -276,7 +276,7 @@ class Job:
 
     @property
     def workflow_ref(self) -> str:
-        """The caller's workflow file at this ref, or at the commit where the ref is empty."""
+        """The caller's workflow file at the job's ref, or at its commit if the ref is empty."""
         return f"{self.repository}/.github/workflows/{self.workflow}@{self.ref or self.sha}"
 
     @property
@@ -285,10 +285,10 @@ class Job:
         return self.id_token == "write"
 
     def as_json(self) -> dict[str, Any]:
-        """The JSON fields from which `read_job` makes an equal job."""
+        """Return the JSON fields from which `read_job` creates an equal job."""
         values = {camel(item.name): getattr(self, item.name) for item in fields(self)}
         if not self.called_workflow:
-            # It is this commit then, and cannot be chosen.
+            # Without a called workflow this is the job's own commit, and cannot be chosen.
             del values["calledWorkflowSha"]
         if self.event not in PULL_REQUEST_EVENTS:
             values = {name: value for name, value in values.items() if name not in _PULL_REQUEST_FIELDS}
@@ -310,13 +310,13 @@ _NAME_OF_FIELD: Final = {camel(item.name): item.name for item in fields(Job)}
 
 
 def choices_of(field: str) -> tuple[str, ...]:
-    """The values of a field of `Job` that has a list of them."""
+    """Return the allowed values of a `Job` field that has a fixed list."""
     choices: tuple[str, ...] = Job.__dataclass_fields__[field].metadata["choices"]
     return choices
 
 
 def read_job(body: object) -> Job:
-    """A job from the JSON fields of `JOB_FIELDS`. Raises InvalidFieldError."""
+    """Read a job from the JSON fields of `JOB_FIELDS`. Raises InvalidFieldError."""
     values: dict[str, Any] = {
         _NAME_OF_FIELD[name]: tuple(value) if isinstance(value, list) else value
         for name, value in read_fields(body, JOB_FIELDS).items()
@@ -327,9 +327,9 @@ def read_job(body: object) -> Job:
 
 
 def make_job(given: Job | Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None) -> Job:
-    """The job that a caller in Python means: a `Job`, a mapping, or options, by names of fields or JSON names.
+    """Create a job from a `Job`, a mapping or options, with field names or JSON names.
 
-    `None` is the same as absent. Raises InvalidFieldError, also for a claim in the place of an option.
+    None counts as absent. Raises InvalidFieldError, also for a claim given as an option.
     """
     if isinstance(given, Job):
         if options:

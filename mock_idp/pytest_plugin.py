@@ -1,8 +1,8 @@
-"""Fixtures for pytest, loaded through its entry point in every run: nothing heavy is imported before a test asks.
+"""Fixtures for pytest; an entry point loads them in every run, so heavy modules are imported only on use.
 
-`mock_idp` is a running mock as it was after its start; `github_oidc_env` makes the test a job; `mock_idp_sub_form`
-runs a test once for each form of `sub`. The server lives as long as the session (of each pytest-xdist worker) on a
-port of its own. Override `mock_idp_issuer` in a conftest.py for GHES, GHE.com or an enterprise.
+`mock_idp` is a running mock, restored before each test; `github_oidc_env` gives the test the environment of a job;
+`mock_idp_sub_form` runs a test once for each form of `sub`. The server has a port of its own and lives as long as the
+session (of each pytest-xdist worker). Override `mock_idp_issuer` in a conftest.py for GHES, GHE.com or an enterprise.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def mock_idp_issuer() -> str:
 
 @pytest.fixture(scope="session")
 def mock_idp_server(mock_idp_issuer: str) -> Iterator[MockIdp]:
-    """The session's mock on a free port of 127.0.0.1; tests that share it want `mock_idp`."""
+    """The session's mock on a free port of 127.0.0.1; tests should use `mock_idp`, which restores it."""
     from mock_idp.server import MockIdp
 
     with MockIdp(issuer=mock_idp_issuer) as running:
@@ -48,10 +48,10 @@ def mock_idp(mock_idp_server: MockIdp) -> MockIdp:
 def github_oidc_env(
     mock_idp: MockIdp, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> GithubOidcEnv:
-    """Call it with options of a job (`environment="production"`): the test's environment is that job's from then on.
+    """A function that gives the test the environment of a job with these options, such as `environment="production"`.
 
-    Variables of another job that this machine may be running are taken away. The workspace is an empty folder. Gives
-    the variables.
+    It returns the variables. Those of another job that this machine may be running are removed. The workspace is an
+    empty folder.
     """
 
     def become(**options: Any) -> Mapping[str, str]:
@@ -76,5 +76,5 @@ def github_oidc_env(
 
 @pytest.fixture(params=[False, True], ids=["classic-sub", "immutable-sub"])
 def mock_idp_sub_form(request: pytest.FixtureRequest) -> Mapping[str, bool]:
-    """Options of a job for both forms of `sub`: `mock_idp.job(**mock_idp_sub_form)` runs the test twice."""
+    """Job options for each form of `sub`: a test with `mock_idp.job(**mock_idp_sub_form)` runs twice."""
     return {"immutable_sub": request.param}

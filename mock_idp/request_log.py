@@ -1,4 +1,4 @@
-"""What clients asked the mock for, and assertions about it: in this process and over HTTP alike."""
+"""The log of requests to the mock, and assertions about it: the same in this process and over HTTP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _VALUES: Final[Mapping[str, Collection[str]]] = {
 
 
 class Entry(TypedDict):
-    """One request. `status` is None where the connection was reset; with `kid` and `claims` of the token it was given."""
+    """One request. `status` is None if the connection was reset; `kid` and `claims` are those of the issued token."""
 
     at: str
     endpoint: str
@@ -41,7 +41,7 @@ class Entry(TypedDict):
 
 
 class LogOverflowError(Exception):
-    """The log keeps the last 10,000 requests: an assertion about older ones would say what nobody knows."""
+    """The log no longer has all requests (it keeps the last 10,000), so an assertion about them could be wrong."""
 
     def __init__(self, endpoint: str, number: int) -> None:
         super().__init__(
@@ -51,7 +51,7 @@ class LogOverflowError(Exception):
 
 @dataclass(frozen=True)
 class Requests:
-    """Some of the logged requests; `what` describes them in the message of an assertion."""
+    """A selection of the logged requests; `what` describes it in assertion messages."""
 
     what: str
     entries: tuple[Entry, ...]
@@ -64,15 +64,15 @@ class Requests:
         return iter(self.entries)
 
     def once(self) -> Entry:
-        """The only one. Raises AssertionError where there are none or several."""
+        """Return the only request. Raises AssertionError if there are none or several."""
         return self.times(1)[0]
 
     def never(self) -> None:
-        """Raises AssertionError where there are any."""
+        """Raise AssertionError if there are any requests."""
         self.times(0)
 
     def times(self, number: int) -> tuple[Entry, ...]:
-        """All of them. Raises AssertionError, with the log, where their number is another one."""
+        """Return all requests. Raises AssertionError, with the log, if there are more or fewer than `number`."""
         if len(self.entries) != number:
             lines = "".join(f"\n  {_line(entry)}" for entry in self.whole_log) or " nothing"
             raise AssertionError(
@@ -93,7 +93,7 @@ def _value(entry: Entry, name: str) -> Any:
 
 
 def _check_filter(endpoint: str, name: str, value: object) -> None:
-    """Raises InvalidFieldError for a filter that no entry could ever match: `.never()` would always pass."""
+    """Raise InvalidFieldError for a filter that no entry can match, because `.never()` would always pass."""
     names = (*_OF_EVERY_REQUEST, *(_OF_A_TOKEN if endpoint == "token" else ()))
     if name not in names and not (endpoint == "token" and name.startswith(_PROPERTY)):
         raise InvalidFieldError(
@@ -108,22 +108,22 @@ def _check_filter(endpoint: str, name: str, value: object) -> None:
 
 
 class RequestLog(ABC):
-    """Questions to the request log; a subclass implements `requests` and `request_counts`."""
+    """Queries of the request log; a subclass implements `requests` and `request_counts`."""
 
     @abstractmethod
     def requests(self) -> list[Entry]:
-        """The logged requests, oldest first: the last 10,000."""
+        """Return the logged requests, oldest first; the log keeps the last 10,000."""
 
     @abstractmethod
     def request_counts(self) -> Mapping[str, int]:
-        """How often each endpoint was asked since the log was emptied; one that was not may be missing."""
+        """Return the number of requests to each endpoint since the log was emptied; one without any may be missing."""
 
     def asked(self, endpoint: str, **fields: Any) -> Requests:
-        """The requests to an endpoint (`token`, `discovery`, `jwks`, `foreign-keys`) whose entries have these fields.
+        """Return the requests to an endpoint (`token`, `discovery`, `jwks`, `foreign-keys`) that have these fields.
 
-        A field of a token may be a claim: `asked("token", environment="production")`; None: without that claim.
-        Raises InvalidFieldError for an endpoint or a field that no entry can have, LogOverflowError for entries that
-        are no longer there.
+        A field of a token may be a claim: `asked("token", environment="production")`; None selects tokens without it.
+        Raises InvalidFieldError for an endpoint or a field that no entry can have, LogOverflowError if the log no
+        longer has all requests to the endpoint.
         """
         require_known("endpoint", endpoint, ENDPOINTS)
         for name, value in fields.items():
@@ -140,18 +140,18 @@ class RequestLog(ABC):
         return Requests(f"requests for {endpoint}{conditions}", found, log)
 
     def minted(self, **fields: Any) -> Requests:
-        """The ID tokens that jobs asked for and got, for example `minted(environment="production").once()`.
+        """Return the requests by which jobs got an ID token, for example `minted(environment="production").once()`.
 
-        Those that the test makes itself by `mint` are not among them.
+        Tokens that the test itself creates with `mint` are not among them.
         """
         return self.asked("token", **{"status": 200, **fields})
 
     @property
     def jwks_fetches(self) -> int:
-        """How often the key set was asked for."""
+        """The number of requests for the key set."""
         return self.request_counts().get("jwks", 0)
 
     @property
     def discovery_fetches(self) -> int:
-        """How often the discovery document was asked for."""
+        """The number of requests for the discovery document."""
         return self.request_counts().get("discovery", 0)

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from mock_idp.request_log import Entry
     from mock_idp.signing_keys import KeyRing
 
-# How long `shutdown` may have to wait; tests start and stop many mocks.
+# The longest time that `shutdown` waits; short, because tests start and stop many mocks.
 _POLL_SECONDS = 0.02
 _UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (recognised, not bound)
 
 
 class MockIssuer(RequestLog):
-    """One issuer of a running mock at `url`. Keys, clock, faults, jobs and log are its own."""
+    """One issuer of a running mock, served at `url`, with its own keys, clock, faults, jobs and log."""
 
     def __init__(self, url: str, state: Issuer) -> None:
         self.url = url
@@ -41,7 +41,7 @@ class MockIssuer(RequestLog):
 
     @property
     def issuer(self) -> str:
-        """The `iss` of its tokens."""
+        """The `iss` claim of this issuer's tokens."""
         return self.state.url
 
     def mint(
@@ -54,71 +54,71 @@ class MockIssuer(RequestLog):
         fault: str = "",
         **options: Any,
     ) -> str:
-        """The token that GitHub would issue for a job with these options, such as `environment="production"`.
+        """Return the token that GitHub would issue for a job with these options, such as `environment="production"`.
 
-        `claims` and `header` override it raw, `None` removes one; `fault` is a name of the catalogue. Raises
-        InvalidFieldError for an unknown option, event or fault.
+        `claims` and `header` override single fields without any checks, and None removes a field. `fault` names an
+        entry of the fault catalogue. Raises InvalidFieldError for an unknown option, event or fault.
         """
         made = make_job(job, options)
         return self.state.mint(made, audience=audience, claims=claims, header=header, fault=fault)
 
     def job(self, job: Job | Mapping[str, Any] | None = None, **options: Any) -> dict[str, Any]:
-        """Start a job with these options: `requestUrl`, `requestToken`, `variables`, `event`.
+        """Start a job with these options; return its `jobId`, `requestUrl`, `requestToken`, `variables` and `event`.
 
         Raises InvalidFieldError for an unknown option or event.
         """
         return self.state.start_job(make_job(job, options)).describe(self.url, self.issuer)
 
     def end_job(self, job_id: str) -> None:
-        """End a job; its request token is expired from then on."""
+        """End a job, which expires its request token."""
         self.state.end_job(job_id)
 
     def plan_fault(self, endpoint: str, **how: Any) -> None:
-        """Let an endpoint fail; see `mock_idp.faults.plan.PlannedFault`. Raises InvalidFieldError."""
+        """Plan a fault for an endpoint; see `mock_idp.faults.plan.PlannedFault`. Raises InvalidFieldError."""
         self.state.plan_fault(read_planned_fault({"endpoint": endpoint, **how}))
 
     def clear_faults(self) -> None:
-        """Behave again."""
+        """Remove all planned faults."""
         self.state.clear_faults()
 
     def rotate(self, *, publish: bool = True, keep_old: bool = True) -> str:
-        """Sign with a new key from now on; its kid."""
+        """Sign with a new key from now on, and return its kid."""
         return self.state.rotate(publish=publish, keep_old=keep_old).kid
 
     def publish(self) -> str:
-        """Show the signing key in the key set, where a rotation has left it out; its kid."""
+        """Add the signing key to the key set if a rotation left it out, and return its kid."""
         return self.state.publish().kid
 
     def retire(self) -> list[str]:
-        """Drop every key but the signing one from the key set; their kids."""
+        """Remove all keys except the signing key from the key set, and return the removed kids."""
         return self.state.retire()
 
     def skew(self, seconds: float) -> None:
-        """Let the mock's clock run ahead of the machine's, or behind it. Raises InvalidFieldError."""
+        """Set the mock's clock ahead of the machine's, or behind it if negative. Raises InvalidFieldError."""
         self.state.clock.shift(seconds)
 
     def travel(self, epoch: float) -> None:
-        """Let the mock's clock go on from `epoch` (seconds)."""
+        """Set the mock's clock to `epoch` (seconds), from where it runs on."""
         self.state.clock.travel(epoch)
 
     def freeze(self, epoch: float | None = None) -> None:
-        """Stop the mock's clock at `epoch` (seconds), or now."""
+        """Stop the mock's clock at `epoch` (seconds), or at the machine's current time."""
         self.state.clock.freeze(time.time() if epoch is None else epoch)
 
     def requests(self) -> list[Entry]:
-        """The logged requests, oldest first: the last 10,000."""
+        """Return the logged requests, oldest first; the log keeps the last 10,000."""
         return self.state.requests()
 
     def request_counts(self) -> dict[str, int]:
-        """How often each endpoint was asked since the last `reset`."""
+        """Return the number of requests to each endpoint since the last `reset`."""
         return self.state.request_counts()
 
     def reset(self) -> None:
-        """Real time, no faults, an empty log. Keys and jobs stay."""
+        """Return to real time, remove all faults and empty the log. Keys and jobs stay."""
         self.state.reset()
 
     def restore(self) -> None:
-        """As after the start: `reset`, the first keys, and every job ended."""
+        """Restore the state after the start: `reset`, the first keys, and every job ended."""
         self.state.restore()
 
 
@@ -126,10 +126,10 @@ class MockIdp(MockIssuer):
     """A mock of GitHub's OIDC issuer on a port of its own.
 
     `with MockIdp() as idp:` serves until the block ends. `issuer` is the `iss` of its tokens: a URL, a path below the
-    server's own URL such as `/_services/token`, or nothing for that URL itself. Port 0 takes a free port. `ring` saves
-    many mocks the making of keys, which is the slow part (`mock_idp.signing_keys.make_ring`); `keys` is a file that
-    keeps them. With `tls` it speaks HTTPS (`mock_idp.http.tls.make_certificate`). Raises OSError where it cannot bind
-    or use the file, ValueError for a file of other content, InvalidFieldError for no `iss`.
+    server's own URL such as `/_services/token`, or empty for that URL itself. Port 0 takes a free port. `ring` is a key
+    ring to reuse, because creating keys is slow (`mock_idp.signing_keys.make_ring`); `keys` is a file that stores the
+    keys. With `tls` the server speaks HTTPS (`mock_idp.http.tls.make_certificate`). Raises OSError if it cannot bind or
+    use the file, ValueError if the file does not contain keys, InvalidFieldError for an invalid `issuer`.
     """
 
     def __init__(
@@ -156,20 +156,20 @@ class MockIdp(MockIssuer):
         self._server = HttpServer(listener, self._sites, tls)
 
     def add_issuer(self, issuer: str) -> MockIssuer:
-        """One more issuer on this port: a path such as `/my-enterprise`, or a URL with a path.
+        """Add an issuer to this port: a path such as `/my-enterprise`, or a URL with a path.
 
-        It answers below that path, its control API too; the same one again is the same issuer. Raises
-        InvalidFieldError where the path is missing, or belongs to another issuer.
+        The issuer and its control API are served below that path; adding the same issuer again returns it. Raises
+        InvalidFieldError if the path is missing or belongs to another issuer.
         """
         mount, state = self._sites.add(issuer)
         return MockIssuer(self.url + mount, state)
 
     def restore(self) -> None:
-        """As after the start: `reset`, the first keys, and every job ended; of all issuers."""
+        """Restore all issuers to the state after the start: `reset`, the first keys, and every job ended."""
         self._sites.restore()
 
     def serve_forever(self) -> None:
-        """Serve in this thread until the process is told to end."""
+        """Serve in this thread until the server shuts down or the process ends."""
         self._server.serve_forever(poll_interval=_POLL_SECONDS)
 
     def __enter__(self) -> Self:
@@ -186,7 +186,7 @@ class MockIdp(MockIssuer):
 
 
 def _make_issuer(keys: Path | None, url: str, mount: str, ring: KeyRing | None) -> Issuer:
-    """An issuer with its keys; a file of keys serves one issuer, and those below a path have theirs beside it."""
+    """Create an issuer; with a key file, each issuer below a path has a file of its own next to it."""
     if keys is None:
         return Issuer(url, ring=ring, mount=mount)
     file = keys.with_name(keys.name + mount.replace("/", "."))

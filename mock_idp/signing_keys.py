@@ -1,4 +1,4 @@
-"""The issuer's RSA keys: made, published, rotated."""
+"""The issuer's RSA keys: creation, publication, rotation and storage."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _PEM: Final = rb"(?:%s)?-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----\
 
 
 def base64url(data: bytes) -> str:
-    """Base64url without padding (RFC 7515, section 2)."""
+    """Encode as base64url without padding (RFC 7515, section 2)."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def compact_json(value: object) -> str:
-    """JSON as GitHub serialises headers and payloads: fields in alphabetical order, no spaces."""
+    """Serialise as GitHub does for headers and payloads: fields in alphabetical order, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -44,7 +44,7 @@ def _modulus(numbers: rsa.RSAPublicNumbers) -> bytes:
 
 
 def _self_signed(private: rsa.RSAPrivateKey) -> bytes:
-    # A fixed start: a certificate must not depend on the machine's clock, and relying parties ignore its dates.
+    # A fixed date: a certificate must not depend on the machine's clock, and relying parties ignore its dates.
     start = datetime(2024, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 (one spelling for every supported Python)
     builder = x509.CertificateBuilder(_CERTIFICATE_NAME, _CERTIFICATE_NAME, private.public_key())
     builder = builder.serial_number(1).not_valid_before(start).not_valid_after(start + _CERTIFICATE_YEARS)
@@ -53,9 +53,9 @@ def _self_signed(private: rsa.RSAPrivateKey) -> bytes:
 
 @dataclass(frozen=True)
 class SigningKey:
-    """An RSA key (2048 bits, RS256). The kid follows from the key, so two issuers never share one.
+    """An RSA key (2048 bits, RS256). The kid is derived from the key, so that two issuers never share one.
 
-    `certificate` is the self-signed X.509 in DER, or empty: GitHub also publishes a key without one.
+    `certificate` is the self-signed X.509 certificate in DER, or empty: GitHub also publishes a key without one.
     """
 
     private: rsa.RSAPrivateKey = field(repr=False)
@@ -72,7 +72,7 @@ class SigningKey:
         )
 
     def jwk(self) -> dict[str, Any]:
-        """The public key as it stands in the key set (RFC 7517)."""
+        """Return the public key as a JWK of the key set (RFC 7517)."""
         numbers = self.private.public_key().public_numbers()
         key: dict[str, Any] = {"kty": "RSA", "alg": "RS256", "use": "sig", "kid": self.kid}
         key |= {"n": base64url(_modulus(numbers)), "e": "AQAB"}
@@ -81,75 +81,75 @@ class SigningKey:
         return key
 
     def header(self) -> dict[str, Any]:
-        """The JOSE header of a token signed with this key: GitHub's four fields."""
+        """Return the JOSE header of a token signed with this key: GitHub's four fields."""
         header = {"alg": "RS256", "kid": self.kid, "typ": "JWT"}
         return header | {"x5t": self.x5t} if self.certificate else header
 
     def public_pem(self) -> bytes:
-        """The public key as PEM: what an algorithm-confused verifier would take for an HMAC secret."""
+        """Return the public key as PEM, which a verifier prone to algorithm confusion would use as an HMAC secret."""
         return self.private.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
 
     def sign(self, signing_input: bytes) -> bytes:
-        """RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518, section 3.3)."""
+        """Sign with RSASSA-PKCS1-v1_5 and SHA-256 (RFC 7518, section 3.3)."""
         return self.private.sign(signing_input, padding.PKCS1v15(), hashes.SHA256())
 
 
 def make_key(*, with_certificate: bool = True) -> SigningKey:
-    """A fresh key with a kid in the form of GitHub's (a UUID of version 5)."""
+    """Create a key whose kid has GitHub's form (a UUID of version 5)."""
     private = rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
     return _signing_key(private, with_certificate=with_certificate)
 
 
 def _signing_key(private: rsa.RSAPrivateKey, *, with_certificate: bool) -> SigningKey:
-    """All else follows from the private key, so a kept key comes back with its kid and its certificate."""
+    """Derive kid and certificate from the private key, so that a stored key gets the same ones again."""
     kid = str(uuid.uuid5(uuid.NAMESPACE_OID, _modulus(private.public_key().public_numbers()).hex()))
     return SigningKey(private, kid, _self_signed(private) if with_certificate else b"")
 
 
 @dataclass(frozen=True)
 class KeyRing:
-    """The key that signs, and the keys that the key set shows."""
+    """The key that signs, and the published keys: those in the key set."""
 
     signing: SigningKey
     published: tuple[SigningKey, ...]
 
     def key_set(self) -> dict[str, Any]:
-        """The JWK set (RFC 7517, section 5)."""
+        """Return the JWK set (RFC 7517, section 5)."""
         return {"keys": [key.jwk() for key in self.published]}
 
     def rotated(self, new: SigningKey, *, publish: bool, keep_old: bool) -> KeyRing:
-        """The ring after a rotation: `new` signs, is shown if `publish`, and the old signing key only if `keep_old`."""
+        """Return the ring that signs with `new`, published if `publish`; without `keep_old` the old key is dropped."""
         old = self.published if keep_old else tuple(key for key in self.published if key != self.signing)
         return replace(self, signing=new, published=(new, *old) if publish else old)
 
     def showing_signing_key(self) -> KeyRing:
-        """The ring with its signing key in the key set."""
+        """Return the ring with its signing key in the key set."""
         shown = self.signing in self.published
         return self if shown else replace(self, published=(self.signing, *self.published))
 
     def without_old_keys(self) -> KeyRing:
-        """The ring that shows its signing key at most."""
+        """Return the ring without published keys other than the signing key."""
         return replace(self, published=tuple(key for key in self.published if key == self.signing))
 
 
 def make_ring() -> KeyRing:
-    """Two published keys, as GitHub has several: one signs, the other, without certificate, only stands there."""
+    """Create a ring of two published keys, as GitHub has several: one signs; the other has no certificate and is idle."""
     signing = make_key()
     return KeyRing(signing, (signing, make_key(with_certificate=False)))
 
 
 def keep_ring(file: Path, ring: KeyRing) -> None:
-    """Write the private keys of a ring as PEM (PKCS #8), the signing one first, for this user alone (mode 0600).
+    """Write the private keys of a ring as PEM (PKCS #8), the signing key first, readable for this user only (mode 0600).
 
-    Raises OSError where it cannot be written.
+    Raises OSError if the file cannot be written.
     """
     keys = (ring.signing, *(key for key in ring.published if key != ring.signing))
     written = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
     with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
         out.writelines(_private_pem(key) for key in keys)
-    # At once: a mock that is killed meanwhile must not lose the keys that verifiers know.
+    # Replace the file atomically: a mock killed during the write must not lose the keys that verifiers know.
     written.replace(file)
 
 
@@ -161,9 +161,9 @@ def _private_pem(key: SigningKey) -> bytes:
 
 
 def kept_ring(file: Path) -> KeyRing:
-    """The ring in a file of `keep_ring`, or a new one that is then kept there; every key is published.
+    """Return the ring in a file of `keep_ring`, or create one and store it there; every key is published.
 
-    Raises OSError where the file cannot be used, ValueError for other content.
+    Raises OSError if the file cannot be used, ValueError if it does not contain keys.
     """
     if not file.exists():
         ring = make_ring()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class InvalidFieldError(ValueError):
-    """One field of a request is not acceptable; `field` names it, `reason` says what would be."""
+    """A field of a request is invalid; `field` names it, `reason` says what is allowed."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"`{field}` {reason}.")
@@ -21,7 +21,7 @@ class InvalidFieldError(ValueError):
 
 
 def is_number(value: object) -> bool:
-    """Whether `value` is a number that a float can hold: `true` is not 1, and Python's parser lets NaN and 400 digits in."""
+    """Whether `value` is a finite number that fits in a float: Python's parser also accepts NaN and 400 digits."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
@@ -47,25 +47,25 @@ KINDS: Mapping[str, Callable[[object], bool]] = {
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`; the nearest is …` for a name that looks like a known one, else nothing."""
+    """Return `; the nearest is …` if the name looks like a known one, else an empty string."""
     found = get_close_matches(name, list(known), 1)
     return f"; the nearest is {found[0]}" if found else ""
 
 
 def require_known(field: str, value: str | None, known: Iterable[str]) -> None:
-    """Raises InvalidFieldError for a value, if there is one, that is not among the known ones."""
+    """Raise InvalidFieldError for a value other than None that is not among the known ones."""
     if value is not None and value not in known:
         raise InvalidFieldError(field, f"must be one of {', '.join(known)}{nearest(value, known)}")
 
 
 def require_number(field: str, value: object) -> None:
-    """Raises InvalidFieldError for a value that is not a finite number."""
+    """Raise InvalidFieldError for a value that is not a finite number."""
     if not is_number(value):
         raise InvalidFieldError(field, "must be a number")
 
 
 def read_fields(body: object, kinds: Mapping[str, str]) -> dict[str, Any]:
-    """The fields of a JSON object, checked against `kinds` (field -> key of `KINDS`); `null` is absent.
+    """Return the fields of a JSON object, checked against `kinds` (field -> key of `KINDS`); null counts as absent.
 
     Raises InvalidFieldError for a body that is not an object, an unknown field or a wrong type.
     """

@@ -1,8 +1,8 @@
 # noqa: INP001 - a script of the release, no package
-"""Write what is pushed to sentryagent/issue-token and sentryagent/register-agent: one self-contained folder each.
+"""Write the repositories sentryagent/issue-token and sentryagent/register-agent: one self-contained folder each.
 
-GitHub gives a Docker action the folder of its Dockerfile as build context, so a repository of its own needs a copy of
-all that the Dockerfile copies. Run again, it replaces what it wrote before.
+The build context of a Docker action on GitHub is the folder of its Dockerfile, so a repository of its own needs a copy
+of everything that the Dockerfile copies. Another run replaces the previous output.
 """
 
 import argparse
@@ -22,11 +22,11 @@ PUBLISHED_IMAGE = re.compile(r"docker://[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{6
 
 
 class NotPublishableError(Exception):
-    """The sources are not as this script needs them; the message says which file and what about it."""
+    """The sources do not have the form that this script needs; the message names the file and the problem."""
 
 
 def main() -> None:
-    """Write every action; ends with exit code 2 and one line where that cannot be done."""
+    """Write every action; exits with 2 and one line on stderr if that is impossible."""
     options = _options()
     try:
         for action in ACTIONS:
@@ -51,7 +51,7 @@ def _options() -> argparse.Namespace:
 
 
 def published_image(value: str) -> str:
-    """An image that nobody can exchange under its name. Raises ArgumentTypeError."""
+    """Check that an image is named by its digest, so that it cannot be replaced. Raises ArgumentTypeError."""
     if not PUBLISHED_IMAGE.fullmatch(value):
         raise argparse.ArgumentTypeError(
             f"{value!r} is not docker://NAME@sha256:DIGEST; take the digest that the push of the image printed"
@@ -60,7 +60,7 @@ def published_image(value: str) -> str:
 
 
 def write(action: str, folder: Path, image: str) -> None:
-    """Write one action's repository; `image` is what its `runs.image` becomes. Raises NotPublishableError, OSError."""
+    """Write one action's repository with `image` as its `runs.image`. Raises NotPublishableError, OSError."""
     metadata = with_image((ROOT / action / "action.yml").read_text("utf-8"), f"{action}/action.yml", image)
     manual = with_absolute_links((ROOT / action / "README.md").read_text("utf-8"), action, _home())
     copies = (*BESIDE_THE_IMAGE, *_copied_by_the_dockerfile())
@@ -78,7 +78,7 @@ def write(action: str, folder: Path, image: str) -> None:
 
 
 def _copied_by_the_dockerfile() -> Iterator[str]:
-    """The files of the build context, by what the Dockerfile says: nothing is listed twice."""
+    """Yield the files of the build context, as read from the Dockerfile, so that nothing is listed twice."""
     sources = re.findall(r"^COPY (\S+) \S+$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
     for source in sources:
         found = sorted(ROOT.glob(source))
@@ -88,7 +88,7 @@ def _copied_by_the_dockerfile() -> Iterator[str]:
 
 
 def with_image(metadata: str, path: str, image: str) -> str:
-    """An action.yml that runs `image`, each other line as it was. Raises NotPublishableError."""
+    """Return an action.yml that runs `image`, with all other lines unchanged. Raises NotPublishableError."""
     edited, lines = IMAGE_IN_PLACE.subn(f"  image: {image}", metadata)
     if lines != 1:
         raise NotPublishableError(f"{path} has {lines} lines with `image: …Dockerfile` instead of one")
@@ -96,7 +96,7 @@ def with_image(metadata: str, path: str, image: str) -> str:
 
 
 def with_absolute_links(manual: str, action: str, home: str) -> str:
-    """A manual whose links into the toolkit work from another repository."""
+    """Return a manual whose links into the toolkit also work from another repository."""
 
     def absolute(link: re.Match[str]) -> str:
         path, hash_sign, heading = link[1].partition("#")

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 ACTIONS = ("issue-token", "register-agent")
 REVOKE = "issue-token/host/revoke/action.yml"
-# What differs without Docker: nothing runs after the job's steps.
+# The difference without Docker: nothing runs after the job's steps.
 DESCRIPTIONS = {
     "revoke": "Whether the action issue-token/host/revoke, in a later step that always runs, revokes the token"
 }
@@ -47,7 +47,7 @@ runs:
 
 
 def host(action: str, version: str) -> str:
-    """The text of ACTION/host/action.yml."""
+    """Return the text of ACTION/host/action.yml."""
     source = (ROOT / action / "action.yml").read_text("utf-8").partition("\nruns:\n")[0]
     for name, description in DESCRIPTIONS.items():
         source = re.sub(rf"(\n  {name}:\n    description: ).*", rf"\g<1>{description}", source)

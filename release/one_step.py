@@ -41,28 +41,28 @@ OUTPUT_ROWS = {"agent-id": "no | Id of the agent; also set if its token is refus
 
 
 def combined(issue_token: dict[str, str], register_agent: dict[str, str]) -> dict[str, str]:
-    """Both actions' entries by name: provider, agent, what only register-agent has, the rest of issue-token."""
+    """Return both actions' entries by name: provider, agent, those of register-agent alone, the rest of issue-token."""
     first = {name: issue_token[name] for name in ("api-url", "agent-id") if name in issue_token}
     own = {name: entry for name, entry in register_agent.items() if name not in issue_token}
     return first | own | issue_token
 
 
 def declared(action: str, heading: str, suffix: str = "") -> dict[str, str]:
-    """The inputs or outputs of an action.yml: name, and the lines below it; `suffix` ends the descriptions."""
+    """Return the inputs or outputs of an action.yml, each with the lines below its name; `suffix` ends descriptions."""
     text = (ROOT / action / "action.yml").read_text("utf-8").split(f"\n{heading}:\n")[1].split("\n\n")[0]
     found = re.findall(r"^  ([a-z-]+):\n((?:    .*\n)+)", f"{text}\n", re.MULTILINE)
     return {name: re.sub("(description: .*)", rf"\1{suffix}", lines) for name, lines in found}
 
 
 def rows(action: str, heading: str, prefix: str = "") -> dict[str, str]:
-    """A table of an action's manual: name, and the other cells, with links that lead into that manual."""
+    """Return a table of an action's manual, each row by its name, with links that lead into that manual."""
     text = (ROOT / action / "README.md").read_text("utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
     found = re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", text, re.MULTILINE)
     return {name: prefix + cells.replace("](#", f"](../{action}/README.md#") for name, cells in found}
 
 
 def metadata() -> str:
-    """The text of action.yml."""
+    """Return the text of action.yml."""
     agent = declared("register-agent", "inputs", ". Only with agent-name")
     inputs = combined(declared("issue-token", "inputs"), agent) | INPUTS
     outputs = combined(declared("issue-token", "outputs"), declared("register-agent", "outputs"))
@@ -74,7 +74,7 @@ def metadata() -> str:
 
 
 def manual() -> str:
-    """The text of docs/one-step-action.md, with new rows in its two tables."""
+    """Return the text of docs/one-step-action.md, with new rows in its two tables."""
     inputs = combined(rows("issue-token", "Inputs"), rows("register-agent", "Inputs")) | INPUT_ROWS
     # register-agent has no secret output, and no column for it.
     agent = rows("register-agent", "Outputs", prefix="no | ")

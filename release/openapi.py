@@ -1,5 +1,5 @@
 # noqa: INP001 - a script of the release, no package
-"""Write docs/openapi.json: the document that the provider publishes, as it is reviewed."""
+"""Write docs/openapi.json, the document that the provider publishes, for reviews."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ TARGET = Path(__file__).resolve().parents[1] / "docs" / "openapi.json"
 
 
 def text() -> str:
-    """The document, laid out for reading."""
+    """Return the document, formatted for reading."""
     return json.dumps(document(bare_app()), indent=2, ensure_ascii=False) + "\n"
 
 

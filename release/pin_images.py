@@ -1,7 +1,7 @@
 # noqa: INP001 - a script of the release, no package
-"""Let the three actions of this checkout run a published image: the release commit of the toolkit itself.
+"""Make the three actions of this checkout run a published image, for the release commit of the toolkit itself.
 
-`uses: sentryagent/toolkit@v1` then pulls the image as the other repositories do, and builds nothing.
+`uses: sentryagent/toolkit@v1` then pulls the image, as the other repositories do, and builds nothing.
 """
 
 import argparse
@@ -13,7 +13,7 @@ METADATA = ("action.yml", "issue-token/action.yml", "register-agent/action.yml")
 
 
 def main() -> None:
-    """Rewrite the files in place; ends with exit code 2 and one line where that cannot be done."""
+    """Rewrite the files in place; exits with 2 and one line on stderr if that is impossible."""
     parser = argparse.ArgumentParser(
         description="Name a published image in every action.yml of this checkout."
     )

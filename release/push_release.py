@@ -1,8 +1,8 @@
 # noqa: INP001 - a script of the release, no package
 """Commit a release in a clone, tag it, move the major tag, and push all of it or nothing.
 
-A tag such as v1.2.3 is never moved: a release that is there already, with the same files, is a success, and one with
-other files is refused. So a release workflow that failed half-way can be run again.
+A tag such as v1.2.3 is never moved: pushing an existing release with the same files succeeds, with other files it is
+refused. A release workflow that failed half-way can therefore be run again.
 """
 
 import argparse
@@ -20,7 +20,7 @@ class NotPushedError(Exception):
 
 
 def main() -> None:
-    """Push; ends with exit code 2 and one line where that cannot be done."""
+    """Push the release; exits with 2 and one line on stderr if that is impossible."""
     options = _options()
     try:
         pushed = push(options.clone, options.version, options.content)
@@ -47,14 +47,14 @@ def _version(value: str) -> str:
 
 
 def push(clone: Path, version: str, content: Path | None) -> bool:
-    """Push the release; false where it was there already. Raises NotPushedError."""
+    """Push the release; return False if it already exists. Raises NotPushedError."""
     if content is not None:
         _replace(clone, content)
     git = _Git(clone)
     git("add", "--all")
     if _released(git, version):
         return False
-    # A mirror's files can be those of the last release: its version gets a commit of its own all the same.
+    # A mirror's files may not have changed since the last release; the new version gets its own commit all the same.
     git(*AUTHOR, "commit", "--quiet", "--allow-empty", "--message", version)
     git("tag", version)
     git("tag", "--force", version.partition(".")[0])
@@ -85,7 +85,7 @@ def _released(git: "_Git", version: str) -> bool:
 
 
 class _Git:
-    """git in one clone."""
+    """Runs git in one clone."""
 
     def __init__(self, clone: Path) -> None:
         self._clone = clone

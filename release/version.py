@@ -1,5 +1,5 @@
 # noqa: INP001 - a script of the release, no package
-"""Print the tag of the release that this checkout is, such as v1.2.3, where it is ready to be one."""
+"""Print the release tag of this checkout, such as v1.2.3, if it is ready to be released."""
 
 import re
 import sys
@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
-    """Print the tag; exit code 2 and one line where the changelog does not know the version."""
+    """Print the tag; exits with 2 and one line on stderr if the changelog lacks the version."""
     version: str = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     heading = rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$"
     if not re.search(heading, (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE):

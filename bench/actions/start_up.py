@@ -1,11 +1,11 @@
 # noqa: INP001 - a program, no package
-"""How long a step takes: start to first request, and the whole of a good run, beside what httpx alone costs.
+"""How long a step takes: from start to first request, and the whole of a good run, compared with httpx alone.
 
     .venv/bin/python bench/actions/start_up.py [--runs 15] [--python PYTHON]
 
-The partners are one HTTP server in this process that answers at once, so that nearly all of the time is the action's
-own. Runs of the subjects alternate, so that a busy machine slows all of them alike. PYTHON is the interpreter whose
-packages are measured; one with the packages of the image alone (requirements/action.txt) is nearest to users.
+GitHub and the provider are one HTTP server in this process that responds at once, so that nearly all of the time is the
+action's own. Runs of the subjects alternate, so that a busy machine slows all of them alike. PYTHON is the interpreter
+whose packages are measured; one with only the image's packages (requirements/action.txt) is closest to what users have.
 """
 
 import argparse
@@ -38,7 +38,7 @@ class Sample:
 
 @dataclass
 class Partners:
-    """GitHub's ID-token endpoint and a provider, in one server; `first_request` is a reading of the monotonic clock."""
+    """GitHub's ID token endpoint and a provider, in one server; `first_request` is a reading of the monotonic clock."""
 
     url: str = ""
     first_request: float = 0.0
@@ -64,7 +64,7 @@ def partners() -> Iterator[Partners]:
         do_POST = do_GET  # noqa: N815 - the name that http.server calls
 
         def log_message(self, *_: object) -> None:
-            """Nothing: the output is the table."""
+            """Print nothing: the output is the table."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         it = Partners(f"http://127.0.0.1:{server.server_port}")
@@ -90,12 +90,12 @@ def _answers(url: str) -> dict[str, dict[str, object]]:
 
 
 def httpx_alone(python: str) -> Sample:
-    """Import httpx and make a client: what any action over httpx pays before its first request."""
+    """Import httpx and create a client: the cost of any action with httpx before its first request."""
     return _run([python, "-I", "-c", "import httpx; httpx.Client()"], {})
 
 
 def good_run(python: str, it: Partners) -> tuple[Sample, float]:
-    """issue-token from start to end; also the seconds to its first request."""
+    """Run issue-token from start to end; also return the seconds to its first request."""
     with tempfile.TemporaryDirectory() as folder:
         environ = {
             "GITHUB_ACTIONS": "true",
@@ -116,7 +116,7 @@ def good_run(python: str, it: Partners) -> tuple[Sample, float]:
 def _run(command: list[str], environ: dict[str, str]) -> Sample:
     trust = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
     began = time.monotonic()
-    # Not subprocess.run: wait4 gives the processor time of this one process.
+    # Not subprocess.run: wait4 returns the processor time of this one process.
     process = subprocess.Popen(command, env=trust | environ, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -1,6 +1,6 @@
-"""The attack pack against PyJWT, joserfc, jose, google-auth and OpenBao, as the table of the mock's manual.
+"""Run the attack pack against PyJWT, joserfc, jose, google-auth and OpenBao, for the table of the mock's manual.
 
-`python compare.py` prints the table, `python compare.py --write` also puts it into mock_idp/README.md. Needs the test
+`python compare.py` prints the table, `python compare.py --write` also writes it to mock_idp/README.md. Needs the test
 tools (`make install`), Node.js and npm.
 """
 
@@ -53,7 +53,7 @@ def _process(command: list[object], **options: object) -> Iterator[subprocess.Po
 
 @contextmanager
 def jose(issuer: str, folder: Path) -> Iterator[str]:
-    """Serve jose under Node.js; its URL."""
+    """Serve jose under Node.js, and yield its URL."""
     npm = ("npm", "install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", f"jose@{JOSE}")
     subprocess.run(npm, cwd=folder, check=True, capture_output=True)
     program = folder / "verifier.mjs"
@@ -64,7 +64,7 @@ def jose(issuer: str, folder: Path) -> Iterator[str]:
 
 @contextmanager
 def openbao(issuer: str, folder: Path) -> Iterator[str]:
-    """Serve OpenBao for development, with its JWT auth method; the URL of its login."""
+    """Serve OpenBao in development mode with its JWT auth method, and yield the URL of its login."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     options = [
@@ -109,7 +109,7 @@ def _wait(url: str, process: subprocess.Popen[str]) -> None:
 
 
 def attack(mock: str, url: str, *words: str) -> dict[str, dict[str, object]]:
-    """The rows of `mock-idp attack` by name."""
+    """Return the rows of `mock-idp attack` by name."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [
@@ -131,7 +131,7 @@ def attack(mock: str, url: str, *words: str) -> dict[str, dict[str, object]]:
 
 
 def measure() -> dict[str, dict[str, dict[str, object]]]:
-    """The rows of each verifier, by the verifier's name and version."""
+    """Return the rows of each verifier, by the verifier's name and version."""
     token = ("--send", "json:token")
     ring, found = make_ring(), {}
     for name, verifier in (
@@ -141,7 +141,7 @@ def measure() -> dict[str, dict[str, dict[str, object]]]:
         ("google-auth", verifiers.google_auth),
         ("OpenBao", openbao),
     ):
-        # A mock for each: its log says how often that verifier fetched keys.
+        # Each verifier has a mock of its own, whose log shows how often it fetched keys.
         with ExitStack() as stack:
             mock = stack.enter_context(MockIdp(ring=ring))
             if verifier in {jose, openbao}:
@@ -164,7 +164,7 @@ def _version(name: str) -> str:
 
 
 def table(found: dict[str, dict[str, dict[str, object]]]) -> str:
-    """A line for each row that one of them has wrong, by who can make it; then the sums."""
+    """Return a line for each row that a verifier has wrong, by who can make the token; then the totals."""
     rows = next(iter(found.values()))
     lines = [
         f"| attack | who can make it | severity | {' | '.join(found)} |",
@@ -192,7 +192,7 @@ def _cell(row: dict[str, object]) -> str:
 
 
 def main() -> None:
-    """Measure, print, and with `--write` put the table into the manual."""
+    """Measure and print; with `--write`, also write the table to the manual."""
     text = table(measure())
     print(text)
     if sys.argv[1:] == ["--write"]:

@@ -1,6 +1,6 @@
-"""Verifiers of GitHub's ID tokens with well-known Python libraries, each as strict as its own options make it.
+"""Verifiers of GitHub's ID tokens with well-known Python libraries, each as strict as its options allow.
 
-Every one answers `POST {"token": …}`: 200 for a job of one repository, branch and event, 401 or 403 otherwise.
+Each responds to `POST {"token": …}` with 200 for a job of one repository, branch and event, else with 401 or 403.
 """
 
 import json
@@ -26,7 +26,7 @@ Decode = Callable[[str], Mapping[str, Any]]
 
 
 def pyjwt(issuer: str, audience: str) -> Decode:
-    """PyJWT with its client for key sets, which caches them."""
+    """Verify with PyJWT and its client for key sets, which caches them."""
     keys = jwt.PyJWKClient(f"{issuer}/.well-known/jwks", timeout=5)
     options = {"require": REQUIRED, "strict_aud": True}
 
@@ -38,7 +38,7 @@ def pyjwt(issuer: str, audience: str) -> Decode:
 
 
 def joserfc(issuer: str, audience: str) -> Decode:
-    """joserfc; it fetches no keys, so the service does, once."""
+    """Verify with joserfc, which does not fetch keys, so the service fetches them once."""
     keys = KeySet.import_key_set(requests.get(f"{issuer}/.well-known/jwks", timeout=5).json())
     values = {"iss": issuer, "aud": audience}
     rules: Any = {
@@ -54,7 +54,7 @@ def joserfc(issuer: str, audience: str) -> Decode:
 
 
 def google_auth(issuer: str, audience: str) -> Decode:
-    """google-auth's `verify_token`; the issuer is the service's own check."""
+    """Verify with google-auth's `verify_token`; the service itself checks the issuer."""
     transport = google.auth.transport.requests.Request()
 
     def claims_of(token: str) -> Mapping[str, Any]:
@@ -79,7 +79,7 @@ def _status(claims_of: Decode, token: str) -> int:
 
 @contextmanager
 def served(claims_of: Decode) -> Iterator[str]:
-    """Serve a verifier on a free port; its URL."""
+    """Serve a verifier on a free port, and yield its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -89,7 +89,7 @@ def served(claims_of: Decode) -> Iterator[str]:
             self.end_headers()
 
         def log_message(self, *_words: object) -> None:
-            """Be quiet."""
+            """Print nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()

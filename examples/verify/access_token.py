@@ -12,7 +12,7 @@ LEEWAY_SECONDS = 30
 
 
 class Refused(Exception):
-    """A request that may not pass: the HTTP status, and the response's `WWW-Authenticate` (RFC 6750, 3)."""
+    """A refused request: the HTTP status, and the response's `WWW-Authenticate` header (RFC 6750, 3)."""
 
     def __init__(self, status: int, challenge: str) -> None:
         super().__init__(status, challenge)
@@ -21,7 +21,7 @@ class Refused(Exception):
 
 
 def verify(token: str, keys: jwt.PyJWKClient, issuer: str, audience: str) -> dict[str, Any]:
-    """Return the token's claims; raises jwt.PyJWTError. Keep `keys`: it caches what it fetched."""
+    """Return the token's claims; raises jwt.PyJWTError. Reuse `keys`, which caches the keys that it fetched."""
     # The same keys may sign other kinds of tokens, which give no access (RFC 8725, 3.11).
     if jwt.get_unverified_header(token).get("typ") not in TYPES:
         raise jwt.InvalidTokenError("not an access token")
@@ -38,25 +38,25 @@ def verify(token: str, keys: jwt.PyJWKClient, issuer: str, audience: str) -> dic
 
 
 class Gate:
-    """Decides about the token of each request: whether it is good, for this service, and has the scope."""
+    """Checks the token of each request: whether it is valid, is for this service, and has the scope."""
 
     def __init__(self, issuer: str, audience: str) -> None:
         self._issuer, self._audience = issuer, audience
         self._keys = jwt.PyJWKClient(f"{issuer}/.well-known/jwks.json", timeout=5)
 
     def claims(self, token: str | None) -> dict[str, Any]:
-        """Return the claims of a good token; raises Refused."""
+        """Return the claims of a valid token; raises Refused."""
         if not token:
             raise Refused(401, "Bearer")
         try:
             return verify(token, self._keys, self._issuer, self._audience)
         except jwt.PyJWKClientConnectionError as error:
-            raise Refused(503, "") from error  # nobody knows whether the token is good
+            raise Refused(503, "") from error  # the token's validity is unknown
         except jwt.PyJWTError as error:
             raise Refused(401, 'Bearer error="invalid_token"') from error
 
     def require(self, token: str | None, scope: str) -> dict[str, Any]:
-        """Return the claims of a good token that has the scope; raises Refused."""
+        """Return the claims of a valid token that has the scope; raises Refused."""
         claims = self.claims(token)
         if scope not in str(claims["scope"]).split(" "):
             raise Refused(403, f'Bearer error="insufficient_scope", scope="{scope}"')

@@ -15,9 +15,9 @@ bearer = HTTPBearer(auto_error=False)
 
 
 def requires(scope: str) -> Callable[..., dict[str, Any]]:
-    """Make a dependency that gives the claims of a token with the scope."""
+    """Return a dependency that provides the claims of a token with the scope."""
 
-    # Not `async`: FastAPI runs it in a thread, since it waits for the network when it fetches the keys.
+    # Not `async`, so that FastAPI runs it in a thread: it blocks on the network while it fetches the keys.
     def claims(sent: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> dict[str, Any]:
         return gate.require(sent.credentials if sent else None, scope)
 
@@ -26,18 +26,18 @@ def requires(scope: str) -> Callable[..., dict[str, Any]]:
 
 @app.exception_handler(Refused)
 def refuse(_: Request, refused: Refused) -> Response:
-    """Answer as RFC 6750 says; the reason is for the log alone."""
+    """Respond as RFC 6750 requires; the reason is only for the log."""
     logging.getLogger("uvicorn").warning("refused: %s, %r", refused, refused.__cause__)
     return Response(status_code=refused.status, headers=refused.headers)
 
 
 @app.get("/deployments")
 def deployments(claims: Annotated[dict[str, Any], Depends(requires("deploy:read"))]) -> dict[str, Any]:
-    """What a token with deploy:read may see."""
+    """List the deployments; the token needs deploy:read."""
     return {"agent": claims["sub"]}
 
 
 @app.post("/deployments")
 def deploy(claims: Annotated[dict[str, Any], Depends(requires("deploy:production"))]) -> dict[str, Any]:
-    """What a token with deploy:production may do."""
+    """Deploy; the token needs deploy:production."""
     return {"agent": claims["sub"]}

@@ -15,7 +15,7 @@ View = Callable[..., Any]
 
 
 def requires(scope: str) -> Callable[[View], View]:
-    """Let a request in to a view if its token has the scope; the view finds the token's claims in `g.claims`."""
+    """Allow a request to a view if its token has the scope; the view finds the token's claims in `g.claims`."""
 
     def guard(view: View) -> View:
         @functools.wraps(view)
@@ -31,7 +31,7 @@ def requires(scope: str) -> Callable[[View], View]:
 
 @app.errorhandler(Refused)
 def refuse(refused: Refused) -> tuple[str, int, dict[str, str]]:
-    """Answer as RFC 6750 says; the reason is for the log alone."""
+    """Respond as RFC 6750 requires; the reason is only for the log."""
     app.logger.warning("refused: %s, %r", refused, refused.__cause__)
     return "", refused.status, refused.headers
 
@@ -39,12 +39,12 @@ def refuse(refused: Refused) -> tuple[str, int, dict[str, str]]:
 @app.get("/deployments")
 @requires("deploy:read")
 def deployments() -> dict[str, str]:
-    """What a token with deploy:read may see."""
+    """List the deployments; the token needs deploy:read."""
     return {"agent": g.claims["sub"]}
 
 
 @app.post("/deployments")
 @requires("deploy:production")
 def deploy() -> dict[str, str]:
-    """What a token with deploy:production may do."""
+    """Deploy; the token needs deploy:production."""
     return {"agent": g.claims["sub"]}

@@ -1,4 +1,4 @@
-"""Ask the provider about each token, for nginx (nginx.conf): flask --app introspect run. A service's client asks (RFC 7662)."""
+"""Introspect each token (RFC 7662) for nginx (nginx.conf): flask --app introspect run. Uses a client of the service."""
 
 import os
 from typing import Any
@@ -13,20 +13,20 @@ provider = httpx.Client(auth=(os.environ["CLIENT_ID"], os.environ["CLIENT_SECRET
 
 
 def introspect(token: str) -> dict[str, Any]:
-    """Return the provider's answer; `active` decides. Raises httpx.HTTPError: no answer is not a yes."""
+    """Return the provider's response; `active` decides. Raises httpx.HTTPError: without a response, access is denied."""
     answer = provider.post(f"{ISSUER}/api/v1/token/introspect", data={"token": token})
     body: dict[str, Any] = answer.raise_for_status().json()
     return body
 
 
 def refusal(status: int, challenge: str) -> Response:
-    """Make the response that nginx passes on (RFC 6750, 3)."""
+    """Create the response that nginx passes on (RFC 6750, 3)."""
     return Response(status=status, headers={"WWW-Authenticate": challenge})
 
 
 @app.get("/")
 def decide() -> Response:
-    """Answer 204 if the token is good and has the scope in `X-Required-Scope`, else 401 or 403."""
+    """Return 204 if the token is valid and has the scope in `X-Required-Scope`, else 401 or 403."""
     scope = request.headers["X-Required-Scope"]
     sent = request.authorization
     if sent is None or sent.type != "bearer" or not sent.token:

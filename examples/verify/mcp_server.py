@@ -23,13 +23,13 @@ SETTINGS = AuthSettings(issuer_url=ISSUER, resource_server_url=AUDIENCE, validat
 
 
 class Verifier:
-    """What the SDK asks whether a token is good; it answers 401 and names the metadata (RFC 9728, 5.1)."""
+    """Verifies tokens for the SDK, which responds with 401 and the metadata's URL (RFC 9728, 5.1) to invalid ones."""
 
     def __init__(self) -> None:
         self._gate = Gate(ISSUER, AUDIENCE)
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """Return what the SDK and the tools know of a good token."""
+        """Return the data of a valid token for the SDK and the tools, or None."""
         try:
             claims = await asyncio.to_thread(self._gate.claims, token)
         except Refused as refused:
@@ -61,13 +61,13 @@ async def require_scope(ctx: ServerRequestContext, call_next: CallNext) -> Handl
 
 
 class ScopeChallenge:
-    """Answers 403 and the scope (RFC 6750, 3.1) where `require_scope` refused a call, as MCP asks."""
+    """Responds with 403 and the scope (RFC 6750, 3.1) if `require_scope` refused a call, as MCP requires."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and its response back (ASGI)."""
+        """Pass on a request and its response (ASGI)."""
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start" and "missing_scope" in scope:
@@ -79,7 +79,7 @@ class ScopeChallenge:
 
 
 def challenge(scope: str) -> str:
-    """Return the `WWW-Authenticate` of a call that lacks a scope."""
+    """Return the `WWW-Authenticate` header for a call whose token lacks a scope."""
     metadata = build_resource_metadata_url(SETTINGS.resource_server_url)
     return f'Bearer error="insufficient_scope", scope="{scope}", resource_metadata="{metadata}"'
 
@@ -100,7 +100,7 @@ def deploy() -> str:
 
 
 def app() -> ASGIApp:
-    """Make the ASGI application: the tools at the path of AUDIENCE, and its metadata (RFC 9728) with the scopes."""
+    """Create the ASGI application: the tools at the path of AUDIENCE, and its metadata (RFC 9728) with the scopes."""
     url = urlsplit(AUDIENCE)
     http = server.streamable_http_app(
         streamable_http_path=url.path,

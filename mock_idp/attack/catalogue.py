@@ -1,7 +1,7 @@
-"""The attack pack: which tokens a verifier of GitHub's has to refuse, and how it is judged. Pure.
+"""The attack pack: the tokens that a verifier of GitHub's ID tokens must refuse, and how it is judged. Pure.
 
-A control comes first, so that a refusal means something; it comes again at the end, so that a verifier which refuses
-everything after a while is noticed.
+A valid control token comes first, so that a refusal means something, and again at the end, to notice a verifier that
+refuses everything after a while.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _OF_THE_REPOSITORY: Final = frozenset(
 
 @dataclass(frozen=True)
 class Attack:
-    """One token, or a probe of several: how it is made, and what a verifier has to do with it.
+    """A hostile token, or a probe with several: how it is made, and the verdict expected of a verifier.
 
-    `fault` is a name of the catalogue, `changes` are options of the job that replace the control's. A `probe` is a name
-    of `mock_idp.attack.probes.PROBES`. `binds` names the part of a policy without which the token is a good one. Only
-    the controls have no `risk`.
+    `fault` names an entry of the fault catalogue, `changes` are job options that replace the control's, and `probe`
+    names an entry of `mock_idp.attack.probes.PROBES`. `binds` names the part of a policy that makes the token hostile;
+    a policy without that part may accept it. Only the controls have no `risk`.
     """
 
     name: str
@@ -56,15 +56,15 @@ class Attack:
 
     @property
     def risk(self) -> Risk | None:
-        """Who can make it, how bad it is, and the remedy."""
+        """Who can make the token, how severe an acceptance is, and the remedy; None for a control."""
         return RISKS.get(self.name)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the verifier did; `status` is 0 if it gave no response. Duration in seconds.
+    """The verifier's reaction. `status` is 0 if there was no response; `seconds` is the duration.
 
-    `measured` is what a probe found: the accepted leeway in seconds, or the number of requests for keys.
+    `measured` is the finding of a probe: the accepted leeway in seconds, or the number of requests for keys.
     """
 
     attack: Attack
@@ -76,12 +76,12 @@ class Result:
 
     @property
     def is_as_expected(self) -> bool:
-        """Whether the verdict is the expected one; a token that cannot be sent is harmless."""
+        """Whether the verdict is the expected one; a token that cannot be sent counts as harmless."""
         return self.verdict in {self.attack.expected, UNSENDABLE}
 
 
 def verdict_of(status: int) -> str:
-    """What a status says about the token. A server error is not a refusal: a hostile token got through to a bug."""
+    """Return the verdict for a status. A server error is not a refusal: the hostile token reached a bug."""
     if 200 <= status <= 299:
         return ACCEPTED
     if status in _LATER:
@@ -94,7 +94,7 @@ LAST_CONTROL: Final = Attack("control-again", "a right token after all the wrong
 
 
 def faults() -> Iterator[Attack]:
-    """An attack for each fault of the catalogue."""
+    """Return an attack for each fault of the catalogue."""
     return (
         Attack(name, fault.description, name, binds="repository" if name in _OF_THE_REPOSITORY else "")
         for name, fault in TOKEN_FAULTS.items()
@@ -102,7 +102,7 @@ def faults() -> Iterator[Attack]:
 
 
 def probes() -> Iterator[Attack]:
-    """What takes more than one token, or a look into the mock's log."""
+    """Yield the attacks that need more than one token, or the mock's log."""
     for name, description in (
         (REPLAY, "the very token that was accepted a moment ago"),
         ("leeway-of-expiry", "a token that expired five minutes ago or earlier"),

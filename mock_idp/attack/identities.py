@@ -1,4 +1,4 @@
-"""Genuine tokens of another job: of another repository, ref, event, environment, workflow or runner. Pure."""
+"""Attacks with genuine tokens of another job: another repository, ref, event, environment, workflow or runner. Pure."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _GIVEN: Final = {
     "runner": ("runner_environment",),
     "visibility": ("visibility",),
 }
-# They run on the default branch, and strangers cause them.
+# Workflows for these events run on the default branch, and outsiders can trigger them.
 _DEFAULT_BRANCH_EVENTS: Final = ("pull_request_target", "workflow_run", "issue_comment")
 
 
 def default_policy(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """The parts of a job that a policy binds if nobody says so: repository, ref, event, and what the options name."""
+    """Return the parts that a policy binds by default: repository, ref, event, and those that the options name."""
     named = (part for part, names in _GIVEN.items() if any(options.get(name) for name in names))
     return (*_ALWAYS, *named)
 
 
 def catalogue(options: Mapping[str, Any], policy: Collection[str] | None = None) -> tuple[Attack, ...]:
-    """Every attack on a verifier that accepts a job with these options (fields of `Job`), the controls included.
+    """Return every attack on a verifier that accepts a job with these options (fields of `Job`), controls included.
 
     `policy` names the parts of the job that the verifier compares. Raises InvalidFieldError for an impossible job.
     """
@@ -41,7 +41,7 @@ def catalogue(options: Mapping[str, Any], policy: Collection[str] | None = None)
 
 
 def for_issuer(attacks: Collection[Attack], issuer: str) -> list[Attack]:
-    """Those whose jobs the GitHub of this issuer could have: GHES has no `sub` with ids."""
+    """Return the attacks with jobs that this issuer's kind of GitHub could have: GHES has no `sub` with ids."""
     is_ghes = urlsplit(issuer).path == GHES_ISSUER_PATH
     return [attack for attack in attacks if not (is_ghes and attack.changes.get("immutable_sub"))]
 
@@ -121,7 +121,7 @@ def _environments(job: Job) -> Iterator[Attack]:
 
 
 def _workflows(job: Job) -> Iterator[Attack]:
-    """Neither `workflow_ref` nor `job_workflow_ref` is the control's, so either may be what the policy compares."""
+    """Yield attacks that change both `workflow_ref` and `job_workflow_ref`, as the policy may compare either."""
     right = (
         job.called_workflow
         or f"{job.repository}/.github/workflows/{job.workflow}@{job.ref or 'refs/heads/main'}"
@@ -150,7 +150,7 @@ def _workflows(job: Job) -> Iterator[Attack]:
 
 
 def chosen(attacks: Collection[Attack], only: Collection[str], skip: Collection[str]) -> list[Attack]:
-    """The attacks to fire, the controls always. Raises KeyError for a name that is not in `attacks`."""
+    """Return the attacks to fire, always with the controls. Raises KeyError for a name that is not in `attacks`."""
     known = {attack.name: attack for attack in attacks}
     for name in (*only, *skip):
         if name not in known:

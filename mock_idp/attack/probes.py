@@ -1,4 +1,4 @@
-"""Attacks of more than one token: a replay, the leeway, what happens without keys, and how often keys are fetched."""
+"""Attacks with more than one token: a replay, the leeway, missing keys, the number of key fetches, followed URLs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_LEEWAY_SECONDS: Final = 300
 _STEPS: Final = (1, 5, 10, 30, 60, 90, 120, 150, 180, 240, 300, 600, 900, 1800, 3600, 7200, 86400)
 _LIFETIME_SECONDS: Final = 300
 _TOKENS: Final = 10
-# One for the key set and one for the discovery document.
+# One fetch of the key set and one of the discovery document.
 _MOST_FETCHES: Final = 2
 
 
@@ -45,7 +45,7 @@ def _issued_later(now: int, seconds: int) -> dict[str, int]:
 
 
 def _leeway(times: Callable[[int, int], dict[str, int]], target: Target, attack: Attack) -> Result:
-    """The longest accepted and the shortest refused time of `_STEPS`, by halving: a longer time is refused, too."""
+    """Find the longest accepted and the shortest refused time of `_STEPS` by bisection: longer times are refused, too."""
     accepted, refused = 0, len(_STEPS)
     seconds = 0.0
     while accepted < refused:
@@ -65,12 +65,12 @@ def _leeway(times: Callable[[int, int], dict[str, int]], target: Target, attack:
 
 
 def _forged(target: Target, kid: str = "") -> str:
-    """A token signed by a stranger, under a kid of its own or the issuer's."""
+    """Return a token signed with a foreign key, under the given kid or, without one, the issuer's."""
     return target.mint(fault="foreign-key", header={"kid": kid} if kid else {})
 
 
 def _without_keys(fault: Mapping[str, Any], target: Target, attack: Attack) -> Result:
-    """No response but an acceptance is wrong here: a verifier without keys may say that it is unavailable."""
+    """Send a forged token while keys are unavailable; any response but an acceptance is right, even "unavailable"."""
     before = target.key_requests()
     endpoints = ("jwks",) if fault.get("fault") == "empty-keys" else ("jwks", "discovery")
     try:
@@ -99,7 +99,7 @@ def _fetches(kid: Callable[[], str], target: Target, attack: Attack) -> Result:
 
 
 def _followed(target: Target, attack: Attack) -> Result:
-    """A look into the mock's log, before and after the headers that a verifier might follow."""
+    """Send headers that a verifier might follow, and count the requests for the foreign key set in the mock's log."""
     before = target.foreign_key_requests()
     results = [target.send(attack, target.mint(fault=fault)) for fault in ("own-jku", "own-x5u")]
     fetches = target.foreign_key_requests() - before

@@ -1,4 +1,4 @@
-"""What an attack run found: for people, for programs and for CI. Pure."""
+"""The report of an attack run, as a table, as JSON and as JUnit XML. Pure."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _NOT_JUDGED: Final = (NOT_SENT, LIMITED)
 class Report:
     """The results of a run against `target`, a URL.
 
-    `key_requests` is how often the mock was asked for keys meanwhile. `baseline` has the names of the rows that are
-    known to fail. With `strict`, what GitHub alone can make counts, too.
+    `key_requests` is the number of requests for keys during the run. `baseline` has the names of the rows that are
+    known to fail. With `strict`, tokens that only GitHub can make count, too.
     """
 
     target: str
@@ -38,7 +38,7 @@ class Report:
     strict: bool = False
 
     def mark(self, result: Result) -> str:
-        """`ok`; `WRONG`, which fails the run; `known` from the baseline; `weak` where GitHub alone can make the token."""
+        """Return `ok`; `WRONG` (fails the run); `known` (in the baseline); `weak` (only GitHub can make the token)."""
         if result.is_as_expected:
             return OK
         risk = result.attack.risk
@@ -48,7 +48,7 @@ class Report:
 
     @property
     def rows(self) -> list[Result]:
-        """The results by who can make the token, then by severity; the controls first."""
+        """The results, ordered by who can make the token, then by severity; controls first."""
         return sorted(self.results, key=lambda result: _order(result.attack))
 
     @property
@@ -58,18 +58,18 @@ class Report:
 
     @property
     def failing_names(self) -> list[str]:
-        """The rows that are not as expected."""
+        """The names of the rows that are not as expected."""
         return [result.attack.name for result in self.rows if not result.is_as_expected]
 
     def with_new_baseline(self) -> Report:
-        """The same results, and what was found wrong is known: no control, and nothing that was not judged."""
+        """Return the same results with the failing rows as baseline, except controls and rows that were not judged."""
         judged = (
             result for result in self.results if result.attack.risk and result.verdict not in _NOT_JUDGED
         )
         return replace(self, baseline=frozenset(it.attack.name for it in judged if not it.is_as_expected))
 
     def table(self) -> str:
-        """One line for each row, then the sums."""
+        """Return a line for each row, then the totals."""
         width = max(len(result.attack.name) for result in self.results)
         lines = [self._line(result, width) for result in self.rows]
         return "\n".join([*lines, "", *self._sums()])
@@ -109,7 +109,7 @@ class Report:
         return f"{who}: {len(wrong)} of {len(rows)} wrong" + (f" ({'; '.join(notes)})" if notes else "")
 
     def as_json(self) -> str:
-        """The report of `--json`."""
+        """Return the report for `--json`."""
         report = {
             "target": self.target,
             "issuer": self.issuer,
@@ -140,7 +140,7 @@ class Report:
         }
 
     def as_junit(self) -> str:
-        """The report of `--junit`: a test case for each row; what is known or weak is skipped."""
+        """Return the report for `--junit`: a test case for each row; known and weak rows are skipped."""
         marks = [self.mark(result) for result in self.results]
         counts = {
             "tests": str(len(marks)),
@@ -169,7 +169,7 @@ class Report:
 
 
 def listing(attacks: Iterable[Attack]) -> str:
-    """The catalogue of `--list`: a line for each row that can fail, in the order of the report."""
+    """Return the catalogue for `--list`: a line for each row that can fail, in the order of the report."""
     rows = sorted((attack for attack in attacks if attack.risk), key=_order)
     width = max(len(attack.name) for attack in rows)
     lines = []
@@ -180,7 +180,7 @@ def listing(attacks: Iterable[Attack]) -> str:
 
 
 def _judgement(attack: Attack) -> tuple[str, str, str]:
-    """Who, severity, and the remedy with its source; a control's failure is the verifier's alone."""
+    """Return who can make the token, the severity, and the remedy with its source; nobody and none for a control."""
     risk = attack.risk
     if risk is None:
         return "-", HIGH, ""
@@ -193,5 +193,5 @@ def _order(attack: Attack) -> tuple[int, int]:
 
 
 def _printable(text: str) -> str:
-    """What XML may contain: a verifier's response may have control characters, which break the file."""
+    """Replace unprintable characters: control characters in a verifier's response would make the XML invalid."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,4 +1,4 @@
-"""Who can make each hostile token, how bad it is if a verifier accepts it, and what the verifier has to do. Pure.
+"""Who can make each hostile token, how severe its acceptance is, and what the verifier must do. Pure.
 
 Sources: RFC 7515 (JWS), RFC 7518 (JWA), RFC 7519 (JWT), RFC 8259 (JSON), RFC 8725 (JWT Best Current Practices), OpenID
 Connect Core 1.0, and GitHub's OpenID Connect reference.
@@ -24,11 +24,12 @@ SEVERITIES: Final = (HIGH, MEDIUM, LOW)
 
 @dataclass(frozen=True)
 class Risk:
-    """One row's judgement: `who` can make such a token, `severity`, the `source` of the rule and the `remedy`.
+    """The judgement of one row: `who` can make the token, `severity`, the `source` of the rule and the `remedy`.
 
-    `anyone` needs no right at GitHub: a forger, the thief of a token, a service to which the job logs in. `a repository`
-    is an attacker who runs a workflow on GitHub: in a repository of their own, or on another branch of this one.
-    `GitHub only` has to be signed by GitHub, which does not do so: accepting it is a weakness in depth.
+    `anyone` needs no permissions on GitHub: a forger, the thief of a token, a service that the job logs in to. `a
+    repository` is an attacker who runs a workflow on GitHub: in their own repository, or on another branch of this one.
+    A `GitHub only` token needs GitHub's signature, and GitHub does not issue it: accepting it is a lack of defense in
+    depth.
     """
 
     who: str
@@ -141,7 +142,7 @@ _TABLE: Final[tuple[tuple[str, str, _Check, str], ...]] = (
     (A_REPOSITORY, HIGH, _ISSUER, "issuer-with-slug"),
     (GITHUB_ONLY, MEDIUM, _ISSUER, "wrong-issuer missing-issuer issuer-as-prefix"),
     (GITHUB_ONLY, LOW, _ISSUER, "issuer-with-slash issuer-in-capitals issuer-array"),
-    # The operator of another service has such tokens of every job that logs in there.
+    # The operator of another service receives such a token from every job that logs in there.
     (ANYONE, HIGH, _AUDIENCE, "wrong-audience audience-as-prefix"),
     (A_REPOSITORY, LOW, _AUDIENCE, "audience-with-slash audience-in-capitals"),
     (GITHUB_ONLY, MEDIUM, _AUDIENCE, "missing-audience audience-empty audience-empty-array"),
@@ -179,7 +180,7 @@ _TABLE: Final[tuple[tuple[str, str, _Check, str], ...]] = (
     (ANYONE, HIGH, _SIGNATURE, "bad-signature empty-signature signature-of-another two-parts"),
     (ANYONE, MEDIUM, _SIGNATURE_LENGTH, "signature-short"),
     (ANYONE, LOW, _SIGNATURE_LENGTH, "signature-long"),
-    # These respell a token that the sender holds: they get past a list of used token texts, and no further.
+    # Other spellings of a token that the sender holds: they only bypass a list of used token texts.
     (ANYONE, LOW, _SPELLING, "signature-malleable padded standard-base64 line-break blank-inside"),
     (ANYONE, LOW, _COMPACT, "four-parts five-parts flattened"),
     (ANYONE, MEDIUM, _LIMITS, "deep-json-forged"),

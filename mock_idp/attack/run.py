@@ -1,4 +1,4 @@
-"""Fires the attack pack at a verifier, one attack after the other, within a limit of time."""
+"""Fire the attack pack at a verifier, one attack after the other, within a time limit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ControlRefusedError(Exception):
-    """The verifier does not accept a right token, so refusals would mean nothing; `status` is 0 without a response."""
+    """The verifier does not accept a valid token, so refusals would mean nothing; `status` is 0 without a response."""
 
     def __init__(self, status: int, note: str) -> None:
         super().__init__(f"{status or ''} {note}".strip())
@@ -28,7 +28,7 @@ def fire(
     time_limit: float,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Iterator[Result]:
-    """Judge one attack after the other; after `time_limit` seconds, counted by `monotonic`, none is sent.
+    """Fire the attacks one after the other; after `time_limit` seconds, measured by `monotonic`, none is sent.
 
     Raises ControlRefusedError if the control, the first attack, fails, and mock_idp.client.MockUnavailableError.
     """

@@ -1,4 +1,4 @@
-"""The report of `--sarif`: SARIF 2.1.0 (OASIS), as code scanning of GitHub and others read it. Pure."""
+"""The report for `--sarif`: SARIF 2.1.0 (OASIS), as read by GitHub code scanning and other tools. Pure."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from mock_idp.attack.report import Report
 
 _LEVELS: Final = {HIGH: "error", MEDIUM: "warning", LOW: "note"}
-# GitHub's scale: over 7.0 high, 4.0 to 6.9 medium, below it low.
+# GitHub's scale: over 7.0 high, 4.0 to 6.9 medium, below that low.
 _SECURITY_SEVERITIES: Final = {HIGH: "8.0", MEDIUM: "5.0", LOW: "2.0"}
 _SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def as_sarif(report: Report, version: str) -> str:
-    """A rule for each row of the run and a result for each that is not as expected; `version` is that of mock-idp."""
+    """Return a rule for each row of the run and a result for each unexpected one; `version` is that of mock-idp."""
     failing = [result for result in report.rows if not result.is_as_expected]
     driver = {
         "name": "mock-idp attack",
@@ -70,9 +70,10 @@ def _result(report: Report, result: Result) -> dict[str, Any]:
 
 
 def _location(target: str) -> dict[str, Any]:
-    """The verifier's host and path as if they were a file of the repository.
+    """Return the verifier's host and path as a file location.
 
-    Code scanning refuses a whole report with a URL ("did not match the checkout URI scheme"), and asks for a line.
+    Code scanning refuses a whole report that contains a URL ("did not match the checkout URI scheme"), and requires a
+    line.
     """
     parts = urlsplit(target)
     host = parts.netloc.rpartition("@")[2]

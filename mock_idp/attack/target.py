@@ -1,4 +1,4 @@
-"""The verifier under attack with the mock that it trusts: mint a token, send it, judge the response."""
+"""The verifier under attack and the mock that it trusts: mint a token, send it, judge the response."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AcceptedWhen:
-    """The field of a JSON response (a name, or names joined by dots) and the value that say that a token was accepted."""
+    """The field of a JSON response (a name, or names joined by dots) and its value that signal an accepted token."""
 
     field: str
     value: object
 
     def verdict(self, response: VerifierResponse) -> str:
-        """2xx with this value is accepted, any other 2xx refused, unless it is not JSON at all."""
+        """Return the verdict: 2xx with this value is accepted, any other 2xx refused, or broken if it is not JSON."""
         by_status = verdict_of(response.status)
         if by_status != ACCEPTED:
             return by_status
@@ -52,7 +52,7 @@ class Target:
     accepted_when: AcceptedWhen | None = None
 
     def mint(self, changes: Mapping[str, Any] | None = None, **fields: Any) -> str:
-        """A token for the job with `changes` to its options; `fields` are those of `POST /_mock/token`."""
+        """Mint a token for the job with `changes` to its options; `fields` are those of `POST /_mock/token`."""
         job = Job(**{**self.options, **(changes or {})})
         return self.mock.token({"job": job.as_json(), "audience": self.audience or None, **fields})
 
@@ -70,10 +70,10 @@ class Target:
         return self.send(attack, self.mint(attack.changes, fault=attack.fault or None))
 
     def key_requests(self) -> int:
-        """How often anyone has asked the mock for its discovery document and key set."""
+        """Return the number of requests to the mock, by any client, for its discovery document and key set."""
         counts = self.mock.request_counts()
         return counts.get("jwks", 0) + counts.get("discovery", 0)
 
     def foreign_key_requests(self) -> int:
-        """How often anyone has asked the mock for the key set that a forged header points to."""
+        """Return the number of requests to the mock, by any client, for the key set that forged headers point to."""
         return self.mock.request_counts().get("foreign-keys", 0)

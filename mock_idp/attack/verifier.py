@@ -19,14 +19,15 @@ _RESPONSE_BYTES: Final = 64 << 10
 
 
 class UnsendableError(Exception):
-    """The token has characters that this way of sending cannot carry, such as a line break in a header."""
+    """The token contains characters that cannot be sent in this place, such as a line break in a header."""
 
 
 @dataclass(frozen=True)
 class VerifierResponse:
-    """The status, 0 where none came, the beginning of a refusal's body or the reason, and the time that it took in seconds.
+    """A verifier's response: the status (0 if there was none), a note, and the duration in seconds.
 
-    `answer` is the body of a 2xx as JSON, None where it is not JSON; it may carry a token and is never shown.
+    `note` is the beginning of a refusal's body, or the reason for a missing response. `answer` is the JSON body of a
+    2xx, None if it is not JSON; it may contain a token and is never shown.
     """
 
     status: int
@@ -36,7 +37,7 @@ class VerifierResponse:
 
 
 def member_of(answer: object, path: str) -> object:
-    """The field of a JSON object that names joined by dots lead to; None where there is none."""
+    """Return the field of a JSON object at `path`, names joined by dots; None if there is no such field."""
     for name in path.split("."):
         answer = answer.get(name) if isinstance(answer, dict) else None
     return answer
@@ -44,10 +45,10 @@ def member_of(answer: object, path: str) -> object:
 
 @dataclass(frozen=True)
 class Verifier:
-    """Where tokens are sent, and how: `place` is `bearer`, `header`, `query`, `json` or `form`.
+    """Where and how tokens are sent: `place` is `bearer`, `header`, `query`, `json` or `form`.
 
-    `token_field` takes the token: the name of a header or parameter, or of a field of the body; in JSON, dots lead to a
-    nested one. `others` are the other fields of the body or query. The timeout of one request is in seconds.
+    `token_field` is the header, parameter or body field for the token; in JSON, dots lead to a nested field. `others`
+    are the other fields of the body or query. `timeout` is in seconds, for one request.
     """
 
     url: str
@@ -60,7 +61,7 @@ class Verifier:
 
     @property
     def is_on_this_machine(self) -> bool:
-        """Whether the URL names loopback; a name other than localhost may point anywhere."""
+        """Whether the URL's host is localhost or a loopback address; any other name may point anywhere."""
         host = urlsplit(self.url).hostname or ""
         try:
             return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -76,7 +77,7 @@ class Verifier:
             status, body = 0, f"no answer: {type(error).__name__} {error}"
         seconds = time.monotonic() - started
         if 0 < status < _FIRST_REDIRECT:
-            # A yes may carry a token of the verifier's, which belongs in no report.
+            # An acceptance may contain a token issued by the verifier, which must not appear in a report.
             return VerifierResponse(status, "", seconds, _json(body))
         return VerifierResponse(status, " ".join(body.split())[:_NOTE_LENGTH], seconds)
 
@@ -96,10 +97,10 @@ class Verifier:
         try:
             connection.request(self.method or self._usual_method, self._target(token), body, headers)
         except (BrokenPipeError, ConnectionResetError):
-            # A server may refuse a long header before it has read all of it: its answer is there to be read.
+            # A server may refuse a long header before it has read all of it; its response can still be read.
             return
         except ValueError as error:
-            # http.client keeps line breaks out of headers, and spaces out of URLs: they cannot be sent.
+            # http.client refuses line breaks in headers and spaces in URLs, so such tokens cannot be sent.
             raise UnsendableError(str(error)) from error
 
     @property
@@ -130,7 +131,7 @@ class Verifier:
 
 
 def _nested(others: Mapping[str, Any], path: str, token: str) -> dict[str, Any]:
-    """The body `{a: {b: token}}` for the path `a.b`, with the other fields."""
+    """Return the body `{a: {b: token}}` for the path `a.b`, with the other fields."""
     first, *rest = path.split(".")
     value: object = token
     for name in reversed(rest):
@@ -142,7 +143,7 @@ def _body(response: http.client.HTTPResponse) -> str:
     try:
         return response.read(_RESPONSE_BYTES).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
-        # The status is the verdict, also if the connection breaks behind it.
+        # The status decides, even if the connection breaks after it.
         return ""
 
 

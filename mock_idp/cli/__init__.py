@@ -1,1 +1,1 @@
-"""The command line: `mock-idp serve`, `env`, `run` and `attack`."""
+"""The command line: `mock-idp serve`, `exec`, `env`, `run`, `act` and `attack`."""

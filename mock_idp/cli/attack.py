@@ -108,8 +108,8 @@ def attack(
 ) -> int:
     """Send hostile tokens to a verifier that trusts this mock.
 
-    Exit 1 where it accepts a token that anyone, or anyone with a repository on GitHub, can make; with --strict also
-    for those that GitHub alone can make.
+    Exits with 1 if the verifier accepts a token that anyone, or anyone with a repository on GitHub, can make; with
+    --strict, also if it accepts one that only GitHub can make.
     """
     if options["id_token"] in {"none", "fork"}:
         raise click.UsageError(
@@ -148,7 +148,7 @@ def _report(
 
     verifier = _verifier(target, options)
     for file in filter(None, files):
-        # Before the run: a report that cannot be written must not cost its result.
+        # Checked before the run, so that a report that cannot be written does not cost the results.
         _check_writable(file)
     mock = MockClient(options.pop("url"))
     try:
@@ -257,7 +257,7 @@ def _refuse_unnamed_environment(job: dict[str, Any], policy: Collection[str]) ->
 
 
 def _shown(results: Iterable[Result], number: int) -> Iterable[Result]:
-    """Progress on a terminal: one line that overwrites itself."""
+    """Show progress on a terminal, in one line that overwrites itself."""
     for count, result in enumerate(results, 1):
         if sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[K{count}/{number} {result.attack.name}")
@@ -267,7 +267,7 @@ def _shown(results: Iterable[Result], number: int) -> Iterable[Result]:
 
 
 def _read_baseline(file: Path | None) -> frozenset[str]:
-    """The names in a baseline; empty lines and comments (`#`) are skipped."""
+    """Return the names in a baseline file; empty lines and comments (`#`) are skipped."""
     if file is None:
         return frozenset()
     try:

@@ -1,4 +1,4 @@
-"""What a git checkout says about the job that would run from it: repository, ref, commit."""
+"""Read the repository, ref and commit of a job from a git checkout."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-# `https://HOST/OWNER/REPO.git`, `ssh://…` and `git+ssh://…`, or `git@HOST:OWNER/REPO.git`; not a drive of Windows.
+# `https://HOST/OWNER/REPO.git`, `ssh://…` and `git+ssh://…`, or `git@HOST:OWNER/REPO.git`; not a Windows drive.
 _REMOTE: Final = re.compile(r"(?:[\w+]+://[^/]+/|[^/]{2,}:/?)([^/:]+/[^/]+?)(?:\.git)?/?")
 
 
 def describe_checkout(folder: Path, wanted: Collection[str]) -> dict[str, str]:
-    """What is wanted of `repository`, `ref` and `sha` for a job at the commit of this folder.
+    """Return the `wanted` names of `repository`, `ref` and `sha` with their values for a job at this folder's commit.
 
-    Raises click.UsageError where the checkout does not tell.
+    Raises click.UsageError if the checkout does not have a wanted value.
     """
-    # The commit first: a folder without git has no remote either, which would hide the cause.
+    # The commit comes first: in a folder without git, an error about the missing remote would hide the cause.
     find = {"sha": commit_of, "repository": _repository, "ref": _ref}
     return {name: find[name](folder) for name in find if name in wanted}
 
 
 def commit_of(folder: Path) -> str:
-    """The commit of a checkout. Raises click.UsageError."""
+    """Return the commit of a checkout. Raises click.UsageError."""
     sha = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     if not sha:
         raise click.UsageError(
@@ -42,7 +42,7 @@ def _repository(folder: Path) -> str:
     url = _git(folder, "remote", "get-url", name)
     found = _REMOTE.fullmatch(url)
     if not found:
-        # The URL is not repeated: there may be a password in it.
+        # The message does not contain the URL, which may contain a password.
         told = "has no URL of the form HOST/OWNER/REPO" if url else "does not exist"
         raise click.UsageError(f"the git remote {name} of {folder} {told}; give --repository")
     return found[1]
@@ -57,7 +57,7 @@ def _ref(folder: Path) -> str:
 
 
 def _git(folder: Path, *words: str) -> str:
-    """What git prints; empty where it fails."""
+    """Run git and return its output; empty if git fails."""
     try:
         done = subprocess.run(  # noqa: S603 (no shell; the arguments are ours)
             ["git", "-C", str(folder), *words],  # noqa: S607 (the user's git)

@@ -1,4 +1,4 @@
-"""Commands that run another program as a job: the mock it asks, the job's folders, its end."""
+"""Helpers of the commands that run another program as a job: the mock, the job's folders, the child process."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 
 class NotStartedError(click.ClickException):
-    """The program cannot be started; the exit codes are those of a shell, 127 if there is no such program."""
+    """The program cannot be started; the exit codes are those of a shell, 127 if the program does not exist."""
 
     exit_code = 126
 
 
 class NotFoundError(NotStartedError):
-    """There is no such program."""
+    """The program does not exist."""
 
     exit_code = 127
 
 
 @contextlib.contextmanager
 def mock_at(context: click.Context, url: str) -> Iterator[str]:
-    """The URL of the mock that the user named with --url or MOCK_IDP_URL; else of one that lives for the block."""
+    """Yield the URL of the mock that the user named with --url or MOCK_IDP_URL, else start one for the block."""
     if context.get_parameter_source("url") is not ParameterSource.DEFAULT:
         yield url
         return
-    # Flask and cryptography take time to import.
+    # Imported here, because Flask and cryptography take time to import.
     from mock_idp.server import MockIdp
 
     with MockIdp() as idp:
@@ -46,7 +46,7 @@ def mock_at(context: click.Context, url: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def job_folders(workspace: Path, event: Mapping[str, object]) -> Iterator[Folders]:
-    """The runner's folders and files for the block, with the workspace of the user."""
+    """Create the runner's folders and files for the block, with the user's workspace."""
     with tempfile.TemporaryDirectory(prefix="mock-idp-", ignore_cleanup_errors=True) as work:
         folders = Folders(Path(work).resolve(), workspace)
         folders.create(event)
@@ -54,9 +54,9 @@ def job_folders(workspace: Path, event: Mapping[str, object]) -> Iterator[Folder
 
 
 def run_child(words: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a program on this terminal to its end; its exit code, or 128 and the number of the signal that ended it.
+    """Run a program on this terminal; return its exit code, or 128 plus the number of the signal that ended it.
 
-    SIGTERM is handed on; SIGINT reaches it from the terminal. Raises NotStartedError.
+    SIGTERM is forwarded; SIGINT reaches the program from the terminal. Raises NotStartedError.
     """
     program = shutil.which(words[0], path=environment.get("PATH"))
     try:

@@ -21,12 +21,12 @@ def env(url: str, form: str, **options: Any) -> None:
 
     The job lasts as long as the mock.
 
-    GITHUB_WORKSPACE is the current folder; RUNNER_TEMP and the event lie in a new temporary folder.
+    GITHUB_WORKSPACE is the current folder; RUNNER_TEMP and the event file are in a new temporary folder.
     """
     job = start_job(url, options)
     variables = job["variables"]
     if form != "act":
-        # It must outlive this command, so the user's system is left to remove it.
+        # The folder must outlive this command, so its removal is left to the operating system.
         folders = Folders(Path(tempfile.mkdtemp(prefix="mock-idp-")).resolve(), Path.cwd())
         folders.create(job["event"])
         variables = {**variables, **folders.variables()}

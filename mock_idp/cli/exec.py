@@ -17,9 +17,10 @@ from mock_idp.cli.job_options import as_job, job_with_its_own_mock, running_job
 @click.argument("words", metavar="CMD…", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def execute(context: click.Context, /, words: tuple[str, ...], url: str, **options: Any) -> int:
-    """Run a command with the variables of a job, and exit as it does.
+    """Run a command with the variables of a job.
 
-    Without --url it starts a mock for the time of the command, which finds it in MOCK_IDP_URL.
+    The exit code is that of the command. Without --url, a mock is started for the duration of the command, which finds
+    its URL in MOCK_IDP_URL.
     """
     with (
         mock_at(context, url) as mock,

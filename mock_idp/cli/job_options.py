@@ -1,4 +1,4 @@
-"""The options of a job on the command line: the same for `env`, `run` and `attack`."""
+"""The command-line options of a job, shared by the commands that start one."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS: Final = 10.0
 """How long commands wait for a mock that is starting."""
 _PAUSE_SECONDS: Final = 0.05
-# A workflow hands this one on itself, and so may whoever types the command.
+# A workflow passes this variable on itself, and so may the user of the command.
 _OF_THE_USER: Final = ("GITHUB_TOKEN",)
 
 
 def as_job(environment: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a command of this job on this machine; `CI` is the user's where it is set."""
+    """Return the environment of a command that runs as this job; `CI` keeps the user's value if it is set."""
     kept = {
         name: value
         for name, value in environment.items()
@@ -43,7 +43,7 @@ def _flag(item: dataclasses.Field[Any]) -> str:
 
 
 def pairs(_ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """Read `NAME=VALUE` words."""
+    """Parse `NAME=VALUE` words."""
     pairs = [value.partition("=") for value in values]
     for value, (name, equals, _) in zip(values, pairs, strict=True):
         if not (name and equals):
@@ -52,7 +52,7 @@ def pairs(_ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 
 
 def pairs_option(flag: str, name: str, help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A repeatable option whose words are `NAME=VALUE`."""
+    """Return a repeatable option that takes `NAME=VALUE`."""
     about = f"{help_text}; repeatable"
     return click.option(flag, name, multiple=True, callback=pairs, metavar="NAME=VALUE", help=about)
 
@@ -89,22 +89,22 @@ def job_options(command: Callable[..., Any], shown_url: str | bool = True) -> Ca
 
 
 def job_of_this_machine(command: Callable[..., Any], shown_url: str | bool = True) -> Callable[..., Any]:
-    """Add the options of a job and `--from-git`, for a job that runs here; `shown_url` as in `job_options`."""
+    """Add the options of a job and `--from-git`, for a job that runs on this machine; `shown_url` as in `job_options`."""
     about = "repository, ref and commit of the checkout in this folder; options of their own win"
     return job_options(click.option("--from-git", is_flag=True, help=about)(command), shown_url)
 
 
 job_with_its_own_mock = partial(job_of_this_machine, shown_url="a mock for the time of the command")
-"""The same for a command that starts a mock if the user names none (`mock_at`)."""
+"""The same options, for a command that starts its own mock if the user does not name one (`mock_at`)."""
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a job that were given: fields of `Job`."""
+    """Return the options of a job that the user gave: fields of `Job`."""
     return {name: value for name, value in options.items() if value not in (None, False, (), {})}
 
 
 def git_options(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """What `--from-git`, if it is given, finds in the checkout for options that are not; `from_git` is done then."""
+    """Return what `--from-git` finds in the checkout for the options not given, and clear `from_git`."""
     if not options.get("from_git"):
         return {}
     wanted = {"repository", "ref", "sha"} - given_options(options).keys()
@@ -112,12 +112,12 @@ def git_options(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def flag_of(field: str) -> str:
-    """The flag that a user types for a JSON field of a job; other names stay as they are."""
+    """Return the flag for a JSON field of a job; other names stay as they are."""
     return {camel(item.name): _flag(item) for item in dataclasses.fields(Job)}.get(field, field)
 
 
 def start_job(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Start a job at the mock. Raises click.UsageError, which speaks of flags, for what it refuses."""
+    """Start a job at the mock. Raises click.UsageError, naming the flag, for a value that the mock refuses."""
     found = {**options, **git_options(options, Path.cwd())}
     given = {camel(name): value for name, value in given_options(found).items()}
     try:
@@ -129,7 +129,7 @@ def start_job(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _when_started(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Ask a mock that may just be starting, as in `mock-idp serve &` and the next line of a script."""
+    """Call `ask`, again while the mock is still starting, for example after `mock-idp serve &` in a script."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
@@ -142,11 +142,11 @@ def _when_started(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def running_job(url: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """A job that ends with the block, as a request token of GitHub's ends with its job."""
+    """Start a job that ends with the block, as GitHub's request token ends with its job."""
     job = start_job(url, options)
     try:
         yield job
     finally:
-        # A mock that has gone has ended its jobs too.
+        # If the mock is gone, its jobs have ended too.
         with contextlib.suppress(MockUnavailableError):
             MockClient(url).end_job(job["jobId"])

@@ -19,7 +19,7 @@ from mock_idp.cli.serve import serve
 @click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sentryagent-mock-idp")
 def cli() -> None:
-    """GitHub's OIDC issuer and Actions runner on this machine."""
+    """A mock of GitHub's OIDC issuer and Actions runner."""
 
 
 for _command in (serve, execute, env, run, act, attack):
@@ -27,9 +27,9 @@ for _command in (serve, execute, env, run, act, attack):
 
 
 def main() -> NoReturn:
-    """Entry point: an error is one line on stderr, wrong usage exits with 2."""
+    """Run the command line; an error is one line on stderr, and wrong usage exits with 2."""
     for stream in (sys.stdout, sys.stderr):
-        # Output that is not a terminal may have a code page without the snowman of a branch or an action's tick.
+        # Redirected output may have a code page that lacks characters of a branch name or of an action's log.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:

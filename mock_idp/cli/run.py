@@ -1,4 +1,4 @@
-"""`mock-idp run`: an action's folder as GitHub's runner runs it."""
+"""`mock-idp run`: run an action's folder as GitHub's runner does."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _folder(_ctx: click.Context, _parameter: click.Parameter, value: Path) -> Pa
 def run(folder: Path, json_file: Path | None, url: str, **options: Any) -> int:
     """Run an action folder as GitHub's runner would.
 
-    Exit code 1 if the action fails.
+    Exits with 1 if the action fails.
     """
     from mock_idp.runner.errors import ActionError
     from mock_idp.runner.local_run import Runner, RunOptions
@@ -59,7 +59,7 @@ def run(folder: Path, json_file: Path | None, url: str, **options: Any) -> int:
     step = StepOptions(options.pop("inputs"), options.pop("step_env"))
     settings = RunOptions(**{item.name: options.pop(item.name) for item in dataclasses.fields(RunOptions)})
     if json_file:
-        # Before the run: a report that cannot be written must not cost its result.
+        # Checked before the run, so that a report that cannot be written does not cost the result.
         write_private(json_file, "")
     try:
         with running_job(url, options) as job:
@@ -72,7 +72,7 @@ def run(folder: Path, json_file: Path | None, url: str, **options: Any) -> int:
 
 
 def _terminate(_number: int, _frame: object) -> NoReturn:
-    # An exception, so that the action's process and the job are ended on the way out.
+    # Raise an exception, so that the action's process and the job are ended on the way out.
     raise SystemExit(143)
 
 
@@ -91,7 +91,7 @@ def _show() -> Callable[[str], None]:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Write outputs, which are secrets, for this user alone, also over a file that others could read."""
+    """Write secret outputs to a file that only this user can read, even if others could read it before."""
     try:
         file.touch(mode=0o600)
         file.chmod(0o600)

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def _issuers(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """The first issuer is the one at the server's root."""
+    """Check the issuers; the first one is served at the server's root."""
     return tuple(_issuer(context, parameter, value) for value in values) or ("",)
 
 
 def _issuer(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Before a certificate is made for its host."""
+    """Check an issuer before a certificate is created for its host."""
     try:
         if value:
             require_issuer(value)
@@ -96,11 +96,11 @@ def serve(
 ) -> None:
     """Serve the mock of GitHub.
 
-    It has the issuer, the ID-token request endpoint and the control API.
+    It has the OIDC issuer, the ID token request endpoint and the control API.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    # Flask and cryptography are most of the start-up time, and `env` needs neither.
+    # Imported here: Flask and cryptography account for most of the start-up time, and `env` needs neither.
     from mock_idp.server import MockIdp
 
     hosts = [urlsplit(issuer).hostname or host for issuer in issuers]
@@ -128,7 +128,7 @@ def serve(
 
 
 def _not_started(host: str, port: int, keys: Path | None, error: OSError) -> str:
-    """Either the address is not to be had, or the file of keys: only then the error names a file."""
+    """Return the message for an unusable address or key file; the error names a file only for the key file."""
     if error.filename:
         return f"--keys: cannot use {keys}: {error.strerror}"
     # `create_server` repeats the address in the text of the error.

@@ -1,1 +1,1 @@
-"""The faults that can be planned: of a token, of a document, of a response, and when they happen."""
+"""The faults that can be planned, for tokens, documents and responses, and when they happen."""

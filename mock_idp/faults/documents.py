@@ -1,4 +1,4 @@
-"""What can be wrong with the key set and the discovery document, by name. Pure; `http.app` applies it."""
+"""The faults of the key set and the discovery document, by name. Pure; `http.app` applies them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _foreign_key(keys: Fields, other: SigningKey) -> Fields:
-    """Every kid stays, every key is another one."""
+    """Replace every key by another one under the same kid."""
     return {"keys": [other.jwk() | {"kid": key["kid"]} for key in keys["keys"]]}
 
 

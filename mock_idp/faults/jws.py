@@ -1,4 +1,4 @@
-"""One token as a compact JWS: how it is made, and where a planned fault can change it. Pure."""
+"""A token as a compact JWS: how it is made, and where a fault can change it. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True)
 class Keys:
-    """What a token can be made with: the key that signs, one that is published and does not, and one of a stranger.
+    """The keys that a token can be made with: the signing key, an idle published key, and a foreign key.
 
-    `foreign` is made when it is first asked for; `foreign_url` is where a verifier that follows `jku` or `x5u` finds it.
+    `foreign` creates its key on first use; `foreign_url` is where a verifier that follows `jku` or `x5u` finds it.
     """
 
     signing: SigningKey
@@ -28,7 +28,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class Minted:
-    """A token, and what it says: its claims before a fault of their text, and its header's kid."""
+    """A token with its claims, before a fault changes their JSON text, and the kid of its header."""
 
     token: str = field(repr=False)
     claims: Fields
@@ -49,9 +49,9 @@ def _signed(signing_input: bytes, keys: Keys) -> bytes:
 
 @dataclass(frozen=True)
 class TokenFault:
-    """How one token differs from a good one; `description` is what a relying party has to notice.
+    """How a token differs from a valid one; `description` is what a relying party has to notice.
 
-    The functions are applied in the order in which a token is made: to its claims and header, to their JSON text, for
+    The functions are applied in the order in which a token is made: to the claims and header, to their JSON text, for
     the signature, to the finished token.
     """
 
@@ -68,7 +68,7 @@ GOOD_TOKEN: Final = TokenFault("nothing is wrong")
 
 
 def encode_jws(claims: Fields, header: Fields, keys: Keys, fault: TokenFault = GOOD_TOKEN) -> str:
-    """A compact JWS (RFC 7515, section 7.1) of claims and header; `fault` is applied to texts, signature and token."""
+    """Return claims and header as a compact JWS (RFC 7515, section 7.1); `fault` changes texts, signature and token."""
     texts = (fault.header_text(compact_json(header).encode()), fault.payload(compact_json(claims).encode()))
     signing_input = ".".join(base64url(text) for text in texts)
     return fault.serialize(f"{signing_input}.{base64url(fault.sign(signing_input.encode(), keys))}")

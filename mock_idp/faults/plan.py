@@ -1,4 +1,4 @@
-"""Which endpoint fails how, how often, and by which dice. Not thread-safe: the issuer holds the lock."""
+"""Which endpoint fails, how, how often and with which probability. Not thread-safe: the issuer holds the lock."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _FAULTS_OF: Final[Mapping[str, Mapping[str, object]]] = {
 
 
 def fault_names(endpoint: str) -> tuple[str, ...]:
-    """The faults that an endpoint (`token`, `discovery`, `jwks`) can have, those of every response first."""
+    """Return the faults of an endpoint (`token`, `discovery`, `jwks`), those of every response first."""
     return (*RESPONSE_FAULTS, *_FAULTS_OF[endpoint])
 
 
 @dataclass(frozen=True)
 class PlannedFault:
-    """What an endpoint does wrong, `times` times or, without it, until it is cleared. `delay` is in seconds.
+    """A planned fault of an endpoint; it happens `times` times or, if None, until cleared. `delay` is in seconds.
 
-    `rate` is the share of requests that it happens to; `seed` makes the same requests suffer in every run.
+    `rate` is the share of requests that are affected; `seed` selects the same requests in every run.
     """
 
     endpoint: str
@@ -53,7 +53,7 @@ class PlannedFault:
 
 
 def read_planned_fault(body: object) -> PlannedFault:
-    """A planned fault from its JSON fields. Raises InvalidFieldError."""
+    """Read a planned fault from its JSON fields. Raises InvalidFieldError."""
     fields = read_fields(body, _FIELDS)
     endpoint = fields.get("endpoint", "")
     require_known("endpoint", endpoint, _FAULTS_OF)
@@ -90,7 +90,7 @@ class FaultPlan:
         self._entries: list[_Entry] = []
 
     def add(self, fault: PlannedFault) -> None:
-        """Counted faults of one endpoint happen one after the other; one without end gives way to the next."""
+        """Add a fault. Counted faults of an endpoint happen in turn; one without a count is replaced by the next."""
         self._entries = [
             entry
             for entry in self._entries
@@ -99,7 +99,7 @@ class FaultPlan:
         self._entries.append(_Entry(fault))
 
     def next(self, endpoint: str) -> PlannedFault | None:
-        """The fault of the request that has just come in; only one that happens is counted."""
+        """Return the fault for the request that has just arrived, or None; a fault that happens is counted."""
         entry = next((entry for entry in self._entries if entry.fault.endpoint == endpoint), None)
         if entry is None or not entry.happens():
             return None
@@ -110,9 +110,9 @@ class FaultPlan:
         return entry.fault
 
     def pending(self) -> list[tuple[PlannedFault, int | None]]:
-        """The faults that are still to come and how often; None: until cleared."""
+        """Return the faults still to come with their remaining counts; None means until cleared."""
         return [(entry.fault, entry.left) for entry in self._entries]
 
     def clear(self) -> None:
-        """Behave again."""
+        """Remove all planned faults."""
         self._entries = []

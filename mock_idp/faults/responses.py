@@ -1,4 +1,4 @@
-"""What can be wrong with a whole HTTP response, by name. Pure; `http.app` applies it."""
+"""The faults of a whole HTTP response, by name. Pure; `http.app` applies them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ ERROR_STATUS: Final = 400
 class RawResponse:
     """An HTTP response before it is sent.
 
-    `cut` promises the whole body and sends half of it; `reset` breaks the connection; `redirect` points to the very
-    URL of the request. `minted` is the ID token in the body.
+    `cut` announces the whole body and sends half of it; `reset` breaks the connection; `redirect` redirects to the
+    request's own URL. `minted` is the ID token in the body.
     """
 
     status: int
@@ -45,5 +45,5 @@ RESPONSE_FAULTS: Final[Mapping[str, Callable[[RawResponse], RawResponse]]] = {
 
 
 def json_response(body: object, status: int = 200) -> RawResponse:
-    """A response with a JSON body whose fields keep their order."""
+    """Return a response with a JSON body whose fields keep their order."""
     return RawResponse(status, json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode())

@@ -1,4 +1,4 @@
-"""The catalogue of token faults: mistakes and differences of a GitHub token, and what an attacker makes. Pure.
+"""The catalogue of token faults: deviations from a GitHub token, and forgeries by an attacker. Pure.
 
 Source: RFC 8725 (JWT Best Current Practices), RFC 7515 sections 4.1 and 10, and the CVEs that a description names.
 """
@@ -26,12 +26,12 @@ _DEPTH: Final = 5000
 
 
 def with_fields(**fields: object) -> Callable[[Fields], Fields]:
-    """Claims, or fields of a document, that replace the given ones."""
+    """Return a function that replaces these claims, or fields of a document."""
     return lambda given: given | fields
 
 
 def without_field(name: str) -> Callable[[Fields], Fields]:
-    """Every claim, or field of a document, but one."""
+    """Return a function that removes one claim, or field of a document."""
     return lambda given: {key: value for key, value in given.items() if key != name}
 
 
@@ -56,12 +56,12 @@ def _long_lived(claims: Fields) -> Fields:
 
 
 def _inserted(member: bytes) -> Callable[[bytes], bytes]:
-    """One more member at the end of the object's text: what `json.dumps` would not write."""
+    """Return a function that appends a field to the JSON text of an object, which `json.dumps` could not write."""
     return lambda text: text[:-1] + b"," + member + b"}"
 
 
 def _instead(name: str, text: bytes) -> Callable[[bytes], bytes]:
-    """The text of one member's value replaced by invalid JSON, or by an invalid value."""
+    """Return a function that replaces the text of a field's value by invalid JSON or an invalid value."""
 
     def replace(payload: bytes) -> bytes:
         value = json.dumps(json.loads(payload)[name]).encode()
@@ -125,7 +125,7 @@ def _x5c(key: SigningKey) -> list[str]:
 
 
 def _other_spelling(token: str) -> str:
-    """The last character's unused bits set: other text, the same bytes for a decoder that is not strict."""
+    """Set an unused bit of the last character: another text, but the same bytes for a decoder that is not strict."""
     return token[:-1] + _ALPHABET[_ALPHABET.index(token[-1]) | 1]
 
 
@@ -147,7 +147,7 @@ def _confused(secret_name: str, secret: Callable[[SigningKey], bytes]) -> TokenF
 
 
 def _by_own_key(description: str, field: str, value: Callable[[Keys], object]) -> TokenFault:
-    """Signed by a stranger's key that the header itself offers."""
+    """Return a fault that signs with a foreign key, which the header itself provides."""
     return TokenFault(
         description,
         header=lambda given, keys: given | {"kid": keys.foreign().kid, field: value(keys)},

@@ -1,1 +1,1 @@
-"""The HTTP face of the mock: GitHub's endpoints, the control API, the page, and the server that carries them."""
+"""The mock over HTTP: GitHub's endpoints, the control API, the web page and the server."""

@@ -36,13 +36,13 @@ def create_app(
     others: control.Others | None = None,
     names: Collection[str] = (),
 ) -> Flask:
-    """The WSGI application over one issuer's state; `sleep` waits for the seconds of a planned delay.
+    """Create the WSGI application of one issuer; `sleep` waits for the seconds of a planned delay.
 
-    Of a server's first issuer, `others` are those below paths of their own. `names` are hosts under which a browser may
-    control the mock, next to addresses and private names.
+    `others` are the issuers below paths of their own, for a server's first issuer. `names` are hosts under which a
+    browser may control the mock, in addition to addresses and private names.
     """
     app = Flask(__name__, static_folder=None)
-    # The request URL has a double slash, as GitHub's has: a client that normalises it must notice.
+    # The request URL has a double slash like GitHub's; a client that normalises it must get an error.
     app.url_map.merge_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it; the base class does not
     endpoints = _Endpoints(issuer, sleep)
@@ -63,7 +63,7 @@ def create_app(
 
 def _raising_resets(inner: WSGIApplication) -> WSGIApplication:
     def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # Flask would turn an exception of a view into a 500, so the view leaves a mark instead.
+        # Flask would turn an exception of a view into a 500, so the view sets a flag instead.
         body = inner(environ, start_response)
         if environ.get(_RESET):
             raise ConnectionToResetError
@@ -73,7 +73,7 @@ def _raising_resets(inner: WSGIApplication) -> WSGIApplication:
 
 
 class _Endpoints:
-    """What GitHub serves: discovery document, key set, and the ID-token request endpoint of its run service."""
+    """GitHub's endpoints: discovery document, key set, and the ID token request endpoint of the run service."""
 
     def __init__(self, issuer: Issuer, sleep: Callable[[float], None]) -> None:
         self._issuer = issuer
@@ -95,7 +95,7 @@ class _Endpoints:
         )
 
     def foreign_keys(self) -> Response:
-        """The stranger's key set that forged headers point to: a verifier that asks for it stands in the log."""
+        """Serve the foreign key set that forged headers point to; the log then shows that a verifier fetched it."""
         return self._respond(
             "foreign-keys", lambda _fault: json_response({"keys": [self._issuer.other_key().jwk()]})
         )
@@ -131,7 +131,7 @@ class _Endpoints:
     def _respond(
         self, endpoint: str, make: Callable[[str], RawResponse], repository: str = "", audience: str = ""
     ) -> Response:
-        """Answer as planned: late, with another status, with a fault; or as GitHub does."""
+        """Respond as GitHub does or as planned: late, with another status, or with a fault."""
         planned = self._issuer.next_fault(endpoint)
         response = make(planned.fault if planned else "")
         if planned:
@@ -151,7 +151,7 @@ def _planned_response(response: RawResponse, planned: PlannedFault) -> RawRespon
 
 
 def _bearer() -> str:
-    """The request token; the case of the scheme does not matter (RFC 9110, section 11.1)."""
+    """Return the request token; the scheme is case-insensitive (RFC 9110, section 11.1)."""
     scheme = re.fullmatch(r"bearer +(\S+)", request.headers.get("Authorization", ""), re.IGNORECASE)
     return scheme[1] if scheme else ""
 
@@ -162,7 +162,7 @@ def _refusal(status: int, message: str) -> RawResponse:
 
 
 def _is_readable(started: StartedJob, rest: str) -> bool:
-    """Whether the request is for this very job and its query survived the client: each parameter once, no others."""
+    """Whether the request is for this job and the client kept its query intact: each parameter once, no others."""
     query = request.args.to_dict(flat=False)
     return (
         rest.removesuffix("/") == f"{started.plan_id}/{started.job_id}"
@@ -178,7 +178,7 @@ def _to_response(raw: RawResponse) -> Response:
     if raw.redirect:
         response.headers["Location"] = request_uri(request.environ)
     if raw.cut:
-        # Werkzeug would correct the length to what is really sent.
+        # Werkzeug would correct the length to that of the body sent.
         response.automatically_set_content_length = False
         response.set_data(raw.body[: len(raw.body) // 2])
         response.headers["Content-Length"] = str(len(raw.body))

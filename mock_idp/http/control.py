@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 
 class Others(Protocol):
-    """The issuers of a server next to its first one."""
+    """The issuers of a server in addition to its first one."""
 
     def add(self, issuer: str) -> tuple[str, Issuer]:
-        """Serve one more; the path below which it is, and its state. Raises InvalidFieldError."""
+        """Add an issuer and return its path and state. Raises InvalidFieldError."""
 
     def restore(self) -> None:
-        """All issuers, the first one too, as after their start."""
+        """Restore all issuers, including the first one, to the state after their start."""
 
 
 def blueprint(issuer: Issuer, names: Collection[str], others: Others | None = None) -> Blueprint:
-    """The control API of one issuer; that of a server's first one also adds and restores the others.
+    """Create the control API of one issuer; that of a server's first issuer can also add and restore the others.
 
-    `names` are the hosts of the server and of its issuers, also of those that are added later.
+    `names` are the hosts of the server and of its issuers, including issuers added later.
     """
     routes = Blueprint("control", __name__, url_prefix="/_mock")
     _add_tokens_and_keys(routes, issuer)
@@ -55,7 +55,7 @@ def blueprint(issuer: Issuer, names: Collection[str], others: Others | None = No
 
 
 def _refuse_other_origins() -> tuple[Response, int] | None:
-    """Fend off web pages: any page that a developer opens can send a form to a server on 127.0.0.1."""
+    """Refuse other web pages: any page that a developer opens can submit a form to a server on 127.0.0.1."""
     origin = request.headers.get("Origin")
     if origin is None or urlsplit(origin).netloc == _host():
         return None
@@ -63,7 +63,7 @@ def _refuse_other_origins() -> tuple[Response, int] | None:
 
 
 def _refuse_strange_names(names: Collection[str]) -> tuple[Response, int] | None:
-    """Fend off DNS rebinding. With TLS a browser has compared the name with the certificate already."""
+    """Refuse unknown host names, against DNS rebinding. With TLS, a browser has already compared name and certificate."""
     if request.is_secure or is_own_name(_host(), names):
         return None
     return _error(
@@ -74,7 +74,7 @@ def _refuse_strange_names(names: Collection[str]) -> tuple[Response, int] | None
 
 
 def _host() -> str:
-    """As it was sent: Werkzeug has none for a name with an underscore, which containers and strangers may have."""
+    """Return the `Host` header as sent: Werkzeug drops names with underscores, as containers and attackers may have."""
     return request.headers.get("Host", "")
 
 
@@ -107,7 +107,7 @@ def _add_jobs(routes: Blueprint, issuer: Issuer) -> None:
     @routes.post("/jobs")
     def start_job() -> tuple[Response, int]:
         started = issuer.start_job(read_job(_body()))
-        # Under the address that this caller reached: a container and its host may know the mock by different names.
+        # Use the address that this caller reached: a container and its host may know the mock by different names.
         return jsonify(started.describe(application_uri(request.environ).rstrip("/"), issuer.url)), 201
 
     @routes.delete("/jobs/<job_id>")
@@ -176,7 +176,7 @@ def _add_state(routes: Blueprint, issuer: Issuer) -> None:
 
 
 def describe(issuer: Issuer) -> dict[str, Any]:
-    """The state that `GET /_mock/state` and the page show: no secret is in it."""
+    """Return the state for `GET /_mock/state` and the page, without secrets."""
     clock = issuer.clock
     return {
         "issuer": issuer.url,
@@ -203,7 +203,7 @@ def describe(issuer: Issuer) -> dict[str, Any]:
 
 
 def _utc(epoch: int) -> str | None:
-    """The time as people read it; none for an epoch beyond the years that calendars have."""
+    """Return the time in ISO 8601; None for an epoch outside the supported years."""
     try:
         return f"{datetime.fromtimestamp(epoch, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"  # noqa: UP017 (one spelling for every supported Python)
     except (ValueError, OverflowError, OSError):
@@ -211,7 +211,7 @@ def _utc(epoch: int) -> str | None:
 
 
 def _body() -> object:
-    """The JSON body whatever its content type says (curl's default is a form); no body is an empty object."""
+    """Read the JSON body, whatever its content type (curl's default is a form); no body is an empty object."""
     try:
         return json.loads(request.get_data() or b"{}", object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
@@ -233,7 +233,7 @@ def _error(status: int, code: str, message: str, **details: str) -> tuple[Respon
 
 
 def add_error_handlers(app: Flask) -> None:
-    """Answer every error as JSON with a code and a sentence."""
+    """Return every error as JSON with a code and a message."""
 
     @app.errorhandler(InvalidFieldError)
     def invalid(error: InvalidFieldError) -> tuple[Response, int]:
@@ -242,6 +242,6 @@ def add_error_handlers(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> tuple[Response, int]:
         code = error.name.upper().replace(" ", "_")
-        # Werkzeug's sentence speaks to someone who typed the address into a browser.
+        # Werkzeug's message addresses someone who typed the URL into a browser.
         about = "the mock has no such path" if error.code == 404 else error.description
         return _error(error.code or 500, code, f"{request.method} {request.path}: {about}")

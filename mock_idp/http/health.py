@@ -1,4 +1,4 @@
-"""Whether the mock in this container answers: exit code 0 or 1. Run as a file, it needs nothing but the standard library."""
+"""The container's health check: exit code 0 if the mock responds, else 1; a file that runs without the package."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _TIMEOUT_SECONDS: Final = 2.0
 
 
 def is_healthy(environment: Mapping[str, str]) -> bool:
-    """Ask the mock that these variables (`MOCK_IDP_PORT`, `MOCK_IDP_TLS`) describe, on loopback."""
+    """Return whether the mock that these variables (`MOCK_IDP_PORT`, `MOCK_IDP_TLS`) describe responds on loopback."""
     port = int(environment.get("MOCK_IDP_PORT", "3001"))
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
     if environment.get("MOCK_IDP_TLS"):
-        # This asks whether it answers, not who it is.
+        # The check asks whether the mock responds, not whether its certificate is trusted.
         context = ssl._create_unverified_context()  # noqa: S323, SLF001 (the same machine, and nothing is sent)
         connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS, context=context)
     try:

@@ -1,7 +1,7 @@
-"""The names under which the mock may be controlled: those that no stranger on the web can point at this machine.
+"""The host names under which the mock may be controlled: names that no attacker can point at this machine.
 
-A page of evil.example whose name suddenly resolves to 127.0.0.1 (DNS rebinding) has the mock as its own origin, and could
-mint tokens and read the log. A browser says in `Host` which name it means.
+With DNS rebinding, a page of evil.example whose name suddenly resolves to 127.0.0.1 has the same origin as the mock,
+and could mint tokens and read the log. The browser's `Host` header shows the name that it used.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _PRIVATE: Final = (".localhost", ".test", ".local", ".internal", ".svc")
 
 
 def is_own_name(host: str, names: Collection[str]) -> bool:
-    """Whether `host`, a `Host` header, is an address, a private name, or one of `names`, the issuers' own."""
+    """Whether `host`, a `Host` header, is an address, a private name, or one of `names`, those of the issuers."""
     try:
         name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:
         return False
-    # A name of one label is that of a container, or from the hosts file.
+    # A name with one label is that of a container, or comes from the hosts file.
     return "." not in name or name in names or name.endswith(_PRIVATE) or _is_address(name)
 
 

@@ -1,6 +1,6 @@
-"""`GET /_mock/`: the mock's state at a glance, and forms for what the control API does most.
+"""`GET /_mock/`: the mock's state, and forms for the most common uses of the control API.
 
-The one script copies texts; without it everything else works. Nothing comes from another host.
+The only script copies text; everything else works without it. Nothing is loaded from another host.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def add_page(routes: Blueprint, issuer: Issuer, state: Callable[[], Mapping[str,
             _CHANGES[verb](issuer, request.form)
         except InvalidFieldError as error:
             return page(400, problem=str(error))
-        # A page that is loaded again must not rotate again.
+        # Reloading the page must not repeat an action such as a key rotation.
         return redirect("./", 303)
 
 
@@ -96,7 +96,7 @@ def _mint(issuer: Issuer, form: Form) -> str:
 
 
 def _start_job(issuer: Issuer, form: Form) -> str:
-    """The variables of a new job, for a shell."""
+    """Start a job and return its variables for a shell."""
     started = issuer.start_job(_job(form))
     return FORMATS["sh"](
         started.describe(application_uri(request.environ).rstrip("/"), issuer.url)["variables"]
@@ -115,7 +115,7 @@ def _plan_fault(issuer: Issuer, form: Form) -> None:
 
 
 def _number(form: Form, name: str) -> float:
-    """A number of the form; whole where it can be."""
+    """Read a number from the form, as an int if it is whole."""
     try:
         number = float(form.get(name, ""))
     except ValueError:
@@ -145,7 +145,7 @@ _CHANGES: Final[Mapping[str, Callable[[Issuer, Form], object]]] = {
 
 
 def _parts(token: str) -> list[str]:
-    """Header and payload for reading; a forged part that is not JSON is shown as it is."""
+    """Return header and payload in readable form; a forged part that is not JSON is left as it is."""
     return [_readable(part) for part in token.split(".")[:2]]
 
 

@@ -1,4 +1,4 @@
-"""All issuers of one server: the first at its root, each other one below a path of its own."""
+"""All issuers of one server: the first one at its root, each other one below its own path."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from mock_idp.signing_keys import KeyRing
 
 
-# Below these is what each issuer serves: another one there would hide it.
+# Each issuer has its own endpoints below these paths; another issuer there would hide them.
 _RESERVED: Final = frozenset({"_mock", ".well-known", RUN_SERVICE_PATH.split("/")[1]})
 
 
 class MakeIssuer(Protocol):
-    """Makes an issuer: its `iss`, the path below which it is served, and its keys where they are there already."""
+    """Creates an issuer from its `iss`, the path below which it is served, and its keys if they already exist."""
 
     def __call__(self, url: str, mount: str, ring: KeyRing | None) -> Issuer:
-        """Raises OSError or ValueError where the keys of a file cannot be used."""
+        """Create the issuer. Raises OSError or ValueError if a key file cannot be used."""
 
 
 class Sites:
-    """A WSGI application over several issuers; `url` is the server's own. Raises InvalidFieldError for no `iss`."""
+    """A WSGI application for several issuers; `url` is the server's. Raises InvalidFieldError for an invalid `issuer`."""
 
     def __init__(self, url: str, make: MakeIssuer, issuer: str = "", ring: KeyRing | None = None) -> None:
         self._url = url
@@ -43,11 +43,11 @@ class Sites:
         self._wsgi = DispatcherMiddleware(create_app(self.first, others=self, names=self._names))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Let the issuer with the longest path answer (PEP 3333)."""
+        """Pass the request to the issuer with the longest matching path (PEP 3333)."""
         return self._wsgi(environ, start_response)
 
     def add(self, issuer: str) -> tuple[str, Issuer]:
-        """Serve one more issuer, or find it; the path below which it is, and its state. Raises InvalidFieldError."""
+        """Add an issuer, or find it if it exists; return its path and state. Raises InvalidFieldError."""
         url = self._absolute(issuer)
         mount = urlsplit(url).path
         if not mount:
@@ -63,7 +63,7 @@ class Sites:
         return mount, state
 
     def restore(self) -> None:
-        """Every issuer as after its start."""
+        """Restore every issuer to the state after its start."""
         for issuer in (self.first, *self._others.values()):
             issuer.restore()
 

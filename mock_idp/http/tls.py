@@ -1,4 +1,4 @@
-"""A throw-away certificate authority: TLS for the mock, also under names that clients have hard-coded."""
+"""A throw-away certificate authority: TLS for the mock, also under host names that are hard-coded in clients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LIFETIME: Final = timedelta(days=7)
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a server needs, the file that clients have to trust, and the names that they may use."""
+    """The server's TLS context, the CA file that clients have to trust, and the names that they may use."""
 
     context: ssl.SSLContext
     ca_file: Path
@@ -26,13 +26,13 @@ class Certificate:
 
 
 def make_certificate(names: Iterable[str], folder: Path) -> Certificate:
-    """A certificate for these host names and addresses, good for a week, by an authority that is forgotten at once.
+    """Create a certificate for these host names and addresses, valid for a week, with a new authority.
 
-    Only the authority's certificate is written, to `folder`; no private key stays on disk, so nobody can use the
-    trust in the file for another certificate. Raises OSError where it cannot be written, ValueError for an invalid
-    host name.
+    Only the authority's certificate is written, to `folder`; no private key stays on disk, so nobody can use the trust
+    in the file for another certificate. Raises OSError if the file cannot be written, ValueError for an invalid host
+    name.
     """
-    # Only `--tls` needs it, and it takes time to import.
+    # Imported here, because only `--tls` needs it, and it takes time to import.
     import trustme
 
     unique = tuple(dict.fromkeys((*LOCAL_NAMES, *names)))
@@ -50,7 +50,7 @@ def make_certificate(names: Iterable[str], folder: Path) -> Certificate:
 
 
 def recipe(certificate: Certificate, issuer_host: str, port: int) -> str:
-    """How clients trust the mock, and how they reach it under a name that is not theirs to choose."""
+    """Return instructions for clients: how to trust the mock, and how to reach it under a fixed host name."""
     trust = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE")
     variables = " ".join(f"{name}={certificate.ca_file}" for name in trust)
     lines = ["Clients trust it with the authority's certificate:", f"  export {variables}"]

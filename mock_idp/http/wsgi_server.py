@@ -1,7 +1,7 @@
-"""A small HTTP/1.1 server for one WSGI application: connections are kept, TLS is possible, and they can really break.
+"""A small HTTP/1.1 server for one WSGI application, with keep-alive, TLS and connections that can really break.
 
-Werkzeug's development server closes every connection, so it can neither show what a client does with a kept one nor
-issue tokens quickly. Built on http.server and wsgiref of the standard library.
+Werkzeug's development server closes every connection, so it can neither show how a client reuses a connection nor issue
+tokens quickly. Built on http.server and wsgiref of the standard library.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _WITHOUT_BODY: Final = ("204", "304")
 
 
 class ConnectionToResetError(ConnectionResetError):
-    """Raised by the application to have the connection dropped without a response."""
+    """Raised by the application to drop the connection without a response."""
 
 
 class _Handler(WSGIRequestHandler):
-    """One connection: request after request until either side has had enough."""
+    """Handles one connection, request by request, until either side closes it."""
 
     protocol_version = "HTTP/1.1"
     timeout = IDLE_SECONDS
-    # One packet for head and body, and no waiting for the acknowledgement of the one before.
+    # Send head and body in one packet, without waiting for the acknowledgement of the previous one.
     wbufsize = -1
     disable_nagle_algorithm = True
     server: HttpServer
@@ -45,7 +45,7 @@ class _Handler(WSGIRequestHandler):
             while not self.close_connection:
                 self._handle_one()
         except OSError:
-            # The client has gone, waits too long or does not speak TLS; there is no one to respond to.
+            # The client is gone, waits too long or does not speak TLS; there is nobody to respond to.
             self.close_connection = True
 
     def finish(self) -> None:
@@ -55,11 +55,11 @@ class _Handler(WSGIRequestHandler):
             self.close_connection = True
 
     def version_string(self) -> str:
-        """The header `Server`: no version of anything."""
+        """Return the `Server` header, without any version."""
         return "mock-idp"
 
     def handle_expect_100(self) -> bool:
-        """Let a client that waits for it send its body; the buffer would hold the word back."""
+        """Send `100 Continue` to a client that waits for it; without the flush it would stay in the buffer."""
         proceeds = super().handle_expect_100()
         self.wfile.flush()
         return proceeds
@@ -75,7 +75,7 @@ class _Handler(WSGIRequestHandler):
         self.wfile.flush()
 
     def _respond(self) -> None:
-        # Read as a whole first: what the application leaves unread would be taken for the next request.
+        # Read the whole body first: bytes that the application does not read would be taken for the next request.
         length = self.headers.get("Content-Length", "0")
         if self.headers.get("Transfer-Encoding"):
             self.send_error(411)
@@ -87,8 +87,8 @@ class _Handler(WSGIRequestHandler):
             self._call_application(self.rfile.read(int(length)))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002 (the signature of the standard library)
-        """Refuse a malformed request without a page of HTML, and hang up: where the next one begins is unknown."""
-        # The parser has not come so far where the first line is nonsense.
+        """Refuse a malformed request without HTML and hang up, because the start of the next request is unknown."""
+        # The parser has not set these if the request line is invalid.
         self.requestline, self.request_version, self.command = "", self.protocol_version, ""
         self.send_response(code)
         self.send_header("Connection", "close")
@@ -131,7 +131,7 @@ class _Handler(WSGIRequestHandler):
         self.end_headers()
         self.wfile.write(content)
         if promised is not None and self.command != "HEAD" and int(promised) != len(content):
-            # A promise that is not kept shows only when the connection ends.
+            # The client notices a wrong length only when the connection ends.
             self.close_connection = True
 
     def _break(self) -> None:
@@ -142,11 +142,11 @@ class _Handler(WSGIRequestHandler):
         socket.close(self.connection.detach())
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name in the standard library)
-        """Silence: what was asked for stands in the request log."""
+        """Print nothing: the request log has all requests."""
 
 
 class HttpServer(socketserver.ThreadingMixIn, WSGIServer):
-    """Serves `application` on a listening socket, one thread for each connection, behind TLS where a context is given."""
+    """Serves `application` on a listening socket, with one thread per connection, and with TLS if a context is given."""
 
     daemon_threads = True
 
@@ -157,7 +157,7 @@ class HttpServer(socketserver.ThreadingMixIn, WSGIServer):
         super().__init__(address, _Handler, bind_and_activate=False)
         self.socket.close()
         self.is_tls = tls is not None
-        # The handshake belongs to the connection's own thread: a client that never speaks must not hold up the others.
+        # The handshake runs in the connection's own thread, so that a silent client cannot hold up the others.
         self.socket = (
             tls.wrap_socket(listener, server_side=True, do_handshake_on_connect=False) if tls else listener
         )
@@ -180,7 +180,7 @@ class HttpServer(socketserver.ThreadingMixIn, WSGIServer):
         super().shutdown_request(request)
 
     def server_close(self) -> None:
-        """Stop listening and end the connections that clients have kept."""
+        """Stop listening and close the connections that clients keep open."""
         super().server_close()
         with self._lock:
             kept = list(self._open)
@@ -188,5 +188,5 @@ class HttpServer(socketserver.ThreadingMixIn, WSGIServer):
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
-                # It has ended by itself in the meantime.
+                # The connection has closed in the meantime.
                 self._open.discard(connection)

@@ -32,9 +32,9 @@ class Input:
 
 @dataclass(frozen=True)
 class Action:
-    """What `runs.using: docker` needs. `args` is None where they are not declared.
+    """The metadata of an action with `runs.using: docker`. `args` is None if they are not declared.
 
-    Either `dockerfile`, resolved, or `image`, the name of a published one (`docker://` is taken off), says what runs.
+    Either `dockerfile`, a resolved path, or `image`, the name of a published image without `docker://`, is set.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Action:
 
 
 def load_action(folder: Path) -> Action:
-    """Read `action.yml`, else `action.yaml`; a folder with a Dockerfile alone is an action too. Raises ActionError."""
+    """Read `action.yml`, else `action.yaml`; a folder with only a Dockerfile is an action too. Raises ActionError."""
     file = next((path for name in ("action.yml", "action.yaml") if (path := folder / name).is_file()), None)
     if file is None:
         return _implicit_action(folder)
@@ -90,9 +90,9 @@ def _implicit_action(folder: Path) -> Action:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, every scalar as text. Raises ActionError where it is not readable."""
+    """Read the mapping in a YAML file, every scalar as text. Raises ActionError if it is not valid YAML."""
     try:
-        # BaseLoader reads every scalar as text, as GitHub hands inputs on: `default: true` is the string "true".
+        # BaseLoader reads every scalar as text, as GitHub passes inputs on: `default: true` is the string "true".
         document = yaml.load(file.read_text("utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 (it builds text, lists, maps)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ActionError(f"{file} is not readable as YAML: {' '.join(str(error).split())}") from error

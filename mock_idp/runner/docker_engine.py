@@ -27,7 +27,7 @@ _CLASSIC: Final = (
     "`docker buildx`; GitHub's runners have it."
 )
 _WORKSPACE: Final = "/github/workspace"
-# What the docker client itself needs to find its engine.
+# The variables that the docker client needs to find its daemon.
 _CLIENT_VARIABLES: Final = (
     "PATH",
     "DOCKER_HOST",
@@ -39,9 +39,9 @@ _CLIENT_VARIABLES: Final = (
 
 
 class DockerEngine:
-    """Runs the action's image. `network` is `docker run`'s: `host` reaches a mock on 127.0.0.1.
+    """Runs the action's image. `network` is passed to `docker run`; with `host` a container reaches a mock on 127.0.0.1.
 
-    Raises ActionError where no docker client is installed.
+    Raises ActionError if no docker client is installed.
     """
 
     def __init__(self, action: Action, machine: Mapping[str, str], network: str) -> None:
@@ -58,7 +58,7 @@ class DockerEngine:
         self._container = ""
 
     def prepare(self, show: Callable[[str], None], entrypoint: str = "") -> None:  # noqa: ARG002 (the container decides)
-        """Build the image; the context is the Dockerfile's own folder. A predecessor with other content is removed."""
+        """Build the image with the Dockerfile's folder as context, and remove a previous image with other content."""
         if self._dockerfile is None:
             # As with GitHub's local actions: `docker run` pulls a missing image.
             return
@@ -87,7 +87,7 @@ class DockerEngine:
             self._call("rmi", before)
 
     def seen(self, folders: Folders) -> Mapping[Path, str]:
-        """The mounts of the runner, in the order in which it translates paths."""
+        """Return the runner's mounts, in the order in which it translates paths."""
         return {
             folders.workspace: _WORKSPACE,
             folders.file_commands: "/github/file_commands",
@@ -99,7 +99,7 @@ class DockerEngine:
     def start(
         self, entrypoint: str, args: Sequence[str] | None, env: Mapping[str, str], folders: Folders
     ) -> subprocess.Popen[bytes]:
-        """Start a container. Values of variables travel in the client's environment, never on its command line."""
+        """Start a container. Values of variables are in the client's environment, never on its command line."""
         self._container = f"{re.sub(r'[^a-z0-9]', '', self._image)}_{secrets.token_hex(3)}"
         command = ["run", "--name", self._container, "--label", _LABEL, "--workdir", _WORKSPACE, "--rm"]
         command += [word for variable in env for word in ("-e", variable)]
@@ -116,12 +116,12 @@ class DockerEngine:
         )
 
     def stop(self, process: subprocess.Popen[bytes]) -> None:
-        """Remove the container: its first process may ignore signals, and outlives the client."""
+        """Remove the container: its first process may ignore signals and outlive the client."""
         self._call("rm", "--force", self._container)
         process.wait()
 
     def _has_buildkit(self) -> bool:
-        """Whether this client builds as GitHub's runners do; without buildx it has the classic builder alone."""
+        """Whether this client builds as GitHub's runners do; without buildx it only has the classic builder."""
         return self._run("buildx", "version").returncode == 0
 
     def _image_id(self) -> str:

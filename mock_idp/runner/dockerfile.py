@@ -1,4 +1,4 @@
-"""What the process engine needs to know of a Dockerfile: ENTRYPOINT, CMD, and what COPY puts where."""
+"""The parts of a Dockerfile that the process engine needs: ENTRYPOINT, CMD, ENV, and the files that COPY adds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INSTRUCTION: Final = re.compile(r"\s*([A-Za-z]+)\s+(.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Copy:
-    """One source of a COPY line: a path of the build context, and where it lies in the image."""
+    """One source of a COPY line: a path in the build context, and its path in the image."""
 
     source: Path
     target: PurePosixPath
@@ -37,7 +37,7 @@ class Dockerfile:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def find(self, word: str) -> Path | None:
-        """The file of the build context that is `word` in the image: an absolute path, or a bare name."""
+        """Return the file in the build context that is `word` in the image: an absolute path, or a bare name."""
         wanted = PurePosixPath(word)
         if not wanted.is_absolute() and len(wanted.parts) > 1:
             return None
@@ -54,7 +54,7 @@ def _match(copy: Copy, wanted: PurePosixPath) -> Path | None:
 
 
 def read_dockerfile(path: Path) -> Dockerfile:
-    """Read a Dockerfile. Raises ActionError for a shell-form ENTRYPOINT or CMD, which no runner input survives."""
+    """Read a Dockerfile. Raises ActionError for a shell-form ENTRYPOINT or CMD: the shell loses inputs with a hyphen."""
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     folder = PurePosixPath("/")
@@ -77,7 +77,7 @@ def read_dockerfile(path: Path) -> Dockerfile:
 
 
 def _variables(rest: str, known: Mapping[str, str]) -> dict[str, str]:
-    """The pairs of one ENV line, `NAME=VALUE …` or the older `NAME VALUE`, with the variables known before it."""
+    """Return the pairs of one ENV line, `NAME=VALUE …` or the older `NAME VALUE`; `known` are the earlier variables."""
     name, _, value = rest.partition(" ")
     pairs = (
         [word.partition("=") for word in shlex.split(rest)] if "=" in name else [(name, "=", value.strip())]

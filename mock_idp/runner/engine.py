@@ -1,4 +1,4 @@
-"""How a stage of an action becomes a process on this machine."""
+"""The folders of the runner, and the interface of an engine that starts an action's stages on this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FILE_COMMANDS: Final = {
 
 @dataclass(frozen=True)
 class Folders:
-    """The runner's folders on this machine. `work` holds all but, where the user named one, the workspace."""
+    """The runner's folders on this machine, all in `work`, except for a workspace that the user named."""
 
     work: Path
     workspace: Path
@@ -41,17 +41,17 @@ class Folders:
 
     @property
     def workflow(self) -> Path:
-        """Where event.json lies."""
+        """The folder of event.json."""
         return self.temp / "_github_workflow"
 
     @property
     def file_commands(self) -> Path:
-        """Where the files behind GITHUB_OUTPUT and its kin lie."""
+        """The folder of the files behind GITHUB_OUTPUT and similar variables."""
         return self.temp / "_runner_file_commands"
 
     @property
     def event_file(self) -> Path:
-        """The event's payload."""
+        """The file with the event's payload."""
         return self.workflow / "event.json"
 
     @property
@@ -60,13 +60,13 @@ class Folders:
         return self.work / "_tool"
 
     def create(self, event: Mapping[str, Any]) -> None:
-        """Make the folders that are not there yet, and the file with the event's payload."""
+        """Create the folders that do not exist yet, and the file with the event's payload."""
         for folder in (self.workspace, self.home, self.workflow, self.file_commands, self.tools):
             folder.mkdir(parents=True, exist_ok=True)
         self.event_file.write_text(json.dumps(event), "utf-8")
 
     def variables(self) -> dict[str, str]:
-        """The variables that name what every step of a job shares."""
+        """Return the variables of the folders and files that all steps of a job share."""
         return {
             "GITHUB_EVENT_PATH": str(self.event_file),
             "GITHUB_WORKSPACE": str(self.workspace),
@@ -76,11 +76,11 @@ class Folders:
         }
 
     def step_variables(self) -> dict[str, str]:
-        """The variables of the folders, and of empty files for the one step."""
+        """Return the variables of the folders, and of empty files for one step."""
         return self.variables() | {name: str(file) for name, file in self.fresh_files().items()}
 
     def fresh_files(self) -> dict[str, Path]:
-        """Empty files for one step, by the variables of their file commands."""
+        """Create empty files for one step; return them by the variables of their file commands."""
         guid = uuid.uuid4()
         files = {name: self.file_commands / f"{file}_{guid}" for name, file in _FILE_COMMANDS.items()}
         for file in files.values():
@@ -89,21 +89,21 @@ class Folders:
 
 
 class Engine(Protocol):
-    """Runs one stage after the other of one action."""
+    """Runs the stages of one action, one after the other."""
 
     def prepare(self, show: Callable[[str], None], entrypoint: str = "") -> None:
-        """Make ready what all stages share; `show` takes log lines, `entrypoint` is the main stage's or empty.
+        """Prepare what all stages share; `show` takes log lines, `entrypoint` is the main stage's or empty.
 
         Raises ActionError, also for a stage that could not start.
         """
 
     def seen(self, folders: Folders) -> Mapping[Path, str]:
-        """Paths of this machine and how the step sees them, the most specific ones first."""
+        """Return the paths of this machine and how the step sees them, the most specific paths first."""
 
     def start(
         self, entrypoint: str, args: Sequence[str] | None, env: Mapping[str, str], folders: Folders
     ) -> subprocess.Popen[bytes]:
-        """Start a stage with exactly `env`; no entry point: the image's. Raises ActionError."""
+        """Start a stage with the variables `env`; an empty entry point means the image's. Raises ActionError."""
 
     def stop(self, process: subprocess.Popen[bytes]) -> None:
         """End a stage that is still running."""

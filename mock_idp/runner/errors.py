@@ -1,4 +1,4 @@
-"""What stops a run before the action can start."""
+"""The error that stops a run before the action can start."""
 
 from __future__ import annotations
 

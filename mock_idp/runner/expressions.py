@@ -1,7 +1,7 @@
-"""The expressions of GitHub Actions, as far as the metadata of an action needs them: no functions, no operators.
+"""The subset of GitHub Actions expressions that the metadata of an action needs: no functions, no operators.
 
-Source: GitHub's "Evaluate expressions in workflows and actions"; actions/runner, Expressions/ (names without case, a
-missing property is empty).
+Source: GitHub's "Evaluate expressions in workflows and actions"; actions/runner, Expressions/ (names are
+case-insensitive, a missing property is empty).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Contexts = Mapping[str, Mapping[str, Any]]
 
 _EXPRESSION: Final = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 _PROPERTY: Final = re.compile(r"([A-Za-z_][\w-]*)((?:\.[A-Za-z_][\w-]*)+)")
-# Whether a stage runs after success, after a failure, after a cancellation.
+# The statuses after which a stage runs, for each condition.
 _STATUS_FUNCTIONS: Final[Mapping[str, frozenset[str]]] = {
     "always()": frozenset({"success", "failure", "cancelled"}),
     "success()": frozenset({"success"}),
@@ -26,9 +26,9 @@ _STATUS_FUNCTIONS: Final[Mapping[str, frozenset[str]]] = {
 
 
 def evaluate(text: str, contexts: Contexts, where: str) -> str:
-    """Replace `${{ context.name }}` and `${{ 'text' }}`; names without case, an unknown property is empty.
+    """Replace `${{ context.name }}` and `${{ 'text' }}`; names are case-insensitive, an unknown property is empty.
 
-    Raises ActionError for a context that is not available there, or an expression beyond these two.
+    Raises ActionError for a context that is not available, or any other expression; `where` is for its message.
     """
     return _EXPRESSION.sub(lambda match: _value(match[1].strip(), contexts, where), text)
 
@@ -60,7 +60,7 @@ def _property(value: Any, name: str) -> Any:
 def runs_after(condition: str, status: str, where: str) -> bool:
     """Whether `pre-if` or `post-if` lets its stage run after `success`, `failure` or `cancelled`.
 
-    Raises ActionError for more than one status function.
+    Raises ActionError for a condition other than a single status function.
     """
     expression = _EXPRESSION.sub(lambda match: match[1], condition).strip()
     if expression not in _STATUS_FUNCTIONS:

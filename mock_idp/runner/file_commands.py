@@ -14,13 +14,13 @@ MAX_SUMMARY_BYTES: Final = 1024 * 1024
 
 
 class FileCommandError(ValueError):
-    """A line that is neither `key=value` nor a well-formed heredoc. The pairs before it count."""
+    """A line that is neither `key=value` nor a well-formed heredoc. The pairs before it still count."""
 
 
 def parse_pairs(content: str) -> Iterator[tuple[str, str]]:
-    """The pairs of a file in order: `key=value`, or `key<<DELIMITER`, lines, `DELIMITER`. Nothing is trimmed.
+    """Yield the pairs of a file in order: `key=value`, or `key<<DELIMITER`, lines, `DELIMITER`. Nothing is trimmed.
 
-    Raises FileCommandError when it reaches a bad line.
+    Raises FileCommandError when it reaches an invalid line.
     """
     position = 0
     while position < len(content):
@@ -45,7 +45,7 @@ def parse_pairs(content: str) -> Iterator[tuple[str, str]]:
 
 
 def _line(content: str, position: int) -> tuple[str, int, bool]:
-    """The line at `position`, where the next one starts, and whether it ended with a newline."""
+    """Return the line at `position`, the start of the next line, and whether it ended with a newline."""
     end = content.find("\n", position)
     return (content[position:], len(content), False) if end < 0 else (content[position:end], end + 1, True)
 

@@ -1,7 +1,4 @@
-"""Inputs become `INPUT_*` variables and arguments.
-
-Source: actions/runner, Runner.Worker/ActionRunner.cs and Handlers/Handler.cs.
-"""
+"""Convert an action's inputs to `INPUT_*` variables and arguments."""
 
 from __future__ import annotations
 
@@ -22,10 +19,10 @@ _ALWAYS_VALID = ("entryPoint", "args")
 def resolve_inputs(
     action: Action, given: Mapping[str, str], contexts: Contexts
 ) -> tuple[dict[str, str], list[str]]:
-    """All inputs, declared ones first, and the warnings that the runner gives about them.
+    """Return all inputs, declared ones first, and the warnings that the runner gives about them.
 
-    Every declared input is there, empty where it has no default; undeclared ones are handed on too. Names are
-    compared without case. Raises ActionError for a default that cannot be evaluated.
+    Every declared input is included, empty if it has no default; undeclared inputs are passed on too. Names are
+    case-insensitive. Raises ActionError for a default that cannot be evaluated.
     """
     by_name = {name.lower(): value for name, value in given.items()}
     values: dict[str, str] = {}
@@ -48,14 +45,14 @@ def resolve_inputs(
 
 
 def input_variables(inputs: Mapping[str, str]) -> dict[str, str]:
-    """`INPUT_` and the name in upper case with spaces as `_`; hyphens and dots stay: `INPUT_API-URL`."""
+    """Return the `INPUT_*` variables: upper case, spaces as `_`; hyphens and dots stay: `INPUT_API-URL`."""
     return {f"INPUT_{name.replace(' ', '_').upper()}": value for name, value in inputs.items()}
 
 
 def entry_and_arguments(action: Action, inputs: Mapping[str, str]) -> tuple[str, list[str] | None]:
-    """The main stage's entry point and the arguments of every stage; None: the image decides.
+    """Return the main stage's entry point and the arguments of every stage; for None, the image decides.
 
-    `runs` wins over `with.entryPoint` and `with.args`; only the latter is split like a command line.
+    `runs` takes precedence over `with.entryPoint` and `with.args`; only `with.args` is split like a command line.
     """
     with_values = {name.lower(): value for name, value in inputs.items()}
     entrypoint = action.entrypoint or with_values.get("entrypoint", "")

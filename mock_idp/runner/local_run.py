@@ -1,4 +1,4 @@
-"""One action folder as the only step of a job on this machine: what `mock-idp run` does after its options are read."""
+"""Run one action folder as the only step of a job on this machine, as `mock-idp run` does."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from mock_idp.runner.engine import Engine
     from mock_idp.runner.step import StepOptions, StepResult
 
-# Not by urlsplit: it raises for `http://[::1`, and finds no password that has a `#` or a `/`.
+# Not by urlsplit, which raises for `http://[::1` and does not find a password with a `#` or a `/`.
 _PASSWORD = re.compile(r"(?:[^:@/]+://)?[^:@/]*:(?P<password>.+)@")
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the user of this machine decides: engine, network of a container, workspace, debug logging."""
+    """The options of the user of this machine: engine, network of a container, workspace, debug logging."""
 
     engine: str = "process"
     network: str = "host"
@@ -40,7 +40,7 @@ class RunOptions:
     debug: bool = False
 
     def engine_for(self, action: Action, environment: Mapping[str, str]) -> Engine:
-        """The chosen engine. Raises ActionError where it cannot run this action."""
+        """Create the chosen engine. Raises ActionError if it cannot run this action."""
         if self.engine == "docker":
             return DockerEngine(action, environment, self.network)
         return ProcessEngine(action, environment)
@@ -48,7 +48,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Runner:
-    """This machine as a runner: `environment` is this program's, `show` takes the masked log line by line."""
+    """The runner on this machine: `environment` is this program's, `show` takes the masked log line by line."""
 
     environment: Mapping[str, str] = field(repr=False)
     show: Callable[[str], None]
@@ -58,8 +58,8 @@ class Runner:
     ) -> StepResult:
         """Run the action in `folder` as the one step of `job` (the response of `POST /_mock/jobs`).
 
-        `step` gives what the author of the workflow wrote, as it is before the main and before the post stage. Raises
-        ActionError where the action cannot be run as it is.
+        `step` returns the settings of the workflow's author; it is called before the main stage and again before the
+        post stage. Raises ActionError if the action cannot be run as it is.
         """
         action = load_action(folder)
         engine = options.engine_for(action, self.environment)
@@ -69,7 +69,7 @@ class Runner:
 
     @contextlib.contextmanager
     def _context(self, job: Mapping[str, Any], options: RunOptions) -> Iterator[StepContext]:
-        # A container leaves files of root behind, which a user without that right cannot remove.
+        # A container may leave files owned by root, which other users cannot remove.
         with tempfile.TemporaryDirectory(prefix="mock-idp-", ignore_cleanup_errors=True) as root:
             work = Path(root).resolve()
             name = job["variables"]["GITHUB_REPOSITORY"].rpartition("/")[2]
@@ -85,7 +85,7 @@ class Runner:
 
 
 def prepare(context: StepContext) -> str:
-    """Make the runner's folders and files, mask the job's credentials; the `github.token`."""
+    """Create the runner's folders and files, mask the job's credentials, and return the `github.token`."""
     context.folders.create(context.event)
     token = f"ghs_{uuid.uuid4().hex}"
     basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
@@ -98,7 +98,7 @@ def prepare(context: StepContext) -> str:
 
 
 def expression_contexts(context: StepContext, token: str) -> dict[str, dict[str, Any]]:
-    """The contexts `github` and `runner`."""
+    """Return the contexts `github` and `runner`."""
     variables = context.variables
     github: dict[str, Any] = {
         name[7:].lower(): value for name, value in variables.items() if name.startswith("GITHUB_")

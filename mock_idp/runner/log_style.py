@@ -1,4 +1,4 @@
-"""Log lines for a terminal: what the run's page on GitHub shows by colour. Pure."""
+"""Log lines for a terminal, with colours for what the run's page on GitHub highlights. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_wanted(environment: Mapping[str, str], *, is_terminal: bool) -> bool:
 
 
 def styled(line: str) -> list[str]:
-    """The lines to show for one log line: the runner's marks become colours, an end of a group nothing."""
+    """Return the lines to show for one log line: the runner's marks become colours, the end of a group is dropped."""
     found = _MARK.fullmatch(line)
     if not found:
         return [line]

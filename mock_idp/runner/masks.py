@@ -1,7 +1,7 @@
-"""Secrets become `***` in everything that is shown.
+"""Mask secrets as `***` in all output.
 
 Source: actions/runner, Sdk/DTLogging/Logging/SecretMasker.cs and ValueEncoders.cs: no minimum length, ordinal
-comparison, overlapping and touching hits become one `***`.
+comparison, overlapping and adjacent hits become one `***`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _QUOTED_MINIMUM: Final = 8
 
 
 def _base64_from(shift: int) -> Callable[[str], str]:
-    """Base64 as it looks when the secret starts `shift` bytes into a group of three."""
+    """Return an encoder for base64 text in which the secret's first `shift` bytes belong to an earlier group of three."""
 
     def encode(value: str) -> str:
         data = value.encode()
@@ -37,13 +37,13 @@ def _without_quotes(value: str) -> str:
 
 
 def _before_ampersand(value: str) -> str:
-    """The part that PowerShell colours as one piece: up to `&+`, else up to the last `&`."""
+    """Return the part that PowerShell colours as one piece: up to `&+`, else up to the last `&`."""
     end = value.find("&+") + 2 if "&+" in value else value.rfind("&") + 1
     return value[:end] if end >= _POWERSHELL_MINIMUM else ""
 
 
 def _after_ampersand(value: str) -> str:
-    """The rest; after `&+` PowerShell swallows one character."""
+    """Return the rest; after `&+` PowerShell swallows one character."""
     if "&" not in value:
         return ""
     rest = value[value.find("&+") + 3 :] if "&+" in value else value[value.rfind("&") + 1 :]
@@ -66,7 +66,7 @@ ENCODERS: Final[tuple[Callable[[str], str], ...]] = (
 
 
 class SecretMasker:
-    """The secrets known so far. A value masks only what is shown after it was added."""
+    """The secrets known so far. A secret is masked only in output shown after it was added."""
 
     def __init__(self) -> None:
         self._forms: set[str] = set()
@@ -78,7 +78,7 @@ class SecretMasker:
                 self._forms |= {value, *(encode(value) for encode in ENCODERS)} - {""}
 
     def mask(self, text: str) -> str:
-        """`text` with every hit replaced; hits that overlap or touch become one."""
+        """Return `text` with every hit masked; hits that overlap or touch become one."""
         shown: list[str] = []
         end = 0
         for start, stop in self._hits(text):
@@ -88,7 +88,7 @@ class SecretMasker:
 
     def _hits(self, text: str) -> list[tuple[int, int]]:
         spans = sorted(
-            # A lookahead consumes nothing, so hits of one form may overlap each other too.
+            # A lookahead consumes nothing, so overlapping hits of one form are found, too.
             (found.start(), found.start() + len(form))
             for form in self._forms
             if form in text

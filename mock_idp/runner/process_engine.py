@@ -1,4 +1,4 @@
-"""The engine without Docker: the image's entry point as a process, with this Python for the image's Python."""
+"""The engine without Docker: runs the image's entry point as a process, with this Python in place of the image's."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from mock_idp.runner.engine import Folders
 
 _PYTHON: Final = re.compile(r"python(3(\.\d+)?)?")
-# What a container brings itself and a process must take from this machine: the search path, and on Windows what
-# sockets and temporary files need.
+# Variables that a container has itself and a process must take from this machine: the search path, and on Windows those
+# that sockets and temporary files need.
 _OF_THIS_MACHINE: Final = ("PATH", "SYSTEMROOT", "COMSPEC", "PATHEXT")
-# A container has its own CA bundle; where this machine replaces it, TLS fails without these.
+# A container has its own CA bundle; if this machine replaces its own, TLS fails without these variables.
 _TLS: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _TERMINATION_SECONDS: Final = 2.5
 
 
 class ProcessEngine:
-    """Runs entry points found through the Dockerfile. Raises ActionError for a Dockerfile it cannot follow."""
+    """Runs entry points found through the Dockerfile. Raises ActionError for a Dockerfile that it cannot follow."""
 
     def __init__(self, action: Action, machine: Mapping[str, str]) -> None:
         if action.dockerfile is None:
@@ -40,11 +40,11 @@ class ProcessEngine:
         self._dockerfile = read_dockerfile(action.dockerfile)
         self._stages = [word for word in (action.pre_entrypoint, action.post_entrypoint) if word]
         machine_values = {name: machine[name] for name in (*_OF_THIS_MACHINE, *_TLS) if name in machine}
-        # PATH names programs of the image, and this machine has its own.
+        # This machine's PATH takes precedence: the image's PATH names programs of the image.
         self._base = {**self._dockerfile.environment, **machine_values}
 
     def prepare(self, show: Callable[[str], None], entrypoint: str = "") -> None:
-        """Nothing is built; a stage that could not start later, after the others, is refused now."""
+        """Refuse a stage that could not start, before any other stage runs; nothing is built."""
         for word in (entrypoint, *self._stages):
             program = self._words(word)[0]
             if shutil.which(program) is None:
@@ -52,15 +52,15 @@ class ProcessEngine:
         show(f"engine process: {self._dockerfile.path.name} on Python {sys.version.split()[0]}, no container")
 
     def seen(self, folders: Folders) -> Mapping[Path, str]:
-        """A process sees the paths of this machine."""
+        """Return the workspace: a process sees the paths of this machine."""
         return {folders.workspace: str(folders.workspace)}
 
     def start(
         self, entrypoint: str, args: Sequence[str] | None, env: Mapping[str, str], folders: Folders
     ) -> subprocess.Popen[bytes]:
-        """Start the entry point in the workspace, its standard input closed. Raises ActionError."""
+        """Start the entry point in the workspace, with empty standard input. Raises ActionError."""
         words = self._words(entrypoint)
-        # Docker takes CMD for the arguments only where neither an entry point nor arguments are given.
+        # Docker uses CMD as the arguments only if neither an entry point nor arguments are given.
         default = () if entrypoint else self._dockerfile.command
         arguments = [*words, *(default if args is None else args)]
         try:
@@ -76,7 +76,7 @@ class ProcessEngine:
             raise ActionError(f"cannot start {arguments[0]}: {error.strerror}.") from error
 
     def stop(self, process: subprocess.Popen[bytes]) -> None:
-        """Ask it to end, as the runner does, and insist after 2.5 s."""
+        """Terminate the process, as the runner does, and kill it after 2.5 s."""
         process.terminate()
         try:
             process.wait(_TERMINATION_SECONDS)
@@ -98,7 +98,7 @@ class ProcessEngine:
         return [*self._entry(first), *(str(self._dockerfile.find(word) or word) for word in rest)]
 
     def _entry(self, word: str) -> list[str]:
-        """The command line that stands for one path or name of the image."""
+        """Return the command line for a path or name in the image."""
         if _PYTHON.fullmatch(PurePosixPath(word).name):
             return _this_python()
         script = self._dockerfile.find(word)
@@ -108,12 +108,12 @@ class ProcessEngine:
 
 
 def _this_python() -> list[str]:
-    # Without -B the action's folder would be left with __pycache__ in it.
+    # Without -B, Python would leave __pycache__ in the action's folder.
     return [sys.executable, "-B"]
 
 
 def _command_of(script: Path) -> list[str]:
-    """A copied file as this machine starts it: its shebang honoured, Python replaced by this one, flags kept."""
+    """Return the command line for a copied file: its shebang is honoured with flags, and Python replaced by this one."""
     with script.open("rb") as file:
         first = file.readline().decode("utf-8", "replace").rstrip()
     if not first.startswith("#!"):
@@ -127,7 +127,7 @@ def _command_of(script: Path) -> list[str]:
 
 
 def _beside_this_python(word: str, dockerfile: Dockerfile) -> str:
-    """A console script that the image installs with its package, and this environment with the same package."""
+    """Return the console script next to this Python: the image and this environment install the same package."""
     name = PurePosixPath(word).name
     folder = Path(sys.executable).parent
     for candidate in (folder / name, folder / f"{name}.exe"):

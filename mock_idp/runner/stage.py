@@ -22,10 +22,10 @@ _PROXY_VARIABLES: Final = ("http_proxy", "https_proxy", "no_proxy")
 
 @dataclass(frozen=True)
 class StepContext:
-    """What surrounds a step: the job's variables and event, the runner's folders, the log.
+    """The context of a step: the job's variables and event, the runner's folders, the log.
 
-    `machine` is the environment of this program: nothing but its proxies reaches the step. `show` takes one masked
-    log line. `job_environment` is what a stage writes to GITHUB_ENV: the next one has it.
+    `machine` is the environment of this program, of which only the proxy variables reach the step. `show` takes one
+    masked log line. `job_environment` has the variables that a stage writes to GITHUB_ENV for the next ones.
     """
 
     variables: Mapping[str, str] = field(repr=False)
@@ -38,14 +38,14 @@ class StepContext:
     job_environment: dict[str, str] = field(default_factory=dict, repr=False)
 
     def show_masked(self, lines: Sequence[str]) -> None:
-        """Show lines of one piece; masked before they are split, since a secret of several lines is one value."""
+        """Show lines that belong together, masked before they are split, since a multi-line secret is one value."""
         for line in self.masker.mask("\n".join(lines)).split("\n"):
             self.show(line)
 
 
 @dataclass(frozen=True)
 class Process:
-    """How a stage starts with an environment, how it is ended early, and how it sees paths of this machine."""
+    """How to start a stage with an environment and stop it early, and how it sees the paths of this machine."""
 
     start: Callable[[Mapping[str, str]], subprocess.Popen[bytes]]
     stop: Callable[[subprocess.Popen[bytes]], None]
@@ -53,13 +53,13 @@ class Process:
 
 
 def proxy_variables(machine: Mapping[str, str]) -> dict[str, str]:
-    """The six proxy variables as the runner sets them: lower case wins, both cases are set."""
+    """Return the six proxy variables as the runner sets them, in both cases; lower case takes precedence."""
     found = {name: machine.get(name) or machine.get(name.upper(), "") for name in _PROXY_VARIABLES}
     return {form: value for name, value in found.items() if value for form in (name.upper(), name)}
 
 
 class Stage:
-    """Runs one process of a step and keeps what it says in the step's record."""
+    """Runs one process of a step, and stores its results in the step's record."""
 
     def __init__(self, context: StepContext, record: StepRecord, process: Process) -> None:
         self._context = context
@@ -74,9 +74,9 @@ class Stage:
         defaults: Mapping[str, str],
         warnings: Sequence[str],
     ) -> int:
-        """Run the process, its files read at the end; the exit code, and `failed` in the record.
+        """Run the process, read its files at the end, and return the exit code; sets `failed` in the record.
 
-        `env` is the step's own environment, `defaults` what it may override.
+        `env` is the step's own environment, which overrides `defaults`.
         """
         self._record.failed = False
         files = self._context.folders.fresh_files()
@@ -85,11 +85,11 @@ class Stage:
         try:
             return self._execute(self._environment(files, env, defaults))
         finally:
-            # Also of a process that was cancelled: its post stage needs the state that it saved.
+            # Also after a cancellation: the post stage needs the state that the process saved.
             self._read_files(files)
 
     def _annotate(self, level: str, message: str) -> None:
-        """Log a line in the runner's own name."""
+        """Show an annotation of the runner itself."""
         self._show(self._commands.annotate(level, message))
 
     def _execute(self, env: Mapping[str, str]) -> int:
@@ -99,7 +99,7 @@ class Stage:
                 self._show(self._commands.process(line))
             return process.wait()
         finally:
-            # Reached early on Ctrl-C or SIGTERM: nothing may be left running.
+            # Reached early on Ctrl-C or SIGTERM: the process must not be left running.
             if process.poll() is None:
                 self._process.stop(process)
 
@@ -109,10 +109,10 @@ class Stage:
         own: Mapping[str, str],
         defaults: Mapping[str, str],
     ) -> dict[str, str]:
-        """The step's environment; later ones win, in the runner's order. Nothing of this machine but proxies."""
+        """Return the step's environment in the runner's order of precedence; of this machine only the proxies."""
         folders = self._context.folders
         env = {**defaults, **proxy_variables(self._context.machine), **self._context.job_environment, **own}
-        # The runner sets CI only where the workflow does not: `CI: false` switches some tools' checks off.
+        # The runner sets CI only if the workflow does not: `CI: false` switches some tools' checks off.
         variables = {"HOME": str(folders.home), **self._context.variables}
         env = env | variables | {"CI": env.get("CI", "true")}
         env |= {"GITHUB_ACTION": "__self", **folders.variables()}
@@ -121,7 +121,7 @@ class Stage:
         return {name: self._translated(value) for name, value in env.items()}
 
     def _translated(self, value: str) -> str:
-        """A value that is, or lies under, a mapped folder, as the step sees it."""
+        """Translate a path in a mapped folder to how the step sees it; other values stay as they are."""
         for here, there in self._process.seen.items():
             if value == str(here) or value.startswith(f"{here}/"):
                 return there + value[len(str(here)) :]
@@ -163,7 +163,7 @@ class Stage:
 
 
 def _content(file: Path) -> str:
-    """The file as text with every carriage return kept; empty where the step deleted it."""
+    """Return the file's text with every carriage return kept; empty if the step deleted the file."""
     try:
         return file.read_bytes().decode("utf-8-sig", "replace")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""One step that uses an action: its stages pre, main and post."""
+"""A step that uses an action: its pre, main and post stages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepOptions:
-    """What the author of a workflow writes about a step that uses an action: `with` and `env`."""
+    """The settings that a workflow's author writes for a step with an action: `with` and `env`."""
 
     inputs: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
@@ -30,13 +30,13 @@ class StepOptions:
 
 @dataclass(frozen=True)
 class StepResult:
-    """How a step ended: `outcome` is `success` or `failure`; outputs are in clear, as in the `steps` context."""
+    """The result of a step: `outcome` is `success` or `failure`; outputs are not masked, as in the `steps` context."""
 
     outcome: str
     record: StepRecord
 
     def as_json(self) -> dict[str, Any]:
-        """The report of `mock-idp run --json FILE`."""
+        """Return the report of `mock-idp run --json FILE`."""
         return {
             "outcome": self.outcome,
             "outputs": self.record.outputs,
@@ -47,11 +47,10 @@ class StepResult:
 
 
 class ActionStep:
-    """Runs the stages of one action; `contexts` are what defaults of inputs may use.
+    """Runs the stages of one action; `contexts` are those that defaults of inputs may use.
 
-    `options` evaluates what the author wrote, and is asked again for the post stage: the runner does so, by which
-    time later steps have set outputs and changed the environment. Raises ActionError where the action cannot be run
-    as it is.
+    `options` evaluates the author's settings. It is called again for the post stage, as in the runner, because later
+    steps may have set outputs and changed the environment. Raises ActionError if the action cannot be run as it is.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class ActionStep:
         self._evaluate()
 
     def run(self) -> StepResult:
-        """Run all stages. Cancellation and ActionError propagate, after the stage post has run for them too."""
+        """Run all stages. Cancellation and ActionError propagate, after the post stage has run for them too."""
         try:
             status = "failure" if self._main() else "success"
         except (SystemExit, KeyboardInterrupt):
@@ -84,19 +83,19 @@ class ActionStep:
         return StepResult("failure" if self._post(status) else status, self.record)
 
     def _main(self) -> bool:
-        """Run the stages pre and main; True where one failed."""
+        """Run the pre and main stages; return True if one failed."""
         self._context.show_masked(self._header())
         self._engine.prepare(lambda line: self._context.show_masked([line]), self._entrypoint)
         failed = self._stage_if("Pre", self._action.pre_entrypoint, self._action.pre_if, "success")
         return failed or self._stage(self._entrypoint, self._warnings)
 
     def _post(self, status: str) -> bool:
-        """Run the stage post where the job's status (`success`, `failure`, `cancelled`) lets it; True where it failed."""
+        """Run the post stage if the status (`success`, `failure`, `cancelled`) allows it; return True if it failed."""
         self._evaluate()
         return self._stage_if("Post", self._action.post_entrypoint, self._action.post_if, status)
 
     def _evaluate(self) -> None:
-        """Evaluate inputs, environment and arguments, as the runner does it before a stage."""
+        """Evaluate inputs, environment and arguments, as the runner does before a stage."""
         self._options = self._evaluated_options()
         self._inputs, self._warnings = resolve_inputs(self._action, self._options.inputs, self._contexts)
         self._entrypoint, self._args = entry_and_arguments(self._action, self._inputs)
@@ -111,7 +110,7 @@ class ActionStep:
         return self._stage(entrypoint, [])
 
     def _stage(self, entrypoint: str, warnings: Sequence[str]) -> bool:
-        """Run one stage; True where it failed, as a container's exit code says without a log line."""
+        """Run one stage; return True if it failed. As in the runner, a failing exit code has no log line."""
         folders = self._context.folders
         start = partial(self._engine.start, entrypoint, self._args, folders=folders)
         process = Process(start, self._engine.stop, self._engine.seen(folders))

@@ -1,4 +1,4 @@
-"""Both streams of a process, line by line as they come."""
+"""Read both output streams of a process, line by line as they arrive."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _POLL_SECONDS: Final = 0.1
 
 
 def lines_of(process: subprocess.Popen[bytes], grace_seconds: float = GRACE_SECONDS) -> Iterator[str]:
-    """The lines of stdout and stderr without their line ends, in the order in which they arrive.
+    """Yield the lines of stdout and stderr without their line ends, in the order in which they arrive.
 
-    Ends with the streams, or `grace_seconds` after the process where a grandchild keeps one open, as the runner does.
+    Ends with the streams or, if a grandchild keeps one open, `grace_seconds` after the process, as the runner does.
     """
     arrived: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     streams = [stream for stream in (process.stdout, process.stderr) if stream]
@@ -26,7 +26,7 @@ def lines_of(process: subprocess.Popen[bytes], grace_seconds: float = GRACE_SECO
         threading.Thread(target=_pump, args=(stream, arrived), daemon=True).start()
     open_streams, deadline = len(streams), float("inf")
     while open_streams and time.monotonic() < deadline:
-        # Asked for each line: a grandchild that never stops writing must not hold the step either.
+        # Checked for each line: a grandchild that never stops writing must not hold up the step either.
         if deadline == float("inf") and process.poll() is not None:
             deadline = time.monotonic() + grace_seconds
         try:
@@ -37,7 +37,7 @@ def lines_of(process: subprocess.Popen[bytes], grace_seconds: float = GRACE_SECO
             open_streams -= 1
         else:
             yield _text(line)
-    # What came in time is shown, also where a flood of lines has kept this loop busy.
+    # Lines that came in time are shown, even if a flood of lines has kept this loop busy.
     for line in [arrived.get_nowait() for _ in range(arrived.qsize())]:
         if line is not None:
             yield _text(line)
@@ -53,7 +53,7 @@ def _pump(stream: IO[bytes], arrived: queue.SimpleQueue[bytes | None]) -> None:
             for line in stream:
                 arrived.put(line)
     except ValueError:
-        # Closed by the code that started the process, which does not wait for the grandchild that still holds it.
+        # The code that started the process has closed the stream, without waiting for a grandchild that still holds it.
         return
     finally:
         arrived.put(None)

@@ -1,4 +1,4 @@
-"""Workflow commands in the output of a step: how they are read, and what they do.
+"""Workflow commands in the output of a step: how they are parsed, and their effects.
 
 Source: actions/runner, Runner.Common/ActionCommand.cs, Runner.Worker/ActionCommandManager.cs.
 """
@@ -23,7 +23,7 @@ REGISTERED: Final = frozenset(
 ANNOTATION_LEVELS: Final = ("error", "warning", "notice")
 MAX_ANNOTATIONS_PER_LEVEL: Final = 10
 MAX_MESSAGE_LENGTH: Final = 4096
-# In this order, so that "%250A" is the text "%0A".
+# In this order, so that "%250A" becomes the text "%0A".
 _DATA_ESCAPES: Final = (("%0D", "\r"), ("%0A", "\n"), ("%25", "%"))
 _PROPERTY_ESCAPES: Final = (("%0D", "\r"), ("%0A", "\n"), ("%3A", ":"), ("%2C", ","), ("%25", "%"))
 _LEGACY_ESCAPES: Final = (("%3B", ";"), ("%0D", "\r"), ("%0A", "\n"), ("%5D", "]"), ("%25", "%"))
@@ -32,7 +32,7 @@ _UNECHOED: Final = frozenset({"add-mask", "debug", "warning", "error", "notice"}
 
 @dataclass(frozen=True)
 class Command:
-    """One command: its name in lower case, its properties, its data."""
+    """A workflow command: its name in lower case, its properties and its data."""
 
     name: str
     properties: Mapping[str, str]
@@ -41,7 +41,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What the run's page would show for `::error`, `::warning` or `::notice`."""
+    """An annotation, which the run's page would show for `::error`, `::warning` or `::notice`."""
 
     level: str
     title: str
@@ -50,7 +50,7 @@ class Annotation:
     line: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """The annotation for the JSON report; `file` and `line` only where they are known."""
+        """Return the annotation for the JSON report, with `file` and `line` only if they are known."""
         place = {"file": self.file, "line": self.line}
         return {"level": self.level, "title": self.title, "message": self.message} | {
             name: value for name, value in place.items() if value
@@ -58,7 +58,7 @@ class Annotation:
 
 
 class InvalidCommandError(ValueError):
-    """A registered command that cannot be carried out: the step fails."""
+    """A registered command that cannot be carried out, so that the step fails."""
 
 
 def _unescaped(text: str, escapes: tuple[tuple[str, str], ...]) -> str:
@@ -73,10 +73,10 @@ def _properties(text: str, separator: str, escapes: tuple[tuple[str, str], ...])
 
 
 def parse_command(line: str, extra: str = "") -> Command | None:
-    """The command in a line, or None. `extra` is the token that resumes stopped commands.
+    """Return the command in a line, or None. `extra` is the token that resumes stopped commands.
 
-    `::name key=value::data` after leading spaces; the legacy `##[name key=value]data` anywhere in the line, so
-    untrusted text can carry a command even mid-line.
+    The forms are `::name key=value::data` after optional spaces, and the legacy `##[name key=value]data` anywhere in
+    the line, so that untrusted text can carry a command even mid-line.
     """
     registered = REGISTERED | {extra.lower()} if extra else REGISTERED
     stripped = line.lstrip()
@@ -97,7 +97,7 @@ def parse_command(line: str, extra: str = "") -> Command | None:
 
 @dataclass
 class StepRecord:
-    """What the commands and files of one step have said so far."""
+    """The results of the commands and files of one step so far."""
 
     outputs: dict[str, str] = field(default_factory=dict)
     state: dict[str, str] = field(default_factory=dict)
@@ -106,13 +106,13 @@ class StepRecord:
     failed: bool = False
 
     def set_output(self, name: str, value: str) -> None:
-        """Keep an output; names differ not by case alone, as in the `steps` context."""
+        """Store an output; names are case-insensitive, as in the `steps` context."""
         known = next((key for key in self.outputs if key.lower() == name.lower()), name)
         self.outputs[known] = value
 
 
 class CommandProcessor:
-    """Turns lines of output into log lines, and carries the commands out on a StepRecord.
+    """Turns lines of output into log lines, and carries out their commands on a StepRecord.
 
     `workspace` is the workspace's path as the step sees it; annotations name files relative to it.
     """
@@ -140,7 +140,7 @@ class CommandProcessor:
         }
 
     def process(self, line: str) -> list[str]:
-        """The masked log lines that one line of output becomes: itself, or what its command shows."""
+        """Return the masked log lines for one line of output: the line itself, or the lines that its command shows."""
         command = parse_command(line, self._stop_token)
         if command is None or (self._stop_token and command.name != self._stop_token.lower()):
             return self._masked([line])
@@ -178,7 +178,7 @@ class CommandProcessor:
             return [*first, *self.annotate("error", str(error))]
 
     def _refuse(self, command: Command) -> list[str]:
-        """Commands that the runner has switched off, or that need a web page to show something."""
+        """Refuse a command that the runner has disabled; for a problem matcher, which needs a web page, only warn."""
         if command.name in {"add-matcher", "remove-matcher"}:
             return self.annotate(
                 "warning", f"mock-idp does not know problem matchers; {command.name} has no effect."
