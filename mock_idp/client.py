@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -110,8 +109,8 @@ class MockClient(RequestLog):
         self._call("POST", "/_mock/clock", {"travel": epoch})
 
     def freeze(self, epoch: float | None = None) -> None:
-        """Stop the mock's clock at `epoch` (seconds), or at this machine's current time."""
-        self._call("POST", "/_mock/clock", {"freeze": time.time() if epoch is None else epoch})
+        """Stop the mock's clock at `epoch` (seconds), or where it is now."""
+        self._call("POST", "/_mock/clock", {"freeze": self.now if epoch is None else epoch})
 
     def requests(self) -> list[Entry]:
         """Return the logged requests, oldest first; the log keeps the last 10,000."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,8 +101,8 @@ class MockIssuer(RequestLog):
         self.state.clock.travel(epoch)
 
     def freeze(self, epoch: float | None = None) -> None:
-        """Stop the mock's clock at `epoch` (seconds), or at the machine's current time."""
-        self.state.clock.freeze(time.time() if epoch is None else epoch)
+        """Stop the mock's clock at `epoch` (seconds), or where it is now."""
+        self.state.clock.freeze(self.state.clock.now() if epoch is None else epoch)
 
     def requests(self) -> list[Entry]:
         """Return the logged requests, oldest first; the log keeps the last 10,000."""

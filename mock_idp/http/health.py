@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TIMEOUT_SECONDS: Final = 2.0
+# The command reads the variable with click, which is not available here.
+_FALSE: Final = frozenset({"", "0", "f", "false", "n", "no", "off"})
 
 
 def is_healthy(environment: Mapping[str, str]) -> bool:
     """Return whether the mock that these variables (`MOCK_IDP_PORT`, `MOCK_IDP_TLS`) describe responds on loopback."""
-    port = int(environment.get("MOCK_IDP_PORT", "3001"))
+    port = int(environment.get("MOCK_IDP_PORT") or 3001)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
-    if environment.get("MOCK_IDP_TLS"):
+    if environment.get("MOCK_IDP_TLS", "").strip().lower() not in _FALSE:
         # The check asks whether the mock responds, not whether its certificate is trusted.
         context = ssl._create_unverified_context()  # noqa: S323, SLF001 (the same machine, and nothing is sent)
         connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS, context=context)

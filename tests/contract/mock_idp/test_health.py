@@ -1,5 +1,6 @@
 """The container's health check against a mock with and without TLS."""
 
+import click
 import pytest
 
 from mock_idp.http.health import is_healthy
@@ -14,6 +15,14 @@ def test_a_mock_that_answers_is_healthy(ring, certificate, is_tls):
 
         assert is_healthy(variables | ({"MOCK_IDP_TLS": "1"} if is_tls else {}))
         assert not is_healthy(variables | ({} if is_tls else {"MOCK_IDP_TLS": "1"}))
+
+
+@pytest.mark.parametrize("value", ["0", "off", "No", "False ", "f", "n", ""])
+def test_tls_is_off_if_the_command_reads_the_variable_so(ring, value):
+    """A container with `MOCK_IDP_TLS=0` serves HTTP, and is healthy."""
+    assert click.BOOL.convert(value, None, None) is False
+    with MockIdp(ring=ring) as idp:
+        assert is_healthy({"MOCK_IDP_PORT": idp.url.rpartition(":")[2], "MOCK_IDP_TLS": value})
 
 
 def test_nothing_that_listens_is_not_healthy():
