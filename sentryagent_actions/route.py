@@ -25,8 +25,7 @@ class Route(httpx.BaseTransport):
         try:
             return self.through.handle_request(request)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            # Our connection goes to the proxy, so a failed connection is the proxy's, unless the TLS handshake failed: that
-            # is with the host.
+            # We connect to the proxy only, so the proxy cannot be reached. A TLS failure is the host's: TLS ends there.
             if find_failure(error):
                 raise
             failure = ProxyConnectError(str(error) or "the connection timed out")

@@ -1,4 +1,4 @@
-"""What the provider sends to its database."""
+"""A record of the provider's SQL statements."""
 
 import pytest
 from sqlalchemy import event
@@ -9,7 +9,7 @@ from sentryagent_idp.store import driver
 
 @pytest.fixture
 def statements(monkeypatch):
-    """The statements that are sent, each with its values: by SQLAlchemy, and by the driver itself."""
+    """The SQL statements sent through SQLAlchemy or directly through the driver, each with its values."""
     sent = []
 
     def run(connection, statement, values=()):

@@ -1,4 +1,4 @@
-"""The unit layer's promise: nothing here opens a socket."""
+"""No unit test opens a network socket."""
 
 import pytest
 import pytest_socket
