@@ -39,7 +39,7 @@ MANUALS: Mapping[str, frozenset[str]] = {
 
 
 class ActionError(Exception):
-    """The reason why a step failed. `str()` is the cause, `remedy` the advice, `paste` a snippet to copy.
+    """The reason for a step's failure. `str()` is the cause, `remedy` the advice, `paste` a snippet to copy.
 
     `speaker`: the system that reported the error. `retryable`: the same step may succeed later without any change.
     `retry_after`: the seconds that the server asked to wait, if any. `second_try_after`: seconds before the single

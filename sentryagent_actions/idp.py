@@ -79,7 +79,7 @@ class AgentRecord:
 
 @dataclass(frozen=True)
 class ExchangeRequest:
-    """The token to request for an ID token (contract, section 3); without `agent_id`, a bootstrap token.
+    """The token to request in exchange for an ID token (contract, section 3); without `agent_id`, a bootstrap token.
 
     `resource` is the service that the token is for (contract, section 9), or empty for the provider itself.
     """
@@ -127,7 +127,7 @@ class IdentityProvider:
     def exchange(
         self, fresh_id_token: Callable[[], str], request: ExchangeRequest, issued: Callable[[str], object]
     ) -> AccessToken:
-        """Exchange a new ID token in each try for an access token, and mask the access token.
+        """Exchange an ID token for an access token, and mask that; each try uses a new ID token.
 
         `issued` is called with the token before the rest of the response is read, so that the token can be revoked
         even if the rest is invalid.

@@ -1,4 +1,4 @@
-"""Parsing the provider's error responses into errors; pure functions that trust no part of a response."""
+"""Turning the provider's error responses into errors: pure functions that trust no part of a response."""
 
 import re
 from collections.abc import Mapping

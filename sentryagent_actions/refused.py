@@ -14,7 +14,7 @@ _MAX_ANNOTATED_COMMAND = 1800  # the runner cuts an annotation at 4096 character
 _MAX_ANNOTATED_CONDITIONS = 3
 _ABSENT = "absent"
 _ISSUER = re.compile(r"https?://[A-Za-z0-9.:/_~\[\]-]{1,100}")
-# Conditions on the run's ref. They are shown first: the others matter only once a policy covers the run's ref.
+# Conditions on the run's ref. They are shown first, because the others matter only once a policy covers the ref.
 _OF_REF = ("ref", "branch", "tag")
 
 
@@ -163,7 +163,7 @@ class UnmetCondition:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The provider's explanation why no trust policy matched, sanitised; the nearest policy comes first."""
+    """The provider's explanation of why no trust policy matched, sanitised; the nearest policy comes first."""
 
     claims: tuple[tuple[str, str], ...] = ()
     unmet: tuple[UnmetCondition, ...] = ()

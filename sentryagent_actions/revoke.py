@@ -1,4 +1,4 @@
-"""The post step of issue-token and of the root action, which revokes the token that the main step issued.
+"""The post step of issue-token and of the root action: revoke the token that the main step issued.
 
 It reads only the saved state, never an input: GitHub evaluates `with:` again for a post step, after other steps have
 changed the environment, and in nested composite actions with the wrong context (actions/runner#2030, #2009).

@@ -47,7 +47,7 @@ class Step:
 
     @contextmanager
     def network(self, connection: Connection) -> Iterator[Network]:
-        """Open the network for one action. Raises InvalidVariableError if a variable's proxy or SSLKEYLOGFILE is unusable."""
+        """Open the network for one action. Raises InvalidVariableError for an unusable proxy variable or SSLKEYLOGFILE."""
         self._tell_what_is_honoured()
         try:
             client = open_client(

@@ -261,7 +261,7 @@ def test_who_introspects_sees_a_revocation(service, issuer):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_nobody_is_let_in_while_the_provider_is_away(name, issuer, tmp_path):
-    """While the provider is down, nobody is let in, but not with a 401: the agent would discard a valid token."""
+    """While the provider is down, requests fail, but not with a 401, after which the agent would discard a valid token."""
     away = f"http://127.0.0.1:{free_port()}"
     with serving_example(name, away, lambda _: ("id", "secret"), tmp_path) as service:
         answer = service.ask(issuer.sign({"iss": away, "aud": service.audience, "scope": READ}), READ)
