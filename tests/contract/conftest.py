@@ -1,4 +1,4 @@
-"""A record of the provider's SQL statements."""
+"""A fixture that records the statements sent to the database."""
 
 import pytest
 from sqlalchemy import event
@@ -9,7 +9,7 @@ from sentryagent_idp.store import driver
 
 @pytest.fixture
 def statements(monkeypatch):
-    """The SQL statements sent through SQLAlchemy or directly through the driver, each with its values."""
+    """Every statement sent, with its values, whether through SQLAlchemy or directly through the driver."""
     sent = []
 
     def run(connection, statement, values=()):

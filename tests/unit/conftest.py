@@ -1,4 +1,4 @@
-"""No unit test opens a network socket."""
+"""Unit tests do not open sockets."""
 
 import pytest
 import pytest_socket
