@@ -1,1 +1,1 @@
-"""The actions: what runs in a workflow's step. Meets the provider and GitHub over HTTP alone."""
+"""The code of the actions, which runs in a workflow step and talks to the provider and to GitHub over HTTP only."""

@@ -1,4 +1,4 @@
-"""`python -I -u -m sentryagent_actions ACTION`, or `sentryagent-actions ACTION`: the only place that touches the process."""
+"""Entry points: `python -I -u -m sentryagent_actions ACTION` and `sentryagent-actions ACTION`; only they touch the process."""
 
 import os
 import random
@@ -29,7 +29,7 @@ def main(
     stdout: TextIO,
     cancellation: Cancellation | None = None,
 ) -> int:
-    """Run the action that `arguments` names, as the image does; return the exit code (2: no such action)."""
+    """Run the action named in `arguments`, as the image does, and return its exit code (2 for an unknown action)."""
     if len(arguments) != 1 or arguments[0] not in _ACTIONS:
         stdout.write(_USAGE)
         return 2
@@ -56,19 +56,19 @@ def _run(action: Callable[[Step], int], step: Step) -> int:
         return action(step)
     except RunnerFileUnavailableError:
         raise
-    except Exception as fault:  # noqa: BLE001 - whatever it is, the workflow's next steps must be able to read it
+    except Exception as fault:  # noqa: BLE001 - any failure must set the outputs that the workflow's next steps read
         return report_failure(step.workflow, InternalError(fault))
 
 
 def start(arguments: Sequence[str]) -> NoReturn:
-    """Be the process of the image: run the action with the real environment, clock and stdout, and exit."""
+    """Run an action as the image's process, with the real environment, clock and stdout, and exit."""
     sys.exit(main(arguments, os.environ, sys.stdout, _prepared()))
 
 
 def _prepared() -> Cancellation:
-    """Make stdout and the signals of this process what an action needs."""
-    # A character that the runner's locale lacks must not end the step; a mask must be out before what it masks, without
-    # -u as well. The runner reads UTF-8, also on Windows.
+    """Set up stdout and the signal handlers as an action needs them."""
+    # A character missing from the runner's locale must not end the step. Even without -u, a mask must be written before
+    # the text that it hides. The runner reads UTF-8, also on Windows.
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]  # a text stream of the process
     cancellation = Cancellation()
     cancellation.on_signals()
@@ -76,7 +76,7 @@ def _prepared() -> Cancellation:
 
 
 def command() -> NoReturn:
-    """Be the command `sentryagent-actions`: an action without Docker, whose inputs are options."""
+    """Run the command `sentryagent-actions`: an action without Docker, whose inputs are command-line options."""
     first, *rest = sys.argv[1:] or [""]
     if first in _ACTIONS:
         sys.exit(_without_docker(first, rest))

@@ -1,4 +1,4 @@
-"""`sentryagent-actions ACTION --api-url URL …`: each option is the action's input of that name."""
+"""The options of `sentryagent-actions ACTION`: each one is the action's input of that name."""
 
 import argparse
 import json
@@ -18,9 +18,9 @@ _ABOUT = {
 
 
 def inputs_of(action: str, arguments: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables `INPUT_…` that stand for the options of an action.
+    """Return the `INPUT_…` variables for the command-line options of an action.
 
-    Raises SystemExit, with usage or help on the screen.
+    Raises SystemExit after printing the usage or help.
     """
     options = vars(_parser(action).parse_args(arguments))
     variable = options.pop("inputs_from", None)
@@ -48,7 +48,7 @@ def _parser(action: str) -> argparse.ArgumentParser:
 
 
 def _read_json(environ: Mapping[str, str], variable: str) -> dict[str, str]:
-    """Return inputs as `toJSON(inputs)` gives them to a composite action."""
+    """Return the inputs in a variable that a composite action sets to `toJSON(inputs)`. Raises SystemExit."""
     try:
         inputs = dict(json.loads(environ[variable]))
     except (KeyError, TypeError, ValueError) as error:

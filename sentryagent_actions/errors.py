@@ -1,4 +1,4 @@
-"""What can go wrong in a step: one class for each remedy. What the provider refuses is in `refused`."""
+"""The errors of a step, one class for each remedy. The provider's refusals are in `refused`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from sentryagent_actions.tls import TlsFault
 
 _HOME = "https://github.com/sentryagent/toolkit"
 _DOCUMENTATION = f"{_HOME}/blob/main"
-# Which manual has a paragraph on which code; a test compares this with the manuals.
+# The error codes that each manual explains; a test compares this table with the manuals.
 MANUALS: Mapping[str, frozenset[str]] = {
     "issue-token": frozenset(
         {
@@ -39,11 +39,11 @@ MANUALS: Mapping[str, frozenset[str]] = {
 
 
 class ActionError(Exception):
-    """A step cannot do its work. `str()` is the cause, `remedy` what to do about it, `paste` the one thing to paste.
+    """The reason for a step's failure. `str()` is the cause, `remedy` the advice, `paste` a snippet to copy.
 
-    `speaker`: who says so. `retryable`: the same step may succeed later without any change. `retry_after`: seconds,
-    where the other side named them. `second_try_after`: seconds after which it is worth exactly one second try, 0 for
-    none. `most_tries`: after as many, another one is not worth the time.
+    `speaker`: the system that reported the error. `retryable`: the same step may succeed later without any change.
+    `retry_after`: the seconds that the server asked to wait, if any. `second_try_after`: seconds before the single
+    second try that such an error is worth, 0 for none. `most_tries`: the maximum number of tries.
     """
 
     code: str = ""
@@ -73,7 +73,7 @@ class ActionError(Exception):
 
     @property
     def help_url(self) -> str:
-        """The manual's paragraph on this code."""
+        """The URL of the manual's section on this code."""
         for manual, codes in MANUALS.items():
             if self.code in codes:
                 return f"{_DOCUMENTATION}/{manual}/README.md#{self.code.lower()}"
@@ -81,11 +81,11 @@ class ActionError(Exception):
 
     @property
     def headline(self) -> str:
-        """Code, speaker and cause in one line."""
+        """The code, speaker and cause in one line."""
         return f"{self.code} from {self.speaker}: {self}"
 
     def advice(self, *consequences: str) -> str:
-        """Return what the annotation says: code, speaker and cause; `consequences`; the remedy; what to paste."""
+        """Return the text of the annotation: the headline, `consequences`, the remedy, the snippet and the help URL."""
         parts = (self.headline, *consequences, self.remedy, self.paste, self._circumstances())
         return "\n".join(filter(None, (*parts, f"Help: {self.help_url}")))
 
@@ -96,11 +96,11 @@ class ActionError(Exception):
         return " ".join(filter(None, (tries, wait if self.wait_was_too_long else "", request)))
 
     def rows(self) -> tuple[tuple[str, ...], ...]:
-        """Return rows for the summary's table beyond code, cause and remedy."""
+        """Return further rows for the summary's table, after the code, cause and remedy."""
         return ()
 
     def to_paste(self) -> str:
-        """Return what the summary offers to copy, however long it is."""
+        """Return the snippet that the summary offers to copy, of any length."""
         return self.paste
 
 
@@ -116,19 +116,19 @@ class InvalidInputError(ActionError):
 
 
 class InvalidVariableError(ActionError):
-    """A variable of the runner has a value that cannot be used: the workflow, or the runner's administrator, set it."""
+    """An environment variable, set by the workflow or by the runner's administrator, has an unusable value."""
 
     code = "INVALID_INPUT"
 
 
 class IdTokenPermissionError(ActionError):
-    """The runner offers no ID tokens to this job: grant the permission, or know why there is none."""
+    """The runner offers this job no ID tokens: grant the permission, or see why GitHub issues none."""
 
     code = "ID_TOKEN_UNAVAILABLE"
 
 
 class IdTokenEndpointError(ActionError):
-    """GitHub's ID-token endpoint refused, or gave something that is not an ID token for us."""
+    """GitHub's ID-token endpoint refused the request, or its response is not an ID token for our audience."""
 
     code = "ID_TOKEN_UNAVAILABLE"
     speaker = "GitHub"
@@ -141,26 +141,26 @@ class IdTokenProxyError(IdTokenEndpointError):
 
 
 class IdTokenEndpointDownError(IdTokenEndpointError):
-    """GitHub's ID-token endpoint is overloaded: wait."""
+    """GitHub's ID-token endpoint is overloaded: try again later."""
 
     retryable = True
 
 
 class IdTokenEndpointUnreachableError(IdTokenEndpointDownError):
-    """There is no way to GitHub's ID-token endpoint: wait, or mend the network."""
+    """GitHub's ID-token endpoint cannot be reached: try again later, or fix the network."""
 
     speaker = "this action"
 
 
 class ProviderUnreachableError(ActionError):
-    """No connection to the provider, or only a gateway in front of it answers: check address, network, proxy."""
+    """The provider cannot be reached, or only a gateway in front of it responds: check address, network and proxy."""
 
     code = "PROVIDER_UNREACHABLE"
     retryable = True
 
 
 class ProviderUnknownError(ProviderUnreachableError):
-    """The name of the provider does not exist: correct `api-url`. Told from an outage, and not tried for minutes."""
+    """The provider's host name does not resolve: correct `api-url`. Unlike an outage, it is retried only briefly."""
 
     most_tries = 3
 
@@ -172,26 +172,26 @@ class ProviderUnknownError(ProviderUnreachableError):
 
 
 class ProxyRefusedError(ActionError):
-    """The proxy on the way refused the connection (4xx): another try would be refused alike."""
+    """The proxy refused the connection to the provider (4xx), and would refuse another try as well."""
 
     code = "PROVIDER_UNREACHABLE"
     speaker = "the proxy"
 
 
 class ProviderTimeoutError(ActionError):
-    """The provider takes connections and does not answer in time: wait, or raise `timeout`."""
+    """The provider accepts connections but does not respond in time: try again later, or raise `timeout`."""
 
     code = "PROVIDER_TIMEOUT"
     retryable = True
 
 
 class TlsError(ActionError):
-    """There is no TLS connection that can be trusted; each fault has its own remedy."""
+    """No trusted TLS connection could be made; each kind of failure has its own remedy."""
 
     code = "TLS_ERROR"
 
     def __init__(self, who: str, fault: TlsFault, words: str, now: str) -> None:
-        """`who` is at the other side, `words` are OpenSSL's, `now` is the time of this runner's clock."""
+        """Take the server (`who`), OpenSSL's message (`words`) and the time by this runner's clock (`now`)."""
         cause, remedy, paste = _TLS[fault]
         super().__init__(cause.format(who=who, words=words), remedy=remedy.format(now=now), paste=paste)
 
@@ -241,19 +241,19 @@ _TLS: Mapping[TlsFault, tuple[str, str, str]] = {
 
 
 class InvalidResponseError(ActionError):
-    """What answered is not a SentryAgent provider: check `api-url`."""
+    """The response is not that of a SentryAgent provider: check `api-url`."""
 
     code = "INVALID_RESPONSE"
 
     def rows(self) -> tuple[tuple[str, ...], ...]:
-        """Return the first words of the answer, where they are kept."""
+        """Return a row with the first words of the response, if they were recorded."""
         return (("Answer", self.answer),) if self.answer else ()
 
     answer: str = ""
 
 
 class InternalError(ActionError):
-    """A bug of this action: report it. The exception's text could hold a credential, its place cannot."""
+    """A bug in this action: report it. Shows the exception's type and location; its text could contain a credential."""
 
     code = "INTERNAL_ERROR"
 

@@ -1,6 +1,6 @@
-"""Asking the runner for an ID token, and finding out why there is none.
+"""Requesting ID tokens from the runner, and diagnosing why there are none.
 
-Source: reference of GitHub's OIDC for Actions, and `OidcClient` of actions/toolkit for the request.
+Sources: GitHub's OIDC reference for Actions and, for the request, `OidcClient` of actions/toolkit.
 """
 
 import base64
@@ -43,7 +43,7 @@ _JWT = re.compile(r"[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*")
 _MAX_TIME = 253402300799  # the end of the year 9999, in epoch seconds
 
 _TIMES = frozenset({"iat", "nbf", "exp"})
-# Claims that tell which run this is, and by which a provider decides; the others can be many and long.
+# The claims that identify the run and that a provider decides by; a token can have many other, long claims.
 _SHOWN_CLAIMS = (
     "repository",
     "ref",
@@ -67,21 +67,21 @@ _GRANT = (
     "Add it to the job; a `permissions:` block drops whatever it does not list, so keep what the job needs. "
     "A job that calls a reusable workflow needs the same."
 )
-# Runs of Dependabot on these events have a read-only token unless `permissions` says more.
+# Dependabot's runs on these events have a read-only token unless `permissions` grants more.
 # Source: GitHub's "Troubleshooting Dependabot on GitHub Actions".
 _OF_DEPENDABOT = frozenset({"push", "create", "deployment", "deployment_status"})
 
 
 @dataclass(frozen=True)
 class RequestEndpoint:
-    """Where this job asks for ID tokens, and the credential to ask with."""
+    """The URL from which this job requests ID tokens, and the credential for it."""
 
     url: str
     token: str = field(repr=False)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read what the runner set. Raises IdTokenPermissionError, which names the cause."""
+        """Read the variables that the runner sets. Raises IdTokenPermissionError, which names the cause."""
         url, token = environ.get(_URL, ""), environ.get(_TOKEN, "")
         if not (url and token):
             raise diagnose(environ, read_event(environ))
@@ -93,19 +93,19 @@ class RequestEndpoint:
         try:
             Origin.of(url)
         except ValueError as error:
-            # The runner sets both variables last; where it does not, a step's `env:` can name any host.
+            # The runner sets both variables last; if it sets none, a step's `env:` could name any host.
             cause = str(error).partition("; ")[0]
             raise IdTokenPermissionError(f"The variable {_URL} {cause}.", remedy=_OWN_VARIABLE) from error
         return cls(url, token)
 
     def url_for(self, audience: str) -> str:
-        """Return the request's URL: GitHub's has a double slash and a query, and both must stay as they are."""
+        """Return the request URL; GitHub's has a double slash and a query, which must both be preserved."""
         separator = "&" if "?" in self.url else "?"
         return f"{self.url}{separator}audience={quote(audience, safe='')}"
 
 
 class IdTokens:
-    """A source of fresh ID tokens for one audience; `claims` are those of the last one that a reader can use."""
+    """A source of new ID tokens for one audience; `claims` are those of the last well-formed token."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class IdTokens:
         self._log = log
 
     def fresh(self) -> str:
-        """Ask once and return a new ID token, masked.
+        """Request a new ID token once, mask it and return it.
 
         Raises IdTokenEndpointDownError (another try may help), IdTokenEndpointError or TlsError.
         """
@@ -138,7 +138,7 @@ class IdTokens:
         self.claims = {name: _claim(name, claims[name]) for name in _SHOWN_CLAIMS if claims.get(name)}
         late = self._network.clock.now() - float(str(claims["exp"]))
         if late >= 0:
-            # Whose clock is wrong is the provider's to say: its refusal names the reason.
+            # Only the provider can tell which clock is wrong: its refusal names the reason.
             self._log(
                 f"This runner's clock is {late:.0f} s past the ID token's expiry; one of the clocks is wrong."
             )
@@ -158,7 +158,7 @@ class IdTokens:
             token = reply.json_object()["value"]
         except (ValueError, KeyError) as error:
             raise IdTokenEndpointError(_NO_ID_TOKEN, remedy=_OWN_VARIABLE) from error
-        # Checked before it is masked: a "token" of one letter would blot out the log.
+        # Checked before it is masked: masking a "token" of one letter would blot out the log.
         if not isinstance(token, str) or not _JWT.fullmatch(token):
             raise IdTokenEndpointError(_NO_ID_TOKEN, remedy=_OWN_VARIABLE)
         if len(token) > MAX_TOKEN_LENGTH:
@@ -170,9 +170,9 @@ class IdTokens:
 
 
 def check_unverified(unverified_token: str, audience: str) -> dict[str, object]:
-    """See that a JWT has an ID token's shape and is for `audience`, before it is sent; return its claims.
+    """Return a JWT's claims after checking that it looks like an ID token for `audience`; called before it is sent.
 
-    The signature is the provider's business; this catches a wrong endpoint. Raises IdTokenEndpointError.
+    The provider verifies the signature; this check detects a wrong endpoint. Raises IdTokenEndpointError.
     """
     payload = unverified_token.split(".")[1]
     try:
@@ -199,7 +199,7 @@ def _claim(name: str, value: object) -> str:
 
 
 def utc(seconds: float) -> str:
-    """Return epoch seconds as a reader knows them: 2027-01-15T08:00:00Z."""
+    """Return epoch seconds as a readable time, for example 2027-01-15T08:00:00Z."""
     return f"{datetime.fromtimestamp(int(seconds), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -242,7 +242,7 @@ def _refusal(status: int, audience: str) -> IdTokenEndpointError:
 
 
 def diagnose(environ: Mapping[str, str], event: Mapping[str, object]) -> IdTokenPermissionError:
-    """Say why the runner offers no ID token, from what it tells about the run and its event."""
+    """Return the error that explains, from the run's variables and event, why the runner offers no ID token."""
     if environ.get("ACT") == "true" or environ.get("GITHUB_ACTIONS") != "true":
         return IdTokenPermissionError(
             "This runner has no ID tokens: act and other local runners have no OIDC.",
@@ -291,7 +291,7 @@ def _is_from_fork(environ: Mapping[str, str], event: Mapping[str, object]) -> bo
         return False
     try:
         pull_request = event["pull_request"]
-        head, base = pull_request["head"]["repo"], pull_request["base"]["repo"]  # type: ignore[index]  # JSON from outside
+        head, base = pull_request["head"]["repo"], pull_request["base"]["repo"]  # type: ignore[index]  # untrusted JSON
         # `head.repo` is null when the fork has been deleted.
         return head is None or bool(head["full_name"] != base["full_name"])
     except (LookupError, TypeError):
@@ -299,7 +299,7 @@ def _is_from_fork(environ: Mapping[str, str], event: Mapping[str, object]) -> bo
 
 
 def read_event(environ: Mapping[str, str]) -> dict[str, object]:
-    """Return the payload of the event that started the run; empty where the runner left none."""
+    """Return the payload of the event that started the run, or an empty one if the runner left none."""
     try:
         event = json.loads(Path(environ["GITHUB_EVENT_PATH"]).read_bytes())
     except (KeyError, OSError, ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""Without Docker there is no post step: the token to be revoked is left in a file that a later step finds.
+"""The state of steps without Docker: they have no post step, so a later step must find the tokens to revoke.
 
-The file lies in RUNNER_TEMP, where the runner keeps its own files of a step and which it empties for each job. It is
-written as GITHUB_STATE is, as soon as there is a token, so that the token of a cancelled step is revoked too.
+The state file is in RUNNER_TEMP, which the runner empties for each job. Like GITHUB_STATE, it is written as soon as
+the token is issued, so that the token of a cancelled step is revoked too.
 """
 
 import os
@@ -19,7 +19,7 @@ _PAIR = re.compile(r"^([a-z_]+)<<(\S+)\n(.*?)\n\2$", re.MULTILINE | re.DOTALL)
 
 
 def with_state(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a step that keeps its state in a file of its own; without RUNNER_TEMP in none."""
+    """Return the step's environment with GITHUB_STATE set to a new file, or unset if there is no RUNNER_TEMP."""
     own = {name: value for name, value in environ.items() if name != "GITHUB_STATE"}
     if not own.get("RUNNER_TEMP"):
         return own
@@ -31,7 +31,7 @@ def with_state(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def revoke_all(step: Step) -> int:
-    """Revoke every token that an earlier step of this job left to be revoked. Always 0, as the post step."""
+    """Revoke the tokens that earlier steps of this job left to be revoked; always return 0, as the post step does."""
     states = [state for state in _taken(step.environ) if state]
     for state in states:
         environ = {**step.environ, **{f"STATE_{name}": value for name, value in state.items()}}
@@ -42,7 +42,7 @@ def revoke_all(step: Step) -> int:
 
 
 def _taken(environ: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Take the states of earlier steps; none of them stays."""
+    """Yield the saved states of earlier steps, and delete each file."""
     temp = environ.get("RUNNER_TEMP")
     for file in sorted(Path(temp, _FOLDER).glob("*.state")) if temp else ():
         text = file.read_text("utf-8")

@@ -1,4 +1,4 @@
-"""The client of the identity provider: one method for each call that an action makes."""
+"""The identity provider's client, with one method for each call that an action makes."""
 
 import re
 import uuid
@@ -36,20 +36,20 @@ from sentryagent_actions.origin import Origin
 from sentryagent_actions.refusal import first_words, read_refusal, read_request_id
 from sentryagent_actions.untrusted import MAX_TOKEN_LENGTH
 
-# RFC 6750, 2.1 (b64token). A "token" of a few characters would be masked in every line of the log.
+# RFC 6750, section 2.1 (b64token). A "token" of a few characters would be masked in every line of the log.
 _BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{20,}=*")
-_SCOPE = re.compile(r"(?:[!#-\[\]-~]+(?: [!#-\[\]-~]+)*)?")  # RFC 6749, 3.3
+_SCOPE = re.compile(r"(?:[!#-\[\]-~]+(?: [!#-\[\]-~]+)*)?")  # RFC 6749, section 3.3
 _MAX_SCOPE_LENGTH = 4096  # characters
-_MAX_SECONDS = 999_999_999  # as the input `expires-in`
+_MAX_SECONDS = 999_999_999  # the same limit as for the input `expires-in`
 _WORKSPACE = Path(
     "/github/workspace"
-)  # GitHub's runner mounts it into the container of an action, and there alone
+)  # GitHub's runner mounts this folder only into the containers of actions
 _WITHOUT_DOCKER = "https://github.com/sentryagent/toolkit/blob/main/docs/without-docker.md"
 
 
 @dataclass(frozen=True)
 class AccessToken:
-    """A token that the provider issued: lifetime in seconds, end of it as ISO 8601."""
+    """A token issued by the provider: `expires_in` in seconds, `expires_at` as ISO 8601."""
 
     value: str = field(repr=False)
     expires_in: int
@@ -60,7 +60,7 @@ class AccessToken:
 
 @dataclass(frozen=True)
 class Permission:
-    """What a dry run says that the same request would get."""
+    """The token that a dry run's request would get, and the trust policy that would issue it."""
 
     scope: str
     expires_in: int
@@ -70,7 +70,7 @@ class Permission:
 
 @dataclass(frozen=True)
 class AgentRecord:
-    """An agent as the provider has stored it; `members` is the whole record."""
+    """An agent as stored by the provider; `members` is the whole record."""
 
     agent_id: str
     status: str
@@ -79,9 +79,9 @@ class AgentRecord:
 
 @dataclass(frozen=True)
 class ExchangeRequest:
-    """What to ask for in exchange for an ID token (contract, section 3); without `agent_id` a bootstrap token.
+    """The token to request in exchange for an ID token (contract, section 3); without `agent_id`, a bootstrap token.
 
-    `resource` is the service that the token is for (contract, section 9); empty: the provider itself.
+    `resource` is the service that the token is for (contract, section 9), or empty for the provider itself.
     """
 
     agent_id: str = ""
@@ -90,7 +90,7 @@ class ExchangeRequest:
     expires_in: int | None = None
 
     def as_json(self) -> dict[str, object]:
-        """Return the request's members beside the ID token."""
+        """Return the request's fields, without the ID token."""
         members: dict[str, object] = {
             "agentId": self.agent_id,
             "resource": self.resource,
@@ -101,7 +101,7 @@ class ExchangeRequest:
 
 
 class IdentityProvider:
-    """The provider at one origin. Every method retries within the network's budget and raises ActionError."""
+    """The provider at one origin. Every method retries within the network's time budget and may raise ActionError."""
 
     def __init__(self, api_url: Origin, network: Network, mask: Callable[[str], None]) -> None:
         self.api_url = api_url
@@ -109,10 +109,10 @@ class IdentityProvider:
         self._mask = mask
 
     def audience(self) -> str:
-        """Return the audience that an ID token for this provider must have.
+        """Return the audience that an ID token must have for this provider.
 
-        The provider's word counts only for its own host: a hostile `api-url` could otherwise ask for a
-        token that opens a cloud account.
+        An audience for another host is ignored: a hostile `api-url` could otherwise obtain a token that opens a
+        cloud account.
         """
         try:
             answer = self._call("GET", "/oidc/audience").json_object().get("audience")
@@ -127,16 +127,16 @@ class IdentityProvider:
     def exchange(
         self, fresh_id_token: Callable[[], str], request: ExchangeRequest, issued: Callable[[str], object]
     ) -> AccessToken:
-        """Exchange an ID token for an access token, masked; each try has a fresh ID token.
+        """Exchange an ID token for an access token, and mask that; each try uses a new ID token.
 
-        `issued` gets the token before anything else of the answer is read, so that what revokes it is prepared
-        however the rest looks.
+        `issued` is called with the token before the rest of the response is read, so that the token can be revoked
+        even if the rest is invalid.
         """
         try:
             reply = self._exchange(fresh_id_token, request.as_json())
         except CancelledCallError as cancelled:
             if cancelled.reply is not None:
-                # The answer can also be GitHub's, or a refusal.
+                # The response can also be GitHub's, or a refusal.
                 with suppress(InvalidResponseError):
                     self._issued_token(cancelled.reply, issued)
             raise
@@ -156,7 +156,7 @@ class IdentityProvider:
         return value
 
     def try_exchange(self, fresh_id_token: Callable[[], str], request: ExchangeRequest) -> Permission:
-        """Ask what the exchange would give, without a token being issued."""
+        """Return the token that the exchange would give, without one being issued."""
         reply = self._exchange(fresh_id_token, {**request.as_json(), "dryRun": True})
         body = self._object(reply)
         if body.get("dryRun") is not True or body.get("allowed") is not True:
@@ -169,7 +169,7 @@ class IdentityProvider:
         )
 
     def create_agent(self, access_token: AccessToken, members: Mapping[str, object]) -> AgentRecord:
-        """Register an agent. Raises AgentExistsError where its name is taken."""
+        """Register an agent. Raises AgentExistsError if its name is taken."""
         return self._agent(
             self._object(self._call("POST", "/agents", bearer=access_token.value, json=members))
         )
@@ -182,12 +182,12 @@ class IdentityProvider:
     def change_agent(
         self, access_token: AccessToken, agent_id: str, members: Mapping[str, object]
     ) -> AgentRecord:
-        """Change some members of an agent, and return it as it is then."""
+        """Change fields of an agent and return the changed record."""
         path = f"/agents/{quote(agent_id, safe='')}"
         return self._agent(self._object(self._call("PATCH", path, bearer=access_token.value, json=members)))
 
     def agent_named(self, access_token: AccessToken, email: str) -> AgentRecord | None:
-        """Return the agent of that name, or None where there is none that the token may see."""
+        """Return the agent of that name, or `None` if the token may see no such agent."""
         path = f"/agents?email={quote(email, safe='')}"
         data = self._object(self._call("GET", path, bearer=access_token.value)).get("data")
         for item in data if isinstance(data, list) else []:
@@ -196,7 +196,7 @@ class IdentityProvider:
         return None
 
     def revoke(self, token: str) -> None:
-        """Revoke an access token with itself as the credential (RFC 7009); a cancellation waits for it."""
+        """Revoke an access token (RFC 7009) with the token itself as the credential; a cancellation waits for this call."""
         with self._network.clock.cancellation.held():
             self._call("POST", "/token/revoke", bearer=token, form={"token": token})
 
@@ -214,7 +214,7 @@ class IdentityProvider:
 
     def _exchange(self, fresh_id_token: Callable[[], str], members: Mapping[str, object]) -> Reply:
         url = self._url("/oidc/token")
-        # The ID token is asked for within the try: one that was sent once is refused as replayed.
+        # Each try requests a new ID token: the provider refuses one that was already sent as replayed.
         return self._network.retry(
             lambda: self._once(Call("POST", url, json={"token": fresh_id_token(), **members}))
         )
@@ -319,7 +319,7 @@ class IdentityProvider:
     def _time(self, body: Mapping[str, object]) -> str:
         try:
             time = datetime.fromisoformat(str(body.get("expires_at")))
-            # In UTC, a time of the years 1 and 9999 can be out of the calendar: an OverflowError.
+            # Converted to UTC, a time in the year 1 or 9999 can leave the calendar: an OverflowError.
             utc = time.astimezone(UTC) if time.tzinfo else None
         except (ValueError, OverflowError) as error:
             raise self._invalid("has no ISO 8601 time as `expires_at`") from error
@@ -334,5 +334,5 @@ class IdentityProvider:
 
 
 def _in_container() -> bool:
-    # Not what each container has: a developer's own, or that of a job, is not the action's.
+    # Other containers, for example a developer's or a job's, do not have this folder.
     return _WORKSPACE.exists()

@@ -1,4 +1,4 @@
-"""The inputs of the three actions, read once, checked before any request."""
+"""The inputs of the three actions, read once and validated before any request."""
 
 import re
 import uuid
@@ -15,7 +15,7 @@ _MAX_TIMEOUT = 600
 _MAX_AUDIENCE = 1000
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _MAX_RESOURCE = 255
-_URI = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:[!-~]+)?")  # RFC 3986, 3: a scheme, and no spaces
+_URI = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:[!-~]+)?")  # RFC 3986, section 3: a scheme, no spaces
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 _CONNECTION = ("api-url", "audience", "timeout", "dry-run", "summary", "ca-certificate")
@@ -36,7 +36,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }
 BOOLEANS = frozenset({"dry-run", "summary", "revoke", "update"})
 
-# Our inputs by the name that the provider's API has for them (contract, section 5 and 3).
+# The action's input for each field of the provider's API (contract, sections 3 and 5).
 INPUT_OF_FIELD = {
     "email": "agent-name",
     "description": "agent-description",
@@ -63,11 +63,11 @@ class Inputs:
         self._environ = environ
 
     def text(self, name: str) -> str:
-        """Return an input as it is."""
+        """Return an input's trimmed text."""
         return self._environ.get(f"INPUT_{name.upper()}", "").strip()
 
     def required(self, name: str) -> str:
-        """Return an input that may not be empty; GitHub itself never enforces `required`."""
+        """Return an input that must not be empty, because GitHub does not enforce `required`. Raises InvalidInputError."""
         value = self.text(name)
         if not value:
             raise InvalidInputError(
@@ -78,7 +78,7 @@ class Inputs:
         return value
 
     def boolean(self, name: str, *, default: bool) -> bool:
-        """Return a boolean of the YAML 1.2 core schema."""
+        """Return a boolean as spelled in the YAML 1.2 core schema, or `default` for an empty input."""
         value = self.text(name)
         if not value:
             return default
@@ -87,7 +87,7 @@ class Inputs:
         return _BOOLEANS[value]
 
     def seconds(self, name: str, *, maximum: int) -> int | None:
-        """Return a number from 1 to `maximum`, or None for an empty input."""
+        """Return a whole number from 1 to `maximum`, or `None` for an empty input."""
         value = self.text(name)
         if not value:
             return None
@@ -107,7 +107,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Connection:
-    """How to reach the provider: inputs that every action has. `timeout` in seconds, over all calls."""
+    """The inputs with which every action reaches the provider; `timeout` is in seconds, for all calls together."""
 
     api_url: Origin
     audience: str
@@ -116,10 +116,10 @@ class Connection:
 
     @classmethod
     def from_inputs(cls, inputs: Inputs) -> Self:
-        """Read and check. Raises InvalidInputError."""
+        """Read and validate the inputs. Raises InvalidInputError."""
         inputs.boolean(
             "summary", default=True
-        )  # it is for `Workflow.summarize`, which takes any other word for true
+        )  # `Workflow.summarize` reads it, and takes any other word for true
         return cls(
             api_url=_origin(inputs),
             audience=_audience(inputs),
@@ -130,7 +130,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class TokenRequest:
-    """What token to ask for, and what to do with it: the inputs of issue-token next to agent and connection."""
+    """The token to request and how to handle it: the inputs of issue-token besides the agent and the connection."""
 
     resource: str
     scope: str
@@ -141,7 +141,7 @@ class TokenRequest:
 
     @classmethod
     def from_inputs(cls, inputs: Inputs) -> Self:
-        """Read and check. Raises InvalidInputError."""
+        """Read and validate the inputs. Raises InvalidInputError."""
         return cls(
             resource=_resource(inputs),
             scope=" ".join(inputs.text("scope").replace(",", " ").split()),
@@ -154,7 +154,7 @@ class TokenRequest:
 
 @dataclass(frozen=True)
 class AgentProfile:
-    """An agent as a workflow describes it; an empty field is left to the provider's default."""
+    """An agent as described by the workflow; the provider fills an empty field with its default."""
 
     name: str
     description: str
@@ -166,7 +166,7 @@ class AgentProfile:
 
     @classmethod
     def from_inputs(cls, inputs: Inputs) -> Self:
-        """Read and check. Raises InvalidInputError."""
+        """Read and validate the inputs. Raises InvalidInputError."""
         return cls(
             name=_email(inputs),
             description=inputs.text("agent-description"),
@@ -178,7 +178,7 @@ class AgentProfile:
         )
 
     def as_json(self) -> dict[str, object]:
-        """Return the members of the provider's agent record that the workflow states."""
+        """Return the fields of the provider's agent record that the workflow sets."""
         record = {
             "email": self.name,
             "description": self.description,
@@ -193,7 +193,7 @@ class AgentProfile:
 
 @dataclass(frozen=True)
 class IssueTokenInputs:
-    """The inputs of `issue-token`; `agent_id` may be empty in a dry run, as it is after one of `register-agent`."""
+    """The inputs of `issue-token`; `agent_id` may be empty in a dry run, because one of `register-agent` sets no id."""
 
     connection: Connection
     agent_id: str
@@ -201,7 +201,7 @@ class IssueTokenInputs:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read and check. Raises InvalidInputError."""
+        """Read and validate the inputs. Raises InvalidInputError."""
         inputs = Inputs(environ)
         connection, token = Connection.from_inputs(inputs), TokenRequest.from_inputs(inputs)
         no_agent = token.dry_run and not inputs.text("agent-id")
@@ -219,7 +219,7 @@ class RegisterAgentInputs:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read and check. Raises InvalidInputError."""
+        """Read and validate the inputs. Raises InvalidInputError."""
         inputs = Inputs(environ)
         return cls(
             Connection.from_inputs(inputs),
@@ -231,7 +231,7 @@ class RegisterAgentInputs:
 
 @dataclass(frozen=True)
 class OneStepInputs:
-    """The inputs of the root action; `agent` is the id of an agent, or the profile of one to register."""
+    """The inputs of the root action; `agent` is an agent's id, or the profile of an agent to register."""
 
     connection: Connection
     agent: str | AgentProfile
@@ -240,7 +240,7 @@ class OneStepInputs:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read and check. Raises InvalidInputError."""
+        """Read and validate the inputs. Raises InvalidInputError."""
         inputs = Inputs(environ)
         return cls(
             Connection.from_inputs(inputs),
@@ -290,7 +290,7 @@ def _certificate(inputs: Inputs) -> str:
     value = inputs.text("ca-certificate")
     if not value:
         return ""
-    from sentryagent_actions.pem import certificates  # takes a millisecond, and most steps give none
+    from sentryagent_actions.pem import certificates  # takes a millisecond, and most steps set no certificate
 
     try:
         return certificates(value)
@@ -314,7 +314,7 @@ def _agent_id(inputs: Inputs) -> str:
         agent_id = str(uuid.UUID(value))
     except ValueError:
         agent_id = ""
-    # uuid.UUID also takes braces, `urn:uuid:` and missing hyphens.
+    # uuid.UUID also accepts braces, `urn:uuid:` and missing hyphens.
     if agent_id != value.lower():
         raise InvalidInputError(
             "agent-id",

@@ -1,4 +1,4 @@
-"""issue-token: an access token for one agent, for the rest of the job."""
+"""The action issue-token: issue an access token for one agent, for the rest of the job."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from sentryagent_actions.inputs import IssueTokenInputs, TokenRequest
 from sentryagent_actions.refused import IdTokenRejectedError
 from sentryagent_actions.step import Session, Step, report_failure
 
-# Set before anything else, and overwritten by a token's outputs: the workflow reads it however the step ends.
+# Set first and overwritten once a token is issued, so that the workflow can read it however the step ends.
 NOT_AUTHENTICATED = {"authenticated": "false"}
 _NO_AGENT = (
     "Input `agent-id` is empty, so this dry run checked no token. A dry run of register-agent registers nothing and gives "
@@ -18,7 +18,7 @@ _NO_AGENT = (
 
 
 def run(step: Step) -> int:
-    """Perform the action; return its exit code."""
+    """Run the action and return its exit code."""
     step.workflow.set_outputs(NOT_AUTHENTICATED)
     may_skip = False
     try:
@@ -35,7 +35,7 @@ def run(step: Step) -> int:
 
 
 def issue(session: Session, agent_id: str, wanted: TokenRequest) -> None:
-    """Issue a token for an agent and set the outputs, or only see whether it would be issued. Raises ActionError."""
+    """Issue a token for an agent and set the outputs; in a dry run, only check. Raises ActionError."""
     request = ExchangeRequest(agent_id, wanted.resource, wanted.scope, wanted.expires_in)
     if wanted.dry_run:
         permission = dry_run(session, request)
@@ -61,7 +61,7 @@ def issue(session: Session, agent_id: str, wanted: TokenRequest) -> None:
 
 
 def dry_run(session: Session, request: ExchangeRequest) -> Permission:
-    """See and tell whether a token would be issued, or an agent registered. Raises the refusal as ActionError."""
+    """Check and report whether the token would be issued, or the agent registered. Raises the refusal as ActionError."""
     with explained(session):
         permission = session.provider.try_exchange(session.id_tokens.fresh, request)
     rows = (
@@ -88,7 +88,7 @@ def dry_run(session: Session, request: ExchangeRequest) -> Permission:
 
 @contextmanager
 def explained(session: Session) -> Iterator[None]:
-    """Add to the refusal of an ID token what the token says."""
+    """Add the ID token's claims to the provider's refusal of that token."""
     try:
         yield
     except IdTokenRejectedError as refusal:
@@ -98,18 +98,18 @@ def explained(session: Session) -> Iterator[None]:
 
 
 def claim_rows(session: Session) -> tuple[tuple[str, str], ...]:
-    """Return the summary's rows on the claims of the run's ID token."""
+    """Return the summary's rows with the claims of the run's ID token."""
     return tuple((f"Claim {name}", value) for name, value in session.id_tokens.claims.items())
 
 
 def service_rows(resource: str) -> tuple[tuple[str, str], ...]:
-    """Return the summary's row on the service that a token is for; none where it is for the provider itself."""
+    """Return the summary's row with the token's service, or no row if the token is for the provider itself."""
     return (("Service", resource),) if resource else ()
 
 
 def _leave_for_post_step(session: Session, token: str) -> None:
-    # With all that the revocation needs: GitHub evaluates `with:` again for the post step, after other steps have
-    # changed the environment, and in a nested composite action with the wrong context.
+    # Save everything that the revocation needs: GitHub evaluates `with:` again for the post step, after other steps
+    # have changed the environment, and in a nested composite action with the wrong context.
     state = {
         "access_token": token,
         "api_url": str(session.connection.api_url),

@@ -1,4 +1,4 @@
-"""HTTP calls within one time budget: limits on time and size, and the rule for trying again."""
+"""HTTP calls within one time budget, with limits on time and size and the rules for retries."""
 
 import json
 import re
@@ -26,30 +26,30 @@ _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 15.0
 _MAX_RESPONSE_BYTES = 1024 * 1024
 _MAX_JSON_DEPTH = 50
-_GRACE_SECONDS = 2.0  # a runner that cancels kills what has not ended after 2.5 s
-_MAX_RETRY_AFTER_SECONDS = 86_400  # no job waits longer; what asks for more is a broken gateway
+_GRACE_SECONDS = 2.0  # a runner that cancels a step kills it after 2.5 s
+_MAX_RETRY_AFTER_SECONDS = 86_400  # no job waits longer, so a larger value comes from a broken gateway
 _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 8.0
-_LAST_TRY_SECONDS = 1.0  # what a shortened pause leaves of the budget for the call after it
+_LAST_TRY_SECONDS = 1.0  # the part of the budget that a shortened pause leaves for the last call
 _RETRYABLE_STATUSES = frozenset({408, 425, 429})
-# What a resolver says of a name that there is not; EAI_NODATA is of older systems.
+# The resolver's errors for a name that does not exist; older systems use EAI_NODATA.
 _UNKNOWN_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 
 class NetworkError(Exception):
-    """A call brought no usable answer; the message says why, in a few cleaned words."""
+    """A call got no usable response; the message is a short, sanitised reason."""
 
 
 class UnreachableError(NetworkError):
-    """No connection, or one that broke off."""
+    """No connection was made, or it was interrupted."""
 
 
 class UnknownNameError(UnreachableError):
-    """The name of the host does not exist."""
+    """The host name does not resolve."""
 
 
 class UnreachableProxyError(UnreachableError):
-    """No connection to the proxy; `variable` names it."""
+    """The proxy cannot be reached; `variable` names the environment variable that configures it."""
 
     def __init__(self, message: str, variable: str) -> None:
         super().__init__(message)
@@ -57,11 +57,11 @@ class UnreachableProxyError(UnreachableError):
 
 
 class TimedOutError(NetworkError):
-    """A connection, but no answer in time."""
+    """The server did not respond in time."""
 
 
 class CertificateError(NetworkError):
-    """The TLS handshake failed; another try would fail alike."""
+    """The TLS handshake failed; another try would fail in the same way."""
 
     def __init__(self, message: str, fault: TlsFault) -> None:
         super().__init__(message)
@@ -69,11 +69,11 @@ class CertificateError(NetworkError):
 
 
 class RefusedByProxyError(NetworkError):
-    """The proxy answered CONNECT with 4xx: it wants credentials, or does not allow the place."""
+    """The proxy answered CONNECT with 4xx: it requires credentials, or does not allow the host."""
 
 
 class UnusableAnswerError(NetworkError):
-    """An answer that is not to be used: a redirect, too large, or not decodable; `status` where there was one."""
+    """The response is a redirect, too large or not decodable; `status` is its status, or `None` if there is none."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -82,7 +82,7 @@ class UnusableAnswerError(NetworkError):
 
 @dataclass(frozen=True)
 class Clock:
-    """Time and chance: epoch seconds, monotonic seconds, a pause in seconds, a number in [0, 1); and what ends a wait."""
+    """Time and randomness: epoch and monotonic seconds, a sleep, a random number in [0, 1), and the cancellation."""
 
     now: Callable[[], float]
     monotonic: Callable[[], float]
@@ -93,7 +93,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Call:
-    """One HTTP request; `bearer` goes into the Authorization header, and a body is JSON or a form."""
+    """One HTTP request; `bearer` is sent in the Authorization header, and the body is JSON or a form."""
 
     method: str
     url: str
@@ -104,7 +104,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """A complete HTTP answer that is no redirect."""
+    """A complete HTTP response that is not a redirect."""
 
     status: int
     headers: Mapping[str, str]
@@ -117,24 +117,24 @@ class Reply:
 
     @property
     def is_retryable(self) -> bool:
-        """Whether the status says "later": 408, 425, 429 or 5xx."""
+        """Whether a later try may succeed: the status is 408, 425, 429 or 5xx."""
         return self.status in _RETRYABLE_STATUSES or self.status >= 500
 
     def json_object(self) -> dict[str, object]:
-        """Return the body as a JSON object; raises ValueError."""
+        """Return the body as a JSON object. Raises ValueError."""
         try:
             value = json.loads(self.body)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
         if not isinstance(value, dict):
-            raise ValueError("not a JSON object")  # noqa: TRY004 - a wrong value from outside, not a wrong call
+            raise ValueError("not a JSON object")  # noqa: TRY004 - an invalid value from outside, not a wrong call
         if _depth(value) > _MAX_JSON_DEPTH:
-            # Deeper values can be read, and then not be shown: that takes more of the interpreter's stack.
+            # Deeper values could be parsed but not dumped again, because `json.dumps` needs more of the interpreter's stack.
             raise ValueError("nested too deeply")
         return value
 
     def retry_after(self, now: float) -> float | None:
-        """Return the seconds that `Retry-After` asks for (RFC 9110, 10.2.3); None for none, or for more than a day."""
+        """Return the seconds in `Retry-After` (RFC 9110, 10.2.3), or `None` if it is absent, invalid or over a day."""
         value = self.headers.get("retry-after", "").strip()
         try:
             seconds = (
@@ -148,7 +148,7 @@ class Reply:
 
 
 class CancelledCallError(KeyboardInterrupt):
-    """The job was cancelled during a call; `reply` is what was answered all the same, or None."""
+    """The job was cancelled during a call; `reply` is the response that still arrived, or `None`."""
 
     def __init__(self, reply: Reply | None) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class CancelledCallError(KeyboardInterrupt):
 
 
 class Network:
-    """An HTTP client that keeps one budget of seconds over all its calls."""
+    """An HTTP client with one time budget, in seconds, for all its calls."""
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class Network:
         self.clock = clock
 
     def send(self, call: Call) -> Reply:
-        """Make one call, once. Raises NetworkError, or CancelledCallError."""
+        """Send a request once and return the response. Raises NetworkError or CancelledCallError."""
         request = self._client.build_request(
             call.method,
             call.url,
@@ -193,10 +193,10 @@ class Network:
         return reply
 
     def _within_budget(self, work: Callable[[], Reply]) -> Reply:
-        """Return what `work` returns, or raise what it raises, before the budget ends.
+        """Run `work` in a thread until it ends or the budget does; return its result or raise its exception.
 
-        httpx limits each read and nothing limits a name's resolution: a server that drips its headers, or a
-        resolver that hangs, would hold the step for hours. The thread that still waits ends with the process.
+        httpx limits each read but not their sum, and nothing limits DNS resolution: a server that drips its headers,
+        or a resolver that hangs, would block the step for hours. A thread that still waits ends with the process.
         """
         outcome: SimpleQueue[Reply | BaseException] = SimpleQueue()
         result: Reply | BaseException
@@ -204,7 +204,7 @@ class Network:
         def run() -> None:
             try:
                 outcome.put(work())
-            except BaseException as error:  # noqa: BLE001 - raised again, in the thread that asked
+            except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
                 outcome.put(error)
 
         self.clock.cancellation.check()
@@ -220,7 +220,7 @@ class Network:
         return result
 
     def _late_reply(self, outcome: SimpleQueue[Reply | BaseException]) -> Reply | None:
-        """Return the answer to a call that was sent before the job was cancelled: it can hold a token."""
+        """Return the response to a call sent before the job was cancelled, because it can contain a token."""
         try:
             result = self.clock.cancellation.receive(outcome, _GRACE_SECONDS)
         except Empty:
@@ -236,9 +236,9 @@ class Network:
                 response.close()
 
     def retry(self, attempt: Callable[[], T]) -> T:
-        """Return what `attempt` returns, trying again while its error is retryable and the budget lasts.
+        """Return the result of `attempt`, and retry it while its error is retryable and the budget lasts.
 
-        Full jitter between tries; `Retry-After` is honoured; a pause that would outlast the budget is shortened once.
+        Uses full jitter and honours `Retry-After`; a pause that would outlast the budget is shortened once.
         Raises the last ActionError.
         """
         tries, may_retry_once = 0, True
@@ -266,14 +266,14 @@ class Network:
         return self._fitting(error, ceiling * self.clock.random())
 
     def _fitting(self, error: ActionError, backoff: float) -> float | None:
-        """Return a pause that leaves time for another try; None if what the server asks for does not."""
+        """Return a pause that leaves time for another try, or `None` if the budget is too short for one."""
         asked, left = error.retry_after or 0.0, self._left()
         error.wait_was_too_long = 0.0 < asked >= left
-        # Added to what the server asked for, so that a matrix of jobs does not come back as one.
+        # The backoff is added to the server's `Retry-After`, so that the jobs of a matrix do not all retry at once.
         if asked + backoff < left:
             return asked + backoff
         last = max(asked, left - _LAST_TRY_SECONDS)
-        # A pause that is hardly one would only burden a server that is down.
+        # A shorter pause would only add load to a server that is down.
         return last if _FIRST_BACKOFF_SECONDS <= last < left else None
 
     def _left(self) -> float:
@@ -288,7 +288,7 @@ class Network:
 
     def _read(self, response: httpx.Response) -> Reply:
         if response.is_redirect:
-            # A credential follows no redirect: the new place was not named in the workflow.
+            # A credential must not follow a redirect, because the workflow did not name its target.
             target = one_line(response.headers.get("location", "nowhere"), 100)
             raise UnusableAnswerError(
                 f"a redirect ({response.status_code}) to {target}", response.status_code
@@ -298,7 +298,7 @@ class Network:
             return replace(reply, body=_body(response))
         except UnusableAnswerError as error:
             if reply.is_retryable:
-                # The page of a gateway, whatever it is: its status says what to do.
+                # A gateway's error page may have any format: its status is enough.
                 return reply
             raise UnusableAnswerError(str(error), reply.status) from error
 
@@ -306,7 +306,7 @@ class Network:
 def _body(response: httpx.Response) -> bytes:
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity":
-        # `identity` is what was asked for. A few kilobytes of nested gzip unfold to gigabytes.
+        # Only `identity` was requested: a few kilobytes of nested gzip decompress to gigabytes.
         raise UnusableAnswerError(f"the content encoding {one_line(coding, 40)}, which was not asked for")
     body = bytearray()
     for chunk in response.iter_bytes():
@@ -317,7 +317,7 @@ def _body(response: httpx.Response) -> bytes:
 
 
 def _depth(value: object) -> int:
-    """Return how deep objects and arrays are nested; without recursion."""
+    """Return the nesting depth of objects and arrays, computed without recursion."""
     depth, level = 0, [value]
     while level := [it for it in level if isinstance(it, dict | list)]:
         depth += 1
@@ -335,7 +335,7 @@ def _network_errors() -> Iterator[None]:
         raise TimedOutError("no answer in time") from error
     except httpx.ProxyError as error:
         refusal = one_line(str(error))
-        # httpx tells the proxy's status line and nothing else about it.
+        # httpx passes on only the proxy's status line.
         failure_of = RefusedByProxyError if re.match(r"4[0-9][0-9]\b", refusal) else UnreachableError
         raise failure_of(f"the proxy answered {refusal}") from error
     except httpx.TransportError as error:
@@ -371,9 +371,9 @@ def open_client(
     environ: Mapping[str, str] | None = None,
     run: str = "",
 ) -> httpx.Client:
-    """Return a client with the system's roots and `ca_certificate` (PEM), and the proxy that `environ` names.
+    """Return a client that trusts the system's roots and `ca_certificate` (PEM), with the proxy in `environ`.
 
-    `run` goes into the User-Agent. Raises UnusableProxyError, or OSError where OpenSSL cannot use a file.
+    `run` is added to the User-Agent. Raises UnusableProxyError, or OSError if OpenSSL cannot use a file.
     """
     return httpx.Client(
         transport=transport or open_route(Proxies.from_environ(environ or {}), ca_certificate),

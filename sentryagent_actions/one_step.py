@@ -1,4 +1,4 @@
-"""The root action: register the agent where it does not exist yet, then issue its token."""
+"""The root action: register the agent if it does not exist yet, then issue its token."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +11,11 @@ from sentryagent_actions.register_agent import BOOTSTRAP, register
 from sentryagent_actions.step import Session, Step, report_failure
 
 _SCOPE_TO_FILL_IN = "SCOPE-OF-THE-SERVICE"
-"""Where the step asks for all scopes: the provider refuses it and lists those that the service has."""
+"""Placeholder when the step asks for all scopes: the provider refuses it and lists the service's scopes."""
 
 
 def run(step: Step) -> int:
-    """Perform the action; return its exit code."""
+    """Run the action and return its exit code."""
     step.workflow.set_outputs(NOT_AUTHENTICATED)
     may_skip = False
     try:
@@ -50,7 +50,7 @@ def _one_policy(wanted: TokenRequest) -> Iterator[None]:
     try:
         yield
     except PolicyRefusedError as refusal:
-        # Without these, the admin's policy would let the agent be registered, and the next exchange would fail.
+        # Without these fields, the admin's policy would allow the registration, and the next exchange would fail.
         refusal.suggest(trustRegistered=True)
         if wanted.resource:
             refusal.suggest_grant(wanted.resource, wanted.scope.split() or [_SCOPE_TO_FILL_IN])

@@ -1,4 +1,4 @@
-"""Origins: which addresses a credential may be sent to."""
+"""Origins to which a credential may be sent."""
 
 import ipaddress
 import re
@@ -23,10 +23,10 @@ class Origin:
     def of(cls, url: str) -> Self:
         """Return the origin of any URL to which a credential may be sent.
 
-        Raises ValueError, with a sentence that says what to write instead.
+        Raises ValueError whose message says what to write instead.
         """
         parts = _split(url)
-        # A dot at the end only says that the name is whole.
+        # A trailing dot only marks the name as fully qualified.
         host = (parts.hostname or "").lower().removesuffix(".")
         if not (_HOST.fullmatch(host) or _is_ip_address(host)):
             raise ValueError(
@@ -41,9 +41,9 @@ class Origin:
 
     @classmethod
     def from_base_url(cls, url: str) -> Self:
-        """Return the origin that `url` consists of; one trailing slash is allowed and nothing else.
+        """Return the origin of a URL without a path, query or fragment; one trailing slash is allowed.
 
-        Raises ValueError, with a sentence that says what to write instead.
+        Raises ValueError whose message says what to write instead.
         """
         origin = cls.of(url)
         parts = _split(url)
@@ -55,7 +55,7 @@ class Origin:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it is this machine, or this container."""
+        """Whether the host is this machine or container."""
         return is_loopback(self.host)
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class Origin:
 def _split(url: str) -> SplitResult:
     if not url:
         raise ValueError("is empty; write it as https://idp.example.com")
-    # urlsplit drops tabs and newlines, and browsers read a backslash as a slash: one URL, two hosts.
+    # urlsplit drops tabs and newlines, and browsers read a backslash as a slash, so two programs could see two hosts.
     if not _VISIBLE_ASCII.fullmatch(url) or "\\" in url:
         raise ValueError(
             "has a space, a backslash or a character that is not ASCII; write it as https://idp.example.com"
@@ -106,5 +106,5 @@ def _is_ip_address(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host, without brackets, is this machine or this container: `localhost`, 127.0.0.0/8 or ::1."""
+    """Return whether a host (without brackets) is this machine or container: `localhost`, 127.0.0.0/8 or ::1."""
     return host == "localhost" or (_is_ip_address(host) and ipaddress.ip_address(host).is_loopback)

@@ -1,4 +1,4 @@
-"""The input `ca-certificate`: PEM text (RFC 7468) in the states in which secrets and variables hand it over."""
+"""The input `ca-certificate`: PEM text (RFC 7468), also in the forms that secrets and variables turn it into."""
 
 import base64
 import binascii
@@ -13,10 +13,10 @@ _EXAMPLE = "give the text from -----BEGIN CERTIFICATE----- to -----END CERTIFICA
 
 
 def certificates(value: str) -> str:
-    r"""Return the certificates in `value` as OpenSSL reads them; what stands around them is left out.
+    r"""Return the certificates in `value` as PEM that OpenSSL reads, without any text around them.
 
-    Also taken: lines folded into one (YAML's `>`), `\n` written out, and base64 of the whole text. Raises ValueError
-    with `cause; remedy`.
+    Lines folded into one (YAML's `>`), a literal `\n`, and base64 of the whole text are accepted too. Raises
+    ValueError with `cause; remedy`.
     """
     bodies = _CERTIFICATE.findall(_text(value).replace("\\r", "").replace("\\n", "\n"))
     if not bodies:

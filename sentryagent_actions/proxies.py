@@ -1,7 +1,7 @@
-"""The proxy of the environment: which variable names it, which hosts it is not for.
+"""The environment's proxy: the variable that configures it, and the hosts that bypass it.
 
-httpx reads these variables too, and raises for values that other programs take, such as `fd00::/8` or `[::1]` in
-NO_PROXY (encode/httpx#3221). An entry of NO_PROXY that says nothing to us is passed over, as curl and the runner do.
+httpx reads these variables too, but raises for values that other programs accept, such as `fd00::/8` or `[::1]` in
+NO_PROXY (encode/httpx#3221). An entry of NO_PROXY that cannot be parsed is ignored, as in curl and the runner.
 """
 
 import ipaddress
@@ -22,7 +22,7 @@ _WITH_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 
 class UnusableProxyError(ValueError):
-    """A variable names no proxy that can be used; `variable` is its name. The value may hold a password, and is not shown."""
+    """The value of `variable` is not a usable proxy URL; it is not shown because it may contain a password."""
 
     def __init__(self, variable: str) -> None:
         super().__init__(variable)
@@ -31,7 +31,7 @@ class UnusableProxyError(ValueError):
 
 @dataclass(frozen=True)
 class Proxies:
-    """A proxy, if the environment names one, and the hosts that are reached without it."""
+    """The environment's proxy, if any, and the hosts that bypass it (`direct`)."""
 
     variable: str = ""
     proxy: httpx.Proxy | None = field(default=None, repr=False)
@@ -49,9 +49,9 @@ class Proxies:
         return cls()
 
     def cover(self, url: httpx.URL) -> bool:
-        """Whether a request goes through the proxy.
+        """Return whether a request to `url` goes through the proxy.
 
-        Plain http is for this machine only, and a proxy would carry the credential off it, in clear.
+        Plain http is allowed only to this machine; a proxy would send the credential off it in plaintext.
         """
         host = url.host.lower()
         if self.proxy is None or url.scheme != "https" or is_loopback(host):
@@ -76,20 +76,20 @@ def _proxy(variable: str, value: str) -> httpx.Proxy:
 
 
 def _is_address(url: httpx.URL) -> bool:
-    """Whether the URL is an address and nothing else: text after `#`, `?` or `/` was meant as a password."""
+    """Return whether the URL is only an address; text after `#`, `?` or `/` is probably part of a password."""
     has_port = url.port is None or 1 <= url.port <= 65535
     has_more = url.raw_path != b"/" or url.fragment
     return bool(url.scheme in _SCHEMES and url.host and has_port and not has_more)
 
 
 def _excepts(entry: str, host: str, port: int) -> bool:
-    """Whether an entry of NO_PROXY names a host: `*`, a name and those below it, an address or a range, each with a port or not."""
+    """Return whether a NO_PROXY entry matches: `*`, a domain and its subdomains, an address or range; port optional."""
     if entry == "*":
         return True
     try:
         return ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip("[]"), strict=False)
     except ValueError:
-        pass  # one of the two is a name, or has a port
+        pass  # the host or the entry is a name, or the entry has a port
     try:
         parts = urlsplit(f"//{entry.removeprefix('*').removeprefix('.')}")
         name, only_port = parts.hostname, parts.port

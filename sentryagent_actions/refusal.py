@@ -1,4 +1,4 @@
-"""Reading what the provider answers when it says no: pure, and suspicious of every word."""
+"""Turning the provider's error responses into errors: pure functions that trust no part of a response."""
 
 import re
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TAG = re.compile(r"<[^>]*>")
 _MAX_POLICIES = 3
 _MAX_ROWS = 12
-_MAX_ANSWER = 2000  # bytes of a page that is looked at for its first words
+_MAX_ANSWER = 2000  # bytes of a page that are read for its first words
 _EXPLAINED = frozenset({"BRANCH_NOT_PERMITTED", "TRUST_POLICY_VIOLATION", "IDENTITY_CHANGED"})
 
 
 def read_refusal(reply: Reply, api_url: Origin, now: float) -> ActionError:
-    """Return the error that an answer other than 2xx stands for; `now` in epoch seconds dates `Retry-After`."""
+    """Return the error for a response whose status is not 2xx; `Retry-After` is relative to `now`, in epoch seconds."""
     try:
         problem = reply.json_object()
     except ValueError:
@@ -52,20 +52,20 @@ def read_refusal(reply: Reply, api_url: Origin, now: float) -> ActionError:
 
 
 def read_request_id(reply: Reply) -> str:
-    """Return the `X-Request-Id` of an answer, or the empty string for one that is none."""
+    """Return the `X-Request-Id` of a response, or the empty string if it is missing or malformed."""
     value = reply.headers.get("x-request-id", "")
     return value if _REQUEST_ID.fullmatch(value) else ""
 
 
 def _code(problem: Mapping[str, object]) -> str:
-    # `/token/revoke` answers in the shape of RFC 6749, 5.2.
+    # `/token/revoke` responds in the format of RFC 6749, section 5.2.
     value = problem.get("code", problem.get("error"))
     code = value.upper() if isinstance(value, str) else ""
     return code if _CODE.fullmatch(code) else ""
 
 
 def _foreign(reply: Reply, api_url: Origin, now: float) -> ActionError:
-    """Return the error that an answer of another server stands for."""
+    """Return the error for a response that does not come from the provider."""
     if reply.is_retryable:
         cause, remedy = _gateway(reply.status)
         return ProviderUnreachableError(
@@ -97,12 +97,12 @@ def _gateway(status: int) -> tuple[str, str]:
 
 
 def first_words(body: bytes) -> str:
-    """Return how a page begins, in one cleaned line without markup."""
+    """Return the beginning of a page as one sanitised line without markup."""
     return one_line(_TAG.sub(" ", body[:_MAX_ANSWER].decode("utf-8", "replace")), 200)
 
 
 def _clause(message: str) -> str:
-    """Return the cause alone: after it, the provider tells callers of its API what to do."""
+    """Return the cause only: the provider appends advice for callers of its API."""
     return message.partition("; ")[0].rstrip(".") + "."
 
 
@@ -153,7 +153,7 @@ def _invalid_value(refusal: Refusal, details: Mapping[str, object]) -> RefusedEr
 
 
 def _remedy(code: str, details: Mapping[str, object]) -> tuple[str, str]:
-    """Return remedy and what to paste for a refusal that says more than its code."""
+    """Return the remedy and the snippet for a refusal whose details name more than its code."""
     if code == "SCOPE_NOT_PERMITTED" and "permitted" in details:
         return f"Set the input `scope` to a part of: {_words(details['permitted'], ' ')}.", ""
     if code == "SCOPE_NOT_PERMITTED":
@@ -203,7 +203,7 @@ def _unmet(policy: Mapping[str, object], failed: Mapping[str, object]) -> UnmetC
 
 
 def _look_alike(expected: object, actual: object) -> bool:
-    """Whether two names differ in Unicode normalisation or in characters that nobody sees."""
+    """Return whether two names differ only in Unicode normalisation or in invisible characters."""
     if not isinstance(expected, str) or not isinstance(actual, str) or expected == actual:
         return False
     return _visible(expected) == _visible(actual)

@@ -1,4 +1,4 @@
-"""What the provider refused, in its own words: `speaker` is the provider, `code` is its code."""
+"""The provider's refusals: `speaker` is the provider's URL, `code` its error code."""
 
 import json
 import re
@@ -14,13 +14,13 @@ _MAX_ANNOTATED_COMMAND = 1800  # the runner cuts an annotation at 4096 character
 _MAX_ANNOTATED_CONDITIONS = 3
 _ABSENT = "absent"
 _ISSUER = re.compile(r"https?://[A-Za-z0-9.:/_~\[\]-]{1,100}")
-# A condition of the run's own ref: the others that failed can wait until the run has a ref that a policy covers.
+# Conditions on the run's ref. They are shown first, because the others matter only once a policy covers the ref.
 _OF_REF = ("ref", "branch", "tag")
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A refusal as it came: `details` are not checked. `api_url` is who refused."""
+    """A refusal as received from the provider at `api_url`; `details` are not validated."""
 
     api_url: Origin
     code: str
@@ -32,7 +32,7 @@ class Refusal:
 
 
 class RefusedError(ActionError):
-    """The provider said no."""
+    """The provider refused the request."""
 
     remedies: ClassVar[Mapping[str, str]] = {
         "UNAUTHORIZED": "Run the job again: the provider's own token was revoked or has expired meanwhile.",
@@ -61,13 +61,13 @@ class RefusedError(ActionError):
 
 
 class ProviderOverloadedError(RefusedError):
-    """The provider answered 408, 425, 429 or 5xx in its own words: wait."""
+    """The provider responded with 408, 425, 429 or 5xx in its own format: try again later."""
 
     retryable = True
 
 
 class IdTokenRejectedError(RefusedError):
-    """The provider does not accept the ID token (401): audience, issuer or clock are set up differently."""
+    """The provider rejected the ID token (401), for example because of its audience, its issuer or a wrong clock."""
 
     remedies_by_reason: ClassVar[Mapping[str, str]] = {
         "wrong_audience": "Set the input `audience` to the value that the provider expects:",
@@ -80,8 +80,8 @@ class IdTokenRejectedError(RefusedError):
         "malformed": "Look for a proxy between the runner and the provider that changes requests.",
         "bad_signature": "Look for a proxy between the runner and the provider that changes requests.",
     }
-    # Seconds. A clock that is slightly behind catches up; a provider fetches GitHub's keys at most once in 30 s, so that
-    # nobody can make it flood GitHub, and one that GitHub has just published is known after 35 s.
+    # Seconds. A clock that is slightly behind catches up. A provider fetches GitHub's keys at most once in 30 s, so that
+    # nobody can make it flood GitHub; it knows a newly published key after 35 s.
     _second_tries: ClassVar[Mapping[str, float]] = {"not_yet_valid": 1.0, "unknown_key": 35.0}
     _claims_by_reason: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "wrong_audience": ("aud",),
@@ -104,18 +104,18 @@ class IdTokenRejectedError(RefusedError):
             self.paste = f"audience: {expected}"
 
     def tell_claims(self, claims: Mapping[str, str], *, audience_given: bool) -> None:
-        """Add what the ID token says, as this action sent it."""
+        """Add the claims of the ID token that this action sent."""
         self._claims = claims
         if self.reason == "wrong_issuer" and claims.get("iss"):
             self.tell_issuers(claims["iss"], self._trusted)
         if self.reason == "wrong_audience" and self._expected and not audience_given:
-            # The audience followed `api-url`: that is what differs.
+            # The audience was derived from `api-url`, so `api-url` is wrong.
             self.remedy = f"Set `api-url` to {self._expected}. If the provider must be reached as {self.speaker}, set instead:"
 
     def tell_issuers(self, issuer: object, trusted: Sequence[object]) -> None:
-        """Add the token's issuer and those that the provider trusts: what its operator changes, as a setting to paste.
+        """Add the token's issuer and the trusted issuers, as a setting for the provider's operator to paste.
 
-        They are pasted only if each is a plain URL: the text comes from outside, and goes into a shell or a unit file.
+        Only plain URLs are included, because the text is untrusted and is pasted into a shell or a unit file.
         """
         self._trusted = trusted
         if not isinstance(issuer, str) or not _ISSUER.fullmatch(issuer):
@@ -127,7 +127,7 @@ class IdTokenRejectedError(RefusedError):
                 self.remedy, self.paste = f"{self.remedy.rstrip('.')}:", setting
 
     def rows(self) -> tuple[tuple[str, ...], ...]:
-        """Return the reason, and the claims that it is about before those that name the run."""
+        """Return the reason, the claims that it concerns, and then the other claims."""
         first = self._claims_by_reason.get(self.reason, ())
         names = (*first, *(name for name in self._claims if name not in first))
         claims = ((f"Claim {name}", self._claims[name]) for name in names if name in self._claims)
@@ -157,27 +157,27 @@ class UnmetCondition:
 
     @property
     def brief(self) -> str:
-        """The condition without its hint."""
+        """The condition with expected and actual value, without its hint."""
         return f"{self.condition}: expected {self.expected}, actual {self.actual}"
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why no trust policy matched, in the provider's words, cleaned; the nearest policy comes first."""
+    """The provider's explanation of why no trust policy matched, sanitised; the nearest policy comes first."""
 
     claims: tuple[tuple[str, str], ...] = ()
     unmet: tuple[UnmetCondition, ...] = ()
     suggested_policy: Mapping[str, object] | None = None
 
     def nearest(self) -> tuple[UnmetCondition, ...]:
-        """Return what the nearest policy for the same agent asks for, most telling first; those of others do not count."""
+        """Return the unmet conditions of the nearest policy for the same agent, those on the ref first."""
         others = {it.policy_id for it in self.unmet if it.condition == "agentId"}
         own = [it for it in self.unmet if it.policy_id not in others]
         nearest = [it for it in own if it.policy_id == own[0].policy_id]
         return tuple(sorted(nearest, key=lambda it: it.condition not in _OF_REF))
 
     def claim(self, name: str) -> str:
-        """Return one of the claims that mattered, or the empty string."""
+        """Return one of the claims that the policies test, or the empty string."""
         value = dict(self.claims).get(name, "")
         return "" if value == _ABSENT else value
 
@@ -193,13 +193,13 @@ class PolicyRefusedError(RefusedError):
         self._tell(explanation)
 
     def suggest(self, **members: object) -> None:
-        """Add to the policy that an admin is offered what this action needs in it beyond the run's claims."""
+        """Add fields that this action needs to the suggested policy, which the provider derives from the run's claims."""
         policy = self.explanation.suggested_policy
         if policy is not None:
             self._tell(replace(self.explanation, suggested_policy={**policy, **members}))
 
     def suggest_grant(self, service: str, scopes: Sequence[str]) -> None:
-        """Add a grant to that policy, unless it grants the service already."""
+        """Add a grant to the suggested policy, unless it already grants the service."""
         policy = self.explanation.suggested_policy or {}
         written = policy.get("grants")
         grants = list(written) if isinstance(written, list) else []
@@ -207,20 +207,20 @@ class PolicyRefusedError(RefusedError):
             self.suggest(grants=[*grants, {"service": service, "scopes": list(scopes)}])
 
     def rows(self) -> tuple[tuple[str, ...], ...]:
-        """Return the claims that mattered and the conditions that they did not meet."""
+        """Return the claims that the policies test and the conditions that they did not meet."""
         claims = tuple((f"Claim {name}", value) for name, value in self.explanation.claims)
         return (*claims, *((f"Policy {it.policy_id}", str(it)) for it in self.explanation.unmet))
 
     def to_paste(self) -> str:
-        """Return the command, also where it is too long for an annotation."""
+        """Return the command, even if it is too long for an annotation."""
         return self.command()
 
     def command(self) -> str:
-        """Return the call with which an admin allows this run, or the empty string where none would."""
+        """Return the `curl` command with which an admin allows this run, or the empty string without a suggested policy."""
         policy = self.explanation.suggested_policy
         if policy is None:
             return ""
-        # Quoted for the shell: the policy's text comes from outside, and is made to be pasted.
+        # Quoted for the shell: the policy's text is untrusted and meant to be pasted.
         return (
             f"curl --fail-with-body -sS -X POST {self.speaker}/api/v1/oidc/trust-policies"
             ' -H "Authorization: Bearer $SENTRYAGENT_ADMIN_TOKEN" -H "Content-Type: application/json"'
@@ -275,7 +275,7 @@ def _differences(explanation: Explanation) -> str:
 
 
 def _allow_remedy(nearest: tuple[UnmetCondition, ...], ref: str) -> str:
-    """What to do where a policy would let this run in; the command follows."""
+    """Return the remedy for a run that a new policy would allow; the command follows it."""
     if ref.startswith("refs/tags/"):
         return "To allow this tag, ask an admin to create this policy; with a pattern such as v* as its `tag` it covers later ones too:"
     if ref.startswith("refs/heads/gh-readonly-queue/"):
@@ -284,13 +284,13 @@ def _allow_remedy(nearest: tuple[UnmetCondition, ...], ref: str) -> str:
         )
     if not nearest:
         return "Ask an admin to create this policy (if the repository was renamed, to update its old policies instead):"
-    # The hint may end with what the command does.
+    # The hint may end with advice that the command already carries out.
     hint = nearest[0].hint.partition(", or add a policy")[0].rstrip(".") if len(nearest) == 1 else ""
     return f"{hint}. If this run should be allowed, ask an admin to create this policy:".removeprefix(". ")
 
 
 class AgentExistsError(RefusedError):
-    """The agent's name is taken (409); `agent_id` is empty where this repository may not see who has it."""
+    """The agent's name is taken (409); `agent_id` is empty if this repository may not see the agent that has it."""
 
     def __init__(self, refusal: Refusal, *, agent_id: str) -> None:
         super().__init__(
@@ -304,7 +304,7 @@ class AgentExistsError(RefusedError):
 
 
 class AgentNotActiveError(RefusedError):
-    """The agent is this repository's own, and not active: an admin decides."""
+    """The agent belongs to this repository but is not active; only an admin can change that."""
 
     def __init__(self, agent_id: str, status: str, found: AgentExistsError) -> None:
         remedy = (

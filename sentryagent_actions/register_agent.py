@@ -1,4 +1,4 @@
-"""register-agent: an agent of that name exists afterwards, and belongs to this repository."""
+"""The action register-agent: make sure that an agent of that name exists and belongs to this repository."""
 
 import json
 from contextlib import ExitStack
@@ -17,7 +17,7 @@ BOOTSTRAP = ExchangeRequest(expires_in=300)
 
 @dataclass(frozen=True)
 class Registration:
-    """An agent, whether this run made it, and the inputs that this run wrote to one that was there already."""
+    """An agent, whether this run created it, and the inputs that this run wrote to an existing agent."""
 
     agent: AgentRecord
     created: bool
@@ -25,7 +25,7 @@ class Registration:
 
 
 def run(step: Step) -> int:
-    """Perform the action; return its exit code."""
+    """Run the action and return its exit code."""
     try:
         inputs = RegisterAgentInputs.from_environ(step.environ)
         with step.session(inputs.connection) as session:
@@ -36,7 +36,8 @@ def run(step: Step) -> int:
                 register(session, inputs.profile, update=inputs.update)
     except PolicyRefusedError as refusal:
         if "trustRegistered" not in (refusal.explanation.suggested_policy or {}):
-            # The repository has no policy yet: without it the agent is registered, and the next step, issue-token, fails.
+            # The repository has no policy yet. Without this field the agent would be registered, and the next step,
+            # issue-token, would fail.
             refusal.suggest(trustRegistered=True)
         return report_failure(step.workflow, refusal)
     except ActionError as error:
@@ -45,7 +46,7 @@ def run(step: Step) -> int:
 
 
 def register(session: Session, profile: AgentProfile, *, update: bool) -> AgentRecord:
-    """Make the agent, or find it, and set the outputs; with `update`, one that is found becomes as the inputs say.
+    """Create or find the agent and set the outputs; with `update`, write the inputs to an agent that already exists.
 
     Raises ActionError.
     """
@@ -71,7 +72,7 @@ def _make_or_find(
     try:
         return Registration(session.provider.create_agent(token, profile.as_json()), created=True)
     except AgentExistsError as taken:
-        # A re-run, a parallel job, or an earlier try of this POST whose answer was lost.
+        # Created by an earlier run, a parallel job, or an earlier try of this POST whose response was lost.
         agent = _find(session, profile, token, taken)
         if agent.status != "active":
             raise AgentNotActiveError(agent.agent_id, agent.status, taken) from taken
@@ -97,7 +98,7 @@ def _find(
 
 
 def _different(profile: AgentProfile, agent: AgentRecord) -> dict[str, object]:
-    """Return the members that the workflow states and the provider has otherwise."""
+    """Return the fields that the workflow sets and whose value at the provider differs."""
     stated = profile.as_json().items()
     return {name: value for name, value in stated if name != "email" and value != agent.members.get(name)}
 

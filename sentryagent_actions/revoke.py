@@ -1,7 +1,7 @@
 """The post step of issue-token and of the root action: revoke the token that the main step issued.
 
-It reads its state and no input: GitHub evaluates `with:` again for a post step, after other steps have changed the
-environment, and in nested composite actions with the wrong context (actions/runner#2030, #2009).
+It reads only the saved state, never an input: GitHub evaluates `with:` again for a post step, after other steps have
+changed the environment, and in nested composite actions with the wrong context (actions/runner#2030, #2009).
 """
 
 import re
@@ -13,11 +13,11 @@ from sentryagent_actions.origin import Origin
 from sentryagent_actions.step import Step
 from sentryagent_actions.workflow import Workflow
 
-_MAX_SECONDS = 10  # the main step may have had more: the job's work is done, and its minutes are billed
+_MAX_SECONDS = 10  # even if `timeout` is longer: the job's work is done, and its minutes are billed
 
 
 def run(step: Step) -> int:
-    """Revoke what the step's state holds. Always 0: the job's work is done, and the token expires anyway."""
+    """Revoke the token in the step's state; always return 0, because the job's work is done and the token expires anyway."""
     workflow, token = step.workflow, step.workflow.state("access_token")
     expires_at = workflow.state("expires_at")
     if not token:
@@ -26,7 +26,7 @@ def run(step: Step) -> int:
     workflow.mask(token)
     try:
         _revoke(step, token)
-    except Exception as error:  # noqa: BLE001 - the job's work is done, whatever went wrong here
+    except Exception as error:  # noqa: BLE001 - the job's work is done, so no error here may fail it
         cause = error if isinstance(error, ActionError) else InternalError(error)
         end = f" at {expires_at}" if expires_at else ""
         workflow.warning(
@@ -53,7 +53,7 @@ def _revoke(step: Step, token: str) -> None:
 
 
 def _connection(workflow: Workflow) -> Connection:
-    """Return how the main step reached the provider. Raises InvalidVariableError where the state does not say so."""
+    """Return the connection that the main step used. Raises InvalidVariableError if the state has no usable `api_url`."""
     try:
         return Connection(
             api_url=Origin.from_base_url(workflow.state("api_url")),

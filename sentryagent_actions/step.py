@@ -1,4 +1,4 @@
-"""A step of a workflow: what surrounds an action, and how its failure is told."""
+"""A workflow step: the network and session that an action uses, and the report of its failure."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from sentryagent_actions.proxies import UnusableProxyError
 from sentryagent_actions.workflow import Workflow
 
 _PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
-_SHORTEST_MASK = 20  # a shorter one would blot out the log
+_SHORTEST_MASK = 20  # characters; masking a shorter one would blot out the log
 _TRUST_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _NO_STORE = {
     "SSL_CERT_FILE": "names no file of PEM certificates here (in a Docker action, paths are those of its container)",
@@ -28,7 +28,7 @@ _NO_STORE = {
 
 @dataclass(frozen=True)
 class Session:
-    """An action's two partners, how it reaches them, and the workflow that it reports to."""
+    """The provider and GitHub's ID tokens, the connection to them, and the workflow that the action reports to."""
 
     workflow: Workflow
     connection: Connection
@@ -38,7 +38,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Step:
-    """What an action gets from outside; `transport` replaces the network in tests."""
+    """The environment, workflow and clock of an action; `transport` replaces the network in tests."""
 
     environ: Mapping[str, str]
     workflow: Workflow
@@ -47,7 +47,7 @@ class Step:
 
     @contextmanager
     def network(self, connection: Connection) -> Iterator[Network]:
-        """Open the network for one action. Raises InvalidVariableError for a proxy that cannot be used."""
+        """Open the network for one action. Raises InvalidVariableError for an unusable proxy variable or SSLKEYLOGFILE."""
         self._tell_what_is_honoured()
         try:
             client = open_client(
@@ -62,7 +62,7 @@ class Step:
                 remedy="Write http://HOST:PORT, with user and password percent-encoded (SOCKS is not supported).",
             ) from error
         except OSError as error:
-            # OpenSSL writes keys to that file, and nothing else of the environment makes it fail.
+            # OpenSSL writes TLS keys to SSLKEYLOGFILE; no other variable can make the context fail.
             raise InvalidVariableError(
                 f"The variable SSLKEYLOGFILE names a file that cannot be written ({error.strerror}).",
                 remedy="Remove it: who reads that file can read every connection.",
@@ -72,10 +72,10 @@ class Step:
 
     @contextmanager
     def session(self, connection: Connection) -> Iterator[Session]:
-        """Open the way to the provider and to GitHub's ID tokens. Raises ActionError."""
+        """Open a session with the provider and GitHub's ID-token endpoint. Raises ActionError."""
         self.workflow.check_outputs()
         endpoint = RequestEndpoint.from_environ(self.environ)
-        # GitHub's runner masks it already; local runners, which get it as a plain variable, do not.
+        # GitHub's runner already masks this token; local runners, which receive it as a plain variable, do not.
         if len(endpoint.token) >= _SHORTEST_MASK:
             self.workflow.mask(endpoint.token)
         with self.network(connection) as network:
@@ -85,7 +85,7 @@ class Step:
             yield Session(self.workflow, connection, provider, id_tokens)
 
     def _tell_what_is_honoured(self) -> None:
-        # An earlier step can set these through GITHUB_ENV: whoever reads the log must see that they counted.
+        # An earlier step can set these through GITHUB_ENV, so the log must show that they took effect.
         for name in filter(self.environ.get, _PROXY_VARIABLES):
             self.workflow.info(
                 f"{name} is set: its proxy is used, except for loopback and the hosts in NO_PROXY."
@@ -102,14 +102,14 @@ def _is_trust_store(variable: str, path: str) -> bool:
     try:
         if variable == "SSL_CERT_DIR":
             return any(map(os.path.isdir, path.split(os.pathsep)))
-        # Not loaded here: OpenSSL does it once, and a bundle takes 20 ms.
+        # Not parsed here: OpenSSL loads it later, and a second load of a bundle would take 20 ms.
         return b"CERTIFICATE-----" in Path(path).read_bytes()
     except (OSError, ValueError):
         return False
 
 
 def _run_of(environ: Mapping[str, str]) -> str:
-    """Return run and attempt for the User-Agent, so that a line in the log of a gateway leads to the job."""
+    """Return the run and attempt for the User-Agent, so that a line in a gateway's log can be traced to the job."""
     names = {"run": "GITHUB_RUN_ID", "attempt": "GITHUB_RUN_ATTEMPT"}
     values = {word: environ.get(name, "") for word, name in names.items()}
     return "".join(
@@ -121,7 +121,7 @@ _SKIPPED = "The step passes without a token (`on-unavailable: skip`); the output
 
 
 def report_failure(workflow: Workflow, error: ActionError, *, skip: bool = False) -> int:
-    """Tell a failure once: outputs, a summary and one annotation. Returns the exit code; with `skip`, 0."""
+    """Report a failure as outputs, a summary and one annotation; return the exit code, which is 0 with `skip`."""
     status = str(error.http_status or "")
     workflow.set_outputs(
         {

@@ -1,4 +1,4 @@
-"""Whom the actions trust in TLS, and what a failed handshake means."""
+"""The certificates that the actions trust, and the causes of a failed TLS handshake."""
 
 import ssl
 from enum import Enum
@@ -9,7 +9,7 @@ from sentryagent_actions.untrusted import one_line
 
 
 class TlsFault(Enum):
-    """What is wrong; each has a remedy of its own."""
+    """The cause of a TLS failure; each has its own remedy."""
 
     UNTRUSTED = "no root certificate vouches for it"
     EXPIRED = "it has expired"
@@ -21,7 +21,7 @@ class TlsFault(Enum):
     OLD_VERSION = "no version of TLS that both sides accept"
 
 
-# X509_V_ERR_… of OpenSSL's x509_vfy.h.
+# X509_V_ERR_… in OpenSSL's x509_vfy.h.
 _BY_VERIFY_CODE = {
     2: TlsFault.UNTRUSTED,
     9: TlsFault.NOT_YET_VALID,
@@ -39,16 +39,16 @@ _BY_REASON = {
     "UNSUPPORTED_PROTOCOL": TlsFault.OLD_VERSION,
     "NO_PROTOCOLS_AVAILABLE": TlsFault.OLD_VERSION,
     "WRONG_SSL_VERSION": TlsFault.OLD_VERSION,
-    # A TLS 1.2 server that got no certificate says no more than this, and so does one without a common cipher.
+    # A TLS 1.2 server sends this alert for a missing client certificate, and also if there is no common cipher.
     "SSLV3_ALERT_HANDSHAKE_FAILURE": TlsFault.CLIENT_CERTIFICATE,
 }
 
 
 def find_failure(error: BaseException) -> tuple[TlsFault, str] | None:
-    """Return what the TLS failure behind an error is, and OpenSSL's words; None where another error is behind it."""
+    """Return the TLS failure that caused an error and OpenSSL's message, or `None` if another error caused it."""
     cause: BaseException | None = error
     while cause is not None:
-        # A connection that ends within the handshake is a broken connection, not a wrong certificate.
+        # A connection that ends during the handshake is a network failure, not a bad certificate.
         if isinstance(cause, ssl.SSLError) and not isinstance(
             cause, ssl.SSLEOFError | ssl.SSLZeroReturnError
         ):
@@ -65,14 +65,14 @@ def _words(error: ssl.SSLError) -> str:
 def _fault(error: ssl.SSLError) -> TlsFault:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _BY_VERIFY_CODE.get(getattr(error, "verify_code", 20), TlsFault.INVALID)
-    # What is no TLS record is called by many names: WRONG_VERSION_NUMBER, RECORD_LAYER_FAILURE, PACKET_LENGTH_TOO_LONG.
+    # OpenSSL has many names for data that is not TLS: WRONG_VERSION_NUMBER, RECORD_LAYER_FAILURE, PACKET_LENGTH_TOO_LONG.
     return _BY_REASON.get(getattr(error, "reason", None) or "", TlsFault.NO_TLS)
 
 
 def trust(ca_certificate: str) -> ssl.SSLContext:
-    """Return a context with the system's roots (SSL_CERT_FILE, SSL_CERT_DIR), and `ca_certificate` (PEM). Raises OSError.
+    """Return a context that trusts the system's roots (SSL_CERT_FILE, SSL_CERT_DIR) and `ca_certificate` (PEM).
 
-    A Python without roots of its own, as python.org's for macOS, gets those of certifi.
+    A Python without its own roots, for example python.org's for macOS, uses certifi's. Raises OSError.
     """
     context = ssl.create_default_context()
     found = ssl.get_default_verify_paths()

@@ -1,9 +1,9 @@
-"""Text that somebody else wrote: the provider, the network, the event that started the workflow."""
+"""Sanitising text from outside: the provider, the network, the event that started the workflow."""
 
 import json
 import re
 
-MAX_TOKEN_LENGTH = 16 * 1024  # characters; a token is in the environment of other programs, which has an end
+MAX_TOKEN_LENGTH = 16 * 1024  # characters; later steps pass a token in the environment, whose size is limited
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
 _JWT_START = "eyJ"
 _SHORTEST_HEADER = 8  # characters
@@ -12,8 +12,8 @@ _SHORTEST_HEADER = 8  # characters
 def one_line(text: str, limit: int = 300) -> str:
     """Return `text` as one printable line of at most `limit` characters, without anything JWT-shaped.
 
-    Newlines would start a workflow command of the text's own, invisible characters hide one, and a
-    provider that echoes a credential must not get it printed.
+    A newline could start a workflow command, invisible characters could hide one, and a credential that the provider
+    echoes must not be printed.
     """
     visible = "".join(character if character.isprintable() else " " for character in text)
     line = _WORD.sub(_without_jwt, " ".join(visible.split()))
@@ -21,7 +21,7 @@ def one_line(text: str, limit: int = 300) -> str:
 
 
 def _without_jwt(word: re.Match[str]) -> str:
-    # By hand: an expression that looks for a JWT takes minutes for a megabyte of `eyJeyJ…`.
+    # Not a regular expression: one that finds a JWT would take minutes on a megabyte of `eyJeyJ…`.
     *headers, _ = word[0].split(".")
     position = 0
     for header in headers:
@@ -33,7 +33,7 @@ def _without_jwt(word: re.Match[str]) -> str:
 
 
 def shown(value: object, limit: int = 200) -> str:
-    """Return a JSON value as one line for a reader: strings as they are, null as "absent"."""
+    """Return a JSON value as one readable line: a string without quotes, null as "absent"."""
     if value is None:
         return "absent"
     return one_line(value if isinstance(value, str) else json.dumps(value), limit)

@@ -1,7 +1,7 @@
-"""The runner's side of a step: inputs, outputs, state, masks, annotations and the summary.
+"""A step's interface to the runner: outputs, state, masks, log lines, annotations and the summary.
 
-The formats are those of `actions_toolkit.command` and `actions_toolkit.file_command`. `actions_toolkit.core`
-wraps the same two modules, but imports `requests` and knows only the process's own stdout and environment.
+The formats come from `actions_toolkit.command` and `actions_toolkit.file_command`. `actions_toolkit.core` wraps
+these two modules, but imports `requests` and supports only the process's own stdout and environment.
 """
 
 import base64
@@ -21,22 +21,22 @@ Row = tuple[str, ...]
 
 
 class RunnerFileUnavailableError(Exception):
-    """A file through which the runner takes outputs is missing or cannot be written."""
+    """A file through which the runner receives outputs, state or the summary is missing or cannot be written."""
 
 
 class Workflow:
-    """One step's way to its runner: commands on stdout, values in the files that the runner names."""
+    """One step's interface to its runner: commands on stdout, values in the files that the runner names."""
 
     def __init__(self, environ: Mapping[str, str], stdout: TextIO) -> None:
         self._environ = environ
         self._stdout = stdout
 
     def of(self, environ: Mapping[str, str]) -> "Workflow":
-        """Return the same runner's side of a step with another environment."""
+        """Return an interface to the same runner with another environment."""
         return Workflow(environ, self._stdout)
 
     def check_outputs(self) -> None:
-        """See that there is a place for outputs, and for state where the runner takes it.
+        """Check that outputs can be set, and state saved if the runner supports it.
 
         Raises RunnerFileUnavailableError.
         """
@@ -45,13 +45,13 @@ class Workflow:
             raise RunnerFileUnavailableError(
                 "GITHUB_OUTPUT is not set: this program runs in a step of a workflow. On a laptop, start it with `mock-idp run`."
             )
-        # Before any token is issued: without state, nothing would revoke it.
+        # Try to write the state before a token is issued: without state, nothing would revoke the token.
         self.save_state({})
 
     def mask(self, secret: str) -> None:
         """Hide `secret` and its URL-encoded and base64 forms in everything that the runner logs from now on."""
         encoded = secret.encode()
-        # Without padding: the same mask then covers the padded and the unpadded spelling.
+        # Without padding, one mask covers both the padded and the unpadded form.
         base64_forms = (
             form(encoded).decode().rstrip("=") for form in (base64.b64encode, base64.urlsafe_b64encode)
         )
@@ -64,43 +64,43 @@ class Workflow:
         self._append("GITHUB_OUTPUT", outputs)
 
     def save_state(self, state: Mapping[str, str]) -> bool:
-        """Keep values for the post step; false where the runner takes no state. Raises RunnerFileUnavailableError."""
+        """Save values for the post step; return false if the runner keeps no state. Raises RunnerFileUnavailableError."""
         if not self._environ.get("GITHUB_STATE"):
             return False
         self._append("GITHUB_STATE", state)
         return True
 
     def state(self, name: str) -> str:
-        """Return a value that the main step kept, or the empty string."""
+        """Return a value that the main step saved, or the empty string."""
         return self._environ.get(f"STATE_{name}", "")
 
     def info(self, message: str) -> None:
         """Write one line to the log."""
         line = without_legacy_commands(one_line(message, 1000))
-        # A line may not begin like a command, whoever wrote its first words; the runner skips blanks before it.
+        # A log line must not start with a command, because its text may be untrusted; the runner ignores leading spaces.
         self._write(line.replace("::", ": :", 1) if line.startswith("::") else line)
 
     def debug(self, message: str) -> None:
-        """Write one line that is shown with step debug logging only, which sets RUNNER_DEBUG to 1."""
+        """Write one line to the log if step debug logging is on (RUNNER_DEBUG is 1)."""
         if self._environ.get("RUNNER_DEBUG") == "1":
             self._command("debug", without_legacy_commands(one_line(message, 1000)))
 
     def notice(self, title: str, message: str) -> None:
-        """Annotate the run with something worth knowing."""
+        """Annotate the run with a notice."""
         self._annotate("notice", title, message)
 
     def warning(self, title: str, message: str) -> None:
-        """Annotate the run with something that went wrong and does not fail the step."""
+        """Annotate the run with a problem that does not fail the step."""
         self._annotate("warning", title, message)
 
     def error(self, title: str, message: str) -> None:
-        """Annotate the run with the reason of a failure; the exit code fails the step."""
+        """Annotate the run with the reason for a failure; the exit code is what fails the step."""
         self._annotate("error", title, message)
 
     def summarize(self, title: str, rows: Iterable[Row], code: str = "", help_url: str = "") -> None:
-        """Add a table, a block of code and a link to the step's summary, where the runner and the workflow want one.
+        """Add a table, a block of code and a link to the step's summary, unless the runner has none or `summary` is false.
 
-        All of it is HTML without an empty line, in which GitHub reads no Markdown: escaping HTML is enough.
+        The text is HTML without an empty line inside, in which GitHub parses no Markdown, so escaping HTML is enough.
         """
         is_wanted = self._environ.get("INPUT_SUMMARY", "").strip().lower() != "false"
         if not (is_wanted and self._environ.get("GITHUB_STEP_SUMMARY")):
@@ -113,7 +113,7 @@ class Workflow:
         try:
             self._append_text("GITHUB_STEP_SUMMARY", text)
         except RunnerFileUnavailableError as error:
-            # What it would show is in the log and the outputs: no reason to fail a step that did its work.
+            # The log and the outputs have the same content, so a missing summary must not fail the step.
             self.info(str(error))
 
     def _annotate(self, level: str, title: str, message: str) -> None:
@@ -124,7 +124,7 @@ class Workflow:
 
     def _write(self, line: str) -> None:
         self._stdout.write(f"{line}\n")
-        # A mask must reach the runner before anything that it is to hide.
+        # A mask must reach the runner before the text that it hides.
         self._stdout.flush()
 
     def _append(self, variable: str, values: Mapping[str, str]) -> None:
@@ -144,13 +144,13 @@ class Workflow:
 
 def _cell(text: str) -> str:
     escaped = html.escape(without_legacy_commands(one_line(text, 600)))
-    # Backticks are Markdown, which GitHub does not read here.
+    # GitHub parses no Markdown here, so backticks become HTML.
     return re.sub("`([^`]+)`", r"<code>\1</code>", escaped)
 
 
 def _wrapped(command: str) -> str:
-    """Return a shell command with a line for each option, so that it does not run out of its box."""
+    """Return a shell command with one option per line, so that it fits into the summary's code block."""
     if not command.startswith("curl "):
         return command
-    # Three times: what follows is the policy, which must stay as it is.
+    # At most three breaks: the policy follows them and must stay unchanged.
     return re.sub(r" (?=-H |--data )", " \\\n  ", command, count=3)

@@ -1,7 +1,7 @@
-"""The heavier test layers: skipped with a reason where a machine cannot run them, failed where it must.
+"""The optional test layers: skipped with a reason if this machine cannot run them, failed if they are required.
 
 `SENTRYAGENT_TEST_REQUIRE=docker,postgres` turns the skips of these layers into failures.
-`SENTRYAGENT_PROPERTY_EXAMPLES=1000` tries every law on so many examples instead of a hundred.
+`SENTRYAGENT_PROPERTY_EXAMPLES=1000` runs each property test on 1000 examples instead of 100.
 """
 
 import os
@@ -66,7 +66,7 @@ LAYERS: dict[str, Callable[[], str | None]] = {
     "browser": _browser,
     "ops": _ops,
 }
-"""Each layer's check: what this machine lacks, or `None`."""
+"""The check of each layer, which returns what this machine lacks, or `None`."""
 
 
 @cache
@@ -87,7 +87,7 @@ def pytest_configure():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """One engine serves all docker tests: two at a time would take each other's images away."""
+    """Run all docker tests in one xdist worker: they share an engine, and would remove each other's images."""
     for item in items:
         if item.get_closest_marker("docker"):
             item.add_marker(pytest.mark.xdist_group("docker"))
@@ -104,7 +104,7 @@ def pytest_runtest_setup(item):
 
 
 def _postgres_programs() -> Path | None:
-    """The folder of PostgreSQL's server programs, of the newest version."""
+    """The folder of the newest PostgreSQL server programs."""
     folders = Path("/usr/lib/postgresql").glob("*/bin")
     newest = sorted((it for it in folders if (it / "initdb").exists()), key=lambda it: float(it.parent.name))
     if newest:
@@ -117,7 +117,7 @@ class PostgresCluster:
     """A temporary PostgreSQL server on a free port of 127.0.0.1, without durability."""
 
     def __init__(self) -> None:
-        # Not pytest's temporary folder: under root it is closed to the user that the server runs as.
+        # Not pytest's temporary folder: under root, the server's user cannot access it.
         self.folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
         self._programs = _postgres_programs()
         self._prefix = []
@@ -147,11 +147,11 @@ class PostgresCluster:
         self._run("pg_ctl", "start", "--wait", f"--log={self.folder / 'log'}", f"--options={options}")
 
     def stop(self) -> None:
-        """Stop at once, as a crash would."""
+        """Stop the server immediately, as in a crash."""
         self._run("pg_ctl", "stop", "--wait", "--mode=immediate")
 
     def kill(self) -> None:
-        """End every process of it with SIGKILL, and return when they are gone."""
+        """Kill all processes of the server with SIGKILL and wait until they are gone."""
         postmaster = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
         children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
         processes = [postmaster, *map(int, children)]
@@ -160,13 +160,13 @@ class PostgresCluster:
                 os.kill(pid, signal.SIGKILL)
         while any(_is_running(pid) for pid in processes):
             os.sched_yield()
-        # Where nobody reaps orphans, as in many containers, the dead server would count as a running one.
+        # If nothing reaps orphans, as in many containers, these files would make the dead server count as running.
         for lock in (self.folder / "data" / "postmaster.pid", *self.folder.glob(".s.PGSQL.*.lock")):
             lock.unlink()
 
     @contextmanager
     def database_in(self, folder: Path) -> Iterator[str]:
-        """The URL of a new database whose tables lie in `folder`; the log of writes stays where it is."""
+        """The URL of a new database whose tables are in `folder`; the write-ahead log stays in the cluster."""
         name = f"test_{uuid4().hex}"
         place = folder / name
         place.mkdir()
@@ -189,7 +189,7 @@ class PostgresCluster:
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{database}"
 
     def execute(self, statement: str, database: str = "postgres") -> None:
-        """Run a statement as the administrator, outside a transaction."""
+        """Run a statement as the superuser, outside a transaction."""
         import psycopg
 
         with psycopg.connect(
@@ -199,7 +199,7 @@ class PostgresCluster:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [*self._prefix, str(self._programs / program), "-D", str(self.folder / "data"), *arguments]
-        # Not through pipes: the server would inherit them, and reading would wait for its end.
+        # Not through pipes: the server would inherit them, and reading would wait until it ends.
         with (self.folder / f"{program}.out").open("w+") as out:
             finished = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, cwd="/", timeout=60)
             out.seek(0)
@@ -215,7 +215,7 @@ def _is_running(pid: int) -> bool:
 
 @pytest.fixture(scope="session")
 def postgres_cluster():
-    """A running PostgreSQL server of this session's own; use it in tests marked `postgres`."""
+    """A PostgreSQL server for this test session; for tests marked `postgres`."""
     cluster = PostgresCluster()
     try:
         cluster.start()
@@ -226,7 +226,7 @@ def postgres_cluster():
 
 @pytest.fixture
 def postgres_url(postgres_cluster):
-    """The URL of a fresh, empty PostgreSQL database."""
+    """The URL of a new, empty PostgreSQL database."""
     name = f"test_{uuid4().hex}"
     postgres_cluster.execute(f"CREATE DATABASE {name}")
     yield postgres_cluster.url(name)

@@ -1,7 +1,7 @@
-"""Real processes on 127.0.0.1: `mock-idp` as GitHub, `sentryagent-idp` as the provider, one pair for a test process.
+"""Real processes on 127.0.0.1: one `mock-idp` as GitHub and one `sentryagent-idp` as the provider per test process.
 
-Tests keep apart by repository and agent name, both made anew for each test. After every test, all that any process
-printed meanwhile is searched for tokens.
+Tests are isolated by repository and agent name, which are new for each test. After every test, all output of its
+processes is searched for tokens.
 """
 
 import contextlib
@@ -31,13 +31,13 @@ from kit.tokens import JWT, kid_of
 
 @pytest.fixture(scope="session")
 def environment():
-    """The environment in which programs are started."""
+    """The environment variables of started programs."""
     return clean_environment()
 
 
 @dataclass
 class Transcript:
-    """All that was printed during one test, by its source."""
+    """All output during one test, by source."""
 
     texts: list[tuple[str, str]] = field(default_factory=list)
 
@@ -45,14 +45,14 @@ class Transcript:
         self.texts.append((source, text))
 
     def run(self, *command: object, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end; what it prints belongs to the transcript."""
+        """Run a program to its end and add its output to the transcript."""
         done = run(*command, **options)
         self.add(f"stdout of {command[0]}", done.stdout)
         self.add(f"stderr of {command[0]}", done.stderr)
         return done
 
     def leaks(self) -> list[str]:
-        """Where something in the shape of a JWT stands; not the thing itself."""
+        """The place of each JWT in the output, without the JWT itself."""
         return [
             f"{source}, after {text[max(0, found.start() - 60) : found.start()]!r}"
             for source, text in self.texts
@@ -62,7 +62,7 @@ class Transcript:
 
 @pytest.fixture(autouse=True)
 def transcript(service_logs):
-    """The test's transcript; a token in it is an error of the test, whatever else it showed."""
+    """The test's transcript; a token in it fails the test."""
     before = {log: log.stat().st_size for log in service_logs}
     transcript = Transcript()
     yield transcript
@@ -73,7 +73,7 @@ def transcript(service_logs):
 
 @dataclass(frozen=True)
 class Github:
-    """The mock of GitHub, and its control API."""
+    """The mock of GitHub and its control API."""
 
     url: str
     log: Path
@@ -86,27 +86,27 @@ class Github:
         self.control("POST", "faults", endpoint=endpoint, **fault)
 
     def id_token_requests(self, repository: str) -> list[dict[str, Any]]:
-        """The ID tokens that jobs of a repository asked for, oldest first."""
+        """The ID-token requests of a repository's jobs, oldest first."""
         log = httpx.get(f"{self.url}/_mock/requests", trust_env=False).json()["data"]
         return [it for it in log if it["endpoint"] == "token" and it["repository"] == repository]
 
 
 @dataclass(frozen=True)
 class Provider:
-    """The identity provider, and what its admin does."""
+    """The identity provider, with its admin's requests."""
 
     url: str
     log: Path
     admin: httpx.Client
 
     def policy(self, repository: str, **members: Any) -> dict[str, Any]:
-        """Create a trust policy; without `agentId` one that lets the repository register agents."""
+        """Create a trust policy; without `agentId`, it allows the repository to register agents."""
         answer = self.admin.post("/oidc/trust-policies", json={"repository": repository, **members})
         assert answer.status_code == 201, answer.text
         return answer.json()
 
     def agent(self, email: str, **members: Any) -> str:
-        """Create an agent; gives its id."""
+        """Create an agent and return its id."""
         answer = self.admin.post("/agents", json={"email": email, **members})
         assert answer.status_code == 201, answer.text
         return answer.json()["agentId"]
@@ -115,12 +115,12 @@ class Provider:
         return self.admin.get("/agents", params={"email": email}).raise_for_status().json()["data"]
 
     def is_active(self, token: str) -> bool:
-        """What introspection says."""
+        """Whether introspection says that a token is active."""
         answer = self.admin.post("/token/introspect", data={"token": token}).raise_for_status()
         return answer.json()["active"]
 
     def verify(self, token: str, audience: str = "") -> dict[str, Any]:
-        """The claims of a token of ours, as the service of this audience verifies it: RFC 9068 with the published keys."""
+        """The claims of one of our access tokens, verified as its service does: RFC 9068, with the published keys."""
         assert jwt.get_unverified_header(token)["typ"] == "at+jwt"
         published = httpx.get(f"{self.url}/.well-known/jwks.json", trust_env=False).raise_for_status()
         key = jwt.PyJWKSet.from_dict(published.json())[kid_of(token)]
@@ -129,7 +129,7 @@ class Provider:
 
 @pytest.fixture(scope="session")
 def services(tmp_path_factory):
-    """The running pair: GitHub and the provider that trusts it."""
+    """The running mock of GitHub and the provider that trusts it."""
     folder = tmp_path_factory.mktemp("services")
     database = f"sqlite:///{folder / 'provider.db'}"
     with (
@@ -151,14 +151,14 @@ def start_github(log: Path) -> Iterator[Github]:
 
 
 def start_provider(log: Path, issuer: str, workers: int = 1, **settings: object) -> Served:
-    """A provider that trusts an issuer; it runs for the body of a `with`."""
+    """A provider that trusts an issuer; it runs during the body of a `with`."""
     environ = clean_environment(GITHUB_ISSUER=issuer, LOG_LEVEL="debug", **settings)
     return Served(log, environ, "--workers", workers)
 
 
 @pytest.fixture(scope="session")
 def provider_program():
-    """What starts a provider of the test's own; see `start_provider`."""
+    """The function that starts a separate provider for a test; see `start_provider`."""
     return start_provider
 
 
@@ -183,19 +183,19 @@ def provider(services):
 
 @pytest.fixture
 def repository():
-    """A repository that no policy knows yet."""
+    """A new repository, without a trust policy."""
     return f"octo-org/repo-{uuid4().hex[:12]}"
 
 
 @pytest.fixture
 def agent_name():
-    """The name of an agent that does not exist yet."""
+    """A new agent name."""
     return f"bot-{uuid4().hex[:12]}@octo-org.example"
 
 
 @pytest.fixture
 def trusted_agent(provider, repository, agent_name):
-    """An agent that the test's repository may act as on the branch main; its id."""
+    """The id of an agent as which the test's repository may act on the branch main."""
     agent_id = provider.agent(agent_name)
     provider.policy(repository, branch="main", agentId=agent_id)
     return agent_id
@@ -203,7 +203,7 @@ def trusted_agent(provider, repository, agent_name):
 
 @dataclass(frozen=True)
 class ActionRun:
-    """How a step ended: what its author sees, and what later steps get."""
+    """The result of a step: what its author sees and what later steps receive."""
 
     exit_code: int
     log: str
@@ -224,7 +224,7 @@ class ActionRun:
 
 @pytest.fixture
 def run_action(environment, github, provider, repository, tmp_path, transcript):
-    """Run an action's folder (the empty name is the root action) as a job of the test's repository."""
+    """Run an action's folder (empty: the root action) in a job of the test's repository."""
 
     def run_action(action: str, inputs: Mapping[str, str], **job: str) -> ActionRun:
         report = tmp_path / f"{uuid4().hex}.json"
@@ -243,10 +243,10 @@ def run_action(environment, github, provider, repository, tmp_path, transcript):
 
 @pytest.fixture(scope="module")
 def docker_engine():
-    """The Docker engine for one test module at a time, whoever else tests on this machine.
+    """A lock on the Docker engine, for one test module at a time on this machine.
 
-    Before it builds, act removes the image of that name with all its tags, so that two runs on the same sources take
-    the images out of each other's hands.
+    Before a build, act removes the image of that name with all its tags, so two runs on the same sources would remove
+    each other's images.
     """
     with (Path(tempfile.gettempdir()) / f"sentryagent-docker-{os.getuid()}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -255,7 +255,7 @@ def docker_engine():
 
 @pytest.fixture(scope="session")
 def git(environment):
-    """Run git in a folder and give what it says; the settings of this machine's user do not count."""
+    """Run git in a folder, without this user's settings, and return its output."""
     identity = ("-c", "user.name=octocat", "-c", "user.email=octocat@octo-org.example")
     environ = environment | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
@@ -264,10 +264,10 @@ def git(environment):
 
 @pytest.fixture(scope="session")
 def checkout(git, tmp_path_factory):
-    """A fresh clone of this working tree, uncommitted files included, with nothing of this machine in it."""
+    """A new repository with this working tree's files, including uncommitted files but no ignored ones."""
     folder = tmp_path_factory.mktemp("checkout") / "toolkit"
     for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
-        # A file that is deleted and not yet committed is listed as well.
+        # git also lists a deleted file whose deletion is not committed yet.
         if name and (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
@@ -279,7 +279,7 @@ def checkout(git, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def install():
-    """`make install` in a clone, without the network: `.venv` has this environment's packages and the clone's own code."""
+    """Emulate `make install` in a clone without the network: `.venv` has this environment's packages and the clone's code."""
 
     def install(clone: Path) -> None:
         environment = clone / ".venv"
@@ -295,7 +295,7 @@ def install():
                 f"#!{environment}/bin/python\nfrom {entry.module} import {entry.attr}\n{entry.attr}()\n"
             )
             script.chmod(0o755)
-        # What `make` looks at to see that the environment is newer than the lock files.
+        # `make` compares these files with the lock files to see whether the environment is up to date.
         for stamp in (".run", ".dev"):
             (environment / stamp).touch()
 
@@ -304,7 +304,7 @@ def install():
 
 @pytest.fixture
 def run_in_docker(run_action):
-    """Run an action's folder with `--engine docker`; removes the image that it built."""
+    """Run an action's folder with `--engine docker`, and remove the image afterwards."""
     tags = set()
 
     def run(action, inputs):

@@ -1,6 +1,6 @@
-"""Workflows as their authors write them, in `act`: a runner that is not ours, with the real Docker engine.
+"""Workflows as their authors write them, in `act`, an independent runner, with the real Docker engine.
 
-act names its images after the actions, so that two runs at once would disturb each other: one xdist group.
+act names its images after the actions, so concurrent runs would interfere: these tests share one xdist group.
 """
 
 import json
@@ -30,7 +30,7 @@ SECONDS = 180
 
 @dataclass(frozen=True)
 class ActRun:
-    """How a workflow ended in act."""
+    """The result of a workflow in act."""
 
     exit_code: int
     log: str
@@ -42,18 +42,18 @@ class ActRun:
 
 @dataclass
 class Service:
-    """A service that lets in whoever brings a valid token of the provider, as RFC 9068 says."""
+    """A service that accepts the provider's valid tokens (RFC 9068)."""
 
     url: str = ""
     audience: str = ""
-    """Whom the tokens must be meant for; the provider itself if empty."""
+    """The expected audience; the provider itself if empty."""
     seen: list[dict[str, Any]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
 def service(provider):
-    """A protected service on 127.0.0.1 that knows of the provider nothing but its URL."""
+    """A protected service on 127.0.0.1 that knows only the provider's URL."""
     service = Service()
 
     def answer(_path: str, headers: Any, _body: bytes) -> tuple[int, Any]:
@@ -71,7 +71,7 @@ def service(provider):
 
 @pytest.fixture(scope="module")
 def actions(checkout, tmp_path_factory):
-    """Where act finds each `uses:`: the published repositories as `make actions-dist` writes them, and the toolkit."""
+    """The folder for each `uses:`: the published repositories, written by `make actions-dist`, and the toolkit."""
     folder = tmp_path_factory.mktemp("dist")
     script = checkout / "release" / "actions_dist.py"
     output_of(sys.executable, "-B", script, "--to", folder)
@@ -84,7 +84,7 @@ def actions(checkout, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def machine():
-    """The image for `runs-on: ubuntu-latest`; built where there is none of that name."""
+    """The image for `runs-on: ubuntu-latest`, which is built if it does not exist."""
     tag = "act-runner:local"
     if run("docker", "image", "inspect", tag).returncode:
         docker("build", "-t", tag, "-", input=(ROOT / "tests" / "e2e" / "act-runner.Dockerfile").read_text())
@@ -93,7 +93,7 @@ def machine():
 
 @pytest.fixture
 def act(machine, actions, environment, git, github, repository, tmp_path, transcript):
-    """Run a workflow's text; `job` are the options of `mock-idp env`, or None for act as it is: without OIDC."""
+    """Run a workflow; `job` has options of `mock-idp env`, or is `None` for act without OIDC."""
 
     def act(workflow: str, job: dict[str, str] | None, **variables: str) -> ActRun:
         folder = tmp_path / "repository"
@@ -110,7 +110,7 @@ def act(machine, actions, environment, git, github, repository, tmp_path, transc
         command += [f"--var={name}={value}" for name, value in variables.items()]
         if job is not None:
             command += oidc_arguments(github, {"repository": repository} | job)
-        # Neither the settings nor the cache of this machine's user.
+        # Without the settings and the cache of this machine's user.
         folders = ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")
         environ = environment | dict.fromkeys(folders, str(tmp_path))
         done = transcript.run(*command, cwd=folder, env=environ, timeout=SECONDS)
@@ -120,7 +120,7 @@ def act(machine, actions, environment, git, github, repository, tmp_path, transc
 
 
 def oidc_arguments(github: Any, job: dict[str, str]) -> list[str]:
-    """What `act $(mock-idp env --format act)` adds to act's command line."""
+    """The arguments that `act $(mock-idp env --format act)` passes to act."""
     options = [f"--{name.replace('_', '-')}={value}" for name, value in job.items()]
     return output_of(BIN / "mock-idp", "env", "--url", github.url, "--format", "act", *options).split()
 
@@ -130,19 +130,19 @@ def example(name: str) -> str:
 
 
 def policy_of(name: str) -> dict[str, Any]:
-    """The trust policy that an example's comment asks for."""
+    """The trust policy in an example's comment."""
     return json.loads(re.search(r"^# (\{.*\})$", example(name), re.MULTILINE)[1])
 
 
 def policies_in(manual: str) -> list[dict[str, Any]]:
-    """What a manual's admin creates with curl, in its order: trust policies, and services before them."""
+    """The services and trust policies that a manual creates with curl, in order."""
     found = re.findall(r"^  --data '(\{.*?\})'$", (ROOT / manual).read_text(), re.DOTALL | re.MULTILINE)
     assert found
     return [json.loads(policy) for policy in found]
 
 
 def readme_workflow(provider: Any, service: Service) -> str:
-    """The workflow in the README, with the addresses of this test for those of the example."""
+    """The workflow in the README, with this test's addresses."""
     blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     [workflow] = [block for block in blocks if "sentryagent/register-agent@v1" in block]
     workflow = workflow.replace("https://idp.example.com", provider.url)
@@ -150,7 +150,7 @@ def readme_workflow(provider: Any, service: Service) -> str:
 
 
 def prepare_as_in_the_readme(provider: Any, repository: str, service: Service) -> None:
-    """Register the README's service, unless another test has, and create its policy for this repository."""
+    """Register the README's service, unless another test already has, and create its policy for this repository."""
     body, policy = policies_in("README.md")[-2:]
     assert provider.admin.post("/services", json=body).status_code in {201, 409}
     provider.policy(**policy | {"repository": repository})
@@ -158,7 +158,7 @@ def prepare_as_in_the_readme(provider: Any, repository: str, service: Service) -
 
 
 def test_the_readmes_workflow_runs_as_it_stands(act, provider, repository, agent_name, service):
-    """Copied from the README it registers, issues and calls a service that verifies the token; twice, as one agent."""
+    """Copied from the README, the workflow registers, issues and calls a service; run twice, it acts as the same agent."""
     prepare_as_in_the_readme(provider, repository, service)
     workflow = readme_workflow(provider, service).replace("release-bot@octo-org.example", agent_name)
     assert agent_name in workflow
@@ -179,7 +179,7 @@ def test_the_readmes_workflow_runs_as_it_stands(act, provider, repository, agent
     "manual", ["issue-token/README.md", "register-agent/README.md", "docs/one-step-action.md"]
 )
 def test_a_manuals_quick_start_runs_as_it_stands(manual, act, provider, repository, agent_name):
-    """The admin's call and the workflow out of the same manual fit together: the agent reads its own record."""
+    """A manual's policy and workflow fit together: the agent reads its own record."""
     text = (ROOT / manual).read_text()
     policy = policies_in(manual)[0]
     workflow = re.search(r"^```yaml\n(name: .*?)^```", text, re.DOTALL | re.MULTILINE)[1]
@@ -198,7 +198,7 @@ def test_a_manuals_quick_start_runs_as_it_stands(manual, act, provider, reposito
 
 
 def test_the_examples_register_first_and_issue_later(act, provider, repository, agent_name, service):
-    """register.yml puts out the agent's id; issue.yml then acts as that agent, under the same policy."""
+    """The id that register.yml outputs lets issue.yml act as that agent, under the same policy."""
     provider.policy(**policy_of("register") | {"repository": repository})
     address = {"SENTRYAGENT_API_URL": provider.url}
 
@@ -215,7 +215,7 @@ def test_the_examples_register_first_and_issue_later(act, provider, repository, 
 
 
 def test_the_one_step_example_needs_one_policy(act, provider, repository, agent_name, service):
-    """one-step.yml registers, issues and calls, with the root action out of the toolkit's own repository."""
+    """The workflow one-step.yml registers, issues and calls, with the root action from the toolkit's repository."""
     provider.policy(**policy_of("one-step") | {"repository": repository})
 
     run = act(
@@ -230,14 +230,14 @@ def test_the_one_step_example_needs_one_policy(act, provider, repository, agent_
     assert [claims["sub"] for claims in service.seen] == run.outputs("agent-id")
 
 
-# Each example of issue-token: members of its policy, options of its job, how often the service is called.
+# Each example of issue-token: fields of its policy, options of its job, number of calls to the service.
 OF_ISSUE_TOKEN = {
     "long-job": ({"branch": "main"}, {}, 2),
     "environment": ({"environment": "production"}, {"environment": "production"}, 1),
     "reusable": ({"branch": "main"}, {}, 1),
     "private-network": ({"branch": "main"}, {}, 1),
     "on-failure": ({"branch": "main"}, {}, 1),
-    # It does not say that it comes from this repository, as none from a fork does.
+    # As for a pull request from a fork, the event does not name this repository as its head.
     "pull-request": ({"events": ["pull_request"]}, {"event": "pull_request"}, 0),
     "dry-run": ({"branch": "main"}, {}, 0),
 }
@@ -245,7 +245,7 @@ OF_ISSUE_TOKEN = {
 
 @pytest.mark.parametrize("name", OF_ISSUE_TOKEN)
 def test_an_example_of_issue_token_acts_as_its_agent(name, act, provider, repository, agent_name, service):
-    """Each calls the service as often as it says, always as the agent of the policy."""
+    """Each example calls the service as often as stated, always as the policy's agent."""
     policy, job, calls = OF_ISSUE_TOKEN[name]
     agent_id = provider.agent(agent_name)
     provider.policy(repository, agentId=agent_id, **policy)
@@ -261,7 +261,7 @@ def test_an_example_of_issue_token_acts_as_its_agent(name, act, provider, reposi
 
 
 def test_the_matrix_example_shares_one_agent(act, provider, repository, agent_name, service):
-    """matrix.yml: three jobs, three tokens, one agent that one of them registered."""
+    """The three jobs of matrix.yml get three tokens of one agent, which one of them registered."""
     provider.policy(**policy_of("matrix") | {"repository": repository})
     variables = {"SENTRYAGENT_API_URL": provider.url, "SENTRYAGENT_AGENT_NAME": agent_name}
 
@@ -274,13 +274,13 @@ def test_the_matrix_example_shares_one_agent(act, provider, repository, agent_na
 
 
 def test_there_is_no_example_that_is_not_run():
-    """Whoever adds an example adds its run here."""
+    """Every example is run by a test in this file."""
     run_alone = {"register", "issue", "one-step", "matrix"}
     assert {file.stem for file in EXAMPLES.glob("*")} == run_alone | OF_ISSUE_TOKEN.keys()
 
 
 def test_both_actions_run_out_of_the_toolkits_own_repository(act, provider, repository, agent_name, service):
-    """`uses: sentryagent/toolkit/issue-token@v1` works from the repository as it lies: nothing has to be mirrored."""
+    """`uses: sentryagent/toolkit/issue-token@v1` works from the toolkit's repository, without published mirrors."""
     prepare_as_in_the_readme(provider, repository, service)
     workflow = readme_workflow(provider, service).replace("release-bot@octo-org.example", agent_name)
     in_place = re.sub(r"sentryagent/([a-z-]+)@v1", r"sentryagent/toolkit/\1@v1", workflow)
@@ -293,8 +293,8 @@ def test_both_actions_run_out_of_the_toolkits_own_repository(act, provider, repo
 
 
 def test_act_and_the_mocks_runner_give_the_same_outputs(act, provider, trusted_agent, service, run_in_docker):
-    """Two runners that nobody made alike run one image: the outputs have the same names, and but for the token's the same values."""
-    # As in the example: a token for ten minutes.
+    """Two independent runners get outputs with the same names and, except for the token and its expiry, the same values."""
+    # The example requests a token for ten minutes.
     ours = run_in_docker("issue-token", {"agent-id": trusted_agent, "expires-in": "600"})
     theirs = act(
         example("issue"),
@@ -311,7 +311,7 @@ def test_act_and_the_mocks_runner_give_the_same_outputs(act, provider, trusted_a
 
 
 def test_a_refused_branch_stops_the_job_with_the_remedy(act, provider, trusted_agent, service):
-    """The log says which branch is trusted and what an admin could create; the next step does not run."""
+    """The log names the trusted branch and the policy that an admin could create; the next step does not run."""
     run = act(
         example("issue"),
         {"ref": "refs/heads/feature"},
@@ -349,7 +349,7 @@ jobs:
 
 
 def test_the_next_step_can_react_to_a_refusal(act, provider, trusted_agent):
-    """With continue-on-error the outputs of the failed step decide what happens next."""
+    """With `continue-on-error`, a later step can react to the outputs of the failed step."""
     run = act(
         REACTS_TO_A_REFUSAL,
         {"ref": "refs/heads/feature"},
@@ -362,7 +362,7 @@ def test_the_next_step_can_react_to_a_refusal(act, provider, trusted_agent):
 
 
 def test_act_without_the_mock_is_told_what_it_lacks(act, provider, trusted_agent, service):
-    """Act itself has no OIDC: the message does not send its user to `permissions`, but to the mock."""
+    """Without OIDC in act, the message points its user to the mock, not to `permissions`."""
     run = act(
         example("issue"),
         None,

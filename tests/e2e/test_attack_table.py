@@ -1,4 +1,4 @@
-"""The table of the mock's manual: what the attack pack finds in well-known verifiers, measured again."""
+"""The table in the mock's manual with the attack pack's results for well-known verifiers."""
 
 import sys
 
@@ -6,12 +6,12 @@ import pytest
 
 from kit.processes import ROOT
 
-# Python 3.13 no longer refuses deep JSON, so this row depends on the interpreter.
+# Since 3.13, Python accepts deeply nested JSON, so this row depends on the interpreter.
 OF_THE_INTERPRETER = "| `deep-json` |"
 
 
 def _rows(text):
-    """The lines of the table under the header, which has the versions."""
+    """The rows of the table, without the header, which contains the versions."""
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     return [
         line
@@ -22,7 +22,7 @@ def _rows(text):
 
 @pytest.mark.node
 def test_the_table_of_the_manual_is_what_the_command_prints(environment, transcript):
-    """`make attack-table` writes it; a new version of a library may change it."""
+    """The manual's table equals the command's output; `make attack-table` updates it for new versions of the libraries."""
     done = transcript.run(
         sys.executable, ROOT / "examples" / "attack" / "compare.py", env=environment, timeout=150
     )

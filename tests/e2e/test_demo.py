@@ -1,4 +1,4 @@
-"""`make demo` in a fresh clone, as the README's first reader runs it."""
+"""`make demo` in a fresh clone, as a first-time reader of the README runs it."""
 
 import os
 import re
@@ -11,7 +11,7 @@ DEMO_SECONDS = 60
 
 @pytest.fixture(scope="module")
 def clone(checkout, git, install, tmp_path_factory):
-    """A clone as `make install` leaves it."""
+    """A clone after `make install`."""
     clone = tmp_path_factory.mktemp("demo") / "toolkit"
     git(checkout.parent, "clone", "-q", str(checkout), str(clone))
     install(clone)
@@ -19,9 +19,9 @@ def clone(checkout, git, install, tmp_path_factory):
 
 
 def make_demo(clone, environment):
-    """Run it in a session of its own, whose number then names everything that it started."""
+    """Run `make demo` in its own session, so that its process group contains everything that it started."""
     environ = {name: value for name, value in environment.items() if not name.startswith(("MAKE", "PYTHON"))}
-    # What a developer may have set, and the demo may not be led by.
+    # Variables that a developer may have set and that must not affect the demo.
     environ |= dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9") | {"FLASK_DEBUG": "1"}
     demo = subprocess.Popen(
         ["make", "demo"],
@@ -37,7 +37,7 @@ def make_demo(clone, environment):
 
 
 def test_the_demo_shows_the_main_job_twice_and_leaves_nothing(clone, git, environment, transcript):
-    """Exit 0 in two runs, no token in what it prints, no process left, nothing in the checkout but `.venv`."""
+    """Two runs succeed, print no token and leave no process and no file but `.venv`."""
     for _ in range(2):
         demo, log = make_demo(clone, environment)
         transcript.add("make demo", log)
@@ -56,7 +56,7 @@ def test_the_demo_shows_the_main_job_twice_and_leaves_nothing(clone, git, enviro
 
 
 def test_the_sweep_finds_a_token_in_what_was_printed(transcript, provider):
-    """Every test of this folder ends with this search; a search that finds nothing would prove nothing."""
+    """The search with which every test of this folder ends does find a token in a program's output."""
     bearer = provider.admin.headers["Authorization"]
     transcript.add("a careless program", f"the header is {bearer}")
 

@@ -1,7 +1,7 @@
-"""A job whose workspace and environment are against us: planted modules, start-up files, search paths, credentials.
+"""A job with a hostile workspace and environment: planted modules, start-up files, search paths, credentials.
 
-Whatever an earlier step left in the checked-out repository, in GITHUB_ENV or in HOME, the action runs its own code and
-sends its own credentials. The same in a container is shown with the image.
+Whatever an earlier step left in the checked-out repository, in GITHUB_ENV or in HOME, the action runs only its own
+code and sends only its own credentials. `test_image.py` tests the same in a container.
 """
 
 import json
@@ -17,13 +17,13 @@ PLANTED = ("json", "ssl", "httpx", "actions_toolkit", "sentryagent_actions", "si
 
 @pytest.fixture
 def trap(tmp_path):
-    """The file into which every planted thing writes when it is run."""
+    """The file to which all planted code writes when it runs."""
     return tmp_path / "sprung"
 
 
 @pytest.fixture
 def workspace(tmp_path, trap):
-    """A checked-out repository with modules of our names, programs, libraries, and a home with a start-up file."""
+    """A checked-out repository with planted modules, programs, libraries and a home folder with start-up files."""
     workspace = tmp_path / "workspace"
     home = workspace / "home"
     user_site = home / f".local/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
@@ -44,7 +44,7 @@ def workspace(tmp_path, trap):
 
 @pytest.fixture
 def hostile(workspace):
-    """What an earlier step can put into the environment."""
+    """Variables that an earlier step can add to the environment."""
     home = workspace / "home"
     return {
         "PATH": str(workspace),
@@ -64,7 +64,7 @@ def hostile(workspace):
 
 @pytest.fixture
 def job(environment, github, repository, tmp_path):
-    """The variables of a job, with the runner's files."""
+    """The variables of a job, including the runner's files."""
     options = ("--url", github.url, "--repository", repository, "--format", "json")
     variables = output_of(BIN / "mock-idp", "env", *options, env=environment)
     files = {name: str(tmp_path / name) for name in ("GITHUB_OUTPUT", "GITHUB_STATE", "GITHUB_STEP_SUMMARY")}
@@ -72,7 +72,7 @@ def job(environment, github, repository, tmp_path):
 
 
 def entry_point(action: str) -> list[str]:
-    """The image's entry point, with this Python for the image's."""
+    """The image's entry point, run with this Python."""
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     [words] = [line.removeprefix("ENTRYPOINT ") for line in lines if line.startswith("ENTRYPOINT ")]
     return [sys.executable, *json.loads(words)[1:], action]
@@ -80,14 +80,14 @@ def entry_point(action: str) -> list[str]:
 
 def start(command, environ, workspace, transcript):
     done = run(*command, env=environ, cwd=workspace)
-    # A process of its own has no runner that would obey the masks.
+    # No runner applies the masks here, so their lines show the token.
     lines = [line for line in done.stdout.splitlines() if not line.startswith("::add-mask::")]
     transcript.add("the action", "\n".join(lines) + done.stderr)
     return done
 
 
 def test_nothing_planted_is_run_or_sent(provider, trusted_agent, hostile, job, workspace, trap, transcript):
-    """The action gets its token as in a clean job, and nothing that was planted ran."""
+    """The action gets its token as in a clean job, and no planted code runs."""
     inputs = {"INPUT_API-URL": provider.url, "INPUT_AGENT-ID": trusted_agent, "INPUT_REVOKE": "false"}
 
     done = start(entry_point("issue-token"), job | hostile | inputs, workspace, transcript)
@@ -100,7 +100,7 @@ def test_nothing_planted_is_run_or_sent(provider, trusted_agent, hostile, job, w
 
 @pytest.mark.parametrize("variable", ["PYTHONPATH", "PYTHONUSERBASE"])
 def test_the_traps_would_spring_without_isolation(variable, hostile, job, workspace, trap, transcript):
-    """The same without `-I` runs what was planted: the test above shows something."""
+    """Without `-I`, the planted code runs, which shows that the test above is meaningful."""
     command = [word for word in entry_point("issue-token") if word != "-I"]
     environ = job | {name: hostile[name] for name in ("HOME", variable)}
 
@@ -112,7 +112,7 @@ def test_the_traps_would_spring_without_isolation(variable, hostile, job, worksp
 def test_files_of_the_workspace_stay_as_they_were(
     provider, trusted_agent, hostile, job, workspace, transcript
 ):
-    """The action leaves nothing in the checkout: no bytecode, no credential file."""
+    """The action leaves no file in the checkout, neither bytecode nor credentials."""
     before = sorted(str(path) for path in workspace.rglob("*"))
     inputs = {"INPUT_API-URL": provider.url, "INPUT_AGENT-ID": trusted_agent, "INPUT_REVOKE": "false"}
 

@@ -1,4 +1,4 @@
-"""The image of the actions in the real Docker engine: what is in it, and that its surroundings cannot subvert it."""
+"""The actions' image in the real Docker engine: its contents, and its isolation from a hostile environment."""
 
 import json
 import re
@@ -20,7 +20,7 @@ pytestmark = [
 MEGABYTE = 1_000_000
 FILES = {"output": "GITHUB_OUTPUT", "state": "GITHUB_STATE", "summary": "GITHUB_STEP_SUMMARY"}
 PLANTED = "open('/github/workspace/planted', 'a').write(__name__)\nraise SystemExit('planted code ran')\n"
-# What the checked-out repository may bring along: names that Python or the action would import.
+# Modules of the checked-out repository, with names that Python or the action imports.
 MODULES = ("json", "httpx", "ssl", "sitecustomize", "usercustomize", "sentryagent_actions", "certifi")
 HOSTILE = {
     "HOME": "/nowhere",
@@ -38,14 +38,14 @@ HOSTILE = {
 
 @pytest.fixture(scope="module")
 def image(checkout):
-    """The image, built once by the classic builder, as act and older engines have it."""
+    """The image, built once with the classic builder, which act and older engines use."""
     with new_tag("sentryagent-actions-test") as tag:
         docker("build", "-q", "-t", tag, checkout, env=CLASSIC)
         yield tag
 
 
 def in_image(image, code):
-    """What Python in the image prints for a piece of code."""
+    """Run code in the image's Python and return its output."""
     return docker(
         "run", "--rm", "--network=none", "--entrypoint=/usr/local/bin/python", image, "-I", "-c", code
     )
@@ -71,7 +71,7 @@ class Runner:
 
 @pytest.fixture
 def runner(tmp_path):
-    """The folders of one step, with a hostile repository checked out."""
+    """The folders of a step, with a hostile repository checked out."""
     runner = Runner(tmp_path / "workspace", tmp_path / "commands")
     for folder in (runner.workspace, runner.commands):
         folder.mkdir()
@@ -86,14 +86,14 @@ def runner(tmp_path):
 
 
 def test_the_image_adds_little_to_its_base(image):
-    """What a run downloads or builds beyond the base stays under 25 MB."""
+    """The image is less than 25 MB larger than its base."""
     base = docker("image", "inspect", "--format={{.Size}}", "python:3.13-slim")
     size = docker("image", "inspect", "--format={{.Size}}", image)
     assert 0 < int(size) - int(base) < 25 * MEGABYTE
 
 
 def test_the_image_has_what_the_action_needs_and_no_more(image):
-    """The action's few libraries are there; no framework, no crypto library, no cache of the build."""
+    """The image contains the action's few libraries, but no framework, crypto library or build cache."""
     absent = ("flask", "cryptography", "github", "requests", "jwt", "sentryagent_idp", "mock_idp", "yaml")
     present = ("sentryagent_actions", "httpx", "actions_toolkit")
     code = f"""
@@ -108,14 +108,14 @@ print(json.dumps([found, caches]))
 def test_a_hostile_environment_changes_nothing(
     image, runner, github, provider, repository, trusted_agent, transcript
 ):
-    """Read-only, with planted modules and variables that steer Python, shells and the loader, it issues a token."""
+    """A read-only container issues a token despite planted modules and variables for Python, shells and the loader."""
     job = ["--url", github.url, "--repository", repository, "--format", "json"]
     variables = json.loads(output_of(BIN / "mock-idp", "env", *job))
     inputs = {"INPUT_API-URL": provider.url, "INPUT_AGENT-ID": trusted_agent, "INPUT_REVOKE": "false"}
     environ = variables | inputs | runner.variables() | HOSTILE
     names = [word for name in environ for word in ("-e", name)]
     options = ["--rm", "--read-only", "--network=host", "--workdir=/github/workspace", *runner.mounts()]
-    # The engine's client is found by its path and gets the container's variables as values, as the runner does it.
+    # As on the runner, docker is started by its path, and inherits the container's variables.
     done = run(shutil.which("docker"), "run", *options, *names, image, "issue-token", env=environ)
     transcript.add("stderr of the container", done.stderr)
 
@@ -128,7 +128,7 @@ def test_a_hostile_environment_changes_nothing(
 def test_the_process_engine_shows_what_the_image_does(
     provider, repository, agent_name, run_action, run_in_docker
 ):
-    """`mock-idp run` gives the same outputs, log and post step with and without Docker."""
+    """`mock-idp run` produces the same outputs, state and post step with and without Docker."""
     provider.policy(repository, trustRegistered=True)
     run_action("", {"agent-name": agent_name})
 
@@ -147,7 +147,7 @@ def test_the_process_engine_shows_what_the_image_does(
 
 
 def test_a_refusal_reads_the_same_in_a_container(trusted_agent, run_action, run_in_docker):
-    """The annotation and the outputs of a failure do not depend on the engine; only the request differs."""
+    """The annotation and the outputs of a failure are the same in both engines, except for the request id."""
     inputs = {"agent-id": trusted_agent, "scope": "agents:write"}
 
     process, container = (it("issue-token", inputs) for it in (run_action, run_in_docker))

@@ -1,7 +1,7 @@
-"""The manuals as an admin uses them: every block for a shell, pasted as it stands, with what its text promises.
+"""The manuals as an admin uses them: every shell block is pasted unchanged and does what its text promises.
 
-Each block of each document is in one of three tables: run here, run by another test, or not run, with the reason. A new
-block fails until it is in one of them.
+Each block of each document is in one of three tables: run here, run by another test, or not run, with the reason. A
+test fails for a new block until it is in one of them.
 """
 
 import json
@@ -62,7 +62,7 @@ echo $! > pid
 
 @dataclass(frozen=True)
 class Scene:
-    """An admin at the provider's machine, in a fresh folder; `agent_id` is an agent that `repository` may act as on main."""
+    """An admin on the provider's machine, in a new folder, with an agent and the name of a repository."""
 
     provider: Served
     folder: Path
@@ -72,12 +72,12 @@ class Scene:
     fixture: Callable[[str], Any]
 
     def paste(self, text: str, **settings: str) -> str:
-        """Paste one text into a shell of its own; what it prints."""
+        """Paste a text into a new shell and return its output."""
         with self.start(**settings) as terminal:
             return terminal.paste(text)
 
     def created(self, printed: str, path: str, key: str) -> dict[str, Any]:
-        """What the response that was printed says was created, as the provider has it now."""
+        """The provider's current record of the resource that a printed response created."""
         [identifier] = re.findall(rf'"{key}":"([0-9a-f-]{{36}})"', printed)
         with self.provider.client("/api/v1", headers=self.provider.admin) as admin:
             return admin.get(f"/{path}/{identifier}").raise_for_status().json()
@@ -87,20 +87,20 @@ class Scene:
             return admin.post(path, json=body).raise_for_status().json()
 
     def id_token(self, **job: str) -> str:
-        """What GitHub signs for a run, by default of the repository on main."""
+        """The ID token of a run, by default of the repository on main."""
         job = {"repository": self.repository} | job
         github = self.fixture("github")
         return github.control("POST", "token", job=job, claims={"aud": self.provider.url}).json()["token"]
 
     def decision(self, **job: str) -> dict[str, Any]:
-        """What the provider would decide on a run that asks for the agent."""
+        """The provider's simulated decision for a run that requests the agent's token."""
         body = {"token": self.id_token(**job), "agentId": self.agent_id}
         return self.post("/oidc/trust-policies/simulate", **body)
 
 
 @pytest.fixture(scope="module")
 def machine(services, provider_program, tmp_path_factory):
-    """The provider's machine: the provider, on SQLite, and its folder."""
+    """The provider's machine: a provider on SQLite, with its folder."""
     github, _ = services
     folder = tmp_path_factory.mktemp("machine")
     database = f"sqlite:///{folder}/provider.db"
@@ -135,7 +135,7 @@ def mode(path):
 
 
 def key_file(scene, text):
-    """A key that the provider takes, for its owner alone; a second paste does not replace it."""
+    """The block creates a key that the provider accepts and only its owner can read; a second paste does not replace it."""
     key = scene.folder / "encryption.key"
     scene.paste(text)
     first = key.read_text()
@@ -156,7 +156,7 @@ def prefixed(settings):
 
 @contextmanager
 def tls(cluster, folder):
-    """Let the cluster speak TLS; the file of the authority that vouches for it."""
+    """Enable TLS in the cluster; yield the file with the CA's certificate."""
     authority, files = trustme.CA(), [cluster.folder / it for it in ("server.pem", "server.key")]
     issued = authority.issue_cert("127.0.0.1")
     for file, pem in zip(files, (issued.cert_chain_pems[0], issued.private_key_pem), strict=True):
@@ -179,7 +179,7 @@ def tls(cluster, folder):
 
 
 def postgresql(scene, text):
-    """A role without other rights owns the database, whose certificate is checked; the provider has its tables there."""
+    """The block creates a database owned by a role without other rights; the provider uses it and checks its certificate."""
     cluster = scene.fixture("postgres_cluster")
     try:
         with tls(cluster, scene.folder) as roots:
@@ -200,7 +200,7 @@ def postgresql(scene, text):
 
 
 def create_database(scene, text, cluster, roots):
-    """Paste the block where `db.example.com` is the cluster; what it prints."""
+    """Paste the block with the cluster for `db.example.com`, and return its output."""
     places = {
         "@db.example.com": f"@127.0.0.1:{cluster.port}",
         "db.example.com": "127.0.0.1",
@@ -220,7 +220,7 @@ def create_database(scene, text, cluster, roots):
 
 
 def cut_end(scene, text):
-    """The script is silent on a chain that grows, and fails where its end was cut."""
+    """The script accepts a chain that grows, and fails if the chain's end was cut."""
     database = scene.folder / "copy.db"
     script = scene.folder / "verify-head.sh"
     scene.provider.command("backup", database)
@@ -245,7 +245,7 @@ def cut_end(scene, text):
 
 
 def cut_last_records(database, number):
-    """What a person who can write to the database can do: the last records, their seals, and the checkpoint."""
+    """Delete the last records, their seals and the checkpoint, as anyone with write access to the database can."""
     with closing(sqlite3.connect(database)) as connection:
         last = f"(SELECT max(seal) - {number} FROM audit_seals)"
         connection.execute(
@@ -260,7 +260,7 @@ def cut_last_records(database, number):
 
 
 def verify_from_head(scene, text):
-    """From a kept head the chain is in order, and a head that never was one is exit code 1."""
+    """The chain is valid from a saved head; for a head that never existed, the exit code is 1."""
     with scene.provider.client("/api/v1", headers=scene.provider.admin) as admin:
         head = admin.get("/audit/verify").json()["head"]
     file = scene.folder / "head.json"
@@ -271,7 +271,7 @@ def verify_from_head(scene, text):
 
 
 def export(scene, text):
-    """Each line is a record, its details an object and its time readable."""
+    """The block prints records whose details are an object and whose timestamps are ISO 8601."""
     decoder, printed, records = json.JSONDecoder(), scene.paste(text).strip(), []
     while printed:
         record, end = decoder.raw_decode(printed)
@@ -283,7 +283,7 @@ def export(scene, text):
 
 
 def policy_for_agent(scene, text):
-    """The repository's runs on main may act as the agent from then on."""
+    """After the block, the repository's runs on main may act as the agent."""
     policy = scene.created(scene.paste(text), "oidc/trust-policies", "id")
     assert (policy["repository"], policy["branch"]) == (scene.repository, "main")
     allowed = scene.post("/oidc/token", token=scene.id_token(), agentId=scene.agent_id, dryRun=True)
@@ -294,7 +294,7 @@ REUSABLE = "octo-org/workflows/.github/workflows/deploy.yml@refs/heads/main"
 
 
 def recipes(scene, text):
-    """Each recipe lets in the run that it is for; a run of another branch is refused."""
+    """Each recipe's policy allows the run that it is for; a run on another branch is refused."""
     many = [f"{scene.repository}-{it}" for it in ("a", "b")]
     (scene.folder / "repositories.txt").write_text("".join(f"{it}\n" for it in many))
     ids = re.findall(r'"id":"([0-9a-f-]{36})"', scene.paste(text))
@@ -312,7 +312,7 @@ def recipes(scene, text):
 
 
 def rename(scene, text):
-    """The policies with the repository's id get the new name, and keep their ids."""
+    """The policies pinned to the repository's id get the new name and otherwise stay unchanged."""
     job = {"repository": scene.repository}
     pinned = {"repositoryId": claims_of(scene.id_token())["repository_id"], "repositoryOwnerId": "7"}
     policy = scene.post("/oidc/trust-policies", **job, **pinned, branch="main", agentId=scene.agent_id)
@@ -330,7 +330,7 @@ def rename(scene, text):
 
 
 def suspension(scene, text):
-    """The agent's exchanges are refused at once."""
+    """After the block, the agent's exchanges are refused at once."""
     scene.post("/oidc/trust-policies", repository=scene.repository, branch="main", agentId=scene.agent_id)
     before = scene.decision()
     scene.paste(text)
@@ -338,32 +338,32 @@ def suspension(scene, text):
 
 
 def policy_for_registering(scene, text):
-    """The repository's runs on main may register agents from then on."""
+    """After the block, the repository's runs on main may register agents."""
     policy = scene.created(scene.paste(text), "oidc/trust-policies", "id")
     assert policy["trustRegistered"] is True
     assert scene.post("/oidc/token", token=scene.id_token(), dryRun=True)["policyId"] == policy["id"]
 
 
 def service(scene, text):
-    """The service is there, with both scopes."""
+    """The block registers the service with both scopes."""
     created = scene.created(scene.paste(text), "services", "serviceId")
     assert [it["name"] for it in created["scopes"]] == ["deploy:read", "deploy:production"]
     assert created["maxTtl"] == 600
 
 
 def service_identifier(scene):
-    """The identifier that stands for the example's."""
+    """The identifier that replaces the example's."""
     return f"https://{scene.repository.partition('/')[2]}.example.com"
 
 
 def with_service(scene):
-    """Register the service that the example names."""
+    """Register the example's service."""
     scopes = [{"name": "deploy:production"}]
     return scene.post("/services", identifier=service_identifier(scene), scopes=scopes)
 
 
 def client_of_service(scene, text):
-    """The client's id and secret are printed, once."""
+    """The block prints the id and secret of the service's new client."""
     with_service(scene)
     assert re.search(
         r"^client_id=service-\S+\nclient_secret=sk_live_[0-9a-f]{64}$", scene.paste(text), re.MULTILINE
@@ -371,7 +371,7 @@ def client_of_service(scene, text):
 
 
 def introspection(scene, text):
-    """The service's client sees that a token for the service is active."""
+    """With the block, the service's client sees that a token for the service is active."""
     identifier = with_service(scene)["identifier"]
     grants = [{"service": identifier, "scopes": ["deploy:production"]}]
     policy = {"repository": scene.repository, "branch": "main", "agentId": scene.agent_id, "scopes": []}
@@ -388,7 +388,7 @@ def introspection(scene, text):
 
 
 def command_in_a_job(scene, text):
-    """In a job, the command issues the agent's token; the later command revokes it."""
+    """In a job, the block's command issues the agent's token, and `revoke` revokes it."""
     policy = {"repository": scene.repository, "branch": "main", "agentId": scene.agent_id}
     scene.post("/oidc/trust-policies", **policy)
     program = scene.folder / "programs" / "pipx"
@@ -400,7 +400,7 @@ def command_in_a_job(scene, text):
     with scene.start(**files, RUNNER_TEMP=str(scene.folder / "temp")) as terminal:
         job = f"--url {scene.fixture('github').url} --repository {scene.repository}"
         terminal.paste(f'eval "$(mock-idp env {job})"')
-        # A terminal does not apply masks, as a runner would.
+        # Unlike a runner, a terminal does not apply masks.
         terminal.paste(f"{{\n{text}}} > step.log; sentryagent-actions revoke >> step.log")
     log = (scene.folder / "step.log").read_text()
     assert "Issued a token for agent" in log
@@ -428,10 +428,10 @@ RUN: dict[str, Callable[[Scene, str], None]] = {
     "register-agent/README.md#Quick start": policy_for_registering,
     "sentryagent_actions/README.md#sentryagent-actions": command_in_a_job,
 }
-"""The blocks that are pasted here, and what each promises."""
+"""The blocks that are run here, and the test of each block's promise."""
 
 LAYERS = {"docs/operations.md#PostgreSQL": pytest.mark.postgres}
-"""What a block needs of the machine."""
+"""The test layer that a block needs."""
 
 ELSEWHERE = {
     "README.md": "e2e/test_readme.py",
@@ -445,7 +445,7 @@ ELSEWHERE = {
     "mock_idp/README.md#Names, containers, TLS": "e2e/test_mock_image.py",
     "mock_idp/README.md#Quick starts": "contract/mock_idp/test_manual.py",
 }
-"""The blocks that another test reads from the document and runs. A name without a number stands for all of its blocks."""
+"""The blocks that another test reads from the document and runs; a document's name stands for all of its blocks."""
 
 NOT_RUN = {
     "docs/operations.md#Kubernetes": "needs a cluster; test_kubernetes.py renders the manifests",
@@ -454,30 +454,30 @@ NOT_RUN = {
     "issue-token/README.md#Recipes": "writes variables of a repository on GitHub",
     "issue-token/README.md#Security": "asks GitHub about a published image",
 }
-"""The blocks that no test can run as they stand, and why."""
+"""The blocks that no test can run unchanged, with the reason."""
 
 
 def every_block():
-    """All blocks for a shell by name."""
+    """All shell blocks by name."""
     found = {it.name: it for name in manual.documents() for it in manual.blocks(name, *manual.SHELL)}
     assert "docs/operations.md#Keys at rest" in found
     return found
 
 
 def is_in(name, table):
-    """Whether a block, all of its heading or all of its document are in a table."""
+    """Whether a table contains a block, its heading or its document."""
     return {name, re.sub(" [0-9]+$", "", name), name.partition("#")[0]} & table.keys()
 
 
 @pytest.mark.parametrize("name", [pytest.param(it, marks=LAYERS.get(it, ())) for it in RUN])
 def test_a_block_runs_as_pasted(name, scene):
-    """Exit code 0 of every command, and what the text around it says."""
+    """Every command of the block succeeds, and the block does what its text promises."""
     RUN[name](scene, every_block()[name].text)
 
 
 @pytest.fixture
 def unit_machine(tmp_path):
-    """The folders of a machine with systemd, and its variables: an index of packages that has this version."""
+    """The folders of a machine with systemd, and its variables, with a package index that contains this version."""
     programs, machine = tmp_path / "programs", tmp_path / "machine"
     for folder in (
         programs,
@@ -494,11 +494,11 @@ def unit_machine(tmp_path):
 
 
 def test_the_blocks_under_systemd_in_their_order(unit_machine, scene):
-    """Installed, an admin token, restarted, upgraded: the service answers after each, and its token stays good."""
+    """The provider is ready after the install, the restart and the upgrade, and an admin token stays valid."""
     machine, variables = unit_machine
     port = str(free_port())
     places = {it: f"{machine}{it}" for it in ("/opt/", "/etc/", "/var/lib/")}
-    # There is no next version: the one that is there comes into a folder of its own.
+    # The next version does not exist yet, so this version is installed into the next version's folder.
     places |= {"==1.1.0": "==1.0.0", "127.0.0.1:3000": f"127.0.0.1:{port}", "deploy/": f"{ROOT}/deploy/"}
     names = ("systemd", "systemd 2", "Rolling restart", "Upgrade")
     install, token, restart, upgrade = (every_block()[f"docs/operations.md#{it}"].text for it in names)
@@ -518,26 +518,26 @@ def test_the_blocks_under_systemd_in_their_order(unit_machine, scene):
 
 @pytest.mark.parametrize("name", every_block())
 def test_a_block_is_run_or_says_why_it_is_not(name):
-    """Each block is in one table."""
+    """Each block is in exactly one table."""
     assert [name in RUN, bool(is_in(name, ELSEWHERE)), name in NOT_RUN].count(True) == 1
 
 
 @pytest.mark.parametrize("name", [*RUN, *ELSEWHERE, *NOT_RUN])
 def test_the_tables_name_blocks_that_exist(name):
-    """A block that was removed or moved under another heading leaves no row behind."""
+    """The tables have no row for a block that was removed or moved under another heading."""
     assert any(is_in(block, {name: ""}) for block in every_block())
 
 
 @pytest.mark.parametrize(("name", "file"), ELSEWHERE.items())
 def test_the_other_test_reads_the_document(name, file):
-    """It takes the block from the document, and has no copy of it."""
+    """The other test names the document, because it must read the block from it."""
     document = Path(name.partition("#")[0])
     assert document.name in (ROOT / "tests" / file).read_text()
 
 
 @pytest.mark.parametrize("block", [pytest.param(it, id=name) for name, it in every_block().items()])
 def test_a_block_is_something_that_a_shell_can_read(block):
-    """Also what cannot be run: no quote is left open, and no `if` without its `fi`."""
+    """Every block, even one that is not run, is valid shell syntax."""
     pasted = "".join(re.findall(r"^\$ (.*\n)", block.text, re.MULTILINE)) or block.text
     done = run("bash", "-n", input=pasted)
     assert (done.returncode, done.stderr) == (0, "")

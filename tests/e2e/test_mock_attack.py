@@ -1,4 +1,4 @@
-"""`mock-idp attack` against our own provider: every hostile token is refused, in each form of the exchange."""
+"""`mock-idp attack` against our provider: every hostile token is refused in each form of the exchange."""
 
 import json
 
@@ -13,7 +13,7 @@ CALLED = "octo-org/workflows/.github/workflows/deploy.yml"
 
 @pytest.fixture
 def attack(environment, github, provider, repository, tmp_path, transcript):
-    """Attack the exchange as the test's repository; exit code and the results by name."""
+    """Attack the exchange as the test's repository; return the exit code and the results by name."""
 
     def attack(*words):
         report = tmp_path / "report.json"
@@ -28,7 +28,7 @@ def attack(environment, github, provider, repository, tmp_path, transcript):
 
 
 def test_a_bootstrap_policy_lets_nothing_through(attack, provider, repository):
-    """The whole pack, as JSON, against a policy of one branch."""
+    """With a bootstrap policy for one branch, the provider refuses the whole attack pack, sent as JSON."""
     provider.policy(repository, branch="main")
 
     code, results = attack("--send", "json:token")
@@ -39,14 +39,14 @@ def test_a_bootstrap_policy_lets_nothing_through(attack, provider, repository):
 
 
 def test_an_agents_policy_lets_nothing_through(attack, trusted_agent):
-    """The same for the token of an agent."""
+    """The same holds for exchanges for an agent's token."""
     code, results = attack("--send", "json:token", "--member", f"agentId={trusted_agent}")
 
     assert (code, [name for name, it in results.items() if not it["asExpected"]]) == (0, [])
 
 
 def test_the_standard_form_lets_nothing_through(attack, provider, repository):
-    """And for the form of RFC 8693."""
+    """The same holds for RFC 8693's form."""
     provider.policy(repository, branch="main")
     members = [("grant_type", EXCHANGE), ("subject_token_type", JWT_TYPE)]
 
@@ -65,7 +65,7 @@ def test_the_standard_form_lets_nothing_through(attack, provider, repository):
     ],
 )
 def test_a_policy_of_every_part_lets_nothing_through(attack, provider, repository, condition, words):
-    """Environment, workflow, runner and visibility are attacked as well, because the job and the policy name them."""
+    """With a policy on environment, workflow, runner and visibility, these conditions are attacked too."""
     others = {"environment": "production", "runnerEnvironment": "self-hosted", "visibility": "private"}
     provider.policy(repository, branch="main", **others, **condition)
     words += ["--environment", "production", "--runner-environment", "self-hosted", "--visibility", "private"]

@@ -1,4 +1,4 @@
-"""The mock's container image in the real Docker engine, built by the classic builder."""
+"""The mock's container image in the real Docker engine, built with the classic builder."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ MANUAL = (ROOT / "mock_idp" / "README.md").read_text()
 
 @pytest.fixture(scope="module")
 def image(checkout):
-    """The image, built as its manual says."""
+    """The image, built as in its manual."""
     with new_tag("mock-idp-test") as tag:
         with subprocess.Popen(["git", "archive", "HEAD"], cwd=checkout, stdout=subprocess.PIPE) as archive:
             words = ("build", "-q", "-t", tag, "-f", "deploy/mock/Dockerfile", "-")
@@ -33,7 +33,7 @@ def image(checkout):
 
 @pytest.fixture
 def container(image):
-    """Start a container with these variables; its name and the URL at which this machine reaches it."""
+    """Start a container with these options; return its name and its address on this machine."""
     names = []
 
     def start(*words):
@@ -49,7 +49,7 @@ def container(image):
 
 
 def test_the_block_of_the_manual_serves_the_mock(image, checkout):
-    """Pasted into a shell, the image is built and answers at the port that the block names."""
+    """The manual's block builds the image and serves the mock on the port that it names."""
     [block] = [text for text in re.findall(r"```sh\n(.*?)```", MANUAL, re.DOTALL) if "docker build" in text]
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", 3001)):
         pytest.skip("port 3001, which the manual names, is taken")
@@ -74,7 +74,7 @@ def _wait_until_healthy(name):
 
 
 def test_one_issuer_for_the_host_and_for_other_containers(container):
-    """Healthy, no root, nothing writable; the `iss` is the name that the services of a network use."""
+    """A read-only container without root serves one issuer, whose name other containers use, to the host as well."""
     name, address = container("-e", "MOCK_IDP_ISSUER=http://github:3001")
     _wait_until_healthy(name)
 
@@ -91,7 +91,7 @@ def test_one_issuer_for_the_host_and_for_other_containers(container):
 
 
 def test_it_ends_at_once_when_it_is_told_to(container):
-    """SIGTERM reaches the process, and its exit code is 0."""
+    """SIGTERM stops the container at once with exit code 0."""
     name, _ = container()
     _wait_until_healthy(name)
     with subprocess.Popen(["docker", "wait", name], stdout=subprocess.PIPE, text=True) as waiting:
@@ -102,7 +102,7 @@ def test_it_ends_at_once_when_it_is_told_to(container):
 
 
 def test_tls_works_in_a_container_too(container, tmp_path):
-    """The authority's certificate lies in the volume, and the health check knows TLS."""
+    """With TLS, the CA's certificate is in the volume, and the health check works."""
     name, address = container("-e", "MOCK_IDP_TLS=1", "--tmpfs", "/tmp")
     _wait_until_healthy(name)
     authority = tmp_path / "ca.pem"

@@ -1,4 +1,4 @@
-"""The one-step action: one policy, and no winner needed where jobs of a matrix start together."""
+"""The one-step action needs only one policy, even when the jobs of a matrix start together."""
 
 import json
 import shlex
@@ -8,7 +8,7 @@ JOBS = 4
 
 
 def test_jobs_started_together_share_one_agent(provider, repository, agent_name, run_action):
-    """Four jobs that run the one-step action at once all get a token of the same agent; one of them registered it."""
+    """Four concurrent jobs get tokens of the same agent, which one of them registered."""
     provider.policy(repository, trustRegistered=True)
     inputs = {"agent-name": agent_name, "revoke": "false"}
 
@@ -24,7 +24,7 @@ def test_jobs_started_together_share_one_agent(provider, repository, agent_name,
 
 
 def test_failed_jobs_run_again_recover(provider, repository, agent_name, run_action):
-    """A job that registered the agent and was refused its token succeeds when it is run again after the mending."""
+    """A job that registered the agent but got no token succeeds in a re-run, once the policy exists."""
     bootstrap = provider.policy(repository)
     first = run_action("", {"agent-name": agent_name})
     provider.policy(repository, agentId=first.outputs["agent-id"])
@@ -37,7 +37,7 @@ def test_failed_jobs_run_again_recover(provider, repository, agent_name, run_act
 
 
 def test_the_policy_that_a_refusal_offers_is_enough(provider, agent_name, run_action):
-    """An admin pastes one command, and the same run registers its agent and gets its token."""
+    """With the policy from the refusal's command, the same run registers its agent and gets a token."""
     refused = run_action("", {"agent-name": agent_name})
     message = refused.only_annotation()["message"]
     words = shlex.split(next(line for line in message.splitlines() if line.startswith("curl ")))

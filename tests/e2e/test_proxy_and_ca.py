@@ -1,7 +1,7 @@
-"""Corporate networks: a proxy on the way, a private root certificate, both at once.
+"""Corporate networks: a proxy, a private root certificate, or both.
 
-The provider stands behind a TLS terminator whose certificate comes from a CA of this test; the name idp.example.test
-resolves nowhere but in the test's own proxy, so that a call which reaches the provider has come through it.
+The provider is behind a TLS terminator with a certificate of this test's CA. Only the test's proxy resolves the name
+idp.example.test, so a call that reaches the provider under that name has passed through the proxy.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ import trustme
 from kit.processes import free_port, wait_until
 
 NAME = "idp.example.test"
-# Loopback, and not one of the addresses that the actions keep away from every proxy.
+# A loopback address other than the proxy's.
 ADDRESS = "127.0.0.2"
 START_SECONDS = 10
 STOP_SECONDS = 5
@@ -40,18 +40,18 @@ async def copy(reader: StreamReader, writer: StreamWriter) -> None:
 
 
 async def forward(reader: StreamReader, writer: StreamWriter, host: str, port: int) -> None:
-    """Let a client talk to another server."""
+    """Relay a client's connection to another server."""
     upstream_reader, upstream_writer = await asyncio.open_connection(host, port)
     await asyncio.gather(copy(reader, upstream_writer), copy(upstream_reader, writer))
 
 
 async def head_of(reader: StreamReader) -> str:
-    """The first line of a request, whose headers are read as well."""
+    """Read a request's head and return its first line."""
     return (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()[0]
 
 
 class Lan:
-    """The servers of one test, in an event loop of a thread of its own."""
+    """The servers of one test, in an event loop in a separate thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -60,7 +60,7 @@ class Lan:
         self._thread.start()
 
     def listen(self, address: str, serve: Serve, tls: ssl.SSLContext | None = None) -> int:
-        """Serve each connection to a free port of an address; gives the port."""
+        """Serve the connections to a free port of an address; return the port."""
         starting = asyncio.start_server(serve, address, 0, ssl=tls)
         server = asyncio.run_coroutine_threadsafe(starting, self._loop).result(START_SECONDS)
         self._servers.append(server)
@@ -83,7 +83,7 @@ class Lan:
 
 @pytest.fixture
 def lan():
-    """A network that a test puts servers into."""
+    """A network to which a test adds servers."""
     lan = Lan()
     yield lan
     lan.close()
@@ -97,13 +97,13 @@ def authority():
 
 @pytest.fixture
 def root_pem(authority):
-    """Its root certificate, as a workflow hands it over."""
+    """The CA's root certificate as PEM text, as in a workflow's input."""
     return authority.cert_pem.bytes().decode()
 
 
 @pytest.fixture
 def tls_port(lan, authority, provider):
-    """The port on 127.0.0.2 where the provider is reached over TLS, under its name and its address."""
+    """The provider's TLS port on 127.0.0.2, with a certificate for its name and address."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(NAME, ADDRESS).configure_cert(context)
     upstream = urlsplit(provider.url)
@@ -116,7 +116,7 @@ def tls_port(lan, authority, provider):
 
 @dataclass
 class Proxy:
-    """A proxy, and the requests that it got."""
+    """A proxy and the requests that it received."""
 
     url: str = ""
     requests: list[str] = field(default_factory=list)
@@ -124,7 +124,7 @@ class Proxy:
 
 @pytest.fixture
 def proxy(lan, tls_port):
-    """A proxy to which every place is the provider."""
+    """A proxy that connects every request to the provider."""
     proxy = Proxy()
 
     async def serve(reader: StreamReader, writer: StreamWriter) -> None:
@@ -138,7 +138,7 @@ def proxy(lan, tls_port):
 
 @pytest.fixture
 def strict_proxy(lan):
-    """A proxy that wants another password."""
+    """A proxy that refuses the password."""
     proxy = Proxy()
 
     async def serve(reader: StreamReader, writer: StreamWriter) -> None:
@@ -153,7 +153,7 @@ def strict_proxy(lan):
 
 @pytest.fixture
 def tinyproxy(tmp_path):
-    """The URL of a real proxy, where this machine has one."""
+    """The URL of a real proxy; skips the test if tinyproxy is not installed."""
     program = shutil.which("tinyproxy")
     if program is None:
         pytest.skip("no tinyproxy on PATH (Debian: tinyproxy-bin)")
@@ -173,7 +173,7 @@ def tinyproxy(tmp_path):
 
 @pytest.fixture
 def issue(run_action, provider, trusted_agent):
-    """Run issue-token against a URL; the audience is given, since the provider's own name is another one."""
+    """Run issue-token against a URL, with the provider's own URL as the audience."""
 
     def issue(api_url: str, **inputs: str):
         named = {name.replace("_", "-"): value for name, value in inputs.items()}
@@ -184,7 +184,7 @@ def issue(run_action, provider, trusted_agent):
 
 
 def test_a_private_certificate_is_refused_without_its_root(issue, tls_port):
-    """A certificate that nothing vouches for ends the step at once, and names the input that helps."""
+    """An untrusted certificate fails the step at once, and the annotation names the input that helps."""
     run = issue(f"https://{ADDRESS}:{tls_port}")
 
     assert run.exit_code == 1
@@ -194,7 +194,7 @@ def test_a_private_certificate_is_refused_without_its_root(issue, tls_port):
 
 
 def test_a_private_root_is_trusted_from_the_input(issue, tls_port, root_pem, provider):
-    """The PEM text of `ca-certificate` is trusted, by the main step and by the post step."""
+    """The main step and the post step trust the certificates in `ca-certificate`."""
     run = issue(f"https://{ADDRESS}:{tls_port}", ca_certificate=root_pem)
 
     assert not provider.is_active(run.token())
@@ -204,7 +204,7 @@ def test_a_private_root_is_trusted_from_the_input(issue, tls_port, root_pem, pro
 def test_a_private_root_is_trusted_from_ssl_cert_file(
     issue, tls_port, root_pem, tmp_path, environment, monkeypatch
 ):
-    """SSL_CERT_FILE is honoured, and the log says so: an earlier step could have set it."""
+    """SSL_CERT_FILE is honoured, and the log says so because an earlier step could have set it."""
     file = tmp_path / "root.pem"
     file.write_text(root_pem)
     monkeypatch.setitem(environment, "SSL_CERT_FILE", str(file))
@@ -216,7 +216,7 @@ def test_a_private_root_is_trusted_from_ssl_cert_file(
 
 
 def test_a_certificate_of_another_name_is_refused(issue, proxy, root_pem, environment, monkeypatch):
-    """A trusted root does not make a certificate good for every host."""
+    """A certificate of a trusted root is refused for another host name."""
     monkeypatch.setitem(environment, "HTTPS_PROXY", proxy.url)
 
     run = issue("https://other.example.test", ca_certificate=root_pem)
@@ -233,13 +233,13 @@ def test_proxy_and_private_root_work_together(issue, proxy, root_pem, provider, 
     run = issue(f"https://{NAME}", ca_certificate=root_pem)
 
     assert not provider.is_active(run.token())
-    # The main step and the post step keep one connection each.
+    # The main step and the post step open one connection each.
     assert proxy.requests == [f"CONNECT {NAME}:443 HTTP/1.1"] * 2
     assert "HTTPS_PROXY is set: its proxy is used, except for loopback and the hosts in NO_PROXY." in run.log
 
 
 def test_no_proxy_goes_past_the_proxy(issue, tls_port, root_pem, proxy, environment, monkeypatch):
-    """A host that NO_PROXY names is asked directly."""
+    """A host in NO_PROXY is connected to directly."""
     monkeypatch.setitem(environment, "HTTPS_PROXY", proxy.url)
     monkeypatch.setitem(environment, "NO_PROXY", f"other.example,{ADDRESS}")
 
@@ -252,7 +252,7 @@ def test_no_proxy_goes_past_the_proxy(issue, tls_port, root_pem, proxy, environm
 def test_a_proxy_that_wants_a_password_is_final_and_shows_none(
     issue, strict_proxy, root_pem, environment, monkeypatch
 ):
-    """A 407 is not retried for a minute, and the proxy's URL with its password is nowhere."""
+    """A 407 is not retried, and the proxy's password is neither in the log nor in the summary."""
     monkeypatch.setitem(environment, "HTTPS_PROXY", strict_proxy.url)
 
     run = issue(f"https://{NAME}", ca_certificate=root_pem, on_unavailable="skip")
@@ -266,7 +266,7 @@ def test_a_proxy_that_wants_a_password_is_final_and_shows_none(
 
 
 def test_a_port_without_tls_is_not_blamed_on_the_certificate(issue, provider):
-    """https:// before a port that speaks plain HTTP is a typo, which no root certificate mends."""
+    """For https:// to a plain-HTTP port, the message does not recommend `ca-certificate`, which cannot help."""
     run = issue(provider.url.replace("http://", "https://"))
 
     assert run.outputs["error-code"] == "TLS_ERROR"
@@ -276,7 +276,7 @@ def test_a_port_without_tls_is_not_blamed_on_the_certificate(issue, provider):
 
 
 def test_a_proxy_that_is_down_is_blamed(issue, root_pem, environment, monkeypatch):
-    """What cannot be reached is the proxy; the provider may be well."""
+    """If the proxy cannot be reached, the message blames the proxy and not the provider."""
     monkeypatch.setitem(environment, "HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
 
     run = issue(f"https://{NAME}", ca_certificate=root_pem, timeout="2")
@@ -294,7 +294,7 @@ def test_a_proxy_that_is_down_is_blamed(issue, root_pem, environment, monkeypatc
 def test_entries_of_no_proxy_that_say_nothing_are_passed_over(
     no_proxy, provider, run_action, trusted_agent, environment, monkeypatch
 ):
-    """Other programs write them for other programs (encode/httpx#3221); nothing here depends on them."""
+    """NO_PROXY entries that cannot be parsed, which other programs write (encode/httpx#3221), are ignored."""
     monkeypatch.setitem(environment, "NO_PROXY", no_proxy)
 
     assert run_action("issue-token", {"agent-id": trusted_agent}).outcome == "success"
@@ -303,7 +303,7 @@ def test_entries_of_no_proxy_that_say_nothing_are_passed_over(
 def test_a_real_proxy_carries_the_exchange(
     issue, tinyproxy, tls_port, root_pem, provider, environment, monkeypatch
 ):
-    """The same through tinyproxy, which knows nothing of this test."""
+    """The exchange and the revocation succeed with a real proxy, tinyproxy, in HTTPS_PROXY."""
     monkeypatch.setitem(environment, "HTTPS_PROXY", tinyproxy)
 
     run = issue(f"https://{ADDRESS}:{tls_port}", ca_certificate=root_pem)

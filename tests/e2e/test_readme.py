@@ -1,4 +1,4 @@
-"""The README as its first reader uses it: its blocks, pasted in their order into a shell in a fresh folder."""
+"""The README as a first-time reader uses it: its blocks, pasted in order into a shell in a new folder."""
 
 import json
 import os
@@ -16,17 +16,17 @@ EXPRESSION = re.compile(r"\$\{\{ steps\.(\w+)\.outputs\.([\w-]+) \}\}")
 
 
 def blocks(language):
-    """The texts of the README's blocks in one language."""
+    """The README's code blocks in one language."""
     return [it.text for it in manual.blocks("README.md", language)]
 
 
 @pytest.fixture
 def here(github):
-    """Where this test has what the README's examples name: the text with other addresses and ports."""
+    """A function that replaces the addresses and ports of the README's examples with this test's."""
     port, mock_port, service_port = free_port(), free_port(), free_port()
     places = {
         "https://idp.example.com": f"http://127.0.0.1:{port}",
-        # The service's address; its identifier stays as it is.
+        # The service's address; its identifier is not replaced.
         "https://deploy.example.com/deployments": f"http://127.0.0.1:{service_port}/deployments",
         "3000": str(port),
         "3001": str(mock_port),
@@ -39,7 +39,7 @@ def here(github):
 
 @pytest.fixture
 def python(tmp_path):
-    """The variables of a machine with this Python and without an index of packages."""
+    """The variables of a machine with this Python and without a package index."""
     programs = tmp_path / "programs"
     programs.mkdir()
     return manual.offline_python(programs)
@@ -47,7 +47,7 @@ def python(tmp_path):
 
 @pytest.fixture
 def terminal(tmp_path, checkout, python, environment, github, here, transcript):
-    """A shell in an empty folder, where GitHub has the toolkit, and signs for a provider that names no other issuer."""
+    """A shell in an empty folder, in which GitHub's URL of the toolkit is the checkout, and the mock is the issuer."""
     settings = {
         "HOME": str(tmp_path),
         "GIT_CONFIG_GLOBAL": os.devnull,
@@ -63,32 +63,32 @@ def terminal(tmp_path, checkout, python, environment, github, here, transcript):
 
 
 def workflow_steps(here):
-    """The steps of the README's workflows, in their order."""
+    """The steps of the README's workflows, in order."""
     for block in blocks("yaml"):
         content = yaml.safe_load(here(block))
         yield from content if isinstance(content, list) else content["jobs"]["release"]["steps"]
 
 
 def filled_in(text, outputs):
-    """A value of a workflow with the outputs of the steps before."""
+    """A workflow's value with the expressions for earlier steps' outputs evaluated."""
     return EXPRESSION.sub(lambda it: outputs[it[1]][it[2]], text)
 
 
 def run_step(terminal, step, github, outputs):
-    """Run one step of a workflow as a runner does; `outputs` has those of the steps before. Returns log and outputs."""
+    """Run a workflow step as a runner does, with the `outputs` of earlier steps; return its log and outputs."""
     folder = {"sentryagent/toolkit@v1": "."}.get(
         step["uses"], step["uses"][len("sentryagent/") : -len("@v1")]
     )
     words = [".venv/bin/mock-idp", "run", folder, f"--url={github.url}", "--json=../report.json"]
     words += [f"--input={name}={filled_in(value, outputs)}" for name, value in step["with"].items()]
     if "resource" in step["with"]:
-        words.append("--input=revoke=false")  # each step is a job of its own here, and its end would revoke
+        words.append("--input=revoke=false")  # each step is a job here, whose end would revoke the token
     log = terminal.paste(" ".join(words))
     return log, json.loads((terminal.folder / "report.json").read_text())["outputs"]
 
 
 def test_the_blocks_run_as_pasted_in_their_order(terminal, here, install, github):
-    """From `git clone` to a service that lets the agent in, on this machine and then under an organisation's policy."""
+    """The shell blocks work in order, from `git clone` to a service that refuses and then accepts the agent's token."""
     first, *others = map(here, blocks("sh"))
     clone, enter, demo = first.splitlines()
     terminal.paste(f"{clone}\n{enter}")
@@ -105,7 +105,7 @@ def test_the_blocks_run_as_pasted_in_their_order(terminal, here, install, github
 
 
 def test_the_workflows_of_the_readme_end_at_the_service(terminal, here, install, github):
-    """Both ways work one after the other under the one policy, and the last step of the first is let in."""
+    """Both of the README's workflows work under one policy, and the service accepts the first workflow's token."""
     first, start, *_, installed, organisation, policy = map(here, blocks("sh"))
     terminal.paste("\n".join(first.splitlines()[:2]))
     install(terminal.folder / "toolkit")
@@ -138,7 +138,7 @@ def test_the_workflows_of_the_readme_end_at_the_service(terminal, here, install,
 
 
 def test_a_policy_that_is_pasted_twice_is_named(terminal, here, install):
-    """The second call fails and still shows the response, which names the policy that exists."""
+    """A second POST of the same policy fails and shows the response, which names the existing policy."""
     first, start, policy, *_ = map(here, blocks("sh"))
     terminal.paste("\n".join(first.splitlines()[:2]))
     install(terminal.folder / "toolkit")

@@ -1,4 +1,4 @@
-"""The provider's image in the real Docker engine: read-only, without root, without privileges, and it does its work."""
+"""The provider's image in the real Docker engine works read-only, without root and without privileges."""
 
 import json
 
@@ -20,7 +20,7 @@ LIB = "/var/lib/sentryagent"
 
 @pytest.fixture(scope="module")
 def image(checkout):
-    """The image as `make server-image` builds it with the classic builder."""
+    """The image, built by `make server-image` with the classic builder."""
     with new_tag("sentryagent-idp-test") as tag:
         output_of("make", "server-image", f"SERVER_IMAGE={tag}", cwd=checkout, env=CLASSIC)
         yield tag
@@ -28,7 +28,7 @@ def image(checkout):
 
 @pytest.fixture
 def container(image, github, transcript):
-    """A running provider on the host's network, its database in memory."""
+    """A running provider on the host's network, with its database in a tmpfs."""
     port = free_port()
     settings = {"HOST": "127.0.0.1", "PORT": port, "WORKERS": 1, "GITHUB_ISSUER": github.url}
     container = docker(
@@ -56,7 +56,7 @@ def container(image, github, transcript):
 
 
 def test_it_exchanges_a_token_and_stops_in_order(container, github, repository, transcript):
-    """Ready, healthy, an admin's token from inside, a policy, an exchange; SIGTERM ends it with code 0."""
+    """The container becomes healthy, issues an admin token, creates a policy, exchanges a token and stops with code 0."""
     container, url = container
     admin = bearer(docker("exec", container, "sentryagent-idp", "admin-token"))
     token = github.control("POST", "token", claims={"repository": repository, "aud": url}).json()["token"]
@@ -79,7 +79,7 @@ def test_it_exchanges_a_token_and_stops_in_order(container, github, repository, 
 
 
 def test_what_is_in_it(image):
-    """The provider and what it needs: no compiler, no test tool, no mock of GitHub, no other user."""
+    """The image contains the provider and its dependencies, but no compiler, test tool or mock of GitHub, and no root."""
     listing = docker(
         "run",
         "--rm",
@@ -99,7 +99,7 @@ def test_what_is_in_it(image):
 
 
 def test_no_byte_of_it_can_be_changed(image):
-    """Its own user may write nothing but its database's folder."""
+    """The image's user can write only to the database's folder."""
     search = "find /opt /usr /etc /var -writable -not -type l -not -path /var/tmp 2>/dev/null; true"
     found = docker("run", "--rm", "--network=none", "--entrypoint=sh", image, "-c", search)
 

@@ -1,4 +1,4 @@
-"""How a service checks our tokens: the programs of docs/verify-tokens.md as processes, with good and hostile tokens."""
+"""The services in docs/verify-tokens.md, run as processes, verify good and hostile tokens."""
 
 import asyncio
 import base64
@@ -31,7 +31,7 @@ AFTER_REVOCATION = {"flask": 200, "fastapi": 200, "node": 200, "nginx": 401, "mc
 
 @pytest.fixture(scope="module")
 def issuer(services, provider_program, tmp_path_factory):
-    """A provider with services, whose signing key is at hand for forgeries."""
+    """A provider with services, whose signing key is available for forgeries."""
     github, _ = services
     folder = tmp_path_factory.mktemp("issuer")
     database = folder / "provider.db"
@@ -56,14 +56,14 @@ def running(request, issuer, tmp_path_factory):
 
 @pytest.fixture
 def service(running, transcript):
-    """The service; what it logs during the test is swept for tokens."""
+    """The service; its log during the test is searched for tokens."""
     before = running.log.stat().st_size
     yield running
     transcript.add(running.log.name, running.log.read_bytes()[before:].decode())
 
 
 def nearly(audience):
-    """Names that somebody may take for this one."""
+    """Audiences that resemble the given one."""
     names = {
         audience + "/",
         audience[:-1],
@@ -76,14 +76,14 @@ def nearly(audience):
 
 
 def assert_refused(answer):
-    """A token that is not accepted: 401, and RFC 6750's error."""
+    """Assert that the token was refused with 401 and RFC 6750's error."""
     assert (answer.status, answer.error) == (401, "invalid_token"), answer
 
 
 @pytest.mark.parametrize("scope", [READ, DEPLOY])
 @pytest.mark.parametrize("scopes", [(READ, DEPLOY), (DEPLOY, "other", READ)])
 def test_a_good_token_is_let_in_and_its_agent_is_known(scope, scopes, service, issuer):
-    """The token's scopes have the one that is needed, in any order."""
+    """A token is accepted if its scopes contain the required one, in any order."""
     token = issuer.token(service.audience, *scopes)
 
     answer = service.ask(token, scope)
@@ -93,7 +93,7 @@ def test_a_good_token_is_let_in_and_its_agent_is_known(scope, scopes, service, i
 
 
 def test_the_scheme_is_read_without_case(service, issuer):
-    """RFC 9110, 11.1: `bearer` is `Bearer`."""
+    """The scheme is case-insensitive: `bearer` works like `Bearer` (RFC 9110, 11.1)."""
     token = issuer.token(service.audience, READ)
     assert service.ask(None, READ, Authorization=f"bearer {token}").status == 200
 
@@ -112,13 +112,13 @@ def test_the_scheme_is_read_without_case(service, issuer):
     ],
 )
 def test_scopes_are_words(scope, service, issuer):
-    """Compared whole, with their case."""
+    """Scopes are compared as whole words and case-sensitively."""
     answer = service.ask(issuer.sign({"aud": service.audience, "scope": scope}), DEPLOY)
     assert (answer.status, answer.error) == (403, "insufficient_scope")
 
 
 def test_without_the_scope_the_answer_names_it(service, issuer):
-    """403 and the scope to ask for (RFC 6750, 3.1)."""
+    """Without the required scope, the response is a 403 that names it (RFC 6750, 3.1)."""
     answer = service.ask(issuer.token(service.audience, READ), DEPLOY)
     assert (answer.status, answer.error) == (403, "insufficient_scope")
     assert answer.challenges[0].parameters["scope"] == DEPLOY
@@ -126,7 +126,7 @@ def test_without_the_scope_the_answer_names_it(service, issuer):
 
 
 def test_a_token_for_another_service_is_refused(service, issuer):
-    """Of every other example's service, and of the provider itself."""
+    """Tokens for every other example's service and for the provider itself are refused."""
     others = {f"https://{name}.example.com" for name in LAYERS} - {service.audience}
     for audience in sorted(others):
         assert_refused(service.ask(issuer.token(audience, READ, DEPLOY), READ))
@@ -134,7 +134,7 @@ def test_a_token_for_another_service_is_refused(service, issuer):
 
 
 def test_a_token_for_a_name_that_is_nearly_the_services_is_refused(service, issuer):
-    """Identifiers are compared by character: with their case, port and slash (RFC 8707, 2)."""
+    """Audiences are compared character by character, including case, port and slash (RFC 8707, 2)."""
     for audience in [*nearly(service.audience), ""]:
         assert_refused(service.ask(issuer.sign({"aud": audience, "scope": READ}), READ))
 
@@ -156,7 +156,7 @@ CHANGED_CLAIMS = {
 
 @pytest.mark.parametrize("changes", CHANGED_CLAIMS.values(), ids=CHANGED_CLAIMS.keys())
 def test_claims_that_are_wrong_are_refused(changes, service, issuer):
-    """Though the provider's own key signed them."""
+    """Wrong claims are refused although the provider's own key signed them."""
     claims = {"aud": service.audience, "scope": f"{READ} {DEPLOY}"} | changes(int(time.time()))
     if claims.get("iss") == "/":
         claims["iss"] = f"{issuer.url}/"
@@ -165,7 +165,7 @@ def test_claims_that_are_wrong_are_refused(changes, service, issuer):
 
 @pytest.mark.parametrize("typ", ["JWT", "at+JWT+x", "id+jwt", "", ...])
 def test_another_type_of_token_is_refused(typ, service, issuer):
-    """What the same key signed for another purpose gives no access (RFC 9068, 4)."""
+    """A token of another type, signed by the same key, gives no access (RFC 9068, 4)."""
     claims = {"aud": service.audience, "scope": READ}
     assert_refused(service.ask(issuer.sign(claims, typ=typ), READ))
 
@@ -175,13 +175,13 @@ def base64url(octets):
 
 
 def with_header(token, **changes):
-    """The same token with another header, its signature untouched."""
+    """The same token with another header and the original signature."""
     header = json.dumps(jwt.get_unverified_header(token) | changes).encode()
     return f"{base64url(header)}.{token.partition('.')[2]}"
 
 
 def signed_with_the_public_key(token, key):
-    """HS256 with the published key as the secret: the confusion of algorithms (RFC 8725, 2.1)."""
+    """An HS256 token with the published key as its secret: algorithm confusion (RFC 8725, 2.1)."""
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     content = with_header(token, alg="HS256").rpartition(".")[0]
     return f"{content}.{base64url(jwt.algorithms.HMACAlgorithm('sha256').sign(content.encode(), pem))}"
@@ -223,14 +223,14 @@ FORGERIES = {
 
 @pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES.keys())
 def test_forgeries_are_refused(forge, service, issuer):
-    """What the provider's key did not sign as it stands."""
+    """A token that the provider's key did not sign in exactly this form is refused."""
     genuine = issuer.sign({"aud": service.audience, "scope": f"{READ} {DEPLOY}"})
     assert service.ask(genuine, READ).status == 200
     assert_refused(service.ask(forge(genuine, issuer.key), READ))
 
 
 def test_githubs_own_token_is_refused(service, github):
-    """An ID token of GitHub gives no access, not even one that was asked for with the service's identifier."""
+    """GitHub's ID token gives no access, even if it was requested for the service's audience."""
     claims = {"aud": service.audience, "scope": f"{READ} {DEPLOY}"}
     token = github.control("POST", "token", claims=claims).json()["token"]
     assert_refused(service.ask(token, READ))
@@ -238,21 +238,21 @@ def test_githubs_own_token_is_refused(service, github):
 
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Basic YTpi", "Token x"])
 def test_without_a_token_the_answer_asks_for_one(authorization, service):
-    """401 with the scheme; RFC 6750, 3.1 names no error then, MCP's library does."""
+    """A request without a token gets a 401 challenge without an error code (RFC 6750, 3.1); only MCP's library adds one."""
     headers = {} if authorization is None else {"Authorization": authorization}
     answer = service.ask(None, READ, **headers)
     assert (answer.status, answer.error) == (401, "invalid_token" if service.name == "mcp" else None)
 
 
 def test_clocks_may_differ_a_little(service, issuer):
-    """A token from a provider whose clock is 20 seconds ahead."""
+    """A token from a provider whose clock is 20 seconds ahead is accepted."""
     ahead = int(time.time()) + 20
     token = issuer.sign({"aud": service.audience, "scope": READ, "iat": ahead, "nbf": ahead})
     assert service.ask(token, READ).status == 200
 
 
 def test_who_introspects_sees_a_revocation(service, issuer):
-    """The keys do not show it: the others take the token until it expires."""
+    """Only the service that introspects sees a revocation; the others accept the token until it expires."""
     token = issuer.token(service.audience, READ)
     before = service.ask(token, READ).status
     issuer.revoke(token)
@@ -261,7 +261,7 @@ def test_who_introspects_sees_a_revocation(service, issuer):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_nobody_is_let_in_while_the_provider_is_away(name, issuer, tmp_path):
-    """It is not the token's fault either: no 401, after which the agent would throw a good token away."""
+    """While the provider is down, requests fail, but not with a 401, after which the agent would discard a valid token."""
     away = f"http://127.0.0.1:{free_port()}"
     with serving_example(name, away, lambda _: ("id", "secret"), tmp_path) as service:
         answer = service.ask(issuer.sign({"iss": away, "aud": service.audience, "scope": READ}), READ)
@@ -271,14 +271,14 @@ def test_nobody_is_let_in_while_the_provider_is_away(name, issuer, tmp_path):
 
 @pytest.fixture(scope="module")
 def nginx(issuer, tmp_path_factory):
-    """The service behind nginx; its backend says what reached it."""
+    """The service behind nginx, whose backend echoes the request that reached it."""
     with serving_example("nginx", issuer.url, issuer.client_of, tmp_path_factory.mktemp("nginx")) as service:
         yield service
 
 
 @pytest.mark.ops
 def test_the_backend_behind_nginx_trusts_the_agents_name(nginx, issuer):
-    """What the sender calls itself does not get through, and the token stays outside."""
+    """The backend gets the agent's id from nginx, without the sender's own headers and without the token."""
     token = issuer.token(nginx.audience, READ)
     arrived = json.loads(nginx.ask(token, READ, **{"X-Agent": "admin", "x_agent": "admin"}).text)
     assert arrived["agent"] == [claims_of(token)["sub"]]
@@ -288,21 +288,21 @@ def test_the_backend_behind_nginx_trusts_the_agents_name(nginx, issuer):
 @pytest.mark.ops
 @pytest.mark.parametrize("spoofed", ["X-Required-Scope", "X-HTTP-Method-Override"])
 def test_the_sender_does_not_choose_the_scope_that_nginx_needs(spoofed, nginx, issuer):
-    """The location does."""
+    """Only nginx's location decides the required scope, not the sender's headers."""
     answer = nginx.ask(issuer.token(nginx.audience, READ), DEPLOY, **{spoofed: READ})
     assert (answer.status, answer.error) == (403, "insufficient_scope")
 
 
 @pytest.mark.ops
 def test_nobody_but_nginx_asks_about_tokens(nginx, issuer):
-    """The place of introspection is not served to the outside."""
+    """The introspection location is not reachable from outside."""
     headers = {"Authorization": f"Bearer {issuer.token(nginx.audience, READ)}"}
     assert httpx.get(f"{nginx.url}/introspect", headers=headers, trust_env=False).status_code == 404
 
 
 @pytest.mark.ops
 def test_a_client_of_another_service_opens_nothing(issuer, tmp_path):
-    """Whoever configures it by mistake: its tokens are active, and are for another service."""
+    """With another service's client, configured by mistake, tokens for that service are active but refused."""
     other = "https://other.example.com"
     with serving_example("nginx", issuer.url, lambda _: issuer.client_of(other), tmp_path) as service:
         assert_refused(service.ask(issuer.token(other, READ), READ))
@@ -316,7 +316,7 @@ def mcp_server(issuer, tmp_path_factory):
 
 
 def test_the_mcp_server_says_who_issues_its_tokens(mcp_server, issuer):
-    """RFC 9728: its 401 names the metadata, which name the provider and the scopes."""
+    """The 401's metadata names the provider and the scopes (RFC 9728)."""
     challenge = mcp_server.ask(None, READ).challenges[0]
     metadata = httpx.get(challenge.parameters["resource_metadata"], trust_env=False).json()
     assert metadata["resource"] == mcp_server.audience
@@ -327,7 +327,7 @@ def test_the_mcp_server_says_who_issues_its_tokens(mcp_server, issuer):
 
 
 def call_with_the_sdk(service, token, *tools):
-    """Call tools with the MCP SDK's own client, as an agent does; gives the names it saw and the answers."""
+    """Call tools with the MCP SDK's client, as an agent does; return the tools' names and the results."""
 
     async def call():
         headers = {"Authorization": f"Bearer {token}"}
@@ -342,7 +342,7 @@ def call_with_the_sdk(service, token, *tools):
 
 
 def test_an_mcp_client_calls_the_tools_that_its_token_has_the_scopes_of(mcp_server, issuer):
-    """The real client, in the version of the protocol that it prefers."""
+    """The MCP SDK's client, in its preferred protocol version, calls the tools for which its token has the scopes."""
     token = issuer.token(mcp_server.audience, READ, DEPLOY)
     names, answers = call_with_the_sdk(mcp_server, token, "list_deployments", "deploy")
     assert names == ["list_deployments", "deploy"]
@@ -360,7 +360,7 @@ HOSTILE_CALLS = {
 
 @pytest.mark.parametrize("call", HOSTILE_CALLS.values(), ids=HOSTILE_CALLS.keys())
 def test_the_mcp_server_runs_no_tool_that_it_has_no_scope_for(call, mcp_server, issuer):
-    """Whatever the message looks like."""
+    """No form of message runs a tool for which the token lacks the scope."""
     token = issuer.token(mcp_server.audience, READ)
     text = post_to_mcp(mcp_server, token, json.dumps(call)).text
     assert "may" not in text
@@ -369,7 +369,7 @@ def test_the_mcp_server_runs_no_tool_that_it_has_no_scope_for(call, mcp_server, 
 
 @pytest.mark.parametrize("names", ['"name": "list_deployments", "name": "deploy"', '"n\\u0061me": "deploy"'])
 def test_the_mcp_server_checks_the_name_of_the_tool_that_runs(names, mcp_server, issuer):
-    """A message that two parsers read differently: what is checked is what runs."""
+    """In a message that two parsers could read differently, the checked tool name is the one that runs."""
     token = issuer.token(mcp_server.audience, READ)
     call = f'{{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {{{names}, "arguments": {{}}}}}}'
     assert "may deploy" not in post_to_mcp(mcp_server, token, call).text
@@ -382,7 +382,7 @@ def post_to_mcp(service, token, body):
 
 
 def test_the_document_shows_the_files_that_were_run():
-    """Each block of code in the document is its file, and each file is in the document."""
+    """Each code block in the document equals its file, and each file is in the document."""
     text = (ROOT / "docs" / "verify-tokens.md").read_text()
     shown = dict(re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```\n", text, re.DOTALL))
     files = {path for path in EXAMPLES.iterdir() if path.is_file() and path.name != "package-lock.json"}

@@ -1,7 +1,7 @@
-"""The actions without Docker: in `act` on this machine itself, as on a macOS or Windows runner, and as plain commands.
+"""The actions without Docker: in `act` directly on this machine, as on macOS or Windows runners, and as commands.
 
-`pipx run` is played by a script that sees to it that the version of this checkout is asked for, and starts the command
-of this environment: what is not published cannot be installed.
+A script stands in for `pipx run`, because an unpublished version cannot be installed: it checks that this checkout's
+version is requested, and starts this environment's command.
 """
 
 import json
@@ -62,7 +62,7 @@ jobs:
 
 @pytest.fixture
 def machine(tmp_path, environment):
-    """The environment of a runner that has pipx, and neither Docker nor settings of this machine's user."""
+    """The environment of a runner with pipx, but without Docker and this user's settings."""
     program = tmp_path / "bin" / "pipx"
     program.parent.mkdir()
     program.write_text(PIPX)
@@ -74,7 +74,7 @@ def machine(tmp_path, environment):
 
 @pytest.fixture
 def service(provider):
-    """A service that keeps the tokens that it gets, and whether they were good then."""
+    """A service that records the tokens that it receives and whether they were active at that time."""
     seen: list[tuple[str, bool]] = []
 
     def answer(_path: str, headers: Any, _body: bytes) -> tuple[int, Any]:
@@ -88,7 +88,7 @@ def service(provider):
 
 @pytest.fixture
 def act(machine, git, github, repository, tmp_path, transcript):
-    """Run a workflow on this machine itself; gives exit code and log."""
+    """Run a workflow directly on this machine; return the exit code and log."""
     published = tmp_path / "dist"
     output_of(sys.executable, "-B", ROOT / "release" / "actions_dist.py", "--to", published)
 
@@ -116,7 +116,7 @@ def act(machine, git, github, repository, tmp_path, transcript):
 def test_a_job_without_docker_registers_issues_calls_and_revokes(
     act, provider, repository, agent_name, service
 ):
-    """The same inputs and outputs as in Docker; the token is good while the job runs and revoked by its last step."""
+    """Inputs and outputs are the same as in Docker; the token is active during the job and revoked by its last step."""
     provider.policy(repository, branch="main", trustRegistered=True)
     url, seen = service
 
@@ -133,7 +133,7 @@ def test_a_job_without_docker_registers_issues_calls_and_revokes(
 
 
 def test_a_job_that_fails_revokes_all_the_same(act, provider, repository, agent_name, service):
-    """`if: always()`: the step that revokes runs after a failure."""
+    """With `if: always()`, the revocation step runs after a failure too."""
     provider.policy(repository, branch="main", trustRegistered=True)
     url, seen = service
     workflow = WORKFLOW.replace('echo "outputs: $SAID"', "exit 7")
@@ -146,7 +146,7 @@ def test_a_job_that_fails_revokes_all_the_same(act, provider, repository, agent_
 
 @pytest.fixture
 def job(environment, github, repository, tmp_path):
-    """The variables of a `run:` step on a runner of the test's own."""
+    """The variables of a `run:` step, with the runner's files."""
     options = ("--url", github.url, "--repository", repository, "--format", "json")
     variables = json.loads(output_of(BIN / "mock-idp", "env", *options, env=environment))
     files = {name: str(tmp_path / name) for name in ("GITHUB_OUTPUT", "GITHUB_STATE", "GITHUB_STEP_SUMMARY")}
@@ -159,7 +159,7 @@ def command(job, transcript, *arguments: object) -> subprocess.CompletedProcess[
     done = subprocess.run(
         [BIN / "sentryagent-actions", *arguments], env=job, capture_output=True, text=True, timeout=60
     )
-    # A process of its own has no runner that would obey the masks.
+    # No runner applies the masks here, so their lines show the token.
     lines = [line for line in done.stdout.splitlines() if not line.startswith("::add-mask::")]
     transcript.add("the command", "\n".join(lines) + done.stderr)
     return done
@@ -173,7 +173,7 @@ def output(job, name: str) -> str:
 
 
 def test_plain_commands_issue_and_revoke(job, provider, trusted_agent, transcript):
-    """Options are the action's inputs; a later command revokes what was issued, and leaves no file."""
+    """Options are the action's inputs; a later command revokes the token and leaves no file."""
     options = ("--api-url", provider.url, "--agent-id", trusted_agent, "--summary", "false")
 
     issued = command(job, transcript, "issue-token", *options)
@@ -195,7 +195,7 @@ def test_plain_commands_issue_and_revoke(job, provider, trusted_agent, transcrip
 
 
 def test_a_token_that_is_to_stay_is_in_no_file(job, provider, trusted_agent, transcript):
-    """With `--revoke false` nothing is left for a later step."""
+    """With `--revoke false`, the token is not saved for a later step."""
     command(
         job,
         transcript,
@@ -215,7 +215,7 @@ def test_a_token_that_is_to_stay_is_in_no_file(job, provider, trusted_agent, tra
 
 
 def test_two_tokens_of_a_job_are_revoked_together(job, provider, trusted_agent, transcript):
-    """One step at the end is enough for all that were issued."""
+    """One `revoke` at the end revokes all tokens of the job."""
     tokens = []
     for _ in range(2):
         command(job, transcript, "issue-token", "--api-url", provider.url, "--agent-id", trusted_agent)
@@ -227,7 +227,7 @@ def test_two_tokens_of_a_job_are_revoked_together(job, provider, trusted_agent, 
 
 
 def test_plain_command_registers(job, provider, repository, agent_name, transcript):
-    """register-agent has its options, and `update` writes what differs."""
+    """The command register-agent registers, and with `--update` writes changed inputs."""
     provider.policy(repository)
     options = ("register-agent", "--api-url", provider.url, "--agent-name", agent_name)
 
@@ -242,7 +242,7 @@ def test_plain_command_registers(job, provider, repository, agent_name, transcri
 
 @pytest.mark.parametrize("arguments", [["--agent", "x"], ["extra"], ["--inputs-from", "NOT_SET"]])
 def test_a_wrong_command_line_is_a_usage_error(arguments, job, transcript):
-    """Options are not abbreviated; nothing goes to stdout, where the runner would look for commands."""
+    """Options cannot be abbreviated; usage errors are not written to stdout, where the runner looks for commands."""
     done = command(job, transcript, "issue-token", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert "sentryagent-actions" in done.stderr

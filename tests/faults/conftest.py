@@ -1,6 +1,6 @@
-"""Providers of one or more replicas, clients that keep them busy, and what must be true whatever happens meanwhile.
+"""Providers with one or more replicas, clients that load them, and the invariants that must hold after each fault.
 
-`make test` uses as much load as it takes to see each thing; `make faults` uses twenty times as much and prints figures.
+`make test` uses just enough load for each test; `make faults` uses twenty times as much and prints figures.
 """
 
 import contextlib
@@ -31,12 +31,12 @@ ISSUER = "https://idp.example.com"
 CLIENTS = 8
 SCALE = int(os.environ.get("SENTRYAGENT_FAULT_LOAD", "1"))
 LATELY = "timestamp > (SELECT MAX(timestamp) FROM audit_log) - 240000000"
-"""Records of four minutes: a GitHub token lives five, and what it was used for is kept longer than that."""
+"""The audit records of the last 4 minutes; a GitHub token is valid for 5, and its use is kept for longer."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try of an exchange: when it ended, how long it took (s), and its status; 0 for a broken connection."""
+    """One try of an exchange: its end, its duration in seconds and its status, which is 0 for a broken connection."""
 
     at: float
     seconds: float
@@ -46,7 +46,7 @@ class Attempt:
 
 @dataclass
 class Job:
-    """One GitHub token, tried until it is decided."""
+    """One GitHub token, whose exchange is tried until it succeeds or is refused."""
 
     token: str
     attempts: list[Attempt] = field(default_factory=list)
@@ -58,9 +58,9 @@ class Job:
 
 
 class Load:
-    """Clients that exchange token after token at all replicas in turn, and try again where they may.
+    """Clients that exchange tokens at all replicas in turn, and retry after a 503 or a broken connection.
 
-    Each of them rests for `pause` seconds after a token; `body` has what else an exchange asks for.
+    Each client waits `pause` seconds after a token; `body` has further fields of the exchange.
     """
 
     def __init__(self, urls, mint, *, clients=CLIENTS, pause=0.0, connect=http.client.HTTPConnection, **body):
@@ -90,7 +90,7 @@ class Load:
             self._progress.notify_all()
 
     def issued(self):
-        """Each job that gets its token, in that order and as soon as it has it, until the load has ended."""
+        """Yield each job as soon as its token is issued, until the load has ended."""
         for number in itertools.count():
             with self._progress:
                 self._progress.wait_for(lambda: number < len(self._issued) or self.ended)  # noqa: B023 - called at once
@@ -102,7 +102,7 @@ class Load:
         return [it for it in self._attempts if it.at >= since]
 
     def wait_for(self, count, *, since=0.0, statuses=(200,)):
-        """Wait until so many attempts since a moment ended in one of the statuses."""
+        """Wait until `count` attempts since a point in time have ended with one of the statuses."""
         seen = found = 0
 
         def reached():
@@ -116,7 +116,7 @@ class Load:
             assert self._progress.wait_for(reached, PATIENCE_SECONDS * SCALE), self.outcomes(since)
 
     def run(self, count):
-        """Let so many exchanges succeed from now on, times the scale; returns the moment at which this began."""
+        """Wait for `count * SCALE` further successful exchanges; return the time at which this wait began."""
         since = time.monotonic()
         self.wait_for(count * SCALE, since=since)
         return since
@@ -136,7 +136,7 @@ class Load:
             connection.close()
 
     def _try(self, connections, job):
-        """One attempt; whether the job is decided, or nobody waits for it any more."""
+        """Make one attempt; return whether the exchange is decided or the load is stopping."""
         address = next(self._urls)
         connection = connections.setdefault(address, self._connect(address, timeout=20))
         began = time.monotonic()
@@ -161,10 +161,10 @@ class Load:
 
 
 class Replica(Served):
-    """One of the provider's replicas."""
+    """A replica of the provider."""
 
     def replaced(self, victim):
-        """Kill a worker; gives the one that takes its place."""
+        """Kill a worker and return the process id of its replacement."""
         before = self.workers()
         os.kill(victim, signal.SIGKILL)
         new = wait_until(
@@ -176,7 +176,7 @@ class Replica(Served):
         return new[0]
 
     def kill(self):
-        """End all its processes at once, as a machine that loses its power, and its memory with it."""
+        """Kill all its processes and delete its shared memory, as a power failure would."""
         workers = self.workers()
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -185,12 +185,12 @@ class Replica(Served):
                 shutil.rmtree(folder)
 
     def megabytes(self):
-        """The memory of the workers and of the background process that is theirs alone."""
+        """The private memory of the workers and the background process."""
         return sum(map(_private_kilobytes, [*self.workers(), self.background()])) / 1024
 
 
 def _is_json(answer):
-    """Whether it is the provider's: a proxy in front of it has pages of its own."""
+    """Whether the response comes from the provider: a proxy in front of it sends its own HTML pages."""
     return answer.headers.get_content_type() == "application/json"
 
 
@@ -201,7 +201,7 @@ def _private_kilobytes(pid):
 
 @dataclass
 class Provider:
-    """Replicas that are one provider: one database, one issuer."""
+    """The replicas of one provider, with one database and one issuer."""
 
     database_url: str
     github: MockIdp
@@ -212,16 +212,16 @@ class Provider:
         return self.replicas[0].command(*words)
 
     def api(self, replica=0):
-        """A client for the admin's requests to one replica."""
+        """A client for an admin's requests to one replica."""
         return self.replicas[replica].client("/api/v1", headers=self.replicas[0].admin)
 
     def load(self, url=None, **options):
-        """Load on all replicas, or on what stands in front of them."""
+        """Load on all replicas, or on the proxy at `url`."""
         urls = [url] if url else [it.url for it in self.replicas]
         return Load(urls, lambda: self.github.mint(audience=self.issuer), **options)
 
     def numbers(self, replica=0):
-        """The counters of one replica, by name and labels."""
+        """The metrics of one replica, by name and labels."""
         with self.replicas[replica].client() as client:
             page = client.get("/metrics").raise_for_status().text
         lines = [line for line in page.splitlines() if not line.startswith("#")]
@@ -233,15 +233,15 @@ class Provider:
             return [tuple(row) for row in connection.execute(text(statement))]
 
     def execute(self, statement):
-        """Change the database, as a step of a migration does."""
+        """Run a statement in the database, as a migration does."""
         engine = create_engine(self.database_url, poolclass=NullPool)
         with engine.begin() as connection:
             connection.execute(text(statement))
 
     def assert_sound(self, load, title, reasons=()):
-        """Whatever happened: what was handed out is audited and used up, and no client saw worse than a 503.
+        """Assert that every issued token is audited and its ID token used up, and that no client got worse than a 503.
 
-        A refusal of a token for one of `reasons` was expected.
+        A refusal for one of `reasons` is allowed.
         """
         handed_out = [job for job in load.jobs if job.issued]
         audited = self._audited()
@@ -260,13 +260,13 @@ class Provider:
         _tell(title, load, handed_out)
 
     def _audited(self, condition="1 = 1"):
-        """The `jti` of each GitHub token whose exchange is on record, by that of the token that it became."""
+        """The `jti` of each GitHub token whose exchange is audited, by the `jti` of the issued token."""
         rows = self.rows(f"SELECT details FROM audit_log WHERE action = 'token.issued' AND {condition}")
         details = [json.loads(text) for (text,) in rows]
         return {it["issuedJti"]: it["jti"] for it in details if "jti" in it}
 
     def _digest(self, jti):
-        """Under what a used token is kept."""
+        """The digest under which a used token is stored."""
         return sha256(f"{self.github.issuer}\0{jti}".encode()).digest()
 
     def _check_replays(self, jobs):
@@ -283,7 +283,7 @@ class Provider:
 
 
 def _is_odd(job, reasons):
-    """Whether a job ended with more than a 503 or a broken connection, unless an earlier try of it had counted."""
+    """Whether a job ended with an unexpected status; `replayed` is fine on a retry, whose earlier try may have counted."""
     last = job.attempts[-1] if job.attempts else None
     if job.issued or last is None or last.status in {0, 503} or last.reason in reasons:
         return False
@@ -295,7 +295,7 @@ def _tell(title, load, handed_out):
     moments = sorted([load.began, *(job.attempts[-1].at for job in handed_out)])
     gap = max(later - earlier for earlier, later in itertools.pairwise(moments))
     counts = Counter(it.status for it in load.attempts())
-    print(  # for `make faults`; pytest keeps it to itself otherwise
+    print(  # for `make faults`; otherwise pytest captures it
         f"\n{title}: {len(handed_out)} tokens in {seconds:.1f} s ({len(handed_out) / seconds:.0f}/s), "
         f"{counts[503]} times 503, {counts[0]} broken connections, longest pause {gap:.1f} s, "
         f"slowest answer {max(it.seconds for it in load.attempts()):.1f} s"
@@ -304,9 +304,9 @@ def _tell(title, load, handed_out):
 
 @pytest.fixture
 def provide(mock_idp, tmp_path):
-    """Start a provider: `provide(database_url, replicas=1, workers=2)`; all replicas start at the same moment.
+    """Start a provider: `provide(database_url, replicas=1, workers=2)`; all replicas start at the same time.
 
-    Its first replicas on a database create the bootstrap policy of the repository.
+    The first call for a database creates the repository's bootstrap policy.
     """
     with contextlib.ExitStack() as running:
 
@@ -339,7 +339,7 @@ def provide(mock_idp, tmp_path):
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def provider(request, provide, tmp_path):
-    """One replica of two workers on SQLite, two of one worker on PostgreSQL."""
+    """One replica with two workers on SQLite, or two replicas with one worker each on PostgreSQL."""
     if request.param == "sqlite":
         return provide(f"sqlite:///{tmp_path}/provider.db")
     return provide(request.getfixturevalue("postgres_url"), replicas=2, workers=1)
@@ -347,8 +347,8 @@ def provider(request, provide, tmp_path):
 
 @pytest.fixture
 def small_disk():
-    """A folder with room for 24 MB; `fill()` takes all of it, `free()` gives it back."""
-    # Not pytest's temporary folder: under root it is closed to the user that PostgreSQL runs as.
+    """A folder on a 24 MB file system; `fill()` uses all of its space, `free()` releases it."""
+    # Not pytest's temporary folder: under root, PostgreSQL's user cannot access it.
     folder = Path(tempfile.mkdtemp(prefix="small-disk-", dir="/tmp"))
     mounted = run("mount", "-t", "tmpfs", "-o", "size=24m,mode=0755", "tmpfs", folder)
     if mounted.returncode:

@@ -1,4 +1,4 @@
-"""The process for background tasks: it has them all, is started again, and ends with the replica and not before."""
+"""The background process: it runs all background tasks, is restarted, and ends with the replica but not earlier."""
 
 import json
 import os
@@ -40,7 +40,7 @@ BACKGROUND_TASKS = ("Housekeeping.run", "RetiredKeys.run", "Sealer.run", "ChainW
 
 
 def test_workers_have_no_background_task_that_needs_none_of_their_memory(tmp_path):
-    """In a worker a check of the chain lets each exchange of half a second wait; and one process purges, not each."""
+    """Only the background process purges and checks the chain, which would delay a worker's exchanges for half a second."""
     environ = clean_environment(
         PORT=free_port(), DATABASE_URL=f"sqlite:///{tmp_path}/provider.db", GITHUB_ISSUER="http://127.0.0.1:9"
     )
@@ -63,7 +63,7 @@ def test_workers_have_no_background_task_that_needs_none_of_their_memory(tmp_pat
 
 
 class Replica(Served):
-    """A provider of one worker on SQLite."""
+    """A provider with one worker on SQLite."""
 
     def __init__(self, folder):
         self.database = folder / "provider.db"
@@ -94,7 +94,7 @@ class Replica(Served):
         )
 
     def deaths(self):
-        """The exit codes of background processes that died, from the log."""
+        """The exit codes of the background processes that died, from the log."""
         entries = [json.loads(line) for line in self.log.read_text().splitlines()]
         return [it["exitCode"] for it in entries if it["event"].startswith("the background process died")]
 
@@ -106,7 +106,7 @@ def replica(tmp_path):
 
 
 def test_it_is_started_again_and_its_gauges_are_those_of_the_live_one(replica):
-    """It is killed, such as when memory ran out. A fault shows again at once, and one that was mended does not stay."""
+    """After a kill, the restarted process reports a broken chain at once, and a repaired chain as valid again."""
     replica.command("admin-token")
     replica.execute("UPDATE audit_log SET actor = 'mallory' WHERE sequence = 1")
     first = replica.background_other_than(None)
@@ -127,7 +127,7 @@ def test_it_is_started_again_and_its_gauges_are_those_of_the_live_one(replica):
 
 
 def test_workers_say_how_many_records_wait_for_a_process_that_hangs(replica):
-    """It seals them, and could not say itself that it no longer does: no alert would fire."""
+    """A hanging background process cannot report that it no longer seals records, so the workers do; an alert needs it."""
     background = replica.background_other_than(None)
     replica.command("admin-token")
     os.kill(background, signal.SIGSTOP)
@@ -137,7 +137,7 @@ def test_workers_say_how_many_records_wait_for_a_process_that_hangs(replica):
 
 
 def test_it_ends_with_a_supervisor_that_is_killed(replica):
-    """One that stayed would go on for ever, a further one with each start of the replica."""
+    """Otherwise, every restart of the replica would leave another background process running for ever."""
     background = replica.background_other_than(None)
     os.kill(replica.process.pid, signal.SIGKILL)
     replica.process.wait()
@@ -146,7 +146,7 @@ def test_it_ends_with_a_supervisor_that_is_killed(replica):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_leaves_it_until_the_last_request_is_answered(replica, number):
-    """Ctrl-C in a terminal and systemd's `KillMode=control-group` reach every process."""
+    """The background process survives a signal to every process, as from Ctrl-C or systemd's `KillMode=control-group`."""
     background = replica.background_other_than(None)
     admin = replica.admin
     with closing(

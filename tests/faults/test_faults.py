@@ -1,4 +1,4 @@
-"""Killed processes, a database that goes away, a full disk, a clock that jumps: under load, and nothing is lost or doubled."""
+"""Under load, killed processes, a lost database, a full disk or a clock jump neither lose nor duplicate anything."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ ISSUED = 'agentidp_tokens_issued_total{outcome="success"}'
 
 
 def test_a_worker_is_killed(provider, request):
-    """The others go on, a new worker takes its place, and the numbers at /metrics do not go back."""
+    """The other workers go on, a new worker replaces the killed one, and the counters at /metrics do not decrease."""
     with provider.load() as load:
         load.run(SOME)
         victim = provider.replicas[0].workers()[0]
@@ -31,7 +31,7 @@ def test_a_worker_is_killed(provider, request):
 
 
 def test_the_same_worker_is_killed_twice(provider, request):
-    """Its successor too, before it has settled: the replica starts its workers anew, and needs nobody for it."""
+    """If a worker's replacement is killed right after its start, the replica restarts all its workers by itself."""
     replica = provider.replicas[0]
     with provider.load() as load:
         load.run(SOME)
@@ -49,7 +49,7 @@ def test_the_same_worker_is_killed_twice(provider, request):
 
 
 def test_the_background_process_is_killed(provider, request):
-    """No client sees it, and its successor, or another replica's, seals what it left."""
+    """No client notices, and the restarted process, or another replica's, seals the remaining records."""
     replica = provider.replicas[0]
     with provider.load() as load:
         load.run(SOME)
@@ -65,7 +65,7 @@ def test_the_background_process_is_killed(provider, request):
 
 
 def test_a_replica_is_killed(provider, request):
-    """All its processes at once, as when a machine loses its power; it starts again on what is in the database."""
+    """All its processes are killed, as in a power failure; it starts again from the data in the database."""
     replica = provider.replicas[-1]
     with provider.load() as load:
         load.run(SOME)
@@ -81,7 +81,7 @@ def test_a_replica_is_killed(provider, request):
 
 @pytest.mark.postgres
 def test_postgresql_is_killed(provide, postgres_cluster, postgres_url, request):
-    """Nothing but 503 while it is away, each within 10 s; tokens again within 10 s of its return, without a restart."""
+    """While PostgreSQL is down, each response is a 503 within 10 s; within 10 s of its return, tokens are issued again."""
     provider = provide(postgres_url, replicas=2, workers=1)
     processes = [replica.process.pid for replica in provider.replicas]
     with provider.load() as load:
@@ -103,13 +103,13 @@ def test_postgresql_is_killed(provide, postgres_cluster, postgres_url, request):
 
 
 def test_the_disk_is_full(provide, small_disk, request):
-    """SQLite has no room: 503 and no token without its record; with room again it goes on by itself."""
+    """While SQLite has no space, requests get 503 and no token without its record; with space, the provider recovers."""
     provider = provide(f"sqlite:///{small_disk.folder}/provider.db")
     provider.assert_sound(_filled(provider, small_disk), request.node.name)
 
 
 def _filled(provider, disk):
-    """The load on a provider whose disk is full for a while."""
+    """Load a provider whose disk is full for a while, and return the load."""
     with provider.load() as load:
         load.run(SOME)
         disk.fill()
@@ -121,7 +121,7 @@ def _filled(provider, disk):
 
 @pytest.mark.postgres
 def test_the_disk_of_postgresql_is_full(provide, small_disk, postgres_cluster, request):
-    """The same where a table cannot grow."""
+    """The same on PostgreSQL, when a table cannot grow."""
     with postgres_cluster.database_in(small_disk.folder) as url:
         provider = provide(url, workers=1)
         provider.assert_sound(_filled(provider, small_disk), request.node.name)
@@ -131,7 +131,7 @@ def test_the_disk_of_postgresql_is_full(provide, small_disk, postgres_cluster, r
 
 @pytest.mark.parametrize("offset", [3600, -3600])
 def test_githubs_clock_jumps(provider, mock_idp, offset, request):
-    """Tokens of another hour are refused while it lasts; the next good one is good."""
+    """While GitHub's clock is an hour off, its tokens are refused; after that, tokens are accepted again."""
     reason = "not_yet_valid" if offset > 0 else "expired"
     with provider.load() as load:
         load.run(SOME)

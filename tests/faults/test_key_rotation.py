@@ -1,4 +1,4 @@
-"""`keys rotate` while tokens are issued: every one verifies, at every replica's keys and with the libraries of services."""
+"""`keys rotate` under load: every token verifies with each replica's published keys and with services' libraries."""
 
 import json
 import runpy
@@ -30,13 +30,13 @@ ROTATIONS = 2
 
 
 class PyJwt:
-    """PyJWT's client of a JWKS, used as docs/verify-tokens.md shows it."""
+    """PyJWT's JWKS client, used as in docs/verify-tokens.md."""
 
     def __init__(self, url, issuer):
         self.fetches = 0
         self._issuer = issuer
         self._verify = runpy.run_path(str(PYJWT_EXAMPLE))["verify"]
-        # Without the pause after a fetch: the test rotates within seconds what a provider rotates in months.
+        # Without the cooldown after a fetch: the test rotates keys within seconds, a provider within months.
         self._keys = jwt.PyJWKClient(url, cooldown_duration=0)
         fetch = self._keys.fetch_data
 
@@ -51,7 +51,7 @@ class PyJwt:
 
 
 class Joserfc:
-    """joserfc, which leaves it to the service to fetch the keys again where it meets an unknown one."""
+    """joserfc, with which the service itself fetches the keys again for an unknown `kid`."""
 
     def __init__(self, url, issuer):
         self.fetches = 0
@@ -74,7 +74,7 @@ class Joserfc:
 
 
 class Jose:
-    """npm jose in a process of Node."""
+    """npm's jose in a Node process."""
 
     def __init__(self, program, url, issuer):
         self.fetches = 0
@@ -90,13 +90,13 @@ class Jose:
 
 @pytest.fixture(scope="session")
 def jose_program(tmp_path_factory):
-    """The program for Node beside its one dependency."""
+    """The Node program, next to its only dependency."""
     return beside_jose(Path(__file__).with_name("verify-with-jose.mjs"), tmp_path_factory.mktemp("jose"))
 
 
 @pytest.fixture(params=["python", pytest.param("node", marks=pytest.mark.node)])
 def verifiers(request, provider):
-    """Services that check tokens with the keys of the last replica."""
+    """Services that verify tokens with the last replica's keys."""
     url = f"{provider.replicas[-1].url}{JWKS}"
     if request.param == "python":
         yield [PyJwt(url, provider.issuer), Joserfc(url, provider.issuer)]
@@ -108,7 +108,7 @@ def verifiers(request, provider):
 
 
 class Published:
-    """What one replica publishes, looked at again and again: when it was asked and answered, and the keys by kid."""
+    """One replica's published keys over time: the times of each request and response, and the keys by `kid`."""
 
     def __init__(self, client):
         self._client = client
@@ -126,7 +126,7 @@ class Published:
         self.look()
 
     def around(self, attempt):
-        """The last keys from before an exchange was asked for, and the first from after its answer."""
+        """The last keys before an exchange's request, and the first keys after its response."""
         before = bisect_right(self._answered, attempt.at - attempt.seconds) - 1
         after = bisect_left(self._asked, attempt.at)
         assert 0 <= before < after
@@ -135,7 +135,7 @@ class Published:
 
 @contextmanager
 def _watched(replicas):
-    """What each of the replicas publishes meanwhile."""
+    """Poll the published keys of each replica during the body of the `with`."""
     ended = threading.Event()
     with ExitStack() as clients, ThreadPoolExecutor(len(replicas)) as pool:
         published = [Published(clients.enter_context(it.client())) for it in replicas]
@@ -151,7 +151,7 @@ def _watched(replicas):
 
 
 def _follow(load, verifier):
-    """Check every token as soon as it is issued; gives them by the key that signed them."""
+    """Verify every token as soon as it is issued; return the jobs by signing key."""
     accepted = defaultdict(list)
     for job in load.issued():
         verifier.verify(job.issued)
@@ -160,7 +160,7 @@ def _follow(load, verifier):
 
 
 def test_no_token_fails_while_keys_rotate(provider, verifiers, request):
-    """Each key is published everywhere before it signs and after it retired, and who caches keys need not know when."""
+    """Every replica publishes a key before it signs and after it is retired, so services may cache the keys."""
     following = ThreadPoolExecutor(len(verifiers))
     with _watched(provider.replicas) as published, following, provider.load() as load:
         followers = [following.submit(_follow, load, verifier) for verifier in verifiers]
@@ -174,7 +174,7 @@ def test_no_token_fails_while_keys_rotate(provider, verifiers, request):
         accepted = follower.result()
         assert sum(map(len, accepted.values())) == len(load.jobs)
         assert len(accepted) == ROTATIONS + 1
-        # One fetch brings the key that signs and the one after it.
+        # One fetch returns the active key and the next one.
         assert verifier.fetches <= 1 + ROTATIONS // 2
     for replica in published:
         for kid, jobs in accepted.items():
@@ -185,7 +185,7 @@ def test_no_token_fails_while_keys_rotate(provider, verifiers, request):
 
 
 def _check(job, kid, before, after):
-    """The token's key was published before the exchange, and is the same after it; the signature is good."""
+    """Assert that the token's key was published before and after the exchange, and that the signature is valid."""
     assert before[kid] == after[kid]
     key = jwt.PyJWK.from_dict(after[kid])
     jwt.decode(job.issued, key, algorithms=["ES256"], options={"verify_aud": False})

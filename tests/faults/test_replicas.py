@@ -1,4 +1,4 @@
-"""Several replicas on one PostgreSQL, several workers on one SQLite file: one provider all the same."""
+"""Several replicas on one PostgreSQL database, or several workers on one SQLite file, act as one provider."""
 
 from collections import Counter
 from functools import partial
@@ -24,7 +24,7 @@ REPOSITORY = "octo-org/hello-agent"
 
 @pytest.fixture
 def three(provide, postgres_url):
-    """Three replicas that started at the same moment on an empty database."""
+    """Three replicas that started at the same time on an empty database."""
     return provide(postgres_url, replicas=3, workers=1)
 
 
@@ -41,7 +41,7 @@ def _get(replica, path):
 
 @pytest.mark.postgres
 def test_replicas_that_start_together_agree(three):
-    """One of them migrates and makes the keys; all publish the same."""
+    """One replica migrates the database and creates the keys; all publish the same keys."""
     published = [_get(replica, "/.well-known/jwks.json") for replica in three.replicas]
 
     assert published[0] == published[1] == published[2]
@@ -54,7 +54,7 @@ def test_replicas_that_start_together_agree(three):
 
 @pytest.mark.postgres
 def test_one_token_is_exchanged_once_in_all_replicas(three):
-    """Forty clients at the same moment, spread over the replicas: one 200, and 401 `replayed` for the others."""
+    """Forty concurrent exchanges of one token, spread over the replicas: one 200, and 401 `replayed` for the others."""
     token = three.github.mint(audience=three.issuer)
 
     answers = at_once(*(partial(_exchange, three, number % 3, token) for number in range(RACERS)))
@@ -65,7 +65,7 @@ def test_one_token_is_exchanged_once_in_all_replicas(three):
 
 @pytest.mark.postgres
 def test_an_admins_change_counts_at_once_everywhere(three):
-    """A token revoked, an agent suspended, a policy switched off or deleted: the next request elsewhere knows."""
+    """After a revocation, a suspension, or a change or deletion of a policy, the next request to any replica respects it."""
     with three.api(0) as here, three.api(1) as there:
         (policy,) = here.get("/oidc/trust-policies").json()["data"]
         issued = _exchange(three, 1).json()["access_token"]
@@ -90,7 +90,7 @@ def test_an_admins_change_counts_at_once_everywhere(three):
 
 
 def test_four_workers_on_sqlite_never_find_it_locked(provide, tmp_path, request):
-    """Writers take turns between processes: under load every exchange succeeds."""
+    """Writers in several processes take turns, so that under load every exchange succeeds."""
     provider = provide(f"sqlite:///{tmp_path}/provider.db", workers=4)
     with provider.load() as load:
         load.run(200)
@@ -101,7 +101,7 @@ def test_four_workers_on_sqlite_never_find_it_locked(provide, tmp_path, request)
 
 
 def test_replicas_go_on_with_the_schema_of_a_later_version(provider, request):
-    """A migration only adds, to any table; the replicas of this version that run meanwhile are ready and issue tokens."""
+    """A later version's migration only adds columns; running replicas of this version stay ready and issue tokens."""
     with provider.load() as load:
         load.run(20)
         for table in TABLES:

@@ -1,4 +1,4 @@
-"""Two replicas behind nginx as deploy/nginx has it: restarted one after the other under load, and no request is lost."""
+"""Two replicas behind nginx, configured as in deploy/nginx: a rolling restart under load loses no request."""
 
 import contextlib
 import functools
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.ops, pytest.mark.xdist_group("faults")]
 SITE = ROOT / "deploy" / "nginx" / "sentryagent-idp.conf"
 STEADY = {"clients": 4, "pause": 0.02}
 BETWEEN = 40
-"""Exchanges between two restarts."""
+"""The number of exchanges between two restarts."""
 EXCHANGE = "/api/v1/oidc/token"
 PATHS = {
     "/api/v1/agents": 401,
@@ -35,12 +35,12 @@ PATHS = {
     "/api/v1x/agents": 404,
     "/api/v1/../../metrics": 404,
 }
-"""What a stranger gets at each path."""
+"""The status of each path without credentials."""
 
 
 @dataclass(frozen=True)
 class Nginx:
-    """nginx in front of two replicas; `log` has a line for each request."""
+    """nginx in front of two replicas; `log` is its access log."""
 
     url: str
     tls: ssl.SSLContext
@@ -51,7 +51,7 @@ class Nginx:
         return functools.partial(http.client.HTTPSConnection, context=self.tls)
 
     def ask(self, method, path, body=None, **headers):
-        """The status and the body of a request with these header fields."""
+        """Send a request with these header fields and return the status and body of its response."""
         fields = {name.replace("__", "-"): value for name, value in headers.items()}
         with contextlib.closing(self.connect(self.url.removeprefix("https://"))) as connection:
             connection.request(method, path, body, fields)
@@ -61,7 +61,7 @@ class Nginx:
 
 @pytest.fixture
 def behind_nginx(tmp_path):
-    """Put nginx in front of two replicas, which listen at these ports."""
+    """Start nginx in front of two replicas, given their ports."""
     with contextlib.ExitStack() as running:
 
         def put(*replicas):
@@ -91,14 +91,14 @@ def behind_nginx(tmp_path):
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def two(request, provide, tmp_path):
-    """Two replicas of two workers each."""
+    """Two replicas with two workers each."""
     if request.param == "sqlite":
         return provide(f"sqlite:///{tmp_path}/provider.db", replicas=2)
     return provide(request.getfixturevalue("postgres_url"), replicas=2)
 
 
 def test_a_rolling_restart_loses_no_request(two, behind_nginx, request):
-    """SIGTERM, start, ready, then the other one, and all of it again: every client sees 200 and nothing else."""
+    """Each replica in turn is stopped, started and awaited, twice: every client gets only 200."""
     nginx = behind_nginx(*(it.port for it in two.replicas))
     with two.load(nginx.url, connect=nginx.connect, **STEADY) as load:
         load.run(BETWEEN)
@@ -114,7 +114,7 @@ def test_a_rolling_restart_loses_no_request(two, behind_nginx, request):
 
 
 def test_what_nginx_lets_through(provide, tmp_path, behind_nginx):
-    """The public paths alone, the client's own address, one answer of the provider to a body that is too large."""
+    """Only public paths and the client's real address pass nginx, and the provider itself refuses a body that is too large."""
     provider = provide(f"sqlite:///{tmp_path}/provider.db", TRUSTED_PROXIES="127.0.0.1")
     nginx = behind_nginx(provider.replicas[0].port, provider.replicas[0].port)
 
@@ -132,7 +132,7 @@ def test_what_nginx_lets_through(provide, tmp_path, behind_nginx):
 
 
 def test_no_exchange_is_sent_twice(behind_nginx):
-    """A replica that is not there: the other one is asked; one that took the request and went: 502, and no other try."""
+    """If a replica refuses connections, nginx tries the other; once a replica has received a request, it never retries."""
     taken = []
 
     def take_and_go(connection):

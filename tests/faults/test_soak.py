@@ -1,4 +1,4 @@
-"""Load for a long time: no error, and no memory that only grows. `make soak` takes ten minutes a database, `make test` a moment."""
+"""Load over a long time: no errors and no memory leak. `make soak` takes ten minutes per database, `make test` a moment."""
 
 import os
 import time
@@ -10,12 +10,12 @@ pytestmark = pytest.mark.xdist_group("faults")
 SECONDS = float(os.environ.get("SENTRYAGENT_SOAK_SECONDS", "1"))
 ROUND = 300
 MOST_MEGABYTES = 10
-"""By which all processes may grow in the second half; in the first, caches fill and threads begin."""
+"""The growth allowed for all processes in the second half; in the first, caches fill and threads start."""
 
 
 @pytest.mark.parametrize("engine", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def test_nothing_grows_and_nothing_fails(engine, request, provide, tmp_path):
-    """Every exchange succeeds, the memory of its processes settles, and the audit's chain is whole."""
+    """Every exchange succeeds, the processes' memory stops growing, and the audit chain is valid."""
     url = f"sqlite:///{tmp_path}/soak.db" if engine == "sqlite" else request.getfixturevalue("postgres_url")
     provider = provide(url, workers=2)
     exchanges, _ = _load(provider, SECONDS / 2)
@@ -31,7 +31,7 @@ def test_nothing_grows_and_nothing_fails(engine, request, provide, tmp_path):
 
 
 def _load(provider, seconds):
-    """How many exchanges there were in that time, at least one round, and the last round."""
+    """Load for some time, at least one round; return the number of exchanges and the last round."""
     exchanges, deadline = 0, time.monotonic() + seconds
     while True:
         with provider.load() as load:

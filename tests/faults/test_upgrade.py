@@ -1,4 +1,4 @@
-"""An upgrade from an older version, with its data: both versions serve next to each other, and no request is lost."""
+"""An upgrade from an older version with its data: both versions serve side by side, and no request is lost."""
 
 import functools
 import io
@@ -14,7 +14,7 @@ from kit.threads import at_once
 pytestmark = pytest.mark.xdist_group("faults")
 
 OLD = "e00f6cf"
-"""The commit of the version before migrations 025 and later; its package was called `server`."""
+"""The last commit before migration 025; its package was called `server`."""
 REPOSITORY = "octo-org/hello-agent"
 ENCRYPTION_KEY = "0123456789abcdef0123456789abcdef"
 SOME = 60
@@ -23,7 +23,7 @@ STEADY = {"clients": 2, "pause": 0.02}
 
 @pytest.fixture(scope="module")
 def old_tree(tmp_path_factory):
-    """The provider of the older version."""
+    """The source of the older version."""
     if run("git", "cat-file", "-e", f"{OLD}^{{commit}}", cwd=ROOT).returncode:
         pytest.skip(f"this clone does not have the commit {OLD}")
     folder = tmp_path_factory.mktemp("old")
@@ -35,7 +35,7 @@ def old_tree(tmp_path_factory):
 
 @pytest.fixture
 def old_replica(old_tree):
-    """A replica of the older version, and its commands."""
+    """The class of replicas that run the older version and its commands."""
 
     class OldReplica(Served):
         def start(self):
@@ -67,7 +67,7 @@ def _outcome(provider, token, **body):
 
 
 def test_an_upgrade_loses_nothing(provide, old_replica, url, request):
-    """Migrate while the old version serves, start the new one next to it, stop the old one: 200 and nothing else."""
+    """Migrate while the old version serves, start the new one, stop the old one: every response is a 200."""
     old = provide(url, workers=1, kind=old_replica, KEY_ENCRYPTION_KEY=ENCRYPTION_KEY)
     agent, suspended = _trusted_agents(old, "bot@octo-org.example", "other@octo-org.example")
     used = old.github.mint(audience=old.issuer)
@@ -95,7 +95,7 @@ def test_an_upgrade_loses_nothing(provide, old_replica, url, request):
 
 
 def _trusted_agents(provider, *emails):
-    """The ids of new agents, each with a policy."""
+    """Create agents, each with a policy, and return their ids."""
     with provider.api() as api:
         agents = [api.post("/agents", json={"email": email}).json()["agentId"] for email in emails]
         for agent in agents:
@@ -105,7 +105,7 @@ def _trusted_agents(provider, *emails):
 
 
 def _assert_one_provider(old, new, used, issued):
-    """A token used at one version is a replay at the other, and what one of them issued is good at the other."""
+    """Assert that a token used at one version is a replay at the other, which accepts the issued access tokens."""
     assert _outcome(new, used) == (401, "replayed")
     token = new.github.mint(audience=new.issuer)
     assert _outcome(new, token) == (200, None)
@@ -118,7 +118,7 @@ def _assert_one_provider(old, new, used, issued):
 
 
 def _assert_tokens_are_good(old, new, jobs):
-    """What either version signed is good at both, also after a rotation; what one of them revokes, at neither."""
+    """Assert that each version's tokens are valid at both, even after a rotation, and that a revocation counts at both."""
     tokens = [job.issued for job in jobs if job.issued]
     assert len(tokens) > 5
     assert all(_is_active(provider, token) for provider in (old, new) for token in tokens)
@@ -134,7 +134,7 @@ def _is_active(provider, token):
 
 
 def _assert_changes_count(old, new, agent):
-    """What is changed at one version counts at the other with its next request."""
+    """Assert that a change at one version takes effect with the next request at the other."""
     with old.api() as there, new.api() as here:
         late = there.post("/agents", json={"email": "late@octo-org.example"}).json()["agentId"]
         assert here.get(f"/agents/{late}").status_code == 200

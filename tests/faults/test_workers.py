@@ -1,4 +1,4 @@
-"""The supervisor and its workers: workers that cannot start, signals at odd moments, and a supervisor that is killed."""
+"""The supervisor and its workers: workers that cannot start, signals at unusual moments, and a killed supervisor."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ serve.serve(Settings.from_environ(os.environ, {"workers": "2"}))
 
 @pytest.fixture
 def serve(tmp_path):
-    """Start a provider whose workers cannot start, with so many seconds between two starts."""
+    """Start a provider whose workers cannot start, with `pause` seconds between two starts."""
     environ = clean_environment(PORT=free_port(), DATABASE_URL=f"sqlite:///{tmp_path}/provider.db")
 
     def start(pause):
@@ -41,7 +41,7 @@ def serve(tmp_path):
 
 
 def test_workers_that_never_start_end_the_replica(serve):
-    """Exit code 1 after a few starts, with the cause and one last line that says so."""
+    """After a few starts, the replica exits with code 1, and logs the cause and that it gives up."""
     with serve(pause=0) as process:
         _, log = process.communicate(timeout=PATIENCE_SECONDS)
 
@@ -52,7 +52,7 @@ def test_workers_that_never_start_end_the_replica(serve):
 
 
 def test_it_ends_when_it_is_told_to_between_two_starts(serve):
-    """SIGTERM while no worker runs ends it in order and at once."""
+    """SIGTERM while no worker runs stops the replica cleanly and at once."""
     with serve(pause=PATIENCE_SECONDS) as process:
         for line in process.stderr:
             if "starting all of them again" in line:
@@ -79,12 +79,12 @@ serve.serve(Settings.from_environ(os.environ, {"workers": "1"}))
 
 
 def test_a_worker_that_has_just_begun_is_ended(tmp_path):
-    """SIGTERM reaches it before it has loaded anything: the supervisor's handler, which it inherits, would ignore it."""
+    """SIGTERM ends a worker before it has loaded anything; the supervisor's handler, which it inherits, would ignore it."""
     environ = clean_environment(PORT=free_port(), DATABASE_URL=f"sqlite:///{tmp_path}/provider.db")
     with subprocess.Popen([sys.executable, "-c", SLOW], env=environ, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"begun\n"
         process.send_signal(signal.SIGTERM)
-        # Less than the half minute after which a worker is killed.
+        # Less than the 30 s after which a worker is killed.
         assert process.wait(PATIENCE_SECONDS / 2) == 0
 
 
@@ -108,7 +108,7 @@ serve.serve(Settings.from_environ(os.environ, {"workers": "1"}))
 
 
 def test_signals_at_any_moment_end_it(tmp_path):
-    """SIGTERM at each line of the supervisor's wait, such as the second of two: none may stop it there for ever."""
+    """SIGTERM at each line of the supervisor's wait, for example a second SIGTERM, must never make it hang."""
     environ = clean_environment(PORT=free_port(), DATABASE_URL=f"sqlite:///{tmp_path}/provider.db")
     done = run(sys.executable, "-c", INTERRUPTED, env=environ, timeout=PATIENCE_SECONDS)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
@@ -124,7 +124,7 @@ def served(tmp_path):
 
 
 def test_workers_end_with_their_supervisor(served):
-    """It is killed alone, such as when memory ran out: the port is free at once, and the replica starts again."""
+    """If only the supervisor is killed, for example when memory runs out, the port is free at once for a restart."""
     killed = served.process
     killed.kill()
     killed.wait()

@@ -1,4 +1,4 @@
-"""What tests of the audit's chain read of it."""
+"""Helpers that read and purge the seals of the audit chain."""
 
 
 def seals(database):
@@ -7,7 +7,7 @@ def seals(database):
 
 
 def told(report):
-    """The fields of a proof, its head by number."""
+    """The fields of a verification report, with the head given by its seal number."""
     return (
         report["checked"],
         report["head"]["seal"],

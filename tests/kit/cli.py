@@ -1,4 +1,4 @@
-"""`sentryagent-idp` in this process."""
+"""The command `sentryagent-idp`, run in this process."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def run(*arguments: str, **variables: str) -> Any:
 
 
 def assert_fails(result: Any, cause: str) -> None:
-    """Exit code 2, nothing on stdout, one line on stderr that has the cause."""
+    """Assert exit code 2, nothing on stdout and one line on stderr that contains the cause."""
     assert (result.exit_code, result.stdout) == (2, ""), result.output
     assert result.stderr.startswith("sentryagent-idp: ")
     assert result.stderr.count("\n") == 1

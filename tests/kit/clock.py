@@ -1,4 +1,4 @@
-"""Time that tests turn."""
+"""Clocks and schedules that tests control."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ Task = Callable[[], None]
 
 
 class Clock:
-    """Stands until it is turned; `now` is a moment, or seconds."""
+    """A stopped clock that tests advance; `now` is a datetime or a number of seconds."""
 
     def __init__(self, now: Any) -> None:
         self.now = now
@@ -22,7 +22,7 @@ class Clock:
 
 
 class RunningClock:
-    """The machine's own clock of seconds, which can be moved on."""
+    """The machine's monotonic clock, which tests can move forward."""
 
     def __init__(self) -> None:
         self.offset = 0.0
@@ -35,7 +35,7 @@ class RunningClock:
 
 
 class Schedule:
-    """Runs at once what is due at once, and keeps the rest for the test to run."""
+    """A scheduler that runs tasks without a delay at once and keeps the others for the test to run."""
 
     def __init__(self, clock: Any) -> None:
         self.clock = clock
@@ -48,7 +48,7 @@ class Schedule:
             task()
 
     def run_next(self) -> float:
-        """Move the clock to the one task that waits and run it; gives how many seconds that was."""
+        """Advance the clock to the only waiting task, run it and return its delay in seconds."""
         ((delay, task),) = self.later
         self.later.clear()
         self.clock.advance(delay)

@@ -1,4 +1,4 @@
-"""The Docker engine's command line."""
+"""Docker's command line."""
 
 import os
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ from uuid import uuid4
 from kit.processes import output_of
 
 CLASSIC = os.environ | {"DOCKER_BUILDKIT": "0"}
-"""The environment in which images are built by the classic builder, as act and older engines have it."""
+"""An environment that selects Docker's classic builder, which act and older engines use."""
 
 
 def docker(*arguments: object, **options: Any) -> str:
-    """What the engine says to a command that must succeed."""
+    """Run a Docker command that must succeed and return its output."""
     return output_of("docker", *arguments, **options).strip()
 
 
 @contextmanager
 def new_tag(name: str) -> Iterator[str]:
-    """A tag for an image that the body of the `with` builds; the image goes at its end."""
+    """A tag for an image that the body of the `with` builds; the image is removed afterwards."""
     tag = f"{name}:{uuid4().hex}"
     yield tag
     docker("rmi", "-f", tag)

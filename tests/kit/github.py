@@ -1,4 +1,4 @@
-"""GitHub's published keys, handed over without HTTP."""
+"""GitHub's published keys, provided without HTTP."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from sentryagent_idp.errors import InvalidOidcToken, IssuerUnavailable
 
 
 class GithubKeys:
-    """What `published` gives at the moment; counts how often it was asked, and can be out of reach."""
+    """The keys that `published` currently returns; counts the look-ups, and can be made unreachable."""
 
     def __init__(self, published: Callable[[], Mapping[str, Any]]) -> None:
         self.published = published
@@ -28,7 +28,7 @@ class GithubKeys:
 
 
 class OneKey:
-    """One published key, whatever kid is asked for."""
+    """One published key, returned for every `kid`."""
 
     def __init__(self, key: Any) -> None:
         self.find = lambda _kid: key

@@ -1,4 +1,4 @@
-"""Hostile and broken ID tokens, each with the attack it stands for: one catalogue for the token reader and for the API."""
+"""The catalogue of hostile and malformed ID tokens, each with its attack, for the tests of the token reader and the API."""
 
 import base64
 import json
@@ -8,7 +8,7 @@ import jwt
 NOW = 1_795_521_700
 ISSUER = "https://token.actions.githubusercontent.com"
 AUDIENCE = "https://idp.example"
-"""The one `aud` that tokens for us carry."""
+"""The only accepted `aud`."""
 
 HEADER = {
     "alg": "RS256",
@@ -61,7 +61,7 @@ REQUIRED_STRINGS = (
     "event_name",
 )
 REQUIRED_TIMES = ("exp", "iat", "nbf")
-"""The claims that the contract requires, written out: the product's own list must not be what it is tested by."""
+"""The claims that the contract requires, written out so that the product is not tested against its own list."""
 
 
 def _base64url(octets):
@@ -76,7 +76,7 @@ def _part(usual, changes):
 
 
 def mint(key, header=None, claims=None, *, alg="RS256"):
-    """Sign a token; `header` and `claims` change the usual ones (`...` removes one), or are the bytes themselves."""
+    """Sign a token; `header` and `claims` override the usual ones (`...` removes one), or replace them as bytes."""
     parts = (_part(HEADER, header or {}), _part(CLAIMS, claims or {}))
     signing_input = ".".join(map(_base64url, parts)).encode()
     signature = jwt.get_algorithm_by_name(alg).sign(signing_input, key)
@@ -84,7 +84,7 @@ def mint(key, header=None, claims=None, *, alg="RS256"):
 
 
 MALFORMED_TEXT = [
-    # attack, what is done to a genuine token
+    # attack, change to a genuine token
     ("R-IN-1 size", lambda token: token + "A" * 16_384),
     ("R-IN-1 empty", lambda _: ""),
     ("R-IN-2 one part", lambda token: token.partition(".")[0]),
@@ -112,7 +112,7 @@ def _deep(levels):
 
 
 MALFORMED_PARTS = [
-    # Attack; header and claims as changes to the usual ones, or as bytes.
+    # Attack, and header and claims as for `mint`.
     *[
         (f"B2/B13/B14 {name}", {name: "x"}, {})
         for name in ("jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc")
@@ -251,7 +251,7 @@ OTHER_REASONS = [
 
 
 TIMES = [
-    # claims relative to now, reason (None: accepted); exp is exclusive, the leeway is 30 s
+    # times relative to now, reason (None: accepted); `exp` is exclusive, the leeway is 30 s
     ({"exp": -29}, None),
     ({"exp": -30}, "expired"),
     ({"exp": -31}, "expired"),

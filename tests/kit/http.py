@@ -1,4 +1,4 @@
-"""Servers of a test's own on 127.0.0.1, and bytes as they go over the wire."""
+"""Small servers on 127.0.0.1, and requests sent as raw bytes."""
 
 import contextlib
 import json
@@ -23,15 +23,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text)
 
-    do_POST = do_GET  # noqa: N815 - the name that http.server calls
+    do_POST = do_GET  # noqa: N815 - the name that http.server expects
 
     def log_message(self, *_: object) -> None:
-        """Nothing: who wants to know remembers what it was asked."""
+        """Log nothing; a test that needs the requests records them itself."""
 
 
 @contextlib.contextmanager
 def serving(answer: Callable[[str, Any, bytes], tuple[int, Any]]) -> Iterator[str]:
-    """The URL of an HTTP server whose `answer(path, headers, body)` gives a status and JSON."""
+    """The URL of an HTTP server whose `answer(path, headers, body)` returns a status and JSON."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
         server.answer = answer
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -41,7 +41,7 @@ def serving(answer: Callable[[str, Any, bytes], tuple[int, Any]]) -> Iterator[st
 
 @contextlib.contextmanager
 def listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """The port of a server that hands each connection to `serve`, one after the other."""
+    """The port of a server that passes one connection after the other to `serve`."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def run() -> None:
@@ -61,8 +61,8 @@ def listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
 
 
 def drip(connection: socket.socket, begin: bytes, drop: bytes) -> None:
-    """Answer a request with `begin`, and then with `drop` again and again until the other end hangs up."""
-    with contextlib.suppress(ConnectionError):  # the other end is gone, which is what is waited for
+    """Respond to a request with `begin`, then repeat `drop` until the client closes the connection."""
+    with contextlib.suppress(ConnectionError):  # the client has closed the connection, as expected
         connection.recv(65536)
         connection.sendall(begin)
         connection.settimeout(0.01)
@@ -78,12 +78,12 @@ def _is_shut(connection: socket.socket) -> bool:
 
 
 def raw(url: str, *parts: bytes) -> bytes:
-    """Send these bytes over a connection of their own; gives what comes back until the server ends it."""
+    """Send bytes over a new connection and return the response up to its end."""
     address = urlsplit(url)
     received = b""
     with (
         socket.create_connection((address.hostname, address.port), timeout=PATIENCE_SECONDS) as connection,
-        # A server that has seen enough resets the connection; what it said before is what counts.
+        # A server may reset the connection early; the response received until then counts.
         contextlib.suppress(ConnectionError),
     ):
         for part in parts:

@@ -1,4 +1,4 @@
-"""A running provider that gives an agent tokens for services, and whose signing key signs what an attack needs."""
+"""A running provider that issues an agent's tokens for services, and whose signing key can sign forged tokens."""
 
 import json
 import sqlite3
@@ -17,11 +17,11 @@ from kit.processes import Served
 from kit.tokens import bearer
 
 SCOPES = ("deploy:read", "deploy:production", "other")
-"""The scopes of every service here."""
+"""The scopes of every service in these tests."""
 
 
 class Issuer:
-    """Tokens of one agent for services. `id_token` gives GitHub's for a repository and an audience."""
+    """A source of one agent's tokens for services; `id_token` returns GitHub's token for a repository and an audience."""
 
     def __init__(self, served: Served, database: Path, id_token: Callable[[str, str], str]) -> None:
         self.url = served.url
@@ -29,13 +29,13 @@ class Issuer:
         self._repositories: dict[str, str] = {}
 
     def token(self, service: str, *scopes: str) -> str:
-        """The agent's token for a service, as a job exchanges it."""
+        """The agent's token for a service, exchanged as a job does."""
         id_token = self._id_token(self._repository_of(service), self.url)
         wanted = {"agentId": self.agent, "resource": service, "scope": " ".join(scopes)}
         return self._post("oidc/token", token=id_token, **wanted)["access_token"]
 
     def sign(self, claims: dict[str, Any], **header: Any) -> str:
-        """A token of the agent with these claims and header fields in place of the usual ones; `...` removes one."""
+        """A signed token of the agent; `claims` and `header` override the usual ones, and `...` removes one."""
         now = int(time.time())
         usual = {"iss": self.url, "sub": self.agent, "client_id": self.agent, "iat": now, "nbf": now}
         usual |= {"exp": now + 300, "jti": str(uuid4()), "scope": ""} | claims
@@ -44,12 +44,12 @@ class Issuer:
         return jwt.encode(kept, self.key, "ES256", {k: None if v is ... else v for k, v in head.items()})
 
     def revoke(self, token: str) -> None:
-        """End a token, as the action does at the end of a job."""
+        """Revoke a token, as the action does at the end of a job."""
         with self._served.client("/api/v1", headers=bearer(token)) as job:
             job.post("/token/revoke", data={"token": token}).raise_for_status()
 
     def client_of(self, service: str) -> tuple[str, str]:
-        """The id and the secret of a new client of a service."""
+        """The id and secret of a new client of a service."""
         self._repository_of(service)
         made = json.loads(self._served.command("clients", "create", "x", "--service", service, "--json"))
         return made["client_id"], made["client_secret"]
@@ -61,7 +61,7 @@ class Issuer:
 
     @property
     def key(self) -> Any:
-        """The key that the provider signs with."""
+        """The provider's signing key."""
         return self._signing[1]
 
     @cached_property
@@ -72,7 +72,7 @@ class Issuer:
         return kid, load_pem_private_key(pem, None)
 
     def _repository_of(self, service: str) -> str:
-        """The repository that may ask for tokens for a service; both are created where they do not exist yet."""
+        """The repository that may request tokens for a service; both are created on first use."""
         if service not in self._repositories:
             repository = self._repositories[service] = f"octo-org/{uuid4().hex}"
             self._post("services", identifier=service, scopes=[{"name": scope} for scope in SCOPES])

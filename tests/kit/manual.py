@@ -1,4 +1,4 @@
-"""The manuals as their readers use them: blocks by the heading above them, a terminal, and the commands that they name."""
+"""The manuals as readers use them: their code blocks, a terminal to paste them into, and the commands that they name."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from typing import Any, Self
 from kit.processes import ROOT, tracked_files
 
 SHELL = ("sh", "bash", "console")
-"""The languages of blocks that a reader pastes into a shell."""
+"""The languages of code blocks that a reader pastes into a shell."""
 _PATIENCE_SECONDS = 120
 _READY = "the shell is ready for the next block"
 _HEADING = re.compile(r"#+ (?P<heading>.*)")
@@ -27,7 +27,7 @@ _FENCE = re.compile(r"(?P<indent> *)```(?P<language>\w*)")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its document, the heading above it, its number under that heading, its text without indentation."""
+    """A fenced code block: document, heading above it, number under that heading, and text without indentation."""
 
     document: str
     heading: str
@@ -37,15 +37,15 @@ class Block:
 
     @property
     def name(self) -> str:
-        """What the block is known by: `docs/audit.md#A cut end`, and `… 2` for the second one under a heading."""
+        """The block's name: `docs/audit.md#A cut end`, with ` 2` added for the second block under a heading."""
         number = f" {self.number}" if self.number > 1 else ""
         return f"{self.document}#{self.heading}{number}"
 
 
 def offline_python(programs: Path) -> dict[str, str]:
-    """Variables with which `python3` is this Python; what `pip` would get from an index, its environments have from it.
+    """Variables that make `python3` this Python, whose packages a virtual environment then uses instead of an index.
 
-    `programs` is an empty folder, which is the first on PATH.
+    `programs` is an empty folder, which comes first on PATH.
     """
     (programs / "python3").symlink_to(Path(sys.executable).resolve())
     offline = dict.fromkeys(("PIP_NO_INDEX", "PIP_NO_DEPS", "PIP_IGNORE_INSTALLED"), "1")
@@ -54,12 +54,12 @@ def offline_python(programs: Path) -> dict[str, str]:
 
 
 def documents() -> list[str]:
-    """The names of all documents of the repository."""
+    """The names of the repository's documents."""
     return tracked_files("*.md")
 
 
 def blocks(document: str, *languages: str) -> list[Block]:
-    """The fenced blocks of a document in these languages, in their order."""
+    """The code blocks of a document in these languages, in order."""
     return [it for it in _fenced(document) if it.language in languages]
 
 
@@ -77,9 +77,9 @@ def _fenced(document: str) -> Iterator[Block]:
 
 
 class Terminal:
-    """A plain bash that reads what is pasted, and ends at the first command that fails.
+    """A plain bash that runs pasted text and exits at the first command that fails.
 
-    `tell` gets all that it prints; `here` replaces the examples' addresses by those of this test.
+    `tell` receives all output; `here` replaces the examples' addresses with those of this test.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Terminal:
             os.killpg(self._bash.pid, signal.SIGKILL)
 
     def paste(self, text: str) -> str:
-        """Give the shell some lines; returns what it prints until it has carried them out."""
+        """Run some lines in the shell and return their output."""
         pipes: Any = self._bash
         pipes.stdin.write(f"{self._here(text)}\necho; echo {_READY}\n")
         pipes.stdin.flush()
@@ -141,11 +141,11 @@ _ALTERNATIVES = re.compile(r"[a-z-]+(?:\\?\|[a-z-]+)+")
 
 
 def named_in_text(text: str) -> Iterator[list[str]]:
-    """The words of each command of ours between backticks: `keys list|rotate` is two, and what is in brackets counts."""
+    """The words of each of our commands in backticks; `keys list|rotate` is two commands, and options in brackets count."""
     for span in map(" ".join, map(str.split, _SPAN.findall(_BLOCK.sub("", text)))):
         if _NAMED.fullmatch(span):
             words = re.sub(r"\[options of [a-z ]+\]|[\[\]]|&$", " ", span).split()
-            # `…` is a value behind an option, and more of the same elsewhere.
+            # After an option, `…` stands for its value; elsewhere it means "and so on".
             pairs = pairwise(["", *words])
             yield from _alternatives([it for before, it in pairs if it != "…" or before.startswith("--")])
         else:
@@ -162,7 +162,7 @@ def _alternatives(words: list[str]) -> Iterator[list[str]]:
 
 
 def named_in_shell(script: str) -> Iterator[list[str]]:
-    """The words of each command of ours in a shell script, whatever the path to the program."""
+    """The words of each of our commands in a shell script, with or without a path to the program."""
     for line in re.sub(r"\\\n", " ", script).splitlines():
         if any(it in line for it in _PROGRAMS) and not line.lstrip().startswith("#"):
             for part in (*_SUBSTITUTION.findall(line), _SUBSTITUTION.sub("X", line)):

@@ -1,4 +1,4 @@
-"""Programs for Node.js with what they need of npm."""
+"""Node.js programs with their npm packages."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ EXAMPLES = ROOT / "examples" / "verify"
 
 
 def beside_jose(program: Path, folder: Path) -> Path:
-    """A copy of a program in a folder that has npm's jose, in the version that the example for Node is locked to."""
+    """Copy a program into a folder with npm's jose, in the version to which the Node example is locked."""
     for name in ("package.json", "package-lock.json"):
         shutil.copy(EXAMPLES / name, folder)
     output_of("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", cwd=folder)

@@ -1,4 +1,4 @@
-"""The programs of those who operate a service: nginx, tinyproxy, promtool."""
+"""Operators' programs: nginx, tinyproxy and promtool."""
 
 import os
 import shutil
@@ -19,14 +19,14 @@ http {{
 
 
 def where(program: str) -> str | None:
-    """The path of such a program; Debian keeps some in a folder that is on no user's PATH."""
+    """The path of a program; Debian installs some in /usr/sbin, which is not on a user's PATH."""
     return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin")
 
 
 def nginx(folder: Path, site: str) -> tuple[object, ...]:
-    """The command that runs nginx with a site for /etc/nginx/conf.d; it writes to `folder` alone.
+    """The command that runs nginx with a site for /etc/nginx/conf.d; nginx writes only to `folder`.
 
-    Its processes keep the test's user: under root, another one could not reach pytest's temporary folders.
+    Its workers keep the test's user: under root, another user could not read pytest's temporary folders.
     """
     (folder / "conf.d").mkdir(parents=True)
     (folder / "conf.d" / "site.conf").write_text(site)
@@ -35,7 +35,7 @@ def nginx(folder: Path, site: str) -> tuple[object, ...]:
 
 
 def placed(site: str, places: dict[str, object]) -> str:
-    """A site with each of these texts, which stands there once, replaced by another."""
+    """A site's configuration with each of these texts replaced; each must occur exactly once."""
     for place, ours in places.items():
         assert site.count(place) == 1, place
         site = site.replace(place, str(ours))

@@ -1,4 +1,4 @@
-"""The trust-policy resource, asked as an admin."""
+"""Requests to the trust-policy resource, as an admin by default."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Programs in processes of their own on 127.0.0.1: started, waited for, stopped."""
+"""Starting, awaiting and stopping programs that listen on 127.0.0.1."""
 
 import contextlib
 import os
@@ -17,19 +17,19 @@ import httpx
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 BACKGROUND = "sentryagent-bg"
-"""What `ps` calls the provider's background process."""
+"""The name of the provider's background process in `ps`."""
 PATIENCE_SECONDS = 60
-"""After which a process that should have got somewhere is given up."""
+"""The time after which waiting for a process fails."""
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 at which nothing listens."""
+    """A free port on 127.0.0.1."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
 
 
 def clean_environment(**settings: object) -> dict[str, str]:
-    """This process' environment with these `SENTRYAGENT_` settings, and no others of a provider, a mock or a job."""
+    """This process's environment with these `SENTRYAGENT_` settings and no others of a provider, a mock or a job."""
     ours = ("SENTRYAGENT_", "MOCK_IDP_", "ACTIONS_", "GITHUB_", "INPUT_")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return environ | {f"SENTRYAGENT_{name}": str(value) for name, value in settings.items()}
@@ -43,7 +43,7 @@ def wait_until(
     log: Callable[[], str] = str,
     pause: float = 0.05,
 ) -> Any:
-    """The first true answer of a process that nothing else tells about; a failed connection is no answer yet."""
+    """Poll `ask` until its result is true, and return that; a failed connection counts as false."""
     waiting = threading.Event()
     for _ in range(int(PATIENCE_SECONDS / pause)):
         if process and process.poll() is not None:
@@ -56,25 +56,25 @@ def wait_until(
 
 
 def run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command and wait for its end."""
     return subprocess.run([*map(str, command)], capture_output=True, text=True, **options)
 
 
 def output_of(*command: object, **options: Any) -> str:
-    """What a command that must succeed prints."""
+    """Run a command that must succeed and return its output."""
     done = run(*command, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def tracked_files(*patterns: str) -> list[str]:
-    """The names of the repository's files, those that are deleted and not yet committed left out."""
+    """The names of the repository's files, without those that are deleted in the working tree."""
     names = output_of("git", "ls-files", *patterns, cwd=ROOT).splitlines()
     return [name for name in names if (ROOT / name).is_file()]
 
 
 def start(log: Path, environ: Mapping[str, str], *command: object, cwd: Path | None = None) -> Any:
-    """Start a program of this environment in a process group of its own; it logs to the end of a file."""
+    """Start a program of this environment in its own process group; its output is appended to a log file."""
     words = [str(BIN / str(command[0])), *map(str, command[1:])]
     with log.open("ab") as out:
         return subprocess.Popen(
@@ -88,7 +88,7 @@ def _name(pid: str) -> str:
 
 
 def stop(process: subprocess.Popen[Any]) -> int:
-    """End a program as an operator does, and its whole group whatever happens; gives its exit code."""
+    """Stop a program with SIGTERM, kill its process group in any case, and return its exit code."""
     process.terminate()
     try:
         return process.wait(PATIENCE_SECONDS)
@@ -100,7 +100,7 @@ def stop(process: subprocess.Popen[Any]) -> int:
 
 @contextlib.contextmanager
 def program(log: Path, environ: Mapping[str, str], *command: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that runs for the body of a `with`; see `start`."""
+    """A program that runs during the body of a `with`; see `start`."""
     process = start(log, environ, *command)
     try:
         yield process
@@ -136,28 +136,28 @@ class Served:
         return stop(self.process)
 
     def workers(self) -> list[int]:
-        """The process ids of the workers, the oldest first."""
+        """The process ids of the workers, oldest first."""
         return [pid for pid, name in self._children() if name not in {BACKGROUND, "resource_tracker"}]
 
     def background(self) -> int | None:
-        """The process id of the background process, if it is there and has its name."""
+        """The process id of the background process, once it runs under its name."""
         return next((pid for pid, name in self._children() if name == BACKGROUND), None)
 
     def _children(self) -> Iterator[tuple[int, str]]:
-        """Its live children, whichever thread started them, with their names."""
+        """The ids and names of its live child processes, started by any thread."""
         for children in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
             for pid in children.read_text().split():
                 with contextlib.suppress(OSError):
                     yield int(pid), _name(pid)
 
     def is_busy(self) -> bool:
-        """Whether requests have arrived: there are connections, all accepted, and their bytes are read."""
+        """Whether requests have arrived: all connections are accepted and their bytes read."""
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         established = [row for row in rows if row[1].endswith(f":{self.port:04X}") and row[3] == "01"]
         return bool(established) and all(row[4].endswith(":00000000") for row in established)
 
     def is_closed(self) -> bool:
-        """Whether the port takes no connection any more."""
+        """Whether the port no longer accepts connections."""
         with contextlib.closing(socket.socket()) as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) != 0
 
@@ -170,18 +170,18 @@ class Served:
         self.stop()
 
     def client(self, path: str = "", **options: Any) -> httpx.Client:
-        """A client of it; without TLS there is no use in loading certificates, which takes longer than an answer."""
+        """A client of this provider; it loads no certificates, which takes longer than a request and is useless without TLS."""
         return httpx.Client(
             base_url=self.url + path, trust_env=False, verify=False, timeout=PATIENCE_SECONDS, **options
         )
 
     def command(self, *words: object, **settings: object) -> str:
-        """Run `sentryagent-idp` as the admin at the machine; gives what it prints."""
+        """Run a `sentryagent-idp` command on the provider's machine and return its output."""
         changed = {f"SENTRYAGENT_{name}": str(value) for name, value in settings.items()}
         environ = {**self.environ, **changed}
         return output_of(BIN / "sentryagent-idp", *words, env=environ, cwd=self._cwd).strip()
 
     @cached_property
     def admin(self) -> dict[str, str]:
-        """The header of an admin who may do everything."""
+        """The header of an admin with all scopes."""
         return {"Authorization": f"Bearer {self.command('admin-token')}"}

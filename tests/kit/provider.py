@@ -1,4 +1,4 @@
-"""The provider's application without sockets: a real database, GitHub's tokens, a clock to turn."""
+"""The provider's application without sockets, with a real database, GitHub's tokens and a controlled clock."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -27,7 +27,7 @@ PROVIDER = "https://idp.example.com"
 GITHUB = "https://token.actions.githubusercontent.com"
 REPOSITORY = "octo-org/hello-agent"
 NOBODY = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
-"""An id that nothing has."""
+"""An id that does not exist."""
 
 EXCHANGE = "/api/v1/oidc/token"
 POLICIES = "/api/v1/oidc/trust-policies"
@@ -43,7 +43,7 @@ HERE = RequestContext("test", None)
 
 
 def prepare(url: str, alg: str = "ES256") -> str:
-    """Make the tables of a database and a signing key, as of noon; gives its URL."""
+    """Create a database's tables and a signing key, as of noon, and return its URL."""
     schema.migrate(url)
     with Database(url) as store:
         ensure_signing_key(store, alg, (), Clock(NOW))
@@ -51,35 +51,35 @@ def prepare(url: str, alg: str = "ES256") -> str:
 
 
 def key_admin(store: Database, clock: Callable[[], datetime], *passphrases: str) -> KeyAdmin:
-    """Who administers the keys of a database."""
+    """The administration of a database's signing keys."""
     return KeyAdmin(store, Auditor(clock, uuid4), clock, passphrases)
 
 
 def grant_form(client_id: str, secret: str, /, **changes: Any) -> dict[str, str]:
-    """The form in which a client asks for a token (RFC 6749, 4.4), with members changed, or left out if `None`."""
+    """A client's token request (RFC 6749, 4.4) as a form; `changes` override fields, and `None` removes one."""
     form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret, **changes}
     return {name: value for name, value in form.items() if value is not None}
 
 
 def good(answer: Any, status: int = 200) -> Any:
-    """The JSON of an answer that must have this status."""
+    """The JSON of a response that must have this status."""
     assert answer.status_code == status, answer.text
     return answer.json
 
 
 def made(answer: Any) -> Any:
-    """The JSON of what was created."""
+    """The JSON of a 201 response."""
     return good(answer, 201)
 
 
 def issued_by(answer: Any) -> dict[str, str]:
-    """The header that presents the token of an answer."""
+    """The Authorization header for the token in a response."""
     return bearer(good(answer)["access_token"])
 
 
 @dataclass
 class Provider:
-    """The application and its surroundings, with short ways to say what tests say often."""
+    """The application with its dependencies, and short methods for frequent requests."""
 
     url: str
     github: Any
@@ -89,7 +89,7 @@ class Provider:
     environ: dict[str, str] = field(default_factory=dict)
     repository: ClassVar[str] = REPOSITORY
     usual: ClassVar[dict[str, str]] = {"SENTRYAGENT_PUBLIC_URL": PROVIDER}
-    """The settings of every provider of the class, unless `environ` has others."""
+    """The settings of every instance, unless `environ` overrides them."""
 
     def __post_init__(self) -> None:
         database = {"SENTRYAGENT_DATABASE_URL": self.url}
@@ -105,11 +105,11 @@ class Provider:
         self.admin = self.admin_headers()
 
     def keys_by_issuer(self) -> dict[str, Any]:
-        """The keys of each issuer of the settings: the same, since GitHub's tokens are made by one ring."""
+        """The keys of each configured issuer: the same for all, because one key ring signs all tests' ID tokens."""
         return dict.fromkeys(self.settings.github_issuers, self.keys)
 
     def with_settings(self, **variables: str) -> Self:
-        """A second process on the same database, with `SENTRYAGENT_<NAME>` variables."""
+        """Another provider on the same database, with these `SENTRYAGENT_<NAME>` variables."""
         return replace(self, environ={f"SENTRYAGENT_{name}": value for name, value in variables.items()})
 
     def admin_headers(self, *scopes: str) -> dict[str, str]:
@@ -117,7 +117,7 @@ class Provider:
         return bearer(tokens.issue_to_admin("admin-cli", scopes or ALL_SCOPES, 3600, HERE)["access_token"])
 
     def call(self, method: str, path: str, headers: dict[str, str] | None = None, **request: Any) -> Any:
-        """Ask the API, as an admin who may do everything unless other headers are given."""
+        """Send a request to the API, as an admin with all scopes unless other headers are given."""
         return self.http.open(
             path, method=method, headers=self.admin if headers is None else headers, **request
         )
@@ -129,7 +129,7 @@ class Provider:
     delete = partialmethod(call, "DELETE")
 
     def github_token(self, fault: str = "", header: dict[str, Any] | None = None, **claims: Any) -> str:
-        """A token for a push to main of octo-org/hello-agent, made now; claims override, `None` removes."""
+        """A new ID token for a push to main of octo-org/hello-agent; `claims` override, and `None` removes one."""
         self.github.clock.freeze(self.clock.now.timestamp())
         job = claims.pop("job", None) or Job()
         return self.github.mint(job, audience=PROVIDER, claims=claims, header=header, fault=fault)
@@ -142,23 +142,23 @@ class Provider:
         return made(self.post(POLICIES, json={"repository": self.repository, **members}))
 
     def replace_policy(self, policy: dict[str, Any], **members: Any) -> dict[str, Any]:
-        """PUT the policy as it was given, with these members changed."""
+        """PUT the policy with these fields changed."""
         return good(self.put(f"{POLICIES}/{policy['id']}", json={**policy, **members}))
 
     def agent(self, email: str = "bot@octo-org.example", headers: Any = None, **members: Any) -> Any:
         return made(self.post(AGENTS, json={"email": email, **members}, headers=headers))
 
     def client(self, agent_id: str = "") -> tuple[str, str]:
-        """An agent's id and a new secret of it; of a new agent, if none is given."""
+        """The id and a new secret of an agent, which is created if none is given."""
         agent_id = agent_id or self.agent()["agentId"]
         return agent_id, made(self.post(f"{AGENTS}/{agent_id}/credentials"))["clientSecret"]
 
     def grant(self, client: tuple[str, str], headers: Any = None, **form: Any) -> Any:
-        """Ask for a token by a client's id and secret."""
+        """Request a token with a client's id and secret."""
         return self.http.post(TOKEN, data=grant_form(*client, **form), headers=headers)
 
     def trusted_agent(self, **policy: Any) -> tuple[str, dict[str, Any]]:
-        """A new agent's id, and a policy for it with these members."""
+        """The id of a new agent, and a policy for it with these fields."""
         agent_id = self.agent()["agentId"]
         return agent_id, self.policy(agentId=agent_id, **policy)
 
@@ -168,21 +168,21 @@ class Provider:
         return made(self.post(SERVICES, json={"identifier": identifier, "scopes": named, **members}))
 
     def service_client(self, identifier: str) -> dict[str, str]:
-        """The header by which a new client of the service introspects tokens."""
+        """The Authorization header with which a new client of the service introspects tokens."""
         admin = ClientAdmin(self.store, Auditor(self.clock, uuid4), self.clock, uuid4)
         client, secret = admin.create_for_service("admin-cli", "verifier", identifier, HERE)
         return basic(client.client_id, secret)
 
     def bootstrap_headers(self, **claims: Any) -> dict[str, str]:
-        """A bootstrap token; its policy must exist."""
+        """The header with a bootstrap token; its policy must exist."""
         return issued_by(self.exchange(self.github_token(**claims)))
 
     def agent_headers(self, agent_id: str, **claims: Any) -> dict[str, str]:
-        """An agent-scoped token; its policy must exist."""
+        """The header with an agent's token; its policy must exist."""
         return issued_by(self.exchange(self.github_token(**claims), agentId=agent_id))
 
     def end_minute(self) -> int:
-        """Write the counts of refusals, as the background does once a minute; how many records that were."""
+        """Write the counts of refusals, as the background process does once a minute; return the number of audit records."""
         auditor = Auditor(self.clock, uuid4)
         return RejectionAudit(self.store, auditor, self.rejections, uuid4).run()
 

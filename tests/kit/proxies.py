@@ -1,4 +1,4 @@
-"""The one rule for HTTPS_PROXY, ALL_PROXY and NO_PROXY, as rows that every program of this project is tested with."""
+"""The rules for HTTPS_PROXY, ALL_PROXY and NO_PROXY, as rows with which every program of this project is tested."""
 
 PROXY = "http://proxy.example:3128"
 
@@ -19,7 +19,7 @@ CHOSEN = [
     ({"HTTPS_PROXY": "http://[::1]:3128"}, "http://[::1]:3128"),
     ({"HTTPS_PROXY": "http://user:p%23x@proxy.example:3128"}, PROXY),
 ]
-"""Variables, and the proxy that they name."""
+"""Variables, and the proxy that they select."""
 
 UNUSABLE = [
     "socks5://user:hunter2@127.0.0.1:1080",
@@ -44,7 +44,7 @@ UNUSABLE = [
     "http://pröxy.example",
     "/var/run/proxy.sock",
 ]
-"""Values that are not the address of an HTTP proxy; some have a password, which no message may show."""
+"""Values that are not the address of an HTTP proxy; some contain a password, which no message may show."""
 
 EXCEPTED = [
     ("", "idp.example.com", False),
@@ -70,7 +70,7 @@ EXCEPTED = [
     ("[fd00::1]:443", "[fd00::1]", True),
     ("fd00::1", "[fd00::1]", True),
 ]
-"""NO_PROXY, a host of an https URL, and whether it is reached without the proxy."""
+"""NO_PROXY, the host of an https URL, and whether the host bypasses the proxy."""
 
 IGNORED = [
     "fd07:b51a:cc66:f0::/64",
@@ -83,7 +83,7 @@ IGNORED = [
     "1.2.3.4/99",
     "é",
 ]
-"""Entries of NO_PROXY that OrbStack, Docker and others write (encode/httpx#3221): they except no name and are no error."""
+"""NO_PROXY entries that OrbStack, Docker and others write (encode/httpx#3221): they match no name and are not an error."""
 
 THIS_MACHINE = [
     "http://127.0.0.1:3000",
@@ -93,4 +93,4 @@ THIS_MACHINE = [
     "https://127.0.0.9",
     "https://[::1]",
 ]
-"""URLs that no proxy is used for."""
+"""URLs that never use a proxy."""

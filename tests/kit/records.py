@@ -1,4 +1,4 @@
-"""Agents, policies, credentials and audit records: good ones, of which a test changes what it is about."""
+"""Valid agents, policies, services, credentials and audit records, of which a test changes the fields that it is about."""
 
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ GITHUB = "https://token.actions.githubusercontent.com"
 
 
 def agent(now: datetime, **changes: Any) -> Agent:
-    """An active agent, of an address of its own."""
+    """An active agent with a unique e-mail address."""
     agent_id = uuid4()
     members = {
         "agent_id": agent_id,
@@ -32,7 +32,7 @@ def agent(now: datetime, **changes: Any) -> Agent:
 
 
 def policy(now: datetime, **changes: Any) -> TrustPolicy:
-    """A bootstrap policy of `Octo/Repo`; conditions may be given by their own names."""
+    """A bootstrap policy of `Octo/Repo`; `changes` may name fields and conditions."""
     own = {name: changes.pop(name) for name in Conditions.__dataclass_fields__ if name in changes}
     members = {"id": uuid4(), "issuer": GITHUB, "repository": "Octo/Repo", "conditions": Conditions(**own)}
     return TrustPolicy(**{**members, "created_at": now, "updated_at": now, **changes})
@@ -51,7 +51,7 @@ def service(now: datetime, **changes: Any) -> Service:
 
 
 def credential(now: datetime, agent_id: UUID, **changes: Any) -> Credential:
-    """A live credential of an agent."""
+    """A valid credential of an agent."""
     members = {
         "credential_id": uuid4(),
         "agent_id": agent_id,
@@ -62,14 +62,14 @@ def credential(now: datetime, agent_id: UUID, **changes: Any) -> Credential:
 
 
 def audit_record(now: datetime, **changes: Any) -> AuditRecord:
-    """The record of a token that was issued."""
+    """The audit record of an issued token."""
     members = {"event_id": uuid4(), "timestamp": now, "actor": "admin:root", "request_id": str(uuid4())}
     action = {"action": Action.TOKEN_ISSUED, "outcome": Outcome.SUCCESS, "address": "192.0.2.7"}
     return AuditRecord(**{**members, **action, **changes})
 
 
 def keep(store: Any, *things: Any) -> None:
-    """Write these into a database, in one transaction."""
+    """Write these records to a database in one transaction."""
     with store.write() as tx:
         add = {
             Agent: tx.agents.add,

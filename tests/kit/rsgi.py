@@ -1,4 +1,4 @@
-"""What granian hands over for each request (RSGI), without granian."""
+"""Stand-ins for the objects that granian passes for each request (RSGI)."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from granian.rsgi import ProtocolClosed
 
 
 class Headers:
-    """Header fields as granian gives them: values that are not visible ASCII are left out of `items`."""
+    """Header fields as granian provides them: `items` omits values that are not visible ASCII."""
 
     def __init__(self, fields):
         self._fields = fields
@@ -25,7 +25,7 @@ class Headers:
 
 
 class Scope:
-    """The head of a POST, with these header fields."""
+    """The scope of a POST request with these header fields."""
 
     def __init__(self, *fields, path="/api/v1/oidc/token", query="a=1", client="198.51.100.7:4431"):
         self.method, self.path, self.query_string = "POST", path, query
@@ -34,7 +34,7 @@ class Scope:
 
 
 class Client:
-    """The other end of a connection: what it sends, and what it is answered."""
+    """The client of a connection: the parts of its request body, and the response that it gets."""
 
     def __init__(self, *parts, ends="well"):
         self.parts, self.ends = parts, ends

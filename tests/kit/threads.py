@@ -1,4 +1,4 @@
-"""Calls at the same moment."""
+"""Concurrent calls."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,15 +9,15 @@ PATIENCE_SECONDS = 30
 
 
 def outcome_of(call: Callable[..., Any], *arguments: Any) -> Any:
-    """What a call ended with: its result, or its exception."""
+    """The result or the exception of a call."""
     try:
         return call(*arguments)
-    except Exception as error:  # noqa: BLE001 - the test looks at what each call ended with
+    except Exception as error:  # noqa: BLE001 - the test examines each call's result or exception
         return error
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """Call functions in threads that all begin at the same moment; gives their results and exceptions, in order."""
+    """Call functions in threads that start at the same moment; return their results and exceptions, in order."""
     barrier = Barrier(len(calls))
 
     def started(call: Callable[[], Any]) -> Any:
@@ -29,7 +29,7 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
 
 
 def writing(store: Any, action: Callable[[Any], Any]) -> Callable[[], Any]:
-    """A call of `action(tx)` in a transaction of its own."""
+    """A function that calls `action(tx)` in its own transaction."""
 
     def write() -> Any:
         with store.write() as tx:

@@ -1,4 +1,4 @@
-"""The services of examples/verify as processes on free ports: started, asked with a token, and what they answer."""
+"""The services of examples/verify: starting them on free ports, and sending them requests with a token."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -20,12 +20,12 @@ TOOLS = {READ: "list_deployments", DEPLOY: "deploy"}
 METHODS = {READ: "GET", DEPLOY: "POST"}
 
 ClientOf = Callable[[str], tuple[str, str]]
-"""What gives the id and the secret of a service's client."""
+"""A function that returns the id and secret of a service's client."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a service said: the HTTP status, its challenges (RFC 6750, 3), and its words."""
+    """A service's response: HTTP status, challenges (RFC 6750, section 3) and text."""
 
     status: int
     challenges: tuple[WWWAuthenticate, ...]
@@ -49,7 +49,7 @@ class Service:
     log: Path
 
     def ask(self, token: str | None, scope: str, **headers: str) -> Answer:
-        """Ask for what needs a scope, with a token as the Bearer or with these headers alone."""
+        """Send the request that requires a scope, with a bearer token or, without one, only these headers."""
         sent = {"Authorization": f"Bearer {token}"} if token is not None else {}
         answer = self._send(scope, sent | headers)
         challenges = [WWWAuthenticate.from_header(it) for it in answer.headers.get_list("WWW-Authenticate")]
@@ -66,13 +66,13 @@ _MCP = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version":
 
 
 def call_of(tool: Any) -> dict[str, Any]:
-    """The message that calls a tool of an MCP server."""
+    """The JSON-RPC message that calls a tool of an MCP server."""
     return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": {}}}
 
 
 @contextmanager
 def serving_example(name: str, issuer: str, client_of: ClientOf, folder: Path) -> Iterator[Service]:
-    """One of the services, which trusts an issuer; `client_of` is for the one that introspects."""
+    """One of the services, which trusts `issuer`; `client_of` is for the service that introspects."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     if name == "mcp":
@@ -125,7 +125,7 @@ def _running(log: Path, environ: Mapping[str, str], *command: object) -> Iterato
 def _behind_nginx(
     service: Service, environ: Mapping[str, str], port: int, client_of: ClientOf, folder: Path
 ) -> Iterator[tuple[object, ...]]:
-    """What nginx needs next to it: introspect.py, and a backend that says what reached it; gives nginx' command."""
+    """Run introspect.py and a backend that echoes its request behind nginx, and yield nginx's command."""
     introspect = free_port()
     credentials = dict(zip(("CLIENT_ID", "CLIENT_SECRET"), client_of(service.audience), strict=True))
     command = ("flask", "--app", "introspect", "run", "--port", introspect)

@@ -1,4 +1,4 @@
-"""`actions_toolkit` and ours speak the same language to the runner and to GitHub."""
+"""Our code and `actions_toolkit` write the same to the runner and send the same to GitHub."""
 
 import base64
 import io
@@ -27,7 +27,7 @@ HARD_TEXTS = ["plain", "100 % a:b,c", "two\nlines\r\n", "ünï → ✓", "::warn
 @pytest.mark.parametrize("text", HARD_TEXTS)
 @pytest.mark.parametrize("level", ["notice", "warning", "error"])
 def test_annotations_are_written_alike(capsys, level, text):
-    """The same annotation comes out of both; the toolkit's empty properties are none to the runner."""
+    """Both write the same annotation, except for the toolkit's empty properties, which the runner ignores."""
     getattr(core, level)(text, title="a title: with, signs")
     stdout = io.StringIO()
     getattr(Workflow({}, stdout), level)("a title: with, signs", text)
@@ -36,7 +36,7 @@ def test_annotations_are_written_alike(capsys, level, text):
 
 @pytest.mark.parametrize("secret", ["eyJhbGciOi.eyJzdWIi.c2ln", "100%\nsecret"])
 def test_masks_are_written_alike(capsys, secret):
-    """The first mask of a secret is the one that the toolkit writes; the encoded forms are ours."""
+    """Our first mask equals the toolkit's; we also mask the secret's encoded forms."""
     core.set_secret(secret)
     stdout = io.StringIO()
     Workflow({}, stdout).mask(secret)
@@ -48,7 +48,7 @@ def test_masks_are_written_alike(capsys, secret):
     ("variable", "theirs"), [("GITHUB_OUTPUT", core.set_output), ("GITHUB_STATE", core.save_state)]
 )
 def test_files_are_written_alike(tmp_path, monkeypatch, variable, theirs, text):
-    """The same pairs are in the file, but for the random delimiter, and each has its own."""
+    """Both write the same pairs to the file, except for the random delimiters, which differ for each pair."""
     file, other = tmp_path / "ours", tmp_path / "theirs"
     file.touch()
     other.touch()
@@ -65,7 +65,7 @@ def test_files_are_written_alike(tmp_path, monkeypatch, variable, theirs, text):
 
 
 def id_token():
-    """Return a token for the audience."""
+    """Return an ID token for the audience."""
     part = (
         base64.urlsafe_b64encode(json.dumps({"iss": ISSUER, "aud": AUDIENCE, "exp": 2_000_000_000}).encode())
         .decode()
@@ -76,7 +76,7 @@ def id_token():
 
 @responses.activate
 def test_id_token_is_asked_for_alike(monkeypatch):
-    """Both ask GitHub the same question and read the same answer out of it."""
+    """Both send the same request to GitHub and read the token from the same response."""
     token = id_token()
     body = {"count": len(token), "value": token}
     responses.get(REQUEST_URL.partition("?")[0], json=body)

@@ -1,4 +1,4 @@
-"""The image: what GitHub's runner and the classic builder ask of a Dockerfile, and what is in it."""
+"""The actions' Dockerfile: the requirements of GitHub's runner and of the classic builder, and the image's contents."""
 
 import ast
 import json
@@ -13,7 +13,7 @@ DISTRIBUTION_OF = {"httpx": "httpx", "actions_toolkit": "actions-toolkit"}
 
 
 def instructions():
-    """Return (name, rest) of every instruction, continuation lines joined."""
+    """Return (name, rest) of every instruction, with continuation lines joined."""
     text = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text())
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert lines
@@ -33,14 +33,14 @@ def requirements(name):
 
 
 def test_container_stays_root_and_in_the_runners_folder():
-    """A USER could not write outputs, a WORKDIR is mounted over, and code below /github would be hidden."""
+    """There is no USER, who could not write outputs, no WORKDIR, which is mounted over, and no code below /github."""
     names = [name for name, _ in instructions()]
     assert set(names) <= {"FROM", "COPY", "RUN", "ENTRYPOINT"}
     assert "/github" not in " ".join(rest for _, rest in instructions())
 
 
 def test_entry_point_is_isolated_and_no_shell():
-    """A shell drops inputs with hyphens; without -I the workspace could bring its own modules, without -u masks come late."""
+    """A shell would drop inputs with hyphens, -I excludes the workspace's modules, and -u writes masks without delay."""
     (entry_point,) = [rest for name, rest in instructions() if name == "ENTRYPOINT"]
     assert json.loads(entry_point) == ["/usr/local/bin/python", "-I", "-u", "-m", "sentryagent_actions"]
 
@@ -51,14 +51,14 @@ def test_base_is_slim_python():
 
 
 def test_classic_builder_understands_it():
-    """`act` and old engines build without BuildKit."""
+    """The Dockerfile uses no feature of BuildKit, because `act` and old engines build without it."""
     text = (ROOT / "Dockerfile").read_text()
     for feature in ("--mount", "--chmod", "--platform", "syntax=", "<<"):
         assert feature not in text
 
 
 def test_post_step_starts_from_one_executable_file():
-    """The runner passes `post-entrypoint` as one word, so the file itself is executable and names its interpreter."""
+    """The runner runs `post-entrypoint` without arguments, so the file must be executable and name its interpreter."""
     script = PACKAGE / "sentryagent-revoke"
     assert script.stat().st_mode & stat.S_IXUSR
     assert script.read_text().splitlines()[0] == "#!/usr/local/bin/python -Iu"
@@ -69,7 +69,7 @@ def test_post_step_starts_from_one_executable_file():
 
 
 def test_context_is_an_allow_list_of_what_is_copied():
-    """Everything is ignored but what the Dockerfile copies."""
+    """The build context contains only the files that the Dockerfile copies."""
     lines = [
         line
         for line in (ROOT / ".dockerignore").read_text().splitlines()
@@ -81,7 +81,7 @@ def test_context_is_an_allow_list_of_what_is_copied():
 
 
 def test_image_has_the_versions_that_are_tested():
-    """The image's requirements are those of the programs, word for word, with their hashes."""
+    """The image's requirements are the same as the tested ones, including versions and hashes."""
     image, run = requirements("action.txt"), requirements("run.txt")
     assert set(image) >= set(DISTRIBUTION_OF.values())
     for name, block in image.items():
@@ -91,7 +91,7 @@ def test_image_has_the_versions_that_are_tested():
 
 
 def test_package_imports_nothing_that_the_image_lacks():
-    """Every import is the standard library's, the package's own, or a requirement of the image."""
+    """Every import is from the standard library, the package itself or a requirement of the image."""
     imported = set()
     for path in [*PACKAGE.glob("*.py"), PACKAGE / "sentryagent-revoke"]:
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,7 +1,7 @@
-"""What a user reads: `messages.md` has every message, word for word, and is reviewed as a text.
+"""The messages that users read: the snapshot `messages.md` has every message and is reviewed as a text.
 
-The refusals are those of the provider itself, for runs that GitHub's mock describes. After a change, write the file
-again with `SENTRYAGENT_UPDATE_MESSAGES=1 pytest tests/contract/actions/test_messages.py`, and read it.
+The refusals come from the real provider, for ID tokens of the mock. After a change, update the snapshot with
+`SENTRYAGENT_UPDATE_MESSAGES=1 pytest tests/contract/actions/test_messages.py`, and read it.
 """
 
 import base64
@@ -46,7 +46,7 @@ SPEAKER = re.compile(
 
 
 def advice(error, *consequences):
-    """A message with ids that are the same in each run."""
+    """An error's message, with its ids replaced by a fixed one."""
     return UUID.sub(AGENT, error.advice(*consequences))
 
 
@@ -67,12 +67,12 @@ def network_of(answer):
         return answer
 
     client = open_client(transport=httpx.MockTransport(answered), ca_certificate="")
-    # So little time that nothing is tried twice.
+    # The budget is too short for a second try.
     return Network(client, clock(), 0.1, [].append, [].append)
 
 
 def of_provider(answer, url=URL):
-    """The error of an exchange whose HTTP call ends so."""
+    """The error of an exchange with this response or exception."""
     provider = IdentityProvider(url, network_of(answer), [].append)
     return caught(
         lambda: provider.exchange(lambda: "an-id-token", ExchangeRequest(agent_id=AGENT), [].append)
@@ -80,7 +80,7 @@ def of_provider(answer, url=URL):
 
 
 def of_github(answer):
-    """The error of a request for an ID token that ends so."""
+    """The error of a request for an ID token with this response or exception."""
     endpoint = RequestEndpoint("https://github.example/idtoken", "request-token")
     return caught(IdTokens(endpoint, network_of(answer), str(URL), [].append, [].append).fresh)
 
@@ -110,13 +110,13 @@ def no_proxy_there():
 
 
 def answer_of(status, code, message="", **details):
-    """The error that an answer of the provider becomes which no test can make it give."""
+    """The error for a response that no test can provoke from the real provider."""
     body = json.dumps({"code": code, "message": message, "details": details}).encode()
     return read_refusal(Reply(status, {"x-request-id": AGENT}, body), URL, 0.0)
 
 
 def step_of(action, environ, **inputs):
-    """The annotations and log lines of an action that gets no further than its inputs or its network."""
+    """The annotations and log lines of an action that fails on its inputs or its network settings."""
     given = {f"INPUT_{name.upper().replace('_', '-')}": value for name, value in inputs.items()}
     stdout = io.StringIO()
     environ = given | environ
@@ -248,7 +248,7 @@ NETWORK = {
     "a bug of the action": lambda: InternalError(KeyError("secret")),
 }
 BRANCH = {"branch": "main"}
-# A policy, the job that it refuses, and what the action asks for.
+# Situation: a policy, and the job that it refuses.
 POLICIES = {
     "another branch": (BRANCH, {"ref": "feature"}),
     "a branch in another case": (BRANCH, {"ref": "Main"}),
@@ -279,7 +279,7 @@ def github():
 
 @pytest.fixture
 def provider(tmp_path, github):
-    """A provider with an agent, at noon of a fixed day."""
+    """A provider with a fixed clock."""
     url = prepare(f"sqlite:///{tmp_path / 'provider.db'}")
     keys = GithubKeys(lambda: {key.kid: key.private.public_key() for key in github.ring.published})
     with Database(url) as store:
@@ -287,14 +287,14 @@ def provider(tmp_path, github):
 
 
 def refusal(provider, token, url=PROVIDER, /, **asked):
-    """What the action makes of the provider's answer."""
+    """The action's error for the provider's response to an exchange."""
     answer = provider.exchange(token, **asked)
     reply = Reply(answer.status_code, dict(answer.headers) | {"x-request-id": AGENT}, answer.data)
     return read_refusal(reply, Origin.from_base_url(url), 0.0)
 
 
 def policy_refusals(provider):
-    """Each refusal of a run by the provider's policies, in a repository of its own."""
+    """The refusals by the provider's policies, each with its situation."""
     agent_id = provider.agent()["agentId"]
     for number, (situation, (policy, job)) in enumerate(POLICIES.items()):
         repository = f"octo-org/repo-{number}"
@@ -325,7 +325,7 @@ def policy_refusals(provider):
 
 
 def token_refusals(provider):
-    """Each refusal of an ID token by the provider, with the claims that the action adds."""
+    """The provider's refusals of ID tokens, each with its situation."""
     faults = ("wrong-issuer", "expired", "not-yet-valid", "bad-signature")
     for fault in faults:
         yield f"the ID token is not accepted: {fault}", refusal(provider, provider.github_token(fault=fault))
@@ -396,7 +396,7 @@ OTHERS = {
 
 @pytest.fixture
 def failures(provider, monkeypatch):
-    """Every error, by the situation in which it is raised."""
+    """Every error, by situation."""
     monkeypatch.setattr("sentryagent_actions.idp._in_container", lambda: True)
     made = {name: error() for name, error in (BEFORE_THE_EXCHANGE | NETWORK | OTHERS).items()}
     return made | dict(policy_refusals(provider)) | dict(token_refusals(provider))
@@ -418,7 +418,7 @@ RECORD = {"agentId": AGENT, "status": "active", "version": "1.0.0"}
 TAKEN = httpx.Response(409, json={"code": "AGENT_ALREADY_EXISTS", "details": {"agentId": AGENT}})
 BUSY = httpx.Response(503, json={"code": "SERVICE_UNAVAILABLE", "message": "The database does not answer."})
 REGISTER = {"agent_name": "bot@example.com", "agent_version": "2.0.0"}
-# What an action is given, and what its partners answer by path.
+# Situation: an action, its inputs, its environment, and the responses by path.
 RUNS = {
     "a token is issued": (issue_token.run, {}, {}, {}),
     "a token for a service is issued": (issue_token.run, {"resource": "https://deploy.example.com"}, {}, {}),
@@ -488,7 +488,7 @@ RUNS = {
 
 
 def log_of(folder, action, inputs, environ, answers):
-    """The lines of a run that a reader sees; annotations with their title."""
+    """The visible log lines of a run, including annotations."""
     usual = {
         "/": [httpx.Response(200, json={"value": claims_of(exp=1_900_000_000)})],
         "/oidc/audience": [httpx.Response(200, json={"audience": PROVIDER})],
@@ -514,7 +514,7 @@ def log_of(folder, action, inputs, environ, answers):
 
 @pytest.fixture
 def lines(tmp_path):
-    """What else is said in the log, by situation."""
+    """The other log lines, by situation."""
     said = {f"in the log: {situation}": log_of(tmp_path, *run) for situation, run in RUNS.items()}
     for variable, file in (("GITHUB_OUTPUT", ""), ("GITHUB_OUTPUT", str(tmp_path))):
         with pytest.raises(RunnerFileUnavailableError) as failure:
@@ -525,7 +525,7 @@ def lines(tmp_path):
 
 @pytest.fixture
 def messages(failures, tmp_path):
-    """Every annotation, by the situation in which it is shown."""
+    """Every annotation, by situation."""
     inputs = {name: input_error(tmp_path, **given) for name, given in INPUTS.items()}
     inputs |= {name: input_error(tmp_path, action, **given) for name, (action, given) in AGENT_INPUTS.items()}
     socks = ENDPOINT | {"HTTPS_PROXY": "socks5://user:secret@proxy.example"}
@@ -544,7 +544,7 @@ def skipped_sentence():
 
 
 def test_the_snapshot_is_what_is_said(messages, lines):
-    """Each message stands in messages.md as it is shown."""
+    """The snapshot has exactly the messages that the actions show."""
     head = SNAPSHOT.read_text().partition("\n## ")[0] if SNAPSHOT.exists() else "# Messages\n"
     text = (
         head.rstrip()
@@ -560,7 +560,7 @@ def test_the_snapshot_is_what_is_said(messages, lines):
 
 
 def test_every_kind_of_error_and_every_code_is_in_the_snapshot(failures):
-    """No class of errors and no code of the manuals is without a message."""
+    """The snapshot has a message of every error class and of every code in the manuals."""
     kinds = {
         kind
         for module in (errors, refused)
@@ -569,14 +569,14 @@ def test_every_kind_of_error_and_every_code_is_in_the_snapshot(failures):
     }
     assert len(kinds) > 15
     of_inputs = {errors.InvalidInputError, errors.InvalidVariableError}
-    # A base class is there through those below it.
+    # A subclass's error covers its base classes.
     assert {base for error in failures.values() for base in type(error).__mro__} >= kinds - of_inputs
     codes = set().union(*MANUALS.values())
     assert {error.code for error in failures.values()} == codes - {"INVALID_INPUT"} | {"SOMETHING_NEW"}
 
 
 def test_each_message_is_short_and_says_who_speaks(messages):
-    """Code, speaker and cause in the first line; a remedy; at most twelve lines; a link to the paragraph on that code."""
+    """A message has code, speaker and cause in its first line, then a remedy, a help link and at most twelve lines."""
     assert len(messages) > 90
     for situation, message in messages.items():
         assert message.count("\n") >= 2, situation
@@ -589,7 +589,7 @@ def test_each_message_is_short_and_says_who_speaks(messages):
 
 
 def test_commands_show_the_answer_of_a_server_that_refuses(messages):
-    """`curl -f` alone would hide the one sentence that helps."""
+    """Every command uses `curl --fail-with-body`, because `curl -f` would hide the server's explanation."""
     commands = [line for text in messages.values() for line in text.splitlines() if "curl " in line]
     assert len(commands) > 5
     assert all("curl --fail-with-body " in line for line in commands)

@@ -1,6 +1,6 @@
-"""action.yml, what the code reads and writes, the manuals and their examples say the same, both ways.
+"""The action.yml files, the code, the manuals and their examples agree on inputs and outputs.
 
-A search that finds nothing would pass silently: every one here asserts that it found something.
+Every search asserts that it finds something, because an empty result would pass silently.
 """
 
 import re
@@ -42,7 +42,7 @@ def metadata(action):
 
 
 class Recording(Mapping):
-    """An environment that remembers which inputs were asked for."""
+    """An environment that records which inputs are read."""
 
     def __init__(self, **inputs):
         self.inputs = {f"INPUT_{name.upper().replace('_', '-')}": value for name, value in inputs.items()}
@@ -60,7 +60,7 @@ class Recording(Mapping):
 
 
 def asked_for(action):
-    """Return the inputs that the code reads for an action."""
+    """Return the names of the inputs that the code reads for an action."""
     kinds = {"issue-token": IssueTokenInputs, "register-agent": RegisterAgentInputs, "toolkit": OneStepInputs}
     asked = set()
     ways = [{"agent_id": AGENT_ID}, {"agent_name": "bot@example.com"}]
@@ -73,7 +73,7 @@ def asked_for(action):
 
 
 def table(action, heading):
-    """Return name and row of a manual's table."""
+    """Return the rows of a manual's table by name."""
     text = (ROOT / MANUAL_OF[action]).read_text()
     section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     assert section, f"{MANUAL_OF[action]} has no section {heading}"
@@ -84,13 +84,13 @@ def table(action, heading):
 
 @every_action
 def test_declared_inputs_are_those_that_are_read(action):
-    """Every declared input is read, and no other is."""
+    """The code reads exactly the declared inputs."""
     assert asked_for(action) == set(metadata(action)["inputs"])
 
 
 @every_action
 def test_declared_outputs_are_those_of_the_contract(action):
-    """Every output is declared, with a description, and no other is."""
+    """Exactly the contract's outputs are declared, each with a description."""
     outputs = metadata(action)["outputs"]
     assert set(outputs) == OUTPUTS[action]
     assert all(output["description"] for output in outputs.values())
@@ -98,7 +98,7 @@ def test_declared_outputs_are_those_of_the_contract(action):
 
 @every_action
 def test_manual_lists_inputs_with_their_defaults(action):
-    """The manual's table has each input once, with the default that action.yml declares."""
+    """The manual's table has each input, with the default from action.yml."""
     inputs, rows = metadata(action)["inputs"], table(action, "Inputs")
     assert set(rows) == set(inputs)
     for name, declared in inputs.items():
@@ -110,13 +110,13 @@ def test_manual_lists_inputs_with_their_defaults(action):
 
 @every_action
 def test_manual_lists_outputs(action):
-    """The manual's table has each output once."""
+    """The manual's table has each output."""
     assert set(table(action, "Outputs")) == set(metadata(action)["outputs"])
 
 
 @every_action
 def test_declared_defaults_are_those_of_the_code(action):
-    """A step that gives an input's declared default behaves as one that leaves it out."""
+    """A step that sets an input to its declared default behaves like a step that omits the input."""
     kinds = {"issue-token": IssueTokenInputs, "register-agent": RegisterAgentInputs, "toolkit": OneStepInputs}
     declared = {
         name: value["default"] for name, value in metadata(action)["inputs"].items() if "default" in value
@@ -133,7 +133,7 @@ def test_declared_defaults_are_those_of_the_code(action):
 
 @every_action
 def test_action_runs_in_the_one_image(action):
-    """The metadata leads to the Dockerfile at the root, an action that the program knows, and the post step's file."""
+    """The metadata names the Dockerfile at the root, an action of the program, and the post step's file."""
     data = metadata(action)
     runs = data["runs"]
     assert (ROOT / FOLDERS[action] / runs["image"]).resolve() == ROOT / "Dockerfile"
@@ -154,7 +154,7 @@ def host(path):
 
 @pytest.mark.parametrize("action", WITHOUT_DOCKER)
 def test_action_without_docker_has_the_same_inputs_and_outputs(action):
-    """Names, defaults and what is required are those of the action in Docker, and each output is handed on."""
+    """Inputs are the same as for the action in Docker, except for their descriptions, and each output is passed on."""
     docker, without = metadata(action), host(f"{action}/host")
     for name, declared in docker["inputs"].items():
         own = without["inputs"][name]
@@ -166,7 +166,7 @@ def test_action_without_docker_has_the_same_inputs_and_outputs(action):
 
 @pytest.mark.parametrize("folder", ["issue-token/host", "register-agent/host", "issue-token/host/revoke"])
 def test_action_without_docker_runs_this_version_and_nothing_of_the_workspace(folder):
-    """Pipx runs what a checked-out `__pypackages__` has under the program's name, so it is not started there."""
+    """Pipx starts outside the workspace, because it would run a program from a checked-out `__pypackages__`."""
     [step] = host(folder)["runs"]["steps"]
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert step["run"].startswith(f"pipx run --spec sentryagent-actions=={version} sentryagent-actions ")
@@ -176,7 +176,7 @@ def test_action_without_docker_runs_this_version_and_nothing_of_the_workspace(fo
 
 @every_action
 def test_options_of_the_command_are_the_inputs_of_the_action(action):
-    """Every input is an option, and no other is."""
+    """The command's options are exactly the action's inputs."""
     assert set(command_line.INPUTS[action]) == set(metadata(action)["inputs"])
     assert command_line.INPUTS.keys() == entry._ACTIONS.keys()
 
@@ -193,7 +193,7 @@ MADE = (
 
 @pytest.fixture
 def checkout(tmp_path):
-    """What `make one-step` reads, and what it writes without the parts that it makes."""
+    """A copy of the files that `make one-step` reads and writes, without the generated parts."""
     sources = [f"{folder}/{name}" for folder in MANUALS for name in ("action.yml", "README.md")]
     for name in ("release/one_step.py", "release/host_actions.py", "pyproject.toml", *sources, *MADE):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -207,14 +207,14 @@ def checkout(tmp_path):
 
 
 def insert(path, text, before):
-    """Insert a line into a file, before the one that is given."""
+    """Insert text into a file, before the given text."""
     content = path.read_text()
     assert content.count(before) == 1
     path.write_text(content.replace(before, text + before))
 
 
 def test_the_one_step_action_is_what_make_one_step_writes(checkout):
-    """What is committed follows from the other two actions: run `make one-step` if this fails."""
+    """The committed files equal those generated from the other two actions; run `make one-step` if this fails."""
     for script in ("one_step.py", "host_actions.py"):
         output_of(sys.executable, "-B", checkout / "release" / script)
 
@@ -223,7 +223,7 @@ def test_the_one_step_action_is_what_make_one_step_writes(checkout):
 
 
 def test_a_new_input_of_issue_token_reaches_the_one_step_action(checkout):
-    """It is declared and explained as issue-token does it, at the same place."""
+    """A new input of issue-token is declared and documented for the one-step action at the same position."""
     declared = "  colour:\n    description: Colour of the log\n    required: false\n    default: blue\n"
     row = "| `colour` | `blue` | Colour of the log, see [limits]({}#limits) |\n"
     insert(checkout / "issue-token" / "action.yml", declared, before="  ca-certificate:\n")
@@ -239,7 +239,7 @@ def test_a_new_input_of_issue_token_reaches_the_one_step_action(checkout):
 
 
 def steps_in(value):
-    """Yield every step of a YAML document, however deep."""
+    """Yield every step of a YAML document, at any depth."""
     if isinstance(value, dict):
         if "uses" in value or isinstance(value.get("run"), str):
             yield value
@@ -263,14 +263,14 @@ def examples():
 
 
 def action_of(step):
-    """Return the action that a step uses, in Docker or without, or None."""
+    """Return our action that a step uses, with or without Docker, or `None`."""
     owner, _, rest = step.get("uses", "").partition("/")
     name = rest.partition("@")[0].removesuffix("/host")
     return name if owner == "sentryagent" and name in FOLDERS else None
 
 
 def test_examples_give_inputs_that_exist_and_all_that_are_required():
-    """A workflow copied from a manual gives no unknown input and lacks none."""
+    """A workflow copied from a manual has all required inputs and no unknown ones."""
     shown = set()
     for path, _, steps in examples():
         for step in filter(action_of, steps):
@@ -287,7 +287,7 @@ def test_examples_give_inputs_that_exist_and_all_that_are_required():
 
 
 def test_examples_read_outputs_that_exist():
-    """An output that an example reads is one of the action whose step has that id."""
+    """Every output that an example reads exists in the action of that step."""
     read = 0
     for path, text, steps in examples():
         actions = {step["id"]: action_of(step) for step in steps if "id" in step}
@@ -298,7 +298,7 @@ def test_examples_read_outputs_that_exist():
 
 
 def test_examples_paste_nothing_into_a_shell():
-    """No example has an expression inside a script: that is how tokens and injected text get into shells."""
+    """No example has an expression inside a script, which would put tokens and injected text into a shell."""
     scripts = [(path, step["run"]) for path, _, steps in examples() for step in steps if "run" in step]
     assert len(scripts) >= 3
     for path, script in scripts:
@@ -307,7 +307,7 @@ def test_examples_paste_nothing_into_a_shell():
 
 @pytest.mark.parametrize("manual", sorted(MANUALS))
 def test_every_code_that_errors_link_to_has_its_paragraph(manual):
-    """The manual has a heading for each code, and no heading that nothing links to."""
+    """The manual's headings for error codes are exactly the codes that errors link to."""
     text = (ROOT / manual / "README.md").read_text()
     headings = re.findall(r"^### ([A-Z_]+)$", text, re.MULTILINE)
     assert sorted(headings) == sorted(MANUALS[manual])

@@ -1,4 +1,4 @@
-"""The release: what its scripts do to real repositories, and what its workflow may."""
+"""The release: the effect of its scripts on real repositories, and the permissions of its workflow."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def run(script, *arguments):
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A copy of what the scripts read and write."""
+    """A copy of the files that the scripts read and write."""
     folder = tmp_path / "checkout"
     for name in ("release", *METADATA, "pyproject.toml", "CHANGELOG.md"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def checkout(tmp_path):
     ],
 )
 def test_a_version_is_released_once_the_changelog_knows_it(heading, code, said, checkout):
-    """The tag is the version of pyproject.toml, and its changes have a date."""
+    """The tag is the version in pyproject.toml, which needs a dated heading in the changelog."""
     version = re.search(r'^version = "(.*)"$', (checkout / "pyproject.toml").read_text(), re.MULTILINE)[1]
     (checkout / "CHANGELOG.md").write_text(f"# Changelog\n\n{heading.format(version)}\n")
 
@@ -69,7 +69,7 @@ def test_every_action_of_the_toolkit_gets_the_image(checkout):
 
 @pytest.mark.parametrize("image", ["docker://ghcr.io/sentryagent/actions:v1", "Dockerfile", ""])
 def test_an_image_that_can_be_moved_is_not_pinned(image, checkout):
-    """Who can move a tag decides what runs in users' jobs."""
+    """Only an image digest is accepted: anyone who can move a tag could change the code in users' jobs."""
     done = run(checkout / "release" / "pin_images.py", image)
     assert done.returncode == 2
     assert "@sha256:DIGEST" in done.stderr
@@ -77,7 +77,7 @@ def test_an_image_that_can_be_moved_is_not_pinned(image, checkout):
 
 
 def test_metadata_that_is_not_understood_changes_no_file(checkout):
-    """All three files are pinned, or none."""
+    """If one action.yml cannot be pinned, none is changed."""
     (checkout / METADATA[-1]).write_text("runs: {}\n")
     done = run(checkout / "release" / "pin_images.py", IMAGE)
     assert done.returncode == 2
@@ -91,7 +91,7 @@ def git(folder, *arguments):
 
 
 class Mirror:
-    """A published repository, and clones of it."""
+    """A published repository and its clones."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -110,7 +110,7 @@ class Mirror:
         return clone
 
     def release(self, version, text=None):
-        """Push a release whose only file says `text`, or the clone as it is."""
+        """Push a release whose only file contains `text`, or of the clone if `text` is `None`."""
         clone = self.clone()
         if text is None:
             return run(ROOT / "release" / "push_release.py", clone, version)
@@ -132,7 +132,7 @@ def mirror(tmp_path):
 
 
 def test_a_release_replaces_the_files_and_moves_the_major_tag(mirror):
-    """main, the version and the major tag are the new files; the tag of an earlier version stays."""
+    """The branch main, the version and the major tag have the new files; an earlier version's tag is unchanged."""
     assert mirror.release("v1.0.0", "one").returncode == 0
     assert mirror.release("v1.1.0", "two").returncode == 0
 
@@ -141,14 +141,14 @@ def test_a_release_replaces_the_files_and_moves_the_major_tag(mirror):
 
 
 def test_another_major_leaves_the_old_one(mirror):
-    """Who uses v1 is not moved to v2."""
+    """The release of v2 leaves the tag v1 unchanged."""
     mirror.release("v1.0.0", "one")
     assert mirror.release("v2.0.0", "two").returncode == 0
     assert [mirror.text(ref) for ref in ("v1", "v2")] == ["one", "two"]
 
 
 def test_a_release_that_is_there_is_not_made_again(mirror):
-    """A workflow that failed half-way is run again: the same files are a success and change nothing."""
+    """A re-run of the workflow with the same files succeeds and changes nothing."""
     mirror.release("v1.0.0", "one")
     refs = git(mirror.url, "show-ref")
 
@@ -159,7 +159,7 @@ def test_a_release_that_is_there_is_not_made_again(mirror):
 
 
 def test_a_version_is_never_moved(mirror):
-    """Other files under a published version are refused."""
+    """A release of other files under a published version is refused."""
     mirror.release("v1.0.0", "one")
 
     done = mirror.release("v1.0.0", "other")
@@ -170,7 +170,7 @@ def test_a_version_is_never_moved(mirror):
 
 
 def test_a_release_of_a_checkout_leaves_its_branch(mirror):
-    """The toolkit's release commit is reached by its tags alone."""
+    """Only tags refer to the toolkit's release commit; the branch does not move."""
     main = git(mirror.url, "rev-parse", "main")
     assert mirror.release("v1.0.0").returncode == 0
     assert git(mirror.url, "rev-parse", "main") == main
@@ -179,7 +179,7 @@ def test_a_release_of_a_checkout_leaves_its_branch(mirror):
 
 
 def test_a_refused_push_leaves_nothing(mirror):
-    """All refs are pushed or none: no version without its major tag."""
+    """The push is atomic: if the major tag is refused, neither the version's tag nor main is pushed."""
     hook = mirror.url / "hooks" / "update"
     hook.write_text('#!/bin/sh\ntest "$1" != refs/tags/v1\n')
     hook.chmod(0o755)
@@ -194,7 +194,7 @@ def test_a_refused_push_leaves_nothing(mirror):
 
 @pytest.mark.parametrize("version", ["1.0.0", "v1", "v1.0", "v01.0.0", "v1.0.0-rc1", "v1.0.0\n"])
 def test_a_version_has_one_form(version, tmp_path):
-    """Nothing else becomes a tag."""
+    """Only a version of the form v1.2.3 becomes a tag."""
     done = run(ROOT / "release" / "push_release.py", tmp_path, version)
     assert done.returncode == 2
     assert "is not of the form v1.2.3" in done.stderr
@@ -223,7 +223,7 @@ def dockerfiles(workflow):
 
 
 def test_each_job_has_the_least_that_it_needs(workflow):
-    """One job may sign, one may push an image, one may push tags; none may do two of these to a third's work."""
+    """Each job of the release has only the permissions that it needs."""
     assert workflow["permissions"] == {}
     read = {"contents": "read"}
     assert {name: job["permissions"] for name, job in workflow["jobs"].items()} == {
@@ -238,7 +238,7 @@ def test_each_job_has_the_least_that_it_needs(workflow):
 
 
 def test_what_is_published_waits_for_a_reviewer(workflow):
-    """Everything that users get is pushed from an environment; a secret exists in those of the mirrors only."""
+    """Every job that publishes runs in a protected environment, and the only secret is the mirrors' deploy key."""
     environments = {
         name: job["environment"] for name, job in workflow["jobs"].items() if "environment" in job
     }
@@ -254,7 +254,7 @@ def test_what_is_published_waits_for_a_reviewer(workflow):
 
 
 def test_foreign_actions_are_pinned_and_scripts_take_no_expressions(workflow):
-    """A commit with the release that it is, and values through `env` only."""
+    """Third-party actions are pinned to a commit with its version in a comment; scripts get values only through `env`."""
     text = (ROOT / ".github/workflows/release.yml").read_text()
     uses = re.findall(r"uses: (.*)", text)
     assert len(uses) >= 8
@@ -265,7 +265,7 @@ def test_foreign_actions_are_pinned_and_scripts_take_no_expressions(workflow):
 
 
 def test_the_workflow_runs_what_is_here(workflow):
-    """Scripts and make targets that it names exist; the image says at its start what the program says."""
+    """The scripts and make targets in the workflow exist, and its check of the image expects the program's usage text."""
     scripts = "\n".join(step.get("run", "") for step in steps(workflow))
     named = set(re.findall(r"python3 (release/\w+\.py)", scripts))
     assert named == {
@@ -279,7 +279,7 @@ def test_the_workflow_runs_what_is_here(workflow):
 
 
 def test_an_image_carries_what_the_manual_promises(workflow):
-    """SBOM, provenance, an attestation on the index that users pull; nothing is tagged before all images are whole."""
+    """An image has SBOM and provenance, its index an attestation, and no tag is set before all images are built."""
     build = step_of(workflow, "image", "push")["run"]
     for option in ("--sbom=true", "--provenance=mode=max", "push-by-digest=true"):
         assert option in build
@@ -294,7 +294,7 @@ def test_an_image_carries_what_the_manual_promises(workflow):
 
 
 def test_every_image_is_built_for_both_architectures_and_each_has_its_index(workflow):
-    """No digest is lost on its way: one output for each image and architecture, both read by the image's own index."""
+    """Each image's digest per architecture is a job output, from which the image's index is created."""
     built = workflow["jobs"]["image"]
     matrix = built["strategy"]["matrix"]
     assert set(matrix["image"]) == dockerfiles(workflow).keys()
@@ -314,7 +314,7 @@ def test_every_image_is_built_for_both_architectures_and_each_has_its_index(work
     assert index["outputs"] == {image: f"${{{{ steps.push.outputs.{image} }}}}" for image in matrix["image"]}
 
 
-# What the step asks of docker, with the registry's one tag in the file `index`.
+# A stand-in for docker, with the registry's only tag in the file `index`.
 REVISION = "org.opencontainers.image.revision"
 REGISTRY = f"""#!/bin/sh
 echo "$3" >> asked
@@ -336,7 +336,7 @@ esac
     ],
 )
 def test_the_tag_of_an_image_is_never_moved(built_from, says, code, creates, workflow, tmp_path):
-    """Made where there is none, kept where an earlier run of this commit made it, refused where another did."""
+    """A tag is created if it does not exist, kept if this commit created it before, and refused if another commit did."""
     docker = tmp_path / "docker"
     docker.write_text(REGISTRY)
     docker.chmod(0o755)
@@ -363,7 +363,7 @@ def test_the_tag_of_an_image_is_never_moved(built_from, says, code, creates, wor
 
 
 def test_all_images_stand_on_one_base(workflow):
-    """`plan` resolves one digest, which each FROM line of each Dockerfile then means."""
+    """`plan` resolves one base image, which is the one in every FROM line of every Dockerfile."""
     script = step_of(workflow, "plan", "plan")["run"]
     [command] = re.findall(r"base=\$\((.+)\)", script)
     base = output_of("sh", "-c", command, cwd=ROOT)
@@ -374,7 +374,7 @@ def test_all_images_stand_on_one_base(workflow):
 
 
 def test_a_release_builds_from_what_the_dockerfile_copies(workflow):
-    """The checkout is the build context, so the ignore file leaves what is copied out of it and nothing else."""
+    """The checkout is the build context, and the ignore file admits only the files that the Dockerfile copies."""
     for name in dockerfiles(workflow).values():
         ignore = ROOT / (".dockerignore" if name == "Dockerfile" else f"{name}.dockerignore")
         lines = ignore.read_text().splitlines()
@@ -385,7 +385,7 @@ def test_a_release_builds_from_what_the_dockerfile_copies(workflow):
 
 
 def test_what_is_deployed_and_documented_is_published(workflow):
-    """Overlays and manuals name images of a release: the overlays by this version's tag."""
+    """Manuals and overlays name published images, the overlays with this version's tag."""
     published = {f"ghcr.io/sentryagent/{image}" for image in dockerfiles(workflow)}
     texts = [
         path.read_text()

@@ -1,4 +1,4 @@
-"""Under what circumstances the benchmark measures: a grown database, a failing issuer, a build of Python."""
+"""The circumstances of the benchmark: a grown database, a failing issuer, the build of Python."""
 
 import sqlite3
 import sysconfig
@@ -21,7 +21,7 @@ LONG = 20.0
 
 @pytest.fixture
 def database(tmp_path):
-    """A SQLite file with the provider's table of used tokens, and policies as far as the copies differ in them."""
+    """A SQLite file with the provider's table of used tokens, and a policy table with the columns in which copies differ."""
     path = tmp_path / "provider.db"
     engine = create_engine(f"sqlite:///{path}")
     USED_TOKENS.create(engine)
@@ -44,7 +44,7 @@ def ask(path, statement):
 
 
 def test_policies_are_copied_for_other_repositories(database):
-    """There are as many as the name says, those of the load with them, and all are of the same agent."""
+    """There are exactly `rows` policies, including those of the load, all for the same agent."""
     replace(growth.POLICIES, rows=100).fill(database)
 
     rows = ask(
@@ -54,7 +54,7 @@ def test_policies_are_copied_for_other_repositories(database):
 
 
 def test_used_tokens_are_digests_that_nobody_purges(database):
-    """Each is as long as a SHA-256 and kept for years, in the unit of the provider's column."""
+    """Used tokens are as long as a SHA-256 digest and kept for years, in the unit of the provider's column."""
     replace(growth.USED_TOKENS, rows=1000).fill(database)
 
     rows = ask(database, "SELECT count(DISTINCT token_digest), min(length(token_digest)) FROM used_tokens")
@@ -67,7 +67,7 @@ def test_used_tokens_are_digests_that_nobody_purges(database):
 
 
 def test_the_issuer_is_down_during_the_block_and_each_refusal_is_counted(mock_idp):
-    """The provider is made to ask, sees the endpoint fail, and finds it well again afterwards."""
+    """The provider fetches from a failing endpoint during the block, and from a working one afterwards."""
     asked = Event()
     jwks = f"{mock_idp.issuer}/.well-known/jwks"
 
@@ -85,7 +85,7 @@ def test_the_issuer_is_down_during_the_block_and_each_refusal_is_counted(mock_id
 
 
 def test_an_act_is_repeated_until_the_block_ends():
-    """It happens more than once, and not after the block."""
+    """The action is repeated during the block, but not after it."""
     twice, acts = Event(), []
 
     def act():
@@ -103,7 +103,7 @@ def test_an_act_is_repeated_until_the_block_ends():
 
 
 def test_an_act_that_fails_ends_the_run():
-    """A rotation that fails must not pass for one that nobody felt."""
+    """A failing action ends the run, because a failed rotation must not look like one without an effect."""
     failed = Event()
 
     def act():
@@ -127,7 +127,7 @@ def test_an_act_that_fails_ends_the_run():
     ],
 )
 def test_the_build_of_python_is_told_as_far_as_it_is_known(monkeypatch, options, prefix, told):
-    """What cannot be known of a package is not claimed."""
+    """The page states Python's build options, and says so if a system package does not reveal them."""
     monkeypatch.setattr(sysconfig, "get_config_var", lambda _name: options)
     monkeypatch.setattr(machine.sys, "base_prefix", prefix)
 

@@ -1,4 +1,4 @@
-"""`python -m bench` as a command: what it takes, and how it ends."""
+"""The command `python -m bench`: its options, and how it ends."""
 
 import importlib
 import signal
@@ -13,7 +13,7 @@ command = importlib.import_module("bench.__main__")
 
 @pytest.fixture
 def call(monkeypatch):
-    """Runs the command line with `run` in place of the race; the handler of SIGTERM is put back afterwards."""
+    """Call the command with `run` in place of the race; restores the SIGTERM handler afterwards."""
     handler = signal.getsignal(signal.SIGTERM)
 
     def call(*words, run=lambda *_: None):
@@ -37,7 +37,7 @@ def call(monkeypatch):
     ],
 )
 def test_values_that_cannot_be_measured_are_refused(call, capsys, words):
-    """A turn so long that a round's tokens would expire, or no turn at all, is refused before anything starts."""
+    """A turn during which tokens would expire, or no turn at all, is refused before anything starts."""
     with pytest.raises(SystemExit) as ended:
         call(*words)
 
@@ -46,7 +46,7 @@ def test_values_that_cannot_be_measured_are_refused(call, capsys, words):
 
 
 def test_the_race_gets_what_the_command_line_says(call):
-    """Neither value is dropped on the way."""
+    """The command's options reach the race."""
     seen = []
 
     call("--duration", "1.5", "--rounds", "3", "--only", "SQLite", run=lambda *values: seen.append(values))
@@ -55,7 +55,7 @@ def test_the_race_gets_what_the_command_line_says(call):
 
 
 def test_a_failed_race_is_one_line(call):
-    """The cause of a failure is the whole message."""
+    """A failure is reported as one line with its cause."""
 
     def run(*_):
         raise LoadFailed("oidc-provider: 3 answers without a token")
@@ -65,7 +65,7 @@ def test_a_failed_race_is_one_line(call):
 
 
 def test_whoever_ends_the_benchmark_ends_its_servers(call):
-    """SIGTERM leaves the race as an exception does, through everything that stops what was started."""
+    """SIGTERM raises an exception in the race, so that all started servers are stopped."""
     stopped = []
 
     def run(*_):

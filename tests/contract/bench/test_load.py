@@ -1,4 +1,4 @@
-"""Both load generators against a real HTTP server: what they count is what the server saw."""
+"""Both load generators against a real HTTP server: their counts match the requests that the server received."""
 
 import threading
 from functools import partial
@@ -11,11 +11,11 @@ from bench.load import LoadFailed, Target
 from bench.subject import post
 
 LONG = 20.0
-"""Seconds of a turn that ends before, since its requests are spent."""
+"""The seconds of a turn that ends earlier, because its requests are used up."""
 
 
 class Server(ThreadingHTTPServer):
-    """Answers a POST with a token, or with a refusal or not at all if its body says so; keeps the bodies."""
+    """Records the bodies of POST requests; responds with a token or, if the body says so, a refusal or nothing."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -26,12 +26,12 @@ class Server(ThreadingHTTPServer):
         self.target = Target(self.server_port, "access_token", "/health")
 
     def handle_error(self, request, client_address):
-        """Nothing: wrk ends without a goodbye."""
+        """Ignore errors: wrk does not close its connections cleanly."""
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body in one packet: else the peer's delayed acknowledgement costs 40 ms
+    wbufsize = -1  # head and body in one packet: a delayed acknowledgement would cost 40 ms
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -58,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    """A running server."""
+    """A running test server."""
     with Server() as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.02,))
         thread.start()
@@ -69,7 +69,7 @@ def server():
 
 @pytest.fixture(params=["sockets", "wrk"])
 def most(request):
-    """Each generator at full rate."""
+    """Each load generator at full rate."""
     if request.param == "sockets":
         return sockets.most
     program = wrk.program()
@@ -83,7 +83,7 @@ def requests(server, *bodies):
 
 
 def test_every_request_is_sent_once_and_every_token_is_counted(server, most):
-    """All that was handed out is counted, also what was under way when the requests were spent."""
+    """All issued tokens are counted, including those in flight when the requests are used up."""
     bodies = [f"{number}" for number in range(500)]
 
     outcome = most(server.target, requests(server, *bodies), LONG)
@@ -98,7 +98,7 @@ def test_every_request_is_sent_once_and_every_token_is_counted(server, most):
     [("refuse", '401 {"code": "INVALID_OIDC_TOKEN"}'), ("empty", "200 {}")],
 )
 def test_an_answer_without_a_token_is_told(server, most, body, told):
-    """Neither a refusal nor a 200 without a token counts as one, at any place in the run."""
+    """A refusal or a 200 without a token, at any time in the run, does not count as a token and is reported."""
     outcome = most(server.target, requests(server, "1", body, *map(str, range(400))), LONG)
 
     assert outcome.refused == 1
@@ -107,7 +107,7 @@ def test_an_answer_without_a_token_is_told(server, most, body, told):
 
 
 def test_the_time_ends_a_turn(server, most):
-    """A turn ends with its time, and the tokens under way still count as handed out."""
+    """A turn ends when its time is up; tokens that are still in flight count as issued."""
     outcome = most(server.target, requests(server, *map(str, range(50_000))), 0.1)
 
     assert outcome.seconds == pytest.approx(0.1, abs=0.09)
@@ -115,7 +115,7 @@ def test_the_time_ends_a_turn(server, most):
 
 
 def test_a_given_rate_is_kept(server):
-    """So many requests a second are due, and each has a latency."""
+    """Requests are sent at the given rate, and each has a latency."""
     with sockets.pacer() as paced:
         outcome = paced(server.target, requests(server, *map(str, range(100))), LONG, 500.0)
 
@@ -125,7 +125,7 @@ def test_a_given_rate_is_kept(server):
 
 
 def test_the_pace_does_not_depend_on_this_process(server, monkeypatch):
-    """The load runs in an interpreter of its own: what this one is busy with is not the server's latency."""
+    """The load runs in a separate interpreter, so that this process's work does not count as the server's latency."""
     monkeypatch.delattr(sockets, "_Drive")
 
     with sockets.pacer() as paced:
@@ -135,6 +135,6 @@ def test_the_pace_does_not_depend_on_this_process(server, monkeypatch):
 
 
 def test_a_load_that_fails_in_its_process_fails_here(server):
-    """The cause crosses over from the process of the load."""
+    """An error in the load's process is raised in this process with its cause."""
     with sockets.pacer() as paced, pytest.raises(LoadFailed, match="closed a connection"):
         paced(server.target, requests(server, "hang up"), LONG, 500.0)

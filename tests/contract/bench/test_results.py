@@ -1,4 +1,4 @@
-"""What the benchmark says about servers that a test makes up."""
+"""The benchmark's results for fake servers."""
 
 from contextlib import contextmanager, nullcontext
 from xml.etree import ElementTree as ET
@@ -16,7 +16,7 @@ SETTING = report.Setting(1.0, 1, "33 claims", {"memory": "1 GiB"}, {"other": "no
 
 
 class FakeMint:
-    """Tokens that nobody verifies."""
+    """A source of tokens that nobody verifies."""
 
     def tokens(self, kind, count):
         return [f"{kind.value} {number}" for number in range(count)]
@@ -36,7 +36,7 @@ def make_contender(name, *, is_ours=True, growth=None, **books):
 
 @pytest.fixture
 def answers(monkeypatch):
-    """Stands in for both generators: every request has a token, but a used one is refused, unless told otherwise."""
+    """Replace both load generators: every request gets a token; a used token is refused unless `takes_used` is set."""
     told = {"takes_used": False}
 
     def most(_target, requests, seconds):
@@ -63,7 +63,7 @@ def race(*contenders):
 
 
 def test_each_server_has_a_turn_in_each_round_and_another_one_begins(answers):
-    """The order changes from round to round, so that none is always first."""
+    """Each server has a turn in each round, in an order that changes so that none is always first."""
     said = race(make_contender("one"), make_contender("two"))
 
     turns = [line.rsplit(":", 1)[0] for line in said if line.startswith("round")]
@@ -71,7 +71,7 @@ def test_each_server_has_a_turn_in_each_round_and_another_one_begins(answers):
 
 
 def test_books_that_disagree_end_the_run(answers):
-    """A provider whose audit has another number of records than tokens came has no figures."""
+    """If a provider's audit does not count as many tokens as were issued, the run fails."""
     contender = make_contender("one", issued=lambda: 7)
 
     with pytest.raises(WrongBooks, match=r"one: handed out \d+ tokens and counts 7"):
@@ -79,14 +79,14 @@ def test_books_that_disagree_end_the_run(answers):
 
 
 def test_a_broken_chain_ends_the_run(answers):
-    """A provider whose audit does not prove itself has no figures."""
+    """If a provider's audit chain is broken, the run fails."""
     with pytest.raises(WrongBooks, match="one: the chain is broken"):
         race(make_contender("one", check=lambda: "the chain is broken"))
 
 
 @pytest.mark.parametrize(("is_ours", "outcome"), [(True, pytest.raises(WrongBooks)), (False, nullcontext())])
 def test_a_used_token_may_be_taken_by_others_only(answers, is_ours, outcome):
-    """The provider must refuse a replay even in its benchmark; of another server the table says what it does."""
+    """Our provider must refuse a replay even in the benchmark; for another server, the table states the outcome."""
     answers["takes_used"] = True
     contender = make_contender("one", is_ours=is_ours)
 
@@ -97,7 +97,7 @@ def test_a_used_token_may_be_taken_by_others_only(answers, is_ours, outcome):
 
 
 def test_a_ratio_is_the_median_of_pairs():
-    """Rounds are compared one by one: a machine that slows down for both changes no ratio."""
+    """A ratio is the median of the rounds' ratios, so a machine that slows down for both servers does not change it."""
     mine, reference = make_contender("mine"), make_contender("reference")
     mine.slices = [Slice(200, 1), Slice(20, 1), Slice(300, 1)]
     reference.slices = [Slice(100, 1), Slice(10, 1), Slice(100, 1)]
@@ -106,7 +106,7 @@ def test_a_ratio_is_the_median_of_pairs():
 
 
 def test_the_page_has_a_row_for_each_server_and_the_reason_of_each_missing_one():
-    """Nobody looks for a server in vain."""
+    """The page has a row for each measured server, and the reason for each missing one."""
     contender = make_contender("one")
     contender.slices = [Slice(1234, 0.5)]
     contender.half_loads[UNDISTURBED] = HalfLoad([0.001, 0.003])
@@ -118,7 +118,7 @@ def test_the_page_has_a_row_for_each_server_and_the_reason_of_each_missing_one()
 
 
 def test_the_reference_is_disturbed_and_nobody_else(answers):
-    """While its tokens come the disturbance is on, and how often it happened is kept with the latencies."""
+    """Only the reference is disturbed, and the number of disturbances is recorded with its latencies."""
     told = []
 
     @contextmanager
@@ -140,7 +140,7 @@ def test_the_reference_is_disturbed_and_nobody_else(answers):
 
 
 def test_the_page_has_the_latencies_of_each_disturbance_also_of_one_that_never_came():
-    """Latencies stand beside the undisturbed ones, with a count by which a reader sees that something happened."""
+    """The page shows the latencies and the count of each disturbance, even if it never happened."""
     contender = make_contender("one")
     contender.slices = [Slice(100, 1)]
     contender.half_loads = {
@@ -155,7 +155,7 @@ def test_the_page_has_the_latencies_of_each_disturbance_also_of_one_that_never_c
 
 
 def test_the_page_compares_what_has_grown_with_the_reference():
-    """Each grown database has its ratio, and what its load was; without any there is no such section."""
+    """The page shows each grown database's ratio and load; without grown databases, it has no such section."""
     reference, grown = make_contender("one"), make_contender("two", growth=growth.POLICIES)
     for contender, rate in ((reference, 100), (grown, 93)):
         contender.slices, contender.half_loads[UNDISTURBED] = [Slice(rate, 1)], HalfLoad([0.001, 0.001])
@@ -169,7 +169,7 @@ def test_the_page_compares_what_has_grown_with_the_reference():
 
 
 def test_the_chart_is_well_formed_and_longer_bars_are_faster_servers():
-    """A bar's length is its server's median."""
+    """The chart is well-formed, and a bar's length is proportional to its server's median."""
     bars = [chart.Bar("a <b>", 100, 90, 200, is_ours=True), chart.Bar("c", 50, 40, 60, is_ours=False)]
 
     drawn = ET.fromstring(chart.draw("Tokens & time", bars))

@@ -1,4 +1,4 @@
-"""The commands for backup and restore in docs/operations.md: run as they are written, on a database that was in use."""
+"""The backup and restore commands in docs/operations.md, run unchanged on a database in use."""
 
 import os
 import re
@@ -22,7 +22,7 @@ NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 def _commands(program):
-    """The block of shell commands under "Backup and restore" that runs a program."""
+    """The block of shell commands under "Backup and restore" that runs `program`."""
     section = DOCUMENT.read_text().partition("## Backup and restore\n")[2].partition("\n## ")[0]
     (block,) = [it for it in re.findall(r"```sh\n(.+?)```", section, re.DOTALL) if f"\n{program} " in it]
     return block
@@ -35,13 +35,13 @@ def _run(commands, folder, **variables):
 
 
 def _modes(folder, *names):
-    """The permissions of files."""
+    """The permissions of files, by name."""
     return {name: (folder / name).stat().st_mode & 0o777 for name in names}
 
 
 @pytest.fixture
 def in_use():
-    """Make a database with a used token, a key and an audit that is sealed; its last write is not checkpointed."""
+    """Create a database with a used token, a signing key and sealed audit records, whose last write is only in the WAL."""
 
     def make(url):
         store = Database(prepare(url))
@@ -55,7 +55,7 @@ def in_use():
 
 
 def _check(url):
-    """The restored database is one that this version serves, and has forgotten nothing."""
+    """Assert that the restored database has the current schema, the used token, the key and a valid audit chain."""
     assert schema.migrate(url) == []
     with Database(url) as store:
         with store.write() as tx:
@@ -67,7 +67,7 @@ def _check(url):
 
 
 def test_sqlite(tmp_path, in_use):
-    """`backup` while the provider has the file open; the copy has what was still in the WAL, for its owner alone."""
+    """A `backup` of an open database contains the writes in the WAL, and only its owner can read it."""
     with in_use(f"sqlite:///{tmp_path}/provider.db"):
         assert (tmp_path / "provider.db-wal").stat().st_size > 0
         _run(_commands("sentryagent-idp"), tmp_path)
@@ -79,7 +79,7 @@ def test_sqlite(tmp_path, in_use):
 @pytest.mark.postgres
 @pytest.mark.skipif(shutil.which("pg_dump") is None, reason="no pg_dump on PATH")
 def test_postgresql(tmp_path, in_use, postgres_cluster, postgres_url):
-    """`pg_dump` while the provider is connected, `pg_restore` into a new database."""
+    """A `pg_dump` while the provider is connected can be restored into a new database."""
     name = f"restored_{uuid4().hex}"
     postgres_cluster.execute(f"CREATE DATABASE {name}")
     target = postgres_cluster.url(name)

@@ -1,4 +1,4 @@
-"""`deploy/compose.yaml`: one command for a laptop, and nothing of it reachable from elsewhere."""
+"""`deploy/compose.yaml`, a setup for a laptop that is not reachable from other machines."""
 
 import pytest
 import yaml
@@ -15,7 +15,7 @@ def services():
 
 
 def test_what_is_built_is_there(services):
-    """Each Dockerfile exists where its context and its name say."""
+    """Each build's Dockerfile exists in its context."""
     builds = [service["build"] for service in services.values() if "build" in service]
 
     assert len(builds) == 2
@@ -24,7 +24,7 @@ def test_what_is_built_is_there(services):
 
 
 def test_the_provider_takes_its_settings(services):
-    """The variables are settings of the provider, and GitHub's issuer is the mock at its own address."""
+    """The variables are valid settings of the provider, and GitHub's issuer is the mock's address."""
     environment = services["provider"]["environment"]
     settings = Settings.from_environ(environment)
 
@@ -34,14 +34,14 @@ def test_the_provider_takes_its_settings(services):
 
 
 def test_only_this_machine_reaches_it(services):
-    """Ports are published on loopback alone, those of the issuer on the service whose network it is in."""
+    """Ports are published on loopback only; the provider, whose network the mock shares, publishes the mock's port."""
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
 
     assert published == {"provider": ["127.0.0.1:3000:3000", "127.0.0.1:3001:3001"]}
 
 
 def test_the_database_is_the_one_that_the_url_names(services):
-    """User, password, host and name are the same on both sides."""
+    """The provider's database URL has the database service's user, password, host and name."""
     database = services["database"]["environment"]
 
     assert services["provider"]["environment"]["SENTRYAGENT_DATABASE_URL"] == (
@@ -53,7 +53,7 @@ def test_the_database_is_the_one_that_the_url_names(services):
 
 @pytest.mark.parametrize("name", ["provider", "github"])
 def test_what_we_build_runs_as_in_production(services, name):
-    """A read-only image without privileges that writes to no volume."""
+    """Our images run read-only, without privileges and without volumes."""
     service = services[name]
 
     assert service["read_only"] is True

@@ -1,4 +1,4 @@
-"""The provider's Dockerfile: what the classic builder asks of it."""
+"""The provider's Dockerfile: classic builder, no root, locked wheels."""
 
 import re
 
@@ -15,20 +15,20 @@ def _instructions():
 
 
 def test_classic_builder_understands_it():
-    """Old engines build without BuildKit."""
+    """The Dockerfile uses no feature of BuildKit, because old engines build without it."""
     text = (FOLDER / "Dockerfile").read_text()
     for feature in ("--mount", "--chmod", "--platform", "syntax=", "<<"):
         assert feature not in text
 
 
 def test_it_does_not_run_as_root():
-    """The last user is a number, which a cluster can check, and not root's."""
+    """The user is given as a number other than root's, which Kubernetes can check."""
     (user,) = [rest for name, rest in _instructions() if name == "USER"]
     assert re.fullmatch(r"[1-9]\d{3,}:0", user)
 
 
 def test_only_locked_wheels_are_installed():
-    """Whatever comes from an index has a hash, and nothing is compiled."""
+    """Packages from an index must have a locked hash and be wheels, so nothing is compiled."""
     installs = [
         part
         for name, rest in _instructions()

@@ -1,4 +1,4 @@
-"""The Kubernetes manifests, as `kubectl kustomize` would give them: valid, complete, and true to the program."""
+"""The Kubernetes manifests, as built by `kubectl kustomize`: valid, complete and consistent with the program."""
 
 import re
 import shutil
@@ -17,20 +17,20 @@ VERSION = "1.34"
 KNOWN = {"apiVersion", "kind", "namespace", "labels", "configMapGenerator", "resources", "images", "patches"}
 OVERLAYS = sorted((KUBERNETES / "overlays").iterdir())
 GENERATED = "sentryagent-idp-hash"
-"""In place of the name that kustomize makes of a ConfigMap's name and content."""
+"""Stands for the name that kustomize generates from a ConfigMap's name and content."""
 PRODUCTION = KUBERNETES / "overlays" / "production"
 INTERNAL = ("/metrics", "/docs", "/openapi.json", "/health", "/ready")
 
 
 def _read(folder):
-    """A kustomization and the manifests of its own folder."""
+    """A folder's kustomization."""
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
     assert kustomization.keys() <= KNOWN, "this reader does not know all of it"
     return kustomization
 
 
 def build(folder):
-    """The manifests of a kustomization: its resources, with patches (RFC 6902), labels and images applied."""
+    """The manifests of a kustomization: its resources, with ConfigMaps, patches (RFC 6902), labels and images applied."""
     kustomization = _read(folder)
     manifests = []
     for name in kustomization["resources"]:
@@ -52,7 +52,7 @@ def build(folder):
 
 
 def _generate(manifests, folder, settings):
-    """A ConfigMap from files of `NAME=value` lines, or more of them in the one that is there; and each reference to it."""
+    """Generate a ConfigMap from `NAME=value` lines and update the references to it, or merge lines into the existing one."""
     assert settings.keys() <= {"name", "envs", "behavior"}
     lines = [line for name in settings["envs"] for line in (folder / name).read_text().splitlines()]
     data = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
@@ -66,12 +66,12 @@ def _generate(manifests, folder, settings):
 
 
 def _sources(manifest):
-    """The references to ConfigMaps from which containers take all variables."""
+    """The references to ConfigMaps in the containers' `envFrom`."""
     return [it["configMapRef"] for container in _containers(manifest) for it in container.get("envFrom", ())]
 
 
 def _target(manifests, target):
-    """The one manifest that a patch is for."""
+    """The manifest that a patch is for."""
     (found,) = [
         it for it in manifests if (it["kind"], it["metadata"]["name"]) == (target["kind"], target["name"])
     ]
@@ -123,13 +123,13 @@ def manifests(request):
 
 
 def test_there_are_overlays():
-    """A base alone is no deployment."""
+    """There is an overlay for production and one for staging."""
     assert {folder.name for folder in OVERLAYS} == {"production", "staging"}
 
 
 @pytest.mark.parametrize("folder", [KUBERNETES / "base", *OVERLAYS], ids=lambda folder: folder.name)
 def test_every_file_is_part_of_its_kustomization(folder):
-    """A manifest or a patch that nobody names would never be applied."""
+    """Every file is named in its kustomization, because others would never be applied."""
     kustomization = _read(folder)
     settings = {name for it in kustomization.get("configMapGenerator", ()) for name in it["envs"]}
     patches = {it["path"] for it in kustomization.get("patches", ())}
@@ -140,7 +140,7 @@ def test_every_file_is_part_of_its_kustomization(folder):
 
 
 def test_the_cluster_would_take_them(manifests):
-    """Each manifest fits the schema of its kind, without a member that the cluster would drop."""
+    """Each manifest is valid for its kind's schema, without unknown fields, which the cluster would drop."""
     assert {it["kind"] for it in manifests} >= {
         "Deployment",
         "Service",
@@ -158,7 +158,7 @@ def test_the_cluster_would_take_them(manifests):
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on PATH")
 @pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
 def test_kustomize_builds_the_same(folder):
-    """The reader of these tests gives what the real one does, but for the hash in the name."""
+    """The tests' `build` gives the same result as kustomize, except for the hash in the name."""
     text = output_of("kubectl", "kustomize", folder)
     built = yaml.safe_load_all(re.sub(r"sentryagent-idp-[a-z0-9]{10}\b", GENERATED, text))
 
@@ -170,7 +170,7 @@ def _by_kind(manifests):
 
 
 def test_a_changed_setting_replaces_the_pods(manifests):
-    """The ConfigMap's name comes from its content, and the pods name it."""
+    """The ConfigMap's name depends on its content, and the pods refer to it."""
     name = _only(manifests, "ConfigMap")["metadata"]["name"]
 
     assert name == GENERATED
@@ -179,7 +179,7 @@ def test_a_changed_setting_replaces_the_pods(manifests):
 
 @pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
 def test_everything_is_in_the_namespace_that_is_created(folder):
-    """A first `kubectl apply -k` finds the namespace that it needs."""
+    """Every manifest is in the created namespace, so the first `kubectl apply -k` succeeds."""
     manifests = build(folder)
     created = _only(manifests, "Namespace")
     (namespace,) = {it["metadata"]["namespace"] for it in manifests if it is not created}
@@ -188,7 +188,7 @@ def test_everything_is_in_the_namespace_that_is_created(folder):
 
 
 def test_migrations_run_before_a_pod_serves(manifests):
-    """In a container that ends before the server starts, and that no probe ends early."""
+    """Migrations run in an init container, which has no probe that could stop it."""
     (migrate,) = _pod(_only(manifests, "Deployment"))["spec"]["initContainers"]
 
     assert migrate["args"][0] in main.commands
@@ -197,12 +197,12 @@ def test_migrations_run_before_a_pod_serves(manifests):
 
 
 def test_no_service_writes_variables_into_the_pods(manifests):
-    """Kubernetes would make them of the Service's name, and ours begins as a setting does."""
+    """Service links are off: their variables would start like our settings, because of the Service's name."""
     assert _pod(_only(manifests, "Deployment"))["spec"]["enableServiceLinks"] is False
 
 
 def test_the_provider_takes_its_settings(manifests):
-    """The names are settings of the provider, and the values are accepted."""
+    """The ConfigMap has only settings of the provider, with valid values."""
     data = _only(manifests, "ConfigMap")["data"]
     settings = Settings.from_environ({**data, "SENTRYAGENT_DATABASE_URL": "postgresql+psycopg://db/x"})
 
@@ -213,7 +213,7 @@ def test_the_provider_takes_its_settings(manifests):
 
 
 def test_secrets_are_referred_to_and_never_written(manifests):
-    """No Secret with a value lies here, and no environment variable with one."""
+    """There is no Secret manifest, and all secret variables refer to a Secret."""
     variables = [
         variable
         for manifest in manifests
@@ -231,7 +231,7 @@ def test_secrets_are_referred_to_and_never_written(manifests):
 
 
 def test_whatever_points_at_the_pods_finds_them(manifests):
-    """The selectors of Deployment, Service, budget and network policy are labels of the pods."""
+    """The selectors of the Deployment, Service, budget and network policy match the pods' labels."""
     server = _only(manifests, "Deployment")
     selectors = [
         server["spec"]["selector"]["matchLabels"],
@@ -248,14 +248,14 @@ def test_whatever_points_at_the_pods_finds_them(manifests):
 
 
 def test_a_disruption_leaves_a_replica(manifests):
-    """The budget is smaller than the least number of replicas, so that a node can be drained at all."""
+    """The budget is smaller than the minimum number of replicas, so that a node can be drained."""
     budget = _only(manifests, "PodDisruptionBudget")["spec"]["minAvailable"]
 
     assert 0 < budget < _only(manifests, "HorizontalPodAutoscaler")["spec"]["minReplicas"]
 
 
 def test_containers_may_do_nothing_but_their_work(manifests):
-    """No root, no writable image, no privilege, no token of the cluster's."""
+    """Containers run without root, write access to the image, privileges and a service account token."""
     (workload,) = [it for it in manifests if _containers(it)]
     pod = _pod(workload)["spec"]
     assert pod["automountServiceAccountToken"] is False
@@ -272,7 +272,7 @@ def test_containers_may_do_nothing_but_their_work(manifests):
 
 
 def test_a_stop_is_given_the_time_that_it_takes(manifests):
-    """The grace period covers the wait before the stop and the requests in flight."""
+    """The grace period covers the `preStop` wait and the requests in flight."""
     pod = _pod(_only(manifests, "Deployment"))["spec"]
     waiting = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
 
@@ -280,7 +280,7 @@ def test_a_stop_is_given_the_time_that_it_takes(manifests):
 
 
 def test_probes_ask_paths_that_exist(manifests, provider_paths):
-    """Liveness asks the process alone: an outage of the database must restart nothing."""
+    """The liveness probe checks only the process, because a database outage must not restart pods."""
     container = _containers(_only(manifests, "Deployment"))[0]
     paths = {name: container[name]["httpGet"]["path"] for name in container if name.endswith("Probe")}
 
@@ -296,7 +296,7 @@ def provider_paths():
 
 
 def test_only_what_clients_need_is_routed(provider_paths):
-    """Every public path has a route, and no internal one."""
+    """Exactly the public paths have a route."""
     (rule,) = _only(build(PRODUCTION), "HTTPRoute")["spec"]["rules"]
     prefixes = tuple(match["path"]["value"] for match in rule["matches"])
     assert {match["path"]["type"] for match in rule["matches"]} == {"PathPrefix"}
@@ -306,7 +306,7 @@ def test_only_what_clients_need_is_routed(provider_paths):
 
 
 def test_the_route_leads_from_the_gateway_to_the_provider():
-    """Its name is that of the provider's URL, its backend the Service, and the gateway's pods get through."""
+    """The route's host is the provider's URL, its backend the Service, and the network policy admits the gateway."""
     manifests = build(PRODUCTION)
     route, service = _only(manifests, "HTTPRoute"), _only(manifests, "Service")
     (gateway,) = route["spec"]["parentRefs"]

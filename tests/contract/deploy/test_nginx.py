@@ -1,4 +1,4 @@
-"""The configuration of nginx and what the manual says about it."""
+"""The nginx configuration and its description in the manual."""
 
 import re
 
@@ -9,7 +9,7 @@ MANUAL = (ROOT / "docs" / "operations.md").read_text()
 
 
 def test_the_manual_explains_lines_that_are_there():
-    """Each line in its table is one of the file, word for word."""
+    """Each line in the manual's table is in the configuration file."""
     section = MANUAL.partition("## The proxy in front\n")[2].partition("\n### ")[0]
     explained = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
 
@@ -18,7 +18,7 @@ def test_the_manual_explains_lines_that_are_there():
 
 
 def test_nginx_is_more_patient_than_the_provider():
-    """During an outage of the database a response takes up to 10 s, and bodies are as large as the provider takes."""
+    """The proxy's timeout exceeds the 10 s of a response in a database outage, and its body limit admits valid bodies."""
     values = dict(re.findall(r"^ +(\w+) (\w+);$", SITE, re.MULTILINE))
 
     assert values["proxy_read_timeout"] == "15s"

@@ -1,4 +1,4 @@
-"""`deploy/prometheus/`: alerts that fire under the fault they are for and under no other, and a dashboard that shows something.
+"""`deploy/prometheus/`: each alert fires only for its own fault, and the dashboard's expressions find data.
 
 The recordings in vectors/alerts/ are scrapes of real providers (`make alert-recordings`).
 """
@@ -19,9 +19,9 @@ RULES = FOLDER / "rules.yaml"
 RECORDINGS = ROOT / "tests" / "vectors" / "alerts"
 MANUAL = "docs/operations.md"
 FAULT, END, HEALTHY_END = "1m45s", "15m30s", "30m"
-"""When the faults of the recordings have not begun yet, and when the recordings end."""
+"""A time before the faults begin, and the ends of the recordings with and without a fault."""
 
-# Recording: the alerts that fire at some time in it. Names without their beginning.
+# Recording: the alerts that fire during it, without their common prefix.
 FIRING = {
     "healthy": set(),
     "down": {"Down"},
@@ -37,7 +37,7 @@ FIRING = {
     "signing_key_old": {"SigningKeyOld"},
     "other_issuers": {"PoliciesOfOtherIssuers"},
 }
-# What no recording of a quarter of an hour has.
+# Series for faults that take longer than the recordings' 15 minutes.
 COMPUTED = {
     "no target": ([], {"Absent"}),
     "keys that were fetched once": (
@@ -64,7 +64,7 @@ def panels():
 
 
 def expressions():
-    """Every expression of the rules, and of the dashboard with Grafana's variables filled in."""
+    """All expressions of the rules and, with Grafana's variables replaced, of the dashboard."""
     shown = [target["expr"] for panel in panels() for target in panel["targets"]]
     filled = {"$__rate_interval": "5m", "$job": "sentryagent-idp", "$instance": ".+"}
     for variable, value in filled.items():
@@ -78,7 +78,7 @@ def promtool(*words):
 
 
 def replay(folder, series, firing, *, end):
-    """Let promtool replay series, with exactly these alerts at some time until the end."""
+    """Assert, with promtool, that exactly these alerts fire while the series are replayed until `end`."""
     fired = 'group by (alertname) (max_over_time(ALERTS{alertstate="firing"}[2h]))'
     expected = [{"labels": f'{{alertname="SentryagentIdp{name}"}}', "value": 1} for name in sorted(firing)]
     tests = {
@@ -101,7 +101,7 @@ def test_the_rules_are_valid():
 @pytest.mark.ops
 @pytest.mark.parametrize("name", FIRING)
 def test_a_recorded_fault(tmp_path, name):
-    """Its alerts fire, and no other; none before it begins, and none at all where all is well."""
+    """Exactly a fault's alerts fire, none before the fault begins, and none in the healthy recording."""
     series = yaml.safe_load((RECORDINGS / f"{name}.yaml").read_text())
 
     replay(tmp_path, series, set(), end=FAULT)
@@ -111,12 +111,12 @@ def test_a_recorded_fault(tmp_path, name):
 @pytest.mark.ops
 @pytest.mark.parametrize("name", COMPUTED)
 def test_what_takes_too_long_to_record(tmp_path, name):
-    """Series written by hand."""
+    """For faults that take too long to record, computed series trigger the alerts."""
     replay(tmp_path, *COMPUTED[name], end="1h")
 
 
 def test_every_alert_and_every_recording_is_replayed():
-    """An alert that fires in no recording may never fire."""
+    """Every alert fires in some replay, because otherwise it might never fire at all."""
     fired = set().union(*FIRING.values(), *(firing for _, firing in COMPUTED.values()))
 
     assert {f"SentryagentIdp{name}" for name in fired} == {rule["alert"] for rule in rules()}
@@ -125,7 +125,7 @@ def test_every_alert_and_every_recording_is_replayed():
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
 def test_an_alert_says_what_to_do(rule):
-    """How long, how bad, what to do first, and a section of the manual that exists."""
+    """An alert has a duration, a severity, a first step and a link to an existing section of the manual."""
     source = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Source"]
     headings = re.findall(r"^#+ (.+)$", (ROOT / MANUAL).read_text(), re.MULTILINE)
     page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
@@ -140,7 +140,7 @@ def test_an_alert_says_what_to_do(rule):
 
 
 def test_panels_are_told_apart():
-    """Grafana drops a panel whose id is taken; each has the data source of the page's variable."""
+    """Panels have unique ids, because Grafana drops duplicates, and use the dashboard's data source variable."""
     assert len({panel["id"] for panel in panels()}) == len(panels())
     assert {panel["datasource"]["uid"] for panel in panels()} == {"${datasource}"}
     for panel in panels():
@@ -149,7 +149,7 @@ def test_panels_are_told_apart():
 
 @pytest.mark.ops
 def test_every_expression_can_be_parsed(tmp_path):
-    """As the expression of a recording rule."""
+    """Promtool accepts every expression as that of a recording rule."""
     recorded = [{"record": f"it:{number}", "expr": expr} for number, expr in enumerate(expressions())]
     file = tmp_path / "rules.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": recorded}]}))
@@ -158,13 +158,13 @@ def test_every_expression_can_be_parsed(tmp_path):
 
 
 def _labels(text):
-    """The labels of a sample or the matchers of a selector: name, operator, value."""
+    """The labels of a sample or the matchers of a selector, as name, operator and value."""
     return re.findall(r'(\w+)(=~|=)"([^"]*)"', text)
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """What a real provider shows right after its start."""
+    """The metrics page of a real provider right after its start."""
     folder = tmp_path_factory.mktemp("served")
     environ = clean_environment(GITHUB_ISSUER="http://127.0.0.1:1/absent")
     with Served(folder / "log", environ, "--workers", 1, cwd=folder) as served:
@@ -184,12 +184,12 @@ def samples(page):
 
 @pytest.mark.parametrize("expr", expressions())
 def test_every_series_exists_from_the_start(samples, expr):
-    """Names, labels and their values, on a provider that nobody has asked anything: a renamed one would silence an alert."""
+    """Each expression's series and label values exist on a new provider, because a renamed one would silence an alert."""
     selectors = re.findall(r"\b(agentidp_\w+)(?:\{([^}]*)\})?", expr)
     assert selectors or expr.startswith(("up{", "absent(up{"))
     grouped = {label for labels in re.findall(r"by \(([^)]*)\)", expr) for label in re.split(r", *", labels)}
     for name, matchers in selectors:
-        if name != "agentidp_http_requests_total":  # born with the first request; no alert reads it
+        if name != "agentidp_http_requests_total":  # exists after the first request; no alert uses it
             assert name in samples
         for label, operator, value in _labels(matchers):
             for wanted in value.split("|") if operator == "=~" else [value]:
@@ -201,7 +201,7 @@ def test_every_series_exists_from_the_start(samples, expr):
 
 @pytest.mark.ops
 def test_the_page_is_as_prometheus_wants_it(page, tmp_path):
-    """Names, units and help of each metric."""
+    """Promtool accepts the names, units and help of the metrics."""
     file = tmp_path / "page"
     file.write_text(page)
 

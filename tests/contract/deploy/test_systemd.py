@@ -1,4 +1,4 @@
-"""The unit of systemd: a command and settings that the provider knows, time to stop, and a sandbox."""
+"""The systemd unit: a valid command and settings, enough time to stop, and a sandbox."""
 
 import re
 import shutil
@@ -19,14 +19,14 @@ CREDENTIALS = {
     "key-encryption-key": "0123456789abcdef0123456789abcdef\n",
 }
 EXPOSURE = 15
-"""In tenths, as `systemd-analyze security` counts it: 100 means no sandbox."""
+"""The exposure level of `systemd-analyze security` in tenths; 100 means no sandbox."""
 
 has_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on PATH")
 
 
 @pytest.fixture(scope="module")
 def values():
-    """The values of a name in the unit, in their order; a name may be there several times."""
+    """A function that returns the values of a name in the unit, which can occur several times, in order."""
     lines = [line.partition("=") for line in UNIT.read_text().splitlines() if line[:1].isalpha()]
     return lambda wanted: [value for name, _, value in lines if name == wanted]
 
@@ -40,7 +40,7 @@ def test_the_command_is_the_providers(values):
 
 
 def test_secrets_come_from_credentials(values, tmp_path):
-    """Each is loaded from a file of /etc that root alone can read, and the provider finds it by its variable."""
+    """Each secret is loaded from a file in /etc as a credential, which the provider finds through its variable."""
     loaded = dict(credential.split(":") for credential in values("LoadCredential"))
     variables = dict(variable.split("=") for variable in values("Environment"))
 
@@ -55,12 +55,12 @@ def test_secrets_come_from_credentials(values, tmp_path):
 
 
 def test_a_crash_writes_no_secret_to_disk(values):
-    """Memory has the encryption key in clear, and core dumps are readable by others than the service."""
+    """Core dumps are off: they contain the plaintext encryption key, and other users than the service can read them."""
     assert values("LimitCORE") == ["0"]
 
 
 def test_a_stop_is_given_the_time_that_it_takes(values):
-    """Requests in flight are answered; the workers are ended by their supervisor, and not by systemd."""
+    """Requests in flight can complete, and the supervisor, not systemd, stops the workers."""
     (seconds,) = values("TimeoutStopSec")
 
     assert int(seconds) > serve._DRAIN_SECONDS + loop._LAST_SECONDS
@@ -76,7 +76,7 @@ def test_a_worker_may_open_as_many_files_as_it_has_connections(values):
 
 @has_systemd
 def test_systemd_takes_the_unit(tmp_path):
-    """No name or value that systemd would ignore, and little that a provider taken over could reach."""
+    """The unit has no setting that systemd ignores, and its sandbox limits what a compromised provider can reach."""
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace(PROGRAM, str(BIN / "sentryagent-idp")))
 
@@ -85,7 +85,7 @@ def test_systemd_takes_the_unit(tmp_path):
 
 
 def test_the_manual_makes_the_files_that_the_unit_reads(values):
-    """The block that installs it writes each of them, and puts the program and the unit in their places."""
+    """The manual's install block writes the unit's files and puts the program and the unit in their places."""
     section = MANUAL.read_text().partition("### systemd\n")[2]
     commands = section.partition("```sh\n")[2].partition("```")[0].splitlines()
     last_words = [line.strip("()").split()[-1] for line in commands]

@@ -1,4 +1,4 @@
-"""A running mock for each test, and its command line in this process."""
+"""A running mock for each test, and the command `mock-idp` in this process."""
 
 import shutil
 import signal
@@ -19,7 +19,7 @@ NPM_PACKAGES = ("@actions/core", "jose", "openid-client")
 
 @pytest.fixture(scope="session")
 def ring():
-    """Keys for all mocks of the session: making them is the slow part."""
+    """Keys for all mocks of the session, because generating them is slow."""
     return make_ring()
 
 
@@ -32,13 +32,13 @@ def idp(ring):
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory):
-    """A throw-away certificate for this machine and for GitHub's own issuer."""
+    """A temporary certificate for this machine and for GitHub's own issuer."""
     return make_certificate(["token.actions.githubusercontent.com"], tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="session")
 def npm_packages(tmp_path_factory):
-    """A folder with clients of other people, installed from the machine's registry."""
+    """A folder with third-party clients, installed from the machine's npm registry."""
     folder = tmp_path_factory.mktemp("node")
     if shutil.which("npm") is None:
         pytest.skip("node: no npm on PATH")
@@ -51,7 +51,7 @@ def npm_packages(tmp_path_factory):
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A checkout of acme/rocket at its first commit, and git in it."""
+    """A checkout of acme/rocket with one commit, and a function that runs git in it."""
     folder = tmp_path / "checkout"
     config = ("-c", "user.name=mona", "-c", "user.email=mona@example.com")
     output_of("git", "init", "-q", "-b", "trunk", folder)
@@ -72,10 +72,10 @@ def sample_action():
 
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path_factory):
-    """Run `mock-idp` with words; exit code, stdout and stderr. Its signal handlers end with the test."""
-    # `env` leaves its folder behind.
+    """Run `mock-idp` and return exit code, stdout and stderr; restores the signal handlers afterwards."""
+    # `env` does not remove its temporary folder.
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("temporary")))
-    # A mock that is not there is not waited for.
+    # Do not wait for a mock that does not run.
     monkeypatch.setattr(job_options, "PATIENCE_SECONDS", 0)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -1,4 +1,4 @@
-"""`mock-idp act`: the token, and what act's own variables say, in real runs of nektos/act without containers."""
+"""`mock-idp act`: in real runs of nektos/act without containers, the token agrees with act's variables."""
 
 import base64
 import json
@@ -24,7 +24,7 @@ jobs:
           echo "JOB $(env -0 | tr '\\n' ' ' | tr '\\0' '\\n' | grep ^GITHUB_ | base64 -w0)"
           echo "TOKEN $(curl -s -H "Authorization: bearer $ACTIONS_ID_TOKEN_REQUEST_TOKEN" "$ACTIONS_ID_TOKEN_REQUEST_URL&audience=x")"
 """
-# A claim, and the variable that says the same.
+# Claims, and the variables that must have the same values.
 TWINS = {
     "repository": "GITHUB_REPOSITORY",
     "repository_id": "GITHUB_REPOSITORY_ID",
@@ -64,7 +64,7 @@ console.log('CLAIMS ' + JSON.stringify(claims))
 
 @pytest.fixture
 def act(checkout, tmp_path):
-    """Run `mock-idp act` in the checkout with these workflows; exit code, log, stderr."""
+    """Run `mock-idp act` in the checkout with these workflows; return exit code, log and stderr."""
     folder, git = checkout
     home = tmp_path / "home"
     (home / ".config" / "act").mkdir(parents=True)
@@ -110,12 +110,12 @@ def _token_and_variables(log):
         (("--run-attempt", "3", "--repository-id", "77", "--", "push"), {"run_attempt": "3", "repository_id": "77"}),
         (("--environment", "production", "--", "push"), {"environment": "production"}),
         (("--repository", "a/b", "--", "push", "-W", ".github/workflows/deploy.yml"), {"workflow": "Deploy it"}),
-        # Of two values of one variable the token's counts.
+        # If a variable is set to another value, the token's value counts.
         (("--", "push", "--env", "GITHUB_REF=refs/heads/other"), {"ref": "refs/heads/main"}),
     ],
 )  # fmt: skip
 def test_the_token_and_acts_variables_say_the_same(act, words, claims):
-    """Whatever act was told, and whatever it could not be told."""
+    """With any options, the token's claims equal act's variables."""
     code, log, err = act(*words)
 
     assert code == 0, log + err
@@ -128,7 +128,7 @@ def test_the_token_and_acts_variables_say_the_same(act, words, claims):
 
 
 def test_a_workflow_without_a_name_is_called_as_act_calls_it(act):
-    """By its file, which GitHub calls by its path."""
+    """A workflow without a name is called by its file name, as in act; GitHub uses its path."""
     unnamed = WORKFLOW.partition("\n")[2].format(job="build")
 
     code, log, _ = act("--", "push", workflows_of={"ci.yaml": unnamed})
@@ -145,7 +145,7 @@ TWO = {"a.yml": WORKFLOW.format(name="A", job="one"), "b.yml": WORKFLOW.format(n
     ("words", "name"), [(("-j", "two"), "B"), (("-jone",), "A"), (("-W", ".github/workflows/b.yml"), "B")]
 )
 def test_one_of_several_workflows_is_chosen(act, words, name):
-    """As act chooses it."""
+    """The workflow is the one that act's options select."""
     code, log, err = act("--", "push", *words, workflows_of=TWO)
 
     assert code == 0, log + err
@@ -153,7 +153,7 @@ def test_one_of_several_workflows_is_chosen(act, words, name):
 
 
 def test_acts_own_settings_count(act):
-    """A workflow, or an actor, may stand in a file of settings."""
+    """A workflow and an actor in act's settings file are respected."""
     settings = act.home / ".actrc"
     settings.write_text("# mine\n--workflows .github/workflows/b.yml\n-a mona\n")
 
@@ -165,7 +165,7 @@ def test_acts_own_settings_count(act):
 
 
 def test_the_checkout_is_that_of_acts_folder(act, tmp_path):
-    """`act -C` runs another folder than the one in which it is typed."""
+    """With `act -C FOLDER`, the checkout is that folder instead of the current one."""
     settings = act.home / ".actrc"
     settings.write_text(f"-C {act.folder}\n")
     act("--", "--version")
@@ -205,7 +205,7 @@ def test_the_commit_follows_the_event_file(act, event, payload):
 
 
 def test_an_option_that_act_overrules_is_told(act):
-    """The token follows act, and the user is told."""
+    """If act overrules an option, the token follows act, and a message says so."""
     code, _, err = act("--sha", "a" * 40, "--", "push")
 
     assert code == 0
@@ -225,7 +225,7 @@ def test_an_option_that_act_overrules_is_told(act):
     ],
 )
 def test_what_is_not_one_workflow_is_one_line(act, words, message):
-    """Exit 2, and act is not started."""
+    """If not exactly one workflow matches, the command exits with 2 and one line, without starting act."""
     code, out, err = act(*words, workflows_of=TWO)
 
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -233,7 +233,7 @@ def test_what_is_not_one_workflow_is_one_line(act, words, message):
 
 
 def test_a_folder_without_a_commit_is_one_line(act):
-    """Act would have no commit to tell the workflow."""
+    """A checkout without a commit is refused, because act could not set the commit."""
     act.git("checkout", "-q", "--orphan", "empty")
     (act.folder / ".github" / "workflows" / "deploy.yml").write_text(WORKFLOW.format(name="A", job="one"))
 
@@ -245,12 +245,12 @@ def test_a_folder_without_a_commit_is_one_line(act):
 
 @pytest.mark.parametrize("words", [("--version",), ("-l",), ("--list-options",)])
 def test_a_question_to_act_needs_no_workflow(act, words):
-    """It is handed on as it is."""
+    """Options such as `--list` are passed to act without needing a workflow."""
     assert act("--", *words)[0] == 0
 
 
 def test_without_act_the_remedy_is_named(act, command, monkeypatch):
-    """One line."""
+    """Without act on PATH, a one-line message says where to get it."""
     monkeypatch.setattr("sys.executable", "/nowhere/python")
 
     code, _, err = command("act", "--", "push", PATH="/nowhere")
@@ -260,7 +260,7 @@ def test_without_act_the_remedy_is_named(act, command, monkeypatch):
 
 @pytest.mark.node
 def test_clients_of_the_well_known_auth_actions_get_tokens_that_fit(act, npm_packages):
-    """What AWS's, Google's and crates.io's actions read of a job, and the toolkit by which they ask."""
+    """The variables that AWS's, Google's and crates.io's actions read are set, and the toolkit gets their tokens."""
     program = npm_packages / "auth.mjs"
     program.write_text(NODE_CLIENT)
     workflow = f"on: push\njobs:\n  x:\n    runs-on: ubuntu-latest\n    steps:\n      - run: node {program}\n"

@@ -1,4 +1,4 @@
-"""`mock-idp attack` against verifiers of both kinds: those that only read tokens, and those that verify them."""
+"""`mock-idp attack` against verifiers that only read tokens, and against those that verify them."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from mock_idp.job import Job
 AUDIENCE = "https://id.example.com"
 REPOSITORY, MAIN = "octo-org/hello-agent", "refs/heads/main"
 POLICY = {"repository": REPOSITORY, "ref": MAIN, "event_name": "push"}
-# What a good library, used as its documentation shows, lets through of what others than GitHub can make.
+# The attacks that do not need GitHub's key and that a good library, used as documented, accepts.
 A_LIBRARY_LETS_THROUGH = {"replay", "padded", "recycled-name", "recycled-name-in-other-sub-form"}
 
 
@@ -34,7 +34,7 @@ server.listen(0, '127.0.0.1', () => console.log(`http://127.0.0.1:${server.addre
 
 @pytest.fixture
 def serve_verifier():
-    """Serve a verifier: a function from token to a status, or to the JSON of a 200; gives its URL."""
+    """Serve a verifier and return its URL; a verifier maps a token to a status, or to the JSON of a 200."""
     servers = []
 
     def start(judge, *, token_alone=False):
@@ -76,7 +76,7 @@ def serve_verifier():
 
 
 def _lenient(token):
-    """Reads the claims and believes them."""
+    """A verifier that trusts the claims without verifying the token."""
     try:
         claims = jwt.decode(token, options={"verify_signature": False})
     except jwt.PyJWTError:
@@ -89,7 +89,7 @@ def _by_policy(policy):
 
 
 def _library(idp, allows=None, leeway=0, keys=None):
-    """PyJWT as its documentation shows it, and a rule about the claims."""
+    """A verifier with PyJWT, used as documented, and a rule for the claims."""
     held = jwt.PyJWKSet.from_dict(idp.state.ring.key_set())
 
     def judge(token):
@@ -105,7 +105,7 @@ def _library(idp, allows=None, leeway=0, keys=None):
 
 
 def _with_ids(allows):
-    """Ids instead of names, and each token once: what the manual recommends."""
+    """The rule that the manual recommends: compare ids instead of names, and accept each token once."""
     right = Job()
     ids = {"repository_id": right.repository_id, "repository_owner_id": right.repository_owner_id}
     used = set()
@@ -120,7 +120,7 @@ def _with_ids(allows):
 
 
 def _careful(idp, policy=None, **how):
-    """Such a verifier, which no token of a stranger gets past."""
+    """A verifier with that rule, which accepts no token that others than GitHub can create."""
     rule = _with_ids(_by_policy({"ref": MAIN, "event_name": "push"} if policy is None else policy))
     judge = _library(idp, rule, **how)
     return lambda token: 400 if re.search("[^\\w.-]", token) else judge(token)
@@ -128,7 +128,7 @@ def _careful(idp, policy=None, **how):
 
 @pytest.fixture
 def attack(command, idp, serve_verifier, tmp_path):
-    """Attack a verifier, given as a function from token to status; exit code and the rows by name."""
+    """Attack a verifier; return the exit code and the results by name."""
 
     def attack(judge, *words):
         report = tmp_path / "report.json"
@@ -150,7 +150,7 @@ def _wrong(rows, who=None):
 
 @pytest.mark.parametrize("send", ["bearer", "json:token", "form:token"])
 def test_a_verifier_that_believes_what_it_reads_fails(command, idp, serve_verifier, send, tmp_path):
-    """Exit 1; every forged signature is in the list, whichever way the token travels."""
+    """The exit code is 1 and the report has every forged signature, however the token is sent."""
     members = [] if send == "bearer" else ["--member", "extra=1"]
     report = tmp_path / "report.json"
 
@@ -166,7 +166,7 @@ def test_a_verifier_that_believes_what_it_reads_fails(command, idp, serve_verifi
 
 
 def test_a_good_library_alone_is_not_enough(attack, idp):
-    """It lets replays, other spellings and a recycled name through, and no forged signature."""
+    """A good library alone accepts replays, other spellings and a recycled name, but no forged signature."""
     code, rows = attack(_library(idp))
 
     assert code == 1
@@ -175,7 +175,7 @@ def test_a_good_library_alone_is_not_enough(attack, idp):
 
 
 def test_a_careful_verifier_passes(attack, idp):
-    """Exit 0 although it takes tokens that GitHub alone could sign: no claim that it never reads is held against it."""
+    """The exit code is 0 even if the verifier accepts tokens that only GitHub could sign."""
     code, rows = attack(_careful(idp))
 
     assert code == 0
@@ -192,7 +192,7 @@ def test_a_careful_verifier_passes(attack, idp):
 
 
 def test_strict_counts_what_github_alone_can_make(attack, idp):
-    """For those who do not trust GitHub's signer either."""
+    """With `--strict`, tokens that only GitHub could sign count as failures too."""
     code, rows = attack(_careful(idp), "--strict")
 
     assert code == 1
@@ -200,7 +200,7 @@ def test_strict_counts_what_github_alone_can_make(attack, idp):
 
 
 def test_a_baseline_lets_known_failures_pass_and_new_ones_fail(attack, idp, tmp_path):
-    """Written once, read in each run."""
+    """With a baseline, known failures pass and new ones fail."""
     file = tmp_path / "attack-baseline.txt"
     words = ["--baseline", file]
 
@@ -228,7 +228,7 @@ def test_a_baseline_lets_known_failures_pass_and_new_ones_fail(attack, idp, tmp_
     ],
 )
 def test_the_leeway_is_found_out(attack, idp, leeway, note, good):
-    """Half an hour is a failure: tokens that were found in a log are good for so long."""
+    """The attack finds a verifier's leeway; half an hour is a failure, because a leaked token stays valid for that long."""
     words = [
         word for name in ("expiry", "not-before", "issued-at") for word in ("--only", f"leeway-of-{name}")
     ]
@@ -247,7 +247,7 @@ def _fetched(idp):
 
 
 def test_a_verifier_that_fetches_keys_for_each_token_is_found_out(attack, idp, tmp_path):
-    """Anyone makes it, and GitHub, busy with forged tokens; the sum has the two controls, too."""
+    """A verifier that fetches keys for each token fails, because forged tokens can overload it and GitHub."""
     code, rows = attack(_careful(idp, keys=lambda: _fetched(idp)), "--only", "fetch-for-each-token")
 
     assert (code, rows["fetch-for-each-token"]["note"]) == (1, "10 tokens, 10 requests for keys")
@@ -268,7 +268,7 @@ def _fetches_for_unknown_kids(idp):
 
 
 def test_a_verifier_that_fetches_keys_for_each_made_up_kid_is_found_out(attack, idp):
-    """A known kid costs nothing there."""
+    """A verifier that fetches keys for each unknown kid, but not for known ones, fails that attack only."""
     words = ["--only", "fetch-for-each-token", "--only", "fetch-for-each-unknown-kid"]
 
     code, rows = attack(_fetches_for_unknown_kids(idp), *words)
@@ -289,7 +289,7 @@ def test_a_verifier_that_fetches_keys_for_each_made_up_kid_is_found_out(attack, 
     ],
 )
 def test_a_verifier_that_opens_when_keys_cannot_be_had_is_found_out(attack, idp, errors, open_rows):
-    """An outage of the issuer is the attacker's moment; a crash (500) is no acceptance."""
+    """A verifier that accepts tokens when keys are unavailable fails; a crash (500) does not count as acceptance."""
 
     def judge(token):
         try:
@@ -319,7 +319,7 @@ def test_a_verifier_that_opens_when_keys_cannot_be_had_is_found_out(attack, idp,
     ],
 )  # fmt: skip
 def test_a_rule_about_a_part_of_the_workflow_is_found_out(attack, idp, allows, let_in):
-    """Who names the workflow of the job has a policy for it."""
+    """If the job names a workflow, rules that check only a part of it fail."""
     rule = _with_ids(
         lambda claims: _by_policy({"ref": MAIN, "event_name": "push"})(claims) and allows(claims)
     )
@@ -345,14 +345,14 @@ def test_a_rule_about_a_part_of_the_workflow_is_found_out(attack, idp, allows, l
     ],
 )
 def test_a_policy_is_only_held_to_what_it_compares(attack, idp, policy, bound, words):
-    """A verifier that is for every branch, or for every event, is told nothing about them."""
+    """With `--policy`, a verifier is only attacked on the claims that it checks."""
     assert attack(_careful(idp, policy), *words, "--policy", bound)[0] == 0
     assert attack(_careful(idp, policy), *words)[0] == 1
 
 
 @pytest.mark.parametrize("member", ["active=true", "result=welcome", "data.state=1"])
 def test_an_introspection_endpoint_answers_200_to_all(command, idp, serve_verifier, member):
-    """RFC 7662: only the body says whether the token is good."""
+    """With `--accepted-when`, a field of the body decides, because introspection always responds with 200 (RFC 7662)."""
     bodies = {
         200: {"active": True, "result": "welcome", "data": {"state": 1}},
         403: {"active": False, "result": "no", "data": {"state": 0}},
@@ -370,7 +370,7 @@ def test_an_introspection_endpoint_answers_200_to_all(command, idp, serve_verifi
 
 
 def test_a_clean_run_is_silent_on_stderr_and_ends_with_success(command, idp, serve_verifier, tmp_path):
-    """Exit 0, a table on stdout, reports for CI."""
+    """A clean run exits with 0, prints a table on stdout and writes the CI reports."""
     junit, sarif = tmp_path / "report.xml", tmp_path / "report.sarif"
     words = ["--send", "bearer", "--audience", AUDIENCE, "--junit", junit, "--sarif", sarif]
 
@@ -386,7 +386,7 @@ def test_a_clean_run_is_silent_on_stderr_and_ends_with_success(command, idp, ser
 
 
 def test_the_command_of_the_manual_runs_as_it_stands(idp, serve_verifier, tmp_path):
-    """With the two URLs in variables."""
+    """The manual's command works unchanged, with the two URLs in variables."""
     manual = (Path(mock_idp.__file__).parent / "README.md").read_text("utf-8")
     block = re.search(r"## Attack a verifier\n\n```sh\n(.*?)```", manual, re.DOTALL)[1]
     judge = _careful(idp)
@@ -405,7 +405,7 @@ def test_the_command_of_the_manual_runs_as_it_stands(idp, serve_verifier, tmp_pa
 
 
 def test_the_list_needs_no_verifier_and_no_mock(command):
-    """What there is to fire, with who, severity and remedy, for the job and policy that the options describe."""
+    """`--list` shows the attacks for the job and policy in the options, without a verifier or a mock."""
     code, out, err = command("attack", "--list", "--url", "http://127.0.0.1:1")
 
     assert (code, err) == (0, "")
@@ -420,7 +420,7 @@ def test_the_list_needs_no_verifier_and_no_mock(command):
 
 @pytest.mark.node
 def test_a_header_that_node_finds_too_long_is_refused_and_not_broken(command, idp, tmp_path):
-    """Node.js answers 431 and closes while we are still sending."""
+    """A 431 counts as a refusal, even though Node.js closes the connection while we are still sending."""
     program = tmp_path / "server.mjs"
     program.write_text(NODE_SERVER)
     with subprocess.Popen(["node", program], stdout=subprocess.PIPE, text=True) as node:
@@ -487,7 +487,7 @@ def test_a_header_that_node_finds_too_long_is_refused_and_not_broken(command, id
     ],
 )
 def test_wrong_usage_and_a_refused_control_are_one_line(command, idp, words, message):
-    """Exit 2, what to do, and no attack."""
+    """Wrong usage or a refused control exits with 2 and one line with a remedy, without an attack."""
     code, out, err = command("attack", *words, "--url", idp.url)
 
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -495,7 +495,7 @@ def test_wrong_usage_and_a_refused_control_are_one_line(command, idp, words, mes
 
 
 def test_a_host_of_ones_own_may_be_attacked(command, idp):
-    """With the flag, the run gets as far as asking it."""
+    """With `--i-own-this-host`, another host may be attacked."""
     words = ["--send", "bearer", "--timeout", "0.1", "--i-own-this-host"]
 
     code, _, err = command("attack", "http://192.0.2.1/", "--url", idp.url, *words)
@@ -505,7 +505,7 @@ def test_a_host_of_ones_own_may_be_attacked(command, idp):
 
 
 def test_without_a_mock_there_is_nothing_to_mint(command):
-    """The verifier is left alone."""
+    """Without a mock, the command fails and sends the verifier nothing."""
     code, _, err = command("attack", "http://127.0.0.1:1/", "--send", "bearer", "--url", "http://127.0.0.1:1")
 
     assert code == 2

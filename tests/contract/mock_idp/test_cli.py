@@ -17,7 +17,7 @@ LISTENING = re.compile(r"mock-idp: listening on (http://127\.0\.0\.1:\d+) \(issu
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_tells_where_it_listens_and_ends_when_asked(number):
-    """One line when it is ready, exit 0, nothing on stderr."""
+    """`serve` prints one line when it is ready, and exits with 0 on a signal, without output on stderr."""
     with subprocess.Popen(
         [*MOCK_IDP, "serve", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -31,7 +31,7 @@ def test_serve_tells_where_it_listens_and_ends_when_asked(number):
 
 
 def test_the_list_of_commands_shows_whole_sentences(command):
-    """Click cuts a first sentence that is too long for its line, and a reader guesses the rest."""
+    """Each command's help fits its line, because Click truncates longer sentences."""
     lines = command("--help")[1].partition("Commands:\n")[2].splitlines()
 
     assert len(lines) == 6
@@ -49,7 +49,7 @@ def test_the_list_of_commands_shows_whole_sentences(command):
     ],
 )
 def test_help_says_which_mock_is_asked_without_a_url(command, name, default):
-    """`exec` and `act` start one of their own."""
+    """The help names the default mock; `exec` and `act` start their own."""
     help_of_url = " ".join(
         command(name, "--help")[1].partition("--url")[2].partition("--repository")[0].split()
     )
@@ -78,7 +78,7 @@ def test_help_says_which_mock_is_asked_without_a_url(command, name, default):
     ],
 )
 def test_wrong_usage_is_one_line_on_stderr(command, words, environment, message):
-    """It names flag or variable; nothing on stdout; exit 2."""
+    """Wrong usage exits with 2 and one line on stderr, which names the flag or variable."""
     code, out, err = command(*words, **environment)
 
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -87,7 +87,7 @@ def test_wrong_usage_is_one_line_on_stderr(command, words, environment, message)
 
 
 def test_a_port_in_use_is_explained(command, idp):
-    """With what to do."""
+    """If the port is in use, the message suggests another host or port."""
     code, _, err = command("serve", "--port", idp.url.rpartition(":")[2])
 
     assert code == 2
@@ -95,7 +95,7 @@ def test_a_port_in_use_is_explained(command, idp):
 
 
 def test_a_refused_option_is_named_as_the_flag_that_was_typed(command, idp):
-    """The mock speaks of fields, the command line of flags."""
+    """The error names the flag, not the mock's field."""
     code, out, err = command("env", "--url", idp.url, "--called-workflow", "deploy.yml")
 
     assert (code, out) == (2, "")
@@ -103,7 +103,7 @@ def test_a_refused_option_is_named_as_the_flag_that_was_typed(command, idp):
 
 
 def test_env_prints_what_a_shell_can_evaluate(command, idp):
-    """The printed URL and token give an ID token."""
+    """The URL and token that `env` prints give an ID token."""
     _, out, _ = command("env", "--url", idp.url, "--ref", "refs/tags/v1")
 
     variables = dict(shlex.split(line)[1].split("=", 1) for line in out.splitlines())
@@ -113,7 +113,7 @@ def test_env_prints_what_a_shell_can_evaluate(command, idp):
 
 
 def test_env_for_act_survives_the_shells_word_splitting(command, idp):
-    """`$(mock-idp env --format act)` gives act whole arguments."""
+    """The shell splits the output of `mock-idp env --format act` into act's arguments correctly."""
     _, out, _ = command("env", "--format", "act", MOCK_IDP_URL=idp.url)
 
     words = subprocess.run(
@@ -125,14 +125,14 @@ def test_env_for_act_survives_the_shells_word_splitting(command, idp):
 
 @pytest.mark.parametrize("mode", ["none", "fork"])
 def test_env_without_permission_lacks_the_two_variables(command, idp, mode):
-    """As the real runner's environment does."""
+    """Without the permission, the two variables are missing, as on the real runner."""
     _, out, _ = command("env", "--format", "json", "--id-token", mode, MOCK_IDP_URL=idp.url)
 
     assert not {"ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"} & json.loads(out).keys()
 
 
 def test_a_flag_wins_over_its_variable(command, idp):
-    """And the variable over the default."""
+    """A flag overrides its variable, which overrides the default."""
     words = ("env", "--url", idp.url, "--format", "json")
     environment = {"MOCK_IDP_REPOSITORY": "octo-org/variable"}
 
@@ -144,7 +144,7 @@ def test_a_flag_wins_over_its_variable(command, idp):
 
 
 def test_every_option_of_a_job_reaches_it(command, idp):
-    """Flags, repeatable flags and pairs."""
+    """Flags, repeatable flags and name-value pairs reach the job."""
     words = [
         "--immutable-sub",
         "--ref-protected",
@@ -164,7 +164,7 @@ def test_every_option_of_a_job_reaches_it(command, idp):
 
 
 def test_importing_the_command_line_is_light():
-    """`env` must not wait for Flask or cryptography."""
+    """Importing the command line loads neither Flask nor cryptography, which would delay `env`."""
     code = "import sys, mock_idp.cli.main; print({'flask', 'cryptography', 'yaml', 'jwt'} & set(sys.modules))"
 
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"

@@ -1,4 +1,4 @@
-"""The mock in this process and the mock over HTTP: one interface."""
+"""The mock in this process and the mock over HTTP have the same interface."""
 
 import inspect
 import time
@@ -20,7 +20,7 @@ TIMES = ("iat", "nbf", "exp")
 
 @pytest.fixture(params=["in process", "over HTTP"])
 def mock(request, idp):
-    """The mock under test, in both forms."""
+    """The mock under test, in process and over HTTP."""
     return idp if request.param == "in process" else MockClient(idp.url)
 
 
@@ -39,7 +39,7 @@ def _payload(token):
 
 
 def test_both_forms_have_the_same_verbs():
-    """Whatever a test does in process, it can do against a container."""
+    """Both forms have the same methods, so that a test can also run against a container."""
     verbs = {
         kind: {
             name: inspect.signature(verb).parameters
@@ -98,19 +98,19 @@ def test_tokens_are_minted_with_all_options(mock):
             {"sub": "repo:octo-org/hello-agent:pull_request", "ref": "refs/pull/1/merge"},
         ),
         ({"repository": "a/b"}, {"sub": "repo:a/b:ref:refs/heads/main", "repository_owner": "a"}),
-        # A mapping, also with the names of JSON, and options on top of it.
+        # A mapping, with Python's or JSON's names, and options that override it.
         ({"job": {"environment": "e", "runId": "7"}}, {"environment": "e", "run_id": "7"}),
         ({"job": {"run_id": "7"}, "run_attempt": "2"}, {"run_id": "7", "run_attempt": "2"}),
         (
             {"job": {"include_claim_keys": ("repo", "ref")}},
             {"sub": "repo:octo-org/hello-agent:ref:refs/heads/main"},
         ),
-        # Raw overrides change their claim and no other.
+        # A raw override changes only its own claim.
         ({"claims": {"ref": "x"}}, {"ref": "x", "sub": "repo:octo-org/hello-agent:ref:refs/heads/main"}),
     ],
 )
 def test_options_of_a_job_make_the_token_that_github_would_issue(mock, given, claims):
-    """What follows from an option follows, in `mint` and in `job` alike."""
+    """An option sets all claims that follow from it, both in `mint` and in `job`."""
     assert claims.items() <= _payload(mock.mint(**given)).items()
     if "claims" not in given:
         assert claims.items() <= _payload(_fetch(mock.job(**given)).json()["value"]).items()
@@ -158,19 +158,19 @@ def test_options_of_a_job_make_the_token_that_github_would_issue(mock, given, cl
         (lambda mock: mock.minted(run_id=7), "`run_id` must be a string"),
         (lambda mock: mock.minted(event_name="psuh"), "`event_name` must be one of .*; the nearest is push"),
         (lambda mock: mock.minted(iat="7"), "`iat` must be an integer"),
-        # A claim belongs to a token: no fetch of the key set has one.
+        # Claims belong to tokens: a fetch of the key set has none.
         (lambda mock: mock.asked("jwks", environment="x"), "`environment` is not logged for jwks"),
     ],
 )
 def test_a_misspelt_word_raises_and_never_passes(mock, ask, message):
-    """A test of a refusal must not become one of an acceptance, and `.never()` must be able to fail."""
+    """A misspelt word raises: otherwise a test of a refusal would test an acceptance, and `.never()` could never fail."""
     with pytest.raises(InvalidFieldError, match=message):
         ask(mock)
     assert _payload(mock.mint())["iat"] == pytest.approx(time.time(), abs=60)
 
 
 def test_the_log_has_the_claims_of_each_token_that_a_job_was_given(mock):
-    """Asserted by any claim; what was refused or minted by hand is not among them."""
+    """The log of a job's tokens can be filtered by any claim; refused and minted tokens are not in it."""
     job = mock.job(environment="production", repository_properties={"team": "blue"})
     assert _fetch(job).status_code == 200
     assert _fetch(mock.job(environment="staging"), "https://github.com/other").status_code == 400
@@ -192,7 +192,7 @@ def test_the_log_has_the_claims_of_each_token_that_a_job_was_given(mock):
 
 
 def test_a_forged_claim_is_logged_as_it_was_minted(mock):
-    """The log says what the token says, not what the job would have said."""
+    """The log has the forged claim as in the token, not the job's claim."""
     mock.plan_fault("token", fault="wrong-audience", times=1)
     value = _fetch(mock.job()).json()["value"]
 
@@ -201,7 +201,7 @@ def test_a_forged_claim_is_logged_as_it_was_minted(mock):
 
 
 def test_one_server_has_several_issuers_that_share_nothing(mock):
-    """Keys, clock, faults, jobs and log of each are its own; tokens of one are unknown to the other."""
+    """Each issuer of a server has its own keys, clock, faults, jobs and log."""
     other = mock.add_issuer("/my-enterprise")
     other.freeze(1_790_000_000)
     other.plan_fault("jwks", status=503, times=1)
@@ -225,14 +225,14 @@ def test_one_server_has_several_issuers_that_share_nothing(mock):
     "issuer",
     [
         "https://ghe.example.com/my-enterprise", "", "https://octocorp.ghe.com", "/_mock/x", "octo", "/x/",
-        # What the first one, or my-enterprise, serves there would be hidden.
+        # These would hide paths of the first issuer or of my-enterprise.
         "/.well-known", "/232", "/232/x", "/my-enterprise/_mock", "/my-enterprise/.well-known",
-        # A client or the server would make another path of these.
+        # A client or the server would normalise these paths.
         "/a/../b", "/./a", "//evil.example/x", "/a%41", "/a b", "/a?b", "/a#b", "/é",
     ],
 )  # fmt: skip
 def test_a_further_issuer_needs_a_path_of_its_own(mock, issuer):
-    """The path is what tells one issuer of a server from another."""
+    """A further issuer must have its own path, because only the path distinguishes a server's issuers."""
     mock.add_issuer("/my-enterprise")
 
     with pytest.raises(InvalidFieldError, match="`issuer` "):
@@ -240,7 +240,7 @@ def test_a_further_issuer_needs_a_path_of_its_own(mock, issuer):
 
 
 def test_restoring_the_mock_restores_its_other_issuers(mock):
-    """A test finds none of what another one did to an issuer that both have added."""
+    """After `restore`, an issuer that is added again is in its initial state, with the same keys."""
     other = mock.add_issuer("/my-enterprise")
     first = _kids(other)
     other.rotate(keep_old=False)
@@ -253,7 +253,7 @@ def test_restoring_the_mock_restores_its_other_issuers(mock):
 
 
 def test_what_clients_asked_for_can_be_asserted(mock):
-    """Tokens by audience, fetches by number."""
+    """Requests can be asserted: tokens by audience, fetches by number."""
     job = mock.job(repository="octo-org/agent", environment="production")
     assert _fetch(job).status_code == 200
     _kids(mock)
@@ -266,7 +266,7 @@ def test_what_clients_asked_for_can_be_asserted(mock):
 
 
 def test_requests_are_counted_also_where_the_log_has_forgotten_them(mock, idp, monkeypatch):
-    """A mock that has run for long: the last requests are listed, all are counted, none is denied."""
+    """If the log has overflowed, all requests are still counted, and `.never()` raises instead of passing."""
     job = mock.job()
     assert _fetch(job).status_code == 200
     monkeypatch.setattr(idp.state, "_log", deque(maxlen=3))
@@ -284,7 +284,7 @@ def test_requests_are_counted_also_where_the_log_has_forgotten_them(mock, idp, m
 
 
 def test_a_job_can_be_ended(mock):
-    """Its request token is expired from then on."""
+    """After a job ends, its request token is refused."""
     job = mock.job()
     mock.end_job(job["jobId"])
 
@@ -292,7 +292,7 @@ def test_a_job_can_be_ended(mock):
 
 
 def test_keys_are_rotated_with_overlap_hidden_published_and_retired(mock):
-    """The life of a key in four verbs."""
+    """Keys can be rotated, hidden, published, retired and restored."""
     first, second = _kids(mock)
     with_overlap = mock.rotate()
     assert _kids(mock) == [with_overlap, first, second]
@@ -306,7 +306,7 @@ def test_keys_are_rotated_with_overlap_hidden_published_and_retired(mock):
 
 
 def test_restore_ends_the_jobs(mock):
-    """Nothing of one test reaches the next."""
+    """`restore` ends all jobs, so that a test does not affect the next one."""
     job = mock.job()
     mock.restore()
 
@@ -314,7 +314,7 @@ def test_restore_ends_the_jobs(mock):
 
 
 def test_the_clock_freezes_travels_and_is_skewed(mock):
-    """Tokens carry the mock's time."""
+    """Tokens have the time of the mock's clock."""
     mock.freeze(1_790_000_000)
     assert _payload(mock.mint())["iat"] == 1_790_000_000
     mock.travel(1_800_000_000)
@@ -326,7 +326,7 @@ def test_the_clock_freezes_travels_and_is_skewed(mock):
 
 
 def test_faults_are_planned_and_cleared(mock):
-    """N times, then fine; and what is no fault is refused."""
+    """A planned fault happens N times or until it is cleared; an unknown fault is refused."""
     mock.plan_fault("jwks", status=503, times=1)
     url = f"{mock.url}/.well-known/jwks"
     assert [httpx.get(url).status_code for _ in range(2)] == [503, 200]
@@ -339,12 +339,12 @@ def test_faults_are_planned_and_cleared(mock):
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nonsense", "http://[::1"])
 def test_a_mock_that_is_not_there_is_told(url):
-    """With what to do."""
+    """If the mock does not run, the error says how to start one."""
     with pytest.raises(MockUnavailableError, match="start one with `mock-idp serve`"):
         MockClient(url).reset()
 
 
 def test_something_else_that_answers_is_told(idp):
-    """A URL of another path, or an older mock."""
+    """If another server or an older mock responds, the error names the response."""
     with pytest.raises(MockUnavailableError, match="answered 404 to POST /_mock/reset"):
         MockClient(f"{idp.url}/elsewhere").reset()

@@ -1,4 +1,4 @@
-"""What a stranger installs: the wheel alone, in an environment of its own."""
+"""The mock's wheel, installed alone in a new environment."""
 
 import re
 import signal
@@ -25,7 +25,7 @@ def _run(*words, **options):
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """A clean environment with the wheel and what is locked for it; its folder of programs."""
+    """The bin folder of a new environment with the wheel and its locked requirements."""
     folder = tmp_path_factory.mktemp("wheel")
     offline = ("--no-deps", "--no-index", "--no-build-isolation")
     _run(sys.executable, "-m", "pip", "wheel", "-q", *offline, "-w", folder, ROOT / "mock_idp")
@@ -39,7 +39,7 @@ def environment(tmp_path_factory):
 
 
 def test_the_server_runs_with_its_extra_alone(environment):
-    """Ready, asked, minted by form (the page's template is in the wheel), ended."""
+    """The server starts, responds, mints a token by form (the wheel has the page's template) and ends."""
     with subprocess.Popen(
         [environment / "mock-idp", "serve", "--port", "0"],
         stdout=subprocess.PIPE,
@@ -61,13 +61,13 @@ def test_the_server_runs_with_its_extra_alone(environment):
 
 @pytest.mark.parametrize("words", [("run", "--help"), ("attack", "--help"), ("env", "--help")])
 def test_every_command_starts_with_the_extra_alone(environment, words):
-    """Nothing that only this repository's other parts bring is imported."""
+    """Every command starts without packages that only other parts of this repository require."""
     assert _run(environment / "mock-idp", *words).startswith("Usage: mock-idp")
     assert _run(environment / "python", "-m", "mock_idp", *words).startswith("Usage: mock-idp")
 
 
 def test_every_module_imports_with_the_extra_alone(environment):
-    """But the plugin of pytest, which pytest imports."""
+    """Every module can be imported, except for the pytest plugin, which needs pytest."""
     code = (
         "import importlib, pkgutil, mock_idp\n"
         "for module in pkgutil.walk_packages(mock_idp.__path__, 'mock_idp.'):\n"

@@ -1,4 +1,4 @@
-"""`mock-idp exec`, `--from-git` and `serve --keys`: a job around any command."""
+"""`mock-idp exec`, which runs any command as a job, `--from-git` and `serve --keys`."""
 
 import json
 import signal
@@ -14,8 +14,8 @@ from mock_idp.cli import job_options
 from mock_idp.client import MockClient, MockUnavailableError
 
 SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
-# What the actions read of a job, by their sources: configure-aws-credentials of aws-actions (assumeRole), auth of
-# google-github-actions (main), crates-io-auth-action of rust-lang (main); and the toolkit under all three.
+# The variables that actions read, from their sources: configure-aws-credentials of aws-actions (assumeRole), auth of
+# google-github-actions (main), crates-io-auth-action of rust-lang (main), and the toolkit that all three use.
 AUTH_ACTIONS = {
     "aws": ("GITHUB_REPOSITORY", "GITHUB_WORKFLOW", "GITHUB_ACTION", "GITHUB_ACTOR", "GITHUB_SHA", "GITHUB_WORKSPACE"),
     "google": ("GITHUB_WORKSPACE", "RUNNER_TEMP", "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"),
@@ -25,7 +25,7 @@ AUTH_ACTIONS = {
 
 
 def _mock_idp(*words, cwd=None, **environment):
-    """Run `mock-idp` in a process of its own: exit code, stdout, stderr."""
+    """Run `mock-idp` in a separate process; return exit code, stdout and stderr."""
     environ = clean_environment() | environment
     done = subprocess.run(
         [BIN / "mock-idp", *map(str, words)], cwd=cwd, env=environ, capture_output=True, text=True, timeout=60
@@ -41,7 +41,7 @@ def _shown(*words, cwd=None, **environment):
 
 
 def test_a_command_runs_as_a_job_with_a_mock_of_its_own(tmp_path):
-    """The variables of the job and of a step, the current folder as workspace, nothing of another job."""
+    """The command sees its own job's variables, with the current folder as workspace, and none of another job."""
     seen = _shown(
         "--repository", "acme/rocket", cwd=tmp_path, GITHUB_RUN_ID="1", RUNNER_NAME="mine", MINE="1"
     )
@@ -59,14 +59,14 @@ def test_a_command_runs_as_a_job_with_a_mock_of_its_own(tmp_path):
 
 @pytest.mark.parametrize("action", AUTH_ACTIONS)
 def test_the_well_known_actions_find_what_they_read(action):
-    """Each variable is there; an empty one would make them wait or fail."""
+    """Every variable that well-known actions read is set; an empty one would make them wait or fail."""
     seen = _shown()
 
     assert [name for name in AUTH_ACTIONS[action] if not seen.get(name)] == []
 
 
 def test_the_files_of_a_step_are_there(tmp_path):
-    """`GITHUB_OUTPUT` and its like name empty files, `GITHUB_EVENT_PATH` the payload."""
+    """`GITHUB_OUTPUT` and similar variables name empty files, `GITHUB_EVENT_PATH` the payload."""
     program = (
         "import json, os\n"
         "names = ['OUTPUT', 'ENV', 'PATH', 'STATE', 'STEP_SUMMARY']\n"
@@ -79,7 +79,7 @@ def test_the_files_of_a_step_are_there(tmp_path):
 
 
 def test_the_named_mock_is_asked_and_the_job_ends_with_the_command(idp):
-    """`--url` and MOCK_IDP_URL name one; its log has the job's token."""
+    """`--url` or MOCK_IDP_URL names the mock, whose log has the job's token; the job ends with the command."""
     program = (
         "import os, urllib.request as r; url = os.environ['ACTIONS_ID_TOKEN_REQUEST_URL'] + '&audience=x'; "
         "r.urlopen(r.Request(url, headers={'Authorization': 'bearer ' + os.environ['ACTIONS_ID_TOKEN_REQUEST_TOKEN']}))"
@@ -94,14 +94,14 @@ def test_the_named_mock_is_asked_and_the_job_ends_with_the_command(idp):
 
 @pytest.mark.parametrize("ci", ["false", ""])
 def test_ci_and_the_users_token_stay_the_users(ci):
-    """The runner sets CI only where nobody else has."""
+    """The user's CI and GITHUB_TOKEN are kept; CI is set only if it is not set yet."""
     seen = _shown(CI=ci, GITHUB_TOKEN="mine")
 
     assert (seen["CI"], seen["GITHUB_TOKEN"]) == (ci, "mine")
 
 
 def test_a_file_that_is_not_executable_is_told_as_a_shell_does(tmp_path):
-    """126: it is there, and cannot be started."""
+    """As in a shell, the exit code for a file that is not executable is 126."""
     script = tmp_path / "deploy.sh"
     script.touch(mode=0o600)
 
@@ -117,7 +117,7 @@ def test_a_file_that_is_not_executable_is_told_as_a_shell_does(tmp_path):
     [(("sh", "-c", "exit 3"), 3), (("sh", "-c", "kill -9 $$"), 137), (("no-such-program",), 127)],
 )
 def test_the_exit_code_is_the_commands(command, code):
-    """As a shell has it."""
+    """The exit code is the command's, as in a shell."""
     ended, out, err = _mock_idp("exec", "--", *command)
 
     assert (ended, out) == (code, "")
@@ -127,7 +127,7 @@ def test_the_exit_code_is_the_commands(command, code):
 
 
 def test_sigterm_ends_the_command_too():
-    """Nothing is left running."""
+    """SIGTERM ends the command too."""
     program = "import signal; print('waiting', flush=True); signal.pause()"
     words = [BIN / "mock-idp", "exec", "--", sys.executable, "-c", program]
     with subprocess.Popen(words, env=clean_environment(), stdout=subprocess.PIPE, text=True) as process:
@@ -137,7 +137,7 @@ def test_sigterm_ends_the_command_too():
 
 
 def test_a_job_from_git_is_that_of_the_checkout(checkout):
-    """Repository, branch and commit; options that are given win."""
+    """`--from-git` takes repository, branch and commit from the checkout; options override them."""
     folder, git = checkout
 
     seen = _shown("--from-git", cwd=folder)
@@ -175,7 +175,7 @@ def test_a_job_from_git_is_that_of_the_checkout(checkout):
     ],
 )
 def test_every_form_of_a_remote_is_understood(checkout, url, repository):
-    """With and without `.git`, by https and ssh; also where the only remote is not called origin."""
+    """Remotes are parsed with and without `.git`, over https and ssh, even if the only remote is not called origin."""
     folder, git = checkout
     git("remote", "set-url", "origin", url)
     git("remote", "rename", "origin", "github")
@@ -184,7 +184,7 @@ def test_every_form_of_a_remote_is_understood(checkout, url, repository):
 
 
 def test_a_detached_head_is_the_tag_that_it_has(checkout):
-    """As in a workflow on a tag."""
+    """On a detached HEAD, the ref is the commit's tag, as in a workflow on a tag."""
     folder, git = checkout
     git("tag", "v1.2")
     git("checkout", "-q", "--detach")
@@ -219,7 +219,7 @@ def test_a_detached_head_is_the_tag_that_it_has(checkout):
     ],
 )
 def test_a_checkout_that_does_not_tell_is_one_line(checkout, words, message):
-    """Exit 2, the option to give, and never the URL, which may have a password in it."""
+    """If the checkout lacks information, the error names the missing option, but not the URL, which may have a password."""
     folder, git = checkout
     git(*words)
 
@@ -229,7 +229,7 @@ def test_a_checkout_that_does_not_tell_is_one_line(checkout, words, message):
 
 
 def test_a_folder_without_git_is_one_line(tmp_path):
-    """Exit 2."""
+    """`--from-git` in a folder without git exits with 2 and one line."""
     code, out, err = _mock_idp("exec", "--from-git", "--", "true", cwd=tmp_path)
 
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -237,7 +237,7 @@ def test_a_folder_without_git_is_one_line(tmp_path):
 
 
 def test_a_mock_that_is_starting_is_waited_for(monkeypatch):
-    """A refused connection may become an accepted one; other errors will not."""
+    """A refused or reset connection is retried, because the mock may be starting; other errors are not."""
     monkeypatch.setattr(job_options, "_PAUSE_SECONDS", 0)
     answers = [ConnectionRefusedError(), ConnectionResetError(), {"jobId": "1"}]
 
@@ -255,7 +255,7 @@ def test_a_mock_that_is_starting_is_waited_for(monkeypatch):
 
 @pytest.fixture
 def served(tmp_path):
-    """Start `mock-idp serve`; its URL and its process."""
+    """Start `mock-idp serve`; return its URL (or its error) and its process."""
     started = []
 
     def serve(*words):
@@ -278,7 +278,7 @@ def _kids(url):
 
 
 def test_keys_in_a_file_outlive_a_restart(served, tmp_path):
-    """Also after a rotation: verifiers with a cache go on. The file is for this user alone."""
+    """Keys in a file survive a restart, even after a rotation; only this user can read the file."""
     file = tmp_path / "keys.pem"
     url, process = served("--keys", file)
     first = httpx.get(f"{url}/.well-known/jwks").json()
@@ -297,7 +297,7 @@ def test_keys_in_a_file_outlive_a_restart(served, tmp_path):
 
 
 def test_each_issuer_of_a_server_has_a_file_of_its_own(served, tmp_path):
-    """Several issuers, one option; two issuers never share a key."""
+    """With one option, each issuer of a server has its own key file, and two issuers never share a key."""
     file = tmp_path / "keys.pem"
     words = ("--keys", file, "--issuer", "https://token.actions.githubusercontent.com", "--issuer", "/octo")
     url, process = served(*words)
@@ -321,7 +321,7 @@ def test_each_issuer_of_a_server_has_a_file_of_its_own(served, tmp_path):
     ],
 )
 def test_a_file_of_keys_that_cannot_be_used_is_one_line(served, tmp_path, content, message):
-    """Exit 2; a file of something else is not overwritten."""
+    """An unusable key file exits with 2 and is not overwritten."""
     file = tmp_path / "keys.pem" if content else tmp_path / "gone" / "keys.pem"
     if content:
         file.write_bytes(content)
@@ -335,7 +335,7 @@ def test_a_file_of_keys_that_cannot_be_used_is_one_line(served, tmp_path, conten
 
 @pytest.mark.parametrize("words", [("run", "SAMPLE"), ("env",)])
 def test_no_code_page_kills_the_output(idp, sample_action, tmp_path, words):
-    """On Windows redirected output has one; what it lacks is shown as an escape."""
+    """Characters missing from the output's code page, as on Windows, are escaped instead of raising an error."""
     words = [str(sample_action) if word == "SAMPLE" else word for word in words]
     options = ("--url", idp.url, "--environment", "☃ prod")
 

@@ -9,7 +9,7 @@ from mock_idp.server import MockIdp
 
 @pytest.mark.parametrize("is_tls", [False, True])
 def test_a_mock_that_answers_is_healthy(ring, certificate, is_tls):
-    """Whoever signed its certificate."""
+    """A mock that responds is healthy, whoever issued its certificate."""
     with MockIdp(ring=ring, tls=certificate.context if is_tls else None) as idp:
         variables = {"MOCK_IDP_PORT": idp.url.rpartition(":")[2]}
 
@@ -26,5 +26,5 @@ def test_tls_is_off_if_the_command_reads_the_variable_so(ring, value):
 
 
 def test_nothing_that_listens_is_not_healthy():
-    """Port 1 is refused everywhere."""
+    """A port on which nothing listens is not healthy."""
     assert not is_healthy({"MOCK_IDP_PORT": "1"})

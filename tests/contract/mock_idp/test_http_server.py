@@ -1,4 +1,4 @@
-"""The HTTP server under the mock, byte by byte."""
+"""The mock's HTTP server, tested on the wire."""
 
 import http.client
 import socket
@@ -21,7 +21,7 @@ def address(idp):
 
 
 def _talk(address, *messages):
-    """What comes back for raw bytes, until the server closes the connection."""
+    """Send raw messages and return everything until the server closes the connection."""
     with socket.create_connection(address, timeout=PATIENCE_SECONDS) as connection:
         for message in messages:
             connection.sendall(message)
@@ -32,7 +32,7 @@ def _talk(address, *messages):
 
 
 def test_a_connection_is_kept_for_the_next_request(address):
-    """A client with a pool needs one connection for everything."""
+    """Connections are kept alive, so a client's pool needs only one."""
     with closing(http.client.HTTPConnection(*address)) as connection:
         connection.request("GET", JWKS)
         used = connection.sock
@@ -47,7 +47,7 @@ def test_a_connection_is_kept_for_the_next_request(address):
 
 
 def test_a_body_that_nobody_reads_is_not_the_next_request(address):
-    """GET with a body: the mock ignores it and stays in step."""
+    """The unused body of a GET is skipped and not parsed as the next request."""
     body = b"DELETE /_mock/faults HTTP/1.1\r\n\r\n"
     request = b"GET %s HTTP/1.1\r\nHost: m\r\nContent-Length: %d\r\n\r\n%s" % (JWKS.encode(), len(body), body)
     last = b"GET /_mock/health HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n"
@@ -59,7 +59,7 @@ def test_a_body_that_nobody_reads_is_not_the_next_request(address):
 
 
 def test_a_client_that_waits_before_its_body_is_told_to_go_on(address):
-    """`Expect: 100-continue`: the word comes at once, not with the answer."""
+    """For `Expect: 100-continue`, the 100 is sent at once, not with the response."""
     with socket.create_connection(address, timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(
             b"POST /_mock/token HTTP/1.1\r\nHost: m\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
@@ -73,12 +73,12 @@ def test_a_client_that_waits_before_its_body_is_told_to_go_on(address):
 
 
 def test_an_old_client_is_answered_and_left(address):
-    """HTTP/1.0 ends with its answer."""
+    """An HTTP/1.0 connection is closed after the response."""
     assert _talk(address, b"GET /_mock/health HTTP/1.0\r\n\r\n").endswith(b'{"status":"ok"}\n')
 
 
 def test_an_answer_without_a_body_keeps_the_connection_too(address):
-    """204 has neither length nor body, HEAD only the length."""
+    """A 204, without length and body, and a response to HEAD, without body, keep the connection alive."""
     requests = (
         b"DELETE /_mock/faults HTTP/1.1\r\nHost: m\r\n\r\n",
         b"HEAD %s HTTP/1.1\r\nHost: m\r\n\r\n" % JWKS.encode(),
@@ -106,7 +106,7 @@ def test_an_answer_without_a_body_keeps_the_connection_too(address):
     ],
 )
 def test_what_is_no_request_is_refused_and_ends_the_connection(address, idp, request_bytes, status):
-    """And the next connection works."""
+    """An invalid request is refused, and the next connection works."""
     answer = _talk(address, request_bytes)
 
     assert f" {status} ".encode() in answer.splitlines()[0]
@@ -114,12 +114,12 @@ def test_what_is_no_request_is_refused_and_ends_the_connection(address, idp, req
 
 
 def test_no_version_of_python_is_told(idp):
-    """The mock has nothing to say about the machine."""
+    """The Server header does not reveal Python's version."""
     assert httpx.get(idp.url).headers["Server"] == "mock-idp"
 
 
 def test_a_path_that_the_mock_does_not_have_is_named(idp):
-    """An action whose `api-url` is the mock repeats the sentence in its log."""
+    """The 404 names the unknown path, because an action whose `api-url` is the mock shows the message in its log."""
     answer = httpx.post(f"{idp.url}/api/v1/oidc/token")
 
     assert answer.status_code == 404
@@ -127,7 +127,7 @@ def test_a_path_that_the_mock_does_not_have_is_named(idp):
 
 
 def test_the_end_of_the_mock_ends_kept_connections(ring):
-    """A client learns it at once instead of waiting."""
+    """When the mock stops, it closes kept connections, so that clients do not wait."""
     with httpx.Client(trust_env=False) as client:
         with MockIdp(ring=ring) as idp:
             client.get(idp.url + JWKS)
@@ -137,7 +137,7 @@ def test_the_end_of_the_mock_ends_kept_connections(ring):
 
 
 def test_a_client_that_never_speaks_tls_holds_nobody_up(ring, certificate):
-    """Each handshake has a thread of its own."""
+    """A client that never starts its TLS handshake does not block others."""
     with MockIdp(ring=ring, tls=certificate.context) as idp:
         port = int(idp.url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)):

@@ -1,4 +1,4 @@
-"""The blocks of the mock's manual, run as they stand: what a reader pastes works."""
+"""The code blocks of the mock's manual, run unchanged, work as a reader expects."""
 
 import json
 import os
@@ -46,11 +46,11 @@ def my_service(mock_idp):
         return SimpleNamespace(ok=True)
     return SimpleNamespace(log_in=log_in)
 """
-# Run by other tests: the container's by tests/e2e/test_mock_image.py, the attack's by test_attack.py.
+# Blocks that other tests run: the container's in tests/e2e/test_mock_image.py, the attack's in test_attack.py.
 ELSEWHERE = ("docker build", "mock-idp attack", "WRONG padded")
 
 
-# What each block is known by.
+# A text that identifies each block.
 WORDS = {
     "exec": "mock-idp exec",
     "act": "mock-idp act",
@@ -64,7 +64,7 @@ WORDS = {
 
 
 def block(name):
-    """One block of the manual."""
+    """A block of the manual, by name."""
     [found] = [text for text in BLOCKS if WORDS[name] in text]
     return found
 
@@ -88,11 +88,11 @@ def project(tmp_path, sample_action):
 
 @pytest.fixture
 def paste(project, tmp_path):
-    """Paste a block into bash, with the port of the mock chosen for this test; what it printed."""
+    """Paste a block into bash, with a free port for the mock, and return its output."""
     home = tmp_path / "home"
     (home / ".config" / "act").mkdir(parents=True)
     (home / ".config" / "act" / "actrc").write_text("-P ubuntu-latest=-self-hosted\n")
-    # A refusal fails the block, as a reader would notice it.
+    # An HTTP error fails the block, because a reader would notice it.
     (home / ".curlrc").write_text("fail-with-body\n")
     port = free_port()
     mock = {"MOCK_IDP_PORT": str(port), "MOCK_IDP_URL": f"http://127.0.0.1:{port}"}
@@ -108,7 +108,7 @@ def paste(project, tmp_path):
             text=True, start_new_session=True,
         ) as shell:  # fmt: skip
             code = shell.wait(PATIENCE_SECONDS)
-            # What the block has put into the background holds the pipe.
+            # The block's background processes keep the pipe open.
             if "&\n" in text:
                 os.killpg(shell.pid, signal.SIGTERM)
             out = shell.stdout.read()
@@ -124,7 +124,7 @@ def _claims(token):
 
 
 def test_every_block_is_run_somewhere():
-    """A block that no test runs is one that nobody knows to work."""
+    """Every block of the manual is run by a test."""
     here = Path(__file__).read_text("utf-8")
 
     missed = [text for text in BLOCKS if not any(word in text for word in (*WORDS.values(), *ELSEWHERE))]
@@ -133,7 +133,7 @@ def test_every_block_is_run_somewhere():
 
 
 def test_a_command_becomes_a_job(paste):
-    """Repository, ref and commit are the checkout's, and no mock had to be started."""
+    """The command runs as a job of the checkout, without a separate mock."""
     claims = _claims(json.loads(paste(block("exec")))["value"])
 
     assert claims["sub"] == "repo:acme/rocket:environment:production"
@@ -143,7 +143,7 @@ def test_a_command_becomes_a_job(paste):
 @pytest.mark.docker
 @pytest.mark.xdist_group("docker")
 def test_a_workflow_gets_its_token(paste):
-    """In act, which has none to give."""
+    """A workflow in act, which has no OIDC itself, gets its token."""
     out = paste(block("act"))
 
     claims = _claims(re.search(r'"value":"([^"]+)"', out)[1])
@@ -151,27 +151,27 @@ def test_a_workflow_gets_its_token(paste):
 
 
 def test_an_action_runs_next_to_a_mock_that_is_just_starting(paste):
-    """The second line does not wait for the first."""
+    """The block's second line works although the mock of its first line is still starting."""
     assert "the token is ***" in paste(block("run"), **paste.mock)
 
 
 @pytest.mark.docker
 def test_an_action_runs_in_a_container(paste, project):
-    """And its result lies where the block says."""
+    """The action runs in a container and writes its result to the file that the block names."""
     paste(block("run in docker"), **paste.mock)
 
     assert json.loads((project / "result.json").read_text())["outcome"] == "success"
 
 
 def test_a_token_is_asked_for_by_hand(paste):
-    """`eval` of nothing would ask nobody."""
+    """After `eval` of the variables, a token can be requested with curl."""
     out = paste(block("env"), **paste.mock)
 
     assert _claims(re.search(r'"value":"([^"]+)"', out)[1])["environment"] == "production"
 
 
 def test_the_control_api_is_as_the_manual_says(paste):
-    """Every line is accepted."""
+    """The mock accepts every line of the control API's block."""
     started = "mock-idp serve &\nmock-idp env >/dev/null\n"
     out = paste(started + block("control API"), **paste.mock)
 
@@ -179,7 +179,7 @@ def test_the_control_api_is_as_the_manual_says(paste):
 
 
 def test_the_python_block_mints_what_its_comments_say():
-    """Coherent tokens, and one that is refused."""
+    """The Python block mints consistent tokens and an expired one."""
     names = {}
     exec(compile(block("python"), "README.md", "exec"), names)
 
@@ -190,7 +190,7 @@ def test_the_python_block_mints_what_its_comments_say():
 
 
 def test_the_pytest_block_passes(tmp_path):
-    """In a project whose service verifies tokens."""
+    """The pytest block passes in a project whose service verifies tokens."""
     (tmp_path / "conftest.py").write_text(PYTEST_SERVICE)
     (tmp_path / "test_service.py").write_text(block("pytest"))
     environ = os.environ | {"PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}

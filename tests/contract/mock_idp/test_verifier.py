@@ -1,4 +1,4 @@
-"""How tokens are sent to a verifier, seen from the wire."""
+"""The requests that carry tokens to a verifier, checked on the wire."""
 
 import socket
 import struct
@@ -13,7 +13,7 @@ REFUSAL = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 9\r\n\r\nnot  you\n"
 
 @pytest.fixture
 def listen():
-    """Answer one request with these bytes; gives the URL and, when it came, the request."""
+    """Respond to one request with these bytes; return the URL and a list that will contain the request."""
     listeners = []
 
     def listen(answer):
@@ -83,7 +83,7 @@ def listen():
     ],
 )
 def test_a_token_travels_as_it_was_asked(listen, options, first_line, header, body):
-    """Method, path with its query, header and body."""
+    """The token is sent in the chosen place, with method, query, headers and body as given."""
     url, received = listen(REFUSAL)
 
     answer = Verifier(f"{url}/a?b=1", **options).send("e.y.j")
@@ -100,7 +100,7 @@ def test_a_token_travels_as_it_was_asked(listen, options, first_line, header, bo
     [(b"secret", None), (b'{"active": true, "x": "secret"}', {"active": True, "x": "secret"})],
 )
 def test_a_yes_is_not_quoted(listen, body, answer):
-    """Its body may carry a token; as JSON it is there for the judgement alone."""
+    """The body of an accepting response is not shown, because it may contain a token; its JSON is only evaluated."""
     url, _ = listen(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
     response = Verifier(url, "bearer").send("t")
@@ -111,7 +111,7 @@ def test_a_yes_is_not_quoted(listen, body, answer):
 
 @pytest.fixture
 def serve_once():
-    """Let a function have the one connection; gives the URL."""
+    """Pass the only connection to a function; return the URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve(use):
@@ -127,19 +127,19 @@ def serve_once():
 
 
 def test_a_body_that_breaks_off_does_not_hide_the_status(serve_once):
-    """The verdict was there before."""
+    """The status counts even if the body breaks off."""
 
     def refuse(connection):
         connection.recv(65536)
         connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nno")
-        # Closing then resets the connection.
+        # With this option, closing resets the connection.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     assert Verifier(serve_once(refuse), "bearer").send("t").status == 403
 
 
 def test_an_answer_that_comes_before_the_whole_request_is_read(serve_once):
-    """A server that finds a body too large answers 413 and closes; we are still writing then."""
+    """A 413 that arrives while we are still sending the body is read."""
 
     def refuse(connection):
         connection.recv(100)
@@ -159,13 +159,13 @@ def test_an_answer_that_comes_before_the_whole_request_is_read(serve_once):
     ],
 )
 def test_a_field_of_an_answer_is_found_by_names(answer, path, value):
-    """Names joined by dots; nothing where there is none."""
+    """A field is found by names joined with dots; a missing field is `None`."""
     assert member_of(answer, path) == value
 
 
 @pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n"])
 def test_no_answer_is_told_with_its_reason(listen, answer):
-    """A connection that ends, or something that is no HTTP."""
+    """A closed connection or a response that is not HTTP is reported with its reason."""
     url, _ = listen(answer)
 
     result = Verifier(url, "bearer").send("t")
@@ -175,7 +175,7 @@ def test_no_answer_is_told_with_its_reason(listen, answer):
 
 
 def test_silence_ends_with_the_timeout():
-    """Nobody waits for ever."""
+    """A server that never responds is given up after the timeout."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         result = Verifier(f"http://127.0.0.1:{listener.getsockname()[1]}", "bearer", timeout=0.1).send("t")
 
@@ -183,7 +183,7 @@ def test_silence_ends_with_the_timeout():
 
 
 def test_a_line_break_cannot_be_sent_in_a_header(listen):
-    """It is told apart from a refusal; in a body it goes through."""
+    """A token with a line break cannot be sent in a header, which is not a refusal; in a body, it is sent."""
     url, received = listen(REFUSAL)
 
     with pytest.raises(UnsendableError):

@@ -1,4 +1,4 @@
-"""What `make actions-dist` writes: repositories that need nothing but themselves."""
+"""`make actions-dist` writes self-contained repositories."""
 
 import re
 import sys
@@ -17,7 +17,7 @@ def write(folder, *options):
 
 
 def content(folder):
-    """Every file below a folder: its text and whether it can be started."""
+    """The content and executable bits of every file below a folder."""
     return {
         str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mode & 0o111)
         for path in folder.rglob("*")
@@ -37,13 +37,13 @@ every_action = pytest.mark.parametrize("action", ACTIONS)
 
 
 def test_both_actions_are_written_and_nothing_else(dist):
-    """One folder for each repository that is published."""
+    """There is exactly one folder for each published repository."""
     assert {path.name for path in dist.iterdir()} == set(ACTIONS)
 
 
 @every_action
 def test_the_image_is_built_from_the_folder_alone(action, dist):
-    """The Dockerfile is beside action.yml, all that it copies is there, and no other file of the toolkit is."""
+    """The Dockerfile is next to action.yml, and the folder contains all files that it copies and no others."""
     folder = dist / action
     metadata = yaml.safe_load((folder / "action.yml").read_text())
     copied = re.findall(r"^COPY (\S+) ", (folder / "Dockerfile").read_text(), re.MULTILINE)
@@ -59,7 +59,7 @@ def test_the_image_is_built_from_the_folder_alone(action, dist):
 
 @every_action
 def test_no_path_leads_out_of_the_folder(action, dist):
-    """Neither the metadata nor the Dockerfile nor a link of the manual names a neighbour that is not there."""
+    """The metadata, the Dockerfile and the manual's links do not refer to files outside the folder."""
     folder = dist / action
     for name in ("action.yml", "Dockerfile", ".dockerignore"):
         assert "../" not in (folder / name).read_text()
@@ -70,7 +70,7 @@ def test_no_path_leads_out_of_the_folder(action, dist):
 
 @every_action
 def test_only_the_image_differs_from_the_action_in_place(action, dist):
-    """Inputs, outputs, their order and the comments are those of the source."""
+    """Apart from the image, the published action.yml equals its source, including order and comments."""
     source, published = ((root / action / "action.yml").read_text().splitlines() for root in (ROOT, dist))
     differing = [lines for lines in zip(source, published, strict=True) if lines[0] != lines[1]]
     assert [published for _, published in differing] == ["  image: Dockerfile"]
@@ -78,7 +78,7 @@ def test_only_the_image_differs_from_the_action_in_place(action, dist):
 
 @every_action
 def test_the_sources_are_copied_byte_for_byte(action, dist):
-    """The package, the Dockerfile and the requirements are those that were tested, with their modes."""
+    """The package, the Dockerfile and the requirements equal the tested files, including their modes."""
     for name, published in content(dist / action).items():
         if name not in {"action.yml", "README.md"}:
             source = ROOT / action / name if name.startswith("host/") else ROOT / name
@@ -86,7 +86,7 @@ def test_the_sources_are_copied_byte_for_byte(action, dist):
 
 
 def test_a_second_run_replaces_the_first(tmp_path):
-    """What the toolkit no longer has is gone from the published copy, and the rest is the same."""
+    """A second run removes files that the toolkit no longer has and leaves the others unchanged."""
     assert write(tmp_path).returncode == 0
     first = content(tmp_path)
     (tmp_path / "issue-token" / "sentryagent_actions" / "removed.py").write_text("")
@@ -96,7 +96,7 @@ def test_a_second_run_replaces_the_first(tmp_path):
 
 
 def test_a_release_names_its_image_by_digest(tmp_path):
-    """With --image no user's run builds anything."""
+    """With `--image`, the metadata names the image by digest, and no user's run builds it."""
     assert write(tmp_path, "--image", DIGEST).returncode == 0
     for action in ACTIONS:
         metadata = yaml.safe_load((tmp_path / action / "action.yml").read_text())
@@ -107,7 +107,7 @@ def test_a_release_names_its_image_by_digest(tmp_path):
     "image", ["ghcr.io/sentryagent/actions:v1", "docker://ghcr.io/sentryagent/actions:v1", "Dockerfile"]
 )
 def test_an_image_that_can_be_moved_is_refused(image, tmp_path):
-    """A tag is not accepted: who can move it decides what runs in users' jobs."""
+    """A tag is not accepted, because anyone who can move it could change the code in users' jobs."""
     done = write(tmp_path / "dist", "--image", image)
     assert done.returncode == 2
     assert "@sha256:DIGEST" in done.stderr

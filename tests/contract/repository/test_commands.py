@@ -1,4 +1,4 @@
-"""The commands of the repository: what the README names exists, and what exists is run."""
+"""The repository's commands: every documented command exists, and CI runs every test layer."""
 
 import ast
 import re
@@ -26,21 +26,21 @@ def make(*arguments):
 
 
 def targets():
-    """The targets that are commands, as make itself knows them."""
+    """The phony targets of the Makefile."""
     found = set(re.findall(r"^\.PHONY: ([a-z-]+)$", MAKEFILE, re.MULTILINE))
     assert {"demo", "test", "lint", "install", "help", "actions-dist"} <= found
     return found
 
 
 def recipe(target):
-    """The lines that make runs for a target."""
+    """The recipe of a target."""
     found = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
     assert found, f"no recipe for {target}"
     return found[1]
 
 
 def test_help_lists_every_target_with_what_it_does():
-    """`make help`, and make alone, show each command once with a description."""
+    """`make help` and `make` list each target once, with a description."""
     shown = re.findall(r"^  make ([a-z-]+) +\S", make("help"), re.MULTILINE)
     assert sorted(shown) == sorted(targets())
     assert make() == make("help")
@@ -48,19 +48,19 @@ def test_help_lists_every_target_with_what_it_does():
 
 @pytest.mark.parametrize("manual", MANUALS)
 def test_a_manual_names_no_target_that_does_not_exist(manual):
-    """Every `make …` in a manual is a target."""
+    """Every `make …` in a manual is an existing target."""
     named = re.findall(r"(?:^|[`$] |`|&& )make ([a-z][a-z-]*)", (ROOT / manual).read_text(), re.MULTILINE)
     assert set(named) <= targets()
 
 
 def test_the_readme_names_the_commands_that_a_visitor_needs():
-    """Whoever reads the README finds the demo, the tests and the environment."""
+    """The README names the commands for the demo, the tests and the environment."""
     named = set(re.findall(r"make ([a-z][a-z-]*)", (ROOT / "README.md").read_text()))
     assert named >= {"demo", "test", "install"}
 
 
 def test_lint_covers_code_types_imports_workflows_and_scripts():
-    """Each checker is part of `make lint`, and the workflow checkers see the examples too."""
+    """`make lint` runs each checker, and the workflow checkers also check the examples."""
     lines = recipe("lint")
     for checker in (
         "ruff format --check",
@@ -76,7 +76,7 @@ def test_lint_covers_code_types_imports_workflows_and_scripts():
 
 
 def test_lint_covers_every_shell_script():
-    """A file with a shell's shebang is checked by shellcheck."""
+    """Shellcheck checks every file with a shell's shebang."""
     scripts = {
         name for name in tracked_files() if re.match(rb"#!.*\b(ba|da)?sh\b", (ROOT / name).read_bytes()[:80])
     }
@@ -85,7 +85,7 @@ def test_lint_covers_every_shell_script():
 
 
 def marked_layers():
-    """The heavier layers for which a test exists."""
+    """The optional test layers for which a test exists."""
     tests = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
     layers = {
         layer for text in tests for layer in re.findall(r"\bmark\.(docker|postgres|node|browser|ops)\b", text)
@@ -95,7 +95,7 @@ def marked_layers():
 
 
 def test_ci_runs_lint_and_every_layer_that_has_tests():
-    """`.ci/run` is what a developer runs, with each layer that exists and none that does not."""
+    """`.ci/run` runs a developer's commands, with exactly the test layers that exist."""
     text = (ROOT / ".ci" / "run").read_text()
     assert re.search(r"^make lint$", text, re.MULTILINE)
     assert re.search(r"^SENTRYAGENT_TEST_REQUIRE=\S.* make test$", text, re.MULTILINE)
@@ -103,7 +103,7 @@ def test_ci_runs_lint_and_every_layer_that_has_tests():
 
 
 def test_github_runs_the_same_commands():
-    """The workflow adds nothing of its own to what a developer runs, and requires the same layers."""
+    """GitHub's workflow runs the same commands and requires the same layers."""
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     jobs = workflow["jobs"]
     runs = " ".join(step.get("run", "") for job in jobs.values() for step in job["steps"])
@@ -114,7 +114,7 @@ def test_github_runs_the_same_commands():
 
 
 def test_github_tests_every_supported_python():
-    """The matrix is the list of versions in pyproject.toml."""
+    """The workflow's matrix has the versions in pyproject.toml."""
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     classifiers = re.findall(
         r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text()
@@ -125,7 +125,7 @@ def test_github_tests_every_supported_python():
 
 @pytest.mark.parametrize("file", ["ci.yml"])
 def test_no_job_of_ours_has_more_rights_than_it_names(file):
-    """Nothing at the top, reading at most in a job, a limit of time, and no credential left in the checkout."""
+    """Jobs have only read access, a time limit and no credentials in the checkout; the workflow itself has no permissions."""
     text = (ROOT / ".github" / "workflows" / file).read_text()
     workflow = yaml.safe_load(text)
     assert workflow["permissions"] == {}
@@ -137,7 +137,7 @@ def test_no_job_of_ours_has_more_rights_than_it_names(file):
     assert checkouts == len(workflow["jobs"]) == text.count("persist-credentials: false")
 
 
-# What is gone, and what stands for one of several.
+# A removed command, and a placeholder.
 NOT_A_COMMAND = {
     "mock-idp run FILE.yml": "CHANGELOG.md",
     "sentryagent-actions ACTION": "sentryagent_actions/",
@@ -145,7 +145,7 @@ NOT_A_COMMAND = {
 
 
 def strings(source):
-    """The texts of a program: what its users and its readers see."""
+    """The string literals of a program, including docstrings."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.JoinedStr):
             yield "".join(it.value if isinstance(it, ast.Constant) else "X" for it in node.values)
@@ -154,7 +154,7 @@ def strings(source):
 
 
 def named_commands():
-    """Where each command of ours is named, and its words."""
+    """The file and the words of each of our commands in documents and programs."""
     for name in tracked_files("*.md"):
         scripts = manual.blocks(name, *manual.SHELL)
         texts = [*manual.named_in_text((ROOT / name).read_text())]
@@ -166,7 +166,7 @@ def named_commands():
 
 
 def test_what_is_installed_with_pip_is_a_distribution_of_ours():
-    """A name that is not ours could be registered by another user, and the reader would run their code."""
+    """Documents install only our distributions: another user could register any other name and run code at readers."""
     texts = [(ROOT / name).read_text() for name in tracked_files("*.md", "*.py", "*.yml", "*.yaml")]
     option = r"(?: --?[\w-]+)*"
     named = {
@@ -179,7 +179,7 @@ def test_what_is_installed_with_pip_is_a_distribution_of_ours():
 
 
 def check(words):
-    """Raise `click.UsageError` where a program of ours would refuse these words; values are not looked at."""
+    """Raise `click.UsageError` if our program would refuse these words; values are not checked."""
     program, *rest = words
     if program == "sentryagent-actions":
         return check_action(rest)
@@ -200,7 +200,7 @@ def check(words):
 
 
 def check_action(words):
-    """The same for the command of the actions."""
+    """Do the same for the actions' command."""
     if words and words[0] not in command_line.INPUTS:
         raise click.UsageError(f"no action {words[0]}")
     options = [it.partition("=")[0].removeprefix("--") for it in words[1:] if it.startswith("-")]
@@ -210,7 +210,7 @@ def check_action(words):
 
 
 def test_every_command_that_is_named_exists_with_its_options():
-    """In documents, in scripts that they show, and in the messages of the programs."""
+    """Every command of ours in documents and in the programs' texts exists, with its options."""
     named = [*named_commands()]
     assert {name for name, _ in named} >= {
         "docs/operations.md",
@@ -244,6 +244,6 @@ def test_every_command_that_is_named_exists_with_its_options():
     ],
 )
 def test_a_command_that_does_not_exist_is_found(command):
-    """The checks above find a wrong word and a wrong option."""
+    """The checks above detect a wrong word and a wrong option."""
     with pytest.raises(click.UsageError):
         [check(words) for words in manual.named_in_text(command)]

@@ -1,4 +1,4 @@
-"""The distributions as `make wheels` writes them: each alone, all together, and next to a user's own code."""
+"""The distributions that `make wheels` builds: each alone, all together, and next to a user's own code."""
 
 import re
 import shutil
@@ -39,7 +39,7 @@ def run(*words, **options):
 
 
 def make_wheels(folder):
-    """Run `make wheels` on a copy of what git knows, with this environment; the wheels by the folder of their source."""
+    """Run `make wheels` in a copy of the repository, with this environment; return the wheels by source folder."""
     listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
     for name in listed.rstrip("\0").split("\0"):
         if (ROOT / name).exists():
@@ -58,7 +58,7 @@ def wheels(tmp_path_factory):
 
 
 class Environment:
-    """A clean environment of Python."""
+    """A clean virtual environment."""
 
     def __init__(self, folder):
         venv.create(folder, symlinks=True)
@@ -66,7 +66,7 @@ class Environment:
         [self.packages] = (folder / "lib").glob("python3*/site-packages")
 
     def provide(self, *requirements):
-        """Link what these requirements need, and nothing else, from the environment of the tests."""
+        """Link only these requirements and their dependencies from the tests' environment."""
         for name in closure(map(Requirement, requirements)):
             files = metadata.distribution(name).files
             for entry in {file.parts[0] for file in files} - {"..", "__pycache__"}:
@@ -97,7 +97,7 @@ def environment(tmp_path):
 
 @pytest.fixture(scope="module")
 def users_environment(wheels, tmp_path_factory):
-    """All distributions and pytest."""
+    """An environment with all distributions and pytest."""
     environment = Environment(tmp_path_factory.mktemp("user") / "venv")
     environment.provide("pytest")
     environment.install(*wheels.values())
@@ -105,7 +105,7 @@ def users_environment(wheels, tmp_path_factory):
 
 
 def requires(wheel):
-    """What the wheel's own metadata asks for."""
+    """The requirements in a wheel's metadata."""
     with ZipFile(wheel) as archive:
         [name] = [it for it in archive.namelist() if it.endswith(".dist-info/METADATA")]
         asked = re.findall(r"^Requires-Dist: (.*)$", archive.read(name).decode(), re.MULTILINE)
@@ -114,7 +114,7 @@ def requires(wheel):
 
 
 def closure(requirements, found=frozenset()):
-    """The names of these and of all that they need on this machine."""
+    """The names of these requirements and of all their dependencies on this machine."""
     for requirement in requirements:
         name = canonicalize_name(requirement.name)
         if name not in found:
@@ -134,7 +134,7 @@ def shown(folder):
 
 
 def test_three_distributions_are_written_and_each_is_built_installed_and_locked(wheels):
-    """A folder with a pyproject.toml is one; the Makefile and the lock files know each."""
+    """Each folder with a pyproject.toml is a distribution, which the Makefile builds and the lock script locks."""
     folders = {path.parent.name for path in ROOT.glob("*/pyproject.toml")}
     [built] = re.findall(r"^DISTRIBUTIONS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     [locked] = re.findall(r"^ALL = (.*)$", (ROOT / "requirements" / "lock.py").read_text(), re.MULTILINE)
@@ -145,14 +145,14 @@ def test_three_distributions_are_written_and_each_is_built_installed_and_locked(
 
 
 def test_the_same_sources_give_the_same_bytes(wheels, tmp_path):
-    """Nothing of the machine, its clock or its folders is in a wheel."""
+    """The wheels are reproducible: they do not depend on the machine, its clock or its folders."""
     again = make_wheels(tmp_path)
     assert [it.read_bytes() for it in again.values()] == [it.read_bytes() for it in wheels.values()]
 
 
 @every_distribution
 def test_a_wheel_holds_its_package_and_nothing_else(folder, wheels):
-    """No file of another program, no test, and not what lies next to the modules for the repository alone."""
+    """A wheel contains its package without tests, other programs and files that only the repository needs."""
     name, package, command, groups = DISTRIBUTIONS[folder]
     source = ROOT / folder / (package if folder == "server" else "")
     about = f"{name.replace('-', '_')}-{VERSION}.dist-info"
@@ -179,7 +179,7 @@ def test_a_wheel_holds_its_package_and_nothing_else(folder, wheels):
 
 @every_distribution
 def test_each_works_alone_and_leaves_nothing_behind(folder, wheels, environment):
-    """With what its metadata asks for it has its command, imports every module, and can be taken away again."""
+    """With only its declared requirements, a distribution runs, imports every module and can be uninstalled completely."""
     _, package, command, _ = DISTRIBUTIONS[folder]
     environment.provide(*requires(wheels[folder]))
     before = environment.content()
@@ -205,7 +205,7 @@ def test_each_works_alone_and_leaves_nothing_behind(folder, wheels, environment)
 
 
 def test_the_command_of_the_actions_runs_an_action(wheels, environment):
-    """It is the image's entry: the same words outside of a workflow, and the same exit codes."""
+    """The command is the image's entry point, with the same messages outside a workflow and the same exit codes."""
     environment.install(wheels["sentryagent_actions"])
     command = environment.bin / "sentryagent-actions"
 
@@ -230,7 +230,7 @@ def test_my_own_server(mock_idp):
 
 @pytest.mark.parametrize("files", [("handlers.py",), ("__init__.py", "handlers.py")])
 def test_a_users_own_server_is_imported(files, users_environment, tmp_path):
-    """It began as a top-level package `server` of ours, which hid a user's folder of that name, or overwrote it."""
+    """Our top-level package was once called `server`, and hid or overwrote a user's package of that name."""
     (tmp_path / "app" / "server").mkdir(parents=True)
     for name in files:
         (tmp_path / "app" / "server" / name).write_text("ANSWER = 42\n")
@@ -243,7 +243,7 @@ def test_a_users_own_server_is_imported(files, users_environment, tmp_path):
 
 
 def test_what_is_taken_away_leaves_the_rest_whole(wheels, environment):
-    """No file belongs to two of them, and none to a user's own package `server` that is installed as well."""
+    """Uninstalling one distribution breaks neither the others nor a user's own package `server`."""
     own = environment.packages / "server"
     own.mkdir()
     (own / "__init__.py").write_text("ANSWER = 42\n")

@@ -1,4 +1,4 @@
-"""What must not be in any file of the repository, and what every lock file holds."""
+"""Rules for all files of the repository: lock files, paths, tokens, links, example workflows."""
 
 import importlib.metadata
 import json
@@ -13,13 +13,13 @@ from kit.processes import ROOT, tracked_files
 
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 REGISTRY = re.compile(r"https?://|--(?:extra-)?index-url|--find-links|--trusted-host")
-# A folder in somebody's home, or a checkout of a build machine.
+# A path in a user's home folder or on a build machine.
 MACHINE = re.compile(r"(?<![\w.~])/(?:home/(?!runner/)|Users/|root/|work/)[\w.-]+/")
 JWT = re.compile(r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}")
 
 
 def tracked():
-    """The text of every file that git knows, by its name."""
+    """The text of every tracked file, by name."""
     texts = {name: (ROOT / name).read_text("utf-8") for name in tracked_files()}
     assert len(texts) > 100
     return texts
@@ -36,7 +36,7 @@ def offenders(pattern, *, but=()):
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
 def test_a_lock_file_names_no_registry_and_has_hashes(lock):
-    """It can be installed from any index, and only what was locked can come from there."""
+    """A lock file can be installed from any index, and its hashes admit only the locked files."""
     text = lock.read_text()
     assert not REGISTRY.search(text)
     requirements = [block for block in re.split(r"(?m)^(?=\w)", text) if "==" in block]
@@ -46,7 +46,7 @@ def test_a_lock_file_names_no_registry_and_has_hashes(lock):
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
 def test_a_lock_file_pins_what_is_required_with_its_extras(lock):
-    """Pip takes `coverage` for another package than `coverage[toml]`, and would look for its newest release."""
+    """A lock names extras: pip treats `coverage[toml]` as missing if only `coverage` is locked, and fetches its latest release."""
     pinned = [Requirement(line) for line in re.findall(r"(?m)^\S+==\S+", lock.read_text())]
     extras = {canonicalize_name(requirement.name): requirement.extras for requirement in pinned}
     lacking = [
@@ -60,36 +60,36 @@ def test_a_lock_file_pins_what_is_required_with_its_extras(lock):
 
 
 def installed(package):
-    """Whether it is here: a lock also serves other systems and versions of Python."""
+    """Whether a package is installed here: a lock also serves other systems and Python versions."""
     return any(importlib.metadata.distributions(name=package))
 
 
 def is_asked_for(requirement, extras):
-    """Whether a package with these extras has this requirement on this machine."""
+    """Whether a requirement applies on this machine, given the package's extras."""
     return not requirement.marker or any(
         requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras)
     )
 
 
 def test_there_are_lock_files():
-    """The programs, their build, the tests, each image and the provider's extra have one."""
+    """The programs, their build, the tests, each image and the provider's extra have a lock file."""
     assert {lock.name for lock in LOCKS} == {
         f"{it}.txt" for it in ("run", "build", "server", "mock", "dev", "action", "otel")
     }
 
 
 def test_no_file_names_a_path_of_a_machine():
-    """What works in one checkout only is no part of the repository."""
+    """No file contains a path that exists only on one machine."""
     assert offenders(MACHINE) == []
 
 
 def test_no_file_holds_a_token():
-    """Not even an expired one; tests make theirs when they run, but for a few whose text is the point."""
+    """No file outside the tests contains a token, not even an expired one."""
     assert offenders(JWT, but=("tests/",)) == []
 
 
 def test_every_link_between_files_leads_somewhere():
-    """A relative link in a document names a file that git knows."""
+    """Every relative link in a document names an existing file."""
     documents = {name: text for name, text in tracked().items() if name.endswith(".md")}
     links = [
         (name, (ROOT / name).parent / target)
@@ -101,12 +101,12 @@ def test_every_link_between_files_leads_somewhere():
 
 
 def slug(heading):
-    """The fragment that GitHub gives a heading."""
+    """The fragment that GitHub generates for a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def test_every_link_to_a_heading_leads_to_one():
-    """A fragment names a heading of the document that the link leads to."""
+    """Every fragment in a link is a heading of the linked document."""
     documents = {ROOT / name: text for name, text in tracked().items() if name.endswith(".md")}
     headings = {
         path.resolve(): {slug(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
@@ -130,7 +130,7 @@ every_example = pytest.mark.parametrize(
 
 @every_example
 def test_an_example_asks_for_its_one_permission_in_the_job(example):
-    """What users paste has no right beyond the ID token, and no secret."""
+    """An example's jobs have only the permission `id-token: write`, and use no secret."""
     workflow = yaml.safe_load(example.read_text())
     assert workflow["permissions"] == {}
     assert [job["permissions"] for job in workflow["jobs"].values()] == [{"id-token": "write"}]
@@ -139,7 +139,7 @@ def test_an_example_asks_for_its_one_permission_in_the_job(example):
 
 @every_example
 def test_an_example_gives_the_inputs_and_reads_the_outputs_that_exist(example):
-    """No input that the action does not know, each that it requires, and no output that it never sets."""
+    """An example sets all required and no unknown inputs, and reads only existing outputs."""
     text = example.read_text()
     steps = [step for job in yaml.safe_load(text)["jobs"].values() for step in job["steps"] if "uses" in step]
     assert steps
@@ -155,7 +155,7 @@ def test_an_example_gives_the_inputs_and_reads_the_outputs_that_exist(example):
 
 
 def test_all_ways_to_register_are_shown_with_one_trust_policy():
-    """Whoever follows two manuals meets no second policy with the same conditions, and the first one suffices for both."""
+    """All manuals and examples use the same policy to register, so the first one suffices if a user follows several."""
     manuals = ("README.md", "register-agent/README.md", "docs/one-step-action.md")
     examples = [f"examples/workflows/{name}.yml" for name in ("register", "one-step", "matrix")]
     shown = {}

@@ -1,4 +1,4 @@
-"""The recipes in the documents: a copy of the database, or a secret in a file, is for its owner alone."""
+"""The shell recipes in the documents: they keep secrets private and show the provider's errors."""
 
 import re
 
@@ -15,17 +15,17 @@ PASSWORD_IN_AN_ARGUMENT = re.compile(r"--(?:to|from|database-url|dbname)[ =]\S*:
 
 
 def texts():
-    """Manuals, manifests and scripts by name."""
+    """The texts of manuals, manifests and scripts, by name."""
     return {name: (ROOT / name).read_text() for name in tracked_files("*.md", "*.yaml", "*.yml", "*.sh")}
 
 
 def recipes(text):
-    """What is run together: a fenced block, and of the rest each line."""
+    """The units that are run together: each fenced block, and each line outside them."""
     return [*FENCE.findall(text), *FENCE.sub("", text).splitlines()]
 
 
 def test_what_writes_a_secret_sets_the_umask():
-    """Files are made by umask, which is 022 on most machines: readable by everybody."""
+    """A recipe that writes a secret sets the umask: the usual 022 makes files readable for everybody."""
     found = [
         (name, recipe)
         for name, text in texts().items()
@@ -37,14 +37,14 @@ def test_what_writes_a_secret_sets_the_umask():
 
 
 def test_no_password_is_an_argument():
-    """Every user of a machine can read the arguments of its processes."""
+    """No recipe passes a password as an argument, which every user of the machine can read."""
     every = texts()
     assert "docs/operations.md" in every
     assert [name for name, text in every.items() if PASSWORD_IN_AN_ARGUMENT.search(text)] == []
 
 
 def test_curl_shows_why_the_provider_refuses():
-    """A refusal says what to do: `curl -f` drops that, and without it curl ends as after a success."""
+    """Recipes use `curl --fail-with-body`: `curl -f` drops the provider's explanation, and plain curl exits with 0."""
     curls = [(name, command) for name, text in texts().items() for command in CURL.findall(text)]
     assert {name for name, _ in curls} >= {
         "README.md",

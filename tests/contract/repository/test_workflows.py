@@ -1,11 +1,11 @@
-"""What the repository's own workflows may do, and after whose consent."""
+"""The permissions of the repository's workflows, and the reviews before they publish."""
 
 import pytest
 import yaml
 
 from kit.processes import ROOT
 
-# What a job can publish with: packages, tags and releases, and signatures and uploads in the name of this workflow.
+# Permissions to publish: packages, tags and releases, or signatures and uploads in the name of this workflow.
 PUBLISHING = {"packages", "contents", "id-token", "attestations", "deployments", "pages", "artifact-metadata"}
 
 
@@ -16,16 +16,16 @@ def workflows():
 
 
 def writes(workflow, job):
-    """The permissions with which a job may write; those of the workflow where the job lists none."""
+    """The write permissions of a job, or of its workflow if the job lists none."""
     permissions = job.get("permissions", workflow.get("permissions"))
     if not isinstance(permissions, dict):
-        # Nothing said means the repository's default, which may be all.
+        # Without a list, the repository's default applies, which may be write-all.
         return set() if permissions == "read-all" else PUBLISHING
     return {name for name, access in permissions.items() if access == "write"}
 
 
 def unguarded(workflow):
-    """The jobs that may publish, or see a secret of their own, before a reviewer has agreed."""
+    """The jobs that can publish or read a secret without a reviewer's approval."""
     return [
         name
         for name, job in workflow["jobs"].items()
@@ -35,7 +35,7 @@ def unguarded(workflow):
 
 @pytest.mark.parametrize(("name", "workflow"), workflows().items(), ids=workflows().keys())
 def test_no_job_publishes_without_an_environment(name, workflow):
-    """The right to start a workflow is no right to publish: the environment's reviewers give that."""
+    """Anyone who can start a workflow still needs an environment's reviewer to publish."""
     assert unguarded(workflow) == []
 
 
@@ -63,12 +63,12 @@ def job(**members):
     ],
 )
 def test_what_counts_as_publishing(workflow, jobs):
-    """The check itself: a job's own permissions replace the workflow's, and the default is not trusted."""
+    """The check is right: a job's permissions replace the workflow's, and the repository's default is not trusted."""
     assert unguarded(workflow) == jobs
 
 
 def test_whatever_a_release_publishes_waits_for_the_first_review():
-    """Also a job with a gate of its own comes after the images, which wait for `release`."""
+    """Every publishing job, even with its own environment, depends on the images, which wait for `release`."""
     release = workflows()["release.yml"]
     jobs = release["jobs"]
 

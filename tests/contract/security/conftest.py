@@ -1,4 +1,4 @@
-"""The provider's application as an attacker meets it: its real store and token reader, and GitHub's key in our hands."""
+"""The provider's application as an attacker meets it: a real store and token reader, with GitHub's key in our hands."""
 
 import sqlite3
 from contextlib import closing, contextmanager
@@ -19,17 +19,17 @@ from sentryagent_idp.store.database import Database
 
 
 class Target(Provider):
-    """A provider and the ways to attack it; `github` is GitHub's private key."""
+    """A provider with methods to attack it; `github` is GitHub's private key."""
 
     repository = "acme/api"
-    usual = {"SENTRYAGENT_PUBLIC_URL": AUDIENCE, "SENTRYAGENT_RATE_LIMIT": "0"}  # noqa: RUF012 - the parent's
+    usual = {"SENTRYAGENT_PUBLIC_URL": AUDIENCE, "SENTRYAGENT_RATE_LIMIT": "0"}  # noqa: RUF012 - declared by the parent
 
     @property
     def file(self):
         return Path(self.url.removeprefix("sqlite:///"))
 
     def github_token(self, header=None, **claims):
-        """A token of a push to main of acme/api, issued now, with a `jti` of its own; `...` removes a member."""
+        """A new token for a push to main of acme/api; `header` and `claims` override, and `...` removes one."""
         now = int(self.clock().timestamp())
         fresh = {"jti": str(uuid4()), "iat": now, "nbf": now - 300, "exp": now + 300}
         return hostile_tokens.mint(self.github, header, {**fresh, **claims})
@@ -49,7 +49,7 @@ class Target(Provider):
         return super().agent(email)["agentId"]
 
     def rows(self):
-        """How many rows each table has that an exchange may write to."""
+        """The number of rows in each table to which an exchange may write."""
         tables = ("used_tokens", "audit_log", "oidc_trust_policies", "agents", "revoked_tokens")
         with closing(sqlite3.connect(self.file)) as database:
             return {it: database.execute(f"SELECT count(*) FROM {it}").fetchone()[0] for it in tables}
@@ -67,7 +67,7 @@ def stranger_key():
 
 @pytest.fixture(scope="session")
 def prepared_database(tmp_path_factory):
-    """A migrated database with a signing key, to be copied."""
+    """A migrated database with a signing key, which tests copy."""
     file = tmp_path_factory.mktemp("prepared") / "provider.db"
     prepare(f"sqlite:///{file}", "RS256")
     return file
@@ -90,7 +90,7 @@ def target(prepared_database, tmp_path, github_key):
 
 @pytest.fixture(scope="module")
 def guarded(prepared_database, tmp_path_factory, github_key):
-    """A provider that trusts acme/api on main, for tables of requests that must all change nothing in it."""
+    """A provider that trusts acme/api on main, shared by tests whose requests must not change it."""
     with _target(prepared_database, tmp_path_factory.mktemp("guarded"), github_key) as opened:
         opened.policy(branch="main")
         yield opened
@@ -98,7 +98,7 @@ def guarded(prepared_database, tmp_path_factory, github_key):
 
 @pytest.fixture
 def unchanged(guarded):
-    """Whatever the test sends to `guarded`, no row comes, goes or is changed by it."""
+    """Assert that the test's requests to `guarded` add and remove no row."""
     before = guarded.rows()
     yield
     assert guarded.rows() == before
@@ -106,7 +106,7 @@ def unchanged(guarded):
 
 @pytest.fixture
 def unchanged_but_for_refusals(guarded):
-    """What the test sends to `guarded` writes nothing but the audit records of refusals, and burns nothing."""
+    """Assert that the test's requests to `guarded` write at most audit records of refusals, and use up no token."""
     before = guarded.rows()
     yield
     after = guarded.rows()

@@ -1,4 +1,4 @@
-"""What a refusal costs tells nothing about what is stored (B21). Work is counted, not timed: time is for the benchmark."""
+"""The work of a refusal reveals nothing about stored data (B21). The tests count the work and do not time it."""
 
 from collections import Counter
 from uuid import uuid4
@@ -12,10 +12,10 @@ from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.clients import ClientAdmin
 
 REFUSALS = [
-    # what is asked for, as members of the body and claims
+    # fields of the body, claims
     ({}, {"ref": "refs/heads/dev"}),
     ({}, {"environment": "dev", "event_name": "workflow_run"}),
-    # ids of their own: a second refusal of one repository for one cause is counted, and not written at once
+    # distinct ids, because a repository's second refusal for the same cause is counted instead of written at once
     ({}, {"repository": "acme/unheard-of", "repository_id": "901"}),
     ({}, {"repository": "evil/api", "repository_id": "902"}),
 ]
@@ -23,7 +23,7 @@ REFUSALS = [
 
 @pytest.fixture
 def asked(statements):
-    """The texts that a call sends to the database, each with its number."""
+    """A function that returns the SQL statements of a call, with their counts."""
 
     def asked(call):
         statements.clear()
@@ -34,7 +34,7 @@ def asked(statements):
 
 
 def test_a_refusal_asks_the_same_with_and_without_policies(target, asked):
-    """Whether a repository has no policy, some, or many that do not match: the same statements are run."""
+    """A refusal runs the same statements for a repository with no, some or many policies that do not match."""
     for number in range(30):
         target.policy(branch=f"release-{number}")
 
@@ -47,7 +47,7 @@ def test_a_refusal_asks_the_same_with_and_without_policies(target, asked):
 
 
 def test_a_refusal_asks_the_same_for_agents_known_and_unknown(target, asked):
-    """An agent that does not exist costs what one costs that the run may not be."""
+    """A refusal runs the same statements for an unknown agent and for an agent as which the run may not act."""
 
     def refuse(agent):
         assert target.exchange(agentId=agent).status_code == 403
@@ -72,7 +72,7 @@ UNKNOWN = "sk_live_" + "1" * 64
     ],
 )
 def test_a_wrong_secret_costs_one_hash(client, target, hashed, clients):
-    """A guess takes one Argon2 hash, whatever is stored, also one that is near a secret or was good once."""
+    """Every wrong secret, even a nearly right or revoked one, takes one Argon2 hash, whatever is stored."""
     ids, secrets = clients
     near = [secret[:-1] + ("0" if secret[-1] != "0" else "1") for secret in secrets.values()]
     for wrong in ("sk_live_x", UNKNOWN, secrets["revoked"], *near):
@@ -86,7 +86,7 @@ def test_a_wrong_secret_costs_one_hash(client, target, hashed, clients):
 
 @pytest.fixture
 def hashed(monkeypatch):
-    """The hashes that are checked or made."""
+    """The calls that verify or create a hash."""
     seen = []
     for name in ("matches", "fingerprint"):
         call = getattr(client_secret, name)
@@ -96,7 +96,7 @@ def hashed(monkeypatch):
 
 @pytest.fixture
 def clients(target):
-    """Clients by what is stored of them, and some secrets of the agent that has five live and many revoked ones."""
+    """Client ids by situation, and some secrets of the agent that has five valid and three revoked ones."""
     agents = {name: target.agent(f"{name}@acme.example") for name in ("busy", "bare", "suspended")}
     admin = ClientAdmin(target.store, Auditor(target.clock, uuid4), target.clock, uuid4)
     client, _ = admin.create("admin-cli", "ops", ("agents:read",), RequestContext("test", None))
@@ -120,7 +120,7 @@ def clients(target):
 
 
 def test_a_guess_asks_the_same_of_agents_known_and_unknown(target, asked, clients):
-    """An agent that does not exist costs the statements of one that does, with however many credentials."""
+    """A guess runs the same statements for an unknown agent and for agents with any number of credentials."""
     ids, secrets = clients
 
     def guess(client, secret):

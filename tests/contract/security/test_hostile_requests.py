@@ -1,6 +1,6 @@
-"""Hostile requests around a genuine token: bodies, forms, headers and bearers that two parsers could read differently.
+"""Hostile requests with a genuine token: bodies, forms, headers and bearers that two parsers could read differently.
 
-Every request of the tables carries a token that would be exchanged, so it is the request that is refused.
+Every request in the tables has a valid token, so a refusal is due to the request.
 """
 
 import gzip
@@ -16,12 +16,12 @@ JSON = "application/json"
 
 
 def _json(**members):
-    """A function from the token to a JSON body with further members."""
+    """A function that returns a JSON body for a token, with further fields."""
     return lambda token: json.dumps({"token": token, **members}).encode()
 
 
 def _text(template):
-    """A function from the token to a body, with the token in the place of TOKEN."""
+    """A function that returns the template with a token in place of TOKEN."""
     return lambda token: template.replace("TOKEN", token).encode()
 
 
@@ -48,7 +48,7 @@ def _form(token, *more, **members):
 
 
 BODIES = [
-    # attack, content type, body from the token, status, code, field
+    # attack, content type, body as a function of the token, status, code, field
     ("B11 token twice", JSON, _text('{"token":"x","token":"TOKEN"}'), 400, "VALIDATION_ERROR", "token"),
     (
         "B11 token twice, once escaped",
@@ -124,7 +124,7 @@ BODIES = [
 
 
 FORMS = [
-    # attack, body from the token, error, code
+    # attack, body as a function of the token, error, code
     ("B32 token twice", lambda it: _form(it, ("subject_token", "x")), "invalid_request", "VALIDATION_ERROR"),
     ("B32 the same token twice", lambda it: _form(it, ("subject_token", it)), "invalid_request", "VALIDATION_ERROR"),
     ("B32 resource twice", lambda it: _form(it, ("resource", "a"), ("resource", "b")), "invalid_request", "VALIDATION_ERROR"),
@@ -153,7 +153,7 @@ FORMS = [
     ("attack", "content_type", "body", "status", "code", "field"), BODIES, ids=[row[0] for row in BODIES]
 )
 def test_hostile_body(attack, content_type, body, status, code, field, guarded, unchanged_but_for_refusals):
-    """A body that could be read in two ways, or asks for more than there is, is refused and not exchanged."""
+    """A body that is ambiguous or requests too much is refused, and its token is not exchanged."""
     sent = body(guarded.github_token())
 
     answer = guarded.http.post(EXCHANGE, data=sent, content_type=content_type)
@@ -164,7 +164,7 @@ def test_hostile_body(attack, content_type, body, status, code, field, guarded, 
 
 @pytest.mark.parametrize(("attack", "body", "error", "code"), FORMS, ids=[row[0] for row in FORMS])
 def test_hostile_form(attack, body, error, code, guarded, unchanged_but_for_refusals):
-    """The same for the form, whose refusals have OAuth's shape."""
+    """The same holds for the form, whose errors have OAuth's format."""
     answer = guarded.http.post(EXCHANGE, data=body(guarded.github_token()), content_type=FORM)
 
     assert (answer.status_code, answer.json["error"]) == (400, error), answer.text
@@ -181,7 +181,7 @@ QUERIES = [
 
 @pytest.mark.parametrize(("attack", "query", "field"), QUERIES, ids=[row[0] for row in QUERIES])
 def test_parameters_in_the_address_are_refused(attack, query, field, guarded, unchanged_but_for_refusals):
-    """What stands in an address is in every proxy's log, and what is not read must not look as if it were."""
+    """Query parameters are refused: proxies log them, and an ignored parameter must not look as if it took effect."""
     token = guarded.github_token()
     answers = [
         guarded.http.post(EXCHANGE, json={"token": token}, query_string=query(token)),
@@ -209,7 +209,7 @@ HEADERS = [
 
 @pytest.mark.parametrize(("attack", "headers"), HEADERS, ids=[row[0] for row in HEADERS])
 def test_hostile_headers_change_nothing(attack, headers, target):
-    """No header of the sender's chooses who asks, from where, under which id or for what."""
+    """A client's headers cannot change its identity, address, request id, method or path."""
     target.policy(branch="main")
 
     answer = target.http.post(EXCHANGE, json={"token": target.github_token()}, headers=headers)
@@ -226,7 +226,7 @@ def test_hostile_headers_change_nothing(attack, headers, target):
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:1@idp.example"])
 def test_documents_do_not_repeat_the_host(host, guarded):
-    """Discovery names the configured URL: a client that a poisoned cache serves is not sent elsewhere."""
+    """Discovery names the configured URL, not the Host header, so that a poisoned cache cannot redirect clients."""
     for path in ("openid-configuration", "oauth-authorization-server"):
         answer = guarded.http.get(f"/.well-known/{path}", headers={"Host": host})
         assert answer.status_code == 200
@@ -239,7 +239,7 @@ METHODS = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "PROPFIND"]
 
 @pytest.mark.parametrize("method", METHODS)
 def test_only_a_post_exchanges(method, guarded, unchanged):
-    """Every other method is 405, and no redirect ever repeats a token elsewhere."""
+    """Every other method gets a 405, and no path redirects, which could send the token elsewhere."""
     body = {"token": guarded.github_token()}
     assert guarded.http.open(EXCHANGE, method=method, json=body).status_code == 405
     for path in (f"{EXCHANGE}/", f"/{EXCHANGE}", EXCHANGE.upper(), f"{EXCHANGE}%2f", "/api/v1//oidc/token"):
@@ -247,7 +247,7 @@ def test_only_a_post_exchanges(method, guarded, unchanged):
 
 
 BEARERS = [
-    # attack, the Authorization header from an admin's good token
+    # attack, Authorization header as a function of an admin's valid token
     ("B15 twice in a row", lambda token: f"Bearer {token} {token}"),
     ("B15 a list", lambda token: f"Bearer {token}, Bearer {token}"),
     ("B15 quoted", lambda token: f'Bearer "{token}"'),
@@ -269,7 +269,7 @@ BEARERS = [
 
 @pytest.mark.parametrize(("attack", "header"), BEARERS, ids=[row[0] for row in BEARERS])
 def test_hostile_bearer(attack, header, guarded):
-    """An admin's token opens the API in one spelling only."""
+    """An admin's token is accepted in one exact form only."""
     headers = {"Authorization": header(token_of(guarded.admin))}
     answer = guarded.http.get("/api/v1/audit", headers=headers)
     assert (answer.status_code, answer.json["code"]) == (401, "UNAUTHORIZED")
@@ -277,7 +277,7 @@ def test_hostile_bearer(attack, header, guarded):
 
 
 def test_a_bearer_is_taken_from_the_header_only(guarded):
-    """Neither the address, nor a form, nor a cookie carries an access token (RFC 6750, 2.2 and 2.3; B19)."""
+    """An access token in a query, a form or a cookie is ignored (RFC 6750, 2.2 and 2.3; B19)."""
     token = token_of(guarded.admin)
     answers = [
         guarded.http.get("/api/v1/audit", query_string={"access_token": token}),
@@ -292,7 +292,7 @@ OWN_TOKENS = ["bootstrap", "agent", "admin"]
 
 @pytest.mark.parametrize("kind", OWN_TOKENS)
 def test_our_own_token_is_no_identity(kind, target):
-    """A token of ours is not exchanged for a longer or a wider one, under whatever algorithm it is signed (B15)."""
+    """Our access tokens cannot be exchanged for ones with a longer lifetime or more scopes (B15)."""
     agent = target.agent()
     target.policy()
     target.policy(agentId=agent)
@@ -310,7 +310,7 @@ def test_our_own_token_is_no_identity(kind, target):
 
 
 def test_githubs_token_is_no_bearer(guarded, unchanged):
-    """GitHub's token opens nothing, not even where its `typ` and its claims are those of an access token (B15)."""
+    """GitHub's token gives no access to the API, even with the `typ` and claims of an access token (B15)."""
     claims = {
         "iss": "https://idp.example",
         "client_id": "admin-cli",

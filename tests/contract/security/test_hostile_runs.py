@@ -1,6 +1,6 @@
-"""Runs that GitHub signed and that no policy means: what an attacker can reach in a repository of his, or as a stranger.
+"""Runs with genuine ID tokens that no policy is meant for: an attacker's own repository, or an outsider's events.
 
-The policy of each row is the one that its author took for safe; the claims are what the attacker's run has.
+Each row has a policy that its author considers safe, and the claims of the attacker's run.
 """
 
 import json
@@ -105,7 +105,7 @@ RUNS = [
 
 @pytest.mark.parametrize(("attack", "policy", "claims", "code"), RUNS, ids=[row[0] for row in RUNS])
 def test_hostile_run(attack, policy, claims, code, target):
-    """The run is refused with the code of its row, gets no token, burns nothing, and learns of no other repository."""
+    """The run is refused with the row's code, uses up nothing, and learns nothing about another repository."""
     stored = target.policy(**policy)
     before = target.rows()
 
@@ -122,7 +122,7 @@ def test_hostile_run(attack, policy, claims, code, target):
 
 @pytest.mark.parametrize("policy", [MAIN, {}, {"environment": "prod"}, {"workflow": "ci.yml"}])
 def test_the_run_that_is_meant_is_let_in(policy, target):
-    """The same policies let in the run that they are written for."""
+    """The same policies allow the runs that they are meant for."""
     target.policy(**policy)
     assert target.exchange(target.github_token(environment="prod")).status_code == 200
 
@@ -131,13 +131,13 @@ def test_the_run_that_is_meant_is_let_in(policy, target):
     "repository", ["", "acme", "acme/*", "*", "acme/", "/api", "**/**", "acme/api/x", None, "%"]
 )
 def test_no_policy_is_for_everybody(repository, target):
-    """There is no catch-all: a policy names one repository (A1)."""
+    """A policy must name exactly one repository; there is no catch-all (A1)."""
     answer = target.post("/api/v1/oidc/trust-policies", json={"repository": repository, "branch": "main"})
     assert (answer.status_code, answer.json["details"]["field"]) == (400, "repository")
 
 
 def test_an_issuer_of_its_own_has_no_policies(target):
-    """After a change of the configured issuer, what was trusted under the old one is trusted no more (A17, B16)."""
+    """After a change of the configured issuer, the old issuer's policies no longer apply (A17, B16)."""
     target.policy(branch="main")
     enterprise = target.with_settings(GITHUB_ISSUER="https://token.actions.githubusercontent.com/acme")
     token = target.github_token(iss="https://token.actions.githubusercontent.com/acme")
@@ -151,7 +151,7 @@ def test_an_issuer_of_its_own_has_no_policies(target):
 
 @pytest.mark.parametrize(("trusted", "other"), [(0, 1), (1, 0)])
 def test_the_twin_of_an_environment_is_refused(trusted, other, target):
-    """GitHub issues one `sub` to `Production:V1` and to `Production%3AV1`; these tokens are real (X1-mockclaims)."""
+    """A policy tells `Production:V1` from `Production%3AV1`, for which GitHub's real tokens have the same `sub`."""
     tokens = json.loads((ROOT / "tests" / "vectors" / "github_tokens.json").read_text())["tokens"]
     twins = [token["claims"] for token in tokens if token["environment"]]
     of_the_request = {"aud", "iss", "jti", "iat", "nbf", "exp"}
@@ -170,7 +170,7 @@ def test_the_twin_of_an_environment_is_refused(trusted, other, target):
 
 
 def test_a_stolen_token_is_worth_one_exchange(target):
-    """Whoever comes second, the thief or the job, is refused, and the audit has both requests (A18)."""
+    """Whichever comes second, the thief or the job, is refused, and the audit has both requests (A18)."""
     target.policy(branch="main")
     token = target.github_token()
 
@@ -188,7 +188,7 @@ def test_a_stolen_token_is_worth_one_exchange(target):
 
 
 def test_the_same_jti_of_another_issuer_is_another_token(target):
-    """One issuer cannot use up another's tokens (B16)."""
+    """Tokens of different issuers may have the same `jti`: one issuer cannot use up another's tokens (B16)."""
     target.policy(branch="main")
     with target.store.write() as tx:
         tx.used_tokens.claim(UsedToken("https://other.example", "shared", target.clock()))
@@ -197,7 +197,7 @@ def test_the_same_jti_of_another_issuer_is_another_token(target):
 
 @pytest.mark.parametrize("seconds", [0, 329, 330, 389])
 def test_a_jti_outlives_its_token(seconds, target):
-    """Until nothing accepts the token any more its `jti` is kept: purging is no way to a replay (B7)."""
+    """A `jti` is kept until its token is no longer accepted, so that a purge never allows a replay (B7)."""
     target.policy(branch="main")
     token = target.github_token()
     assert target.exchange(token).status_code == 200
@@ -213,7 +213,7 @@ def test_a_jti_outlives_its_token(seconds, target):
 
 
 def test_a_purged_jti_belongs_to_a_token_that_is_over(target):
-    """When the row goes, its token has been refused for a minute already (B7)."""
+    """When a `jti` is purged, its token has already been expired for a minute (B7)."""
     target.policy(branch="main")
     token = target.github_token()
     assert target.exchange(token).status_code == 200
@@ -228,7 +228,7 @@ AUDIENCES = ["sts.amazonaws.com", "api://AzureADTokenExchange", "sigstore", "pyp
 
 @pytest.mark.parametrize("audience", AUDIENCES)
 def test_a_token_for_a_cloud_is_not_for_us(audience, target):
-    """A token that a job asked for to log in elsewhere is no key to us, whoever got hold of it (A3)."""
+    """A token that a job requested for another service is refused, whoever sends it (A3)."""
     target.policy(branch="main")
     answer = target.exchange(target.github_token(aud=audience))
     assert answer.json["details"] == {"reason": "wrong_audience", "expectedAudience": "https://idp.example"}

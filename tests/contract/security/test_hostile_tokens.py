@@ -1,6 +1,6 @@
 """Every token of the catalogue, sent to the real application in both forms of the exchange.
 
-That the same tokens without their one fault are accepted is shown first: a provider that refuses all would pass the rest.
+The first tests show that a token without a flaw is accepted, because a provider that refuses all would pass the others.
 """
 
 import json
@@ -23,7 +23,7 @@ def _public(key, encoding):
 
 
 SIGNATURES = [
-    # attack, the token from GitHub's key and a stranger's, reason
+    # attack, token as a function of GitHub's key and a stranger's, reason
     ("B1 a stranger's key", lambda _, stranger: mint(stranger), "bad_signature"),
     (
         "B1 another's payload",
@@ -73,19 +73,19 @@ HOSTILE = [
     ],
 ]
 UNSENDABLE = {"R-IN-2 surrogate"}
-"""Half a surrogate pair is in no UTF-8, so the body itself is refused: see the hostile requests."""
+"""UTF-8 cannot encode half a surrogate pair, so the body itself is refused: see the hostile requests."""
 
 SENT = [row for row in HOSTILE if row[0] not in UNSENDABLE]
 
 
 def test_the_catalogue_is_large():
-    """At least 80 hostile tokens stand for the attacks of the threat model, none of them twice."""
+    """There are at least 80 distinct hostile tokens."""
     assert len(SENT) >= 80
     assert len({row[0] for row in SENT}) == len(SENT)
 
 
 def test_the_token_without_a_fault_is_accepted(target):
-    """What every row spoils is good for a token in both forms, so each refusal is for its own fault."""
+    """The unmodified token is accepted in both forms, so each refusal is due to its row's flaw."""
     target.policy(branch="main")
     in_json = target.exchange(mint(target.github))
     in_form = target.exchange_form(mint(target.github, None, {"jti": "another"}))
@@ -94,7 +94,7 @@ def test_the_token_without_a_fault_is_accepted(target):
 
 @pytest.mark.parametrize(("attack", "make", "reason"), SENT, ids=[row[0] for row in SENT])
 def test_hostile_token_in_json(attack, make, reason, guarded, stranger_key, unchanged_but_for_refusals):
-    """A hostile token is 401 for its own reason, is not repeated to anybody, and leaves at most its refusal behind."""
+    """A hostile token gets a 401 with its own reason, is not echoed, and leaves at most an audit record of the refusal."""
     token = make(guarded.github, stranger_key)
 
     answer = guarded.http.post("/api/v1/oidc/token", json={"token": token})
@@ -115,7 +115,7 @@ def test_hostile_token_in_json(attack, make, reason, guarded, stranger_key, unch
     ids=[row[0] for row in SENT if row[0] != "R-IN-1 empty"],
 )
 def test_hostile_token_in_the_form(attack, make, reason, guarded, stranger_key, unchanged_but_for_refusals):
-    """In the form of RFC 8693 the same tokens are `invalid_request`, in the same words."""
+    """In RFC 8693's form, the same tokens are `invalid_request`, with the same message."""
     token = make(guarded.github, stranger_key)
 
     answer = guarded.exchange_form(token)
@@ -127,7 +127,7 @@ def test_hostile_token_in_the_form(attack, make, reason, guarded, stranger_key, 
 
 @pytest.mark.parametrize(("attack", "make", "reason"), SENT[::8], ids=[row[0] for row in SENT[::8]])
 def test_hostile_token_as_a_bearer(attack, make, reason, guarded, stranger_key, unchanged):
-    """What is no identity is no permission either (B15)."""
+    """A hostile token is also refused as a bearer token (B15)."""
     token = make(guarded.github, stranger_key).encode("ascii", "ignore").decode()
     headers = {"Authorization": "Bearer " + token.replace("\n", "").replace("\0", "")}
 
@@ -137,7 +137,7 @@ def test_hostile_token_as_a_bearer(attack, make, reason, guarded, stranger_key, 
 
 
 def test_rejections_are_counted_by_reason(guarded, stranger_key):
-    """What is refused before anybody is known is counted for the audit, once for each request."""
+    """Tokens that are refused before their sender is known are counted for the audit, once per request."""
     guarded.rejections.drain()
     for _, make, _ in SIGNATURES:
         guarded.exchange(make(guarded.github, stranger_key))

@@ -1,4 +1,4 @@
-"""After exchanges good and bad, no token stands anywhere but in the answer that gives it (B19, R-LOG-1)."""
+"""After successful and failed exchanges, a token is nowhere but in the response that issues it (B19, R-LOG-1)."""
 
 import sqlite3
 from contextlib import closing
@@ -9,11 +9,11 @@ from structlog.testing import capture_logs
 from kit.tokens import JWT, bearer, token_of
 
 SECRET_PART = 24
-"""So many characters of a signature in a row are no accident."""
+"""The number of consecutive characters of a signature that count as a leak."""
 
 
 class Recorder:
-    """Sends requests, and keeps every token that went in or came out, and every answer without its access token."""
+    """Records all sent and received tokens, and all responses without their access tokens."""
 
     def __init__(self, target):
         self.target = target
@@ -40,7 +40,7 @@ def recorder(target):
 
 
 def exchanges(recorder):
-    """Every outcome of the exchange, in both forms, and what callers get wrong with a token in their hands."""
+    """Provoke every outcome of the exchange in both forms, and the mistakes of clients with a token."""
     target, token, keep = recorder.target, recorder.token, recorder.keep
     agent = target.agent()
     target.policy(branch="main", environment="prod")
@@ -76,7 +76,7 @@ def exchanges(recorder):
 
 
 def misplaced(recorder, token, issued):
-    """A token in every place in which somebody may put it by mistake."""
+    """Send a token in every place where a client may put it by mistake."""
     target, keep = recorder.target, recorder.keep
     post = target.http.post
     for body in (
@@ -114,7 +114,7 @@ def misplaced(recorder, token, issued):
 
 
 def stored(file):
-    """The database as text: every column of every row, and the bytes of its files."""
+    """The database as texts: every row, and the bytes of its files."""
     with closing(sqlite3.connect(file)) as database:
         tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         rows = [str(row) for name in tables for row in database.execute(f'SELECT * FROM "{name}"')]
@@ -123,7 +123,7 @@ def stored(file):
 
 
 def leaks(texts, tokens):
-    """Where a JWT, or a good part of the signature of a token that was used, stands."""
+    """The texts that contain a JWT or part of a recorded token's signature."""
     signatures = {token.rpartition(".")[2][:SECRET_PART] for token in tokens} - {""}
     return [
         text[:200] for text in texts if JWT.search(text) or any(signature in text for signature in signatures)
@@ -131,7 +131,7 @@ def leaks(texts, tokens):
 
 
 def test_no_token_in_any_answer_log_metric_or_row(recorder):
-    """Answers, log lines, metrics, audit records and every byte of the database are free of tokens and their signatures."""
+    """Responses, log lines, metrics, audit records and the database's bytes contain no token and no signature."""
     target = recorder.target
     with capture_logs() as logged:
         exchanges(recorder)
@@ -148,7 +148,7 @@ def test_no_token_in_any_answer_log_metric_or_row(recorder):
 
 
 def test_the_sweep_finds_what_it_looks_for(target):
-    """A token that is stored, printed whole or cut to its signature is found: the sweep above is no formality."""
+    """The search above does find a token that is stored, cut or reduced to its signature."""
     token = target.github_token()
     with closing(sqlite3.connect(target.file)) as database, database:
         database.execute("CREATE TABLE careless (text)")
@@ -160,7 +160,7 @@ def test_the_sweep_finds_what_it_looks_for(target):
 
 
 def test_rejections_name_no_token(target):
-    """What is counted of refused tokens is the reason and the address, never anything that the sender wrote."""
+    """Refused tokens are counted by reason and address, never by text from the sender."""
     target.exchange(target.github_token({"kid": "S3CR3T-kid"}))
     target.exchange(target.github_token(iss="https://S3CR3T.example"))
     assert "S3CR3T" not in str(target.rejections.drain())

@@ -1,4 +1,4 @@
-"""`docs/threat-model.md` promises a defence and a test for each attack: neither may be missing."""
+"""`docs/threat-model.md` names a defence and a test for each attack, and both must exist."""
 
 import re
 
@@ -16,12 +16,12 @@ KNOWN = {*(f"A{number}" for number in range(1, 20)), *(f"B{number}" for number i
 
 
 def quoted(cell):
-    """The names in backquotes."""
+    """The names in backticks."""
     return re.findall(r"`([^`]+)`", cell)
 
 
 def test_every_known_attack_has_its_row():
-    """A1 to A19 and B1 to B32 are all there, and no attack twice."""
+    """The attacks A1 to A19 and B1 to B32 all have a row, and no id occurs twice."""
     ids = [row[0] for row in ROWS]
     assert set(ids) >= KNOWN
     assert len(ids) == len(set(ids))
@@ -29,7 +29,7 @@ def test_every_known_attack_has_its_row():
 
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
 def test_a_row_names_what_exists(row):
-    """Each attack has a defence in a file of this repository, and at least one test that exists."""
+    """Each attack has a defence in an existing file and at least one existing test."""
     _, attack, defence, modules, tests = row
     assert attack
     assert defence

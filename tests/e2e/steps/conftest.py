@@ -1,4 +1,4 @@
-"""Short ways to run one step, and the partners that go wrong."""
+"""Fixtures that run one step, and servers that misbehave."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from kit.http import serving
 
 @pytest.fixture
 def register(run_action, agent_name):
-    """Register the test's agent; `inputs` with hyphens as underscores."""
+    """Run register-agent for the test's agent; `inputs` have underscores for hyphens."""
 
     def register(**inputs: str):
         named = {name.replace("_", "-"): value for name, value in inputs.items()}
@@ -26,7 +26,7 @@ def register(run_action, agent_name):
 
 @pytest.fixture
 def nobody():
-    """A URL at which connections are refused: the port is taken and nobody listens."""
+    """A URL that refuses connections: the port is bound, but nothing listens."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{holder.getsockname()[1]}"
@@ -34,7 +34,7 @@ def nobody():
 
 @dataclass
 class Stranger:
-    """An HTTP server that is no provider: answers by path, the last answer for ever, and remembers what it was asked."""
+    """An HTTP server with planned responses per path, of which the last one repeats; it records its requests."""
 
     url: str = ""
     answers: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Stranger:
 
     @contextlib.contextmanager
     def held(self, path: str) -> Iterator[tuple[Event, Event]]:
-        """Hold back the answers of a path: an event for "asked", and one that releases them, at the latest now."""
+        """Hold back a path's responses; yield an event that marks a request, and one that releases the responses."""
         asked, release = self.holds[path] = Event(), Event()
         try:
             yield asked, release
@@ -68,7 +68,7 @@ class Stranger:
 
 @pytest.fixture
 def stranger():
-    """A server that answers what the test says, and 404 to all else."""
+    """A server that sends the test's responses, and 404 for all other paths."""
     stranger = Stranger()
     with serving(stranger.take) as stranger.url:
         yield stranger

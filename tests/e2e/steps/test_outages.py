@@ -1,4 +1,4 @@
-"""Partners that are down, slow or hostile."""
+"""Steps whose provider or GitHub is down, slow or hostile."""
 
 import pytest
 
@@ -12,7 +12,7 @@ BUSY = (503, {"code": "SERVICE_UNAVAILABLE", "message": "The database cannot be 
 
 @pytest.mark.parametrize(("choice", "exit_code", "level"), [("skip", 0, "warning"), ("fail", 1, "error")])
 def test_a_provider_that_is_down_skips_or_fails_as_asked(choice, exit_code, level, nobody, run_action):
-    """on-unavailable decides the exit code; the outputs tell the next steps the same in both cases."""
+    """`on-unavailable` decides the exit code; the outputs are the same in both cases."""
     run = run_action(
         "issue-token", {"api-url": nobody, "agent-id": AGENT, "on-unavailable": choice, "timeout": "2"}
     )
@@ -26,7 +26,7 @@ def test_a_provider_that_is_down_skips_or_fails_as_asked(choice, exit_code, leve
 
 
 def test_a_refusal_is_never_skipped(provider, trusted_agent, run_action):
-    """on-unavailable: skip does not turn a no into a pass."""
+    """`on-unavailable: skip` does not skip a refusal."""
     run = run_action(
         "issue-token", {"agent-id": trusted_agent, "on-unavailable": "skip"}, ref="refs/heads/feature"
     )
@@ -37,7 +37,7 @@ def test_a_refusal_is_never_skipped(provider, trusted_agent, run_action):
 
 
 def test_a_hiccup_of_github_is_waited_out(github, repository, trusted_agent, run_action):
-    """Two 503 of the ID-token endpoint cost time, not the run."""
+    """Two 503 responses from the ID-token endpoint delay the step but do not fail it."""
     github.plan_fault("token", status=503, times=2)
 
     run = run_action("issue-token", {"agent-id": trusted_agent})
@@ -48,7 +48,7 @@ def test_a_hiccup_of_github_is_waited_out(github, repository, trusted_agent, run
 
 
 def test_github_that_stays_down_is_told_apart_from_a_missing_permission(github, trusted_agent, run_action):
-    """An ID-token endpoint that keeps failing is retryable, may be skipped, and is not blamed on `permissions`."""
+    """An ID-token endpoint that keeps failing is retryable, can be skipped and is not blamed on `permissions`."""
     github.plan_fault("token", status=503)
 
     run = run_action("issue-token", {"agent-id": trusted_agent, "on-unavailable": "skip", "timeout": "2"})
@@ -63,7 +63,7 @@ def test_github_that_stays_down_is_told_apart_from_a_missing_permission(github, 
 
 
 def test_each_try_of_the_exchange_has_an_id_token_of_its_own(stranger, run_action):
-    """A busy provider is asked again with a fresh token: the first one may have been used up."""
+    """A retry of the exchange sends a new ID token, because the first may already be used."""
     stranger.answer(EXCHANGE, BUSY, (403, {"code": "TRUST_POLICY_VIOLATION", "message": "No."}))
 
     run_action("issue-token", {"api-url": stranger.url, "agent-id": AGENT})
@@ -85,7 +85,7 @@ def test_each_try_of_the_exchange_has_an_id_token_of_its_own(stranger, run_actio
     ],
 )
 def test_a_hostile_provider_cannot_choose_the_audience(answer, github, repository, stranger, run_action):
-    """A token meant for a cloud is never asked for because `api-url` says so: its own origin is the audience."""
+    """A hostile `api-url` cannot obtain a token for a cloud: the audience falls back to its own origin."""
     stranger.answer(AUDIENCE, answer)
 
     run_action("issue-token", {"api-url": stranger.url, "agent-id": AGENT})
@@ -94,7 +94,7 @@ def test_a_hostile_provider_cannot_choose_the_audience(answer, github, repositor
 
 
 def test_a_provider_may_name_a_path_of_its_own_as_audience(github, repository, stranger, run_action):
-    """The answer counts where it is a URL with the host and port of `api-url`."""
+    """The provider's audience is used if it is a URL with the host and port of `api-url`."""
     stranger.answer(AUDIENCE, (200, {"audience": f"{stranger.url}/agents"}))
 
     run_action("issue-token", {"api-url": stranger.url, "agent-id": AGENT})
@@ -103,7 +103,7 @@ def test_a_provider_may_name_a_path_of_its_own_as_audience(github, repository, s
 
 
 def test_the_words_of_a_hostile_provider_are_no_commands(stranger, run_action):
-    """A refusal that carries workflow commands is shown as text: nothing is unmasked, set or stopped."""
+    """Workflow commands in a refusal are shown as text and not executed."""
     evil = "no\n::set-output name=access-token::stolen\n::stop-commands::x\n##[set-env name=PATH]/tmp"
     stranger.answer(EXCHANGE, (403, {"code": "TRUST_POLICY_VIOLATION", "message": evil}))
 
@@ -115,7 +115,7 @@ def test_the_words_of_a_hostile_provider_are_no_commands(stranger, run_action):
 
 
 def test_a_name_that_does_not_exist_is_told_from_an_outage(run_action):
-    """`skip` passes, says that it does, and what is wrong with the name; it does not try for a minute."""
+    """With `skip`, a host name that does not resolve passes with a warning after at most three tries."""
     inputs = {"api-url": "https://idp.invalid", "agent-id": AGENT, "on-unavailable": "skip"}
 
     run = run_action("issue-token", inputs)

@@ -1,4 +1,4 @@
-"""Runs that get no token: each failure is one annotation with cause and remedy, and outputs for the next steps."""
+"""Runs that get no token: each failure has one annotation with cause and remedy, and outputs for the next steps."""
 
 import json
 import shlex
@@ -10,14 +10,14 @@ NO_AGENT = "00000000-0000-4000-8000-000000000000"
 
 
 def suggested_policy(run):
-    """The body in the curl command that the annotation offers to the admin."""
+    """The policy in the curl command that the annotation offers to an admin."""
     command = next(line for line in run.only_annotation()["message"].splitlines() if line.startswith("curl "))
     words = shlex.split(command)
     return json.loads(words[words.index("--data") + 1])
 
 
 def assert_refused(run, code, status, *, retryable="false"):
-    """The step failed with this code, for machines and for people."""
+    """Assert that the step failed with this code in its outputs, annotation and summary."""
     assert run.exit_code == 1
     assert run.outcome == "failure"
     assert run.outputs["error-code"] == code
@@ -31,7 +31,7 @@ def assert_refused(run, code, status, *, retryable="false"):
 
 
 def test_another_branch_is_refused_with_what_differs(provider, trusted_agent, run_action):
-    """A run from another branch reads which condition failed, on what, and under which request id."""
+    """The annotation names the failed condition, the expected and actual value, and the request id of the audit record."""
     run = run_action("issue-token", {"agent-id": trusted_agent}, ref="refs/heads/feature")
 
     assert_refused(run, "BRANCH_NOT_PERMITTED", "403")
@@ -48,7 +48,7 @@ def test_another_branch_is_refused_with_what_differs(provider, trusted_agent, ru
 
 @pytest.mark.parametrize("ref", ["refs/heads/feature", "refs/tags/v1.2.3"])
 def test_the_suggested_policy_lets_the_same_run_in(ref, provider, trusted_agent, run_action):
-    """What the annotation tells an admin to create is all that was missing."""
+    """The policy in the annotation is all that was missing."""
     refused = run_action("issue-token", {"agent-id": trusted_agent}, ref=ref)
 
     created = provider.admin.post("/oidc/trust-policies", json=suggested_policy(refused))
@@ -59,7 +59,7 @@ def test_the_suggested_policy_lets_the_same_run_in(ref, provider, trusted_agent,
 
 
 def test_a_repository_without_policy_is_refused(register):
-    """A repository that nobody trusts registers nothing, and reads the policy that it would need."""
+    """A repository without a policy cannot register an agent; the annotation has the policy that it needs."""
     run = register()
 
     assert_refused(run, "TRUST_POLICY_VIOLATION", "403")
@@ -69,7 +69,7 @@ def test_a_repository_without_policy_is_refused(register):
 
 
 def test_an_unknown_agent_is_refused_without_a_policy_to_paste(trusted_agent, run_action):
-    """For an agent that does not exist no policy helps, so none is offered."""
+    """No policy can help an agent that does not exist, so none is offered."""
     run = run_action("issue-token", {"agent-id": str(uuid4())})
 
     assert_refused(run, "TRUST_POLICY_VIOLATION", "403")
@@ -80,7 +80,7 @@ def test_an_unknown_agent_is_refused_without_a_policy_to_paste(trusted_agent, ru
 def test_a_suspended_agent_gets_no_token_and_fails_its_registration(
     provider, repository, trusted_agent, register, run_action
 ):
-    """Suspension stops the agent's tokens at once, and a re-run of its registration says so."""
+    """A suspended agent gets no token at once, and registering it again fails."""
     provider.policy(repository)
     suspended = provider.admin.patch(f"/agents/{trusted_agent}", json={"status": "suspended"})
     assert suspended.status_code == 200
@@ -90,7 +90,7 @@ def test_a_suspended_agent_gets_no_token_and_fails_its_registration(
 
 
 def test_a_name_that_an_admin_took_is_not_shown(provider, repository, agent_name, register):
-    """A name that is not this repository's own is a conflict that names no id, and says what to do."""
+    """If another party has the agent's name, the conflict does not reveal the agent's id and says what to do."""
     agent_id = provider.agent(agent_name)
     provider.policy(repository)
 
@@ -102,7 +102,7 @@ def test_a_name_that_an_admin_took_is_not_shown(provider, repository, agent_name
 
 
 def test_more_scope_than_the_policy_gives_is_refused(trusted_agent, run_action):
-    """Asking for too much names what is permitted."""
+    """Requesting a scope beyond the policy fails with the permitted scopes."""
     run = run_action("issue-token", {"agent-id": trusted_agent, "scope": "agents:read agents:write"})
 
     assert_refused(run, "SCOPE_NOT_PERMITTED", "403")
@@ -112,7 +112,7 @@ def test_more_scope_than_the_policy_gives_is_refused(trusted_agent, run_action):
 
 
 def test_a_pull_request_is_refused_unless_listed(provider, repository, agent_name, run_action):
-    """An event that strangers can cause must be named in a policy, and no policy is suggested for it."""
+    """An event that strangers can trigger must be listed in a policy, and no policy is suggested for it."""
     agent_id = provider.agent(agent_name)
     provider.policy(repository, agentId=agent_id)
 
@@ -123,7 +123,7 @@ def test_a_pull_request_is_refused_unless_listed(provider, repository, agent_nam
 
 
 def test_a_job_without_the_permission_reads_the_yaml(github, repository, trusted_agent, run_action):
-    """Without `id-token: write` the annotation shows the lines to add; on-unavailable does not hide it."""
+    """Without `id-token: write`, the annotation shows the lines to add, and `on-unavailable: skip` does not hide it."""
     run = run_action("issue-token", {"agent-id": trusted_agent, "on-unavailable": "skip"}, id_token="none")
 
     assert_refused(run, "ID_TOKEN_UNAVAILABLE", "")
@@ -133,7 +133,7 @@ def test_a_job_without_the_permission_reads_the_yaml(github, repository, trusted
 
 
 def test_a_fork_reads_that_it_cannot_have_one(trusted_agent, run_action):
-    """A pull request from a fork never gets an ID token: the advice is a condition, not a permission."""
+    """A pull request from a fork never gets an ID token, so the advice is an `if:` condition, not a permission."""
     run = run_action("issue-token", {"agent-id": trusted_agent}, id_token="fork", event="pull_request")
 
     assert_refused(run, "ID_TOKEN_UNAVAILABLE", "")
@@ -165,7 +165,7 @@ BAD_INPUTS = [
 def test_a_bad_input_is_refused_before_any_request(
     action, inputs, named, github, repository, stranger, run_action
 ):
-    """The annotation names the input; neither GitHub nor the provider has been asked anything."""
+    """The annotation names the input, and neither GitHub nor the provider receives a request."""
     run = run_action(action, {"api-url": stranger.url} | inputs)
 
     assert_refused(run, "INVALID_INPUT", "")

@@ -1,4 +1,4 @@
-"""What becomes of a token after the step that issued it, and runs that issue none on purpose."""
+"""The end of a token after the step that issued it, and dry runs, which issue none."""
 
 import signal
 import subprocess
@@ -23,7 +23,7 @@ ISSUED = {
 
 
 def test_the_post_step_revokes_the_token(provider, trusted_agent, run_action):
-    """By default the token is worth nothing once the job has ended."""
+    """By default, the token is revoked at the end of the job."""
     run = run_action("issue-token", {"agent-id": trusted_agent})
 
     assert not provider.is_active(run.token())
@@ -33,7 +33,7 @@ def test_the_post_step_revokes_the_token(provider, trusted_agent, run_action):
 
 
 def test_a_token_to_be_kept_is_in_no_state(provider, trusted_agent, run_action):
-    """With revoke: false the token outlives the job, and the post step does not claim that there is none."""
+    """With `revoke: false`, the token outlives the job and is not saved, and the post step says why it revokes nothing."""
     run = run_action("issue-token", {"agent-id": trusted_agent, "revoke": "false"})
 
     assert provider.is_active(run.token())
@@ -56,7 +56,7 @@ def test_a_token_to_be_kept_is_in_no_state(provider, trusted_agent, run_action):
 def test_what_inputs_are_by_the_end_does_not_keep_a_token_alive(
     change, provider, github, repository, trusted_agent, environment, transcript
 ):
-    """GitHub evaluates `with:` again for the post step; in nested composite actions it is then empty or another value."""
+    """The post step revokes even if its inputs changed: GitHub evaluates `with:` again, in composite actions wrongly."""
     inputs = {"api-url": provider.url, "agent-id": trusted_agent, "timeout": "60", "revoke": "true"}
     evaluations = iter([inputs, inputs | change])
     log = []
@@ -77,7 +77,7 @@ def test_what_inputs_are_by_the_end_does_not_keep_a_token_alive(
 
 @pytest.mark.parametrize("expires_at", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
 def test_the_token_of_a_broken_answer_is_revoked(expires_at, stranger, run_action):
-    """A provider whose times are out of the calendar fails the step, and gets its token back."""
+    """An `expires_at` outside the calendar fails the step, and the issued token is revoked."""
     stranger.answer(EXCHANGE, (200, ISSUED | {"expires_at": expires_at}))
     stranger.answer(REVOKE, (200, {}))
 
@@ -93,7 +93,7 @@ def test_the_token_of_a_broken_answer_is_revoked(expires_at, stranger, run_actio
 
 @pytest.mark.parametrize("action", ["issue-token", "register-agent"])
 def test_a_step_that_is_cancelled_revokes(action, stranger, github, repository, environment, tmp_path):
-    """SIGTERM while the provider decides: what it still issues is revoked, by the post step or before the step ends."""
+    """SIGTERM during the exchange: a token that is still issued is revoked, by the post step or before the step ends."""
     stranger.answer(EXCHANGE, (200, ISSUED))
     stranger.answer(REVOKE, (200, {}))
     words = [f"--url={github.url}", f"--repository={repository}", f"--input=api-url={stranger.url}"]
@@ -117,7 +117,7 @@ def test_a_step_that_is_cancelled_revokes(action, stranger, github, repository, 
 
 
 def test_the_root_action_revokes_too(provider, repository, agent_name, run_action):
-    """The one-step action's post step is the same."""
+    """The one-step action's post step revokes the token."""
     provider.policy(repository, trustRegistered=True)
 
     run = run_action("", {"agent-name": agent_name})
@@ -126,7 +126,7 @@ def test_the_root_action_revokes_too(provider, repository, agent_name, run_actio
 
 
 def test_a_revocation_that_fails_is_a_warning(stranger, run_action):
-    """The job's work is done when the post step runs: what cannot be revoked expires by itself."""
+    """A failed revocation does not fail the job; the warning says when the token expires."""
     stranger.answer(EXCHANGE, (200, ISSUED))
     stranger.answer(REVOKE, (403, {"error": "unauthorized_client"}))
 
@@ -138,7 +138,7 @@ def test_a_revocation_that_fails_is_a_warning(stranger, run_action):
 
 
 def test_a_lifetime_that_was_asked_for_is_kept(provider, trusted_agent, run_action):
-    """expires-in shortens the token's life."""
+    """`expires-in` shortens the token's lifetime."""
     run = run_action("issue-token", {"agent-id": trusted_agent, "revoke": "false", "expires-in": "120"})
 
     claims = provider.verify(run.token())
@@ -146,7 +146,7 @@ def test_a_lifetime_that_was_asked_for_is_kept(provider, trusted_agent, run_acti
 
 
 def test_a_dry_run_issues_nothing(trusted_agent, run_action):
-    """The scope that would be granted is shown, and there is no token."""
+    """A dry run reports the scope that would be granted, and no token."""
     run = run_action("issue-token", {"agent-id": trusted_agent, "dry-run": "true"})
 
     assert run.outcome == "success"
@@ -156,7 +156,7 @@ def test_a_dry_run_issues_nothing(trusted_agent, run_action):
 
 @pytest.mark.parametrize("action", ["register-agent", ""])
 def test_a_dry_run_registers_nothing(action, provider, repository, agent_name, run_action):
-    """The registration is decided and not done."""
+    """A dry run checks the registration but creates no agent."""
     provider.policy(repository, trustRegistered=True)
 
     run = run_action(action, {"agent-name": agent_name, "dry-run": "true"})
@@ -167,7 +167,7 @@ def test_a_dry_run_registers_nothing(action, provider, repository, agent_name, r
 
 
 def test_the_two_steps_of_a_workflow_can_be_tried_dry(provider, repository, agent_name, run_action):
-    """The second has no agent to ask for: it warns, and the workflow passes."""
+    """In a dry run of the whole workflow, issue-token has no agent id: it warns, and the workflow passes."""
     provider.policy(repository, trustRegistered=True)
 
     tried = run_action("register-agent", {"agent-name": agent_name, "dry-run": "true"})
@@ -179,7 +179,7 @@ def test_the_two_steps_of_a_workflow_can_be_tried_dry(provider, repository, agen
 
 
 def test_a_dry_run_tells_a_refusal(trusted_agent, run_action):
-    """A dry run of a run that would be refused fails as that run would."""
+    """A dry run fails with the refusal that the real run would get."""
     run = run_action("issue-token", {"agent-id": trusted_agent, "dry-run": "true"}, ref="refs/heads/feature")
 
     assert run.exit_code == 1

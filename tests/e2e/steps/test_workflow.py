@@ -1,4 +1,4 @@
-"""The main job as a workflow does it: register an agent, issue its token, use it."""
+"""The main job of a workflow: register an agent, issue its token, use it."""
 
 import httpx
 
@@ -6,7 +6,7 @@ from kit.tokens import bearer, claims_of
 
 
 def test_a_workflow_registers_its_agent_and_acts_as_it(provider, repository, register, run_action):
-    """The manual's flow: policy, register-agent, policy, issue-token, a call with the token that a service verifies."""
+    """The manual's flow: policy, register-agent, policy, issue-token, and a call with the token."""
     provider.policy(repository, branch="main")
     registered = register(agent_description="Cuts the releases")
     assert registered.outputs.keys() == {"agent-id", "created"}
@@ -32,7 +32,7 @@ def test_a_workflow_registers_its_agent_and_acts_as_it(provider, repository, reg
 
 
 def test_a_policy_of_one_agent_opens_no_other(provider, repository, trusted_agent, run_action):
-    """A repository that may act as one agent is refused as another, and does not see it with its token."""
+    """A repository that may act as one agent gets no token for another agent, and its token cannot read that agent."""
     other = provider.agent(f"other-than-{trusted_agent}@octo-org.example")
 
     refused = run_action("issue-token", {"agent-id": other})
@@ -44,7 +44,7 @@ def test_a_policy_of_one_agent_opens_no_other(provider, repository, trusted_agen
 
 
 def test_registering_again_finds_the_agent(provider, repository, agent_name, register):
-    """A re-run is no error: the same id, created=false, and not a word where nothing differs."""
+    """A re-run succeeds with the same id and `created` false, and without an annotation if nothing differs."""
     provider.policy(repository)
     first = register(agent_type="router")
     again = register(agent_type="router")
@@ -56,7 +56,7 @@ def test_registering_again_finds_the_agent(provider, repository, agent_name, reg
 
 
 def test_inputs_that_differ_are_told_once_and_change_nothing(provider, repository, agent_name, register):
-    """A re-run with other inputs passes, shows every difference in one notice, and leaves the record as it is."""
+    """A re-run with other inputs passes, shows all differences in one notice and leaves the record unchanged."""
     provider.policy(repository)
     register(agent_type="router", agent_version="1.0.0")
     [before] = provider.agents_named(agent_name)
@@ -73,7 +73,7 @@ def test_inputs_that_differ_are_told_once_and_change_nothing(provider, repositor
 
 
 def test_registration_leaves_no_credential_behind(provider, repository, register):
-    """The bootstrap token is asked for with 300 s, revoked before the step ends, and in no state."""
+    """The bootstrap token is requested for 300 s, revoked before the step ends, and not saved as state."""
     provider.policy(repository)
 
     registered = register()
@@ -86,7 +86,7 @@ def test_registration_leaves_no_credential_behind(provider, repository, register
 
 
 def test_one_step_registers_and_issues_under_one_policy(provider, repository, agent_name, run_action):
-    """With trustRegistered the root action needs no second policy, in the first run and in the next."""
+    """With `trustRegistered`, one policy is enough for the root action, in the first run and in the next."""
     provider.policy(repository, branch="main", trustRegistered=True, scopes=["agents:read"])
 
     first = run_action("", {"agent-name": agent_name, "revoke": "false"})
@@ -100,7 +100,7 @@ def test_one_step_registers_and_issues_under_one_policy(provider, repository, ag
 
 
 def test_one_step_with_an_id_registers_nothing(provider, trusted_agent, run_action):
-    """Given agent-id, the root action issues the token of that agent."""
+    """With `agent-id`, the root action registers nothing and issues that agent's token."""
     issued = run_action("", {"agent-id": trusted_agent, "revoke": "false"})
 
     assert provider.verify(issued.token())["sub"] == trusted_agent
@@ -109,7 +109,7 @@ def test_one_step_with_an_id_registers_nothing(provider, trusted_agent, run_acti
 
 
 def test_update_makes_the_workflow_the_truth(provider, register, repository, agent_name):
-    """With `update: true` the stored agent becomes as the inputs say; the next run has nothing to tell."""
+    """`update: true` writes the inputs to the stored agent, and the next run reports no differences."""
     provider.policy(repository)
     register(agent_type="router", agent_version="1.0.0")
 
@@ -122,7 +122,7 @@ def test_update_makes_the_workflow_the_truth(provider, register, repository, age
 
 
 def test_a_token_for_a_service_is_for_that_service(provider, repository, agent_name, run_action):
-    """`resource` chooses what the policy grants there; a service that it does not grant is refused with those that it does."""
+    """`resource` selects the service; the refusal of a service that the policy does not grant names the granted ones."""
     service = f"https://{repository.rpartition('/')[2]}.example.com"
     made = provider.admin.post(
         "/services", json={"identifier": service, "scopes": [{"name": "deploy:production"}]}

@@ -1,4 +1,4 @@
-"""A provider of the test's own: with the database and the number of workers that it wants, trusting a mock in this process."""
+"""A separate provider for each test, with its database and number of workers, that trusts a mock in this process."""
 
 import contextlib
 import re
@@ -15,7 +15,7 @@ CLIENTS = 100
 
 @dataclass(frozen=True)
 class Server:
-    """A running provider that lets pushes of octo-org/hello-agent register agents."""
+    """A running provider that allows pushes of octo-org/hello-agent to register agents."""
 
     url: str
     idp: MockIdp
@@ -35,13 +35,13 @@ class Server:
         return found.raise_for_status().json()["data"]
 
     def issuer_keys(self):
-        """The state of GitHub's keys, as /ready shows it with its 200."""
+        """The state of GitHub's keys in a 200 response of /ready."""
         return self.http.get("/ready").raise_for_status().json()["issuerKeys"]
 
 
 @pytest.fixture
 def service_logs(tmp_path):
-    """The log of this test's own provider: it is swept for tokens as those of the shared one are."""
+    """The log of this test's provider, which is searched for tokens like the shared provider's."""
     log = tmp_path / "sentryagent-idp.log"
     log.touch()
     return (log,)
@@ -68,5 +68,5 @@ def serve(mock_idp, service_logs, tmp_path, provider_program):
 
 @pytest.fixture
 def errors_in(service_logs):
-    """The provider's log lines of level error and above, and its tracebacks."""
+    """A function that returns the provider's log lines of level error and above, and its tracebacks."""
     return lambda: re.findall(r".*(?:\[error|\[critical|Traceback|panicked).*", service_logs[0].read_text())

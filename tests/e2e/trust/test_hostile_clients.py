@@ -1,4 +1,4 @@
-"""Strangers with open connections: whatever they send, or do not send, the provider goes on answering others."""
+"""Hostile clients with open connections: whatever they send or withhold, the provider still serves others."""
 
 import contextlib
 import resource
@@ -15,7 +15,7 @@ RESET = struct.pack("ii", 1, 0)
 
 @pytest.fixture
 def connect():
-    """Open so many connections and send some bytes over each; they stay open until the test ends."""
+    """Open `count` connections and send some bytes over each; they stay open until the test ends."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
     with contextlib.ExitStack() as connections:
@@ -35,7 +35,7 @@ def connect():
 
 
 def received(connection):
-    """All that the server sends until it closes the connection."""
+    """Everything that the server sends until it closes the connection."""
     octets = b""
     with contextlib.suppress(ConnectionResetError):
         while more := connection.recv(65_536):
@@ -44,7 +44,7 @@ def received(connection):
 
 
 def goes_on(server):
-    """Whether others are answered: /health, and an exchange."""
+    """Whether the server still serves others: /health and an exchange."""
     return server.http.get("/health").status_code == 200 and server.exchange().status_code == 200
 
 
@@ -58,7 +58,7 @@ def goes_on(server):
     ids=["small", "too_large", "chunked"],
 )
 def test_half_sent_bodies_are_waited_for_by_nobody(serve, connect, half):
-    """Two hundred of them leave a provider with one worker as it is; each is told so after ten seconds, and closed."""
+    """Two hundred half-sent bodies do not block a provider with one worker; each gets a 408 and is closed."""
     server = serve()
 
     halves = connect(server.url, 200, HEAD + half)
@@ -70,7 +70,7 @@ def test_half_sent_bodies_are_waited_for_by_nobody(serve, connect, half):
 
 
 def test_silent_connections_are_closed(serve, connect):
-    """1,100 that send nothing, and some with half a head: more than a queue of connections usually has."""
+    """1,100 silent connections, more than a listen backlog usually holds, and some with half a request head."""
     server = serve()
 
     silent = connect(server.url, 1100)
@@ -91,7 +91,7 @@ ABORTED = [
 
 
 def test_aborted_bodies_leave_nothing_behind(serve, connect, errors_in):
-    """Forty of each kind, closed or reset: more than one worker has threads."""
+    """Forty aborted requests of each kind, closed or reset, are more than a worker has threads; none leaves an error."""
     server = serve()
 
     for sent in ABORTED:
@@ -107,7 +107,7 @@ def test_aborted_bodies_leave_nothing_behind(serve, connect, errors_in):
 
 
 def test_http_2_is_not_spoken(serve, connect):
-    """Its aborted requests once kept a processor busy for ever, and threads with it."""
+    """HTTP/2 is refused: its aborted requests once kept a CPU and threads busy for ever."""
     server = serve()
     settings = b"\0\0\0\4\0\0\0\0\0"
 
@@ -118,7 +118,7 @@ def test_http_2_is_not_spoken(serve, connect):
 
 
 def test_clients_that_read_nothing_hold_nobody_up(serve, connect):
-    """Their answers wait in buffers."""
+    """Clients that never read their responses do not block others: the responses wait in buffers."""
     server = serve()
 
     connect(server.url, 100, b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
@@ -127,7 +127,7 @@ def test_clients_that_read_nothing_hold_nobody_up(serve, connect):
 
 
 def test_a_forged_twin_of_a_proxy_s_header_is_refused(serve, connect):
-    """Go's proxies write header fields sorted, the client's underscore after their own hyphen."""
+    """`X_Forwarded_For` is refused: Go's proxies sort header fields, so it would follow their own `X-Forwarded-For`."""
     server = serve()
     forged = b"X-Forwarded-For: 192.0.2.1\r\nX_Forwarded_For: 10.9.0.1\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
 

@@ -1,7 +1,7 @@
-"""The real provider while GitHub's key endpoints are down, slow, rotating, withdrawing or poisoned.
+"""The real provider while GitHub's key endpoints are down, slow or poisoned, or rotate or withdraw keys.
 
-Nothing here waits for the provider's 30 s between two refreshes: that pause, to the second, is proven with a clock that
-tests turn (`tests/unit/server/github/test_issuer_keys.py`).
+No test here waits for the 30 s between two refreshes: unit tests check that pause with a controlled clock
+(`tests/unit/server/github/test_issuer_keys.py`).
 """
 
 import time
@@ -18,7 +18,7 @@ UNKNOWN = {"reason": "unknown_key"}
 
 
 def unknown_kid(server, number=0):
-    """A token that names a key which nobody publishes, a different one for each number."""
+    """A token with an unpublished `kid`, different for each number."""
     return server.token(header={"kid": f"nobody-{number}"})
 
 
@@ -27,7 +27,7 @@ def refusal(answer):
 
 
 def test_a_burst_of_unknown_keys_costs_one_fetch(serve, mock_idp):
-    """A thousand tokens with a thousand invented kids make GitHub answer once, and those with a known one go on (B4)."""
+    """A thousand tokens with invented kids cause one fetch from GitHub, and tokens with a known kid still work (B4)."""
     server = serve()
     assert server.exchange().status_code == 200
     fetches = mock_idp.jwks_fetches
@@ -42,12 +42,12 @@ def test_a_burst_of_unknown_keys_costs_one_fetch(serve, mock_idp):
 
     assert refused == {str((401, "INVALID_OIDC_TOKEN", UNKNOWN)): BURST}
     assert known == [200] * len(genuine)
-    # One, and on a machine so slow that the burst takes longer than the pause, one for each pause.
+    # One fetch, and one more for each pause if the burst takes longer than that on a slow machine.
     assert 1 <= mock_idp.jwks_fetches - fetches <= 1 + (time.monotonic() - began) // PAUSE_SECONDS
 
 
 def test_a_cold_start_with_the_issuer_down(serve, mock_idp):
-    """Without any key exchanges are 503 with the seconds to wait; /ready stays 200 and shows what is missing (B5)."""
+    """Without keys, exchanges are 503 with `Retry-After`; /ready stays 200 and shows the missing keys (B5)."""
     mock_idp.plan_fault("discovery", status=503)
     server = serve()
 
@@ -62,7 +62,7 @@ def test_a_cold_start_with_the_issuer_down(serve, mock_idp):
 
 
 def test_the_first_token_after_a_failed_start_finds_the_keys(serve, mock_idp):
-    """Who starts while GitHub hiccups is well again with the first exchange after it."""
+    """A provider that starts during a short outage of GitHub fetches the keys with the next exchange."""
     mock_idp.plan_fault("discovery", fault="reset", times=1)
     server = serve()
     assert server.exchange().status_code == 200
@@ -70,7 +70,7 @@ def test_the_first_token_after_a_failed_start_finds_the_keys(serve, mock_idp):
 
 
 def test_an_outage_is_not_noticed_with_a_known_key(serve, mock_idp):
-    """Keys that are held serve on while GitHub is away, and the failed refresh is shown (R-JWKS-3)."""
+    """Cached keys still work during an outage of GitHub, and /ready shows the failed refresh (R-JWKS-3)."""
     server = serve()
     assert server.exchange().status_code == 200
     mock_idp.plan_fault("discovery", fault="reset")
@@ -82,7 +82,7 @@ def test_an_outage_is_not_noticed_with_a_known_key(serve, mock_idp):
 
 
 def test_a_slow_issuer_keeps_nobody_with_a_known_key_waiting(serve, mock_idp):
-    """While a refresh hangs on GitHub, exchanges with known keys are answered (R-JWKS-1)."""
+    """Exchanges with known keys succeed while a refresh waits for GitHub (R-JWKS-1)."""
     server = serve()
     assert server.exchange().status_code == 200
     fetches = mock_idp.jwks_fetches
@@ -107,7 +107,7 @@ def test_a_slow_issuer_keeps_nobody_with_a_known_key_waiting(serve, mock_idp):
 
 
 def test_a_new_key_is_taken_and_a_withdrawn_one_dropped(serve, mock_idp):
-    """The first token of a new key brings it in, and the keys that GitHub withdrew meanwhile go with the same refresh."""
+    """The first token with a new key triggers a refresh, which also drops the keys that GitHub has withdrawn."""
     server = serve()
     old = server.token()
     assert server.exchange(server.token()).status_code == 200
@@ -119,7 +119,7 @@ def test_a_new_key_is_taken_and_a_withdrawn_one_dropped(serve, mock_idp):
 
 @pytest.mark.parametrize("fault", ["empty-keys", "duplicate-kid"])
 def test_a_poisoned_key_set_replaces_nothing(fault, serve, mock_idp):
-    """A set that is empty or ambiguous is not believed: old keys serve, new ones are not taken (B5)."""
+    """An empty or ambiguous key set is rejected: old keys still work, new ones are not accepted (B5)."""
     server = serve()
     genuine = [server.token() for _ in range(5)]
     mock_idp.plan_fault("jwks", fault=fault)

@@ -1,6 +1,6 @@
-"""Bytes on the wire that two HTTP parsers could read differently (request smuggling): the real server takes none of them.
+"""Requests that two HTTP parsers could read differently (request smuggling): the real server accepts none of them.
 
-A genuine token is in each body, so that a request which got through would be answered 200.
+Each body contains a genuine token, so that a request which got through would get a 200.
 """
 
 import json
@@ -10,7 +10,7 @@ from kit.http import raw
 
 PATH = "/api/v1/oidc/token"
 
-# name; the request's head from its body's length, with a CRLF after each line; TOKEN stands for the body
+# name: the lines of the request's head, in which {length} is the length of the body
 RAW = {
     "two lengths": ["POST {path} HTTP/1.1", "Host: x", "Content-Length: {length}", "Content-Length: 5"],
     "two lengths in one line": ["POST {path} HTTP/1.1", "Host: x", "Content-Length: {length}, 5"],
@@ -35,7 +35,7 @@ RAW = {
 
 
 def send(url, octets):
-    """The statuses of the answers, in order."""
+    """The statuses of the responses, in order."""
     return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3})", raw(url, octets))]
 
 
@@ -45,7 +45,7 @@ def request(lines, body):
 
 
 def test_ambiguous_requests_are_not_exchanged(serve, errors_in):
-    """Each is refused with a 4xx or a closed connection; the same bytes without the fault are exchanged."""
+    """Each is refused with a 4xx or a closed connection; the same request without the flaw succeeds."""
     server = serve()
     good = ["POST {path} HTTP/1.1", "Host: x", "Content-Length: {length}"]
     sound = send(server.url, request(good, json.dumps({"token": server.token()}).encode()))
@@ -66,7 +66,7 @@ def test_ambiguous_requests_are_not_exchanged(serve, errors_in):
 
 
 def test_a_request_hidden_behind_chunks_is_not_run(serve):
-    """With both a length and chunks the chunks count (RFC 9112, 6.3), and what follows them is no second exchange."""
+    """With both a length and chunks, the chunks count (RFC 9112, 6.3), and the bytes after them are not executed."""
     server = serve()
     first, hidden = (json.dumps({"token": server.token()}).encode() for _ in range(2))
     smuggled = request(["POST {path} HTTP/1.1", "Host: x", "Content-Length: {length}"], hidden)

@@ -1,4 +1,4 @@
-"""One GitHub token, many senders at one moment: one access token leaves, whatever the database and the number of workers."""
+"""Concurrent exchanges of one GitHub token yield one access token, with either database and any number of workers."""
 
 import contextlib
 import sqlite3
@@ -25,7 +25,7 @@ REPAIR = {"sqlite": "DROP TRIGGER broken", "postgres": "DROP TRIGGER broken ON a
 
 @pytest.fixture
 def database_url(request, tmp_path):
-    """The URL of a new database of the engine that the test is given."""
+    """The URL of a new database of the parametrised engine."""
     if request.param == "postgres":
         return request.getfixturevalue("postgres_url")
     return f"sqlite:///{tmp_path / 'race.db'}"
@@ -34,7 +34,7 @@ def database_url(request, tmp_path):
 @pytest.mark.parametrize("database_url", ENGINES, indirect=True)
 @pytest.mark.parametrize("workers", [1, 4])
 def test_of_a_hundred_exchanges_of_one_token_one_succeeds(database_url, workers, serve, errors_in):
-    """A token raced against its job is exchanged once: one 200, ninety-nine 401 `replayed`, no 5xx (A18, B6, R-RPL-1)."""
+    """A stolen token raced against its job is exchanged once: one 200, 99 times 401 `replayed`, no 5xx (A18, B6, R-RPL-1)."""
     server = serve(workers=workers, database_url=database_url)
     token = server.token()
 
@@ -47,14 +47,14 @@ def test_of_a_hundred_exchanges_of_one_token_one_succeeds(database_url, workers,
     (issued,) = server.audit("token.issued")
     (winner,) = [answer.json()["access_token"] for answer in answers if answer.status_code == 200]
     assert issued["details"]["issuedJti"] == claims_of(winner)["jti"]
-    # The first in each worker at once; the others are counted until their minute is over.
+    # Each worker records its first refusal at once and counts the others until the minute is over.
     assert 1 <= len(server.audit("token.refused")) <= workers
     assert not errors_in()
 
 
 @pytest.mark.parametrize("database_url", ENGINES, indirect=True)
 def test_different_tokens_at_once_all_succeed(database_url, serve, errors_in):
-    """The same moment with a hundred tokens is no race: each gets its own access token, in both engines."""
+    """Concurrent exchanges of a hundred different tokens all succeed, each with its own access token."""
     server = serve(workers=4, database_url=database_url)
     tokens = [server.token() for _ in range(RACERS)]
 
@@ -67,7 +67,7 @@ def test_different_tokens_at_once_all_succeed(database_url, serve, errors_in):
 
 @pytest.mark.parametrize("database_url", ENGINES, indirect=True)
 def test_no_token_leaves_without_its_audit_record(database_url, serve):
-    """Where the audit cannot be written the exchange fails, and the GitHub token is good once it can (R-AUD-2, R-RPL-2)."""
+    """If the audit cannot be written, the exchange fails, and the GitHub token stays usable for later (R-AUD-2, R-RPL-2)."""
     server = serve(database_url=database_url)
     token = server.token()
     execute(database_url, BREAK)
@@ -82,7 +82,7 @@ def test_no_token_leaves_without_its_audit_record(database_url, serve):
 
 
 def execute(database_url, statements):
-    """Run the engine's statement as somebody who has the database at hand."""
+    """Run the engine's statement directly in the database."""
     engine, _, address = database_url.partition(":")
     if engine == "sqlite":
         with contextlib.closing(sqlite3.connect(address.removeprefix("///"))) as connection:

@@ -1,4 +1,4 @@
-"""A small action for the runner's tests: it uses nothing but the standard library."""
+"""A small action for the runner's tests, which uses only the standard library."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def _id_token() -> str:
 
 
 def main(mode: str) -> int:
-    """Do what the input `mode` asks for; the exit code."""
+    """Act according to the input `mode`, and return the exit code."""
     _append("GITHUB_STATE", f"mode={mode}\n")
     if mode == "fail":
         print("::error title=Sample,file=main.py,line=3::it went wrong: 100%25", file=sys.stderr)
