@@ -152,14 +152,17 @@ def strict_proxy(lan):
 
 
 @pytest.fixture
-def tinyproxy(tmp_path):
-    """The URL of a real proxy; skips the test if tinyproxy is not installed."""
+def tinyproxy(tmp_path, proxy):
+    """The URL of a real proxy, which sends everything on to `proxy`; skips the test if it is not installed."""
     program = shutil.which("tinyproxy")
     if program is None:
         pytest.skip("no tinyproxy on PATH (Debian: tinyproxy-bin)")
     port = free_port()
     settings = tmp_path / "tinyproxy.conf"
-    settings.write_text(f"Port {port}\nListen 127.0.0.1\nTimeout 30\nAllow 127.0.0.1\n")
+    upstream = proxy.url.removeprefix("http://")
+    settings.write_text(
+        f"Port {port}\nListen 127.0.0.1\nTimeout 30\nAllow 127.0.0.1\nUpstream http {upstream}\n"
+    )
     running = subprocess.Popen([program, "-d", "-c", settings], stdout=subprocess.DEVNULL)
     try:
         wait_until(
@@ -238,10 +241,21 @@ def test_proxy_and_private_root_work_together(issue, proxy, root_pem, provider, 
     assert "HTTPS_PROXY is set: its proxy is used, except for loopback and the hosts in NO_PROXY." in run.log
 
 
-def test_no_proxy_goes_past_the_proxy(issue, tls_port, root_pem, proxy, environment, monkeypatch):
-    """A host in NO_PROXY is connected to directly."""
+def test_no_proxy_goes_past_the_proxy(issue, proxy, root_pem, environment, monkeypatch):
+    """A host in NO_PROXY is connected to directly: without the proxy, nobody resolves its name."""
     monkeypatch.setitem(environment, "HTTPS_PROXY", proxy.url)
-    monkeypatch.setitem(environment, "NO_PROXY", f"other.example,{ADDRESS}")
+    monkeypatch.setitem(environment, "NO_PROXY", f"other.example,{NAME}")
+
+    run = issue(f"https://{NAME}", ca_certificate=root_pem, timeout="2")
+
+    assert run.outputs["error-code"] == "PROVIDER_UNREACHABLE"
+    assert NAME in run.only_annotation()["message"]
+    assert proxy.requests == []
+
+
+def test_loopback_goes_past_the_proxy(issue, tls_port, root_pem, proxy, environment, monkeypatch):
+    """No proxy could reach an address of the runner's own machine."""
+    monkeypatch.setitem(environment, "HTTPS_PROXY", proxy.url)
 
     run = issue(f"https://{ADDRESS}:{tls_port}", ca_certificate=root_pem)
 
@@ -301,12 +315,12 @@ def test_entries_of_no_proxy_that_say_nothing_are_passed_over(
 
 
 def test_a_real_proxy_carries_the_exchange(
-    issue, tinyproxy, tls_port, root_pem, provider, environment, monkeypatch
+    issue, tinyproxy, proxy, root_pem, provider, environment, monkeypatch
 ):
     """The exchange and the revocation succeed with a real proxy, tinyproxy, in HTTPS_PROXY."""
     monkeypatch.setitem(environment, "HTTPS_PROXY", tinyproxy)
 
-    run = issue(f"https://{ADDRESS}:{tls_port}", ca_certificate=root_pem)
+    run = issue(f"https://{NAME}", ca_certificate=root_pem)
 
     assert not provider.is_active(run.token())
-    assert "HTTPS_PROXY is set: its proxy is used, except for loopback and the hosts in NO_PROXY." in run.log
+    assert proxy.requests == [f"CONNECT {NAME}:443 HTTP/1.1"] * 2
