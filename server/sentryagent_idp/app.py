@@ -145,7 +145,7 @@ def _own_names(settings: Settings) -> OwnNames:
 
 
 def service_conflict(settings: Settings, store: Store) -> str | None:
-    """Say which setting takes the name of an existing service, and the remedy, or `None`. Raises `DatabaseUnavailable`."""
+    """Say which setting takes an existing service's name, and the remedy, or `None`. Raises `DatabaseUnavailable`."""
     url = settings.public_url
     by_setting = {
         "PUBLIC_URL": OwnNames(url, ()),

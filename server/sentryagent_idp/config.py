@@ -71,7 +71,7 @@ def _web_url(text: str) -> str:
 
 
 def _issuer(text: str) -> str:
-    """Check that an issuer is spelt as in its tokens: `iss` is compared exactly, so no token matches another spelling."""
+    """Check that an issuer is spelt as in its tokens, because `iss` is compared exactly."""
     url = _web_url(text)
     parts = urlsplit(url)
     netloc = parts.netloc.lower().removesuffix(_DEFAULT_PORTS[parts.scheme])

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, generated from the routes, their guards, the validation models and the table of statuses."""
+"""The OpenAPI 3.1 document, generated from the routes, guards, validation models and the table of statuses."""
 
 import re
 from collections import defaultdict
@@ -228,7 +228,7 @@ def _definitions(models: Iterable[type], mode: JsonSchemaMode) -> Json:
 
 
 def _with_nulls(schema: Json) -> Json:
-    """The schema of a request body, in which `null` is allowed for an optional field and means the same as absence."""
+    """The schema of a request body, in which `null` for an optional field means the same as its absence."""
     optional = schema.get("properties", {}).keys() - schema.get("required", ())
     fields = {
         name: _or_null(field) if name in optional else field

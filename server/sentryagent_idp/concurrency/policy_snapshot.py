@@ -40,7 +40,7 @@ class PolicySnapshot:
     service_ttls: Mapping[str, int | None] = field(default_factory=dict)
     """The `max_ttl` of the services that the policies grant, by identifier."""
     stranded: Sequence[TrustPolicy] = ()
-    """Policies for the repository's name under issuers that are not configured: they match no run, but explain a refusal."""
+    """Policies of the repository's name under unconfigured issuers: they match no run, but may explain a refusal."""
 
     is_of_default_issuer: bool = True
     """Whether the issuer is the default, which policies that name none have."""
@@ -79,7 +79,7 @@ class PolicySnapshot:
     def _is_explained(
         self, denied: Denied, identity: WorkflowIdentity, now: datetime, service: str | None
     ) -> bool:
-        """Whether the unconfigured issuers explain the refusal: no other policy exists, or theirs would allow the run."""
+        """Whether unconfigured issuers explain the refusal: no other policy exists, or theirs would allow the run."""
         if denied.reason is DenialReason.IDENTITY_CHANGED or not denied.agent_is_active:
             return False
         issuers = {policy.issuer for policy in self.stranded}

@@ -31,7 +31,7 @@ _STARTS = 5
 
 
 class _Wakeup:
-    """Replaces the supervisor's `threading.Event`, which its signal handlers set in the thread that waits for it.
+    """Replaces the supervisor's `threading.Event`, which signal handlers set in the very thread that waits for it.
 
     If that thread holds the lock of the `Event` when the signal arrives, it would wait for itself. `SimpleQueue.put` is
     reentrant (https://docs.python.org/3/library/queue.html#queue.SimpleQueue.put).
@@ -68,7 +68,7 @@ def share_what_is_loaded() -> None:
 
 
 def keep_serving(new_server: Callable[[], AbstractServer[Any]], app: Callable[[], object]) -> None:
-    """Serve until SIGTERM or SIGINT; restart granian when it ends by itself, because one worker died twice within 5.5 s.
+    """Serve until SIGTERM or SIGINT; restart granian if it ends because one worker died twice within 5.5 s.
 
     Raises `SystemExit` with code 1 if `_STARTS` starts in a row ended within `_SETTLED_SECONDS`.
     """
@@ -91,7 +91,7 @@ def _ended_by_signal(server: AbstractServer[Any], app: Callable[[], object]) -> 
     """Serve once; return whether a signal ended it, and not the death of its workers."""
     server.main_loop_interrupt = _Wakeup()  # type: ignore[assignment]  # it has every method that granian calls
     try:
-        server.serve(target_loader=app, wrap_loader=False)  # type: ignore[arg-type]  # a callable of an object, as RSGI has it
+        server.serve(target_loader=app, wrap_loader=False)  # type: ignore[arg-type]  # RSGI takes an object, too
     except SystemExit as end:
         # Nothing is in flight until the next start, and the handlers of the ended server would only swallow a signal.
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -125,6 +125,6 @@ def end_without_supervisor() -> None:
 
 
 def is_supervisor_gone() -> bool:
-    """Whether the process that started this one has ended. Its pipe does not show it: later children hold it open, too."""
+    """Whether the process that started this one has ended; its pipe does not tell, because later children hold it open."""
     supervisor = multiprocessing.parent_process()
     return supervisor is not None and os.getppid() != supervisor.pid

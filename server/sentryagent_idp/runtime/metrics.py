@@ -198,12 +198,12 @@ class Metrics(BackgroundMetrics):
         self._issuer_keys_age.set(float("inf") if age_seconds is None else age_seconds)
 
     def readiness(self, *, is_ready: bool, policies_of_other_issuers: int) -> None:
-        """Record whether this process can serve, and how many policies match nothing because their issuer is not configured."""
+        """Record whether this process can serve, and how many policies have an issuer that is not configured."""
         self._ready.set(int(is_ready))
         self._other_issuers.set(policies_of_other_issuers)
 
     def unsealed(self, records: int) -> None:
-        """Record how many audit records wait for their seal."""
+        """Record how many audit records are not sealed yet."""
         self._unsealed.set(records)
 
     def signing_key(self, age_seconds: float) -> None:
