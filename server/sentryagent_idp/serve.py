@@ -50,7 +50,7 @@ _CONNECTIONS = 4096
 _OTHER_FILES = 256
 """The most files that a worker has open in addition to its connections."""
 _SILENCE_SECONDS = 5
-"""How long a connection may wait for a complete request head, also between two requests, until it is closed."""
+"""How long a connection may lack a complete request head, also between two requests, before it is closed."""
 _DRAIN_SECONDS = 30
 _GAUGE_SECONDS = 5
 """The time between two reports of the age of GitHub's keys in a worker; counters are on /metrics at once."""

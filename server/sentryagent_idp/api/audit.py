@@ -65,9 +65,9 @@ class Audit(Model):
 def list_audit() -> dict[str, Any]:
     """List audit records, newest first.
 
-    With `order=oldest`, a record appears about a second after its commit. `next` is the `after` of the next page, or
-    `null` at the end; a page that has `next` may be short or even empty. `total` is returned only with `count=true`; it
-    is `null` if counting would mean looking at more than 100,000 records.
+    With `order=oldest`, a record appears within about a second of its commit. `next` is the `after` of the next page,
+    or `null` at the end; a page that has `next` may be short or even empty. `total` is returned only with `count=true`;
+    it is `null` if counting would mean looking at more than 100,000 records.
     """
     query, paging = read_query()
     is_counted = query.pop("count", False)
