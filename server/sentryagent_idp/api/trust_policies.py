@@ -172,7 +172,7 @@ def read(policy_id: str) -> Response:
 def replace(policy_id: str) -> Response:
     """Replace a policy.
 
-    A derived policy is changed through its origin; `derivedFrom: null` detaches it. Required scopes as for creation.
+    A derived policy is changed through its origin; `derivedFrom: null` detaches it. Requires the same scopes as creation.
     """
     identifier = _policy_id(policy_id)
     body, nulls = read_json(StoredPolicyBody, explicit_nulls=_EXPLICIT_NULLS)
