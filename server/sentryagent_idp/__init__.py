@@ -1,1 +1,1 @@
-"""The identity provider: GitHub's signed word about a workflow goes in, a short-lived access token comes out."""
+"""The identity provider, which exchanges GitHub's ID tokens of workflow runs for short-lived access tokens."""

@@ -1,4 +1,4 @@
-"""The composition root: settings in, a Flask application with everything wired out."""
+"""The composition root: builds the Flask application from settings and dependencies."""
 
 import secrets
 import uuid
@@ -66,7 +66,7 @@ _new_token_id = partial(secrets.token_urlsafe, 16)
 """128 random bits (RFC 7519, 4.1.7: collisions must be negligible)."""
 
 _ADDRESS_ALLOWANCE = 10
-"""One address may ask this many times more than one repository: runners share addresses."""
+"""How many times higher the rate limit of an address is than that of a repository: runners share addresses."""
 
 
 _TIMED = (("POST", f"{API}/oidc/token"),)
@@ -79,7 +79,7 @@ class ObservableIssuerKeys(IssuerKeys, ObservableKeys, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """What an application needs of its surroundings; tests hand in their own."""
+    """The external dependencies of an application; tests pass their own."""
 
     store: Store
     issuer_keys: Mapping[str, ObservableIssuerKeys]
@@ -92,7 +92,7 @@ class Dependencies:
 
 
 def create_app(settings: Settings, dependencies: Dependencies) -> Flask:
-    """The application; nothing is read from the environment, and nothing is asked of the database yet."""
+    """Build the application, without reading the environment or querying the database."""
     app = bare_app()
     dependencies.metrics.begin(version("sentryagent-idp"), problems.REFUSALS, _TIMED)
     app.extensions[EXTENSION] = _use_cases(settings, dependencies)
@@ -104,9 +104,9 @@ def create_app(settings: Settings, dependencies: Dependencies) -> Flask:
 
 
 def bare_app() -> Flask:
-    """The application's routes without what they call: enough to describe them."""
+    """Build the application with its routes but without use cases, which is enough to describe the API."""
     app = LeanFlask("sentryagent", static_folder=None)
-    # A redirect would repeat a POST with its token elsewhere: a wrong path is a 404 and nothing more.
+    # A redirect would repeat a POST, with its token, elsewhere; a wrong path is simply a 404.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True
     app.json = responses.Json(app)
@@ -122,7 +122,7 @@ def bare_app() -> Flask:
 def token_service(
     settings: Settings, store: Store, keys: KeyRing, clock: Clock, rejections: RejectionCounter | None = None
 ) -> TokenService:
-    """The token service; the command line uses it without an application, and has no rejections to count."""
+    """Build the token service; the command line uses it without an application, and counts no rejections."""
     counter = rejections or RejectionCounter()
     return TokenService(
         store=store,
@@ -145,7 +145,7 @@ def _own_names(settings: Settings) -> OwnNames:
 
 
 def service_conflict(settings: Settings, store: Store) -> str | None:
-    """The setting that takes the name of an existing service, with the remedy; or `None`. Raises `DatabaseUnavailable`."""
+    """Say which setting takes an existing service's name, and the remedy, or `None`. Raises `DatabaseUnavailable`."""
     url = settings.public_url
     by_setting = {
         "PUBLIC_URL": OwnNames(url, ()),

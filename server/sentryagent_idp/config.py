@@ -1,4 +1,4 @@
-"""The provider's configuration: read once, from a mapping and the command line's flags, into a frozen object."""
+"""The provider's settings, read once from environment variables and command-line flags into a frozen object."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ _VARIABLES_OF_OTHERS = frozenset(
         *("FAULT_LOAD", "INPUTS", "PROPERTY_EXAMPLES", "SOAK_SECONDS", "TEST_REQUIRE", "UPDATE_MESSAGES"),
     )
 )
-"""Those of the project's other programs, recipes and tests."""
+"""The variables of the project's other programs, recipes and tests."""
 
 _AUDIENCES_OF_OTHERS = frozenset(
     {
@@ -56,7 +56,7 @@ _HOSTS_OF_OTHERS = (".github.com", ".iam.googleapis.com")
 
 
 def _web_url(text: str) -> str:
-    """An https URL, or http on loopback, in the form in which issuers are compared: exact, no `/` at the end."""
+    """Check an https URL, or http on loopback, and return it without a `/` at the end: issuers are compared exactly."""
     if not text.isascii() or any(char.isspace() or not char.isprintable() for char in text):
         raise ValueError("write it in ASCII and without spaces")
     url = text.rstrip("/")
@@ -71,7 +71,7 @@ def _web_url(text: str) -> str:
 
 
 def _issuer(text: str) -> str:
-    """An issuer as its tokens have it; `iss` is compared exactly, so another spelling would refuse every token."""
+    """Check that an issuer is spelt as in its tokens, because `iss` is compared exactly."""
     url = _web_url(text)
     parts = urlsplit(url)
     netloc = parts.netloc.lower().removesuffix(_DEFAULT_PORTS[parts.scheme])
@@ -84,7 +84,7 @@ def _issuer(text: str) -> str:
 
 
 def issuers(text: str) -> tuple[str, ...]:
-    """The issuers in a list, the first of which new policies get; raises `ValueError` with advice."""
+    """Parse a list of issuers, the first of which is the default for new policies; raises `ValueError` with advice."""
     found = tuple(_issuer(part.strip()) for part in text.split(","))
     if len(set(found)) < len(found):
         raise ValueError("an issuer is there twice; write each once")
@@ -98,14 +98,14 @@ def _unpadded(text: str) -> str:
 
 
 def _digits(text: str) -> str:
-    # Python reads 3_000, 3000.0 and " 3000" as numbers, too; what is written into a URL must be read in one way.
+    # pydantic also reads 3_000, 3000.0 and " 3000" as numbers, but the default public URL has the port as written.
     if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
         raise ValueError("write a whole number")
     return text
 
 
 def _unshared(audience: str) -> str:
-    """An audience that no other service trusts: a token meant for one of those could be replayed here (A3)."""
+    """Refuse an audience that another service trusts: a token meant for that service could be replayed here (A3)."""
     lowered = audience.lower()
     host = urlsplit(lowered).hostname or lowered.partition("/")[0]
     if lowered in _AUDIENCES_OF_OTHERS or f".{host}".endswith(_HOSTS_OF_OTHERS):
@@ -145,9 +145,9 @@ EncryptionKey = Annotated[SecretStr, AfterValidator(_encryption_key)]
 
 
 class Settings(BaseModel):
-    """What the contract's table of variables says; times are in seconds, `audit_retention` in days.
+    """The settings in the contract's table of variables; times are in seconds, `audit_retention` in days.
 
-    A setting without a repr is a secret, which a file may hold: `SENTRYAGENT_…_FILE` names it.
+    A setting with `repr=False` is a secret, which may be in a file that `SENTRYAGENT_…_FILE` names.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -186,7 +186,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _issuers_differ(self) -> Self:
-        """Our tokens must never be acceptable where GitHub's are expected (federation-security B15)."""
+        """Refuse GitHub's issuer as our own: our tokens must never be accepted as GitHub's (federation-security B15)."""
         if self.public_url in self.github_issuers:
             raise ValueError("it equals the GitHub issuer; the provider needs a URL of its own")
         return self
@@ -194,7 +194,7 @@ class Settings(BaseModel):
     @field_validator("key_encryption_key_previous")
     @classmethod
     def _has_a_successor(cls, previous: SecretStr, info: ValidationInfo) -> SecretStr:
-        """Without the current key, or equal to it, the previous one would only hide a mistake."""
+        """Refuse a previous key without a current key, or equal to it: it would only hide a mistake."""
         current = info.data.get("key_encryption_key")
         if current is None:
             raise ValueError("set SENTRYAGENT_KEY_ENCRYPTION_KEY too: this one is only read with")
@@ -204,13 +204,13 @@ class Settings(BaseModel):
 
     @property
     def passphrases(self) -> tuple[str, ...]:
-        """The secrets that private keys are read with; they are stored under the first, without any in clear."""
+        """The secrets that decrypt private keys; keys are stored under the first one, or in clear if there is none."""
         given = (self.key_encryption_key, self.key_encryption_key_previous)
         return tuple(secret.get_secret_value() for secret in given if secret is not None)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Self:
-        """The settings of this process; a flag that is not `None` wins over its variable.
+        """Read the settings of this process; a flag that is not `None` overrides its variable.
 
         Raises `ConfigurationError` for the first wrong value.
         """
@@ -223,7 +223,7 @@ class Settings(BaseModel):
         empty = next((name for name, value in given.items() if not value), None)
         if empty:
             raise ConfigurationError(f"{sources[empty]} is empty: give it a value, or unset it")
-        # The carriage return of a Windows file would be part of a key, and another database of a URL.
+        # The carriage return of a Windows file would become part of a key, or of a database's name in a URL.
         unseen = next((name for name, value in given.items() if not value.isprintable()), None)
         if unseen:
             raise ConfigurationError(
@@ -233,7 +233,7 @@ class Settings(BaseModel):
             return cls.model_validate(given)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            # What was not given is derived from the public URL.
+            # A setting that was not given is derived from the public URL.
             name = next((field for field in given if field in first["loc"]), "public_url")
             variable = sources.get(name, _VARIABLES[name])
             raise ConfigurationError(f"{variable}: {field_reason(first)}") from error
@@ -248,12 +248,12 @@ _NAMES = (*_VARIABLES.values(), *(_VARIABLES[name] + variables.FILE for name in 
 
 
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    """The variables `SENTRYAGENT_…` that nothing of this project reads."""
+    """Yield the `SENTRYAGENT_…` variables that no program of this project reads."""
     return variables.unknown(environ, PREFIX, _VARIABLES_OF_OTHERS.union(_NAMES))
 
 
 def _refuse_misspelt(environ: Mapping[str, str]) -> None:
-    """A setting that is not read may be one that protects, such as the trusted proxies."""
+    """Raise `ConfigurationError` for a misspelt setting, which may be a protective one such as the trusted proxies."""
     for name in unknown_variables(environ):
         meant = variables.meant(name, PREFIX, _NAMES)
         if meant:
@@ -261,7 +261,7 @@ def _refuse_misspelt(environ: Mapping[str, str]) -> None:
 
 
 def _sources(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Each setting that the environment has, with the variable that has it or names its file."""
+    """Yield each setting in the environment, with the variable that has its value or names its file."""
     for name, variable in _VARIABLES.items():
         candidates = (variable, variable + variables.FILE) if name in _SECRETS else (variable,)
         found = [it for it in candidates if it in environ]

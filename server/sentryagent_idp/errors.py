@@ -1,6 +1,6 @@
-"""Every refusal of the provider: a stable code, its response, a sentence that says what to do, details for programs.
+"""Every refusal of the provider: a stable code, its response, a message that says what to do, details for programs.
 
-docs/errors.md has them as a table; a test compares the two.
+docs/errors.md lists them in a table; a test compares the two.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ class ConfigurationError(Exception):
 
 
 class AdminRefused(Exception):
-    """The command line is asked for what cannot be done; the message is one line that says why and what to do."""
+    """An admin command cannot be carried out; the message is one line that says why and what to do."""
 
 
 _REASONS: Mapping[str, str] = {
@@ -32,7 +32,7 @@ _REASONS: Mapping[str, str] = {
 
 
 def field_reason(error: Mapping[str, Any]) -> str:
-    """Why a value is refused, from an entry of pydantic's `ValidationError.errors()`, which needs its context."""
+    """Return why a value is refused, from an entry of pydantic's `ValidationError.errors()` with its context."""
     reason = _REASONS.get(error["type"])
     if reason is None:
         return str(error["msg"].removeprefix("Value error, "))
@@ -41,7 +41,7 @@ def field_reason(error: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """The response to an error: its status, and error code and status if it has OAuth's shape."""
+    """The response to an error: its status, and the error code and status that it has in OAuth's shape."""
 
     status: int
     oauth_error: str
@@ -49,15 +49,15 @@ class ErrorResponse:
 
 
 class ServiceError(Exception):
-    """A refusal that a caller may see; its class declares code and response. Without `oauth_status` both statuses are the same.
+    """A refusal that a caller may see; its class declares code and response, and `oauth_status` defaults to `status`.
 
-    `message` is safe to show and says what to do; `details` holds what `contract` promises for the code.
+    `message` is safe to show and says what to do; `details` holds the fields that the contract promises for the code.
     """
 
     code: ClassVar[str] = ""
     response: ClassVar[ErrorResponse]
     declared: ClassVar[list[type["ServiceError"]]] = []
-    """All refusals that have a response; the others only group them."""
+    """All refusals that have a response; other classes only group them."""
 
     def __init_subclass__(
         cls, code: str = "", status: int = 0, oauth_error: str = "invalid_request", oauth_status: int = 0
@@ -73,12 +73,12 @@ class ServiceError(Exception):
         self.details: dict[str, Any] = dict(details or {})
 
     def audit_details(self) -> dict[str, Any]:
-        """What the audit keeps of it."""
+        """Return the details that the audit records."""
         return dict(self.details)
 
 
 class RetryableError(ServiceError):
-    """A refusal that will pass; `retry_after` is in whole seconds (RFC 9110, 10.2.3)."""
+    """A temporary refusal; `retry_after` is in whole seconds (RFC 9110, 10.2.3)."""
 
     def __init__(self, message: str, *, retry_after: int) -> None:
         super().__init__(message)
@@ -86,7 +86,7 @@ class RetryableError(ServiceError):
 
 
 class ValidationFailed(ServiceError, code="VALIDATION_ERROR", status=400):
-    """The request is malformed: `field` names the field, `reason` what is wrong with it."""
+    """The request is malformed: `field` names the field, `reason` says what is wrong with it."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}", {"field": field, "reason": reason})
@@ -97,19 +97,19 @@ class Unauthorized(ServiceError, code="UNAUTHORIZED", status=401, oauth_error="i
 
 
 class Forbidden(ServiceError, code="FORBIDDEN", status=403, oauth_error="insufficient_scope"):
-    """The caller is known and may not do this."""
+    """The caller is authenticated, but not allowed to do this."""
 
 
 class NotFound(ServiceError, code="NOT_FOUND", status=404):
-    """There is no such path."""
+    """The path does not exist."""
 
 
 class MethodNotAllowed(ServiceError, code="METHOD_NOT_ALLOWED", status=405):
-    """The path exists, the method does not."""
+    """The path exists, but does not support the method."""
 
 
 class PreconditionFailed(ServiceError, code="PRECONDITION_FAILED", status=412):
-    """`If-Match` names another version than the stored one (RFC 9110, 13.1.1)."""
+    """`If-Match` does not have the stored version (RFC 9110, 13.1.1)."""
 
 
 class RequestTimeout(ServiceError, code="REQUEST_TIMEOUT", status=408):
@@ -117,31 +117,31 @@ class RequestTimeout(ServiceError, code="REQUEST_TIMEOUT", status=408):
 
 
 class PayloadTooLarge(ServiceError, code="PAYLOAD_TOO_LARGE", status=413):
-    """The body is larger than the provider reads."""
+    """The body is larger than the limit."""
 
 
 class UnsupportedMediaType(ServiceError, code="UNSUPPORTED_MEDIA_TYPE", status=415):
-    """The body has a content type that this endpoint does not take."""
+    """The body has a content type that this endpoint does not accept."""
 
 
 class RateLimited(RetryableError, code="RATE_LIMITED", status=429, oauth_error="temporarily_unavailable"):
-    """More requests in the window than one address or one repository may make."""
+    """A rate limit is exceeded, for example that of an address or a repository."""
 
 
 class InternalError(ServiceError, code="INTERNAL_SERVER_ERROR", status=500, oauth_error="server_error"):
-    """Our fault; the cause is in the log under the request id."""
+    """A failure of the provider; the cause is in the log under the request id."""
 
 
 class DatabaseUnavailable(
     RetryableError, code="SERVICE_UNAVAILABLE", status=503, oauth_error="temporarily_unavailable"
 ):
-    """The database does not answer."""
+    """The database is unreachable or too busy."""
 
 
 class IssuerUnavailable(
     RetryableError, code="ISSUER_UNAVAILABLE", status=503, oauth_error="temporarily_unavailable"
 ):
-    """GitHub's signing keys cannot be fetched and none are held."""
+    """GitHub's signing keys cannot be fetched, and none are cached."""
 
 
 class InvalidClient(ServiceError, code="INVALID_CLIENT", status=401, oauth_error="invalid_client"):
@@ -151,24 +151,24 @@ class InvalidClient(ServiceError, code="INVALID_CLIENT", status=401, oauth_error
 class UnauthorizedClient(
     ServiceError, code="UNAUTHORIZED_CLIENT", status=400, oauth_error="unauthorized_client"
 ):
-    """The client is authenticated and may not use this grant (RFC 6749, 5.2)."""
+    """The client is authenticated, but may not use this grant (RFC 6749, 5.2)."""
 
 
 class UnsupportedGrantType(
     ServiceError, code="UNSUPPORTED_GRANT_TYPE", status=400, oauth_error="unsupported_grant_type"
 ):
-    """The form asks for a grant that this endpoint does not give (RFC 6749, 5.2)."""
+    """The form has a grant type that this endpoint does not support (RFC 6749, 5.2)."""
 
 
 class InvalidTarget(ServiceError, code="INVALID_TARGET", status=400, oauth_error="invalid_target"):
-    """The form's `resource` or `audience` is none of ours (RFC 8693, 2.2.2)."""
+    """The form's `resource` or `audience` is not a valid target (RFC 8693, 2.2.2)."""
 
 
 class ExchangeRefused(ServiceError):
-    """A 403 of the exchange; `brief` is all that is said where explanations are switched off.
+    """A 403 of the exchange; if explanations are off, `brief` is the whole message.
 
-    `reason` says why in words of the provider's own, `trace` has the policies that came nearest; both are for the
-    audit only.
+    `reason` is one of the provider's own words, and `trace` has the policies that came closest; both are only for the
+    audit.
     """
 
     brief: ClassVar[str]
@@ -176,18 +176,18 @@ class ExchangeRefused(ServiceError):
     trace: Sequence[Mapping[str, Any]] = ()
 
     def audit_details(self) -> dict[str, Any]:
-        """The trace instead of what a caller is shown."""
+        """Return the trace instead of the details that the caller sees."""
         return {"trace": list(self.trace)}
 
     def remove_explanation(self) -> None:
-        """Leave a constant message and no details (federation-security R-EXP-1)."""
+        """Leave only the constant `brief` message, without details (federation-security R-EXP-1)."""
         self.message, self.details = self.brief, {}
 
 
 class InvalidOidcToken(ServiceError, code="INVALID_OIDC_TOKEN", status=401, oauth_status=400):
     """The GitHub token is not acceptable; `reason` is one of `reasons`, which are in the order of the checks.
 
-    `claims` are those of a token whose signature was verified, so that the audit can say whose run it was.
+    `claims` are set only if the token's signature was verified, so that the audit can name the run.
     """
 
     reasons: ClassVar[Sequence[str]] = (
@@ -219,27 +219,27 @@ class IdentityChanged(ExchangeRefused, code="IDENTITY_CHANGED", status=403, oaut
 
 
 class BranchNotPermitted(ExchangeRefused, code="BRANCH_NOT_PERMITTED", status=403, oauth_status=400):
-    """Only the branch or the tag stands between the run and a policy."""
+    """A policy matches the run except for its branch or tag."""
 
     reason = "branch_not_permitted"
     brief = "Branch not permitted: no trust policy of this repository lets this branch or tag in."
 
 
 class TrustPolicyViolation(ExchangeRefused, code="TRUST_POLICY_VIOLATION", status=403, oauth_status=400):
-    """No trust policy lets this run in."""
+    """No trust policy matches this run."""
 
     reason = "trust_policy_violation"
     brief = "Trust policy violation: no trust policy of this repository lets this run in."
 
 
 class AgentNotTrusted(TrustPolicyViolation, status=403, oauth_error="invalid_target", oauth_status=400):
-    """The agent that was asked for is unknown or not active; a policy violation like any other in the JSON form."""
+    """The requested agent is unknown or not active; in the JSON form, a policy violation like any other."""
 
 
 class ServiceNotPermitted(
     ExchangeRefused, code="SERVICE_NOT_PERMITTED", status=403, oauth_error="invalid_target", oauth_status=400
 ):
-    """No trust policy grants the service that was asked for, be there such a service or not."""
+    """No trust policy grants the requested service, whether or not it exists."""
 
     reason = "service_not_permitted"
     brief = "No trust policy of this repository grants the agent this service."
@@ -248,7 +248,7 @@ class ServiceNotPermitted(
 class ScopeNotPermitted(
     ExchangeRefused, code="SCOPE_NOT_PERMITTED", status=403, oauth_error="invalid_scope", oauth_status=400
 ):
-    """The policy matches, or the client is authenticated, but does not give a scope that was asked for."""
+    """The matching policy, or the authenticated client, does not have a requested scope."""
 
     reason = "scope_not_permitted"
     brief = "The trust policy does not give a scope that was asked for."
@@ -271,7 +271,7 @@ class TrustPolicyAlreadyExists(ServiceError, code="TRUST_POLICY_ALREADY_EXISTS",
 
 
 class TrustPolicyDerived(ServiceError, code="TRUST_POLICY_DERIVED", status=409):
-    """The policy follows its origin, `derivedFrom`, and is changed only through it."""
+    """The policy is derived from `derivedFrom`, and is changed only through that policy."""
 
 
 class ServiceNotFound(ServiceError, code="SERVICE_NOT_FOUND", status=404):
@@ -303,4 +303,4 @@ class CredentialNotFound(ServiceError, code="CREDENTIAL_NOT_FOUND", status=404):
 
 
 class TooManyCredentials(ServiceError, code="TOO_MANY_CREDENTIALS", status=409):
-    """The agent has as many live credentials as an agent may have."""
+    """The agent has reached the limit of live credentials."""

@@ -1,4 +1,4 @@
-"""`serve`: the database made ready, then worker processes under granian, and one for the background tasks."""
+"""`serve`: prepares the database, then runs worker processes under granian and one process for background tasks."""
 
 import errno
 import os
@@ -42,30 +42,30 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _THREADS = 16
-"""For the requests that are not answered on the loop, and for what makes one that is wait."""
+"""The threads of a worker for requests that are not answered on the loop."""
 _ON_LOOP = (("POST", "/api/v1/oidc/token"), ("GET", "/health"))
 _LARGE = (("POST", "/api/v1/oidc/trust-policies/simulate"),)
 _CONNECTIONS = 4096
 """Connections that one worker holds at a time; further ones wait in the kernel's queue."""
 _OTHER_FILES = 256
-"""Files that a worker has open besides its connections, at the most."""
+"""The most files that a worker has open in addition to its connections."""
 _SILENCE_SECONDS = 5
-"""Until a connection without a whole head of a request is closed, also between two requests."""
+"""How long a connection may lack a complete request head, also between two requests, before it is closed."""
 _DRAIN_SECONDS = 30
 _GAUGE_SECONDS = 5
-"""Between two looks at GitHub's keys in a worker; what is counted is on /metrics at once."""
+"""The time between two reports of the age of GitHub's keys in a worker; counters are on /metrics at once."""
 _STATE_SECONDS = 10
-"""Between two looks at what /ready says, which ask the database."""
+"""The time between two readiness checks, which query the database."""
 _SUPERVISOR_SECONDS = 1
-"""Between two looks at whether the supervisor is still there."""
+"""The time between two checks that the supervisor still runs."""
 
 
 class UnusableAddress(Exception):
-    """The address is none of this machine, or another process listens on it."""
+    """The address is not one of this machine, or another process listens on it."""
 
 
 def serve(settings: Settings) -> None:
-    """Migrate, make a signing key where there is none, and serve until SIGTERM; in-flight requests are finished.
+    """Migrate, create a signing key if there is none, and serve until SIGTERM; in-flight requests are finished.
 
     Raises `ConfigurationError`, `UnusableAddress`, `DatabaseUnavailable`, `SchemaError`, `DatabaseUrlError`.
     """
@@ -89,7 +89,7 @@ def serve(settings: Settings) -> None:
         address=address,
         port=settings.port,
         interface=Interfaces.RSGI,
-        # With HTTP/2, which the default takes too, a cancelled request costs a processor for ever.
+        # With HTTP/2, which granian accepts by default, a cancelled request uses up a CPU for ever.
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=_SILENCE_SECONDS * 1000),
         workers=workers,
@@ -108,22 +108,22 @@ def serve(settings: Settings) -> None:
 
 
 def check_traces(environ: Mapping[str, str]) -> None:
-    """Load the libraries, which the workers then share, and check their variables; raises `ConfigurationError`."""
+    """Load the tracing libraries, which workers then share, and check their variables; raises `ConfigurationError`."""
     try:
         from sentryagent_idp import traces
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"SENTRYAGENT_TRACES: {error.name} is not installed; install sentryagent-idp[otel], or unset it"
         ) from error
-    except ValueError as error:  # OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT is read when the library is loaded
+    except ValueError as error:  # the library reads OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT on import
         raise ConfigurationError(f"OpenTelemetry: {error}") from error
     traces.check(environ)
 
 
 def _connections() -> int:
-    """How many connections a worker may hold, after the limit of open files was raised as far as the system allows.
+    """Raise the limit of open files as far as the system allows, and return how many connections a worker may hold.
 
-    A worker that runs out of files could accept nobody and would try again without a pause.
+    A worker that runs out of files could not accept connections, and would try again without a pause.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = _CONNECTIONS + _OTHER_FILES
@@ -135,7 +135,7 @@ def _connections() -> int:
 
 
 def prepare(settings: Settings) -> None:
-    """Bring the schema up to date, and see to a signing key and the facts that the command line shares.
+    """Migrate the schema, make sure that a signing key exists, and store the settings that the command line shares.
 
     Raises `ConfigurationError` if a setting has taken the name of a service.
     """
@@ -180,7 +180,7 @@ def _warn_of_other_readers(database_url: str) -> None:
 
 
 def load(settings: Settings) -> RsgiApplication:
-    """The application of one worker process, with its own connections and its own cache of GitHub's keys."""
+    """Build the application of one worker process, with its own connections and its own cache of GitHub's keys."""
     logs.configure(settings.log_level)
     numbers = metrics.Metrics()
     store = Database(settings.database_url, numbers.transaction)
@@ -226,7 +226,7 @@ def start_background_tasks(settings: Settings) -> None:
     periodic.start(
         [sealer.run], wait, every=sealing.INTERVAL_SECONDS, after_work=sealing.BUSY_INTERVAL_SECONDS
     )
-    # At once: until its first report, the page of a process that was started again shows no fault.
+    # At once: until its first check, a restarted process reports that the chain is valid.
     periodic.start([watch.run], wait, every=sealing.WATCH_SECONDS, at_once=True)
 
 
@@ -241,16 +241,16 @@ def _tracer(settings: Settings) -> "Tracer | None":
 
 
 def _note_audit(numbers: metrics.BackgroundMetrics, proof: sealing.AuditProof) -> None:
-    """Show the state of the chain; a fault is in the log as well, for as long as it is there."""
+    """Report the state of the audit's chain in the metrics; while it is broken, each check also logs an error."""
     numbers.audit_chain(is_valid=proof["valid"])
     if not proof["valid"]:
         log.error("the audit's chain is broken", reason=proof["reason"], eventId=proof["firstBroken"])
 
 
 def _note_state(dependencies: Dependencies, check: ReadinessCheck) -> None:
-    """Show what /ready says, for an alert, the age of the key that signs, and how many audit records wait for their seal.
+    """Report readiness, the age of the active signing key, and the number of unsealed audit records, for alerts.
 
-    A background process that hangs could not tell the last. Raises `DatabaseUnavailable`.
+    A background process that hangs could not report unsealed records itself. Raises `DatabaseUnavailable`.
     """
     found = check.run()
     dependencies.metrics.readiness(
@@ -270,15 +270,15 @@ def _note_issuer_keys(dependencies: Dependencies) -> None:
 
 
 def _url(address: str, port: int) -> str:
-    """Where an address is reached; one of IPv6 is in brackets (RFC 3986, 3.2.2)."""
+    """The URL of an address; an IPv6 address is in brackets (RFC 3986, 3.2.2)."""
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
 def _address(host: str, port: int) -> str:
-    """The IP address to listen on: of a name the IPv4 one, as in the default public URL.
+    """Resolve the IP address to listen on; a name resolves to IPv4 if possible, as in the default public URL.
 
-    A port that is taken is found here, and not by the workers: they share it on purpose, also with a stranger of
-    our user. Raises `UnusableAddress`.
+    A port in use is detected here and not by the workers, which share it on purpose, even with an unrelated process
+    of our user. Raises `UnusableAddress`.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -1,7 +1,7 @@
-"""Traces of exchanges by OpenTelemetry, an extra: no other module imports its libraries, and this one is loaded if they are on.
+"""OpenTelemetry traces of exchanges, an extra: only this module imports its libraries, and only if traces are on.
 
-An exchange is one span with the children `verify`, `decide` and `keep`. `install` puts them around what is there, so that
-an exchange costs nothing more while traces are off. Their attributes are what the log has of a request.
+An exchange is one span with the children `verify`, `decide` and `keep`. `install` wraps the existing objects, so that
+traces cost nothing while they are off. The attributes of spans are in the request log, too.
 Sources: https://opentelemetry.io/docs/specs/semconv/http/http-spans/ (names),
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/ (the variables `OTEL_…`).
 """
@@ -45,7 +45,7 @@ _EXCHANGE = "exchange.exchange"
 _CALLERS_SPAN = ("traceparent", "tracestate")
 """Header fields (https://www.w3.org/TR/trace-context/)."""
 _FLUSH_SECONDS = 3.0
-"""How long a worker that ends waits for the collector: a fraction of what it has for the requests in flight."""
+"""How long a worker that ends waits for the collector: a fraction of the time that in-flight requests have."""
 
 _QUEUE, _BATCH = "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
 _URL = (
@@ -83,16 +83,16 @@ _FORMS = {
     "OTEL_TRACES_SAMPLER_ARG": (r"1(\.0+)?|0?\.[0-9]+|0", "a share from 0 to 1"),
     "OTEL_SDK_DISABLED": ("true|false", "true or false"),
 }
+"""Variables whose wrong values the library replaces by a default, for example all traces instead of one in a hundred."""
 _FILES = tuple(
     f"OTEL_EXPORTER_OTLP_{name}"
     for file in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
     for name in (file, f"TRACES_{file}")
 )
-"""Variables whose wrong values the library replaces by a default, such as all traces instead of one in a hundred."""
 
 
 def check(environ: Mapping[str, str]) -> None:
-    """Check the variables of OpenTelemetry; raises `ConfigurationError` for the first wrong one."""
+    """Check the OpenTelemetry variables; raises `ConfigurationError` for the first wrong one."""
     for name, (form, advice) in _FORMS.items():
         value = environ.get(name)
         if value and not re.fullmatch(form, value, re.IGNORECASE):
@@ -108,7 +108,7 @@ def check(environ: Mapping[str, str]) -> None:
 
 
 def _check_files(environ: Mapping[str, str]) -> None:
-    """The library would find out with the first spans."""
+    """Check that the files can be read: the library would find out only with the first spans."""
     for name in _FILES:
         value = environ.get(name)
         try:
@@ -121,37 +121,37 @@ def _check_files(environ: Mapping[str, str]) -> None:
 
 
 class Traces:
-    """The tracer of this process, and the thread that sends its spans, which no exchange waits for.
+    """The tracer of this process, and the thread that sends its spans, for which no exchange waits.
 
-    Spans for which the queue has no room are dropped. Make it after the last fork; the variables must be checked.
+    Spans that do not fit into the queue are dropped. Create it after the last fork, and check the variables first.
     """
 
     def __init__(self, exporter: SpanExporter | None = None) -> None:
         _log_little()
-        # By `Resource.create` alone, its own default would win over this name.
+        # `Resource.create(named)` would override OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES.
         named = {"service.name": _SERVICE, "service.version": version(_SERVICE)}
         resource = Resource.create(named | dict(OTELResourceDetector().detect().attributes))
-        # Workers end without `atexit`.
+        # Workers end without running `atexit` functions.
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
         self.tracer: Tracer = self._provider.get_tracer(_SERVICE, version(_SERVICE))
 
     def end(self) -> None:
-        """Send what waits, for a few seconds at most: a collector that is away must not hold up the end of a worker."""
+        """Send the queued spans, for a few seconds at most: an unreachable collector must not delay a worker's end."""
         thread = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
         thread.start()
         thread.join(_FLUSH_SECONDS)
 
 
 class _Complaints(logging.Handler):
-    """Turns what the library complains of into lines of our log, one a minute: a collector may be away for days."""
+    """Logs the library's warnings, one per minute: a collector may be unreachable for days."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._limit = PerMinute(1, what="minute")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, unless this minute has one."""
+        """Log a warning, unless this minute has had one."""
         if self._limit.count("spans") is None:
             log.warning("spans cannot be sent, or are dropped", reason=record.getMessage())
 
@@ -188,14 +188,14 @@ def _begin(tracer: Tracer) -> None:
             "sentryagent.request_id": context().request_id,
         },
     )
-    # Each request on the loop is a greenlet, which has context variables of its own.
+    # Each request on the loop is a greenlet, which has its own context variables.
     g.span, g.before_span = span, attach(set_span_in_context(span, Context()))
     if span.is_recording():
         bind_contextvars(traceId=format_trace_id(span.get_span_context().trace_id))
 
 
 def _caller() -> Context:
-    """The caller's span, if a trusted proxy names it: a stranger would choose which exchanges are recorded."""
+    """The caller's span, only from a trusted proxy: a stranger could choose which exchanges are recorded."""
     if not use_cases().client_addresses.is_proxy(request.environ.get("REMOTE_ADDR", "")):
         return Context()
     carrier = {name: request.headers[name] for name in _CALLERS_SPAN if name in request.headers}
@@ -212,7 +212,7 @@ def _end(response: Response) -> Response:
 
 
 def _describe(span: Span, status: int, refusal: ServiceError | None) -> None:
-    """Say how the request ended: in words of our own, since messages have what tokens and policies say."""
+    """Record how the request ended, in the provider's own words only: messages may quote tokens and policies."""
     span.set_attribute("http.response.status_code", status)
     if refusal is not None:
         span.set_attribute("sentryagent.refusal.code", refusal.code)
@@ -224,12 +224,12 @@ def _describe(span: Span, status: int, refusal: ServiceError | None) -> None:
 
 
 def _part(tracer: Tracer, name: str) -> AbstractContextManager[Span]:
-    """A span within the present one. It records no exception, because the message may quote the token."""
+    """Start a child of the current span; it records no exceptions, because a message may quote the token."""
     return tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False)
 
 
 class _TracedCommit(GroupCommit):
-    """Commits with a span for each exchange, which includes the wait for the group before."""
+    """A group commit with a span for each exchange, which includes the wait for the previous group."""
 
     def __init__(
         self, store: Store, clock: Clock, observe: Callable[[str, float], object], tracer: Tracer
@@ -238,7 +238,7 @@ class _TracedCommit(GroupCommit):
         self._tracer = tracer
 
     def keep(self, exchange: PendingExchange) -> bool:
-        """Keep the exchange, in a span."""
+        """Store the exchange, in a span."""
         with _part(self._tracer, "keep"):
             return super().keep(exchange)
 

@@ -1,4 +1,4 @@
-"""The HTTP face: one blueprint a resource."""
+"""The HTTP API: one blueprint per resource."""
 
 API = "/api/v1"
-"""The path under which all resources are; what standards place at the root is there."""
+"""The path prefix of all resources; paths that standards define are at the root."""

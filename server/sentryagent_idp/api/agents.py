@@ -1,4 +1,4 @@
-"""`/agents`: the registry, and the client secrets of its agents."""
+"""`/agents`: the agent registry and the agents' client secrets."""
 
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -50,12 +50,12 @@ class NewAgent(Body):
 
 
 def _status(text: str) -> AgentStatus:
-    # The class itself is not a validator for pydantic: from Python 3.12 on, its signature is `*values`.
+    # pydantic cannot call the class itself as a validator: since Python 3.12 its signature is `*values`.
     return AgentStatus(text)
 
 
 class AgentChanges(Body):
-    """`PATCH /agents/{agentId}`: the members that are there change."""
+    """`PATCH /agents/{agentId}`: only the fields that are present change."""
 
     email: Email | None = None
     description: DescriptionText | None = None
@@ -74,11 +74,11 @@ class NewCredential(Body):
 
 
 class Agents(Listed[records.Agent]):
-    """One page of the agents that the caller may see."""
+    """A page of the agents that the caller may see."""
 
 
 class Credentials(Listed[records.Credential]):
-    """One page of an agent's credentials."""
+    """A page of an agent's credentials."""
 
 
 @bp.post("/agents")
@@ -113,7 +113,7 @@ def register() -> tuple[records.Agent, int, dict[str, str]]:
 )
 @requires(scopes.AGENTS_READ)
 def list_agents() -> dict[str, Any]:
-    """The agents that the caller may see."""
+    """List the agents that the caller may see."""
     query, paging = read_query()
     found = use_cases().registration.page(caller(), AgentFilter(**query), **paging)
     return listed(found, records.agent_record, **paging)
@@ -123,7 +123,7 @@ def list_agents() -> dict[str, Any]:
 @Description((records.Agent,), refusals=(errors.AgentNotFound,))
 @requires(scopes.AGENTS_READ)
 def read(agent_id: str) -> records.Agent:
-    """One agent."""
+    """Get an agent."""
     return records.agent_record(use_cases().registration.get(caller(), _agent_id(agent_id)))
 
 
@@ -136,7 +136,7 @@ def read(agent_id: str) -> records.Agent:
 )
 @requires(scopes.AGENTS_WRITE)
 def update(agent_id: str) -> records.Agent:
-    """Change some members of an agent."""
+    """Change some fields of an agent."""
     identifier = _agent_id(agent_id)
     body, _ = read_json(AgentChanges)
     fields = {name: value for name, value in body if value is not None}
@@ -147,7 +147,7 @@ def update(agent_id: str) -> records.Agent:
 @Description(statuses=(204,), media_type="", refusals=_NO_AGENT)
 @requires(scopes.AGENTS_WRITE)
 def decommission(agent_id: str) -> tuple[str, int]:
-    """Decommission an agent, for ever."""
+    """Decommission an agent permanently."""
     use_cases().registration.decommission(caller(), _agent_id(agent_id), context())
     return "", 204
 
@@ -163,7 +163,7 @@ def decommission(agent_id: str) -> tuple[str, int]:
 )
 @requires(scopes.AGENTS_WRITE)
 def generate_credential(agent_id: str) -> _Secret:
-    """A new client secret, shown once."""
+    """Create a client secret, which is shown only once."""
     identifier = _agent_id(agent_id)
     expires_at = read_json(NewCredential)[0].expires_at if has_body() else None
     credential, secret = use_cases().credentials.generate(caller(), identifier, expires_at, context())
@@ -174,7 +174,7 @@ def generate_credential(agent_id: str) -> _Secret:
 @Description((Credentials,), query=PAGING, refusals=(errors.AgentNotFound,))
 @requires(scopes.AGENTS_WRITE)
 def list_credentials(agent_id: str) -> dict[str, Any]:
-    """The agent's credentials, without secrets."""
+    """List the agent's credentials, without secrets."""
     _, paging = read_query()
     found = use_cases().credentials.page(caller(), _agent_id(agent_id), **paging)
     return listed(found, records.credential_record, **paging)
@@ -184,7 +184,7 @@ def list_credentials(agent_id: str) -> dict[str, Any]:
 @Description((records.NewSecret,), refusals=(*_NO_CREDENTIAL, errors.RateLimited))
 @requires(scopes.AGENTS_WRITE)
 def rotate_credential(agent_id: str, credential_id: str) -> _Secret:
-    """A new secret for a credential; the old one ends."""
+    """Give a credential a new secret; the old secret is refused at once."""
     credential, secret = use_cases().credentials.rotate(
         caller(), _agent_id(agent_id), _credential_id(credential_id), context()
     )
@@ -195,7 +195,7 @@ def rotate_credential(agent_id: str, credential_id: str) -> _Secret:
 @Description(statuses=(204,), media_type="", refusals=_NO_CREDENTIAL)
 @requires(scopes.AGENTS_WRITE)
 def revoke_credential(agent_id: str, credential_id: str) -> tuple[str, int]:
-    """End a credential."""
+    """Revoke a credential."""
     use_cases().credentials.revoke(caller(), _agent_id(agent_id), _credential_id(credential_id), context())
     return "", 204
 

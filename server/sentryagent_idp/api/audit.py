@@ -1,4 +1,4 @@
-"""`GET /audit`: what happened; `GET /audit/verify`: whether it was changed since."""
+"""`GET /audit`, which lists audit records, and `GET /audit/verify`, which checks their hash chain."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ _RANGE = {"from": "start", "to": "end"}
 
 
 class Audit(Model):
-    """One page of the audit; `total` is there if it was asked for."""
+    """A page of audit records; `total` is present only if `count=true` was sent."""
 
     data: list[AuditEntry]
     next: IdText | None
@@ -63,10 +63,11 @@ class Audit(Model):
 )
 @requires(scopes.AUDIT_READ)
 def list_audit() -> dict[str, Any]:
-    """One page of the audit, newest first; with `order=oldest`, records appear within a second or so of their commit.
+    """List audit records, newest first.
 
-    `next` is the `after` of the page that follows, `null` at the end. A page may be short, or empty, and still have one.
-    `total` comes with `count=true` only; it is `null` if that means to look at more than 100,000 records.
+    With `order=oldest`, a record appears within about a second of its commit. `next` is the `after` of the next page,
+    or `null` at the end; a page that has `next` may be short or even empty. `total` is returned only with `count=true`;
+    it is `null` if counting would mean looking at more than 100,000 records.
     """
     query, paging = read_query()
     is_counted = query.pop("count", False)
@@ -81,6 +82,9 @@ def list_audit() -> dict[str, Any]:
 @Description((AuditProof,), refusals=(errors.RateLimited,))
 @requires(scopes.AUDIT_READ)
 def verify_audit() -> AuditProof:
-    """Whether the hash chain confirms every record."""
+    """Check the audit's hash chain.
+
+    Checks the records that the background check has not reached yet, for a few seconds at most.
+    """
     read_query()
     return use_cases().chain.verify()

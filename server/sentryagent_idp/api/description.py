@@ -1,4 +1,4 @@
-"""The description of an operation, as the decorator of its view: `/openapi.json` shows it, queries are read by it."""
+"""The decorator that describes a view: `/openapi.json` is generated from it, and queries are parsed by it."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,14 +20,14 @@ EXAMPLE_AGENT = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of a query: its schema, and how its text is read; `read` raises `ValueError` with the reason."""
+    """A query parameter: its schema, and `read`, which parses its text or raises `ValueError` with the reason."""
 
     schema: Mapping[str, Any]
     read: Callable[[str], Any] = str
 
 
 def integer(least: int, most: int, reason: str, **default: int) -> Parameter:
-    """A whole number in a range; `reason` is what a refusal says."""
+    """Return a parameter for integers from `least` to `most`; any other value is refused with `reason`."""
 
     def read(text: str) -> int:
         value = int(text) if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) else -1
@@ -39,7 +39,7 @@ def integer(least: int, most: int, reason: str, **default: int) -> Parameter:
 
 
 def choice(words: Sequence[str]) -> Parameter:
-    """One of these words."""
+    """Return a parameter that takes one of `words`."""
 
     def read(text: str) -> str:
         for word in words:
@@ -68,9 +68,10 @@ PAGING = {
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a view's route, guard and docstring do not say; the refusals that follow from these are left to `openapi`.
+    """The parts of an operation's description that its route, guard and docstring do not give.
 
-    `response` holds the types of the response's body (TypedDicts or models), the most usual one first.
+    `response` holds the types of the response body (TypedDicts or models), the most common first. `refusals` holds
+    those specific to the operation; `openapi.refusals` adds those that follow from the guard and the other fields.
     """
 
     response: Sequence[type] = ()
@@ -88,13 +89,13 @@ class Description:
     example: Mapping[str, Any] | None = None
 
     def __call__(self, view: View) -> View:
-        """Describe the view."""
+        """Attach the description to the view."""
         view.description = self  # type: ignore[attr-defined]  # read by `description_of`
         return view
 
 
 def description_of(app: Flask, endpoint: str) -> Description:
-    """The description of an endpoint; raises `AttributeError` if its view has none."""
+    """Return the description of an endpoint; raises `AttributeError` if its view has none."""
     view: Any = app.view_functions[endpoint]
     found: Description = view.description
     return found

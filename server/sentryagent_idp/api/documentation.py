@@ -1,4 +1,4 @@
-"""`/openapi.json`, and `/docs`: the same document for people, in one page that needs no script and no other host."""
+"""`/openapi.json`, and `/docs`, the same document as one HTML page without scripts or resources of other hosts."""
 
 import base64
 import hashlib
@@ -26,20 +26,20 @@ _POLICY = {
 @bp.get("/openapi.json")
 @Description(needs_database=False)
 def openapi() -> Response:
-    """This document (OpenAPI 3.1)."""
+    """Get this document (OpenAPI 3.1)."""
     return Response(_forms()[0], content_type=JSON)
 
 
 @bp.get("/docs")
 @Description(media_type="text/html", needs_database=False)
 def docs() -> Response:
-    """This document as a page for people."""
+    """Get this document as an HTML page."""
     return Response(_forms()[1], content_type="text/html; charset=utf-8", headers=_POLICY)
 
 
 @cache
 def _forms() -> tuple[str, str]:
-    """The document as JSON and as a page: made once, since anybody may ask for them as often as they like."""
+    """Render the document as JSON and as HTML, once: anyone may request them as often as they like."""
     api = document(current_app)
     page = render_template("docs.html", api=api, style=_STYLE, as_json=_as_json)
     return _as_json(api), page

@@ -1,4 +1,4 @@
-"""`POST /oidc/token`: the exchange, in JSON and in the form of RFC 8693; `GET /oidc/audience`."""
+"""`POST /oidc/token`, the exchange in JSON or as a form of RFC 8693, and `GET /oidc/audience`."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -41,7 +41,7 @@ _TARGETS = ("resource", "audience")
 
 
 class ExchangedToken(TypedDict):
-    """RFC 8693, section 2.2.1; `expires_in` is in seconds."""
+    """The access token (RFC 8693, section 2.2.1); `expires_in` is in seconds."""
 
     access_token: str
     token_type: Literal["Bearer"]
@@ -52,7 +52,7 @@ class ExchangedToken(TypedDict):
 
 
 class DryRun(TypedDict):
-    """What an exchange would have given; nothing was burnt, pinned or issued."""
+    """What the exchange would grant; the ID token stays unused, no ids are pinned, and no access token is issued."""
 
     dryRun: Literal[True]
     allowed: Literal[True]
@@ -62,7 +62,7 @@ class DryRun(TypedDict):
 
 
 class Audience(TypedDict):
-    """The `aud` to request a GitHub token for."""
+    """The `aud` to request a GitHub ID token for."""
 
     audience: str
 
@@ -88,8 +88,8 @@ class Audience(TypedDict):
     ),
 )
 def exchange() -> Response:
-    """Exchange a GitHub token; the token itself is the credential."""
-    # Before any parsing: an address that floods costs us one look-up a request.
+    """Exchange a GitHub ID token for an access token; the ID token itself is the credential."""
+    # Before any parsing, so that an address that floods costs one lookup per request.
     provider = use_cases()
     provider.address_limit.check(limit_key())
     wanted = (
@@ -105,7 +105,7 @@ def exchange() -> Response:
 @bp.get("/oidc/audience")
 @Description((Audience,), needs_database=False)
 def audience() -> Audience:
-    """The `aud` that a GitHub token must carry, so that clients need not be told."""
+    """Get the `aud` that a GitHub ID token must have, so that clients need not configure it."""
     return {"audience": use_cases().oidc_audience}
 
 
@@ -122,7 +122,7 @@ def _from_json(body: ExchangeBody) -> ExchangeRequest:
 
 
 def _from_form(form: dict[str, str], targets: dict[str, list[str]]) -> ExchangeRequest:
-    """RFC 8693, section 2.1."""
+    """Read an exchange request from a form (RFC 8693, section 2.1)."""
     check_grant_type(form, GRANT_TYPE)
     _check_tokens(form)
     agent_id, resource = _targets(targets["resource"], targets["audience"])
@@ -141,7 +141,7 @@ def _check_tokens(form: dict[str, str]) -> None:
         raise errors.ValidationFailed(
             "subject_token_type", f"it must be one of {', '.join(SUBJECT_TOKEN_TYPES)}"
         )
-    # Ignored, it would turn the delegation that was asked for into an impersonation (RFC 8693, 1.1).
+    # Ignoring it would turn the requested delegation into impersonation (RFC 8693, 1.1).
     if "actor_token" in form:
         raise errors.ValidationFailed("actor_token", "nobody can act for an agent; leave it out")
     if form.get("requested_token_type", ACCESS_TOKEN_TYPE) != ACCESS_TOKEN_TYPE:
@@ -149,9 +149,9 @@ def _check_tokens(form: dict[str, str]) -> None:
 
 
 def _targets(resources: Sequence[str], audiences: Sequence[str]) -> tuple[UUID | None, str | None]:
-    """The agent and the service that are meant: one `resource` names the agent, another or `audience` the service.
+    """Return the requested agent and service: one `resource` names the agent, a second or `audience` the service.
 
-    A token is for one audience (RFC 8707, 2): where several are named, none of them is chosen.
+    Raises `InvalidTarget` for several of either instead of picking one: a token has one audience (RFC 8707, 2).
     """
     agents = [name for name in resources if name.startswith(AGENT_RESOURCE_PREFIX)]
     if not agents and len(resources) > 1:

@@ -1,4 +1,4 @@
-"""The fields of request bodies, each rule with a sentence, and what all bodies have in common."""
+"""The field types of request bodies, each rule with its message, and the base class of all bodies."""
 
 import re
 import uuid
@@ -30,7 +30,7 @@ _CAPABILITY = re.compile(r"[A-Za-z0-9._*-]+:[A-Za-z0-9._*-]+", re.ASCII)
 _SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*", re.ASCII)
 _LONGEST_SCOPE = 64
 _LONGEST_SCOPES = 1024
-"""Of the provider's own API; those of services may be longer, and there may be more."""
+"""The limits for scopes of the provider's own API; services may have longer scopes, and more of them."""
 MAX_STORED_INTEGER = 2**31 - 1
 
 
@@ -41,7 +41,7 @@ def _uuid(value: object) -> object:
 
 
 def parse_moment(value: object) -> datetime:
-    """A time with its zone in ISO 8601, in UTC; raises `ValueError` with advice."""
+    """Parse an ISO 8601 time with a zone, and convert it to UTC; raises `ValueError` with advice."""
     moment = _moment(value) if isinstance(value, str) and "T" in value else None
     if moment is None:
         raise ValueError("it must be a time with its zone such as 2027-01-31T12:00:00Z")
@@ -52,15 +52,15 @@ def _moment(text: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
         return moment.astimezone(UTC) if moment.tzinfo else None
-    except (ValueError, OverflowError):  # a zone can carry the first and the last day out of the calendar
+    except (ValueError, OverflowError):  # in UTC, the calendar's first or last day may be outside of it
         return None
 
 
 def scope_problem(text: str, resource: str | None = None) -> str | None:
-    """The problem with a list of scopes (RFC 6749, 3.3) at a service, or at the provider's own API; or `None`.
+    """Return the problem with a scope list (RFC 6749, 3.3) for a service or the provider's own API, or `None`.
 
-    The length of each is bounded: what is longer than any scope may be a token in the wrong field, and a refusal
-    that repeats the scope would carry it into log and audit (federation-security B19).
+    The length of each scope is bounded: a longer text may be a token in the wrong field, and an error that repeats
+    it would carry it into the log and the audit (federation-security B19).
     """
     longest, most = _LONGEST_SCOPE, _LONGEST_SCOPES
     if resource is not None:
@@ -71,20 +71,20 @@ def scope_problem(text: str, resource: str | None = None) -> str | None:
 
 
 def resource_problem(text: str) -> str | None:
-    """The problem with the name of a service that is asked for, or `None`; whether there is one is not said here."""
+    """Return the problem with a requested service's identifier, or `None`; does not check that the service exists."""
     if 1 <= len(text) <= service.MAX_IDENTIFIER_LENGTH and not has_unprintable(text):
         return None
     return f"write the identifier of a service, of at most {service.MAX_IDENTIFIER_LENGTH} characters"
 
 
 def _matching(pattern: re.Pattern[str], advice: str) -> tuple[AfterValidator, FieldInfo]:
-    """A rule by a pattern, which the schema shows as well."""
+    """Return a rule that the whole text must match, and the pattern for the schema."""
     check = rule(lambda text: None if pattern.fullmatch(text) else advice)
     return check, Field(json_schema_extra={"pattern": f"^({pattern.pattern})$"})
 
 
 def rule(problem_of: Callable[[Any], str | None]) -> AfterValidator:
-    """A rule of the domain, which gives the problem as a sentence."""
+    """Turn a rule of the domain, which returns the problem as a sentence or `None`, into a validator."""
 
     def check(value: Any) -> Any:
         problem = problem_of(value)
@@ -135,7 +135,7 @@ Lifetime = Annotated[int, Field(ge=1, le=MAX_STORED_INTEGER)]
 
 
 class Body(BaseModel):
-    """A request body: fields in camelCase, no coercion, nothing unknown."""
+    """A request body: fields in camelCase, no coercion, no unknown fields."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, extra="forbid", frozen=True, hide_input_in_errors=True, strict=True

@@ -1,4 +1,4 @@
-"""Who may: a Bearer token of ours with the right scope, checked before anything else of a request."""
+"""Authentication and scope checks, made before a view reads its request."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -15,10 +15,10 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 
 def requires(scope: str, *, or_basic: Callable[[], object] | None = None) -> Callable[[View], View]:
-    """Let a view be called only by a caller that holds `scope`; `caller()` tells who it is.
+    """Require a Bearer token with `scope` for a view, which gets its caller from `caller()`.
 
-    `or_basic` checks a client that authenticates by HTTP Basic instead, and raises where it may not; what it returns
-    is `basic_client()`.
+    `or_basic` authenticates a client that sends HTTP Basic credentials instead, or raises; `basic_client()` returns
+    its result.
     """
 
     def guard(view: View) -> View:
@@ -33,38 +33,38 @@ def requires(scope: str, *, or_basic: Callable[[], object] | None = None) -> Cal
                 raise Forbidden(f"The token lacks the scope {scope}.", {"requiredScope": scope})
             return view(*args, **kwargs)
 
-        guarded.required_scope = scope  # type: ignore[attr-defined]  # read by the test that walks every route
+        guarded.required_scope = scope  # type: ignore[attr-defined]  # read by `openapi` and by a test of every route
         return guarded  # type: ignore[return-value]  # same call signature, which wraps() cannot express
 
     return guard
 
 
 def authenticated() -> Caller:
-    """The bearer of the request's token, whose person the audit names from here on; raises `Unauthorized`."""
+    """Authenticate the request's Bearer token, and have the audit name its person; raises `Unauthorized`."""
     found = use_cases().authentication.authenticate(bearer_token(), context())
     act_for(found.person)
     return found
 
 
 def caller() -> Caller:
-    """The caller that the guard let in."""
+    """The caller that the guard authenticated."""
     checked: Caller = g.caller
     return checked
 
 
 def basic_client() -> Any:
-    """The client that the guard let in by HTTP Basic, or `None`."""
+    """The client that the guard authenticated by HTTP Basic, or `None`."""
     return g.client
 
 
 def authorization() -> tuple[str, str]:
-    """The scheme of the Authorization header in lower case, and the credentials; both are empty without it."""
+    """The Authorization header's scheme in lower case, and its credentials; both are empty without the header."""
     scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
     return scheme.lower(), credentials
 
 
 def bearer_token() -> str:
-    """The token of the Authorization header (RFC 6750, 2.1); raises `Unauthorized` where there is none."""
+    """The token in the Authorization header (RFC 6750, 2.1); raises `Unauthorized` if there is none."""
     scheme, token = authorization()
     if scheme != "bearer" or not token.strip():
         raise Unauthorized(

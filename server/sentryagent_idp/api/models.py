@@ -1,6 +1,6 @@
 """Request bodies of the exchange, the policies and the tokens: strict types, no unknown fields.
 
-Those of other resources are next to their views.
+The bodies of other resources are next to their views.
 """
 
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ class ExchangeBody(Body):
 
 
 class GrantBody(Body):
-    """What a policy gives at a service, which it names by its identifier."""
+    """The scopes that a policy grants for a service, which is named by its identifier."""
 
     service: ResourceText
     scopes: list[ScopeName] = Field(min_length=1, max_length=MAX_SCOPES)
@@ -74,7 +74,7 @@ class GrantBody(Body):
 
 
 MAX_RUNS = 100
-"""In one simulation."""
+"""The most runs in one simulation."""
 
 _LITERAL: Any = Literal
 
@@ -85,7 +85,7 @@ def json_type(condition: Condition) -> Any:
 
 
 def _written(condition: Condition) -> Any:
-    """The type of a condition's value in a body, with its rule."""
+    """The type of a condition's value in a request body, with its rule."""
     check = rule(condition.problem)
     if isinstance(condition, Listed):
         return Annotated[list[Annotated[str, check]], Field(min_length=1, max_length=100)]
@@ -110,10 +110,10 @@ _PUBLISHED_ORDER: Any = {
 _PolicyConditions: Any = create_model("_PolicyConditions", __base__=Body, **_PUBLISHED_ORDER)
 
 
-class PolicyBody(_PolicyConditions):  # type: ignore[misc]  # made of the conditions' declarations
+class PolicyBody(_PolicyConditions):  # type: ignore[misc]  # built from the conditions' declarations
     """`POST` and `PUT /oidc/trust-policies`; `maxTtl` is in seconds.
 
-    `issuer` is one of those that are configured, the first if it is left out.
+    `issuer` must be a configured issuer; without it, the first one is used.
     """
 
     issuer: str | None = None
@@ -172,9 +172,9 @@ class PolicyBody(_PolicyConditions):  # type: ignore[misc]  # made of the condit
 
 
 class StoredPolicyBody(PolicyBody):
-    """`PUT /oidc/trust-policies/{id}`: what a GET gave may come back; the server's own members are ignored.
+    """`PUT /oidc/trust-policies/{id}`: the response to a GET may be sent back; the server's own fields are ignored.
 
-    `derivedFrom: null` makes a derived policy one of its own.
+    `derivedFrom: null` detaches a derived policy from its origin.
     """
 
     id: Uuid | None = None
@@ -190,13 +190,13 @@ _PREFIXES = tuple(CLAIM_PREFIXES.values())
 
 
 def _show_prefixes(schema: dict[str, Any]) -> None:
-    """Show the claims that are named by a prefix; other ones are ignored, and so not shown."""
+    """Show the claims that share a prefix; other extra claims are ignored, and therefore not shown."""
     schema.pop("additionalProperties", None)
     schema["patternProperties"] = {f"^{prefix}": {"type": "string"} for prefix in _PREFIXES}
 
 
 class RunClaims(BaseModel):
-    """The claims that every decision looks at, by GitHub's names."""
+    """The claims that every decision reads, under GitHub's names."""
 
     model_config = ConfigDict(
         extra="allow", frozen=True, hide_input_in_errors=True, json_schema_extra=_show_prefixes, strict=True
@@ -238,8 +238,8 @@ _ConditionClaims: Any = create_model(
 )
 
 
-class Claims(_ConditionClaims):  # type: ignore[misc]  # made of the conditions' declarations
-    """The claims of a run that might be, by GitHub's names; what is not decided on may be there and is ignored."""
+class Claims(_ConditionClaims):  # type: ignore[misc]  # built from the conditions' declarations
+    """The claims of a hypothetical run, under GitHub's names; claims that no decision reads are ignored."""
 
 
 def _without_nulls(run: Any) -> Any:
@@ -247,7 +247,7 @@ def _without_nulls(run: Any) -> Any:
 
 
 class SimulatedRun(Body):
-    """One run of a simulation, by its claims."""
+    """One run to simulate, given by its claims."""
 
     claims: Claims
     agent_id: Uuid | None = None
@@ -284,7 +284,7 @@ class ExchangeForm(BaseModel):
 
 
 class ClientForm(BaseModel):
-    """RFC 6749, section 4.4.2; the two members of the client only without an Authorization header."""
+    """RFC 6749, section 4.4.2; `client_id` and `client_secret` replace the Authorization header."""
 
     grant_type: Literal["client_credentials"]
     client_id: str | None = None
@@ -300,7 +300,7 @@ class IntrospectionForm(BaseModel):
 
 
 class RevocationForm(BaseModel):
-    """RFC 7009, section 2.1; the two members of the client only without an Authorization header."""
+    """RFC 7009, section 2.1; `client_id` and `client_secret` replace the Authorization header."""
 
     token: str
     token_type_hint: str | None = None

@@ -1,4 +1,4 @@
-"""What every request leaves behind: its id, one line in the log, and its share of the metrics."""
+"""The request id, the request log and the request metrics."""
 
 import logging
 import time
@@ -18,18 +18,18 @@ log = structlog.get_logger()
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PROBES = frozenset({"/health", "/ready", "/metrics"})
-"""Routes that machines ask every few seconds."""
+"""Routes that are polled every few seconds; they are logged at debug level."""
 _RUN_CLAIMS = {"repository": "repository", "repositoryId": "repository_id", "runId": "run_id"}
 
 
 def register(app: Flask) -> None:
-    """Observe every request of the application, also one that no route takes."""
+    """Observe every request to the application, including those that match no route."""
     app.before_request(_begin)
     app.after_request(_end)
 
 
 def record_refusal(error: ServiceError) -> None:
-    """Let the request's line in the log say why it was refused."""
+    """Count a refusal, and have the request's log line say why."""
     g.refusal = error
     reason = error.reason if isinstance(error, InvalidOidcToken) else ""
     use_cases().metrics.refused(error.code, reason)
@@ -38,12 +38,12 @@ def record_refusal(error: ServiceError) -> None:
 
 
 def mark_dry_run() -> None:
-    """Let the request not count as one for a token."""
+    """Count the request as a dry run instead of a token request."""
     g.outcome = "dry_run"
 
 
 def _begin() -> None:
-    """Observe a request from here on; raises the `ServiceError` of one that could not be read."""
+    """Start to observe a request; raises the `ServiceError` that the loop set if it could not read the request."""
     environ = request_ctx.request.environ
     g.began = time.perf_counter()
     clear_contextvars()
@@ -54,12 +54,12 @@ def _begin() -> None:
 
 
 def _end(response: Response) -> Response:
-    request, seen = request_ctx.request, app_ctx.g  # `flask.request` and `flask.g` look them up with each use
+    request, seen = request_ctx.request, app_ctx.g  # `flask.request` and `flask.g` look them up on each use
     seconds = time.perf_counter() - seen.began
     made = seen.context
     response.headers.add("X-Request-Id", made.request_id)
     response.headers.add("X-Content-Type-Options", "nosniff")
-    # Any method that HTTP does not have is the client's word, and as likely to be a secret as a path.
+    # A method that HTTP does not define is client input: like a path, it may contain a secret.
     method = request.method if request.method in _METHODS else "other"
     route = request.url_rule.rule if request.url_rule else None
     _count(request.endpoint, method, route, response.status_code, seconds)
@@ -70,7 +70,7 @@ def _end(response: Response) -> Response:
 def _count(endpoint: str | None, method: str, route: str | None, status: int, seconds: float) -> None:
     metrics = use_cases().metrics
     metrics.answered(method, route or UNMATCHED, status, seconds)
-    # OPTIONS needs no token, has the endpoint of one of the path's routes, and succeeds.
+    # OPTIONS needs no token, succeeds, and has the endpoint of one of the path's routes.
     if method != "POST":
         return
     if endpoint in {"exchange.exchange", "tokens.issue"}:
@@ -84,16 +84,16 @@ def _outcome(status: int) -> str:
 
 
 def _run(refusal: ServiceError) -> dict[str, object]:
-    """Whose run was refused, if the token's signature was verified.
+    """The log fields that name the refused run, if the token's signature was verified.
 
-    Of any other token the log says nothing: a stranger could write every repository's name into it.
+    Nothing is logged of any other token: a stranger could write any repository's name into one.
     """
     claims = refusal.claims if isinstance(refusal, InvalidOidcToken) else None
     return {name: claims[claim] for name, claim in _RUN_CLAIMS.items() if claim in claims} if claims else {}
 
 
 def _log(method: str, route: str | None, status: int, seconds: float, address: str | None) -> None:
-    """One line; the route's template instead of the path, in which a client may have written a secret."""
+    """Log one line, with the route's template instead of the path, which may contain a secret."""
     refusal: ServiceError | None = g.get("refusal")
     level = logging.DEBUG if route in _PROBES else logging.INFO
     why = {"code": refusal.code, "reason": refusal.message, **_run(refusal)} if refusal else {}

@@ -1,4 +1,4 @@
-"""The OpenAPI document (3.1): made from the routes, their guards, the models that validate and the table of statuses."""
+"""The OpenAPI 3.1 document, generated from the routes, guards, validation models and the table of statuses."""
 
 import re
 from collections import defaultdict
@@ -49,12 +49,12 @@ Json = dict[str, Any]
 
 
 def document(app: Flask) -> Json:
-    """The document of the application; it depends on its routes alone, and on no setting."""
+    """Generate the application's document, which depends only on its routes, not on any setting."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "SentryAgent identity provider",
-            "version": "1.0.0",  # of the interface, not of the program: it moves when the interface does
+            "version": "1.0.0",  # of the interface, not of the program: it changes only with the interface
             "description": "Exchanges the OIDC tokens of GitHub Actions for access tokens of AI agents.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -131,7 +131,7 @@ def _reference(model: type) -> Json:
 
 
 def refusals(about: Description, scope: str | None) -> set[Refusal]:
-    """Every refusal that an operation can answer with."""
+    """Return every refusal that an operation can respond with."""
     found: set[Refusal] = {errors.InternalError, *about.refusals}
     if scope:
         found |= {errors.Unauthorized, errors.Forbidden}
@@ -175,9 +175,9 @@ def _response(about: Description) -> Json:
 
 
 def _refusal(status: int, shapes: Mapping[type, set[str]]) -> Json:
-    """The response of one status; the words that a program may find in it stand in the description.
+    """The error response of one status; its description lists the error codes.
 
-    In a schema of its own for each response, they would give a generated client hundreds of classes.
+    A schema with the codes for each response would give a generated client hundreds of classes.
     """
     schemas = [_reference(shape) for shape in sorted(shapes, key=lambda shape: shape.__name__, reverse=True)]
     return {
@@ -196,7 +196,7 @@ def _headers(*names: str) -> Json:
 
 
 class _Schema(GenerateJsonSchema):
-    """Without pydantic's titles, which repeat the fields' names; a TypedDict has no other fields than its own."""
+    """Leaves out pydantic's titles, which repeat the fields' names, and closes TypedDicts to unknown fields."""
 
     def typed_dict_schema(self, schema: Any) -> Json:
         return {"additionalProperties": False, **super().typed_dict_schema(schema)}
@@ -206,7 +206,7 @@ class _Schema(GenerateJsonSchema):
 
 
 def _schemas(app: Flask) -> Json:
-    """The schemas of all models: of bodies as they are read, of responses as they are written."""
+    """The schemas of all models: request bodies as they are validated, responses as they are serialized."""
     descriptions = [description_of(app, endpoint) for endpoint in app.view_functions]
     requests = {model for about in descriptions for model in (about.body, about.form) if model}
     responses = {model for about in descriptions for model in about.response}
@@ -228,7 +228,7 @@ def _definitions(models: Iterable[type], mode: JsonSchemaMode) -> Json:
 
 
 def _with_nulls(schema: Json) -> Json:
-    """The schema of a body, in which `null` is the same as an absent field."""
+    """The schema of a request body, in which `null` for an optional field means the same as its absence."""
     optional = schema.get("properties", {}).keys() - schema.get("required", ())
     fields = {
         name: _or_null(field) if name in optional else field

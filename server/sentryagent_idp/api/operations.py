@@ -1,4 +1,4 @@
-"""`/health`, `/ready` and `/metrics`: for the machines that run the provider."""
+"""`/health`, `/ready` and `/metrics`, for orchestrators and monitoring."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ bp = Blueprint("operations", __name__)
 
 
 class Health(TypedDict):
-    """The process answers."""
+    """The process responds."""
 
     status: Literal["ok"]
 
@@ -22,16 +22,16 @@ class Health(TypedDict):
 @bp.get("/health")
 @Description((Health,), needs_database=False)
 def health() -> Health:
-    """Whether the process answers; nothing else is asked."""
+    """Check that the process responds, and nothing else."""
     return {"status": "ok"}
 
 
 @bp.get("/ready")
 @Description((Readiness,), statuses=(200, 503), needs_database=False)
 def ready() -> tuple[Readiness, int]:
-    """Whether requests can be served: database, migrations, signing key.
+    """Check whether requests can be served: database, migrations, signing key.
 
-    GitHub's keys are shown, but never make it 503: exchanges with a held key go on while GitHub is down.
+    The state of GitHub's keys is shown but never causes a 503: while GitHub is down, exchanges with a cached key work.
     """
     readiness = use_cases().readiness.run()
     return readiness, 200 if readiness["status"] == "ready" else 503
@@ -40,5 +40,5 @@ def ready() -> tuple[Readiness, int]:
 @bp.get("/metrics")
 @Description(media_type="text/plain", needs_database=False)
 def metrics() -> Response:
-    """The numbers of all workers of this replica, for Prometheus."""
+    """Get the metrics of this replica, in Prometheus' text format."""
     return Response(use_cases().metrics.page(), content_type=CONTENT_TYPE)

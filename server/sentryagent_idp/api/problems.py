@@ -1,4 +1,4 @@
-"""From refusals to HTTP, in the two shapes that errors have here."""
+"""Error responses, in the API's own shape and in OAuth's."""
 
 import re
 from collections.abc import Mapping
@@ -33,18 +33,18 @@ REFUSALS = {
 _INTERNAL = "Something went wrong on our side; tell us the requestId."
 _REALM = 'Bearer realm="sentryagent"'
 _NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
-"""RFC 6749, 5.2 allows ASCII without quotes and backslashes."""
+"""RFC 6749, 5.2 allows printable ASCII without quotes and backslashes."""
 
 
 def register(app: Flask) -> None:
-    """Let the application answer every error in the contract's shape."""
+    """Have the application respond to every error in the contract's shape."""
     app.register_error_handler(errors.ServiceError, _refused)
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(Exception, _unexpected)
 
 
 def _speaks_oauth() -> bool:
-    """Whether errors have the shape of RFC 6749, 5.2: by the path, so that a 404 or a 405 there has it, too."""
+    """Whether errors have the shape of RFC 6749, 5.2. The path decides, so that a 404 or a 405 there has it, too."""
     path = request.path.removeprefix(API)
     is_form_of_exchange = path == "/oidc/token" and request.mimetype == FORM
     return is_form_of_exchange or path == "/token" or path.startswith("/token/")
@@ -77,7 +77,7 @@ def _oauth_body(error: errors.ServiceError) -> OauthError:
 
 
 def _challenge(error: errors.ServiceError) -> str:
-    """RFC 6750, section 3: no error code where the request came without a token."""
+    """The value of `WWW-Authenticate` (RFC 6750, section 3); it has no error code if the request had no credentials."""
     if isinstance(error, errors.InvalidClient):
         return 'Basic realm="sentryagent"'
     presented = "Authorization" in request.headers
@@ -110,6 +110,6 @@ def _translated(error: HTTPException) -> errors.ServiceError:
 
 
 def _unexpected(error: Exception) -> Response:
-    """A defect of ours: logged under the request id, and nothing of it in the response."""
+    """Log a defect under the request id, and reveal nothing of it in the response."""
     log.error("unexpected error", exc_info=error)
     return _refused(errors.InternalError(_INTERNAL))

@@ -1,4 +1,4 @@
-"""Reading requests: who asks, from where, and what the body, the form or the query says. Nothing is coerced."""
+"""Reading requests: the client's address, the body, the form and the query. Nothing is coerced."""
 
 import re
 import uuid
@@ -48,15 +48,15 @@ _LONGEST_NAME = 64
 
 
 def context() -> RequestContext:
-    """What the audit says of this request."""
+    """The id, the address and the person that the audit records for this request."""
     made: RequestContext = g.context
     return made
 
 
 def begin(environ: "WSGIEnvironment") -> RequestContext:
-    """Make the request's context, with an id of our own: one that a client chose could point at another's audit record.
+    """Create the request's context with a new id: an id from the client could point to another request's audit record.
 
-    The address is the peer's, or what trusted proxies say of it.
+    The address is the peer's, or the one that trusted proxies report.
     """
     forwarded = environ.get("HTTP_X_FORWARDED_FOR", "")
     address = use_cases().client_addresses.of(environ.get("REMOTE_ADDR", ""), forwarded)
@@ -65,17 +65,17 @@ def begin(environ: "WSGIEnvironment") -> RequestContext:
 
 
 def act_for(person: str | None) -> None:
-    """Let the audit name the person for whom the request's token was made."""
+    """Have the audit name the person for whom the request's token was created."""
     g.context = msgspec.structs.replace(context(), person=person)
 
 
 def limit_key() -> str:
-    """Whose allowance this request spends."""
+    """The rate-limit key of this request."""
     return allowance(context().address)
 
 
 def parse_uuid(text: str, absent: ServiceError) -> UUID:
-    """The id in a path; raises `absent` for what cannot be an id of ours."""
+    """Parse the id in a path; raises `absent` if it is not a UUID."""
     if not UUID_FORM.fullmatch(text):
         raise absent
     return uuid.UUID(text)
@@ -84,9 +84,9 @@ def parse_uuid(text: str, absent: ServiceError) -> UUID:
 def read_json(
     model: type[Model], *, explicit_nulls: Collection[str] = (), limit: int = MAX_BODY_BYTES
 ) -> tuple[Model, frozenset[str]]:
-    """The JSON body, of at most `limit` bytes, as `model`, and which of `explicit_nulls` were written as `null`.
+    """Read the JSON body, of at most `limit` bytes, as `model`; also return which of `explicit_nulls` are `null`.
 
-    A `null` is otherwise the same as an absent field. Raises `ValidationFailed` naming the field,
+    Any other `null` is the same as an absent field. Raises `ValidationFailed` naming the field,
     `UnsupportedMediaType`, `PayloadTooLarge`.
     """
     if request.mimetype != JSON:
@@ -104,7 +104,7 @@ def _names(model: type[BaseModel]) -> Collection[str]:
 
 
 def expected_versions() -> list[int] | None:
-    """The versions in `If-Match` (RFC 9110, 13.1.1); `None` where any will do. A weak tag matches nothing."""
+    """The versions in `If-Match` (RFC 9110, 13.1.1), or `None` if any version will do. A weak tag matches nothing."""
     header = request.headers.get("If-Match")
     if header is None or header.strip() == "*":
         return None
@@ -113,13 +113,13 @@ def expected_versions() -> list[int] | None:
 
 
 def has_body() -> bool:
-    """Whether the request brings a body, of whatever type; raises `PayloadTooLarge`."""
+    """Whether the request has a body, of any type; raises `PayloadTooLarge`."""
     return bool(request.mimetype or _body())
 
 
 def _body(limit: int = MAX_BODY_BYTES) -> bytes:
     """The body; raises `PayloadTooLarge`."""
-    # The loop has read it whole and within its limit, so werkzeug's own way of reading has nothing left to do.
+    # The loop reads the body whole and within its limit, so werkzeug's own checks have nothing left to do.
     body: bytes = request.environ["wsgi.input"].read(limit + 1)
     if len(body) > limit:
         raise too_large(limit)
@@ -137,12 +137,12 @@ def _object(text: bytes, limits: Limits) -> dict[str, Any]:
 
 
 def _shortened(name: str) -> str:
-    """The name as a refusal repeats it: a token that came as a name must not reach the log (B19)."""
+    """Cut a name for an error message: a token that was sent as a name must not reach the log (B19)."""
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
 
 
 def validate(model: type[Model], fields: Mapping[str, Any]) -> Model:
-    """The fields as `model`; raises `ValidationFailed` for the first that is wrong."""
+    """Validate the fields as `model`; raises `ValidationFailed` for the first invalid one."""
     try:
         return model.model_validate(fields)
     except ValidationError as error:
@@ -159,16 +159,16 @@ def _refuse_unknown(names: Iterable[str], known: Collection[str], kind: str) -> 
 
 
 def read_form() -> dict[str, str]:
-    """The form's parameters; empty ones count as absent (RFC 6749, 3.2).
+    """Read the form's parameters; empty ones count as absent (RFC 6749, 3.2).
 
-    Raises `ValidationFailed` for one that is repeated (parameter pollution, federation-security B32),
+    Raises `ValidationFailed` for a repeated parameter (parameter pollution, federation-security B32),
     `UnsupportedMediaType`.
     """
     return read_form_with(())[0]
 
 
 def read_form_with(repeatable: Collection[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """As `read_form`, and apart from the others the different values of each parameter that may be repeated."""
+    """Read a form as `read_form` does, but return the distinct values of each `repeatable` parameter separately."""
     if request.mimetype != FORM:
         raise UnsupportedMediaType(f"Send the body as {FORM}.")
     _refuse_query()
@@ -188,9 +188,9 @@ def read_form_with(repeatable: Collection[str]) -> tuple[dict[str, str], dict[st
 
 
 def _refuse_query() -> None:
-    """Raise `ValidationFailed` where a request with a body has parameters in its address, too (RFC 6749, 3.2).
+    """Raise `ValidationFailed` if a request with a body also has query parameters (RFC 6749, 3.2).
 
-    They stand in every proxy's log, so a token sent there is lost; and which of two values counts is for nobody to guess.
+    Every proxy logs them, so a token sent there is compromised; and two values for one parameter would be ambiguous.
     """
     name = next(iter(request.args), None) if request.query_string else None
     if name is not None:
@@ -198,7 +198,7 @@ def _refuse_query() -> None:
 
 
 def check_grant_type(form: Mapping[str, str], given: str) -> None:
-    """Raise `UnsupportedGrantType` for any grant but the one `given` here, `ValidationFailed` where it is missing."""
+    """Raise `UnsupportedGrantType` if the grant type is not `given`, `ValidationFailed` if it is missing."""
     if "grant_type" not in form:
         raise ValidationFailed("grant_type", f"it is missing; it must be {given}")
     if form["grant_type"] != given:
@@ -206,7 +206,7 @@ def check_grant_type(form: Mapping[str, str], given: str) -> None:
 
 
 def check_has_agent(resource: str | None, agent_id: UUID | None, *, field: str = "agentId") -> None:
-    """Raise `ValidationFailed` where a service is asked for without an agent."""
+    """Raise `ValidationFailed` if a service is requested without an agent."""
     if resource is not None and agent_id is None:
         raise ValidationFailed(
             field, "it names no agent, and a token for a service is an agent's; name the agent, too"
@@ -214,7 +214,7 @@ def check_has_agent(resource: str | None, agent_id: UUID | None, *, field: str =
 
 
 def scope_of(form: Mapping[str, str], resource: str | None = None) -> tuple[str, ...] | None:
-    """The scopes that a form asks for, of a service or of the provider's own, or `None`; raises `ValidationFailed`."""
+    """The scopes that a form requests, of a service or the provider's own API, or `None`; raises `ValidationFailed`."""
     text = form.get("scope")
     if text is None:
         return None
@@ -225,9 +225,9 @@ def scope_of(form: Mapping[str, str], resource: str | None = None) -> tuple[str,
 
 
 def read_query() -> tuple[dict[str, Any], dict[str, int]]:
-    """The query as the view's description reads it: filters by field name, and `page` and `limit` if it has pages.
+    """Parse the query by the view's description: filters by field name, and `page` and `limit` if the view has pages.
 
-    Raises `ValidationFailed` for one that is not described there, repeated, unprintable or malformed.
+    Raises `ValidationFailed` for an unknown, repeated, unprintable or malformed parameter.
     """
     known = description_of(current_app, request.endpoint or "").query
     paging = {name: known[name].schema["default"] for name in PAGING if name in known}

@@ -1,6 +1,6 @@
-"""The forms of responses that resources share; the others are next to the functions that make them.
+"""Response types that several resources share; the others are next to the functions that create them.
 
-Nothing is validated by these on its way out: tests hold every response against them.
+Responses are not validated against these types at run time: the tests check every response.
 """
 
 import json
@@ -27,23 +27,23 @@ Item = TypeVar("Item")
 
 
 class Json(JSONProvider):
-    """Flask's JSON, written by msgspec; requests are read by `sentryagent_idp.jose.strict_json`."""
+    """Flask's JSON provider, with msgspec; request bodies are parsed by `sentryagent_idp.jose.strict_json`."""
 
     def dumps(self, obj: Any, **_: Any) -> str:
-        """The JSON text."""
+        """Return a value as JSON text."""
         return strict_json.write(obj)
 
     def loads(self, s: str | bytes, **_: Any) -> Any:
-        """The value of a JSON text."""
+        """Return the value of a JSON text."""
         return json.loads(s)
 
     def response(self, *args: Any, **kwargs: Any) -> Response:
-        """A response with one value."""
+        """Return a response whose body is one value."""
         return WholeResponse(f"{self.dumps(*args, **kwargs)}\n", content_type="application/json")
 
 
 class Problem(TypedDict):
-    """A refusal: a code for programs, a sentence that tells what to do, and the id of the audit record and the log."""
+    """An error: a code for programs, a message that says what to do, and the request id in the log and the audit."""
 
     code: str
     message: str
@@ -52,20 +52,20 @@ class Problem(TypedDict):
 
 
 class OauthError(TypedDict):
-    """A refusal in the shape of RFC 6749, section 5.2; the description starts with the code of the other shape."""
+    """An error in the shape of RFC 6749, section 5.2; the description starts with the code that `Problem` has."""
 
     error: str
     error_description: str
 
 
 class Simulations(TypedDict):
-    """The decisions on several runs, in their order."""
+    """The decisions on several runs, in the order of the runs."""
 
     data: list[Simulated]
 
 
 class Model(BaseModel):
-    """The schema of a response that is made as a plain `dict`: fields in camelCase, each of them always there."""
+    """The schema of a response that is built as a plain `dict`: fields in camelCase, and no others."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
 
@@ -82,7 +82,7 @@ _FIELDS: Any = {name: (_TYPES[name], ...) for name, _ in policy_fields()}
 _Policy: Any = create_model("_Policy", __base__=Model, **_FIELDS)
 
 
-class Policy(_Policy):  # type: ignore[misc]  # made of the policy's fields and the conditions' declarations
+class Policy(_Policy):  # type: ignore[misc]  # built from the policy's fields and the conditions' declarations
     """A trust policy."""
 
 
@@ -96,18 +96,18 @@ class Listed(Model, Generic[Item]):
 
 
 class Policies(Listed[Policy]):
-    """One page of the policies."""
+    """A page of trust policies."""
 
 
 def listed(
     found: Page[Item], record: Callable[[Item], Mapping[str, Any]], *, page: int, limit: int
 ) -> dict[str, Any]:
-    """One page of a list."""
+    """Build one page of a list."""
     return {"data": [record(item) for item in found.data], "total": found.total, "page": page, "limit": limit}
 
 
 def tagged(record: Mapping[str, Any], version: int, status: int = 200, **headers: str) -> Response:
-    """A resource with its version as `ETag`; 304 without it if `If-None-Match` has that version (RFC 9110, 13.1.2)."""
+    """Build the response for a versioned resource, or a 304 if `If-None-Match` has its version (RFC 9110, 13.1.2)."""
     response = jsonify(record)
     response.status_code = status
     response.headers.update({"ETag": f'"{version}"', **headers})
@@ -119,7 +119,7 @@ def tagged(record: Mapping[str, Any], version: int, status: int = 200, **headers
 
 
 def with_token(body: Mapping[str, Any]) -> Response:
-    """A response that issues a token, which no cache may keep (RFC 6749, 5.1)."""
+    """Build a response that issues a token, which no cache may store (RFC 6749, 5.1)."""
     response = jsonify(body)
     response.headers.add("Cache-Control", "no-store")
     response.headers.add("Pragma", "no-cache")

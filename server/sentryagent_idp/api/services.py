@@ -1,4 +1,4 @@
-"""`/services`: the resource servers that accept our tokens, and the scopes that a token for one may have there."""
+"""`/services`: the resource servers that accept our tokens, and the scopes that a token for each may have."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -45,7 +45,7 @@ _Scopes = Annotated[
 
 
 class _ServiceBody(Body):
-    """What an admin writes of a service; `maxTtl` is in seconds."""
+    """The fields of a service that an admin sets; `maxTtl` is in seconds."""
 
     identifier: Identifier | None = None
     description: DescriptionText | None = None
@@ -60,7 +60,7 @@ class NewService(_ServiceBody):
 
 
 class StoredServiceBody(_ServiceBody):
-    """`PUT /services/{serviceId}`: what a GET gave may come back; the server's own members are ignored."""
+    """`PUT /services/{serviceId}`: the response to a GET may be sent back; the server's own fields are ignored."""
 
     service_id: Any = None
     created_at: Any = None
@@ -69,7 +69,7 @@ class StoredServiceBody(_ServiceBody):
 
 
 class Services(Listed[RegisteredService]):
-    """One page of the services."""
+    """A page of services."""
 
 
 @bp.post(_COLLECTION)
@@ -93,7 +93,7 @@ def create() -> Response:
 @Description((Services,), query={"identifier": TEXT, **PAGING})
 @requires(scopes.SERVICES_READ)
 def list_services() -> dict[str, Any]:
-    """The services."""
+    """List services."""
     query, paging = read_query()
     return listed(use_cases().services.page(ServiceFilter(**query), **paging), service_record, **paging)
 
@@ -107,7 +107,7 @@ def list_services() -> dict[str, Any]:
 )
 @requires(scopes.SERVICES_READ)
 def read(service_id: str) -> Response:
-    """One service."""
+    """Get a service."""
     return _tagged(use_cases().services.get(_service_id(service_id)))
 
 
@@ -122,9 +122,9 @@ def read(service_id: str) -> Response:
 )
 @requires(scopes.SERVICES_WRITE)
 def replace(service_id: str) -> Response:
-    """Replace a service whole.
+    """Replace a service.
 
-    Its identifier never changes, and a scope that a trust policy grants cannot go.
+    Its identifier never changes, and a scope that a trust policy grants cannot be removed.
     """
     identifier = _service_id(service_id)
     body, _ = read_json(StoredServiceBody)
@@ -143,7 +143,7 @@ def replace(service_id: str) -> Response:
 )
 @requires(scopes.SERVICES_WRITE)
 def delete(service_id: str) -> tuple[str, int]:
-    """Delete a service that no trust policy grants and no client is bound to."""
+    """Delete a service, if no trust policy grants it and no client is bound to it."""
     use_cases().services.delete(
         caller(), _service_id(service_id), context(), expected_versions=expected_versions()
     )

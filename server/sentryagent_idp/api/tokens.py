@@ -1,4 +1,4 @@
-"""`/token`, `/token/introspect`, `/token/revoke`: RFC 6749, 7662, 7009; errors have their shape."""
+"""`/token`, `/token/introspect` and `/token/revoke` (RFC 6749, 7662 and 7009), with errors in OAuth's shape."""
 
 from base64 import b64decode
 from urllib.parse import unquote_plus
@@ -36,7 +36,7 @@ GRANT_TYPE = "client_credentials"
     ),
 )
 def issue() -> Response:
-    """The client-credentials grant for agents that work outside GitHub, and for admin clients (RFC 6749, 4.4)."""
+    """Issue a token by the client-credentials grant (RFC 6749, 4.4), to an agent outside GitHub or an admin client."""
     use_cases().address_limit.check(limit_key())
     form = read_form()
     check_grant_type(form, GRANT_TYPE)
@@ -44,7 +44,7 @@ def issue() -> Response:
 
 
 def _service_client() -> AuthenticatedClient:
-    """The client of a service, by HTTP Basic; raises `Forbidden` for another client."""
+    """Authenticate the client of a service by HTTP Basic; raises `Forbidden` for any other client."""
     client = _client({})
     if client.service is None:
         raise errors.Forbidden(
@@ -63,9 +63,9 @@ def _service_client() -> AuthenticatedClient:
 )
 @requires(scopes.TOKENS_READ, or_basic=_service_client)
 def introspect() -> Active | Inactive:
-    """Whether a token counts now, and what it says (RFC 7662).
+    """Introspect a token: whether it is active, and its claims (RFC 7662).
 
-    The client of a service sees the tokens for its service, a Bearer those for the provider's own API, an admin all.
+    A service's client sees tokens for its service, a Bearer token those for the provider's own API, an admin all.
     """
     return use_cases().tokens.introspect(basic_client() or caller(), _token(read_form()))
 
@@ -78,7 +78,7 @@ def introspect() -> Active | Inactive:
     refusals=(errors.Unauthorized, errors.Forbidden, errors.InvalidClient, errors.RateLimited),
 )
 def revoke() -> tuple[str, int]:
-    """End a token: with itself as the Bearer, as an admin, or as the client to which it was issued (RFC 7009)."""
+    """Revoke a token as its bearer, as an admin, or as the client to which it was issued (RFC 7009)."""
     form = read_form()
     token, tokens = _token(form), use_cases().tokens
     scheme, credentials = authorization()
@@ -86,7 +86,7 @@ def revoke() -> tuple[str, int]:
         # The request itself proves that its sender holds the token.
         tokens.revoke_own(token, context())
     elif scheme == "basic" or (not scheme and "client_id" in form):
-        # Each guess of a secret costs an Argon2 hash, and /token counts them, too.
+        # Each guess of a secret costs an Argon2 hash, so requests count against the same limit as at /token.
         use_cases().address_limit.check(limit_key())
         tokens.revoke_of_client(_client(form), token, context())
     else:
@@ -101,7 +101,7 @@ def _token(form: dict[str, str]) -> str:
 
 
 def _client(form: dict[str, str]) -> AuthenticatedClient:
-    """The client that proves itself by HTTP Basic or by the form (RFC 6749, 2.3.1)."""
+    """Authenticate the client by HTTP Basic or by the form (RFC 6749, 2.3.1)."""
     client_id, secret = _basic() or (form.get("client_id", ""), form.get("client_secret", ""))
     if "client_id" in form and form["client_id"] != client_id:
         raise errors.InvalidClient(

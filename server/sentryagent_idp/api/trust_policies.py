@@ -1,4 +1,4 @@
-"""`/oidc/trust-policies`: which run of which repository may act as which agent."""
+"""`/oidc/trust-policies`: which workflow runs may act as which agent."""
 
 from typing import Any
 from uuid import UUID
@@ -71,7 +71,7 @@ _CLAIMS_EXAMPLE = {
 def create() -> Response:
     """Create a policy.
 
-    Without `agentId` it is a bootstrap policy, which gives `agents:write`: writing one needs that scope too.
+    Without `agentId` it is a bootstrap policy, which gives `agents:write`; creating one requires that scope, too.
     """
     body, _ = read_json(PolicyBody)
     policy = use_cases().policies.create(caller(), _draft(body), context())
@@ -87,9 +87,9 @@ def create() -> Response:
 )
 @requires(scopes.POLICIES_READ)
 def simulate() -> Simulated | responses.Simulations:
-    """What the exchange would decide, with nothing burnt or issued.
+    """Simulate the exchange's decision, without using up or issuing a token.
 
-    For `runs`, at most 100, `data` has the decision on each, in their order. A body may have 1 MiB.
+    For `runs` (at most 100), `data` has the decision on each, in the same order. The body may have up to 1 MiB.
     """
     body, _ = read_json(SimulationBody, limit=LARGE_BODY_BYTES)
     if [body.claims, body.token, body.runs].count(None) != 2:
@@ -103,7 +103,7 @@ def simulate() -> Simulated | responses.Simulations:
 
 
 def _simulate_all(body: SimulationBody, runs: list[SimulatedRun]) -> list[Simulated]:
-    """The decision on each run; raises `ValidationFailed` naming the run."""
+    """Decide on each run; raises `ValidationFailed` naming the run."""
     for name, value in (("agentId", body.agent_id), ("resource", body.resource)):
         if value is not None:
             raise errors.ValidationFailed(name, "write it in each of the runs")
@@ -131,10 +131,10 @@ def _run(body: SimulationBody | SimulatedRun, claims: Claims) -> HypotheticalRun
 )
 @requires(scopes.POLICIES_READ)
 def list_policies() -> dict[str, Any]:
-    """The policies.
+    """List trust policies.
 
-    `search` is a part of the repository's name or of the description. A policy that was never used is unused since it
-    was made.
+    `search` matches part of the repository's name or of the description. For `unusedSince`, a policy that was never
+    used counts as last used when it was created.
     """
     query, paging = read_query()
     return listed(use_cases().policies.page(PolicyFilter(**query), **paging), policy_record, **paging)
@@ -149,7 +149,7 @@ def list_policies() -> dict[str, Any]:
 )
 @requires(scopes.POLICIES_READ)
 def read(policy_id: str) -> Response:
-    """One policy."""
+    """Get a policy."""
     return _tagged(use_cases().policies.get(_policy_id(policy_id)))
 
 
@@ -170,9 +170,9 @@ def read(policy_id: str) -> Response:
 )
 @requires(scopes.POLICIES_WRITE)
 def replace(policy_id: str) -> Response:
-    """Replace a policy whole.
+    """Replace a policy.
 
-    A derived policy is changed through its origin; `derivedFrom: null` detaches it. Rights as for a new policy.
+    A derived policy is changed through its origin; `derivedFrom: null` detaches it. Requires the same scopes as creation.
     """
     identifier = _policy_id(policy_id)
     body, nulls = read_json(StoredPolicyBody, explicit_nulls=_EXPLICIT_NULLS)
@@ -194,7 +194,7 @@ def replace(policy_id: str) -> Response:
 )
 @requires(scopes.POLICIES_WRITE)
 def delete(policy_id: str) -> tuple[str, int]:
-    """Delete a policy and those derived from it."""
+    """Delete a policy and all policies derived from it."""
     use_cases().policies.delete(
         caller(), _policy_id(policy_id), context(), expected_versions=expected_versions()
     )
@@ -209,7 +209,7 @@ def _draft(body: PolicyBody, nulls: frozenset[str] = frozenset()) -> PolicyDraft
 
 
 def _plain(value: Any) -> Any:
-    """The value as the domain has it: of a list each entry once."""
+    """Convert a value for the domain: a list becomes a tuple without duplicates."""
     if isinstance(value, dict):
         return {name: _plain(entries) for name, entries in value.items()}
     return tuple(dict.fromkeys(value)) if isinstance(value, list) else value

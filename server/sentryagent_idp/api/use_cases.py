@@ -1,4 +1,4 @@
-"""What the blueprints may call: the use cases of one application."""
+"""The use cases that the blueprints call, one set per application."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -26,7 +26,7 @@ EXTENSION = "sentryagent"
 
 @dataclass(frozen=True, slots=True)
 class UseCases:
-    """The use cases, and what else the HTTP face needs; made by `sentryagent_idp.app`."""
+    """The use cases and other objects that the HTTP API needs; created by `sentryagent_idp.app`."""
 
     key_sets: PublishedKeys
     authentication: Authentication

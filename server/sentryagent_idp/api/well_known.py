@@ -1,4 +1,4 @@
-"""The documents at the root by which verifiers find our keys: RFC 8414, OpenID Connect Discovery, RFC 7517."""
+"""The documents through which verifiers find our keys: RFC 8414, OpenID Connect Discovery, RFC 7517."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ _CLAIMS = ("iss", "sub", "aud", "client_id", "scope", "iat", "nbf", "exp", "jti"
 
 
 class Metadata(BaseModel, extra="allow"):
-    """Where things are (RFC 8414)."""
+    """The authorization server's metadata (RFC 8414)."""
 
     issuer: str
     token_endpoint: str
@@ -31,7 +31,7 @@ class Metadata(BaseModel, extra="allow"):
 @bp.get("/.well-known/jwks.json")
 @Description((KeySet,))
 def keys() -> tuple[KeySet, dict[str, str]]:
-    """The public keys of our tokens."""
+    """Get the public keys that verify our tokens (RFC 7517)."""
     current = use_cases().key_sets.current()
     return jwks(current.by_kid.values()), {"Cache-Control": f"public, max-age={JWKS_MAX_AGE_SECONDS}"}
 
@@ -39,7 +39,7 @@ def keys() -> tuple[KeySet, dict[str, str]]:
 @bp.get("/.well-known/oauth-authorization-server")
 @Description((Metadata,), needs_database=False)
 def authorization_server() -> dict[str, Any]:
-    """The metadata of RFC 8414."""
+    """Get the authorization server's metadata (RFC 8414)."""
     issuer = use_cases().tokens.issuer
     client_methods = ["client_secret_basic", "client_secret_post"]
     return {
@@ -60,7 +60,10 @@ def authorization_server() -> dict[str, Any]:
 @bp.get("/.well-known/openid-configuration")
 @Description((Metadata,))
 def openid_configuration() -> dict[str, Any]:
-    """The same facts where OpenID clients look; there is no authorization endpoint, for no user ever logs in here."""
+    """Get the same metadata for OpenID clients (OpenID Connect Discovery).
+
+    There is no authorization endpoint, because no user logs in here.
+    """
     current = use_cases().key_sets.current()
     return {
         **authorization_server(),

@@ -1,4 +1,4 @@
-"""`sentryagent-idp keys`, `clients` and `audit`: what an admin does at the machine, straight on the database."""
+"""`sentryagent-idp keys`, `clients` and `audit`: admin commands that work directly on the database."""
 
 import json
 import re
@@ -40,7 +40,7 @@ _NOW = partial(datetime.now, UTC)
 
 _MOST_DAYS = 3650
 _LONGEST_OVERLAP_SECONDS = 7 * 24 * 3600
-"""For a rotation everywhere; a secret that leaked must not stay good for longer."""
+"""The time to deploy a new secret everywhere; a leaked secret must not stay valid for longer."""
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _days_option = partial(click.option, type=click.IntRange(1, _MOST_DAYS), metavar="DAYS")
@@ -50,7 +50,7 @@ _days_option = partial(click.option, type=click.IntRange(1, _MOST_DAYS), metavar
 def keys() -> None:
     """List, rotate and revoke signing keys.
 
-    The next key is published, the active one signs, retired ones still verify.
+    The next key is published, the active key signs, retired keys still verify.
     """
 
 
@@ -84,9 +84,9 @@ def list_keys(as_json: bool, database_url: str | None) -> None:
 @_days_option("--if-older", "days", help="Only if the last rotation was at least this many days ago.")
 @database_option
 def rotate_keys(days: int | None, database_url: str | None) -> None:
-    """Let the next key sign.
+    """Make the next key the active one.
 
-    The active key retires, and a new next key is published.
+    The previously active key is retired, and a new next key is published.
     """
     with _key_admin(database_url) as admin:
         if days is None:
@@ -116,7 +116,7 @@ def revoke_key(kid: str, database_url: str | None) -> None:
 def rewrap_keys(database_url: str | None) -> None:
     """Encrypt every private key again.
 
-    All are stored under SENTRYAGENT_KEY_ENCRYPTION_KEY, also those that are stored in clear.
+    All keys are then stored under SENTRYAGENT_KEY_ENCRYPTION_KEY, including those stored in clear until now.
     """
     with _key_admin(database_url) as admin:
         before = admin.rewrap(ADMIN_CLI, command_context())
@@ -178,7 +178,7 @@ def create_client(
 def list_clients(as_json: bool, database_url: str | None) -> None:
     """Show the clients, oldest first.
 
-    Expired and revoked ones too. Never shows a secret.
+    Includes expired and revoked clients. Never shows a secret.
     """
     with _client_admin(database_url) as admin:
         stored = admin.all()
@@ -216,7 +216,7 @@ def _client_record(client: AdminClient, now: datetime) -> dict[str, str | None]:
 def rotate_client(client_id: str, keep_old: int | None, as_json: bool, database_url: str | None) -> None:
     """Give a client a new secret, and show it once.
 
-    The old secret ends at once, or after --keep-old.
+    The old secret is refused at once, or after --keep-old.
     """
     kept = None if keep_old is None else timedelta(seconds=keep_old)
     with _client_admin(database_url) as admin:
@@ -229,7 +229,7 @@ def rotate_client(client_id: str, keep_old: int | None, as_json: bool, database_
 def revoke_client(client_id: str, database_url: str | None) -> None:
     """Revoke a client.
 
-    Its secrets and its tokens end at once, and for good.
+    Its secrets and tokens are refused at once and permanently.
     """
     with _client_admin(database_url) as admin:
         admin.revoke(ADMIN_CLI, client_id, command_context())
@@ -261,7 +261,7 @@ _seal_option = partial(click.option, type=click.IntRange(0), metavar="SEAL")
 def verify_audit(seal: int | None, expected: str | None, database_url: str | None) -> None:
     """Check every record against the hash chain.
 
-    Exit code 1 if the chain is broken, or if the seal of --from-seal has another hash.
+    Exit code 1 if the chain is broken, or if the seal of --from-seal has a different hash.
     """
     if (seal is None) != (expected is None):
         fail(
@@ -292,7 +292,7 @@ def export_audit(
 ) -> None:
     """Print the records as JSON lines.
 
-    Each has the seal that chains it to the record before.
+    Each record has the seal that chains it to the previous record.
     """
     if follow and end is not None:
         fail("--follow: new records are never before --to; leave one of them out")
@@ -337,7 +337,7 @@ def _show_secret(client: AdminClient, secret: str, *, as_json: bool) -> None:
 
 
 def _show_list(records: Sequence[Mapping[str, str | None]], header: Sequence[str], *, as_json: bool) -> None:
-    """Records as a JSON array, or as a table with `-` for what a record lacks."""
+    """Print the records as a JSON array, or as a table with `-` for missing values."""
     rows = [[value or "-" for value in record.values()] for record in records]
     click.echo(json.dumps(records) if as_json else table(header, rows))
 

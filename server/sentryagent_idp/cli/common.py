@@ -1,4 +1,4 @@
-"""What the commands of `sentryagent-idp` have in common: the database they work on, and how they fail."""
+"""The parts that the commands of `sentryagent-idp` share: options, access to the database, and errors."""
 
 import os
 import pwd
@@ -27,7 +27,7 @@ scope_option = click.option("--scope", metavar='"…"', help="Scopes, separated 
 
 
 def admin_scopes(scope: str | None) -> tuple[str, ...]:
-    """The scopes that `--scope` names, all without it; ends the command where one is unknown."""
+    """Return the scopes that `--scope` names, or all without it; ends the command if a scope is unknown."""
     wanted = scopes.ALL_SCOPES if scope is None else scopes.parse(scope)
     unknown = [word for word in wanted if word not in scopes.ALL_SCOPES]
     if unknown or not wanted:
@@ -37,9 +37,9 @@ def admin_scopes(scope: str | None) -> tuple[str, ...]:
 
 @contextmanager
 def prepared(database_url: str | None) -> Iterator[tuple[Settings, Store]]:
-    """The settings and the database of a provider that was served before: nothing is created here.
+    """Yield the settings and the database of a provider that was set up before; nothing is created here.
 
-    What goes wrong ends the command as in `one_line_errors`.
+    Errors end the command as in `one_line_errors`.
     """
     with one_line_errors():
         from sentryagent_idp.store import schema
@@ -53,23 +53,23 @@ def prepared(database_url: str | None) -> Iterator[tuple[Settings, Store]]:
                 "run `sentryagent-idp serve` or `migrate` first"
             )
         with Database(settings.database_url) as store:
-            # Under which URL the provider serves is its own fact: asking for it again would only invite tokens
-            # with an issuer that it does not accept.
+            # The provider has stored its public URL: an admin who had to repeat it could make tokens with an issuer
+            # that it does not accept.
             published = published_settings.load(store)
             unset = {
                 name: value for name, value in published.items() if PREFIX + name.upper() not in os.environ
             }
-            # Not read again: the file of a secret may be a pipe.
+            # Copied instead of read again: the file of a secret may be a pipe.
             yield settings.model_copy(update=unset), store
 
 
 def command_context(person: str | None = None) -> RequestContext:
-    """A command in the audit: with an id of its own, no address, and who gave it if no other person is named."""
+    """The audit's context of a command: a new id, no address, and the system's user if no other person is named."""
     return RequestContext(request_id=str(uuid7()), address=None, person=person or _user())
 
 
 def _user() -> str:
-    """The user of the operating system: under sudo the one who called it. A user without a name has a number."""
+    """The operating system's user, under sudo the user who called it; `uid` and a number for a user without a name."""
     caller = os.environ.get("SUDO_USER", "")
     if not name_problem(caller):
         return caller
@@ -81,7 +81,7 @@ def _user() -> str:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """What goes wrong is one line on stderr and exit code 2."""
+    """Turn an expected error into one line on stderr and exit code 2."""
     from sentryagent_idp.store.schema import SchemaError
     from sentryagent_idp.store.url import DatabaseUrlError
 
@@ -96,7 +96,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def remark(text: str) -> None:
-    """Tell the admin something on stderr; the command goes on."""
+    """Print a remark for the admin on stderr; the command continues."""
     click.echo(f"sentryagent-idp: {text}", err=True)
 
 
@@ -111,13 +111,13 @@ def ended_by_sigterm() -> Iterator[None]:
 
 
 def fail(reason: str) -> NoReturn:
-    """End the command: one line, exit code 2."""
+    """End the command with one line on stderr and exit code 2."""
     remark(" ".join(reason.split()))
     sys.exit(2)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows under a header, in columns as wide as their widest cell."""
+    """Format rows under a header, in columns as wide as their widest cell."""
     lines = [header, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     texts = ("  ".join(map(str.ljust, line, widths)) for line in lines)

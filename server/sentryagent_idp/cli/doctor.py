@@ -1,4 +1,4 @@
-"""`sentryagent-idp doctor`: what would keep this provider from working, one check a line."""
+"""`sentryagent-idp doctor`: checks for problems that would keep the provider from working, one line each."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ from sentryagent_idp.use_cases.signing_keys import opened
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was found about a subject; one that fails needs an admin."""
+    """The result of checking a subject; a failed check needs an admin."""
 
     state: Literal["ok", "warn", "fail"]
     subject: str
@@ -36,7 +36,7 @@ class Check:
 def doctor(database_url: str | None) -> None:
     """Check settings, database and issuers.
 
-    Also encryption, policies, services and clock. Exit code 1 if a check fails. Changes nothing.
+    Also checks encryption, policies, services and the clock. Exit code 1 if a check fails. Changes nothing.
     """
     with one_line_errors():
         logs.silence()
@@ -166,7 +166,7 @@ def _issuer(issuer: str, client: httpx.Client, way: str) -> Check:
 
 
 def _ahead(response: httpx.Response) -> Iterator[timedelta]:
-    """How far the clock of who answers is ahead of ours; a cache tells how old its answer is (RFC 9111, 5.1)."""
+    """How far the responder's clock is ahead of ours; a cache states the age of its response (RFC 9111, 5.1)."""
     try:
         sent = parsedate_to_datetime(response.headers["Date"])
         age = timedelta(seconds=int(response.headers.get("Age", 0)))

@@ -1,4 +1,4 @@
-"""`sentryagent-idp`: serve, migrate, and what an admin does at the machine itself."""
+"""`sentryagent-idp`: serving, migrations, and the admin commands that need access to the database."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ from sentryagent_idp.domain.client import name_problem
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sentryagent-idp")
 def main() -> None:
-    """The SentryAgent identity provider. Every setting is also a variable SENTRYAGENT_…; a flag wins."""
+    """The SentryAgent identity provider. Every setting has a variable SENTRYAGENT_…; a flag overrides it."""
 
 
 @main.command()
@@ -91,7 +91,7 @@ def copy_database(source: str, target: str | None) -> None:
 def backup(file: Path, database_url: str | None) -> None:
     """Copy the SQLite database to a new file.
 
-    The provider may run meanwhile. FILE must not exist. The copy is checked.
+    The provider may keep running. FILE must not exist. The copy is checked.
     """
     with one_line_errors(), ended_by_sigterm():
         from sentryagent_idp.store import backup as copying
@@ -116,7 +116,7 @@ def backup(file: Path, database_url: str | None) -> None:
 def admin_token(person: str | None, scope: str | None, ttl: int | None, database_url: str | None) -> None:
     """Mint an admin access token.
 
-    Works straight on the database. Only the token goes to stdout.
+    Works directly on the database. Prints only the token to stdout.
     """
     problem = person is not None and name_problem(person)
     if problem:

@@ -1,4 +1,4 @@
-"""`sentryagent-idp policies`: what an admin does with all trust policies at once, straight on the database."""
+"""`sentryagent-idp policies`: changes of all trust policies at once, directly on the database."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -40,9 +40,9 @@ def _issuer(_context: click.Context, parameter: click.Parameter, text: str) -> s
 @click.option("--to", "target", metavar="ISSUER", required=True, callback=_issuer, help="Their new issuer.")
 @database_option
 def move_issuer(source: str, target: str, database_url: str | None) -> None:
-    """Move all policies of an issuer to another one.
+    """Move all policies of an issuer to another issuer.
 
-    For example to the issuer of an enterprise. The audit gets a record for each policy.
+    For example to the issuer of an enterprise. Writes an audit record for each policy.
     """
     if not source.isprintable():
         fail("--from: write it in printable characters, as `sentryagent-idp doctor` shows it")

@@ -1,1 +1,1 @@
-"""What exists for throughput alone; README.md says what each part was measured to bring."""
+"""Code that exists only for throughput; README.md has the measured effect of each part."""

@@ -1,4 +1,4 @@
-"""Whose turn it is: a lock that threads get in the order in which they came."""
+"""A fair lock: threads get it in the order in which they asked for it."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from sqlalchemy.exc import TimeoutError as WaitTimeout
 
 
 class Turns:
-    """A first come, first served lock with a bound on waiting.
+    """A first-come, first-served lock with a timeout.
 
-    `threading.Lock` lets a busy thread overtake: under load the unlucky one would wait until its bound.
+    `threading.Lock` lets a busy thread overtake others: under load, an unlucky thread would wait until its timeout.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -21,9 +21,9 @@ class Turns:
 
     @contextmanager
     def take(self) -> Iterator[None]:
-        """Wait for this thread's turn and keep it for the block.
+        """Wait for this thread's turn, and hold the lock for the block.
 
-        Raises SQLAlchemy's `TimeoutError`, as a pool does, where the turn does not come within the bound.
+        Raises SQLAlchemy's `TimeoutError`, as a connection pool does, if the turn does not come in time.
         """
         mine = self._enter()
         try:
@@ -34,7 +34,7 @@ class Turns:
             self._leave(mine)
 
     def _enter(self) -> Lock:
-        """Queue up; the lock that is returned opens when the turn comes."""
+        """Join the queue; the returned lock is released when this thread's turn comes."""
         mine = Lock()
         mine.acquire()
         with self._mutex:
@@ -44,7 +44,7 @@ class Turns:
         return mine
 
     def _leave(self, mine: Lock) -> None:
-        """Give the turn on, also where it came too late; who gave up while others were first just goes."""
+        """Leave the queue; pass the turn on if this thread had it, even if it came after the timeout."""
         with self._mutex:
             was_first = self._waiting[0] is mine
             self._waiting.remove(mine)

@@ -1,7 +1,7 @@
-"""Exchanges that the loop handles at the same moment, kept in one transaction: a commit costs the same for one as for ten.
+"""Group commit: concurrent exchanges share a transaction, because a commit costs the same for one as for ten.
 
-An exchange is decided beforehand, on a snapshot of the policies. The transaction that keeps it first makes sure that
-the database still says the same; if it does not, nothing of that exchange is kept.
+An exchange is decided beforehand, on a policy snapshot. The transaction that stores it first checks that the snapshot
+is still current; if it is not, nothing of that exchange is stored.
 """
 
 import asyncio
@@ -23,16 +23,16 @@ from sentryagent_idp.errors import DatabaseUnavailable, ServiceError
 from sentryagent_idp.ports import Clock, Store, Transaction, WriterBusy
 
 _LARGEST = 64
-"""Exchanges in one transaction: each number of rows is a statement of its own, which the driver keeps."""
+"""The most exchanges in one transaction: each number of rows is a separate statement, which the driver caches."""
 _RETRY_SECONDS = 0.0003
 _PATIENCE_SECONDS = 4.0
-"""How long a group waits for other writers, so that an outage is answered well within 10 s."""
+"""How long a group waits for other writers; clients get a response well within 10 s of an outage."""
 _BUSY = "Other writers kept the database busy; try again in 2 s."
 _MOST_USES = 10_000
 
 
 class PendingExchange(msgspec.Struct, frozen=True, eq=False):
-    """One exchange: what it rests on, and what must be kept before its token may leave."""
+    """A decided exchange: the state that it depends on, and the rows to commit before its access token is sent."""
 
     snapshot: PolicySnapshot
     keys_version: int
@@ -43,20 +43,21 @@ class PendingExchange(msgspec.Struct, frozen=True, eq=False):
 
 _Waiting = tuple[PendingExchange, RequestGreenlet]
 _Uses = dict[UUID, datetime]
-"""By policy, the time of its use that was recorded last."""
+"""The last recorded time of use of each policy."""
 _Outcome = Collection[PendingExchange] | BaseException
-"""Those that were kept, or what stopped all of them."""
+"""The exchanges that were stored, or the error that stopped the whole group."""
 
 
 class CommitFailed(Exception):
-    """A defect stopped the transaction of a group; its cause says which."""
+    """A defect stopped a group's transaction; `__cause__` is the error."""
 
 
 class GroupCommit:
-    """Keeps exchanges; one for each process. `observe` gets `write` and the seconds of each group on a local database.
+    """Commits exchanges in groups, one transaction at a time; each process has one instance.
 
-    On SQLite the statements run on the loop, which never waits there for another writer, and only `COMMIT`, which waits
-    for the disk, runs in a thread. On PostgreSQL the whole transaction does. One transaction is under way at a time.
+    On SQLite the statements run on the loop, which never waits for another writer, and only `COMMIT`, which waits for
+    the disk, runs in a thread. On PostgreSQL the whole transaction runs in the thread. On a local database, `observe`
+    is called with `write` and the seconds that each group took.
     """
 
     def __init__(
@@ -69,18 +70,18 @@ class GroupCommit:
         self._is_committing = False
         self._began = 0.0
         self._used_at = _Uses()
-        # A thread of its own: all others may wait for the very lock that a commit gives back.
+        # A dedicated thread: all other threads may be waiting for the lock that a commit releases.
         self._thread = ThreadPoolExecutor(1, "group-commit")
 
     def keep(self, exchange: PendingExchange) -> bool:
-        """Keep the exchange, and return when it is committed.
+        """Store the exchange, and return when it is committed.
 
-        `False` if nothing was kept: its token is used up, or the database no longer says what it rests on.
-        Raises `DatabaseUnavailable`.
+        Returns `False` if nothing was stored, for example because the ID token was already used or the snapshot is no
+        longer current. Raises `DatabaseUnavailable`, and `CommitFailed` for a defect.
         """
         request = current_request()
         outcome = self._alone(exchange) if request is None else self._queue(exchange, request)
-        # All requests of a group get the same error, and each that raised it would add its frames to the next one's.
+        # The requests of a group share the error object, to whose traceback each raise would add its frames.
         if isinstance(outcome, ServiceError):
             raise outcome.with_traceback(None)
         if isinstance(outcome, BaseException):
@@ -105,11 +106,11 @@ class GroupCommit:
         if self._waiting:
             loop = asyncio.get_running_loop()
             self._began = loop.time()
-            # Requests that are whole by now are decided first, and join.
+            # Requests that have arrived in full by now are decided first, and join the group.
             loop.call_soon(self._commit)
 
     def _commit(self) -> None:
-        """Keep the next group."""
+        """Write the next group, and have the thread commit it."""
         group = self._waiting[:_LARGEST]
         exchanges = [exchange for exchange, _ in group]
         loop = asyncio.get_running_loop()
@@ -120,13 +121,13 @@ class GroupCommit:
                 loop.call_later(_RETRY_SECONDS, self._commit)
             else:
                 self._end(group, DatabaseUnavailable(_BUSY, retry_after=2))
-        except BaseException as error:  # noqa: BLE001 - it is raised in each of the requests
+        except BaseException as error:  # noqa: BLE001 - it is raised in each request of the group
             self._end(group, _outcome_of(error))
         else:
             self._thread.submit(self._finish, loop, group, rest)
 
     def _written(self, exchanges: Sequence[PendingExchange]) -> Callable[[], _Outcome]:
-        """Write the exchanges without waiting for anybody; what is returned commits them. Raises `WriterBusy`."""
+        """Write the exchanges without waiting for a lock, and return what commits them; raises `WriterBusy`."""
         with ExitStack() as stack:
             kept = self._keep(stack.enter_context(self._store.write_at_once()), exchanges)
             commit = stack.pop_all().close
@@ -151,12 +152,12 @@ class GroupCommit:
         loop.call_soon_threadsafe(self._end, group, outcome)
 
     def _end(self, group: Sequence[_Waiting], outcome: _Outcome) -> None:
-        """Let the requests of a group go on, and begin the next one."""
+        """Resume the requests of a group, and begin the next group."""
         if self._store.is_local:
-            # The store cannot tell: a group that waits for another writer tries again and again.
+            # The store cannot measure this: a group that waits for another writer tries several times.
             self._observe("write", asyncio.get_running_loop().time() - self._began)
         if isinstance(outcome, DatabaseUnavailable):
-            # Requests that came meanwhile waited for the same database, and must not wait as long once more.
+            # Requests that arrived meanwhile waited for the same database, and must not wait as long again.
             group = self._waiting[:]
         del self._waiting[: len(group)]
         self._begin_next()
@@ -171,7 +172,7 @@ class GroupCommit:
         return kept
 
     def _record_use(self, tx: Transaction, kept: Sequence[PendingExchange]) -> None:
-        """Set `last_used_at` of the policies where that is due."""
+        """Update `last_used_at` of the policies for which that is due."""
         now = self._clock()
         policies = {exchange.policy.id: exchange.policy for exchange in kept}
         due = [
@@ -187,15 +188,15 @@ class GroupCommit:
 
 
 def _outcome_of(error: BaseException) -> _Outcome:
-    """What an error means for a group: what the database refuses to store of one exchange must not fail the others.
+    """The outcome of a group that failed; data of one exchange that the database rejects must not fail the others.
 
-    Then none is kept, and each may try alone.
+    Nothing is stored in that case, and each exchange may try again alone.
     """
     return () if isinstance(error, ServiceError) and not isinstance(error, DatabaseUnavailable) else error
 
 
 def _current(tx: Transaction, exchanges: Sequence[PendingExchange]) -> Sequence[PendingExchange]:
-    """Those that rest on what the database says now."""
+    """The exchanges whose snapshot and signing keys are still current."""
     keys_version = tx.signing_keys.version()
     fingerprints = tx.policies.fingerprints({exchange.snapshot.repository_key for exchange in exchanges})
     return [
@@ -206,7 +207,7 @@ def _current(tx: Transaction, exchanges: Sequence[PendingExchange]) -> Sequence[
 
 
 def _claim(tx: Transaction, exchanges: Sequence[PendingExchange]) -> Sequence[PendingExchange]:
-    """Those whose token was unused; of several at the same moment one (federation-security B6)."""
+    """Mark the ID tokens as used; return the exchanges whose token was unused, one per token (federation-security B6)."""
     if not exchanges:
         return []
     are_unused = tx.used_tokens.claim_all([exchange.used for exchange in exchanges])

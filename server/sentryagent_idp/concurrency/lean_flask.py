@@ -1,4 +1,4 @@
-"""Flask without the parts that the provider does not use; with each request they took longer than most views."""
+"""Flask without the parts that the provider does not use; on each request they took longer than most views."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -29,12 +29,12 @@ class _NoSession(SessionInterface):
 
 
 class _Adapter(MapAdapter):
-    """Finds a route; if its path has no variable part, in a table."""
+    """Finds the route of a request, in a table if the path has no variable part."""
 
     fixed: Mapping[tuple[str, str], _Route]
 
     def match(self, *args: Any, **asked: Any) -> Any:
-        # Flask asks for the route of the request in this way; for `Allow` it asks for the other methods of its path.
+        # Flask passes exactly this for the route of a request; for `Allow` it looks up the other methods of the path.
         is_of_request = not args and asked == {"return_rule": True}
         found = self.fixed.get((self.default_method, self.path_info)) if is_of_request else None
         return found or super().match(*args, **asked)
@@ -47,11 +47,11 @@ class LeanFlask(Flask):
     session_interface = _NoSession()
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """The function as it is: Flask asks of each view and hook, with each request, whether it is a coroutine."""
+        """Return the function unchanged; Flask checks on each request whether a view or hook is a coroutine."""
         return func
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """The adapter that finds the route of a request; `None` outside of a request, where no address is written."""
+        """The adapter that finds the route of a request; `None` outside of a request, where no URL is built."""
         if request is None:
             return None
         environ = request.environ
@@ -74,9 +74,9 @@ class LeanFlask(Flask):
 
 
 class WholeResponse(Response):
-    """A response whose header fields are complete: of others, werkzeug checks and copies them once more."""
+    """A response whose header fields are complete; werkzeug would check and copy them once more."""
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Send it."""
+        """Send the response."""
         start_response(self.status, self.headers.to_wsgi_list())
         return () if environ["REQUEST_METHOD"] == "HEAD" else self.iter_encoded()

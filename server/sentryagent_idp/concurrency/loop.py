@@ -1,8 +1,8 @@
-"""The event loop of a worker: it reads each request whole, within limits and deadlines, and then has it answered.
+"""The event loop of a worker: reads each request whole, within limits and deadlines, and then has it answered.
 
-Requests of a few routes are answered on the loop, in a greenlet each; all others in a thread. No thread waits for a
-client. A stranger who sends slowly, or stops half way, holds a connection for seconds and nothing
-else. Source: RSGI 1.5, https://github.com/emmett-framework/granian/blob/master/docs/spec/RSGI.md
+Requests for a few routes are answered on the loop, each in a greenlet; all others in a thread. No thread waits for an
+unauthenticated client: one that sends slowly, or stops halfway, holds a connection for seconds and nothing else.
+Source: RSGI 1.5, https://github.com/emmett-framework/granian/blob/master/docs/spec/RSGI.md
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
-from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # it is RSGI's own name for it
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # the name that RSGI specifies
 
 from sentryagent_idp.concurrency.request_greenlet import RequestGreenlets
 from sentryagent_idp.errors import PayloadTooLarge, RequestTimeout, ServiceError, ValidationFailed
@@ -29,15 +29,15 @@ log = structlog.get_logger()
 
 MAX_BODY_BYTES = 32 * 1024
 LARGE_BODY_BYTES = 1024 * 1024
-"""For routes whose guard is asked before the body is read."""
+"""The limit for routes whose guard runs before the body is read."""
 
 REFUSAL = "sentryagent.refusal"
-"""The key in the WSGI environment under which a request that cannot be read has its `ServiceError`."""
+"""The key in the WSGI environment for the `ServiceError` of a request that cannot be read."""
 
 _AMBIGUOUS = ""
-"""The variable of every header field whose name has an underscore."""
+"""The variable for every header field whose name has an underscore."""
 _DECIDING = ("authorization", "content-type", "if-match", "x-forwarded-for")
-"""Header fields that must not count as absent where they cannot be read."""
+"""Header fields that must not count as absent if they cannot be read."""
 _CONSTANT: "WSGIEnvironment" = {
     "SCRIPT_NAME": "",
     "SERVER_PROTOCOL": "HTTP/1.1",
@@ -51,32 +51,32 @@ _CONSTANT: "WSGIEnvironment" = {
 }
 _OFF_LOOP_THREADS = 8
 _LARGE_AT_ONCE = 2
-"""Requests whose large body a thread may wait for: a caller that sends slowly must not take all threads."""
+"""The most large bodies for which threads wait at a time: a caller that sends slowly must not take all threads."""
 _BODY_SECONDS = 10
 _GIVE_UP_SECONDS = 0.1
-"""Between the end of the wait for a body and the answer."""
+"""The pause between giving up on a body and the response."""
 _UNKNOWN = MAX_BODY_BYTES + 1
-"""Stands for the length of a body that comes in chunks."""
+"""Stands for the length of a chunked body."""
 _INCOMPLETE = "it ended early; send all of it"
 _CLOSE = ("Connection", "close")
-"""Where something is left of a request: it must not be read as the next one."""
+"""Sent if part of a request may be unread: it must not be read as the next request."""
 _MAX_DISCARDED_BYTES = 1024 * 1024
-"""How much of a body that is too large is read and dropped: a client that is still sending does not read the answer."""
+"""How much of a too large body is read and dropped: a client that is still sending does not read the response."""
 _LOOK_SECONDS = 0.2
 _UNREAD_SECONDS = 10
-"""How long a client may leave its answer in our buffers without reading any of it."""
+"""How long a client may leave its response in our buffers without reading any of it."""
 _LAST_SECONDS = 0.2
-"""Between SIGTERM and the end of connections that wait for a request: what is on its way arrives in that time."""
+"""The time from SIGTERM to the end of idle connections, in which requests that are on their way arrive."""
 
 
 class Headers(Protocol):
     """Header fields by their lower-case names; `items` leaves out values that are not visible ASCII."""
 
     def __len__(self) -> int:
-        """How many names there are."""
+        """The number of names."""
 
     def __contains__(self, name: str) -> bool:
-        """Whether there is such a field, readable or not."""
+        """Whether the field exists, readable or not."""
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of the first field of this name."""
@@ -97,16 +97,16 @@ class Scope(Protocol):
 
 
 class HttpProtocol(Protocol):
-    """The body of a request, and the way to answer it."""
+    """The body of a request, and the way to respond to it."""
 
     def __call__(self) -> asyncio.Future[bytes]:
-        """The whole body; raises `ProtocolClosed` where it ends early."""
+        """The whole body; raises `ProtocolClosed` if it ends early."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """The body in the parts in which it arrives."""
+        """The parts of the body, as they arrive."""
 
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        """Answer the request; from any thread."""
+        """Send the response; can be called in any thread."""
 
 
 def too_large(limit: int) -> PayloadTooLarge:
@@ -115,10 +115,10 @@ def too_large(limit: int) -> PayloadTooLarge:
 
 
 class _LateBody:
-    """A large body, which is read when the application asks for it: behind its guard.
+    """A large body, which is read only when the application asks for it, after its guard.
 
-    A thread waits for it, at most as long as any body may take; strangers do not get past the guard. From them it is
-    dropped, because a client that is still sending does not read the answer.
+    A thread waits for it, at most as long as any body may take. The body of a client that the guard refuses is read
+    and dropped, because a client that is still sending does not read the response.
     """
 
     def __init__(self, protocol: HttpProtocol, loop: asyncio.AbstractEventLoop) -> None:
@@ -128,7 +128,7 @@ class _LateBody:
         self.deadline = _deadline(loop)
 
     def read(self, _size: int = -1) -> bytes:
-        """All of it, for a thread; raises as `_in_time`."""
+        """Read the whole body, in a thread; raises as `_in_time` does."""
         self._is_asked_for = True
         reading = _in_time(self._protocol, LARGE_BODY_BYTES, self.deadline)
         body = asyncio.run_coroutine_threadsafe(reading, self._loop).result()
@@ -136,17 +136,17 @@ class _LateBody:
         return body
 
     async def drop(self) -> None:
-        """Read and forget it, if the application did not ask for it."""
+        """Read and discard the body, if the application did not ask for it."""
         if not self._is_asked_for:
             with suppress(ServiceError):
                 await _in_time(self._protocol, 0, self.deadline)
 
 
 class RsgiApplication:
-    """A WSGI application as granian's RSGI calls it.
+    """An RSGI application for granian that runs a WSGI application.
 
-    Requests for `on_loop`, pairs of method and path, are answered on the loop, which they must never make wait; the
-    others by `threads` threads. Those for `large` may have a body of `LARGE_BODY_BYTES`.
+    Requests for `on_loop`, pairs of method and path, are answered on the loop, which they must never block; all others
+    by `threads` threads. Requests for `large` may have a body of `LARGE_BODY_BYTES`.
     """
 
     def __init__(
@@ -166,21 +166,21 @@ class RsgiApplication:
         self._greenlets = RequestGreenlets(self._answer_on_loop)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Called before the worker listens, with the loop that will run then; granian's handlers of signals are set."""
-        # Threads apart: slow requests must not hold up the exchanges on the loop that wait for one.
+        """Set up the loop before the worker listens; granian has set its signal handlers by then."""
+        # Separate threads: slow requests must not delay the exchanges on the loop that need a thread.
         loop.set_default_executor(ThreadPoolExecutor(_OFF_LOOP_THREADS, "off-loop"))
         loop.call_soon(listeners.limit_unread_answers, _UNREAD_SECONDS)
         loop.call_soon(self._look_after, loop)
         loop.add_signal_handler(signal.SIGTERM, self._end, loop)
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take no new connection, answer what arrives within a moment, and then have granian end this worker.
+        """Accept no new connections, answer requests that still arrive, and then have granian end this worker.
 
-        granian by itself closes at once each connection on which no request has arrived: a proxy that has just
-        opened it, or kept it open, has sent one by then and does not know whether it counted.
+        granian by itself would at once close each connection on which no request has arrived. A proxy that has just
+        opened it, or kept it open, may have sent a request by then, and cannot know whether it was handled.
         """
         self._is_ending = True
-        # Of this signal granian still has the handler.
+        # granian still handles this signal.
         loop.call_later(_LAST_SECONDS, signal.raise_signal, signal.SIGINT)
         listeners.begin_no_connection()
 
@@ -212,7 +212,7 @@ class RsgiApplication:
                 async with asyncio.timeout_at(body.deadline):
                     await turn.enter_async_context(self._large_at_once)
             except TimeoutError:
-                # A caller with a hundred slow bodies must not hold all others, and a hundred connections, for minutes.
+                # A caller with a hundred slow bodies must not block others, and a hundred connections, for minutes.
                 environ[REFUSAL] = RequestTimeout("Other large bodies are arriving too slowly; try again.")
             status, headers, answer = await loop.run_in_executor(self._threads, self._outcome, environ)
         await body.drop()
@@ -221,7 +221,7 @@ class RsgiApplication:
         protocol.response_bytes(status, headers, answer)
 
     async def _body(self, headers: Headers, protocol: HttpProtocol) -> bytes:
-        """The whole body; raises as `_in_time`."""
+        """Read the whole body; raises as `_in_time` does."""
         length = _length(headers)
         if not length:
             return b""
@@ -235,7 +235,7 @@ class RsgiApplication:
             raise ValidationFailed("body", _INCOMPLETE) from error
 
     async def _arrived(self, body: "asyncio.Future[bytes]") -> bytes:
-        """The body when it is there; raises `TimeoutError`."""
+        """Wait for the body; raises `TimeoutError` if it takes too long."""
         self._arriving[body] = asyncio.get_running_loop().time()
         try:
             return await body
@@ -262,12 +262,12 @@ class RsgiApplication:
     def _outcome(self, environ: "WSGIEnvironment") -> tuple[int, list[tuple[str, str]], bytes]:
         try:
             return self._asked(environ)
-        except BaseException:  # on the loop it would end other requests, too
+        except BaseException:  # on the loop, it would end other requests, too
             log.exception("request not answered")
             return 500, [], b""
 
     def _asked(self, environ: "WSGIEnvironment") -> tuple[int, list[tuple[str, str]], bytes]:
-        """What the application answers: status, header fields and body."""
+        """Call the application, and return its status, header fields and body."""
         status, headers = 500, list[tuple[str, str]]()
 
         def start_response(line: str, given: list[tuple[str, str]], *_: object) -> None:
@@ -283,19 +283,19 @@ class RsgiApplication:
         return status, headers, body
 
     def _look_after(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End, now and then, the wait for bodies that take too long."""
+        """End the wait for bodies that take too long, at regular intervals."""
         self._give_up_late(loop.time())
         loop.call_later(_LOOK_SECONDS, self._look_after, loop)
 
     def _give_up_late(self, now: float) -> None:
-        # The oldest come first. A timer for each body would be a fifth of the loop's work.
+        # A timer for each body would be a fifth of the loop's work.
         for body in [body for body, began in self._arriving.items() if now - began > _BODY_SECONDS]:
             del self._arriving[body]
             body.cancel()
 
 
 def _head(scope: Scope) -> "WSGIEnvironment":
-    """The request without its body, in the variables of PEP 3333; lines of one name are joined (RFC 9110, 5.3)."""
+    """The head of a request as variables of PEP 3333; lines with the same name are joined (RFC 9110, 5.3)."""
     name, _, port = scope.server.rpartition(":")
     path, headers = scope.path, scope.headers
     environ = {
@@ -325,10 +325,10 @@ def _variable(name: str) -> str:
 
 
 def _refuse_unreadable(headers: Headers, environ: "WSGIEnvironment") -> None:
-    """Refuse the request if header fields that decide something cannot be read, or can be read in two ways.
+    """Refuse the request if security-relevant header fields cannot be read, or are ambiguous.
 
-    As a variable, `X_Forwarded_For` is the twin of `X-Forwarded-For`: a client could write it next to the proxy's own
-    and be believed.
+    `X_Forwarded_For` and `X-Forwarded-For` would be the same variable: a client could send the former next to the
+    proxy's own and be believed.
     """
     unreadable = next((it for it in _DECIDING if it in headers and _variable(it) not in environ), None)
     if _AMBIGUOUS in environ:
@@ -339,31 +339,31 @@ def _refuse_unreadable(headers: Headers, environ: "WSGIEnvironment") -> None:
 
 
 def _length(headers: Headers) -> int:
-    """How long the body is, more than `MAX_BODY_BYTES` where the head does not say it."""
+    """The length of the body; more than `MAX_BODY_BYTES` if the head does not state it."""
     if "content-length" not in headers and "transfer-encoding" not in headers:
         return 0
     return int(headers.get("content-length", _UNKNOWN))
 
 
 async def _late() -> RequestTimeout:
-    """The refusal of a late body, when granian no longer reads it.
+    """Wait until granian no longer reads a late body, and return its refusal.
 
-    If the answer is sent while granian still reads, some connections stay open until the client closes them: a stranger
-    could collect all that a worker takes, and its end would wait for them.
+    If the response is sent while granian still reads, some connections stay open until the client closes them: a
+    stranger could use up all connections of a worker, whose shutdown would wait for them.
     """
     await asyncio.sleep(_GIVE_UP_SECONDS)
     return RequestTimeout(f"The body did not arrive within {_BODY_SECONDS} s; send it faster.")
 
 
 def _deadline(loop: asyncio.AbstractEventLoop) -> float:
-    """When a body whose head has just arrived must be whole, by the loop's clock."""
+    """The deadline, by the loop's clock, for the body of a request whose head has just arrived."""
     return loop.time() + _BODY_SECONDS
 
 
 async def _in_time(protocol: HttpProtocol, limit: int, deadline: float) -> bytes:
-    """A body of unknown or too large a size.
+    """Read a body that is too large or of unknown size.
 
-    Raises `PayloadTooLarge`, `RequestTimeout`, and `ValidationFailed` where the client stopped before its end.
+    Raises `PayloadTooLarge`, `RequestTimeout`, and `ValidationFailed` if the client stopped before its end.
     """
     try:
         async with asyncio.timeout_at(deadline):
@@ -375,9 +375,9 @@ async def _in_time(protocol: HttpProtocol, limit: int, deadline: float) -> bytes
 
 
 async def _bounded(protocol: HttpProtocol, limit: int) -> bytes:
-    """A body, read as far as it makes sense; raises as `_in_time`.
+    """Read a body, and give up if far more than the limit arrives; raises as `_in_time` does.
 
-    granian ends a body with one empty part, and one that was cut off, or has trailers, with two.
+    granian ends a body with one empty part, or with two if it was cut off or has trailers.
     """
     body, received, empty = bytearray(), 0, 0
     async for part in protocol:

@@ -1,4 +1,4 @@
-"""What this process read of repositories and agents, held until the database says something else."""
+"""Policy snapshots: the policies and agent status that a decision depends on, cached until the database changes."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from sentryagent_idp.domain.trust_policy import (
 from sentryagent_idp.ports import Transaction
 
 _MOST_POLICIES = 10_000
-"""Each takes about 1.8 KB."""
+"""The most policies in the cache; each takes about 1.8 KB."""
 
 _Key = tuple[str, str, UUID | None]
 """Issuer, repository and agent."""
@@ -29,7 +29,7 @@ _Key = tuple[str, str, UUID | None]
 
 @dataclass(frozen=True, slots=True)
 class PolicySnapshot:
-    """All that a decision on the runs of a repository rests on: its policies, and the state of the agent."""
+    """The state that a decision on a repository's run depends on: its policies, and whether the agent is active."""
 
     issuer: str
     repository_key: str
@@ -40,25 +40,25 @@ class PolicySnapshot:
     service_ttls: Mapping[str, int | None] = field(default_factory=dict)
     """The `max_ttl` of the services that the policies grant, by identifier."""
     stranded: Sequence[TrustPolicy] = ()
-    """Policies of the repository's name under issuers that are not configured: they let nobody in, and explain a refusal."""
+    """Policies of the repository's name under unconfigured issuers: they match no run, but may explain a refusal."""
 
     is_of_default_issuer: bool = True
-    """Whether the issuer is the one of policies that name none."""
+    """Whether the issuer is the default, which policies that name none have."""
 
     other_names: Sequence[str] = ()
-    """Names under which the run's repository has policies; looked for if it has none under its own."""
+    """Other names under which the run's repository has policies; empty if it has policies under its own name."""
 
     @property
     def size(self) -> int:
-        """How many policies it holds."""
+        """The number of policies in the snapshot."""
         return len(self.policies) + len(self.stranded)
 
     def is_current(self, fingerprints: Mapping[tuple[str, str], Hashable]) -> bool:
-        """Whether the database, which has these fingerprints, still says the same."""
+        """Whether the snapshot matches the database, which now has these fingerprints."""
         return fingerprints.get((self.issuer, self.repository_key)) == self.fingerprint
 
     def decide(self, identity: WorkflowIdentity, now: datetime, service: str | None = None) -> Decision:
-        """The decision on a run of the repository, which asks for a token for a service or for our own API."""
+        """Decide on a run of the repository that requests a token for a service or for our own API."""
         decision = self._decide(self.policies, identity, now, service)
         if isinstance(decision, Denied):
             return msgspec.structs.replace(
@@ -79,7 +79,7 @@ class PolicySnapshot:
     def _is_explained(
         self, denied: Denied, identity: WorkflowIdentity, now: datetime, service: str | None
     ) -> bool:
-        """Whether the name has no other policies, or one of the stranded would let the run in under its own issuer."""
+        """Whether unconfigured issuers explain the refusal: no other policy exists, or theirs would allow the run."""
         if denied.reason is DenialReason.IDENTITY_CHANGED or not denied.agent_is_active:
             return False
         issuers = {policy.issuer for policy in self.stranded}
@@ -91,13 +91,13 @@ class PolicySnapshot:
 def read_snapshot(
     tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None, issuers: Sequence[str]
 ) -> PolicySnapshot:
-    """The policies and the state of the agent in this transaction; `issuers` are the configured ones, the default first."""
+    """Read policies and agent status in this transaction; `issuers` are the configured ones, the default first."""
     repository = (identity.issuer, identity.repository_key)
-    # First: what others change from here on is in the policies, but never only in the fingerprint.
+    # First: a concurrent change may then be in the policies and not in the fingerprint, but never the reverse.
     fingerprints = tx.policies.fingerprints([identity.repository_key])
     policies = tx.policies.for_repository(*repository)
     others = (name for name in fingerprints if name[0] not in issuers)
-    # Also where it has policies: from the time of a refusal nobody must learn that.
+    # Even if the repository has policies: the duration of a refusal must not reveal that.
     names = tx.policies.names_of(identity.issuer, identity.repository_id)
     return PolicySnapshot(
         *repository,
@@ -113,14 +113,14 @@ def read_snapshot(
 
 
 def agent_is_active(tx: Transaction, agent_id: UUID | None) -> bool:
-    """Whether the agent counts; trivially so where a token speaks for none."""
+    """Whether the agent is active; true for a token without an agent."""
     return agent_id is None or tx.agents.status(agent_id) is AgentStatus.ACTIVE
 
 
 class SnapshotCache:
-    """A bounded memory for many threads; the oldest go first.
+    """A bounded, thread-safe cache of policy snapshots, which evicts the oldest first.
 
-    What is held may be outdated: `GroupCommit` finds out before anything rests on it.
+    A cached snapshot may be outdated: `GroupCommit` checks it before it commits an exchange.
     """
 
     def __init__(self) -> None:
@@ -129,11 +129,11 @@ class SnapshotCache:
         self._lock = Lock()
 
     def held(self, identity: WorkflowIdentity, agent_id: UUID | None) -> PolicySnapshot | None:
-        """The snapshot of the run's repository and the agent that was read last."""
+        """The cached snapshot for the run's repository and the agent, or `None`."""
         return self._held.get((identity.issuer, identity.repository_key, agent_id))
 
     def hold(self, snapshot: PolicySnapshot) -> None:
-        """Hold what was read."""
+        """Cache a snapshot."""
         key = (snapshot.issuer, snapshot.repository_key, snapshot.agent_id)
         with self._lock:
             self._forget(key)

@@ -1,6 +1,6 @@
-"""Requests that run on the event loop, each in a greenlet: one that must wait lets the loop go on with the others.
+"""Requests that run on the event loop, each in a greenlet: while one waits, the loop continues with the others.
 
-The rule about what may run on the loop is in this folder's README.md.
+The rule for code that runs on the loop is in this folder's README.md.
 """
 
 import asyncio
@@ -13,21 +13,21 @@ from greenlet import getcurrent, greenlet
 Result = TypeVar("Result")
 
 _MOST_FREE = 64
-"""Greenlets that wait for a request; each takes 16 KiB."""
+"""The most idle greenlets; each takes 16 KiB."""
 
 
 class RequestGreenlet(greenlet):
     """One request on the loop; its parent is the loop."""
 
     def pause(self) -> Any:
-        """Let the loop go on until it switches back to this request; what it then hands over."""
+        """Let the loop continue until it switches back to this request; return the value that it passes."""
         return cast("greenlet", self.parent).switch()
 
 
 class RequestGreenlets:
-    """Runs `answer` for each request in a greenlet, also for several at a time; each greenlet is used again.
+    """Runs `answer` for each request in a greenlet, for several at a time; greenlets are reused.
 
-    A new one has the operating system map memory, and unmap it at its end.
+    A new greenlet makes the operating system map memory, and unmap it at the greenlet's end.
     """
 
     def __init__(self, answer: Callable[..., object]) -> None:
@@ -35,9 +35,9 @@ class RequestGreenlets:
         self._free: list[RequestGreenlet] = []
 
     def begin(self, *request: object) -> None:
-        """Answer a request; returns when it is answered, or pauses for the first time. Raises what `answer` raises."""
+        """Begin a request; returns when it is answered or first pauses. Raises what `answer` raises."""
         if not self._free:
-            # Without arguments: a greenlet keeps those of its first switch, here a request with its token, until it ends.
+            # No arguments: a greenlet keeps those of its first switch until it ends, here a request with its token.
             RequestGreenlet(self._serve).switch()
         self._free.pop().switch(request)
 
@@ -45,25 +45,25 @@ class RequestGreenlets:
         own = cast("RequestGreenlet", getcurrent())
         while len(self._free) < _MOST_FREE:
             self._free.append(own)
-            self._answer(*own.pause())  # no variable has the request: it must not outlive its answer
-            own.gr_context = None  # no context variable of a request is seen by the next
+            self._answer(*own.pause())  # no variable refers to the request: it must not outlive its response
+            own.gr_context = None  # context variables must not leak into the next request
 
 
 def current_request() -> RequestGreenlet | None:
-    """The request that runs on the loop at the moment; `None` in any other thread."""
+    """The request that currently runs on the loop; `None` in any other thread."""
     current = getcurrent()
     return current if isinstance(current, RequestGreenlet) else None
 
 
 def off_loop(work: Callable[[], Result]) -> Result:
-    """The result of `work`, which may wait: of a request on the loop a thread does it, while the loop goes on.
+    """Return the result of `work`, which may block: for a request on the loop, it runs in a thread.
 
-    In any other thread it is simply called. Raises what `work` raises.
+    In any other thread, `work` is simply called. Raises what `work` raises.
     """
     request = current_request()
     if request is None:
         return work()
-    # The context has the id of the request, which log lines name.
+    # The context has the request id for log lines.
     future = asyncio.get_running_loop().run_in_executor(None, copy_context().run, work)
     future.add_done_callback(request.switch)
     request.pause()

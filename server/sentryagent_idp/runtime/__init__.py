@@ -1,1 +1,1 @@
-"""What a process needs while it runs: logs, metrics, limits, periodic tasks and the process for them."""
+"""Logs, metrics, rate limits, ids, sockets, periodic tasks and the process that runs them."""

@@ -1,4 +1,4 @@
-"""IP addresses in the one form in which they are counted, compared and stored."""
+"""IP addresses in the canonical form in which they are counted, compared and stored."""
 
 import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -14,9 +14,9 @@ _WITH_PORT = re.compile(
 
 
 def read(text: str) -> Address:
-    """The address; `::ffff:192.0.2.1`, as a dual-stack socket writes it, is the IPv4 address that it stands for.
+    """Parse an address; an IPv4-mapped one such as `::ffff:192.0.2.1`, from a dual-stack socket, becomes IPv4.
 
-    Raises `ValueError` where the text is not an address, or names a zone: another machine's zones mean nothing here.
+    Raises `ValueError` if the text is not an address or has a zone id: another machine's zones mean nothing here.
     """
     address = ip_address(text)
     if isinstance(address, IPv4Address):
@@ -27,13 +27,13 @@ def read(text: str) -> Address:
 
 
 def read_hop(text: str) -> Address:
-    """The address of a hop in `X-Forwarded-For`, where some gateways add the port; raises `ValueError`."""
+    """Parse the address of a hop in `X-Forwarded-For`, to which some gateways add the port; raises `ValueError`."""
     found = _WITH_PORT.fullmatch(text)
     return read(found["ipv4"] or found["ipv6"] if found else text)
 
 
 def network(text: str) -> Network:
-    """The network; one of IPv4-mapped addresses is the IPv4 network. Raises `ValueError`."""
+    """Parse a network; a network of IPv4-mapped addresses becomes IPv4. Raises `ValueError`."""
     if "%" in text:
         raise ValueError(f"{text!r} has a zone id")
     found = ip_network(text)
@@ -52,7 +52,7 @@ def is_loopback(host: str) -> bool:
 
 
 def canonical(text: str) -> str:
-    """The address or network as it is stored, whatever its spelling; any other text as it is."""
+    """Return an address or network in the form in which it is stored, and any other text unchanged."""
     for form in (read, network):
         try:
             return str(form(text))
@@ -62,7 +62,7 @@ def canonical(text: str) -> str:
 
 
 def allowance(address: str | None) -> str:
-    """Whose allowance a request spends: that of the address, of IPv6 that of its /64, since one host has all of it."""
+    """The rate-limit key of an address: the address itself, or the /64 of an IPv6 address, which one host may own."""
     if address is None:
         return "unknown"
     return str(IPv6Network((address, 64), strict=False)) if ":" in address else address

@@ -1,6 +1,6 @@
-"""One process next to the workers for what needs nothing of their memory.
+"""A process next to the workers, for background tasks that do not need a worker's memory.
 
-In a worker its threads would hold the interpreter's lock, and requests would wait for it.
+In a worker, the threads of these tasks would hold the interpreter's lock, and requests would wait for it.
 """
 
 import signal
@@ -19,19 +19,20 @@ from sentryagent_idp.runtime import granian_workarounds
 log = structlog.get_logger()
 
 NAME = "sentryagent-bg"
-"""As `ps -o comm` and `top` show it; Linux takes 15 characters."""
+"""The name that `ps -o comm` and `top` show; Linux allows 15 characters."""
 _PAUSE_SECONDS = 1
-"""Before it is started again, and between two looks at whether the supervisor is still there."""
+"""The pause before a restart, and between two checks that the supervisor still runs."""
 _LONGEST_PAUSE_SECONDS = 60
-"""Before the next start of a process that dies early each time: each leaves files of metrics, which lie in memory."""
+"""The longest pause before a restart, if the process keeps dying early: each start leaves metrics files in memory."""
 _SETTLED_SECONDS = 60
 
 
 @contextmanager
 def running(start: Callable[[], object]) -> Iterator[None]:
-    """Keep a process for background tasks, whose threads `start` starts; end it with the block.
+    """Run a background process during the block; `start` starts the threads of its tasks.
 
-    If it dies, it is started again after a second, or later if it died early several times. It is killed at the end: a transaction under way is rolled back.
+    If the process dies, it is restarted after a second, or later if it keeps dying early. At the end it is killed, and
+    a transaction under way is rolled back.
     """
     background = _Background(start)
     try:
@@ -42,7 +43,7 @@ def running(start: Callable[[], object]) -> Iterator[None]:
 
 
 class _Background:
-    """The process that runs at the moment, and a thread that waits for its death."""
+    """The current background process, and a thread that restarts it when it dies."""
 
     def __init__(self, start: Callable[[], object]) -> None:
         self._start = start
@@ -51,7 +52,7 @@ class _Background:
         self._process: Process | None = None
 
     def begin(self) -> None:
-        """Start the process, and from now on again whenever it dies."""
+        """Start the process, and restart it whenever it dies."""
         process = self._renew()
         threading.Thread(target=self._keep, args=[process], name="background", daemon=True).start()
 
@@ -79,11 +80,11 @@ class _Background:
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             try:
                 process = self._renew()
-            except Exception:  # no memory for a fork: the next round tries again
+            except Exception:  # for example no memory for a fork; the next round tries again
                 log.exception("the background process cannot be started")
 
     def _renew(self) -> Process | None:
-        """A new process; none if the block has ended."""
+        """Start a new process; return `None` if the block has ended."""
         with self._lock:
             if self._is_over.is_set():
                 return None
@@ -94,12 +95,12 @@ class _Background:
 
 
 def _run(start: Callable[[], object]) -> None:
-    """Run the tasks until the supervisor kills this process, or is gone itself."""
-    # A terminal's Ctrl-C and `KillMode=control-group` reach the whole group, and workers still drain then.
+    """Run the tasks until the supervisor kills this process or is itself gone."""
+    # Ctrl-C in a terminal and `KillMode=control-group` signal all processes, while the workers still drain.
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
-        with suppress(OSError):  # the name is for people only
+        with suppress(OSError):  # only people read the name
             Path("/proc/self/comm").write_text(NAME)
     start()
     while not granian_workarounds.is_supervisor_gone():

@@ -1,4 +1,4 @@
-"""Ids that grow with the time, for what there are many of."""
+"""Time-ordered ids, for records of which there are many."""
 
 import time
 from random import getrandbits
@@ -9,12 +9,12 @@ _VARIANT = 0b10 << 62
 
 
 def uuid7() -> UUID:
-    """48 bits of the present in milliseconds, then 74 random ones (RFC 9562, 5.7).
+    """Return a UUID of 48 bits of time in milliseconds and 74 random bits (RFC 9562, 5.7).
 
-    New rows go to the end of an index over such ids; over random ones each would change a page of its own, all of which
-    every commit writes. When it was made can be read from such an id: it is for records that say so anyway.
+    New rows go to the end of an index over such ids; with random ids, each row would change a different page, and a
+    commit would write them all. The id reveals its creation time, so it is only for records that show theirs anyway.
     """
-    # No secret: `random` is seeded by the system, again in each process that is forked, and never waits for it.
+    # Not a secret, so `random` is enough: the system seeds it, again in each forked process, and it never blocks.
     random = getrandbits(74)
     in_milliseconds = time.time_ns() // 1_000_000
     head, tail = random >> 62, random & ((1 << 62) - 1)

@@ -1,4 +1,4 @@
-"""The sockets at which this process listens: granian makes them, and hands none of them over."""
+"""Options for this process's listening sockets, which granian creates and does not expose."""
 
 import ctypes
 import os
@@ -11,45 +11,45 @@ from contextlib import suppress
 from pathlib import Path
 
 _ATTACH_FILTER = 26
-"""SO_ATTACH_FILTER of Linux, which Python's `socket` does not name."""
+"""Linux's SO_ATTACH_FILTER, which Python's `socket` does not define."""
 _FLAGS, _SYN, _SYN_OR_ACK = 13, 0x02, 0x12
-"""Where the flags are in a TCP header, and two of them (RFC 9293, 3.1)."""
+"""The offset of the flags in a TCP header, and two masks (RFC 9293, 3.1)."""
 _NO_SYN = (
     (0x30, 0, 0, _FLAGS),  # A = the flags
     (0x54, 0, 0, _SYN_OR_ACK),  # A &= SYN | ACK
     (0x15, 0, 1, _SYN),  # SYN alone: the next line, else the one after it
     (0x06, 0, 0, 0),  # drop the packet
-    (0x06, 0, 0, 0xFFFFFFFF),  # take all of it
+    (0x06, 0, 0, 0xFFFFFFFF),  # accept all of it
 )
 """Instructions of the classic BPF: https://docs.kernel.org/networking/filter.html."""
 
 
 def limit_unread_answers(seconds: int) -> None:
-    """Let the kernel close connections whose client takes nothing of its answer (tcp(7), TCP_USER_TIMEOUT).
+    """Have the kernel close connections whose client does not read its response (tcp(7), TCP_USER_TIMEOUT).
 
-    Each of them holds an answer in memory and one of the connections that a worker takes. Accepted connections have
-    the option from the socket that listens.
+    Each of them holds a response in memory and one of the worker's connections. Accepted connections inherit the
+    option from the listening socket.
     """
     for listener in _listeners():
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, seconds * 1000)
 
 
 def begin_no_connection() -> None:
-    """Let the kernel drop what would begin a connection, until the socket is closed; others are still completed.
+    """Have the kernel drop packets that begin a connection; handshakes under way are still completed.
 
     A client tries again a second later, and is then refused, or accepted by the next process. Without this, the
-    kernel would go on to complete connections until the socket is closed, and then end those that nobody had
-    accepted: their clients have sent a request by then, and cannot tell whether it counted.
+    kernel would complete connections until the socket is closed, and then reset those that were never accepted:
+    their clients have sent a request by then, and cannot know whether it was handled.
     """
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in _NO_SYN))
     options = struct.pack("HP", len(_NO_SYN), ctypes.addressof(program))
     for listener in _listeners():
-        with suppress(OSError):  # a sandbox may have no filters; the loss is a rare one
+        with suppress(OSError):  # a sandbox may not support filters; lost connections are rare
             listener.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, options)
 
 
 def _listeners() -> Iterator[socket.socket]:
-    """The listening sockets; none on other systems than Linux."""
+    """Yield the listening sockets; none on systems other than Linux."""
     if sys.platform == "linux":
         for entry in Path("/proc/self/fd").iterdir():
             with suppress(OSError):  # the descriptor of the listing itself is gone

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on stderr, with the request's id."""
+"""Logs: one JSON object per line on stderr, with the request id."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 _writing = threading.Lock()
-# A process that is forked while another thread writes would find that thread's lock taken for ever.
+# In a process forked while another thread writes, that thread's lock would be held for ever.
 os.register_at_fork(
     before=_writing.acquire, after_in_parent=_writing.release, after_in_child=_writing.release
 )
@@ -35,14 +35,14 @@ def configure(level: str) -> None:
 
 
 def silence() -> None:
-    """Log nothing in this process: a command shows what it found itself."""
+    """Log nothing in this process, for commands that print their own findings."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 class _Lines(structlog.BytesLogger):
-    """Writes lines; one that cannot be written is lost, and the request that it is about goes on.
+    """Writes log lines; a line that cannot be written is lost, and its request continues.
 
-    A full disk or a closed pipe must not take a token from a run after it was used up.
+    A full disk or a closed pipe must not cost a run its access token after its ID token was used up.
     """
 
     def msg(self, message: bytes) -> None:

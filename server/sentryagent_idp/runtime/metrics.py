@@ -1,4 +1,4 @@
-"""What Prometheus reads of a replica: numbers that all of its processes share, under labels that nobody can multiply."""
+"""A replica's Prometheus metrics, which all of its processes share; no client can add label values."""
 
 import os
 import tempfile
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 GaugeMode = Literal["livemin", "livemax"]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-"""Prometheus' text format, which every version of it reads."""
+"""The text format that every version of Prometheus reads."""
 
 UNMATCHED: Final = "unmatched"
-"""The path of requests that no route takes: what a client writes into an address is no label."""
+"""The path of requests that match no route: client input must not become a label."""
 
 _FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a fresh folder with a random name and mode 0700 is made in it
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a new folder with a random name and mode 0700 is created in it
 
 
 @contextmanager
 def shared_between_processes() -> Iterator[None]:
-    """Let processes that are started inside add to the same numbers; those of one that died stay counted.
+    """Let processes that are started in the block share their metrics; counts of a process that died are kept.
 
-    The numbers lie in files, in memory where the machine allows: a full disk must not end a worker that counts.
+    The metrics are stored in files, in memory if the machine allows it: a full disk must not end a worker that counts.
     """
     in_memory = _MEMORY if os.access(_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="sentryagent-metrics-", dir=in_memory) as folder:
@@ -39,11 +39,11 @@ def shared_between_processes() -> Iterator[None]:
 
 
 class BackgroundMetrics:
-    """The numbers of a process that answers no request: it has no part in the gauges of those that do."""
+    """The metrics of a process that serves no requests: it does not set the gauges of the workers."""
 
     def __init__(self) -> None:
-        # Loaded here and not by the process that starts the others: when it is loaded, the library decides
-        # whether the numbers are shared.
+        # Imported here and not in the process that starts the others: on import, the library decides whether
+        # the metrics are shared.
         from prometheus_client import CollectorRegistry, Histogram
 
         self._registry = registry = CollectorRegistry()
@@ -63,22 +63,22 @@ class BackgroundMetrics:
         self._chain_valid.set(1)
 
     def _gauge(self, name: str, meaning: str, of_processes: GaugeMode, *labels: str) -> "Gauge":
-        """A number that can fall; of the live processes that have it, the page shows the lowest or the highest."""
+        """Create a gauge; the page shows the lowest or the highest value of the live processes that have it."""
         from prometheus_client import Gauge  # as above
 
         return Gauge(name, meaning, labels, registry=self._registry, multiprocess_mode=of_processes)
 
     def transaction(self, operation: str, seconds: float) -> None:
-        """Record how long a transaction of the database took, a `read` or a `write`, also one that failed."""
+        """Record the duration of a database transaction, a `read` or a `write`, including failed ones."""
         self._transactions[operation].observe(seconds)
 
     def audit_chain(self, *, is_valid: bool) -> None:
-        """Record whether the audit's chain is in order."""
+        """Record whether the audit's hash chain is valid."""
         self._chain_valid.set(int(is_valid))
 
 
 class Metrics(BackgroundMetrics):
-    """The numbers of one worker, and the page on which those of all processes stand."""
+    """The metrics of one worker, and the page with the metrics of all processes."""
 
     def __init__(self) -> None:
         from prometheus_client import Counter, Histogram  # as above
@@ -148,8 +148,8 @@ class Metrics(BackgroundMetrics):
     ) -> None:
         """Show the version, and every outcome and refusal (code and reason) at 0.
 
-        The durations of the `timed` routes (method and path) begin at 0 as well. Prometheus' rate() does not see the
-        rise from no series to the first count, so an alert would miss it.
+        The durations of the `timed` routes (method and path) start at 0 as well. Prometheus' rate() does not see the
+        step from a missing series to its first count, so an alert would miss it.
         """
         self._build.labels(version).set(1)
         for outcome in ("success", "failure"):
@@ -162,13 +162,13 @@ class Metrics(BackgroundMetrics):
             self._duration.labels(method, path)
 
     def answered(self, method: str, path: str, status: int, seconds: float) -> None:
-        """Count one request; `path` is a route's template or `UNMATCHED`, and `method` one of HTTP's own."""
+        """Count one request; `path` is a route's template or `UNMATCHED`, `method` one that HTTP defines or `other`."""
         count, duration = self._of_route(method, path, status)
         count.inc()
         duration.observe(seconds)
 
     def _of_route(self, method: str, path: str, status: int) -> "tuple[Counter, Histogram]":
-        """The numbers of a route, looked up once: the library's own look-up costs more than the counting."""
+        """The metrics of a route, looked up once: the library's own lookup costs more than the counting."""
         key = (method, path, status)
         if key not in self._routes:
             self._routes[key] = (
@@ -178,7 +178,7 @@ class Metrics(BackgroundMetrics):
         return self._routes[key]
 
     def refused(self, code: str, reason: str = "") -> None:
-        """Count one refusal; both are words of the provider's own."""
+        """Count one refusal; code and reason are the provider's own words, never client input."""
         self._refusals.labels(code, reason).inc()
 
     def limited(self) -> None:
@@ -186,32 +186,32 @@ class Metrics(BackgroundMetrics):
         self._limited.inc()
 
     def token_requested(self, outcome: str) -> None:
-        """Count a token that was issued, refused or only tried: `success`, `failure`, `dry_run`."""
+        """Count a token request by its outcome: `success`, `failure` or `dry_run`."""
         self._tokens.labels(outcome).inc()
 
     def agent_registered(self, outcome: str) -> None:
-        """Count an agent that was registered or refused: `success`, `failure`."""
+        """Count an agent registration by its outcome: `success` or `failure`."""
         self._agents.labels(outcome).inc()
 
     def issuer_keys(self, age_seconds: float | None) -> None:
-        """Record how old GitHub's keys are in this process; `None` where it holds none."""
+        """Record the age of this process's copy of GitHub's keys; `None` if it has none."""
         self._issuer_keys_age.set(float("inf") if age_seconds is None else age_seconds)
 
     def readiness(self, *, is_ready: bool, policies_of_other_issuers: int) -> None:
-        """Record whether this process can serve, and how many policies match nothing because their issuer is not configured."""
+        """Record whether this process can serve, and how many policies have an issuer that is not configured."""
         self._ready.set(int(is_ready))
         self._other_issuers.set(policies_of_other_issuers)
 
     def unsealed(self, records: int) -> None:
-        """Record how many audit records wait for their seal."""
+        """Record how many audit records are not sealed yet."""
         self._unsealed.set(records)
 
     def signing_key(self, age_seconds: float) -> None:
-        """Record how long ago the key that signs was created."""
+        """Record how long ago the active signing key was created."""
         self._signing_key_age.set(age_seconds)
 
     def page(self) -> bytes:
-        """The numbers of all processes, in Prometheus' text format."""
+        """Render the metrics of all processes in Prometheus' text format."""
         from prometheus_client import CollectorRegistry, generate_latest
         from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -225,9 +225,9 @@ class Metrics(BackgroundMetrics):
 
 
 def _forget_the_dead(folder: Path) -> None:
-    """Remove the gauges of processes that are gone: their state ended with them. Counters stay."""
+    """Remove the gauges of processes that have ended: their state is gone. Counters stay."""
     for file in folder.glob("gauge_live*_*.db"):
         pid = file.stem.rpartition("_")[2]
         if not Path("/proc", pid).exists():
-            with suppress(FileNotFoundError):  # another worker answers the same question at this moment
+            with suppress(FileNotFoundError):  # another worker renders the page at the same time
                 file.unlink()

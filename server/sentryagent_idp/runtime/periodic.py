@@ -1,4 +1,4 @@
-"""Tasks that a process runs again and again in the background, and once more at its end."""
+"""Periodic tasks in the background of a process, and tasks at its end."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -21,10 +21,10 @@ def start(
     after_work: float | None = None,
     at_once: bool = False,
 ) -> threading.Thread:
-    """Run the tasks in the background, once in `every` seconds, until `wait` returns true (an `Event.wait`).
+    """Run the tasks in a background thread, once every `every` seconds, until `wait` (an `Event.wait`) returns true.
 
-    Where a task says that it had something to do, the next time comes in `after_work` seconds, if that is given. The
-    first time comes after `every` seconds too, unless it is to come `at_once`.
+    If a task reports that it had work, the next round comes after `after_work` seconds, if given. The first round
+    comes after `every` seconds, or immediately with `at_once`.
     """
 
     def loop() -> None:
@@ -39,9 +39,9 @@ def start(
 
 
 def at_the_end(task: Callable[[], object]) -> None:
-    """Run the task once more when this worker process ends in order, after its last request.
+    """Run the task once more when this worker process ends normally, after its last request.
 
-    Workers are children of `multiprocessing`, which leave by `os._exit`: `atexit` is not heard there.
+    Workers are children of `multiprocessing`, which leave by `os._exit`: `atexit` functions do not run there.
     """
     util.Finalize(None, _finish, [task], exitpriority=0)
 
@@ -56,11 +56,11 @@ def _finish(task: Callable[[], object]) -> None:
 
 
 def _run(task: Callable[[], object]) -> bool:
-    """Whether the task had something to do, and could do it."""
+    """Run the task; return whether it had work and could do it."""
     try:
         return bool(task())
     except DatabaseUnavailable as error:
         log.debug("background task put off", reason=error.message)
-    except Exception:  # a thread that ended would leave its work undone for ever, and nobody would see it
+    except Exception:  # if the thread ended, its work would stay undone for ever, and nobody would notice
         log.exception("background task failed")
     return False

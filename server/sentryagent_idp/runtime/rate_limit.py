@@ -1,4 +1,4 @@
-"""Counting requests in this process: so many a minute for one address or one repository."""
+"""Rate limits of this process: requests per minute for each address or repository."""
 
 import math
 import time
@@ -14,15 +14,15 @@ _OVERFLOW = "overflow"
 _WRONG_OF_CLIENT = 10
 _WRONG_OF_ADDRESS = 20
 _LONGEST_CLIENT_ID = 64
-"""Longer than any of ours: what strangers send in its place must not fill the memory."""
+"""Longer than any real client id: arbitrary text in its place must not fill the memory."""
 
 
 class PerMinute:
-    """Allows so many requests a minute for each key; 0 switches it off.
+    """Allows a number of requests per minute for each key; 0 means no limit.
 
-    A sliding window of two counters: what came in the minute before counts as far as the last sixty seconds reach into
-    it, so there is no burst at the turn of a minute. Older counts are dropped all at once: whoever comes with ever new
-    keys costs a bounded memory, and no look at each of them in time. `clock` is in seconds, from any beginning.
+    A sliding window of two counters: requests of the previous minute count in proportion to how far the last 60 seconds
+    reach into it, so there is no burst at the turn of a minute. Older counts are dropped all at once: a client that
+    always sends new keys costs bounded memory, and no scan over the keys. `clock` is in seconds, from any origin.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class PerMinute:
         self._previous: dict[str, int] = {}
 
     def check(self, key: str) -> None:
-        """Count one request; raises `RateLimited` with the seconds until the next is taken."""
+        """Count one request; raises `RateLimited` with the seconds until the next one is allowed."""
         self._refuse(self.count(key))
 
     def check_room(self, key: str) -> None:
-        """Raise as `check`, and count nothing."""
+        """Raise `RateLimited` as `check` does, but count nothing."""
         self._refuse(self.count(key, 0))
 
     def _refuse(self, wait: float | None) -> None:
@@ -58,7 +58,7 @@ class PerMinute:
             )
 
     def count(self, key: str, requests: int = 1) -> float | None:
-        """Count so many requests if there is room for one, else return the seconds until there is."""
+        """Count the requests if there is room for one; otherwise return the seconds until there is."""
         if not self._requests:
             return None
         with self._lock:
@@ -67,7 +67,7 @@ class PerMinute:
     def _count(self, key: str, requests: int) -> float | None:
         window, elapsed = divmod(self._clock(), _WINDOW_SECONDS)
         self._turn_to(int(window))
-        # Beyond the bound new keys share one allowance.
+        # Beyond the bound, new keys share one counter.
         if key not in self._current and len(self._current) >= _MAX_KEYS:
             key = _OVERFLOW
         before, now = self._previous.get(key, 0), self._current.get(key, 0)
@@ -87,9 +87,9 @@ class PerMinute:
 
 
 class WrongSecretsPerMinute:
-    """Allows, in one process, 10 wrong secrets a minute for a client from one address, 20 from the address.
+    """Allows, in one process, 10 wrong secrets per minute for a client from one address, and 20 from that address.
 
-    Nothing is counted for a client alone: strangers who guess its secret elsewhere could lock it out.
+    Nothing is counted for a client alone: strangers who guess its secret from other addresses could lock it out.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -102,7 +102,7 @@ class WrongSecretsPerMinute:
 
     @contextmanager
     def watch(self, address: str, unverified_client_id: str) -> Iterator[None]:
-        """Check a secret in the block; raises `RateLimited` before it, and counts its `InvalidClient`."""
+        """Guard a block that checks a secret: raise `RateLimited` before it, and count its `InvalidClient`."""
         client = f"{address} {unverified_client_id[:_LONGEST_CLIENT_ID].lower()}"
         self._of_address.check_room(address)
         self._of_client.check_room(client)

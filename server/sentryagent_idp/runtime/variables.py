@@ -1,11 +1,11 @@
-"""Names of environment variables: which one a misspelt name means, and secrets that a variable's file holds."""
+"""Environment variables: corrections of misspelt names, and secrets that are read from files."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 FILE = "_FILE"
-"""Ends the variable that names the file of a secret, as for the images of Docker."""
+"""The suffix of a variable that names the file of a secret, as in Docker's official images."""
 
 _MAX_SECRET_LENGTH = 64 * 1024
 _SHORT = 4
@@ -13,7 +13,7 @@ _FAR = 99
 _SERVICE_LINK = re.compile(
     r"\w+_SERVICE_(HOST|PORT(_\w+)?)=.*|\w+_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=.*|=(tcp|udp|sctp)://.*)"
 )
-"""Kubernetes writes these into each container, named after a Service:
+"""Variables that Kubernetes sets in each container, named after a Service:
 https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables."""
 
 
@@ -22,9 +22,9 @@ class UnreadableSecret(Exception):
 
 
 def secret(path: str) -> str:
-    """The text of a file, without the line break at its end and a byte order mark at its beginning.
+    """Read a secret from a file, without line breaks at the end or a byte order mark at the beginning.
 
-    Raises `UnreadableSecret`, also for an empty one.
+    Raises `UnreadableSecret`, also for an empty file.
     """
     try:
         with Path(path).open(encoding="utf-8-sig") as file:
@@ -41,14 +41,14 @@ def secret(path: str) -> str:
 
 
 def unknown(environ: Mapping[str, str], prefix: str, known: Collection[str]) -> Iterator[str]:
-    """The variables with the prefix that are not known, in order; what Kubernetes writes is left out."""
+    """Yield the unknown variables with the prefix, sorted, except those that Kubernetes sets."""
     for name, value in sorted(environ.items()):
         if name.startswith(prefix) and name not in known and not _SERVICE_LINK.fullmatch(f"{name}={value}"):
             yield name
 
 
 def meant(name: str, prefix: str, settings: Collection[str]) -> list[str]:
-    """The settings that a name misspells: one or two letters, a plural, a missing word; none for any other name."""
+    """The settings that a name may misspell (one or two letters, a plural, a missing word); none for other names."""
     found = name.removeprefix(prefix).upper()
     ranked = sorted((_mistakes(found, it.removeprefix(prefix)), it) for it in settings)
     nearest = ranked[0][0] if ranked else _FAR
@@ -63,7 +63,7 @@ def _mistakes(found: str, wanted: str) -> int:
     if len(words) > 1 and found in shorter:
         return 1
     letters = _distance(found, wanted)
-    # Of a name of four letters, two may make any other word.
+    # In a name of four letters, two other letters make an unrelated word.
     return letters if letters <= (1 if len(wanted) <= _SHORT else 2) else _FAR
 
 
@@ -72,7 +72,7 @@ def _singular(name: str) -> str:
 
 
 def _distance(left: str, right: str) -> int:
-    """Letters that are missing, too many, wrong, or swapped with their neighbour (optimal string alignment)."""
+    """The number of missing, extra, wrong or swapped adjacent letters (optimal string alignment distance)."""
     before: list[int] = []
     row = list(range(len(right) + 1))
     for i, letter in enumerate(left, 1):
