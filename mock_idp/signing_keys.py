@@ -120,8 +120,8 @@ class KeyRing:
         return {"keys": [key.jwk() for key in self.published]}
 
     def rotated(self, new: SigningKey, *, publish: bool, keep_old: bool) -> KeyRing:
-        """Return the ring that signs with `new`, published if `publish`; without `keep_old` the old key is dropped."""
-        old = self.published if keep_old else tuple(key for key in self.published if key != self.signing)
+        """Return the ring that signs with `new`, published if `publish`; without `keep_old` no other key stays published."""
+        old = self.published if keep_old else ()
         return replace(self, signing=new, published=(new, *old) if publish else old)
 
     def showing_signing_key(self) -> KeyRing:
