@@ -129,7 +129,7 @@ def test_hint_for_an_expired_policy_and_for_a_missing_agent(make_policy, make_ru
         "condition": "expiresAt",
         "expected": "2026-11-23T12:00:00Z",
         "actual": "2026-11-24T12:00:00Z",
-        "hint": "The policy's `expiresAt` is past; set a later one, or remove it.",
+        "hint": "The policy has expired; set a later `expiresAt`, or remove it.",
     }
 
 
