@@ -86,7 +86,7 @@ def _environment_hint(wanted: str, run: WorkflowIdentity) -> str:
 def _workflow_hint(wanted: str, run: WorkflowIdentity) -> str:
     if f"/.github/workflows/{wanted}@" in (run.job_workflow_ref or ""):
         return (
-            f"`workflow` is the file that was started; {wanted} is a reusable workflow that it calls; "
+            f"`workflow` is the file that was started, but {wanted} is a reusable workflow that it calls; "
             f"set `calledWorkflow` to {run.job_workflow_ref} instead."
         )
     if "*" in wanted:

@@ -106,7 +106,7 @@ def from_pem(pem: bytes, passphrases: Passphrases) -> SigningKey:
         )
     key = _load(pem, passphrases or (None,))
     if not isinstance(key, PrivateKey):
-        raise UnreadableKey(f"it is not a key for {' or '.join(ALGORITHMS)}.")
+        raise UnreadableKey(f"its algorithm is not one of {', '.join(ALGORITHMS)}.")
     return SigningKey.of(key)
 
 

@@ -216,7 +216,7 @@ def test_errors_name_the_place_and_the_cause(make_keys):
     with listening(_answer(b"HTTP/1.1 407 Proxy login\r\nContent-Length: 0\r\n\r\n")) as port:
         proxy = f"http://127.0.0.1:{port}"
         error = _last_error(make_keys("https://issuer.example", proxy=proxy, budget=PATIENCE_SECONDS))
-        assert error == f"the proxy 127.0.0.1:{port} answers 407 Proxy login"
+        assert error == f"the proxy 127.0.0.1:{port} responds 407 Proxy login"
     with listening(_answer(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
         error = _last_error(make_keys(f"https://127.0.0.1:{port}", budget=PATIENCE_SECONDS))
         assert error.startswith(f"TLS with 127.0.0.1:{port} fails: ")

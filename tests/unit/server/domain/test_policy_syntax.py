@@ -96,8 +96,8 @@ PULL_REQUEST, REVIEW, COMMENT = "pull_request", "pull_request_review", "pull_req
         ([REVIEW], False, f"a run of {REVIEW} has the ref"),
         ([COMMENT, "push"], False, f"a run of {COMMENT} has the ref"),
         ([REVIEW, "push"], True, f"a run of {REVIEW} has the ref"),
-        ([PULL_REQUEST], True, "of no branch and no tag"),
-        ([PULL_REQUEST, REVIEW], True, "of no branch and no tag"),
+        ([PULL_REQUEST], True, "on no branch or tag"),
+        ([PULL_REQUEST, REVIEW], True, "on no branch or tag"),
     ],
 )
 def test_events_that_no_run_of_the_policy_has(events, names_ref, fault):
@@ -110,11 +110,19 @@ def test_events_that_no_run_of_the_policy_has(events, names_ref, fault):
 @pytest.mark.parametrize(
     ("check", "value", "advice"),
     [
-        (policy_syntax.repository, "acme/api.git", "without .git"),
+        (policy_syntax.repository, "acme/api.git", "remove .git"),
         (policy_syntax.environment, "prod ", "begins or ends with a space"),
-        (policy_syntax.environment, "pr-*", "no wildcards; write a policy for each environment"),
+        (
+            policy_syntax.environment,
+            "pr-*",
+            "wildcards are not supported here; write a policy for each environment",
+        ),
         (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@v1", "the full ref (refs/heads/"),
-        (policy_syntax.called_workflow, "acme/api/.github/workflows/d.yml@refs/tags/v*", "no wildcards"),
+        (
+            policy_syntax.called_workflow,
+            "acme/api/.github/workflows/d.yml@refs/tags/v*",
+            "wildcards are not supported here",
+        ),
         (policy_syntax.event, "workflow_call", "the event of its caller"),
         (policy_syntax.event, "merge_queue", "the event merge_group"),
     ],

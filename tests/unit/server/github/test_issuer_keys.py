@@ -280,7 +280,7 @@ def test_cold_start_with_the_issuer_down(keys, issuer, clock):
     assert keys.status() == {
         "state": "missing",
         "ageSeconds": None,
-        "lastError": "it does not answer (ConnectError)",
+        "lastError": "it does not respond (ConnectError)",
     }
     issuer.answer = None
     clock.now += 17.5
@@ -320,7 +320,7 @@ def test_stale_keys_serve_for_a_day(keys, issuer, schedule, clock):
     assert keys.status() == {
         "state": "stale",
         "ageSeconds": 631,
-        "lastError": "it does not answer (ConnectError)",
+        "lastError": "it does not respond (ConnectError)",
     }
     clock.now += 24 * 3600 - 631
     assert keys.find("k1")
