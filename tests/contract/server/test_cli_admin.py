@@ -374,8 +374,8 @@ REFUSED = [
         ["policies", "move-issuer", "--from", "\udcff", "--to", "https://a.example"],
         "--from: write it in printable",
     ),
-    (["audit", "export", "--from", "yesterday"], "--from: it must be a time with its zone such as"),
-    (["audit", "export", "--to", "2027-01-31"], "--to: it must be a time with its zone such as"),
+    (["audit", "export", "--from", "yesterday"], "--from: it must be a time with its time zone, such as"),
+    (["audit", "export", "--to", "2027-01-31"], "--to: it must be a time with its time zone, such as"),
 ]
 
 
