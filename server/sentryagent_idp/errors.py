@@ -185,7 +185,7 @@ class ExchangeRefused(ServiceError):
 
 
 class InvalidOidcToken(ServiceError, code="INVALID_OIDC_TOKEN", status=401, oauth_status=400):
-    """The GitHub token is not acceptable; `reason` is one of `reasons`, which are in the order of the checks.
+    """The ID token is not acceptable; `reason` is one of `reasons`, which are in the order of the checks.
 
     `claims` are set only if the token's signature was verified, so that the audit can name the run.
     """
@@ -215,21 +215,21 @@ class IdentityChanged(ExchangeRefused, code="IDENTITY_CHANGED", status=403, oaut
     """The repository's name is known, but under other ids: it was deleted and created again, or taken over."""
 
     reason = "identity_changed"
-    brief = "This repository's name is known under other ids; an admin must review its trust policies."
+    brief = "The trust policies of this repository are pinned to other ids; an admin must review them."
 
 
 class BranchNotPermitted(ExchangeRefused, code="BRANCH_NOT_PERMITTED", status=403, oauth_status=400):
     """A policy matches the run except for its branch or tag."""
 
     reason = "branch_not_permitted"
-    brief = "Branch not permitted: no trust policy of this repository lets this branch or tag in."
+    brief = "Branch not permitted: no trust policy of this repository allows this branch or tag."
 
 
 class TrustPolicyViolation(ExchangeRefused, code="TRUST_POLICY_VIOLATION", status=403, oauth_status=400):
     """No trust policy matches this run."""
 
     reason = "trust_policy_violation"
-    brief = "Trust policy violation: no trust policy of this repository lets this run in."
+    brief = "Trust policy violation: no trust policy of this repository allows this run."
 
 
 class AgentNotTrusted(TrustPolicyViolation, status=403, oauth_error="invalid_target", oauth_status=400):
@@ -251,14 +251,14 @@ class ScopeNotPermitted(
     """The matching policy, or the authenticated client, does not have a requested scope."""
 
     reason = "scope_not_permitted"
-    brief = "The trust policy does not give a scope that was asked for."
+    brief = "The trust policy does not have a requested scope."
 
     def __init__(self, requested: str | None, permitted: Sequence[str], *, giver: str = "policy") -> None:
         message = (
-            f"The {giver} does not give the scope {requested}; ask for a part of: {' '.join(permitted)}."
+            f"The {giver} does not have the scope {requested}; request a subset of: {' '.join(permitted)}."
         )
         if not permitted:
-            message = f"The {giver} gives no scope here; name a service that it grants in `resource`."
+            message = f"The {giver} has no scopes for this API; set `resource` to a service that it grants."
         super().__init__(message, {"permitted": list(permitted)})
 
 

@@ -30,7 +30,7 @@ from sentryagent_idp.use_cases.sealing import AuditProof
 bp = Blueprint("audit", __name__)
 
 _LAST_PAGE = 100
-_USE_THE_CURSOR = f"it must be a number from 1 to {_LAST_PAGE}; to read further, send `after`: the eventId in `next` of the page before"
+_USE_THE_CURSOR = f"it must be a number from 1 to {_LAST_PAGE}; to read further, set `after` to the `next` of the previous page"
 _ORDERS = choice([order.value for order in Order])
 _ORDER = Parameter({**_ORDERS.schema, "default": Order.NEWEST.value}, lambda text: Order(_ORDERS.read(text)))
 _RANGE = {"from": "start", "to": "end"}

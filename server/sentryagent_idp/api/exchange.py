@@ -52,7 +52,7 @@ class ExchangedToken(TypedDict):
 
 
 class DryRun(TypedDict):
-    """What the exchange would grant; the ID token stays unused, no ids are pinned, and no access token is issued."""
+    """The result of a dry run: the ID token is not used up, no ids are pinned, and no access token is issued."""
 
     dryRun: Literal[True]
     allowed: Literal[True]
@@ -62,7 +62,7 @@ class DryRun(TypedDict):
 
 
 class Audience(TypedDict):
-    """The `aud` to request a GitHub ID token for."""
+    """The audience to request a GitHub ID token for."""
 
     audience: str
 
@@ -136,16 +136,16 @@ def _from_form(form: dict[str, str], targets: dict[str, list[str]]) -> ExchangeR
 
 def _check_tokens(form: dict[str, str]) -> None:
     if "subject_token" not in form:
-        raise errors.ValidationFailed("subject_token", "it is missing; send the GitHub token")
+        raise errors.ValidationFailed("subject_token", "it is missing; send GitHub's ID token")
     if form.get("subject_token_type") not in SUBJECT_TOKEN_TYPES:
         raise errors.ValidationFailed(
             "subject_token_type", f"it must be one of {', '.join(SUBJECT_TOKEN_TYPES)}"
         )
     # Ignoring it would turn the requested delegation into impersonation (RFC 8693, 1.1).
     if "actor_token" in form:
-        raise errors.ValidationFailed("actor_token", "nobody can act for an agent; leave it out")
+        raise errors.ValidationFailed("actor_token", "actor tokens are not supported; leave it out")
     if form.get("requested_token_type", ACCESS_TOKEN_TYPE) != ACCESS_TOKEN_TYPE:
-        raise errors.ValidationFailed("requested_token_type", f"only {ACCESS_TOKEN_TYPE} is issued")
+        raise errors.ValidationFailed("requested_token_type", f"it must be {ACCESS_TOKEN_TYPE}")
 
 
 def _targets(resources: Sequence[str], audiences: Sequence[str]) -> tuple[UUID | None, str | None]:

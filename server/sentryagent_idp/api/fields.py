@@ -36,7 +36,7 @@ MAX_STORED_INTEGER = 2**31 - 1
 
 def _uuid(value: object) -> object:
     if not isinstance(value, str) or not UUID_FORM.fullmatch(value):
-        raise ValueError("it must be a UUID such as 3f2504e0-4f89-41d3-9a0c-0305e82c3301")
+        raise ValueError("it must be a UUID, such as 3f2504e0-4f89-41d3-9a0c-0305e82c3301")
     return uuid.UUID(value)
 
 
@@ -44,7 +44,7 @@ def parse_moment(value: object) -> datetime:
     """Parse an ISO 8601 time with a zone, and convert it to UTC; raises `ValueError` with advice."""
     moment = _moment(value) if isinstance(value, str) and "T" in value else None
     if moment is None:
-        raise ValueError("it must be a time with its zone such as 2027-01-31T12:00:00Z")
+        raise ValueError("it must be a time with its time zone, such as 2027-01-31T12:00:00Z")
     return moment
 
 
@@ -101,7 +101,7 @@ def _one_of(words: Sequence[str]) -> tuple[AfterValidator, FieldInfo]:
 
 
 def _unprintable_but(besides: str) -> Callable[[str], str | None]:
-    return lambda text: "it holds control characters" if has_unprintable(text, besides=besides) else None
+    return lambda text: "it contains control characters" if has_unprintable(text, besides=besides) else None
 
 
 Uuid = Annotated[UUID, BeforeValidator(_uuid)]

@@ -69,7 +69,7 @@ class GrantBody(Body):
     @classmethod
     def _each_once(cls, names: list[str]) -> list[str]:
         if len(set(names)) < len(names):
-            raise ValueError("a scope is there more than once; write each once")
+            raise ValueError("duplicate scope; list each once")
         return names
 
 
@@ -148,7 +148,7 @@ class PolicyBody(_PolicyConditions):  # type: ignore[misc]  # built from the con
     @classmethod
     def _for_bootstrap_only(cls, trust_registered: bool, info: ValidationInfo) -> bool:
         if trust_registered and info.data.get("agent_id") is not None:
-            raise ValueError("It is for bootstrap policies; leave it out if there is an agentId.")
+            raise ValueError("it is only for bootstrap policies; leave it out if agentId is set")
         return trust_registered
 
     @field_validator("grants")
@@ -156,18 +156,16 @@ class PolicyBody(_PolicyConditions):  # type: ignore[misc]  # built from the con
     def _for_agents(cls, grants: list[GrantBody], info: ValidationInfo) -> list[GrantBody]:
         is_bootstrap = info.data.get("agent_id") is None and not info.data.get("trust_registered")
         if grants and is_bootstrap:
-            raise ValueError(
-                "A token for a service is an agent's; write agentId, or trustRegistered in a bootstrap policy."
-            )
+            raise ValueError("grants require an agent; set agentId, or trustRegistered in a bootstrap policy")
         if len({grant.service for grant in grants}) < len(grants):
-            raise ValueError("A service is there more than once; write each once, with all its scopes.")
+            raise ValueError("duplicate service; list each once, with all its scopes")
         return grants
 
     @field_validator("scopes")
     @classmethod
     def _something(cls, names: list[str], info: ValidationInfo) -> list[str]:
         if not names and not info.data.get("grants"):
-            raise ValueError("Write a scope; only a policy with grants may have none of the provider's own.")
+            raise ValueError("list at least one scope; only a policy with grants may have none")
         return names
 
 
@@ -267,7 +265,7 @@ class SimulationBody(Body):
 
 
 class ExchangeForm(BaseModel):
-    """RFC 8693, section 2.1; `resource` is `urn:sentryagent:agent:<agentId>`, absent for a bootstrap token.
+    """A token exchange (RFC 8693, section 2.1); `resource` is `urn:sentryagent:agent:<agentId>`, absent for a bootstrap token.
 
     `audience`, or a second `resource`, is the identifier of the service that the token is for.
     """
@@ -284,7 +282,7 @@ class ExchangeForm(BaseModel):
 
 
 class ClientForm(BaseModel):
-    """RFC 6749, section 4.4.2; `client_id` and `client_secret` replace the Authorization header."""
+    """A client-credentials request (RFC 6749, section 4.4.2); `client_id` and `client_secret` replace the Authorization header."""
 
     grant_type: Literal["client_credentials"]
     client_id: str | None = None
@@ -293,14 +291,14 @@ class ClientForm(BaseModel):
 
 
 class IntrospectionForm(BaseModel):
-    """RFC 7662, section 2.1."""
+    """The token to introspect (RFC 7662, section 2.1)."""
 
     token: str
     token_type_hint: str | None = None
 
 
 class RevocationForm(BaseModel):
-    """RFC 7009, section 2.1; `client_id` and `client_secret` replace the Authorization header."""
+    """The token to revoke (RFC 7009, section 2.1); `client_id` and `client_secret` replace the Authorization header."""
 
     token: str
     token_type_hint: str | None = None

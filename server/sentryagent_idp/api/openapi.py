@@ -23,24 +23,24 @@ _SECURITY = {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "An access token of this provider; its scopes decide what it may.",
+        "description": "An access token of this provider; its scopes determine what it can do.",
     },
     "client": {
         "type": "http",
         "scheme": "basic",
-        "description": "client_id and client_secret; both may stand in the form instead.",
+        "description": "client_id and client_secret; both can be sent in the form instead.",
     },
 }
 _HEADERS: Mapping[str, str] = {
-    "X-Request-Id": "The id under which log and audit have this request.",
-    "Location": "Where the new resource is.",
+    "X-Request-Id": "The request's id in the log and the audit.",
+    "Location": "The path of the new resource.",
     "ETag": "The version of the resource, for If-Match and If-None-Match.",
-    "Retry-After": "Seconds after which another try makes sense.",
-    "WWW-Authenticate": "What to authenticate with (RFC 6750, RFC 7617).",
+    "Retry-After": "Seconds to wait before retrying.",
+    "WWW-Authenticate": "The accepted authentication scheme (RFC 6750, RFC 7617).",
 }
 
 _NOT_MODIFIED = {
-    "description": "Not modified: the version is one that If-None-Match has.",
+    "description": "Not modified: If-None-Match has the current version.",
     "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", "ETag")},
 }
 _REFUSAL_HEADER = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}

@@ -30,7 +30,7 @@ REFUSALS = {
 }
 """Code and reason of every refusal, as the metrics count them."""
 
-_INTERNAL = "Something went wrong on our side; tell us the requestId."
+_INTERNAL = "Internal error. Report the requestId to the operator."
 _REALM = 'Bearer realm="sentryagent"'
 _NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 """RFC 6749, 5.2 allows printable ASCII without quotes and backslashes."""
@@ -96,9 +96,9 @@ def _http_exception(error: HTTPException) -> Response:
 def _translated(error: HTTPException) -> errors.ServiceError:
     match error.code:
         case 404:
-            return errors.NotFound(f"There is no such path; the API lives under {API}.")
+            return errors.NotFound(f"This path does not exist; the API is under {API}.")
         case 405:
-            return errors.MethodNotAllowed("This path does not take the method; use one that Allow lists.")
+            return errors.MethodNotAllowed("This path does not support this method; use one listed in Allow.")
         case 413:
             return too_large(MAX_BODY_BYTES)
         case 415:

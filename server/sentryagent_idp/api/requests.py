@@ -154,7 +154,7 @@ def validate(model: type[Model], fields: Mapping[str, Any]) -> Model:
 def _refuse_unknown(names: Iterable[str], known: Collection[str], kind: str) -> None:
     for name in names:
         if name not in known:
-            reason = f"unknown {kind}; known are {', '.join(sorted(known))}"
+            reason = f"unknown {kind}; allowed: {', '.join(sorted(known))}"
             raise ValidationFailed(_shortened(name), reason)
 
 
@@ -194,7 +194,7 @@ def _refuse_query() -> None:
     """
     name = next(iter(request.args), None) if request.query_string else None
     if name is not None:
-        raise ValidationFailed(_shortened(name), "it stands in the address; send it in the body only")
+        raise ValidationFailed(_shortened(name), "it must not be in the query string; send it in the body")
 
 
 def check_grant_type(form: Mapping[str, str], given: str) -> None:
@@ -208,9 +208,7 @@ def check_grant_type(form: Mapping[str, str], given: str) -> None:
 def check_has_agent(resource: str | None, agent_id: UUID | None, *, field: str = "agentId") -> None:
     """Raise `ValidationFailed` if a service is requested without an agent."""
     if resource is not None and agent_id is None:
-        raise ValidationFailed(
-            field, "it names no agent, and a token for a service is an agent's; name the agent, too"
-        )
+        raise ValidationFailed(field, "a token for a service requires an agent; name the agent, too")
 
 
 def scope_of(form: Mapping[str, str], resource: str | None = None) -> tuple[str, ...] | None:
@@ -236,7 +234,7 @@ def read_query() -> tuple[dict[str, Any], dict[str, int]]:
     values = {}
     for name, text in query.items():
         if has_unprintable(text):
-            raise ValidationFailed(name, "it holds control characters")
+            raise ValidationFailed(name, "it contains control characters")
         try:
             values[name] = known[name].read(text)
         except ValueError as error:

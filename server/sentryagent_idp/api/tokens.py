@@ -48,7 +48,7 @@ def _service_client() -> AuthenticatedClient:
     client = _client({})
     if client.service is None:
         raise errors.Forbidden(
-            f"Only a service's client introspects by its secret; send a Bearer token with {scopes.TOKENS_READ}.",
+            f"Only a service's client can introspect with its secret; send a Bearer token with {scopes.TOKENS_READ}.",
             {"requiredScope": scopes.TOKENS_READ},
         )
     return client
@@ -105,7 +105,7 @@ def _client(form: dict[str, str]) -> AuthenticatedClient:
     client_id, secret = _basic() or (form.get("client_id", ""), form.get("client_secret", ""))
     if "client_id" in form and form["client_id"] != client_id:
         raise errors.InvalidClient(
-            "The form names another client_id than the Authorization header; send one of them."
+            "The client_id in the form differs from the one in the Authorization header; send only one of them."
         )
     with use_cases().wrong_secrets.watch(limit_key(), client_id):
         return use_cases().clients.authenticate(client_id, secret, context())

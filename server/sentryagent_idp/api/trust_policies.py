@@ -93,7 +93,7 @@ def simulate() -> Simulated | responses.Simulations:
     """
     body, _ = read_json(SimulationBody, limit=LARGE_BODY_BYTES)
     if [body.claims, body.token, body.runs].count(None) != 2:
-        raise errors.ValidationFailed("claims", "send either claims, a token or runs")
+        raise errors.ValidationFailed("claims", "send exactly one of claims, token and runs")
     if body.runs is not None:
         return {"data": _simulate_all(body, body.runs)}
     check_has_agent(body.resource, body.agent_id)
@@ -106,7 +106,7 @@ def _simulate_all(body: SimulationBody, runs: list[SimulatedRun]) -> list[Simula
     """Decide on each run; raises `ValidationFailed` naming the run."""
     for name, value in (("agentId", body.agent_id), ("resource", body.resource)):
         if value is not None:
-            raise errors.ValidationFailed(name, "write it in each of the runs")
+            raise errors.ValidationFailed(name, "set it in each of the runs")
     for index, run in enumerate(runs):
         check_has_agent(run.resource, run.agent_id, field=f"runs.{index}.agentId")
     return use_cases().simulation.of_runs([_run(run, run.claims) for run in runs])

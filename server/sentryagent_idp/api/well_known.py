@@ -60,7 +60,7 @@ def authorization_server() -> dict[str, Any]:
 @bp.get("/.well-known/openid-configuration")
 @Description((Metadata,))
 def openid_configuration() -> dict[str, Any]:
-    """Get the same metadata for OpenID clients (OpenID Connect Discovery).
+    """Get the metadata for OpenID clients (OpenID Connect Discovery).
 
     There is no authorization endpoint, because no user logs in here.
     """

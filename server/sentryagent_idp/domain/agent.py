@@ -25,7 +25,7 @@ DEPLOYMENT_ENVS = ("development", "staging", "production")
 
 
 class AgentStatus(StrEnum):
-    """Suspension is lifted by an admin; decommissioning is final."""
+    """The status of an agent: only an admin can lift a suspension, and decommissioning is final."""
 
     ACTIVE = "active"
     SUSPENDED = "suspended"

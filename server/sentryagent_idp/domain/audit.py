@@ -14,7 +14,7 @@ from sentryagent_idp.domain.identity import CLAIM_PREFIXES
 
 
 class Action(StrEnum):
-    """What a record is about."""
+    """The audited action."""
 
     TOKEN_ISSUED = "token.issued"
     TOKEN_REFUSED = "token.refused"
@@ -48,7 +48,7 @@ class Action(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How it ended."""
+    """The outcome of the action."""
 
     SUCCESS = "success"
     FAILURE = "failure"

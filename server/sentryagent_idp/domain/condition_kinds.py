@@ -31,8 +31,8 @@ def _visible(value: Any) -> Any:
 def _look_alike_hint(wanted: Any, actual: Any) -> str:
     """A hint that shows both values, with all non-ASCII characters escaped."""
     return (
-        "The two look alike, but differ in Unicode, in a normal form or in characters that cannot be seen: the policy has "
-        f"{wanted!a}, the run {actual!a}. Copy the name from GitHub into the policy, or rename it there."
+        "They look alike, but differ in Unicode normalization or in invisible characters: the policy has "
+        f"{wanted!a}, the run has {actual!a}. Copy the name from GitHub into the policy, or rename it on GitHub."
     )
 
 

@@ -25,19 +25,19 @@ _MAX_VALUES = 100
 _PROPERTY = re.compile(r"(?!repo_property_)[A-Za-z0-9_$#-]{1,75}", re.ASCII)
 
 _PULL_REQUEST = (
-    "The run is of a pull request (refs/pull/…), which `branch` and `tag` never cover. To allow pull requests, add a "
+    "The run is for a pull request (refs/pull/…), which `branch` and `tag` never match. To allow pull requests, add a "
     "policy without `branch` and `tag`, and list pull_request in `events`."
 )
-_NO_REF = "The run has no ref, as a deployment of a commit has none; start it from a branch or a tag."
+_NO_REF = "The run has no ref (deployments of a commit have none); start it from a branch or a tag."
 
 
 def _branch_hint(wanted: str, run: WorkflowIdentity) -> str:
     if run.branch is not None:
         return _other_name("branch", wanted, run.branch)
     if run.tag is not None and patterns.matches(wanted, run.tag):
-        return f"The run is of the tag {run.tag}, not of the branch of that name; a tag is covered by `tag`."
+        return f"The run is for the tag {run.tag}, not for the branch of that name; add a policy with `tag`."
     if run.tag is not None:
-        return "The run is of a tag, which `branch` never covers; add a policy with `tag` (a pattern such as v* covers later ones)."
+        return "The run is for a tag, which `branch` never matches; add a policy with `tag` (a pattern such as v* also matches later tags)."
     return _ref_hint(run)
 
 
@@ -45,17 +45,17 @@ def _tag_hint(wanted: str, run: WorkflowIdentity) -> str:
     if run.tag is not None:
         return _other_name("tag", wanted, run.tag)
     if run.branch is not None and patterns.matches(wanted, run.branch):
-        return f"The run is of the branch {run.branch}, not of the tag of that name; a branch is covered by `branch`."
+        return f"The run is for the branch {run.branch}, not for the tag of that name; add a policy with `branch`."
     if run.branch is not None:
-        return "The run is of a branch, which `tag` never covers; add a policy with `branch`."
+        return "The run is for a branch, which `tag` never matches; add a policy with `branch`."
     return _ref_hint(run)
 
 
 def _other_name(kind: str, wanted: str, actual: str) -> str:
     if wanted.casefold() == actual.casefold():
-        return f"The two differ in the case of their letters only, by which git tells a {kind} from another; correct the policy."
+        return f"They differ only in letter case, and {kind} names are case-sensitive; correct the policy."
     if patterns.matches(wanted.replace("*", "**"), actual):
-        return "A single `*` does not match `/`; write `**` in the policy to match it."
+        return "A single `*` does not match `/`; use `**` in the policy to match it."
     return f"Run from a {kind} that the policy covers, or add a policy for {actual}."
 
 
@@ -63,36 +63,36 @@ def _ref_hint(run: WorkflowIdentity) -> str:
     if run.ref.startswith("refs/pull/"):
         return _PULL_REQUEST
     if run.ref_type is None:
-        return "The token has no claim `ref_type`, without which branch and tag cannot be told apart."
+        return "The token has no claim `ref_type`, which is needed to tell a branch from a tag."
     return (
-        _NO_REF if not run.ref else "The run's ref is neither a branch nor a tag; start it from one of these."
+        _NO_REF
+        if not run.ref
+        else "The run's ref is neither a branch nor a tag; start the run from one of them."
     )
 
 
 def _environment_hint(wanted: str, run: WorkflowIdentity) -> str:
     if run.environment is None:
         return (
-            f"The job names no environment; add `environment: {wanted}` to it. "
+            f"The job has no environment; add `environment: {wanted}` to it. "
             # People see the environment in `sub` and take that for the cause.
-            "(It replaces the ref in `sub`, but the policy compares claims, not `sub`, so `branch` still holds.)"
+            "(It replaces the ref in `sub`, but policies compare claims, not `sub`, so `branch` still applies.)"
         )
     if wanted.casefold() == run.environment.casefold():
-        return (
-            "The names differ in the case of letters outside ASCII, and only ASCII is compared without case."
-        )
+        return "They differ only in the case of letters outside ASCII, which are compared case-sensitively; correct the policy."
     return f"Run the job in the environment {wanted}, or add a policy for this one."
 
 
 def _workflow_hint(wanted: str, run: WorkflowIdentity) -> str:
     if f"/.github/workflows/{wanted}@" in (run.job_workflow_ref or ""):
         return (
-            f"`workflow` is the file that was started; {wanted} is the reusable workflow that it calls, "
-            f"which `calledWorkflow` covers, written as {run.job_workflow_ref}."
+            f"`workflow` is the file that was started, but {wanted} is a reusable workflow that it calls; "
+            f"set `calledWorkflow` to {run.job_workflow_ref} instead."
         )
     if "*" in wanted:
-        return "`workflow` has no wildcards; write a policy for each file."
+        return "`workflow` does not support wildcards; write a policy for each file."
     if wanted.casefold() == (run.workflow_file or "").casefold():
-        return "The two differ in the case of their letters only, which file names have; correct the policy."
+        return "They differ only in letter case, and file names are case-sensitive; correct the policy."
     return "Start the workflow that the policy names, or add a policy for this one."
 
 
@@ -100,38 +100,34 @@ def _called_workflow_hint(wanted: str, run: WorkflowIdentity) -> str:
     actual = run.job_workflow_ref or ""
     if wanted == run.workflow_ref:
         return (
-            "This is the workflow that was started, which `workflow` covers by its file name; `calledWorkflow` is the "
-            f"reusable one that runs the job, here {actual or 'none'}."
+            "This is the workflow that was started: set `workflow` to its file name. `calledWorkflow` is the reusable "
+            f"workflow that runs the job, here {actual or 'none'}."
         )
     if wanted.casefold() == actual.casefold():
-        return (
-            "The two differ in the case of their letters only; write the claim `job_workflow_ref` as it is."
-        )
+        return "They differ only in letter case, which counts; copy the claim `job_workflow_ref` into the policy."
     if wanted.partition("@")[0] == actual.partition("@")[0]:
-        return "The file is the same, the version after `@` is not; call the version that the policy names."
-    return "The claim `job_workflow_ref` must be equal, character for character; call the workflow that the policy names."
+        return "The file matches, but the version after `@` does not; call the version that the policy names."
+    return "The claim `job_workflow_ref` must match exactly; call the workflow that the policy names."
 
 
 def _ref_protected_hint(_wanted: bool, run: WorkflowIdentity) -> str:
     if run.ref_protected is None:
         return (
-            "The token has no claim `ref_protected`, so nothing says that the ref is protected; "
-            "ask for it only where GitHub sends this claim."
+            "The token has no claim `ref_protected`, so the ref may not be protected; "
+            "remove `refProtected` from the policy if GitHub does not send this claim."
         )
-    return f"Protect {run.ref or 'the ref'} by a branch protection rule or a ruleset on GitHub, or run from a protected ref."
+    return f"Protect {run.ref or 'the ref'} with a branch protection rule or a ruleset on GitHub, or run from a protected ref."
 
 
 def _properties_problem(wanted: Mapping[str, Sequence[str]]) -> str | None:
     if not 1 <= len(wanted) <= _MAX_PROPERTIES:
         return f"write 1 to {_MAX_PROPERTIES} properties, or leave it out"
     if not all(map(_PROPERTY.fullmatch, wanted)):
-        return (
-            "write a property by its name on GitHub, without repo_property_: 1 to 75 of A-Z a-z 0-9 _ - $ #"
-        )
+        return "write a property's name as on GitHub, without repo_property_: 1 to 75 characters from A-Z a-z 0-9 _ - $ #"
     if not all(1 <= len(values) <= _MAX_VALUES for values in wanted.values()):
         return f"write 1 to {_MAX_VALUES} values for each property"
     if any("," in value for values in wanted.values() for value in values):
-        return "a value has a comma, which in a claim stands between the values of a multi-select; list each of them"
+        return "a value contains a comma, which separates the values of a multi-select; list each of them separately"
     problems = (policy_syntax.text("value", value) for values in wanted.values() for value in values)
     return next(filter(None, problems), None)
 
@@ -141,10 +137,10 @@ def _properties_hint(wanted: Mapping[str, Sequence[str]], run: WorkflowIdentity)
     if missing is not None:
         return (
             f"The token has no claim repo_property_{missing}; give the repository a value for this property, "
-            "and let the organisation add the property to its OIDC tokens."
+            "and have the organisation add the property to its OIDC tokens."
         )
     return (
-        "Each property must have a listed value, and of a multi-select every value must be listed; "
+        "Each property must have a listed value, and every value of a multi-select must be listed; "
         "correct the properties of the repository on GitHub, or add their values to the policy."
     )
 
@@ -204,7 +200,7 @@ class Conditions:
             problem=policy_syntax.numeric_id,
             hint=lambda *_: (
                 "The policy lists who may start the run, by numeric id (claim `actor_id`), not by login; "
-                "add the id if it may."
+                "add the id to allow it."
             ),
         )
     )
@@ -222,8 +218,8 @@ class Conditions:
             problem=policy_syntax.one_of(*_VISIBILITIES),
             words=_VISIBILITIES,
             hint=lambda wanted, _: (
-                f"The policy holds only while the repository is {wanted}; "
-                "change `visibility` in it if the new one is meant."
+                f"The policy applies only while the repository is {wanted}; "
+                "change `visibility` if the new value is intended."
             ),
         )
     )
@@ -236,7 +232,7 @@ class Conditions:
             actual="event_name",
             problem=policy_syntax.event,
             hint=lambda _, run: (
-                f"Add {run.event_name} to the policy's `events`, or start the run by one of the listed events."
+                f"Add {run.event_name} to the policy's `events`, or start the run with one of the listed events."
             ),
         )
     )
@@ -298,7 +294,7 @@ def _event_failure(conditions: Conditions, run: WorkflowIdentity) -> FailedCondi
         return None
     expected = f"any event but {', '.join(DEFAULT_DENIED_EVENTS)}"
     hint = (
-        f"Anyone can cause {run.event_name} to run a workflow, so a policy must list it in `events`. List it only if "
-        "the workflow runs none of their code."
+        f"Anyone can trigger {run.event_name}, so a policy must list it in `events`. List it only if the workflow "
+        "does not run their code."
     )
     return FailedCondition("events", expected, run.event_name, hint)

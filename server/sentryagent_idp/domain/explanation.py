@@ -34,13 +34,13 @@ def message(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -
     match denied.reason:
         case DenialReason.IDENTITY_CHANGED:
             return (
-                f"The repository {repository} is not the one that its trust policies were written for: name equal, ids "
-                "different; where that is meant, an admin must correct or remove their repositoryId and repositoryOwnerId."
+                f"The repository {repository} is not the one that its trust policies were written for: same name, "
+                "different ids; if this is intended, an admin must correct or remove their repositoryId and repositoryOwnerId."
             )
         case DenialReason.REF_TYPE_MISSING:
             return (
-                "The token has no claim ref_type, without which no branch or tag of a trust policy matches; "
-                "send the ID token that GitHub issued to the job, which has it."
+                "The token has no claim ref_type, so no branch or tag of a trust policy can match; "
+                "send the ID token that GitHub issued to the job."
             )
         case DenialReason.BRANCH_NOT_PERMITTED:
             remedy = f"run from {_covered_refs(denied.evaluations)}, or have an admin add a policy."
@@ -84,7 +84,7 @@ def _service_remedy(evaluations: Iterable[Evaluation]) -> str:
     """What to request instead, as text, because an error response of RFC 8693 has no field for details."""
     live = (it.policy for it in evaluations if not it.failed_names & {"agentId", "enabled", "expiresAt"})
     services = sorted({grant.service for policy in live for grant in policy.grants})[:MAX_NEAREST]
-    instead = f"ask for {' or '.join(services)}, or " if services else ""
+    instead = f"request {' or '.join(services)}, or " if services else ""
     return f"{instead}have an admin add the service to the `grants` of a policy."
 
 
@@ -93,7 +93,7 @@ def _violation(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None
         return f"the agent {agent_id} is unknown or not active; check the agentId, or have an admin reactivate it."
     elsewhere = _elsewhere(denied)
     if elsewhere:
-        return f"no trust policy of {identity.repository} lets this run in, but {elsewhere}"
+        return f"no trust policy of {identity.repository} allows this run, but {elsewhere}"
     if not denied.evaluations:
         return (
             f"{identity.repository} has no trust policy; have an admin add one for this run, or correct `repository` in "
@@ -102,7 +102,7 @@ def _violation(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None
     nearest = nearest_first(denied.evaluations, agent_id)[0]
     failed = ", ".join(failure.condition for failure in nearest.failed)
     return (
-        f"no trust policy of {identity.repository} lets this run in; the nearest fails on {failed}: change the run, or "
+        f"no trust policy of {identity.repository} allows this run; the nearest fails on {failed}: change the run, or "
         "have an admin change the policy."
     )
 

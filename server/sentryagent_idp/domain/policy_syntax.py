@@ -60,7 +60,7 @@ _event = _rule(
 def repository(name: str) -> str | None:
     """Check a repository's name."""
     if name.endswith(".git"):
-        return "write the repository without .git, which is the end of its clone URL and not of its name"
+        return "remove .git, which belongs to the clone URL and not to the repository's name"
     return _repository(name)
 
 
@@ -73,13 +73,13 @@ numeric_id = _rule(
     re.compile(r"[0-9]{1,20}").fullmatch, "it must be GitHub's numeric id, as a string of digits"
 )
 # `False` might be read as the opposite condition, which does not exist.
-flag = _rule(lambda value: value is True, "write true, or leave it out: false would ask for nothing")
+flag = _rule(lambda value: value is True, "write true, or leave it out: false would require nothing")
 
 
 def text(kind: str, value: str) -> str | None:
     """Check a text; `kind` says what it is, such as a branch."""
     if not value:
-        return f"it must not be empty; leave it out where any {kind} will do"
+        return f"it must not be empty; leave it out to allow any {kind}"
     if _is_deceptive(value):
         return "it contains control characters or characters that change the direction of the text"
     if value != value.strip():
@@ -96,9 +96,9 @@ def _ref_name(kind: str, prefix: str, name: str) -> str | None:
     if name.startswith(prefix):
         return f"write the {kind} without {prefix}, such as {name.removeprefix(prefix) or 'main'}"
     if name.startswith("refs/"):
-        return f"no {kind} starts with refs/; branches belong in `branch`, tags in `tag`, pull requests in `events`"
+        return "it must not start with refs/; branches belong in `branch`, tags in `tag`, pull requests in `events`"
     if _FORBIDDEN_IN_REF.search(name) or _FORBIDDEN_COMPONENT.search(name):
-        return f"git allows no such {kind} name (git help check-ref-format); of the wildcards there are only * and **"
+        return f"git does not allow this {kind} name (git help check-ref-format); the only wildcards are * and **"
     return None
 
 
@@ -109,7 +109,7 @@ tag = partial(_ref_name, "tag", "refs/tags/")
 def environment(name: str) -> str | None:
     """Check an environment's name."""
     if "*" in name:
-        return "an environment has no wildcards; write a policy for each environment"
+        return "wildcards are not supported here; write a policy for each environment"
     return text("environment", name)
 
 
@@ -122,7 +122,7 @@ def unreachable(events: Sequence[str] | None, *, names_ref: bool) -> str | None:
             "lists pull_request too"
         )
     if of_pull_request and names_ref and of_pull_request == set(events or ()):
-        return "a run of a pull request is of no branch and no tag; leave `branch` and `tag` out, or list other events"
+        return "a pull request run is on no branch or tag; leave `branch` and `tag` out, or list other events"
     return None
 
 
@@ -130,7 +130,7 @@ def branch_and_tag(branch_name: str | None, tag_name: str | None) -> str | None:
     """Check that a policy does not have both a branch and a tag."""
     if branch_name is None or tag_name is None:
         return None
-    return "a run is of a branch or of a tag, never of both; write two policies"
+    return "a run is on a branch or on a tag, never on both; write two policies"
 
 
 def workflow(name: str) -> str | None:
@@ -139,7 +139,7 @@ def workflow(name: str) -> str | None:
         return problem
     if is_workflow_file(name):
         return None
-    return "it must be the file's name under .github/workflows/ alone, such as deploy.yml"
+    return "it must be only the file's name under .github/workflows/, such as deploy.yml"
 
 
 def _is_workflow_reference(reference: str) -> bool:
@@ -170,7 +170,7 @@ _called_workflow = _rule(
 def called_workflow(reference: str) -> str | None:
     """Check the reference to a called workflow."""
     if "*" in reference:
-        return "a called workflow has no wildcards; write the whole claim job_workflow_ref"
+        return "wildcards are not supported here; write the whole claim job_workflow_ref"
     return _called_workflow(reference)
 
 

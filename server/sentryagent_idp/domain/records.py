@@ -85,13 +85,13 @@ class Credential(TypedDict):
 
 
 class NewSecret(Credential):
-    """A client secret, shown this once."""
+    """A client secret, shown only once."""
 
     clientSecret: str
 
 
 class GrantedService(TypedDict):
-    """What a policy gives at a service."""
+    """The scopes that a policy grants at a service."""
 
     service: str
     scopes: list[str]
@@ -118,7 +118,7 @@ class RegisteredService(TypedDict):
 
 
 class AuditEntry(TypedDict):
-    """One line of the audit."""
+    """An audit record."""
 
     eventId: IdText
     timestamp: TimeText
@@ -144,7 +144,7 @@ class FailedCondition(TypedDict):
 
 
 class TracedPolicy(TypedDict):
-    """A policy that was looked at."""
+    """An evaluated policy."""
 
     policyId: IdText
     matched: list[str]

@@ -94,8 +94,8 @@ def identifier_problem(identifier: str, is_loopback: Callable[[str], bool]) -> s
     found = _URL.fullmatch(identifier)
     if found is None or not _is_host(found["host"]) or _split(identifier) is None:
         return (
-            "write an absolute https URI such as https://deploy.example.com, or a urn:, "
-            "without user, query and fragment"
+            "it must be an absolute https URI, such as https://deploy.example.com, or a urn:, "
+            "without user, query or fragment"
         )
     if found["scheme"] == "http" and not is_loopback(found["host"].strip("[]")):
         return "use https; http is accepted for loopback addresses only"
@@ -116,11 +116,11 @@ def scopes_problem(names: Sequence[str]) -> str | None:
     """What is wrong with the names of a service's scopes, or `None`."""
     for name in names:
         if not _SCOPE.fullmatch(name):
-            return f"a scope is 1 to {MAX_SCOPE_LENGTH} printable ASCII characters without spaces, quotes and backslashes"
+            return f"a scope must be 1 to {MAX_SCOPE_LENGTH} printable ASCII characters without spaces, quotes or backslashes"
         # Compared case-insensitively: a reader of a policy must not mistake it for a scope of our own API.
         if ascii_lower(name) in ALL_SCOPES:
             return f"{name} is a scope of the provider itself; give the service's scope another name"
-    return "a scope is there more than once; write each once" if len(set(names)) < len(names) else None
+    return "duplicate scope; list each once" if len(set(names)) < len(names) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +137,11 @@ class OwnNames:
         exist that some verifier takes for one of the provider's own.
         """
         if ascii_lower(identifier).startswith(URN_NAMESPACE):
-            return f"names that start with {URN_NAMESPACE} are the provider's own; write another one"
+            return f"names that start with {URN_NAMESPACE} are reserved for the provider; choose another name"
         if _normal(identifier) in map(_normal, self.others):
             return "it is an audience of the provider or an issuer; write the service's own name"
         if _origin(identifier) == _origin(self.public_url):
-            return "it lies at the provider's own URL; write the service's own name"
+            return "it is under the provider's own URL; write the service's own name"
         return None
 
 
@@ -178,5 +178,5 @@ def grant_problem(grants: Sequence[ServiceGrant], known: Sequence[Service]) -> t
         missing = next((name for name in grant.scopes if name not in service.scope_names), None)
         if missing is not None:
             known_names = ", ".join(scope.name for scope in service.scopes)
-            return f"grants.{index}.scopes", f"the service has no scope {missing}; it has {known_names}"
+            return f"grants.{index}.scopes", f"the service has no scope {missing}; allowed: {known_names}"
     return None

@@ -20,9 +20,9 @@ from sentryagent_idp.domain.service import ServiceGrant
 USE_IS_RECORDED_EVERY = timedelta(minutes=1)
 """The precision of `last_used_at`: exchanges under one policy must not queue for its row."""
 
-_DISABLED = "The policy is switched off; set `enabled` to true to let it count."
-_NO_GRANT = "The policy grants nothing at this service; ask for one of those that it grants, or add the service to `grants`."
-_EXPIRED = "The policy's `expiresAt` is past; set a later one, or remove it."
+_DISABLED = "The policy is disabled; set `enabled` to true."
+_NO_GRANT = "The policy does not grant this service; request one that it grants, or add this one to `grants`."
+_EXPIRED = "The policy has expired; set a later `expiresAt`, or remove it."
 NOT_GRANTED = "grants"
 """The failure of a policy that does not grant the requested service. Not a condition: `conditions_key` ignores it."""
 
@@ -259,8 +259,8 @@ def _agent_hint(policy_agent: UUID | None, requested: UUID | None) -> str:
     if policy_agent is None:
         return "This is a bootstrap policy, for registering agents; add a policy with this `agentId`."
     if requested is None:
-        return "This policy is for one agent; ask with its `agentId`, or add a bootstrap policy without one."
-    return "This policy is for another agent; correct the `agentId` that you ask with, or add a policy for this one."
+        return "This policy is for an agent; send its `agentId`, or add a bootstrap policy."
+    return "This policy is for another agent; correct the requested `agentId`, or add a policy for it."
 
 
 def _precedence(policy: TrustPolicy) -> tuple[int, bool, datetime, UUID]:

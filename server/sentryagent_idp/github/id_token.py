@@ -141,8 +141,8 @@ def _malformed(fault: str) -> InvalidOidcToken:
 def _over_limit(fault: str) -> InvalidOidcToken:
     return InvalidOidcToken(
         "malformed",
-        f"The token is not read: {fault}, which is a limit of this provider; shorten on GitHub what makes it so long, "
-        "such as the custom properties that the organisation adds to its ID tokens.",
+        f"The token is too large: {fault}, a limit of this provider; shorten its contents on GitHub, such as the "
+        "custom properties that the organisation adds to its ID tokens.",
     )
 
 
@@ -186,7 +186,8 @@ def _shortened(text: str | None) -> str | None:
 def _check_signature(token: UnverifiedJwt, key: RSAPublicKey) -> None:
     if not _RS256.verify(token.signing_input, key, token.signature):
         raise InvalidOidcToken(
-            "bad_signature", "The token's signature is wrong; send GitHub's ID token unchanged and whole."
+            "bad_signature",
+            "The token's signature is invalid; send GitHub's ID token exactly as it was issued.",
         )
 
 
@@ -223,7 +224,7 @@ def _check_times(token: UnverifiedJwt, now: int, max_age_seconds: int) -> None:
     if max(iat, nbf) > now + CLOCK_LEEWAY_SECONDS:
         raise InvalidOidcToken(
             "not_yet_valid",
-            "The token is from the future; compare the clocks of this provider and of the issuer.",
+            "The token is not valid yet; compare the clocks of this provider and of the issuer.",
         )
     if now - iat > max_age_seconds:
         raise InvalidOidcToken(

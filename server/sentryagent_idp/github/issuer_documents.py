@@ -68,8 +68,8 @@ class Fetch:
 
     def _lateness(self) -> str:
         if self._is_connecting:
-            return f"no connection to {self._place} in time; check its name look-up (DNS), the network and HTTPS_PROXY"
-        return f"{self._place} does not answer in time"
+            return f"the connection to {self._place} timed out; check its DNS lookup, the network and HTTPS_PROXY"
+        return f"the response from {self._place} timed out"
 
     def _get(self, address: httpx.URL) -> bytes:
         left = self._deadline - self._monotonic()
@@ -86,9 +86,9 @@ class Fetch:
             extensions={"trace": self._trace},
         ) as response:
             if response.status_code != httpx.codes.OK:
-                raise FetchFailed(f"it answers with status {response.status_code}")
+                raise FetchFailed(f"it responds with status {response.status_code}")
             if "Content-Encoding" in response.headers:
-                raise FetchFailed("it answers compressed, which it was not asked for")
+                raise FetchFailed("its response is compressed although no compression was requested")
             return self._read(response)
 
     def _read(self, response: httpx.Response) -> bytes:
@@ -96,7 +96,7 @@ class Fetch:
         for chunk in response.iter_bytes():
             body += chunk
             if len(body) > jwks.MAX_DOCUMENT_BYTES:
-                raise FetchFailed(f"it answers with more than {jwks.MAX_DOCUMENT_BYTES} bytes")
+                raise FetchFailed(f"its response has more than {jwks.MAX_DOCUMENT_BYTES} bytes")
             if self._monotonic() > self._deadline:
                 raise FetchFailed(self._lateness())
         return bytes(body)
@@ -131,14 +131,14 @@ def _explained(error: Exception, place: str) -> str:
     cause = _cause(error)
     match error, cause:
         case httpx.ProxyError(), _:
-            return f"the proxy {place} answers {_quoted(str(error))}"
+            return f"the proxy {place} responds {_quoted(str(error))}"
         case _, socket.gaierror() | UnicodeError():
             return f"the name {place} does not resolve; check the name, HTTPS_PROXY and DNS"
         case _, ssl.SSLError():
             return f"TLS with {place} fails: {_quoted(getattr(cause, 'verify_message', '') or str(cause))}"
         case httpx.ConnectError() | OSError(), OSError(strerror=str(reason)):
             return f"no connection to {place}: {_quoted(reason)}"
-    return f"it does not answer ({type(error).__name__})"
+    return f"it does not respond ({type(error).__name__})"
 
 
 def _cause(error: BaseException) -> BaseException:

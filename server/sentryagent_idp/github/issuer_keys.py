@@ -183,7 +183,7 @@ class GithubIssuerKeys:
     def _run(self, refresh: _Refresh) -> None:
         """Fetch the keys and end the refresh; takes no longer than the time limit of a fetch."""
         held: _Held | None = None
-        problem: str | None = "an error of the program; see the log"
+        problem: str | None = "an internal error; see the log"
         try:
             held, problem = _Held(self._fetch(refresh), as_of=refresh.started_at), None
         except FetchFailed as error:
@@ -219,13 +219,13 @@ class GithubIssuerKeys:
 
         if not self._fetches.acquire(blocking=False):
             raise FetchFailed(
-                f"{MAX_FETCHES} earlier fetches still hang; check the name look-up (DNS) of this machine"
+                f"{MAX_FETCHES} earlier fetches are still hanging; check the DNS lookup of this machine"
             )
         try:
             threading.Thread(target=run, name="issuer-keys", daemon=True).start()
         except RuntimeError as error:
             self._fetches.release()
-            raise FetchFailed("this machine gives no thread for the fetch") from error
+            raise FetchFailed("cannot start a thread for the fetch") from error
         return outcome
 
 

@@ -49,7 +49,7 @@ def read(jwk_set: bytes) -> Mapping[str, RSAPublicKey]:
     kids = [entry.get("kid") for entry in entries]
     # If two keys shared a kid, their order would decide which one is used (federation-security B5).
     if any(kids.count(kid) > 1 for kid in kids if kid is not None):
-        raise UnusableDocument("its key set has the same kid twice")
+        raise UnusableDocument("its key set has a duplicate kid")
     keys = {entry["kid"]: _rsa_key(entry) for entry in entries if _is_for_rs256(entry)}
     usable = {kid: key for kid, key in keys.items() if MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS}
     if not usable:
@@ -71,7 +71,7 @@ def _rsa_key(entry: Mapping[str, Any]) -> RSAPublicKey:
     try:
         return rsa.RSAPublicNumbers(e=_number(entry.get("e")), n=_number(entry.get("n"))).public_key()
     except ValueError as error:
-        raise UnusableDocument("its key set has an RSA key that is none") from error
+        raise UnusableDocument("its key set contains an invalid RSA key") from error
 
 
 def _number(value: Any) -> int:

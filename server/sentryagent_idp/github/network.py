@@ -71,7 +71,7 @@ def _proxy(environ: Mapping[str, str], name: str, roots: ssl.SSLContext) -> http
         raise ConfigurationError(f"{variable}: SOCKS is not supported; {_PROXY_ADVICE}")
     if not _is_proxy(url):
         raise ConfigurationError(
-            f"{variable}: {_PROXY_ADVICE}, with special characters of its user and password percent-encoded"
+            f"{variable}: {_PROXY_ADVICE}, with special characters in its user and password percent-encoded"
         )
     return httpx.Proxy(url, ssl_context=roots if httpx.URL(url).scheme == "https" else None)
 

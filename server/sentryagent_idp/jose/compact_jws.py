@@ -54,7 +54,7 @@ def read(unverified_token: str) -> UnverifiedJwt:
         raise OversizedToken(f"it is longer than {MAX_TOKEN_LENGTH} characters")
     parts = _COMPACT.fullmatch(unverified_token)
     if parts is None:
-        raise MalformedToken("it is not three base64url parts with a dot between them")
+        raise MalformedToken("it is not three base64url parts separated by dots")
     header = _header(parts[1])
     signature = _decode(parts[3], "signature")
     if not signature:
@@ -111,4 +111,4 @@ def _check_header(header: Mapping[str, Any]) -> None:
             raise MalformedToken(f"its header has {name}, which is not accepted")
     kid = header.get("kid")
     if not isinstance(kid, str) or _KID.fullmatch(kid) is None:
-        raise MalformedToken("its header has no kid, or one that is not 1 to 128 of A-Z a-z 0-9 . _ ~ -")
+        raise MalformedToken("its `kid` is missing or is not 1 to 128 characters from A-Z a-z 0-9 . _ ~ -")

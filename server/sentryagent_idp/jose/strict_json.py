@@ -118,7 +118,7 @@ def _decoded(text: bytes | str) -> str:
     try:
         return text.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise StrictJsonError(f"it is not UTF-8: the byte at position {error.start} is wrong") from error
+        raise StrictJsonError(f"it is not UTF-8: invalid byte at position {error.start}") from error
 
 
 def _check_depth(text: str, allowed: int) -> None:
@@ -137,9 +137,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         twice = repeated(name for name, _ in pairs)
-        raise StrictJsonError(
-            "it has the same member twice", twice if twice and twice.isprintable() else None
-        )
+        raise StrictJsonError("it has a duplicate field", twice if twice and twice.isprintable() else None)
     return members
 
 
@@ -185,7 +183,7 @@ def _check_content(value: Any, limits: Limits) -> None:
         children = _children(field, item)
         members += len(children)
         if members > limits.members:
-            raise StrictJsonError(f"it has more than {limits.members} members and items")
+            raise StrictJsonError(f"it has more than {limits.members} fields and items")
         for name in item if isinstance(item, dict) else ():
             _check_string(name, limits.string_length, None)
         waiting.extend(children)
@@ -213,4 +211,4 @@ def _check_string(text: str, allowed: int, field: str | None) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise StrictJsonError("it has half of a surrogate pair, which is no character", field) from error
+        raise StrictJsonError("it has a lone surrogate, which is not a character", field) from error

@@ -88,37 +88,37 @@ def _read(unverified_token: str) -> UnverifiedJwt:
 def _check_signature(token: UnverifiedJwt, keys: Mapping[str, SigningKey]) -> None:
     key = keys.get(token.kid)
     if key is None:
-        raise Unauthorized("The access token's signing key is unknown or was withdrawn; obtain a new token.")
+        raise Unauthorized("The access token's signing key is unknown or was revoked; get a new token.")
     # The key determines the algorithm; the header must agree with it (RFC 8725, 3.1).
     algorithm = jwt.get_algorithm_by_name(key.alg)
     if token.alg != key.alg or not algorithm.verify(token.signing_input, key.public_key, token.signature):
-        raise Unauthorized("The access token's signature is wrong; send the token unchanged and whole.")
+        raise Unauthorized(
+            "The access token's signature is invalid; send the token exactly as it was issued."
+        )
 
 
 def _check_claims(claims: Mapping[str, Any], issuer: str, audience: str | None) -> None:
     for name, (kind, noun) in _TYPES.items():
         if type(claims.get(name)) is not kind:
             raise Unauthorized(
-                f"The access token's claim {name} is missing or no {noun}; obtain a new token."
+                f"The access token's claim {name} is missing or not a {noun}; get a new token."
             )
     if not isinstance(claims.get("provenance", {}), dict):
-        raise Unauthorized("The access token's claim provenance is no object; obtain a new token.")
+        raise Unauthorized("The access token's claim provenance is not an object; get a new token.")
     if not isinstance(claims.get("person", ""), str):
         raise Unauthorized("The access token's claim person is not a string; get a new token.")
     if claims["iss"] != issuer:
-        raise Unauthorized(
-            f"The access token is of another issuer, and for another service; use one that {issuer} issued."
-        )
+        raise Unauthorized(f"The access token is from another issuer; use one that {issuer} issued.")
     if audience not in {None, claims["aud"]}:
         raise Unauthorized(
-            f"The access token is for another service, {claims['aud']}, and good for nothing here; "
-            f"use one for {audience}, from an exchange without `resource`."
+            f"The access token is for another service, {claims['aud']}, and is not accepted here; "
+            f"get one for {audience} from an exchange without `resource`."
         )
 
 
 def _check_times(claims: Mapping[str, Any], now: int) -> None:
     if now >= claims["exp"]:
-        raise Unauthorized("The access token is expired; obtain a new one.")
+        raise Unauthorized("The access token is expired; get a new one.")
     if now < claims["nbf"] - LEEWAY_SECONDS:
         raise Unauthorized(
             "The access token is not valid yet; compare the clocks of this provider's machines."

@@ -72,7 +72,7 @@ def generate(alg: str) -> SigningKey:
             return SigningKey.of(rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS))
         case "EdDSA":
             return SigningKey.of(ed25519.Ed25519PrivateKey.generate())
-    raise ValueError(f"There is no signing algorithm {alg} here; choose one of {', '.join(ALGORITHMS)}.")
+    raise ValueError(f"Unsupported signing algorithm {alg}; choose one of {', '.join(ALGORITHMS)}.")
 
 
 def to_pem(key: SigningKey, passphrases: Passphrases) -> bytes:
@@ -102,11 +102,11 @@ def from_pem(pem: bytes, passphrases: Passphrases) -> SigningKey:
     if passphrases and not is_encrypted(pem):
         raise UnreadableKey(
             "it is stored in clear, but SENTRYAGENT_KEY_ENCRYPTION_KEY is set; if the key is yours, encrypt it with "
-            "`sentryagent-idp keys rewrap`, else remove it with `sentryagent-idp keys revoke`."
+            "`sentryagent-idp keys rewrap`, otherwise remove it with `sentryagent-idp keys revoke`."
         )
     key = _load(pem, passphrases or (None,))
     if not isinstance(key, PrivateKey):
-        raise UnreadableKey(f"it is of a kind that signs no tokens here ({', '.join(ALGORITHMS)}).")
+        raise UnreadableKey(f"its algorithm is not one of {', '.join(ALGORITHMS)}.")
     return SigningKey.of(key)
 
 
@@ -119,7 +119,7 @@ def _load(pem: bytes, passphrases: Sequence[str | None]) -> object:
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             cause = error
     raise UnreadableKey(
-        "it cannot be read; check that SENTRYAGENT_KEY_ENCRYPTION_KEY is the one it was stored under."
+        "it cannot be read; check that SENTRYAGENT_KEY_ENCRYPTION_KEY is the one it was encrypted with."
     ) from cause
 
 
@@ -136,7 +136,7 @@ def jwks(keys: Iterable[SigningKey]) -> KeySet:
 def _algorithm_of(key: PrivateKey) -> str:
     if isinstance(key, ec.EllipticCurvePrivateKey):
         if not isinstance(key.curve, ec.SECP256R1):
-            raise UnreadableKey("it is on another curve than P-256, the one of ES256.")
+            raise UnreadableKey("it is not on P-256, the curve of ES256.")
         return "ES256"
     return "RS256" if isinstance(key, rsa.RSAPrivateKey) else "EdDSA"
 

@@ -189,6 +189,6 @@ def _taken(caller: Caller, other: Agent | None) -> AgentAlreadyExists:
     """Build the error; it names the other agent only if the caller may see it, so that nobody finds agents by email."""
     visible = other is not None and may_see(caller, other)
     return AgentAlreadyExists(
-        "An agent has this e-mail address already; use that agent, or choose another address.",
+        "An agent with this e-mail address already exists; use that agent, or choose another address.",
         {"agentId": str(other.agent_id), "status": other.status.value} if other and visible else None,
     )

@@ -75,6 +75,6 @@ class AuditReader:
         if found is None:
             raise ValidationFailed(
                 "after",
-                "the audit has no such event; begin without it, and see whether retention removed the event",
+                "there is no event with this id (retention may have removed it); start again without `after`",
             )
         return found

@@ -26,7 +26,7 @@ AGENT_SCOPES = (scopes.AGENTS_READ,)
 _REMEDIES = {
     "token_revoked": "The token was revoked; get a new one.",
     "agent_not_active": "The token's agent is not active; an admin can lift a suspension.",
-    "client_revoked": "The token's admin client was revoked, or has expired; use another client.",
+    "client_revoked": "The token's admin client was revoked or has expired; use another client.",
 }
 
 

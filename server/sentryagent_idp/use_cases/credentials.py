@@ -87,7 +87,7 @@ class CredentialAdmin:
 
 def _check_admin(caller: Caller) -> None:
     if not caller.is_admin:
-        raise errors.Forbidden("Credentials are an admin's business; use an admin token.")
+        raise errors.Forbidden("Only an admin can manage credentials; use an admin token.")
 
 
 def _existing(tx: Transaction, agent_id: UUID) -> Agent:
@@ -110,7 +110,7 @@ def _check_number(tx: Transaction, agent_id: UUID, now: datetime) -> None:
     """Raise `TooManyCredentials` if the agent, whose row is locked, already has the most live credentials allowed."""
     if len(tx.credentials.live(agent_id, now)) >= MAX_LIVE_CREDENTIALS:
         raise errors.TooManyCredentials(
-            f"The agent has {MAX_LIVE_CREDENTIALS} live credentials, the most there may be; revoke one, or rotate it."
+            f"The agent has {MAX_LIVE_CREDENTIALS} live credentials, the maximum; revoke one, or rotate one instead."
         )
 
 

@@ -55,6 +55,6 @@ def _replace(tx: Transaction, policy: TrustPolicy) -> None:
         tx.policies.replace(policy)
     except TrustPolicyAlreadyExists as taken:
         raise AdminRefused(
-            f"Nothing was moved: the policy {policy.id} of {policy.repository} equals {taken.details.get('policyId')}, "
-            f"which belongs to {policy.issuer} already; delete one of the two."
+            f"Nothing was moved: the policy {policy.id} of {policy.repository} is equal to "
+            f"{taken.details.get('policyId')}, which already belongs to {policy.issuer}; delete one of the two."
         ) from taken

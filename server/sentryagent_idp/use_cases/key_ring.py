@@ -69,7 +69,7 @@ class KeyRing:
         if not active:
             raise DatabaseUnavailable(
                 "The provider has no signing key that it can use; start it again with `sentryagent-idp serve`, "
-                "which makes one or says what is wrong.",
+                "which creates one or reports the problem.",
                 retry_after=5,
             )
         return KeySet(version, active[-1], keys)

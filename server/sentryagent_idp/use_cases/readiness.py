@@ -22,10 +22,10 @@ class ObservableKeys(Protocol):
 
 
 class Readiness(TypedDict):
-    """The state of each part: `ok`, or what is wrong.
+    """The state of each part: `ok`, or the problem.
 
-    `issuers` has the keys of each issuer, `issuerKeys` those of the one that is worst off. `policiesOfOtherIssuers` counts
-    the policies of issuers that are not configured: they match nothing.
+    `issuers` has the keys of each issuer, `issuerKeys` those of the issuer in the worst state. `policiesOfOtherIssuers`
+    counts the policies of issuers that are not configured, which match no run.
     """
 
     status: Literal["ready", "unavailable"]

@@ -94,17 +94,17 @@ class Sealer:
 
 
 class SealedUpTo(TypedDict):
-    """A seal's number and hash; 0 and 64 zeros where nothing is sealed yet."""
+    """The number and the hash of a seal; 0 and 64 zeros if nothing is sealed yet."""
 
     seal: int
     hash: str
 
 
 class AuditProof(TypedDict):
-    """Whether the hash chain confirms every record; `unsealed` ones wait for their seal, at most a second or so.
+    """The result of a check of the audit's hash chain; `unsealed` records get their seal within about a second.
 
-    `head` is the last seal, of a broken chain the last one in order: keep it outside, and a removed end of the chain can
-    be found. `checked` is the number of seals up to `checkedUpTo`, the last one that was checked.
+    `head` is the last seal, or the last valid one of a broken chain: store it elsewhere, to detect whether the end of the
+    chain was removed. `checked` is the number of seals up to `checkedUpTo`, the last one that was checked.
     """
 
     valid: bool
@@ -142,7 +142,7 @@ class AuditChain:
         already checking, because checks of a long chain must not take every thread, and `DatabaseUnavailable`.
         """
         if not self._checking.acquire(blocking=False):
-            raise RateLimited("The chain is being checked already; wait for that answer.", retry_after=5)
+            raise RateLimited("A check of the chain is already running; wait for its result.", retry_after=5)
         try:
             deadline = self.timer() + _ANSWER_SECONDS
             checkpoint = self.checkpoint()
@@ -160,7 +160,7 @@ class AuditChain:
             with self.store.read() as tx:
                 kept = tx.seals.get(seal) or (GENESIS if seal == 0 and start == GENESIS else None)
             if kept is None or kept.hash != expected:
-                reason = f"seal {seal} has another hash" if kept else _no_seal(seal, start)
+                reason = f"seal {seal} has a different hash" if kept else _no_seal(seal, start)
                 return self.proof(_Found(Position(start, _BEFORE_ALL), reason))
             return self.proof(self.check(Position(kept, kept.sequence)), kept)
         return self.proof(self.check(Position(start, _BEFORE_ALL)))
@@ -259,7 +259,7 @@ class AuditChain:
         with self.store.read() as tx:
             intruder = tx.seals.slipped_in(position.passed, up_to)
         if intruder:
-            return _Found(position, "a record was written where the chain had passed", intruder)
+            return _Found(position, "a record was inserted before the last seal", intruder)
         return _Found(Position(position.seal, up_to))
 
     def _at_the_end(self, position: Position) -> _Found:

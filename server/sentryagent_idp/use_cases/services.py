@@ -101,7 +101,7 @@ class ServiceAdmin:
             if draft.identifier not in {None, before.identifier}:
                 raise errors.ValidationFailed(
                     "identifier",
-                    "it never changes, since services compare it; create another service instead",
+                    "it never changes, because services compare it; create another service instead",
                 )
             after = replace(
                 before,
@@ -133,7 +133,7 @@ class ServiceAdmin:
                 tx.clients.bound_to(service.identifier, self.clock()),
             )
             if policies or clients:
-                raise _in_use("the service", policies, clients)
+                raise _in_use("The service", policies, clients)
             tx.services.delete(service.service_id)
             self.auditor.change(
                 tx, context, Action.SERVICE_DELETED, caller, service, before=service_record(service)
@@ -171,7 +171,7 @@ def _existing(tx: Transaction, service_id: UUID, expected_versions: Sequence[int
         raise errors.ServiceNotFound("There is no service with this id.")
     if expected_versions is not None and service.version not in expected_versions:
         raise errors.PreconditionFailed(
-            f"The service is at version {service.version} by now; read it again before you change it."
+            f"The service is now at version {service.version}; read it again before you change it."
         )
     return service
 
@@ -185,13 +185,13 @@ def _check_dropped(tx: Transaction, before: Service, after: Service) -> None:
         policy for policy in granting if not dropped.isdisjoint(policy.granted_at(before.identifier) or ())
     ]
     if policies:
-        raise _in_use(f"a scope that would go ({', '.join(sorted(dropped))})", policies, 0)
+        raise _in_use(f"A scope to be removed ({', '.join(sorted(dropped))})", policies, 0)
 
 
 def _in_use(what: str, policies: Sequence[TrustPolicy], clients: int) -> errors.ServiceInUse:
     remedies = []
     if policies:
-        remedies.append("take it out of the `grants` of the policies in details.policyIds")
+        remedies.append("remove it from the `grants` of the policies in details.policyIds")
     if clients:
         remedies.append("revoke the clients of the service (`sentryagent-idp clients list`)")
     details = {
@@ -201,7 +201,7 @@ def _in_use(what: str, policies: Sequence[TrustPolicy], clients: int) -> errors.
     }
     counts = (_counted(len(policies), "policy", "policies"), _counted(clients, "client", "clients"))
     users = " and ".join(filter(None, counts))
-    return errors.ServiceInUse(f"In use by {users}: {what}; {', and '.join(remedies)}.", details)
+    return errors.ServiceInUse(f"{what} is in use by {users}; {', and '.join(remedies)}.", details)
 
 
 def _counted(count: int, one: str, many: str) -> str:

@@ -140,7 +140,7 @@ class KeyAdmin:
         """
         if not self.passphrases:
             raise AdminRefused(
-                "Set SENTRYAGENT_KEY_ENCRYPTION_KEY to what the keys are to be encrypted with."
+                "Set SENTRYAGENT_KEY_ENCRYPTION_KEY to the passphrase to encrypt the keys with."
             )
         rewrapped = cache(self._rewrapped)
         for stored in _rows(self.store):
@@ -184,7 +184,7 @@ class KeyAdmin:
         tx.signing_keys.lock()
         active = _with_status(tx.signing_keys, KeyStatus.ACTIVE)
         if not active:
-            raise AdminRefused("The provider has no signing key yet; `sentryagent-idp serve` makes it.")
+            raise AdminRefused("The provider has no signing key yet; `sentryagent-idp serve` creates it.")
         return active[-1]
 
     def _succeed(
@@ -294,7 +294,7 @@ def opened(stored: StoredKey, passphrases: Passphrases) -> SigningKey:
         raise UnreadableKey(f"Signing key {stored.kid}: {error}") from error
     if (key.kid, key.alg) != (stored.kid, stored.alg):
         raise UnreadableKey(
-            f"Signing key {stored.kid}: its row holds another key; remove it with `sentryagent-idp keys revoke`."
+            f"Signing key {stored.kid}: its row contains a different key; remove it with `sentryagent-idp keys revoke`."
         )
     return key
 

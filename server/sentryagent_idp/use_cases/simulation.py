@@ -29,7 +29,7 @@ _MOST_COMPARED = 10_000
 
 
 class Simulated(TypedDict):
-    """What the exchange would decide."""
+    """The decision that the exchange would make."""
 
     allowed: bool
     code: str | None
@@ -76,7 +76,7 @@ class Simulation:
                 if left < 0 and index:
                     raise errors.ValidationFailed(
                         f"runs.{index}",
-                        "these runs and their repositories' policies are too many; send fewer at once",
+                        "the repositories of these runs have too many policies in total; send fewer runs",
                     )
                 decisions.append(self._decide(snapshot, identity, run.service))
         return decisions

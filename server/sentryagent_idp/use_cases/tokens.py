@@ -23,7 +23,7 @@ from sentryagent_idp.use_cases.key_ring import KeyRing
 
 
 class ClientToken(TypedDict):
-    """RFC 6749, section 5.1."""
+    """An access token (RFC 6749, section 5.1)."""
 
     access_token: str
     token_type: Literal["Bearer"]
@@ -32,13 +32,13 @@ class ClientToken(TypedDict):
 
 
 class Inactive(TypedDict):
-    """RFC 7662: the token does not count."""
+    """RFC 7662: the token is not active."""
 
     active: Literal[False]
 
 
 class Active(TypedDict):
-    """RFC 7662: the token counts; `provenance` is the run that it was issued to."""
+    """RFC 7662: the token is active; `provenance` is the run that it was issued to."""
 
     active: Literal[True]
     scope: str
@@ -119,7 +119,7 @@ class TokenService:
         """Revoke a token at the request of the authenticated client that it was issued to; else raises `Forbidden`."""
         if client.service is not None:
             raise Forbidden(
-                "A service's client only introspects tokens; revoke a token with itself as the Bearer, or as an admin."
+                "A service's client can only introspect tokens; revoke a token with itself as the Bearer, or as an admin."
             )
         self._revoke(
             unverified_token, client.client_id, context, lambda caller: caller.subject == client.client_id
@@ -145,7 +145,7 @@ class TokenService:
         """
         if client.service is not None:
             raise UnauthorizedClient(
-                "A service's client only introspects tokens; get tokens with an agent's or an admin client's secret."
+                "A service's client can only introspect tokens; get tokens with the secret of an agent or an admin client."
             )
         requested = wanted or client.scopes
         excess = [scope for scope in requested if not scopes.satisfies(client.scopes, scope)]
@@ -216,7 +216,7 @@ class TokenService:
             return
         if not is_allowed(caller):
             raise Forbidden(
-                "The token is not yours; send it as its own Bearer, use its client's secret or an admin token."
+                "The token belongs to another client; revoke it with itself as the Bearer, its client's secret or an admin token."
             )
         if actor is None:
             context = msgspec.structs.replace(context, person=caller.person)

@@ -26,8 +26,8 @@ from sentryagent_idp.ports import Clock, NewId, Store, Transaction
 from sentryagent_idp.use_cases.audit import Auditor
 
 _WHY_ADMINS = {
-    POLICIES_WRITE: "its holder can become every agent",
-    SERVICES_WRITE: "its holder decides what the scopes of services are",
+    POLICIES_WRITE: "its holder can become any agent",
+    SERVICES_WRITE: "its holder defines the scopes of services",
 }
 
 
@@ -256,7 +256,7 @@ def _existing(
         raise errors.TrustPolicyNotFound("There is no trust policy with this id.")
     if expected_versions is not None and policy.version not in expected_versions:
         raise errors.PreconditionFailed(
-            f"The policy is at version {policy.version} by now; read it again before you change it."
+            f"The policy is now at version {policy.version}; read it again before you change it."
         )
     return policy
 
@@ -293,8 +293,8 @@ def _needs(scope: str, message: str) -> errors.Forbidden:
 def _check_origin(policy: TrustPolicy, draft: PolicyDraft) -> None:
     if policy.derived_from and "derivedFrom" not in draft.nulls:
         raise errors.TrustPolicyDerived(
-            "This policy follows the bootstrap policy that it was derived from; change that one, or send "
-            "`derivedFrom` as null to make this a policy of its own.",
+            "This policy is derived from a bootstrap policy; change that one, or send `derivedFrom` as null to detach "
+            "this one.",
             {"derivedFrom": str(policy.derived_from)},
         )
 

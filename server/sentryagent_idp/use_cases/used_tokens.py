@@ -30,5 +30,5 @@ def use_up(tx: Transaction, identity: WorkflowIdentity) -> None:
 
 def _replayed() -> InvalidOidcToken:
     return InvalidOidcToken(
-        "replayed", "This GitHub token was exchanged already; request a new one for each exchange."
+        "replayed", "This ID token was already exchanged; request a new one for each exchange."
     )

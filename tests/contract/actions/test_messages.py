@@ -366,7 +366,9 @@ OTHERS = {
         403, "FORBIDDEN", "The token does not have the scope.", requiredScope="agents:write"
     ),
     "a call is forbidden": lambda: answer_of(403, "FORBIDDEN", "Only an admin may do this."),
-    "the provider does not know the address": lambda: answer_of(404, "NOT_FOUND", "There is no such path."),
+    "the provider does not know the address": lambda: answer_of(
+        404, "NOT_FOUND", "This path does not exist."
+    ),
     "too many requests": lambda: answer_of(429, "RATE_LIMITED", "Too many requests."),
     "the provider has no keys of GitHub": lambda: answer_of(
         503, "ISSUER_UNAVAILABLE", "GitHub's keys cannot be fetched."

@@ -226,7 +226,7 @@ def test_deep_pages_name_the_cursor(provider, history):
     answer = provider.get(f"{AUDIT}?page=101")
 
     assert_invalid(answer, "page")
-    assert "from 1 to 100; to read further, send `after`" in answer.json["message"]
+    assert "from 1 to 100; to read further, set `after`" in answer.json["message"]
 
 
 @pytest.mark.parametrize(

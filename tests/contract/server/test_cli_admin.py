@@ -349,7 +349,7 @@ def test_audit_verify_of_a_broken_chain(run, database):
 
     broken = "sentryagent-idp: the audit is broken: "
     assert (other.exit_code, other.stdout) == (1, "")
-    assert other.stderr == f"{broken}seal 1 has another hash\n"
+    assert other.stderr == f"{broken}seal 1 has a different hash\n"
     assert (changed.exit_code, changed.stdout) == (1, "")
     assert changed.stderr == f"{broken}seal 1 or its record was changed; event {event}\n"
 
@@ -374,8 +374,8 @@ REFUSED = [
         ["policies", "move-issuer", "--from", "\udcff", "--to", "https://a.example"],
         "--from: write it in printable",
     ),
-    (["audit", "export", "--from", "yesterday"], "--from: it must be a time with its zone such as"),
-    (["audit", "export", "--to", "2027-01-31"], "--to: it must be a time with its zone such as"),
+    (["audit", "export", "--from", "yesterday"], "--from: it must be a time with its time zone, such as"),
+    (["audit", "export", "--to", "2027-01-31"], "--to: it must be a time with its time zone, such as"),
 ]
 
 
@@ -426,7 +426,7 @@ def test_database_without_keys(tmp_path, run):
     done = run("keys", "rotate", DATABASE_URL=url)
     assert (done.exit_code, done.stderr) == (
         2,
-        "sentryagent-idp: The provider has no signing key yet; `sentryagent-idp serve` makes it.\n",
+        "sentryagent-idp: The provider has no signing key yet; `sentryagent-idp serve` creates it.\n",
     )
 
 
@@ -511,5 +511,5 @@ def test_keys_rewrap_without_an_encryption_key(run):
 
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == (
-        "sentryagent-idp: Set SENTRYAGENT_KEY_ENCRYPTION_KEY to what the keys are to be encrypted with.\n"
+        "sentryagent-idp: Set SENTRYAGENT_KEY_ENCRYPTION_KEY to the passphrase to encrypt the keys with.\n"
     )

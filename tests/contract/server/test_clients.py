@@ -56,7 +56,7 @@ def test_more_than_the_scopes(provider, client, scope):
     answer = grant(provider, client, scope=scope)
 
     assert (answer.status_code, answer.json["error"]) == (400, "invalid_scope")
-    assert "The client does not give" in answer.json["error_description"]
+    assert "The client does not have" in answer.json["error_description"]
     assert "agents:write policies:read" in answer.json["error_description"]
 
 

@@ -85,7 +85,7 @@ def test_an_issuer_that_drips_fails_in_time(scheme, begin, drop, is_proxy, make_
         )
         with capture_logs() as logs:
             keys.warm_up()
-        error = f"{place} does not answer in time"
+        error = f"the response from {place} timed out"
         assert keys.status() == {"state": "missing", "ageSeconds": None, "lastError": error}
         assert [(it["event"], it["log_level"], it["error"]) for it in logs] == [
             ("issuer_keys_not_refreshed", "warning", error)
@@ -126,13 +126,13 @@ def test_a_resolver_that_hangs_costs_two_threads_and_no_more(make_keys, mock_idp
     keys.warm_up()
     first = keys.status()["lastError"]
     assert first.startswith(
-        f"no connection to {mock_idp.issuer.removeprefix('http://')} in time; check its name look-up"
+        f"the connection to {mock_idp.issuer.removeprefix('http://')} timed out; check its DNS lookup"
     )
     assert [schedule.run_next() for _ in range(10)] == [30] * 10
     assert resolver.count == 2
     assert sum(it.name == "issuer-keys" for it in threading.enumerate()) == 2
     assert keys.status()["lastError"] == (
-        "2 earlier fetches still hang; check the name look-up (DNS) of this machine"
+        "2 earlier fetches are still hanging; check the DNS lookup of this machine"
     )
     resolver.is_free.set()
     wait_for_fetches()
@@ -163,7 +163,7 @@ def test_a_connection_that_comes_after_the_deadline_is_cut(make_keys, resolver):
         resolver.is_free.set()
         wait_for_fetches()
         assert ended.wait(PATIENCE_SECONDS)
-    assert keys.status()["lastError"].startswith(f"no connection to 127.0.0.1:{port} in time")
+    assert keys.status()["lastError"].startswith(f"the connection to 127.0.0.1:{port} timed out")
 
 
 def test_held_keys_serve_while_a_look_up_hangs(make_keys, mock_idp, resolver, clock, schedule):
@@ -216,7 +216,7 @@ def test_errors_name_the_place_and_the_cause(make_keys):
     with listening(_answer(b"HTTP/1.1 407 Proxy login\r\nContent-Length: 0\r\n\r\n")) as port:
         proxy = f"http://127.0.0.1:{port}"
         error = _last_error(make_keys("https://issuer.example", proxy=proxy, budget=PATIENCE_SECONDS))
-        assert error == f"the proxy 127.0.0.1:{port} answers 407 Proxy login"
+        assert error == f"the proxy 127.0.0.1:{port} responds 407 Proxy login"
     with listening(_answer(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
         error = _last_error(make_keys(f"https://127.0.0.1:{port}", budget=PATIENCE_SECONDS))
         assert error.startswith(f"TLS with 127.0.0.1:{port} fails: ")

@@ -156,7 +156,7 @@ def test_an_error_status_is_an_outage(status, keys, verify, control):
     control("faults", {"endpoint": "discovery", "status": status})
     with pytest.raises(InvalidOidcToken):
         keys.find("unknown")
-    assert keys.status()["lastError"] == f"it answers with status {status}"
+    assert keys.status()["lastError"] == f"it responds with status {status}"
     assert verify(_token(control))
 
 

@@ -311,5 +311,5 @@ def test_a_row_with_another_algorithm_is_refused(store):
     with store.write() as tx:
         tx.signing_keys.add(replace(a_row("EdDSA", (NEW,), KeyStatus.RETIRED), alg="ES256"))
 
-    with pytest.raises(UnreadableKey, match="its row holds another key"):
+    with pytest.raises(UnreadableKey, match="its row contains a different key"):
         ensure_signing_key(store, "ES256", (NEW,), clock)

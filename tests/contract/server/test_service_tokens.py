@@ -489,7 +489,7 @@ def test_what_the_one_step_action_has_an_admin_paste(provider):
 
     unfilled = provider.post(POLICIES, json={**suggested, "grants": to_fill_in})
     assert (unfilled.status_code, unfilled.json["details"]["field"]) == (400, "grants.0.scopes")
-    assert "it has deploy, delete" in unfilled.json["message"]
+    assert "allowed: deploy, delete" in unfilled.json["message"]
     grants = [{"service": "urn:ex:deploy", "scopes": ["deploy"]}]
     assert provider.post(POLICIES, json={**suggested, "grants": grants}).status_code == 201
 

@@ -308,12 +308,12 @@ def test_a_service_in_use_stays(provider):
     refused = assert_refused(remove(provider, service), 409, "SERVICE_IN_USE")
 
     assert refused["details"] == {"policies": 13, "policyIds": policies[:10], "clients": 1}
-    assert refused["message"].startswith("In use by 13 policies and 1 client: ")
+    assert refused["message"].startswith("The service is in use by 13 policies and 1 client; ")
     for policy in (*policies, bootstrap["id"]):
         assert provider.delete(f"{POLICIES}/{policy}").status_code == 204
     details = {"policies": 0, "policyIds": [], "clients": 1}
     refused = assert_refused(remove(provider, service), 409, "SERVICE_IN_USE", details)
-    assert refused["message"].startswith("In use by 1 client: ")
+    assert refused["message"].startswith("The service is in use by 1 client; ")
 
 
 def test_a_scope_in_use_stays(provider):

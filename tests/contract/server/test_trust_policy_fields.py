@@ -152,7 +152,7 @@ def test_wrong_types_and_sizes_say_what_to_write(still_provider, body, field, re
 def test_an_unknown_field_is_named_with_the_known_ones(still_provider):
     """A misspelt condition must not become a policy without it."""
     assert assert_invalid(post(still_provider, brnach="main"), "brnach").startswith(
-        "unknown field; known are "
+        "unknown field; allowed: "
     )
 
 

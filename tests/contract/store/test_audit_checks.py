@@ -167,7 +167,7 @@ def test_the_whole_chain_from_a_seal(database, write, seal, sql):
 
     assert told(check(2, kept.hash)) == (1, 3, None, None, 0, 0)
     assert told(check(0, "0" * 64)) == (3, 3, None, None, 0, 0)
-    assert check(2, "f" * 64)["reason"] == "seal 2 has another hash"
+    assert check(2, "f" * 64)["reason"] == "seal 2 has a different hash"
     assert check(4, kept.hash)["reason"] == "there is no seal 4"
     sql("UPDATE audit_log SET actor = 'mallory' WHERE event_id = :it", it=str(UUID(int=1)))
     assert check(2, kept.hash)["valid"] is True

@@ -212,7 +212,7 @@ TAMPERINGS = [
     ("UPDATE audit_seals SET hash = 'x' WHERE seal = 3", 3, "seal 3 or its record was changed"),
     ("UPDATE audit_seals SET event_id = 'x' WHERE seal = 2", 2, "seal 2 or its record was changed"),
     ("UPDATE audit_seals SET seal = 9 WHERE seal = 3", 3, "seal 3 was removed"),
-    ("DELETE FROM audit_seals WHERE seal <= 1", 1, "a record was written where the chain had passed"),
+    ("DELETE FROM audit_seals WHERE seal <= 1", 1, "a record was inserted before the last seal"),
 ]
 
 
@@ -287,7 +287,7 @@ def test_a_record_slipped_in_is_found(database, write, seal, sql, verify, number
     report = verify()
 
     assert (report["reason"], report["firstBroken"]) == (
-        "a record was written where the chain had passed",
+        "a record was inserted before the last seal",
         "forged",
     )
     assert seal() == 0

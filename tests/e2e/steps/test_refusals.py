@@ -107,7 +107,7 @@ def test_more_scope_than_the_policy_gives_is_refused(trusted_agent, run_action):
 
     assert_refused(run, "SCOPE_NOT_PERMITTED", "403")
     message = run.only_annotation()["message"]
-    assert "does not give the scope agents:write" in message
+    assert "does not have the scope agents:write" in message
     assert "agents:read." in message
 
 

@@ -57,7 +57,7 @@ def test_a_cold_start_with_the_issuer_down(serve, mock_idp):
     assert all(1 <= int(answer.headers["Retry-After"]) <= 30 for answer in answers)
     keys = server.issuer_keys()
     assert (keys["state"], keys["ageSeconds"]) == ("missing", None)
-    assert keys["lastError"] == "it answers with status 503"
+    assert keys["lastError"] == "it responds with status 503"
     assert mock_idp.discovery_fetches <= 2, "the warm-up and one for the tokens"
 
 

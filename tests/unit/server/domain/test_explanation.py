@@ -15,15 +15,20 @@ STRANGERS_EVENTS = ("pull_request", "pull_request_target", "workflow_run", "issu
 
 HINTS = [
     # policy, run, failed condition, part of its hint
-    ({"branch": "main"}, {"ref": "refs/heads/Main"}, "branch", "case of their letters"),
-    ({"branch": "release/*"}, {"ref": "refs/heads/release/1/2"}, "branch", "write `**`"),
+    ({"branch": "main"}, {"ref": "refs/heads/Main"}, "branch", "branch names are case-sensitive"),
+    ({"branch": "release/*"}, {"ref": "refs/heads/release/1/2"}, "branch", "use `**`"),
     ({"branch": "main"}, {"ref": "refs/heads/dev"}, "branch", "add a policy for dev"),
-    ({"branch": "main"}, {"ref": "refs/tags/main", "ref_type": "tag"}, "branch", "a tag is covered by `tag`"),
+    (
+        {"branch": "main"},
+        {"ref": "refs/tags/main", "ref_type": "tag"},
+        "branch",
+        "for the tag main, not for the branch",
+    ),
     ({"branch": "main"}, TAG, "branch", "add a policy with `tag`"),
     ({"branch": "main"}, {"ref": "refs/pull/1/merge"}, "branch", "list pull_request in `events`"),
     ({"branch": "main"}, {"ref": ""}, "branch", "has no ref"),
     ({"branch": "main"}, {"ref_type": None}, "branch", "no claim `ref_type`"),
-    ({"tag": "main"}, {}, "tag", "a branch is covered by `branch`"),
+    ({"tag": "main"}, {}, "tag", "for the branch main, not for the tag"),
     ({"tag": "v1"}, {}, "tag", "add a policy with `branch`"),
     ({"tag": "v1"}, TAG, "tag", "add a policy for v1.2"),
     ({"tag": "v1"}, {"ref": "refs/pull/1/merge"}, "tag", "list pull_request in `events`"),
@@ -32,10 +37,10 @@ HINTS = [
     ({}, {"ref": "refs/notes/x"}, "ref", "neither a branch nor a tag"),
     ({"environment": "prod"}, {}, "environment", "add `environment: prod`"),
     ({"environment": "prod"}, {}, "environment", "replaces the ref in `sub`"),
-    ({"environment": "\u00e9"}, {"environment": "\u00c9"}, "environment", "only ASCII"),
+    ({"environment": "\u00e9"}, {"environment": "\u00c9"}, "environment", "letters outside ASCII"),
     ({"environment": "prod"}, {"environment": "dev"}, "environment", "in the environment prod"),
-    ({"workflow": "deploy.yml"}, {"job_workflow_ref": REUSED}, "workflow", "`calledWorkflow` covers"),
-    ({"workflow": "CI.yml"}, {}, "workflow", "case of their letters"),
+    ({"workflow": "deploy.yml"}, {"job_workflow_ref": REUSED}, "workflow", "set `calledWorkflow` to"),
+    ({"workflow": "CI.yml"}, {}, "workflow", "file names are case-sensitive"),
     ({"workflow": "cd.yml"}, {}, "workflow", "Start the workflow"),
     (
         {"called_workflow": REUSED},
@@ -47,37 +52,37 @@ HINTS = [
         {"called_workflow": REUSED},
         {"job_workflow_ref": REUSED.upper()},
         "calledWorkflow",
-        "case of their letters",
+        "only in letter case, which counts",
     ),
     ({"called_workflow": REUSED}, {"job_workflow_ref": f"{REUSED}.1"}, "calledWorkflow", "version after `@`"),
-    ({"called_workflow": REUSED}, {"job_workflow_ref": None}, "calledWorkflow", "character for character"),
+    ({"called_workflow": REUSED}, {"job_workflow_ref": None}, "calledWorkflow", "must match exactly"),
     ({"actor_ids": ("1",)}, {}, "actorIds", "not by login"),
     ({"runner_environment": "self-hosted"}, {}, "runnerEnvironment", "self-hosted runner"),
     ({"visibility": "public"}, {}, "visibility", "while the repository is public"),
-    ({"ref_protected": True}, {"ref_protected": "false"}, "refProtected", "Protect refs/heads/main by"),
+    ({"ref_protected": True}, {"ref_protected": "false"}, "refProtected", "Protect refs/heads/main with"),
     ({"ref_protected": True}, {}, "refProtected", "no claim `ref_protected`"),
     ({"properties": {"team": ("core",)}}, {}, "properties", "no claim repo_property_team"),
     (
         {"properties": {"team": ("core",)}},
         {"properties": {"team": "core,web"}},
         "properties",
-        "of a multi-select every value must be listed",
+        "every value of a multi-select must be listed",
     ),
     ({"events": ("push",)}, {"event_name": "schedule"}, "events", "Add schedule"),
     (
         {"branch": "caf\u00e9"},
         {"ref": "refs/heads/cafe\u0301"},
         "branch",
-        r"has 'caf\xe9', the run 'cafe\u0301'",
+        r"has 'caf\xe9', the run has 'cafe\u0301'",
     ),
     ({"branch": "*/caf\u00e9"}, {"ref": "refs/heads/x/cafe\u0301"}, "branch", "look alike"),
-    ({"branch": "main"}, {"ref": "refs/heads/ma\u200bin"}, "branch", r"the run 'ma\u200bin'"),
+    ({"branch": "main"}, {"ref": "refs/heads/ma\u200bin"}, "branch", r"the run has 'ma\u200bin'"),
     ({"tag": "v1\ufe0f"}, {"ref": "refs/tags/v1", "ref_type": "tag"}, "tag", "look alike"),
     (
         {"environment": "prod\u200b"},
         {"environment": "Prod"},
         "environment",
-        r"has 'prod\u200b', the run 'Prod'",
+        r"has 'prod\u200b', the run has 'Prod'",
     ),
     ({"environment": "prod "}, {"environment": "prod"}, "environment", "look alike"),
     (
@@ -86,7 +91,7 @@ HINTS = [
         "workflow",
         "look alike",
     ),
-    ({"workflow": "c*.yml"}, {}, "workflow", "`workflow` has no wildcards"),
+    ({"workflow": "c*.yml"}, {}, "workflow", "`workflow` does not support wildcards"),
     (
         {"properties": {"team": ("caf\u00e9",)}},
         {"properties": {"team": "cafe\u0301"}},
@@ -99,7 +104,7 @@ HINTS = [
         "properties",
         "Each property must have a listed value",
     ),
-    *[({}, {"event_name": event}, "events", f"can cause {event}") for event in STRANGERS_EVENTS],
+    *[({}, {"event_name": event}, "events", f"Anyone can trigger {event}") for event in STRANGERS_EVENTS],
     ({"agent_id": None}, {}, "agentId", "bootstrap policy"),
     ({"agent_id": UUID(int=2)}, {}, "agentId", "for another agent"),
     ({"enabled": False}, {}, "enabled", "set `enabled` to true"),
@@ -124,12 +129,12 @@ def test_hint_for_an_expired_policy_and_for_a_missing_agent(make_policy, make_ru
     (nearest,) = explain(denied, run, None)["nearestPolicies"]
     agent_id, expiry = nearest["failed"]
     assert agent_id["expected"] == str(agent)
-    assert "ask with its `agentId`" in agent_id["hint"]
+    assert "send its `agentId`" in agent_id["hint"]
     assert expiry == {
         "condition": "expiresAt",
         "expected": "2026-11-23T12:00:00Z",
         "actual": "2026-11-24T12:00:00Z",
-        "hint": "The policy's `expiresAt` is past; set a later one, or remove it.",
+        "hint": "The policy has expired; set a later `expiresAt`, or remove it.",
     }
 
 
@@ -307,7 +312,7 @@ def test_message_of_changed_identity_and_missing_ref_type(make_policy, make_run,
     """A recycled name needs an admin's attention; a missing claim is named."""
     run = make_run(ref_type=None)
     changed = decide([make_policy(repository_id="1")], run, agent, now)
-    assert "ids different" in message(changed, run, agent)
+    assert "same name, different ids" in message(changed, run, agent)
     missing = decide([make_policy(branch="main")], run, agent, now)
     assert "no claim ref_type" in message(missing, run, agent)
 

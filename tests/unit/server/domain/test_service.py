@@ -274,7 +274,7 @@ def test_permitted_services(make_run, agent, now):
     assert permitted_services(decision.evaluations, agent, now) == (A, B)
     assert explanation.cause(decision, agent) == "service_not_permitted"
     assert explanation.message(decision, make_run(), agent).endswith(
-        f"; ask for {A} or {B}, or have an admin add the service to the `grants` of a policy."
+        f"; request {A} or {B}, or have an admin add the service to the `grants` of a policy."
     )
 
 

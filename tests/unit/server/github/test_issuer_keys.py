@@ -254,7 +254,7 @@ def test_an_answer_after_the_deadline_is_refused(keys, issuer):
     issuer.seconds = 6.0
     issuer.kids = ["k2"]
     _unknown(keys, "k2")
-    assert keys.status()["lastError"] == "token.actions.githubusercontent.com does not answer in time"
+    assert keys.status()["lastError"] == "the response from token.actions.githubusercontent.com timed out"
 
 
 def test_slow_discovery_leaves_no_time_for_the_keys(client, clock, schedule, issuer):
@@ -280,7 +280,7 @@ def test_cold_start_with_the_issuer_down(keys, issuer, clock):
     assert keys.status() == {
         "state": "missing",
         "ageSeconds": None,
-        "lastError": "it does not answer (ConnectError)",
+        "lastError": "it does not respond (ConnectError)",
     }
     issuer.answer = None
     clock.now += 17.5
@@ -320,7 +320,7 @@ def test_stale_keys_serve_for_a_day(keys, issuer, schedule, clock):
     assert keys.status() == {
         "state": "stale",
         "ageSeconds": 631,
-        "lastError": "it does not answer (ConnectError)",
+        "lastError": "it does not respond (ConnectError)",
     }
     clock.now += 24 * 3600 - 631
     assert keys.find("k1")
@@ -349,7 +349,7 @@ def test_an_error_of_ours_does_not_end_the_refreshes(keys, issuer, schedule):
     issuer.answer = KeyError("a fault of the program")
     with pytest.raises(KeyError):
         schedule.advance(600)
-    assert keys.status()["lastError"] == "an error of the program; see the log"
+    assert keys.status()["lastError"] == "an internal error; see the log"
     issuer.answer = None
     schedule.advance(30)
     assert keys.status() == {"state": "fresh", "ageSeconds": 0, "lastError": None}
@@ -365,7 +365,7 @@ def test_a_machine_that_has_no_thread_left(keys, issuer, schedule, monkeypatch):
         machine.setattr(threading.Thread, "start", fail)
         keys.warm_up()
         schedule.advance(90)
-    assert keys.status()["lastError"] == "this machine gives no thread for the fetch"
+    assert keys.status()["lastError"] == "cannot start a thread for the fetch"
     assert issuer.fetches == 0
     schedule.advance(30)
     assert keys.status() == {"state": "fresh", "ageSeconds": 0, "lastError": None}

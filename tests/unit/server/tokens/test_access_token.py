@@ -118,23 +118,23 @@ REFUSED = [
     ("B3 unknown kid", {"kid": "unknown"}, {}, "signing key is unknown"),
     ("B2 jwk", {"jwk": {}}, {}, "header has jwk"),
     ("B13 crit", {"crit": ["exp"]}, {}, "header has crit"),
-    ("other issuer", {}, {"iss": "https://idp.example/"}, "for another service"),
+    ("other issuer", {}, {"iss": "https://idp.example/"}, "from another issuer"),
     ("other audience", {}, {"aud": "https://idp.example"}, "for another service"),
-    ("A2 list", {}, {"aud": [AUDIENCE]}, "claim aud is missing or no string"),
+    ("A2 list", {}, {"aud": [AUDIENCE]}, "claim aud is missing or not a string"),
     *[
-        (f"no {name}", {}, {name: ...}, f"claim {name} is missing or no string")
+        (f"no {name}", {}, {name: ...}, f"claim {name} is missing or not a string")
         for name in ("iss", "sub", "aud", "client_id", "scope", "jti")
     ],
     *[
-        (f"no {name}", {}, {name: ...}, f"claim {name} is missing or no whole number")
+        (f"no {name}", {}, {name: ...}, f"claim {name} is missing or not a whole number")
         for name in ("iat", "nbf", "exp")
     ],
-    ("B12 text", {}, {"exp": str(NOW + 60)}, "claim exp is missing or no whole number"),
-    ("B12 bool", {}, {"nbf": True}, "claim nbf is missing or no whole number"),
+    ("B12 text", {}, {"exp": str(NOW + 60)}, "claim exp is missing or not a whole number"),
+    ("B12 bool", {}, {"nbf": True}, "claim nbf is missing or not a whole number"),
     ("B12 fraction", {}, {"exp": NOW + 0.5}, "numbers must be integers"),
-    ("scope of a list", {}, {"scope": ["agents:write"]}, "claim scope is missing or no string"),
-    ("provenance of a text", {}, {"provenance": "x"}, "claim provenance is no object"),
-    ("provenance null", {}, {"provenance": None}, "claim provenance is no object"),
+    ("scope of a list", {}, {"scope": ["agents:write"]}, "claim scope is missing or not a string"),
+    ("provenance of a text", {}, {"provenance": "x"}, "claim provenance is not an object"),
+    ("provenance null", {}, {"provenance": None}, "claim provenance is not an object"),
 ]
 
 
@@ -167,7 +167,7 @@ def test_algorithm_is_the_keys(our_keys, verify):
     """A token signed with another algorithm than the key's is refused (B1)."""
     key = our_keys["RS256"]
     token = jwt.encode(PAYLOAD, key.private_key, algorithm="RS512", headers={"typ": "at+jwt", "kid": key.kid})
-    with pytest.raises(Unauthorized, match="signature is wrong"):
+    with pytest.raises(Unauthorized, match="signature is invalid"):
         verify(token)
 
 
@@ -179,7 +179,7 @@ def test_header_must_agree_with_the_key(our_keys, verify):
         for part in ({"alg": "HS256", "typ": "at+jwt", "kid": key.kid}, PAYLOAD)
     )
     signature = jwt.get_algorithm_by_name("RS256").sign(f"{header}.{payload}".encode(), key.private_key)
-    with pytest.raises(Unauthorized, match="signature is wrong"):
+    with pytest.raises(Unauthorized, match="signature is invalid"):
         verify(f"{header}.{payload}.{jwt.utils.base64url_encode(signature).decode()}")
 
 
@@ -189,7 +189,7 @@ def test_kid_of_another_key(our_keys, sign, verify):
     token = jwt.encode(
         PAYLOAD, other.private_key, algorithm="ES256", headers={"typ": "at+jwt", "kid": our_keys["ES256"].kid}
     )
-    with pytest.raises(Unauthorized, match="signature is wrong"):
+    with pytest.raises(Unauthorized, match="signature is invalid"):
         verify(token)
     with pytest.raises(Unauthorized, match="signing key is unknown"):
         access_token.verify(sign(), issuer=ISSUER, audience=AUDIENCE, keys={}, now=NOW)
