@@ -61,7 +61,7 @@ def kids(run):
 
 
 def test_keys_rotate(run):
-    """The output names the key that signs now; a second rotation warns that verifiers may not have the key."""
+    """The output names the active key; a second rotation warns that verifiers may not have the key."""
     before = kids(run)
 
     first, second = run("keys", "rotate"), run("keys", "rotate")
@@ -105,7 +105,7 @@ def test_keys_list_as_json(run):
 
 
 def test_keys_revoke(run):
-    """The output names the key that signs now; the revoked key is no longer listed."""
+    """The output names the active key; the revoked key is no longer listed."""
     before = kids(run)
 
     done = run("keys", "revoke", before["active"])
