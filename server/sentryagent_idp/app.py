@@ -158,13 +158,13 @@ def service_conflict(settings: Settings, store: Store) -> str | None:
         return None
     setting, identifier = found
     return (
-        f"{PREFIX}{setting}: it would give the name of the service {identifier} to the provider itself; "
-        "choose another value, or delete the service under the previous one"
+        f"{PREFIX}{setting}: it conflicts with the identifier of the service {identifier}; "
+        "choose another value, or delete the service while the previous value is set"
     )
 
 
 def _leave_out(error: UnreadableKey) -> None:
-    log.error("a signing key is left out: its tokens are refused and it is not published", reason=str(error))
+    log.error("a signing key is ignored: it is not published, and its tokens are refused", reason=str(error))
 
 
 def _use_cases(settings: Settings, dependencies: Dependencies) -> UseCases:

@@ -58,15 +58,15 @@ _HOSTS_OF_OTHERS = (".github.com", ".iam.googleapis.com")
 def _web_url(text: str) -> str:
     """Check an https URL, or http on loopback, and return it without a `/` at the end: issuers are compared exactly."""
     if not text.isascii() or any(char.isspace() or not char.isprintable() for char in text):
-        raise ValueError("write it in ASCII and without spaces")
+        raise ValueError("it must be ASCII, without spaces")
     url = text.rstrip("/")
     parts = urlsplit(url)
     if parts.scheme not in {"https", "http"} or not parts.hostname:
-        raise ValueError("write a URL such as https://idp.example.com")
+        raise ValueError("it must be a URL such as https://idp.example.com")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError("use https; http is accepted for loopback addresses only")
     if {"?", "#"} & set(url) or parts.username is not None or parts.port == 0:
-        raise ValueError("write it without user, query and fragment")
+        raise ValueError("remove its user, query and fragment")
     return url
 
 
@@ -79,7 +79,7 @@ def _issuer(text: str) -> str:
     if parts.hostname in _NOT_AN_ISSUER:
         exact = GITHUB_ISSUER
     if url != exact:
-        raise ValueError(f"write the issuer as it is in the tokens: {exact}")
+        raise ValueError(f"write the issuer exactly as in its tokens: {exact}")
     return url
 
 
@@ -87,7 +87,7 @@ def issuers(text: str) -> tuple[str, ...]:
     """Parse a list of issuers, the first of which is the default for new policies; raises `ValueError` with advice."""
     found = tuple(_issuer(part.strip()) for part in text.split(","))
     if len(set(found)) < len(found):
-        raise ValueError("an issuer is there twice; write each once")
+        raise ValueError("duplicate issuer; list each once")
     return found
 
 
@@ -100,7 +100,7 @@ def _unpadded(text: str) -> str:
 def _digits(text: str) -> str:
     # pydantic also reads 3_000, 3000.0 and " 3000" as numbers, but the default public URL has the port as written.
     if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
-        raise ValueError("write a whole number")
+        raise ValueError("it must be a whole number")
     return text
 
 
@@ -117,24 +117,24 @@ def _networks(text: str) -> tuple[Network, ...]:
     try:
         return tuple(network(part.strip()) for part in text.split(","))
     except ValueError as error:
-        raise ValueError(f"{error}; write networks such as 10.0.0.0/8, separated by commas") from error
+        raise ValueError(f"{error}; use networks such as 10.0.0.0/8, separated by commas") from error
 
 
 def _switch(text: str) -> bool:
     if text not in {"on", "off"}:
-        raise ValueError("write on or off")
+        raise ValueError("it must be on or off")
     return text == "on"
 
 
 def _encryption_key(secret: SecretStr) -> SecretStr:
     if len(secret.get_secret_value()) < 32:
-        raise ValueError("use at least 32 characters, such as from `openssl rand -hex 32`")
+        raise ValueError("it must have at least 32 characters; generate it with `openssl rand -hex 32`")
     return secret
 
 
 def _database_url(url: str) -> str:
     if not url.startswith(("sqlite:///", "postgresql+psycopg://")):
-        raise ValueError("write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
+        raise ValueError("use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
     return url
 
 
@@ -188,7 +188,7 @@ class Settings(BaseModel):
     def _issuers_differ(self) -> Self:
         """Refuse GitHub's issuer as our own: our tokens must never be accepted as GitHub's (federation-security B15)."""
         if self.public_url in self.github_issuers:
-            raise ValueError("it equals the GitHub issuer; the provider needs a URL of its own")
+            raise ValueError("it equals the GitHub issuer; use the provider's own URL")
         return self
 
     @field_validator("key_encryption_key_previous")
@@ -197,9 +197,9 @@ class Settings(BaseModel):
         """Refuse a previous key without a current key, or equal to it: it would only hide a mistake."""
         current = info.data.get("key_encryption_key")
         if current is None:
-            raise ValueError("set SENTRYAGENT_KEY_ENCRYPTION_KEY too: this one is only read with")
+            raise ValueError("it requires SENTRYAGENT_KEY_ENCRYPTION_KEY; set both")
         if previous == current:
-            raise ValueError("it equals SENTRYAGENT_KEY_ENCRYPTION_KEY; unset it, or write the other key")
+            raise ValueError("it equals SENTRYAGENT_KEY_ENCRYPTION_KEY; set the other key, or unset it")
         return previous
 
     @property
@@ -222,12 +222,12 @@ class Settings(BaseModel):
         } | given
         empty = next((name for name, value in given.items() if not value), None)
         if empty:
-            raise ConfigurationError(f"{sources[empty]} is empty: give it a value, or unset it")
+            raise ConfigurationError(f"{sources[empty]} is empty; set a value, or unset it")
         # The carriage return of a Windows file would become part of a key, or of a database's name in a URL.
         unseen = next((name for name, value in given.items() if not value.isprintable()), None)
         if unseen:
             raise ConfigurationError(
-                f"{sources[unseen]} has a character that cannot be seen, such as a line break; write it without"
+                f"{sources[unseen]} contains a non-printable character, for example a line break; remove it"
             )
         try:
             return cls.model_validate(given)
@@ -257,7 +257,7 @@ def _refuse_misspelt(environ: Mapping[str, str]) -> None:
     for name in unknown_variables(environ):
         meant = variables.meant(name, PREFIX, _NAMES)
         if meant:
-            raise ConfigurationError(f"{name} is not a setting; write {' or '.join(meant)}")
+            raise ConfigurationError(f"{name} is not a setting; use {' or '.join(meant)}")
 
 
 def _sources(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:

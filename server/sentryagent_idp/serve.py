@@ -113,7 +113,7 @@ def check_traces(environ: Mapping[str, str]) -> None:
         from sentryagent_idp import traces
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"SENTRYAGENT_TRACES: {error.name} is not installed; install sentryagent-idp[otel], or unset it"
+            f"SENTRYAGENT_TRACES: {error.name} is not installed; install sentryagent-idp[otel], or set it to off"
         ) from error
     except ValueError as error:  # the library reads OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT on import
         raise ConfigurationError(f"OpenTelemetry: {error}") from error
@@ -157,7 +157,7 @@ def prepare(settings: Settings) -> None:
 
 def _warn_of_unknown_variables(environ: Mapping[str, str]) -> None:
     for name in unknown_variables(environ):
-        log.warning("a variable is not one of this program; correct its name, or unset it", variable=name)
+        log.warning("unknown variable; correct its name, or unset it", variable=name)
 
 
 def _warn_of_other_issuers(store: Database, issuers: Sequence[str]) -> None:
@@ -175,7 +175,7 @@ def _warn_of_other_readers(database_url: str) -> None:
     path = sqlite_file(parse(database_url))
     if path is not None and path.stat().st_mode & 0o077:
         log.warning(
-            "other users of this machine may read the database; run `chmod 600` on it", file=str(path)
+            "other users of this machine can access the database; run `chmod 600` on it", file=str(path)
         )
 
 
@@ -288,8 +288,8 @@ def _address(host: str, port: int) -> str:
             probe.bind(address)
     except (OSError, UnicodeError) as error:
         cause = getattr(error, "strerror", None) or str(error)
-        is_port = getattr(error, "errno", None) in {errno.EADDRINUSE, errno.EACCES}
+        wrong = "port" if getattr(error, "errno", None) in {errno.EADDRINUSE, errno.EACCES} else "host"
         raise UnusableAddress(
-            f"SENTRYAGENT_{'PORT' if is_port else 'HOST'}: cannot listen on {host}:{port} ({cause}); choose another"
+            f"SENTRYAGENT_{wrong.upper()}: cannot listen on {host}:{port} ({cause}); choose another {wrong}"
         ) from error
     return str(address[0])

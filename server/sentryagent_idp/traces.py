@@ -52,13 +52,13 @@ _URL = (
     r"https?://([^\s/@]*@)?(\[[0-9a-f:.]+\]|[^\s/:@\[\]]+)(:[0-9]{1,5})?(/\S*)?",
     "a URL such as http://127.0.0.1:4318",
 )
-_PROTOCOL = ("http/protobuf", "http/protobuf: the provider has no other protocol")
-_SECONDS = (r"(?=.*[1-9])[0-9]{1,6}(\.[0-9]+)?", "a number of seconds")
-_COUNT = (r"[1-9][0-9]{0,8}", "a whole number from 1")
+_PROTOCOL = ("http/protobuf", "http/protobuf, the only protocol of the provider")
+_SECONDS = (r"(?=.*[1-9])[0-9]{1,6}(\.[0-9]+)?", "a number of seconds above 0")
+_COUNT = (r"[1-9][0-9]{0,8}", "a positive whole number")
 _COMPRESSION = ("none|gzip|deflate", "none, gzip or deflate")
 _PAIRS = (
     r"\s*[^\s,=]+\s*=[^,\r\n]*(,\s*[^\s,=]+\s*=[^,\r\n]*)*",
-    "NAME=VALUE, several separated by commas, with special characters of a value percent-encoded",
+    "NAME=VALUE pairs separated by commas, with special characters in values percent-encoded",
 )
 _FORMS = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": _URL,
@@ -80,7 +80,7 @@ _FORMS = {
         "(parentbased_)?(always_on|always_off|traceidratio)",
         "a sampler such as parentbased_traceidratio",
     ),
-    "OTEL_TRACES_SAMPLER_ARG": (r"1(\.0+)?|0?\.[0-9]+|0", "a share from 0 to 1"),
+    "OTEL_TRACES_SAMPLER_ARG": (r"1(\.0+)?|0?\.[0-9]+|0", "a ratio from 0 to 1"),
     "OTEL_SDK_DISABLED": ("true|false", "true or false"),
 }
 """Variables whose wrong values the library replaces by a default, for example all traces instead of one in a hundred."""
@@ -96,9 +96,9 @@ def check(environ: Mapping[str, str]) -> None:
     for name, (form, advice) in _FORMS.items():
         value = environ.get(name)
         if value and not re.fullmatch(form, value, re.IGNORECASE):
-            raise ConfigurationError(f"{name}: write {advice}")
+            raise ConfigurationError(f"{name}: it must be {advice}")
     if int(environ.get(_BATCH) or 512) > int(environ.get(_QUEUE) or 2048):
-        raise ConfigurationError(f"{_BATCH} (512 if unset) is more than {_QUEUE}; make one batch the smaller")
+        raise ConfigurationError(f"{_BATCH} (512 if unset) exceeds {_QUEUE} (2048 if unset); reduce it")
     _check_files(environ)
     try:
         SpanLimits()
@@ -153,7 +153,7 @@ class _Complaints(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Log a warning, unless this minute has had one."""
         if self._limit.count("spans") is None:
-            log.warning("spans cannot be sent, or are dropped", reason=record.getMessage())
+            log.warning("spans could not be sent, or were dropped", reason=record.getMessage())
 
 
 def _log_little() -> None:

@@ -44,7 +44,7 @@ def test_the_same_worker_is_killed_twice(provider, request):
 
     assert down < 10
     assert replica.process.poll() is None
-    assert "starting all of them again" in replica.log.read_text()
+    assert "restarting all workers" in replica.log.read_text()
     provider.assert_sound(load, f"{request.node.name}, ready after {down:.1f} s")
 
 

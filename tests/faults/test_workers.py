@@ -47,15 +47,15 @@ def test_workers_that_never_start_end_the_replica(serve):
 
     assert process.returncode == 1
     assert "this worker cannot start" in log
-    assert log.count("starting all of them again") == 4
-    assert "workers keep dying, giving up" in log.splitlines()[-1]
+    assert log.count("restarting all workers") == 4
+    assert "workers keep dying; giving up" in log.splitlines()[-1]
 
 
 def test_it_ends_when_it_is_told_to_between_two_starts(serve):
     """SIGTERM while no worker runs stops the replica cleanly and at once."""
     with serve(pause=PATIENCE_SECONDS) as process:
         for line in process.stderr:
-            if "starting all of them again" in line:
+            if "restarting all workers" in line:
                 break
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=PATIENCE_SECONDS / 2)

@@ -16,6 +16,7 @@ from sentryagent_idp.api.fields import parse_moment
 from sentryagent_idp.cli.common import (
     admin_scopes,
     command_context,
+    counted,
     database_option,
     ended_by_sigterm,
     fail,
@@ -50,7 +51,7 @@ _days_option = partial(click.option, type=click.IntRange(1, _MOST_DAYS), metavar
 def keys() -> None:
     """List, rotate and revoke signing keys.
 
-    The next key is published, the active key signs, retired keys still verify.
+    The next key is published, the active key signs, and retired keys still verify tokens.
     """
 
 
@@ -81,7 +82,7 @@ def list_keys(as_json: bool, database_url: str | None) -> None:
 
 
 @keys.command("rotate")
-@_days_option("--if-older", "days", help="Only if the last rotation was at least this many days ago.")
+@_days_option("--if-older", "days", help="Rotate only if the last rotation was at least this many days ago.")
 @database_option
 def rotate_keys(days: int | None, database_url: str | None) -> None:
     """Make the next key the active one.
@@ -94,7 +95,7 @@ def rotate_keys(days: int | None, database_url: str | None) -> None:
             return
         signing = admin.rotate_if_older(ADMIN_CLI, timedelta(days=days), command_context())
         if signing is None:
-            click.echo(f"nothing to do: the newest key is less than {days} days old")
+            click.echo(f"nothing to do: the newest key is less than {counted(days, 'day')} old")
         else:
             _show_signing_key(admin, signing)
 
@@ -116,20 +117,20 @@ def revoke_key(kid: str, database_url: str | None) -> None:
 def rewrap_keys(database_url: str | None) -> None:
     """Encrypt every private key again.
 
-    All keys are then stored under SENTRYAGENT_KEY_ENCRYPTION_KEY, including those stored in clear until now.
+    Uses SENTRYAGENT_KEY_ENCRYPTION_KEY, also for keys that are stored in clear.
     """
     with _key_admin(database_url) as admin:
         before = admin.rewrap(ADMIN_CLI, command_context())
     for key in before:
         stored = "under the previous encryption key" if is_encrypted(key) else "in clear"
-        click.echo(f"{key.kid} is encrypted now; it was {stored}")
+        click.echo(f"encrypted {key.kid}; it was stored {stored}")
     if not before:
         click.echo("nothing to do: every key is stored under the current encryption key")
 
 
 @click.group()
 def clients() -> None:
-    """Create and revoke clients.
+    """Create, list, rotate and revoke clients.
 
     Admin clients get admin tokens at POST /api/v1/token. Clients of services introspect tokens.
     """
@@ -154,13 +155,15 @@ def create_client(
 ) -> None:
     """Create a client, and show its secret once.
 
-    It is an admin client, or with --service the client of that service.
+    Creates an admin client, or with --service a client of that service.
     """
     problem = name_problem(name)
     if problem:
         fail(f"NAME: {problem}")
     if service is not None and scope is not None:
-        fail("--service: leave out --scope; the client of a service has no scopes, it introspects tokens")
+        fail(
+            "--scope: it cannot be used with --service, because clients of services have no scopes; leave it out"
+        )
     lifetime = None if days is None else timedelta(days=days)
     with _client_admin(database_url) as admin:
         if service is None:
@@ -169,7 +172,7 @@ def create_client(
             made = admin.create_for_service(ADMIN_CLI, name, service, command_context(), lifetime)
         _show_secret(*made, as_json=as_json)
         if admin.is_named_twice(made[0]):
-            remark(f"another active client has the name {name}, too; the lists and the audit show both ids")
+            remark(f"another active client is also named {name}; tell them apart by their client_id")
 
 
 @clients.command("list")
@@ -209,7 +212,7 @@ def _client_record(client: AdminClient, now: datetime) -> dict[str, str | None]:
     "--keep-old",
     type=click.IntRange(1, _LONGEST_OVERLAP_SECONDS),
     metavar="SECONDS",
-    help="Keep the old secret valid for this long; at most 7 days.",
+    help="Keep the old secret valid for this many seconds; at most 7 days.",
 )
 @_json_option
 @database_option
@@ -255,7 +258,7 @@ _seal_option = partial(click.option, type=click.IntRange(0), metavar="SEAL")
 
 
 @audit.command("verify")
-@_seal_option("--from-seal", "seal", help="Check what follows this seal only; needs --expect.")
+@_seal_option("--from-seal", "seal", help="Check only the records after this seal; requires --expect.")
 @click.option("--expect", "expected", metavar="HASH", help="The hash that you kept for that seal.")
 @database_option
 def verify_audit(seal: int | None, expected: str | None, database_url: str | None) -> None:
@@ -264,27 +267,26 @@ def verify_audit(seal: int | None, expected: str | None, database_url: str | Non
     Exit code 1 if the chain is broken, or if the seal of --from-seal has a different hash.
     """
     if (seal is None) != (expected is None):
-        fail(
-            "--from-seal and --expect belong together: the number of a seal, and the hash that you kept of it"
-        )
+        fail("--from-seal, --expect: use both, the number of a seal and the hash that you kept for it")
     if expected is not None and not re.fullmatch("[0-9a-f]{64}", expected):
-        fail("--expect: it must be a hash of 64 hexadecimal digits in lower case")
+        fail("--expect: it must be a hash of 64 lowercase hexadecimal digits")
     with prepared(database_url) as (_, store):
         proof = AuditChain(store).verify_all(seal, expected)
     if not proof["valid"]:
         event = f"; event {proof['firstBroken']}" if proof["firstBroken"] else ""
-        click.echo(f"sentryagent-idp: the audit is broken: {proof['reason']}{event}", err=True)
+        click.echo(f"sentryagent-idp: the audit's chain is broken: {proof['reason']}{event}", err=True)
         sys.exit(1)
     head = proof["head"]
-    click.echo(f"{proof['checked']} records are sound, up to seal {head['seal']} with hash {head['hash']}")
+    checked = counted(proof["checked"], "record")
+    click.echo(f"verified {checked}, up to seal {head['seal']} with hash {head['hash']}")
     if proof["unsealed"]:
-        click.echo(f"{proof['unsealed']} records are not sealed yet")
+        click.echo(f"{counted(proof['unsealed'], 'record')} not sealed yet")
 
 
 @audit.command("export")
-@_time_option("--from", "start", help="Records from this time on, such as 2027-01-31T00:00:00Z.")
-@_time_option("--to", "end", help="Records before this time.")
-@_seal_option("--after", help="Records after this seal: the last one that you have.")
+@_time_option("--from", "start", help="Only records from this time on, such as 2027-01-31T00:00:00Z.")
+@_time_option("--to", "end", help="Only records before this time.")
+@_seal_option("--after", help="Only records after this seal (the last one that you have).")
 @click.option("--follow", is_flag=True, help="Wait for new records, until Ctrl-C or SIGTERM.")
 @database_option
 def export_audit(
@@ -295,7 +297,7 @@ def export_audit(
     Each record has the seal that chains it to the previous record.
     """
     if follow and end is not None:
-        fail("--follow: new records are never before --to; leave one of them out")
+        fail("--follow: it cannot be used with --to; leave out one of them")
     with prepared(database_url) as (_, store), ended_by_sigterm():
         sealer, chain = Sealer(store, _NOW), AuditChain(store)
         while True:
@@ -322,7 +324,7 @@ def _client_admin(database_url: str | None) -> Iterator[ClientAdmin]:
 
 
 def _show_signing_key(admin: KeyAdmin, signing: StoredKey) -> None:
-    click.echo(f"{signing.kid} signs now")
+    click.echo(f"{signing.kid} is now the active key")
     seconds = admin.unseen_for(signing)
     if seconds:
         remark(

@@ -21,7 +21,7 @@ from sentryagent_idp.tokens.signing_key import UnreadableKey
 from sentryagent_idp.use_cases import published_settings
 
 database_option = click.option(
-    "--database-url", metavar="URL", help="The database (SENTRYAGENT_DATABASE_URL)."
+    "--database-url", metavar="URL", help="Database URL (SENTRYAGENT_DATABASE_URL)."
 )
 scope_option = click.option("--scope", metavar='"…"', help="Scopes, separated by spaces.  [default: all]")
 
@@ -31,7 +31,8 @@ def admin_scopes(scope: str | None) -> tuple[str, ...]:
     wanted = scopes.ALL_SCOPES if scope is None else scopes.parse(scope)
     unknown = [word for word in wanted if word not in scopes.ALL_SCOPES]
     if unknown or not wanted:
-        fail(f"--scope: unknown {' '.join(unknown) or 'scope'}; choose from {' '.join(scopes.ALL_SCOPES)}")
+        problem = f"unknown scope {' '.join(unknown)}" if unknown else "it is empty"
+        fail(f"--scope: {problem}; allowed: {' '.join(scopes.ALL_SCOPES)}")
     return wanted
 
 
@@ -114,6 +115,11 @@ def fail(reason: str) -> NoReturn:
     """End the command with one line on stderr and exit code 2."""
     remark(" ".join(reason.split()))
     sys.exit(2)
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, in the singular for 1; without `plural` the noun takes an `s`."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

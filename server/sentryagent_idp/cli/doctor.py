@@ -54,9 +54,9 @@ def _checks(environ: Mapping[str, str], database_url: str | None) -> Iterator[Ch
         return
     unknown = ", ".join(unknown_variables(environ))
     if unknown:
-        yield Check("warn", "settings", f"not of this program: {unknown}; correct the name, or unset it")
+        yield Check("warn", "settings", f"unknown variables: {unknown}; correct or unset them")
     else:
-        yield Check("ok", "settings", "each variable is known, and its value can be used")
+        yield Check("ok", "settings", "all variables are known and valid")
     if settings.traces:
         yield _traces(environ)
     yield from _database(settings)
@@ -70,7 +70,7 @@ def _traces(environ: Mapping[str, str]) -> Check:
         check_traces(environ)
     except ConfigurationError as error:
         return Check("fail", "traces", str(error))
-    return Check("ok", "traces", "the libraries are there, and their variables can be used")
+    return Check("ok", "traces", "the libraries are installed, and their variables are valid")
 
 
 def _database(settings: Settings) -> Iterator[Check]:
@@ -96,7 +96,7 @@ def _database(settings: Settings) -> Iterator[Check]:
 def _rights(missing: str) -> Check:
     if missing:
         return Check("fail", "database", f"its user lacks {missing}; grant it")
-    return Check("ok", "database", "its schema is that of this version, and it can be read and written")
+    return Check("ok", "database", "its schema is up to date, and it can be read and written")
 
 
 def _encryption(settings: Settings, store: Store) -> Check:
@@ -117,12 +117,12 @@ def _encryption(settings: Settings, store: Store) -> Check:
 def _policies(settings: Settings, store: Store) -> Check:
     others = other_issuers(store, settings.github_issuers)
     if not others:
-        return Check("ok", "policies", "each belongs to an issuer that is configured")
+        return Check("ok", "policies", "all belong to issuers that are configured")
     counts = ", ".join(f"{count} of {issuer}" for issuer, count in others.items())
     return Check(
         "fail",
         "policies",
-        f"they match nothing, because their issuers are not configured: {counts}; add the issuers to "
+        f"some match nothing, because their issuers are not configured: {counts}; add the issuers to "
         "SENTRYAGENT_GITHUB_ISSUER, or run `sentryagent-idp policies move-issuer`",
     )
 
@@ -134,7 +134,7 @@ def _services(settings: Settings, store: Store) -> Check:
     return (
         Check("fail", "services", conflict)
         if conflict
-        else Check("ok", "services", "none has an identifier of the provider itself")
+        else Check("ok", "services", "none uses an identifier of the provider itself")
     )
 
 
@@ -144,7 +144,7 @@ def _network(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
     try:
         network = Network.from_environ(environ)
     except ConfigurationError as error:
-        yield Check("fail", "network", f"{error}; the issuers were not asked")
+        yield Check("fail", "network", f"{error}; the issuers were not checked")
         return
     ahead: list[timedelta] = []
     for issuer in settings.github_issuers:
@@ -177,9 +177,9 @@ def _ahead(response: httpx.Response) -> Iterator[timedelta]:
 
 def _clock(ahead: list[timedelta]) -> Check:
     if not ahead:
-        return Check("warn", "clock", "it was not compared, because no issuer sent its time")
+        return Check("warn", "clock", "it was not checked, because no issuer sent the time")
     seconds = round(max(ahead, key=abs).total_seconds())
     if abs(seconds) <= CLOCK_LEEWAY_SECONDS:
-        return Check("ok", "clock", f"it agrees with GitHub's to {abs(seconds)} s")
+        return Check("ok", "clock", f"it is within {abs(seconds)} s of GitHub's")
     order = "behind" if seconds > 0 else "ahead of"
-    return Check("fail", "clock", f"it is {abs(seconds)} s {order} GitHub's; have it synchronised (NTP)")
+    return Check("fail", "clock", f"it is {abs(seconds)} s {order} GitHub's; synchronise it (NTP)")

@@ -33,8 +33,14 @@ def main() -> None:
 @click.option("--host", help="Address to listen on (SENTRYAGENT_HOST).  [default: 127.0.0.1]")
 @click.option("--port", help="Port to listen on (SENTRYAGENT_PORT).  [default: 3000]")
 @database_option
-@click.option("--public-url", metavar="URL", help="Issuer of our tokens (SENTRYAGENT_PUBLIC_URL).")
-@click.option("--workers", metavar="N", help="Worker processes (SENTRYAGENT_WORKERS).  [default: cores]")
+@click.option(
+    "--public-url",
+    metavar="URL",
+    help="URL of the provider, and issuer of its tokens (SENTRYAGENT_PUBLIC_URL).",
+)
+@click.option(
+    "--workers", metavar="N", help="Worker processes (SENTRYAGENT_WORKERS).  [default: one per core]"
+)
 def serve(**flags: str | None) -> None:
     """Serve the API.
 
@@ -91,7 +97,7 @@ def copy_database(source: str, target: str | None) -> None:
 def backup(file: Path, database_url: str | None) -> None:
     """Copy the SQLite database to a new file.
 
-    The provider may keep running. FILE must not exist. The copy is checked.
+    The provider can keep running. FILE must not exist. The copy is checked.
     """
     with one_line_errors(), ended_by_sigterm():
         from sentryagent_idp.store import backup as copying
@@ -106,7 +112,7 @@ def backup(file: Path, database_url: str | None) -> None:
     "--for",
     "person",
     metavar="NAME",
-    help="Who will use the token, for the audit.  [default: your user name]",
+    help="Who will use the token, recorded in the audit.  [default: your user name]",
 )
 @scope_option
 @click.option(

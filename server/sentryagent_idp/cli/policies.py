@@ -5,7 +5,7 @@ from functools import partial
 
 import click
 
-from sentryagent_idp.cli.common import command_context, database_option, fail, prepared, remark
+from sentryagent_idp.cli.common import command_context, counted, database_option, fail, prepared, remark
 from sentryagent_idp.config import issuers
 from sentryagent_idp.domain.caller import ADMIN_CLI
 from sentryagent_idp.runtime.ids import uuid7
@@ -19,7 +19,7 @@ _NOW = partial(datetime.now, UTC)
 def policies() -> None:
     """Change all trust policies at once.
 
-    To change a single policy, use the HTTP interface.
+    To change a single policy, use the HTTP API.
     """
 
 
@@ -29,7 +29,7 @@ def _issuer(_context: click.Context, parameter: click.Parameter, text: str) -> s
     except ValueError as error:
         fail(f"{parameter.opts[0]}: {error}")
     if len(found) > 1:
-        fail(f"{parameter.opts[0]}: name one issuer")
+        fail(f"{parameter.opts[0]}: name a single issuer")
     return found[0]
 
 
@@ -45,14 +45,19 @@ def move_issuer(source: str, target: str, database_url: str | None) -> None:
     For example to the issuer of an enterprise. Writes an audit record for each policy.
     """
     if not source.isprintable():
-        fail("--from: write it in printable characters, as `sentryagent-idp doctor` shows it")
+        fail("--from: it contains a non-printable character; write it as `sentryagent-idp doctor` shows it")
     if source == target:
-        fail("--to: it is the issuer that the policies belong to already")
+        fail("--to: it must differ from --from")
     with prepared(database_url) as (settings, store):
         move = IssuerMove(store, Auditor(_NOW, uuid7), _NOW)
         moved = move.run(ADMIN_CLI, source, target, command_context())
-    click.echo(f"moved {moved} policies to {target}" if moved else f"nothing to do: {source} has no policies")
+    click.echo(
+        f"moved {counted(moved, 'policy', 'policies')} to {target}"
+        if moved
+        else f"nothing to do: {source} has no policies"
+    )
     if moved and target not in settings.github_issuers:
         remark(
-            "SENTRYAGENT_GITHUB_ISSUER does not have the new issuer here; the policies count only where it does"
+            "SENTRYAGENT_GITHUB_ISSUER does not list the new issuer here; the policies match nothing until the "
+            "provider's does"
         )

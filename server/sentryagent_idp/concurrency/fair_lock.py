@@ -28,7 +28,7 @@ class Turns:
         mine = self._enter()
         try:
             if not mine.acquire(timeout=self._seconds):
-                raise WaitTimeout(f"no turn to write within {self._seconds} s")
+                raise WaitTimeout(f"other writers held the lock for {self._seconds} s")
             yield
         finally:
             self._leave(mine)

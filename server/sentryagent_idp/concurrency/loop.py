@@ -263,7 +263,7 @@ class RsgiApplication:
         try:
             return self._asked(environ)
         except BaseException:  # on the loop, it would end other requests, too
-            log.exception("request not answered")
+            log.exception("a request could not be answered")
             return 500, [], b""
 
     def _asked(self, environ: "WSGIEnvironment") -> tuple[int, list[tuple[str, str]], bytes]:

@@ -75,7 +75,7 @@ class _Background:
             if time.monotonic() - began > _SETTLED_SECONDS:
                 pause = _PAUSE_SECONDS
             if not self._is_over.is_set():
-                log.error("the background process died; starting it again", exitCode=process.exitcode)
+                log.error("the background process died; restarting it", exitCode=process.exitcode)
             self._is_over.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             try:

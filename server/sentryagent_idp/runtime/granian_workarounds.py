@@ -80,10 +80,10 @@ def keep_serving(new_server: Callable[[], AbstractServer[Any]], app: Callable[[]
         early = early + 1 if time.monotonic() - began < _SETTLED_SECONDS else 0
         if early == _STARTS:
             log.error(
-                "workers keep dying, giving up; the kernel's log says whether memory ran out", starts=early
+                "workers keep dying; giving up: check the kernel's log for a lack of memory", starts=early
             )
             sys.exit(1)
-        log.error("a worker died twice within seconds; starting all of them again")
+        log.error("a worker died twice within seconds; restarting all workers")
         time.sleep(_PAUSE_SECONDS)
 
 

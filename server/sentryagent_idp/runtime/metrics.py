@@ -49,7 +49,7 @@ class BackgroundMetrics:
         self._registry = registry = CollectorRegistry()
         db = Histogram(
             "agentidp_db_query_duration_seconds",
-            "Time of a database transaction, with the wait for a connection or for the turn to write.",
+            "Time of a database transaction, including the wait for a connection or for the write lock.",
             ("operation",),
             buckets=_BUCKETS,
             registry=registry,
@@ -57,7 +57,7 @@ class BackgroundMetrics:
         self._transactions = {operation: db.labels(operation) for operation in ("read", "write")}
         self._chain_valid = self._gauge(
             "agentidp_audit_chain_valid",
-            "1 while the audit's hash chain is in order as far as it was checked, else 0.",
+            "1 while no check has found the audit's hash chain broken, else 0.",
             "livemin",
         )
         self._chain_valid.set(1)
@@ -88,59 +88,57 @@ class Metrics(BackgroundMetrics):
         self._routes: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._requests = Counter(
             "agentidp_http_requests",
-            "Requests, by the route that took them.",
+            "Requests by method, route and status.",
             ("method", "path", "status_code"),
             registry=registry,
         )
         self._duration = Histogram(
             "agentidp_http_request_duration_seconds",
-            "Time from a request's arrival in a worker's thread to its answer.",
+            "Time from a request's dispatch to its response.",
             ("method", "path"),
             buckets=_BUCKETS,
             registry=registry,
         )
         self._refusals = Counter(
             "agentidp_refusals",
-            "Requests that were refused, by error code; reason is that of INVALID_OIDC_TOKEN.",
+            "Refused requests by error code; only INVALID_OIDC_TOKEN has a reason.",
             ("code", "reason"),
             registry=registry,
         )
         self._limited = Counter(
-            "agentidp_rate_limit_rejections", "Requests that were one too many.", registry=registry
+            "agentidp_rate_limit_rejections", "Requests refused by a rate limit.", registry=registry
         )
         self._tokens = Counter(
             "agentidp_tokens_issued",
-            "Access tokens asked for by exchange and by client credentials; a dry_run issues none.",
+            "Access tokens requested by exchange or client credentials; a dry_run issues none.",
             ("outcome",),
             registry=registry,
         )
         self._agents = Counter(
             "agentidp_agents_registered",
-            "Agents that were to be registered.",
+            "Agent registrations attempted.",
             ("outcome",),
             registry=registry,
         )
-        self._ready = self._gauge(
-            "agentidp_ready", "1 if a worker can serve, as /ready says, else 0.", "livemin"
-        )
+        self._ready = self._gauge("agentidp_ready", "1 if /ready is 200 in every worker, else 0.", "livemin")
         self._signing_key_age = self._gauge(
-            "agentidp_signing_key_age_seconds", "Time since the key that signs was created.", "livemax"
+            "agentidp_signing_key_age_seconds", "Time since the active signing key was created.", "livemax"
         )
         self._other_issuers = self._gauge(
             "agentidp_policies_of_other_issuers",
-            "Policies of issuers that are not configured: they match nothing.",
+            "Policies of issuers that are not configured, which match nothing.",
             "livemax",
         )
         self._issuer_keys_age = self._gauge(
             "agentidp_issuer_keys_age_seconds",
-            "Age of the oldest set of GitHub's keys that a worker holds; +Inf where one holds none.",
+            "Age of GitHub's keys in the worker with the oldest ones; +Inf if a worker has none.",
             "livemax",
         )
         self._unsealed = self._gauge(
-            "agentidp_audit_unsealed_records", "Audit records that wait for their seal.", "livemax"
+            "agentidp_audit_unsealed_records", "Audit records that are not sealed yet.", "livemax"
         )
         self._build = self._gauge(
-            "agentidp_build_info", "1, with the version of the provider.", "livemax", "version"
+            "agentidp_build_info", "Always 1, with the provider's version as a label.", "livemax", "version"
         )
 
     def begin(

@@ -50,9 +50,9 @@ def _finish(task: Callable[[], object]) -> None:
     try:
         task()
     except DatabaseUnavailable as error:
-        log.error("what was still to be written is lost", reason=error.message)  # noqa: TRY400 - the cause is known
+        log.error("unwritten data was lost", reason=error.message)  # noqa: TRY400 - the cause is known
     except Exception:
-        log.exception("what was still to be written is lost")
+        log.exception("unwritten data was lost")
 
 
 def _run(task: Callable[[], object]) -> bool:
@@ -60,7 +60,7 @@ def _run(task: Callable[[], object]) -> bool:
     try:
         return bool(task())
     except DatabaseUnavailable as error:
-        log.debug("background task put off", reason=error.message)
+        log.debug("background task postponed", reason=error.message)
     except Exception:  # if the thread ended, its work would stay undone for ever, and nobody would notice
         log.exception("background task failed")
     return False

@@ -30,10 +30,10 @@ def secret(path: str) -> str:
         with Path(path).open(encoding="utf-8-sig") as file:
             text = file.read(_MAX_SECRET_LENGTH + 1)
     except (OSError, ValueError) as error:
-        cause = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        cause = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise UnreadableSecret(f"the file {path} cannot be read ({cause})") from error
     if len(text) > _MAX_SECRET_LENGTH:
-        raise UnreadableSecret(f"the file {path} is longer than any secret")
+        raise UnreadableSecret(f"the file {path} is too long to be a secret")
     found = text.rstrip("\r\n")
     if not found:
         raise UnreadableSecret(f"the file {path} is empty")

@@ -34,15 +34,15 @@ def backup(url: str, target: Path) -> str:
                 connection.rollback()  # the check needs no snapshot
                 return _checked(target)
     except sqlite3.Error as error:
-        raise AdminRefused(f"The backup failed ({error}); no file is left of it.") from error
+        raise AdminRefused(f"The backup failed ({error}); no file was left behind.") from error
 
 
 def _source(url: str) -> Path:
     path = sqlite_file(parse(url))
     if path is None:
-        raise AdminRefused("`backup` copies SQLite databases; back up PostgreSQL with `pg_dump`.")
+        raise AdminRefused("`backup` supports only SQLite; back up PostgreSQL with `pg_dump`.")
     if not path.is_file():
-        raise AdminRefused(f"SENTRYAGENT_DATABASE_URL: there is no database {path} to back up.")
+        raise AdminRefused(f"SENTRYAGENT_DATABASE_URL: the database {path} does not exist.")
     return path
 
 
@@ -52,9 +52,9 @@ def _new_file(path: Path) -> Iterator[None]:
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError as error:
-        raise AdminRefused(f"{path} exists; name a new file for the backup.") from error
+        raise AdminRefused(f"{path} already exists; name a new file for the backup.") from error
     except OSError as error:
-        raise AdminRefused(f"{path} cannot be made: {error.strerror}.") from error
+        raise AdminRefused(f"{path} cannot be created: {error.strerror}.") from error
     try:
         yield
     except BaseException:
@@ -73,9 +73,7 @@ def _checked(target: Path) -> str:
         copy.set_progress_handler(lambda: 0, _INSTRUCTIONS)
         (verdict,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
-            raise AdminRefused(
-                f"The copy is damaged ({verdict}); no file is left of it. Check the database itself."
-            )
+            raise AdminRefused(f"The copy is damaged ({verdict}) and was deleted; check the database itself.")
         return _step(copy)
 
 

@@ -28,11 +28,13 @@ def copy_database(source_url: str, target_url: str) -> Mapping[str, int]:
     source, target = _parsed("--from", source_url), _parsed("--to", target_url)
     if sqlite_file(source) is None and sqlite_file(target) is not None:
         # PostgreSQL skips sequence numbers; on SQLite the audit would report each gap as a removed record.
-        raise AdminRefused("--to: from PostgreSQL to SQLite there is no way back; name a PostgreSQL database")
+        raise AdminRefused(
+            "--to: copying from PostgreSQL to SQLite is not supported; choose a PostgreSQL database"
+        )
     with _named("--from"):
         if not schema.is_prepared(source_url):
             raise AdminRefused(
-                "--from: the database is not prepared; run `sentryagent-idp migrate` of this version on it first"
+                "--from: the database is not prepared; run this version's `sentryagent-idp migrate` on it first"
             )
     with _named("--to"):
         schema.migrate(target_url)
@@ -40,9 +42,7 @@ def copy_database(source_url: str, target_url: str) -> Mapping[str, int]:
         return _copy(source, target)
     except SQLAlchemyError as error:
         cause = str(getattr(error, "orig", error)).partition("\n")[0]
-        raise AdminRefused(
-            f"The copy broke off ({cause}); the target holds no row of it, so try again"
-        ) from error
+        raise AdminRefused(f"The copy failed ({cause}) and left no rows in the target; try again") from error
 
 
 def _parsed(option: str, url: str) -> URL:
@@ -73,7 +73,7 @@ def _copy(source: URL, target: URL) -> Mapping[str, int]:
             with reading.begin() as later:
                 if _counts(later, tables) != copied:
                     raise AdminRefused(
-                        "--from: the database changed while it was copied; stop every replica, then repeat"
+                        "--from: the database changed during the copy; stop every replica, then try again"
                     )
         return copied
     finally:

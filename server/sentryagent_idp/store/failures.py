@@ -37,10 +37,10 @@ def outages(*, to_operator: bool = False) -> Iterator[None]:
 
 
 def _unavailable(error: Exception, *, to_operator: bool) -> DatabaseUnavailable:
-    message = f"The database does not answer; try again in {RETRY_AFTER_SECONDS} s."
+    message = f"The database is not responding; try again in {RETRY_AFTER_SECONDS} s."
     if to_operator:
         cause = str(getattr(error, "orig", error)).partition("\n")[0]
-        message = f"The database cannot be used ({cause}); check its URL and that it runs."
+        message = f"The database cannot be used ({cause}); check its URL, and that it is running."
     return DatabaseUnavailable(message, retry_after=RETRY_AFTER_SECONDS)
 
 

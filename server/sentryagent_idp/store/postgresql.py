@@ -75,8 +75,8 @@ def _check(parts: URL) -> None:
         timeout_from_conninfo(dict(parameters))
     except (ArgumentError, psycopg.ProgrammingError) as error:
         raise DatabaseUrlError(
-            f"A parameter of the database URL cannot be used ({str(error).strip()}); "
-            "write those of libpq, such as sslmode=verify-full."
+            f"A parameter of the database URL is not valid ({str(error).strip()}); "
+            "use parameters of libpq, such as sslmode=verify-full."
         ) from error
 
 

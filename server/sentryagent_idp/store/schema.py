@@ -97,7 +97,7 @@ def _make_file(path: Path) -> None:
     try:
         path.touch(mode=0o600)
     except OSError as error:
-        raise DatabaseUrlError(f"The SQLite database {path} cannot be made: {error.strerror}.") from error
+        raise DatabaseUrlError(f"The SQLite database {path} cannot be created: {error.strerror}.") from error
 
 
 def _between_requests(engine: Engine, wait: Callable[[float], object]) -> Sequence[str]:
@@ -118,7 +118,7 @@ def _between_requests(engine: Engine, wait: Callable[[float], object]) -> Sequen
         if attempt < _TRIES - 1:
             wait(_PAUSE_SECONDS)
     raise SchemaError(
-        "Another program, such as pg_dump, holds the tables of the database; migrate when it has ended."
+        "Another program, such as pg_dump, is locking the tables of the database; try again when it has finished."
     )
 
 
@@ -139,8 +139,7 @@ def _refuse_newer(step: str) -> None:
     last = _steps()[-1]
     if step > last:
         raise SchemaError(
-            f"The database is at step {step}, and this version knows none after {last}; "
-            "run a version that is as new as the database."
+            f"The database is at step {step}, but this version supports steps up to {last}; run a newer version."
         )
 
 

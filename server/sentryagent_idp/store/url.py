@@ -5,7 +5,7 @@ from pathlib import Path
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-_FORMS = "write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+_FORMS = "use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
 
 
 class DatabaseUrlError(ValueError):
@@ -26,13 +26,13 @@ def parse(url: str) -> URL:
     except (ArgumentError, ValueError) as error:
         raise DatabaseUrlError(f"The database URL cannot be read; {_FORMS}.") from error
     if "\0" in url or "%00" in url:
-        raise DatabaseUrlError(f"The database URL cannot be read: it has a NUL character; {_FORMS}.")
+        raise DatabaseUrlError(f"The database URL cannot be read: it contains a NUL character; {_FORMS}.")
     if parts.drivername not in {"sqlite", "postgresql+psycopg"}:
-        raise DatabaseUrlError(f"The provider does not speak {parts.drivername}; {_FORMS}.")
+        raise DatabaseUrlError(f'Unsupported database driver "{parts.drivername}"; {_FORMS}.')
     if parts.drivername == "sqlite" and (
         parts.query or parts.host or parts.database in {None, "", ":memory:"}
     ):
-        raise DatabaseUrlError("A SQLite database is a file and takes no parameters; write sqlite:///FILE.")
+        raise DatabaseUrlError("A SQLite database is a file and takes no parameters; use sqlite:///FILE.")
     return parts
 
 

@@ -193,9 +193,9 @@ def test_anybody_verifies_an_export(busy, check):
 
     assert (whole.returncode, whole.stdout) == (
         0,
-        f"{len(lines)} records are sound, up to seal {len(lines)}\n",
+        f"verified {len(lines)} records, up to seal {len(lines)}\n",
     )
-    assert (part.returncode, part.stdout) == (0, "2 records are sound, up to seal 4\n")
+    assert (part.returncode, part.stdout) == (0, "verified 2 records, up to seal 4\n")
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_served_provider_shows_the_state_of_its_audit(tmp_path):
         def shows(sample):
             return sample in http.get("/metrics").text.splitlines()
 
-        wait_until(lambda: served.command("audit", "verify").startswith("1 records are sound"), "the seal")
+        wait_until(lambda: served.command("audit", "verify").startswith("verified 1 record,"), "the seal")
         assert shows("agentidp_audit_chain_valid 1.0")
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE audit_log SET actor = 'mallory' WHERE sequence = 1")

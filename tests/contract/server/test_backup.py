@@ -151,14 +151,14 @@ def test_what_exists_is_not_touched(run, database, target, make):
     before = {it.name: it.read_bytes() for it in target.parent.iterdir() if it.is_file()}
     path = database if make == "the database" else target
 
-    assert_fails(run(str(path)), f"{path} exists")
+    assert_fails(run(str(path)), f"{path} already exists")
 
     assert {it.name: it.read_bytes() for it in target.parent.iterdir() if it.is_file()} == before
 
 
 def test_a_file_that_cannot_be_made(run, tmp_path):
     """One line says why the file cannot be created."""
-    assert_fails(run(str(tmp_path / "no" / "backup.db")), "cannot be made: No such file or directory")
+    assert_fails(run(str(tmp_path / "no" / "backup.db")), "cannot be created: No such file or directory")
 
 
 @pytest.mark.parametrize("content", UNPREPARED.values(), ids=UNPREPARED.keys())
@@ -189,7 +189,7 @@ def test_a_damaged_copy_is_no_backup(run, database, target):
         file.seek((root - 1) * size)
         file.write(b"\xff" * size)
 
-    assert_fails(run(), "no file is left of it")
+    assert_fails(run(), "and was deleted; check the database itself")
 
     assert list(target.parent.glob("backup*")) == []
 

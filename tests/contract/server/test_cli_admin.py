@@ -61,12 +61,12 @@ def kids(run):
 
 
 def test_keys_rotate(run):
-    """The output names the key that signs now; a second rotation warns that verifiers may not have the key."""
+    """The output names the active key; a second rotation warns that verifiers may not have the key."""
     before = kids(run)
 
     first, second = run("keys", "rotate"), run("keys", "rotate")
 
-    assert (first.exit_code, first.stdout) == (0, f"{before['next']} signs now\n")
+    assert (first.exit_code, first.stdout) == (0, f"{before['next']} is now the active key\n")
     assert second.exit_code == 0
     assert re.search(
         r"published only recently; verifiers that cache the JWKS may not know it for another (299|300) s",
@@ -88,8 +88,10 @@ def test_keys_rotate_if_older(run, database):
     connection.close()
     due, again = (run("keys", "rotate", "--if-older", "30") for _ in range(2))
 
-    assert (due.exit_code, due.stdout) == (0, f"{before['next']} signs now\n")
+    assert (due.exit_code, due.stdout) == (0, f"{before['next']} is now the active key\n")
     assert again.stdout == early.stdout
+    daily = run("keys", "rotate", "--if-older", "1")
+    assert daily.stdout == "nothing to do: the newest key is less than 1 day old\n"
 
 
 def test_keys_list_as_json(run):
@@ -103,12 +105,12 @@ def test_keys_list_as_json(run):
 
 
 def test_keys_revoke(run):
-    """The output names the key that signs now; the revoked key is no longer listed."""
+    """The output names the active key; the revoked key is no longer listed."""
     before = kids(run)
 
     done = run("keys", "revoke", before["active"])
 
-    assert (done.exit_code, done.stdout) == (0, f"{before['next']} signs now\n")
+    assert (done.exit_code, done.stdout) == (0, f"{before['next']} is now the active key\n")
     assert before["active"] not in kids(run).values()
 
 
@@ -176,7 +178,7 @@ def test_clients_create_for_a_service(run):
     [
         (["--service", SERVICE + "/"], "--service: there is no service with this identifier"),
         (["--service", ""], "--service: there is no service with this identifier"),
-        (["--service", SERVICE, "--scope", "agents:read"], "--service: leave out --scope"),
+        (["--service", SERVICE, "--scope", "agents:read"], "--scope: it cannot be used with --service"),
     ],
 )
 def test_no_client_for_such_a_service(run, arguments, reason):
@@ -217,7 +219,7 @@ def test_a_name_that_is_taken_is_told(run):
 
     assert (first.stderr, second.exit_code) == ("", 0)
     assert second.stdout.startswith("client_id=admin-")
-    assert "another active client has the name CI" in second.stderr
+    assert "another active client is also named CI" in second.stderr
 
 
 @pytest.mark.parametrize(
@@ -321,11 +323,11 @@ def test_audit_verify(run):
 
     assert (whole.exit_code, whole.stdout) == (
         0,
-        f"{count} records are sound, up to seal {count} with hash {last}\n",
+        f"verified {count} records, up to seal {count} with hash {last}\n",
     )
     assert (part.exit_code, part.stdout) == (
         0,
-        f"{count - 2} records are sound, up to seal {count} with hash {last}\n",
+        f"verified {count - 2} records, up to seal {count} with hash {last}\n",
     )
 
 
@@ -335,7 +337,7 @@ def test_audit_verify_tells_what_waits(run, database):
     with Database(f"sqlite:///{database}") as store, store.write() as tx:
         AuditTable(tx.audit._connection).append(records.audit_record(datetime.now(UTC)))
 
-    assert run("audit", "verify").stdout.endswith("\n1 records are not sealed yet\n")
+    assert run("audit", "verify").stdout.endswith("\n1 record not sealed yet\n")
 
 
 def test_audit_verify_of_a_broken_chain(run, database):
@@ -347,7 +349,7 @@ def test_audit_verify_of_a_broken_chain(run, database):
         tx.settings._connection.execute(text("UPDATE audit_log SET actor = 'x' WHERE sequence = 1"))
     changed = run("audit", "verify")
 
-    broken = "sentryagent-idp: the audit is broken: "
+    broken = "sentryagent-idp: the audit's chain is broken: "
     assert (other.exit_code, other.stdout) == (1, "")
     assert other.stderr == f"{broken}seal 1 has a different hash\n"
     assert (changed.exit_code, changed.stdout) == (1, "")
@@ -355,14 +357,17 @@ def test_audit_verify_of_a_broken_chain(run, database):
 
 
 REFUSED = [
-    (["audit", "verify", "--from-seal", "1"], "--from-seal and --expect belong together"),
-    (["audit", "verify", "--expect", "f" * 64], "--from-seal and --expect belong together"),
+    (["audit", "verify", "--from-seal", "1"], "--from-seal, --expect: use both"),
+    (["audit", "verify", "--expect", "f" * 64], "--from-seal, --expect: use both"),
     (["audit", "verify", "--from-seal", "1", "--expect", "F" * 64], "--expect: it must be a hash of 64"),
-    (["audit", "export", "--follow", "--to", "2027-01-31T00:00:00Z"], "--follow: new records are never"),
+    (
+        ["audit", "export", "--follow", "--to", "2027-01-31T00:00:00Z"],
+        "--follow: it cannot be used with --to",
+    ),
     (["keys", "revoke", "nope"], "There is no signing key nope; `sentryagent-idp keys list` shows them."),
     (["clients", "create", " x"], "NAME: write 1 to 128 printable characters"),
-    (["clients", "create", "x", "--scope", "root"], "--scope: unknown root; choose from agents:read"),
-    (["clients", "create", "x", "--scope", ""], "--scope: unknown scope; choose from"),
+    (["clients", "create", "x", "--scope", "root"], "--scope: unknown scope root; allowed: agents:read"),
+    (["clients", "create", "x", "--scope", ""], "--scope: it is empty; allowed: agents:read"),
     (["clients", "rotate", "admin-x"], "There is no admin client admin-x; `sentryagent-idp clients list`"),
     (["clients", "revoke", "größe"], "There is no admin client größe"),
     (["clients", "revoke", "\udcff"], "There is no admin client"),
@@ -372,7 +377,7 @@ REFUSED = [
     ),
     (
         ["policies", "move-issuer", "--from", "\udcff", "--to", "https://a.example"],
-        "--from: write it in printable",
+        "--from: it contains a non-printable character",
     ),
     (["audit", "export", "--from", "yesterday"], "--from: it must be a time with its time zone, such as"),
     (["audit", "export", "--to", "2027-01-31"], "--to: it must be a time with its time zone, such as"),
@@ -479,10 +484,10 @@ def test_keys_rewrap(run):
     changed = run("keys", "rewrap", **new, KEY_ENCRYPTION_KEY_PREVIOUS=PASSPHRASE)
 
     assert [it.exit_code for it in (first, again, changed)] == [0, 0, 0]
-    assert sorted(first.stdout.splitlines()) == [f"{kid} is encrypted now; it was in clear" for kid in every]
+    assert sorted(first.stdout.splitlines()) == [f"encrypted {kid}; it was stored in clear" for kid in every]
     assert again.stdout == nothing
     assert sorted(changed.stdout.splitlines()) == [
-        f"{kid} is encrypted now; it was under the previous encryption key" for kid in every
+        f"encrypted {kid}; it was stored under the previous encryption key" for kid in every
     ]
     assert run("keys", "rewrap", **new).stdout == nothing
     assert run("keys", "rotate", **old).exit_code == 2

@@ -81,7 +81,7 @@ def test_wrong_flags_name_their_variable(folder, flags, name):
     [
         (
             {"TRUSTED_PROXY": "10.0.0.0/8"},
-            "SENTRYAGENT_TRUSTED_PROXY is not a setting; write SENTRYAGENT_TRUSTED_PROXIES",
+            "SENTRYAGENT_TRUSTED_PROXY is not a setting; use SENTRYAGENT_TRUSTED_PROXIES",
         ),
         (
             {"KEY_ENCRYPTION_KEY": "k" * 32, "KEY_ENCRYPTION_KEY_FILE": "key"},
@@ -279,10 +279,17 @@ def test_admin_token_lives_no_longer_than_others(served, ttl, variables, lifetim
     assert claims["exp"] - claims["iat"] == lifetime
 
 
-@pytest.mark.parametrize("scope", ["", "everything", "agents:read agents:delete"])
-def test_admin_token_knows_its_scopes(served, scope):
+@pytest.mark.parametrize(
+    ("scope", "problem"),
+    [
+        ("", "it is empty"),
+        ("everything", "unknown scope everything"),
+        ("agents:read agents:delete", "unknown scope agents:delete"),
+    ],
+)
+def test_admin_token_knows_its_scopes(served, scope, problem):
     """An unknown scope is refused."""
-    assert_fails(_mint(served, "--scope", scope), "--scope: unknown")
+    assert_fails(_mint(served, "--scope", scope), f"--scope: {problem}; allowed: agents:read ")
 
 
 @pytest.mark.parametrize("ttl", ["0", "-1", "1h"])
@@ -423,7 +430,7 @@ def test_serve_with_a_setting_that_takes_the_name_of_a_service(folder, variable,
 
     assert_fails(
         served,
-        f"SENTRYAGENT_{variable}: it would give the name of the service https://deploy.example.com/api",
+        f"SENTRYAGENT_{variable}: it conflicts with the identifier of the service https://deploy.example.com/api",
     )
     assert (folder / "x.db").read_bytes() == before
 

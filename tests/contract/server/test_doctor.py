@@ -17,8 +17,8 @@ from sentryagent_idp.store.database import Database
 from sentryagent_idp.use_cases.housekeeping import Housekeeping
 from sentryagent_idp.use_cases.sealing import Sealer
 
-SETTINGS = "settings: each variable is known, and its value can be used"
-DATABASE = "database: its schema is that of this version, and it can be read and written"
+SETTINGS = "settings: all variables are known and valid"
+DATABASE = "database: its schema is up to date, and it can be read and written"
 
 
 @pytest.fixture(autouse=True)
@@ -107,10 +107,12 @@ def test_setting_that_takes_the_name_of_a_service(provider, mock_idp):
     variables = {"KEY_ENCRYPTION_KEY": None, "PUBLIC_URL": "https://idp.example.com"}
     good = examine(provider.url, mock_idp, **variables)
     taken = examine(provider.url, mock_idp, **variables, TOKEN_AUDIENCE="https://deploy.example.com")
-    assert lines(good)["services"] == ("ok", "services: none has an identifier of the provider itself")
+    assert lines(good)["services"] == ("ok", "services: none uses an identifier of the provider itself")
     state, text = lines(taken)["services"]
     assert (taken.exit_code, state) == (1, "fail")
-    assert "SENTRYAGENT_TOKEN_AUDIENCE: it would give the name of the service https://deploy" in text
+    assert (
+        "SENTRYAGENT_TOKEN_AUDIENCE: it conflicts with the identifier of the service https://deploy" in text
+    )
 
 
 def test_database_that_is_not_prepared(tmp_path, mock_idp):
@@ -195,8 +197,8 @@ def _grant(url, statement):
     ("variables", "cause"),
     [
         ({"PORTS": "1"}, "SENTRYAGENT_PORTS is not a setting"),
-        ({"PORT": "x"}, "SENTRYAGENT_PORT: write a whole number"),
-        ({"DATABASE_URL": "mysql://x"}, "SENTRYAGENT_DATABASE_URL: write"),
+        ({"PORT": "x"}, "SENTRYAGENT_PORT: it must be a whole number"),
+        ({"DATABASE_URL": "mysql://x"}, "SENTRYAGENT_DATABASE_URL: use"),
     ],
 )
 def test_wrong_settings_are_the_first_check(provider, mock_idp, variables, cause):
@@ -239,11 +241,11 @@ def test_issuer_through_the_proxy(provider, mock_idp, monkeypatch):
 @pytest.mark.parametrize(
     ("seconds", "age", "state", "words"),
     [
-        (0, None, "ok", "agrees with GitHub's"),
-        (29, None, "ok", "agrees with GitHub's"),
+        (0, None, "ok", "s of GitHub's"),
+        (29, None, "ok", "s of GitHub's"),
         (100, None, "fail", "behind GitHub's"),
         (-100, None, "fail", "ahead of GitHub's"),
-        (-100, "100", "ok", "agrees with GitHub's"),
+        (-100, "100", "ok", "s of GitHub's"),
     ],
 )
 def test_clock(seconds, age, state, words):

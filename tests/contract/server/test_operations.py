@@ -109,7 +109,7 @@ def test_ready_while_the_database_is_away(provider, monkeypatch):
     """If the database is unavailable, so is the state of everything stored in it."""
 
     def fail(_):
-        raise DatabaseUnavailable("The database does not answer; try again in 2 s.", retry_after=2)
+        raise DatabaseUnavailable("The database is not responding; try again in 2 s.", retry_after=2)
 
     monkeypatch.setattr(schema, "is_prepared", fail)
 
@@ -139,7 +139,7 @@ def test_database_outage(provider, monkeypatch, method, path, body):
         return provider.call(method, path, json=body)
 
     def fail(*_):
-        raise DatabaseUnavailable("The database does not answer; try again in 2 s.", retry_after=2)
+        raise DatabaseUnavailable("The database is not responding; try again in 2 s.", retry_after=2)
 
     with monkeypatch.context() as patched:
         patched.setattr(provider.store, "read", fail)

@@ -308,10 +308,10 @@ def test_move_to_an_issuer_with_an_equal_policy(both):
 @pytest.mark.parametrize(
     ("source", "target", "cause"),
     [
-        (GITHUB, GITHUB, "--to: it is the issuer"),
-        (GITHUB, "https://github.com", "--to: write the issuer as it is in the tokens"),
-        (GITHUB, "acme", "--to: write a URL"),
-        (GITHUB, f"{ACME},{GHES}", "--to: name one issuer"),
+        (GITHUB, GITHUB, "--to: it must differ from --from"),
+        (GITHUB, "https://github.com", "--to: write the issuer exactly as in its tokens"),
+        (GITHUB, "acme", "--to: it must be a URL"),
+        (GITHUB, f"{ACME},{GHES}", "--to: name a single issuer"),
     ],
 )
 def test_move_to_what_is_no_other_issuer(both, source, target, cause):
@@ -326,8 +326,11 @@ def test_move_to_an_issuer_that_is_not_configured_here(both):
 
     moved = move(both, GITHUB, ACME)
 
-    assert moved.exit_code == 0
-    assert "SENTRYAGENT_GITHUB_ISSUER" in moved.stderr
+    assert (moved.exit_code, moved.stdout) == (0, f"moved 1 policy to {ACME}\n")
+    assert moved.stderr == (
+        "sentryagent-idp: SENTRYAGENT_GITHUB_ISSUER does not list the new issuer here; "
+        "the policies match nothing until the provider's does\n"
+    )
 
 
 # --- agents of repositories

@@ -112,7 +112,7 @@ def test_a_failure_of_ours_is_an_error(provider, collected, monkeypatch):
     """A 5xx is an error and a 4xx is not, as in OpenTelemetry's conventions."""
 
     def fail(*_):
-        raise DatabaseUnavailable("The database does not answer; try again in 2 s.", retry_after=2)
+        raise DatabaseUnavailable("The database is not responding; try again in 2 s.", retry_after=2)
 
     provider.policy()
     monkeypatch.setattr(provider.store, "read", fail)
@@ -300,7 +300,7 @@ def test_a_collector_that_fails_fails_no_exchange(tmp_path, mock_idp, status):
         with traced(tmp_path, mock_idp, endpoint) as served:
             answers = [_exchange(served, mock_idp).status_code for _ in range(5)]
             if status is None or status:
-                wait_until(lambda: "spans cannot be sent" in served.log.read_text(), "the warning")
+                wait_until(lambda: "spans could not be sent" in served.log.read_text(), "the warning")
             else:
                 wait_until(lambda: receiver.bodies, "the collector")
                 answers += [_exchange(served, mock_idp).status_code for _ in range(5)]
@@ -309,7 +309,7 @@ def test_a_collector_that_fails_fails_no_exchange(tmp_path, mock_idp, status):
     lines = [json.loads(line) for line in served.log.read_text().splitlines()]
     assert (set(answers), code) == ({200}, 0)
     # The warning is logged once a minute, and a minute may end in between.
-    assert sum(it["event"].startswith("spans cannot be sent") for it in lines) <= 2
+    assert sum(it["event"].startswith("spans could not be sent") for it in lines) <= 2
 
 
 def test_a_worker_does_not_wait_for_its_last_spans(monkeypatch):

@@ -152,8 +152,8 @@ def test_a_target_with_a_password_need_not_be_an_argument(source, target):
     ("source_url", "target_url", "message"),
     [
         ("sqlite:///missing.db", "sqlite:///{}/new.db", "--from: the database is not prepared"),
-        ("mysql://x/y", "sqlite:///{}/new.db", "--from: The provider does not speak mysql"),
-        ("postgresql+psycopg://x/y", "sqlite:///{}/new.db", "--to: from PostgreSQL to SQLite"),
+        ("mysql://x/y", "sqlite:///{}/new.db", '--from: Unsupported database driver "mysql"'),
+        ("postgresql+psycopg://x/y", "sqlite:///{}/new.db", "--to: copying from PostgreSQL to SQLite"),
     ],
 )
 def test_what_cannot_be_copied_is_one_line(tmp_path, source_url, target_url, message):

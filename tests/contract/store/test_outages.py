@@ -347,7 +347,7 @@ def test_a_log_that_is_being_recovered_is_waited_for(migrated_sqlite_url):
 def test_a_file_that_is_no_database_is_an_outage(sqlite_url):
     """A damaged file is refused with an error for the operator, and is not changed."""
     path_of(sqlite_url).write_bytes(b"no database" * 1000)
-    with Database(sqlite_url) as database, pytest.raises(DatabaseUnavailable, match="does not answer"):
+    with Database(sqlite_url) as database, pytest.raises(DatabaseUnavailable, match="is not responding"):
         read_issuer(database)
     for attempt in (schema.is_prepared, schema.migrate):
         with pytest.raises(DatabaseUnavailable, match=r"cannot be used \(file is not a database\)"):

@@ -255,7 +255,7 @@ def test_misspelt_variable(name, right):
     with pytest.raises(ConfigurationError) as caught:
         settings(**{name: "5"})
     expected = " or ".join(f"SENTRYAGENT_{it}" for it in right)
-    assert str(caught.value) == f"SENTRYAGENT_{name} is not a setting; write {expected}"
+    assert str(caught.value) == f"SENTRYAGENT_{name} is not a setting; use {expected}"
 
 
 @pytest.mark.parametrize(
@@ -335,11 +335,11 @@ def test_every_secret_can_come_from_a_file():
         (None, "cannot be read (No such file or directory)"),
         (b"", "is empty"),
         (b"\n", "is empty"),
-        (b"\xff" * 40, "cannot be read (it is not text in UTF-8)"),
-        (b"x" * 70_000, "is longer than any secret"),
-        (b"short\n", "use at least 32 characters"),
-        (b"x" * 32 + b"\nsecond line", "has a character that cannot be seen"),
-        (("x" * 32).encode("utf-16-le"), "has a character that cannot be seen"),
+        (b"\xff" * 40, "cannot be read (it is not UTF-8 text)"),
+        (b"x" * 70_000, "is too long to be a secret"),
+        (b"short\n", "it must have at least 32 characters"),
+        (b"x" * 32 + b"\nsecond line", "contains a non-printable character"),
+        (("x" * 32).encode("utf-16-le"), "contains a non-printable character"),
     ],
 )
 def test_secret_that_cannot_be_used(tmp_path, content, cause):
@@ -412,7 +412,7 @@ def test_passphrases_are_the_current_and_the_previous_key():
 
 @pytest.mark.parametrize(
     ("current", "reason"),
-    [({}, "set SENTRYAGENT_KEY_ENCRYPTION_KEY too"), ({"KEY_ENCRYPTION_KEY": "l" * 32}, "it equals")],
+    [({}, "it requires SENTRYAGENT_KEY_ENCRYPTION_KEY"), ({"KEY_ENCRYPTION_KEY": "l" * 32}, "it equals")],
 )
 def test_a_previous_key_needs_another_current_one(current, reason):
     """A previous key without a current one, or equal to it, is a mistake."""

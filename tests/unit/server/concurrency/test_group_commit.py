@@ -200,7 +200,7 @@ def test_recorded_uses_are_bounded(database, keep, monkeypatch):
 def test_an_outage_meets_all_that_wait(database, keep, monkeypatch):
     """An outage fails all waiting exchanges, even those of later groups, so it is waited for only once."""
     monkeypatch.setattr(group_commit, "_LARGEST", 2)
-    database.failure = DatabaseUnavailable("The database does not answer; try again in 2 s.", retry_after=2)
+    database.failure = DatabaseUnavailable("The database is not responding; try again in 2 s.", retry_after=2)
 
     assert keep(_exchange("a"), _exchange("b"), _exchange("c")) == [database.failure] * 3
     assert database.sizes == [2]

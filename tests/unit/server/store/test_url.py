@@ -27,8 +27,8 @@ def test_a_url_names_a_file_or_a_server(url, path):
     [
         ("", "cannot be read"),
         ("idp.db", "cannot be read"),
-        ("mysql://u:secret@h/d", "does not speak mysql"),
-        ("postgresql://u:secret@h/d", "does not speak postgresql; write sqlite"),
+        ("mysql://u:secret@h/d", 'Unsupported database driver "mysql"; use sqlite'),
+        ("postgresql://u:secret@h/d", 'Unsupported database driver "postgresql"; use sqlite'),
         ("postgresql+psycopg2://u:secret@h/d", "postgresql+psycopg://"),
         ("postgresql+psycopg://u:secret@h:port/d", "cannot be read"),
         ("postgresql+psycopg://u:secret@\udcff/d", "cannot be read"),
