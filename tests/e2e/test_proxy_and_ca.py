@@ -274,7 +274,7 @@ def test_a_proxy_that_wants_a_password_is_final_and_shows_none(
     assert run.exit_code == 1
     assert run.outputs["error-code"] == "PROVIDER_UNREACHABLE"
     assert run.outputs["retryable"] == "false"
-    assert "the proxy answered 407" in run.only_annotation()["message"]
+    assert "the proxy responded with 407" in run.only_annotation()["message"]
     assert len(strict_proxy.requests) == 1
     assert "proxy-password" not in run.log + run.summary
 
