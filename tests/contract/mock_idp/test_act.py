@@ -255,7 +255,7 @@ def test_without_act_the_remedy_is_named(act, command, monkeypatch):
 
     code, _, err = command("act", "--", "push", PATH="/nowhere")
 
-    assert (code, err) == (2, "mock-idp: there is no act on PATH; see https://nektosact.com/installation\n")
+    assert (code, err) == (2, "mock-idp: act is not on PATH; see https://nektosact.com/installation\n")
 
 
 @pytest.mark.node

@@ -303,7 +303,7 @@ def test_a_verifier_that_opens_when_keys_cannot_be_had_is_found_out(attack, idp,
     code, rows = attack(judge, *(word for name in names for word in ("--only", name)))
 
     assert (code, _wrong(rows)) == (1 if open_rows else 0, open_rows)
-    assert all(rows[name]["note"] == "asked for keys 1 times" for name in names)
+    assert all(rows[name]["note"] == "requested keys 1 times" for name in names)
     assert idp.state.pending_faults() == []
 
 
