@@ -316,7 +316,7 @@ def test_each_issuer_of_a_server_has_a_file_of_its_own(served, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"nonsense", "mock-idp: --keys: {file} is not a file of keys of mock-idp: it has no private key\n"),
+        (b"nonsense", "mock-idp: --keys: {file} is not a key file of mock-idp: it has no private key\n"),
         (None, "mock-idp: --keys: cannot use {file}: No such file or directory\n"),
     ],
 )

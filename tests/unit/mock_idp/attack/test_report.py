@@ -14,7 +14,7 @@ RESULTS = (
     Result(Attack("float-times", "a fraction"), "accepted", 200, "", 0.02),
     Result(Attack("namesake", "another owner"), "refused", 403, "no", 0.02),
     Result(Attack("alg-none", "unsigned"), "accepted", 200, "welcome\x1b[31m <b>", 0.02),
-    Result(Attack("expired", "too late"), "broken", 0, "no answer: timed out", 1.0),
+    Result(Attack("expired", "too late"), "broken", 0, "no response: timed out", 1.0),
     Result(Attack("replay", "again", probe="replay"), "refused", 401, "", 0.0),
 )
 REPORT = Report("http://a/", "http://b", RESULTS, 3)
@@ -39,7 +39,7 @@ def test_each_line_says_who_can_make_it_how_bad_it_is_and_what_to_do():
     ]
     assert lines[1].startswith("WRONG alg-none     anyone       high    accepted   200  unsigned. welcome")
     assert lines[1].endswith("Allow only RS256, and never let the header choose. (RFC 8725 3.1)")
-    assert "broken       -  too late. no answer: timed out. Require `exp`" in lines[2]
+    assert "broken       -  too late. no response: timed out. Require `exp`" in lines[2]
     assert "no." not in lines[5]
 
 
