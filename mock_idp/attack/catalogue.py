@@ -108,7 +108,7 @@ def probes() -> Iterator[Attack]:
         ("leeway-of-expiry", "a token that expired five minutes ago or earlier"),
         ("leeway-of-not-before", "a token that is not valid for another five minutes or more"),
         ("leeway-of-issued-at", "a token issued five minutes or more in the future"),
-        ("keys-answer-503", "a forged token while the key set answers 503"),
+        ("keys-answer-503", "a forged token while the key set responds with 503"),
         ("keys-reset", "a forged token while connections to the key set break"),
         ("keys-garbage", "a forged token while the key set is not JSON"),
         ("keys-empty", "a forged token while the key set has no key"),

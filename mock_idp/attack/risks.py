@@ -106,7 +106,7 @@ _IDS: Final = (
 )
 _EVENT: Final = (
     "GitHub OIDC reference",
-    "List the events that may log in: strangers cause pull requests and comments.",
+    "List the events that may log in: anyone can open pull requests and write comments.",
 )
 _ENVIRONMENT: Final = (
     "GitHub OIDC reference",
