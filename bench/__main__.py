@@ -30,16 +30,14 @@ _WORKERS = 2
 def main() -> None:
     """Race as the command line says; exits with 1 if a server returned anything but tokens."""
     parser = argparse.ArgumentParser(
-        prog="bench", description="Race the provider against its peers; needs 3 GB in TMPDIR."
+        prog="bench", description="Benchmark the provider against its peers; needs 3 GB in TMPDIR."
     )
     parser.add_argument(
-        "--duration", type=_duration, default=2.5, help="seconds of a turn  [default: %(default)s]"
+        "--duration", type=_duration, default=2.5, help="seconds per turn  [default: %(default)s]"
     )
+    parser.add_argument("--rounds", type=_rounds, default=5, help="turns per server  [default: %(default)s]")
     parser.add_argument(
-        "--rounds", type=_rounds, default=5, help="turns of each server  [default: %(default)s]"
-    )
-    parser.add_argument(
-        "--only", default="", metavar="TEXT", help="just the servers with TEXT in their name; writes no file"
+        "--only", default="", metavar="TEXT", help="only the servers with TEXT in their name; writes no file"
     )
     options = parser.parse_args()
     # As with Ctrl-C, ending the benchmark ends its servers.
@@ -56,14 +54,16 @@ def _duration(text: str) -> float:
     seconds = float(text)
     # One server after the other uses the tokens of a round, which live for five minutes, as GitHub's do.
     if not 0.5 <= seconds <= _LONGEST_TURN:
-        raise argparse.ArgumentTypeError(f"{text} s: choose 0.5 to {_LONGEST_TURN}; more rounds tell more")
+        raise argparse.ArgumentTypeError(
+            f"{text} s: must be from 0.5 to {_LONGEST_TURN}; for more precision, raise the rounds"
+        )
     return seconds
 
 
 def _rounds(text: str) -> int:
     rounds = int(text)
     if rounds < 1:
-        raise argparse.ArgumentTypeError(f"{text}: choose 1 or more")
+        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
     return rounds
 
 
@@ -78,7 +78,7 @@ def run(seconds: float, rounds: int, only: str) -> None:
         signers = stack.enter_context(mint(github.state.ring.signing, github.issuer))
         strangers = _share_of_strangers(contenders)
         Race(contenders, reference, signers, seconds, say).run(rounds)
-        facts["processor taken by other programs meanwhile"] = f"{100 * strangers():.0f} %"
+        facts["processor used by other programs in the meantime"] = f"{100 * strangers():.0f} %"
         token = describe(signers.tokens(TokenKind.GITHUB, 1)[0])
         setting = report.Setting(seconds, rounds, token, facts, skipped)
         page = report.page(contenders, reference, setting, CHART.name)
@@ -121,7 +121,7 @@ def start(stack: ExitStack, around: Surroundings, only: str) -> tuple[list[Conte
     for name, why in skipped.items():
         say(f"not measured: {name}: {why}")
     if not contenders:
-        raise Unavailable("no server to measure; is the text of --only in a server's name?")
+        raise Unavailable("no server to measure; --only must match part of a server's name")
     return contenders, skipped
 
 

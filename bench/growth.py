@@ -69,5 +69,5 @@ POLICIES = Growth(
     _policies,
 )
 USED_TOKENS = Growth(
-    10_000_000, "used tokens", "that are still kept; each new one is looked for among them", _used_tokens
+    10_000_000, "used tokens", "that are still stored; each new token is looked up among them", _used_tokens
 )

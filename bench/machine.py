@@ -29,7 +29,7 @@ def facts(folder: Path) -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "Python": python(),
         "write and sync of 4 KiB": f"{1000 * _sync_seconds(folder):.2f} ms (median of {_WRITES})",
-        "load generator": "wrk; at half load sockets of this benchmark, in a process of their own"
+        "load generator": "wrk; at half load, sockets of this benchmark in a separate process"
         if wrk.program()
         else "sockets of this benchmark",
     }
@@ -80,7 +80,7 @@ def python() -> str:
     if chosen:
         build = f"configured with {' '.join(chosen)}"
     elif sys.base_prefix == "/usr":
-        build = "the system's package, whose options do not tell how it was optimised"
+        build = "the system's package; its options do not show how it was optimised"
     else:
         build = "configured without --enable-optimizations"
     return f"{platform.python_version()}, {platform.python_compiler()}, {build}"

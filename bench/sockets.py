@@ -63,7 +63,7 @@ class _Connection:
         """Return status and body, or None while the response is incomplete; raises `LoadFailed`."""
         chunk = self.stream.recv(65_536)
         if not chunk:
-            raise LoadFailed("the server closed a connection that it was to keep open")
+            raise LoadFailed("the server closed a connection that it should keep open")
         self._received += chunk
         head, is_whole, body = self._received.partition(b"\r\n\r\n")
         if not is_whole or len(body) < _content_length(head):
@@ -76,7 +76,7 @@ def _content_length(head: bytes) -> int:
         name, _, value = line.partition(b":")
         if name == b"content-length":
             return int(value)
-    raise LoadFailed("an answer has no Content-Length, by which alone this client finds its end")
+    raise LoadFailed("a response has no Content-Length, which this client needs")
 
 
 @dataclass(slots=True)
@@ -113,7 +113,7 @@ class _Drive:
             if self.ended is None:
                 self._send_what_is_due(now)
             elif now > self.ended + PATIENCE_SECONDS:
-                raise LoadFailed(f"{len(self.busy)} requests had no answer after {PATIENCE_SECONDS} s")
+                raise LoadFailed(f"{len(self.busy)} requests had no response after {PATIENCE_SECONDS} s")
             ready, _, _ = select.select(self.busy, (), (), self._pause(now))
             now = time.perf_counter()
             for connection in ready:

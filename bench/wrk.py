@@ -34,6 +34,6 @@ def _outcome(said: str) -> Outcome:
     """Parse the line that `wrk.lua` prints between wrk's own lines."""
     found = re.search(r"^bench:\t([^\t]*)\t(\d+)\t(\d+)\t(\d+)\t(.*)\Z", said, re.MULTILINE | re.DOTALL)
     if found is None:
-        raise LoadFailed(f"wrk did not get every answer: {said.strip()}")
+        raise LoadFailed(f"wrk did not get every response: {said.strip()}")
     elapsed, in_time, tokens, refused, refusal = found.groups()
     return Outcome(float(elapsed), int(in_time), int(tokens), int(refused), refusal.strip())

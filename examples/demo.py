@@ -72,7 +72,7 @@ def flow(folder: Path, places: Places, environ: dict[str, str]) -> None:
 
     say(f"6. The second step: uses: sentryagent/issue-token@v1, with the scope {READ} at {SERVICE}\n")
     issued = [token_for(READ, agent_id, places, folder)]
-    say(f"   The third step calls the service, which lets nobody deploy without {DEPLOY}")
+    say(f"   The third step calls the service, which requires {DEPLOY} to deploy")
     call_service(places.service, issued[0], httpx.codes.FORBIDDEN)
 
     say(f"7. The same steps with the scope {DEPLOY}\n")
@@ -87,7 +87,7 @@ def flow(folder: Path, places: Places, environ: dict[str, str]) -> None:
 
 def trust_repository(provider: str, environ: dict[str, str]) -> None:
     """Register the service and create the trust policy, as an admin does once."""
-    say(f"4. An admin lets {REPOSITORY} register agents on main, and act as them at the service")
+    say(f"4. An admin allows {REPOSITORY} to register agents on main, and to act as them at the service")
     token = command(["sentryagent-idp", "admin-token"], environ).stdout.strip()
     with httpx.Client(base_url=f"{provider}/api/v1", trust_env=False) as api:
         api.headers["Authorization"] = f"Bearer {token}"
@@ -108,7 +108,7 @@ def call_service(service: str, token: str, expected: int) -> None:
     authorization = {"Authorization": f"Bearer {token}"}
     answer = httpx.post(f"{service}/deployments", headers=authorization, trust_env=False)
     if answer.status_code != expected:
-        sys.exit(f"demo: the service answered {answer.status_code}, and not {expected}")
+        sys.exit(f"demo: the service responded with {answer.status_code} instead of {expected}")
     said = answer.headers.get("WWW-Authenticate") or answer.text.strip()
     say(f"   POST {SERVICE}/deployments -> {answer.status_code}, {said}\n")
 
@@ -177,7 +177,7 @@ def identity_provider(folder: Path, github: str) -> Iterator[tuple[str, dict[str
     with process(arguments, environ) as server:
         url = f"http://127.0.0.1:{port}"
         if not answers(f"{url}/ready", server, httpx.codes.OK):
-            sys.exit("demo: the identity provider did not get ready, see above")
+            sys.exit("demo: the identity provider did not start, see above")
         yield url, environ
 
 
@@ -200,7 +200,7 @@ def deploy_service(folder: Path, provider: str) -> Iterator[str]:
     ):
         url = f"http://127.0.0.1:{port}"
         if not answers(f"{url}/deployments", service, httpx.codes.UNAUTHORIZED):
-            sys.exit(f"demo: the deploy service did not get ready\n{Path(log.name).read_text()}")
+            sys.exit(f"demo: the deploy service did not start\n{Path(log.name).read_text()}")
         yield url
 
 

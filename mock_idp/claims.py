@@ -55,8 +55,8 @@ def require_issuer(issuer: str) -> None:
     ):
         raise InvalidFieldError(
             "issuer",
-            "must be an http(s) URL, or a path such as /my-enterprise, without a slash at its end, query, fragment, "
-            "escapes and dotted segments",
+            "must be an http(s) URL, or a path such as /my-enterprise, without a trailing slash, query, fragment, "
+            "escapes or dot segments",
         )
 
 

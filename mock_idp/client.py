@@ -137,8 +137,8 @@ class MockClient(RequestLog):
         if status == http.client.BAD_REQUEST and "details" in content:
             raise InvalidFieldError(**content["details"])
         if not http.client.OK <= status < http.client.MULTIPLE_CHOICES:
-            reason = content.get("message") or "is it a mock-idp of this version?"
-            message = f"{self.url} answered {status} to {method} {path}; {reason}"
+            reason = content.get("message") or "is it this version of mock-idp?"
+            message = f"{self.url} responded with {status} to {method} {path}; {reason}"
             raise MockUnavailableError(message)
         return content
 
@@ -150,8 +150,8 @@ class MockClient(RequestLog):
 
     def _untrusted(self, error: ssl.SSLCertVerificationError) -> MockUnavailableError:
         return MockUnavailableError(
-            f"the certificate of {self.url} is not trusted ({error.verify_message}); name the authority's file that "
-            "`serve --tls` has printed in SSL_CERT_FILE"
+            f"the certificate of {self.url} is not trusted ({error.verify_message}); set SSL_CERT_FILE to the "
+            "authority's file that `mock-idp serve --tls` printed"
         )
 
     def _send(self, method: str, path: str, body: object) -> tuple[int, dict[str, Any]]:

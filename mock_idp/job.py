@@ -117,30 +117,32 @@ class Job:
 
     repository: str = _option("OWNER/REPO", "octo-org/hello-agent", _REPOSITORY)
     ref: str = _option(
-        "git reference or branch name [default: what the event has, else refs/heads/main]", REF_OF_EVENT, _REF
+        "git reference or branch name [default: the event's ref, else refs/heads/main]", REF_OF_EVENT, _REF
     )
     event: str = _option("name of the event [default: push]", "")
     environment: str = _option("deployment environment of the job", "", _LINE)
-    actor: str = _option("login of who started the run", "octocat", _ACTOR)
+    actor: str = _option("login of the user or app that started the run", "octocat", _ACTOR)
     workflow: str = _option("file name under .github/workflows", "ci.yml", _WORKFLOW)
     workflow_name: str = _option("the workflow's `name:`", "", _LINE)
-    job_id: str = _option("key of the job under `jobs:`, becomes GITHUB_JOB", "job", _JOB_ID)
+    job_id: str = _option("key of the job under `jobs:`; sets GITHUB_JOB", "job", _JOB_ID)
     sha: str = _option("commit, 40 hex digits", "", _SHA)
     id_token: str = _option(
-        "permission: write; none; fork = a pull request from a fork, which never has it",
+        "the job's `id-token` permission; fork: a pull request from a fork, which never has it",
         "write",
         choices=("write", "none", "fork"),
     )
-    repository_id: str = _option("instead of the id that follows from the name", "", _ID)
-    repository_owner_id: str = _option("instead of the id that follows from the name", "", _ID)
-    actor_id: str = _option("instead of the id that follows from the login", "", _ID)
+    repository_id: str = _option("overrides the id derived from the name", "", _ID)
+    repository_owner_id: str = _option("overrides the id derived from the name", "", _ID)
+    actor_id: str = _option("overrides the id derived from the login", "", _ID)
     run_id: str = _option("id of the workflow run", "", _ID)
     run_number: str = _option("number of the run", "1", _NUMBER)
     run_attempt: str = _option("number of the attempt", "1", _NUMBER)
     check_run_id: str = _option("id of the job's check run", "", _ID)
-    visibility: str = _option("of the repository", "public", choices=("public", "private", "internal"))
+    visibility: str = _option(
+        "visibility of the repository", "public", choices=("public", "private", "internal")
+    )
     runner_environment: str = _option(
-        "who owns the machine", "github-hosted", choices=("github-hosted", "self-hosted")
+        "who hosts the runner", "github-hosted", choices=("github-hosted", "self-hosted")
     )
     ref_protected: bool = _option("the ref has branch protection or a ruleset", default=False)
     pull_request: str = _option("number of the pull request [default: 1]", "", _ID)
@@ -151,15 +153,17 @@ class Job:
     )
     called_workflow_sha: str = _option("commit of the reusable workflow", "", _SHA)
     enterprise: str = _option("slug of the enterprise that the repository belongs to", "", _ENTERPRISE)
-    enterprise_id: str = _option("instead of the id that follows from the slug", "", _ID)
-    immutable_sub: bool = _option("`sub` with ids, as repositories since July 2026 have it", default=False)
+    enterprise_id: str = _option("overrides the id derived from the slug", "", _ID)
+    immutable_sub: bool = _option(
+        "`sub` with ids, the form of repositories created since July 2026", default=False
+    )
     include_claim_keys: tuple[str, ...] = _option(
         "key of a customised `sub`, such as repo, context or job_workflow_ref; repeatable, in order",
         (),
         flag="include-claim-key",
     )
     repository_properties: Mapping[str, str] = _option(
-        "custom property of the repository, becomes `repo_property_NAME`; repeatable",
+        "custom property of the repository; sets `repo_property_NAME`; repeatable",
         dict,
         flag="repository-property",
     )
@@ -181,10 +185,10 @@ class Job:
             # The token of a called workflow carries the event of its caller.
             raise InvalidFieldError(
                 "event",
-                "is the caller's in a called workflow, such as push; the called workflow is an option of its own",
+                "must be the caller's event, such as push; a called workflow does not have its own",
             )
         if self.id_token == "fork" and self.event not in {"", "pull_request"}:
-            raise InvalidFieldError("idToken", "is fork only for the event pull_request")
+            raise InvalidFieldError("idToken", "can be fork only for the event pull_request")
         event = self.event or ("pull_request" if self.id_token == "fork" else "push")
         if event not in EVENTS:
             # A misspelled event would get the claims of a push, and a test of a refusal would test an acceptance.
@@ -210,7 +214,7 @@ class Job:
             raise InvalidFieldError("pullRequest", "must be the number in `ref`")
         on_base = self.event == "pull_request_target"
         if on_base and merge:
-            raise InvalidFieldError("ref", "of pull_request_target is the base branch")
+            raise InvalidFieldError("ref", "of pull_request_target must be the base branch")
         base_ref = self.base_ref or (branch if on_base and branch else "main")
         head_ref = self.head_ref or (branch if branch and not merge and not on_base else "feature")
         ref = f"refs/heads/{base_ref}" if on_base else f"refs/pull/{number}/merge"
@@ -220,7 +224,7 @@ class Job:
         for name in ("pull_request", "head_ref", "base_ref"):
             if getattr(self, name):
                 raise InvalidFieldError(
-                    camel(name), f"belongs to a pull request, not to the event {self.event}"
+                    camel(name), f"is only for pull requests, not for the event {self.event}"
                 )
 
     def _settle_names(self) -> None:
@@ -229,7 +233,7 @@ class Job:
             self.enterprise_id and not self.enterprise
         ):
             lone = "called_workflow_sha" if self.called_workflow_sha else "enterprise_id"
-            raise InvalidFieldError(camel(lone), f"needs `{camel(lone.rsplit('_', 1)[0])}`")
+            raise InvalidFieldError(camel(lone), f"requires `{camel(lone.rsplit('_', 1)[0])}`")
         sha = self.sha or stable_sha(f"{self.repository}@{self.ref}")
         called = stable_sha(self.called_workflow) if self.called_workflow else sha
         self._set(
@@ -247,12 +251,14 @@ class Job:
     def _check_claim_keys(self) -> None:
         for name in self.repository_properties:
             if not re.fullmatch(_PROPERTY_NAME, name):
-                raise InvalidFieldError("repositoryProperties", f"has {name!r}, which cannot name a property")
+                raise InvalidFieldError(
+                    "repositoryProperties", f"contains {name!r}, which is not a valid property name"
+                )
         for key in self.include_claim_keys:
             if key not in {"repo", "context", *CLAIMS_SUPPORTED} and not key.startswith("repo_property_"):
-                raise InvalidFieldError("includeClaimKeys", f"has {key!r}, which is not a claim")
+                raise InvalidFieldError("includeClaimKeys", f"contains {key!r}, which is not a claim")
         if "environment" in self.include_claim_keys and not self.environment:
-            raise InvalidFieldError("environment", "is required, since `includeClaimKeys` has it")
+            raise InvalidFieldError("environment", "is required because `includeClaimKeys` contains it")
 
     @property
     def owner(self) -> str:

@@ -45,7 +45,7 @@ class LogOverflowError(Exception):
 
     def __init__(self, endpoint: str, number: int) -> None:
         super().__init__(
-            f"{endpoint} was asked {number} times, and the log no longer has all of them; call reset() earlier"
+            f"{endpoint} received {number} requests, but the log no longer has all of them; call reset() earlier"
         )
 
 
@@ -76,7 +76,7 @@ class Requests:
         if len(self.entries) != number:
             lines = "".join(f"\n  {_line(entry)}" for entry in self.whole_log) or " nothing"
             raise AssertionError(
-                f"{self.what}: {number} expected, {len(self.entries)} found. The log has:{lines}"
+                f"{self.what}: expected {number}, found {len(self.entries)}. The log has:{lines}"
             )
         return self.entries
 
@@ -98,7 +98,7 @@ def _check_filter(endpoint: str, name: str, value: object) -> None:
     if name not in names and not (endpoint == "token" and name.startswith(_PROPERTY)):
         raise InvalidFieldError(
             name,
-            f"is not logged for {endpoint}; filters are {', '.join(names)}{nearest(name, names)}",
+            f"is not logged for {endpoint}; allowed filters are {', '.join(names)}{nearest(name, names)}",
         )
     kind = int if name in _INTEGERS else str
     if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):

@@ -125,7 +125,7 @@ class MockIdp(MockIssuer):
     """A mock of GitHub's OIDC issuer on a port of its own.
 
     `with MockIdp() as idp:` serves until the block ends. `issuer` is the `iss` of its tokens: a URL, a path below the
-    server's own URL such as `/_services/token`, or empty for that URL itself. Port 0 takes a free port. `ring` is a key
+    server's own URL such as `/_services/token`, or empty for that URL itself. Port 0 picks a free port. `ring` is a key
     ring to reuse, because creating keys is slow (`mock_idp.signing_keys.make_ring`); `keys` is a file that stores the
     keys. With `tls` the server speaks HTTPS (`mock_idp.http.tls.make_certificate`). Raises OSError if it cannot bind or
     use the file, ValueError if the file does not contain keys, InvalidFieldError for an invalid `issuer`.

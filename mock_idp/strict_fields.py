@@ -47,9 +47,9 @@ KINDS: Mapping[str, Callable[[object], bool]] = {
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `; the nearest is …` if the name looks like a known one, else an empty string."""
+    """Return `; the closest match is …` if the name looks like a known one, else an empty string."""
     found = get_close_matches(name, list(known), 1)
-    return f"; the nearest is {found[0]}" if found else ""
+    return f"; the closest match is {found[0]}" if found else ""
 
 
 def require_known(field: str, value: str | None, known: Iterable[str]) -> None:

@@ -32,7 +32,7 @@ def main() -> None:
         for action in ACTIONS:
             folder = options.to / action
             write(action, folder, options.image or "Dockerfile")
-            sys.stdout.write(f"{folder}: ready to be pushed to sentryagent/{action}\n")
+            sys.stdout.write(f"{folder}: ready to push to sentryagent/{action}\n")
     except (NotPublishableError, OSError) as error:
         sys.stderr.write(f"actions_dist: {error}\n")
         sys.exit(2)
@@ -45,7 +45,7 @@ def _options() -> argparse.Namespace:
         "--image",
         type=published_image,
         metavar="docker://NAME@sha256:DIGEST",
-        help="run this image instead of building the Dockerfile; a tag would not do, since it can be moved",
+        help="run this image instead of building the Dockerfile; a tag is not accepted, because it can be moved",
     )
     return parser.parse_args()
 
@@ -54,7 +54,7 @@ def published_image(value: str) -> str:
     """Check that an image is named by its digest, so that it cannot be replaced. Raises ArgumentTypeError."""
     if not PUBLISHED_IMAGE.fullmatch(value):
         raise argparse.ArgumentTypeError(
-            f"{value!r} is not docker://NAME@sha256:DIGEST; take the digest that the push of the image printed"
+            f"{value!r} must be docker://NAME@sha256:DIGEST; use the digest that the push of the image printed"
         )
     return value
 
@@ -83,7 +83,7 @@ def _copied_by_the_dockerfile() -> Iterator[str]:
     for source in sources:
         found = sorted(ROOT.glob(source))
         if not found:
-            raise NotPublishableError(f"the Dockerfile copies {source}, and there is no such file")
+            raise NotPublishableError(f"the Dockerfile copies {source}, which does not exist")
         yield from (str(path.relative_to(ROOT)) for path in found)
 
 

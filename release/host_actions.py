@@ -13,7 +13,7 @@ ACTIONS = ("issue-token", "register-agent")
 REVOKE = "issue-token/host/revoke/action.yml"
 # The difference without Docker: nothing runs after the job's steps.
 DESCRIPTIONS = {
-    "revoke": "Whether the action issue-token/host/revoke, in a later step that always runs, revokes the token"
+    "revoke": "Whether issue-token/host/revoke, in a later step that always runs, revokes the token"
 }
 RUNS = """\
 runs:
@@ -30,7 +30,7 @@ runs:
 REVOKE_ACTION = """\
 # `make one-step` writes this file.
 name: SentryAgent revoke
-description: Revoke the tokens that issue-token/host has issued in this job; for a step that always runs
+description: Revoke the tokens that issue-token/host issued in this job; for a step that always runs
 author: SentryAgent
 branding:
   icon: unlock

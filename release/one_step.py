@@ -25,17 +25,17 @@ runs:
   post-entrypoint: /usr/local/bin/sentryagent-revoke
 """
 INPUTS = {
-    "agent-id": "    description: Id of an agent that exists. Give this or agent-name\n    required: false\n",
+    "agent-id": "    description: Id of an existing agent. Give this or agent-name\n    required: false\n",
     "agent-name": "    description: E-mail address that names the agent; it is registered if it does not exist yet. "
     "Give this or agent-id\n    required: false\n",
-    "dry-run": "    description: Set to true to check only whether this run would be allowed; registers and issues nothing\n"
+    "dry-run": "    description: Set to true to only check whether this run would be allowed; no agent is registered and no token issued\n"
     '    required: false\n    default: "false"\n',
 }
 INPUT_ROWS = {
-    "agent-id": "empty | Id of an agent that exists; nothing is registered",
+    "agent-id": "empty | Id of an existing agent; nothing is registered",
     "agent-name": "empty | E-mail address that names the agent; it is registered if it does not exist yet",
     "dry-run": "`false` | `true`: only check whether this run would be allowed. With `agent-name` this checks the "
-    "registration only: the agent's token needs the id that a registration gives",
+    "registration only: the agent's token needs the id that the registration returns",
 }
 OUTPUT_ROWS = {"agent-id": "no | Id of the agent; also set if its token is refused afterwards"}
 

@@ -27,7 +27,7 @@ def main() -> None:
     except NotPushedError as error:
         sys.stderr.write(f"push_release: {error}\n")
         sys.exit(2)
-    sys.stdout.write(f"{options.version}: {'pushed' if pushed else 'was there already'}\n")
+    sys.stdout.write(f"{options.version}: {'pushed' if pushed else 'already published'}\n")
 
 
 def _options() -> argparse.Namespace:
@@ -35,14 +35,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("clone", type=Path, help="a clone whose `origin` is the repository")
     parser.add_argument("version", type=_version, help="v1.2.3")
     parser.add_argument(
-        "--content", type=Path, help="folder that replaces all files, and is pushed to main too"
+        "--content", type=Path, help="folder that replaces all files, and is also pushed to main"
     )
     return parser.parse_args()
 
 
 def _version(value: str) -> str:
     if not re.fullmatch(r"v(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}", value):
-        raise argparse.ArgumentTypeError(f"{value!r} is not of the form v1.2.3")
+        raise argparse.ArgumentTypeError(f"{value!r} must have the form v1.2.3")
     return value
 
 
@@ -80,7 +80,9 @@ def _released(git: "_Git", version: str) -> bool:
         return False
     git("fetch", "--quiet", "--no-tags", "origin", f"refs/tags/{version}")
     if git("write-tree") != git("rev-parse", "FETCH_HEAD^{tree}"):
-        raise NotPushedError(f"{version} is published with other files; raise the version in pyproject.toml")
+        raise NotPushedError(
+            f"{version} is already published with different files; raise the version in pyproject.toml"
+        )
     return True
 
 

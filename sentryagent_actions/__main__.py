@@ -44,7 +44,7 @@ def _in_workflow(
     try:
         return _run(action, Step(environ, workflow, clock))
     except RunnerFileUnavailableError as error:
-        workflow.error("SentryAgent: no way to the runner", str(error))
+        workflow.error("SentryAgent: cannot write to the runner's files", str(error))
         return 1
     except KeyboardInterrupt:
         workflow.info("Cancelled.")

@@ -11,9 +11,9 @@ _MANUALS = "https://github.com/sentryagent/toolkit/blob/main"
 INPUTS: Mapping[str, tuple[str, ...]] = {**NAMES, "revoke": ()}
 _ABOUT = {
     "issue-token": ("issue the access token of an agent", "issue-token/README.md"),
-    "register-agent": ("register an agent where it does not exist yet", "register-agent/README.md"),
+    "register-agent": ("register an agent if it does not exist yet", "register-agent/README.md"),
     "toolkit": ("register an agent and issue its token", "docs/one-step-action.md"),
-    "revoke": ("revoke the tokens that earlier steps of this job have issued", "docs/without-docker.md"),
+    "revoke": ("revoke the tokens issued by earlier steps of this job", "docs/without-docker.md"),
 }
 
 
@@ -34,7 +34,7 @@ def _parser(action: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"sentryagent-actions {action}",
         description=summary,
-        epilog=f"Each option is the action's input of that name: {_MANUALS}/{manual}",
+        epilog=f"Each option sets the action's input of the same name; see {_MANUALS}/{manual}",
         allow_abbrev=False,
     )
     for name in INPUTS[action]:
@@ -43,7 +43,11 @@ def _parser(action: str) -> argparse.ArgumentParser:
         else:
             parser.add_argument(f"--{name}", metavar="VALUE")
     if INPUTS[action]:
-        parser.add_argument("--inputs-from", metavar="VARIABLE", help="a variable with all inputs as JSON")
+        parser.add_argument(
+            "--inputs-from",
+            metavar="VARIABLE",
+            help="an environment variable with all inputs as a JSON object",
+        )
     return parser
 
 
@@ -52,6 +56,8 @@ def _read_json(environ: Mapping[str, str], variable: str) -> dict[str, str]:
     try:
         inputs = dict(json.loads(environ[variable]))
     except (KeyError, TypeError, ValueError) as error:
-        sys.stderr.write(f"sentryagent-actions: the variable {variable} has no JSON object with inputs\n")
+        sys.stderr.write(
+            f"sentryagent-actions: the variable {variable} must contain a JSON object with the inputs\n"
+        )
         raise SystemExit(2) from error
     return {str(name): str(value) for name, value in inputs.items()}

@@ -91,7 +91,7 @@ class ActionError(Exception):
 
     def _circumstances(self) -> str:
         tries = f"Gave up after {self.tries} tries." if self.tries > 1 else ""
-        wait = f"It asks to wait {self.retry_after or 0:.0f} s, which is more than `timeout` leaves."
+        wait = f"It asks for a wait of {self.retry_after or 0:.0f} s, which is longer than `timeout` allows."
         request = f"Request id: {self.request_id}" if self.request_id else ""
         return " ".join(filter(None, (tries, wait if self.wait_was_too_long else "", request)))
 
@@ -166,8 +166,8 @@ class ProviderUnknownError(ProviderUnreachableError):
 
     def __init__(self, host: str) -> None:
         super().__init__(
-            f"There is no host named {host}: the name does not resolve.",
-            remedy="Correct the name in `api-url`. If the name is internal, this runner's DNS must know it.",
+            f"The host name {host} does not resolve.",
+            remedy="Correct `api-url`. If the name is internal, this runner's DNS must resolve it.",
         )
 
 
@@ -199,17 +199,17 @@ class TlsError(ActionError):
 _TLS: Mapping[TlsFault, tuple[str, str, str]] = {
     TlsFault.UNTRUSTED: (
         "The certificate of {who} is not trusted: {words}.",
-        "Give the root certificate of your network as input `ca-certificate`:",
+        "Set the input `ca-certificate` to the root certificate of your network:",
         "ca-certificate: ${{ vars.ROOT_CERTIFICATE }}",
     ),
     TlsFault.EXPIRED: (
         "The certificate of {who} has expired.",
-        "The operator of that server must renew it; by this runner's clock it is {now}.",
+        "The operator of that server must renew it; this runner's clock says {now}.",
         "",
     ),
     TlsFault.NOT_YET_VALID: (
         "The certificate of {who} is not valid yet.",
-        "Set this runner's clock right; it says {now}.",
+        "Correct this runner's clock, which says {now}.",
         "",
     ),
     TlsFault.OTHER_NAME: (
@@ -223,17 +223,17 @@ _TLS: Mapping[TlsFault, tuple[str, str, str]] = {
         "",
     ),
     TlsFault.NO_TLS: (
-        "{who} does not answer in TLS ({words}).",
-        "Check the port: what listens there speaks plain HTTP or another protocol.",
+        "{who} does not use TLS ({words}).",
+        "Check the port: the server there uses plain HTTP or another protocol.",
         "",
     ),
     TlsFault.CLIENT_CERTIFICATE: (
-        "{who} asks for a client certificate ({words}), and this action has none.",
+        "{who} requires a client certificate ({words}), which this action does not support.",
         "The operator of that server must accept this runner without a client certificate (mTLS).",
         "",
     ),
     TlsFault.OLD_VERSION: (
-        "{who} offers no version of TLS that is still safe ({words}).",
+        "{who} supports only outdated versions of TLS ({words}).",
         "The operator of that server must enable TLS 1.2 or 1.3.",
         "",
     ),
@@ -247,7 +247,7 @@ class InvalidResponseError(ActionError):
 
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """Return a row with the first words of the response, if they were recorded."""
-        return (("Answer", self.answer),) if self.answer else ()
+        return (("Response", self.answer),) if self.answer else ()
 
     answer: str = ""
 

@@ -60,12 +60,12 @@ _SHOWN_CLAIMS = (
     "jti",
 )
 _NO_GITHUB = "See https://www.githubstatus.com, and run the job again later."
-_NO_ID_TOKEN = "GitHub's ID-token endpoint answered without an ID token."
-_OWN_VARIABLE = f"Remove your own {_URL}, if you set one: the value must be the runner's."
+_NO_ID_TOKEN = "GitHub's ID-token endpoint responded without an ID token."
+_OWN_VARIABLE = f"If you set {_URL} yourself, remove it: the value must come from the runner."
 _PERMISSION = "permissions:\n  id-token: write\n  contents: read"
 _GRANT = (
-    "Add it to the job; a `permissions:` block drops whatever it does not list, so keep what the job needs. "
-    "A job that calls a reusable workflow needs the same."
+    "Add it to the job; a `permissions:` block removes every permission that it does not list, so keep those that the job needs. "
+    "A job that calls a reusable workflow needs it too."
 )
 # Dependabot's runs on these events have a read-only token unless `permissions` grants more.
 # Source: GitHub's "Troubleshooting Dependabot on GitHub Actions".
@@ -87,7 +87,7 @@ class RequestEndpoint:
             raise diagnose(environ, read_event(environ))
         if not _HEADER_VALUE.fullmatch(token):
             raise IdTokenPermissionError(
-                f"The variable {_TOKEN} is not what GitHub's runner sets.",
+                f"The value of {_TOKEN} does not come from GitHub's runner.",
                 remedy="Remove your own variable of that name.",
             )
         try:
@@ -147,7 +147,7 @@ class IdTokens:
     def _token(self, reply: Reply) -> str:
         if reply.is_retryable:
             raise IdTokenEndpointDownError(
-                f"GitHub's ID-token endpoint answered {reply.status}.",
+                f"GitHub's ID-token endpoint responded with {reply.status}.",
                 remedy=_NO_GITHUB,
                 http_status=reply.status,
                 retry_after=reply.retry_after(self._network.clock.now()),
@@ -163,7 +163,7 @@ class IdTokens:
             raise IdTokenEndpointError(_NO_ID_TOKEN, remedy=_OWN_VARIABLE)
         if len(token) > MAX_TOKEN_LENGTH:
             raise IdTokenEndpointError(
-                f"GitHub's ID-token endpoint answered with an ID token of more than {MAX_TOKEN_LENGTH} characters.",
+                f"GitHub's ID-token endpoint responded with an ID token of more than {MAX_TOKEN_LENGTH} characters.",
                 remedy=_OWN_VARIABLE,
             )
         return token
@@ -184,7 +184,7 @@ def check_unverified(unverified_token: str, audience: str) -> dict[str, object]:
         raise IdTokenEndpointError(_NO_ID_TOKEN, remedy=_OWN_VARIABLE) from error
     if not asked_for:
         raise IdTokenEndpointError(
-            f"GitHub's ID-token endpoint answered with a token for another audience than {shown(audience)}.",
+            f"GitHub's ID-token endpoint responded with a token for an audience other than {shown(audience)}.",
             remedy=_OWN_VARIABLE,
         )
     if type(expires_at) is not int or not 0 <= expires_at <= _MAX_TIME:
@@ -208,23 +208,23 @@ def _network_error(error: NetworkError, now: float) -> ActionError:
         return TlsError("GitHub's ID-token endpoint", error.fault, str(error), utc(now))
     if isinstance(error, UnusableAnswerError):
         return IdTokenEndpointError(
-            f"GitHub's ID-token endpoint answered with {error}.",
+            f"GitHub's ID-token endpoint responded with {error}.",
             remedy=_OWN_VARIABLE,
             http_status=error.status,
         )
     if isinstance(error, UnreachableProxyError):
         return IdTokenEndpointUnreachableError(
-            f"The proxy that {error.variable} names, on the way to GitHub's ID-token endpoint, cannot be reached: {error}.",
+            f"The proxy in {error.variable}, used for GitHub's ID-token endpoint, cannot be reached: {error}.",
             remedy=f"Check {error.variable}.",
         )
     cause = f"GitHub's ID-token endpoint cannot be reached: {error}."
     if isinstance(error, RefusedByProxyError):
-        return IdTokenProxyError(cause, remedy="Let the proxy allow *.actions.githubusercontent.com.")
+        return IdTokenProxyError(cause, remedy="Allow *.actions.githubusercontent.com in the proxy.")
     return IdTokenEndpointUnreachableError(cause, remedy=_NO_GITHUB)
 
 
 def _refusal(status: int, audience: str) -> IdTokenEndpointError:
-    refused = f"GitHub's ID-token endpoint refused an ID token ({status})"
+    refused = f"GitHub's ID-token endpoint refused to issue an ID token ({status})"
     cause, remedy, paste = {
         400: (
             f"{refused} for the audience {shown(audience)}.",
@@ -233,11 +233,11 @@ def _refusal(status: int, audience: str) -> IdTokenEndpointError:
         ),
         401: (
             f"{refused}: the job's own credential has expired or belongs to another job.",
-            "Start the run again.",
+            "Run the job again.",
             "",
         ),
         403: (f"{refused}: this job has no `id-token: write` permission.", _GRANT, _PERMISSION),
-    }.get(status, (f"{refused}, and says no more.", _OWN_VARIABLE, ""))
+    }.get(status, (f"{refused} without giving a reason.", _OWN_VARIABLE, ""))
     return IdTokenEndpointError(cause, remedy=remedy, paste=paste, http_status=status)
 
 
@@ -245,14 +245,14 @@ def diagnose(environ: Mapping[str, str], event: Mapping[str, object]) -> IdToken
     """Return the error that explains, from the run's variables and event, why the runner offers no ID token."""
     if environ.get("ACT") == "true" or environ.get("GITHUB_ACTIONS") != "true":
         return IdTokenPermissionError(
-            "This runner has no ID tokens: act and other local runners have no OIDC.",
+            "This runner cannot issue ID tokens: act and other local runners do not support OIDC.",
             remedy="Start `mock-idp serve`, and give act the variables of a job:",
             paste="act $(mock-idp env --format act)",
         )
     if _is_from_fork(environ, event):
         return _fork(environ, event)
     return IdTokenPermissionError(
-        f"This job has no `id-token: write` permission, so GitHub issues it no ID token.{_circumstances(environ)}",
+        f"This job has no `id-token: write` permission, so GitHub does not issue it an ID token.{_circumstances(environ)}",
         remedy=_GRANT,
         paste=_PERMISSION,
     )
@@ -266,8 +266,8 @@ def _fork(environ: Mapping[str, str], event: Mapping[str, object]) -> IdTokenPer
         " unless the repository's Actions settings send write tokens to them (private repositories only)"
     )
     return IdTokenPermissionError(
-        f"GitHub issues no ID token to a pull request from a fork{exception if is_private else ''}.",
-        remedy="Skip the step for it:",
+        f"GitHub does not issue ID tokens to pull requests from forks{exception if is_private else ''}.",
+        remedy="Skip the step for them:",
         paste=f"if: github.event_name != '{name}' || github.event.pull_request.head.repo.full_name == github.repository",
     )
 
@@ -277,11 +277,11 @@ def _circumstances(environ: Mapping[str, str]) -> str:
     if environ.get("GITHUB_ACTOR") == "dependabot[bot]" and (
         event in _OF_DEPENDABOT or event.startswith("pull_request")
     ):
-        return " A run of Dependabot has only what `permissions` lists."
+        return " A run that Dependabot starts has only the permissions that `permissions` lists."
     server = environ.get("GITHUB_SERVER_URL", "https://github.com")
     if server == "https://github.com" or server.endswith(".ghe.com"):
         return ""
-    return f" {shown(server, 80)} is GitHub Enterprise Server: it also needs version 3.5 or later, and OIDC set up."
+    return f" {shown(server, 80)} is GitHub Enterprise Server, which also needs version 3.5 or later, with OIDC configured."
 
 
 def _is_from_fork(environ: Mapping[str, str], event: Mapping[str, object]) -> bool:

@@ -160,7 +160,7 @@ class IdentityProvider:
         reply = self._exchange(fresh_id_token, {**request.as_json(), "dryRun": True})
         body = self._object(reply)
         if body.get("dryRun") is not True or body.get("allowed") is not True:
-            raise self._invalid("is not one to a dry run; it may be too old to know those")
+            raise self._invalid("is not a dry-run response; the provider may be too old to support dry runs")
         return Permission(
             scope=self._text(body, "scope", _SCOPE, _MAX_SCOPE_LENGTH),
             expires_in=self._seconds(body),
@@ -237,24 +237,24 @@ class IdentityProvider:
             return TlsError(url, error.fault, str(error), utc(self._network.clock.now()))
         if isinstance(error, UnusableAnswerError):
             return InvalidResponseError(
-                f"{url} answered with {error}.",
+                f"{url} responded with {error}.",
                 remedy="Check that `api-url` is the address of the provider.",
                 http_status=error.status,
             )
         if isinstance(error, RefusedByProxyError):
             return ProxyRefusedError(
                 f"{url} cannot be reached: {error}.",
-                remedy="Let the proxy allow this address, give HTTPS_PROXY a user and password, or name the host in NO_PROXY.",
+                remedy="Allow this address in the proxy, add a user and password to HTTPS_PROXY, or add the host to NO_PROXY.",
             )
         if isinstance(error, UnreachableProxyError):
             return ProviderUnreachableError(
-                f"The proxy that {error.variable} names, on the way to {url}, cannot be reached: {error}.",
-                remedy=f"Check {error.variable}; name the host in NO_PROXY if no proxy is needed.",
+                f"The proxy in {error.variable}, used for {url}, cannot be reached: {error}.",
+                remedy=f"Check {error.variable}; add the host to NO_PROXY if it needs no proxy.",
             )
         if isinstance(error, TimedOutError):
             return ProviderTimeoutError(
-                f"{url} did not answer: {error}.",
-                remedy="See whether the provider is overloaded, or raise `timeout`.",
+                f"{url} did not respond in time: {error}.",
+                remedy="Check whether the provider is overloaded, or raise `timeout`.",
             )
         return self._unreachable(error)
 
@@ -269,7 +269,7 @@ class IdentityProvider:
                 f"use the action without Docker: {_WITHOUT_DOCKER}",
             )
         return ProviderUnreachableError(
-            cause, remedy="Check `api-url`, and that this runner may connect to it (firewall, HTTPS_PROXY)."
+            cause, remedy="Check `api-url`, and that this runner can connect to it (firewall, HTTPS_PROXY)."
         )
 
     def _is_own(self, audience: str) -> bool:
@@ -281,7 +281,7 @@ class IdentityProvider:
 
     def _invalid(self, problem: str) -> InvalidResponseError:
         return InvalidResponseError(
-            f"The answer of {self.api_url} {problem}.",
+            f"The response from {self.api_url} {problem}.",
             remedy="Check that `api-url` is the address of the provider.",
             http_status=200,
         )
@@ -299,7 +299,7 @@ class IdentityProvider:
     ) -> str:
         value = body.get(name)
         if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise self._invalid(f"has no usable `{name}`")
+            raise self._invalid(f"has no valid `{name}`")
         if len(value) > longest:
             raise self._invalid(f"has more than {longest} characters in `{name}`")
         return value
@@ -308,12 +308,12 @@ class IdentityProvider:
         try:
             return str(uuid.UUID(str(body.get(name))))
         except ValueError as error:
-            raise self._invalid(f"has no UUID as `{name}`") from error
+            raise self._invalid(f"has no UUID in `{name}`") from error
 
     def _seconds(self, body: Mapping[str, object]) -> int:
         value = body.get("expires_in")
         if type(value) is not int or not 1 <= value <= _MAX_SECONDS:
-            raise self._invalid("has no usable `expires_in`")
+            raise self._invalid("has no valid `expires_in`")
         return value
 
     def _time(self, body: Mapping[str, object]) -> str:
@@ -322,7 +322,7 @@ class IdentityProvider:
             # Converted to UTC, a time in the year 1 or 9999 can leave the calendar: an OverflowError.
             utc = time.astimezone(UTC) if time.tzinfo else None
         except (ValueError, OverflowError) as error:
-            raise self._invalid("has no ISO 8601 time as `expires_at`") from error
+            raise self._invalid("has no ISO 8601 time in `expires_at`") from error
         if utc is None:
             raise self._invalid("has an `expires_at` without a time zone")
         return utc.isoformat().replace("+00:00", "Z")

@@ -73,7 +73,7 @@ class Inputs:
             raise InvalidInputError(
                 name,
                 "is empty; add it under `with:`. If it comes from `${{ vars.… }}`, that variable is not set for this "
-                "repository, organisation or environment (one of an environment needs `environment:` in the job)",
+                "repository, organisation or environment (a variable of an environment needs `environment:` in the job)",
             )
         return value
 
@@ -255,7 +255,7 @@ def _agent(inputs: Inputs) -> str | AgentProfile:
     if has_id == has_name:
         both = "given" if has_id else "empty"
         raise InvalidInputError(
-            "agent-id", f"and input `agent-name` are both {both}; give one of them, and not both"
+            "agent-id", f"and input `agent-name` are both {both}; give exactly one of them"
         )
     if has_name:
         return AgentProfile.from_inputs(inputs)
@@ -263,7 +263,7 @@ def _agent(inputs: Inputs) -> str | AgentProfile:
         if inputs.text(name):
             raise InvalidInputError(
                 name,
-                "describes an agent to register, and `agent-id` names one that exists; give `agent-name` instead",
+                "describes an agent to register, but `agent-id` names an existing agent; give `agent-name` instead",
             )
     return _agent_id(inputs)
 

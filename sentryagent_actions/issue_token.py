@@ -12,8 +12,8 @@ from sentryagent_actions.step import Session, Step, report_failure
 # Set first and overwritten once a token is issued, so that the workflow can read it however the step ends.
 NOT_AUTHENTICATED = {"authenticated": "false"}
 _NO_AGENT = (
-    "Input `agent-id` is empty, so this dry run checked no token. A dry run of register-agent registers nothing and gives "
-    "no id: set `agent-id` to that of an agent that exists, or run without `dry-run`."
+    "Input `agent-id` is empty, so this dry run did not check a token. A dry run of register-agent registers nothing and returns "
+    "no id: set `agent-id` to the id of an existing agent, or run without `dry-run`."
 )
 
 
@@ -79,8 +79,8 @@ def dry_run(session: Session, request: ExchangeRequest) -> Permission:
         session.workflow.summarize("SentryAgent: dry run, the token would be issued", rows)
     else:
         session.workflow.info(
-            f"Dry run: allowed. {policy} would let this repository register agents; the agent's name and the other inputs "
-            "are first checked when it does."
+            f"Dry run: allowed. {policy} would allow this repository to register agents; the agent's name and the other inputs "
+            "are checked only at registration."
         )
         session.workflow.summarize("SentryAgent: dry run, this repository may register agents", rows)
     return permission
@@ -117,7 +117,9 @@ def _leave_for_post_step(session: Session, token: str) -> None:
         "timeout": str(session.connection.timeout),
     }
     if not session.workflow.save_state(state):
-        session.workflow.info("The runner keeps no state: nothing revokes the token before it expires.")
+        session.workflow.info(
+            "This runner does not keep state, so the token will not be revoked before it expires."
+        )
 
 
 def _leave_nothing_to_revoke(session: Session, _token: str) -> None:
@@ -129,7 +131,7 @@ def _summarize(session: Session, agent_id: str, wanted: TokenRequest, token: Acc
         ("Agent", agent_id),
         *service_rows(wanted.resource),
         ("Scope granted", token.scope),
-        ("Scope asked for", wanted.scope or "all that the trust policy grants"),
+        ("Scope requested", wanted.scope or "all scopes that the trust policy grants"),
         ("Valid until", f"{token.expires_at} ({token.expires_in} s)"),
         ("Revoked at the end of the job", "yes" if wanted.revoke else "no"),
         ("Provider", str(session.provider.api_url)),

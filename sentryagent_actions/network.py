@@ -212,7 +212,7 @@ class Network:
         try:
             result = self.clock.cancellation.receive(outcome, max(0.0, self._left()))
         except Empty as error:
-            raise TimedOutError("the answer did not end within the time that `timeout` allows") from error
+            raise TimedOutError("the response was not complete within `timeout`") from error
         except KeyboardInterrupt as cancelled:
             raise CancelledCallError(self._late_reply(outcome)) from cancelled
         if isinstance(result, BaseException):
@@ -282,7 +282,7 @@ class Network:
     def _timeout(self) -> httpx.Timeout:
         left = self._left()
         if left <= 0:
-            raise TimedOutError("the time that `timeout` allows is used up")
+            raise TimedOutError("the time allowed by `timeout` is used up")
         connect, read = min(_CONNECT_SECONDS, left), min(_READ_SECONDS, left)
         return httpx.Timeout(connect=connect, read=read, write=read, pool=connect)
 
@@ -307,12 +307,12 @@ def _body(response: httpx.Response) -> bytes:
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity":
         # Only `identity` was requested: a few kilobytes of nested gzip decompress to gigabytes.
-        raise UnusableAnswerError(f"the content encoding {one_line(coding, 40)}, which was not asked for")
+        raise UnusableAnswerError(f"the content encoding {one_line(coding, 40)}, which was not requested")
     body = bytearray()
     for chunk in response.iter_bytes():
         body += chunk
         if len(body) > _MAX_RESPONSE_BYTES:
-            raise UnusableAnswerError("an answer of more than 1 MiB")
+            raise UnusableAnswerError("more than 1 MiB")
     return bytes(body)
 
 
@@ -332,12 +332,12 @@ def _network_errors() -> Iterator[None]:
     except (httpx.ConnectTimeout, httpx.PoolTimeout) as error:
         raise _unreachable(error) from error
     except httpx.TimeoutException as error:
-        raise TimedOutError("no answer in time") from error
+        raise TimedOutError("the request timed out") from error
     except httpx.ProxyError as error:
         refusal = one_line(str(error))
         # httpx passes on only the proxy's status line.
         failure_of = RefusedByProxyError if re.match(r"4[0-9][0-9]\b", refusal) else UnreachableError
-        raise failure_of(f"the proxy answered {refusal}") from error
+        raise failure_of(f"the proxy responded with {refusal}") from error
     except httpx.TransportError as error:
         failure = find_failure(error)
         if failure:
@@ -345,7 +345,7 @@ def _network_errors() -> Iterator[None]:
             raise CertificateError(words, fault) from error
         raise _unreachable(error) from error
     except httpx.HTTPError as error:
-        raise UnusableAnswerError("an answer that cannot be decoded") from error
+        raise UnusableAnswerError("a body that cannot be decoded") from error
 
 
 def _unreachable(error: httpx.TransportError) -> UnreachableError:

@@ -34,7 +34,7 @@ def _perform(session: Session, inputs: OneStepInputs) -> None:
         issue(session, inputs.agent, inputs.token)
     elif inputs.token.dry_run:
         session.workflow.info(
-            "The dry run tries the registration; the agent's own token needs the id that a registration gives."
+            "The dry run checks only the registration; the agent's own token needs the id that the registration returns."
         )
         with _one_policy(inputs.token):
             permission = dry_run(session, BOOTSTRAP)

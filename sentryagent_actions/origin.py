@@ -30,7 +30,7 @@ class Origin:
         host = (parts.hostname or "").lower().removesuffix(".")
         if not (_HOST.fullmatch(host) or _is_ip_address(host)):
             raise ValueError(
-                "has no host name in ASCII letters, digits, dots and hyphens; write it as https://idp.example.com"
+                "has no valid host name (ASCII letters, digits, dots and hyphens); write it as https://idp.example.com"
             )
         if parts.scheme == "http" and not is_loopback(host):
             raise ValueError(
@@ -48,9 +48,9 @@ class Origin:
         origin = cls.of(url)
         parts = _split(url)
         if parts.path not in {"", "/"}:
-            raise ValueError(f"has a path; write the origin alone: {origin}")
+            raise ValueError(f"has a path; write only the origin: {origin}")
         if "?" in url or "#" in url:
-            raise ValueError(f"has a query or a fragment; write the origin alone: {origin}")
+            raise ValueError(f"has a query or a fragment; write only the origin: {origin}")
         return origin
 
     @property
@@ -70,7 +70,7 @@ def _split(url: str) -> SplitResult:
     # urlsplit drops tabs and newlines, and browsers read a backslash as a slash, so two programs could see two hosts.
     if not _VISIBLE_ASCII.fullmatch(url) or "\\" in url:
         raise ValueError(
-            "has a space, a backslash or a character that is not ASCII; write it as https://idp.example.com"
+            "contains a space, a backslash or a non-ASCII character; write it as https://idp.example.com"
         )
     try:
         parts = urlsplit(url)
@@ -79,7 +79,9 @@ def _split(url: str) -> SplitResult:
     if parts.scheme not in _DEFAULT_PORTS or not parts.netloc:
         raise ValueError("does not start with https://; write it in full, as https://idp.example.com")
     if "@" in parts.netloc:
-        raise ValueError("has a user name or password in it; write it without, as https://idp.example.com")
+        raise ValueError(
+            "contains a user name or password; write it without them, as https://idp.example.com"
+        )
     return parts
 
 

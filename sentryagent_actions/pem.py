@@ -25,7 +25,7 @@ def certificates(value: str) -> str:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
     except (ssl.SSLError, ValueError) as error:
-        raise ValueError(f"has a certificate that cannot be read; {_EXAMPLE}, unchanged") from error
+        raise ValueError(f"contains a certificate that cannot be read; {_EXAMPLE}, unchanged") from error
     return pem
 
 
@@ -46,9 +46,9 @@ def _text(value: str) -> str:
 def _problem(value: str) -> str:
     text = _text(value)
     if "PRIVATE KEY-----" in text:
-        return "has a private key and no certificate; give the root certificate, and keep the key where it belongs"
+        return "contains a private key instead of a certificate; give the root certificate, and keep the private key secret"
     if "BEGIN TRUSTED CERTIFICATE" in text:
-        return "is in OpenSSL's own format; convert it with `openssl x509 -in FILE -out root.pem`"
+        return "is in OpenSSL's TRUSTED CERTIFICATE format; convert it with `openssl x509 -in FILE -out root.pem`"
     if len(value) < 500 and re.fullmatch(r"(?:[A-Za-z]:)?[\w./\\~ -]*\.(?:pem|crt|cer|ca-bundle)", value):
-        return f"is the name of a file; {_EXAMPLE}, or set SSL_CERT_FILE to the file"
-    return f"has no PEM certificate; {_EXAMPLE}"
+        return f"is a file name; {_EXAMPLE}, or set SSL_CERT_FILE to the file"
+    return f"does not contain a PEM certificate; {_EXAMPLE}"

@@ -42,7 +42,7 @@ def read_refusal(reply: Reply, api_url: Origin, now: float) -> ActionError:
     refusal = Refusal(
         api_url=api_url,
         code=code,
-        message=message or f"It answered {reply.status} and says no more.",
+        message=message or f"It responded with {reply.status} and gave no reason.",
         details=_mapping(problem.get("details")),
         status=reply.status,
         request_id=read_request_id(reply),
@@ -69,16 +69,16 @@ def _foreign(reply: Reply, api_url: Origin, now: float) -> ActionError:
     if reply.is_retryable:
         cause, remedy = _gateway(reply.status)
         return ProviderUnreachableError(
-            f"{api_url} answered {reply.status}, but that answer is not the provider's: {cause}.",
+            f"{api_url} responded with {reply.status}, but not in the format of a SentryAgent provider: {cause}.",
             remedy=remedy,
             http_status=reply.status,
             retry_after=reply.retry_after(now),
         )
     refuses = reply.status in {401, 403, 407, 451}
     error = InvalidResponseError(
-        f"{api_url} answered {reply.status}, and not in the format of a SentryAgent provider"
+        f"{api_url} responded with {reply.status}, but not in the format of a SentryAgent provider"
         + (": a gateway or firewall in front of it probably refused the request." if refuses else "."),
-        remedy="Ask who runs that gateway to let this runner through, or check `api-url`."
+        remedy="Ask the operator of that gateway to let this runner through, or check `api-url`."
         if refuses
         else "Check that `api-url` is the address of the provider.",
         http_status=reply.status,
@@ -93,7 +93,7 @@ def _gateway(status: int) -> tuple[str, str]:
             "a gateway in front of it limits the rate of requests",
             "Start fewer jobs at once, or raise `timeout`.",
         )
-    return "a gateway in front of it probably cannot reach it", "Check that the provider runs."
+    return "a gateway in front of it probably cannot reach it", "Check that the provider is running."
 
 
 def first_words(body: bytes) -> str:
@@ -124,11 +124,11 @@ def _rejected_id_token(refusal: Refusal, cause: str) -> IdTokenRejectedError:
     reason, expected = shown(details.get("reason", ""), 60), details.get("expectedAudience")
     trusted = details.get("expectedIssuers")
     if reason == "wrong_audience" and expected:
-        cause = f"The ID token is not meant for this provider, which calls itself {shown(expected)}."
+        cause = f"The ID token has the wrong audience: this provider expects {shown(expected)}."
     elif reason == "wrong_issuer" and trusted:
         actual = shown(details.get("issuer") or "another issuer")
         cause = (
-            f"This provider trusts tokens from {_words(trusted, ' and ')} only; this one is from {actual}."
+            f"This provider trusts only tokens from {_words(trusted, ' and ')}; this one is from {actual}."
         )
     error = IdTokenRejectedError(
         refusal, reason=reason, cause=cause, expected=shown(expected) if expected else ""
@@ -148,14 +148,14 @@ def _invalid_value(refusal: Refusal, details: Mapping[str, object]) -> RefusedEr
     return RefusedError(
         refusal,
         f"The field {field} of the request: {reason}.",
-        "Use a version of this action that fits the provider's.",
+        "Use a version of this action that matches the provider's.",
     )
 
 
 def _remedy(code: str, details: Mapping[str, object]) -> tuple[str, str]:
     """Return the remedy and the snippet for a refusal whose details name more than its code."""
     if code == "SCOPE_NOT_PERMITTED" and "permitted" in details:
-        return f"Set the input `scope` to a part of: {_words(details['permitted'], ' ')}.", ""
+        return f"Set the input `scope` to one or more of: {_words(details['permitted'], ' ')}.", ""
     if code == "SCOPE_NOT_PERMITTED":
         return "Leave the input `scope` empty, or ask an admin to extend the trust policy's `scopes`.", ""
     if code == "SERVICE_NOT_PERMITTED" and details.get("permitted"):
@@ -190,9 +190,7 @@ def _unmet(policy: Mapping[str, object], failed: Mapping[str, object]) -> UnmetC
     expected, actual, hint = failed.get("expected"), failed.get("actual"), str(failed.get("hint") or "")
     if _look_alike(expected, actual):
         expected, actual = ascii(expected), ascii(actual)
-        hint = (
-            "The two look alike and are not the same characters: copy the name from GitHub into the policy."
-        )
+        hint = "The two look alike but are different characters: copy the name from GitHub into the policy."
     return UnmetCondition(
         policy_id=shown(policy.get("id"), 64),
         condition=shown(failed.get("condition"), 60),

@@ -35,13 +35,13 @@ class RefusedError(ActionError):
     """The provider refused the request."""
 
     remedies: ClassVar[Mapping[str, str]] = {
-        "UNAUTHORIZED": "Run the job again: the provider's own token was revoked or has expired meanwhile.",
+        "UNAUTHORIZED": "Run the job again: the provider's own token was revoked or has expired in the meantime.",
         "FORBIDDEN": "Ask an admin of the provider which scopes the trust policy of this repository grants.",
-        "NOT_FOUND": "Check `api-url`; if it is right, the provider is older than this action.",
+        "NOT_FOUND": "Check `api-url`; if it is correct, the provider is older than this action.",
         "AGENT_NOT_FOUND": "Check `agent-id`, and that this repository registered that agent.",
-        "AGENT_DECOMMISSIONED": "A decommissioned agent never comes back and keeps its name: choose another `agent-name`.",
+        "AGENT_DECOMMISSIONED": "A decommissioned agent cannot be restored and keeps its name: choose another `agent-name`.",
         "RATE_LIMITED": "Start fewer jobs at once, or raise `timeout`.",
-        "ISSUER_UNAVAILABLE": "The provider's operator must let it reach GitHub's signing keys (see its /ready).",
+        "ISSUER_UNAVAILABLE": "The provider's operator must let the provider fetch GitHub's signing keys (see its /ready).",
         "SERVICE_UNAVAILABLE": "Run the job again later.",
         "INTERNAL_SERVER_ERROR": "Give the request id to the provider's operator.",
     }
@@ -72,10 +72,10 @@ class IdTokenRejectedError(RefusedError):
     remedies_by_reason: ClassVar[Mapping[str, str]] = {
         "wrong_audience": "Set the input `audience` to the value that the provider expects:",
         "wrong_issuer": "The provider's operator must add this GitHub to SENTRYAGENT_GITHUB_ISSUER.",
-        "unknown_key": "The provider's operator must let it reach GitHub's signing keys (see its /ready).",
-        "expired": "The provider's operator must synchronise its clock with GitHub's.",
-        "not_yet_valid": "The provider's operator must synchronise its clock, which is behind GitHub's.",
-        "too_old": "The provider's operator must synchronise its clock with GitHub's.",
+        "unknown_key": "The provider's operator must let the provider fetch GitHub's signing keys (see its /ready).",
+        "expired": "The provider's operator must synchronise the provider's clock, which differs from GitHub's.",
+        "not_yet_valid": "The provider's operator must synchronise the provider's clock, which is behind GitHub's.",
+        "too_old": "The provider's operator must synchronise the provider's clock, which differs from GitHub's.",
         "replayed": "Look for a proxy between the runner and the provider that sends requests twice.",
         "malformed": "Look for a proxy between the runner and the provider that changes requests.",
         "bad_signature": "Look for a proxy between the runner and the provider that changes requests.",
@@ -110,7 +110,7 @@ class IdTokenRejectedError(RefusedError):
             self.tell_issuers(claims["iss"], self._trusted)
         if self.reason == "wrong_audience" and self._expected and not audience_given:
             # The audience was derived from `api-url`, so `api-url` is wrong.
-            self.remedy = f"Set `api-url` to {self._expected}. If the provider must be reached as {self.speaker}, set instead:"
+            self.remedy = f"Set `api-url` to {self._expected}. If the provider must be reached at {self.speaker}, set this instead:"
 
     def tell_issuers(self, issuer: object, trusted: Sequence[object]) -> None:
         """Add the token's issuer and the trusted issuers, as a setting for the provider's operator to paste.
@@ -146,9 +146,7 @@ class UnmetCondition:
 
     def __str__(self) -> str:
         if self.condition == "agentId" and self.expected == _ABSENT:
-            return (
-                f"this policy is for registering agents and names none; the run asks for agent {self.actual}."
-            )
+            return f"this policy only allows registering agents; the run asks for agent {self.actual}."
         if self.condition == "agentId" and self.actual == _ABSENT:
             return f"this policy is for agent {self.expected}; the run asks to register one."
         if self.condition == "agentId":
@@ -187,7 +185,7 @@ class PolicyRefusedError(RefusedError):
 
     def __init__(self, refusal: Refusal, *, cause: str, explanation: Explanation) -> None:
         if refusal.code == "IDENTITY_CHANGED":
-            cause = "The trust policies of this repository's name are pinned to other ids than GitHub's ids of this repository"
+            cause = "The trust policies for this repository name are pinned to GitHub ids that this repository does not have"
         super().__init__(refusal, f"{cause.rstrip('.')}{_differences(explanation)}.")
         self._is_explained = bool(explanation.claims or explanation.unmet)
         self._tell(explanation)
@@ -253,8 +251,8 @@ class PolicyRefusedError(RefusedError):
 
 
 _LIFT_THE_PIN = (
-    "If the repository was renamed, transferred or created again on purpose, an admin lifts the pin: "
-    "PUT the trust policy with `repositoryId` and `repositoryOwnerId` null."
+    "If the repository was renamed, transferred or created again on purpose, ask an admin to remove the pin: "
+    "PUT the trust policy with `repositoryId` and `repositoryOwnerId` set to null."
 )
 _SKIP_PULL_REQUESTS = (
     "Policies with `branch` or `tag` never cover pull requests. Skip this step for them "
@@ -262,7 +260,9 @@ _SKIP_PULL_REQUESTS = (
     "in `events`; that is safe only if the workflow runs none of the pull request's code."
 )
 _CHECK_THE_AGENT = "Check `agent-id`, and ask an admin of the provider whether that agent is active."
-_ASK_FOR_THE_CAUSE = "Ask an admin of the provider for the cause: the request id leads to it in the audit."
+_ASK_FOR_THE_CAUSE = (
+    "Ask an admin of the provider for the cause: the audit log records it under the request id."
+)
 
 
 def _differences(explanation: Explanation) -> str:
@@ -277,11 +277,9 @@ def _differences(explanation: Explanation) -> str:
 def _allow_remedy(nearest: tuple[UnmetCondition, ...], ref: str) -> str:
     """Return the remedy for a run that a new policy would allow; the command follows it."""
     if ref.startswith("refs/tags/"):
-        return "To allow this tag, ask an admin to create this policy; with a pattern such as v* as its `tag` it covers later ones too:"
+        return "To allow this tag, ask an admin to create this policy; with a pattern such as v* in `tag`, it also covers later tags:"
     if ref.startswith("refs/heads/gh-readonly-queue/"):
-        return (
-            "To allow the merge queue, ask an admin to create this policy; it covers each entry of the queue:"
-        )
+        return "To allow the merge queue, ask an admin to create this policy; it covers every entry of the queue:"
     if not nearest:
         return "Ask an admin to create this policy (if the repository was renamed, to update its old policies instead):"
     # The hint may end with advice that the command already carries out.
@@ -295,9 +293,9 @@ class AgentExistsError(RefusedError):
     def __init__(self, refusal: Refusal, *, agent_id: str) -> None:
         super().__init__(
             refusal,
-            "Another repository or an admin has registered an agent of that name.",
-            "To register an agent of this repository, choose another `agent-name`. To act as that agent, ask an admin for "
-            "its id and for a trust policy that links this repository with it, and use issue-token.",
+            "Another repository or an admin has already registered an agent with this name.",
+            "To register a new agent, choose another `agent-name`. To act as the existing agent, ask an admin for "
+            "its id and for a trust policy that links this repository to it, and use issue-token.",
         )
         self.agent_id = agent_id
         self.refusal = refusal
@@ -310,6 +308,6 @@ class AgentNotActiveError(RefusedError):
         remedy = (
             self.remedies["AGENT_DECOMMISSIONED"]
             if status == "decommissioned"
-            else "An admin of the provider can make it active again (PATCH its `status`)."
+            else "Ask an admin of the provider to make it active again (PATCH its `status`)."
         )
         super().__init__(found.refusal, f"The agent {agent_id} is {status}.", remedy)

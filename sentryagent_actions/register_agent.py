@@ -138,7 +138,7 @@ def _summarize(
     rows = (
         ("Agent", agent_id),
         ("Name", profile.name),
-        ("Created by this run", "yes" if registration.created else "no, it was there already"),
+        ("Created by this run", "yes" if registration.created else "no, it already existed"),
         ("Updated by this run", updated or "nothing"),
         ("Provider", str(session.provider.api_url)),
         ("Request id of the exchange", token.request_id),

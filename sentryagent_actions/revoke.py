@@ -40,7 +40,7 @@ def run(step: Step) -> int:
 
 def _nothing_to_revoke(step: Step) -> str:
     if step.environ.get("ACT") == "true":
-        return "Nothing to revoke: act hands no state to a post step. A token that this step issued expires by itself."
+        return "Nothing to revoke: act does not pass state to a post step. A token that this step issued expires by itself."
     if step.workflow.state("revoke") == "false":
         return "Nothing to revoke: `revoke` is false. The token of this step expires by itself."
     return "Nothing to revoke: this step issued no token."
@@ -53,7 +53,7 @@ def _revoke(step: Step, token: str) -> None:
 
 
 def _connection(workflow: Workflow) -> Connection:
-    """Return the connection that the main step used. Raises InvalidVariableError if the state has no usable `api_url`."""
+    """Return the connection that the main step used. Raises InvalidVariableError if the state has no valid `api_url`."""
     try:
         return Connection(
             api_url=Origin.from_base_url(workflow.state("api_url")),
@@ -63,7 +63,7 @@ def _connection(workflow: Workflow) -> Connection:
         )
     except ValueError as error:
         raise InvalidVariableError(
-            f"The variable STATE_api_url, which the main step keeps, {str(error).partition('; ')[0]}."
+            f"The variable STATE_api_url, which the main step saves, {str(error).partition('; ')[0]}."
         ) from error
 
 

@@ -21,8 +21,8 @@ _PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 _SHORTEST_MASK = 20  # characters; masking a shorter one would blot out the log
 _TRUST_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _NO_STORE = {
-    "SSL_CERT_FILE": "names no file of PEM certificates here (in a Docker action, paths are those of its container)",
-    "SSL_CERT_DIR": "names no folder here (in a Docker action, paths are those of its container)",
+    "SSL_CERT_FILE": "does not name a file of PEM certificates (in a Docker action, paths are inside its container)",
+    "SSL_CERT_DIR": "does not name a folder (in a Docker action, paths are inside its container)",
 }
 
 
@@ -65,7 +65,7 @@ class Step:
             # OpenSSL writes TLS keys to SSLKEYLOGFILE; no other variable can make the context fail.
             raise InvalidVariableError(
                 f"The variable SSLKEYLOGFILE names a file that cannot be written ({error.strerror}).",
-                remedy="Remove it: who reads that file can read every connection.",
+                remedy="Remove it: anyone who can read that file can decrypt every connection.",
             ) from error
         with client:
             yield Network(client, self.clock, connection.timeout, self.workflow.info, self.workflow.debug)
@@ -93,7 +93,7 @@ class Step:
         for name in filter(self.environ.get, _TRUST_VARIABLES):
             usable = _is_trust_store(name, self.environ[name])
             outcome = (
-                "its certificates are trusted" if usable else f"it is ignored, since it {_NO_STORE[name]}"
+                "its certificates are trusted" if usable else f"it is ignored because it {_NO_STORE[name]}"
             )
             self.workflow.info(f"{name} is set: {outcome}.")
 

@@ -1,7 +1,7 @@
 """The certificates that the actions trust, and the causes of a failed TLS handshake."""
 
 import ssl
-from enum import Enum
+from enum import Enum, auto
 
 import httpx
 
@@ -9,16 +9,16 @@ from sentryagent_actions.untrusted import one_line
 
 
 class TlsFault(Enum):
-    """The cause of a TLS failure; each has its own remedy."""
+    """The cause of a TLS failure; `errors` has a message and a remedy for each."""
 
-    UNTRUSTED = "no root certificate vouches for it"
-    EXPIRED = "it has expired"
-    NOT_YET_VALID = "it is not valid yet"
-    OTHER_NAME = "it is for other names"
-    INVALID = "it breaks a rule"
-    NO_TLS = "the other side speaks no TLS"
-    CLIENT_CERTIFICATE = "the other side wants a certificate of the client"
-    OLD_VERSION = "no version of TLS that both sides accept"
+    UNTRUSTED = auto()
+    EXPIRED = auto()
+    NOT_YET_VALID = auto()
+    OTHER_NAME = auto()
+    INVALID = auto()
+    NO_TLS = auto()
+    CLIENT_CERTIFICATE = auto()
+    OLD_VERSION = auto()
 
 
 # X509_V_ERR_… in OpenSSL's x509_vfy.h.

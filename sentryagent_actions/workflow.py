@@ -43,7 +43,7 @@ class Workflow:
         if not self._environ.get("GITHUB_OUTPUT"):
             # Without the file, the toolkit would fall back to `::set-output` and print the token.
             raise RunnerFileUnavailableError(
-                "GITHUB_OUTPUT is not set: this program runs in a step of a workflow. On a laptop, start it with `mock-idp run`."
+                "GITHUB_OUTPUT is not set: this program must run as a step of a workflow. On your own machine, run it with `mock-idp run`."
             )
         # Try to write the state before a token is issued: without state, nothing would revoke the token.
         self.save_state({})
@@ -138,7 +138,7 @@ class Workflow:
         except OSError as error:
             raise RunnerFileUnavailableError(
                 f"The file that {variable} names cannot be written ({error.strerror}). "
-                "A container must run as root, as GitHub's runner starts it."
+                "A container must run as root, as it does on GitHub's runner."
             ) from error
 
 

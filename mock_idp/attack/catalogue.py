@@ -89,8 +89,8 @@ def verdict_of(status: int) -> str:
     return REFUSED if 400 <= status <= 499 else BROKEN
 
 
-CONTROL: Final = Attack("control", "a right token", expected=ACCEPTED)
-LAST_CONTROL: Final = Attack("control-again", "a right token after all the wrong ones", expected=ACCEPTED)
+CONTROL: Final = Attack("control", "a valid token", expected=ACCEPTED)
+LAST_CONTROL: Final = Attack("control-again", "a valid token after all the hostile ones", expected=ACCEPTED)
 
 
 def faults() -> Iterator[Attack]:
@@ -104,16 +104,16 @@ def faults() -> Iterator[Attack]:
 def probes() -> Iterator[Attack]:
     """Yield the attacks that need more than one token, or the mock's log."""
     for name, description in (
-        (REPLAY, "the very token that was accepted a moment ago"),
+        (REPLAY, "a token that has already been accepted"),
         ("leeway-of-expiry", "a token that expired five minutes ago or earlier"),
         ("leeway-of-not-before", "a token that is not valid for another five minutes or more"),
         ("leeway-of-issued-at", "a token issued five minutes or more in the future"),
-        ("keys-answer-503", "a forged token while the key set answers 503"),
+        ("keys-answer-503", "a forged token while the key set responds with 503"),
         ("keys-reset", "a forged token while connections to the key set break"),
         ("keys-garbage", "a forged token while the key set is not JSON"),
         ("keys-empty", "a forged token while the key set has no key"),
         ("fetch-for-each-token", "makes the verifier fetch keys with each token under a known kid"),
         ("fetch-for-each-unknown-kid", "makes the verifier fetch keys with each made-up kid"),
-        ("own-url-followed", "makes the verifier ask the URL in a forged `jku` or `x5u` for a key"),
+        ("own-url-followed", "makes the verifier fetch a key from the URL in a forged `jku` or `x5u`"),
     ):
         yield Attack(name, description, probe=name)

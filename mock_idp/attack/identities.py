@@ -74,7 +74,7 @@ def _repositories(job: Job) -> Iterator[Attack]:
     for name, description, changes in (
         ("look-alike-repository", "a repository whose name begins with the right one", {"repository": f"{job.repository}-evil", **of_name}),
         ("look-alike-owner", "an owner whose name begins with the right one", {"repository": f"{job.owner}-evil/{job.name}", **of_name}),
-        ("namesake", "the right repository name of another owner", namesake),
+        ("namesake", "the right repository name under another owner", namesake),
         ("namesake-in-other-sub-form", "the same, with the other form of `sub`", namesake | other_form),
         ("recycled-name", taken_over, recycled),
         ("recycled-name-in-other-sub-form", f"{taken_over}, with the other form of `sub`", recycled | other_form),

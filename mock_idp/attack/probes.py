@@ -27,7 +27,7 @@ def _replay(target: Target, attack: Attack) -> Result:
     token = target.mint()
     first = target.send(attack, token)
     if first.verdict != ACCEPTED:
-        return replace(first, verdict=NOT_SENT, note="not even accepted once")
+        return replace(first, verdict=NOT_SENT, note="not accepted even once")
     return target.send(attack, token)
 
 
@@ -59,7 +59,7 @@ def _leeway(times: Callable[[int, int], dict[str, int]], target: Target, attack:
         else:
             return result
     longest = _STEPS[accepted - 1] if accepted else 0
-    ends = f"refuses {_STEPS[accepted]} s" if accepted < len(_STEPS) else "no end found"
+    ends = f"refuses {_STEPS[accepted]} s" if accepted < len(_STEPS) else "no limit found"
     verdict = ACCEPTED if longest >= _MOST_LEEWAY_SECONDS else REFUSED
     return Result(attack, verdict, 0, f"accepts {longest} s, {ends}", seconds, longest)
 
@@ -81,7 +81,7 @@ def _without_keys(fault: Mapping[str, Any], target: Target, attack: Attack) -> R
         target.mock.clear_faults()
     fetches = target.key_requests() - before
     note = (
-        f"asked for keys {fetches} times" if fetches else "did not ask for keys, so the failure was not met"
+        f"requested keys {fetches} times" if fetches else "did not request keys, so the failure had no effect"
     )
     return replace(result, verdict=ACCEPTED if result.verdict == ACCEPTED else REFUSED, note=note)
 
@@ -103,7 +103,7 @@ def _followed(target: Target, attack: Attack) -> Result:
     before = target.foreign_key_requests()
     results = [target.send(attack, target.mint(fault=fault)) for fault in ("own-jku", "own-x5u")]
     fetches = target.foreign_key_requests() - before
-    note = f"such requests in the mock's log: {fetches}"
+    note = f"requests for the forged URL in the mock's log: {fetches}"
     seconds = sum(result.seconds for result in results)
     return Result(attack, FOLLOWED if fetches else REFUSED, 0, note, seconds)
 

@@ -88,7 +88,7 @@ class Report:
         lines = [self._sum_of(who) for who in MAKERS]
         fired = {result.attack.name for result in self.results}
         for what, names in (
-            ("not wrong", (self.baseline & fired) - set(self.failing_names)),
+            ("now as expected", (self.baseline & fired) - set(self.failing_names)),
             ("not in this run", self.baseline - fired),
         ):
             lines += [f"in the baseline, but {what}: {', '.join(sorted(names))}"] if names else []
@@ -105,7 +105,7 @@ class Report:
         known = sum(self.mark(result) == KNOWN for result in wrong)
         notes = [f"{known} of them known"] if known else []
         if who == GITHUB_ONLY and not self.strict:
-            notes.append("counted with --strict only")
+            notes.append("counted only with --strict")
         return f"{who}: {len(wrong)} of {len(rows)} wrong" + (f" ({'; '.join(notes)})" if notes else "")
 
     def as_json(self) -> str:
@@ -160,9 +160,7 @@ class Report:
         if mark == OK:
             return
         who, severity, rule = _judgement(attack)
-        message = (
-            f"{attack.expected} expected, {result.verdict} ({who}, {severity}): {attack.description}.{rule}"
-        )
+        message = f"expected {attack.expected}, got {result.verdict} ({who}, {severity}): {attack.description}.{rule}"
         kind = "failure" if mark == WRONG else "skipped"
         outcome = ET.SubElement(case, kind, {"message": message})
         outcome.text = _printable(f"{result.status or 'no status'} {result.note}")

@@ -39,16 +39,16 @@ class Risk:
 
 
 _Check = tuple[str, str]
-_ALGORITHM: Final = "RFC 8725 3.1", "Allow RS256 alone, and never let the header choose."
+_ALGORITHM: Final = "RFC 8725 3.1", "Allow only RS256, and never let the header choose."
 _SIGNATURE: Final = "RFC 7515 5.2", "Verify the signature over the exact bytes before you read a claim."
 _KEY_ID: Final = "RFC 7515 4.1.4", "Look the kid up in the issuer's key set; use that key or none."
 _INJECTION: Final = (
     "RFC 8725 3.10",
-    "Use the kid as a key of a table only: never as a path, in SQL or as a secret.",
+    "Use the kid only to look up a key: never as a path, in SQL or as a secret.",
 )
 _OWN_KEY: Final = (
     "RFC 8725 3.10",
-    "Ignore `jwk`, `jku`, `x5c` and `x5u`, or refuse them: keys come from the issuer alone.",
+    "Ignore `jwk`, `jku`, `x5c` and `x5u`, or refuse them: keys come only from the issuer.",
 )
 _TYPE: Final = "RFC 8725 3.11", "Accept `typ` JWT or none, so that no other kind of token passes."
 _CRITICAL: Final = (
@@ -57,7 +57,7 @@ _CRITICAL: Final = (
 )
 _UNENCODED: Final = "RFC 7797", "Refuse `b64`: a JWT never has it."
 _ENCRYPTED: Final = "RFC 7516 4.1", "Refuse `zip` and `enc`, which belong to encrypted tokens."
-_UNIQUE_HEADER: Final = "RFC 7515 4", "Refuse a header with duplicate names or that is not an object."
+_UNIQUE_HEADER: Final = "RFC 7515 4", "Refuse a header that has duplicate names or is not an object."
 _UNIQUE_CLAIMS: Final = (
     "RFC 7519 4",
     "Refuse claims with duplicate names: parsers disagree on which one counts.",
@@ -82,7 +82,7 @@ _EXPIRY: Final = (
 )
 _NOT_BEFORE: Final = "RFC 7519 4.1.5", "Require `nbf`, and refuse the token before it."
 _ISSUED_AT: Final = "RFC 7519 4.1.6", "Require `iat`; refuse one in the future or older than ten minutes."
-_NUMERIC_DATE: Final = "RFC 7519 2", "Accept a whole number alone: GitHub sends no other."
+_NUMERIC_DATE: Final = "RFC 7519 2", "Accept only a whole number: GitHub sends nothing else."
 _ISSUER: Final = (
     "RFC 8725 3.8",
     "Require `iss`, and compare the whole string with the one issuer that you trust.",
@@ -106,7 +106,7 @@ _IDS: Final = (
 )
 _EVENT: Final = (
     "GitHub OIDC reference",
-    "List the events that may log in: strangers cause pull requests and comments.",
+    "List the events that may log in: anyone can open pull requests and write comments.",
 )
 _ENVIRONMENT: Final = (
     "GitHub OIDC reference",
@@ -123,11 +123,11 @@ _RUNNER: Final = (
 _VISIBILITY: Final = "GitHub OIDC reference", "Compare `repository_visibility`."
 _FETCHES: Final = (
     "OpenID Connect Core 10.1.1",
-    "Fetch the key set at most once in 30 s for kids that it lacks, counting failed fetches, and keep it for minutes.",
+    "For unknown kids, fetch the key set at most once in 30 s, counting failed fetches, and cache it for minutes.",
 )
 _FAIL_CLOSED: Final = (
     "RFC 8725 3.3",
-    "Refuse every token for which there is no key, also if the keys cannot be fetched.",
+    "Refuse every token for which there is no key, even if the keys cannot be fetched.",
 )
 
 _TABLE: Final[tuple[tuple[str, str, _Check, str], ...]] = (

@@ -35,7 +35,7 @@ def fire(
     deadline = monotonic() + time_limit
     for attack in attacks:
         if monotonic() > deadline:
-            yield Result(attack, NOT_SENT, 0, "the time limit is over", 0.0)
+            yield Result(attack, NOT_SENT, 0, "the time limit was reached", 0.0)
             continue
         result = PROBES[attack.probe](target, attack) if attack.probe else target.fire(attack)
         if attack is CONTROL and not result.is_as_expected:

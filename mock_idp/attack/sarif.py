@@ -39,12 +39,12 @@ def as_sarif(report: Report, version: str) -> str:
 def _rule(attack: Attack) -> dict[str, Any]:
     risk = attack.risk
     severity = risk.severity if risk else HIGH
-    remedy = f"{risk.remedy} Source: {risk.source}." if risk else "The verifier must accept a right token."
+    remedy = f"{risk.remedy} Source: {risk.source}." if risk else "The verifier must accept a valid token."
     return {
         "id": attack.name,
         "shortDescription": {"text": attack.description},
         "fullDescription": {
-            "text": f"{attack.description}; made by: {risk.who if risk else 'the right job'}"
+            "text": f"{attack.description}; can be made by: {risk.who if risk else 'the right job'}"
         },
         "help": {"text": remedy},
         "defaultConfiguration": {"level": _LEVELS[severity]},
@@ -56,7 +56,7 @@ def _result(report: Report, result: Result) -> dict[str, Any]:
     attack, mark = result.attack, report.mark(result)
     severity = attack.risk.severity if attack.risk else HIGH
     answer = " ".join(filter(None, [str(result.status or ""), result.note]))
-    message = f"{attack.expected} expected, {result.verdict}: {attack.description}" + (
+    message = f"expected {attack.expected}, got {result.verdict}: {attack.description}" + (
         f"; {answer}" if answer else ""
     )
     return {

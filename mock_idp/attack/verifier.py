@@ -74,7 +74,7 @@ class Verifier:
         try:
             status, body = self._request(token)
         except (OSError, http.client.HTTPException) as error:
-            status, body = 0, f"no answer: {type(error).__name__} {error}"
+            status, body = 0, f"no response: {type(error).__name__} {error}"
         seconds = time.monotonic() - started
         if 0 < status < _FIRST_REDIRECT:
             # An acceptance may contain a token issued by the verifier, which must not appear in a report.

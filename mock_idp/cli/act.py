@@ -69,7 +69,7 @@ def _act() -> str:
     folder = str(Path(sys.executable).parent)
     program = shutil.which("act") or shutil.which("act", path=folder)
     if program is None:
-        raise click.UsageError("there is no act on PATH; see https://nektosact.com/installation")
+        raise click.UsageError("act is not on PATH; see https://nektosact.com/installation")
     return program
 
 
@@ -79,7 +79,7 @@ def _switches(program: str) -> frozenset[str]:
     try:
         return frozenset(option["name"] for option in json.loads(done.stdout) if option["type"] == "bool")
     except ValueError as error:
-        raise click.UsageError(f"{program} does not know --list-options; install a newer act") from error
+        raise click.UsageError(f"{program} does not support --list-options; install a newer act") from error
 
 
 def _followed(arguments: Arguments, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,6 +92,6 @@ def _followed(arguments: Arguments, options: Mapping[str, Any]) -> dict[str, Any
     }
     for name, flag in _OF_ACT.items():
         if options[name] not in (None, "", followed[name]):
-            click.echo(f"mock-idp: {flag} has no effect, since act says {followed[name]}", err=True)
+            click.echo(f"mock-idp: {flag} has no effect: act uses {followed[name]}", err=True)
     followed |= {"event": arguments.event, **({"actor": arguments.actor} if arguments.actor else {})}
     return followed | git_options({**options, **followed}, arguments.folder)

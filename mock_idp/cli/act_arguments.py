@@ -153,7 +153,7 @@ def _event(
     """Return the event as act chooses it: the first word, the only event that starts a workflow, or push."""
     if positional and event and positional[0] != event:
         raise click.UsageError(
-            f"--event {event} and act's event {positional[0]} are not the same; give one of them"
+            f"--event {event} differs from act's event {positional[0]}; give only one of them"
         )
     known = sorted({name for workflow in workflows for name in workflow.events})
     if positional or event:
@@ -167,12 +167,12 @@ def _chosen(workflows: list[Workflow], event: str, job: str) -> Workflow:
     what = f"has the job {job}" if job else f"starts on {event}"
     if not started:
         raise click.UsageError(
-            f"no workflow {what}; name one with -W FILE or another event: mock-idp act -- EVENT"
+            f"no workflow {what}; choose one with -W FILE, or another event: mock-idp act -- EVENT"
         )
     if len(started) > 1:
         names = ", ".join(workflow.file.name for workflow in started)
         raise click.UsageError(
-            f"more than one workflow {what} ({names}), and a token belongs to one; choose it with -W FILE or -j JOB"
+            f"more than one workflow {what} ({names}), but a token belongs to only one; choose one with -W FILE or -j JOB"
         )
     return started[0]
 

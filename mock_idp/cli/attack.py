@@ -62,7 +62,7 @@ def _accepted_when(_ctx: click.Context, parameter: click.Parameter, value: str |
         return None
     field, equals, wanted = value.partition("=")
     if not (equals and all(field.split("."))):
-        raise click.BadParameter(f"{value!r} is not MEMBER=VALUE", param=parameter)
+        raise click.BadParameter(f"{value!r} must have the form FIELD=VALUE", param=parameter)
     try:
         return AcceptedWhen(field, json.loads(wanted))
     except ValueError:
@@ -74,28 +74,30 @@ _file = click.Path(dir_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("target", metavar="URL", callback=_url, required=False)
-@click.option("--send", "place", callback=_place, metavar="bearer|json:FIELD|form:FIELD|query:FIELD|header:NAME", help="where the token stands; dots in a JSON field lead to a nested one")  # fmt: skip
-@click.option("--accepted-when", callback=_accepted_when, metavar="MEMBER=VALUE", help="a 2xx accepts only if its JSON has this, such as active=true")  # fmt: skip
-@click.option("--audience", default="", help="`aud` that the verifier expects [default: the owner's page on GitHub]")  # fmt: skip
-@click.option("--policy", callback=_policy, metavar="PART,…", help="what your policy compares: repository, ref, event, environment, workflow, runner, visibility [default: the first three, and what the options of the job name]")  # fmt: skip
-@pairs_option("--member", "others", "one more field of the body or query")
-@pairs_option("--header", "headers", "one more header")
+@click.option("--send", "place", callback=_place, metavar="bearer|json:FIELD|form:FIELD|query:FIELD|header:NAME", help="where to put the token; a dot in a JSON field leads to a nested field")  # fmt: skip
+@click.option("--accepted-when", callback=_accepted_when, metavar="FIELD=VALUE", help="a 2xx counts as accepted only if its JSON has this field and value, such as active=true")  # fmt: skip
+@click.option("--audience", default="", help="`aud` that the verifier expects [default: the owner's GitHub URL]")  # fmt: skip
+@click.option("--policy", callback=_policy, metavar="PART,…", help="what your policy compares: repository, ref, event, environment, workflow, runner, visibility [default: the first three, and those set by an option of the job]")  # fmt: skip
+@pairs_option("--member", "others", "additional field of the body or query")
+@pairs_option("--header", "headers", "additional header")
 @click.option("--method", default="", metavar="METHOD", help="[default: POST with a body, else GET]")
 @job_options
-@click.option("--only", multiple=True, metavar="NAME", help="fire this attack only; repeatable")
-@click.option("--skip", multiple=True, metavar="NAME", help="leave this attack out; repeatable")
-@click.option("--list", "is_listing", is_flag=True, help="print the attacks and end; needs no URL")
-@click.option("--strict", is_flag=True, help="fail also for tokens that GitHub alone can make")
-@click.option("--baseline", type=_file, help="names of rows that may fail, one a line")
+@click.option("--only", multiple=True, metavar="NAME", help="run only this attack; repeatable")
+@click.option("--skip", multiple=True, metavar="NAME", help="skip this attack; repeatable")
+@click.option("--list", "is_listing", is_flag=True, help="print the attacks and exit; needs no URL")
+@click.option("--strict", is_flag=True, help="also fail for tokens that only GitHub can make")
+@click.option("--baseline", type=_file, help="file with the names of rows that may fail, one per line")
 @click.option(
-    "--write-baseline", type=_file, help="write the names of the rows that fail, which are known from then on"
+    "--write-baseline", type=_file, help="write the names of the failing rows to a file for `--baseline`"
 )
-@click.option("--timeout", default=10.0, show_default=True, type=click.FloatRange(0.1), help="seconds for one request")  # fmt: skip
-@click.option("--time-limit", default=120.0, show_default=True, type=click.FloatRange(1), help="seconds for all")  # fmt: skip
+@click.option("--timeout", default=10.0, show_default=True, type=click.FloatRange(0.1), help="seconds per request")  # fmt: skip
+@click.option("--time-limit", default=120.0, show_default=True, type=click.FloatRange(1), help="seconds for the whole run")  # fmt: skip
 @click.option("--json", "json_file", type=_file, help="write the report as JSON")
 @click.option("--junit", "junit_file", type=_file, help="write the report as JUnit XML")
 @click.option("--sarif", "sarif_file", type=_file, help="write the report as SARIF 2.1.0")
-@click.option("--i-own-this-host", "is_owner", is_flag=True, help="allow a target that is not this machine")
+@click.option(
+    "--i-own-this-host", "is_owner", is_flag=True, help="allow a target that is not on this machine"
+)
 def attack(
     target: str,
     is_listing: bool,
@@ -113,7 +115,7 @@ def attack(
     """
     if options["id_token"] in {"none", "fork"}:
         raise click.UsageError(
-            f"--id-token {options['id_token']}: such a job has no token, so none could be accepted"
+            f"--id-token {options['id_token']}: such a job gets no token that could be accepted"
         )
     attacks = _chosen(options)
     if is_listing:
@@ -189,7 +191,7 @@ def _verifier(target: str, options: dict[str, Any]) -> Verifier:
     if not target or options["place"] is None:
         missing = "--send" if target else "URL"
         raise click.UsageError(
-            f"{missing} is missing: `mock-idp attack URL --send bearer`; the token stands in {_PLACES}"
+            f"{missing} is missing: `mock-idp attack URL --send bearer`; the token can be sent as {_PLACES}"
         )
     place, field = options.pop("place")
     others, headers = options.pop("others"), options.pop("headers")
@@ -198,7 +200,7 @@ def _verifier(target: str, options: dict[str, Any]) -> Verifier:
     verifier = Verifier(target, place, field, others, headers, options.pop("method"), options.pop("timeout"))
     if not verifier.is_on_this_machine and not options["is_owner"]:
         raise click.UsageError(
-            f"{target} is not on this machine; attack only what is yours, and say so with --i-own-this-host"
+            f"{target} is not on this machine; attack only hosts that you own, and confirm it with --i-own-this-host"
         )
     return verifier
 
@@ -219,12 +221,12 @@ def _fire(target: Target, attacks: list[Attack], time_limit: float) -> list[Resu
 
 
 def _control_problem(url: str, error: ControlRefusedError) -> str:
-    problem = f"{url} does not accept a right token, so refusals would mean nothing; "
+    problem = f"{url} does not accept a valid token, so refusals would mean nothing; "
     if not error.status:
-        return f"{problem}it gave {error.note}. Check the URL, and that the verifier runs"
+        return f"{problem}{error.note}. Check the URL, and that the verifier is running"
     return (
-        f"{problem}it answered {error.status} {error.note}. Check that it trusts this mock's issuer, and that "
-        "--audience, --accepted-when and the options of the job are what it expects"
+        f"{problem}it responded with {error.status} {error.note}. Check that it trusts this mock's issuer, and that "
+        "--audience, --accepted-when and the options of the job match what it expects"
     )
 
 
@@ -244,15 +246,13 @@ def _chosen(options: dict[str, Any]) -> list[Attack]:
     except InvalidFieldError as error:
         raise click.UsageError(f"{flag_of(error.field)} {error.reason}") from error
     except KeyError as error:
-        raise click.UsageError(
-            f"--only, --skip: no attack is called {error.args[0]!r}; see --list"
-        ) from error
+        raise click.UsageError(f"--only, --skip: unknown attack {error.args[0]!r}; see --list") from error
 
 
 def _refuse_unnamed_environment(job: dict[str, Any], policy: Collection[str]) -> None:
     if "environment" in policy and not job.get("environment"):
         raise click.UsageError(
-            "--policy environment needs --environment NAME, the one that your policy lets in"
+            "--policy environment requires --environment NAME, the environment that your policy allows"
         )
 
 
@@ -274,7 +274,7 @@ def _read_baseline(file: Path | None) -> frozenset[str]:
         lines = file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise click.UsageError(f"cannot read {file}: {reason}; write one with --write-baseline") from error
+        raise click.UsageError(f"cannot read {file}: {reason}; create one with --write-baseline") from error
     return frozenset(name for line in lines if (name := line.partition("#")[0].strip()))
 
 

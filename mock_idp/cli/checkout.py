@@ -31,7 +31,7 @@ def commit_of(folder: Path) -> str:
     sha = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     if not sha:
         raise click.UsageError(
-            f"{folder} is not a git checkout with a commit; give --sha and the rest as options"
+            f"{folder} is not a git checkout with a commit; give --sha and the other values as options"
         )
     return sha
 
@@ -52,7 +52,7 @@ def _ref(folder: Path) -> str:
     branch = _git(folder, "symbolic-ref", "--quiet", "HEAD")
     tag = "" if branch else _git(folder, "describe", "--tags", "--exact-match", "HEAD")
     if not (branch or tag):
-        raise click.UsageError(f"the checkout in {folder} is on no branch or tag; give --ref")
+        raise click.UsageError(f"the checkout in {folder} is not on a branch or tag; give --ref")
     return branch or f"refs/tags/{tag}"
 
 

@@ -47,7 +47,7 @@ def pairs(_ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
     pairs = [value.partition("=") for value in values]
     for value, (name, equals, _) in zip(values, pairs, strict=True):
         if not (name and equals):
-            raise click.BadParameter(f"{value!r} is not NAME=VALUE", param=parameter)
+            raise click.BadParameter(f"{value!r} must have the form NAME=VALUE", param=parameter)
     return {name: value for name, _, value in pairs}
 
 
@@ -84,17 +84,17 @@ def job_options(command: Callable[..., Any], shown_url: str | bool = True) -> Ca
         show_envvar=True,
         default="http://127.0.0.1:3001",
         show_default=shown_url,
-        help="where the mock listens",
+        help="URL of the mock",
     )(command)
 
 
 def job_of_this_machine(command: Callable[..., Any], shown_url: str | bool = True) -> Callable[..., Any]:
     """Add the options of a job and `--from-git`, for a job that runs on this machine; `shown_url` as in `job_options`."""
-    about = "repository, ref and commit of the checkout in this folder; options of their own win"
+    about = "take repository, ref and commit from the checkout in the current folder; explicit options win"
     return job_options(click.option("--from-git", is_flag=True, help=about)(command), shown_url)
 
 
-job_with_its_own_mock = partial(job_of_this_machine, shown_url="a mock for the time of the command")
+job_with_its_own_mock = partial(job_of_this_machine, shown_url="a mock that runs as long as the command")
 """The same options, for a command that starts its own mock if the user does not name one (`mock_at`)."""
 
 

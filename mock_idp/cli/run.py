@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def _folder(_ctx: click.Context, _parameter: click.Parameter, value: Path) -> Path:
     if not value.is_dir():
         raise click.UsageError(
-            f"{value} is a file, and `run` runs the folder of one action; run a workflow with act: "
+            f"{value} is a file, but `mock-idp run` takes an action's folder; run a workflow with act: "
             f"mock-idp act -- -W {value}"
         )
     return value
@@ -29,22 +29,22 @@ def _folder(_ctx: click.Context, _parameter: click.Parameter, value: Path) -> Pa
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, path_type=Path), callback=_folder)
-@pairs_option("--input", "inputs", "as under `with:`")
-@pairs_option("--env", "step_env", "as under `env:`")
+@pairs_option("--input", "inputs", "an input, as under `with:`")
+@pairs_option("--env", "step_env", "a variable, as under `env:`")
 @job_of_this_machine
 @click.option("--engine", type=click.Choice(("process", "docker")), default="process", show_default=True)
-@click.option("--network", default="host", show_default=True, help="of the container (engine docker)")
+@click.option("--network", default="host", show_default=True, help="network of the container (docker engine)")
 @click.option(
     "--workspace",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="[default: an empty folder]",
+    help="the job's workspace [default: an empty folder]",
 )
-@click.option("--debug", is_flag=True, help="step debug logging, as ACTIONS_STEP_DEBUG gives")
+@click.option("--debug", is_flag=True, help="turn on step debug logging, like ACTIONS_STEP_DEBUG")
 @click.option(
     "--json",
     "json_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="write outcome, outputs … (mode 0600)",
+    help="write the outcome, outputs and more to this file (mode 0600)",
 )
 def run(folder: Path, json_file: Path | None, url: str, **options: Any) -> int:
     """Run an action folder as GitHub's runner would.

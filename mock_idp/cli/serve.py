@@ -41,7 +41,7 @@ def _issuer(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
     default=3001,
     show_default=True,
     type=click.IntRange(0, 65535),
-    help="0 takes a free one",
+    help="0 picks a free port",
 )
 @click.option(
     "--issuer",
@@ -50,15 +50,15 @@ def _issuer(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
     envvar="MOCK_IDP_ISSUER",
     show_envvar=True,
     callback=_issuers,
-    help="`iss` of the tokens: a URL, or a path such as /_services/token [default: this server's URL]; each further one "
-    "is a GitHub of its own below its path",
+    help="`iss` of the tokens: a URL, or a path such as /_services/token [default: this server's URL]; repeatable: each "
+    "additional issuer is served below its own path",
 )
 @click.option(
     "--keys",
     envvar="MOCK_IDP_KEYS",
     show_envvar=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="keep the signing keys in this file (mode 0600), so that a restart has them",
+    help="keep the signing keys in this file (mode 0600) across restarts",
 )
 @click.option(
     "--tls",
@@ -66,7 +66,7 @@ def _issuer(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
     is_flag=True,
     envvar="MOCK_IDP_TLS",
     show_envvar=True,
-    help="serve HTTPS, by a throw-away authority",
+    help="serve HTTPS with a certificate from a throw-away authority",
 )
 @click.option(
     "--tls-folder",
@@ -75,7 +75,7 @@ def _issuer(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
     default="mock-idp-tls",
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="where the authority's certificate is written",
+    help="folder for the authority's certificate",
 )
 @click.option(
     "--tls-name",
@@ -83,7 +83,7 @@ def _issuer(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
     multiple=True,
     envvar="MOCK_IDP_TLS_NAME",
     show_envvar=True,
-    help="one more host name in the certificate; repeatable",
+    help="additional host name in the certificate; repeatable",
 )
 def serve(
     host: str,
@@ -96,7 +96,7 @@ def serve(
 ) -> None:
     """Serve the mock of GitHub.
 
-    It has the OIDC issuer, the ID token request endpoint and the control API.
+    It provides the OIDC issuer, the ID token request endpoint and the control API.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
@@ -111,7 +111,7 @@ def serve(
     except InvalidFieldError as error:
         raise click.UsageError(f"--{error.field} {error.reason}") from error
     except ValueError as error:
-        raise click.UsageError(f"--keys: {keys} is not a file of keys of mock-idp: {error}") from error
+        raise click.UsageError(f"--keys: {keys} is not a key file of mock-idp: {error}") from error
     except OSError as error:
         raise click.UsageError(_not_started(host, port, keys, error)) from error
     print(f"mock-idp: listening on {idp.url} (issuer {', '.join(all_issuers)})", flush=True)
@@ -133,7 +133,7 @@ def _not_started(host: str, port: int, keys: Path | None, error: OSError) -> str
         return f"--keys: cannot use {keys}: {error.strerror}"
     # `create_server` repeats the address in the text of the error.
     reason = (error.strerror or str(error)).partition(" (while")[0]
-    return f"cannot listen on {host}:{port} ({reason}); choose another --host or --port (0 takes a free port)"
+    return f"cannot listen on {host}:{port} ({reason}); choose another --host or --port (0 picks a free port)"
 
 
 def _certificate(folder: Path, names: tuple[str, ...]) -> Certificate:

@@ -69,7 +69,7 @@ def read_planned_fault(body: object) -> PlannedFault:
             "fault", "changes the document, which a response with an error status does not have"
         )
     if not fields.keys() & {"status", "fault", "delay"}:
-        raise InvalidFieldError("fault", "is missing: say what goes wrong with `status`, `fault` or `delay`")
+        raise InvalidFieldError("fault", "is missing; set `status`, `fault` or `delay`")
     return PlannedFault(**fields)
 
 

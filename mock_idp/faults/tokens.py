@@ -178,7 +178,7 @@ _ISSUER: Final[Mapping[str, TokenFault]] = {
     "issuer-with-slash": TokenFault("the issuer with a trailing slash", claims=_changed("iss", "{}/".format)),
     "issuer-in-capitals": TokenFault("the issuer in capitals", claims=_changed("iss", str.upper)),
     "issuer-with-slug": TokenFault(
-        "the issuer of some enterprise below the right one", claims=_changed("iss", "{}/evil-corp".format)
+        "an enterprise's issuer below the right one", claims=_changed("iss", "{}/evil-corp".format)
     ),
     "issuer-as-prefix": TokenFault(
         "another host that begins like the issuer", claims=_changed("iss", "{}.evil.example".format)
@@ -201,7 +201,7 @@ _AUDIENCE: Final[Mapping[str, TokenFault]] = {
     ),
     "audience-in-capitals": TokenFault("the audience in capitals", claims=_changed("aud", str.upper)),
     "audience-empty": TokenFault("an empty audience", claims=with_fields(aud="")),
-    "audience-empty-array": TokenFault("an array of no audiences", claims=with_fields(aud=[])),
+    "audience-empty-array": TokenFault("an empty array of audiences", claims=with_fields(aud=[])),
 }
 _IDENTITY: Final[Mapping[str, TokenFault]] = {
     "missing-subject": TokenFault("no `sub`", claims=without_field("sub")),
@@ -213,12 +213,12 @@ _IDENTITY: Final[Mapping[str, TokenFault]] = {
         "`repository` is an array", claims=_changed("repository", lambda name: [name])
     ),
     "repository-homoglyph": TokenFault(
-        "`repository` with a letter that only looks right",
+        "`repository` with letters that only look right",
         claims=_changed("repository", lambda name: name.replace("o", "\u043e").replace("e", "\u0435")),
     ),
 }
 _ALGORITHMS: Final[Mapping[str, TokenFault]] = {
-    "alg-none": TokenFault("unsigned by its own header", header=_with_header(alg="none"), sign=_unsigned),
+    "alg-none": TokenFault("unsigned, as its header says", header=_with_header(alg="none"), sign=_unsigned),
     "alg-none-capital": _none("None"),
     "alg-none-upper": _none("NONE"),
     "alg-none-mixed": _none("nOnE"),
@@ -227,7 +227,9 @@ _ALGORITHMS: Final[Mapping[str, TokenFault]] = {
     "alg-empty": TokenFault("empty `alg` and no signature", header=_with_header(alg=""), sign=_unsigned),
     "alg-missing": TokenFault("no `alg`", header=_without_header("alg")),
     "alg-array": TokenFault("`alg` is an array", header=_with_header(alg=["RS256", "none"])),
-    "alg-lower-case": TokenFault("`alg` is rs256, which no standard knows", header=_with_header(alg="rs256")),
+    "alg-lower-case": TokenFault(
+        "`alg` is rs256, which no standard defines", header=_with_header(alg="rs256")
+    ),
     "alg-ps256": TokenFault(
         "PS256 by the right key: the issuer has never used it", header=_with_header(alg="PS256"), sign=_pss
     ),
@@ -246,7 +248,7 @@ _ALGORITHMS: Final[Mapping[str, TokenFault]] = {
 }
 _KEYS: Final[Mapping[str, TokenFault]] = {
     "unknown-kid": TokenFault(
-        "a kid that the key set lacks", header=_with_header(kid="00000000-0000-5000-8000-000000000000")
+        "a kid that is not in the key set", header=_with_header(kid="00000000-0000-5000-8000-000000000000")
     ),
     "missing-kid": TokenFault("no kid", header=_without_header("kid")),
     "foreign-key": TokenFault("signed by a stranger under the issuer's kid", sign=_by_stranger),
@@ -256,10 +258,10 @@ _KEYS: Final[Mapping[str, TokenFault]] = {
         sign=_by_stranger,
     ),
     "other-published-kid": TokenFault(
-        "the kid of another published key than the one that signed",
+        "the kid of a published key that did not sign it",
         header=lambda given, keys: given | {"kid": keys.idle.kid},
     ),
-    "signed-by-idle-key": TokenFault("signed by another published key than the kid says", sign=_by_idle_key),
+    "signed-by-idle-key": TokenFault("signed by a published key other than the kid's", sign=_by_idle_key),
     "kid-number": TokenFault("the kid is a number", header=_with_header(kid=0)),
     "kid-null": TokenFault("the kid is null", header_text=_instead("kid", b"null")),
     "kid-path": TokenFault(
@@ -303,8 +305,8 @@ _HEADER: Final[Mapping[str, TokenFault]] = {
         "asks for an unencoded payload (RFC 7797)", header=_with_header(b64=False, crit=["b64"])
     ),
     "b64-without-crit": TokenFault("`b64` false without `crit`", header=_with_header(b64=False)),
-    "zip-header": TokenFault("says that it is compressed (RFC 7516, 4.1.3)", header=_with_header(zip="DEF")),
-    "enc-header": TokenFault("says that it is encrypted", header=_with_header(enc="A256GCM")),
+    "zip-header": TokenFault("claims to be compressed (RFC 7516, 4.1.3)", header=_with_header(zip="DEF")),
+    "enc-header": TokenFault("claims to be encrypted", header=_with_header(enc="A256GCM")),
     "duplicate-header-member": TokenFault(
         "duplicate `alg`, the last one none, and no signature",
         header_text=_inserted(b'"alg":"none"'),
@@ -327,7 +329,7 @@ _GRAMMAR: Final[Mapping[str, TokenFault]] = {
     "oversize": TokenFault("64 KiB of padding", claims=with_fields(padding="x" * 65536)),
     "padded": TokenFault("base64 padding at its end", serialize=lambda token: f"{token}=="),
     "standard-base64": TokenFault(
-        "the alphabet of plain base64",
+        "the alphabet of standard base64",
         claims=with_fields(workflow="?" * 6),
         serialize=lambda token: token.replace("-", "+").replace("_", "/"),
     ),

@@ -144,7 +144,7 @@ class _Endpoints:
 
 def _planned_response(response: RawResponse, planned: PlannedFault) -> RawResponse:
     if planned.status is not None and planned.status >= ERROR_STATUS:
-        response = _refusal(planned.status, "mock-idp was told to fail")
+        response = _refusal(planned.status, "planned fault of mock-idp")
     elif planned.status is not None:
         response = replace(response, status=planned.status)
     return RESPONSE_FAULTS[planned.fault](response) if planned.fault in RESPONSE_FAULTS else response

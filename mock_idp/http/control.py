@@ -59,7 +59,9 @@ def _refuse_other_origins() -> tuple[Response, int] | None:
     origin = request.headers.get("Origin")
     if origin is None or urlsplit(origin).netloc == _host():
         return None
-    return _error(403, "FORBIDDEN", f"A web page of {origin} may not control this mock; open its own page.")
+    return _error(
+        403, "FORBIDDEN", f"A web page from {origin} may not control this mock; use the mock's own page."
+    )
 
 
 def _refuse_strange_names(names: Collection[str]) -> tuple[Response, int] | None:
@@ -69,7 +71,7 @@ def _refuse_strange_names(names: Collection[str]) -> tuple[Response, int] | None
     return _error(
         403,
         "FORBIDDEN",
-        f"{_host()} is not a name of this mock; use its address, or start it with --issuer http://{_host()}.",
+        f"{_host()} is not a host name of this mock; use its address, or start it with --issuer http://{_host()}.",
     )
 
 
@@ -113,7 +115,7 @@ def _add_jobs(routes: Blueprint, issuer: Issuer) -> None:
     @routes.delete("/jobs/<job_id>")
     def end_job(job_id: str) -> tuple[Response, int]:
         if not issuer.end_job(job_id):
-            return _error(404, "NOT_FOUND", f"No job {job_id} is in progress; it has ended or never was.")
+            return _error(404, "NOT_FOUND", f"No job {job_id} is in progress; it has ended or never existed.")
         return Response(), 204
 
 
@@ -135,7 +137,9 @@ def _add_clock_and_log(routes: Blueprint, issuer: Issuer, restore_all: Callable[
         verbs = {"offset": issuer.clock.shift, "freeze": issuer.clock.freeze, "travel": issuer.clock.travel}
         fields = read_fields(_body(), dict.fromkeys(verbs, "a number"))
         if len(fields) != 1:
-            raise InvalidFieldError("offset", "or `freeze` or `travel` must be given, one of the three")
+            raise InvalidFieldError(
+                "offset", "or `freeze` or `travel` is required, and only one of the three"
+            )
         [(verb, seconds)] = fields.items()
         verbs[verb](seconds)
         return jsonify(now=issuer.clock.now())
@@ -224,7 +228,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
         name = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
-        raise InvalidFieldError(name, "is given twice")
+        raise InvalidFieldError(name, "is a duplicate field")
     return fields
 
 

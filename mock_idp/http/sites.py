@@ -56,7 +56,9 @@ class Sites:
         if known and known.url == url:
             return mount, known
         if known or mount == urlsplit(self.first.url).path or not _RESERVED.isdisjoint(mount.split("/")):
-            raise InvalidFieldError("issuer", f"needs a path that nothing else on this server has: {mount}")
+            raise InvalidFieldError(
+                "issuer", f"must have a path that is not in use on this server; {mount} is taken"
+            )
         state = self._others[mount] = self._make(url, mount, None)
         self._names.add(_host(url))
         self._wsgi.mounts[mount] = create_app(state, names=self._names)

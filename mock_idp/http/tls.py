@@ -53,11 +53,15 @@ def recipe(certificate: Certificate, issuer_host: str, port: int) -> str:
     """Return instructions for clients: how to trust the mock, and how to reach it under a fixed host name."""
     trust = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE")
     variables = " ".join(f"{name}={certificate.ca_file}" for name in trust)
-    lines = ["Clients trust it with the authority's certificate:", f"  export {variables}"]
+    lines = ["Clients trust the mock through the authority's certificate:", f"  export {variables}"]
     if issuer_host not in LOCAL_NAMES:
         lines += [
-            f"They reach {issuer_host} here with a line in /etc/hosts (or docker run --add-host {issuer_host}:ADDRESS):",
+            f"To reach {issuer_host} here, they need a line in /etc/hosts (or docker run --add-host {issuer_host}:ADDRESS):",
             f"  127.0.0.1 {issuer_host}",
         ]
-        lines += [] if port == 443 else [f"{issuer_host} is asked on port 443; this mock listens on {port}."]
+        lines += (
+            []
+            if port == 443
+            else [f"Clients connect to {issuer_host} on port 443, but this mock listens on {port}."]
+        )
     return "\n".join(lines)

@@ -59,7 +59,7 @@ def load_action(folder: Path) -> Action:
     document = read_yaml(file)
     runs = _mapping(document, "runs", file)
     if runs.get("using") != "docker":
-        raise ActionError(f"{file}: `runs.using` must be docker; mock-idp runs no other kind of action.")
+        raise ActionError(f"{file}: `runs.using` must be docker; mock-idp runs only Docker actions.")
     conditions = {name: str(runs.get(name) or "always()") for name in ("pre-if", "post-if")}
     for name, condition in conditions.items():
         runs_after(condition, "success", f"{file}: `runs.{name}`")
@@ -95,7 +95,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         # BaseLoader reads every scalar as text, as GitHub passes inputs on: `default: true` is the string "true".
         document = yaml.load(file.read_text("utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 (it builds text, lists, maps)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ActionError(f"{file} is not readable as YAML: {' '.join(str(error).split())}") from error
+        raise ActionError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
     return document if isinstance(document, dict) else {}
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 _LABEL: Final = "mock-idp"
 _CLASSIC: Final = (
-    "It was built by the classic builder, which does not know heredocs, RUN --mount or COPY --link, because there is no "
-    "`docker buildx`; GitHub's runners have it."
+    "It was built by the classic builder, which does not support heredocs, RUN --mount or COPY --link, because this machine has no "
+    "`docker buildx`. GitHub's runners have it."
 )
 _WORKSPACE: Final = "/github/workspace"
 # The variables that the docker client needs to find its daemon.
@@ -47,7 +47,7 @@ class DockerEngine:
     def __init__(self, action: Action, machine: Mapping[str, str], network: str) -> None:
         client = shutil.which("docker", path=machine.get("PATH"))
         if client is None:
-            raise ActionError("there is no docker client on PATH; install Docker, or use --engine process.")
+            raise ActionError("docker is not on PATH; install Docker, or use --engine process.")
         self._docker = client
         self._machine = dict(machine)
         self._client_env = {name: machine[name] for name in _CLIENT_VARIABLES if name in machine}

@@ -43,7 +43,9 @@ def _value(expression: str, contexts: Contexts, where: str) -> str:
             "for functions and operators run the action with act."
         )
     if found[1].lower() not in contexts:
-        raise ActionError(f"{where}: Unrecognized named-value: '{found[1]}'; here are {', '.join(contexts)}.")
+        raise ActionError(
+            f"{where}: Unrecognized named-value: '{found[1]}'; available here: {', '.join(contexts)}."
+        )
     value: Any = contexts[found[1].lower()]
     for name in found[2][1:].split("."):
         value = _property(value, name)
@@ -64,5 +66,5 @@ def runs_after(condition: str, status: str, where: str) -> bool:
     """
     expression = _EXPRESSION.sub(lambda match: match[1], condition).strip()
     if expression not in _STATUS_FUNCTIONS:
-        raise ActionError(f"{where}: mock-idp knows {', '.join(_STATUS_FUNCTIONS)}, not {expression!r}.")
+        raise ActionError(f"{where}: mock-idp supports {', '.join(_STATUS_FUNCTIONS)}, not {expression!r}.")
     return status in _STATUS_FUNCTIONS[expression]

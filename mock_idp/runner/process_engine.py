@@ -48,7 +48,7 @@ class ProcessEngine:
         for word in (entrypoint, *self._stages):
             program = self._words(word)[0]
             if shutil.which(program) is None:
-                raise ActionError(f"cannot start {program}: there is no such program on this machine.")
+                raise ActionError(f"cannot start {program}: it is not installed on this machine.")
         show(f"engine process: {self._dockerfile.path.name} on Python {sys.version.split()[0]}, no container")
 
     def seen(self, folders: Folders) -> Mapping[Path, str]:
@@ -91,7 +91,7 @@ class ProcessEngine:
         words = self._dockerfile.entrypoint
         if not words:
             raise ActionError(
-                f"{self._dockerfile.path} has no ENTRYPOINT in its last stage; the process engine does not know "
+                f"{self._dockerfile.path} has no ENTRYPOINT in its last stage, and the process engine cannot read "
                 "that of the base image. Add one, or use --engine docker."
             )
         first, *rest = words
@@ -134,7 +134,7 @@ def _beside_this_python(word: str, dockerfile: Dockerfile) -> str:
         if os.access(candidate, os.X_OK):
             return str(candidate)
     raise ActionError(
-        f"the process engine cannot find the entry point {word!r}: no COPY line of {dockerfile.path} brings a file "
+        f"the process engine cannot find the entry point {word!r}: no COPY line of {dockerfile.path} copies a file "
         f"of that name from the build context, and there is no {name} in {folder}. Use --engine docker, or install "
         "the action's package into this Python."
     )

@@ -181,7 +181,7 @@ class CommandProcessor:
         """Refuse a command that the runner has disabled; for a problem matcher, which needs a web page, only warn."""
         if command.name in {"add-matcher", "remove-matcher"}:
             return self.annotate(
-                "warning", f"mock-idp does not know problem matchers; {command.name} has no effect."
+                "warning", f"mock-idp does not support problem matchers; {command.name} has no effect."
             )
         raise InvalidCommandError(
             f"The `{command.name}` command is disabled. Please upgrade to using Environment Files: a line can be "

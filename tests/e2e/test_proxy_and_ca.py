@@ -274,7 +274,7 @@ def test_a_proxy_that_wants_a_password_is_final_and_shows_none(
     assert run.exit_code == 1
     assert run.outputs["error-code"] == "PROVIDER_UNREACHABLE"
     assert run.outputs["retryable"] == "false"
-    assert "the proxy answered 407" in run.only_annotation()["message"]
+    assert "the proxy responded with 407" in run.only_annotation()["message"]
     assert len(strict_proxy.requests) == 1
     assert "proxy-password" not in run.log + run.summary
 
@@ -285,7 +285,7 @@ def test_a_port_without_tls_is_not_blamed_on_the_certificate(issue, provider):
 
     assert run.outputs["error-code"] == "TLS_ERROR"
     message = run.only_annotation()["message"]
-    assert "does not answer in TLS" in message
+    assert "does not use TLS" in message
     assert "ca-certificate" not in message
 
 
@@ -297,7 +297,7 @@ def test_a_proxy_that_is_down_is_blamed(issue, root_pem, environment, monkeypatc
 
     assert run.outputs["error-code"] == "PROVIDER_UNREACHABLE"
     assert (
-        "The proxy that HTTPS_PROXY names, on the way to https://idp.example.test, cannot be reached"
+        "The proxy in HTTPS_PROXY, used for https://idp.example.test, cannot be reached"
         in (run.only_annotation()["message"])
     )
 

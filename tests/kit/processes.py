@@ -52,7 +52,7 @@ def wait_until(
             if answer := ask():
                 return answer
         waiting.wait(pause)
-    raise AssertionError(f"{what} did not get there:\n{log()[-2000:]}")
+    raise AssertionError(f"gave up waiting for {what}:\n{log()[-2000:]}")
 
 
 def run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:

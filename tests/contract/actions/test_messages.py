@@ -149,12 +149,12 @@ INPUTS = {
     "`api-url` has a space": {"api_url": "https://idp example.com"},
     "`api-url` has no host": {"api_url": "https://-idp.example.com"},
     "`api-url` has a wrong port": {"api_url": "https://idp.example.com:99999"},
-    "`api-url` is no URL": {"api_url": "https://[::1"},
+    "`api-url` is not a URL": {"api_url": "https://[::1"},
     "`agent-id` is a name": {"agent_id": "release-bot"},
     "`resource` is a name": {"resource": "deploy"},
     "`timeout` is a word": {"timeout": "soon"},
     "`expires-in` has a unit": {"expires_in": "1h"},
-    "`revoke` is no boolean": {"revoke": "yes"},
+    "`revoke` is not a boolean": {"revoke": "yes"},
     "`on-unavailable` is another word": {"on_unavailable": "ignore"},
     "`audience` has two lines": {"audience": "a\nb"},
     "`ca-certificate` is a word": {"ca_certificate": "none"},
@@ -166,7 +166,7 @@ INPUTS = {
     },
 }
 AGENT_INPUTS = {
-    "`agent-name` is no e-mail address": (register_agent.run, {"agent_name": "release-bot"}),
+    "`agent-name` is not an e-mail address": (register_agent.run, {"agent_name": "release-bot"}),
     "neither `agent-id` nor `agent-name` is given": (one_step.run, {}),
     "`agent-id` and a description are given": (one_step.run, {"agent_id": AGENT, "owner": "octo-org"}),
 }
@@ -224,7 +224,7 @@ NETWORK = {
     "`api-url` redirects": lambda: of_provider(
         httpx.Response(301, headers={"location": "https://x.example"})
     ),
-    "`api-url` is no provider": lambda: of_provider(httpx.Response(404, text="<html>")),
+    "`api-url` is not a provider": lambda: of_provider(httpx.Response(404, text="<html>")),
     "`api-url` is a page": lambda: of_provider(httpx.Response(200, text="<html>")),
     "the answer has no lifetime": lambda: of_provider(
         httpx.Response(200, json={"access_token": "a-token-of-this-test"})
@@ -531,7 +531,7 @@ def messages(failures, tmp_path):
     inputs = {name: input_error(tmp_path, **given) for name, given in INPUTS.items()}
     inputs |= {name: input_error(tmp_path, action, **given) for name, (action, given) in AGENT_INPUTS.items()}
     socks = ENDPOINT | {"HTTPS_PROXY": "socks5://user:secret@proxy.example"}
-    inputs["HTTPS_PROXY names no proxy that can be used"] = input_error(tmp_path, environ=socks)
+    inputs["HTTPS_PROXY does not name a usable proxy"] = input_error(tmp_path, environ=socks)
     skipped = {
         f"{name}, and `on-unavailable` is `skip`": advice(failures[name], skipped_sentence())
         for name in ("the provider's name does not exist", "a gateway cannot reach the provider")

@@ -154,7 +154,7 @@ def test_a_release_that_is_there_is_not_made_again(mirror):
 
     done = mirror.release("v1.0.0", "one")
 
-    assert (done.returncode, done.stdout) == (0, "v1.0.0: was there already\n")
+    assert (done.returncode, done.stdout) == (0, "v1.0.0: already published\n")
     assert git(mirror.url, "show-ref") == refs
 
 
@@ -197,7 +197,7 @@ def test_a_version_has_one_form(version, tmp_path):
     """Only a version of the form v1.2.3 becomes a tag."""
     done = run(ROOT / "release" / "push_release.py", tmp_path, version)
     assert done.returncode == 2
-    assert "is not of the form v1.2.3" in done.stderr
+    assert "must have the form v1.2.3" in done.stderr
 
 
 @pytest.fixture(scope="module")

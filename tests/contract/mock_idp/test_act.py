@@ -209,7 +209,7 @@ def test_an_option_that_act_overrules_is_told(act):
     code, _, err = act("--sha", "a" * 40, "--", "push")
 
     assert code == 0
-    assert f"mock-idp: --sha has no effect, since act says {act.git('rev-parse', 'HEAD')}\n" in err
+    assert f"mock-idp: --sha has no effect: act uses {act.git('rev-parse', 'HEAD')}\n" in err
 
 
 @pytest.mark.parametrize(
@@ -217,11 +217,11 @@ def test_an_option_that_act_overrules_is_told(act):
     [
         (
             ("--", "push"),
-            "more than one workflow starts on push (a.yml, b.yml), and a token belongs to one; choose",
+            "more than one workflow starts on push (a.yml, b.yml), but a token belongs to only one; choose",
         ),
-        (("--", "-j", "three"), "no workflow has the job three; name one with"),
-        (("--", "watch"), "no workflow starts on watch; name one with"),
-        (("--event", "push", "--", "schedule"), "--event push and act's event schedule are not the same"),
+        (("--", "-j", "three"), "no workflow has the job three; choose one with"),
+        (("--", "watch"), "no workflow starts on watch; choose one with"),
+        (("--event", "push", "--", "schedule"), "--event push differs from act's event schedule"),
     ],
 )
 def test_what_is_not_one_workflow_is_one_line(act, words, message):
@@ -255,7 +255,7 @@ def test_without_act_the_remedy_is_named(act, command, monkeypatch):
 
     code, _, err = command("act", "--", "push", PATH="/nowhere")
 
-    assert (code, err) == (2, "mock-idp: there is no act on PATH; see https://nektosact.com/installation\n")
+    assert (code, err) == (2, "mock-idp: act is not on PATH; see https://nektosact.com/installation\n")
 
 
 @pytest.mark.node

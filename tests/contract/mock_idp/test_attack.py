@@ -303,7 +303,7 @@ def test_a_verifier_that_opens_when_keys_cannot_be_had_is_found_out(attack, idp,
     code, rows = attack(judge, *(word for name in names for word in ("--only", name)))
 
     assert (code, _wrong(rows)) == (1 if open_rows else 0, open_rows)
-    assert all(rows[name]["note"] == "asked for keys 1 times" for name in names)
+    assert all(rows[name]["note"] == "requested keys 1 times" for name in names)
     assert idp.state.pending_faults() == []
 
 
@@ -377,7 +377,7 @@ def test_a_clean_run_is_silent_on_stderr_and_ends_with_success(command, idp, ser
     code, out, err = command("attack", serve_verifier(_careful(idp)), "--url", idp.url, *words)
 
     assert (code, err) == (0, "")
-    assert re.match("ok +control +- +high +accepted +200  a right token", out)
+    assert re.match("ok +control +- +high +accepted +200  a valid token", out)
     suite = ET.parse(junit).getroot()
     assert (suite.get("failures"), len(suite)) == ("0", int(suite.get("tests")))
     [run] = json.loads(sarif.read_text())["runs"]
@@ -450,7 +450,7 @@ def test_a_header_that_node_finds_too_long_is_refused_and_not_broken(command, id
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["http://192.0.2.1/", "--send", "bearer"], "say so with --i-own-this-host"),
+        (["http://192.0.2.1/", "--send", "bearer"], "confirm it with --i-own-this-host"),
         (["http://localhost.example.com/", "--send", "bearer"], "is not on this machine"),
         (["ftp://127.0.0.1/", "--send", "bearer"], "must be an http(s) URL"),
         (
@@ -463,27 +463,33 @@ def test_a_header_that_node_finds_too_long_is_refused_and_not_broken(command, id
         (["--send", "bearer"], "URL is missing"),
         (["http://127.0.0.1:1/", "--send", "bearer", "--member", "a=b"], "--member needs a body"),
         (["http://127.0.0.1:1/", "--send", "header:X-Token", "--member", "a=b"], "--member needs a body"),
-        (["http://127.0.0.1:1/", "--send", "bearer", "--id-token", "none"], "such a job has no token"),
-        (["http://127.0.0.1:1/", "--send", "bearer", "--id-token", "fork"], "such a job has no token"),
+        (["http://127.0.0.1:1/", "--send", "bearer", "--id-token", "none"], "such a job gets no token"),
+        (["http://127.0.0.1:1/", "--send", "bearer", "--id-token", "fork"], "such a job gets no token"),
         (
             ["http://127.0.0.1:1/", "--send", "bearer", "--policy", "branch"],
             "'branch' is not one of repository, ref",
         ),
-        (["http://127.0.0.1:1/", "--send", "bearer", "--policy", "environment"], "needs --environment NAME"),
+        (
+            ["http://127.0.0.1:1/", "--send", "bearer", "--policy", "environment"],
+            "requires --environment NAME",
+        ),
         (
             ["http://127.0.0.1:1/", "--send", "bearer", "--accepted-when", "active"],
-            "'active' is not MEMBER=VALUE",
+            "'active' must have the form FIELD=VALUE",
         ),
-        (["http://127.0.0.1:1/", "--send", "bearer", "--accepted-when", "=x"], "'=x' is not MEMBER=VALUE"),
+        (
+            ["http://127.0.0.1:1/", "--send", "bearer", "--accepted-when", "=x"],
+            "'=x' must have the form FIELD=VALUE",
+        ),
         (
             ["http://127.0.0.1:1/", "--send", "bearer", "--baseline", "/no/such/file"],
-            "write one with --write-baseline",
+            "create one with --write-baseline",
         ),
         (["http://127.0.0.1:1/", "--send", "bearer", "--sarif", "/no/such/folder/r"], "/no/such/folder/r"),
-        (["http://127.0.0.1:1/", "--send", "bearer", "--skip", "fly"], "no attack is called 'fly'"),
+        (["http://127.0.0.1:1/", "--send", "bearer", "--skip", "fly"], "unknown attack 'fly'"),
         (["http://127.0.0.1:1/", "--send", "bearer", "--repository", "x"], "--repository must be OWNER/REPO"),
         (["http://127.0.0.1:1/", "--send", "bearer", "--json", "/no/such/folder/r"], "/no/such/folder/r"),
-        (["http://127.0.0.1:1/", "--send", "bearer"], "Check the URL, and that the verifier runs"),
+        (["http://127.0.0.1:1/", "--send", "bearer"], "Check the URL, and that the verifier is running"),
     ],
 )
 def test_wrong_usage_and_a_refused_control_are_one_line(command, idp, words, message):
@@ -501,7 +507,7 @@ def test_a_host_of_ones_own_may_be_attacked(command, idp):
     code, _, err = command("attack", "http://192.0.2.1/", "--url", idp.url, *words)
 
     assert code == 2
-    assert "http://192.0.2.1/ does not accept a right token" in err
+    assert "http://192.0.2.1/ does not accept a valid token" in err
 
 
 def test_without_a_mock_there_is_nothing_to_mint(command):

@@ -44,8 +44,8 @@ def test_the_list_of_commands_shows_whole_sentences(command):
         ("env", "http://127.0.0.1:3001"),
         ("run", "http://127.0.0.1:3001"),
         ("attack", "http://127.0.0.1:3001"),
-        ("exec", "(a mock for the time of the command)"),
-        ("act", "(a mock for the time of the command)"),
+        ("exec", "(a mock that runs as long as the command)"),
+        ("act", "(a mock that runs as long as the command)"),
     ],
 )
 def test_help_says_which_mock_is_asked_without_a_url(command, name, default):

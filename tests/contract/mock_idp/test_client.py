@@ -119,16 +119,16 @@ def test_options_of_a_job_make_the_token_that_github_would_issue(mock, given, cl
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda mock: mock.mint(fault="exipred"), "`fault` must be one of .*; the nearest is expired"),
+        (lambda mock: mock.mint(fault="exipred"), "`fault` must be one of .*; the closest match is expired"),
         (
             lambda mock: mock.mint(enviroment="x"),
-            "`enviroment` is an unknown field.*; the nearest is environment",
+            "`enviroment` is an unknown field.*; the closest match is environment",
         ),
         (lambda mock: mock.mint(event_name="push"), "`event_name` is a claim, not an option of a job"),
         (lambda mock: mock.mint(sub="x"), "`sub` is a claim, not an option of a job"),
         (
             lambda mock: mock.mint(event="pull_reqest"),
-            "`event` must be the name of an event .*; the nearest is pull_request",
+            "`event` must be the name of an event .*; the closest match is pull_request",
         ),
         (lambda mock: mock.mint(environment=3), "`environment` must be a string"),
         (lambda mock: mock.mint(job={"colour": 1}), "`colour` is an unknown field"),
@@ -137,8 +137,8 @@ def test_options_of_a_job_make_the_token_that_github_would_issue(mock, given, cl
         (lambda mock: mock.mint(claims=[("sub", "x")]), "`claims` must be an object"),
         (lambda mock: mock.mint(header="x"), "`header` must be an object"),
         (lambda mock: mock.mint(audience=["a"]), "`audience` must be a string"),
-        (lambda mock: mock.job(enviroment="x"), "the nearest is environment"),
-        (lambda mock: mock.job(event="psuh"), "the nearest is push"),
+        (lambda mock: mock.job(enviroment="x"), "the closest match is environment"),
+        (lambda mock: mock.job(event="psuh"), "the closest match is push"),
         (lambda mock: mock.freeze("x"), "`freeze` must be a number"),
         (lambda mock: mock.travel(float("nan")), "`travel` must be a number"),
         (lambda mock: mock.skew(True), "`offset` must be a number"),
@@ -147,16 +147,19 @@ def test_options_of_a_job_make_the_token_that_github_would_issue(mock, given, cl
         (lambda mock: mock.travel(-(10**400)), "`travel` must be a number"),
         (
             lambda mock: mock.plan_fault("jwk", status=503),
-            "`endpoint` must be one of .*; the nearest is jwks",
+            "`endpoint` must be one of .*; the closest match is jwks",
         ),
-        (lambda mock: mock.asked("jwk"), "`endpoint` must be one of .*; the nearest is jwks"),
-        (lambda mock: mock.asked("tokens"), "`endpoint` must be one of .*; the nearest is token"),
+        (lambda mock: mock.asked("jwk"), "`endpoint` must be one of .*; the closest match is jwks"),
+        (lambda mock: mock.asked("tokens"), "`endpoint` must be one of .*; the closest match is token"),
         (
             lambda mock: mock.minted(audiense="x"),
-            "`audiense` is not logged for token.*; the nearest is audience",
+            "`audiense` is not logged for token.*; the closest match is audience",
         ),
         (lambda mock: mock.minted(run_id=7), "`run_id` must be a string"),
-        (lambda mock: mock.minted(event_name="psuh"), "`event_name` must be one of .*; the nearest is push"),
+        (
+            lambda mock: mock.minted(event_name="psuh"),
+            "`event_name` must be one of .*; the closest match is push",
+        ),
         (lambda mock: mock.minted(iat="7"), "`iat` must be an integer"),
         # Claims belong to tokens: a fetch of the key set has none.
         (lambda mock: mock.asked("jwks", environment="x"), "`environment` is not logged for jwks"),
@@ -346,5 +349,5 @@ def test_a_mock_that_is_not_there_is_told(url):
 
 def test_something_else_that_answers_is_told(idp):
     """If another server or an older mock responds, the error names the response."""
-    with pytest.raises(MockUnavailableError, match="answered 404 to POST /_mock/reset"):
+    with pytest.raises(MockUnavailableError, match="responded with 404 to POST /_mock/reset"):
         MockClient(f"{idp.url}/elsewhere").reset()

@@ -211,10 +211,10 @@ def test_a_detached_head_is_the_tag_that_it_has(checkout):
             ("remote", "set-url", "origin", "https://u:secret@gitlab.com/a/b/c.git"),
             "the git remote origin of {folder} has no URL of the form HOST/OWNER/REPO; give --repository",
         ),
-        (("checkout", "-q", "--detach"), "the checkout in {folder} is on no branch or tag; give --ref"),
+        (("checkout", "-q", "--detach"), "the checkout in {folder} is not on a branch or tag; give --ref"),
         (
             ("checkout", "-q", "--orphan", "empty"),
-            "{folder} is not a git checkout with a commit; give --sha and the rest as options",
+            "{folder} is not a git checkout with a commit; give --sha and the other values as options",
         ),
     ],
 )
@@ -316,7 +316,7 @@ def test_each_issuer_of_a_server_has_a_file_of_its_own(served, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"nonsense", "mock-idp: --keys: {file} is not a file of keys of mock-idp: it has no private key\n"),
+        (b"nonsense", "mock-idp: --keys: {file} is not a key file of mock-idp: it has no private key\n"),
         (None, "mock-idp: --keys: cannot use {file}: No such file or directory\n"),
     ],
 )

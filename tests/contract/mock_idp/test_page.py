@@ -227,7 +227,7 @@ def test_the_clock_is_moved_and_keys_are_rotated_on_the_page(browser, idp):
     before = browser.read("#signing", "innerText")
     browser.write("#offset", "-7200")
     browser.submit("#shift")
-    assert browser.read("#clock", "innerText").endswith(", -7200 s against this machine")
+    assert browser.read("#clock", "innerText").endswith(", -7200 s from this machine's clock")
     browser.submit("#freeze")
     assert ", frozen" in browser.read("#clock", "innerText")
     browser.submit("#real-time")

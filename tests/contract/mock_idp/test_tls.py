@@ -61,7 +61,7 @@ def test_the_command_line_tells_that_it_does_not_trust_the_mock(ring, certificat
     with (
         MockIdp(ring=ring, tls=certificate.context) as idp,
         pytest.raises(
-            MockUnavailableError, match=r"certificate of https://\S+ is not trusted .* in SSL_CERT_FILE"
+            MockUnavailableError, match=r"certificate of https://\S+ is not trusted .*; set SSL_CERT_FILE"
         ),
     ):
         MockClient(idp.url).reset()
@@ -128,7 +128,7 @@ def test_the_certificate_is_good_for_a_week(ring, certificate, trusted):
         (
             "token.actions.githubusercontent.com",
             3001,
-            ["is asked on port 443; this mock listens on 3001"],
+            ["on port 443, but this mock listens on 3001"],
             [],
         ),
     ],

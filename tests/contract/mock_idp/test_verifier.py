@@ -171,7 +171,7 @@ def test_no_answer_is_told_with_its_reason(listen, answer):
     result = Verifier(url, "bearer").send("t")
 
     assert result.status == 0
-    assert result.note.startswith("no answer: ")
+    assert result.note.startswith("no response: ")
 
 
 def test_silence_ends_with_the_timeout():
@@ -179,7 +179,7 @@ def test_silence_ends_with_the_timeout():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         result = Verifier(f"http://127.0.0.1:{listener.getsockname()[1]}", "bearer", timeout=0.1).send("t")
 
-    assert (result.status, result.note) == (0, "no answer: TimeoutError timed out")
+    assert (result.status, result.note) == (0, "no response: TimeoutError timed out")
 
 
 def test_a_line_break_cannot_be_sent_in_a_header(listen):

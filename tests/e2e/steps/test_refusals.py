@@ -138,7 +138,7 @@ def test_a_fork_reads_that_it_cannot_have_one(trusted_agent, run_action):
 
     assert_refused(run, "ID_TOKEN_UNAVAILABLE", "")
     message = run.only_annotation()["message"]
-    assert "a pull request from a fork" in message
+    assert "to pull requests from forks" in message
     assert "github.event.pull_request.head.repo.full_name == github.repository" in message
 
 

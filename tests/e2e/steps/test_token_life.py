@@ -175,7 +175,7 @@ def test_the_two_steps_of_a_workflow_can_be_tried_dry(provider, repository, agen
 
     assert run.outcome == "success"
     assert run.outputs == {"authenticated": "false"}
-    assert "`agent-id` is empty, so this dry run checked no token" in run.log
+    assert "`agent-id` is empty, so this dry run did not check a token" in run.log
 
 
 def test_a_dry_run_tells_a_refusal(trusted_agent, run_action):

@@ -341,7 +341,7 @@ def test_each_event_has_its_ref_and_its_subject(options, event_name, ref, ref_ty
 
 def test_a_called_workflow_has_its_callers_event():
     """A token never has the event `workflow_call`; the error says to use the caller's."""
-    with pytest.raises(InvalidFieldError, match="is the caller's in a called workflow"):
+    with pytest.raises(InvalidFieldError, match="must be the caller's event"):
         Job(event="workflow_call")
 
 

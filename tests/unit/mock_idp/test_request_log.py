@@ -58,7 +58,7 @@ def test_a_failed_assertion_shows_the_log():
         Log().minted(audience="x").once()
 
     lines = str(caught.value).splitlines()
-    assert lines[0] == "requests for token, status 200, audience 'x': 1 expected, 0 found. The log has:"
+    assert lines[0] == "requests for token, status 200, audience 'x': expected 1, found 0. The log has:"
     assert lines[-1].strip() == "token GET reset repository=o/r audience=c"
 
 
@@ -86,7 +86,7 @@ def test_what_the_log_has_forgotten_is_not_asserted():
         def request_counts(self):
             return {**super().request_counts(), "token": 5}
 
-    with pytest.raises(LogOverflowError, match=r"token was asked 5 times.*call reset"):
+    with pytest.raises(LogOverflowError, match=r"token received 5 requests.*call reset"):
         Full().minted(audience="x").never()
     Full().asked("discovery").once()
     assert Full().jwks_fetches == 2

@@ -88,9 +88,9 @@ def test_busy_endpoint_is_worth_another_try(world, status):
     ("status", "remedy"),
     [
         (400, "must not contain github.com"),
-        (401, "Start the run again"),
+        (401, "Run the job again"),
         (403, "id-token: write"),
-        (404, "must be the runner's"),
+        (404, "must come from the runner"),
     ],
 )
 def test_refusal_of_the_endpoint_names_its_remedy(world, status, remedy):
@@ -125,9 +125,9 @@ def test_what_is_no_token_is_never_masked(world, answer):
 @pytest.mark.parametrize(
     ("claims", "problem"),
     [
-        ({"aud": "https://evil.example"}, "another audience"),
-        ({"aud": [AUDIENCE]}, "another audience"),
-        ({"aud": None}, "another audience"),
+        ({"aud": "https://evil.example"}, "audience other than"),
+        ({"aud": [AUDIENCE]}, "audience other than"),
+        ({"aud": None}, "audience other than"),
         ({"exp": None}, "without an ID token"),
         ({"exp": "later"}, "without an ID token"),
         ({"exp": True}, "without an ID token"),
@@ -144,7 +144,7 @@ def test_id_token_is_looked_at_before_it_is_sent(world, claims, problem):
     with pytest.raises(IdTokenEndpointError, match=problem) as failure:
         check_unverified(token, AUDIENCE)
     assert token not in failure.value.advice()
-    assert "ACTIONS_ID_TOKEN_REQUEST_URL, if you set one" in failure.value.advice()
+    assert "If you set ACTIONS_ID_TOKEN_REQUEST_URL yourself, remove it" in failure.value.advice()
 
 
 @pytest.mark.parametrize("payload", ["W10", "bnVsbA", "e30", "!!!!", "_w"])
@@ -198,7 +198,7 @@ def test_id_token_has_at_most_16_kib(world, length, fits):
 def test_proxy_that_refuses_githubs_endpoint_is_final(world):
     """A proxy that blocks GitHub's host is not an outage of GitHub and is not retried."""
     world.script.on("ID-TOKEN", world.answer(error=__import__("httpx").ProxyError("403 Forbidden")))
-    with pytest.raises(IdTokenEndpointError, match="the proxy answered 403") as failure:
+    with pytest.raises(IdTokenEndpointError, match="the proxy responded with 403") as failure:
         id_tokens(world).fresh()
     assert not failure.value.retryable
     assert "actions.githubusercontent.com" in failure.value.advice()
@@ -231,14 +231,14 @@ GONE = {"pull_request": {"head": {"repo": None}, "base": {"repo": {"full_name": 
         ({}, {}, "no `id-token: write` permission", "id-token: write\n  contents: read"),
         ({"ACT": "true"}, {}, "act and other local runners", "mock-idp env --format act"),
         ({"GITHUB_ACTIONS": ""}, {}, "act and other local runners", "mock-idp serve"),
-        ({"GITHUB_EVENT_NAME": "pull_request"}, FORK, "pull request from a fork", "head.repo.full_name"),
+        ({"GITHUB_EVENT_NAME": "pull_request"}, FORK, "pull requests from forks", "head.repo.full_name"),
         (
             {"GITHUB_EVENT_NAME": "pull_request_review"},
             FORK,
-            "pull request from a fork",
+            "pull requests from forks",
             "head.repo.full_name",
         ),
-        ({"GITHUB_EVENT_NAME": "pull_request"}, GONE, "pull request from a fork", "head.repo.full_name"),
+        ({"GITHUB_EVENT_NAME": "pull_request"}, GONE, "pull requests from forks", "head.repo.full_name"),
         ({"GITHUB_EVENT_NAME": "pull_request"}, OWN, "no `id-token: write` permission", "id-token: write"),
         (
             {"GITHUB_EVENT_NAME": "pull_request"},
@@ -255,25 +255,25 @@ GONE = {"pull_request": {"head": {"repo": None}, "base": {"repo": {"full_name": 
         (
             {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_ACTOR": "dependabot[bot]"},
             OWN,
-            "A run of Dependabot has only what `permissions` lists.",
+            "A run that Dependabot starts has only the permissions that `permissions` lists.",
             "permissions:\n  id-token: write",
         ),
         (
             {"GITHUB_EVENT_NAME": "push", "GITHUB_ACTOR": "dependabot[bot]"},
             {},
-            "A run of Dependabot has only what `permissions` lists.",
+            "A run that Dependabot starts has only the permissions that `permissions` lists.",
             "permissions:\n  id-token: write",
         ),
         (
             {"GITHUB_EVENT_NAME": "schedule", "GITHUB_ACTOR": "dependabot[bot]"},
             {},
-            "issues it no ID token.",
+            "does not issue it an ID token.",
             "permissions:\n  id-token: write",
         ),
         (
             {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_ACTOR": "dependabot[bot]"},
             FORK,
-            "pull request from a fork",
+            "pull requests from forks",
             "head.repo.full_name",
         ),
         (
@@ -282,7 +282,7 @@ GONE = {"pull_request": {"head": {"repo": None}, "base": {"repo": {"full_name": 
             "unless the repository's Actions settings send write tokens",
             "head.repo.full_name",
         ),
-        ({}, {}, "no `id-token: write` permission", "A job that calls a reusable workflow needs the same."),
+        ({}, {}, "no `id-token: write` permission", "A job that calls a reusable workflow needs it too."),
         (
             {"GITHUB_SERVER_URL": "https://ghes.example.com"},
             {},
@@ -327,5 +327,5 @@ def test_event_is_read_from_its_file(world, tmp_path):
     world.environ |= facts
     outcome = world.run("issue-token", agent_id=world.agent_id)
     assert outcome.outputs["error-code"] == "ID_TOKEN_UNAVAILABLE"
-    assert "from a fork" in outcome.stdout
+    assert "from forks" in outcome.stdout
     assert world.script.requests == []

@@ -108,5 +108,5 @@ def test_variable_without_inputs_is_a_usage_error(value, capsys):
     assert end.value.code == 2
     assert capsys.readouterr() == (
         "",
-        "sentryagent-actions: the variable ALL has no JSON object with inputs\n",
+        "sentryagent-actions: the variable ALL must contain a JSON object with the inputs\n",
     )

@@ -71,7 +71,10 @@ def test_runner_without_state_is_told(world):
     world.script.on(EXCHANGE, world.token())
     outcome = issue(world)
     assert outcome.exit_code == 0
-    assert "The runner keeps no state: nothing revokes the token before it expires." in outcome.stdout
+    assert (
+        "This runner does not keep state, so the token will not be revoked before it expires."
+        in outcome.stdout
+    )
 
 
 def test_dry_run_issues_nothing(world):
@@ -90,7 +93,7 @@ def test_dry_run_after_one_of_register_agent_warns_and_passes(world, agent_id):
     outcome = issue(world, agent_id=agent_id, dry_run="true")
     assert outcome.exit_code == 0
     assert len(outcome.commands("warning")) == 1
-    assert "`agent-id` is empty, so this dry run checked no token" in outcome.stdout
+    assert "`agent-id` is empty, so this dry run did not check a token" in outcome.stdout
     assert outcome.outputs == {"authenticated": "false"}
     assert world.script.requests == []
 
@@ -428,7 +431,7 @@ def test_log_says_which_overrides_counted(world, tmp_path):
         in outcome.stdout
     )
     assert (
-        "SSL_CERT_FILE is set: it is ignored, since it names no file of PEM certificates here"
+        "SSL_CERT_FILE is set: it is ignored because it does not name a file of PEM certificates"
         in outcome.stdout
     )
     assert "secret" not in outcome.stdout
@@ -504,5 +507,5 @@ def test_proxy_that_refuses_is_final(world):
     outcome = issue(world, on_unavailable="skip")
     assert outcome.exit_code == 1
     assert (outcome.outputs["error-code"], outcome.outputs["retryable"]) == ("PROVIDER_UNREACHABLE", "false")
-    assert "the proxy answered 407" in outcome.commands("error")[0]
+    assert "the proxy responded with 407" in outcome.commands("error")[0]
     assert "NO_PROXY" in outcome.commands("error")[0]

@@ -69,7 +69,7 @@ def test_claims_are_shown_where_they_were_enough(world, inputs, answer):
     [
         (
             "",
-            "Set `api-url` to https://idp.public.example. If the provider must be reached as https://idp.example.com, set",
+            "Set `api-url` to https://idp.public.example. If the provider must be reached at https://idp.example.com, set this",
         ),
         ("https://other.example", "Set the input `audience` to the value that the provider expects:"),
     ],
@@ -102,7 +102,7 @@ def test_summary_has_a_head_and_links(world):
     summary = issue(world).summary
     assert "<tr><th>Field</th><th>Value</th></tr>" in summary
     assert "README.md#scope_not_permitted" in summary.partition("<a href=")[2]
-    assert "Set the input <code>scope</code> to a part of: agents:read." in summary
+    assert "Set the input <code>scope</code> to one or more of: agents:read." in summary
 
 
 def test_answer_of_a_firewall_is_in_the_summary(world):
@@ -111,7 +111,7 @@ def test_answer_of_a_firewall_is_in_the_summary(world):
         EXCHANGE, world.answer(status=403, text="<h1>Blocked by corp-waf</h1> eyJhbGciOi.eyJzdWIi.c2ln")
     )
     summary = issue(world).summary
-    assert "<td>Answer</td><td>Blocked by corp-waf ***</td>" in summary
+    assert "<td>Response</td><td>Blocked by corp-waf ***</td>" in summary
 
 
 def test_run_is_in_the_user_agent(world):
@@ -131,6 +131,6 @@ def test_step_that_skips_says_so(world):
     outcome = issue(world, on_unavailable="skip")
     (warning,) = outcome.commands("warning")
     assert (outcome.exit_code, outcome.outputs["error-code"]) == (0, "PROVIDER_UNREACHABLE")
-    assert "There is no host named idp.example.com" in warning
+    assert "The host name idp.example.com does not resolve." in warning
     assert "The step passes without a token (`on-unavailable: skip`)" in warning
     assert "title=SentryAgent%3A PROVIDER_UNREACHABLE%2C skipped" in warning

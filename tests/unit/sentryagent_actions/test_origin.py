@@ -34,7 +34,7 @@ def test_origin_is_normalised(written, origin):
         ("ftp://idp.example.com", "does not start with https://"),
         ("https:idp.example.com", "does not start with https://"),
         ("https://", "does not start with https://"),
-        ("https://idp.example.com/api", "has a path; write the origin alone: https://idp.example.com"),
+        ("https://idp.example.com/api", "has a path; write only the origin: https://idp.example.com"),
         ("https://idp.example.com//", "has a path"),
         ("https://idp.example.com?x=1", "has a query"),
         ("https://idp.example.com/?", "has a query"),

@@ -55,13 +55,13 @@ def test_a_bundle_is_taken_whole():
 @pytest.mark.parametrize(
     ("written", "problem"),
     [
-        (KEY, "has a private key and no certificate; "),
-        ("/etc/ssl/certs/corp.pem", "is the name of a file; "),
-        ("C:\\certs\\corp.crt", "is the name of a file; "),
-        (PEM.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), "is in OpenSSL's own format; "),
-        (PEM.replace("\nM", "\nN", 1), "has a certificate that cannot be read; "),
-        (PEM[: len(PEM) // 2], "has no PEM certificate; "),
-        ("none", "has no PEM certificate; "),
+        (KEY, "contains a private key instead of a certificate; "),
+        ("/etc/ssl/certs/corp.pem", "is a file name; "),
+        ("C:\\certs\\corp.crt", "is a file name; "),
+        (PEM.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), "is in OpenSSL's TRUSTED CERTIFICATE format; "),
+        (PEM.replace("\nM", "\nN", 1), "contains a certificate that cannot be read; "),
+        (PEM[: len(PEM) // 2], "does not contain a PEM certificate; "),
+        ("none", "does not contain a PEM certificate; "),
     ],
     ids=["key", "path", "windows", "trusted", "broken", "cut", "word"],
 )

@@ -124,7 +124,11 @@ def test_long_policy_is_left_to_the_summary():
 @pytest.mark.parametrize(
     ("code", "details", "remedy"),
     [
-        ("TRUST_POLICY_VIOLATION", {"suggestedPolicy": None}, "the request id leads to it in the audit"),
+        (
+            "TRUST_POLICY_VIOLATION",
+            {"suggestedPolicy": None},
+            "the audit log records it under the request id",
+        ),
         ("TRUST_POLICY_VIOLATION", {"claims": {"ref": "refs/heads/main"}}, "whether that agent is active"),
         ("IDENTITY_CHANGED", {}, "PUT the trust policy"),
         ("VALIDATION_ERROR", {"field": "agentType", "reason": "unknown"}, "Input `agent-type`: unknown."),
@@ -148,7 +152,7 @@ def test_long_policy_is_left_to_the_summary():
             "\naudience: https://idp\n",
         ),
         ("INVALID_OIDC_TOKEN", {"reason": "wrong_issuer"}, "SENTRYAGENT_GITHUB_ISSUER"),
-        ("INVALID_OIDC_TOKEN", {"reason": "too_old"}, "synchronise its clock"),
+        ("INVALID_OIDC_TOKEN", {"reason": "too_old"}, "synchronise the provider's clock"),
         ("AGENT_ALREADY_EXISTS", {}, "choose another `agent-name`"),
     ],
 )

@@ -104,7 +104,7 @@ def test_somebody_elses_agent_fails(registering):
 
 
 @pytest.mark.parametrize(
-    ("status", "remedy"), [("suspended", "make it active again"), ("decommissioned", "never comes back")]
+    ("status", "remedy"), [("suspended", "make it active again"), ("decommissioned", "cannot be restored")]
 )
 def test_agent_that_is_not_active_fails(registering, status, remedy):
     """The repository's own agent, if suspended or decommissioned, fails the step with a remedy."""
@@ -240,7 +240,7 @@ def test_dry_run_says_what_it_did_not_check(world):
     """A dry run only checks the registration; its text does not claim more."""
     world.script.on(EXCHANGE, world.permission("agents:write"))
     outcome = register(world, dry_run="true")
-    assert "would let this repository register agents" in outcome.stdout
+    assert "would allow this repository to register agents" in outcome.stdout
     assert "dry run, this repository may register agents" in outcome.summary
 
 

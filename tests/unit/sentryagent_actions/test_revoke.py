@@ -97,7 +97,7 @@ def test_a_token_that_seems_expired_is_revoked(issued):
     assert "The access token is revoked." in outcome.stdout
 
 
-ACT = "act hands no state to a post step. A token that this step issued expires by itself."
+ACT = "act does not pass state to a post step. A token that this step issued expires by itself."
 
 
 @pytest.mark.parametrize(

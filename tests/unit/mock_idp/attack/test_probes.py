@@ -81,7 +81,7 @@ def test_a_replay_is_the_same_token_twice(answers, verdict, good):
         (299, "accepts 240 s, refuses 300 s", True),
         (300, "accepts 300 s, refuses 600 s", False),
         (1800, "accepts 1800 s, refuses 3600 s", False),
-        (10**9, "accepts 86400 s, no end found", False),
+        (10**9, "accepts 86400 s, no limit found", False),
     ],
 )
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_without_keys_everything_but_a_yes_is_right(name, planned, verdict, expe
 
     result, target = _probe(name, judge)
 
-    assert (result.verdict, result.note) == (expected, "asked for keys 1 times")
+    assert (result.verdict, result.note) == (expected, "requested keys 1 times")
     assert target.mock.planned == []
 
 
@@ -157,7 +157,10 @@ def test_a_verifier_that_never_asks_has_not_met_the_failure():
     """A verifier that never requests keys passes, but the note says that the failure was not tested."""
     result, _ = _probe("keys-reset", lambda _mock, _token: "refused")
 
-    assert (result.is_as_expected, result.note) == (True, "did not ask for keys, so the failure was not met")
+    assert (result.is_as_expected, result.note) == (
+        True,
+        "did not request keys, so the failure had no effect",
+    )
 
 
 @pytest.mark.parametrize(

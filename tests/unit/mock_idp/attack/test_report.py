@@ -14,7 +14,7 @@ RESULTS = (
     Result(Attack("float-times", "a fraction"), "accepted", 200, "", 0.02),
     Result(Attack("namesake", "another owner"), "refused", 403, "no", 0.02),
     Result(Attack("alg-none", "unsigned"), "accepted", 200, "welcome\x1b[31m <b>", 0.02),
-    Result(Attack("expired", "too late"), "broken", 0, "no answer: timed out", 1.0),
+    Result(Attack("expired", "too late"), "broken", 0, "no response: timed out", 1.0),
     Result(Attack("replay", "again", probe="replay"), "refused", 401, "", 0.0),
 )
 REPORT = Report("http://a/", "http://b", RESULTS, 3)
@@ -38,8 +38,8 @@ def test_each_line_says_who_can_make_it_how_bad_it_is_and_what_to_do():
         ["weak", "float-times"],
     ]
     assert lines[1].startswith("WRONG alg-none     anyone       high    accepted   200  unsigned. welcome")
-    assert lines[1].endswith("Allow RS256 alone, and never let the header choose. (RFC 8725 3.1)")
-    assert "broken       -  too late. no answer: timed out. Require `exp`" in lines[2]
+    assert lines[1].endswith("Allow only RS256, and never let the header choose. (RFC 8725 3.1)")
+    assert "broken       -  too late. no response: timed out. Require `exp`" in lines[2]
     assert "no." not in lines[5]
 
 
@@ -49,7 +49,7 @@ def test_the_sums_stand_below():
         "",
         "anyone: 3 of 4 wrong",
         "a repository: 0 of 1 wrong",
-        "GitHub only: 1 of 1 wrong (counted with --strict only)",
+        "GitHub only: 1 of 1 wrong (counted only with --strict)",
         "requests for keys in this run: 3",
         "3 of 7 as expected",
     ]
@@ -101,14 +101,14 @@ def test_the_table_tells_what_a_baseline_hides_and_what_it_need_not():
 
     assert "known padded" in text
     assert "anyone: 1 of 2 wrong (1 of them known)" in text
-    assert "in the baseline, but not wrong: replay\n" in text
+    assert "in the baseline, but now as expected: replay\n" in text
     # Excluded by --only or misspelt: this run says nothing about it.
     assert "in the baseline, but not in this run: gone\n" in text
 
 
 def test_the_table_counts_what_was_not_sent():
     """The table counts the attacks that were not sent before the time limit."""
-    result = Result(Attack("kid-sql", "…"), "not sent", 0, "the time limit is over", 0.0)
+    result = Result(Attack("kid-sql", "…"), "not sent", 0, "the time limit was reached", 0.0)
 
     assert "not sent: 1" in Report("http://a/", "http://b", [result]).table()
 
@@ -135,7 +135,7 @@ def test_the_json_report_is_complete():
             "mark": "wrong",
         }.items()
     )
-    assert rows["alg-none"]["remedy"].startswith("Allow RS256")
+    assert rows["alg-none"]["remedy"].startswith("Allow only RS256")
     assert (rows["control"]["who"], rows["expired"]["status"]) == (None, None)
     assert json.loads(_with("control").as_json())["asExpected"] is True
     assert json.loads(_with("float-times").as_json())["passed"] is True
@@ -159,7 +159,7 @@ def test_the_junit_report_is_what_ci_reads():
     }
     failure = next(case for case in suite if case.get("name") == "alg-none").find("failure")
     assert failure.get("message").startswith(
-        "refused expected, accepted (anyone, high): unsigned. Allow RS256"
+        "expected refused, got accepted (anyone, high): unsigned. Allow only RS256"
     )
     assert failure.text == "200 welcome?[31m <b>"
 
@@ -189,7 +189,7 @@ def test_the_sarif_report_is_what_code_scanning_reads():
     }
     result = next(it for it in run["results"] if it["ruleId"] == "alg-none")
     assert run["properties"] == {"target": "http://a/"}
-    assert result["message"]["text"].startswith("refused expected, accepted: unsigned; 200 welcome")
+    assert result["message"]["text"].startswith("expected refused, got accepted: unsigned; 200 welcome")
     assert "baselineState" not in result
 
 
@@ -232,4 +232,4 @@ def test_the_list_has_every_row_but_the_controls():
         "namesake",
         "float-times",
     ]
-    assert lines[0].startswith("alg-none     anyone       high    unsigned. Allow RS256")
+    assert lines[0].startswith("alg-none     anyone       high    unsigned. Allow only RS256")

@@ -70,14 +70,14 @@ def test_stages_and_arguments_are_read(folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [", "is not readable as YAML"),
+        ("a: [", "is not valid YAML"),
         ("text", "`runs.using` must be docker"),
         (ACTION.replace("docker", "node20"), "`runs.using` must be docker"),
         (ACTION.replace("Dockerfile", "image.tar"), r"'\[path\]/Dockerfile'"),
         (ACTION.replace("Dockerfile", "x.Dockerfile"), "which does not exist"),
         (f"{ACTION}  args: text\n", "`runs.args` must be a list"),
         (f"{ACTION}  env: text\n", "`env` must be a mapping"),
-        (f"{ACTION}  post-if: github.ref\n", "knows always"),
+        (f"{ACTION}  post-if: github.ref\n", "supports always"),
         ("runs: {using: docker, image: Dockerfile}\ninputs: [a]", "`inputs` must be a mapping"),
     ],
 )

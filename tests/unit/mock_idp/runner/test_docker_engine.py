@@ -89,7 +89,5 @@ def test_the_builder_is_that_of_githubs_runners_where_the_client_has_it(
 
 def test_without_a_client_the_other_engine_is_named(action, tmp_path):
     """Without a docker client, the message names the other engine."""
-    with pytest.raises(
-        ActionError, match="no docker client on PATH; install Docker, or use --engine process"
-    ):
+    with pytest.raises(ActionError, match="docker is not on PATH; install Docker, or use --engine process"):
         DockerEngine(action, {"PATH": str(tmp_path)}, "host")

@@ -34,7 +34,10 @@ def test_expressions_are_replaced(text, value):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("${{ secrets.X }}", "here: Unrecognized named-value: 'secrets'; here are github, inputs, steps"),
+        (
+            "${{ secrets.X }}",
+            "here: Unrecognized named-value: 'secrets'; available here: github, inputs, steps",
+        ),
         ("${{ github.a || 'b' }}", "here: mock-idp cannot evaluate ${{ github.a || 'b' }}"),
         ("${{ toJSON(github) }}", "run the action with act"),
         ("${{ github }}", "only context.name and 'text'"),
@@ -66,5 +69,5 @@ def test_conditions_of_stages(condition, runs):
 
 def test_other_conditions_are_refused():
     """An unsupported condition is an error, not a guess."""
-    with pytest.raises(ActionError, match="post-if: mock-idp knows always"):
+    with pytest.raises(ActionError, match="post-if: mock-idp supports always"):
         runs_after("always() && true", "success", "post-if")

@@ -223,7 +223,7 @@ def test_a_message_of_several_lines_is_several_lines_of_log(processor):
 
 def test_problem_matchers_are_said_to_be_missing(processor):
     """A problem matcher gives a message that it is not supported."""
-    assert "does not know problem matchers" in processor.process("::add-matcher::m.json")[0]
+    assert "does not support problem matchers" in processor.process("::add-matcher::m.json")[0]
 
 
 def test_plain_text_passes(processor):
