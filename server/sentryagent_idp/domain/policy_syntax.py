@@ -5,6 +5,7 @@ A condition that can never match is refused when it is written, not discovered a
 
 import re
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -30,7 +31,19 @@ _WRONG_EVENTS = {
     "tag": "a run for a pushed tag has the event push: list that one, and name the tag in `tag`",
     "commit": "this event is called push",
 }
-"""Names that people mistake for events, and advice; any other name may be an event that GitHub adds one day."""
+"""Names that people mistake for events, and advice."""
+
+# Source: GitHub's page "Events that trigger workflows"; `dynamic` starts GitHub's own workflows.
+_EVENTS = (
+    "branch_protection_rule", "check_run", "check_suite", "create", "delete", "deployment", "deployment_status",
+    "discussion", "discussion_comment", "dynamic", "fork", "gollum", "image_version", "issue_comment", "issues",
+    "label", "merge_group", "milestone", "page_build", "project", "project_card", "project_column", "public",
+    "pull_request", "pull_request_review", "pull_request_review_comment", "pull_request_target", "push",
+    "registry_package", "release", "repository_dispatch", "schedule", "status", "watch", "workflow_dispatch",
+    "workflow_run",
+)  # fmt: skip
+_MISSPELT = 0.85
+"""The similarity to an event from which a name is its misspelling; any other name may be an event that GitHub adds."""
 
 _OF_PULL_REQUEST = frozenset({"pull_request", "pull_request_review", "pull_request_review_comment"})
 """Events whose runs have a ref under refs/pull/, which a policy covers only if it lists pull_request."""
@@ -59,18 +72,28 @@ _event = _rule(
 
 def repository(name: str) -> str | None:
     """Check a repository's name."""
-    if name.endswith(".git"):
+    if name.lower().endswith(".git"):
         return "remove .git, which belongs to the clone URL and not to the repository's name"
     return _repository(name)
 
 
 def event(name: str) -> str | None:
     """Check an event's name."""
-    return _event(name) or _WRONG_EVENTS.get(name)
+    return _event(name) or _WRONG_EVENTS.get(name) or _misspelt_event(name)
+
+
+def _misspelt_event(name: str) -> str | None:
+    nearest = get_close_matches(name, _EVENTS, n=1, cutoff=_MISSPELT)
+    return (
+        None
+        if name in (nearest or [name])
+        else f"it is not one of GitHub's events; did you mean {nearest[0]}?"
+    )
 
 
 numeric_id = _rule(
-    re.compile(r"[0-9]{1,20}").fullmatch, "it must be GitHub's numeric id, as a string of digits"
+    re.compile(r"[1-9][0-9]{0,19}").fullmatch,
+    "it must be GitHub's numeric id, as a string of digits without leading zeros",
 )
 # `False` might be read as the opposite condition, which does not exist.
 flag = _rule(lambda value: value is True, "write true, or leave it out: false would require nothing")
@@ -137,6 +160,8 @@ def workflow(name: str) -> str | None:
     """Check the file name of the workflow that is started, which may call another one."""
     if (problem := text("workflow", name)) is not None:
         return problem
+    if "*" in name:
+        return "wildcards are not supported here; write a policy for each workflow"
     if is_workflow_file(name):
         return None
     return "it must be only the file's name under .github/workflows/, such as deploy.yml"
