@@ -69,7 +69,7 @@ class Database:
         with (
             _Timed(self._observe, "write"),
             outages(),
-            self._engines.turn(),
+            self._engines.hold_write_lock(),
             engine.begin() as connection,
         ):
             yield _transaction(connection, lock=True)
@@ -105,7 +105,11 @@ class Database:
 
         With `deletes_audit`, the user must be allowed to delete expired audit records. Raises `DatabaseUnavailable`, also for a read-only file.
         """
-        with outages(to_operator=True), self._engines.turn(), self._engines.writer.begin() as connection:
+        with (
+            outages(to_operator=True),
+            self._engines.hold_write_lock(),
+            self._engines.writer.begin() as connection,
+        ):
             if self.is_local:
                 return ""
             needed = [
