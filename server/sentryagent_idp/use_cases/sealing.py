@@ -71,12 +71,12 @@ class Sealer:
         with self.store.read() as tx:
             if not tx.seals.has_work():
                 return 0
-        sealed = 0
+        total = 0
         while True:
-            went = self._batch()
-            sealed += went
-            if went < _SEAL_BATCH:
-                return sealed
+            sealed = self._batch()
+            total += sealed
+            if sealed < _SEAL_BATCH:
+                return total
             self.rest(_REST_SECONDS)
 
     def _batch(self) -> int:
