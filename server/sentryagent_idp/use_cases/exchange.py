@@ -132,7 +132,7 @@ class Exchange:
         except InvalidOidcToken as refusal:
             if refusal.claims is None:
                 # Counted, never audited in full: anybody can send such tokens without limit.
-                self.rejections.note(refusal.code, refusal.reason, context.address)
+                self.rejections.count(refusal.code, refusal.reason, context.address)
             else:
                 self._refuse_verified(WorkflowIdentity.of_refused(refusal.claims), request, refusal, context)
             raise
@@ -348,7 +348,7 @@ class Exchange:
             **({} if request.resource is None else {"resource": request.resource}),
             **refusal.audit_details(),
         }
-        self.refusals.note(identity, request.agent_id, refusal, context, details)
+        self.refusals.record(identity, request.agent_id, refusal, context, details)
 
 
 def _is_pinned(policy: TrustPolicy) -> bool:
