@@ -26,7 +26,7 @@ def generate() -> str:
     return f"{_PREFIX}{secrets.token_hex(32)}"
 
 
-def fingerprint(secret: str) -> str:
+def hash_secret(secret: str) -> str:
     """Return the hash to store, with its salt and parameters."""
     return _HASHER.hash(secret, salt=_digest(secret) + secrets.token_bytes(_RANDOM_SALT_BYTES))
 
