@@ -379,7 +379,7 @@ def _refusal(
 
 def _provenance(identity: WorkflowIdentity, policy: TrustPolicy) -> dict[str, str]:
     """Describe the run that a token is issued to, for the services that accept it."""
-    facts = {
+    claims = {
         "provider": identity.provider,
         "repository": identity.repository,
         "repository_id": identity.repository_id,
@@ -390,7 +390,7 @@ def _provenance(identity: WorkflowIdentity, policy: TrustPolicy) -> dict[str, st
         "run_attempt": identity.run_attempt,
         "policy_id": str(policy.id),
     }
-    return {name: value for name, value in facts.items() if value is not None}
+    return {name: value for name, value in claims.items() if value is not None}
 
 
 def _audited(identity: WorkflowIdentity) -> dict[str, str]:
