@@ -175,7 +175,7 @@ class AuditChain:
     ) -> _Found:
         """Check the chain after a position, batch by batch, to its end or until `goes_on` returns false after a batch."""
         for previous, batch, gapless in self._batches(position.seal, limit):
-            good, reason = audit_chain.first_fault(previous, batch, gapless=gapless)
+            good, reason = audit_chain.first_problem(previous, batch, gapless=gapless)
             seal = batch[good - 1].seal if good else previous
             if reason:
                 return _Found(Position(seal, position.passed), reason, _event_id(batch[good]))
