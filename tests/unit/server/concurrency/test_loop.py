@@ -33,7 +33,7 @@ class Application:
 @pytest.fixture
 def ask(monkeypatch):
     """Send a request through the loop; return the application and the client."""
-    monkeypatch.setattr(loop, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(loop, "_CHECK_SECONDS", 0.01)
     monkeypatch.setattr(loop, "_BODY_SECONDS", 0.05)
     application = Application()
 
