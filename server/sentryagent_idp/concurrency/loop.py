@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from functools import lru_cache
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -289,7 +290,9 @@ class RsgiApplication:
 
     def _give_up_late(self, now: float) -> None:
         # A timer for each body would be a fifth of the loop's work.
-        for body in [body for body, began in self._arriving.items() if now - began > _BODY_SECONDS]:
+        # The dict is in the order of arrival, so nothing after the first body in time is late.
+        late = takewhile(lambda item: now - item[1] > _BODY_SECONDS, self._arriving.items())
+        for body, _ in list(late):
             del self._arriving[body]
             body.cancel()
 

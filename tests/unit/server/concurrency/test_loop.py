@@ -309,6 +309,28 @@ def test_no_thread_waits_for_a_client(ask, monkeypatch):
     assert is_waiting
 
 
+def test_only_bodies_that_take_too_long_are_given_up():
+    """Each body whose time is over is given up; the first that still has time, and all after it, go on arriving."""
+
+    async def run():
+        rsgi = loop.RsgiApplication(Application(), 1)
+        running = asyncio.get_running_loop()
+        waits = [asyncio.create_task(rsgi._arrived(running.create_future())) for _ in range(4)]
+        await asyncio.sleep(0)
+        for body, began in zip(rsgi._arriving, (0, 5, 10, 15), strict=True):
+            rsgi._arriving[body] = began
+        rsgi._give_up_late(now=16)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        outcomes = [wait.done() and type(wait.exception()) for wait in waits]
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        return outcomes
+
+    assert asyncio.run(run()) == [TimeoutError, TimeoutError, False, False]
+
+
 def test_sigterm_ends_connections_with_their_answers(monkeypatch):
     """After SIGTERM a request still gets its response, with `Connection: close`; then granian is stopped."""
     monkeypatch.setattr(loop, "_LAST_SECONDS", 0)
