@@ -165,17 +165,17 @@ class Exchange:
 
         Returns `None` if the policy must be pinned first, or the data changed again. Only a new snapshot can refuse.
         """
-        held = self.snapshots.held(identity, request.agent_id)
-        decision = held and self._decision(held, identity, request)
-        if held is not None and isinstance(decision, Allowed):
+        cached = self.snapshots.get(identity, request.agent_id)
+        decision = cached and self._decision(cached, identity, request)
+        if cached is not None and isinstance(decision, Allowed):
             with suppress(ScopeNotPermitted):  # the snapshot may be outdated
-                grant = self._kept(held, decision.policy, identity, request, context)
+                grant = self._kept(cached, decision.policy, identity, request, context)
                 if grant:
                     return grant
         current = off_loop(partial(self._read, identity, request.agent_id))
         grant = self._kept(current, self._decide(current, identity, request), identity, request, context)
         if grant:
-            self.snapshots.hold(current)
+            self.snapshots.put(current)
         return grant
 
     def _read(self, identity: WorkflowIdentity, agent_id: UUID | None) -> PolicySnapshot:
@@ -193,7 +193,7 @@ class Exchange:
         context: RequestContext,
     ) -> Grant | None:
         """Issue a token and commit; `None` if the policy is not pinned, or the commit finds the snapshot outdated."""
-        keys = self.signing_keys.held
+        keys = self.signing_keys.cached
         grant = self._grant(snapshot, policy, request)
         if keys is None or not _is_pinned(policy):
             return None
@@ -217,7 +217,7 @@ class Exchange:
             key = self.signing_keys.current(tx).active
             grant, record = self._issue(key, identity, policy, request, grant, context)
             tx.audit.append(record)
-        self.snapshots.hold(snapshot)
+        self.snapshots.put(snapshot)
         return grant
 
     def _decide(

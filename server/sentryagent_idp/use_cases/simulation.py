@@ -64,14 +64,14 @@ class Simulation:
         is read once for all runs of the same repository and agent. Raises `ValidationFailed` if the runs have too many
         policies in total.
         """
-        held: dict[Hashable, PolicySnapshot] = {}
+        snapshots: dict[Hashable, PolicySnapshot] = {}
         left, decisions = _MOST_COMPARED, list[Simulated]()
         with self.store.read() as tx:
             for index, run in enumerate(runs):
                 identity = self._identity(run.claims)
                 # The repository's id is part of the key, because a snapshot has the other names known for that id.
                 key = (identity.issuer, identity.repository_key, identity.repository_id, run.agent_id)
-                snapshot = held[key] = held.get(key) or self._read(tx, identity, run.agent_id)
+                snapshot = snapshots[key] = snapshots.get(key) or self._read(tx, identity, run.agent_id)
                 left -= snapshot.size
                 if left < 0 and index:
                     raise errors.ValidationFailed(

@@ -117,7 +117,7 @@ def test_who_is_refused_leaves_nothing_in_memory(provider, other, trusted):
         other.exchange(provider.github_token(repository="octo-org/x")), 403, "TRUST_POLICY_VIOLATION"
     )
 
-    assert other.exchange_use_case.snapshots._held == {}
+    assert other.exchange_use_case.snapshots._snapshots == {}
 
 
 def kept_by(provider):
