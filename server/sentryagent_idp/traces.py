@@ -237,10 +237,10 @@ class _TracedCommit(GroupCommit):
         super().__init__(store, clock, observe)
         self._tracer = tracer
 
-    def keep(self, exchange: PendingExchange) -> bool:
+    def commit(self, exchange: PendingExchange) -> bool:
         """Store the exchange, in a span."""
         with _part(self._tracer, "keep"):
-            return super().keep(exchange)
+            return super().commit(exchange)
 
 
 @dataclass(frozen=True)

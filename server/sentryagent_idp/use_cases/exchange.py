@@ -169,11 +169,13 @@ class Exchange:
         decision = cached and self._decision(cached, identity, request)
         if cached is not None and isinstance(decision, Allowed):
             with suppress(ScopeNotPermitted):  # the snapshot may be outdated
-                grant = self._kept(cached, decision.policy, identity, request, context)
+                grant = self._commit_grant(cached, decision.policy, identity, request, context)
                 if grant:
                     return grant
         current = off_loop(partial(self._read, identity, request.agent_id))
-        grant = self._kept(current, self._decide(current, identity, request), identity, request, context)
+        grant = self._commit_grant(
+            current, self._decide(current, identity, request), identity, request, context
+        )
         if grant:
             self.snapshots.put(current)
         return grant
@@ -184,7 +186,7 @@ class Exchange:
             self.signing_keys.current(tx)
             return read_snapshot(tx, identity, agent_id, self.github_issuers)
 
-    def _kept(
+    def _commit_grant(
         self,
         snapshot: PolicySnapshot,
         policy: TrustPolicy,
@@ -199,7 +201,7 @@ class Exchange:
             return None
         grant, record = self._issue(keys.active, identity, policy, request, grant, context)
         pending = PendingExchange(snapshot, keys.version, policy, used(identity), record)
-        return grant if self.group_commit.keep(pending) else None
+        return grant if self.group_commit.commit(pending) else None
 
     def _in_one_transaction(
         self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
