@@ -241,7 +241,7 @@ class Exchange:
     def _grant(self, snapshot: PolicySnapshot, policy: TrustPolicy, request: ExchangeRequest) -> Grant:
         scope = granted_scopes(policy, request.scope, request.resource)
         if isinstance(scope, ScopeRefused):
-            raise ScopeNotPermitted(scope.asked, scope.permitted)
+            raise ScopeNotPermitted(scope.requested, scope.permitted)
         return Grant(
             policy_id=policy.id,
             scope=scope,

@@ -57,7 +57,7 @@ class Simulation:
     clock: Clock
     github_issuers: tuple[str, ...]
 
-    def of_runs(self, runs: Sequence[HypotheticalRun]) -> list[Simulated]:
+    def simulate_runs(self, runs: Sequence[HypotheticalRun]) -> list[Simulated]:
         """Decide on hypothetical runs, each on its own; the claims are unverified and grant nothing.
 
         `iss` selects one of the configured issuers; without it, or for any other value, the first is used. The database
@@ -89,7 +89,9 @@ class Simulation:
     def _read(self, tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None) -> PolicySnapshot:
         return read_snapshot(tx, identity, agent_id, self.github_issuers)
 
-    def of_token(self, unverified_token: str, agent_id: UUID | None, service: str | None = None) -> Simulated:
+    def simulate_token(
+        self, unverified_token: str, agent_id: UUID | None, service: str | None = None
+    ) -> Simulated:
         """Decide on an ID token without using it up; raises `IssuerUnavailable`."""
         try:
             claims = self.verify_id_token(unverified_token, now=int(self.clock().timestamp()))
@@ -107,7 +109,7 @@ class Simulation:
             policy = decision.policy
             granted = granted_scopes(policy, None, service)
             if isinstance(granted, ScopeRefused):
-                refusal = errors.ScopeNotPermitted(granted.asked, granted.permitted)
+                refusal = errors.ScopeNotPermitted(granted.requested, granted.permitted)
                 return _refused(refusal.code, refusal.message, trace)
             scope = scopes.render(granted)
             return Simulated(
