@@ -30,10 +30,10 @@ from sentryagent_actions.network import (
     TimedOutError,
     UnknownNameError,
     UnreachableProxyError,
-    UnusableAnswerError,
+    UnusableResponseError,
 )
 from sentryagent_actions.origin import Origin
-from sentryagent_actions.refusal import first_words, read_refusal, read_request_id
+from sentryagent_actions.refusal import excerpt, read_refusal, read_request_id
 from sentryagent_actions.untrusted import MAX_TOKEN_LENGTH
 
 # RFC 6750, section 2.1 (b64token). A "token" of a few characters would be masked in every line of the log.
@@ -234,8 +234,8 @@ class IdentityProvider:
     def _network_error(self, error: NetworkError) -> ActionError:
         url = str(self.api_url)
         if isinstance(error, CertificateError):
-            return TlsError(url, error.fault, str(error), utc(self._network.clock.now()))
-        if isinstance(error, UnusableAnswerError):
+            return TlsError(url, error.problem, str(error), utc(self._network.clock.now()))
+        if isinstance(error, UnusableResponseError):
             return InvalidResponseError(
                 f"{url} answered with {error}.",
                 remedy="Check that `api-url` is the address of the provider.",
@@ -291,7 +291,7 @@ class IdentityProvider:
             return reply.json_object()
         except ValueError as error:
             failure = self._invalid("is not a JSON object")
-            failure.answer = first_words(reply.body)
+            failure.excerpt = excerpt(reply.body)
             raise failure from error
 
     def _text(

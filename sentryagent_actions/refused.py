@@ -82,7 +82,7 @@ class IdTokenRejectedError(RefusedError):
     }
     # Seconds. A clock that is slightly behind catches up. A provider fetches GitHub's keys at most once in 30 s, so that
     # nobody can make it flood GitHub; it knows a newly published key after 35 s.
-    _second_tries: ClassVar[Mapping[str, float]] = {"not_yet_valid": 1.0, "unknown_key": 35.0}
+    _retries_once_after: ClassVar[Mapping[str, float]] = {"not_yet_valid": 1.0, "unknown_key": 35.0}
     _claims_by_reason: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "wrong_audience": ("aud",),
         "wrong_issuer": ("iss",),
@@ -96,7 +96,7 @@ class IdTokenRejectedError(RefusedError):
     def __init__(self, refusal: Refusal, *, reason: str, cause: str, expected: str = "") -> None:
         super().__init__(refusal, cause, self.remedies_by_reason.get(reason, ""))
         self.reason = reason
-        self.second_try_after = self._second_tries.get(reason, 0.0)
+        self.retry_once_after = self._retries_once_after.get(reason, 0.0)
         self._expected = expected
         self._trusted: Sequence[object] = ()
         self._claims: Mapping[str, str] = {}
