@@ -267,12 +267,12 @@ class Network:
 
     def _fitting(self, error: ActionError, backoff: float) -> float | None:
         """Return a pause that leaves time for another try, or `None` if the budget is too short for one."""
-        asked, left = error.retry_after or 0.0, self._left()
-        error.wait_was_too_long = 0.0 < asked >= left
+        requested, left = error.retry_after or 0.0, self._left()
+        error.wait_was_too_long = 0.0 < requested >= left
         # The backoff is added to the server's `Retry-After`, so that the jobs of a matrix do not all retry at once.
-        if asked + backoff < left:
-            return asked + backoff
-        last = max(asked, left - _LAST_TRY_SECONDS)
+        if requested + backoff < left:
+            return requested + backoff
+        last = max(requested, left - _LAST_TRY_SECONDS)
         # A shorter pause would only add load to a server that is down.
         return last if _FIRST_BACKOFF_SECONDS <= last < left else None
 

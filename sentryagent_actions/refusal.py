@@ -134,7 +134,7 @@ def _rejected_id_token(refusal: Refusal, cause: str) -> IdTokenRejectedError:
         refusal, reason=reason, cause=cause, expected=shown(expected) if expected else ""
     )
     if reason == "wrong_issuer":
-        error.tell_issuers(details.get("issuer"), trusted if isinstance(trusted, list) else [])
+        error.add_issuers(details.get("issuer"), trusted if isinstance(trusted, list) else [])
     return error
 
 

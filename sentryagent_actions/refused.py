@@ -103,16 +103,16 @@ class IdTokenRejectedError(RefusedError):
         if expected:
             self.paste = f"audience: {expected}"
 
-    def tell_claims(self, claims: Mapping[str, str], *, audience_given: bool) -> None:
+    def add_claims(self, claims: Mapping[str, str], *, audience_given: bool) -> None:
         """Add the claims of the ID token that this action sent."""
         self._claims = claims
         if self.reason == "wrong_issuer" and claims.get("iss"):
-            self.tell_issuers(claims["iss"], self._trusted)
+            self.add_issuers(claims["iss"], self._trusted)
         if self.reason == "wrong_audience" and self._expected and not audience_given:
             # The audience was derived from `api-url`, so `api-url` is wrong.
             self.remedy = f"Set `api-url` to {self._expected}. If the provider must be reached as {self.speaker}, set instead:"
 
-    def tell_issuers(self, issuer: object, trusted: Sequence[object]) -> None:
+    def add_issuers(self, issuer: object, trusted: Sequence[object]) -> None:
         """Add the token's issuer and the trusted issuers, as a setting for the provider's operator to paste.
 
         Only plain URLs are included, because the text is untrusted and is pasted into a shell or a unit file.
@@ -190,13 +190,13 @@ class PolicyRefusedError(RefusedError):
             cause = "The trust policies of this repository's name are pinned to other ids than GitHub's ids of this repository"
         super().__init__(refusal, f"{cause.rstrip('.')}{_differences(explanation)}.")
         self._is_explained = bool(explanation.claims or explanation.unmet)
-        self._tell(explanation)
+        self._set_explanation(explanation)
 
-    def suggest(self, **members: object) -> None:
+    def suggest(self, **fields: object) -> None:
         """Add fields that this action needs to the suggested policy, which the provider derives from the run's claims."""
         policy = self.explanation.suggested_policy
         if policy is not None:
-            self._tell(replace(self.explanation, suggested_policy={**policy, **members}))
+            self._set_explanation(replace(self.explanation, suggested_policy={**policy, **fields}))
 
     def suggest_grant(self, service: str, scopes: Sequence[str]) -> None:
         """Add a grant to the suggested policy, unless it already grants the service."""
@@ -227,7 +227,7 @@ class PolicyRefusedError(RefusedError):
             f" --data {shlex.quote(json.dumps(policy))}"
         )
 
-    def _tell(self, explanation: Explanation) -> None:
+    def _set_explanation(self, explanation: Explanation) -> None:
         self.explanation = explanation
         command = self.command()
         self.remedy, self.paste = self._remedy(), ""
@@ -266,12 +266,12 @@ _ASK_FOR_THE_CAUSE = "Ask an admin of the provider for the cause: the request id
 
 
 def _differences(explanation: Explanation) -> str:
-    told = [it.brief for it in explanation.nearest()]
-    if not told and explanation.unmet:
+    failures = [it.brief for it in explanation.nearest()]
+    if not failures and explanation.unmet:
         return " (its policies are for registering agents, or for other agents)"
-    more = f"; {len(told) - _MAX_ANNOTATED_CONDITIONS} more in the summary"
-    shown = "; ".join(told[:_MAX_ANNOTATED_CONDITIONS])
-    return f" ({shown}{more if len(told) > _MAX_ANNOTATED_CONDITIONS else ''})" if told else ""
+    more = f"; {len(failures) - _MAX_ANNOTATED_CONDITIONS} more in the summary"
+    shown = "; ".join(failures[:_MAX_ANNOTATED_CONDITIONS])
+    return f" ({shown}{more if len(failures) > _MAX_ANNOTATED_CONDITIONS else ''})" if failures else ""
 
 
 def _allow_remedy(nearest: tuple[UnmetCondition, ...], ref: str) -> str:
