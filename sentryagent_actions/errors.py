@@ -41,13 +41,13 @@ MANUALS: Mapping[str, frozenset[str]] = {
 class ActionError(Exception):
     """The reason for a step's failure. `str()` is the cause, `remedy` the advice, `paste` a snippet to copy.
 
-    `speaker`: the system that reported the error. `retryable`: the same step may succeed later without any change.
+    `reported_by`: the system that reported the error. `retryable`: the same step may succeed later without any change.
     `retry_after`: the seconds that the server asked to wait, if any. `retry_once_after`: seconds before the single
     second try that such an error is worth, 0 for none. `max_tries`: the maximum number of tries.
     """
 
     code: str = ""
-    speaker: str = "this action"
+    reported_by: str = "this action"
     retryable: bool = False
     retry_once_after: float = 0.0
     max_tries: int = 1_000_000
@@ -81,8 +81,8 @@ class ActionError(Exception):
 
     @property
     def headline(self) -> str:
-        """The code, speaker and cause in one line."""
-        return f"{self.code} from {self.speaker}: {self}"
+        """The code, the system that reported the error, and the cause in one line."""
+        return f"{self.code} from {self.reported_by}: {self}"
 
     def advice(self, *consequences: str) -> str:
         """Return the text of the annotation: the headline, `consequences`, the remedy, the snippet and the help URL."""
@@ -131,13 +131,13 @@ class IdTokenEndpointError(ActionError):
     """GitHub's ID-token endpoint refused the request, or its response is not an ID token for our audience."""
 
     code = "ID_TOKEN_UNAVAILABLE"
-    speaker = "GitHub"
+    reported_by = "GitHub"
 
 
 class IdTokenProxyError(IdTokenEndpointError):
     """The proxy on the way to GitHub's ID-token endpoint refused the connection (4xx)."""
 
-    speaker = "the proxy"
+    reported_by = "the proxy"
 
 
 class IdTokenEndpointDownError(IdTokenEndpointError):
@@ -149,7 +149,7 @@ class IdTokenEndpointDownError(IdTokenEndpointError):
 class IdTokenEndpointUnreachableError(IdTokenEndpointDownError):
     """GitHub's ID-token endpoint cannot be reached: try again later, or fix the network."""
 
-    speaker = "this action"
+    reported_by = "this action"
 
 
 class ProviderUnreachableError(ActionError):
@@ -175,7 +175,7 @@ class ProxyRefusedError(ActionError):
     """The proxy refused the connection to the provider (4xx), and would refuse another try as well."""
 
     code = "PROVIDER_UNREACHABLE"
-    speaker = "the proxy"
+    reported_by = "the proxy"
 
 
 class ProviderTimeoutError(ActionError):

@@ -1,4 +1,4 @@
-"""The provider's refusals: `speaker` is the provider's URL, `code` its error code."""
+"""The provider's refusals: `reported_by` is the provider's URL, `code` its error code."""
 
 import json
 import re
@@ -57,7 +57,7 @@ class RefusedError(ActionError):
             request_id=refusal.request_id,
         )
         self.code = refusal.code
-        self.speaker = str(refusal.api_url)
+        self.reported_by = str(refusal.api_url)
 
 
 class ProviderOverloadedError(RefusedError):
@@ -110,7 +110,7 @@ class IdTokenRejectedError(RefusedError):
             self.add_issuers(claims["iss"], self._trusted)
         if self.reason == "wrong_audience" and self._expected and not audience_given:
             # The audience was derived from `api-url`, so `api-url` is wrong.
-            self.remedy = f"Set `api-url` to {self._expected}. If the provider must be reached as {self.speaker}, set instead:"
+            self.remedy = f"Set `api-url` to {self._expected}. If the provider must be reached as {self.reported_by}, set instead:"
 
     def add_issuers(self, issuer: object, trusted: Sequence[object]) -> None:
         """Add the token's issuer and the trusted issuers, as a setting for the provider's operator to paste.
@@ -222,7 +222,7 @@ class PolicyRefusedError(RefusedError):
             return ""
         # Quoted for the shell: the policy's text is untrusted and meant to be pasted.
         return (
-            f"curl --fail-with-body -sS -X POST {self.speaker}/api/v1/oidc/trust-policies"
+            f"curl --fail-with-body -sS -X POST {self.reported_by}/api/v1/oidc/trust-policies"
             ' -H "Authorization: Bearer $SENTRYAGENT_ADMIN_TOKEN" -H "Content-Type: application/json"'
             f" --data {shlex.quote(json.dumps(policy))}"
         )

@@ -133,7 +133,7 @@ def report_failure(workflow: Workflow, error: ActionError, *, skip: bool = False
     )
     rows = (
         ("Code", error.code),
-        ("From", error.speaker),
+        ("From", error.reported_by),
         ("Cause", str(error)),
         ("What to do", error.remedy),
         ("HTTP status", status),
