@@ -14,7 +14,7 @@ from mock_idp.http.wsgi_server import HttpServer
 from mock_idp.issuer import Issuer
 from mock_idp.job import make_job
 from mock_idp.request_log import RequestLog
-from mock_idp.signing_keys import save_ring, load_or_make_ring
+from mock_idp.signing_keys import load_or_make_ring, save_ring
 
 if TYPE_CHECKING:
     import ssl

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from mock_idp.signing_keys import KeyRing, save_ring, load_or_make_ring, make_key
+from mock_idp.signing_keys import KeyRing, load_or_make_ring, make_key, save_ring
 
 
 def test_two_keys_are_published_and_one_has_no_certificate(ring):
