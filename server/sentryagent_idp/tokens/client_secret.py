@@ -31,7 +31,7 @@ def hash_secret(secret: str) -> str:
     return _HASHER.hash(secret, salt=_digest(secret) + secrets.token_bytes(_RANDOM_SALT_BYTES))
 
 
-def is_of(stored_hash: str, unverified_secret: str) -> bool:
+def has_digest_of(stored_hash: str, unverified_secret: str) -> bool:
     """Return whether the digest in the stored hash's salt is that of the secret; does not compute Argon2."""
     salt = _salt(stored_hash)
     return len(salt) > _RANDOM_SALT_BYTES and salt.startswith(_digest(unverified_secret))

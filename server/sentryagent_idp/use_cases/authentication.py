@@ -171,7 +171,7 @@ def _possible(live: Sequence[str], unverified_secret: str) -> list[str]:
     Hashes that were stored without a digest cannot be told apart, so a client that still has some costs several
     checks, but never more than an agent may have credentials now.
     """
-    found = [stored for stored in live if client_secret.is_of(stored, unverified_secret)][:1]
+    found = [stored for stored in live if client_secret.has_digest_of(stored, unverified_secret)][:1]
     undigested = [stored for stored in live if not client_secret.has_digest(stored)]
     return found or undigested[-MAX_LIVE_CREDENTIALS:]
 
