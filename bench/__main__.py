@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench import chart, growth, machine, oidc_provider, openbao, postgresql, provider, report
 from bench.load import LoadFailed
-from bench.measurement import Contender, Race, WrongBooks
+from bench.measurement import CheckFailed, Contender, Race
 from bench.processes import Unavailable, processor_seconds
 from bench.subject import Entrant, Surroundings
 from bench.workload import TokenKind, describe, mint
@@ -45,7 +45,7 @@ def main() -> None:
     began = time.monotonic()
     try:
         run(options.duration, options.rounds, options.only)
-    except (LoadFailed, Unavailable, WrongBooks) as error:
+    except (LoadFailed, Unavailable, CheckFailed) as error:
         sys.exit(f"bench: {error}")
     say(f"Took {time.monotonic() - began:.0f} s.")
 
@@ -71,16 +71,16 @@ def run(seconds: float, rounds: int, only: str) -> None:
     """Start the servers, race them, write the report and stop everything."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sentryagent-bench-")))
-        facts = machine.facts(folder)
+        circumstances = machine.describe(folder)
         github = stack.enter_context(MockIdp())
         contenders, skipped = start(stack, Surroundings(folder, github), only)
         reference = _reference(contenders)
         signers = stack.enter_context(mint(github.state.ring.signing, github.issuer))
         strangers = _share_of_strangers(contenders)
         Race(contenders, reference, signers, seconds, say).run(rounds)
-        facts["processor used by other programs in the meantime"] = f"{100 * strangers():.0f} %"
+        circumstances["processor used by other programs in the meantime"] = f"{100 * strangers():.0f} %"
         token = describe(signers.tokens(TokenKind.GITHUB, 1)[0])
-        setting = report.Setting(seconds, rounds, token, facts, skipped)
+        setting = report.Setting(seconds, rounds, token, circumstances, skipped)
         page = report.page(contenders, reference, setting, CHART.name)
         say(f"\n{page}")
         if not only:

@@ -14,13 +14,13 @@ class LoadFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The target of the load: a port of 127.0.0.1; `member` is the JSON field of a response that has the token.
+    """The target of the load: a port of 127.0.0.1; `token_field` is the JSON field of a response that has the token.
 
     `spare_path` is a page that returns 200 without a token.
     """
 
     port: int
-    member: str
+    token_field: str
     spare_path: str
 
 

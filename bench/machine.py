@@ -19,7 +19,7 @@ from bench.processes import TICKS, Unavailable, run
 _WRITES = 200
 
 
-def facts(folder: Path) -> dict[str, str]:
+def describe(folder: Path) -> dict[str, str]:
     """Describe the machine, the disk with the servers' data, and the programs that all servers share."""
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",

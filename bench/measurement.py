@@ -22,7 +22,7 @@ _DISTURBED_TURNS = 3
 """How many turns a disturbance lasts, so that it happens several times."""
 
 
-class WrongBooks(Exception):
+class CheckFailed(Exception):
     """A server's own count differs from its responses, or it accepted a used token; the message says which."""
 
 
@@ -106,20 +106,20 @@ class Contender:
         self._used = requests[0]
         return outcome
 
-    def close_books(self) -> None:
-        """Compare the server's own count with the tokens received, and send a used one; raises `WrongBooks`."""
+    def check_results(self) -> None:
+        """Compare the server's own count with the tokens received, and send a used one; raises `CheckFailed`."""
         subject = self.subject
         issued = subject.issued() if subject.issued else self.handed_out
         if issued != self.handed_out:
-            raise WrongBooks(f"{self.entrant.name}: issued {self.handed_out} tokens but counts {issued}")
-        fault = subject.check() if subject.check else ""
+            raise CheckFailed(f"{self.entrant.name}: issued {self.handed_out} tokens but counts {issued}")
+        problem = subject.check() if subject.check else ""
         if subject.size:
             self.bytes_per_token = (subject.size() - self._size_before) / self.handed_out
         self.takes_used = not sockets.most(subject.target, [self._used], 1.0).refused
         if self.takes_used and self.entrant.is_ours:
-            fault = "it accepted a used token"
-        if fault:
-            raise WrongBooks(f"{self.entrant.name}: {fault}")
+            problem = "it accepted a used token"
+        if problem:
+            raise CheckFailed(f"{self.entrant.name}: {problem}")
 
 
 def _most(subject: Subject, requests: Sequence[bytes], seconds: float) -> Outcome:
@@ -143,7 +143,7 @@ class Race:
     say: Callable[[str], None]
 
     def run(self, rounds: int) -> None:
-        """Measure everything; raises `LoadFailed` and `WrongBooks`."""
+        """Measure everything; raises `LoadFailed` and `CheckFailed`."""
         self._warm_up()
         for number in range(rounds):
             self._round(number, rounds)
@@ -153,7 +153,7 @@ class Race:
             seconds = _DISTURBED_TURNS * self.seconds
             self._half_load(self.reference, disturbance.name, disturbance.during(), seconds)
         for contender in self.contenders:
-            contender.close_books()
+            contender.check_results()
 
     def _warm_up(self) -> None:
         """Fill caches and pools, and learn how many tokens a turn needs."""

@@ -108,17 +108,17 @@ def _provider(database: _Database, workers: int, around: Surroundings) -> Runnin
     ):
         _await(api, process, log)
         api.headers["Authorization"] = f"Bearer {run([_PROGRAM, 'admin-token'], environ=settings).strip()}"
-        books = _Books(api)
-        agent_id = books.prepare()
+        admin = _Admin(api)
+        agent_id = admin.prepare()
         yield Subject(
             target=Target(port, "access_token", "/health"),
             kind=TokenKind.GITHUB,
             request=lambda token: _request(port, token, agent_id),
             roots=[process.pid, *database.roots],
             version=f"{version('sentryagent-idp')}, {database.name}",
-            issued=books.issued,
+            issued=admin.issued,
             size=database.size,
-            check=books.check,
+            check=admin.check,
             disturbances=[
                 issuer_down(around.github, partial(_present_unknown_key, api, around.github, agent_id)),
                 _rotation(store),
@@ -184,7 +184,7 @@ def _await(api: httpx.Client, process: Popen[bytes], log: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Books:
+class _Admin:
     """The view of an admin through the API."""
 
     api: httpx.Client

@@ -44,7 +44,7 @@ def page(contenders: Sequence[Contender], reference: Contender, setting: Setting
         "## Latency at half load",
         _half_loads(reference),
         "## Measured on",
-        _facts(contenders, setting.machine),
+        _circumstances(contenders, setting.machine),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -94,14 +94,14 @@ def _growth(contenders: Sequence[Contender], reference: Contender) -> list[str]:
     if not grown:
         return []
     lines = (f"- {ratio(it, reference):.2f} with {more} {more.remark}" for it, more in grown)
-    told = f"Tokens per token of “{reference.entrant.name}” in the same round, with as many workers:"
-    return ["## Growth", told, "\n".join(lines)]
+    heading = f"Tokens per token of “{reference.entrant.name}” in the same round, with as many workers:"
+    return ["## Growth", heading, "\n".join(lines)]
 
 
 def _half_loads(contender: Contender) -> str:
-    told = f"“{contender.entrant.name}” at half of its rate; whatever happens in the meantime takes its share of the processor:"
+    heading = f"“{contender.entrant.name}” at half of its rate; whatever happens in the meantime takes its share of the processor:"
     rows = (_half_load(*it) for it in contender.half_loads.items())
-    return "\n".join([f"{told}\n\n| meanwhile | times | p50, ms | p99, ms |\n|---|--:|--:|--:|", *rows])
+    return "\n".join([f"{heading}\n\n| meanwhile | times | p50, ms | p99, ms |\n|---|--:|--:|--:|", *rows])
 
 
 def _half_load(disturbance: str, half: HalfLoad) -> str:
@@ -109,6 +109,6 @@ def _half_load(disturbance: str, half: HalfLoad) -> str:
     return f"| {meanwhile} | {half.percentile(50):.1f} | {half.percentile(99):.1f} |"
 
 
-def _facts(contenders: Sequence[Contender], machine: Mapping[str, str]) -> str:
+def _circumstances(contenders: Sequence[Contender], machine: Mapping[str, str]) -> str:
     versions = {it.entrant.name: it.subject.version for it in contenders}
     return "\n".join(f"- {name}: {value}" for name, value in {**machine, **versions}.items())

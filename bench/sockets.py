@@ -154,7 +154,7 @@ class _Drive:
         self.latencies.append(now - connection.due)
 
     def _count(self, status: int, body: bytes) -> None:
-        if status == 200 and b'"%b"' % self.target.member.encode() in body:
+        if status == 200 and b'"%b"' % self.target.token_field.encode() in body:
             self.tokens += 1
             self.in_time += self.ended is None
         else:

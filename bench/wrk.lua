@@ -11,7 +11,7 @@ ffi.cdef [[
 local CLOCK_MONOTONIC = 1
 local reading = ffi.new("bench_time")
 
-local requests, member, duration, spare = {}, nil, nil, nil
+local requests, token_field, duration, spare = {}, nil, nil, nil
 local sent, answered, in_time, tokens, refusal = 0, 0, 0, 0, ""
 local began, ended
 local is_checked = false
@@ -22,7 +22,7 @@ local function now()
 end
 
 function init(args)
-  member, duration, spare = args[2], tonumber(args[3]), wrk.format("GET", args[4])
+  token_field, duration, spare = args[2], tonumber(args[3]), wrk.format("GET", args[4])
   local file = assert(io.open(args[1], "rb"))
   for length in function() return file:read("*l") end do
     requests[#requests + 1] = file:read(tonumber(length))
@@ -47,7 +47,7 @@ function request()
 end
 
 function response(status, _, body)
-  if status == 200 and body:find(member, 1, true) then
+  if status == 200 and body:find(token_field, 1, true) then
     tokens, answered = tokens + 1, answered + 1
     in_time = in_time + (ended and 0 or 1)
   elseif not (ended and status == 200) then

@@ -25,7 +25,7 @@ def most(wrk: str, target: Target, requests: Sequence[bytes], seconds: float) ->
         file.flush()
         bound = f"-d{seconds + PATIENCE_SECONDS:.0f}s"
         url = f"http://127.0.0.1:{target.port}"
-        words = [file.name, f'"{target.member}"', str(seconds), target.spare_path]
+        words = [file.name, f'"{target.token_field}"', str(seconds), target.spare_path]
         said = run([wrk, "-t1", f"-c{CONNECTIONS}", bound, f"-s{_SCRIPT}", url, "--", *words])
     return _outcome(said)
 

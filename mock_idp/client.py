@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mock_idp.job import Job
-    from mock_idp.request_log import Entry
+    from mock_idp.request_log import LoggedRequest
 
 _TIMEOUT_SECONDS = 10.0
 
@@ -112,7 +112,7 @@ class MockClient(RequestLog):
         """Stop the mock's clock at `epoch` (seconds), or where it is now."""
         self._call("POST", "/_mock/clock", {"freeze": self.now if epoch is None else epoch})
 
-    def requests(self) -> list[Entry]:
+    def requests(self) -> list[LoggedRequest]:
         """Return the logged requests, oldest first; the log keeps the last 10,000."""
         return list(self._call("GET", "/_mock/requests")["data"])
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mock_idp.job import Job
-    from mock_idp.request_log import Entry
+    from mock_idp.request_log import LoggedRequest
 
 RUN_SERVICE_PATH: Final = "/232//idtoken"
 API_VERSION: Final = "2.0"
@@ -114,7 +114,7 @@ class Clock:
 class Issuer:
     """The OIDC issuer and run service of the mock. `url` is its `iss`; by default the clock is real and the keys are new.
 
-    `mount` is the path below which the server serves it. `keep` is called with the key ring after each change.
+    `mount` is the path below which the server serves it. `save_ring` is called with the key ring after each change.
     """
 
     def __init__(
@@ -123,18 +123,18 @@ class Issuer:
         clock: Clock | None = None,
         ring: KeyRing | None = None,
         mount: str = "",
-        keep: Callable[[KeyRing], None] = lambda _ring: None,
+        save_ring: Callable[[KeyRing], None] = lambda _ring: None,
     ) -> None:
         self.url = url
         self.clock = clock or Clock()
         self.ring = self._first_ring = ring or make_ring()
         self._mount = mount
-        self._keep = keep
+        self._save_ring = save_ring
         self._lock = threading.Lock()
         self._jobs: dict[str, StartedJob] = {}
         self._ended: set[str] = set()
         self._faults = FaultPlan()
-        self._log: deque[Entry] = deque(maxlen=_LOG_LENGTH)
+        self._log: deque[LoggedRequest] = deque(maxlen=_LOG_LENGTH)
         self._counts: Counter[str] = Counter()
         self._other_key: SigningKey | None = None
 
@@ -231,24 +231,24 @@ class Issuer:
         """Sign with a new key from now on; without `publish` the key set does not contain it."""
         new = make_key()
         with self._lock:
-            self._change(self.ring.rotated(new, publish=publish, keep_old=keep_old))
+            self._set_ring(self.ring.rotated(new, publish=publish, keep_old=keep_old))
         return new
 
-    def _change(self, ring: KeyRing) -> None:
+    def _set_ring(self, ring: KeyRing) -> None:
         self.ring = ring
-        self._keep(ring)
+        self._save_ring(ring)
 
     def publish(self) -> SigningKey:
         """Add the signing key to the key set if a rotation left it out."""
         with self._lock:
-            self._change(self.ring.showing_signing_key())
+            self._set_ring(self.ring.showing_signing_key())
             return self.ring.signing
 
     def retire(self) -> list[str]:
         """Remove all keys except the signing key from the key set, which ends an overlap; return the removed kids."""
         with self._lock:
             retired = [key.kid for key in self.ring.published if key != self.ring.signing]
-            self._change(self.ring.without_old_keys())
+            self._set_ring(self.ring.without_old_keys())
         return retired
 
     def other_key(self) -> SigningKey:
@@ -267,7 +267,7 @@ class Issuer:
         minted: Minted | None = None,
     ) -> None:
         """Log a request, never a secret (claims are not secret); `status` is None if the connection was reset."""
-        entry: Entry = {
+        entry: LoggedRequest = {
             "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),  # noqa: UP017
             "endpoint": endpoint,
             "method": method,
@@ -281,7 +281,7 @@ class Issuer:
             self._log.append(entry)
             self._counts[endpoint] += 1
 
-    def requests(self) -> list[Entry]:
+    def requests(self) -> list[LoggedRequest]:
         """Return the logged requests, oldest first; the log keeps the last 10,000."""
         with self._lock:
             return list(self._log)
@@ -303,7 +303,7 @@ class Issuer:
         """Restore the state after the start: `reset`, the first keys, and every job ended."""
         self.reset()
         with self._lock:
-            self._change(self._first_ring)
+            self._set_ring(self._first_ring)
             self._ended.update(self._jobs)
             self._jobs.clear()
 

@@ -27,7 +27,7 @@ _VALUES: Final[Mapping[str, Collection[str]]] = {
 }
 
 
-class Entry(TypedDict):
+class LoggedRequest(TypedDict):
     """One request. `status` is None if the connection was reset; `kid` and `claims` are those of the issued token."""
 
     at: str
@@ -54,16 +54,16 @@ class Requests:
     """A selection of the logged requests; `what` describes it in assertion messages."""
 
     what: str
-    entries: tuple[Entry, ...]
-    whole_log: tuple[Entry, ...]
+    entries: tuple[LoggedRequest, ...]
+    whole_log: tuple[LoggedRequest, ...]
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[LoggedRequest]:
         return iter(self.entries)
 
-    def once(self) -> Entry:
+    def once(self) -> LoggedRequest:
         """Return the only request. Raises AssertionError if there are none or several."""
         return self.times(1)[0]
 
@@ -71,7 +71,7 @@ class Requests:
         """Raise AssertionError if there are any requests."""
         self.times(0)
 
-    def times(self, number: int) -> tuple[Entry, ...]:
+    def times(self, number: int) -> tuple[LoggedRequest, ...]:
         """Return all requests. Raises AssertionError, with the log, if there are more or fewer than `number`."""
         if len(self.entries) != number:
             lines = "".join(f"\n  {_line(entry)}" for entry in self.whole_log) or " nothing"
@@ -81,14 +81,14 @@ class Requests:
         return self.entries
 
 
-def _line(entry: Entry) -> str:
+def _line(entry: LoggedRequest) -> str:
     shown = {"repository": entry["repository"], "audience": entry["audience"]}
     shown["sub"] = entry.get("claims", {}).get("sub")
     details = [f"{name}={value}" for name, value in shown.items() if value]
     return " ".join([entry["endpoint"], entry["method"], str(entry["status"] or "reset"), *details])
 
 
-def _value(entry: Entry, name: str) -> Any:
+def _value(entry: LoggedRequest, name: str) -> Any:
     return entry.get(name, entry.get("claims", {}).get(name))
 
 
@@ -111,7 +111,7 @@ class RequestLog(ABC):
     """Queries of the request log; a subclass implements `requests` and `request_counts`."""
 
     @abstractmethod
-    def requests(self) -> list[Entry]:
+    def requests(self) -> list[LoggedRequest]:
         """Return the logged requests, oldest first; the log keeps the last 10,000."""
 
     @abstractmethod

@@ -14,7 +14,7 @@ from mock_idp.http.wsgi_server import HttpServer
 from mock_idp.issuer import Issuer
 from mock_idp.job import make_job
 from mock_idp.request_log import RequestLog
-from mock_idp.signing_keys import keep_ring, kept_ring
+from mock_idp.signing_keys import load_or_make_ring, save_ring
 
 if TYPE_CHECKING:
     import ssl
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from mock_idp.job import Job
-    from mock_idp.request_log import Entry
+    from mock_idp.request_log import LoggedRequest
     from mock_idp.signing_keys import KeyRing
 
 # The longest time that `shutdown` waits; short, because tests start and stop many mocks.
@@ -104,7 +104,7 @@ class MockIssuer(RequestLog):
         """Stop the mock's clock at `epoch` (seconds), or where it is now."""
         self.state.clock.freeze(self.state.clock.now() if epoch is None else epoch)
 
-    def requests(self) -> list[Entry]:
+    def requests(self) -> list[LoggedRequest]:
         """Return the logged requests, oldest first; the log keeps the last 10,000."""
         return self.state.requests()
 
@@ -189,4 +189,4 @@ def _make_issuer(keys: Path | None, url: str, mount: str, ring: KeyRing | None) 
     if keys is None:
         return Issuer(url, ring=ring, mount=mount)
     file = keys.with_name(keys.name + mount.replace("/", "."))
-    return Issuer(url, ring=kept_ring(file), mount=mount, keep=partial(keep_ring, file))
+    return Issuer(url, ring=load_or_make_ring(file), mount=mount, save_ring=partial(save_ring, file))

@@ -140,7 +140,7 @@ def make_ring() -> KeyRing:
     return KeyRing(signing, (signing, make_key(with_certificate=False)))
 
 
-def keep_ring(file: Path, ring: KeyRing) -> None:
+def save_ring(file: Path, ring: KeyRing) -> None:
     """Write the private keys of a ring as PEM (PKCS #8), the signing key first, readable for this user only (mode 0600).
 
     Raises OSError if the file cannot be written.
@@ -160,14 +160,14 @@ def _private_pem(key: SigningKey) -> bytes:
     return pem if key.certificate else _WITHOUT_CERTIFICATE + pem
 
 
-def kept_ring(file: Path) -> KeyRing:
-    """Return the ring in a file of `keep_ring`, or create one and store it there; every key is published.
+def load_or_make_ring(file: Path) -> KeyRing:
+    """Return the ring in a file of `save_ring`, or create one and store it there; every key is published.
 
     Raises OSError if the file cannot be used, ValueError if it does not contain keys.
     """
     if not file.exists():
         ring = make_ring()
-        keep_ring(file, ring)
+        save_ring(file, ring)
         return ring
     if stat.S_IMODE(file.stat().st_mode) & 0o077:
         file.chmod(0o600)

@@ -56,8 +56,8 @@ def _run(action: Callable[[Step], int], step: Step) -> int:
         return action(step)
     except RunnerFileUnavailableError:
         raise
-    except Exception as fault:  # noqa: BLE001 - any failure must set the outputs that the workflow's next steps read
-        return report_failure(step.workflow, InternalError(fault))
+    except Exception as error:  # noqa: BLE001 - any failure must set the outputs that the workflow's next steps read
+        return report_failure(step.workflow, InternalError(error))
 
 
 def start(arguments: Sequence[str]) -> NoReturn:

@@ -17,7 +17,7 @@ class Cancellation:
     """The step's cancellation: the first wait after it raises KeyboardInterrupt; later waits, for revocation, go on."""
 
     def __init__(self) -> None:
-        self._requested = self._told = False
+        self._requested = self._raised = False
         self._queue: SimpleQueue[Any] = SimpleQueue()
 
     def on_signals(self) -> None:
@@ -43,18 +43,18 @@ class Cancellation:
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if the step is cancelled and this has not been raised before."""
-        if self._requested and not self._told:
-            self._told = True
+        if self._requested and not self._raised:
+            self._raised = True
             raise KeyboardInterrupt
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def deferred(self) -> Iterator[None]:
         """Defer the cancellation during work that must be completed; the first wait afterwards raises it."""
-        told, self._told = self._told, True
+        was_raised, self._raised = self._raised, True
         try:
             yield
         finally:
-            self._told = told
+            self._raised = was_raised
 
     def sleep(self, seconds: float) -> None:
         """Sleep. Raises KeyboardInterrupt if the step is cancelled."""

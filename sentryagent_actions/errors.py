@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from sentryagent_actions.tls import TlsFault
+from sentryagent_actions.tls import TlsProblem
 
 _HOME = "https://github.com/sentryagent/toolkit"
 _DOCUMENTATION = f"{_HOME}/blob/main"
@@ -41,16 +41,16 @@ MANUALS: Mapping[str, frozenset[str]] = {
 class ActionError(Exception):
     """The reason for a step's failure. `str()` is the cause, `remedy` the advice, `paste` a snippet to copy.
 
-    `speaker`: the system that reported the error. `retryable`: the same step may succeed later without any change.
-    `retry_after`: the seconds that the server asked to wait, if any. `second_try_after`: seconds before the single
-    second try that such an error is worth, 0 for none. `most_tries`: the maximum number of tries.
+    `reported_by`: the system that reported the error. `retryable`: the same step may succeed later without any change.
+    `retry_after`: the seconds that the server asked to wait, if any. `retry_once_after`: seconds before the single
+    second try that such an error is worth, 0 for none. `max_tries`: the maximum number of tries.
     """
 
     code: str = ""
-    speaker: str = "this action"
+    reported_by: str = "this action"
     retryable: bool = False
-    second_try_after: float = 0.0
-    most_tries: int = 1_000_000
+    retry_once_after: float = 0.0
+    max_tries: int = 1_000_000
 
     def __init__(
         self,
@@ -81,8 +81,8 @@ class ActionError(Exception):
 
     @property
     def headline(self) -> str:
-        """The code, speaker and cause in one line."""
-        return f"{self.code} from {self.speaker}: {self}"
+        """The code, the system that reported the error, and the cause in one line."""
+        return f"{self.code} from {self.reported_by}: {self}"
 
     def advice(self, *consequences: str) -> str:
         """Return the text of the annotation: the headline, `consequences`, the remedy, the snippet and the help URL."""
@@ -131,13 +131,13 @@ class IdTokenEndpointError(ActionError):
     """GitHub's ID-token endpoint refused the request, or its response is not an ID token for our audience."""
 
     code = "ID_TOKEN_UNAVAILABLE"
-    speaker = "GitHub"
+    reported_by = "GitHub"
 
 
 class IdTokenProxyError(IdTokenEndpointError):
     """The proxy on the way to GitHub's ID-token endpoint refused the connection (4xx)."""
 
-    speaker = "the proxy"
+    reported_by = "the proxy"
 
 
 class IdTokenEndpointDownError(IdTokenEndpointError):
@@ -149,7 +149,7 @@ class IdTokenEndpointDownError(IdTokenEndpointError):
 class IdTokenEndpointUnreachableError(IdTokenEndpointDownError):
     """GitHub's ID-token endpoint cannot be reached: try again later, or fix the network."""
 
-    speaker = "this action"
+    reported_by = "this action"
 
 
 class ProviderUnreachableError(ActionError):
@@ -162,7 +162,7 @@ class ProviderUnreachableError(ActionError):
 class ProviderUnknownError(ProviderUnreachableError):
     """The provider's host name does not resolve: correct `api-url`. Unlike an outage, it is retried only briefly."""
 
-    most_tries = 3
+    max_tries = 3
 
     def __init__(self, host: str) -> None:
         super().__init__(
@@ -175,7 +175,7 @@ class ProxyRefusedError(ActionError):
     """The proxy refused the connection to the provider (4xx), and would refuse another try as well."""
 
     code = "PROVIDER_UNREACHABLE"
-    speaker = "the proxy"
+    reported_by = "the proxy"
 
 
 class ProviderTimeoutError(ActionError):
@@ -190,49 +190,49 @@ class TlsError(ActionError):
 
     code = "TLS_ERROR"
 
-    def __init__(self, who: str, fault: TlsFault, words: str, now: str) -> None:
+    def __init__(self, who: str, problem: TlsProblem, words: str, now: str) -> None:
         """Take the server (`who`), OpenSSL's message (`words`) and the time by this runner's clock (`now`)."""
-        cause, remedy, paste = _TLS[fault]
+        cause, remedy, paste = _TLS[problem]
         super().__init__(cause.format(who=who, words=words), remedy=remedy.format(now=now), paste=paste)
 
 
-_TLS: Mapping[TlsFault, tuple[str, str, str]] = {
-    TlsFault.UNTRUSTED: (
+_TLS: Mapping[TlsProblem, tuple[str, str, str]] = {
+    TlsProblem.UNTRUSTED: (
         "The certificate of {who} is not trusted: {words}.",
         "Set the input `ca-certificate` to the root certificate of your network:",
         "ca-certificate: ${{ vars.ROOT_CERTIFICATE }}",
     ),
-    TlsFault.EXPIRED: (
+    TlsProblem.EXPIRED: (
         "The certificate of {who} has expired.",
         "The operator of that server must renew it; this runner's clock says {now}.",
         "",
     ),
-    TlsFault.NOT_YET_VALID: (
+    TlsProblem.NOT_YET_VALID: (
         "The certificate of {who} is not valid yet.",
         "Correct this runner's clock, which says {now}.",
         "",
     ),
-    TlsFault.OTHER_NAME: (
+    TlsProblem.OTHER_NAME: (
         "The certificate of {who} is for other names: {words}.",
         "Use a name that is in the certificate.",
         "",
     ),
-    TlsFault.INVALID: (
+    TlsProblem.INVALID: (
         "The certificate of {who} is not acceptable: {words}.",
         "The operator of that server must replace it; `ca-certificate` does not help here.",
         "",
     ),
-    TlsFault.NO_TLS: (
+    TlsProblem.NO_TLS: (
         "{who} does not use TLS ({words}).",
         "Check the port: the server there uses plain HTTP or another protocol.",
         "",
     ),
-    TlsFault.CLIENT_CERTIFICATE: (
+    TlsProblem.CLIENT_CERTIFICATE: (
         "{who} requires a client certificate ({words}), which this action does not support.",
         "The operator of that server must accept this runner without a client certificate (mTLS).",
         "",
     ),
-    TlsFault.OLD_VERSION: (
+    TlsProblem.OLD_VERSION: (
         "{who} supports only outdated versions of TLS ({words}).",
         "The operator of that server must enable TLS 1.2 or 1.3.",
         "",
@@ -247,9 +247,9 @@ class InvalidResponseError(ActionError):
 
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """Return a row with the first words of the response, if they were recorded."""
-        return (("Response", self.answer),) if self.answer else ()
+        return (("Response", self.excerpt),) if self.excerpt else ()
 
-    answer: str = ""
+    excerpt: str = ""
 
 
 class InternalError(ActionError):
@@ -257,15 +257,15 @@ class InternalError(ActionError):
 
     code = "INTERNAL_ERROR"
 
-    def __init__(self, fault: BaseException) -> None:
+    def __init__(self, error: BaseException) -> None:
         super().__init__(
-            f"Bug in this action: {type(fault).__name__} in {_place(fault)}.",
+            f"Bug in this action: {type(error).__name__} in {_place(error)}.",
             remedy=f"Please report it: {_HOME}/issues",
         )
 
 
-def _place(fault: BaseException) -> str:
-    last = fault.__traceback__
+def _place(error: BaseException) -> str:
+    last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
     if last is None:

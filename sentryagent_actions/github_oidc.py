@@ -30,7 +30,7 @@ from sentryagent_actions.network import (
     RefusedByProxyError,
     Reply,
     UnreachableProxyError,
-    UnusableAnswerError,
+    UnusableResponseError,
 )
 from sentryagent_actions.origin import Origin
 from sentryagent_actions.untrusted import MAX_TOKEN_LENGTH, shown
@@ -205,8 +205,8 @@ def utc(seconds: float) -> str:
 
 def _network_error(error: NetworkError, now: float) -> ActionError:
     if isinstance(error, CertificateError):
-        return TlsError("GitHub's ID-token endpoint", error.fault, str(error), utc(now))
-    if isinstance(error, UnusableAnswerError):
+        return TlsError("GitHub's ID-token endpoint", error.problem, str(error), utc(now))
+    if isinstance(error, UnusableResponseError):
         return IdTokenEndpointError(
             f"GitHub's ID-token endpoint responded with {error}.",
             remedy=_OWN_VARIABLE,

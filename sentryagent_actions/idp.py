@@ -30,10 +30,10 @@ from sentryagent_actions.network import (
     TimedOutError,
     UnknownNameError,
     UnreachableProxyError,
-    UnusableAnswerError,
+    UnusableResponseError,
 )
 from sentryagent_actions.origin import Origin
-from sentryagent_actions.refusal import first_words, read_refusal, read_request_id
+from sentryagent_actions.refusal import excerpt, read_refusal, read_request_id
 from sentryagent_actions.untrusted import MAX_TOKEN_LENGTH
 
 # RFC 6750, section 2.1 (b64token). A "token" of a few characters would be masked in every line of the log.
@@ -70,11 +70,11 @@ class Permission:
 
 @dataclass(frozen=True)
 class AgentRecord:
-    """An agent as stored by the provider; `members` is the whole record."""
+    """An agent as stored by the provider; `fields` is the whole record."""
 
     agent_id: str
     status: str
-    members: Mapping[str, object]
+    fields: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,13 @@ class ExchangeRequest:
 
     def as_json(self) -> dict[str, object]:
         """Return the request's fields, without the ID token."""
-        members: dict[str, object] = {
+        fields: dict[str, object] = {
             "agentId": self.agent_id,
             "resource": self.resource,
             "scope": self.scope,
             "expiresIn": self.expires_in,
         }
-        return {name: value for name, value in members.items() if value}
+        return {name: value for name, value in fields.items() if value}
 
 
 class IdentityProvider:
@@ -115,14 +115,14 @@ class IdentityProvider:
         cloud account.
         """
         try:
-            answer = self._call("GET", "/oidc/audience").json_object().get("audience")
+            audience = self._call("GET", "/oidc/audience").json_object().get("audience")
         except ActionError as error:
             if error.retryable or isinstance(error, TlsError):
                 raise
             return str(self.api_url)
         except ValueError:
             return str(self.api_url)
-        return answer if isinstance(answer, str) and self._is_own(answer) else str(self.api_url)
+        return audience if isinstance(audience, str) and self._is_own(audience) else str(self.api_url)
 
     def exchange(
         self, fresh_id_token: Callable[[], str], request: ExchangeRequest, issued: Callable[[str], object]
@@ -168,10 +168,10 @@ class IdentityProvider:
             request_id=read_request_id(reply),
         )
 
-    def create_agent(self, access_token: AccessToken, members: Mapping[str, object]) -> AgentRecord:
+    def create_agent(self, access_token: AccessToken, fields: Mapping[str, object]) -> AgentRecord:
         """Register an agent. Raises AgentExistsError if its name is taken."""
         return self._agent(
-            self._object(self._call("POST", "/agents", bearer=access_token.value, json=members))
+            self._object(self._call("POST", "/agents", bearer=access_token.value, json=fields))
         )
 
     def agent(self, access_token: AccessToken, agent_id: str) -> AgentRecord:
@@ -180,11 +180,11 @@ class IdentityProvider:
         return self._agent(self._object(self._call("GET", path, bearer=access_token.value)))
 
     def change_agent(
-        self, access_token: AccessToken, agent_id: str, members: Mapping[str, object]
+        self, access_token: AccessToken, agent_id: str, fields: Mapping[str, object]
     ) -> AgentRecord:
         """Change fields of an agent and return the changed record."""
         path = f"/agents/{quote(agent_id, safe='')}"
-        return self._agent(self._object(self._call("PATCH", path, bearer=access_token.value, json=members)))
+        return self._agent(self._object(self._call("PATCH", path, bearer=access_token.value, json=fields)))
 
     def agent_named(self, access_token: AccessToken, email: str) -> AgentRecord | None:
         """Return the agent of that name, or `None` if the token may see no such agent."""
@@ -197,7 +197,7 @@ class IdentityProvider:
 
     def revoke(self, token: str) -> None:
         """Revoke an access token (RFC 7009) with the token itself as the credential; a cancellation waits for this call."""
-        with self._network.clock.cancellation.held():
+        with self._network.clock.cancellation.deferred():
             self._call("POST", "/token/revoke", bearer=token, form={"token": token})
 
     def _call(
@@ -212,11 +212,11 @@ class IdentityProvider:
         call = Call(method, self._url(path), bearer, json, form)
         return self._network.retry(lambda: self._once(call))
 
-    def _exchange(self, fresh_id_token: Callable[[], str], members: Mapping[str, object]) -> Reply:
+    def _exchange(self, fresh_id_token: Callable[[], str], fields: Mapping[str, object]) -> Reply:
         url = self._url("/oidc/token")
         # Each try requests a new ID token: the provider refuses one that was already sent as replayed.
         return self._network.retry(
-            lambda: self._once(Call("POST", url, json={"token": fresh_id_token(), **members}))
+            lambda: self._once(Call("POST", url, json={"token": fresh_id_token(), **fields}))
         )
 
     def _url(self, path: str) -> str:
@@ -234,8 +234,8 @@ class IdentityProvider:
     def _network_error(self, error: NetworkError) -> ActionError:
         url = str(self.api_url)
         if isinstance(error, CertificateError):
-            return TlsError(url, error.fault, str(error), utc(self._network.clock.now()))
-        if isinstance(error, UnusableAnswerError):
+            return TlsError(url, error.problem, str(error), utc(self._network.clock.now()))
+        if isinstance(error, UnusableResponseError):
             return InvalidResponseError(
                 f"{url} responded with {error}.",
                 remedy="Check that `api-url` is the address of the provider.",
@@ -291,7 +291,7 @@ class IdentityProvider:
             return reply.json_object()
         except ValueError as error:
             failure = self._invalid("is not a JSON object")
-            failure.answer = first_words(reply.body)
+            failure.excerpt = excerpt(reply.body)
             raise failure from error
 
     def _text(

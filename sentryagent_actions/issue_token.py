@@ -93,7 +93,7 @@ def explained(session: Session) -> Iterator[None]:
         yield
     except IdTokenRejectedError as refusal:
         given = bool(session.connection.audience)
-        refusal.tell_claims(session.id_tokens.claims, audience_given=given)
+        refusal.add_claims(session.id_tokens.claims, audience_given=given)
         raise
 
 

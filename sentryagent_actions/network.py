@@ -17,7 +17,7 @@ from sentryagent_actions.cancellation import Cancellation
 from sentryagent_actions.errors import ActionError
 from sentryagent_actions.proxies import Proxies
 from sentryagent_actions.route import ProxyConnectError, open_route
-from sentryagent_actions.tls import TlsFault, find_failure
+from sentryagent_actions.tls import TlsProblem, find_failure
 from sentryagent_actions.untrusted import one_line
 
 T = TypeVar("T")
@@ -63,16 +63,16 @@ class TimedOutError(NetworkError):
 class CertificateError(NetworkError):
     """The TLS handshake failed; another try would fail in the same way."""
 
-    def __init__(self, message: str, fault: TlsFault) -> None:
+    def __init__(self, message: str, problem: TlsProblem) -> None:
         super().__init__(message)
-        self.fault = fault
+        self.problem = problem
 
 
 class RefusedByProxyError(NetworkError):
     """The proxy answered CONNECT with 4xx: it requires credentials, or does not allow the host."""
 
 
-class UnusableAnswerError(NetworkError):
+class UnusableResponseError(NetworkError):
     """The response is a redirect, too large or not decodable; `status` is its status, or `None` if there is none."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -251,28 +251,28 @@ class Network:
                 pause = self._pause(error, tries, may_retry_once=may_retry_once)
                 if pause is None:
                     raise
-                may_retry_once = may_retry_once and not error.second_try_after
+                may_retry_once = may_retry_once and not error.retry_once_after
                 self._log(f"Try {tries}: {error.headline} Trying again in {pause:.1f} s.")
                 self.clock.sleep(pause)
 
     def _pause(self, error: ActionError, tries: int, *, may_retry_once: bool) -> float | None:
         """Return the seconds to wait before the next try, or `None` to stop trying."""
-        if error.second_try_after and may_retry_once:
-            pause = error.second_try_after + self.clock.random()
+        if error.retry_once_after and may_retry_once:
+            pause = error.retry_once_after + self.clock.random()
             return pause if pause < self._left() else None
-        if not error.retryable or tries >= error.most_tries:
+        if not error.retryable or tries >= error.max_tries:
             return None
         ceiling = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(tries - 1, 10))
         return self._fitting(error, ceiling * self.clock.random())
 
     def _fitting(self, error: ActionError, backoff: float) -> float | None:
         """Return a pause that leaves time for another try, or `None` if the budget is too short for one."""
-        asked, left = error.retry_after or 0.0, self._left()
-        error.wait_was_too_long = 0.0 < asked >= left
+        requested, left = error.retry_after or 0.0, self._left()
+        error.wait_was_too_long = 0.0 < requested >= left
         # The backoff is added to the server's `Retry-After`, so that the jobs of a matrix do not all retry at once.
-        if asked + backoff < left:
-            return asked + backoff
-        last = max(asked, left - _LAST_TRY_SECONDS)
+        if requested + backoff < left:
+            return requested + backoff
+        last = max(requested, left - _LAST_TRY_SECONDS)
         # A shorter pause would only add load to a server that is down.
         return last if _FIRST_BACKOFF_SECONDS <= last < left else None
 
@@ -290,29 +290,29 @@ class Network:
         if response.is_redirect:
             # A credential must not follow a redirect, because the workflow did not name its target.
             target = one_line(response.headers.get("location", "nowhere"), 100)
-            raise UnusableAnswerError(
+            raise UnusableResponseError(
                 f"a redirect ({response.status_code}) to {target}", response.status_code
             )
         reply = Reply(response.status_code, response.headers, b"")
         try:
             return replace(reply, body=_body(response))
-        except UnusableAnswerError as error:
+        except UnusableResponseError as error:
             if reply.is_retryable:
                 # A gateway's error page may have any format: its status is enough.
                 return reply
-            raise UnusableAnswerError(str(error), reply.status) from error
+            raise UnusableResponseError(str(error), reply.status) from error
 
 
 def _body(response: httpx.Response) -> bytes:
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity":
         # Only `identity` was requested: a few kilobytes of nested gzip decompress to gigabytes.
-        raise UnusableAnswerError(f"the content encoding {one_line(coding, 40)}, which was not requested")
+        raise UnusableResponseError(f"the content encoding {one_line(coding, 40)}, which was not requested")
     body = bytearray()
     for chunk in response.iter_bytes():
         body += chunk
         if len(body) > _MAX_RESPONSE_BYTES:
-            raise UnusableAnswerError("more than 1 MiB")
+            raise UnusableResponseError("more than 1 MiB")
     return bytes(body)
 
 
@@ -341,11 +341,11 @@ def _network_errors() -> Iterator[None]:
     except httpx.TransportError as error:
         failure = find_failure(error)
         if failure:
-            fault, words = failure
-            raise CertificateError(words, fault) from error
+            problem, words = failure
+            raise CertificateError(words, problem) from error
         raise _unreachable(error) from error
     except httpx.HTTPError as error:
-        raise UnusableAnswerError("a body that cannot be decoded") from error
+        raise UnusableResponseError("a body that cannot be decoded") from error
 
 
 def _unreachable(error: httpx.TransportError) -> UnreachableError:

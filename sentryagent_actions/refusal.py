@@ -83,7 +83,7 @@ def _foreign(reply: Reply, api_url: Origin, now: float) -> ActionError:
         else "Check that `api-url` is the address of the provider.",
         http_status=reply.status,
     )
-    error.answer = first_words(reply.body)
+    error.excerpt = excerpt(reply.body)
     return error
 
 
@@ -96,7 +96,7 @@ def _gateway(status: int) -> tuple[str, str]:
     return "a gateway in front of it probably cannot reach it", "Check that the provider is running."
 
 
-def first_words(body: bytes) -> str:
+def excerpt(body: bytes) -> str:
     """Return the beginning of a page as one sanitised line without markup."""
     return one_line(_TAG.sub(" ", body[:_MAX_ANSWER].decode("utf-8", "replace")), 200)
 
@@ -134,7 +134,7 @@ def _rejected_id_token(refusal: Refusal, cause: str) -> IdTokenRejectedError:
         refusal, reason=reason, cause=cause, expected=shown(expected) if expected else ""
     )
     if reason == "wrong_issuer":
-        error.tell_issuers(details.get("issuer"), trusted if isinstance(trusted, list) else [])
+        error.add_issuers(details.get("issuer"), trusted if isinstance(trusted, list) else [])
     return error
 
 

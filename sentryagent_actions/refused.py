@@ -1,4 +1,4 @@
-"""The provider's refusals: `speaker` is the provider's URL, `code` its error code."""
+"""The provider's refusals: `reported_by` is the provider's URL, `code` its error code."""
 
 import json
 import re
@@ -57,7 +57,7 @@ class RefusedError(ActionError):
             request_id=refusal.request_id,
         )
         self.code = refusal.code
-        self.speaker = str(refusal.api_url)
+        self.reported_by = str(refusal.api_url)
 
 
 class ProviderOverloadedError(RefusedError):
@@ -82,7 +82,7 @@ class IdTokenRejectedError(RefusedError):
     }
     # Seconds. A clock that is slightly behind catches up. A provider fetches GitHub's keys at most once in 30 s, so that
     # nobody can make it flood GitHub; it knows a newly published key after 35 s.
-    _second_tries: ClassVar[Mapping[str, float]] = {"not_yet_valid": 1.0, "unknown_key": 35.0}
+    _retries_once_after: ClassVar[Mapping[str, float]] = {"not_yet_valid": 1.0, "unknown_key": 35.0}
     _claims_by_reason: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "wrong_audience": ("aud",),
         "wrong_issuer": ("iss",),
@@ -96,23 +96,23 @@ class IdTokenRejectedError(RefusedError):
     def __init__(self, refusal: Refusal, *, reason: str, cause: str, expected: str = "") -> None:
         super().__init__(refusal, cause, self.remedies_by_reason.get(reason, ""))
         self.reason = reason
-        self.second_try_after = self._second_tries.get(reason, 0.0)
+        self.retry_once_after = self._retries_once_after.get(reason, 0.0)
         self._expected = expected
         self._trusted: Sequence[object] = ()
         self._claims: Mapping[str, str] = {}
         if expected:
             self.paste = f"audience: {expected}"
 
-    def tell_claims(self, claims: Mapping[str, str], *, audience_given: bool) -> None:
+    def add_claims(self, claims: Mapping[str, str], *, audience_given: bool) -> None:
         """Add the claims of the ID token that this action sent."""
         self._claims = claims
         if self.reason == "wrong_issuer" and claims.get("iss"):
-            self.tell_issuers(claims["iss"], self._trusted)
+            self.add_issuers(claims["iss"], self._trusted)
         if self.reason == "wrong_audience" and self._expected and not audience_given:
             # The audience was derived from `api-url`, so `api-url` is wrong.
-            self.remedy = f"Set `api-url` to {self._expected}. If the provider must be reached at {self.speaker}, set this instead:"
+            self.remedy = f"Set `api-url` to {self._expected}. If the provider must be reached at {self.reported_by}, set this instead:"
 
-    def tell_issuers(self, issuer: object, trusted: Sequence[object]) -> None:
+    def add_issuers(self, issuer: object, trusted: Sequence[object]) -> None:
         """Add the token's issuer and the trusted issuers, as a setting for the provider's operator to paste.
 
         Only plain URLs are included, because the text is untrusted and is pasted into a shell or a unit file.
@@ -188,13 +188,13 @@ class PolicyRefusedError(RefusedError):
             cause = "The trust policies for this repository name are pinned to GitHub ids that this repository does not have"
         super().__init__(refusal, f"{cause.rstrip('.')}{_differences(explanation)}.")
         self._is_explained = bool(explanation.claims or explanation.unmet)
-        self._tell(explanation)
+        self._set_explanation(explanation)
 
-    def suggest(self, **members: object) -> None:
+    def suggest(self, **fields: object) -> None:
         """Add fields that this action needs to the suggested policy, which the provider derives from the run's claims."""
         policy = self.explanation.suggested_policy
         if policy is not None:
-            self._tell(replace(self.explanation, suggested_policy={**policy, **members}))
+            self._set_explanation(replace(self.explanation, suggested_policy={**policy, **fields}))
 
     def suggest_grant(self, service: str, scopes: Sequence[str]) -> None:
         """Add a grant to the suggested policy, unless it already grants the service."""
@@ -220,12 +220,12 @@ class PolicyRefusedError(RefusedError):
             return ""
         # Quoted for the shell: the policy's text is untrusted and meant to be pasted.
         return (
-            f"curl --fail-with-body -sS -X POST {self.speaker}/api/v1/oidc/trust-policies"
+            f"curl --fail-with-body -sS -X POST {self.reported_by}/api/v1/oidc/trust-policies"
             ' -H "Authorization: Bearer $SENTRYAGENT_ADMIN_TOKEN" -H "Content-Type: application/json"'
             f" --data {shlex.quote(json.dumps(policy))}"
         )
 
-    def _tell(self, explanation: Explanation) -> None:
+    def _set_explanation(self, explanation: Explanation) -> None:
         self.explanation = explanation
         command = self.command()
         self.remedy, self.paste = self._remedy(), ""
@@ -266,12 +266,12 @@ _ASK_FOR_THE_CAUSE = (
 
 
 def _differences(explanation: Explanation) -> str:
-    told = [it.brief for it in explanation.nearest()]
-    if not told and explanation.unmet:
+    failures = [it.brief for it in explanation.nearest()]
+    if not failures and explanation.unmet:
         return " (its policies are for registering agents, or for other agents)"
-    more = f"; {len(told) - _MAX_ANNOTATED_CONDITIONS} more in the summary"
-    shown = "; ".join(told[:_MAX_ANNOTATED_CONDITIONS])
-    return f" ({shown}{more if len(told) > _MAX_ANNOTATED_CONDITIONS else ''})" if told else ""
+    more = f"; {len(failures) - _MAX_ANNOTATED_CONDITIONS} more in the summary"
+    shown = "; ".join(failures[:_MAX_ANNOTATED_CONDITIONS])
+    return f" ({shown}{more if len(failures) > _MAX_ANNOTATED_CONDITIONS else ''})" if failures else ""
 
 
 def _allow_remedy(nearest: tuple[UnmetCondition, ...], ref: str) -> str:

@@ -80,7 +80,7 @@ def _make_or_find(
         if not different:
             return Registration(agent, created=False)
         if not update:
-            _tell_differences(session, different, agent)
+            _warn_of_differences(session, different, agent)
             return Registration(agent, created=False)
         changed = session.provider.change_agent(token, agent.agent_id, different)
         return Registration(changed, created=False, updated=tuple(INPUT_OF_FIELD[it] for it in different))
@@ -100,17 +100,17 @@ def _find(
 def _different(profile: AgentProfile, agent: AgentRecord) -> dict[str, object]:
     """Return the fields that the workflow sets and whose value at the provider differs."""
     stated = profile.as_json().items()
-    return {name: value for name, value in stated if name != "email" and value != agent.members.get(name)}
+    return {name: value for name, value in stated if name != "email" and value != agent.fields.get(name)}
 
 
-def _tell_differences(session: Session, different: dict[str, object], agent: AgentRecord) -> None:
-    told = [
-        f"`{INPUT_OF_FIELD[name]}`: the workflow says {_quoted(wanted)}, the provider has {_quoted(agent.members.get(name))}"
+def _warn_of_differences(session: Session, different: dict[str, object], agent: AgentRecord) -> None:
+    differences = [
+        f"`{INPUT_OF_FIELD[name]}`: the workflow says {_quoted(wanted)}, the provider has {_quoted(agent.fields.get(name))}"
         for name, wanted in different.items()
     ]
     session.workflow.notice(
         "SentryAgent: the agent differs from these inputs",
-        f"{'; '.join(told)}. Nothing was changed: set `update: true` to write the inputs to the provider.",
+        f"{'; '.join(differences)}. Nothing was changed: set `update: true` to write the inputs to the provider.",
     )
 
 

@@ -48,7 +48,7 @@ class Step:
     @contextmanager
     def network(self, connection: Connection) -> Iterator[Network]:
         """Open the network for one action. Raises InvalidVariableError for an unusable proxy variable or SSLKEYLOGFILE."""
-        self._tell_what_is_honoured()
+        self._log_variables_in_effect()
         try:
             client = open_client(
                 transport=self.transport,
@@ -84,7 +84,7 @@ class Step:
             id_tokens = IdTokens(endpoint, network, audience, self.workflow.mask, self.workflow.info)
             yield Session(self.workflow, connection, provider, id_tokens)
 
-    def _tell_what_is_honoured(self) -> None:
+    def _log_variables_in_effect(self) -> None:
         # An earlier step can set these through GITHUB_ENV, so the log must show that they took effect.
         for name in filter(self.environ.get, _PROXY_VARIABLES):
             self.workflow.info(
@@ -133,7 +133,7 @@ def report_failure(workflow: Workflow, error: ActionError, *, skip: bool = False
     )
     rows = (
         ("Code", error.code),
-        ("From", error.speaker),
+        ("From", error.reported_by),
         ("Cause", str(error)),
         ("What to do", error.remedy),
         ("HTTP status", status),

@@ -8,7 +8,7 @@ import httpx
 from sentryagent_actions.untrusted import one_line
 
 
-class TlsFault(Enum):
+class TlsProblem(Enum):
     """The cause of a TLS failure; `errors` has a message and a remedy for each."""
 
     UNTRUSTED = auto()
@@ -23,28 +23,28 @@ class TlsFault(Enum):
 
 # X509_V_ERR_… in OpenSSL's x509_vfy.h.
 _BY_VERIFY_CODE = {
-    2: TlsFault.UNTRUSTED,
-    9: TlsFault.NOT_YET_VALID,
-    10: TlsFault.EXPIRED,
-    18: TlsFault.UNTRUSTED,
-    19: TlsFault.UNTRUSTED,
-    20: TlsFault.UNTRUSTED,
-    21: TlsFault.UNTRUSTED,
-    62: TlsFault.OTHER_NAME,
-    64: TlsFault.OTHER_NAME,
+    2: TlsProblem.UNTRUSTED,
+    9: TlsProblem.NOT_YET_VALID,
+    10: TlsProblem.EXPIRED,
+    18: TlsProblem.UNTRUSTED,
+    19: TlsProblem.UNTRUSTED,
+    20: TlsProblem.UNTRUSTED,
+    21: TlsProblem.UNTRUSTED,
+    62: TlsProblem.OTHER_NAME,
+    64: TlsProblem.OTHER_NAME,
 }
 _BY_REASON = {
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": TlsFault.CLIENT_CERTIFICATE,
-    "TLSV1_ALERT_PROTOCOL_VERSION": TlsFault.OLD_VERSION,
-    "UNSUPPORTED_PROTOCOL": TlsFault.OLD_VERSION,
-    "NO_PROTOCOLS_AVAILABLE": TlsFault.OLD_VERSION,
-    "WRONG_SSL_VERSION": TlsFault.OLD_VERSION,
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": TlsProblem.CLIENT_CERTIFICATE,
+    "TLSV1_ALERT_PROTOCOL_VERSION": TlsProblem.OLD_VERSION,
+    "UNSUPPORTED_PROTOCOL": TlsProblem.OLD_VERSION,
+    "NO_PROTOCOLS_AVAILABLE": TlsProblem.OLD_VERSION,
+    "WRONG_SSL_VERSION": TlsProblem.OLD_VERSION,
     # A TLS 1.2 server sends this alert for a missing client certificate, and also if there is no common cipher.
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": TlsFault.CLIENT_CERTIFICATE,
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": TlsProblem.CLIENT_CERTIFICATE,
 }
 
 
-def find_failure(error: BaseException) -> tuple[TlsFault, str] | None:
+def find_failure(error: BaseException) -> tuple[TlsProblem, str] | None:
     """Return the TLS failure that caused an error and OpenSSL's message, or `None` if another error caused it."""
     cause: BaseException | None = error
     while cause is not None:
@@ -52,7 +52,7 @@ def find_failure(error: BaseException) -> tuple[TlsFault, str] | None:
         if isinstance(cause, ssl.SSLError) and not isinstance(
             cause, ssl.SSLEOFError | ssl.SSLZeroReturnError
         ):
-            return _fault(cause), _words(cause)
+            return _problem(cause), _words(cause)
         cause = cause.__cause__ or cause.__context__
     return None
 
@@ -62,11 +62,11 @@ def _words(error: ssl.SSLError) -> str:
     return one_line(getattr(error, "verify_message", "") or reason or str(error)).rstrip(".")
 
 
-def _fault(error: ssl.SSLError) -> TlsFault:
+def _problem(error: ssl.SSLError) -> TlsProblem:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _BY_VERIFY_CODE.get(getattr(error, "verify_code", 20), TlsFault.INVALID)
+        return _BY_VERIFY_CODE.get(getattr(error, "verify_code", 20), TlsProblem.INVALID)
     # OpenSSL has many names for data that is not TLS: WRONG_VERSION_NUMBER, RECORD_LAYER_FAILURE, PACKET_LENGTH_TOO_LONG.
-    return _BY_REASON.get(getattr(error, "reason", None) or "", TlsFault.NO_TLS)
+    return _BY_REASON.get(getattr(error, "reason", None) or "", TlsProblem.NO_TLS)
 
 
 def trust(ca_certificate: str) -> ssl.SSLContext:

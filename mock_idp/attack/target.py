@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mock_idp.attack.catalogue import ACCEPTED, BROKEN, REFUSED, UNSENDABLE, Attack, Result, verdict_of
-from mock_idp.attack.verifier import UnsendableError, member_of
+from mock_idp.attack.verifier import UnsendableError, field_at
 from mock_idp.job import Job
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class AcceptedWhen:
             return by_status
         if response.answer is None:
             return BROKEN
-        found = member_of(response.answer, self.field)
+        found = field_at(response.answer, self.field)
         return (
             ACCEPTED
             if found == self.value and isinstance(found, bool) == isinstance(self.value, bool)

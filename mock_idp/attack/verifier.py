@@ -36,7 +36,7 @@ class VerifierResponse:
     answer: object = field(default=None, repr=False)
 
 
-def member_of(answer: object, path: str) -> object:
+def field_at(answer: object, path: str) -> object:
     """Return the field of a JSON object at `path`, names joined by dots; None if there is no such field."""
     for name in path.split("."):
         answer = answer.get(name) if isinstance(answer, dict) else None

@@ -50,18 +50,18 @@ def act(context: click.Context, /, words: tuple[str, ...], url: str, **options: 
         running_job(mock, {**options, **followed}) as job,
         job_folders(Path.cwd(), job["event"]) as folders,
     ):
-        told = _told(arguments, job["variables"], folders.event_file)
-        return run_child([program, *words, *told], as_job(os.environ, job["variables"]))
+        added = _added_words(arguments, job["variables"], folders.event_file)
+        return run_child([program, *words, *added], as_job(os.environ, job["variables"]))
 
 
-def _told(arguments: Arguments, variables: Mapping[str, str], event_file: Path) -> list[str]:
+def _added_words(arguments: Arguments, variables: Mapping[str, str], event_file: Path) -> list[str]:
     """Return the words to append to ARGS: act uses the last value given for a variable."""
-    told = [
+    added = [
         word for name in ACT_TAKES if name in variables for word in ("--env", f"{name}={variables[name]}")
     ]
-    told += [] if arguments.positional else [arguments.event]
-    told += [] if arguments.actor else ["--actor", variables["GITHUB_ACTOR"]]
-    return told + ([] if arguments.event_file else ["--eventpath", str(event_file)])
+    added += [] if arguments.positional else [arguments.event]
+    added += [] if arguments.actor else ["--actor", variables["GITHUB_ACTOR"]]
+    return added + ([] if arguments.event_file else ["--eventpath", str(event_file)])
 
 
 def _act() -> str:

@@ -43,8 +43,8 @@ def _repository(folder: Path) -> str:
     found = _REMOTE.fullmatch(url)
     if not found:
         # The message does not contain the URL, which may contain a password.
-        told = "has no URL of the form HOST/OWNER/REPO" if url else "does not exist"
-        raise click.UsageError(f"the git remote {name} of {folder} {told}; give --repository")
+        problem = "has no URL of the form HOST/OWNER/REPO" if url else "does not exist"
+        raise click.UsageError(f"the git remote {name} of {folder} {problem}; give --repository")
     return found[1]
 
 

@@ -73,21 +73,21 @@ def read_planned_fault(body: object) -> PlannedFault:
     return PlannedFault(**fields)
 
 
-class _Entry:
+class _ScheduledFault:
     def __init__(self, fault: PlannedFault) -> None:
         self.fault = fault
         self.left = fault.times
-        self._dice = random.Random(fault.seed)  # noqa: S311 (repeatable on purpose; nothing secret depends on it)
+        self._random = random.Random(fault.seed)  # noqa: S311 (repeatable on purpose; nothing secret depends on it)
 
     def happens(self) -> bool:
-        return self._dice.random() < self.fault.rate
+        return self._random.random() < self.fault.rate
 
 
 class FaultPlan:
     """The planned faults of all endpoints."""
 
     def __init__(self) -> None:
-        self._entries: list[_Entry] = []
+        self._entries: list[_ScheduledFault] = []
 
     def add(self, fault: PlannedFault) -> None:
         """Add a fault. Counted faults of an endpoint happen in turn; one without a count is replaced by the next."""
@@ -96,7 +96,7 @@ class FaultPlan:
             for entry in self._entries
             if entry.fault.endpoint != fault.endpoint or entry.left is not None
         ]
-        self._entries.append(_Entry(fault))
+        self._entries.append(_ScheduledFault(fault))
 
     def next(self, endpoint: str) -> PlannedFault | None:
         """Return the fault for the request that has just arrived, or None; a fault that happens is counted."""

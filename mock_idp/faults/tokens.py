@@ -55,9 +55,9 @@ def _long_lived(claims: Fields) -> Fields:
     return claims | {"iat": claims["iat"] - 18000, "nbf": claims["nbf"] - 18000, "exp": claims["iat"] + 3600}
 
 
-def _inserted(member: bytes) -> Callable[[bytes], bytes]:
+def _with_appended(field: bytes) -> Callable[[bytes], bytes]:
     """Return a function that appends a field to the JSON text of an object, which `json.dumps` could not write."""
-    return lambda text: text[:-1] + b"," + member + b"}"
+    return lambda text: text[:-1] + b"," + field + b"}"
 
 
 def _instead(name: str, text: bytes) -> Callable[[bytes], bytes]:
@@ -70,7 +70,7 @@ def _instead(name: str, text: bytes) -> Callable[[bytes], bytes]:
     return replace
 
 
-_deep: Final = _inserted(b'"deep":' + b"[" * _DEPTH + b"]" * _DEPTH)
+_deep: Final = _with_appended(b'"deep":' + b"[" * _DEPTH + b"]" * _DEPTH)
 
 
 def _unsigned(_signing_input: bytes, _keys: Keys) -> bytes:
@@ -309,7 +309,7 @@ _HEADER: Final[Mapping[str, TokenFault]] = {
     "enc-header": TokenFault("claims to be encrypted", header=_with_header(enc="A256GCM")),
     "duplicate-header-member": TokenFault(
         "duplicate `alg`, the last one none, and no signature",
-        header_text=_inserted(b'"alg":"none"'),
+        header_text=_with_appended(b'"alg":"none"'),
         sign=_unsigned,
     ),
     "header-array": TokenFault("the header is an array", header_text=lambda text: b"[" + text + b"]"),
@@ -343,15 +343,17 @@ _GRAMMAR: Final[Mapping[str, TokenFault]] = {
 _PAYLOAD: Final[Mapping[str, TokenFault]] = {
     "duplicate-member": TokenFault(
         "duplicate `repository`; parsers that keep the last one see another repository",
-        payload=_inserted(b'"repository":"octo-evil/hello-agent"'),
+        payload=_with_appended(b'"repository":"octo-evil/hello-agent"'),
     ),
-    "duplicate-subject": TokenFault("duplicate `sub`", payload=_inserted(b'"sub":"repo:octo-evil/evil:x"')),
+    "duplicate-subject": TokenFault(
+        "duplicate `sub`", payload=_with_appended(b'"sub":"repo:octo-evil/evil:x"')
+    ),
     "duplicate-audience": TokenFault(
-        "duplicate `aud`", payload=_inserted(b'"aud":"https://evil.example.com"')
+        "duplicate `aud`", payload=_with_appended(b'"aud":"https://evil.example.com"')
     ),
     "payload-array": TokenFault("the claims in an array", payload=lambda text: b"[" + text + b"]"),
     "payload-empty": TokenFault("no claims", payload=lambda _text: b"{}"),
-    "payload-invalid-utf8": TokenFault("bytes that are not UTF-8", payload=_inserted(b'"x":"\xff\xfe"')),
+    "payload-invalid-utf8": TokenFault("bytes that are not UTF-8", payload=_with_appended(b'"x":"\xff\xfe"')),
     "payload-trailing": TokenFault("text after the claims", payload=lambda text: text + b"{}"),
     "deep-json": TokenFault(
         f"{_DEPTH:,} nested arrays, for a parser that recurses",

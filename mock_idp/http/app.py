@@ -105,14 +105,14 @@ class _Endpoints:
         started = self._issuer.job_of(_bearer())
         if started is None:
             return self._respond("token", lambda _fault: self._unauthorized())
-        job, asked = started.job, request.args.get("audience", "")
+        job, requested = started.job, request.args.get("audience", "")
         if not (well_formed and _is_readable(started, rest) and job.may_request_id_token):
             refusal = _refusal(403, "runner does not have permissions to generate id token")
-        elif not is_audience_issuable(asked, job):
-            refusal = _refusal(400, f"Can't issue ID_TOKEN for audience '{asked}'")
+        elif not is_audience_issuable(requested, job):
+            refusal = _refusal(400, f"Can't issue ID_TOKEN for audience '{requested}'")
         else:
             refusal = None
-        audience = asked or default_audience(job, self._issuer.url)
+        audience = requested or default_audience(job, self._issuer.url)
         return self._respond(
             "token", lambda fault: refusal or self._id_token(job, audience, fault), job.repository, audience
         )

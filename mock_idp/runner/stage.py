@@ -133,7 +133,7 @@ class Stage:
         self._read_pairs(files["GITHUB_STATE"], "state", self._record.state.__setitem__)
         self._read_pairs(files["GITHUB_OUTPUT"], "output", self._record.set_output)
 
-    def _read_pairs(self, file: Path, command: str, keep: Callable[[str, str], None]) -> None:
+    def _read_pairs(self, file: Path, command: str, save: Callable[[str, str], None]) -> None:
         try:
             for name, value in parse_pairs(_content(file)):
                 if command == "env" and name.upper() == "NODE_OPTIONS":
@@ -141,7 +141,7 @@ class Stage:
                         "error", f"Can't store {name} output parameter using '$GITHUB_ENV' command."
                     )
                 else:
-                    keep(name, value)
+                    save(name, value)
         except FileCommandError as error:
             self._record.failed = True
             self._annotate("error", f"Unable to process file command '{command}' successfully.")

@@ -255,7 +255,7 @@ def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
 def _refuse_misspelt(environ: Mapping[str, str]) -> None:
     """Raise `ConfigurationError` for a misspelt setting, which may be a protective one such as the trusted proxies."""
     for name in unknown_variables(environ):
-        meant = variables.meant(name, PREFIX, _NAMES)
+        meant = variables.closest(name, PREFIX, _NAMES)
         if meant:
             raise ConfigurationError(f"{name} is not a setting; use {' or '.join(meant)}")
 

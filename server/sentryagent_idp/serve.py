@@ -203,10 +203,10 @@ def load(settings: Settings) -> RsgiApplication:
     wait = threading.Event().wait
     periodic.start([rejections.run], wait)
     periodic.at_the_end(rejections.run)
-    periodic.start([partial(_note_issuer_keys, dependencies)], wait, every=_GAUGE_SECONDS)
+    periodic.start([partial(_report_issuer_keys, dependencies)], wait, every=_GAUGE_SECONDS)
     app = create_app(settings, dependencies)
     check = app.extensions[EXTENSION].readiness
-    periodic.start([partial(_note_state, dependencies, check)], wait, every=_STATE_SECONDS, at_once=True)
+    periodic.start([partial(_report_state, dependencies, check)], wait, every=_STATE_SECONDS, at_once=True)
     periodic.start([granian_workarounds.end_without_supervisor], wait, every=_SUPERVISOR_SECONDS)
     return RsgiApplication(app, _THREADS, _ON_LOOP, _LARGE)
 
@@ -219,7 +219,7 @@ def start_background_tasks(settings: Settings) -> None:
     keeper = Housekeeping(store, utc_now, settings.audit_retention)
     retired = RetiredKeys(store, Auditor(utc_now, uuid7), utc_now, uuid7, settings.token_ttl)
     sealer = sealing.Sealer(store, utc_now)
-    watch = sealing.ChainWatch(sealing.AuditChain(store), partial(_note_audit, numbers))
+    watch = sealing.ChainWatch(sealing.AuditChain(store), partial(_report_audit, numbers))
     wait = threading.Event().wait
     periodic.start([keeper.run], wait)
     periodic.start([retired.run], wait)
@@ -240,14 +240,14 @@ def _tracer(settings: Settings) -> "Tracer | None":
     return traces.tracer
 
 
-def _note_audit(numbers: metrics.BackgroundMetrics, proof: sealing.AuditProof) -> None:
+def _report_audit(numbers: metrics.BackgroundMetrics, proof: sealing.AuditProof) -> None:
     """Report the state of the audit's chain in the metrics; while it is broken, each check also logs an error."""
     numbers.audit_chain(is_valid=proof["valid"])
     if not proof["valid"]:
         log.error("the audit's chain is broken", reason=proof["reason"], eventId=proof["firstBroken"])
 
 
-def _note_state(dependencies: Dependencies, check: ReadinessCheck) -> None:
+def _report_state(dependencies: Dependencies, check: ReadinessCheck) -> None:
     """Report readiness, the age of the active signing key, and the number of unsealed audit records, for alerts.
 
     A background process that hangs could not report unsealed records itself. Raises `DatabaseUnavailable`.
@@ -264,7 +264,7 @@ def _note_state(dependencies: Dependencies, check: ReadinessCheck) -> None:
         dependencies.metrics.unsealed(tx.seals.tail().unsealed)
 
 
-def _note_issuer_keys(dependencies: Dependencies) -> None:
+def _report_issuer_keys(dependencies: Dependencies) -> None:
     ages = [keys.status()["ageSeconds"] for keys in dependencies.issuer_keys.values()]
     dependencies.metrics.issuer_keys(None if None in ages else max(ages))
 

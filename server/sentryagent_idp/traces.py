@@ -127,7 +127,7 @@ class Traces:
     """
 
     def __init__(self, exporter: SpanExporter | None = None) -> None:
-        _log_little()
+        _limit_library_warnings()
         # `Resource.create(named)` would override OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES.
         named = {"service.name": _SERVICE, "service.version": version(_SERVICE)}
         resource = Resource.create(named | dict(OTELResourceDetector().detect().attributes))
@@ -143,7 +143,7 @@ class Traces:
         thread.join(_FLUSH_SECONDS)
 
 
-class _Complaints(logging.Handler):
+class _LibraryWarnings(logging.Handler):
     """Logs the library's warnings, one per minute: a collector may be unreachable for days."""
 
     def __init__(self) -> None:
@@ -156,9 +156,9 @@ class _Complaints(logging.Handler):
             log.warning("spans could not be sent, or were dropped", reason=record.getMessage())
 
 
-def _log_little() -> None:
+def _limit_library_warnings() -> None:
     library = logging.getLogger("opentelemetry")
-    library.handlers, library.propagate = [_Complaints()], False
+    library.handlers, library.propagate = [_LibraryWarnings()], False
 
 
 def install(app: Flask, tracer: Tracer) -> None:
@@ -237,10 +237,10 @@ class _TracedCommit(GroupCommit):
         super().__init__(store, clock, observe)
         self._tracer = tracer
 
-    def keep(self, exchange: PendingExchange) -> bool:
+    def commit(self, exchange: PendingExchange) -> bool:
         """Store the exchange, in a span."""
         with _part(self._tracer, "keep"):
-            return super().keep(exchange)
+            return super().commit(exchange)
 
 
 @dataclass(frozen=True)

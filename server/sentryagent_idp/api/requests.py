@@ -41,8 +41,8 @@ FORM = "application/x-www-form-urlencoded"
 
 _ETAG = re.compile(r'"([0-9]{1,10})"', re.ASCII)
 _LIMITS = {
-    MAX_BODY_BYTES: Limits(members=3000, string_length=MAX_BODY_BYTES),
-    LARGE_BODY_BYTES: Limits(members=30_000, string_length=MAX_BODY_BYTES),
+    MAX_BODY_BYTES: Limits(fields=3000, string_length=MAX_BODY_BYTES),
+    LARGE_BODY_BYTES: Limits(fields=30_000, string_length=MAX_BODY_BYTES),
 }
 _LONGEST_NAME = 64
 

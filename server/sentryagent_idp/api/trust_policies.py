@@ -98,8 +98,8 @@ def simulate() -> Simulated | responses.Simulations:
         return {"data": _simulate_all(body, body.runs)}
     check_has_agent(body.resource, body.agent_id)
     if body.claims is not None:
-        return use_cases().simulation.of_runs([_run(body, body.claims)])[0]
-    return use_cases().simulation.of_token(body.token or "", body.agent_id, body.resource)
+        return use_cases().simulation.simulate_runs([_run(body, body.claims)])[0]
+    return use_cases().simulation.simulate_token(body.token or "", body.agent_id, body.resource)
 
 
 def _simulate_all(body: SimulationBody, runs: list[SimulatedRun]) -> list[Simulated]:
@@ -109,7 +109,7 @@ def _simulate_all(body: SimulationBody, runs: list[SimulatedRun]) -> list[Simula
             raise errors.ValidationFailed(name, "set it in each of the runs")
     for index, run in enumerate(runs):
         check_has_agent(run.resource, run.agent_id, field=f"runs.{index}.agentId")
-    return use_cases().simulation.of_runs([_run(run, run.claims) for run in runs])
+    return use_cases().simulation.simulate_runs([_run(run, run.claims) for run in runs])
 
 
 def _run(body: SimulationBody | SimulatedRun, claims: Claims) -> HypotheticalRun:

@@ -8,7 +8,7 @@ from threading import Lock
 from sqlalchemy.exc import TimeoutError as WaitTimeout
 
 
-class Turns:
+class FairLock:
     """A first-come, first-served lock with a timeout.
 
     `threading.Lock` lets a busy thread overtake others: under load, an unlucky thread would wait until its timeout.
@@ -20,12 +20,12 @@ class Turns:
         self._waiting: deque[Lock] = deque()
 
     @contextmanager
-    def take(self) -> Iterator[None]:
+    def hold(self) -> Iterator[None]:
         """Wait for this thread's turn, and hold the lock for the block.
 
         Raises SQLAlchemy's `TimeoutError`, as a connection pool does, if the turn does not come in time.
         """
-        mine = self._enter()
+        mine = self._join()
         try:
             if not mine.acquire(timeout=self._seconds):
                 raise WaitTimeout(f"other writers held the lock for {self._seconds} s")
@@ -33,7 +33,7 @@ class Turns:
         finally:
             self._leave(mine)
 
-    def _enter(self) -> Lock:
+    def _join(self) -> Lock:
         """Join the queue; the returned lock is released when this thread's turn comes."""
         mine = Lock()
         mine.acquire()

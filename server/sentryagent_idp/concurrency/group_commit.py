@@ -73,7 +73,7 @@ class GroupCommit:
         # A dedicated thread: all other threads may be waiting for the lock that a commit releases.
         self._thread = ThreadPoolExecutor(1, "group-commit")
 
-    def keep(self, exchange: PendingExchange) -> bool:
+    def commit(self, exchange: PendingExchange) -> bool:
         """Store the exchange, and return when it is committed.
 
         Returns `False` if nothing was stored, for example because the ID token was already used or the snapshot is no
@@ -90,7 +90,7 @@ class GroupCommit:
 
     def _alone(self, exchange: PendingExchange) -> _Outcome:
         try:
-            return self._kept([exchange])
+            return self._commit_group([exchange])
         except ServiceError as error:
             return _outcome_of(error)
 
@@ -107,18 +107,22 @@ class GroupCommit:
             loop = asyncio.get_running_loop()
             self._began = loop.time()
             # Requests that have arrived in full by now are decided first, and join the group.
-            loop.call_soon(self._commit)
+            loop.call_soon(self._write_group)
 
-    def _commit(self) -> None:
+    def _write_group(self) -> None:
         """Write the next group, and have the thread commit it."""
         group = self._waiting[:_LARGEST]
         exchanges = [exchange for exchange, _ in group]
         loop = asyncio.get_running_loop()
         try:
-            rest = self._written(exchanges) if self._store.is_local else partial(self._kept, exchanges)
+            rest = (
+                self._write_at_once(exchanges)
+                if self._store.is_local
+                else partial(self._commit_group, exchanges)
+            )
         except WriterBusy:
             if loop.time() < self._began + _PATIENCE_SECONDS:
-                loop.call_later(_RETRY_SECONDS, self._commit)
+                loop.call_later(_RETRY_SECONDS, self._write_group)
             else:
                 self._end(group, DatabaseUnavailable(_BUSY, retry_after=2))
         except BaseException as error:  # noqa: BLE001 - it is raised in each request of the group
@@ -126,21 +130,21 @@ class GroupCommit:
         else:
             self._thread.submit(self._finish, loop, group, rest)
 
-    def _written(self, exchanges: Sequence[PendingExchange]) -> Callable[[], _Outcome]:
+    def _write_at_once(self, exchanges: Sequence[PendingExchange]) -> Callable[[], _Outcome]:
         """Write the exchanges without waiting for a lock, and return what commits them; raises `WriterBusy`."""
         with ExitStack() as stack:
-            kept = self._keep(stack.enter_context(self._store.write_at_once()), exchanges)
+            stored = self._insert(stack.enter_context(self._store.write_at_once()), exchanges)
             commit = stack.pop_all().close
 
         def committed() -> _Outcome:
             commit()
-            return kept
+            return stored
 
         return committed
 
-    def _kept(self, exchanges: Sequence[PendingExchange]) -> _Outcome:
+    def _commit_group(self, exchanges: Sequence[PendingExchange]) -> _Outcome:
         with self._store.write() as tx:
-            return self._keep(tx, exchanges)
+            return self._insert(tx, exchanges)
 
     def _finish(
         self, loop: asyncio.AbstractEventLoop, group: Sequence[_Waiting], rest: Callable[[], _Outcome]
@@ -164,17 +168,17 @@ class GroupCommit:
         for _, request in group:
             request.switch(outcome)
 
-    def _keep(self, tx: Transaction, exchanges: Sequence[PendingExchange]) -> Sequence[PendingExchange]:
-        kept = _claim(tx, _current(tx, exchanges))
-        if kept:
-            tx.audit.append_all([exchange.record for exchange in kept])
-            self._record_use(tx, kept)
-        return kept
+    def _insert(self, tx: Transaction, exchanges: Sequence[PendingExchange]) -> Sequence[PendingExchange]:
+        stored = _claim(tx, _current(tx, exchanges))
+        if stored:
+            tx.audit.append_all([exchange.record for exchange in stored])
+            self._record_use(tx, stored)
+        return stored
 
-    def _record_use(self, tx: Transaction, kept: Sequence[PendingExchange]) -> None:
+    def _record_use(self, tx: Transaction, stored: Sequence[PendingExchange]) -> None:
         """Update `last_used_at` of the policies for which that is due."""
         now = self._clock()
-        policies = {exchange.policy.id: exchange.policy for exchange in kept}
+        policies = {exchange.policy.id: exchange.policy for exchange in stored}
         due = [
             policy.id
             for policy in policies.values()

@@ -33,11 +33,11 @@ class _Adapter(MapAdapter):
 
     fixed: Mapping[tuple[str, str], _Route]
 
-    def match(self, *args: Any, **asked: Any) -> Any:
+    def match(self, *args: Any, **arguments: Any) -> Any:
         # Flask passes exactly this for the route of a request; for `Allow` it looks up the other methods of the path.
-        is_of_request = not args and asked == {"return_rule": True}
+        is_of_request = not args and arguments == {"return_rule": True}
         found = self.fixed.get((self.default_method, self.path_info)) if is_of_request else None
-        return found or super().match(*args, **asked)
+        return found or super().match(*args, **arguments)
 
 
 class LeanFlask(Flask):

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from functools import lru_cache
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -62,7 +63,7 @@ _CLOSE = ("Connection", "close")
 """Sent if part of a request may be unread: it must not be read as the next request."""
 _MAX_DISCARDED_BYTES = 1024 * 1024
 """How much of a too large body is read and dropped: a client that is still sending does not read the response."""
-_LOOK_SECONDS = 0.2
+_CHECK_SECONDS = 0.2
 _UNREAD_SECONDS = 10
 """How long a client may leave its response in our buffers without reading any of it."""
 _LAST_SECONDS = 0.2
@@ -123,13 +124,13 @@ class _LateBody:
 
     def __init__(self, protocol: HttpProtocol, loop: asyncio.AbstractEventLoop) -> None:
         self._protocol, self._loop = protocol, loop
-        self._is_asked_for = False
+        self._is_requested = False
         self.is_whole = False
         self.deadline = _deadline(loop)
 
     def read(self, _size: int = -1) -> bytes:
         """Read the whole body, in a thread; raises as `_in_time` does."""
-        self._is_asked_for = True
+        self._is_requested = True
         reading = _in_time(self._protocol, LARGE_BODY_BYTES, self.deadline)
         body = asyncio.run_coroutine_threadsafe(reading, self._loop).result()
         self.is_whole = True
@@ -137,7 +138,7 @@ class _LateBody:
 
     async def drop(self) -> None:
         """Read and discard the body, if the application did not ask for it."""
-        if not self._is_asked_for:
+        if not self._is_requested:
             with suppress(ServiceError):
                 await _in_time(self._protocol, 0, self.deadline)
 
@@ -170,7 +171,7 @@ class RsgiApplication:
         # Separate threads: slow requests must not delay the exchanges on the loop that need a thread.
         loop.set_default_executor(ThreadPoolExecutor(_OFF_LOOP_THREADS, "off-loop"))
         loop.call_soon(listeners.limit_unread_answers, _UNREAD_SECONDS)
-        loop.call_soon(self._look_after, loop)
+        loop.call_soon(self._check_deadlines, loop)
         loop.add_signal_handler(signal.SIGTERM, self._end, loop)
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -207,10 +208,10 @@ class RsgiApplication:
     async def _answer_large(self, environ: "WSGIEnvironment", protocol: HttpProtocol) -> None:
         loop = asyncio.get_running_loop()
         environ["wsgi.input"] = body = _LateBody(protocol, loop)
-        async with AsyncExitStack() as turn:
+        async with AsyncExitStack() as slot:
             try:
                 async with asyncio.timeout_at(body.deadline):
-                    await turn.enter_async_context(self._large_at_once)
+                    await slot.enter_async_context(self._large_at_once)
             except TimeoutError:
                 # A caller with a hundred slow bodies must not block others, and a hundred connections, for minutes.
                 environ[REFUSAL] = RequestTimeout("Other large bodies are arriving too slowly; try again.")
@@ -261,12 +262,12 @@ class RsgiApplication:
 
     def _outcome(self, environ: "WSGIEnvironment") -> tuple[int, list[tuple[str, str]], bytes]:
         try:
-            return self._asked(environ)
+            return self._call_application(environ)
         except BaseException:  # on the loop, it would end other requests, too
             log.exception("a request could not be answered")
             return 500, [], b""
 
-    def _asked(self, environ: "WSGIEnvironment") -> tuple[int, list[tuple[str, str]], bytes]:
+    def _call_application(self, environ: "WSGIEnvironment") -> tuple[int, list[tuple[str, str]], bytes]:
         """Call the application, and return its status, header fields and body."""
         status, headers = 500, list[tuple[str, str]]()
 
@@ -282,14 +283,16 @@ class RsgiApplication:
                 parts.close()
         return status, headers, body
 
-    def _look_after(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _check_deadlines(self, loop: asyncio.AbstractEventLoop) -> None:
         """End the wait for bodies that take too long, at regular intervals."""
         self._give_up_late(loop.time())
-        loop.call_later(_LOOK_SECONDS, self._look_after, loop)
+        loop.call_later(_CHECK_SECONDS, self._check_deadlines, loop)
 
     def _give_up_late(self, now: float) -> None:
         # A timer for each body would be a fifth of the loop's work.
-        for body in [body for body, began in self._arriving.items() if now - began > _BODY_SECONDS]:
+        # The dict is in the order of arrival, so nothing after the first body in time is late.
+        late = takewhile(lambda item: now - item[1] > _BODY_SECONDS, self._arriving.items())
+        for body, _ in list(late):
             del self._arriving[body]
             body.cancel()
 

@@ -124,24 +124,24 @@ class SnapshotCache:
     """
 
     def __init__(self) -> None:
-        self._held: dict[_Key, PolicySnapshot] = {}
+        self._snapshots: dict[_Key, PolicySnapshot] = {}
         self._policies = 0
         self._lock = Lock()
 
-    def held(self, identity: WorkflowIdentity, agent_id: UUID | None) -> PolicySnapshot | None:
+    def get(self, identity: WorkflowIdentity, agent_id: UUID | None) -> PolicySnapshot | None:
         """The cached snapshot for the run's repository and the agent, or `None`."""
-        return self._held.get((identity.issuer, identity.repository_key, agent_id))
+        return self._snapshots.get((identity.issuer, identity.repository_key, agent_id))
 
-    def hold(self, snapshot: PolicySnapshot) -> None:
+    def put(self, snapshot: PolicySnapshot) -> None:
         """Cache a snapshot."""
         key = (snapshot.issuer, snapshot.repository_key, snapshot.agent_id)
         with self._lock:
             self._forget(key)
-            self._held[key] = snapshot
+            self._snapshots[key] = snapshot
             self._policies += snapshot.size
             while self._policies > _MOST_POLICIES:
-                self._forget(next(iter(self._held)))
+                self._forget(next(iter(self._snapshots)))
 
     def _forget(self, key: _Key) -> None:
-        forgotten = self._held.pop(key, None)
+        forgotten = self._snapshots.pop(key, None)
         self._policies -= forgotten.size if forgotten else 0

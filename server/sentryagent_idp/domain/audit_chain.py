@@ -115,7 +115,7 @@ def gaps(after: int, sequences: Iterable[int]) -> list[Gap]:
     return found
 
 
-def fault(previous: Seal, sealed: SealedRecord, *, gapless: bool) -> str | None:
+def link_problem(previous: Seal, sealed: SealedRecord, *, gapless: bool) -> str | None:
     """What is wrong with a link after `previous`, or `None`.
 
     `gapless` means that the database never skips a sequence number.
@@ -132,11 +132,11 @@ def fault(previous: Seal, sealed: SealedRecord, *, gapless: bool) -> str | None:
     return None
 
 
-def first_fault(previous: Seal, batch: Sequence[SealedRecord], *, gapless: bool) -> tuple[int, str | None]:
+def first_problem(previous: Seal, batch: Sequence[SealedRecord], *, gapless: bool) -> tuple[int, str | None]:
     """How many links of the batch are valid, and what is wrong with the next one, or `None`."""
     for position, sealed in enumerate(batch):
-        found = fault(previous, sealed, gapless=gapless)
-        if found:
-            return position, found
+        problem = link_problem(previous, sealed, gapless=gapless)
+        if problem:
+            return position, problem
         previous = sealed.seal
     return len(batch), None

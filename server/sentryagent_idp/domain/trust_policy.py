@@ -306,7 +306,7 @@ def effective_ttl(policy: TrustPolicy, requested: int | None, ceiling: int) -> i
 class ScopeRefused:
     """The first requested scope that is not permitted, `None` if none was requested, and the permitted ones."""
 
-    asked: str | None
+    requested: str | None
     permitted: tuple[str, ...]
 
 

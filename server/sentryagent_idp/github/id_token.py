@@ -132,16 +132,16 @@ def _check_types(claims: Mapping[str, Any]) -> None:
             raise _malformed(f"its claim {name} is not a string")
 
 
-def _malformed(fault: str) -> InvalidOidcToken:
+def _malformed(problem: str) -> InvalidOidcToken:
     return InvalidOidcToken(
-        "malformed", f"The token cannot be read: {fault}; send GitHub's ID token exactly as it was issued."
+        "malformed", f"The token cannot be read: {problem}; send GitHub's ID token exactly as it was issued."
     )
 
 
-def _over_limit(fault: str) -> InvalidOidcToken:
+def _over_limit(problem: str) -> InvalidOidcToken:
     return InvalidOidcToken(
         "malformed",
-        f"The token is too large: {fault}, a limit of this provider; shorten its contents on GitHub, such as the "
+        f"The token is too large: {problem}, a limit of this provider; shorten its contents on GitHub, such as the "
         "custom properties that the organisation adds to its ID tokens.",
     )
 

@@ -57,7 +57,7 @@ def in_daemon_thread(delay_seconds: float, task: Callable[[], None]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _CachedKeys:
     keys: Keys
     as_of: float
 
@@ -96,7 +96,7 @@ class GithubIssuerKeys:
         self._fetches = threading.BoundedSemaphore(MAX_FETCHES)
         _check_address(httpx.URL(issuer))
         self._lock = threading.Lock()
-        self._held: _Held | None = None
+        self._cached: _CachedKeys | None = None
         self._refresh: _Refresh | None = None
         self._requested_at = -math.inf
         self._last_error: str | None = None
@@ -106,13 +106,13 @@ class GithubIssuerKeys:
 
         Raises `IssuerUnavailable` or `InvalidOidcToken` (`unknown_key`), see `sentryagent_idp.github.id_token.IssuerKeys`.
         """
-        held = self._usable()
-        if held is None or kid not in held.keys:
+        cached = self._usable()
+        if cached is None or kid not in cached.keys:
             self._request_refresh()
-            held = self._usable()
-        if held is None:
+            cached = self._usable()
+        if cached is None:
             raise self._unavailable()
-        key = held.keys.get(kid)
+        key = cached.keys.get(kid)
         if key is None:
             # The sender chooses the kid, so no message repeats it (R-JWKS-5).
             raise InvalidOidcToken(
@@ -127,16 +127,16 @@ class GithubIssuerKeys:
 
     def status(self) -> dict[str, str | int | None]:
         """Return, for /ready, `state` (fresh, stale or missing), `ageSeconds` of the keys, and `lastError` of a refresh."""
-        held = self._usable()
-        if held is None:
+        cached = self._usable()
+        if cached is None:
             return {"state": "missing", "ageSeconds": None, "lastError": self._last_error}
-        age = int(self._monotonic() - held.as_of)
+        age = int(self._monotonic() - cached.as_of)
         state = "fresh" if age <= REFRESH_SECONDS + PAUSE_SECONDS else "stale"
         return {"state": state, "ageSeconds": age, "lastError": self._last_error}
 
-    def _usable(self) -> _Held | None:
-        held = self._held
-        return held if held is not None and self._monotonic() - held.as_of <= MAX_AGE_SECONDS else None
+    def _usable(self) -> _CachedKeys | None:
+        cached = self._cached
+        return cached if cached is not None and self._monotonic() - cached.as_of <= MAX_AGE_SECONDS else None
 
     def _unavailable(self) -> IssuerUnavailable:
         wait = math.ceil(max(1.0, self._requested_at + PAUSE_SECONDS - self._monotonic()))
@@ -164,7 +164,7 @@ class GithubIssuerKeys:
             if started is not None:
                 self._requested_at = now
             refresh = started or self._refresh
-            if refresh is None or (self._held is not None and refresh.waiting >= MAX_WAITING):
+            if refresh is None or (self._cached is not None and refresh.waiting >= MAX_WAITING):
                 return
             refresh.waiting += 1
         if started is not None:
@@ -182,10 +182,10 @@ class GithubIssuerKeys:
 
     def _run(self, refresh: _Refresh) -> None:
         """Fetch the keys and end the refresh; takes no longer than the time limit of a fetch."""
-        held: _Held | None = None
+        fetched: _CachedKeys | None = None
         problem: str | None = "an internal error; see the log"
         try:
-            held, problem = _Held(self._fetch(refresh), as_of=refresh.started_at), None
+            fetched, problem = _CachedKeys(self._fetch(refresh), as_of=refresh.started_at), None
         except FetchFailed as error:
             problem = str(error)
             _log.warning("issuer_keys_not_refreshed", issuer=self._issuer, error=problem)
@@ -194,7 +194,7 @@ class GithubIssuerKeys:
                 # A refresh that was given up must not replace the keys of a later one.
                 if self._refresh is refresh:
                     self._refresh, self._last_error = None, problem
-                    self._held = held or self._held
+                    self._cached = fetched or self._cached
             refresh.done.set()
 
     def _fetch(self, refresh: _Refresh) -> Keys:

@@ -14,7 +14,7 @@ MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
 """Larger keys would only make the verification of each token slower."""
 
-_LIMITS = strict_json.Limits(depth=8, members=4096, string_length=MAX_DOCUMENT_BYTES)
+_LIMITS = strict_json.Limits(depth=8, fields=4096, string_length=MAX_DOCUMENT_BYTES)
 
 
 class UnusableDocument(ValueError):

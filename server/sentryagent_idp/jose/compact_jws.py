@@ -14,9 +14,9 @@ MAX_TOKEN_LENGTH = 16 * 1024
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
 _KID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
-_HEADER_LIMITS = strict_json.Limits(depth=8, members=100, string_length=4 * 1024)
+_HEADER_LIMITS = strict_json.Limits(depth=8, fields=100, string_length=4 * 1024)
 _PAYLOAD_LIMITS = strict_json.Limits(
-    depth=8, members=MAX_TOKEN_LENGTH, string_length=MAX_TOKEN_LENGTH, nul=False
+    depth=8, fields=MAX_TOKEN_LENGTH, string_length=MAX_TOKEN_LENGTH, nul=False
 )
 """The token's size limits fields and strings: an organisation can add any number of custom properties."""
 

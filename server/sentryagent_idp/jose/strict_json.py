@@ -29,7 +29,7 @@ class StrictJsonError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Fault:
+class _InvalidNumber:
     """Replaces an invalid number until the field that contains it is known."""
 
     reason: str
@@ -40,7 +40,7 @@ class Limits:
     """Limits on nesting, on the total of fields and array items, and on strings; whether floats and NUL are accepted."""
 
     depth: int = 8
-    members: int = 100
+    fields: int = 100
     string_length: int = 16 * 1024
     floats: bool = False
     nul: bool = True
@@ -80,12 +80,12 @@ def _flat(text: bytes, limits: Limits) -> _Flat | None:
     if b"\\" in text or len(text) > limits.string_length:
         return None
     try:
-        members = _FLAT.decode(text)
+        fields = _FLAT.decode(text)
     except ValueError:
         return None
     # The parser keeps the last of duplicate fields (B11). Without escapes, each `":` ends a field's name.
-    is_unique = len(members) == text.count(b'":') <= limits.members
-    return members if is_unique and float not in map(type, members.values()) else None
+    is_unique = len(fields) == text.count(b'":') <= limits.fields
+    return fields if is_unique and float not in map(type, fields.values()) else None
 
 
 def _value(text: bytes | str, limits: Limits) -> Any:
@@ -134,29 +134,29 @@ def _check_depth(text: str, allowed: int) -> None:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # The names are already unescaped, so "\u0061" and "a" are the same field.
-    members = dict(pairs)
-    if len(members) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         twice = repeated(name for name, _ in pairs)
         raise StrictJsonError("it has a duplicate field", twice if twice and twice.isprintable() else None)
-    return members
+    return fields
 
 
-def _float(digits: str) -> float | _Fault:
+def _float(digits: str) -> float | _InvalidNumber:
     value = float(digits)
-    return _Fault("a number is too large") if value in {float("inf"), float("-inf")} else value
+    return _InvalidNumber("a number is too large") if value in {float("inf"), float("-inf")} else value
 
 
-def _no_float(_digits: str) -> _Fault:
-    return _Fault("numbers must be integers, without a fraction or an exponent")
+def _no_float(_digits: str) -> _InvalidNumber:
+    return _InvalidNumber("numbers must be integers, without a fraction or an exponent")
 
 
-def _no_constant(name: str) -> _Fault:
-    return _Fault(f"{name} is not a JSON value")
+def _no_constant(name: str) -> _InvalidNumber:
+    return _InvalidNumber(f"{name} is not a JSON value")
 
 
-def _integer(digits: str) -> int | _Fault:
+def _integer(digits: str) -> int | _InvalidNumber:
     if len(digits.lstrip("-")) > _MAX_DIGITS:
-        return _Fault(f"an integer has more than {_MAX_DIGITS} digits")
+        return _InvalidNumber(f"an integer has more than {_MAX_DIGITS} digits")
     return int(digits)
 
 
@@ -171,19 +171,19 @@ _DECODERS = {False: _decoder(_no_float), True: _decoder(_float)}
 
 
 def _check_content(value: Any, limits: Limits) -> None:
-    members = 0
+    count = 0
     waiting: list[tuple[str | None, Any]] = [(None, value)]
     while waiting:
         field, item = waiting.pop()
-        if isinstance(item, _Fault):
+        if isinstance(item, _InvalidNumber):
             raise StrictJsonError(item.reason, field)
         if isinstance(item, str):
             _check_string(item, limits.string_length, field)
             continue
         children = _children(field, item)
-        members += len(children)
-        if members > limits.members:
-            raise StrictJsonError(f"it has more than {limits.members} fields and items")
+        count += len(children)
+        if count > limits.fields:
+            raise StrictJsonError(f"it has more than {limits.fields} fields and items")
         for name in item if isinstance(item, dict) else ():
             _check_string(name, limits.string_length, None)
         waiting.extend(children)
@@ -199,7 +199,7 @@ def _has_nul(value: Any) -> bool:
 
 def _children(field: str | None, item: Any) -> list[tuple[str | None, Any]]:
     if isinstance(item, dict):
-        return [(field or name, member) for name, member in item.items()]
+        return [(field or name, child) for name, child in item.items()]
     return [(field, element) for element in item] if isinstance(item, list) else []
 
 

@@ -54,7 +54,7 @@ class _Background:
     def begin(self) -> None:
         """Start the process, and restart it whenever it dies."""
         process = self._renew()
-        threading.Thread(target=self._keep, args=[process], name="background", daemon=True).start()
+        threading.Thread(target=self._supervise, args=[process], name="background", daemon=True).start()
 
     def end(self) -> None:
         """Kill the process."""
@@ -67,7 +67,7 @@ class _Background:
                 self._process.kill()
                 self._process.join()
 
-    def _keep(self, process: Process | None) -> None:
+    def _supervise(self, process: Process | None) -> None:
         pause = _PAUSE_SECONDS
         while process:
             began = time.monotonic()

@@ -47,7 +47,7 @@ def unknown(environ: Mapping[str, str], prefix: str, known: Collection[str]) -> 
             yield name
 
 
-def meant(name: str, prefix: str, settings: Collection[str]) -> list[str]:
+def closest(name: str, prefix: str, settings: Collection[str]) -> list[str]:
     """The settings that a name may misspell (one or two letters, a plural, a missing word); none for other names."""
     found = name.removeprefix(prefix).upper()
     ranked = sorted((_mistakes(found, it.removeprefix(prefix)), it) for it in settings)

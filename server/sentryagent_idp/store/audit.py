@@ -99,9 +99,9 @@ _FEW = ("event_id", "request_id")
 _INDEXED = (*_FEW, "agent_id", "policy_id", "repository_key", "action")
 """Indexed columns, the most selective first."""
 
-_LOOKED_AT = 20_000
+_MAX_EXAMINED = 20_000
 """The most records that one page examines; takes some hundredths of a second."""
-_COUNTED = 100_000
+_MAX_COUNTED = 100_000
 DISORDER = timedelta(minutes=2)
 """The most by which records can be out of timestamp order: clocks differ, and transactions wait."""
 _LAST_DAY = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
@@ -135,20 +135,20 @@ class AuditTable:
     def page(
         self, wanted: AuditFilter, *, page: int = 1, limit: int, is_counted: bool = False
     ) -> AuditPage | None:
-        walk = _Walk(self._connection, wanted)
-        if wanted.after is not None and not walk.begin_after(wanted.after):
+        scan = _Scan(self._connection, wanted)
+        if wanted.after is not None and not scan.begin_after(wanted.after):
             return None
-        rows = walk.rows(limit=limit, offset=(page - 1) * limit)
-        following = rows[-1].event_id if len(rows) == limit else walk.last_looked_at()
-        total = walk.count() if is_counted else None
+        rows = scan.rows(limit=limit, offset=(page - 1) * limit)
+        following = rows[-1].event_id if len(rows) == limit else scan.last_examined()
+        total = scan.count() if is_counted else None
         return AuditPage([_record(row) for row in rows], following, total)
 
 
-class _Walk:
+class _Scan:
     """The scan of the log that a filter needs.
 
     It follows one index: that of the filter's most selective column, or else the order of the log. It skips records
-    that the rest of the filter excludes, and examines at most `_LOOKED_AT` records, so that a page of a long log costs
+    that the rest of the filter excludes, and examines at most `_MAX_EXAMINED` records, so that a page of a long log costs
     no more. On PostgreSQL, reading oldest first follows the order of the seals, because a transaction that commits late
     has lower sequence numbers than records that were already read.
     """
@@ -160,11 +160,11 @@ class _Walk:
         self._key: Column[int] = AUDIT_SEALS.c.seal if is_by_seal else _T.sequence
         joined = AUDIT_LOG.join(AUDIT_SEALS, AUDIT_SEALS.c.sequence == _T.sequence)
         self._source: FromClause = joined if is_by_seal else AUDIT_LOG
-        self._sought = _exact(wanted)
+        self._filters = _exact(wanted)
         self._span = wanted.start, wanted.end
-        index = next((name for name in (_FEW if is_by_seal else _INDEXED) if name in self._sought), None)
-        self._along = [_T[index] == self._sought.pop(index)] if index else []
-        self._along += self._bounds()
+        index = next((name for name in (_FEW if is_by_seal else _INDEXED) if name in self._filters), None)
+        self._index_conditions = [_T[index] == self._filters.pop(index)] if index else []
+        self._index_conditions += self._bounds()
 
     def begin_after(self, event_id: UUID) -> bool:
         """Begin after this event, even if it is the last one that retention deleted; `False` if the event is unknown.
@@ -180,54 +180,57 @@ class _Walk:
             if anchor is None or anchor.event_id != str(event_id):
                 return False
             position = getattr(anchor, self._key.name)
-        self._along.append(self._key > position if self._is_ascending else self._key < position)
+        self._index_conditions.append(self._key > position if self._is_ascending else self._key < position)
         return True
 
     def rows(self, *, limit: int, offset: int) -> Sequence[Row[Any]]:
         """Return the rows of one page."""
-        seen, key = self._looked_at(_LOOKED_AT) if self._is_narrowed else (self._source, self._key)
-        keys = select(key).select_from(seen).order_by(self._directed(key)).limit(limit).offset(offset)
-        keys = keys.where(*(self._others(seen.c) if self._is_narrowed else self._along))
+        seen, key = self._examined(_MAX_EXAMINED) if self._is_filtered else (self._source, self._key)
+        keys = select(key).select_from(seen).order_by(self._ordered(key)).limit(limit).offset(offset)
+        keys = keys.where(*(self._filter_conditions(seen.c) if self._is_filtered else self._index_conditions))
         found = select(AUDIT_LOG).select_from(self._source).where(self._key.in_(keys))
-        return self._connection.execute(found.order_by(self._directed(self._key))).all()
+        return self._connection.execute(found.order_by(self._ordered(self._key))).all()
 
-    def last_looked_at(self) -> UUID | None:
+    def last_examined(self) -> UUID | None:
         """Return the last event examined for a page that is not full, or `None` if the scan reached the end."""
-        if not self._is_narrowed:
+        if not self._is_filtered:
             return None
-        last: UUID | None = self._first(self._way(_T.event_id).offset(_LOOKED_AT - 1).limit(1))
+        last: UUID | None = self._first(self._select(_T.event_id).offset(_MAX_EXAMINED - 1).limit(1))
         return last
 
     def count(self) -> int | None:
-        """Return the number of matching records, or `None` if more than `_COUNTED` would have to be examined."""
-        seen, _ = self._looked_at(_COUNTED + 1)
-        matching = func.count(case((and_(true(), *self._others(seen.c)), 1)))
-        looked_at, count = self._connection.execute(select(func.count(), matching).select_from(seen)).one()
-        return None if looked_at > _COUNTED else count
+        """Return the number of matching records, or `None` if more than `_MAX_COUNTED` would have to be examined."""
+        seen, _ = self._examined(_MAX_COUNTED + 1)
+        matching = func.count(case((and_(true(), *self._filter_conditions(seen.c)), 1)))
+        examined, count = self._connection.execute(select(func.count(), matching).select_from(seen)).one()
+        return None if examined > _MAX_COUNTED else count
 
     @property
-    def _is_narrowed(self) -> bool:
+    def _is_filtered(self) -> bool:
         """Whether the scan may have to skip records."""
-        return bool(self._sought) or self._span != (None, None)
+        return bool(self._filters) or self._span != (None, None)
 
-    def _looked_at(self, most: int) -> tuple[Subquery, ColumnElement[int]]:
+    def _examined(self, most: int) -> tuple[Subquery, ColumnElement[int]]:
         """Return the first `most` records of the scan, and the column that orders them."""
-        seen = self._way(self._key.label("key"), _T.timestamp, *(_T[name] for name in self._sought))
+        seen = self._select(self._key.label("key"), _T.timestamp, *(_T[name] for name in self._filters))
         table = seen.limit(most).subquery()
         return table, table.c.key
 
-    def _way(self, *columns: ColumnElement[Any]) -> Select[Any]:
+    def _select(self, *columns: ColumnElement[Any]) -> Select[Any]:
         return (
-            select(*columns).select_from(self._source).where(*self._along).order_by(self._directed(self._key))
+            select(*columns)
+            .select_from(self._source)
+            .where(*self._index_conditions)
+            .order_by(self._ordered(self._key))
         )
 
-    def _directed(self, key: ColumnElement[int]) -> UnaryExpression[int]:
+    def _ordered(self, key: ColumnElement[int]) -> UnaryExpression[int]:
         return key.asc() if self._is_ascending else key.desc()
 
-    def _others(self, columns: ReadOnlyColumnCollection[str, Any]) -> list[ColumnElement[bool]]:
+    def _filter_conditions(self, columns: ReadOnlyColumnCollection[str, Any]) -> list[ColumnElement[bool]]:
         """Return the conditions on these columns that the index does not cover."""
         start, end = self._span
-        conditions = [columns[name] == value for name, value in self._sought.items()]
+        conditions = [columns[name] == value for name, value in self._filters.items()]
         conditions += [columns.timestamp >= start] if start else []
         return conditions + ([columns.timestamp < end] if end else [])
 

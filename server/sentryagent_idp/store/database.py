@@ -56,7 +56,7 @@ class Database:
     def __init__(self, url: str, observe: Callable[[str, float], object] = lambda *_: None) -> None:
         self._observe = observe
         self._engines = open_engines(parse(url))
-        self._kept: tuple[Connection, Transaction] | None = None
+        self._committer: tuple[Connection, Transaction] | None = None
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -69,7 +69,7 @@ class Database:
         with (
             _Timed(self._observe, "write"),
             outages(),
-            self._engines.turn(),
+            self._engines.hold_write_lock(),
             engine.begin() as connection,
         ):
             yield _transaction(connection, lock=True)
@@ -81,17 +81,17 @@ class Database:
     @contextmanager
     def write_at_once(self) -> Iterator[Transaction]:
         with outages():
-            if self._kept is None:
+            if self._committer is None:
                 connection = self._engines.committer.connect()
-                self._kept = connection, _transaction(connection, lock=True)
-            connection, transaction = self._kept
+                self._committer = connection, _transaction(connection, lock=True)
+            connection, transaction = self._committer
             try:
                 with sqlite.at_once(connection):
                     yield transaction
             except WriterBusy:
                 raise
             except BaseException:
-                self._kept = None
+                self._committer = None
                 connection.close()
                 raise
 
@@ -105,7 +105,11 @@ class Database:
 
         With `deletes_audit`, the user must be allowed to delete expired audit records. Raises `DatabaseUnavailable`, also for a read-only file.
         """
-        with outages(to_operator=True), self._engines.turn(), self._engines.writer.begin() as connection:
+        with (
+            outages(to_operator=True),
+            self._engines.hold_write_lock(),
+            self._engines.writer.begin() as connection,
+        ):
             if self.is_local:
                 return ""
             needed = [
@@ -122,9 +126,9 @@ class Database:
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        if self._kept is not None:
-            self._kept[0].close()
-            self._kept = None
+        if self._committer is not None:
+            self._committer[0].close()
+            self._committer = None
         self._engines.close()
 
     def __enter__(self) -> Self:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import URL, Engine
 
-from sentryagent_idp.concurrency.fair_lock import Turns
+from sentryagent_idp.concurrency.fair_lock import FairLock
 from sentryagent_idp.store import sqlite
 from sentryagent_idp.store.url import sqlite_file
 
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """Connections for reading and for writing; `turn` is a fair lock for writers, and `committer` does not wait for it.
+    """Connections for reading and for writing; `hold_write_lock` queues writers, and `committer` does not wait for it.
 
     Commits of `lax` do not wait for the disk.
 
@@ -26,7 +26,7 @@ class Engines:
     lax: Engine
     committer: Engine
     is_local: bool
-    turn: Callable[[], AbstractContextManager[None]] = nullcontext
+    hold_write_lock: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -46,7 +46,7 @@ def open_engines(parts: URL) -> Engines:
             sqlite.lax_engine(path),
             sqlite.committing_engine(path),
             is_local=True,
-            turn=Turns(sqlite.BUSY_SECONDS).take,
+            hold_write_lock=FairLock(sqlite.BUSY_SECONDS).hold,
         )
     # Imported only here: psycopg takes 75 ms to load, and SQLite does not need it.
     from sentryagent_idp.store import postgresql

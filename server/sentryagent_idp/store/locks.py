@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 _WAIT = text("SELECT pg_advisory_xact_lock(:lock)")
 _TRY = text("SELECT pg_try_advisory_xact_lock(:lock)")
-_HURRY = text("SET LOCAL lock_timeout = '500ms'")
+_SHORT_TIMEOUT = text("SET LOCAL lock_timeout = '500ms'")
 _LOCK_ERRORS = frozenset({"55P03", "40P01"})
 """lock_not_available and deadlock_detected: https://www.postgresql.org/docs/current/errcodes-appendix.html."""
 
@@ -37,12 +37,12 @@ def try_take(connection: Connection, lock: Lock) -> bool:
     return bool(connection.execute(_TRY, {"lock": lock.value}).scalar_one())
 
 
-def hurry(connection: Connection) -> None:
+def shorten_lock_timeout(connection: Connection) -> None:
     """Let each later statement of the transaction fail if it waits for a lock longer than half a second."""
     if connection.dialect.name == "postgresql":
-        connection.execute(_HURRY)
+        connection.execute(_SHORT_TIMEOUT)
 
 
-def came_too_late(error: DBAPIError) -> bool:
+def failed_on_lock(error: DBAPIError) -> bool:
     """Return whether a statement failed because of a lock: after its timeout, or as the victim of a deadlock."""
     return getattr(error.orig, "sqlstate", None) in _LOCK_ERRORS

@@ -113,7 +113,7 @@ def _between_requests(engine: Engine, wait: Callable[[float], object]) -> Sequen
                 locks.take(connection, locks.Lock.MIGRATIONS)
                 return _upgrade(connection)
         except OperationalError as error:
-            if not locks.came_too_late(error):
+            if not locks.failed_on_lock(error):
                 raise
         if attempt < _TRIES - 1:
             wait(_PAUSE_SECONDS)
@@ -130,7 +130,7 @@ def _upgrade(connection: Connection) -> Sequence[str]:
         # Imported only when a step runs: Alembic takes 75 ms to load.
         from alembic import command
 
-        locks.hurry(connection)
+        locks.shorten_lock_timeout(connection)
         command.upgrade(alembic_config(connection), "head")
     return missing
 

@@ -26,12 +26,12 @@ def generate() -> str:
     return f"{_PREFIX}{secrets.token_hex(32)}"
 
 
-def fingerprint(secret: str) -> str:
+def hash_secret(secret: str) -> str:
     """Return the hash to store, with its salt and parameters."""
     return _HASHER.hash(secret, salt=_digest(secret) + secrets.token_bytes(_RANDOM_SALT_BYTES))
 
 
-def is_of(stored_hash: str, unverified_secret: str) -> bool:
+def has_digest_of(stored_hash: str, unverified_secret: str) -> bool:
     """Return whether the digest in the stored hash's salt is that of the secret; does not compute Argon2."""
     salt = _salt(stored_hash)
     return len(salt) > _RANDOM_SALT_BYTES and salt.startswith(_digest(unverified_secret))

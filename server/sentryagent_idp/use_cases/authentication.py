@@ -51,10 +51,10 @@ class Authentication:
                 caller = self.verify(tx, unverified_token)
                 reason = revocation_reason(tx, caller, self.clock())
         except Unauthorized:
-            self.rejections.note(Unauthorized.code, "token_refused", context.address)
+            self.rejections.count(Unauthorized.code, "token_refused", context.address)
             raise
         if reason:
-            self.rejections.note(Unauthorized.code, reason, context.address, caller.subject)
+            self.rejections.count(Unauthorized.code, reason, context.address, caller.subject)
             raise Unauthorized(_REMEDIES[reason])
         return caller
 
@@ -126,7 +126,7 @@ class ClientAuthentication:
         if client is None or not matches:
             # Counted, not audited one by one: anybody can guess without limit.
             actor = client.client_id if client else NOBODY
-            self.rejections.note(InvalidClient.code, "secret_refused", context.address, actor)
+            self.rejections.count(InvalidClient.code, "secret_refused", context.address, actor)
             raise InvalidClient("The client_id or the client_secret is wrong, or the client is not active.")
         if client.agent_id is None:
             self._record_use(client.client_id)
@@ -171,7 +171,7 @@ def _possible(live: Sequence[str], unverified_secret: str) -> list[str]:
     Hashes that were stored without a digest cannot be told apart, so a client that still has some costs several
     checks, but never more than an agent may have credentials now.
     """
-    found = [stored for stored in live if client_secret.is_of(stored, unverified_secret)][:1]
+    found = [stored for stored in live if client_secret.has_digest_of(stored, unverified_secret)][:1]
     undigested = [stored for stored in live if not client_secret.has_digest(stored)]
     return found or undigested[-MAX_LIVE_CREDENTIALS:]
 

@@ -76,7 +76,7 @@ class ClientAdmin:
             client_id=f"{prefix}{self.new_id()}",
             name=name,
             scopes=granted,
-            secret_hash=client_secret.fingerprint(secret),
+            secret_hash=client_secret.hash_secret(secret),
             created_at=now,
             service=service,
             expires_at=None if lifetime is None else now + lifetime,
@@ -106,7 +106,7 @@ class ClientAdmin:
         Raises `AdminRefused` if the client does not exist or is not active, and `DatabaseUnavailable`.
         """
         secret = client_secret.generate()
-        secret_hash = client_secret.fingerprint(secret)
+        secret_hash = client_secret.hash_secret(secret)
         with self.store.write() as tx:
             before = self._live(tx, client_id)
             rotated = replace(

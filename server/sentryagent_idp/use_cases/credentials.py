@@ -37,7 +37,7 @@ class CredentialAdmin:
         credential = Credential(
             credential_id=self.new_id(),
             agent_id=agent_id,
-            secret_hash=self.hashing.fingerprint(secret),
+            secret_hash=self.hashing.hash_secret(secret),
             created_at=self.clock(),
             expires_at=expires_at,
             revoked_at=None,
@@ -67,7 +67,7 @@ class CredentialAdmin:
         """
         _check_admin(caller)
         secret = client_secret.generate()
-        secret_hash = self.hashing.fingerprint(secret)
+        secret_hash = self.hashing.hash_secret(secret)
         with self.store.write() as tx:
             _living(tx, agent_id)
             rotated = replace(_unrevoked(tx, agent_id, credential_id), secret_hash=secret_hash)

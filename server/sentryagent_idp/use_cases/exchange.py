@@ -132,7 +132,7 @@ class Exchange:
         except InvalidOidcToken as refusal:
             if refusal.claims is None:
                 # Counted, never audited in full: anybody can send such tokens without limit.
-                self.rejections.note(refusal.code, refusal.reason, context.address)
+                self.rejections.count(refusal.code, refusal.reason, context.address)
             else:
                 self._refuse_verified(WorkflowIdentity.of_refused(refusal.claims), request, refusal, context)
             raise
@@ -165,17 +165,19 @@ class Exchange:
 
         Returns `None` if the policy must be pinned first, or the data changed again. Only a new snapshot can refuse.
         """
-        held = self.snapshots.held(identity, request.agent_id)
-        decision = held and self._decision(held, identity, request)
-        if held is not None and isinstance(decision, Allowed):
+        cached = self.snapshots.get(identity, request.agent_id)
+        decision = cached and self._decision(cached, identity, request)
+        if cached is not None and isinstance(decision, Allowed):
             with suppress(ScopeNotPermitted):  # the snapshot may be outdated
-                grant = self._kept(held, decision.policy, identity, request, context)
+                grant = self._commit_grant(cached, decision.policy, identity, request, context)
                 if grant:
                     return grant
         current = off_loop(partial(self._read, identity, request.agent_id))
-        grant = self._kept(current, self._decide(current, identity, request), identity, request, context)
+        grant = self._commit_grant(
+            current, self._decide(current, identity, request), identity, request, context
+        )
         if grant:
-            self.snapshots.hold(current)
+            self.snapshots.put(current)
         return grant
 
     def _read(self, identity: WorkflowIdentity, agent_id: UUID | None) -> PolicySnapshot:
@@ -184,7 +186,7 @@ class Exchange:
             self.signing_keys.current(tx)
             return read_snapshot(tx, identity, agent_id, self.github_issuers)
 
-    def _kept(
+    def _commit_grant(
         self,
         snapshot: PolicySnapshot,
         policy: TrustPolicy,
@@ -193,13 +195,13 @@ class Exchange:
         context: RequestContext,
     ) -> Grant | None:
         """Issue a token and commit; `None` if the policy is not pinned, or the commit finds the snapshot outdated."""
-        keys = self.signing_keys.held
+        keys = self.signing_keys.cached
         grant = self._grant(snapshot, policy, request)
         if keys is None or not _is_pinned(policy):
             return None
         grant, record = self._issue(keys.active, identity, policy, request, grant, context)
         pending = PendingExchange(snapshot, keys.version, policy, used(identity), record)
-        return grant if self.group_commit.keep(pending) else None
+        return grant if self.group_commit.commit(pending) else None
 
     def _in_one_transaction(
         self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
@@ -217,7 +219,7 @@ class Exchange:
             key = self.signing_keys.current(tx).active
             grant, record = self._issue(key, identity, policy, request, grant, context)
             tx.audit.append(record)
-        self.snapshots.hold(snapshot)
+        self.snapshots.put(snapshot)
         return grant
 
     def _decide(
@@ -239,7 +241,7 @@ class Exchange:
     def _grant(self, snapshot: PolicySnapshot, policy: TrustPolicy, request: ExchangeRequest) -> Grant:
         scope = granted_scopes(policy, request.scope, request.resource)
         if isinstance(scope, ScopeRefused):
-            raise ScopeNotPermitted(scope.asked, scope.permitted)
+            raise ScopeNotPermitted(scope.requested, scope.permitted)
         return Grant(
             policy_id=policy.id,
             scope=scope,
@@ -348,7 +350,7 @@ class Exchange:
             **({} if request.resource is None else {"resource": request.resource}),
             **refusal.audit_details(),
         }
-        self.refusals.note(identity, request.agent_id, refusal, context, details)
+        self.refusals.record(identity, request.agent_id, refusal, context, details)
 
 
 def _is_pinned(policy: TrustPolicy) -> bool:
@@ -379,7 +381,7 @@ def _refusal(
 
 def _provenance(identity: WorkflowIdentity, policy: TrustPolicy) -> dict[str, str]:
     """Describe the run that a token is issued to, for the services that accept it."""
-    facts = {
+    claims = {
         "provider": identity.provider,
         "repository": identity.repository,
         "repository_id": identity.repository_id,
@@ -390,7 +392,7 @@ def _provenance(identity: WorkflowIdentity, policy: TrustPolicy) -> dict[str, st
         "run_attempt": identity.run_attempt,
         "policy_id": str(policy.id),
     }
-    return {name: value for name, value in facts.items() if value is not None}
+    return {name: value for name, value in claims.items() if value is not None}
 
 
 def _audited(identity: WorkflowIdentity) -> dict[str, str]:

@@ -24,12 +24,12 @@ class Housekeeping:
 
     def run(self) -> int:
         """Delete all expired rows; returns how many. Raises `DatabaseUnavailable`."""
-        deleted = 0
+        total = 0
         while True:
-            went = self._batch()
-            deleted += sum(went)
-            if max(went) < _BATCH:
-                return deleted
+            deleted = self._batch()
+            total += sum(deleted)
+            if max(deleted) < _BATCH:
+                return total
             self.rest(_REST_SECONDS)
 
     def _batch(self) -> list[int]:
@@ -37,8 +37,8 @@ class Housekeeping:
         now = self.clock()
         # Not durable: exchanges must wait for this commit, and rows that a power failure restores are deleted again.
         with self.store.write(durable=False) as tx:
-            went = [tx.used_tokens.purge(now, limit=_BATCH), tx.revoked_tokens.purge(now, limit=_BATCH)]
+            deleted = [tx.used_tokens.purge(now, limit=_BATCH), tx.revoked_tokens.purge(now, limit=_BATCH)]
             if self.audit_retention_days is not None:
                 oldest = now - timedelta(days=self.audit_retention_days)
-                went.append(tx.seals.purge(oldest, limit=_BATCH))
-        return went
+                deleted.append(tx.seals.purge(oldest, limit=_BATCH))
+        return deleted

@@ -39,7 +39,7 @@ class KeyRing:
 
     passphrases: Passphrases = field(repr=False)
     on_unreadable: Callable[[UnreadableKey], None] = _raise
-    held: KeySet | None = field(default=None, init=False)
+    cached: KeySet | None = field(default=None, init=False)
     """The key set that was read last."""
     _unreadable: frozenset[StoredKey] = frozenset()
     _lock: Lock = field(default_factory=Lock)
@@ -50,14 +50,14 @@ class KeyRing:
         Raises `DatabaseUnavailable` if the database has no key to sign with.
         """
         version = tx.signing_keys.version()
-        held = self.held
-        if held is not None and held.version == version:
-            return held
+        cached = self.cached
+        if cached is not None and cached.version == version:
+            return cached
         with self._lock:
             # Another thread may have loaded the keys meanwhile: all threads notice a change at the same time.
-            if self.held is None or self.held.version != version:
-                self.held = self._load(tx, version, self.held.by_kid if self.held else {})
-            return self.held
+            if self.cached is None or self.cached.version != version:
+                self.cached = self._load(tx, version, self.cached.by_kid if self.cached else {})
+            return self.cached
 
     def _load(self, tx: Transaction, version: int, known: Mapping[str, SigningKey]) -> KeySet:
         """Load the keys that can be trusted; known keys are not parsed again."""

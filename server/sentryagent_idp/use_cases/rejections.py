@@ -99,11 +99,11 @@ class RejectionCounter:
     _due: set[Kind] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
-    def note(self, code: str, reason: str, address: str | None, actor: str = NOBODY) -> None:
+    def count(self, code: str, reason: str, address: str | None, actor: str = NOBODY) -> None:
         """Count one rejection; beyond a hundred kinds, new ones are counted by code and reason only."""
         kind = Rejection(code, reason, allowance(address), actor)
         with self._lock:
-            self._counts[self._held(kind)] += 1
+            self._counts[self._counted_as(kind)] += 1
 
     def is_first(self, kind: Refusal) -> bool:
         """Whether a refusal is the first of its kind, to be audited in full; if it is not, it is counted.
@@ -111,14 +111,14 @@ class RejectionCounter:
         Beyond a hundred kinds with the same code and reason, new ones are counted together.
         """
         with self._lock:
-            held = self._held(kind)
-            if held is kind and kind in self._due:
+            counted_as = self._counted_as(kind)
+            if counted_as is kind and kind in self._due:
                 self._due.remove(kind)
                 return True
-            self._counts[held] += 1
+            self._counts[counted_as] += 1
             return False
 
-    def is_not_written(self, kind: Refusal) -> None:
+    def audit_next(self, kind: Refusal) -> None:
         """Treat the next refusal of the kind as the first, because the record of this one could not be written."""
         with self._lock:
             self._due.add(kind)
@@ -134,9 +134,9 @@ class RejectionCounter:
         """Add drained counts that could not be written to those counted meanwhile."""
         with self._lock:
             for kind, count in counts.items():
-                self._counts[self._held(kind)] += count
+                self._counts[self._counted_as(kind)] += count
 
-    def _held(self, kind: Kind) -> Kind:
+    def _counted_as(self, kind: Kind) -> Kind:
         """The kind that a refusal is counted as: its own or, beyond a bound, the one for the rest."""
         if kind in self._counts:
             return kind
@@ -158,7 +158,7 @@ class RefusalAudit:
     auditor: Auditor
     counter: RejectionCounter
 
-    def note(
+    def record(
         self,
         identity: WorkflowIdentity,
         agent_id: UUID | None,
@@ -187,7 +187,7 @@ class RefusalAudit:
             with self.store.write() as tx:
                 tx.audit.append(self.auditor.record(context, outcome=Outcome.FAILURE, **record))
         except Exception:
-            self.counter.is_not_written(kind)
+            self.counter.audit_next(kind)
             raise
 
 

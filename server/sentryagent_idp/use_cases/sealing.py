@@ -71,12 +71,12 @@ class Sealer:
         with self.store.read() as tx:
             if not tx.seals.has_work():
                 return 0
-        sealed = 0
+        total = 0
         while True:
-            went = self._batch()
-            sealed += went
-            if went < _SEAL_BATCH:
-                return sealed
+            sealed = self._batch()
+            total += sealed
+            if sealed < _SEAL_BATCH:
+                return total
             self.rest(_REST_SECONDS)
 
     def _batch(self) -> int:
@@ -175,7 +175,7 @@ class AuditChain:
     ) -> _Found:
         """Check the chain after a position, batch by batch, to its end or until `goes_on` returns false after a batch."""
         for previous, batch, gapless in self._batches(position.seal, limit):
-            good, reason = audit_chain.first_fault(previous, batch, gapless=gapless)
+            good, reason = audit_chain.first_problem(previous, batch, gapless=gapless)
             seal = batch[good - 1].seal if good else previous
             if reason:
                 return _Found(Position(seal, position.passed), reason, _event_id(batch[good]))

@@ -39,9 +39,9 @@ class SecretHashing:
     # secret still costs a hash, and a rotated secret has another stored hash.
     _known: dict[str, bytes] = field(default_factory=dict, repr=False)
 
-    def fingerprint(self, secret: str) -> str:
+    def hash_secret(self, secret: str) -> str:
         """Hash a secret for storage."""
-        return self._run(lambda: client_secret.fingerprint(secret))
+        return self._run(lambda: client_secret.hash_secret(secret))
 
     def matches_any(self, stored_hashes: Sequence[str], unverified_secret: str) -> bool:
         """Whether the secret matches one of the hashes."""

@@ -29,18 +29,18 @@ class Prepared:
 
     passphrases: Passphrases = field(repr=False)
     spares: list[StoredKey] = field(default_factory=list, repr=False)
-    _faults: dict[StoredKey, UnreadableKey | None] = field(default_factory=dict, repr=False)
+    _problems: dict[StoredKey, UnreadableKey | None] = field(default_factory=dict, repr=False)
 
     def is_readable(self, stored: StoredKey) -> bool:
         """Whether the key of a row can be read and trusted."""
-        return self._fault(stored) is None
+        return self._problem(stored) is None
 
     def check(self, stored: Sequence[StoredKey]) -> None:
         """Raise `UnreadableKey` for the first key that cannot be read or trusted."""
         for key in stored:
-            fault = self._fault(key)
-            if fault is not None:
-                raise fault
+            problem = self._problem(key)
+            if problem is not None:
+                raise problem
 
     def make(self, alg: str, status: KeyStatus, now: datetime) -> StoredKey:
         """Return a new key, created `now`: a spare one, if it has this algorithm."""
@@ -48,11 +48,11 @@ class Prepared:
         key = self.spares.pop() if fits else _fresh(alg, self.passphrases, status, now)
         return replace(key, status=status, created_at=now)
 
-    def _fault(self, stored: StoredKey) -> UnreadableKey | None:
+    def _problem(self, stored: StoredKey) -> UnreadableKey | None:
         # Keyed by the whole row: by `kid` alone, a key that an attacker swaps in meanwhile would pass for the opened one.
-        if stored not in self._faults:
-            self._faults[stored] = _fault(stored, self.passphrases)
-        return self._faults[stored]
+        if stored not in self._problems:
+            self._problems[stored] = _problem(stored, self.passphrases)
+        return self._problems[stored]
 
 
 def prepared(
@@ -174,7 +174,7 @@ class KeyAdmin:
 
     def _rewrapped(self, stored: StoredKey) -> bytes | None:
         """The key's PEM under the current passphrase, or `None` if it is stored that way; raises `UnreadableKey`."""
-        if _fault(stored, self.passphrases[:1]) is None:
+        if _problem(stored, self.passphrases[:1]) is None:
             return None
         # Only here is an unencrypted key trusted although there is a passphrase.
         key = opened(stored, self.passphrases if is_encrypted(stored) else ())
@@ -299,7 +299,7 @@ def opened(stored: StoredKey, passphrases: Passphrases) -> SigningKey:
     return key
 
 
-def _fault(stored: StoredKey, passphrases: Passphrases) -> UnreadableKey | None:
+def _problem(stored: StoredKey, passphrases: Passphrases) -> UnreadableKey | None:
     try:
         opened(stored, passphrases)
     except UnreadableKey as error:

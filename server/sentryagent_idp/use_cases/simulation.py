@@ -57,21 +57,21 @@ class Simulation:
     clock: Clock
     github_issuers: tuple[str, ...]
 
-    def of_runs(self, runs: Sequence[HypotheticalRun]) -> list[Simulated]:
+    def simulate_runs(self, runs: Sequence[HypotheticalRun]) -> list[Simulated]:
         """Decide on hypothetical runs, each on its own; the claims are unverified and grant nothing.
 
         `iss` selects one of the configured issuers; without it, or for any other value, the first is used. The database
         is read once for all runs of the same repository and agent. Raises `ValidationFailed` if the runs have too many
         policies in total.
         """
-        held: dict[Hashable, PolicySnapshot] = {}
+        snapshots: dict[Hashable, PolicySnapshot] = {}
         left, decisions = _MOST_COMPARED, list[Simulated]()
         with self.store.read() as tx:
             for index, run in enumerate(runs):
                 identity = self._identity(run.claims)
                 # The repository's id is part of the key, because a snapshot has the other names known for that id.
                 key = (identity.issuer, identity.repository_key, identity.repository_id, run.agent_id)
-                snapshot = held[key] = held.get(key) or self._read(tx, identity, run.agent_id)
+                snapshot = snapshots[key] = snapshots.get(key) or self._read(tx, identity, run.agent_id)
                 left -= snapshot.size
                 if left < 0 and index:
                     raise errors.ValidationFailed(
@@ -89,7 +89,9 @@ class Simulation:
     def _read(self, tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None) -> PolicySnapshot:
         return read_snapshot(tx, identity, agent_id, self.github_issuers)
 
-    def of_token(self, unverified_token: str, agent_id: UUID | None, service: str | None = None) -> Simulated:
+    def simulate_token(
+        self, unverified_token: str, agent_id: UUID | None, service: str | None = None
+    ) -> Simulated:
         """Decide on an ID token without using it up; raises `IssuerUnavailable`."""
         try:
             claims = self.verify_id_token(unverified_token, now=int(self.clock().timestamp()))
@@ -107,7 +109,7 @@ class Simulation:
             policy = decision.policy
             granted = granted_scopes(policy, None, service)
             if isinstance(granted, ScopeRefused):
-                refusal = errors.ScopeNotPermitted(granted.asked, granted.permitted)
+                refusal = errors.ScopeNotPermitted(granted.requested, granted.permitted)
                 return _refused(refusal.code, refusal.message, trace)
             scope = scopes.render(granted)
             return Simulated(

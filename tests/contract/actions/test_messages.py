@@ -335,11 +335,11 @@ def token_refusals(provider):
     yield "the ID token is not accepted: replayed", refusal(provider, token)
     for given in (False, True):
         error = refusal(provider, provider.github_token(aud=INTERNAL), INTERNAL)
-        error.tell_claims({}, audience_given=given)
+        error.add_claims({}, audience_given=given)
         where = "in `audience`" if given else "by `api-url`"
         yield f"the ID token is not accepted: wrong_audience, {where}", error
     mute = answer_of(401, "INVALID_OIDC_TOKEN", "The issuer is another one.", reason="wrong_issuer")
-    mute.tell_claims({"iss": "https://token.actions.example.com"}, audience_given=False)
+    mute.add_claims({"iss": "https://token.actions.example.com"}, audience_given=False)
     yield "the ID token is not accepted: wrong_issuer, by an older provider", mute
     for reason in ("unknown_key", "too_old"):
         sentence = "The token's key is not published." if reason == "unknown_key" else "The token is too old."

@@ -8,7 +8,7 @@ import pytest
 from bench import chart, growth, measurement, report
 from bench.disturbance import Disturbance
 from bench.load import Outcome, Target
-from bench.measurement import UNDISTURBED, Contender, HalfLoad, Race, Slice, WrongBooks
+from bench.measurement import UNDISTURBED, CheckFailed, Contender, HalfLoad, Race, Slice
 from bench.subject import Entrant, Subject
 from bench.workload import TokenKind
 
@@ -22,14 +22,14 @@ class FakeMint:
         return [f"{kind.value} {number}" for number in range(count)]
 
 
-def make_contender(name, *, is_ours=True, growth=None, **books):
+def make_contender(name, *, is_ours=True, growth=None, **fields):
     subject = Subject(
         target=Target(1, "access_token", "/health"),
         kind=TokenKind.GITHUB,
         request=str.encode,
         roots=(),
         version="1.0",
-        **books,
+        **fields,
     )
     return Contender(Entrant(name, "all of it", lambda _: nullcontext(subject), is_ours, growth), subject)
 
@@ -74,17 +74,17 @@ def test_books_that_disagree_end_the_run(answers):
     """If a provider's audit does not count as many tokens as were issued, the run fails."""
     contender = make_contender("one", issued=lambda: 7)
 
-    with pytest.raises(WrongBooks, match=r"one: handed out \d+ tokens and counts 7"):
+    with pytest.raises(CheckFailed, match=r"one: handed out \d+ tokens and counts 7"):
         race(contender)
 
 
 def test_a_broken_chain_ends_the_run(answers):
     """If a provider's audit chain is broken, the run fails."""
-    with pytest.raises(WrongBooks, match="one: the chain is broken"):
+    with pytest.raises(CheckFailed, match="one: the chain is broken"):
         race(make_contender("one", check=lambda: "the chain is broken"))
 
 
-@pytest.mark.parametrize(("is_ours", "outcome"), [(True, pytest.raises(WrongBooks)), (False, nullcontext())])
+@pytest.mark.parametrize(("is_ours", "outcome"), [(True, pytest.raises(CheckFailed)), (False, nullcontext())])
 def test_a_used_token_may_be_taken_by_others_only(answers, is_ours, outcome):
     """Our provider must refuse a replay even in the benchmark; for another server, the table states the outcome."""
     answers["takes_used"] = True

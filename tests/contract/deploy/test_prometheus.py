@@ -32,7 +32,7 @@ FIRING = {
     "identity_changed": {"IdentityChanged"},
     "replayed": {"TokensReplayed"},
     "rate_limited": {"RateLimited"},
-    "not_sealed": {"AuditNotSealed"},
+    "unsealed": {"AuditNotSealed"},
     "chain_broken": {"AuditChainBroken"},
     "signing_key_old": {"SigningKeyOld"},
     "other_issuers": {"PoliciesOfOtherIssuers"},

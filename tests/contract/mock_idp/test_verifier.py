@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from mock_idp.attack.verifier import UnsendableError, Verifier, member_of
+from mock_idp.attack.verifier import UnsendableError, Verifier, field_at
 
 REFUSAL = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 9\r\n\r\nnot  you\n"
 
@@ -160,7 +160,7 @@ def test_an_answer_that_comes_before_the_whole_request_is_read(serve_once):
 )
 def test_a_field_of_an_answer_is_found_by_names(answer, path, value):
     """A field is found by names joined with dots; a missing field is `None`."""
-    assert member_of(answer, path) == value
+    assert field_at(answer, path) == value
 
 
 @pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n"])

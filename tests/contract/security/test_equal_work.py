@@ -88,7 +88,7 @@ def test_a_wrong_secret_costs_one_hash(client, target, hashed, clients):
 def hashed(monkeypatch):
     """The calls that verify or create a hash."""
     seen = []
-    for name in ("matches", "fingerprint"):
+    for name in ("matches", "hash_secret"):
         call = getattr(client_secret, name)
         monkeypatch.setattr(client_secret, name, lambda *it, call=call: seen.append(it) or call(*it))
     return seen

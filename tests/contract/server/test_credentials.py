@@ -166,7 +166,7 @@ def test_secrets_of_earlier_versions_are_good(provider, agent, earlier):
     expired = earlier(expires_at=provider.clock.now)
     old = [earlier(seconds) for seconds in range(7)]
     today = client_secret.generate()
-    earlier(100, credential_id=UUID(int=1), secret_hash=client_secret.fingerprint(today))
+    earlier(100, credential_id=UUID(int=1), secret_hash=client_secret.hash_secret(today))
 
     assert [token_status(provider, agent, it) for it in old] == [401] * 2 + [200] * 5
     assert [token_status(provider, agent, it) for it in (today, revoked, expired)] == [200, 401, 401]

@@ -84,7 +84,7 @@ def test_the_encryption_key_is_changed_without_an_outage(store):
                 signing = admin_of(store, *passphrases).rotate("admin-cli", HERE)
                 for ring in (*rings, *(KeyRing(it) for it in step)):
                     assert kids_of(ring, store) == pems(store).keys()
-                    assert ring.held.active.kid == signing.kid
+                    assert ring.cached.active.kid == signing.kid
 
     ensure_signing_key(store, "ES256", (NEW,), clock)
     with pytest.raises(UnreadableKey, match="check that SENTRYAGENT_KEY_ENCRYPTION_KEY"):

@@ -98,13 +98,13 @@ def test_a_change_after_the_reading_counts(provider, other, trusted, held, monke
     agent, policy = trusted
     replica = provider if held else other
     group_commit = replica.exchange_use_case.group_commit
-    keep = group_commit.keep
+    commit = group_commit.commit
 
     def too_late(exchange):
         _delete(provider, agent, policy)
-        return keep(exchange)
+        return commit(exchange)
 
-    monkeypatch.setattr(group_commit, "keep", too_late)
+    monkeypatch.setattr(group_commit, "commit", too_late)
     assert_refused(replica.exchange(agentId=agent), 403, "TRUST_POLICY_VIOLATION")
 
 
@@ -117,19 +117,19 @@ def test_who_is_refused_leaves_nothing_in_memory(provider, other, trusted):
         other.exchange(provider.github_token(repository="octo-org/x")), 403, "TRUST_POLICY_VIOLATION"
     )
 
-    assert other.exchange_use_case.snapshots._held == {}
+    assert other.exchange_use_case.snapshots._snapshots == {}
 
 
 def kept_by(provider):
     """Whether this replica's group commit kept each exchange."""
     group_commit, outcomes = provider.exchange_use_case.group_commit, []
-    keep = group_commit.keep
+    commit = group_commit.commit
 
     def recorded(exchange):
-        outcomes.append(keep(exchange))
+        outcomes.append(commit(exchange))
         return outcomes[-1]
 
-    group_commit.keep = recorded
+    group_commit.commit = recorded
     return outcomes
 
 

@@ -184,7 +184,7 @@ def test_a_reader_may_begin_at_an_event_without_a_seal(database, append, seal):
 @pytest.mark.parametrize("named", ["outcome", "agent_id", "span"])
 def test_no_page_looks_at_the_whole_log(database, append, seal, monkeypatch, now, order, named):
     """If no index serves a filter, each page examines only a few records, and `next` is where to go on."""
-    monkeypatch.setattr(audit, "_LOOKED_AT", 3)
+    monkeypatch.setattr(audit, "_MAX_EXAMINED", 3)
     for number in range(1, 9):
         about = {"agent_id": UUID(int=7), "actor": "b" if number == 4 else "a"}
         outcome = Outcome.FAILURE if number == 4 else Outcome.SUCCESS
@@ -208,7 +208,7 @@ def test_no_page_looks_at_the_whole_log(database, append, seal, monkeypatch, now
 
 def test_a_total_is_not_counted_for_ever(database, append, monkeypatch):
     """If there are too many records to count, the total is omitted."""
-    monkeypatch.setattr(audit, "_COUNTED", 2)
+    monkeypatch.setattr(audit, "_MAX_COUNTED", 2)
     append(event_id=UUID(int=1))
     append(event_id=UUID(int=2))
     assert event_ids(database, AuditFilter()) == ([2, 1], 2)

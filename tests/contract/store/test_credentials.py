@@ -30,7 +30,7 @@ def agent(database, make_agent):
 @pytest.fixture
 def admin_of(monkeypatch, now):
     """Make one replica's use cases; hashing costs nothing here."""
-    monkeypatch.setattr(client_secret, "fingerprint", lambda _: "a hash")
+    monkeypatch.setattr(client_secret, "hash_secret", lambda _: "a hash")
 
     def make(store):
         return CredentialAdmin(store, Auditor(lambda: now, uuid4), lambda: now, uuid4, SecretHashing())

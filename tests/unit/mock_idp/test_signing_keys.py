@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from mock_idp.signing_keys import KeyRing, keep_ring, kept_ring, make_key
+from mock_idp.signing_keys import KeyRing, load_or_make_ring, make_key, save_ring
 
 
 def test_two_keys_are_published_and_one_has_no_certificate(ring):
@@ -71,9 +71,9 @@ def test_a_ring_is_kept_in_a_file_and_comes_back(tmp_path, ring):
     """A key ring is restored from its file, the signing key first; a key that was hidden is then published."""
     file = tmp_path / "keys.pem"
     hidden = ring.rotated(make_key(with_certificate=False), publish=False, keep_old=True)
-    keep_ring(file, hidden)
+    save_ring(file, hidden)
 
-    kept = kept_ring(file)
+    kept = load_or_make_ring(file)
 
     assert kept.key_set() == {"keys": [hidden.signing.jwk(), *ring.key_set()["keys"]]}
     assert kept.signing.jwk() == hidden.signing.jwk()
@@ -82,10 +82,10 @@ def test_a_ring_is_kept_in_a_file_and_comes_back(tmp_path, ring):
 
 def test_a_new_file_of_keys_is_for_this_user_alone(tmp_path):
     """The key file is created at the first start with mode 0600; the second start reads it."""
-    first = kept_ring(tmp_path / "keys.pem")
+    first = load_or_make_ring(tmp_path / "keys.pem")
 
     assert stat.S_IMODE((tmp_path / "keys.pem").stat().st_mode) == 0o600
-    assert kept_ring(tmp_path / "keys.pem").key_set() == first.key_set()
+    assert load_or_make_ring(tmp_path / "keys.pem").key_set() == first.key_set()
 
 
 def test_a_key_that_github_would_not_have_is_refused(tmp_path):
@@ -94,4 +94,4 @@ def test_a_key_that_github_would_not_have_is_refused(tmp_path):
         pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         (tmp_path / "keys.pem").write_bytes(pem)
         with pytest.raises(ValueError, match="a key that is not RSA of 2048 bits or more"):
-            kept_ring(tmp_path / "keys.pem")
+            load_or_make_ring(tmp_path / "keys.pem")

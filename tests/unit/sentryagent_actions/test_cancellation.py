@@ -149,7 +149,7 @@ def test_what_must_be_done_is_not_ended():
     cancellation, queue = Cancellation(), SimpleQueue()
     cancellation.request()
     queue.put("revoked")
-    with cancellation.held():
+    with cancellation.deferred():
         assert cancellation.receive(queue, 10) == "revoked"
     with pytest.raises(KeyboardInterrupt):
         cancellation.check()

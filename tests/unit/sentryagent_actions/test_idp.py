@@ -89,7 +89,7 @@ def test_agent_is_found_by_its_name_without_case(world):
     world.script.on("GET /agents", world.answer(json={"data": data, "total": 2}))
     agent = provider(world).agent_named(TOKEN, "bot@Example.com")
     assert agent is not None
-    assert agent.members["email"] == "Bot@example.com"
+    assert agent.fields["email"] == "Bot@example.com"
     assert world.script.requests[0].query == {"email": ["bot@Example.com"]}
 
 

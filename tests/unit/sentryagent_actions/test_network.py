@@ -20,10 +20,10 @@ from sentryagent_actions.network import (
     TimedOutError,
     UnknownNameError,
     UnreachableError,
-    UnusableAnswerError,
+    UnusableResponseError,
     open_client,
 )
-from sentryagent_actions.tls import TlsFault
+from sentryagent_actions.tls import TlsProblem
 
 URL = "https://idp.example.com/x"
 ID_TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJyZXBvOmEvYiJ9.c2lnbmF0dXJl"
@@ -40,7 +40,7 @@ class Once(ActionError):
     """An error that is worth one second try."""
 
     code = "ONCE"
-    second_try_after = 1.0
+    retry_once_after = 1.0
 
 
 def caused_by(error, cause):
@@ -72,18 +72,18 @@ def failing(*errors):
         ({"error": httpx.ProxyError("503 Service Unavailable")}, UnreachableError, "503"),
         ({"error": httpx.ReadTimeout("")}, TimedOutError, "the request timed out"),
         ({"error": httpx.WriteTimeout("")}, TimedOutError, "the request timed out"),
-        ({"error": httpx.DecodingError("")}, UnusableAnswerError, "decoded"),
+        ({"error": httpx.DecodingError("")}, UnusableResponseError, "decoded"),
         (
             {"status": 302, "headers": {"location": "https://evil.example/"}},
-            UnusableAnswerError,
+            UnusableResponseError,
             "redirect (302)",
         ),
-        ({"status": 308, "headers": {"location": "/elsewhere"}}, UnusableAnswerError, "/elsewhere"),
-        ({"status": 304}, UnusableAnswerError, "redirect (304) to nowhere"),
-        ({"text": "x" * (1024 * 1024 + 1)}, UnusableAnswerError, "more than 1 MiB"),
+        ({"status": 308, "headers": {"location": "/elsewhere"}}, UnusableResponseError, "/elsewhere"),
+        ({"status": 304}, UnusableResponseError, "redirect (304) to nowhere"),
+        ({"text": "x" * (1024 * 1024 + 1)}, UnusableResponseError, "more than 1 MiB"),
         (
             {"text": "x", "headers": {"Content-Encoding": "x-gzip"}},
-            UnusableAnswerError,
+            UnusableResponseError,
             "the content encoding x-gzip",
         ),
     ],
@@ -100,7 +100,7 @@ def test_where_a_redirect_leads_is_told_without_what_the_provider_echoes(world):
     """A redirect's target is shown shortened, without the ID token, commands or pages that a provider may put there."""
     place = f"https://evil.example/?t={ID_TOKEN}&c=%0A::set-output {'x' * 500}"
     world.script.on("GET /x", world.answer(status=302, headers={"location": place}))
-    with pytest.raises(UnusableAnswerError) as failure:
+    with pytest.raises(UnusableResponseError) as failure:
         world.network().send(Call("GET", URL))
     assert str(failure.value).startswith("a redirect (302) to https://evil.example/?t=***")
     assert ID_TOKEN.split(".")[1] not in str(failure.value)
@@ -120,30 +120,30 @@ def of_verification(code, message):
 
 
 @pytest.mark.parametrize(
-    ("cause", "fault"),
+    ("cause", "problem"),
     [
-        (ssl.SSLCertVerificationError("self-signed certificate"), TlsFault.UNTRUSTED),
-        (of_verification(18, "self-signed certificate"), TlsFault.UNTRUSTED),
-        (of_verification(20, "unable to get local issuer certificate"), TlsFault.UNTRUSTED),
-        (of_verification(10, "certificate has expired"), TlsFault.EXPIRED),
-        (of_verification(9, "certificate is not yet valid"), TlsFault.NOT_YET_VALID),
-        (of_verification(62, "Hostname mismatch"), TlsFault.OTHER_NAME),
-        (of_verification(64, "IP address mismatch"), TlsFault.OTHER_NAME),
-        (of_verification(92, "Missing Authority Key Identifier"), TlsFault.INVALID),
-        (of_openssl("WRONG_VERSION_NUMBER"), TlsFault.NO_TLS),
-        (of_openssl("RECORD_LAYER_FAILURE"), TlsFault.NO_TLS),
-        (of_openssl("TLSV13_ALERT_CERTIFICATE_REQUIRED"), TlsFault.CLIENT_CERTIFICATE),
-        (of_openssl("TLSV1_ALERT_PROTOCOL_VERSION"), TlsFault.OLD_VERSION),
-        (of_openssl("UNSUPPORTED_PROTOCOL"), TlsFault.OLD_VERSION),
+        (ssl.SSLCertVerificationError("self-signed certificate"), TlsProblem.UNTRUSTED),
+        (of_verification(18, "self-signed certificate"), TlsProblem.UNTRUSTED),
+        (of_verification(20, "unable to get local issuer certificate"), TlsProblem.UNTRUSTED),
+        (of_verification(10, "certificate has expired"), TlsProblem.EXPIRED),
+        (of_verification(9, "certificate is not yet valid"), TlsProblem.NOT_YET_VALID),
+        (of_verification(62, "Hostname mismatch"), TlsProblem.OTHER_NAME),
+        (of_verification(64, "IP address mismatch"), TlsProblem.OTHER_NAME),
+        (of_verification(92, "Missing Authority Key Identifier"), TlsProblem.INVALID),
+        (of_openssl("WRONG_VERSION_NUMBER"), TlsProblem.NO_TLS),
+        (of_openssl("RECORD_LAYER_FAILURE"), TlsProblem.NO_TLS),
+        (of_openssl("TLSV13_ALERT_CERTIFICATE_REQUIRED"), TlsProblem.CLIENT_CERTIFICATE),
+        (of_openssl("TLSV1_ALERT_PROTOCOL_VERSION"), TlsProblem.OLD_VERSION),
+        (of_openssl("UNSUPPORTED_PROTOCOL"), TlsProblem.OLD_VERSION),
     ],
-    ids=lambda value: value.name if isinstance(value, TlsFault) else None,
+    ids=lambda value: value.name if isinstance(value, TlsProblem) else None,
 )
-def test_tls_faults_are_told_apart(world, cause, fault):
+def test_tls_problems_are_told_apart(world, cause, problem):
     """Each TLS error has its own remedy; only an untrusted issuer needs `ca-certificate`."""
     world.script.on("GET /x", world.answer(error=caused_by(httpx.ConnectError("handshake"), cause)))
     with pytest.raises(CertificateError) as failure:
         world.network().send(Call("GET", URL))
-    assert failure.value.fault is fault
+    assert failure.value.problem is problem
 
 
 @pytest.mark.parametrize("cause", [ssl.SSLEOFError(8, "EOF occurred"), ConnectionResetError("reset")])
@@ -187,7 +187,7 @@ def test_what_unfolds_is_not_unfolded(world, times):
     world.script.handle_request = lambda request: httpx.Response(
         200, headers=headers, stream=httpx.ByteStream(compressed(times))
     )
-    with pytest.raises(UnusableAnswerError, match="which was not requested"):
+    with pytest.raises(UnusableResponseError, match="which was not requested"):
         world.network().send(Call("GET", URL))
 
 

@@ -218,7 +218,7 @@ def test_issuers_that_are_more_than_urls_are_not_pasted(issuer, trusted):
 def test_what_passes_by_waiting_is_worth_a_second_try(reason, seconds):
     """A slow clock catches up, and a key just published by GitHub is known within 35 s."""
     refusal = refuse(401, problem("INVALID_OIDC_TOKEN", reason=reason))
-    assert (refusal.second_try_after, refusal.retryable) == (seconds, False)
+    assert (refusal.retry_once_after, refusal.retryable) == (seconds, False)
 
 
 def test_hostile_text_is_one_short_line():

@@ -163,7 +163,7 @@ def rate_limited(stage: Stage, number: int) -> None:
         stage.exchange()
 
 
-def not_sealed(stage: Stage, number: int) -> None:
+def unsealed(stage: Stage, number: int) -> None:
     """Nobody seals, because a session that hangs has the lock of the sealers; a thousand exchanges wait."""
     if number == FAULT:
         import psycopg
@@ -201,12 +201,12 @@ def other_issuers(stage: Stage, number: int) -> None:
 
 SCENES: tuple[Callable[[Stage, int], None], ...] = (
     *(healthy, down, database_away, issuer_unreachable, database_slow, refusals, identity_changed, replayed),
-    *(rate_limited, not_sealed, chain_broken, signing_key_old, other_issuers),
+    *(rate_limited, unsealed, chain_broken, signing_key_old, other_issuers),
 )
 
 
 def _prepare(stage: Stage, scene: Callable[[Stage, int], None]) -> None:
-    if scene is not_sealed:
+    if scene is unsealed:
         stage.cluster = PostgresCluster()
         stage.stack.callback(stage.cluster.remove)
         stage.cluster.start()

@@ -72,15 +72,15 @@ def database(request):
 
 
 @pytest.fixture
-def keep(database):
+def commit(database):
     """Commit exchanges that a loop handles at the same time; return each outcome."""
     commits = GroupCommit(database, lambda: NOW, lambda *seen: database.timed.append(seen))
 
-    def keep(*exchanges):
+    def commit(*exchanges):
         outcomes = {}
 
         def handle(number, exchange, all_ended):
-            outcome = outcomes[number] = outcome_of(commits.keep, exchange)
+            outcome = outcomes[number] = outcome_of(commits.commit, exchange)
             # Count now: the next request may raise the same object.
             database.frames.append(sum(1 for _ in traceback.walk_tb(getattr(outcome, "__traceback__", None))))
             if len(outcomes) == len(exchanges):
@@ -96,7 +96,7 @@ def keep(database):
         asyncio.run(handle_all())
         return [outcomes[number] for number in range(len(exchanges))]
 
-    return keep
+    return commit
 
 
 def _exchange(jti, *, repository="octo/repo", fingerprint=None, keys_version=1, policy=0, last_used_at=NOW):
@@ -109,43 +109,43 @@ def _exchange(jti, *, repository="octo/repo", fingerprint=None, keys_version=1, 
     )
 
 
-def test_exchanges_of_one_moment_are_kept_together(database, keep):
+def test_exchanges_of_one_moment_are_kept_together(database, commit):
     """Concurrent exchanges commit in one transaction, each with its audit record."""
-    outcomes = keep(*(_exchange(f"jti-{number}") for number in range(9)))
+    outcomes = commit(*(_exchange(f"jti-{number}") for number in range(9)))
 
     assert outcomes == [True] * 9
     assert database.sizes == [9]
     assert database.records == [f"record of jti-{number}" for number in range(9)]
 
 
-def test_a_group_is_timed_with_its_wait(database, keep):
+def test_a_group_is_timed_with_its_wait(database, commit):
     """A local database's group commit is timed once, with its retries; other databases time their transactions."""
     database.busy = 20
-    keep(*(_exchange(f"jti-{number}") for number in range(3)))
+    commit(*(_exchange(f"jti-{number}") for number in range(3)))
 
     kinds = [kind for kind, _ in database.timed]
     assert kinds == (["write"] if database.is_local else [])
     assert all(seconds >= 20 * group_commit._RETRY_SECONDS for _, seconds in database.timed)
 
 
-def test_a_group_is_bounded(database, keep, monkeypatch):
+def test_a_group_is_bounded(database, commit, monkeypatch):
     """Exchanges beyond the limit go into the next groups."""
     monkeypatch.setattr(group_commit, "_LARGEST", 4)
 
-    assert keep(*(_exchange(f"jti-{number}") for number in range(10))) == [True] * 10
+    assert commit(*(_exchange(f"jti-{number}") for number in range(10))) == [True] * 10
     assert database.sizes == [4, 4, 2]
 
 
 def test_outside_of_a_loop_an_exchange_is_kept_alone(database):
     """Outside a loop an exchange commits by itself."""
-    assert GroupCommit(database, lambda: NOW).keep(_exchange("a"))
+    assert GroupCommit(database, lambda: NOW).commit(_exchange("a"))
     assert database.records == ["record of a"]
 
 
-def test_only_what_is_still_true_is_kept(database, keep):
+def test_only_what_is_still_true_is_kept(database, commit):
     """Outdated exchanges and used tokens are not committed, and do not affect the others."""
-    assert keep(_exchange("first")) == [True]
-    outcomes = keep(
+    assert commit(_exchange("first")) == [True]
+    outcomes = commit(
         _exchange("first"),
         _exchange("other policies", fingerprint="before"),
         _exchange("other keys", keys_version=2),
@@ -159,15 +159,15 @@ def test_only_what_is_still_true_is_kept(database, keep):
     assert database.used == {"first", "good", "twin"}
 
 
-def test_nothing_is_asked_of_the_database_for_nothing(database, keep):
+def test_nothing_is_asked_of_the_database_for_nothing(database, commit):
     """If all exchanges are outdated, no token is claimed and no record is written."""
-    assert keep(_exchange("a", fingerprint="before")) == [False]
+    assert commit(_exchange("a", fingerprint="before")) == [False]
     assert (database.sizes, database.records) == ([], [])
 
 
-def test_use_of_a_policy_is_recorded_once_for_a_group(database, keep):
+def test_use_of_a_policy_is_recorded_once_for_a_group(database, commit):
     """Each used policy is recorded once per group, but not for an outdated exchange."""
-    keep(
+    commit(
         _exchange("a", policy=1, last_used_at=None),
         _exchange("b", policy=2, last_used_at=None),
         _exchange("c", policy=2, last_used_at=None),
@@ -178,76 +178,76 @@ def test_use_of_a_policy_is_recorded_once_for_a_group(database, keep):
 
 
 @pytest.mark.parametrize(("age", "is_recorded"), [(None, True), (60, True), (59, False)])
-def test_use_is_recorded_once_a_minute(database, keep, age, is_recorded):
+def test_use_is_recorded_once_a_minute(database, commit, age, is_recorded):
     """Uses are compared with the stored time and with those that this process recorded; ages are in seconds."""
     last_used_at = None if age is None else NOW - timedelta(seconds=age)
-    keep(_exchange("a", last_used_at=last_used_at))
-    keep(_exchange("b", last_used_at=last_used_at))
+    commit(_exchange("a", last_used_at=last_used_at))
+    commit(_exchange("b", last_used_at=last_used_at))
 
     assert database.uses == ([[UUID(int=0)]] if is_recorded else [])
 
 
-def test_recorded_uses_are_bounded(database, keep, monkeypatch):
+def test_recorded_uses_are_bounded(database, commit, monkeypatch):
     """When there are too many recorded uses, all are dropped; the SQL still limits writes to one a minute."""
     monkeypatch.setattr(group_commit, "_MOST_USES", 2)
     for number in range(3):
-        keep(_exchange(f"a{number}", policy=number, last_used_at=None))
-    keep(_exchange("b", policy=0, last_used_at=None))
+        commit(_exchange(f"a{number}", policy=number, last_used_at=None))
+    commit(_exchange("b", policy=0, last_used_at=None))
 
     assert database.uses == [[UUID(int=number)] for number in (0, 1, 2, 0)]
 
 
-def test_an_outage_meets_all_that_wait(database, keep, monkeypatch):
+def test_an_outage_meets_all_that_wait(database, commit, monkeypatch):
     """An outage fails all waiting exchanges, even those of later groups, so it is waited for only once."""
     monkeypatch.setattr(group_commit, "_LARGEST", 2)
     database.failure = DatabaseUnavailable("The database is not responding; try again in 2 s.", retry_after=2)
 
-    assert keep(_exchange("a"), _exchange("b"), _exchange("c")) == [database.failure] * 3
+    assert commit(_exchange("a"), _exchange("b"), _exchange("c")) == [database.failure] * 3
     assert database.sizes == [2]
 
 
 @pytest.mark.parametrize("failure", [DatabaseUnavailable("away", retry_after=2), RuntimeError("a defect")])
-def test_the_error_of_a_group_does_not_grow_with_its_requests(database, keep, failure):
+def test_the_error_of_a_group_does_not_grow_with_its_requests(database, commit, failure):
     """Each request gets its own short traceback: a shared one would grow with each request and stall the loop."""
     database.failure = failure
-    keep(*(_exchange(f"jti-{number}") for number in range(30)))
+    commit(*(_exchange(f"jti-{number}") for number in range(30)))
 
     assert len(database.frames) == 30
     assert len(set(database.frames)) == 1
 
 
-def test_what_cannot_be_stored_of_one_does_not_fail_the_others(database, keep):
+def test_what_cannot_be_stored_of_one_does_not_fail_the_others(database, commit):
     """If one exchange cannot be stored, the transaction is rolled back and each exchange tries alone."""
     database.failure = ValidationFailed("request", "a value cannot be stored")
 
-    assert keep(_exchange("a"), _exchange("b")) == [False, False]
+    assert commit(_exchange("a"), _exchange("b")) == [False, False]
 
 
-def test_a_defect_reaches_those_who_wait(database, keep):
+def test_a_defect_reaches_those_who_wait(database, commit):
     """An unexpected error reaches every waiting request, and the next group is committed."""
     database.failure = RuntimeError("a defect")
-    outcomes = keep(_exchange("a"), _exchange("b"))
+    outcomes = commit(_exchange("a"), _exchange("b"))
     assert [(type(error), error.__cause__) for error in outcomes] == [(CommitFailed, database.failure)] * 2
 
     database.failure = None
-    assert keep(_exchange("c")) == [True]
+    assert commit(_exchange("c")) == [True]
 
 
-def test_another_writer_is_waited_for_without_stopping_the_loop(keep, database):
+def test_another_writer_is_waited_for_without_stopping_the_loop(commit, database):
     """While another writer is busy, the group retries and the loop keeps running."""
     database.is_local, database.busy = True, 3
 
-    assert keep(_exchange("a"), _exchange("b")) == [True, True]
+    assert commit(_exchange("a"), _exchange("b")) == [True, True]
     assert (database.busy, database.sizes) == (0, [2])
 
 
-def test_a_writer_that_never_ends_is_an_outage(keep, database, monkeypatch):
+def test_a_writer_that_never_ends_is_an_outage(commit, database, monkeypatch):
     """A writer that does not finish in time is an outage, and the next group is committed."""
     monkeypatch.setattr(group_commit, "_PATIENCE_SECONDS", 0.01)
     database.is_local, database.busy = True, 1_000_000
 
-    (outcome,) = keep(_exchange("a"))
+    (outcome,) = commit(_exchange("a"))
 
     assert isinstance(outcome, DatabaseUnavailable)
     database.busy = 0
-    assert keep(_exchange("b")) == [True]
+    assert commit(_exchange("b")) == [True]

@@ -33,7 +33,7 @@ class Application:
 @pytest.fixture
 def ask(monkeypatch):
     """Send a request through the loop; return the application and the client."""
-    monkeypatch.setattr(loop, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(loop, "_CHECK_SECONDS", 0.01)
     monkeypatch.setattr(loop, "_BODY_SECONDS", 0.05)
     application = Application()
 
@@ -307,6 +307,28 @@ def test_no_thread_waits_for_a_client(ask, monkeypatch):
 
     assert answer[0] == 200
     assert is_waiting
+
+
+def test_only_bodies_that_take_too_long_are_given_up():
+    """Each body whose time is over is given up; the first that still has time, and all after it, go on arriving."""
+
+    async def run():
+        rsgi = loop.RsgiApplication(Application(), 1)
+        running = asyncio.get_running_loop()
+        waits = [asyncio.create_task(rsgi._arrived(running.create_future())) for _ in range(4)]
+        await asyncio.sleep(0)
+        for body, began in zip(rsgi._arriving, (0, 5, 10, 15), strict=True):
+            rsgi._arriving[body] = began
+        rsgi._give_up_late(now=16)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        outcomes = [wait.done() and type(wait.exception()) for wait in waits]
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        return outcomes
+
+    assert asyncio.run(run()) == [TimeoutError, TimeoutError, False, False]
 
 
 def test_sigterm_ends_connections_with_their_answers(monkeypatch):

@@ -36,14 +36,14 @@ _CLAIMS = {
 def test_what_was_read_last_is_held():
     """Snapshots are cached by issuer, repository (ignoring case) and agent; a newer one replaces the older."""
     cache = SnapshotCache()
-    cache.hold(_snapshot())
+    cache.put(_snapshot())
     latest = _snapshot(fingerprint="2")
-    cache.hold(latest)
+    cache.put(latest)
 
-    assert cache.held(_run("Octo/Repo"), AGENT) is latest
-    assert cache.held(_run(), None) is None
-    assert cache.held(_run("octo/other"), AGENT) is None
-    assert cache.held(replace(_run(), issuer="https://other.example"), AGENT) is None
+    assert cache.get(_run("Octo/Repo"), AGENT) is latest
+    assert cache.get(_run(), None) is None
+    assert cache.get(_run("octo/other"), AGENT) is None
+    assert cache.get(replace(_run(), issuer="https://other.example"), AGENT) is None
 
 
 def test_cache_is_bounded(monkeypatch):
@@ -51,11 +51,11 @@ def test_cache_is_bounded(monkeypatch):
     monkeypatch.setattr(policy_snapshot, "_MOST_POLICIES", 10)
     cache = SnapshotCache()
     for name in ("a", "b", "b", "c"):
-        cache.hold(_snapshot(f"octo/{name}", policies=4))
-    held = [cache.held(_run(f"octo/{name}"), AGENT) is not None for name in "abc"]
-    cache.hold(_snapshot("octo/large", policies=11))
+        cache.put(_snapshot(f"octo/{name}", policies=4))
+    held = [cache.get(_run(f"octo/{name}"), AGENT) is not None for name in "abc"]
+    cache.put(_snapshot("octo/large", policies=11))
 
     assert held == [False, True, True]
-    assert cache.held(_run("octo/large"), AGENT) is None
-    cache.hold(_snapshot("octo/d", policies=10))
-    assert cache.held(_run("octo/d"), AGENT) is not None
+    assert cache.get(_run("octo/large"), AGENT) is None
+    cache.put(_snapshot("octo/d", policies=10))
+    assert cache.get(_run("octo/d"), AGENT) is not None

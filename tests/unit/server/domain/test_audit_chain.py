@@ -15,7 +15,7 @@ from sentryagent_idp.domain.audit_chain import (
     SealedRecord,
     canonical,
     chain,
-    first_fault,
+    first_problem,
     gaps,
     link,
 )
@@ -57,9 +57,9 @@ def test_sound_chain():
     """A chain in order has no fault, whatever anchor it begins with."""
     batch = sealed(row(1), row(2), row(3))
 
-    assert first_fault(GENESIS, batch, gapless=True) == (3, None)
-    assert first_fault(batch[0].seal, batch[1:], gapless=True) == (2, None)
-    assert first_fault(GENESIS, [], gapless=True) == (0, None)
+    assert first_problem(GENESIS, batch, gapless=True) == (3, None)
+    assert first_problem(batch[0].seal, batch[1:], gapless=True) == (2, None)
+    assert first_problem(GENESIS, [], gapless=True) == (0, None)
 
 
 def changed_record(batch):
@@ -128,15 +128,15 @@ def test_tampering_is_found_where_it_happened(tamper, text):
     batch = sealed(row(1), row(2), row(3))
     tamper(batch)
 
-    assert first_fault(GENESIS, batch, gapless=True) == (1, text)
+    assert first_problem(GENESIS, batch, gapless=True) == (1, text)
 
 
 def test_number_left_out():
     """A missing number means a removed record only if the database numbers records without gaps."""
     batch = sealed(row(1), row(3))
 
-    assert first_fault(GENESIS, batch, gapless=False) == (2, None)
-    assert first_fault(GENESIS, batch, gapless=True) == (1, "a record before seal 2 was removed")
+    assert first_problem(GENESIS, batch, gapless=False) == (2, None)
+    assert first_problem(GENESIS, batch, gapless=True) == (1, "a record before seal 2 was removed")
 
 
 @pytest.mark.parametrize(

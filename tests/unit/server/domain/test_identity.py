@@ -1,8 +1,6 @@
 """The fields derived from claims: branch, tag and workflow file."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sentryagent_idp.domain.identity import (
     WorkflowIdentity,
@@ -10,7 +8,6 @@ from sentryagent_idp.domain.identity import (
     is_workflow_file,
     repository_key,
 )
-from sentryagent_idp.domain.text import ascii_lower
 
 WORKFLOW_FILES = [
     # Everything before the ref is the file name, whatever it looks like (A14).
@@ -159,13 +156,3 @@ def test_subject_keeps_githubs_spelling(make_run):
     """The subject of a bootstrap token keeps GitHub's spelling of the repository."""
     run = make_run(repository="Acme/API")
     assert (run.subject, run.repository_key) == ("repo:Acme/API", "acme/api")
-
-
-@given(st.text())
-def test_lowering_changes_ascii_letters_only(text):
-    """Characters other than A to Z do not change."""
-    lowered = ascii_lower(text)
-    assert [
-        a for a, b in zip(text, lowered, strict=True) if a != b and not ("A" <= a <= "Z" and b == a.lower())
-    ] == []
-    assert not any("A" <= character <= "Z" for character in lowered)

@@ -322,7 +322,7 @@ def test_a_policy_for_services_alone(agent, now, requested):
 
     refused = granted_scopes(policy, requested)
 
-    assert (refused.permitted, refused.asked) == ((), requested and requested[0])
+    assert (refused.permitted, refused.requested) == ((), requested and requested[0])
     assert granted_scopes(policy, None, A) == ("read", "deploy")
 
 

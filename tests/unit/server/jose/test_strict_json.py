@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sentryagent_idp.jose import strict_json
 from sentryagent_idp.jose.strict_json import Limits, StrictJsonError, parse
 
-LIMITS = Limits(depth=4, members=10, string_length=20)
+LIMITS = Limits(depth=4, fields=10, string_length=20)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_depth_does_not_depend_on_the_callers_stack():
 )
 def test_agrees_with_the_standard_library(value):
     """Accepted JSON has the same value as with `json`."""
-    limits = Limits(depth=50, members=10_000, string_length=10_000)
+    limits = Limits(depth=50, fields=10_000, string_length=10_000)
     text = json.dumps(value)
     assert parse(text, limits) == json.loads(text)
 
@@ -146,7 +146,7 @@ def test_a_member_that_is_there_twice_is_found_in_linear_time():
     members = ",".join(f'"m{number}":0' for number in range(200_000))
 
     with pytest.raises(StrictJsonError, match="a duplicate field") as refusal:
-        parse(f'{{{members},"last":0,"last":0}}', Limits(members=1))
+        parse(f'{{{members},"last":0,"last":0}}', Limits(fields=1))
 
     assert refusal.value.field == "last"
 
@@ -165,7 +165,7 @@ JSON_TEXTS = st.one_of(
 )  # fmt: skip
 
 
-@given(JSON_TEXTS, st.sampled_from([Limits(), Limits(members=2), Limits(string_length=12)]))
+@given(JSON_TEXTS, st.sampled_from([Limits(), Limits(fields=2), Limits(string_length=12)]))
 def test_what_is_read_fast_is_read_in_the_same_way(text, limits):
     """The fast path may give up on a text, but its values are those of the slow path."""
     fast = strict_json._flat(text, limits)

@@ -56,7 +56,7 @@ def test_a_process_that_dies_early_each_time_is_started_less_and_less_often(monk
     successors = iter([*rest, None])
     monkeypatch.setattr(background, "_renew", lambda: next(successors))
 
-    background._keep(first)
+    background._supervise(first)
 
     assert over.pauses == pauses
 
@@ -77,6 +77,6 @@ def test_a_start_that_fails_is_tried_again(monkeypatch):
 
     monkeypatch.setattr(background, "_renew", renew)
 
-    background._keep(Death(clock, 0))
+    background._supervise(Death(clock, 0))
 
     assert next(outcomes, "all used") == "all used"

@@ -12,9 +12,9 @@ def test_a_secret_matches_its_hash_only():
     """A hash matches only its secret, does not contain it, and differs each time."""
     secret = client_secret.generate()
     assert re.fullmatch(r"sk_live_[0-9a-f]{64}", secret)
-    stored = client_secret.fingerprint(secret)
+    stored = client_secret.hash_secret(secret)
     assert secret not in stored
-    assert stored != client_secret.fingerprint(secret)
+    assert stored != client_secret.hash_secret(secret)
     assert client_secret.matches(stored, secret)
     assert not client_secret.matches(stored, client_secret.generate())
     assert not client_secret.matches("no hash", secret)
@@ -23,11 +23,11 @@ def test_a_secret_matches_its_hash_only():
 def test_a_hash_is_known_by_its_salt():
     """The salt tells which secret a hash can match, without computing a hash."""
     first, second = client_secret.generate(), client_secret.generate()
-    stored = client_secret.fingerprint(first)
+    stored = client_secret.hash_secret(first)
 
-    assert client_secret.is_of(stored, first)
-    assert not client_secret.is_of(stored, second)
-    assert not client_secret.is_of(stored, "é")
+    assert client_secret.has_digest_of(stored, first)
+    assert not client_secret.has_digest_of(stored, second)
+    assert not client_secret.has_digest_of(stored, "é")
 
 
 def test_hashes_of_earlier_versions_are_told_apart():
@@ -35,17 +35,17 @@ def test_hashes_of_earlier_versions_are_told_apart():
     earlier = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
     secret = client_secret.generate()
 
-    assert client_secret.has_digest(client_secret.fingerprint(secret))
+    assert client_secret.has_digest(client_secret.hash_secret(secret))
     for stored in (earlier.hash(secret), "no hash", "$$$$é$", "$$$$a$"):
         assert not client_secret.has_digest(stored)
-        assert not client_secret.is_of(stored, secret)
+        assert not client_secret.has_digest_of(stored, secret)
     # A replica of an earlier version still accepts this version's hashes.
-    assert earlier.verify(client_secret.fingerprint(secret), secret)
+    assert earlier.verify(client_secret.hash_secret(secret), secret)
 
 
 def test_every_hash_costs_the_same():
     """The hash of a secret and the decoy take the same effort."""
-    for stored in (client_secret.fingerprint(client_secret.generate()), client_secret.decoy()):
+    for stored in (client_secret.hash_secret(client_secret.generate()), client_secret.decoy()):
         cost = extract_parameters(stored)
         assert (cost.type, cost.version, cost.hash_len) == (Type.ID, 19, 32)
         assert (cost.memory_cost, cost.time_cost, cost.parallelism) == (19_456, 2, 1)

@@ -101,7 +101,7 @@ def test_keys_of_which_none_signs_are_not_held(make_key):
             current(ring, keys)
 
     assert keys.reads == 2
-    assert ring.held is before
+    assert ring.cached is before
 
 
 def test_a_key_that_cannot_be_read_is_told_once_and_left_out(make_key):

@@ -15,8 +15,8 @@ def test_count_by_kind():
     """Refusals are counted separately by code, reason, address and actor."""
     counter = RejectionCounter()
     for reason, address in [("expired", "192.0.2.1"), ("expired", "192.0.2.1"), ("malformed", None)]:
-        counter.note(CODE, reason, address)
-    counter.note("INVALID_CLIENT", "expired", "192.0.2.1", "admin-1")
+        counter.count(CODE, reason, address)
+    counter.count("INVALID_CLIENT", "expired", "192.0.2.1", "admin-1")
 
     assert counter.drain() == {
         Rejection(CODE, "expired", "192.0.2.1", NOBODY): 2,
@@ -28,7 +28,7 @@ def test_count_by_kind():
 def test_drain_starts_again():
     """Drained counts are not counted again."""
     counter = RejectionCounter()
-    counter.note(CODE, "expired", "192.0.2.1")
+    counter.count(CODE, "expired", "192.0.2.1")
     counter.drain()
 
     assert counter.drain() == {}
@@ -38,7 +38,7 @@ def test_one_network_is_one_kind():
     """A /64 counts as one address, because its owner can use all of its addresses."""
     counter = RejectionCounter()
     for number in range(1500):
-        counter.note(CODE, "malformed", f"2001:db8::{number:x}")
+        counter.count(CODE, "malformed", f"2001:db8::{number:x}")
 
     assert counter.drain() == {Rejection(CODE, "malformed", "2001:db8::/64", NOBODY): 1500}
 
@@ -47,9 +47,9 @@ def test_bounded_memory():
     """Beyond a hundred kinds, new ones are counted together by code and reason; known ones stay separate."""
     counter = RejectionCounter()
     for number in range(1500):
-        counter.note(CODE, "malformed", f"2001:db8:{number:x}::1")
-    counter.note(CODE, "expired", "192.0.2.1")
-    counter.note(CODE, "malformed", "2001:db8:0::7")
+        counter.count(CODE, "malformed", f"2001:db8:{number:x}::1")
+    counter.count(CODE, "expired", "192.0.2.1")
+    counter.count(CODE, "malformed", "2001:db8:0::7")
 
     counts = counter.drain()
 
@@ -92,7 +92,7 @@ def test_strangers_have_a_bound_of_their_own():
         for number in range(600)
     ]
     for number in range(600):
-        counter.note(CODE, "malformed", f"2001:db8:{number:x}::1")
+        counter.count(CODE, "malformed", f"2001:db8:{number:x}::1")
 
     assert firsts == [True] * 100 + [False] * 500
     assert counter.is_first(REFUSAL)
@@ -116,7 +116,7 @@ def test_a_first_that_was_not_written_is_made_up_for():
     counter = RejectionCounter()
     assert counter.is_first(REFUSAL)
     assert not counter.is_first(REFUSAL)
-    counter.is_not_written(REFUSAL)
+    counter.audit_next(REFUSAL)
 
     assert [counter.is_first(REFUSAL) for _ in range(2)] == [True, False]
     assert counter.drain() == {REFUSAL: 2}
@@ -126,12 +126,12 @@ def test_what_is_put_back_is_added():
     """Counts that could not be written are added to the new ones, within the same limit."""
     counter = RejectionCounter()
     for number in range(150):
-        counter.note(CODE, "malformed", f"2001:db8:{number:x}::1")
+        counter.count(CODE, "malformed", f"2001:db8:{number:x}::1")
     counter.is_first(REFUSAL)
     counter.is_first(REFUSAL)
     drained = counter.drain()
     for number in range(150):
-        counter.note(CODE, "malformed", f"2001:db8:{number:x}::1")
+        counter.count(CODE, "malformed", f"2001:db8:{number:x}::1")
     counter.put_back(drained)
 
     assert counter.is_first(REFUSAL)

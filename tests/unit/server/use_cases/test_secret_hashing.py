@@ -40,7 +40,7 @@ class SlowHashes:
 def slow(monkeypatch):
     hashes = SlowHashes()
     monkeypatch.setattr(client_secret, "matches", hashes)
-    monkeypatch.setattr(client_secret, "fingerprint", hashes)
+    monkeypatch.setattr(client_secret, "hash_secret", hashes)
     yield hashes
     hashes.may_end.set()
 
@@ -60,7 +60,7 @@ def outcome(call):
 def test_two_at_a_time_and_eight_wait(slow, hashing, monkeypatch):
     """Of sixteen calls two run, eight wait and six are refused at once, whether they create or check hashes."""
     monkeypatch.setattr(secret_hashing, "_PATIENCE_SECONDS", MINUTE)
-    calls = [lambda: hashing.matches_any(["stored"], "secret"), lambda: hashing.fingerprint("secret")] * 8
+    calls = [lambda: hashing.matches_any(["stored"], "secret"), lambda: hashing.hash_secret("secret")] * 8
 
     with ThreadPoolExecutor(16) as pool:
         ended = as_completed([pool.submit(outcome, call) for call in calls])
@@ -79,12 +79,12 @@ def test_two_at_a_time_and_eight_wait(slow, hashing, monkeypatch):
 def test_nobody_waits_for_ever(slow, hashing, monkeypatch):
     """A call that waits too long is refused with a retry time, and its hash is not computed."""
     with ThreadPoolExecutor(2) as pool:
-        running = [pool.submit(hashing.fingerprint, "secret") for _ in range(2)]
+        running = [pool.submit(hashing.hash_secret, "secret") for _ in range(2)]
         for _ in running:
             assert slow.begun.acquire(timeout=MINUTE)
         monkeypatch.setattr(secret_hashing, "_PATIENCE_SECONDS", 0)
         with pytest.raises(RateLimited, match="Too many client secrets"):
-            hashing.fingerprint("late")
+            hashing.hash_secret("late")
         slow.may_end.set()
         for future in running:
             outcome(future.result)
@@ -99,12 +99,12 @@ def test_a_hash_that_fails_gives_its_place_back(hashing, monkeypatch):
         raise LookupError
 
     with monkeypatch.context() as patched:
-        patched.setattr(client_secret, "fingerprint", fail)
+        patched.setattr(client_secret, "hash_secret", fail)
         for _ in range(20):
             with pytest.raises(LookupError):
-                hashing.fingerprint("secret")
+                hashing.hash_secret("secret")
 
-    assert client_secret.matches(hashing.fingerprint("secret"), "secret")
+    assert client_secret.matches(hashing.hash_secret("secret"), "secret")
 
 
 def test_a_right_secret_is_hashed_once(hashing, monkeypatch):
@@ -115,7 +115,7 @@ def test_a_right_secret_is_hashed_once(hashing, monkeypatch):
         client_secret, "matches", lambda stored, secret: hashed.append(secret) or original(stored, secret)
     )
     secret, wrong = client_secret.generate(), client_secret.generate()
-    stored, rotated = client_secret.fingerprint(secret), client_secret.fingerprint(wrong)
+    stored, rotated = client_secret.hash_secret(secret), client_secret.hash_secret(wrong)
 
     assert [hashing.matches_any([stored], secret) for _ in range(3)] == [True] * 3
     assert hashed == [secret]
