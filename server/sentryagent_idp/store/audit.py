@@ -82,7 +82,8 @@ AUDIT_SEALS = Table(
 )
 
 _T = AUDIT_LOG.c
-_ANCHOR = select(AUDIT_SEALS).order_by(AUDIT_SEALS.c.seal).limit(1)
+# Seal 0 has no event.
+_ANCHOR = select(AUDIT_SEALS).where(AUDIT_SEALS.c.seal > 0).order_by(AUDIT_SEALS.c.seal).limit(1)
 _FIELDS = AuditRecord.__struct_fields__
 _EXACT = (
     "action",

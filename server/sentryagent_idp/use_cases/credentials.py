@@ -30,21 +30,24 @@ class CredentialAdmin:
     ) -> tuple[Credential, str]:
         """Create a credential; returns it and its secret, which is never shown again.
 
-        Raises `Forbidden`, `AgentNotFound`, `AgentDecommissioned`, `TooManyCredentials`, `RateLimited`.
+        Raises `Forbidden`, `ValidationFailed`, `AgentNotFound`, `AgentDecommissioned`, `TooManyCredentials`, `RateLimited`.
         """
         _check_admin(caller)
+        now = self.clock()
+        if expires_at is not None and expires_at <= now:
+            raise errors.ValidationFailed("expiresAt", "it must be in the future")
         secret = client_secret.generate()
         credential = Credential(
             credential_id=self.new_id(),
             agent_id=agent_id,
             secret_hash=self.hashing.hash_secret(secret),
-            created_at=self.clock(),
+            created_at=now,
             expires_at=expires_at,
             revoked_at=None,
         )
         with self.store.write() as tx:
             _living(tx, agent_id)
-            _check_number(tx, agent_id, credential.created_at)
+            _check_number(tx, agent_id, now)
             tx.credentials.add(credential)
             self.auditor.change(tx, context, Action.CREDENTIAL_GENERATED, caller, credential)
         return credential, secret

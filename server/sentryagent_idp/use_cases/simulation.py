@@ -60,15 +60,17 @@ class Simulation:
     def simulate_runs(self, runs: Sequence[HypotheticalRun]) -> list[Simulated]:
         """Decide on hypothetical runs, each on its own; the claims are unverified and grant nothing.
 
-        `iss` selects one of the configured issuers; without it, or for any other value, the first is used. The database
-        is read once for all runs of the same repository and agent. Raises `ValidationFailed` if the runs have too many
-        policies in total.
+        Without `iss`, a run is of the first configured issuer. The database is read once for all runs of the same
+        repository and agent. Raises `ValidationFailed` if the runs have too many policies in total.
         """
         snapshots: dict[Hashable, PolicySnapshot] = {}
         left, decisions = _MOST_COMPARED, list[Simulated]()
         with self.store.read() as tx:
             for index, run in enumerate(runs):
                 identity = self._identity(run.claims)
+                if identity.issuer not in self.github_issuers:
+                    decisions.append(_refused(errors.InvalidOidcToken.code, "wrong_issuer", []))
+                    continue
                 # The repository's id is part of the key, because a snapshot has the other names known for that id.
                 key = (identity.issuer, identity.repository_key, identity.repository_id, run.agent_id)
                 snapshot = snapshots[key] = snapshots.get(key) or self._read(tx, identity, run.agent_id)
@@ -82,9 +84,8 @@ class Simulation:
         return decisions
 
     def _identity(self, claims: Mapping[str, Any]) -> WorkflowIdentity:
-        written = claims.get("iss")
-        issuer = written if written in self.github_issuers else self.github_issuers[0]
-        return WorkflowIdentity.hypothetical(issuer, claims)
+        issuer = claims.get("iss")
+        return WorkflowIdentity.hypothetical(self.github_issuers[0] if issuer is None else issuer, claims)
 
     def _read(self, tx: Transaction, identity: WorkflowIdentity, agent_id: UUID | None) -> PolicySnapshot:
         return read_snapshot(tx, identity, agent_id, self.github_issuers)

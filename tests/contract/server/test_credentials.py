@@ -110,6 +110,15 @@ def test_secret_expires(provider, agent):
     assert statuses == [200, 401]
 
 
+@pytest.mark.parametrize("expires_at", ["2026-11-24T12:00:00Z", "2020-01-01T00:00:00Z"])
+def test_a_secret_that_has_expired_is_not_created(provider, agent, expires_at):
+    """It would be listed as active and never be accepted."""
+    answer = provider.post(path(agent), json={"expiresAt": expires_at})
+
+    assert assert_invalid(answer, "expiresAt") == "it must be in the future"
+    assert provider.get(path(agent)).json["total"] == 0
+
+
 def test_five_may_live(provider, agent):
     """A sixth credential is refused; revoked and expired ones do not count, and each agent has its own five."""
     made = [generate(provider, agent) for _ in range(4)]

@@ -164,9 +164,25 @@ def test_simulation_knows_the_issuers(both):
 
     assert not allowed(claims=claims)
     assert allowed(claims={**claims, "iss": GHES})
-    assert not allowed(claims={**claims, "iss": "https://else.example"})
     assert allowed(token=ghes_token(both))
     assert not allowed(token=both.github_token())
+
+
+@pytest.mark.parametrize("issuer", ["https://else.example", "", f"{GITHUB}/"])
+def test_simulation_refuses_another_issuer_as_the_exchange_does(both, issuer):
+    """A policy of the first issuer never allows a run of an issuer that is not configured."""
+    both.policy()
+    claims = {**claims_of(both.github_token()), "iss": issuer}
+    runs = [{"claims": claims}, {"claims": {**claims, "iss": GITHUB}}]
+
+    refused, allowed = good(both.post(f"{POLICIES}/simulate", json={"runs": runs}))["data"]
+
+    assert (refused["allowed"], refused["code"], refused["reason"]) == (
+        False,
+        "INVALID_OIDC_TOKEN",
+        "wrong_issuer",
+    )
+    assert allowed["allowed"] is True
 
 
 def test_ready_shows_each_issuer(both, keys_of_each):
