@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -19,6 +19,23 @@ from sentryagent_idp.ports import Store
 from sentryagent_idp.runtime.ids import uuid7
 from sentryagent_idp.tokens.signing_key import UnreadableKey
 from sentryagent_idp.use_cases import published_settings
+
+
+class OneLineGroup(click.Group):
+    """A group of commands whose usage errors are one line on stderr with exit code 2, like all other errors."""
+
+    def main(self, *args: Any, **options: Any) -> NoReturn:
+        """Run the command line and exit."""
+        try:
+            sys.exit(super().main(*args, **{**options, "standalone_mode": False}))
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.UsageError as error:
+            fail(error.format_message())
+        except click.Abort:
+            sys.exit(130)
+
 
 database_option = click.option(
     "--database-url", metavar="URL", help="Database URL (SENTRYAGENT_DATABASE_URL)."

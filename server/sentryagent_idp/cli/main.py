@@ -7,6 +7,7 @@ import click
 
 from sentryagent_idp.cli import admin, policies
 from sentryagent_idp.cli.common import (
+    OneLineGroup,
     admin_scopes,
     command_context,
     database_option,
@@ -23,7 +24,7 @@ from sentryagent_idp.domain.caller import ADMIN_CLI
 from sentryagent_idp.domain.client import name_problem
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sentryagent-idp")
 def main() -> None:
     """The SentryAgent identity provider. Every setting has a variable SENTRYAGENT_…; a flag overrides it."""

@@ -123,7 +123,7 @@ def test_an_act_that_fails_ends_the_run():
             "configured with --enable-optimizations --with-lto",
         ),
         ("'--prefix=/a' 'LDFLAGS=-L/a -Wl,-rpath'", "/a", "configured without --enable-optimizations"),
-        ("'--prefix=/usr'", "/usr", "the system's package, whose options do not tell how it was optimised"),
+        ("'--prefix=/usr'", "/usr", "the system's package; its options do not show how it was optimised"),
     ],
 )
 def test_the_build_of_python_is_told_as_far_as_it_is_known(monkeypatch, options, prefix, told):

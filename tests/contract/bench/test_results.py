@@ -74,7 +74,7 @@ def test_books_that_disagree_end_the_run(answers):
     """If a provider's audit does not count as many tokens as were issued, the run fails."""
     contender = make_contender("one", issued=lambda: 7)
 
-    with pytest.raises(CheckFailed, match=r"one: handed out \d+ tokens and counts 7"):
+    with pytest.raises(CheckFailed, match=r"one: issued \d+ tokens but counts 7"):
         race(contender)
 
 

@@ -218,7 +218,7 @@ def test_an_interrupted_backup_leaves_nothing(run, target, monkeypatch, number, 
 
     result = run()
 
-    assert result.exit_code == (143 if number == signal.SIGTERM else 1)
+    assert result.exit_code == 128 + number
     assert list(target.parent.glob("backup*")) == []
     assert signal.getsignal(signal.SIGTERM) == handler
 

@@ -50,7 +50,7 @@ def folder(tmp_path, monkeypatch):
 )
 def test_wrong_settings_end_a_command(folder, command, variables, name):
     """One line names the variable, the exit code is 2, and no file is created."""
-    assert_fails(run(command, **variables), f"SENTRYAGENT_{name}")
+    assert_fails(run(command, **{"PORT": str(free_port()), **variables}), f"SENTRYAGENT_{name}")
     assert list(folder.iterdir()) == []
 
 
@@ -70,7 +70,8 @@ def test_wrong_settings_end_a_command(folder, command, variables, name):
 def test_wrong_flags_name_their_variable(folder, flags, name):
     """A flag overrides its variable, and an invalid flag is refused under the variable's name."""
     assert_fails(
-        run("serve", *flags, PORT="3999", PUBLIC_URL="https://idp.example.com"), f"SENTRYAGENT_{name}"
+        run("serve", *flags, PORT=str(free_port()), PUBLIC_URL="https://idp.example.com"),
+        f"SENTRYAGENT_{name}",
     )
     assert list(folder.iterdir()) == []
 
@@ -505,3 +506,30 @@ def test_database_of_a_newer_version(folder):
     assert_fails(copied, "--from: The database is at step")
     assert not (folder / "y.db").exists()
     assert Path(folder / "x.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (["keys", "rotate", "--if-older", "0"], "--if-older"),
+        (["admin-token", "--ttl", "soon"], "--ttl"),
+        (["clients", "rotate", "id", "--keep-old", "604801"], "--keep-old"),
+        (["audit", "verify", "--from-seal", "-1"], "--from-seal"),
+        (["backup"], "FILE"),
+        (["serve", "--prt", "3000"], "--port"),
+        (["key"], "key"),
+        (["keys", "list", "now"], "now"),
+    ],
+)
+def test_wrong_usage_is_one_line(words, cause):
+    """A wrong value, a missing argument or an unknown command is one line on stderr."""
+    assert_fails(run(*words), cause)
+
+
+@pytest.mark.parametrize("words", [[], ["keys"]])
+def test_a_group_without_a_command_shows_its_help(words):
+    """The help lists the commands; the exit code is that of wrong usage."""
+    result = run(*words)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: ")
