@@ -45,7 +45,8 @@ def read_refusal(reply: Reply, api_url: Origin, now: float) -> ActionError:
         message=message or f"It responded with {reply.status} and gave no reason.",
         details=_mapping(problem.get("details")),
         status=reply.status,
-        request_id=read_request_id(reply),
+        # A proxy may have removed the header.
+        request_id=read_request_id(reply) or _request_id(problem.get("requestId")),
         retry_after=reply.retry_after(now),
     )
     return ProviderOverloadedError(refusal) if reply.is_retryable else _final(refusal)
@@ -53,8 +54,11 @@ def read_refusal(reply: Reply, api_url: Origin, now: float) -> ActionError:
 
 def read_request_id(reply: Reply) -> str:
     """Return the `X-Request-Id` of a response, or the empty string if it is missing or malformed."""
-    value = reply.headers.get("x-request-id", "")
-    return value if _REQUEST_ID.fullmatch(value) else ""
+    return _request_id(reply.headers.get("x-request-id"))
+
+
+def _request_id(value: object) -> str:
+    return value if isinstance(value, str) and _REQUEST_ID.fullmatch(value) else ""
 
 
 def _code(problem: Mapping[str, object]) -> str:

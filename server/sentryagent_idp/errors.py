@@ -28,6 +28,11 @@ _REASONS: Mapping[str, str] = {
     "greater_than_equal": "it must be at least {ge}",
     "less_than_equal": "it must be at most {le}",
     "literal_error": "it must be {expected}",
+    "too_short": "it must not be empty",
+    "string_too_short": "it must not be empty",
+    "too_long": "it is too long; the maximum length is {max_length}",
+    "string_too_long": "it is too long; the maximum length is {max_length}",
+    "extra_forbidden": "unknown field; remove it",
 }
 
 

@@ -131,6 +131,9 @@ def test_field_rules(still_provider, field, values):
     assert listed(still_provider) == []
 
 
+GRANT = {"service": "https://deploy.example.com", "scopes": ["deploy:production"]}
+
+
 @pytest.mark.parametrize(
     ("body", "field", "reason"),
     [
@@ -141,6 +144,11 @@ def test_field_rules(still_provider, field, values):
         ({"properties": []}, "properties", "it must be an object"),
         ({"grants": ["x"]}, "grants", "it must be an object"),
         ({"description": 1}, "description", "it must be a string"),
+        ({"description": "x" * 1025}, "description", "it is too long; the maximum length is 1024"),
+        ({"actorIds": []}, "actorIds", "it must not be empty"),
+        ({"grants": [GRANT] * 21}, "grants", "it is too long; the maximum length is 20"),
+        ({"grants": [{**GRANT, "scopes": []}]}, "grants", "it must not be empty"),
+        ({"grants": [{**GRANT, "x": 1}]}, "grants", "unknown field; remove it"),
         ({"runnerEnvironment": "linux"}, "runnerEnvironment", "it must be 'github-hosted' or 'self-hosted'"),
     ],
 )

@@ -234,3 +234,13 @@ def test_hostile_text_is_one_short_line():
 def test_request_id_is_an_id(value, read):
     """A request id with unexpected characters or length is dropped."""
     assert read_request_id(Reply(200, {"x-request-id": value}, b"")) == read
+
+
+@pytest.mark.parametrize(
+    ("header", "field", "read"),
+    [("req-1", "req-2", "req-1"), ("", "req-2", "req-2"), ("", "a b", ""), ("", 7, "")],
+)
+def test_request_id_is_that_of_the_body_if_a_proxy_removed_the_header(header, field, read):
+    """The operator finds the request by it."""
+    body = {**problem("FORBIDDEN"), "requestId": field}
+    assert refuse(403, body, **{"x-request-id": header}).request_id == read
