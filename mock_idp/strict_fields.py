@@ -73,7 +73,7 @@ def read_fields(body: object, kinds: Mapping[str, str]) -> dict[str, Any]:
         raise InvalidFieldError("body", "must be a JSON object")
     for name, value in body.items():
         if name not in kinds:
-            allowed = f"allowed fields are {', '.join(kinds)}{nearest(name, kinds)}"
+            allowed = f"allowed fields are {', '.join(kinds)}{nearest(name, kinds)}" if kinds else "remove it"
             raise InvalidFieldError(name, f"is an unknown field; {allowed}")
         if value is not None and not KINDS[kinds[name]](value):
             raise InvalidFieldError(name, f"must be {kinds[name]}")

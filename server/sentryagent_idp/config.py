@@ -85,7 +85,10 @@ def _issuer(text: str) -> str:
 
 def issuers(text: str) -> tuple[str, ...]:
     """Parse a list of issuers, the first of which is the default for new policies; raises `ValueError` with advice."""
-    found = tuple(_issuer(part.strip()) for part in text.split(","))
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise ValueError("an entry of the list is empty; remove its comma")
+    found = tuple(map(_issuer, parts))
     if len(set(found)) < len(found):
         raise ValueError("duplicate issuer; list each once")
     return found

@@ -164,7 +164,11 @@ def _targets(resources: Sequence[str], audiences: Sequence[str]) -> tuple[UUID |
     service = next(iter(services), None)
     _check_target(service)
     agent_id = _agent_of(agents[0]) if agents else None
-    check_has_agent(service, agent_id, field="resource")
+    if service is not None and agent_id is None:
+        raise errors.ValidationFailed(
+            "resource",
+            f"a token for a service requires an agent; name it as {AGENT_RESOURCE_PREFIX}<agentId>",
+        )
     return agent_id, service
 
 

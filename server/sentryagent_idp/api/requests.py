@@ -154,7 +154,7 @@ def validate(model: type[Model], fields: Mapping[str, Any]) -> Model:
 def _refuse_unknown(names: Iterable[str], known: Collection[str], kind: str) -> None:
     for name in names:
         if name not in known:
-            reason = f"unknown {kind}; allowed: {', '.join(sorted(known))}"
+            reason = f"unknown {kind}; " + (f"allowed: {', '.join(sorted(known))}" if known else "remove it")
             raise ValidationFailed(_shortened(name), reason)
 
 

@@ -137,7 +137,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
         twice = repeated(name for name, _ in pairs)
-        raise StrictJsonError("it has a duplicate field", twice if twice and twice.isprintable() else None)
+        raise StrictJsonError(
+            "a field is given more than once", twice if twice and twice.isprintable() else None
+        )
     return fields
 
 

@@ -277,6 +277,13 @@ def test_lists_refuse_other_pages(still_provider, path, query, field):
     assert_invalid(answer, field)
 
 
+def test_a_path_without_parameters_refuses_any(still_provider):
+    """The reason does not end in an empty list of allowed ones."""
+    answer = still_provider.get("/api/v1/audit/verify?nothing=1")
+
+    assert assert_invalid(answer, "nothing") == "unknown parameter; remove it"
+
+
 @pytest.mark.parametrize(
     ("path", "name"),
     [

@@ -221,6 +221,13 @@ def test_issuer_in_another_spelling(text, right):
         settings(GITHUB_ISSUER=text)
 
 
+@pytest.mark.parametrize("text", ["https://a.example,,https://b.example", "https://a.example,", ",", " "])
+def test_an_empty_entry_of_the_issuers_is_refused(text):
+    """The message names the comma, not the form of a URL."""
+    with pytest.raises(ConfigurationError, match="an entry of the list is empty; remove its comma"):
+        settings(GITHUB_ISSUER=text)
+
+
 def test_no_issuer_is_ours():
     """Our own issuer must not be any of the GitHub issuers."""
     with pytest.raises(ConfigurationError, match=r"^SENTRYAGENT_PUBLIC_URL: it equals the GitHub issuer"):

@@ -69,7 +69,7 @@ def test_a_private_key_counts_as_its_public_half(jwk):
         (b'{"keys":{}}', "no list of keys"),
         (b'{"keys":[1]}', "no list of keys"),
         (b'{"keys":[]}', "no RSA key for RS256"),
-        (b'{"keys":[],"keys":[]}', "a duplicate field"),
+        (b'{"keys":[],"keys":[]}', "a field is given more than once"),
         (b'{"keys":' + b"[" * 5000, "nested deeper"),
         (b'{"keys":[{"kid":"\xff"}]}', "not UTF-8"),
     ],
