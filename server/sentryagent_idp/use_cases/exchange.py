@@ -169,13 +169,11 @@ class Exchange:
         decision = cached and self._decision(cached, identity, request)
         if cached is not None and isinstance(decision, Allowed):
             with suppress(ScopeNotPermitted):  # the snapshot may be outdated
-                grant = self._commit_grant(cached, decision.policy, identity, request, context)
+                grant = self._commit(cached, decision.policy, identity, request, context)
                 if grant:
                     return grant
         current = off_loop(partial(self._read, identity, request.agent_id))
-        grant = self._commit_grant(
-            current, self._decide(current, identity, request), identity, request, context
-        )
+        grant = self._commit(current, self._decide(current, identity, request), identity, request, context)
         if grant:
             self.snapshots.put(current)
         return grant
@@ -186,7 +184,7 @@ class Exchange:
             self.signing_keys.current(tx)
             return read_snapshot(tx, identity, agent_id, self.github_issuers)
 
-    def _commit_grant(
+    def _commit(
         self,
         snapshot: PolicySnapshot,
         policy: TrustPolicy,
