@@ -73,7 +73,7 @@ class RefusedByProxyError(NetworkError):
 
 
 class UnusableResponseError(NetworkError):
-    """The response is a redirect, too large or not decodable; `status` is its status, or `None` if there is none."""
+    """The response is a redirect, too large or not decodable; `status` is its status, or `None` if it is unknown."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)

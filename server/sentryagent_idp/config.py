@@ -207,7 +207,7 @@ class Settings(BaseModel):
 
     @property
     def passphrases(self) -> tuple[str, ...]:
-        """The secrets that decrypt private keys; keys are stored under the first one, or in clear if there is none."""
+        """The secrets that decrypt private keys; the first one encrypts them, and without any they are in clear."""
         given = (self.key_encryption_key, self.key_encryption_key_previous)
         return tuple(secret.get_secret_value() for secret in given if secret is not None)
 

@@ -277,7 +277,7 @@ class AuditSeals(Protocol):
         """Return the seal with this number, or `None`."""
 
     def before(self, moment: datetime) -> Seal | None:
-        """Return the latest seal known to precede all records from this time on, or `None` if there is none."""
+        """Return the latest seal known to precede all records from this time on, or `None` if no seal does."""
 
     def slipped_in(self, after: int, up_to: int) -> str | None:
         """Return the event id of a record that was inserted into the sealed part of the log, or `None`.

@@ -65,7 +65,7 @@ class UnusableAddress(Exception):
 
 
 def serve(settings: Settings) -> None:
-    """Migrate, create a signing key if there is none, and serve until SIGTERM; in-flight requests are finished.
+    """Migrate, create a signing key if none exists, and serve until SIGTERM; in-flight requests are finished.
 
     Raises `ConfigurationError`, `UnusableAddress`, `DatabaseUnavailable`, `SchemaError`, `DatabaseUrlError`.
     """

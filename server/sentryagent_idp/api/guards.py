@@ -64,7 +64,7 @@ def authorization() -> tuple[str, str]:
 
 
 def bearer_token() -> str:
-    """The token in the Authorization header (RFC 6750, 2.1); raises `Unauthorized` if there is none."""
+    """The token in the Authorization header (RFC 6750, 2.1); raises `Unauthorized` if it is missing."""
     scheme, token = authorization()
     if scheme != "bearer" or not token.strip():
         raise Unauthorized(
