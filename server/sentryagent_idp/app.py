@@ -48,7 +48,7 @@ from sentryagent_idp.use_cases.credentials import CredentialAdmin
 from sentryagent_idp.use_cases.exchange import Exchange
 from sentryagent_idp.use_cases.key_ring import KeyRing, PublishedKeys
 from sentryagent_idp.use_cases.readiness import ObservableKeys, ReadinessCheck
-from sentryagent_idp.use_cases.rejections import RefusalAudit, RejectionCounter
+from sentryagent_idp.use_cases.refusals import RefusalAudit, RefusalCounter
 from sentryagent_idp.use_cases.sealing import AuditChain
 from sentryagent_idp.use_cases.secret_hashing import SecretHashing
 from sentryagent_idp.use_cases.services import ServiceAdmin, taken_name
@@ -86,7 +86,7 @@ class Dependencies:
     """By issuer, in the order of the settings."""
     migrations_pending: Callable[[], bool]
     clock: Clock
-    rejections: RejectionCounter = field(default_factory=RejectionCounter)
+    refusal_counter: RefusalCounter = field(default_factory=RefusalCounter)
     metrics: Metrics = field(default_factory=Metrics)
     tracer: "Tracer | None" = None
 
@@ -120,10 +120,14 @@ def bare_app() -> Flask:
 
 
 def token_service(
-    settings: Settings, store: Store, keys: KeyRing, clock: Clock, rejections: RejectionCounter | None = None
+    settings: Settings,
+    store: Store,
+    keys: KeyRing,
+    clock: Clock,
+    refusal_counter: RefusalCounter | None = None,
 ) -> TokenService:
-    """Build the token service; the command line uses it without an application, and counts no rejections."""
-    counter = rejections or RejectionCounter()
+    """Build the token service; the command line uses it without an application, and counts no refusals."""
+    counter = refusal_counter or RefusalCounter()
     return TokenService(
         store=store,
         authentication=Authentication(
@@ -168,11 +172,11 @@ def _leave_out(error: UnreadableKey) -> None:
 
 
 def _use_cases(settings: Settings, dependencies: Dependencies) -> UseCases:
-    store, clock, rejections = dependencies.store, dependencies.clock, dependencies.rejections
+    store, clock, refusal_counter = dependencies.store, dependencies.clock, dependencies.refusal_counter
     keys = KeyRing(settings.passphrases, _leave_out)
     auditor = Auditor(clock, uuid7)
     hashing = SecretHashing()
-    tokens = token_service(settings, store, keys, clock, rejections)
+    tokens = token_service(settings, store, keys, clock, refusal_counter)
     verify_id_token = partial(
         id_token.verify,
         issuers=dependencies.issuer_keys,
@@ -188,8 +192,8 @@ def _use_cases(settings: Settings, dependencies: Dependencies) -> UseCases:
         group_commit=GroupCommit(store, clock, dependencies.metrics.transaction),
         repository_limit=PerMinute(settings.rate_limit, what="repository"),
         refused_limit=PerMinute(settings.rate_limit, what="repository"),
-        rejections=rejections,
-        refusals=RefusalAudit(store, auditor, rejections),
+        refusal_counter=refusal_counter,
+        refusal_audit=RefusalAudit(store, auditor, refusal_counter),
         auditor=auditor,
         clock=clock,
         new_token_id=_new_token_id,
@@ -206,7 +210,7 @@ def _use_cases(settings: Settings, dependencies: Dependencies) -> UseCases:
         simulation=Simulation(store, verify_id_token, clock, settings.github_issuers),
         registration=Registration(store, auditor, clock, uuid.uuid4),
         credentials=CredentialAdmin(store, auditor, clock, uuid.uuid4, hashing),
-        clients=ClientAuthentication(store, clock, rejections, hashing),
+        clients=ClientAuthentication(store, clock, refusal_counter, hashing),
         tokens=tokens,
         audit=AuditReader(store),
         chain=AuditChain(store),

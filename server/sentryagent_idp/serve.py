@@ -33,7 +33,7 @@ from sentryagent_idp.use_cases.housekeeping import Housekeeping
 from sentryagent_idp.use_cases.issuers import other_issuers
 from sentryagent_idp.use_cases.key_ring import ensure_signing_key
 from sentryagent_idp.use_cases.readiness import ReadinessCheck
-from sentryagent_idp.use_cases.rejections import RejectionAudit
+from sentryagent_idp.use_cases.refusals import CountedRefusals
 from sentryagent_idp.use_cases.signing_keys import RetiredKeys, active_key_age
 
 if TYPE_CHECKING:
@@ -199,10 +199,10 @@ def load(settings: Settings) -> RsgiApplication:
         metrics=numbers,
         tracer=_tracer(settings),
     )
-    rejections = RejectionAudit(store, Auditor(utc_now, uuid7), dependencies.rejections, uuid7)
+    refusals = CountedRefusals(store, Auditor(utc_now, uuid7), dependencies.refusal_counter, uuid7)
     wait = threading.Event().wait
-    periodic.start([rejections.run], wait)
-    periodic.at_the_end(rejections.run)
+    periodic.start([refusals.run], wait)
+    periodic.at_the_end(refusals.run)
     periodic.start([partial(_report_issuer_keys, dependencies)], wait, every=_GAUGE_SECONDS)
     app = create_app(settings, dependencies)
     check = app.extensions[EXTENSION].readiness

@@ -54,7 +54,7 @@ def test_workers_have_no_background_task_that_needs_none_of_their_memory(tmp_pat
             if len(processes[LAST_OF_A_WORKER]) == 2 and processes[BACKGROUND_TASKS[-1]]:
                 served.terminate()
 
-    workers = set(processes["RejectionAudit.run"])
+    workers = set(processes["CountedRefusals.run"])
     assert set(processes[LAST_OF_A_WORKER]) == workers
     assert len(workers) == 2
     (background,) = {tuple(processes[task]) for task in BACKGROUND_TASKS}

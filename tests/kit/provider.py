@@ -20,7 +20,7 @@ from sentryagent_idp.store.database import Database
 from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.clients import ClientAdmin
 from sentryagent_idp.use_cases.key_ring import KeyRing, ensure_signing_key
-from sentryagent_idp.use_cases.rejections import RejectionAudit
+from sentryagent_idp.use_cases.refusals import CountedRefusals
 from sentryagent_idp.use_cases.signing_keys import KeyAdmin
 
 PROVIDER = "https://idp.example.com"
@@ -97,7 +97,7 @@ class Provider:
         dependencies = Dependencies(
             self.store, self.keys_by_issuer(), lambda: not schema.is_prepared(self.url), self.clock
         )
-        self.rejections = dependencies.rejections
+        self.refusal_counter = dependencies.refusal_counter
         self.metrics = dependencies.metrics
         self.app = create_app(self.settings, dependencies)
         self.exchange_use_case = self.app.extensions["sentryagent"].exchange
@@ -184,7 +184,7 @@ class Provider:
     def end_minute(self) -> int:
         """Write the counts of refusals, as the background process does once a minute; return the number of audit records."""
         auditor = Auditor(self.clock, uuid4)
-        return RejectionAudit(self.store, auditor, self.rejections, uuid4).run()
+        return CountedRefusals(self.store, auditor, self.refusal_counter, uuid4).run()
 
     def audit(self, **filters: Any) -> list[dict[str, Any]]:
         return good(self.get(AUDIT, query_string={"limit": 100, **filters}))["data"]

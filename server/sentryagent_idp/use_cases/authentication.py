@@ -17,7 +17,7 @@ from sentryagent_idp.errors import DatabaseUnavailable, InvalidClient, Unauthori
 from sentryagent_idp.ports import Clock, Store, Transaction
 from sentryagent_idp.tokens import access_token, client_secret
 from sentryagent_idp.use_cases.key_ring import KeyRing
-from sentryagent_idp.use_cases.rejections import NOBODY, RejectionCounter
+from sentryagent_idp.use_cases.refusals import NOBODY, RefusalCounter
 from sentryagent_idp.use_cases.secret_hashing import SecretHashing
 
 AGENT_SCOPES = (scopes.AGENTS_READ,)
@@ -36,7 +36,7 @@ class Authentication:
 
     store: Store
     keys: KeyRing
-    rejections: RejectionCounter
+    refusal_counter: RefusalCounter
     issuer: str
     audience: str
     clock: Clock
@@ -51,10 +51,10 @@ class Authentication:
                 caller = self.verify(tx, unverified_token)
                 reason = revocation_reason(tx, caller, self.clock())
         except Unauthorized:
-            self.rejections.count(Unauthorized.code, "token_refused", context.address)
+            self.refusal_counter.count(Unauthorized.code, "token_refused", context.address)
             raise
         if reason:
-            self.rejections.count(Unauthorized.code, reason, context.address, caller.subject)
+            self.refusal_counter.count(Unauthorized.code, reason, context.address, caller.subject)
             raise Unauthorized(_REMEDIES[reason])
         return caller
 
@@ -107,7 +107,7 @@ class ClientAuthentication:
 
     store: Store
     clock: Clock
-    rejections: RejectionCounter
+    refusal_counter: RefusalCounter
     hashing: SecretHashing
     _used: dict[str, datetime] = field(default_factory=dict)
     """When this process last recorded a use, by client."""
@@ -126,7 +126,7 @@ class ClientAuthentication:
         if client is None or not matches:
             # Counted, not audited one by one: anybody can guess without limit.
             actor = client.client_id if client else NOBODY
-            self.rejections.count(InvalidClient.code, "secret_refused", context.address, actor)
+            self.refusal_counter.count(InvalidClient.code, "secret_refused", context.address, actor)
             raise InvalidClient("The client_id or the client_secret is wrong, or the client is not active.")
         if client.agent_id is None:
             self._record_use(client.client_id)

@@ -50,7 +50,7 @@ from sentryagent_idp.tokens.access_token import AccessTokenClaims
 from sentryagent_idp.tokens.signing_key import SigningKey
 from sentryagent_idp.use_cases.audit import Auditor
 from sentryagent_idp.use_cases.key_ring import KeyRing
-from sentryagent_idp.use_cases.rejections import RefusalAudit, RejectionCounter
+from sentryagent_idp.use_cases.refusals import RefusalAudit, RefusalCounter
 from sentryagent_idp.use_cases.used_tokens import check_unused, use_up, used
 
 _FEW_POLICIES = 20
@@ -98,8 +98,8 @@ class Exchange:
     group_commit: GroupCommit
     repository_limit: PerMinute
     refused_limit: PerMinute
-    rejections: RejectionCounter
-    refusals: RefusalAudit
+    refusal_counter: RefusalCounter
+    refusal_audit: RefusalAudit
     auditor: Auditor
     clock: Clock
     new_token_id: NewTokenId
@@ -132,7 +132,7 @@ class Exchange:
         except InvalidOidcToken as refusal:
             if refusal.claims is None:
                 # Counted, never audited in full: anybody can send such tokens without limit.
-                self.rejections.count(refusal.code, refusal.reason, context.address)
+                self.refusal_counter.count(refusal.code, refusal.reason, context.address)
             else:
                 self._refuse_verified(WorkflowIdentity.of_refused(refusal.claims), request, refusal, context)
             raise
@@ -348,7 +348,7 @@ class Exchange:
             **({} if request.resource is None else {"resource": request.resource}),
             **refusal.audit_details(),
         }
-        self.refusals.record(identity, request.agent_id, refusal, context, details)
+        self.refusal_audit.record(identity, request.agent_id, refusal, context, details)
 
 
 def _is_pinned(policy: TrustPolicy) -> bool:

@@ -136,10 +136,10 @@ def test_hostile_token_as_a_bearer(attack, make, reason, guarded, stranger_key, 
     assert (answer.status_code, answer.json["code"]) == (401, "UNAUTHORIZED")
 
 
-def test_rejections_are_counted_by_reason(guarded, stranger_key):
+def test_refusals_are_counted_by_reason(guarded, stranger_key):
     """Tokens that are refused before their sender is known are counted for the audit, once per request."""
-    guarded.rejections.drain()
+    guarded.refusal_counter.drain()
     for _, make, _ in SIGNATURES:
         guarded.exchange(make(guarded.github, stranger_key))
-    counts = {kind.reason: count for kind, count in guarded.rejections.drain().items()}
+    counts = {kind.reason: count for kind, count in guarded.refusal_counter.drain().items()}
     assert counts == {"bad_signature": 6, "algorithm_not_allowed": 1}

@@ -159,8 +159,8 @@ def test_the_sweep_finds_what_it_looks_for(target):
     assert not leaks(["eyJhbGciOi", "e30.e30"], [token])
 
 
-def test_rejections_name_no_token(target):
+def test_refusals_name_no_token(target):
     """Refused tokens are counted by reason and address, never by text from the sender."""
     target.exchange(target.github_token({"kid": "S3CR3T-kid"}))
     target.exchange(target.github_token(iss="https://S3CR3T.example"))
-    assert "S3CR3T" not in str(target.rejections.drain())
+    assert "S3CR3T" not in str(target.refusal_counter.drain())

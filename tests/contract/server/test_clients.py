@@ -268,7 +268,7 @@ def test_unproven_clients(provider, client, monkeypatch, credentials, known):
 
     assert (answer.status_code, answer.json["error"]) == (401, "invalid_client")
     assert len(hashed) == 1
-    ((kind, count),) = provider.rejections.drain().items()
+    ((kind, count),) = provider.refusal_counter.drain().items()
     assert (kind.code, kind.reason, kind.actor, count) == (
         "INVALID_CLIENT",
         "secret_refused",

@@ -28,8 +28,11 @@ _MAX_OF_REPOSITORY = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
-    """A kind of refusal that is only counted: its code, reason and actor, and the sender's address (for IPv6 its /64)."""
+class CredentialRefusal:
+    """A kind of refusal for lack of a valid token or secret, which is only counted.
+
+    It is given by code, reason, actor and the sender's address (for IPv6 its /64).
+    """
 
     code: str
     reason: str
@@ -37,8 +40,8 @@ class Rejection:
     actor: str
 
     def bounds(self) -> Sequence["Bound"]:
-        """One bound for all rejections."""
-        return [(None, _MAX_KINDS, Rejection(self.code, self.reason, _OTHERS, NOBODY))]
+        """One bound for all of them."""
+        return [(None, _MAX_KINDS, CredentialRefusal(self.code, self.reason, _OTHERS, NOBODY))]
 
     def record(self) -> dict[str, Any]:
         """The fields of `AuditRecord` that describe this kind."""
@@ -47,7 +50,7 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RunRefusal:
     """A kind of refusal of a verified run; `reason` never contains client input, the id identifies the repository.
 
     `repository` and `actor` are those of the first run of the kind.
@@ -84,14 +87,14 @@ class Refusal:
         return {"action": Action.TOKEN_REFUSED, "actor": self.actor, **about, "details": details}
 
 
-Kind = Rejection | Refusal
+Kind = CredentialRefusal | RunRefusal
 
 Bound = tuple[Hashable, int, Kind]
 """The key of a bound, how many kinds are counted separately under it, and the kind that the rest is counted as."""
 
 
 @dataclass(slots=True)
-class RejectionCounter:
+class RefusalCounter:
     """Counts the refusals of each kind since the last `drain`, in bounded memory, for one process."""
 
     _counts: Counter[Kind] = field(default_factory=Counter)
@@ -100,12 +103,12 @@ class RejectionCounter:
     _lock: Lock = field(default_factory=Lock)
 
     def count(self, code: str, reason: str, address: str | None, actor: str = NOBODY) -> None:
-        """Count one rejection; beyond a hundred kinds, new ones are counted by code and reason only."""
-        kind = Rejection(code, reason, allowance(address), actor)
+        """Count one refusal; beyond a hundred kinds, new ones are counted by code and reason only."""
+        kind = CredentialRefusal(code, reason, allowance(address), actor)
         with self._lock:
             self._counts[self._counted_as(kind)] += 1
 
-    def is_first(self, kind: Refusal) -> bool:
+    def is_first(self, kind: RunRefusal) -> bool:
         """Whether a refusal is the first of its kind, to be audited in full; if it is not, it is counted.
 
         Beyond a hundred kinds with the same code and reason, new ones are counted together.
@@ -118,7 +121,7 @@ class RejectionCounter:
             self._counts[counted_as] += 1
             return False
 
-    def audit_next(self, kind: Refusal) -> None:
+    def audit_next(self, kind: RunRefusal) -> None:
         """Treat the next refusal of the kind as the first, because the record of this one could not be written."""
         with self._lock:
             self._due.add(kind)
@@ -156,7 +159,7 @@ class RefusalAudit:
 
     store: Store
     auditor: Auditor
-    counter: RejectionCounter
+    counter: RefusalCounter
 
     def record(
         self,
@@ -170,7 +173,7 @@ class RefusalAudit:
 
         Raises `DatabaseUnavailable`.
         """
-        kind = Refusal(
+        kind = RunRefusal(
             refusal.code,
             refusal.reason,
             identity.issuer,
@@ -192,12 +195,12 @@ class RefusalAudit:
 
 
 @dataclass(frozen=True, slots=True)
-class RejectionAudit:
+class CountedRefusals:
     """Writes the counts to the audit, one record for each kind."""
 
     store: Store
     auditor: Auditor
-    counter: RejectionCounter
+    counter: RefusalCounter
     new_id: NewId
 
     def run(self) -> int:
