@@ -14,7 +14,7 @@ from uuid import UUID
 from sentryagent_idp.domain.agent import Agent, AgentFilter, AgentStatus, Credential
 from sentryagent_idp.domain.audit import AuditFilter, AuditPage, AuditRecord
 from sentryagent_idp.domain.audit_chain import AuditTail, Row, Seal, SealedRecord
-from sentryagent_idp.domain.client import AdminClient
+from sentryagent_idp.domain.client import Client
 from sentryagent_idp.domain.identity import SignedClaims
 from sentryagent_idp.domain.records import Page
 from sentryagent_idp.domain.service import Service, ServiceFilter
@@ -168,13 +168,13 @@ class Credentials(Protocol):
         """Replace the stored credential that has the same id."""
 
 
-class AdminClients(Protocol):
+class Clients(Protocol):
     """Clients that administer the provider, and clients that introspect the tokens of a service."""
 
-    def get(self, client_id: str) -> AdminClient | None:
+    def get(self, client_id: str) -> Client | None:
         """Return the client with this id, or `None`; locks its row."""
 
-    def all(self) -> Sequence[AdminClient]:
+    def all(self) -> Sequence[Client]:
         """Return all clients, including revoked ones, oldest first."""
 
     def bound_to(self, service: str, now: datetime) -> int:
@@ -186,10 +186,10 @@ class AdminClients(Protocol):
     def mark_used(self, client_id: str, now: datetime) -> None:
         """Set `last_used_at`, at most once a minute."""
 
-    def add(self, client: AdminClient) -> None:
+    def add(self, client: Client) -> None:
         """Store a new client."""
 
-    def replace(self, client: AdminClient) -> None:
+    def replace(self, client: Client) -> None:
         """Replace the stored client that has the same id."""
 
 
@@ -338,7 +338,7 @@ class Transaction:
     services: Services
     agents: Agents
     credentials: Credentials
-    clients: AdminClients
+    clients: Clients
     used_tokens: UsedTokens
     revoked_tokens: RevokedTokens
     audit: AuditLog

@@ -26,7 +26,7 @@ from sentryagent_idp.cli.common import (
     table,
 )
 from sentryagent_idp.domain.caller import ADMIN_CLI
-from sentryagent_idp.domain.client import AdminClient, name_problem
+from sentryagent_idp.domain.client import Client, name_problem
 from sentryagent_idp.domain.records import timestamp
 from sentryagent_idp.domain.scopes import render
 from sentryagent_idp.domain.signing_key import StoredKey
@@ -192,7 +192,7 @@ def list_clients(as_json: bool, database_url: str | None) -> None:
     )
 
 
-def _client_record(client: AdminClient, now: datetime) -> dict[str, str | None]:
+def _client_record(client: Client, now: datetime) -> dict[str, str | None]:
     return {
         "client_id": client.client_id,
         "name": client.name,
@@ -332,7 +332,7 @@ def _show_signing_key(admin: KeyAdmin, signing: StoredKey) -> None:
         )
 
 
-def _show_secret(client: AdminClient, secret: str, *, as_json: bool) -> None:
+def _show_secret(client: Client, secret: str, *, as_json: bool) -> None:
     credentials = {"client_id": client.client_id, "client_secret": secret}
     lines = "\n".join(f"{name}={value}" for name, value in credentials.items())
     click.echo(json.dumps(credentials) if as_json else lines)

@@ -17,7 +17,7 @@ class ClientStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class AdminClient:
+class Client:
     """A program that administers the provider or, if `service` is set, introspects the tokens of that service.
 
     Its secret is stored as a hash, and a revoked client is kept. After a rotation, the old secret may remain valid

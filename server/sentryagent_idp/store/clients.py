@@ -7,11 +7,11 @@ from datetime import datetime
 from sqlalchemy import Column, ColumnElement, Index, Table, Text, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
-from sentryagent_idp.domain.client import AdminClient
+from sentryagent_idp.domain.client import Client
 from sentryagent_idp.domain.trust_policy import USE_IS_RECORDED_EVERY
 from sentryagent_idp.store.columns import METADATA, Moment, Words
 
-ADMIN_CLIENTS = Table(
+CLIENTS = Table(
     "admin_clients",
     METADATA,
     Column("client_id", Text, primary_key=True),
@@ -28,28 +28,28 @@ ADMIN_CLIENTS = Table(
     Index(None, "service"),
 )
 
-_T = ADMIN_CLIENTS.c
+_T = CLIENTS.c
 
 
 def _live(now: datetime) -> tuple[ColumnElement[bool], ...]:
     return _T.revoked_at.is_(None), or_(_T.expires_at.is_(None), _T.expires_at > now)
 
 
-class AdminClientTable:
-    """Admin clients in one transaction (`sentryagent_idp.ports.AdminClients`)."""
+class ClientTable:
+    """Clients in one transaction (`sentryagent_idp.ports.Clients`)."""
 
     def __init__(self, connection: Connection, *, lock: bool) -> None:
         self._connection = connection
         self._lock = lock
 
-    def get(self, client_id: str) -> AdminClient | None:
-        by_id = select(ADMIN_CLIENTS).where(_T.client_id == client_id)
+    def get(self, client_id: str) -> Client | None:
+        by_id = select(CLIENTS).where(_T.client_id == client_id)
         row = self._connection.execute(by_id.with_for_update() if self._lock else by_id).one_or_none()
-        return None if row is None else AdminClient(**row._asdict())
+        return None if row is None else Client(**row._asdict())
 
-    def all(self) -> Sequence[AdminClient]:
-        oldest_first = select(ADMIN_CLIENTS).order_by(_T.created_at, _T.client_id)
-        return [AdminClient(**row._asdict()) for row in self._connection.execute(oldest_first)]
+    def all(self) -> Sequence[Client]:
+        oldest_first = select(CLIENTS).order_by(_T.created_at, _T.client_id)
+        return [Client(**row._asdict()) for row in self._connection.execute(oldest_first)]
 
     def bound_to(self, service: str, now: datetime) -> int:
         return self._count(_T.service == service, *_live(now))
@@ -60,17 +60,17 @@ class AdminClientTable:
     def mark_used(self, client_id: str, now: datetime) -> None:
         is_due = or_(_T.last_used_at.is_(None), _T.last_used_at <= now - USE_IS_RECORDED_EVERY)
         self._connection.execute(
-            update(ADMIN_CLIENTS).where(_T.client_id == client_id, is_due).values(last_used_at=now)
+            update(CLIENTS).where(_T.client_id == client_id, is_due).values(last_used_at=now)
         )
 
-    def add(self, client: AdminClient) -> None:
-        self._connection.execute(insert(ADMIN_CLIENTS), asdict(client))
+    def add(self, client: Client) -> None:
+        self._connection.execute(insert(CLIENTS), asdict(client))
 
-    def replace(self, client: AdminClient) -> None:
+    def replace(self, client: Client) -> None:
         self._connection.execute(
-            update(ADMIN_CLIENTS).where(_T.client_id == client.client_id).values(asdict(client))
+            update(CLIENTS).where(_T.client_id == client.client_id).values(asdict(client))
         )
 
     def _count(self, *conditions: ColumnElement[bool]) -> int:
-        counting = select(func.count()).select_from(ADMIN_CLIENTS).where(*conditions)
+        counting = select(func.count()).select_from(CLIENTS).where(*conditions)
         return self._connection.execute(counting).scalar_one()

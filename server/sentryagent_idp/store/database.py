@@ -13,7 +13,7 @@ from sentryagent_idp.store import sqlite
 from sentryagent_idp.store.agents import AgentTable
 from sentryagent_idp.store.audit import AuditTable
 from sentryagent_idp.store.audit_seals import AuditSealTable
-from sentryagent_idp.store.clients import AdminClientTable
+from sentryagent_idp.store.clients import ClientTable
 from sentryagent_idp.store.columns import METADATA
 from sentryagent_idp.store.credentials import CredentialTable
 from sentryagent_idp.store.engines import open_engines
@@ -152,7 +152,7 @@ def _transaction(connection: Connection, *, lock: bool) -> Transaction:
         services=ServiceTable(connection, lock=lock),
         agents=AgentTable(connection, lock=lock),
         credentials=CredentialTable(connection),
-        clients=AdminClientTable(connection, lock=lock),
+        clients=ClientTable(connection, lock=lock),
         used_tokens=UsedTokenTable(connection),
         revoked_tokens=RevokedTokenTable(connection),
         audit=AuditTable(connection, seals.follow) if seals.is_gapless else AuditTable(connection),

@@ -7,7 +7,7 @@ from datetime import timedelta
 from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.audit import Action, RequestContext
 from sentryagent_idp.domain.caller import ADMIN_PREFIX, SERVICE_PREFIX
-from sentryagent_idp.domain.client import AdminClient, ClientStatus
+from sentryagent_idp.domain.client import Client, ClientStatus
 from sentryagent_idp.domain.records import timestamp
 from sentryagent_idp.errors import AdminRefused
 from sentryagent_idp.ports import Clock, NewId, Store, Transaction
@@ -31,7 +31,7 @@ class ClientAdmin:
         granted: tuple[str, ...],
         context: RequestContext,
         lifetime: timedelta | None = None,
-    ) -> tuple[AdminClient, str]:
+    ) -> tuple[Client, str]:
         """Create an admin client; returns it and its secret, which is never shown again. Raises `DatabaseUnavailable`.
 
         The client and its tokens expire after `lifetime`, if one is given.
@@ -48,7 +48,7 @@ class ClientAdmin:
         identifier: str,
         context: RequestContext,
         lifetime: timedelta | None = None,
-    ) -> tuple[AdminClient, str]:
+    ) -> tuple[Client, str]:
         """Create a client that introspects a service's tokens; returns it and its secret, which is never shown again.
 
         The client expires after `lifetime`, if one is given. Raises `AdminRefused` if the service does not exist, and
@@ -70,9 +70,9 @@ class ClientAdmin:
         granted: tuple[str, ...],
         lifetime: timedelta | None,
         service: str | None = None,
-    ) -> tuple[AdminClient, str]:
+    ) -> tuple[Client, str]:
         secret, now = client_secret.generate(), self.clock()
-        client = AdminClient(
+        client = Client(
             client_id=f"{prefix}{self.new_id()}",
             name=name,
             scopes=granted,
@@ -83,23 +83,23 @@ class ClientAdmin:
         )
         return client, secret
 
-    def _add(self, tx: Transaction, context: RequestContext, actor: str, client: AdminClient) -> None:
+    def _add(self, tx: Transaction, context: RequestContext, actor: str, client: Client) -> None:
         tx.clients.add(client)
         self._audit(tx, context, Action.CLIENT_CREATED, actor, client)
 
-    def all(self) -> Sequence[AdminClient]:
+    def all(self) -> Sequence[Client]:
         """Return all clients, including revoked ones, oldest first; raises `DatabaseUnavailable`."""
         with self.store.read() as tx:
             return tx.clients.all()
 
-    def is_named_twice(self, client: AdminClient) -> bool:
+    def is_named_twice(self, client: Client) -> bool:
         """Whether another active client has the same name; raises `DatabaseUnavailable`."""
         with self.store.read() as tx:
             return tx.clients.named(client.name, self.clock()) > 1
 
     def rotate(
         self, actor: str, client_id: str, context: RequestContext, keep_old: timedelta | None = None
-    ) -> tuple[AdminClient, str]:
+    ) -> tuple[Client, str]:
         """Give the client a new secret; the old one is refused from now on, or after `keep_old`.
 
         A secret kept by an earlier rotation is refused in any case: a client never has more than two secrets.
@@ -127,7 +127,7 @@ class ClientAdmin:
             self._audit(tx, context, Action.CLIENT_REVOKED, actor, revoked)
 
     def _audit(
-        self, tx: Transaction, context: RequestContext, action: Action, actor: str, client: AdminClient
+        self, tx: Transaction, context: RequestContext, action: Action, actor: str, client: Client
     ) -> None:
         details = {
             "clientId": client.client_id,
@@ -138,7 +138,7 @@ class ClientAdmin:
         }
         self.auditor.success(tx, context, action, actor, details=details)
 
-    def _live(self, tx: Transaction, client_id: str) -> AdminClient:
+    def _live(self, tx: Transaction, client_id: str) -> Client:
         kind = "service client" if client_id.startswith(SERVICE_PREFIX) else "admin client"
         client = tx.clients.get(client_id) if _is_storable(client_id) else None
         if client is None:

@@ -13,7 +13,7 @@ from kit.threads import PATIENCE_SECONDS, at_once, writing
 from sentryagent_idp import errors
 from sentryagent_idp.domain.audit import RequestContext
 from sentryagent_idp.domain.caller import Caller
-from sentryagent_idp.domain.client import AdminClient
+from sentryagent_idp.domain.client import Client
 from sentryagent_idp.domain.conditions import Conditions
 from sentryagent_idp.domain.scopes import ALL_SCOPES
 from sentryagent_idp.domain.service import OwnNames, ServiceFilter, ServiceGrant, ServiceScope
@@ -288,7 +288,7 @@ def test_live_clients_are_bound(database, make_service, admins):
 )
 def test_a_client_is_an_admins_or_a_services(database, client_id, service, now):
     """The schema does not let a service's client pass for an admin's, or the reverse."""
-    client = AdminClient(client_id, "x", (), "hash", now, service=service)
+    client = Client(client_id, "x", (), "hash", now, service=service)
     with pytest.raises(IntegrityError):
         writing(database, lambda tx: tx.clients.add(client))()
 
@@ -300,12 +300,12 @@ def test_going_back_removes_what_only_services_need(url, make_service, make_agen
     agent = make_agent()
     mixed = make_policy(agent_id=agent.agent_id, grants=TO_A)
     alone = make_policy(agent_id=agent.agent_id, grants=TO_A, scopes=(), repository="octo/other")
-    admin = AdminClient("admin-1", "x", ("agents:read",), "hash", now)
+    admin = Client("admin-1", "x", ("agents:read",), "hash", now)
     with Database(url) as database:
         keep(database, make_service(identifier=A), agent, mixed, alone)
         with database.write() as tx:
             tx.clients.add(admin)
-            tx.clients.add(AdminClient("service-1", "x", (), "hash", now, service=A))
+            tx.clients.add(Client("service-1", "x", (), "hash", now, service=A))
     engine = create_engine(url)
     with engine.begin() as connection:
         command.downgrade(schema.alembic_config(connection), "026")

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sentryagent_idp.domain.client import AdminClient, name_problem
+from sentryagent_idp.domain.client import Client, name_problem
 
 
 @pytest.mark.parametrize("name", ["x", "CI bot", "größe", "n" * 128])
@@ -35,7 +35,7 @@ SOON = NOW + timedelta(microseconds=1)
 )
 def test_status(fields, status):
     """A client is active until it is revoked or expires."""
-    assert AdminClient("admin-1", "x", (), "hash", NOW, **fields).status(NOW) == status
+    assert Client("admin-1", "x", (), "hash", NOW, **fields).status(NOW) == status
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_status(fields, status):
 )
 def test_secrets_that_are_good(fields, hashes):
     """The old secret is valid until its end, and without an end not at all."""
-    assert AdminClient("admin-1", "x", (), "new", NOW, **fields).secret_hashes(NOW) == hashes
+    assert Client("admin-1", "x", (), "new", NOW, **fields).secret_hashes(NOW) == hashes

@@ -1,4 +1,4 @@
-"""Admin clients, on both engines."""
+"""Clients, on both engines."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -6,13 +6,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from sentryagent_idp.domain.client import AdminClient
+from sentryagent_idp.domain.client import Client
 
 
 @pytest.fixture
 def client(now):
     """A client with two scopes."""
-    return AdminClient("admin-1", "größe", ("agents:read", "audit:read"), "$argon2id$…", now)
+    return Client("admin-1", "größe", ("agents:read", "audit:read"), "$argon2id$…", now)
 
 
 def test_clients_come_back_as_they_were_stored(database, client, now):
