@@ -202,7 +202,7 @@ def _use_cases(settings: Settings, dependencies: Dependencies) -> UseCases:
         token_ttl=settings.token_ttl,
     )
     return UseCases(
-        key_sets=PublishedKeys(store, keys),
+        published_keys=PublishedKeys(store, keys),
         authentication=tokens.authentication,
         exchange=exchange,
         policies=PolicyAdmin(store, auditor, clock, uuid.uuid4, settings.github_issuers),

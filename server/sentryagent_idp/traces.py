@@ -36,7 +36,7 @@ from sentryagent_idp.domain.trust_policy import Decision
 from sentryagent_idp.errors import ConfigurationError, InvalidOidcToken, ServiceError
 from sentryagent_idp.ports import Clock, Store
 from sentryagent_idp.runtime.rate_limit import PerMinute
-from sentryagent_idp.use_cases.exchange import Exchange, ExchangeRequest, Grant
+from sentryagent_idp.use_cases.exchange import Exchange, Exchanged, ExchangeRequest
 
 log = structlog.get_logger()
 
@@ -261,6 +261,6 @@ class _TracedExchange(Exchange):
 
     def _in_one_transaction(
         self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
-    ) -> Grant:
+    ) -> Exchanged:
         with _part(self.tracer, "keep"):
             return super()._in_one_transaction(identity, request, context)

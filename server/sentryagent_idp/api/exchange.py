@@ -28,7 +28,7 @@ from sentryagent_idp.domain import scopes
 from sentryagent_idp.domain.records import IdText, Positive, TimeText, timestamp
 from sentryagent_idp.domain.service import URN_NAMESPACE, identifier_problem
 from sentryagent_idp.runtime.addresses import is_loopback
-from sentryagent_idp.use_cases.exchange import ExchangeRequest, Grant
+from sentryagent_idp.use_cases.exchange import Exchanged, ExchangeRequest
 
 bp = Blueprint("exchange", __name__)
 
@@ -189,21 +189,21 @@ def _agent_of(resource: str) -> UUID:
     return parse_uuid(resource.removeprefix(AGENT_RESOURCE_PREFIX), absent)
 
 
-def _response(grant: Grant) -> ExchangedToken | DryRun:
-    scope = scopes.render(grant.scope)
-    if grant.access_token is None:
+def _response(result: Exchanged) -> ExchangedToken | DryRun:
+    scope = scopes.render(result.scope)
+    if result.access_token is None:
         return {
             "dryRun": True,
             "allowed": True,
             "scope": scope,
-            "expires_in": grant.expires_in,
-            "policyId": str(grant.policy_id),
+            "expires_in": result.expires_in,
+            "policyId": str(result.policy_id),
         }
     return {
-        "access_token": grant.access_token,
+        "access_token": result.access_token,
         "token_type": "Bearer",
-        "expires_in": grant.expires_in,
-        "expires_at": timestamp(grant.expires_at),
+        "expires_in": result.expires_in,
+        "expires_at": timestamp(result.expires_at),
         "scope": scope,
         "issued_token_type": ACCESS_TOKEN_TYPE,
     }

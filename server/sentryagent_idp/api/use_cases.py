@@ -28,7 +28,7 @@ EXTENSION = "sentryagent"
 class UseCases:
     """The use cases and other objects that the HTTP API needs; created by `sentryagent_idp.app`."""
 
-    key_sets: PublishedKeys
+    published_keys: PublishedKeys
     authentication: Authentication
     exchange: Exchange
     policies: PolicyAdmin

@@ -32,7 +32,7 @@ class Metadata(BaseModel, extra="allow"):
 @Description((KeySet,))
 def keys() -> tuple[KeySet, dict[str, str]]:
     """Get the public keys that verify our tokens (RFC 7517)."""
-    current = use_cases().key_sets.current()
+    current = use_cases().published_keys.current()
     return jwks(current.by_kid.values()), {"Cache-Control": f"public, max-age={JWKS_MAX_AGE_SECONDS}"}
 
 
@@ -64,7 +64,7 @@ def openid_configuration() -> dict[str, Any]:
 
     There is no authorization endpoint, because no user logs in here.
     """
-    current = use_cases().key_sets.current()
+    current = use_cases().published_keys.current()
     return {
         **authorization_server(),
         "subject_types_supported": ["public"],

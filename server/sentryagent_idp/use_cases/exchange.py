@@ -71,7 +71,7 @@ class ExchangeRequest(msgspec.Struct, frozen=True):
     dry_run: bool = False
 
 
-class Grant(msgspec.Struct, frozen=True):
+class Exchanged(msgspec.Struct, frozen=True):
     """The result of an allowed exchange; `access_token` is `None` in a dry run."""
 
     policy_id: UUID
@@ -107,7 +107,7 @@ class Exchange:
     token_audience: str
     token_ttl: int
 
-    def run(self, request: ExchangeRequest, context: RequestContext) -> Grant:
+    def run(self, request: ExchangeRequest, context: RequestContext) -> Exchanged:
         """Exchange an ID token for an access token; a dry run only makes the decision.
 
         Raises `InvalidOidcToken`, `IssuerUnavailable`, `RateLimited`, `IdentityChanged`, `BranchNotPermitted`,
@@ -153,14 +153,14 @@ class Exchange:
         self.refused_limit.check(f"{run.issuer} {run.repository_id}")
         off_loop(partial(self._audit_refusal, run, request, refusal, context))
 
-    def _try(self, identity: WorkflowIdentity, request: ExchangeRequest) -> Grant:
+    def _try(self, identity: WorkflowIdentity, request: ExchangeRequest) -> Exchanged:
         """Make the decision without using up the ID token, pinning the policy or issuing a token."""
         current = self._read(identity, request.agent_id)
-        return self._grant(current, self._decide(current, identity, request), request)
+        return self._result(current, self._decide(current, identity, request), request)
 
     def _by_snapshot(
         self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
-    ) -> Grant | None:
+    ) -> Exchanged | None:
         """Exchange on the cached policy snapshot or, if that does not allow the run or is outdated, on a new one.
 
         Returns `None` if the policy must be pinned first, or the data changed again. Only a new snapshot can refuse.
@@ -169,14 +169,14 @@ class Exchange:
         decision = cached and self._decision(cached, identity, request)
         if cached is not None and isinstance(decision, Allowed):
             with suppress(ScopeNotPermitted):  # the snapshot may be outdated
-                grant = self._commit(cached, decision.policy, identity, request, context)
-                if grant:
-                    return grant
+                result = self._commit(cached, decision.policy, identity, request, context)
+                if result:
+                    return result
         current = off_loop(partial(self._read, identity, request.agent_id))
-        grant = self._commit(current, self._decide(current, identity, request), identity, request, context)
-        if grant:
+        result = self._commit(current, self._decide(current, identity, request), identity, request, context)
+        if result:
             self.snapshots.put(current)
-        return grant
+        return result
 
     def _read(self, identity: WorkflowIdentity, agent_id: UUID | None) -> PolicySnapshot:
         with self.store.read() as tx:
@@ -191,34 +191,34 @@ class Exchange:
         identity: WorkflowIdentity,
         request: ExchangeRequest,
         context: RequestContext,
-    ) -> Grant | None:
+    ) -> Exchanged | None:
         """Issue a token and commit; `None` if the policy is not pinned, or the commit finds the snapshot outdated."""
         keys = self.signing_keys.cached
-        grant = self._grant(snapshot, policy, request)
+        result = self._result(snapshot, policy, request)
         if keys is None or not _is_pinned(policy):
             return None
-        grant, record = self._issue(keys.active, identity, policy, request, grant, context)
+        result, record = self._issue(keys.active, identity, policy, request, result, context)
         pending = PendingExchange(snapshot, keys.version, policy, used(identity), record)
-        return grant if self.group_commit.commit(pending) else None
+        return result if self.group_commit.commit(pending) else None
 
     def _in_one_transaction(
         self, identity: WorkflowIdentity, request: ExchangeRequest, context: RequestContext
-    ) -> Grant:
+    ) -> Exchanged:
         """Decide, pin the policy, issue and commit, all in one transaction."""
         with self.store.write() as tx:
             check_unused(tx, identity)
             snapshot = read_snapshot(tx, identity, request.agent_id, self.github_issuers)
             policy = self._decide(snapshot, identity, request)
-            grant = self._grant(snapshot, policy, request)
+            result = self._result(snapshot, policy, request)
             use_up(tx, identity)
             policy = self._pin(tx, identity, policy, context)
             if is_use_due(policy.last_used_at, self.clock()):
                 tx.policies.mark_used([policy.id], self.clock())
             key = self.signing_keys.current(tx).active
-            grant, record = self._issue(key, identity, policy, request, grant, context)
+            result, record = self._issue(key, identity, policy, request, result, context)
             tx.audit.append(record)
         self.snapshots.put(snapshot)
-        return grant
+        return result
 
     def _decide(
         self, snapshot: PolicySnapshot, identity: WorkflowIdentity, request: ExchangeRequest
@@ -236,11 +236,11 @@ class Exchange:
         # Each policy may take a tenth of a millisecond, and a repository may have hundreds.
         return decide() if snapshot.size <= _FEW_POLICIES else off_loop(decide)
 
-    def _grant(self, snapshot: PolicySnapshot, policy: TrustPolicy, request: ExchangeRequest) -> Grant:
+    def _result(self, snapshot: PolicySnapshot, policy: TrustPolicy, request: ExchangeRequest) -> Exchanged:
         scope = granted_scopes(policy, request.scope, request.resource)
         if isinstance(scope, ScopeRefused):
             raise ScopeNotPermitted(scope.requested, scope.permitted)
-        return Grant(
+        return Exchanged(
             policy_id=policy.id,
             scope=scope,
             issued_at=int(self.clock().timestamp()),
@@ -293,19 +293,19 @@ class Exchange:
         identity: WorkflowIdentity,
         policy: TrustPolicy,
         request: ExchangeRequest,
-        grant: Grant,
+        result: Exchanged,
         context: RequestContext,
-    ) -> tuple[Grant, AuditRecord]:
-        """Issue the token; returns the grant with it, and the audit record that must be committed before it leaves."""
+    ) -> tuple[Exchanged, AuditRecord]:
+        """Issue the token; returns the result with it, and the audit record that must be committed before it leaves."""
         subject = str(request.agent_id or identity.subject)
         claims = AccessTokenClaims(
             iss=self.issuer,
             sub=subject,
             aud=request.resource or self.token_audience,
             client_id=subject,
-            scope=scopes.render(grant.scope),
-            iat=grant.issued_at,
-            exp=grant.issued_at + grant.expires_in,
+            scope=scopes.render(result.scope),
+            iat=result.issued_at,
+            exp=result.issued_at + result.expires_in,
             jti=self.new_token_id(),
             provenance=_provenance(identity, policy) | self._issuer_as("issuer", identity),
         )
@@ -324,10 +324,10 @@ class Exchange:
                 "audience": claims.aud,
                 "issuedJti": claims.jti,
                 "scope": claims.scope,
-                "expiresIn": grant.expires_in,
+                "expiresIn": result.expires_in,
             },
         )
-        return msgspec.structs.replace(grant, access_token=access_token.issue(key, claims)), record
+        return msgspec.structs.replace(result, access_token=access_token.issue(key, claims)), record
 
     def _issuer_as(self, name: str, identity: WorkflowIdentity) -> dict[str, str]:
         """The run's issuer, if several are configured: names and ids are unique only within one GitHub instance."""

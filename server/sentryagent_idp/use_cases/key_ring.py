@@ -16,7 +16,7 @@ from sentryagent_idp.use_cases.audit import Auditor
 
 
 @dataclass(frozen=True, slots=True)
-class KeySet:
+class VersionedKeys:
     """The keys of one version: one signs, all verify and are published."""
 
     version: int
@@ -39,13 +39,13 @@ class KeyRing:
 
     passphrases: Passphrases = field(repr=False)
     on_unreadable: Callable[[UnreadableKey], None] = _raise
-    cached: KeySet | None = field(default=None, init=False)
-    """The key set that was read last."""
+    cached: VersionedKeys | None = field(default=None, init=False)
+    """The keys that were read last."""
     _unreadable: frozenset[StoredKey] = frozenset()
     _lock: Lock = field(default_factory=Lock)
 
-    def current(self, tx: Transaction) -> KeySet:
-        """Return the key set that the database has now.
+    def current(self, tx: Transaction) -> VersionedKeys:
+        """Return the keys that the database has now.
 
         Raises `DatabaseUnavailable` if the database has no key to sign with.
         """
@@ -59,7 +59,7 @@ class KeyRing:
                 self.cached = self._load(tx, version, self.cached.by_kid if self.cached else {})
             return self.cached
 
-    def _load(self, tx: Transaction, version: int, known: Mapping[str, SigningKey]) -> KeySet:
+    def _load(self, tx: Transaction, version: int, known: Mapping[str, SigningKey]) -> VersionedKeys:
         """Load the keys that can be trusted; known keys are not parsed again."""
         stored = tx.signing_keys.all()
         read = {key.kid: known.get(key.kid) or self._read(key) for key in stored}
@@ -72,7 +72,7 @@ class KeyRing:
                 "which creates one or reports the problem.",
                 retry_after=5,
             )
-        return KeySet(version, active[-1], keys)
+        return VersionedKeys(version, active[-1], keys)
 
     def _read(self, stored: StoredKey) -> SigningKey | None:
         """Parse a key, or return `None`; a row that failed is not tried again, because each try takes milliseconds."""
@@ -92,8 +92,8 @@ class PublishedKeys:
     store: Store
     keys: KeyRing
 
-    def current(self) -> KeySet:
-        """Return the key set that the database has now; raises `DatabaseUnavailable`."""
+    def current(self) -> VersionedKeys:
+        """Return the keys that the database has now; raises `DatabaseUnavailable`."""
         with self.store.read() as tx:
             return self.keys.current(tx)
 
