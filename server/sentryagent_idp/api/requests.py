@@ -197,12 +197,12 @@ def _refuse_query() -> None:
         raise ValidationFailed(_shortened(name), "it must not be in the query string; send it in the body")
 
 
-def check_grant_type(form: Mapping[str, str], given: str) -> None:
-    """Raise `UnsupportedGrantType` if the grant type is not `given`, `ValidationFailed` if it is missing."""
+def check_grant_type(form: Mapping[str, str], expected: str) -> None:
+    """Raise `UnsupportedGrantType` if the grant type is not `expected`, `ValidationFailed` if it is missing."""
     if "grant_type" not in form:
-        raise ValidationFailed("grant_type", f"it is missing; it must be {given}")
-    if form["grant_type"] != given:
-        raise UnsupportedGrantType(f"grant_type must be {given}.")
+        raise ValidationFailed("grant_type", f"it is missing; it must be {expected}")
+    if form["grant_type"] != expected:
+        raise UnsupportedGrantType(f"grant_type must be {expected}.")
 
 
 def check_has_agent(resource: str | None, agent_id: UUID | None, *, field: str = "agentId") -> None:

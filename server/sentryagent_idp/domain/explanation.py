@@ -22,9 +22,7 @@ _STRANDED = (
 )
 _ALWAYS_SHOWN = ("repository", "repository_id", "repository_owner_id", "ref", "ref_type", "event_name")
 _REF_CONDITIONS = frozenset({"branch", "tag", "ref"})
-_CAUSES = frozenset(
-    {DenialReason.IDENTITY_CHANGED, DenialReason.REF_TYPE_MISSING, DenialReason.SERVICE_NOT_PERMITTED}
-)
+_CAUSES = frozenset({DenialReason.IDENTITY_CHANGED, DenialReason.SERVICE_NOT_PERMITTED})
 """Reasons that are the whole cause; for the others, it is the failed conditions."""
 
 

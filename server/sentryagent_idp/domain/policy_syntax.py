@@ -83,12 +83,10 @@ def event(name: str) -> str | None:
 
 
 def _misspelt_event(name: str) -> str | None:
+    if name in _EVENTS:
+        return None
     nearest = get_close_matches(name, _EVENTS, n=1, cutoff=_MISSPELT)
-    return (
-        None
-        if name in (nearest or [name])
-        else f"it is not one of GitHub's events; did you mean {nearest[0]}?"
-    )
+    return f"it is not one of GitHub's events; did you mean {nearest[0]}?" if nearest else None
 
 
 numeric_id = _rule(

@@ -116,7 +116,7 @@ def is_use_due(last_used_at: datetime | None, now: datetime) -> bool:
 
 
 class DenialReason(StrEnum):
-    """Why no policy allows a run, as the audit records it."""
+    """Why no policy allows a run."""
 
     IDENTITY_CHANGED = "identity_changed"
     BRANCH_NOT_PERMITTED = "branch_not_permitted"
@@ -155,7 +155,7 @@ class Allowed(msgspec.Struct, frozen=True):
 
 
 class Denied(msgspec.Struct, frozen=True):
-    """No policy allows the run; `agent_is_active` is as given to `decide`.
+    """No policy allows the run; `agent_is_active` is false if that is why the run is denied.
 
     `is_stranded` means that the policies which could allow the run belong to an issuer that is not configured,
     `is_of_default_issuer` that a new policy gets the run's issuer even if it names none. `other_names` are the names

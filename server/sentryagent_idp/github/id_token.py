@@ -195,11 +195,10 @@ def _check_presence(token: UnverifiedJwt) -> None:
     for name in _REQUIRED:
         value = token.claims.get(name)
         if value is None or (value == "" and name not in _MAY_BE_EMPTY):
-            raise missing_claim(name)
+            raise _missing_claim(name)
 
 
-def missing_claim(name: str) -> InvalidOidcToken:
-    """Return the refusal of a token that lacks a claim; also for `ref_type`, which only some policies require."""
+def _missing_claim(name: str) -> InvalidOidcToken:
     return InvalidOidcToken(
         "missing_claim",
         f"The token has no claim {name}; send an ID token that GitHub Actions issued to a job.",

@@ -39,7 +39,7 @@ def start(
 
 
 def at_the_end(task: Callable[[], object]) -> None:
-    """Run the task once more when this worker process ends normally, after its last request.
+    """Run the task when this worker process ends normally, after its last request.
 
     Workers are children of `multiprocessing`, which leave by `os._exit`: `atexit` functions do not run there.
     """

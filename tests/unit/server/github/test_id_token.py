@@ -215,9 +215,9 @@ def test_wrong_audience_says_which_is_expected(verify, mint):
 
 def test_missing_claim_names_the_claim(verify, mint):
     """The message names the missing claim."""
-    with pytest.raises(InvalidOidcToken, match="no claim repository_id"):
+    with pytest.raises(InvalidOidcToken, match="no claim repository_id") as caught:
         verify(mint(claims={"repository_id": ...}))
-    assert id_token.missing_claim("ref_type").details == {"reason": "missing_claim"}
+    assert caught.value.details == {"reason": "missing_claim"}
 
 
 def test_no_message_repeats_the_token(mint, verify):
