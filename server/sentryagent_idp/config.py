@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from sentryagent_idp.errors import ConfigurationError, field_reason
+from sentryagent_idp.errors import ConfigurationError, choice_reason, field_reason
 from sentryagent_idp.runtime import variables
 from sentryagent_idp.runtime.addresses import Network, is_loopback, network
 
@@ -125,7 +125,7 @@ def _networks(text: str) -> tuple[Network, ...]:
 
 def _switch(text: str) -> bool:
     if text not in {"on", "off"}:
-        raise ValueError("it must be on or off")
+        raise ValueError(choice_reason(("on", "off")))
     return text == "on"
 
 

@@ -3,6 +3,7 @@
 docs/errors.md lists them in a table; a test compares the two.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ class AdminRefused(Exception):
 
 _REASONS: Mapping[str, str] = {
     "missing": "it is missing",
-    "bool_type": "it must be true or false",
+    "bool_type": "it must be one of true, false",
     "int_type": "it must be a whole number",
     "string_type": "it must be a string",
     "list_type": "it must be an array",
@@ -27,7 +28,6 @@ _REASONS: Mapping[str, str] = {
     "model_type": "it must be an object",
     "greater_than_equal": "it must be at least {ge}",
     "less_than_equal": "it must be at most {le}",
-    "literal_error": "it must be {expected}",
     "too_short": "it must not be empty",
     "string_too_short": "it must not be empty",
     "too_long": "it is too long; the maximum length is {max_length}",
@@ -38,10 +38,19 @@ _REASONS: Mapping[str, str] = {
 
 def field_reason(error: Mapping[str, Any]) -> str:
     """Return why a value is refused, from an entry of pydantic's `ValidationError.errors()` with its context."""
+    context = error.get("ctx", {})
+    if error["type"] == "literal_error":
+        # pydantic writes the words as 'a', 'b' or 'c'.
+        return choice_reason(re.findall("'([^']*)'", context["expected"]))
     reason = _REASONS.get(error["type"])
     if reason is None:
         return str(error["msg"].removeprefix("Value error, "))
-    return reason.format_map(error.get("ctx", {}))
+    return reason.format_map(context)
+
+
+def choice_reason(words: Sequence[str]) -> str:
+    """Return why a value is refused that is none of `words`."""
+    return f"it must be {'one of ' if len(words) > 1 else ''}{', '.join(words)}"
 
 
 @dataclass(frozen=True, slots=True)

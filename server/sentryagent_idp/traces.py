@@ -55,7 +55,7 @@ _URL = (
 _PROTOCOL = ("http/protobuf", "http/protobuf, the only protocol of the provider")
 _SECONDS = (r"(?=.*[1-9])[0-9]{1,6}(\.[0-9]+)?", "a number of seconds above 0")
 _COUNT = (r"[1-9][0-9]{0,8}", "a positive whole number")
-_COMPRESSION = ("none|gzip|deflate", "none, gzip or deflate")
+_COMPRESSION = ("none|gzip|deflate", "one of none, gzip, deflate")
 _PAIRS = (
     r"\s*[^\s,=]+\s*=[^,\r\n]*(,\s*[^\s,=]+\s*=[^,\r\n]*)*",
     "NAME=VALUE pairs separated by commas, with special characters in values percent-encoded",
@@ -81,7 +81,7 @@ _FORMS = {
         "a sampler such as parentbased_traceidratio",
     ),
     "OTEL_TRACES_SAMPLER_ARG": (r"1(\.0+)?|0?\.[0-9]+|0", "a ratio from 0 to 1"),
-    "OTEL_SDK_DISABLED": ("true|false", "true or false"),
+    "OTEL_SDK_DISABLED": ("true|false", "one of true, false"),
 }
 """Variables whose wrong values the library replaces by a default, for example all traces instead of one in a hundred."""
 _FILES = tuple(

@@ -10,7 +10,7 @@ from flask import Flask
 from pydantic import BaseModel
 
 from sentryagent_idp.api.fields import UUID_FORM, parse_moment
-from sentryagent_idp.errors import ServiceError
+from sentryagent_idp.errors import ServiceError, choice_reason
 
 View = TypeVar("View", bound=Callable[..., Any])
 Refusal = type[ServiceError]
@@ -45,7 +45,7 @@ def choice(words: Sequence[str]) -> Parameter:
         for word in words:
             if word == text:
                 return word
-        raise ValueError(f"it must be one of {', '.join(words)}")
+        raise ValueError(choice_reason(words))
 
     return Parameter({"type": "string", "enum": list(words)}, read)
 

@@ -138,9 +138,7 @@ def _check_tokens(form: dict[str, str]) -> None:
     if "subject_token" not in form:
         raise errors.ValidationFailed("subject_token", "it is missing; send GitHub's ID token")
     if form.get("subject_token_type") not in SUBJECT_TOKEN_TYPES:
-        raise errors.ValidationFailed(
-            "subject_token_type", f"it must be one of {', '.join(SUBJECT_TOKEN_TYPES)}"
-        )
+        raise errors.ValidationFailed("subject_token_type", errors.choice_reason(SUBJECT_TOKEN_TYPES))
     # Ignoring it would turn the requested delegation into impersonation (RFC 8693, 1.1).
     if "actor_token" in form:
         raise errors.ValidationFailed("actor_token", "actor tokens are not supported; leave it out")

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from sentryagent_idp.domain import policy_syntax, scopes, service
 from sentryagent_idp.domain.agent import AGENT_TYPES, DEPLOYMENT_ENVS
 from sentryagent_idp.domain.text import has_unprintable
+from sentryagent_idp.errors import choice_reason
 from sentryagent_idp.runtime.addresses import is_loopback
 
 UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
@@ -96,7 +97,7 @@ def rule(problem_of: Callable[[Any], str | None]) -> AfterValidator:
 
 
 def _one_of(words: Sequence[str]) -> tuple[AfterValidator, FieldInfo]:
-    check = rule(lambda text: None if text in words else f"it must be one of {', '.join(words)}")
+    check = rule(lambda text: None if text in words else choice_reason(words))
     return check, Field(json_schema_extra={"enum": list(words)})
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from sentryagent_idp.domain.identity import is_repository, is_workflow_file
 from sentryagent_idp.domain.text import has_bidi, has_unprintable
+from sentryagent_idp.errors import choice_reason
 
 MAX_NAME_BYTES = 255
 """The longest name of a branch, tag, environment or workflow file that GitHub and its file systems allow."""
@@ -60,7 +61,7 @@ def _rule(is_valid: Callable[[Any], object], problem: str) -> Callable[[Any], st
 
 def one_of(*words: str) -> Callable[[str], str | None]:
     """Return a check that a value is one of these words."""
-    return _rule(words.__contains__, f"it must be one of {', '.join(words)}")
+    return _rule(words.__contains__, choice_reason(words))
 
 
 _repository = _rule(is_repository, "it must be one repository as owner/repo, in ASCII and without wildcards")

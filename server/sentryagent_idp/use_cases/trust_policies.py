@@ -177,7 +177,7 @@ class PolicyAdmin:
     def _issuer(self, written: str) -> str:
         """Return the issuer as written; raises `ValidationFailed` if it is not configured."""
         if written not in self.github_issuers:
-            raise errors.ValidationFailed("issuer", f"it must be one of {', '.join(self.github_issuers)}")
+            raise errors.ValidationFailed("issuer", errors.choice_reason(self.github_issuers))
         return written
 
     def _kept_or_written(self, before: TrustPolicy, written: str | None) -> str:

@@ -305,6 +305,36 @@ def test_filters_refuse_control_characters(still_provider, path, name, value):
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "body", "field", "words"),
+    [
+        ("GET", f"{POLICIES}?enabled=yes", None, "enabled", "true, false"),
+        ("GET", f"{AGENTS}?status=Active", None, "status", "active, suspended, decommissioned"),
+        ("POST", POLICIES, {"repository": "a/b", "enabled": "yes"}, "enabled", "true, false"),
+        (
+            "POST",
+            POLICIES,
+            {"repository": "a/b", "visibility": "x"},
+            "visibility",
+            "public, private, internal",
+        ),
+        ("PATCH", f"{AGENTS}/{NOBODY}", {"status": "deleted"}, "status", "active, suspended"),
+        (
+            "PATCH",
+            f"{AGENTS}/{NOBODY}",
+            {"deploymentEnv": "prod"},
+            "deploymentEnv",
+            "development, staging, production",
+        ),
+    ],
+)
+def test_choices_are_listed_in_one_form(still_provider, method, path, body, field, words):
+    """Wherever a value is one of a few words, in a query or a body, the refusal lists them in the same form."""
+    answer = still_provider.call(method, path, json=body)
+
+    assert assert_invalid(answer, field) == f"it must be one of {words}"
+
+
+@pytest.mark.parametrize(
     "value", ["%27%20OR%201%3D1%20--", "%25", "_", "%FF", "%F0%9F%98%80", "x" * 3000, ""]
 )
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ GRANT = {"service": "https://deploy.example.com", "scopes": ["deploy:production"
     [
         ({"maxTtl": "60"}, "maxTtl", "it must be a whole number"),
         ({"maxTtl": 0}, "maxTtl", "it must be at least 1"),
-        ({"enabled": 1}, "enabled", "it must be true or false"),
+        ({"enabled": 1}, "enabled", "it must be one of true, false"),
         ({"actorIds": "1"}, "actorIds", "it must be an array"),
         ({"properties": []}, "properties", "it must be an object"),
         ({"grants": ["x"]}, "grants", "it must be an object"),
@@ -149,7 +149,17 @@ GRANT = {"service": "https://deploy.example.com", "scopes": ["deploy:production"
         ({"grants": [GRANT] * 21}, "grants", "it is too long; the maximum length is 20"),
         ({"grants": [{**GRANT, "scopes": []}]}, "grants", "it must not be empty"),
         ({"grants": [{**GRANT, "x": 1}]}, "grants", "unknown field; remove it"),
-        ({"runnerEnvironment": "linux"}, "runnerEnvironment", "it must be 'github-hosted' or 'self-hosted'"),
+        (
+            {"runnerEnvironment": "linux"},
+            "runnerEnvironment",
+            "it must be one of github-hosted, self-hosted",
+        ),
+        (
+            {"visibility": "secret"},
+            "visibility",
+            "it must be one of public, private, internal",
+        ),
+        ({"provider": "gitlab"}, "provider", "it must be github"),
     ],
 )
 def test_wrong_types_and_sizes_say_what_to_write(still_provider, body, field, reason):

@@ -174,8 +174,9 @@ def test_wrong_values_name_their_variable(name, texts):
         ("PORT", "70000", "it must be at most 65535"),
         ("WORKERS", "0", "it must be at least 1"),
         ("AUDIT_RETENTION", "0", "it must be at least 1"),
-        ("SIGNING_ALG", "HS256", "it must be 'ES256', 'RS256' or 'EdDSA'"),
-        ("LOG_LEVEL", "trace", "it must be 'debug', 'info', 'warning' or 'error'"),
+        ("SIGNING_ALG", "HS256", "it must be one of ES256, RS256, EdDSA"),
+        ("LOG_LEVEL", "trace", "it must be one of debug, info, warning, error"),
+        ("EXPLAIN", "yes", "it must be one of on, off"),
         ("OIDC_AUDIENCE", " https://idp.example.com", "remove the spaces around it"),
     ],
 )
