@@ -60,12 +60,16 @@ def _web_url(text: str) -> str:
     if not text.isascii() or any(char.isspace() or not char.isprintable() for char in text):
         raise ValueError("it must be ASCII, without spaces")
     url = text.rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in {"https", "http"} or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in {"https", "http"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # an invalid port or IPv6 address
+        is_url = False
+    if not is_url:
         raise ValueError("it must be a URL such as https://idp.example.com")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError("use https; http is accepted for loopback addresses only")
-    if {"?", "#"} & set(url) or parts.username is not None or parts.port == 0:
+    if {"?", "#"} & set(url) or parts.username is not None:
         raise ValueError("remove its user, query and fragment")
     return url
 

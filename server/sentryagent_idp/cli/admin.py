@@ -100,7 +100,8 @@ def rotate_keys(days: int | None, database_url: str | None) -> None:
             _show_signing_key(admin, signing)
 
 
-@keys.command("revoke", context_settings={"ignore_unknown_options": True})  # a kid may begin with a hyphen
+# A kid may begin with a hyphen, so no letter of it may be an option.
+@keys.command("revoke", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 @click.argument("kid")
 @database_option
 def revoke_key(kid: str, database_url: str | None) -> None:

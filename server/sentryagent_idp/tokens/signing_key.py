@@ -98,7 +98,7 @@ def from_pem(pem: bytes, passphrases: Passphrases) -> SigningKey:
     Raises `UnreadableKey`.
     """
     if is_encrypted(pem) and not passphrases:
-        raise UnreadableKey("it is encrypted; set SENTRYAGENT_KEY_ENCRYPTION_KEY to its passphrase.")
+        raise UnreadableKey("it is encrypted; set SENTRYAGENT_KEY_ENCRYPTION_KEY to its encryption key.")
     if passphrases and not is_encrypted(pem):
         raise UnreadableKey(
             "it is stored in clear, but SENTRYAGENT_KEY_ENCRYPTION_KEY is set; if the key is yours, encrypt it with "

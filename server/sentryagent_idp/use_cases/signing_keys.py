@@ -139,9 +139,7 @@ class KeyAdmin:
         Raises `AdminRefused` without a passphrase, `UnreadableKey`, `DatabaseUnavailable`.
         """
         if not self.passphrases:
-            raise AdminRefused(
-                "Set SENTRYAGENT_KEY_ENCRYPTION_KEY to the passphrase to encrypt the keys with."
-            )
+            raise AdminRefused("Set SENTRYAGENT_KEY_ENCRYPTION_KEY to the key to encrypt them with.")
         rewrapped = cache(self._rewrapped)
         for stored in _rows(self.store):
             rewrapped(stored)  # before the transaction, for the reason given at `Prepared`

@@ -114,11 +114,12 @@ def test_keys_revoke(run):
     assert before["active"] not in kids(run).values()
 
 
-def test_a_kid_may_begin_with_a_hyphen(run):
-    """One in 64 thumbprints begins with a hyphen; it must not be taken for an option."""
-    done = run("keys", "revoke", "-oRPHAN_0123456789")
+@pytest.mark.parametrize("kid", ["-oRPHAN_0123456789", "-orphan_-h", "-h0123456789", "--orphan", "-"])
+def test_a_kid_may_begin_with_a_hyphen(run, kid):
+    """One in 64 thumbprints begins with a hyphen; neither it nor a letter of it is an option, such as `-h`."""
+    done = run("keys", "revoke", kid)
 
-    assert "There is no signing key -oRPHAN_0123456789;" in done.stderr
+    assert f"There is no signing key {kid};" in done.stderr
 
 
 def test_clients_create(run):
@@ -438,7 +439,7 @@ def test_database_without_keys(tmp_path, run):
 @pytest.mark.parametrize(
     ("variables", "remedy"),
     [
-        ({}, "set SENTRYAGENT_KEY_ENCRYPTION_KEY to its passphrase"),
+        ({}, "set SENTRYAGENT_KEY_ENCRYPTION_KEY to its encryption key"),
         ({"KEY_ENCRYPTION_KEY": PASSPHRASE + "x"}, "check that SENTRYAGENT_KEY_ENCRYPTION_KEY is the one"),
     ],
 )
@@ -516,5 +517,5 @@ def test_keys_rewrap_without_an_encryption_key(run):
 
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == (
-        "sentryagent-idp: Set SENTRYAGENT_KEY_ENCRYPTION_KEY to the passphrase to encrypt the keys with.\n"
+        "sentryagent-idp: Set SENTRYAGENT_KEY_ENCRYPTION_KEY to the key to encrypt them with.\n"
     )

@@ -373,6 +373,17 @@ def test_secret_given_twice(tmp_path):
         settings(DATABASE_URL_FILE="")
 
 
+@pytest.mark.parametrize(
+    "url", ["https://h:0", "https://h:99999", "https://[::1", "https://", "idp.example.com"]
+)
+def test_what_is_not_a_url(url):
+    """The reason is ours: those of Python's parser name no remedy."""
+    with pytest.raises(
+        ConfigurationError, match=r"PUBLIC_URL: it must be a URL such as https://idp.example.com"
+    ):
+        settings(PUBLIC_URL=url)
+
+
 def test_public_url_follows_the_port():
     """Issuer and audiences default to the public URL, which defaults to the port."""
     by_port = settings(PORT="4000")
