@@ -193,7 +193,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _issuers_differ(self) -> Self:
-        """Refuse GitHub's issuer as our own: our tokens must never be accepted as GitHub's (federation-security B15)."""
+        """Refuse GitHub's issuer as our own: our tokens must never be accepted as GitHub's (B15)."""
         if self.public_url in self.github_issuers:
             raise ValueError("it equals the GitHub issuer; use the provider's own URL")
         return self

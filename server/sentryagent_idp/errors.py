@@ -185,7 +185,7 @@ class ExchangeRefused(ServiceError):
         return {"trace": list(self.trace)}
 
     def remove_explanation(self) -> None:
-        """Leave only the constant `brief` message, without details (federation-security R-EXP-1)."""
+        """Leave only the constant `brief` message, without details."""
         self.message, self.details = self.brief, {}
 
 

@@ -1,6 +1,6 @@
 """The explanation of a refusal: the claims that mattered, how close each policy was, and a policy to add.
 
-All of it concerns the caller's own repository, whose token was verified (federation-security B20, R-EXP-1).
+All of it concerns the caller's own repository, whose token was verified (B20).
 """
 
 from collections.abc import Iterable, Sequence

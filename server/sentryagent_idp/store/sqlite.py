@@ -117,7 +117,7 @@ def _check_file(connection: FileConnection, *_: object) -> None:
 def connect(path: Path, *pragmas: str) -> FileConnection:
     """Connect to an existing file, in autocommit mode: transactions begin only where we begin them.
 
-    FULL synchronisation keeps a used `jti` used after a power failure (federation-security R-RPL-1).
+    FULL synchronisation keeps a used `jti` used after a power failure.
     """
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode=rw",

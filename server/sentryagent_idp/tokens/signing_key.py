@@ -19,7 +19,7 @@ ALGORITHMS = ("ES256", "RS256", "EdDSA")
 _RSA_BITS = 2048
 
 JWKS_MAX_AGE_SECONDS = 300
-"""How long verifiers may cache our JWKS: a key must be published for this long before it signs (R-KEY-1)."""
+"""How long verifiers may cache our JWKS: a key must be published for this long before it signs."""
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey

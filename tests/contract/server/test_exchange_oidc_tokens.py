@@ -80,7 +80,7 @@ def test_text_that_is_no_token_is_malformed(still_provider, token):
 
 
 def test_own_token_is_no_identity(provider):
-    """Our own access token cannot be exchanged for another one (federation-security B15)."""
+    """Our own access token cannot be exchanged for another one (B15)."""
     provider.policy()
     ours = provider.exchange().json["access_token"]
 
@@ -134,7 +134,7 @@ def test_a_token_is_exchanged_once(provider):
 
 
 def test_of_many_at_one_moment_one_wins(provider):
-    """Of N parallel exchanges of one token, one succeeds and N - 1 are replays (R-RPL-1)."""
+    """Of N parallel exchanges of one token, one succeeds and N - 1 are replays."""
     provider.policy()
     token = provider.github_token()
 
