@@ -152,7 +152,7 @@ EncryptionKey = Annotated[SecretStr, AfterValidator(_encryption_key)]
 
 
 class Settings(BaseModel):
-    """The settings in the contract's table of variables; times are in seconds, `audit_retention` in days.
+    """The settings, as docs/configuration.md lists them; times are in seconds, `audit_retention` in days.
 
     A setting with `repr=False` is a secret, which may be in a file that `SENTRYAGENT_…_FILE` names.
     """

@@ -56,7 +56,7 @@ class ErrorResponse:
 class ServiceError(Exception):
     """A refusal that a caller may see; its class declares code and response, and `oauth_status` defaults to `status`.
 
-    `message` is safe to show and says what to do; `details` holds the fields that the contract promises for the code.
+    `message` is safe to show and says what to do; `details` holds the fields that docs/errors.md lists for the code.
     """
 
     code: ClassVar[str] = ""

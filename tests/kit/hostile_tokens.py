@@ -61,7 +61,7 @@ REQUIRED_STRINGS = (
     "event_name",
 )
 REQUIRED_TIMES = ("exp", "iat", "nbf")
-"""The claims that the contract requires, written out so that the product is not tested against its own list."""
+"""The claims that every ID token must have, written out so that the product is not tested against its own list."""
 
 
 def _base64url(octets):

@@ -14,7 +14,7 @@ from sqlalchemy.exc import InvalidatePoolError
 from sentryagent_idp.ports import WriterBusy
 
 BUSY_SECONDS = 4.0
-"""How long a thread waits for other threads, and then for other processes: together below the contract's 10 s."""
+"""How long a thread waits for other threads, and then for other processes: together below the 10 s of docs/operations.md."""
 
 _MIGRATION_SECONDS = 60.0
 _RETRY_SECONDS = 0.0003

@@ -1,4 +1,4 @@
-"""Section 1 of the contract: starting `serve`, and the commands `migrate` and `admin-token`."""
+"""Starting `serve`, and the commands `migrate` and `admin-token` (docs/configuration.md)."""
 
 import os
 import pwd

@@ -1,4 +1,4 @@
-"""Section 3 of the contract, `POST /oidc/token` in JSON: the token issued, and its audit record."""
+"""`POST /oidc/token` in JSON: the token issued, and its audit record."""
 
 from datetime import UTC, datetime
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Section 3 of the contract: the exchange as a form (RFC 8693), with errors in OAuth's format (RFC 6749)."""
+"""The exchange as a form (RFC 8693), with errors in OAuth's format (RFC 6749)."""
 
 import re
 from urllib.parse import urlencode

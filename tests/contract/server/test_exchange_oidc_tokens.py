@@ -1,4 +1,4 @@
-"""Which ID tokens can be exchanged: the contract's checks in order, freshness and single use."""
+"""Which ID tokens can be exchanged: the checks in the order of docs/errors.md, freshness and single use."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -57,7 +57,7 @@ NOON = int(datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp())
     ],
 )
 def test_unacceptable_token_is_401_with_its_reason(still_provider, reason, changes):
-    """The reason is the first check, in the contract's order, that fails."""
+    """The reason is the first check, in the order of docs/errors.md, that fails."""
     answer = still_provider.exchange(still_provider.github_token(**changes))
 
     more = {

@@ -1,4 +1,4 @@
-"""Section 4 of the contract: the trust-policy resource, field by field."""
+"""The trust-policy resource, field by field (docs/trust-policies.md)."""
 
 from operator import itemgetter
 
@@ -477,7 +477,7 @@ def test_list_filters(provider):
     ],
 )
 def test_each_filter_of_the_list(provider, query, found):
-    """Each filter of the contract, by its name in the API."""
+    """Each filter of the list, by its name in the API."""
     agent = provider.agent()["agentId"]
     expired = {"expiresAt": "2026-11-24T11:30:00Z", "enabled": False}
     policies = [

@@ -1,4 +1,4 @@
-"""The settings: each variable of the contract with its default and its invalid values."""
+"""The settings: each variable of docs/configuration.md with its default and its invalid values."""
 
 import re
 from ipaddress import ip_network
@@ -39,7 +39,7 @@ def settings(flags=None, **variables):
 
 
 def test_defaults():
-    """Without variables the settings are the contract's defaults, and there are no others."""
+    """Without variables the settings have their defaults, and there are no others."""
     assert settings().model_dump() == DEFAULTS
 
 

@@ -32,10 +32,10 @@ TAG_RUN = {"ref": "refs/tags/v1.2", "ref_type": "tag"}
 PULL_RUN = {"ref": "refs/pull/1/merge", "event_name": "pull_request"}
 REUSED = "acme/shared/.github/workflows/deploy.yml@refs/tags/v3"
 STRANGERS_EVENTS = ("pull_request", "pull_request_target", "workflow_run", "issue_comment")
-"""The contract's four events, written out, so that the test does not rely on the product's own list."""
+"""The four events that docs/trust-policies.md names, written out, so that the test does not rely on the product's own list."""
 
 TABLE = [
-    # A policy without conditions allows every branch and tag of its repository (contract 4, "neither").
+    # A policy without conditions allows every branch and tag of its repository.
     ({}, {}, ALLOWED),
     ({}, {"ref": "refs/heads/a/b"}, ALLOWED),
     ({}, TAG_RUN, ALLOWED),

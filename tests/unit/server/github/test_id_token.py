@@ -158,7 +158,7 @@ ORDER = [
 
 @pytest.mark.parametrize("first", range(len(ORDER)))
 def test_the_first_failing_check_names_the_reason(first, reason, mint, issuer_key, stranger_key):
-    """If several checks fail, the contract's order of checks determines the reason."""
+    """If several checks fail, the order of the checks in docs/errors.md determines the reason."""
     expected = ORDER[first][0]
     header, claims = {}, {}
     for _, header_fault, claims_fault in ORDER[first:]:

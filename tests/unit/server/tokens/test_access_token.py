@@ -65,7 +65,7 @@ def sign(our_keys):
 
 @pytest.mark.parametrize("alg", signing_key.ALGORITHMS)
 def test_issue(alg, our_keys, verify):
-    """A token has exactly the header and claims of the contract (RFC 9068, 2)."""
+    """A token has exactly the header and the claims of RFC 9068, section 2, and our own claims."""
     key = our_keys[alg]
     token = access_token.issue(key, CLAIMS)
     assert jwt.get_unverified_header(token) == {"alg": alg, "kid": key.kid, "typ": "at+jwt"}
