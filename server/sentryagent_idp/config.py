@@ -211,7 +211,7 @@ class Settings(BaseModel):
 
     @property
     def passphrases(self) -> tuple[str, ...]:
-        """The secrets that decrypt private keys; the first one encrypts them, and without any they are in clear."""
+        """The secrets that decrypt private keys; the first one encrypts them, and without any they are unencrypted."""
         given = (self.key_encryption_key, self.key_encryption_key_previous)
         return tuple(secret.get_secret_value() for secret in given if secret is not None)
 

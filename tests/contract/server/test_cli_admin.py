@@ -455,19 +455,19 @@ def test_wrong_passphrase(run, variables, remedy, arguments):
     assert run("keys", "rotate", KEY_ENCRYPTION_KEY=PASSPHRASE).exit_code == 0
 
 
-CLEAR = "stored in clear, but SENTRYAGENT_KEY_ENCRYPTION_KEY is set; if the key is yours, encrypt it with `sentryagent-idp keys rewrap`"
+UNENCRYPTED = "stored unencrypted, but SENTRYAGENT_KEY_ENCRYPTION_KEY is set; if the key is yours, encrypt it with `sentryagent-idp keys rewrap`"
 
 
 @pytest.mark.parametrize("command", ["list", "rotate", "revoke", "admin-token"])
 def test_keys_in_clear_under_an_encryption_key(run, command):
-    """Commands that use the keys refuse plaintext keys and name `keys rewrap`, which keeps the keys the same."""
+    """Commands that use the keys refuse unencrypted keys and name `keys rewrap`, which keeps the keys the same."""
     before = kids(run)
     arguments = {"revoke": ["keys", "revoke", before["active"]], "admin-token": ["admin-token"]}
     arguments = arguments.get(command, ["keys", command])
 
     refused = run(*arguments, KEY_ENCRYPTION_KEY=PASSPHRASE)
 
-    assert_fails(refused, CLEAR)
+    assert_fails(refused, UNENCRYPTED)
     assert kids(run) == before
     assert run("keys", "rewrap", KEY_ENCRYPTION_KEY=PASSPHRASE).exit_code == 0
     assert kids(run) == before
@@ -485,7 +485,7 @@ def test_keys_rewrap(run):
     changed = run("keys", "rewrap", **new, KEY_ENCRYPTION_KEY_PREVIOUS=PASSPHRASE)
 
     assert [it.exit_code for it in (first, again, changed)] == [0, 0, 0]
-    assert sorted(first.stdout.splitlines()) == [f"encrypted {kid}; it was stored in clear" for kid in every]
+    assert sorted(first.stdout.splitlines()) == [f"encrypted {kid}; it was stored unencrypted" for kid in every]
     assert again.stdout == nothing
     assert sorted(changed.stdout.splitlines()) == [
         f"encrypted {kid}; it was stored under the previous encryption key" for kid in every

@@ -398,7 +398,7 @@ def test_wrong_encryption_key(folder):
 
 
 def test_serve_with_keys_in_clear_under_an_encryption_key(folder):
-    """Plaintext keys are not trusted: one line names `keys rewrap`, and nothing changes."""
+    """Unencrypted keys are not trusted: one line names `keys rewrap`, and nothing changes."""
     url = f"sqlite:///{folder / 'x.db'}"
     prepare(Settings.from_environ({"SENTRYAGENT_DATABASE_URL": url}))
     before = (folder / "x.db").read_bytes()
