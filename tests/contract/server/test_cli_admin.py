@@ -485,7 +485,9 @@ def test_keys_rewrap(run):
     changed = run("keys", "rewrap", **new, KEY_ENCRYPTION_KEY_PREVIOUS=PASSPHRASE)
 
     assert [it.exit_code for it in (first, again, changed)] == [0, 0, 0]
-    assert sorted(first.stdout.splitlines()) == [f"encrypted {kid}; it was stored unencrypted" for kid in every]
+    assert sorted(first.stdout.splitlines()) == [
+        f"encrypted {kid}; it was stored unencrypted" for kid in every
+    ]
     assert again.stdout == nothing
     assert sorted(changed.stdout.splitlines()) == [
         f"encrypted {kid}; it was stored under the previous encryption key" for kid in every
