@@ -62,12 +62,12 @@ def _web_url(text: str) -> str:
     url = text.rstrip("/")
     try:
         parts = urlsplit(url)
-        is_url = parts.scheme in {"https", "http"} and bool(parts.hostname) and parts.port != 0
+        host = parts.hostname if parts.scheme in {"https", "http"} and parts.port != 0 else None
     except ValueError:  # an invalid port or IPv6 address
-        is_url = False
-    if not is_url:
+        host = None
+    if not host:
         raise ValueError("it must be a URL such as https://idp.example.com")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ValueError("use https; http is accepted for loopback addresses only")
     if {"?", "#"} & set(url) or parts.username is not None:
         raise ValueError("remove its user, query and fragment")
