@@ -79,9 +79,9 @@ class AgentRecord:
 
 @dataclass(frozen=True)
 class ExchangeRequest:
-    """The token to request in exchange for an ID token (contract, section 3); without `agent_id`, a bootstrap token.
+    """The token to request in exchange for an ID token; without `agent_id`, a bootstrap token.
 
-    `resource` is the service that the token is for (contract, section 9), or empty for the provider itself.
+    `resource` is the service that the token is for, or empty for the provider itself.
     """
 
     agent_id: str = ""

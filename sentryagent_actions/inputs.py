@@ -36,7 +36,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }
 BOOLEANS = frozenset({"dry-run", "summary", "revoke", "update"})
 
-# The action's input for each field of the provider's API (contract, sections 3 and 5).
+# The action's input for each field of an exchange request and of an agent in the provider's API.
 INPUT_OF_FIELD = {
     "email": "agent-name",
     "description": "agent-description",

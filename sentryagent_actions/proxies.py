@@ -51,7 +51,7 @@ class Proxies:
     def cover(self, url: httpx.URL) -> bool:
         """Return whether a request to `url` goes through the proxy.
 
-        Plain http is allowed only to this machine; a proxy would send the credential off it in plaintext.
+        Plain http is allowed only to this machine; a proxy would send the credential off it unencrypted.
         """
         host = url.host.lower()
         if self.proxy is None or url.scheme != "https" or is_loopback(host):

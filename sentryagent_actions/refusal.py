@@ -165,7 +165,7 @@ def _remedy(code: str, details: Mapping[str, object]) -> tuple[str, str]:
     if code == "SERVICE_NOT_PERMITTED" and details.get("permitted"):
         return f"Set the input `resource` to one of: {_words(details['permitted'], ' ')}.", ""
     if code == "SERVICE_NOT_PERMITTED":
-        return "Ask an admin to grant the service to this agent, in the `grants` of its trust policy.", ""
+        return "Ask an admin for a trust policy that grants the service to this agent (`grants`).", ""
     if code == "FORBIDDEN" and "requiredScope" in details:
         return (
             f"The call needs the scope {shown(details['requiredScope'], 60)}: ask an admin to grant it.",

@@ -267,8 +267,12 @@ _ASK_FOR_THE_CAUSE = (
 
 def _differences(explanation: Explanation) -> str:
     failures = [it.brief for it in explanation.nearest()]
-    if not failures and explanation.unmet:
-        return " (its policies are for registering agents, or for other agents)"
+    if not failures and explanation.unmet and explanation.suggested_policy:
+        is_for_agent = "agentId" in explanation.suggested_policy
+        others = (
+            "other agents, or for registering one" if is_for_agent else "agents, and none for registering one"
+        )
+        return f" (the repository's policies are for {others})"
     more = f"; {len(failures) - _MAX_ANNOTATED_CONDITIONS} more in the summary"
     shown = "; ".join(failures[:_MAX_ANNOTATED_CONDITIONS])
     return f" ({shown}{more if len(failures) > _MAX_ANNOTATED_CONDITIONS else ''})" if failures else ""

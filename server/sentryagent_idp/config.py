@@ -60,12 +60,16 @@ def _web_url(text: str) -> str:
     if not text.isascii() or any(char.isspace() or not char.isprintable() for char in text):
         raise ValueError("it must be ASCII, without spaces")
     url = text.rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in {"https", "http"} or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname if parts.scheme in {"https", "http"} and parts.port != 0 else None
+    except ValueError:  # an invalid port or IPv6 address
+        host = None
+    if not host:
         raise ValueError("it must be a URL such as https://idp.example.com")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ValueError("use https; http is accepted for loopback addresses only")
-    if {"?", "#"} & set(url) or parts.username is not None or parts.port == 0:
+    if {"?", "#"} & set(url) or parts.username is not None:
         raise ValueError("remove its user, query and fragment")
     return url
 
@@ -148,7 +152,7 @@ EncryptionKey = Annotated[SecretStr, AfterValidator(_encryption_key)]
 
 
 class Settings(BaseModel):
-    """The settings in the contract's table of variables; times are in seconds, `audit_retention` in days.
+    """The settings, as docs/configuration.md lists them; times are in seconds, `audit_retention` in days.
 
     A setting with `repr=False` is a secret, which may be in a file that `SENTRYAGENT_…_FILE` names.
     """
@@ -189,7 +193,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _issuers_differ(self) -> Self:
-        """Refuse GitHub's issuer as our own: our tokens must never be accepted as GitHub's (federation-security B15)."""
+        """Refuse GitHub's issuer as our own: our tokens must never be accepted as GitHub's (B15)."""
         if self.public_url in self.github_issuers:
             raise ValueError("it equals the GitHub issuer; use the provider's own URL")
         return self
@@ -207,7 +211,7 @@ class Settings(BaseModel):
 
     @property
     def passphrases(self) -> tuple[str, ...]:
-        """The secrets that decrypt private keys; the first one encrypts them, and without any they are in clear."""
+        """The secrets that decrypt private keys; the first one encrypts them, and without any they are unencrypted."""
         given = (self.key_encryption_key, self.key_encryption_key_previous)
         return tuple(secret.get_secret_value() for secret in given if secret is not None)
 

@@ -65,7 +65,7 @@ class ErrorResponse:
 class ServiceError(Exception):
     """A refusal that a caller may see; its class declares code and response, and `oauth_status` defaults to `status`.
 
-    `message` is safe to show and says what to do; `details` holds the fields that the contract promises for the code.
+    `message` is safe to show and says what to do; `details` holds the fields that docs/errors.md lists for the code.
     """
 
     code: ClassVar[str] = ""
@@ -194,7 +194,7 @@ class ExchangeRefused(ServiceError):
         return {"trace": list(self.trace)}
 
     def remove_explanation(self) -> None:
-        """Leave only the constant `brief` message, without details (federation-security R-EXP-1)."""
+        """Leave only the constant `brief` message, without details."""
         self.message, self.details = self.brief, {}
 
 

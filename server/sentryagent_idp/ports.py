@@ -194,7 +194,7 @@ class Clients(Protocol):
 
 
 class UsedTokens(Protocol):
-    """The `jti`s of exchanged GitHub tokens: each token can be exchanged once (federation-security B6)."""
+    """The `jti`s of exchanged GitHub tokens: each token can be exchanged once (B6)."""
 
     def contains(self, issuer: str, jti: str) -> bool:
         """Return whether the token was already exchanged."""

@@ -150,7 +150,7 @@ def prepare(settings: Settings) -> None:
         published_settings.save(store, public_url=settings.public_url, token_audience=settings.token_audience)
     if not settings.passphrases:
         log.warning(
-            "private keys are stored in clear, also in backups of the database; "
+            "private keys are stored unencrypted, also in backups of the database; "
             "set SENTRYAGENT_KEY_ENCRYPTION_KEY to encrypt them"
         )
 

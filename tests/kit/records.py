@@ -63,7 +63,7 @@ def credential(now: datetime, agent_id: UUID, **changes: Any) -> Credential:
 
 def audit_record(now: datetime, **changes: Any) -> AuditRecord:
     """The audit record of an issued token."""
-    members = {"event_id": uuid4(), "timestamp": now, "actor": "admin:root", "request_id": str(uuid4())}
+    members = {"event_id": uuid4(), "timestamp": now, "actor": "admin-cli", "request_id": str(uuid4())}
     action = {"action": Action.TOKEN_ISSUED, "outcome": Outcome.SUCCESS, "address": "192.0.2.7"}
     return AuditRecord(**{**members, **action, **changes})
 

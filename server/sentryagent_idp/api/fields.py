@@ -61,7 +61,7 @@ def scope_problem(text: str, resource: str | None = None) -> str | None:
     """Return the problem with a scope list (RFC 6749, 3.3) for a service or the provider's own API, or `None`.
 
     The length of each scope is bounded: a longer text may be a token in the wrong field, and an error that repeats
-    it would carry it into the log and the audit (federation-security B19).
+    it would carry it into the log and the audit (B19).
     """
     longest, most = _LONGEST_SCOPE, _LONGEST_SCOPES
     if resource is not None:

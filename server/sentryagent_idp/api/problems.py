@@ -37,7 +37,7 @@ _NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 
 def register(app: Flask) -> None:
-    """Have the application respond to every error in the contract's shape."""
+    """Have the application respond to every error in the format of docs/errors.md."""
     app.register_error_handler(errors.ServiceError, _refused)
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(Exception, _unexpected)

@@ -161,8 +161,7 @@ def _refuse_unknown(names: Iterable[str], known: Collection[str], kind: str) -> 
 def read_form() -> dict[str, str]:
     """Read the form's parameters; empty ones count as absent (RFC 6749, 3.2).
 
-    Raises `ValidationFailed` for a repeated parameter (parameter pollution, federation-security B32),
-    `UnsupportedMediaType`.
+    Raises `ValidationFailed` for a repeated parameter (parameter pollution, B32), `UnsupportedMediaType`.
     """
     return read_form_with(())[0]
 

@@ -100,7 +100,8 @@ def rotate_keys(days: int | None, database_url: str | None) -> None:
             _show_signing_key(admin, signing)
 
 
-@keys.command("revoke", context_settings={"ignore_unknown_options": True})  # a kid may begin with a hyphen
+# A kid may begin with a hyphen, so no letter of it may be an option.
+@keys.command("revoke", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 @click.argument("kid")
 @database_option
 def revoke_key(kid: str, database_url: str | None) -> None:
@@ -117,12 +118,12 @@ def revoke_key(kid: str, database_url: str | None) -> None:
 def rewrap_keys(database_url: str | None) -> None:
     """Encrypt every private key again.
 
-    Uses SENTRYAGENT_KEY_ENCRYPTION_KEY, also for keys that are stored in clear.
+    Uses SENTRYAGENT_KEY_ENCRYPTION_KEY, also for keys that are stored unencrypted.
     """
     with _key_admin(database_url) as admin:
         before = admin.rewrap(ADMIN_CLI, command_context())
     for key in before:
-        stored = "under the previous encryption key" if is_encrypted(key) else "in clear"
+        stored = "under the previous encryption key" if is_encrypted(key) else "unencrypted"
         click.echo(f"encrypted {key.kid}; it was stored {stored}")
     if not before:
         click.echo("nothing to do: every key is stored under the current encryption key")

@@ -109,7 +109,7 @@ def _encryption(settings: Settings, store: Store) -> Check:
         return Check("fail", "encryption", str(error))
     if not settings.passphrases:
         return Check(
-            "warn", "encryption", "private keys are stored in clear; set SENTRYAGENT_KEY_ENCRYPTION_KEY"
+            "warn", "encryption", "private keys are stored unencrypted; set SENTRYAGENT_KEY_ENCRYPTION_KEY"
         )
     return Check("ok", "encryption", f"{len(keys)} private keys are encrypted and can be read")
 

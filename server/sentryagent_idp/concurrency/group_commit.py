@@ -211,7 +211,7 @@ def _current(tx: Transaction, exchanges: Sequence[PendingExchange]) -> Sequence[
 
 
 def _claim(tx: Transaction, exchanges: Sequence[PendingExchange]) -> Sequence[PendingExchange]:
-    """Mark the ID tokens as used; return the exchanges whose token was unused, one per token (federation-security B6)."""
+    """Mark the ID tokens as used; return the exchanges whose token was unused, one per token (B6)."""
     if not exchanges:
         return []
     are_unused = tx.used_tokens.claim_all([exchange.used for exchange in exchanges])

@@ -47,8 +47,7 @@ class RegisteredBy:
     def is_repository_of(self, caller: Caller) -> bool:
         """Whether the caller's bootstrap token was issued to this repository.
 
-        Ids are unique only within one GitHub instance (federation-security B16). A token names its issuer if several
-        are configured.
+        Ids are unique only within one GitHub instance (B16). A token names its issuer if several are configured.
         """
         is_of_issuer = caller.issuer is None or self.issuer in {None, caller.issuer}
         return self.repository_id == caller.repository_id and is_of_issuer

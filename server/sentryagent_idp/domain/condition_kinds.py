@@ -116,7 +116,7 @@ class Mapped(Condition):
     """A map of lists, one for each of several claims with a common prefix; `actual` has the claims without the prefix.
 
     A claim may join several values with commas; each of them must be in the list. Whole values are compared, so
-    that `prod` is not met by `nonprod` or by `prod,evil` (federation-security A19).
+    that `prod` is not met by `nonprod` or by `prod,evil` (A19).
     """
 
     matches: Callable[[Any, Any], bool] = lambda listed, claim: set(claim.split(",")) <= set(listed)

@@ -16,7 +16,7 @@ from sentryagent_idp.domain.identity import WorkflowIdentity
 from sentryagent_idp.domain.text import ascii_lower
 
 DEFAULT_DENIED_EVENTS = ("pull_request", "pull_request_target", "workflow_run", "issue_comment")
-"""Events that a stranger can trigger, some of them with the default branch as their ref (federation-security A6)."""
+"""Events that a stranger can trigger, some of them with the default branch as their ref (A6)."""
 
 _RUNNERS = ("github-hosted", "self-hosted")
 _VISIBILITIES = ("public", "private", "internal")

@@ -1,9 +1,9 @@
 """The explanation of a refusal: the claims that mattered, how close each policy was, and a policy to add.
 
-All of it concerns the caller's own repository, whose token was verified (federation-security B20, R-EXP-1).
+All of it concerns the caller's own repository, whose token was verified (B20).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,7 @@ from uuid import UUID
 from sentryagent_idp.domain import records
 from sentryagent_idp.domain.identity import WorkflowIdentity
 from sentryagent_idp.domain.suggestion import nearest_first, suggested_policy
-from sentryagent_idp.domain.trust_policy import DenialReason, Denied, Evaluation
+from sentryagent_idp.domain.trust_policy import DenialReason, Denied, Evaluation, TrustPolicy
 
 MAX_NEAREST = 3
 
@@ -47,10 +47,12 @@ def message(denied: Denied, identity: WorkflowIdentity, agent_id: UUID | None) -
                 f"{_remedied(denied, remedy)}"
             )
         case DenialReason.SERVICE_NOT_PERMITTED:
-            return (
-                f"No trust policy of {repository} grants the agent {agent_id} this service"
-                f"{_remedied(denied, _service_remedy(denied.evaluations))}"
-            )
+            live = _live(denied.evaluations)
+            if live:
+                cause = f"No trust policy of {repository} grants the agent {agent_id} this service"
+            else:
+                cause = f"{repository} has no trust policy for the agent {agent_id} that is enabled and has not expired"
+            return f"{cause}{_remedied(denied, _service_remedy(live))}"
     return f"Trust policy violation: {_violation(denied, identity, agent_id)}"
 
 
@@ -78,9 +80,15 @@ def _covered_refs(evaluations: Iterable[Evaluation]) -> str:
     return " or ".join(list(dict.fromkeys(refs))[:MAX_NEAREST])
 
 
-def _service_remedy(evaluations: Iterable[Evaluation]) -> str:
+def _live(evaluations: Iterable[Evaluation]) -> list[TrustPolicy]:
+    """The live policies for the agent, whatever their conditions."""
+    return [it.policy for it in evaluations if not it.failed_names & {"agentId", "enabled", "expiresAt"}]
+
+
+def _service_remedy(live: Sequence[TrustPolicy]) -> str:
     """What to request instead, as text, because an error response of RFC 8693 has no field for details."""
-    live = (it.policy for it in evaluations if not it.failed_names & {"agentId", "enabled", "expiresAt"})
+    if not live:
+        return "have an admin add one that grants the service, or enable or extend one."
     services = sorted({grant.service for policy in live for grant in policy.grants})[:MAX_NEAREST]
     instead = f"request {' or '.join(services)}, or " if services else ""
     return f"{instead}have an admin add the service to the `grants` of a policy."

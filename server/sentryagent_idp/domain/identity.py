@@ -23,7 +23,7 @@ _WORKFLOW_FILE = re.compile(r"[^/]+\.ya?ml", re.DOTALL)
 
 
 def is_repository(name: str) -> bool:
-    """Whether `name` has the form `owner/repo` of GitHub's names (ASCII; federation-security B22)."""
+    """Whether `name` has the form `owner/repo` of GitHub's names (ASCII; B22)."""
     return _REPOSITORY.fullmatch(name) is not None
 
 
@@ -99,7 +99,7 @@ class WorkflowIdentity(msgspec.Struct, frozen=True):
 
     @property
     def branch(self) -> str | None:
-        """The run's branch, or `None`: both `ref` and `ref_type` must say that it is one (federation-security A5)."""
+        """The run's branch, or `None`: both `ref` and `ref_type` must say that it is one (A5)."""
         return self._ref_name("refs/heads/", "branch")
 
     @property
@@ -112,7 +112,7 @@ class WorkflowIdentity(msgspec.Struct, frozen=True):
         """The file name of the workflow that was started (not of a reusable one that it calls).
 
         Names of branches and files may contain `@` and `.yml`, so `workflow_ref` is not searched for a
-        separator: it must begin with this repository and end with this ref (federation-security A14).
+        separator: it must begin with this repository and end with this ref (A14).
         """
         repository, _, rest = (self.workflow_ref or "").partition("/.github/workflows/")
         revision = self.ref or self.sha

@@ -1,7 +1,7 @@
 """Wildcards in branch and tag names: `*` and `**`, nothing else.
 
 Neither `fnmatch` (its `*` crosses `/`) nor `re` (its backtracking is exponential, its `$` lets a newline pass) is
-used: a policy must mean what its author reads (federation-security A4, R-GLB-1).
+used: a policy must mean what its author reads (A4).
 """
 
 import re

@@ -11,7 +11,7 @@ _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 def ascii_lower(text: str) -> str:
     """The text with only its ASCII letters in lower case; `_key` columns are compared in this form.
 
-    `str.lower` would also make other letters equal: KELVIN SIGN becomes `k` (federation-security A12).
+    `str.lower` would also make other letters equal: KELVIN SIGN becomes `k` (A12).
     """
     return text.translate(_LOWER)
 
@@ -35,5 +35,5 @@ def _is_invisible(char: str) -> bool:
 
 
 def has_bidi(text: str) -> bool:
-    """Whether the text has characters that reorder what a reviewer sees ("Trojan Source"; federation-security B22)."""
+    """Whether the text has characters that reorder what a reviewer sees ("Trojan Source"; B22)."""
     return not _BIDI.isdisjoint(text)

@@ -222,7 +222,7 @@ def _is_of_repository(policy: TrustPolicy, identity: WorkflowIdentity) -> bool:
 
 
 def _has_other_ids(policy: TrustPolicy, identity: WorkflowIdentity) -> bool:
-    # A name can be given up and taken by another owner; its ids cannot (federation-security A8).
+    # A name can be given up and taken by another owner; its ids cannot (A8).
     return policy.repository_id not in {None, identity.repository_id} or policy.repository_owner_id not in {
         None,
         identity.repository_owner_id,

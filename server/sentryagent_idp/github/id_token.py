@@ -84,7 +84,7 @@ def verify(
 ) -> SignedClaims:
     """Return the claims of a token that one of the `issuers` signed for us, valid at `now` (seconds since the epoch).
 
-    A token is verified only with the keys of the issuer that it names (federation-security B16).
+    A token is verified only with the keys of the issuer that it names (B16).
     The order of the checks is part of the interface: the first check that fails determines the `reason`.
     Raises `InvalidOidcToken`, or `IssuerUnavailable` if there is no key to verify the token with.
     """

@@ -133,7 +133,7 @@ def _explained(error: Exception, place: str) -> str:
         case httpx.ProxyError(), _:
             return f"the proxy {place} responds {_quoted(str(error))}"
         case _, socket.gaierror() | UnicodeError():
-            return f"the name {place} does not resolve; check the name, HTTPS_PROXY and DNS"
+            return f"the name {place.partition(':')[0]} does not resolve; check the name, HTTPS_PROXY and DNS"
         case _, ssl.SSLError():
             return f"TLS with {place} fails: {_quoted(getattr(cause, 'verify_message', '') or str(cause))}"
         case httpx.ConnectError() | OSError(), OSError(strerror=str(reason)):

@@ -38,7 +38,7 @@ MAX_AGE_SECONDS = 24 * 3600.0
 
 MAX_WAITING = 2
 """The most requests that wait for a refresh while a set is cached; fewer than a process has threads, so that a flood of
-unknown kids cannot block requests with a known kid (R-JWKS-1)."""
+unknown kids cannot block requests with a known kid."""
 
 Keys = Mapping[str, RSAPublicKey]
 """Public keys by their ids."""
@@ -114,7 +114,7 @@ class GithubIssuerKeys:
             raise self._unavailable()
         key = cached.keys.get(kid)
         if key is None:
-            # The sender chooses the kid, so no message repeats it (R-JWKS-5).
+            # The sender chooses the kid, so no message repeats it.
             raise InvalidOidcToken(
                 "unknown_key",
                 f"The token is signed with a key that {self._issuer} does not publish; send an ID token that it issued.",

@@ -47,7 +47,7 @@ def read(jwk_set: bytes) -> Mapping[str, RSAPublicKey]:
     if len(entries) > MAX_KEYS:
         raise UnusableDocument(f"its key set has more than {MAX_KEYS} keys")
     kids = [entry.get("kid") for entry in entries]
-    # If two keys shared a kid, their order would decide which one is used (federation-security B5).
+    # If two keys shared a kid, their order would decide which one is used (B5).
     if any(kids.count(kid) > 1 for kid in kids if kid is not None):
         raise UnusableDocument("its key set has a duplicate kid")
     keys = {entry["kid"]: _rsa_key(entry) for entry in entries if _is_for_rs256(entry)}

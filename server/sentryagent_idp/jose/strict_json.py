@@ -1,7 +1,7 @@
 """Unambiguous JSON (RFC 8259, restricted as in RFC 7493, I-JSON).
 
 Python's parser keeps the last of duplicate fields and accepts `NaN`, lone surrogates and any depth; an attacker can
-exploit two parsers that disagree about such a text (federation-security B10, B11).
+exploit two parsers that disagree about such a text (B10, B11).
 """
 
 import json

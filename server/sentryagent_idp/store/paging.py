@@ -28,8 +28,7 @@ def fetch_page(
 ) -> tuple[int, Sequence[Row[Any]]]:
     """Return the number of rows that match `conditions`, and the rows of one page in `order`.
 
-    The page's keys are selected first, so that a deep page walks an index and not the rows themselves
-    (federation-security B24).
+    The page's keys are selected first, so that a deep page walks an index and not the rows themselves (B24).
     """
     total = connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one()
     offset = (page - 1) * limit

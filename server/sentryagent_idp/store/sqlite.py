@@ -14,7 +14,7 @@ from sqlalchemy.exc import InvalidatePoolError
 from sentryagent_idp.ports import WriterBusy
 
 BUSY_SECONDS = 4.0
-"""How long a thread waits for other threads, and then for other processes: together below the contract's 10 s."""
+"""How long a thread waits for other threads, and then for other processes: together below the 10 s of docs/operations.md."""
 
 _MIGRATION_SECONDS = 60.0
 _RETRY_SECONDS = 0.0003
@@ -117,7 +117,7 @@ def _check_file(connection: FileConnection, *_: object) -> None:
 def connect(path: Path, *pragmas: str) -> FileConnection:
     """Connect to an existing file, in autocommit mode: transactions begin only where we begin them.
 
-    FULL synchronisation keeps a used `jti` used after a power failure (federation-security R-RPL-1).
+    FULL synchronisation keeps a used `jti` used after a power failure.
     """
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode=rw",

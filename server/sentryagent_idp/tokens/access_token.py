@@ -77,7 +77,7 @@ def _read(unverified_token: str) -> UnverifiedJwt:
         raise Unauthorized(
             f"The access token cannot be read: {error}; send it exactly as it was issued."
         ) from error
-    # GitHub's ID token is an identity to exchange, not a permission (RFC 8725, 3.11; federation-security B15).
+    # GitHub's ID token is an identity to exchange, not a permission (RFC 8725, 3.11; B15).
     if token.typ != TYPE:
         raise Unauthorized(
             "This is not an access token; exchange GitHub's ID token for one at POST /api/v1/oidc/token."

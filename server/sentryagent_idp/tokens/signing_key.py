@@ -19,13 +19,13 @@ ALGORITHMS = ("ES256", "RS256", "EdDSA")
 _RSA_BITS = 2048
 
 JWKS_MAX_AGE_SECONDS = 300
-"""How long verifiers may cache our JWKS: a key must be published for this long before it signs (R-KEY-1)."""
+"""How long verifiers may cache our JWKS: a key must be published for this long before it signs."""
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
 Passphrases = tuple[str, ...]
-"""Passphrases of private keys: the first encrypts, all can decrypt; without any, keys are stored in plaintext."""
+"""Passphrases of private keys: the first encrypts, all can decrypt; without any, keys are stored unencrypted."""
 
 _THUMBPRINT_FIELDS = {"EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n"), "OKP": ("crv", "kty", "x")}
 """The required JWK fields of each key type, in the order of RFC 7638, 3.2 (RFC 8037, 2 for OKP); all are public."""
@@ -92,16 +92,16 @@ def is_encrypted(pem: bytes) -> bool:
 
 
 def from_pem(pem: bytes, passphrases: Passphrases) -> SigningKey:
-    """Load the key in a PEM text: encrypted under one of the passphrases or, without passphrases, in plaintext.
+    """Load the key in a PEM text: encrypted under one of the passphrases or, without passphrases, unencrypted.
 
-    With passphrases, a plaintext key is refused: anyone who can write to the database could have put it there.
+    With passphrases, an unencrypted key is refused: anyone who can write to the database could have put it there.
     Raises `UnreadableKey`.
     """
     if is_encrypted(pem) and not passphrases:
-        raise UnreadableKey("it is encrypted; set SENTRYAGENT_KEY_ENCRYPTION_KEY to its passphrase.")
+        raise UnreadableKey("it is encrypted; set SENTRYAGENT_KEY_ENCRYPTION_KEY to its encryption key.")
     if passphrases and not is_encrypted(pem):
         raise UnreadableKey(
-            "it is stored in clear, but SENTRYAGENT_KEY_ENCRYPTION_KEY is set; if the key is yours, encrypt it with "
+            "it is stored unencrypted, but SENTRYAGENT_KEY_ENCRYPTION_KEY is set; if the key is yours, encrypt it with "
             "`sentryagent-idp keys rewrap`, otherwise remove it with `sentryagent-idp keys revoke`."
         )
     key = _load(pem, passphrases or (None,))
@@ -111,7 +111,7 @@ def from_pem(pem: bytes, passphrases: Passphrases) -> SigningKey:
 
 
 def _load(pem: bytes, passphrases: Sequence[str | None]) -> object:
-    """Load the key with the first passphrase that fits; only `None` fits a plaintext key."""
+    """Load the key with the first passphrase that fits; only `None` fits an unencrypted key."""
     cause: Exception | None = None
     for passphrase in passphrases:
         try:

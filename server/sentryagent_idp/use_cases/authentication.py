@@ -117,8 +117,8 @@ class ClientAuthentication:
     ) -> AuthenticatedClient:
         """Return the client that the secret belongs to.
 
-        A hash is checked even if there is no such client, so that the response time does not reveal this
-        (federation-security B21). Raises `InvalidClient`, `RateLimited`, `DatabaseUnavailable`.
+        A hash is checked even if there is no such client, so that the response time does not reveal this (B21).
+        Raises `InvalidClient`, `RateLimited`, `DatabaseUnavailable`.
         """
         with self.store.read() as tx:
             client, hashes = self._look_up(tx, client_id, unverified_secret)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from sentryagent_idp.ports import Clock, Store
 
 _BATCH = 100
-"""Rows per delete: few, so that no exchange has to wait for it (federation-security B31)."""
+"""Rows per delete: few, so that no exchange has to wait for it (B31)."""
 _REST_SECONDS = 0.025
 """The pause between two deletes, so that exchanges get their turn: a busy minute leaves a hundred thousand rows."""
 

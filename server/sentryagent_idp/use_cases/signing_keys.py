@@ -1,6 +1,6 @@
 """The lifecycle of our signing keys (next, active, retired, removed) and their administration.
 
-The next key is published from its creation on, so that verifiers have it before it signs (federation-security B30).
+The next key is published from its creation on, so that verifiers have it before it signs (B30).
 Every function here that changes keys needs `SigningKeys.lock`, or replicas that start together would each add a key.
 """
 
@@ -139,9 +139,7 @@ class KeyAdmin:
         Raises `AdminRefused` without a passphrase, `UnreadableKey`, `DatabaseUnavailable`.
         """
         if not self.passphrases:
-            raise AdminRefused(
-                "Set SENTRYAGENT_KEY_ENCRYPTION_KEY to the passphrase to encrypt the keys with."
-            )
+            raise AdminRefused("Set SENTRYAGENT_KEY_ENCRYPTION_KEY to the key to encrypt them with.")
         rewrapped = cache(self._rewrapped)
         for stored in _rows(self.store):
             rewrapped(stored)  # before the transaction, for the reason given at `Prepared`
@@ -158,7 +156,7 @@ class KeyAdmin:
         return before
 
     def unseen_for(self, key: StoredKey) -> int:
-        """For how many more seconds a verifier may hold a JWKS without the key (federation-security B30)."""
+        """For how many more seconds a verifier may hold a JWKS without the key (B30)."""
         published = int((self.clock() - key.created_at).total_seconds())
         return max(0, signing_key.JWKS_MAX_AGE_SECONDS - published)
 

@@ -122,7 +122,7 @@ class PolicyAdmin:
         *,
         expected_versions: Sequence[int] | None,
     ) -> TrustPolicy:
-        """Replace the whole policy, so that no old condition survives unnoticed (federation-security B25).
+        """Replace the whole policy, so that no old condition survives unnoticed (B25).
 
         Its derived policies change with it, or are deleted if `trustRegistered` is removed; a derived policy can only be
         replaced if the draft detaches it. `expected_versions` has the versions that `If-Match` allows; `None` allows any.
@@ -270,8 +270,8 @@ def _check_grants(draft: PolicyDraft, services: Sequence[Service]) -> None:
 def _check_rights(caller: Caller, draft: PolicyDraft) -> None:
     """Check that the caller holds what the draft gives, because a policy is a way to get a token.
 
-    This is federation-security R-ADM-1. Grants at services are not checked: nobody holds their scopes at the provider,
-    and `policies:write` covers granting them.
+    Grants at services are not checked: nobody holds their scopes at the provider, and
+    `policies:write` covers granting them.
     """
     for scope in draft.scopes:
         if scope not in FREELY_GRANTED and not caller.holds(scope):

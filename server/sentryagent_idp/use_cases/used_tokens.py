@@ -1,4 +1,4 @@
-"""Replay protection: each ID token is exchanged only once (federation-security B6)."""
+"""Replay protection: each ID token is exchanged only once (B6)."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +8,7 @@ from sentryagent_idp.errors import InvalidOidcToken
 from sentryagent_idp.ports import Transaction
 
 _MARGIN = timedelta(seconds=CLOCK_LEEWAY_SECONDS + 60)
-"""Added to `exp`, so that a used `jti` is kept longer than its token can be verified (federation-security B7)."""
+"""Added to `exp`, so that a used `jti` is kept longer than its token can be verified (B7)."""
 
 
 def used(identity: WorkflowIdentity) -> UsedToken:

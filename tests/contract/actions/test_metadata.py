@@ -89,8 +89,8 @@ def test_declared_inputs_are_those_that_are_read(action):
 
 
 @every_action
-def test_declared_outputs_are_those_of_the_contract(action):
-    """Exactly the contract's outputs are declared, each with a description."""
+def test_only_the_expected_outputs_are_declared(action):
+    """Exactly the expected outputs are declared, each with a description."""
     outputs = metadata(action)["outputs"]
     assert set(outputs) == OUTPUTS[action]
     assert all(output["description"] for output in outputs.values())

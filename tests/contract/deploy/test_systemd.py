@@ -55,7 +55,7 @@ def test_secrets_come_from_credentials(values, tmp_path):
 
 
 def test_a_crash_writes_no_secret_to_disk(values):
-    """Core dumps are off: they contain the plaintext encryption key, and other users than the service can read them."""
+    """Core dumps are off: they contain the encryption key, unencrypted, and other users than the service can read them."""
     assert values("LimitCORE") == ["0"]
 
 

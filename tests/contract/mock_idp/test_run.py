@@ -35,7 +35,7 @@ def run(command, idp, sample_action, tmp_path):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_action_gets_its_token_and_no_log_shows_it(run, idp, engine):
-    """The token is in plaintext only in the report's outputs, masked everywhere else; the post stage gets the state."""
+    """The token is unmasked only in the report's outputs, masked everywhere else; the post stage gets the state."""
     code, log, report = run("--engine", engine)
 
     assert (code, report["outcome"], report["state"]) == (0, "success", {"mode": "token"})

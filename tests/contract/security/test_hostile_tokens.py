@@ -72,7 +72,7 @@ HOSTILE = [
         for source, token in RFC_TOKENS.items()
     ],
 ]
-UNSENDABLE = {"R-IN-2 surrogate"}
+UNSENDABLE = {"surrogate"}
 """UTF-8 cannot encode half a surrogate pair, so the body itself is refused: see the hostile requests."""
 
 SENT = [row for row in HOSTILE if row[0] not in UNSENDABLE]
@@ -111,8 +111,8 @@ def test_hostile_token_in_json(attack, make, reason, guarded, stranger_key, unch
 
 @pytest.mark.parametrize(
     ("attack", "make", "reason"),
-    [row for row in SENT if row[0] != "R-IN-1 empty"],
-    ids=[row[0] for row in SENT if row[0] != "R-IN-1 empty"],
+    [row for row in SENT if row[0] != "empty"],
+    ids=[row[0] for row in SENT if row[0] != "empty"],
 )
 def test_hostile_token_in_the_form(attack, make, reason, guarded, stranger_key, unchanged_but_for_refusals):
     """In RFC 8693's form, the same tokens are `invalid_request`, with the same message."""

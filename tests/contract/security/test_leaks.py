@@ -1,4 +1,4 @@
-"""After successful and failed exchanges, a token is nowhere but in the response that issues it (B19, R-LOG-1)."""
+"""After successful and failed exchanges, a token is nowhere but in the response that issues it (B19)."""
 
 import sqlite3
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Section 5 of the contract: agents, from registration to decommissioning."""
+"""Agents, from registration to decommissioning."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Section 6 of the contract: reading the audit log."""
+"""Reading the audit log (docs/audit.md)."""
 
 import re
 

@@ -114,11 +114,12 @@ def test_keys_revoke(run):
     assert before["active"] not in kids(run).values()
 
 
-def test_a_kid_may_begin_with_a_hyphen(run):
-    """One in 64 thumbprints begins with a hyphen; it must not be taken for an option."""
-    done = run("keys", "revoke", "-oRPHAN_0123456789")
+@pytest.mark.parametrize("kid", ["-oRPHAN_0123456789", "-orphan_-h", "-h0123456789", "--orphan", "-"])
+def test_a_kid_may_begin_with_a_hyphen(run, kid):
+    """One in 64 thumbprints begins with a hyphen; neither it nor a letter of it is an option, such as `-h`."""
+    done = run("keys", "revoke", kid)
 
-    assert "There is no signing key -oRPHAN_0123456789;" in done.stderr
+    assert f"There is no signing key {kid};" in done.stderr
 
 
 def test_clients_create(run):
@@ -438,7 +439,7 @@ def test_database_without_keys(tmp_path, run):
 @pytest.mark.parametrize(
     ("variables", "remedy"),
     [
-        ({}, "set SENTRYAGENT_KEY_ENCRYPTION_KEY to its passphrase"),
+        ({}, "set SENTRYAGENT_KEY_ENCRYPTION_KEY to its encryption key"),
         ({"KEY_ENCRYPTION_KEY": PASSPHRASE + "x"}, "check that SENTRYAGENT_KEY_ENCRYPTION_KEY is the one"),
     ],
 )
@@ -454,19 +455,19 @@ def test_wrong_passphrase(run, variables, remedy, arguments):
     assert run("keys", "rotate", KEY_ENCRYPTION_KEY=PASSPHRASE).exit_code == 0
 
 
-CLEAR = "stored in clear, but SENTRYAGENT_KEY_ENCRYPTION_KEY is set; if the key is yours, encrypt it with `sentryagent-idp keys rewrap`"
+UNENCRYPTED = "stored unencrypted, but SENTRYAGENT_KEY_ENCRYPTION_KEY is set; if the key is yours, encrypt it with `sentryagent-idp keys rewrap`"
 
 
 @pytest.mark.parametrize("command", ["list", "rotate", "revoke", "admin-token"])
 def test_keys_in_clear_under_an_encryption_key(run, command):
-    """Commands that use the keys refuse plaintext keys and name `keys rewrap`, which keeps the keys the same."""
+    """Commands that use the keys refuse unencrypted keys and name `keys rewrap`, which keeps the keys the same."""
     before = kids(run)
     arguments = {"revoke": ["keys", "revoke", before["active"]], "admin-token": ["admin-token"]}
     arguments = arguments.get(command, ["keys", command])
 
     refused = run(*arguments, KEY_ENCRYPTION_KEY=PASSPHRASE)
 
-    assert_fails(refused, CLEAR)
+    assert_fails(refused, UNENCRYPTED)
     assert kids(run) == before
     assert run("keys", "rewrap", KEY_ENCRYPTION_KEY=PASSPHRASE).exit_code == 0
     assert kids(run) == before
@@ -484,7 +485,9 @@ def test_keys_rewrap(run):
     changed = run("keys", "rewrap", **new, KEY_ENCRYPTION_KEY_PREVIOUS=PASSPHRASE)
 
     assert [it.exit_code for it in (first, again, changed)] == [0, 0, 0]
-    assert sorted(first.stdout.splitlines()) == [f"encrypted {kid}; it was stored in clear" for kid in every]
+    assert sorted(first.stdout.splitlines()) == [
+        f"encrypted {kid}; it was stored unencrypted" for kid in every
+    ]
     assert again.stdout == nothing
     assert sorted(changed.stdout.splitlines()) == [
         f"encrypted {kid}; it was stored under the previous encryption key" for kid in every
@@ -516,5 +519,5 @@ def test_keys_rewrap_without_an_encryption_key(run):
 
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == (
-        "sentryagent-idp: Set SENTRYAGENT_KEY_ENCRYPTION_KEY to the passphrase to encrypt the keys with.\n"
+        "sentryagent-idp: Set SENTRYAGENT_KEY_ENCRYPTION_KEY to the key to encrypt them with.\n"
     )

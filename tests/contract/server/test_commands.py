@@ -1,4 +1,4 @@
-"""Section 1 of the contract: starting `serve`, and the commands `migrate` and `admin-token`."""
+"""Starting `serve`, and the commands `migrate` and `admin-token` (docs/configuration.md)."""
 
 import os
 import pwd
@@ -398,7 +398,7 @@ def test_wrong_encryption_key(folder):
 
 
 def test_serve_with_keys_in_clear_under_an_encryption_key(folder):
-    """Plaintext keys are not trusted: one line names `keys rewrap`, and nothing changes."""
+    """Unencrypted keys are not trusted: one line names `keys rewrap`, and nothing changes."""
     url = f"sqlite:///{folder / 'x.db'}"
     prepare(Settings.from_environ({"SENTRYAGENT_DATABASE_URL": url}))
     before = (folder / "x.db").read_bytes()

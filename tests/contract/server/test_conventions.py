@@ -1,4 +1,4 @@
-"""Section 2 of the contract: rules that hold for every request and response."""
+"""Rules that hold for every request and response."""
 
 import json
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""Section 5 of the contract: the client secrets of agents."""
+"""The client secrets of agents."""
 
 import re
 import secrets

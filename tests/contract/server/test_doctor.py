@@ -78,14 +78,14 @@ def test_traces(empty_url, mock_idp, monkeypatch, protocol, state):
 
 
 def test_keys_in_clear_are_a_warning(provider, mock_idp):
-    """Without an encryption key, plaintext keys are a warning and the exit code is 0."""
+    """Without an encryption key, unencrypted keys are a warning and the exit code is 0."""
     result = examine(provider.url, mock_idp, KEY_ENCRYPTION_KEY=None)
     assert result.exit_code == 0
     assert lines(result)["encryption"][0] == "warn"
 
 
 def test_keys_that_cannot_be_read(provider, mock_idp):
-    """With an encryption key, plaintext keys are not trusted and the check fails."""
+    """With an encryption key, unencrypted keys are not trusted and the check fails."""
     result = examine(provider.url, mock_idp)
     state, text = lines(result)["encryption"]
     assert (result.exit_code, state) == (1, "fail")

@@ -1,4 +1,4 @@
-"""Section 3 of the contract, `POST /oidc/token` in JSON: the token issued, and its audit record."""
+"""`POST /oidc/token` in JSON: the token issued, and its audit record."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -259,7 +259,7 @@ def test_refusal_is_audited_with_its_trace(provider):
 
 
 def test_no_token_without_its_audit_record(provider, monkeypatch):
-    """If the audit record cannot be written, no token is issued and the ID token stays usable (R-AUD-2)."""
+    """If the audit record cannot be written, no token is issued and the ID token stays usable."""
     provider.policy()
     token = provider.github_token()
 

@@ -1,4 +1,4 @@
-"""Section 3 of the contract: the exchange as a form (RFC 8693), with errors in OAuth's format (RFC 6749)."""
+"""The exchange as a form (RFC 8693), with errors in OAuth's format (RFC 6749)."""
 
 import re
 from urllib.parse import urlencode
@@ -144,7 +144,7 @@ def test_policy_refusals_are_invalid_request(provider, changes, code):
 
 @pytest.mark.parametrize("name", ["subject_token", "grant_type", "scope", "resource", "nothing"])
 def test_a_parameter_is_given_once(still_provider, name):
-    """A repeated parameter is refused: two parsers could read different values (federation-security B32)."""
+    """A repeated parameter is refused: two parsers could read different values (B32)."""
     body = urlencode([*form(still_provider, **{name: "x"}).items(), (name, "y")])
 
     answer = still_provider.http.post(EXCHANGE, data=body, content_type=FORM)

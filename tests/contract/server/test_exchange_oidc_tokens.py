@@ -1,4 +1,4 @@
-"""Which ID tokens can be exchanged: the contract's checks in order, freshness and single use."""
+"""Which ID tokens can be exchanged: the checks in the order of docs/errors.md, freshness and single use."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -57,7 +57,7 @@ NOON = int(datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp())
     ],
 )
 def test_unacceptable_token_is_401_with_its_reason(still_provider, reason, changes):
-    """The reason is the first check, in the contract's order, that fails."""
+    """The reason is the first check, in the order of docs/errors.md, that fails."""
     answer = still_provider.exchange(still_provider.github_token(**changes))
 
     more = {
@@ -80,7 +80,7 @@ def test_text_that_is_no_token_is_malformed(still_provider, token):
 
 
 def test_own_token_is_no_identity(provider):
-    """Our own access token cannot be exchanged for another one (federation-security B15)."""
+    """Our own access token cannot be exchanged for another one (B15)."""
     provider.policy()
     ours = provider.exchange().json["access_token"]
 
@@ -134,7 +134,7 @@ def test_a_token_is_exchanged_once(provider):
 
 
 def test_of_many_at_one_moment_one_wins(provider):
-    """Of N parallel exchanges of one token, one succeeds and N - 1 are replays (R-RPL-1)."""
+    """Of N parallel exchanges of one token, one succeeds and N - 1 are replays."""
     provider.policy()
     token = provider.github_token()
 

@@ -231,7 +231,7 @@ def test_lists_hold_what_the_caller_may_see(provider):
 
 
 def test_another_repository_of_the_same_name_sees_nothing(provider):
-    """An agent belongs to its repository's id, not its name (federation-security A8)."""
+    """An agent belongs to its repository's id, not its name (A8)."""
     policy = provider.policy()
     own = provider.agent("own@octo-org.example", headers=provider.bootstrap_headers())["agentId"]
     unpinned = {"repository": policy["repository"], "repositoryId": None, "repositoryOwnerId": None}

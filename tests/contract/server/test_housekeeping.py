@@ -20,7 +20,7 @@ def keeper(provider, days=None):
 
 
 def test_a_used_token_is_remembered_as_long_as_it_verifies(provider):
-    """A used token is kept until its leeway ends: no cleanup makes a replay possible (federation-security B7)."""
+    """A used token is kept until its leeway ends: no cleanup makes a replay possible (B7)."""
     provider.policy()
     token = provider.github_token()
     assert provider.exchange(token).status_code == 200

@@ -332,7 +332,7 @@ def test_a_key_that_is_replaced_meanwhile_is_not_trusted(watched, change):
     before = by_status(watched)
     watched.meanwhile = plant
 
-    with pytest.raises(UnreadableKey, match=f"{ours}: it is stored in clear"):
+    with pytest.raises(UnreadableKey, match=f"{ours}: it is stored unencrypted"):
         act(watched)
     assert by_status(watched) == before
 

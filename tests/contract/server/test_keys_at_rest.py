@@ -110,7 +110,7 @@ def test_a_wrong_encryption_key_is_told_before_anything_changes(store, settings)
 
 
 def test_rewrap(store):
-    """Plaintext keys and those under the previous key are encrypted under the current one, in one audit record."""
+    """Unencrypted keys and those under the previous key are encrypted under the current one, in one audit record."""
     ensure_signing_key(store, "ES256", (OLD,), clock)
     clear = a_row("ES256", (), KeyStatus.RETIRED)
     current = a_row("EdDSA", (NEW,), KeyStatus.RETIRED)
@@ -170,7 +170,7 @@ def test_a_running_process_goes_on_over_a_rewrap(store):
 
 
 def test_the_first_encryption_key_needs_rewrap_once(store):
-    """With a first encryption key, plaintext keys prevent a start until they are rewrapped."""
+    """With a first encryption key, unencrypted keys prevent a start until they are rewrapped."""
     ensure_signing_key(store, "ES256", (), clock)
     before = stored_in(store)
 
@@ -199,15 +199,15 @@ def a_row(alg, passphrases, status, created_at=NOW):
 
 
 def disguised(row):
-    """A plaintext key behind the first line of an encrypted one."""
+    """An unencrypted key behind the first line of an encrypted one."""
     return replace(row, private_pem=DISGUISE + row.private_pem)
 
 
 # What an attacker with write access to the table, but without the encryption key, can plant.
 PLANTED = {
-    "clear, retired": lambda _: a_row("ES256", (), KeyStatus.RETIRED),
-    "clear, next": lambda _: a_row("ES256", (), KeyStatus.NEXT),
-    "clear, active, newest": lambda _: a_row("ES256", (), KeyStatus.ACTIVE, created_at=LATER),
+    "unencrypted, retired": lambda _: a_row("ES256", (), KeyStatus.RETIRED),
+    "unencrypted, next": lambda _: a_row("ES256", (), KeyStatus.NEXT),
+    "unencrypted, active, newest": lambda _: a_row("ES256", (), KeyStatus.ACTIVE, created_at=LATER),
     "under another key": lambda _: a_row("ES256", (STRANGE,), KeyStatus.ACTIVE, created_at=LATER),
     "in disguise": lambda _: disguised(a_row("ES256", (), KeyStatus.RETIRED)),
     "ours, under another kid": lambda ours: replace(ours, kid="A" * 43, status=KeyStatus.RETIRED),
@@ -265,7 +265,7 @@ def test_a_planted_key_is_worth_nothing(encrypted, planted):
 
 
 def test_a_key_that_lies_as_text_stops_nobody(encrypted):
-    """SQLite accepts text in a binary column: such a key is treated as plaintext and causes no 500."""
+    """SQLite accepts text in a binary column: such a key is treated as unencrypted and causes no 500."""
     provider, _ = encrypted
     row = a_row("ES256", (), KeyStatus.RETIRED)
     with provider.store.write() as tx:

@@ -1,4 +1,4 @@
-"""Section 6 of the contract: discovery, health and readiness, and database outages."""
+"""Discovery, health and readiness, and database outages."""
 
 import sqlite3
 

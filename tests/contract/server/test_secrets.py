@@ -1,4 +1,4 @@
-"""No token or secret in any log, audit record or database file (federation-security B19, R-LOG-1)."""
+"""No token or secret in any log, audit record or database file (B19)."""
 
 import logging
 import re

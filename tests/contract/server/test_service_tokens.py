@@ -1,4 +1,4 @@
-"""Section 9 of the contract: a token for a service is valid there and nowhere else."""
+"""A token for a service is valid there and nowhere else."""
 
 from datetime import timedelta
 from uuid import uuid4

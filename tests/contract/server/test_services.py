@@ -1,4 +1,4 @@
-"""Section 9 of the contract: the service resource, grants of policies, and the clients of services."""
+"""The service resource, grants of policies, and the clients of services (docs/services.md)."""
 
 import pytest
 

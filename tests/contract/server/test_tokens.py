@@ -1,4 +1,4 @@
-"""Section 6 of the contract: `/token`, introspection and revocation."""
+"""`/token`, introspection and revocation."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Section 4 of the contract: the trust-policy resource, field by field."""
+"""The trust-policy resource, field by field (docs/trust-policies.md)."""
 
 from operator import itemgetter
 
@@ -108,7 +108,7 @@ def test_agent_must_be_there_and_not_decommissioned(provider):
 @pytest.mark.parametrize("scope", ["agents:write", "audit:read", "policies:read", "policies:write"])
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_nobody_gives_away_what_they_do_not_hold(provider, scope, method):
-    """Besides agents:read and tokens:read, authors can give only their own scopes (federation-security R-ADM-1)."""
+    """Besides agents:read and tokens:read, authors can give only their own scopes."""
     agent = provider.agent()["agentId"]
     policy = provider.policy(agentId=agent)
     poor = provider.admin_headers("policies:write")
@@ -278,7 +278,7 @@ def test_delete_frees_the_conditions(provider):
 
 
 def test_put_replaces_whole(provider):
-    """A PUT resets omitted fields to their defaults: no old condition survives unseen (federation-security B25)."""
+    """A PUT resets omitted fields to their defaults: no old condition survives unseen (B25)."""
     policy = post(
         provider,
         branch="main",
@@ -477,7 +477,7 @@ def test_list_filters(provider):
     ],
 )
 def test_each_filter_of_the_list(provider, query, found):
-    """Each filter of the contract, by its name in the API."""
+    """Each filter of the list, by its name in the API."""
     agent = provider.agent()["agentId"]
     expired = {"expiresAt": "2026-11-24T11:30:00Z", "enabled": False}
     policies = [

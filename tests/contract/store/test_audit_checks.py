@@ -65,7 +65,7 @@ def test_an_old_record_that_was_changed_is_found_in_the_round(write, seal, sql, 
     fault = ("seal 3 or its record was changed", str(UUID(int=3)))
     assert watch.seals == (7, 2)
     assert [(it["reason"], it["firstBroken"]) for it in (verify(), watch.reports[-1])] == [fault] * 2
-    sql("UPDATE audit_log SET actor = 'admin:root' WHERE event_id = :it", it=str(UUID(int=3)))
+    sql("UPDATE audit_log SET actor = 'admin-cli' WHERE event_id = :it", it=str(UUID(int=3)))
     watch.run()
     assert told(verify()) == told(watch.reports[-1]) == (7, 7, None, None, 0, 0)
 

@@ -40,7 +40,7 @@ def write_issuer(database, value="new"):
 
 
 def test_the_bounds_add_up_to_less_than_ten_seconds():
-    """Waiting for a connection, finding it dead and opening another takes less than the contract's 10 s."""
+    """Waiting for a connection, finding it dead and opening another takes less than the 10 s of docs/operations.md."""
     assert postgresql._POOL_WAIT_SECONDS + postgresql.ANSWER_SECONDS + postgresql._CONNECT_SECONDS < 10
     assert 2 * sqlite.BUSY_SECONDS < 10
 

@@ -68,7 +68,7 @@ def test_the_tables_are_what_the_code_takes_them_for(url):
 
 
 def test_policies_have_the_columns_that_are_promised(url):
-    """Step 022 creates `oidc_trust_policies` with at least the columns of the contract."""
+    """Step 022 creates `oidc_trust_policies` with at least these columns."""
     engine = create_engine(url)
     with engine.connect() as connection:
         row = connection.execute(

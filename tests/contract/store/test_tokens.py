@@ -26,7 +26,7 @@ def test_a_token_is_used_up_by_the_first_claim(database, now):
 
 
 def test_of_claims_at_once_one_wins(database, other_database, now):
-    """Of sixteen concurrent claims of one token on two replicas, one wins (R-RPL-1)."""
+    """Of sixteen concurrent claims of one token on two replicas, one wins."""
 
     def claiming(replica):
         def claim():
@@ -66,7 +66,7 @@ def test_all_replicas_claim_in_one_order(database, statements, now, order):
 
 
 def test_a_claim_that_is_rolled_back_burns_nothing(database, now):
-    """A token stays usable if its claim is rolled back (R-RPL-2)."""
+    """A token stays usable if its claim is rolled back."""
 
     def fail():
         with database.write() as tx:

@@ -70,7 +70,7 @@ def test_the_first_token_after_a_failed_start_finds_the_keys(serve, mock_idp):
 
 
 def test_an_outage_is_not_noticed_with_a_known_key(serve, mock_idp):
-    """Cached keys still work during an outage of GitHub, and /ready shows the failed refresh (R-JWKS-3)."""
+    """Cached keys still work during an outage of GitHub, and /ready shows the failed refresh."""
     server = serve()
     assert server.exchange().status_code == 200
     mock_idp.plan_fault("discovery", fault="reset")
@@ -82,7 +82,7 @@ def test_an_outage_is_not_noticed_with_a_known_key(serve, mock_idp):
 
 
 def test_a_slow_issuer_keeps_nobody_with_a_known_key_waiting(serve, mock_idp):
-    """Exchanges with known keys succeed while a refresh waits for GitHub (R-JWKS-1)."""
+    """Exchanges with known keys succeed while a refresh waits for GitHub."""
     server = serve()
     assert server.exchange().status_code == 200
     fetches = mock_idp.jwks_fetches

@@ -34,7 +34,7 @@ def database_url(request, tmp_path):
 @pytest.mark.parametrize("database_url", ENGINES, indirect=True)
 @pytest.mark.parametrize("workers", [1, 4])
 def test_of_a_hundred_exchanges_of_one_token_one_succeeds(database_url, workers, serve, errors_in):
-    """A stolen token raced against its job is exchanged once: one 200, 99 times 401 `replayed`, no 5xx (A18, B6, R-RPL-1)."""
+    """A stolen token raced against its job is exchanged once: one 200, 99 times 401 `replayed`, no 5xx (A18, B6)."""
     server = serve(workers=workers, database_url=database_url)
     token = server.token()
 
@@ -67,7 +67,7 @@ def test_different_tokens_at_once_all_succeed(database_url, serve, errors_in):
 
 @pytest.mark.parametrize("database_url", ENGINES, indirect=True)
 def test_no_token_leaves_without_its_audit_record(database_url, serve):
-    """If the audit cannot be written, the exchange fails, and the GitHub token stays usable for later (R-AUD-2, R-RPL-2)."""
+    """If the audit cannot be written, the exchange fails, and the GitHub token stays usable for later."""
     server = serve(database_url=database_url)
     token = server.token()
     execute(database_url, BREAK)

@@ -244,3 +244,22 @@ def test_request_id_is_that_of_the_body_if_a_proxy_removed_the_header(header, fi
     """The operator finds the request by it."""
     body = {**problem("FORBIDDEN"), "requestId": field}
     assert refuse(403, body, **{"x-request-id": header}).request_id == read
+
+
+@pytest.mark.parametrize(
+    ("suggested", "told"),
+    [
+        ({"agentId": "a"}, " (the repository's policies are for other agents, or for registering one)."),
+        ({"branch": "main"}, " (the repository's policies are for agents, and none for registering one)."),
+        (None, "."),
+    ],
+)
+def test_policies_for_others_only_are_told(suggested, told):
+    """No condition of such a policy explains the refusal, unless the agent itself is the cause."""
+    failed = [{"condition": "agentId", "expected": "b", "actual": "a", "hint": ""}]
+    explanation = {
+        "claims": {},
+        "nearestPolicies": [{"id": "p-1", "matched": [], "failed": failed}],
+        "suggestedPolicy": suggested,
+    }
+    assert str(refuse(403, problem("TRUST_POLICY_VIOLATION", **explanation))) == f"No{told}"

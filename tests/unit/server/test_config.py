@@ -1,4 +1,4 @@
-"""The settings: each variable of the contract with its default and its invalid values."""
+"""The settings: each variable of docs/configuration.md with its default and its invalid values."""
 
 import re
 from ipaddress import ip_network
@@ -39,7 +39,7 @@ def settings(flags=None, **variables):
 
 
 def test_defaults():
-    """Without variables the settings are the contract's defaults, and there are no others."""
+    """Without variables the settings have their defaults, and there are no others."""
     assert settings().model_dump() == DEFAULTS
 
 
@@ -372,6 +372,17 @@ def test_secret_given_twice(tmp_path):
     assert settings(flag, DATABASE_URL_FILE="/nonexistent").database_url == "sqlite:///c.db"
     with pytest.raises(ConfigurationError, match=r"^SENTRYAGENT_DATABASE_URL_FILE is empty"):
         settings(DATABASE_URL_FILE="")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://h:0", "https://h:99999", "https://[::1", "https://", "idp.example.com"]
+)
+def test_what_is_not_a_url(url):
+    """The reason is ours: those of Python's parser name no remedy."""
+    with pytest.raises(
+        ConfigurationError, match=r"PUBLIC_URL: it must be a URL such as https://idp.example.com"
+    ):
+        settings(PUBLIC_URL=url)
 
 
 def test_public_url_follows_the_port():

@@ -167,7 +167,7 @@ def test_a_job_is_asked_for_under_the_name_by_which_its_starter_came(client, hos
 
 
 def test_the_log_is_listed_and_reset(client):
-    """The log is oldest first and has the fields of the contract; a reset empties it."""
+    """The log is oldest first and has the fields of mock_idp/README.md; a reset empties it."""
     client.get("/.well-known/openid-configuration")
     client.get("/.well-known/jwks")
 

@@ -139,7 +139,7 @@ def test_hint_for_an_expired_policy_and_for_a_missing_agent(make_policy, make_ru
 
 
 def test_explanation_of_a_wrong_branch(make_policy, make_run, agent, now):
-    """The complete details of the contract: relevant claims, nearest policies and the suggested policy."""
+    """The complete details of a refusal: relevant claims, nearest policies and the suggested policy."""
     run = make_run(ref="refs/heads/dev")
     denied = decide([make_policy(branch="main", visibility="private")], run, agent, now)
     assert message(denied, run, agent) == (
@@ -276,7 +276,7 @@ def test_other_subs_get_no_note(subject, make_policy, make_run, agent, now):
 
 
 def test_messages_of_a_violation(make_policy, make_run, agent, now):
-    """Each cause has its own message, with the beginning that the contract prescribes."""
+    """Each cause has its own message, and all begin with the same words."""
     run = make_run()
     none = decide([], run, agent, now)
     inactive = decide([make_policy()], run, agent, now, agent_is_active=False)

@@ -1,6 +1,6 @@
 """Services: their identifiers, their scopes, and the policies that grant them."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -286,6 +286,25 @@ def test_no_other_service_to_ask_for(make_run, agent, now):
 
     assert text.endswith(
         f"the agent {agent} this service; have an admin add the service to the `grants` of a policy."
+    )
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [{"grants": TO_A, "enabled": False}],
+        [{"grants": TO_A, "expires_at": datetime(2026, 11, 24, 12, tzinfo=UTC)}],
+        [{"agent_id": OTHER}],
+    ],
+)
+def test_no_live_policy_for_the_agent(make_run, agent, now, rows):
+    """The cause is not a missing grant: no policy counts for the agent at all."""
+    decision = decide(_policies(now, agent, rows), make_run(), agent, now, service=A)
+
+    assert explanation.message(decision, make_run(), agent) == (
+        f"acme/api has no trust policy for the agent {agent} that is enabled and has not expired; have an admin add "
+        "one that grants the service, or enable or extend one."
     )
 
 

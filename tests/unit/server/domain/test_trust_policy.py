@@ -32,10 +32,10 @@ TAG_RUN = {"ref": "refs/tags/v1.2", "ref_type": "tag"}
 PULL_RUN = {"ref": "refs/pull/1/merge", "event_name": "pull_request"}
 REUSED = "acme/shared/.github/workflows/deploy.yml@refs/tags/v3"
 STRANGERS_EVENTS = ("pull_request", "pull_request_target", "workflow_run", "issue_comment")
-"""The contract's four events, written out, so that the test does not rely on the product's own list."""
+"""The four events that docs/trust-policies.md names, written out, so that the test does not rely on the product's own list."""
 
 TABLE = [
-    # A policy without conditions allows every branch and tag of its repository (contract 4, "neither").
+    # A policy without conditions allows every branch and tag of its repository.
     ({}, {}, ALLOWED),
     ({}, {"ref": "refs/heads/a/b"}, ALLOWED),
     ({}, TAG_RUN, ALLOWED),
@@ -407,7 +407,7 @@ RUNS = st.fixed_dictionaries(
 
 @given(wide=CONDITION_SETS, more=CONDITION_SETS, claims=RUNS)
 def test_adding_a_condition_never_widens(wide, more, claims, make_policy, make_run, agent, now):
-    """Adding a condition never lets in a run that the policy without it refuses (R-POL-6).
+    """Adding a condition never lets in a run that the policy without it refuses.
 
     `events` is an exception: listing one of the four events is a permission.
     """
@@ -446,7 +446,7 @@ SUBJECTS = [
 
 @given(conditions=CONDITION_SETS, claims=RUNS, subject=st.sampled_from(SUBJECTS) | st.text())
 def test_sub_never_decides(conditions, claims, subject, make_policy, make_run, agent, now):
-    """The form of `sub` never changes the decision or its explanation (A9, A10, R-POL-5)."""
+    """The form of `sub` never changes the decision or its explanation (A9, A10)."""
     run = make_run(**claims)
     policies = [make_policy(**conditions)]
     assert decide(policies, replace(run, sub=subject), agent, now) == decide(policies, run, agent, now)
@@ -544,7 +544,7 @@ def test_conditions_key_is_canonical_json(make_policy):
     ],
 )
 def test_lifetime_is_only_ever_shortened(max_ttl, requested, expected, make_policy):
-    """Policy and request can only shorten the provider's lifetime (R-ISS-2)."""
+    """Policy and request can only shorten the provider's lifetime."""
     assert effective_ttl(make_policy(max_ttl=max_ttl), requested, 3600) == expected
 
 

@@ -125,7 +125,7 @@ def test_reason(attack, header, claims, expected, reason, mint):
 
 @pytest.mark.parametrize(("offsets", "expected"), TIMES)
 def test_times_to_the_second(offsets, expected, verify, reason, mint):
-    """Each time limit is exact to the second (B12, B27, R-CLM-1)."""
+    """Each time limit is exact to the second (B12, B27)."""
     token = mint(claims={name: NOW + offset for name, offset in offsets.items()})
     if expected is None:
         assert verify(token)["jti"]
@@ -158,7 +158,7 @@ ORDER = [
 
 @pytest.mark.parametrize("first", range(len(ORDER)))
 def test_the_first_failing_check_names_the_reason(first, reason, mint, issuer_key, stranger_key):
-    """If several checks fail, the contract's order of checks determines the reason."""
+    """If several checks fail, the order of the checks in docs/errors.md determines the reason."""
     expected = ORDER[first][0]
     header, claims = {}, {}
     for _, header_fault, claims_fault in ORDER[first:]:
@@ -221,7 +221,7 @@ def test_missing_claim_names_the_claim(verify, mint):
 
 
 def test_no_message_repeats_the_token(mint, verify):
-    """No message contains the token's text or its kid (B19, R-JWKS-5).
+    """No message contains the token's text or its kid (B19).
 
     Only the issuer is shown, to the sender of the token.
     """
@@ -331,7 +331,7 @@ def test_peers_accept_what_is_refused_here(mint, issuer_key, reason):
 
 @given(data=st.data())
 def test_no_changed_byte_gets_in(data, mint, issuer_key):
-    """A genuine token with one character replaced, removed or added is refused (R-IN-2)."""
+    """A genuine token with one character replaced, removed or added is refused."""
     token = mint()
     index = data.draw(st.integers(0, len(token) - 1))
     character = data.draw(st.sampled_from("ABab09-_.=+/ \n\x00\u0410"))
@@ -356,7 +356,7 @@ def test_no_changed_byte_gets_in(data, mint, issuer_key):
     | st.binary().map(lambda octets: octets.decode("latin-1"))
 )
 def test_no_text_is_an_error_of_ours(issuer_key, text):
-    """Any text is refused as an invalid token, and never causes another exception (R-ERR-1)."""
+    """Any text is refused as an invalid token, and never causes another exception."""
     with pytest.raises(InvalidOidcToken):
         _verify(text, OneKey(issuer_key.public_key()))
 

@@ -153,7 +153,7 @@ def test_documents_are_asked_for_uncompressed_and_one_by_one(client, clock, sche
     assert [(it["Accept-Encoding"], it["Connection"]) for it in seen] == [("identity", "close")] * 2
 
 
-# Unknown kids: B4, R-JWKS-2.
+# Unknown kids: B4.
 
 BROKEN = {
     "status": httpx.Response(500),
@@ -265,7 +265,7 @@ def test_slow_discovery_leaves_no_time_for_the_keys(client, clock, schedule, iss
     assert issuer.fetches == 0
 
 
-# Cold start and outages: R-JWKS-3.
+# Cold start and outages.
 
 
 def test_cold_start_with_the_issuer_down(keys, issuer, clock):
@@ -371,7 +371,7 @@ def test_a_machine_that_has_no_thread_left(keys, issuer, schedule, monkeypatch):
     assert keys.status() == {"state": "fresh", "ageSeconds": 0, "lastError": None}
 
 
-# Allowed URLs: B2, B18, R-JWKS-4.
+# Allowed URLs: B2, B18.
 
 
 @pytest.mark.parametrize(
@@ -445,13 +445,13 @@ def test_the_path_of_the_issuer_is_kept(clock, schedule):
 
 
 def test_messages_and_states_repeat_no_kid(keys):
-    """The kid is chosen by the sender, so it is neither in the response nor in the status (R-JWKS-5)."""
+    """The kid is chosen by the sender, so it is neither in the response nor in the status."""
     keys.warm_up()
     refusal = _unknown(keys, "SENDER-CHOSEN")
     assert "SENDER-CHOSEN" not in refusal.message + json.dumps([refusal.details, keys.status()])
 
 
-# Many threads at once: R-JWKS-1.
+# Many threads at once.
 
 
 @pytest.fixture

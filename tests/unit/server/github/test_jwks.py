@@ -46,7 +46,7 @@ def _public(bits):
 
 
 def test_short_and_huge_keys_are_passed_over(jwk):
-    """A key below 2048 bits is not secure, and one above 8192 only costs time, so both are ignored (R-SIG-1)."""
+    """A key below 2048 bits is not secure, and one above 8192 only costs time, so both are ignored."""
     short = {**jwk, "kid": "short", **_public(1024)}
     huge = {**jwk, "kid": "huge", "n": base64.urlsafe_b64encode(b"\xff" * 1025).rstrip(b"=").decode()}
     assert set(jwks.read(_set(jwk, short, huge))) == {"k1"}
@@ -101,7 +101,7 @@ def test_a_damaged_key_spoils_its_set(change, jwk):
 
 
 def test_ambiguous_and_overlong_sets(jwk):
-    """A duplicate kid, even on a key of another type, and more than 64 keys are refused (R-JWKS-4)."""
+    """A duplicate kid, even on a key of another type, and more than 64 keys are refused."""
     with pytest.raises(UnusableDocument, match="a duplicate kid"):
         jwks.read(_set(jwk, {"kty": "EC", "kid": "k1"}))
     assert len(jwks.read(_set(*({**jwk, "kid": f"k{number}"} for number in range(64))))) == 64

@@ -65,7 +65,7 @@ def sign(our_keys):
 
 @pytest.mark.parametrize("alg", signing_key.ALGORITHMS)
 def test_issue(alg, our_keys, verify):
-    """A token has exactly the header and claims of the contract (RFC 9068, 2; R-ISS-1)."""
+    """A token has exactly the header and the claims of RFC 9068, section 2, and our own claims."""
     key = our_keys[alg]
     token = access_token.issue(key, CLAIMS)
     assert jwt.get_unverified_header(token) == {"alg": alg, "kid": key.kid, "typ": "at+jwt"}
@@ -196,7 +196,7 @@ def test_kid_of_another_key(our_keys, sign, verify):
 
 
 def test_githubs_token_is_no_bearer(mint, verify):
-    """GitHub's ID token must be exchanged and is not accepted as a bearer token (B15, R-CLM-2)."""
+    """GitHub's ID token must be exchanged and is not accepted as a bearer token (B15)."""
     with pytest.raises(Unauthorized, match="POST /api/v1/oidc/token"):
         verify(mint())
 

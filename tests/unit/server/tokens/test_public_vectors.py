@@ -51,7 +51,7 @@ def test_the_vectors_are_all_there():
     ("group", "test"), WYCHEPROOF, ids=[f"{test['id']} {test['comment']}" for _, test in WYCHEPROOF]
 )
 def test_wycheproof(group, test):
-    """Signatures with another padding, hash or length are refused, also the legacy form without NULL (R-SIG-1, B1)."""
+    """Signatures with another padding, hash or length are refused, also the legacy form without NULL (B1)."""
     accepted = is_accepted(_octets(test["msg"]), _octets(test["sig"]), _key(group))
     assert accepted is (test["result"] == "valid")
 

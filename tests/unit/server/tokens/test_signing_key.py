@@ -69,7 +69,7 @@ def test_kid_is_the_thumbprint(alg, our_keys):
 
 @pytest.mark.parametrize("alg", signing_key.ALGORITHMS)
 def test_nothing_private_is_published(alg, our_keys):
-    """A JWK has the public fields, the kid, the algorithm and the use, and nothing else (R-KEY-1)."""
+    """A JWK has the public fields, the kid, the algorithm and the use, and nothing else."""
     key = our_keys[alg]
     jwk = signing_key.public_jwk(key)
     assert not PRIVATE_MEMBERS & set(jwk)

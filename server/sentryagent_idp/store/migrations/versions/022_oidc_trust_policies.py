@@ -50,7 +50,7 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.CheckConstraint("provider = 'github'", name="ck_oidc_trust_policies_provider"),
-        # An empty name or a wildcard would trust every repository (federation-security A1).
+        # An empty name or a wildcard would trust every repository (A1).
         sa.CheckConstraint(
             "repository LIKE '_%/_%' AND repository NOT LIKE '%*%'", name="ck_oidc_trust_policies_repository"
         ),
