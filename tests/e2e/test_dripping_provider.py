@@ -24,4 +24,4 @@ def test_a_server_that_never_ends_its_headers_does_not_hold_the_step(choice, exi
     assert run.exit_code == exit_code
     assert run.outputs["error-code"] == "PROVIDER_TIMEOUT"
     assert run.outputs["authenticated"] == "false"
-    assert "within the time that `timeout` allows" in run.only_annotation()["message"]
+    assert "the response was not complete within `timeout`" in run.only_annotation()["message"]
