@@ -49,7 +49,7 @@ def field_reason(error: Mapping[str, Any]) -> str:
 
 
 def choice_reason(words: Sequence[str]) -> str:
-    """Return why a value is refused that is none of `words`."""
+    """Return why a value other than `words` is refused."""
     return f"it must be {'one of ' if len(words) > 1 else ''}{', '.join(words)}"
 
 

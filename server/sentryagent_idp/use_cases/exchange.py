@@ -255,7 +255,7 @@ class Exchange:
     def _pin(
         self, tx: Transaction, identity: WorkflowIdentity, policy: TrustPolicy, context: RequestContext
     ) -> TrustPolicy:
-        """Pin the repository's name to its ids at first use: whoever takes over the name later has other ids (A8)."""
+        """Pin the repository's name to its ids at first use: a later owner of the name has other ids (A8)."""
         if _is_pinned(policy):
             return policy
         pinned = tx.policies.pin(

@@ -314,7 +314,7 @@ class ChainWatch:
 
 
 def load_checkpoint(tx: Transaction) -> Checkpoint | None:
-    """The stored checkpoint, or `None` if there is none or it cannot be read."""
+    """The stored checkpoint, or `None` if it is missing or cannot be read."""
     try:
         return msgspec.convert(tx.settings.get(_CHECKPOINT), Checkpoint)
     except msgspec.ValidationError:
