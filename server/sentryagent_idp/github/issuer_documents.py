@@ -1,5 +1,6 @@
 """Fetches an issuer's discovery document and key set over HTTP, within one deadline for the whole fetch."""
 
+import re
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -133,7 +134,8 @@ def _explained(error: Exception, place: str) -> str:
         case httpx.ProxyError(), _:
             return f"the proxy {place} responds {_quoted(str(error))}"
         case _, socket.gaierror() | UnicodeError():
-            return f"the name {place.partition(':')[0]} does not resolve; check the name, HTTPS_PROXY and DNS"
+            host = re.sub(r":[0-9]+$", "", place)
+            return f"the name {host} does not resolve; check the name, HTTPS_PROXY and DNS"
         case _, ssl.SSLError():
             return f"TLS with {place} fails: {_quoted(getattr(cause, 'verify_message', '') or str(cause))}"
         case httpx.ConnectError() | OSError(), OSError(strerror=str(reason)):

@@ -9,7 +9,7 @@ from mock_idp.server import MockIdp
 
 @pytest.mark.parametrize("is_tls", [False, True])
 def test_a_mock_that_answers_is_healthy(ring, certificate, is_tls):
-    """A mock that responds is healthy, whoever issued its certificate."""
+    """A mock that responds is healthy, whatever its certificate."""
     with MockIdp(ring=ring, tls=certificate.context if is_tls else None) as idp:
         variables = {"MOCK_IDP_PORT": idp.url.rpartition(":")[2]}
 

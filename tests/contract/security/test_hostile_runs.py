@@ -228,7 +228,7 @@ AUDIENCES = ["sts.amazonaws.com", "api://AzureADTokenExchange", "sigstore", "pyp
 
 @pytest.mark.parametrize("audience", AUDIENCES)
 def test_a_token_for_a_cloud_is_not_for_us(audience, target):
-    """A token that a job requested for another service is refused, whoever sends it (A3)."""
+    """A token that a job requested for another service is refused from any sender (A3)."""
     target.policy(branch="main")
     answer = target.exchange(target.github_token(aud=audience))
     assert answer.json["details"] == {"reason": "wrong_audience", "expectedAudience": "https://idp.example"}

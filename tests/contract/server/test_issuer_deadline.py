@@ -226,7 +226,12 @@ def test_errors_name_the_place_and_the_cause(make_keys):
     "cause", [socket.gaierror(-2, "Name or service not known"), UnicodeError("label too long")]
 )
 @pytest.mark.parametrize(
-    ("proxy", "place"), [(None, "issuer.example"), ("http://proxy.example:3128", "proxy.example")]
+    ("proxy", "place"),
+    [
+        (None, "issuer.example"),
+        ("http://proxy.example:3128", "proxy.example"),
+        ("http://[2001:db8::7]:3128", "2001:db8::7"),
+    ],
 )
 def test_a_name_that_does_not_resolve_is_told_as_such(cause, proxy, place, make_keys, monkeypatch):
     """The error names the host that does not resolve, the issuer or the proxy."""

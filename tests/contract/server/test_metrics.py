@@ -83,7 +83,7 @@ def test_readiness_and_the_age_of_the_signing_key(provider, scrape):
 
 
 def test_the_signing_key_is_as_old_as_its_creation(provider):
-    """The age is that of the active key, not of the next one created by a rotation; without a key there is none."""
+    """The gauge shows the age of the active key, not of the next one; without a key it is absent."""
     provider.clock.advance(86_400)
     key_admin(provider.store, provider.clock).rotate("admin", HERE)
     provider.clock.advance(2 * 86_400)
