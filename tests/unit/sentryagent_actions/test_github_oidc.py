@@ -1,4 +1,4 @@
-"""Requesting an ID token, and diagnosing why there is none."""
+"""Requesting an ID token, and diagnosing why a job gets none."""
 
 import json
 

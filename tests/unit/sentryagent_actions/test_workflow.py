@@ -87,7 +87,7 @@ def test_unwritable_output_file_names_the_remedy(tmp_path):
 
 
 def test_state_is_kept_where_the_runner_takes_it(tmp_path):
-    """State is written to its file, or not at all if there is none."""
+    """State is written to its file; without a file it is not written."""
     state = tmp_path / "state"
     assert Workflow({"GITHUB_STATE": str(state)}, io.StringIO()).save_state({"a": "b"}) is True
     assert "\nb\n" in state.read_text()
